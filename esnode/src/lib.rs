@@ -1,0 +1,16 @@
+//! EventStream's node: a replicated event log that speaks the Kafka wire protocol.
+//!
+//! `consensus` and `stream` are pure: no IO, no clock, no randomness. `storage` and `net` touch the world.
+//! `driver` alone joins them.
+
+pub mod config;
+pub mod consensus;
+pub mod driver;
+pub mod entry;
+pub mod handle;
+pub mod metrics;
+pub mod net;
+pub mod node;
+pub mod storage;
+pub mod stream;
+pub mod version;

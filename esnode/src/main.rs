@@ -1,0 +1,3 @@
+//! `esnode`: parse, run, exit code.
+
+fn main() {}

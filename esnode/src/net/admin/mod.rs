@@ -1,0 +1,1 @@
+//! The admin API over HTTP (default port 8080).

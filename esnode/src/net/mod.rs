@@ -1,0 +1,5 @@
+//! The three listeners: peers, Kafka clients, operators.
+
+pub mod admin;
+pub mod kafka;
+pub mod peer;

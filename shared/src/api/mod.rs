@@ -1,0 +1,134 @@
+//! Messages of the admin API (default port 8080), JSON on the wire.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ClusterId, NodeId};
+
+/// `GET /cluster/status`: what one node knows. A follower answers too, and names the leader.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Who answers.
+    pub node_id: NodeId,
+    /// What it is just now.
+    pub state: NodeState,
+    /// Its Raft term.
+    pub term: u64,
+    /// Highest log index it knows to be committed.
+    pub commit_index: u64,
+    /// Every other member.
+    pub peers: Vec<PeerStatus>,
+    /// Name from cluster.yaml.
+    pub cluster_name: String,
+    /// Identity of the cluster; absent until the first leader's first entry is applied here.
+    pub cluster_id: Option<ClusterId>,
+    /// The leader, when one is known.
+    pub leader: Option<NodeId>,
+    /// Voter, learner, or not a member yet.
+    pub role: Role,
+    /// Highest log index applied here.
+    pub applied_index: u64,
+    /// Highest log index present here.
+    pub last_index: u64,
+    /// Version of the running binary.
+    pub version: String,
+    /// Hash of the configuration the node was started with: hex SHA-256 of the canonical JSON of its file.
+    pub config_hash: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// False when `wal_sync: false`: acknowledged then means written, not fsynced, on a majority.
+    pub wal_sync: bool,
+    /// A membership change is in flight.
+    pub pending_change: bool,
+}
+
+/// One other member, as the answering node sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// What it is, as far as the answering node can tell.
+    pub state: NodeState,
+    /// Highest log index known to be replicated there; only the leader knows it.
+    pub match_index: Option<u64>,
+    /// Where it is.
+    pub host: String,
+    /// Its peer port.
+    pub cluster_port: u16,
+    /// Its Kafka port.
+    pub client_port: u16,
+    /// Its admin port.
+    pub http_port: u16,
+    /// Voter or learner.
+    pub role: Role,
+    /// Both directions of the peer connection are up.
+    pub connected: bool,
+    /// Milliseconds since the last message from it.
+    pub last_contact_ms: Option<u64>,
+    /// Entries behind the answering leader's last index.
+    pub lag: Option<u64>,
+}
+
+/// What a node is at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// Waits for enough peers to found a cluster, or to be let in.
+    Joining,
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Cannot be reached from the answering node.
+    Unreachable,
+}
+
+/// A member's part in the quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Counts for the quorum.
+    Voter,
+    /// Receives the log, does not vote.
+    Learner,
+    /// Not a member.
+    None,
+}
+
+/// `POST /cluster/leader/transfer`: hand leadership over, to `to` or to the most caught-up voter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferRequest {
+    /// The wanted leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<NodeId>,
+}
+
+/// Who leads after a transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferResponse {
+    /// The leader now.
+    pub leader: NodeId,
+    /// Its term.
+    pub term: u64,
+}
+
+/// `GET /health/live` and `GET /health/ready`; status 200 when `ok`, else 503.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The verdict.
+    pub ok: bool,
+    /// Why not, or what is unusual.
+    pub reasons: Vec<String>,
+}
+
+/// Every error of the admin API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// For machines, e.g. `not_leader`.
+    pub code: String,
+    /// For people: what happened.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+}

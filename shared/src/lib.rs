@@ -1,0 +1,8 @@
+//! What `esnode` and `escli` agree on: identities, versions, `cluster.yaml` and the admin API's messages.
+//!
+//! Nothing here touches a file, a socket, a clock or a terminal: both programs bring those themselves.
+
+pub mod api;
+pub mod ids;
+pub mod spec;
+pub mod version;

@@ -1,0 +1,164 @@
+//! `cluster.yaml`: the one description of a cluster, as the operator writes it and as each node gets it.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::NodeId;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterFile {
+    /// The cluster: its nodes, timing and storage.
+    pub cluster: Cluster,
+    /// Limits and socket options of the listeners.
+    #[serde(default)]
+    pub network: Network,
+}
+
+/// The `cluster` section.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// A name for people: letters, digits and dashes.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// Which of `nodes` the reader of this file is; `--node-id` overrides it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
+    /// Every node of the cluster.
+    pub nodes: Vec<Node>,
+    /// Raft's timing.
+    #[serde(default)]
+    pub raft: RaftTiming,
+    /// Where and how the log is kept.
+    #[serde(default)]
+    pub storage: Storage,
+    /// What new topics look like.
+    #[serde(default)]
+    pub topics: Topics,
+}
+
+/// One node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Unique and never 0.
+    pub id: NodeId,
+    /// Name or address that the other nodes, and clients unless `advertised_host` is set, reach it by.
+    pub host: String,
+    /// Kafka clients connect here.
+    #[serde(default = "default_client_port")]
+    pub client_port: u16,
+    /// The other nodes connect here.
+    #[serde(default = "default_cluster_port")]
+    pub cluster_port: u16,
+    /// The admin API listens here.
+    #[serde(default = "default_http_port")]
+    pub http_port: u16,
+    /// Address to listen on; all addresses of the machine when absent, unless `host` is a loopback address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind: Option<String>,
+    /// Host name given to Kafka clients instead of `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertised_host: Option<String>,
+}
+
+/// Raft's timing, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RaftTiming {
+    /// A follower that hears nothing for a time drawn from min..=max starts an election.
+    pub election_timeout_min: u64,
+    /// Upper end of that draw.
+    pub election_timeout_max: u64,
+    /// How often a leader says that it is there.
+    pub heartbeat_interval: u64,
+    /// Limit for one unary call between nodes, and for the liveness of a connection.
+    pub rpc_timeout: u64,
+}
+
+/// Where and how the log is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// The node's data directory.
+    pub data_dir: PathBuf,
+    /// `true`: acknowledged means fsynced on a majority.
+    pub wal_sync: bool,
+    /// Entries between checkpoints.
+    pub snapshot_interval: u64,
+}
+
+/// What new topics look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Topics {
+    /// Create a topic when a client first names it.
+    pub auto_create: bool,
+    /// Partitions of a topic created without a number.
+    pub default_partitions: u32,
+}
+
+/// Limits and socket options of the listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// Connections accepted per listener.
+    pub max_connections: u32,
+    /// Send small packets at once.
+    pub tcp_nodelay: bool,
+    /// Probe idle connections.
+    pub keepalive: bool,
+}
+
+impl ClusterFile {
+    /// The node with this id.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.cluster.nodes.iter().find(|node| node.id == id)
+    }
+}
+
+impl Default for RaftTiming {
+    fn default() -> Self {
+        Self {
+            election_timeout_min: 150,
+            election_timeout_max: 300,
+            heartbeat_interval: 50,
+            rpc_timeout: 100,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { data_dir: PathBuf::from("/var/lib/eventstream/raft"), wal_sync: true, snapshot_interval: 1000 }
+    }
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self { auto_create: true, default_partitions: 1 }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { max_connections: 1000, tcp_nodelay: true, keepalive: true }
+    }
+}
+
+fn default_name() -> String {
+    "eventstream".to_owned()
+}
+fn default_client_port() -> u16 {
+    9000
+}
+fn default_cluster_port() -> u16 {
+    9100
+}
+fn default_http_port() -> u16 {
+    8080
+}
