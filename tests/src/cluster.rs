@@ -217,7 +217,8 @@ impl Cluster {
                     && s.applied_index >= leader.commit_index
                     && s.cluster_id.is_some()
             });
-            ready.then_some(leader.node_id)
+            let serves = || cluster.get(leader.node_id, "/health/ready").is_ok_and(|(code, _)| code == 200);
+            (ready && serves()).then_some(leader.node_id)
         })
     }
 

@@ -78,6 +78,8 @@ pub struct Driver {
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
     tick: u64,
+    /// Index of the last applied entry.
+    applied: u64,
     /// Members bound to a data directory, as the transport was last told; bindings are only ever added.
     bindings: usize,
     /// As leader: applied up to here means that everything committed before this term is applied.
@@ -101,6 +103,7 @@ impl Driver {
             transfer: None,
             lazy: None,
             tick: 0,
+            applied: 0,
             bindings: 0,
             serves_from: None,
             stopping: None,
@@ -146,7 +149,7 @@ impl Driver {
             Input::Fetched(fetch, entries) => self.parts.core.fetched(fetch, entries),
             Input::ReadBarrier(reply) if self.parts.core.role() == Role::Leader => self.reads.ask(reply),
             Input::ReadBarrier(reply) => {
-                drop(reply.send(Err(ProposeError::NotLeader(self.parts.core.leader()))))
+                let _ = reply.send(Err(ProposeError::NotLeader(self.parts.core.leader())));
             }
             Input::Status(reply) => drop(reply.send(Some(self.parts.core.status()))),
             Input::Transfer { to, reply } => self.begin_transfer(to, Some(reply)),
@@ -222,6 +225,7 @@ impl Driver {
             self.on_role_change();
         }
         self.apply(effects.committed);
+        self.reads.applied(self.applied);
     }
 
     fn send(&mut self, messages: Vec<Message>) {
@@ -281,7 +285,7 @@ impl Driver {
         for (index, term, replies) in outcomes {
             self.proposals.applied(index, term, replies);
         }
-        self.reads.applied(last);
+        self.applied = last;
         touched.sort_unstable();
         touched.dedup();
         self.parts.changes.announce(&touched);

@@ -54,13 +54,14 @@ async fn live() -> Json<Health> {
 }
 
 async fn ready(State(node): State<Node>) -> Response {
-    let reasons = unready(&node.handle.status().await);
+    let serving = node.handle.leadership().borrow().serving;
+    let reasons = unready(&node.handle.status().await, serving);
     let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(Health { ok: reasons.is_empty(), reasons })).into_response()
 }
 
 /// Why a node should not be counted on; empty when it can be.
-fn unready(status: &ClusterStatus) -> Vec<String> {
+fn unready(status: &ClusterStatus, serving: bool) -> Vec<String> {
     let mut reasons = Vec::new();
     if status.state == NodeState::Joining {
         reasons.push("it waits for enough nodes to found a cluster, or to be taken in".to_owned());
@@ -68,6 +69,9 @@ fn unready(status: &ClusterStatus) -> Vec<String> {
         reasons.push("it is not a member of the cluster".to_owned());
     } else if status.leader.is_none() {
         reasons.push("it knows no leader: a majority of the voters cannot be reached".to_owned());
+    }
+    if status.state == NodeState::Leader && !serving {
+        reasons.push("it was just elected and has not committed an entry of its term".to_owned());
     }
     let behind = status.commit_index.saturating_sub(status.applied_index);
     if behind > READY_LAG {

@@ -16,7 +16,7 @@ use shared::spec::ClusterFile;
 use uuid::Uuid;
 
 use super::apis::Answer;
-use super::frame::{BadRequest, Outcome, Request};
+use super::frame::{BadRequest, Request};
 use super::session::{Session, broker_id, leader_epoch};
 use super::topics::{creation, is_valid_name};
 use crate::stream::{self, Stream, TopicId};
@@ -26,29 +26,35 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let body: MetadataRequest = request.decode()?;
     let wanted = Wanted::new(&body, request.to.version);
     let may_create = body.allow_auto_topic_creation && session.node().file().cluster.topics.auto_create;
-    let missing = if may_create { wanted.missing(&session.node().stream()) } else { Vec::new() };
-    if missing.is_empty() {
+    let missing = wanted.missing(&session.node().stream());
+    if missing.is_empty() || (session.leadership().serving && !may_create) {
         let unknown = ResponseError::UnknownTopicOrPartition;
         return Ok(Answer::Now(request.to.send(&answer(session, &wanted, unknown))));
     }
     let (session, request) = (Arc::clone(session), request.clone());
-    Ok(Answer::later(async move { create(&session, &request, &wanted, &missing).await }))
+    Ok(Answer::later(async move {
+        if session.leadership().serving {
+            if may_create {
+                create(&session, &missing).await;
+            }
+        } else if let Some(outcome) = session.ask_leader(&request).await {
+            // It also knows of topics that this node will learn of in a moment.
+            return outcome;
+        }
+        // Where topics are created, what is missing will be there soon; without a leader, who knows.
+        let unsure = may_create || session.usable_leader().is_none();
+        let otherwise =
+            if unsure { ResponseError::LeaderNotAvailable } else { ResponseError::UnknownTopicOrPartition };
+        request.to.send(&answer(&session, &wanted, otherwise))
+    }))
 }
 
-/// Has the missing topics created, here or by the leader, and answers.
-async fn create(session: &Session, request: &Request, wanted: &Wanted, missing: &[StrBytes]) -> Outcome {
-    if session.leadership().serving {
-        let topics = &session.node().file().cluster.topics;
-        let commands: Vec<_> =
-            missing.iter().map(|name| creation(name, topics.default_partitions, Vec::new())).collect();
-        if let Err(error) = session.node().propose(&commands).await {
-            tracing::debug!(%error, "topics could not be created for a client that named them");
-        }
-    } else if let Some(outcome) = session.ask_leader(request).await {
-        return outcome;
+async fn create(session: &Session, names: &[StrBytes]) {
+    let partitions = session.node().file().cluster.topics.default_partitions;
+    let commands: Vec<_> = names.iter().map(|name| creation(name, partitions, Vec::new())).collect();
+    if let Err(error) = session.node().propose(&commands).await {
+        tracing::debug!(%error, "topics could not be created for a client that named them");
     }
-    // What is still missing is being created, or there is nobody to create it just now: clients ask again.
-    request.to.send(&answer(session, wanted, ResponseError::LeaderNotAvailable))
 }
 
 /// The topics that a client asks about.
