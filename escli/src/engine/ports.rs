@@ -1,0 +1,61 @@
+//! What the engine needs from the world, as traits: hosts (this machine, later SSH), the cluster's admin API.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use shared::api::ClusterStatus;
+use shared::ids::NodeId;
+
+use crate::exit::Failure;
+use crate::plan::facts::HostFacts;
+
+/// Something a port could not do. The message says what and where; it is one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// Nobody there.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It was tried and failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The machines the nodes run on. One implementation per transport.
+pub trait Hosts {
+    /// What a node's host says about the node.
+    fn look(&self, node: NodeId) -> impl Future<Output = Result<HostFacts, PortError>>;
+    /// Creates the node's directories; an existing one is left as it is.
+    fn ensure_dirs(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
+    /// Gives the node its file, atomically.
+    fn write_config(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
+    /// Starts the node's process, detached; returns its process id.
+    fn start(&self, node: NodeId) -> impl Future<Output = Result<u32, PortError>>;
+    /// Asks the node's process to end and waits for it.
+    fn stop(
+        &self,
+        node: NodeId,
+        force: bool,
+        within: Duration,
+    ) -> impl Future<Output = Result<(), PortError>>;
+    /// Deletes the node's directory with all its data.
+    fn wipe(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
+    /// The node's last log lines.
+    fn log_tail(&self, node: NodeId, lines: usize) -> impl Future<Output = Result<Vec<String>, PortError>>;
+    /// Writes a file on the operator's machine, atomically.
+    fn write_cluster_file(&self, path: &Path) -> impl Future<Output = Result<(), PortError>>;
+    /// Deletes a file on the operator's machine.
+    fn remove_cluster_file(&self, path: &Path) -> impl Future<Output = Result<(), PortError>>;
+}
+
+/// The cluster, as its admin API shows it.
+pub trait Cluster {
+    /// What one node knows.
+    fn status(&self, node: NodeId) -> impl Future<Output = Result<ClusterStatus, PortError>>;
+}
+
+/// Agrees to what the operator must agree to.
+pub trait Consent {
+    /// Asks; an error says why it cannot be asked, `false` is a no.
+    fn ask(&self, question: &crate::plan::Question) -> Result<bool, Failure>;
+}

@@ -1,0 +1,1 @@
+//! PURE: the text of the cluster.yaml that escli writes for a new cluster.
