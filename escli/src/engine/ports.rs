@@ -7,7 +7,6 @@ use std::time::Duration;
 use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 
-use crate::exit::Failure;
 use crate::plan::facts::HostFacts;
 
 /// Something a port could not do. The message says what and where; it is one line.
@@ -42,9 +41,14 @@ pub trait Hosts {
     fn wipe(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
     /// The node's last log lines.
     fn log_tail(&self, node: NodeId, lines: usize) -> impl Future<Output = Result<Vec<String>, PortError>>;
-    /// Writes a file on the operator's machine, atomically.
+    /// A first port with which a new local cluster of `count` nodes finds all its ports free; `None` where nobody
+    /// can tell.
+    fn free_base_port(&self, count: usize) -> impl Future<Output = Option<u16>>;
+    /// The cluster.yaml at `path` already says what it should.
+    fn has_cluster_file(&self, path: &Path) -> impl Future<Output = bool>;
+    /// Writes the cluster's cluster.yaml to `path`, atomically.
     fn write_cluster_file(&self, path: &Path) -> impl Future<Output = Result<(), PortError>>;
-    /// Deletes a file on the operator's machine.
+    /// Deletes the cluster.yaml at `path`.
     fn remove_cluster_file(&self, path: &Path) -> impl Future<Output = Result<(), PortError>>;
 }
 
@@ -52,10 +56,4 @@ pub trait Hosts {
 pub trait Cluster {
     /// What one node knows.
     fn status(&self, node: NodeId) -> impl Future<Output = Result<ClusterStatus, PortError>>;
-}
-
-/// Agrees to what the operator must agree to.
-pub trait Consent {
-    /// Asks; an error says why it cannot be asked, `false` is a no.
-    fn ask(&self, question: &crate::plan::Question) -> Result<bool, Failure>;
 }
