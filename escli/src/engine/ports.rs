@@ -24,6 +24,8 @@ pub enum PortError {
 pub trait Hosts {
     /// What a node's host says about the node.
     fn look(&self, node: NodeId) -> impl Future<Output = Result<HostFacts, PortError>>;
+    /// The node's process runs: the cheap part of [`Hosts::look`], for those who wait.
+    fn is_running(&self, node: NodeId) -> impl Future<Output = Result<bool, PortError>>;
     /// Creates the node's directories; an existing one is left as it is.
     fn ensure_dirs(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
     /// Gives the node its file, atomically.

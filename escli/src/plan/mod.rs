@@ -7,6 +7,7 @@ use shared::ids::NodeId;
 pub mod action;
 pub mod facts;
 pub mod quorum;
+pub mod wanted;
 
 pub use action::Action;
 

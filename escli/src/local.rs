@@ -1,1 +1,0 @@
-//! Nodes as processes of this machine: implements [`crate::engine::ports::Hosts`].
