@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 
 pub mod action;
+pub mod down;
 pub mod facts;
 pub mod quorum;
+pub mod up;
 pub mod wanted;
 
 pub use action::Action;
@@ -54,14 +56,14 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Question {
-    /// Yes or no.
-    YesNo {
-        /// What is asked, without the `[y/N]`.
+    /// Yes or no: the cluster will accept no writes. Without a terminal it takes `--allow-downtime`.
+    Downtime {
+        /// What it costs; the view adds the question.
         text: String,
     },
-    /// A word must be typed, because this cannot be undone.
+    /// A word must be typed, because this cannot be undone. Without a terminal it takes `--yes --confirm NAME`.
     TypeName {
-        /// What is asked.
+        /// What it costs; the view asks for the word.
         text: String,
         /// The word: the cluster's name.
         word: String,
@@ -141,3 +143,6 @@ impl Step {
         Self { id: format!("cluster.{}", action.verb()), node: None, action, why: why.into() }
     }
 }
+
+#[cfg(test)]
+mod tests;
