@@ -1,6 +1,6 @@
 //! The one document an operation leaves on standard output with `-o json` or `-o yaml`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 
 use crate::exit::{Exit, Failure};
@@ -38,7 +38,7 @@ pub struct Report {
 }
 
 /// How an operation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Every step succeeded or was already done.

@@ -1,7 +1,12 @@
 //! PURE: the cluster.yaml that escli writes for a new local cluster.
 
+use std::path::Path;
+
 use shared::ids::NodeId;
 use shared::spec::{Cluster, ClusterFile, Network, Node, RaftTiming, Storage, Topics};
+
+/// What a local cluster is called.
+const LOCAL_NAME: &str = "local";
 
 /// Where a local cluster's ports begin when nobody says otherwise: clients, nodes, admin API.
 const DEFAULT_PORTS: (u16, u16, u16) = (9000, 9100, 8080);
@@ -34,4 +39,30 @@ pub fn local_spec(name: &str, count: u8, base: Option<u16>) -> ClusterFile {
         },
         network: Network::default(),
     }
+}
+
+/// The cluster.yaml of a new local cluster.
+pub fn local_text(count: u8, base: Option<u16>, _binary: Option<&Path>) -> String {
+    let spec = local_spec(LOCAL_NAME, count, base);
+    let mut text = format!(
+        "# A local cluster of {count}, written by `escli up --local`. From now on this file is the truth: change it, then\n\
+         # run `escli up --local` again. What is not here has its default; `escli render` shows everything.\n\
+         cluster:\n  name: {LOCAL_NAME}\n  nodes:\n"
+    );
+    for node in &spec.cluster.nodes {
+        text.push_str(&format!(
+            "    - id: {}\n      host: {}\n      client_port: {}     # Kafka clients\n      \
+             cluster_port: {}    # the other nodes\n      http_port: {}       # admin API\n",
+            node.id, node.host, node.client_port, node.cluster_port, node.http_port
+        ));
+    }
+    text
+}
+
+/// `text`, which says `spec`, is exactly what [`local_text`] writes: nobody has changed it.
+pub fn is_own(spec: &ClusterFile, text: &str) -> bool {
+    let nodes = &spec.cluster.nodes;
+    let (Ok(count), Some(first)) = (u8::try_from(nodes.len()), nodes.first()) else { return false };
+    let base = Some(first.client_port).filter(|port| *port != DEFAULT_PORTS.0);
+    text == local_text(count, base, None)
 }

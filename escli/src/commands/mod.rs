@@ -3,16 +3,21 @@
 use crate::cli::Command;
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
+use shared::ids::NodeId;
+use std::fmt::Write as _;
 
+pub mod binary;
 pub mod completions;
 pub mod down;
 pub mod health;
 pub mod logs;
 pub mod man;
+pub mod operation;
 pub mod render;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod target;
 pub mod up;
 pub mod validate;
 pub mod version;
@@ -35,4 +40,17 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Man(args) => man::run(settings, args).await,
         Command::Version(args) => version::run(settings, args).await,
     }
+}
+
+/// The same command again, as it can be pasted from anywhere.
+fn again(settings: &Settings, command: &str, nodes: &[NodeId]) -> String {
+    let mut line = "escli".to_owned();
+    if let Some(path) = &settings.config {
+        let _ = write!(line, " -c {}", path.display());
+    }
+    let _ = write!(line, " {command}");
+    for id in nodes {
+        let _ = write!(line, " {id}");
+    }
+    line
 }

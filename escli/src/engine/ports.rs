@@ -30,8 +30,8 @@ pub trait Hosts {
     fn ensure_dirs(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
     /// Gives the node its file, atomically.
     fn write_config(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
-    /// Starts the node's process, detached; returns its process id.
-    fn start(&self, node: NodeId) -> impl Future<Output = Result<u32, PortError>>;
+    /// Starts `binary` as the node's process, detached; returns its process id.
+    fn start(&self, node: NodeId, binary: &Path) -> impl Future<Output = Result<u32, PortError>>;
     /// Asks the node's process to end and waits for it.
     fn stop(
         &self,

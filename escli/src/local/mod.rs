@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{IpAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -37,16 +37,14 @@ pub struct LocalHosts {
     nodes: BTreeMap<NodeId, Node>,
     wanted: Wanted,
     cluster_text: String,
-    binary: Option<PathBuf>,
 }
 
 impl LocalHosts {
-    /// The nodes of `spec` under `layout`. `cluster_text` is what the cluster's own cluster.yaml says or will say;
-    /// `binary` is what nodes are started with, and only needed for that.
-    pub fn new(layout: Layout, spec: &ClusterFile, cluster_text: String, binary: Option<PathBuf>) -> Self {
+    /// The nodes of `spec` under `layout`. `cluster_text` is what the cluster's own cluster.yaml says or will say.
+    pub fn new(layout: Layout, spec: &ClusterFile, cluster_text: String) -> Self {
         let wanted = wanted::local(spec, |id| layout.data(id));
         let nodes = spec.cluster.nodes.iter().map(|node| (node.id, node.clone())).collect();
-        Self { layout, nodes, wanted, cluster_text, binary }
+        Self { layout, nodes, wanted, cluster_text }
     }
 
     /// What each node should be given.
@@ -85,11 +83,7 @@ impl LocalHosts {
             .collect()
     }
 
-    fn spawn(&self, id: NodeId) -> io::Result<u32> {
-        let binary = self
-            .binary
-            .as_deref()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the esnode program was not found"))?;
+    fn spawn(&self, id: NodeId, binary: &Path) -> io::Result<u32> {
         let log = OpenOptions::new().create(true).append(true).open(self.layout.log(id))?;
         // A process group of its own: Ctrl-C in this terminal, and the terminal's end, reach its foreground group
         // only, and the node outlives both.
@@ -153,8 +147,8 @@ impl Hosts for LocalHosts {
         files::write_atomically(&path, text).map_err(|error| failed("write", &path, &error))
     }
 
-    async fn start(&self, id: NodeId) -> Result<u32, PortError> {
-        self.spawn(id).map_err(|error| PortError::Failed(format!("cannot start node {id}: {error}")))
+    async fn start(&self, id: NodeId, binary: &Path) -> Result<u32, PortError> {
+        self.spawn(id, binary).map_err(|error| PortError::Failed(format!("cannot start node {id}: {error}")))
     }
 
     async fn stop(&self, id: NodeId, force: bool, within: Duration) -> Result<(), PortError> {

@@ -22,7 +22,10 @@ pub enum Action {
         hash: String,
     },
     /// Start the node's process.
-    StartNode,
+    StartNode {
+        /// The program, on the node's host.
+        binary: PathBuf,
+    },
     /// Ask the node to end, and wait until it has.
     StopNode {
         /// Kill it when it does not end in time.
@@ -56,7 +59,7 @@ impl Action {
             Self::WriteClusterFile { .. } => "write_cluster_file",
             Self::EnsureDirs => "ensure_dirs",
             Self::WriteConfig { .. } => "write_config",
-            Self::StartNode => "start_node",
+            Self::StartNode { .. } => "start_node",
             Self::StopNode { .. } => "stop_node",
             Self::AwaitLive => "await_live",
             Self::AwaitLeader { .. } => "await_leader",
@@ -72,7 +75,7 @@ impl Action {
             Self::WriteClusterFile { .. } => "file",
             Self::EnsureDirs => "dirs",
             Self::WriteConfig { .. } => "config",
-            Self::StartNode => "start",
+            Self::StartNode { .. } => "start",
             Self::StopNode { .. } => "stop",
             Self::AwaitLive => "live",
             Self::AwaitLeader { .. } => "leader",
@@ -88,7 +91,7 @@ impl Action {
             Self::WriteClusterFile { path } => format!("write {}", path.display()),
             Self::EnsureDirs => "create its directories".to_owned(),
             Self::WriteConfig { .. } => "write its cluster.yaml".to_owned(),
-            Self::StartNode => "start it".to_owned(),
+            Self::StartNode { .. } => "start it".to_owned(),
             Self::StopNode { force: false } => "stop it".to_owned(),
             Self::StopNode { force: true } => "stop it, kill it if it does not end".to_owned(),
             Self::AwaitLive => "wait until it answers".to_owned(),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 
 pub mod action;
+pub mod agreement;
 pub mod down;
 pub mod facts;
 pub mod quorum;

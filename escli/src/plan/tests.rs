@@ -82,8 +82,12 @@ impl World {
     }
 
     fn try_up(&self, operation: &str, nodes: &[NodeId]) -> Result<Plan, super::Refusal> {
-        let options =
-            Options { operation: operation.to_owned(), nodes: nodes.to_vec(), ..Options::default() };
+        let options = Options {
+            operation: operation.to_owned(),
+            nodes: nodes.to_vec(),
+            binary: Some(PathBuf::from("/bin/esnode")),
+            ..Options::default()
+        };
         up(&self.spec, &self.wanted, &self.facts, &options)
     }
 
@@ -108,7 +112,8 @@ fn a_fresh_cluster_is_written_started_in_order_and_verified() {
         (host.dirs, host.data_empty, host.config_hash) = (false, true, None);
     }
     let file = PathBuf::from("/d/cluster.yaml");
-    let options = Options { operation: "up".to_owned(), new_file: Some(file), ..Options::default() };
+    let binary = Some(PathBuf::from("/bin/esnode"));
+    let options = Options { operation: "up".to_owned(), new_file: Some(file), binary, ..Options::default() };
     let plan = up(&world.spec, &world.wanted, &world.facts, &options).unwrap();
     let expected = [
         "cluster.file",
@@ -200,6 +205,13 @@ fn a_taken_port_is_named_with_its_holder_and_another_base_is_offered() {
     // An existing cluster keeps its ports: clients and the other nodes know them.
     let refusal = world.try_up("up", &[]).unwrap_err();
     assert!(refusal.hints[0].contains("cluster.yaml"), "{:?}", refusal.hints);
+}
+
+#[test]
+fn a_missing_program_matters_only_when_something_is_to_be_started() {
+    let without = |world: &World| up(&world.spec, &world.wanted, &world.facts, &Options::default());
+    assert!(without(&world(3, &[1, 2], Some(1))).unwrap_err().message.contains("was not found"));
+    assert_eq!(without(&world(3, &[1, 2, 3], Some(1))).unwrap().changes(), 0);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Options {
     pub nodes: Vec<NodeId>,
     /// The cluster.yaml of a local cluster that is new, to be written first.
     pub new_file: Option<PathBuf>,
+    /// The node's program; `None` when none was found.
+    pub binary: Option<PathBuf>,
     /// The same command without ports, for hints, e.g. `escli up --local --dir x`.
     pub retry: String,
 }
@@ -33,6 +35,7 @@ pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options)
     let hosts = hosts(facts, &targets)?;
     let down: Vec<NodeId> = hosts.iter().filter(|(_, host)| !host.runs()).map(|(id, _)| *id).collect();
     refuse_taken_ports(&hosts, facts, options)?;
+    let binary = program(&down, options)?;
 
     let mut plan = Plan::new(&options.operation, &spec.cluster.name);
     if let Some(path) = &options.new_file {
@@ -43,12 +46,14 @@ pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options)
     }
     prepare(&mut plan, wanted, &hosts);
     for id in &down {
-        plan.stage(format!("start n{id}"), vec![Step::on(*id, Action::StartNode, "not running")]);
+        let start = Action::StartNode { binary: binary.clone() };
+        plan.stage(format!("start n{id}"), vec![Step::on(*id, start, "not running")]);
         plan.stage(format!("see n{id} answer"), vec![Step::on(*id, Action::AwaitLive, "just started")]);
     }
     conclude(&mut plan, spec, facts, &down);
     for (id, host) in &hosts {
-        let stale = host.runs() && wanted.hash(*id) != facts.nodes.get(id).and_then(|node| loaded_hash(node));
+        let loaded = facts.nodes.get(id).and_then(|node| loaded_hash(node));
+        let stale = host.runs() && loaded.is_some() && loaded != wanted.hash(*id);
         if stale {
             plan.notes.push(format!(
                 "node {id} runs with an older cluster.yaml; it takes the new one when it is restarted: \
@@ -88,10 +93,10 @@ pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'
         match facts.nodes.get(id).map(|node| &node.host) {
             Some(HostSight::Seen(host)) => seen.push((*id, host)),
             Some(HostSight::Unreachable { reason }) => {
-                refusal = refusal.because(format!("node {id}: {reason}"))
+                refusal = refusal.because(format!("node {id}: {reason}"));
             }
             Some(HostSight::NotAsked) | None => {
-                refusal = refusal.because(format!("node {id}: was not asked"))
+                refusal = refusal.because(format!("node {id}: was not asked"));
             }
         }
     }
@@ -120,6 +125,18 @@ fn refuse_taken_ports(
         }
         _ => refusal.hint("end that process, or change the ports in cluster.yaml, and try again"),
     })
+}
+
+/// The program to start `down` with; which one does not matter when there is nothing to start.
+fn program(down: &[NodeId], options: &Options) -> Result<PathBuf, Refusal> {
+    match &options.binary {
+        Some(binary) => Ok(binary.clone()),
+        None if down.is_empty() => Ok(PathBuf::new()),
+        None => Err(Refusal::new("the node's program, esnode, was not found; nothing was changed")
+            .because("looked at deploy.binary, $ESNODE, beside escli, and along the PATH")
+            .hint("name it:   --binary path/to/esnode")
+            .hint("build it:  cargo build --release -p esnode")),
+    }
 }
 
 fn prepare(plan: &mut Plan, wanted: &Wanted, hosts: &[(NodeId, &HostFacts)]) {
