@@ -240,3 +240,6 @@ fn failed(verb: &str, path: &Path, error: &io::Error) -> PortError {
 fn unknown(id: NodeId) -> PortError {
     PortError::Failed(format!("node {id} is not in cluster.yaml"))
 }
+
+#[cfg(test)]
+mod tests;
