@@ -216,3 +216,58 @@ pub fn read(source: &Source) -> Result<String, Failure> {
 pub fn parse(source: &Source, text: &str) -> Result<ClusterFile, Failure> {
     serde_saphyr::from_str(text).map_err(|error| Failure::usage(format!("{}: {error}", source.name())))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::exit::Exit;
+    use crate::starter;
+
+    fn settings(arguments: &[&str], env: Environment) -> Settings {
+        Settings::new(&Cli::parse_from([&["escli", "stop"], arguments].concat()).global, env)
+    }
+
+    fn file(path: &Path) -> PathBuf {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, starter::local_text(3, None, None)).unwrap();
+        path.to_owned()
+    }
+
+    #[test]
+    fn the_file_is_looked_for_in_the_order_of_the_manual() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = |name: &str| temp.path().join(name);
+        let mut env = Environment {
+            state_dir: dir("state"),
+            data_dir: dir("data"),
+            working_dir: dir("here"),
+            ..Environment::default()
+        };
+        let found = |env: &Environment| settings(&[], env.clone()).find();
+        assert_eq!(found(&env).unwrap_err().exit, Exit::Usage);
+        let default = file(&dir("data").join("local/cluster.yaml"));
+        assert_eq!(found(&env).unwrap(), Source::File(default.clone()));
+        let remembered = file(&dir("elsewhere").join("cluster.yaml"));
+        std::fs::create_dir_all(dir("state")).unwrap();
+        std::fs::write(dir("state").join("local.path"), format!("{}\n", remembered.display())).unwrap();
+        assert_eq!(found(&env).unwrap(), Source::File(remembered.clone()));
+        std::fs::remove_file(&remembered).unwrap();
+        assert_eq!(found(&env).unwrap(), Source::File(default), "a cluster that is gone is forgotten");
+        let here = file(&dir("here").join("cluster.yaml"));
+        assert_eq!(found(&env).unwrap(), Source::File(here));
+        env.config = Some(PathBuf::from("named-by-env.yaml"));
+        assert_eq!(found(&env).unwrap(), Source::File("named-by-env.yaml".into()));
+        assert_eq!(settings(&["-c", "x.yaml"], env.clone()).find().unwrap(), Source::File("x.yaml".into()));
+        assert_eq!(settings(&["-c", "-"], env).find().unwrap(), Source::Stdin);
+    }
+
+    #[test]
+    fn a_file_that_makes_no_sense_is_a_usage_error_with_its_name() {
+        let error = parse(&Source::File("/x/cluster.yaml".into()), "cluster: 7").unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        assert!(error.message.contains("/x/cluster.yaml"), "{error}");
+    }
+}

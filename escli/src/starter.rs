@@ -66,3 +66,25 @@ pub fn is_own(spec: &ClusterFile, text: &str) -> bool {
     let base = Some(first.client_port).filter(|port| *port != DEFAULT_PORTS.0);
     text == local_text(count, base, None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_says_what_the_spec_says_and_is_recognised() {
+        for (count, base) in [(1, None), (3, None), (9, Some(20_000))] {
+            let text = local_text(count, base, None);
+            let spec: ClusterFile = serde_saphyr::from_str(&text).unwrap();
+            assert_eq!(spec.cluster.nodes, local_spec("local", count, base).cluster.nodes);
+            assert!(is_own(&spec, &text));
+            assert!(!is_own(&spec, &format!("{text}# mine\n")), "a file somebody wrote to is theirs");
+        }
+    }
+
+    #[test]
+    fn the_ports_promised() {
+        assert_eq!(first_ports(None), (9000, 9100, 8080));
+        assert_eq!(first_ports(Some(20_000)), (20_000, 20_100, 20_200));
+    }
+}

@@ -142,3 +142,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let time = Duration::try_from(parsed).map_err(|_| expected.to_owned())?;
     if time.is_zero() { Err(expected.to_owned()) } else { Ok(time) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
     escli up --dry-run                   what would be done for ./cluster.yaml")]
 pub struct Args {
     /// A cluster on this machine; its cluster.yaml is written on the first run and is the truth from then on.
-    #[arg(long, conflicts_with = "config")]
+    #[arg(long)]
     pub local: bool,
     /// How many nodes the new local cluster has; 3 when nothing is said.
     #[arg(long, requires = "local", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]

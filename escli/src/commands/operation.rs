@@ -168,3 +168,44 @@ pub fn finish(settings: &Settings, report: Option<&Report>) -> Exit {
         report.exit()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::settings::Environment;
+    use crate::starter;
+
+    /// Consent without a terminal.
+    fn consent(arguments: &[&str], confirm: Option<&str>, question: &Question) -> Result<(), Failure> {
+        let cli = Cli::parse_from([&["escli", "stop"], arguments].concat());
+        let settings = Settings::new(&cli.global, Environment::default());
+        let spec = starter::local_spec("local", 3, None);
+        let target = Target::new(&settings, spec, String::new(), Path::new("/nowhere")).unwrap();
+        let retry = "escli stop 1 2".to_owned();
+        Operation { settings: &settings, target: &target, name: "stop", retry, confirm }
+            .consent(Some(question))
+    }
+
+    #[test]
+    fn yes_alone_never_overrides_a_safety_check() {
+        let downtime = Question::Downtime { text: "no quorum".to_owned() };
+        let refused = consent(&["--yes"], None, &downtime).unwrap_err();
+        assert_eq!(refused.exit, Exit::Refused);
+        assert!(refused.hints[0].ends_with("escli stop 1 2 --allow-downtime"), "{:?}", refused.hints);
+    }
+
+    #[test]
+    fn purging_without_a_terminal_takes_yes_and_the_right_name() {
+        let purge = Question::TypeName { text: "for good".to_owned(), word: "local".to_owned() };
+        assert!(consent(&[], None, &purge).is_err());
+        assert!(consent(&["--yes"], None, &purge).is_err());
+        assert!(consent(&[], Some("local"), &purge).is_err());
+        assert!(consent(&["--yes"], Some("prod"), &purge).is_err());
+        assert_eq!(consent(&["--yes"], Some("local"), &purge), Ok(()));
+    }
+}

@@ -43,6 +43,14 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 
 /// The local cluster that is there, or a new one; `true` when it is new.
 fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), Failure> {
+    // clap does not see a contradiction between a global option and a command's own.
+    if settings.config.is_some() {
+        return Err(Failure::usage(
+            "-c names a cluster.yaml, --local means the one of --dir: only one of them can be meant",
+        )
+        .hint(format!("drop --local:  {}", again(settings, "up", &[])))
+        .hint("drop -c:       escli up --local --dir DIR"));
+    }
     let default = settings.default_local();
     let dir = match &args.dir {
         Some(dir) => settings.env.working_dir.join(dir),
@@ -130,4 +138,45 @@ fn next_steps(settings: &Settings, target: &Target) -> Vec<String> {
         lines.push(format!("kcat -C -b {second} -t greetings -e"));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::settings::Environment;
+
+    fn open(line: &str, dir: &Path) -> Result<(Target, bool), Failure> {
+        let cli = Cli::parse_from(line.split(' '));
+        let env =
+            Environment { working_dir: dir.to_owned(), data_dir: dir.join("data"), ..Environment::default() };
+        let settings = Settings::new(&cli.global, env);
+        let Command::Up(args) = cli.command else { panic!("{line}") };
+        local(&settings, &args)
+    }
+
+    #[test]
+    fn the_file_that_is_there_is_the_truth() {
+        let temp = tempfile::tempdir().unwrap();
+        let (target, is_new) = open("escli up --local --dir d --nodes 5", temp.path()).unwrap();
+        assert!(is_new);
+        let file = target.hosts.layout().cluster_file();
+        assert!(file.ends_with("d/cluster.yaml"));
+        files::write_atomically(&file, &target.text).unwrap();
+        let (target, is_new) = open("escli up --local --dir d", temp.path()).unwrap();
+        assert_eq!((target.spec.cluster.nodes.len(), is_new), (5, false));
+        assert!(open("escli up --local --dir d --nodes 5 --base-port 9000", temp.path()).is_ok());
+        let refused = open("escli up --local --dir d --nodes 3 --base-port 20000", temp.path()).unwrap_err();
+        assert_eq!((refused.exit, refused.details.len()), (Exit::Refused, 2));
+    }
+
+    #[test]
+    fn a_file_and_local_contradict_each_other() {
+        let temp = tempfile::tempdir().unwrap();
+        for line in ["escli -c x.yaml up --local", "escli up --local -c x.yaml"] {
+            assert_eq!(open(line, temp.path()).unwrap_err().exit, Exit::Usage);
+        }
+    }
 }

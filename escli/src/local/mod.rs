@@ -171,6 +171,9 @@ impl Hosts for LocalHosts {
 
     async fn wipe(&self, id: NodeId) -> Result<(), PortError> {
         let path = self.layout.node(id);
+        if let Some(pid) = self.pid(id) {
+            return Err(PortError::Failed(format!("node {id} runs (pid {pid}); its data is not deleted")));
+        }
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", &path, &error)),
             _ => Ok(()),

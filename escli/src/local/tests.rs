@@ -61,6 +61,7 @@ impl Bench {
 async fn a_node_is_started_in_a_group_of_its_own_seen_and_stopped() {
     let bench = Bench::new().await;
     let pid = bench.started(1, OBEDIENT).await;
+    assert!(bench.hosts.wipe(1).await.is_err(), "a running node keeps its data");
     let group = rustix::process::getpgid(Pid::from_raw(i32::try_from(pid).unwrap())).unwrap();
     assert_eq!(group.as_raw_nonzero().get(), i32::try_from(pid).unwrap(), "Ctrl-C here must not reach it");
     assert!(!bench.hosts.is_running(2).await.unwrap(), "the other node is another process");

@@ -208,6 +208,16 @@ fn a_taken_port_is_named_with_its_holder_and_another_base_is_offered() {
 }
 
 #[test]
+fn data_of_an_earlier_cluster_is_not_built_upon() {
+    let world = world(3, &[], None);
+    let new_file = Some(PathBuf::from("/d/cluster.yaml"));
+    let binary = Some(PathBuf::from("/bin/esnode"));
+    let options = Options { new_file, binary, ..Options::default() };
+    let refusal = up(&world.spec, &world.wanted, &world.facts, &options).unwrap_err();
+    assert_eq!(refusal.message, "/d holds data but no cluster.yaml");
+}
+
+#[test]
 fn a_missing_program_matters_only_when_something_is_to_be_started() {
     let without = |world: &World| up(&world.spec, &world.wanted, &world.facts, &Options::default());
     assert!(without(&world(3, &[1, 2], Some(1))).unwrap_err().message.contains("was not found"));

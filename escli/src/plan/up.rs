@@ -35,6 +35,7 @@ pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options)
     let hosts = hosts(facts, &targets)?;
     let down: Vec<NodeId> = hosts.iter().filter(|(_, host)| !host.runs()).map(|(id, _)| *id).collect();
     refuse_taken_ports(&hosts, facts, options)?;
+    refuse_orphaned_data(&hosts, options)?;
     let binary = program(&down, options)?;
 
     let mut plan = Plan::new(&options.operation, &spec.cluster.name);
@@ -125,6 +126,21 @@ fn refuse_taken_ports(
         }
         _ => refusal.hint("end that process, or change the ports in cluster.yaml, and try again"),
     })
+}
+
+/// Data without its cluster.yaml belongs to a cluster nobody knows the members of any more.
+fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &Options) -> Result<(), Refusal> {
+    let Some(folder) = options.new_file.as_ref().and_then(|file| file.parent()) else { return Ok(()) };
+    let mut refusal = Refusal::new(format!("{} holds data but no cluster.yaml", folder.display()));
+    for (id, _) in hosts.iter().filter(|(_, host)| !host.data_empty) {
+        refusal = refusal.because(format!("node {id} has data of an earlier cluster"));
+    }
+    if refusal.reasons.is_empty() {
+        return Ok(());
+    }
+    Err(refusal
+        .hint("put its cluster.yaml back there, or delete what is left there")
+        .hint("or take another place:  escli up --local --dir ANOTHER"))
 }
 
 /// The program to start `down` with; which one does not matter when there is nothing to start.
