@@ -177,8 +177,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
 
     /// A node's process is gone: its last words say why.
     async fn died(&self, id: NodeId) -> Failure {
-        let mut failure =
-            Failure::failed(format!("node {id} ended right after it was started; its last log lines:"));
+        let mut failure = Failure::failed(format!("node {id} ended by itself; its last log lines:"));
         failure.details = match self.hosts.log_tail(id, LOG_LINES).await {
             Ok(lines) if lines.is_empty() => vec!["(it logged nothing)".to_owned()],
             Ok(lines) => lines,

@@ -300,6 +300,15 @@ async fn ctrl_c_finishes_the_step_and_begins_no_other() {
 }
 
 #[tokio::test]
+async fn ctrl_c_ends_a_wait_at_once_because_waiting_changes_nothing() {
+    let bench = Bench::new(Faults { mute: [1].into(), ..Faults::default() });
+    let listener = StopAt { id: "n1.live", times: 1, asked: &bench.asked };
+    let run = bench.run_with(&plan(&[1]), &listener).await;
+    assert_eq!((run.outcome, run.changed), (Outcome::Interrupted, 2));
+    assert!(journal::unfinished(&bench.journal()).is_empty());
+}
+
+#[tokio::test]
 async fn a_second_ctrl_c_does_not_wait_and_leaves_the_step_open_in_the_journal() {
     let bench = Bench::new(Faults { hang: [1].into(), ..Faults::default() });
     let listener = StopAt { id: "n1.start", times: 2, asked: &bench.asked };

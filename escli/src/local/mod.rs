@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::net::{IpAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -78,8 +78,12 @@ impl LocalHosts {
         ];
         wanted
             .into_iter()
-            .filter(|(_, port)| !is_free(host, *port))
-            .map(|(key, port)| TakenPort { port, key: key.to_owned(), holder: process::listener_on(port) })
+            .filter_map(|(key, port)| Some((key, address(host, port).filter(|address| !is_free(*address))?)))
+            .map(|(key, address)| TakenPort {
+                port: address.port(),
+                key: key.to_owned(),
+                holder: process::listener_on(address),
+            })
             .collect()
     }
 
@@ -190,9 +194,8 @@ impl Hosts for LocalHosts {
         (10_000..60_000).step_by(1_000).find(|base| {
             let spec = starter::local_spec("free", count, Some(*base));
             spec.cluster.nodes.iter().all(|node| {
-                [node.client_port, node.cluster_port, node.http_port]
-                    .iter()
-                    .all(|port| is_free(&node.host, *port))
+                let ports = [node.client_port, node.cluster_port, node.http_port];
+                ports.iter().all(|port| address(&node.host, *port).is_some_and(is_free))
             })
         })
     }
@@ -213,11 +216,17 @@ impl Hosts for LocalHosts {
     }
 }
 
+/// Where a node listens; `None` for a name nobody knows.
+fn address(host: &str, port: u16) -> Option<SocketAddr> {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => Some((ip, port).into()),
+        Err(_) => (host, port).to_socket_addrs().ok()?.next(),
+    }
+}
+
 /// Nothing listens there: a listener can be opened, and is closed again at once.
-fn is_free(host: &str, port: u16) -> bool {
-    let address = host.parse::<IpAddr>().ok().map(|ip| (ip, port).into());
-    let address = address.or_else(|| (host, port).to_socket_addrs().ok()?.next());
-    address.is_none_or(|address| TcpListener::bind(address).is_ok())
+fn is_free(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_ok()
 }
 
 fn signal(pid: u32, signal: Signal) -> Result<(), PortError> {

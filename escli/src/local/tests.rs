@@ -31,9 +31,10 @@ impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut spec = starter::local_spec("local", 2, None);
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // A loopback address of this process's own: no other test can take its ports.
+        let [_, high, middle, low] = std::process::id().to_be_bytes();
         for node in &mut spec.cluster.nodes {
-            (node.client_port, node.cluster_port, node.http_port) = (free(), free(), free());
+            node.host = format!("127.{}.{middle}.{low}", 100 + high % 100);
         }
         let hosts = LocalHosts::new(Layout::new(&folder.path().join("d")), &spec, "text".to_owned());
         for id in [1, 2] {
@@ -100,7 +101,7 @@ async fn a_node_that_ignores_sigterm_is_killed_only_when_that_was_said() {
 async fn observing_tells_a_taken_port_its_holder_and_another_base() {
     let bench = Bench::new().await;
     let node = &bench.spec.cluster.nodes[1];
-    let _squatter = TcpListener::bind(("127.0.0.1", node.cluster_port)).unwrap();
+    let _squatter = TcpListener::bind((node.host.as_str(), node.cluster_port)).unwrap();
     let client = AdminClient::new(&bench.spec, Duration::from_secs(1)).unwrap();
     let facts = observe(&bench.spec, &bench.hosts, &client, 10).await;
     assert!(facts.nodes[&1].host().unwrap().taken.is_empty());
