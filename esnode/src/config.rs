@@ -25,11 +25,11 @@ impl Config {
             format!("cannot read the configuration {}; name it with --config=FILE", path.display())
         })?;
         let file = spec::parse(&path.display().to_string(), &text)?;
-        Self::new(file, node_id).with_context(|| format!("in {}", path.display()))
+        Self::new(&file, node_id).with_context(|| format!("in {}", path.display()))
     }
 
     /// Picks this node's part of the file.
-    pub fn new(file: ClusterFile, node_id: Option<NodeId>) -> Result<Self> {
+    pub fn new(file: &ClusterFile, node_id: Option<NodeId>) -> Result<Self> {
         let Some(node_id) = node_id.or(file.cluster.node_id) else {
             bail!("which node is this? Set cluster.node_id, or start with --node-id=N");
         };

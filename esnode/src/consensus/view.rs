@@ -136,13 +136,13 @@ impl<D: Durable> View<D> {
         self.tail.get(offset)
     }
 
-    fn from_tail(&self, low: u64, high: u64, max_bytes: u64) -> Vec<eraftpb::Entry> {
+    fn read_tail(&self, low: u64, high: u64, max_bytes: u64) -> Vec<eraftpb::Entry> {
         let skip = usize::try_from(low - self.tail_first()).unwrap_or(usize::MAX);
         let wanted = self.tail.iter().skip(skip).take_while(|entry| entry.index < high);
         within(wanted.cloned(), max_bytes)
     }
 
-    fn from_disk(
+    fn read_disk(
         &self,
         low: u64,
         high: u64,
@@ -186,9 +186,9 @@ impl<D: Durable> Storage for View<D> {
         }
         let tail_first = self.tail_first();
         if low >= tail_first {
-            Ok(self.from_tail(low, high, max_bytes))
+            Ok(self.read_tail(low, high, max_bytes))
         } else {
-            self.from_disk(low, high.min(tail_first), max_bytes, context)
+            self.read_disk(low, high.min(tail_first), max_bytes, context)
         }
     }
 

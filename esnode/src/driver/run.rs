@@ -224,7 +224,7 @@ impl Driver {
         if effects.changed {
             self.on_role_change();
         }
-        self.apply(effects.committed);
+        self.apply(&effects.committed);
         self.reads.applied(self.applied);
     }
 
@@ -265,12 +265,12 @@ impl Driver {
         }
     }
 
-    fn apply(&mut self, committed: Vec<Entry>) {
+    fn apply(&mut self, committed: &[Entry]) {
         let Some(last) = committed.last().map(|entry| entry.index) else { return };
         let mut touched = Vec::new();
         let mut stream = self.parts.stream.write();
         let mut outcomes = Vec::with_capacity(committed.len());
-        for entry in &committed {
+        for entry in committed {
             let changes_members = entry.kind != EntryKind::Normal;
             let payload = if changes_members { bytes::Bytes::new() } else { entry.data.clone() };
             let applied = stream.apply(entry.index, entry.term, &payload);

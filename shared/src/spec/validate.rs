@@ -1,7 +1,7 @@
 //! The sense of a cluster.yaml that has the right shape.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use serde_saphyr::{Location, Spanned};
 

@@ -51,7 +51,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn new(kind: Kind, body: &[u8]) -> Vec<Bytes> {
+    pub(super) fn of_bytes(kind: Kind, body: &[u8]) -> Vec<Bytes> {
         let mut frame = Self { pieces: Vec::new(), open: BytesMut::with_capacity(16 + body.len()) };
         frame.open.put_slice(body);
         frame.seal(kind)

@@ -93,7 +93,7 @@ fn talk(
     loop {
         let pieces = match outbox.wait(Instant::now() + shared.rpc_timeout) {
             Work::Stop => return Err(Ended::Stop),
-            Work::Idle => Frame::new(Kind::KeepAlive, &[]),
+            Work::Idle => Frame::of_bytes(Kind::KeepAlive, &[]),
             Work::Announce => introduction(shared, peer)?,
             Work::Messages(messages) => Frame::messages(&messages),
         };
@@ -122,5 +122,5 @@ fn dial(shared: &Shared, host: &str, port: u16) -> io::Result<TcpStream> {
 /// Our introduction as a frame.
 pub(super) fn introduction(shared: &Shared, peer: NodeId) -> io::Result<Vec<Bytes>> {
     let text = serde_json::to_vec(&Introduction::new(shared.hello_for(peer)))?;
-    Ok(Frame::new(Kind::Hello, &text))
+    Ok(Frame::of_bytes(Kind::Hello, &text))
 }

@@ -78,7 +78,7 @@ fn meet(shared: &Shared, mut socket: &TcpStream, reader: &mut FrameReader<&TcpSt
             Ok(peer)
         }
         Err(refused) => {
-            write_all(&mut socket, &Frame::new(Kind::Refused, &serde_json::to_vec(&refused)?))?;
+            write_all(&mut socket, &Frame::of_bytes(Kind::Refused, &serde_json::to_vec(&refused)?))?;
             Err(io::Error::other(refused))
         }
     }
