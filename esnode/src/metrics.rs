@@ -10,7 +10,7 @@ use shared::spec::ClusterFile;
 use crate::consensus::{Role, Status};
 use crate::handle::Handle;
 use crate::net::kafka::metrics::{BOUNDS_US, KafkaMetrics, Latency};
-use crate::storage::{SYNC_BOUNDS, WalStats};
+use crate::storage::stats::SYNC_BOUNDS;
 
 /// Kinds of a metric, as Prometheus names them.
 #[derive(Clone, Copy)]
@@ -96,13 +96,16 @@ impl Text {
     }
 
     fn log(&mut self, node: &Handle) {
-        let (bytes, segments) = node.log().size();
-        self.single("eventstream_log_bytes", Kind::Gauge, "Bytes of the durable log", bytes);
-        self.single("eventstream_log_segments", Kind::Gauge, "Segment files", segments);
-        let last = node.log().last_index();
-        self.single("eventstream_log_last_index", Kind::Gauge, "Highest durable log index", last);
-        let stats: &WalStats = node.log().stats();
-        let written = stats.written_bytes.load(Relaxed);
+        let stats = node.log().stats();
+        let gauges = [
+            ("eventstream_log_bytes", "Bytes of log in the segments", stats.log_bytes.load(Relaxed)),
+            ("eventstream_log_segments", "Segment files", stats.segments.load(Relaxed)),
+            ("eventstream_log_last_index", "Highest durable log index", node.log().last_index()),
+        ];
+        for (name, help, value) in gauges {
+            self.single(name, Kind::Gauge, help, value);
+        }
+        let written = stats.bytes_written.load(Relaxed);
         self.single(
             "eventstream_log_written_bytes_total",
             Kind::Counter,
@@ -110,14 +113,9 @@ impl Text {
             written,
         );
         let name = "eventstream_log_sync_seconds";
-        self.histogram(
-            name,
-            "",
-            "Duration of the log's syncs",
-            &SYNC_BOUNDS,
-            &stats.sync_buckets,
-            &stats.sync_us,
-        );
+        self.family(name, Kind::Histogram, "Duration of the log's syncs");
+        let bounds = SYNC_BOUNDS.map(|bound| bound.as_secs_f64());
+        self.buckets(name, "", &bounds, &stats.sync_buckets, stats.sync_nanos.load(Relaxed) as f64 / 1e9);
     }
 
     fn peers(&mut self, node: &Handle) {
@@ -178,7 +176,9 @@ impl Text {
         let name = "eventstream_kafka_request_seconds";
         self.family(name, Kind::Histogram, "From the last byte of a request to its answer");
         for (api, latency) in latencies {
-            self.buckets(name, &format!("api=\"{api}\""), &BOUNDS_US, &latency.buckets, &latency.sum_us);
+            let sum = latency.sum_us.load(Relaxed) as f64 / 1e6;
+            let bounds = BOUNDS_US.map(|us| us as f64 / 1e6);
+            self.buckets(name, &format!("api=\"{api}\""), &bounds, &latency.buckets, sum);
         }
     }
 
@@ -204,36 +204,16 @@ impl Text {
         self.single("process_open_fds", Kind::Gauge, "Open file descriptors", open);
     }
 
-    fn histogram(
-        &mut self,
-        name: &str,
-        labels: &str,
-        help: &str,
-        bounds: &[u64],
-        counts: &[AtomicU64],
-        sum_us: &AtomicU64,
-    ) {
-        self.family(name, Kind::Histogram, help);
-        self.buckets(name, labels, bounds, counts, sum_us);
-    }
-
-    fn buckets(
-        &mut self,
-        name: &str,
-        labels: &str,
-        bounds: &[u64],
-        counts: &[AtomicU64],
-        sum_us: &AtomicU64,
-    ) {
+    fn buckets(&mut self, name: &str, labels: &str, bounds: &[f64], counts: &[AtomicU64], sum: f64) {
         let comma = if labels.is_empty() { "" } else { "," };
         let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
         let mut total = 0;
-        let bounds = bounds.iter().map(|us| (*us as f64 / 1e6).to_string()).chain(["+Inf".to_owned()]);
+        let bounds = bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
         for (bound, count) in bounds.zip(counts) {
             total += count.load(Relaxed);
             self.value(&format!("{name}_bucket"), &format!("{{{labels}{comma}le=\"{bound}\"}}"), total);
         }
-        self.value(&format!("{name}_sum"), &braced, sum_us.load(Relaxed) as f64 / 1e6);
+        self.value(&format!("{name}_sum"), &braced, sum);
         self.value(&format!("{name}_count"), &braced, total);
     }
 }

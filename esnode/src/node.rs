@@ -8,9 +8,9 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use raft::eraftpb::ConfState;
-use shared::ids::ClusterId;
+use shared::ids::{ClusterId, NodeId};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -21,7 +21,9 @@ use crate::driver::{Changes, Driver, Ended, Founding, Input, Parts, found_or_joi
 use crate::handle::{self, Handle, Leadership};
 use crate::net::peer::{Hello, Transport, TransportConfig};
 use crate::net::{admin, kafka};
-use crate::storage::{self, Batch, Identity, Log, Recovered, WalEvent};
+use crate::storage::identity::{DataDir, Identity};
+use crate::storage::writer::{self, WalEvent, Writer};
+use crate::storage::{self, Log, Recovered};
 use crate::stream::Stream;
 
 /// Payload of recent entries kept in memory for followers.
@@ -56,7 +58,8 @@ struct Node {
 impl Node {
     fn start(config: Config, runtime: &Runtime) -> Result<Self> {
         let listeners = Listeners::open(&config)?;
-        let mut identity = Identity::open(&config.data_dir(), config.node_id)?;
+        let data_dir = DataDir::open(&config.data_dir(), config.node_id)?;
+        let identity = data_dir.identity();
         let options =
             storage::Options { sync: config.file.cluster.storage.wal_sync, ..storage::Options::default() };
         let (log, wal, recovered) = storage::open(&config.data_dir(), options)?;
@@ -65,9 +68,9 @@ impl Node {
         let (inputs, received) = crossbeam_channel::unbounded();
         let hello = Hello {
             node: config.node_id,
-            store: identity.store(),
-            cluster: identity.cluster(),
-            fresh: identity.fresh(),
+            store: identity.store_id,
+            cluster: identity.cluster_id,
+            fresh: identity.fresh,
             members: config.members_digest(),
             your_store: None,
         };
@@ -99,7 +102,7 @@ impl Node {
         let raft = thread::Builder::new().name("raft".into()).spawn(move || {
             let outcome = take_part(Start {
                 config,
-                identity: &mut identity,
+                data_dir,
                 hello,
                 log,
                 wal,
@@ -204,9 +207,9 @@ fn start_transport(
 }
 
 /// What the raft thread starts from.
-struct Start<'a> {
+struct Start {
     config: Config,
-    identity: &'a mut Identity,
+    data_dir: DataDir,
     hello: Hello,
     log: Log,
     wal: storage::Wal,
@@ -219,10 +222,10 @@ struct Start<'a> {
 }
 
 /// The raft thread: finds its cluster, then takes part in it until the end.
-fn take_part(start: Start<'_>) -> Result<()> {
+fn take_part(start: Start) -> Result<()> {
     let Start {
         config,
-        identity,
+        mut data_dir,
         mut hello,
         log,
         wal,
@@ -234,38 +237,28 @@ fn take_part(start: Start<'_>) -> Result<()> {
         inputs,
     } = start;
     let mut met = BTreeMap::new();
-    if identity.fresh() {
-        let members = config.member_ids();
-        match found_or_join(&inputs.1, hello, members.len(), &mut met)? {
+    if data_dir.identity().fresh {
+        let voters = config.member_ids();
+        let cluster_id = match found_or_join(&inputs.1, hello, voters.len(), &mut met)? {
             Founding::Stopped => return Ok(()),
-            Founding::Founded => identity.found(None, &members)?,
-            Founding::Joined(cluster) => identity.found(Some(cluster), &members)?,
-        }
-        hello.fresh = false;
-        hello.cluster = identity.cluster();
+            Founding::Founded => None,
+            Founding::Joined(cluster) => Some(cluster),
+        };
+        data_dir.update(|identity| {
+            *identity = Identity { cluster_id, fresh: false, voters, ..identity.clone() };
+        })?;
+        hello = Hello { fresh: false, cluster: cluster_id, ..hello };
         transport.set_hello(hello);
     }
-    let voters = identity.voters().to_vec();
-    let core = Core::new(
-        CoreConfig {
-            id: config.node_id,
-            seed: fastrand::u64(..),
-            timing: Timing::from_spec(&config.file.cluster.raft),
-            hard_state: recovered.hard_state,
-            conf_state: ConfState { voters, ..ConfState::default() },
-            applied: 0,
-            tail_bytes: TAIL_BYTES,
-        },
-        log.clone(),
-        &crate::raft_logger::new(),
-    )?;
-    let (wal, wal_thread) = spawn_wal(wal, inputs.0.clone())?;
-    let on_cluster = remember_cluster(identity.clone(), Arc::clone(&transport), hello);
+    let core = start_core(&config, &recovered, data_dir.identity().voters.clone(), log.clone())?;
+    let writer = spawn_wal(wal, inputs.0.clone())?;
+    let data_dir = Arc::new(Mutex::new(data_dir));
+    let on_cluster = remember_cluster(Arc::clone(&data_dir), Arc::clone(&transport), hello);
     let mut driver = Driver::new(Parts {
-        own: (config.node_id, identity.store()),
+        own: (config.node_id, hello.store),
         core,
         stream,
-        wal,
+        wal: writer.sender().clone(),
         log,
         transport,
         changes,
@@ -275,7 +268,9 @@ fn take_part(start: Start<'_>) -> Result<()> {
     })?;
     met.into_values().for_each(|hello| driver.greet(hello));
     let ended = driver.run();
-    let _ = wal_thread.join();
+    writer.close();
+    // Only now may another process have the directory.
+    drop(data_dir);
     match ended {
         Ended::Stopped => Ok(()),
         Ended::WrongStore => Err(crate::driver::JoinError::WrongStore(config.node_id).into()),
@@ -286,30 +281,44 @@ fn take_part(start: Start<'_>) -> Result<()> {
     }
 }
 
-fn spawn_wal(wal: storage::Wal, inputs: Sender<Input>) -> io::Result<(Sender<(u64, Batch)>, JoinHandle<()>)> {
-    storage::spawn_writer(wal, move |event| {
+fn start_core(config: &Config, recovered: &Recovered, voters: Vec<NodeId>, log: Log) -> Result<Core<Log>> {
+    let core_config = CoreConfig {
+        id: config.node_id,
+        seed: fastrand::u64(..),
+        timing: Timing::from_spec(&config.file.cluster.raft),
+        hard_state: recovered.hard_state,
+        conf_state: ConfState { voters, ..ConfState::default() },
+        applied: 0,
+        tail_bytes: TAIL_BYTES,
+    };
+    Ok(Core::new(core_config, log, &crate::raft_logger::new())?)
+}
+
+fn spawn_wal(wal: storage::Wal, inputs: Sender<Input>) -> io::Result<Writer> {
+    writer::spawn(wal, move |event| {
         let input = match event {
             WalEvent::Persisted { number } => Input::Persisted(number),
             WalEvent::Failed(error) => Input::DiskFailed(error),
         };
-        drop(inputs.send(input));
+        // The raft thread is gone only when the node stops.
+        let _ = inputs.send(input);
     })
 }
 
 /// Writes the cluster's identity down, away from the raft thread, and tells the other nodes.
 fn remember_cluster(
-    mut identity: Identity,
+    data_dir: Arc<Mutex<DataDir>>,
     transport: Arc<Transport>,
     mut hello: Hello,
 ) -> impl FnOnce(ClusterId) + Send {
     move |cluster| {
-        if identity.cluster() == Some(cluster) {
+        if hello.cluster == Some(cluster) {
             return;
         }
         hello.cluster = Some(cluster);
         transport.set_hello(hello);
         thread::spawn(move || {
-            if let Err(error) = identity.set_cluster(cluster) {
+            if let Err(error) = data_dir.lock().update(|identity| identity.cluster_id = Some(cluster)) {
                 tracing::error!("cannot write the cluster's identity down: {error:#}");
             }
         });

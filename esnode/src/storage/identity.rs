@@ -1,169 +1,317 @@
-//! Whose data directory this is: written once when a node starts for the first time, and again when it has a cluster.
+//! Whose data directory this is, and that only one process uses it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use shared::ids::{ClusterId, NodeId, StoreId};
 use uuid::Uuid;
 
-use super::sync_dir;
+use super::{segment, sync_dir};
 
-/// The data directory's identity, and the lock that keeps other processes out while this one lives.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    dir: PathBuf,
-    facts: Facts,
-    _lock: Arc<File>,
-}
+/// The newest layout of data directories that this program knows.
+const FORMAT_VERSION: u32 = 1;
+const IDENTITY: &str = "identity";
+const LOCK: &str = "lock";
 
-/// What stands in the file `identity`.
+/// What a data directory says of itself. One line of JSON, and a line with its CRC32C.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Facts {
-    format: u16,
-    node: NodeId,
-    store: StoreId,
-    cluster: Option<ClusterId>,
-    /// The members that Raft started from; empty before this directory has taken part.
-    voters: Vec<NodeId>,
+pub struct Identity {
+    /// Layout of the directory.
+    pub format: u32,
+    /// The node it belongs to.
+    pub node_id: NodeId,
+    /// Drawn when the directory was created: another one means that the disk was lost.
+    pub store_id: StoreId,
+    /// The cluster it is part of, once it is.
+    pub cluster_id: Option<ClusterId>,
+    /// This store has never taken part in Raft: no vote was given, no entry acknowledged.
+    pub fresh: bool,
+    /// The voters the cluster was founded with; empty before.
+    pub voters: Vec<NodeId>,
 }
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The system refused.
-    #[error("cannot use the data directory {0}: {1}. It must be a directory that this user may write")]
-    Io(String, io::Error),
-    /// Another process has it.
-    #[error("the data directory {dir} is in use by process {pid}: is this node running already?")]
+    /// The system refused; the message names the file.
+    #[error("data directory: {0}")]
+    Io(#[from] io::Error),
+    /// Another process is running on it.
+    #[error("{dir} is in use by another esnode ({holder}); stop it first", dir = .dir.display())]
     Locked {
         /// The directory.
-        dir: String,
-        /// Who has it.
-        pid: String,
+        dir: PathBuf,
+        /// The process, as far as it is known.
+        holder: String,
     },
-    /// It belongs to another node.
+    /// It was created for another node.
     #[error(
-        "the data directory {dir} belongs to node {found}, not to node {wanted}: check --node-id and data_dir"
+        "{dir} belongs to node {found}, but this is node {wanted}; check node_id (or --node-id) and \
+         storage.data_dir", dir = .dir.display()
     )]
     OtherNode {
         /// The directory.
-        dir: String,
-        /// Whose it is.
+        dir: PathBuf,
+        /// Its node.
         found: NodeId,
-        /// Who asks.
+        /// The configured node.
         wanted: NodeId,
     },
-    /// The file cannot be understood.
+    /// A later version of this program created it.
     #[error(
-        "{0} is damaged: {1}. To make this node whole again, remove it from the cluster, delete its data directory and \
-         add it again"
+        "{dir} has layout version {found}; this program knows versions up to {FORMAT_VERSION}. Start the version \
+         of esnode that wrote it, or a later one", dir = .dir.display()
     )]
-    Damaged(String, String),
+    Version {
+        /// The directory.
+        dir: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// It cannot be told whose it is.
+    #[error("{file}: {reason}. {reseed}", file = .file.display(), reseed = super::RESEED)]
+    Corrupt {
+        /// The identity file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
-impl Identity {
-    /// Locks the directory, creating it (0700) when it is missing, and reads or draws its identity.
-    pub fn open(dir: &Path, node: NodeId) -> Result<Self, IdentityError> {
-        let failed = |error| IdentityError::Io(dir.display().to_string(), error);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-        let lock = lock(dir)?;
-        let path = dir.join("identity");
-        let facts = match fs::read(&path) {
-            Ok(text) => parse(&path, &text)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Facts { format: 1, node, store: StoreId(Uuid::new_v4()), cluster: None, voters: Vec::new() }
-            }
-            Err(error) => return Err(failed(error)),
+/// A data directory that this process alone uses, as long as the value lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    identity: Identity,
+    /// Holds the lock; the system releases it with the process, however that ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the data directory of `node_id`; creates it, readable to its owner only, if there is none.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn open(path: &Path, node_id: NodeId) -> Result<Self, IdentityError> {
+        let named = segment::at(path, "");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(named)?;
+        let lock = lock(path)?;
+        let identity = match load(path)? {
+            Some(identity) => identity,
+            None => create(path, node_id)?,
         };
-        if facts.node != node {
-            let dir = dir.display().to_string();
-            return Err(IdentityError::OtherNode { dir, found: facts.node, wanted: node });
+        if identity.node_id != node_id {
+            let (dir, found) = (path.to_owned(), identity.node_id);
+            return Err(IdentityError::OtherNode { dir, found, wanted: node_id });
         }
-        let identity = Self { dir: dir.to_owned(), facts, _lock: Arc::new(lock) };
-        identity.save().map_err(failed)?;
-        Ok(identity)
+        Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
-    /// The directory's own id.
-    pub fn store(&self) -> StoreId {
-        self.facts.store
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// The cluster it belongs to, once known.
-    pub fn cluster(&self) -> Option<ClusterId> {
-        self.facts.cluster
+    /// What it says of itself.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
-    /// It has never taken part in Raft.
-    pub fn fresh(&self) -> bool {
-        self.facts.voters.is_empty()
-    }
-
-    /// The members that Raft started from.
-    pub fn voters(&self) -> &[NodeId] {
-        &self.facts.voters
-    }
-
-    /// From now on this directory takes part. Durable when it returns.
-    pub fn found(&mut self, cluster: Option<ClusterId>, voters: &[NodeId]) -> io::Result<()> {
-        self.facts.cluster = cluster;
-        voters.clone_into(&mut self.facts.voters);
-        self.save()
-    }
-
-    /// The cluster's identity is known. Durable when it returns.
-    pub fn set_cluster(&mut self, cluster: ClusterId) -> io::Result<()> {
-        self.facts.cluster = Some(cluster);
-        self.save()
-    }
-
-    fn save(&self) -> io::Result<()> {
-        let path = self.dir.join("identity");
-        let json = serde_json::to_string(&self.facts).map_err(io::Error::other)?;
-        let text = format!("{json}\n{:08x}\n", crc32c::crc32c(json.as_bytes()));
-        if fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
-            return Ok(());
+    /// Changes the identity; durable on return.
+    ///
+    /// # Errors
+    /// The system's. The old identity then remains, here; on disk it is the old or the new one.
+    pub fn update(&mut self, change: impl FnOnce(&mut Identity)) -> Result<(), IdentityError> {
+        let mut next = self.identity.clone();
+        change(&mut next);
+        if next != self.identity {
+            store(&self.path, &next).map_err(segment::at(&self.path, IDENTITY))?;
+            self.identity = next;
         }
-        let temporary = self.dir.join("identity.tmp");
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        sync_dir(&self.dir)
+        Ok(())
     }
-}
-
-fn parse(path: &Path, text: &[u8]) -> Result<Facts, IdentityError> {
-    let damaged = |why: &str| IdentityError::Damaged(path.display().to_string(), why.to_owned());
-    let text = std::str::from_utf8(text).map_err(|_| damaged("it is not text"))?;
-    let mut lines = text.lines();
-    let (Some(json), Some(crc)) = (lines.next(), lines.next()) else {
-        return Err(damaged("it is incomplete"));
-    };
-    if format!("{:08x}", crc32c::crc32c(json.as_bytes())) != crc {
-        return Err(damaged("it does not match its checksum"));
-    }
-    serde_json::from_str(json).map_err(|error| damaged(&error.to_string()))
 }
 
 fn lock(dir: &Path) -> Result<File, IdentityError> {
-    let failed = |error: io::Error| IdentityError::Io(dir.display().to_string(), error);
-    let options = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
-    let mut file = options.open(dir.join("lock")).map_err(failed)?;
-    if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if error != rustix::io::Errno::WOULDBLOCK {
-            return Err(failed(error.into()));
+    let named = segment::at(dir, LOCK);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.open(dir.join(LOCK)).map_err(named)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            // Only for the message; the holder may be just about to write it.
+            let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+            let holder = if known { format!("process {}", pid.trim()) } else { "process unknown".to_owned() };
+            return Err(IdentityError::Locked { dir: dir.to_owned(), holder });
         }
-        let mut pid = String::new();
-        let _ = file.read_to_string(&mut pid);
-        return Err(IdentityError::Locked { dir: dir.display().to_string(), pid: pid.trim().to_owned() });
+        Err(error) => return Err(named(error.into()).into()),
     }
-    file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+    file.set_len(0).map_err(named)?;
+    writeln!(file, "{}", std::process::id()).map_err(named)?;
     Ok(file)
+}
+
+fn load(dir: &Path) -> Result<Option<Identity>, IdentityError> {
+    let file = dir.join(IDENTITY);
+    let bytes = match fs::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(segment::at(dir, IDENTITY))?,
+    };
+    let corrupt = |reason: String| IdentityError::Corrupt { file: file.clone(), reason };
+    let text = str::from_utf8(&bytes).map_err(|_| corrupt("not text".into()))?;
+    let (json, crc) = text.split_once('\n').ok_or_else(|| corrupt("the checksum is missing".into()))?;
+    if crc != crc_line(json) {
+        return Err(corrupt("checksum mismatch".into()));
+    }
+    // Fields of a later layout are unknown, its version is not.
+    let Format { format } = serde_json::from_str(json).map_err(|error| corrupt(error.to_string()))?;
+    if format > FORMAT_VERSION {
+        return Err(IdentityError::Version { dir: dir.to_owned(), found: format });
+    }
+    serde_json::from_str(json).map(Some).map_err(|error| corrupt(error.to_string()))
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+fn crc_line(json: &str) -> String {
+    format!("crc32c={:08x}\n", crc32c::crc32c(json.as_bytes()))
+}
+
+fn create(dir: &Path, node_id: NodeId) -> Result<Identity, IdentityError> {
+    // Without this, a store that lost its identity would pass for a new one, and vote a second time.
+    if dir.join("log").exists() {
+        let reason = "the file is missing, although there is a log".to_owned();
+        return Err(IdentityError::Corrupt { file: dir.join(IDENTITY), reason });
+    }
+    let identity = Identity {
+        format: FORMAT_VERSION,
+        node_id,
+        store_id: StoreId(Uuid::new_v4()),
+        cluster_id: None,
+        fresh: true,
+        voters: Vec::new(),
+    };
+    store(dir, &identity).map_err(segment::at(dir, IDENTITY))?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_dir(parent)?;
+    }
+    Ok(identity)
+}
+
+/// Replaces the file in one step: after a power cut there is the old one or the new one.
+fn store(dir: &Path, identity: &Identity) -> io::Result<()> {
+    let json = serde_json::to_string(identity)?;
+    let temporary = dir.join("identity.tmp");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    write!(file, "{json}\n{}", crc_line(&json))?;
+    file.sync_all()?;
+    fs::rename(temporary, dir.join(IDENTITY))?;
+    sync_dir(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn scratch() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn is_created_private_and_kept() {
+        let scratch = scratch();
+        let path = scratch.path().join("deep/data");
+        let mut data = DataDir::open(&path, 3).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(data.identity().fresh && data.identity().node_id == 3);
+        let cluster_id = ClusterId(Uuid::new_v4());
+        data.update(|identity| {
+            identity.cluster_id = Some(cluster_id);
+            identity.fresh = false;
+            identity.voters = vec![1, 2, 3];
+        })
+        .unwrap();
+        let kept = data.identity().clone();
+        drop(data);
+        assert_eq!(*DataDir::open(&path, 3).unwrap().identity(), kept);
+        assert_eq!(kept.cluster_id, Some(cluster_id));
+    }
+
+    #[test]
+    fn two_stores_are_never_alike() {
+        let (one, two) = (scratch(), scratch());
+        let one = DataDir::open(one.path(), 1).unwrap();
+        let two = DataDir::open(two.path(), 1).unwrap();
+        assert_ne!(one.identity().store_id, two.identity().store_id);
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let scratch = scratch();
+        let held = DataDir::open(scratch.path(), 1).unwrap();
+        let error = DataDir::open(scratch.path(), 1).unwrap_err();
+        assert!(matches!(error, IdentityError::Locked { .. }));
+        let pid = format!("process {}", std::process::id());
+        assert!(error.to_string().contains(&pid), "{error}");
+        drop(held);
+        DataDir::open(scratch.path(), 1).unwrap();
+    }
+
+    #[test]
+    fn another_nodes_directory_is_refused() {
+        let scratch = scratch();
+        drop(DataDir::open(scratch.path(), 1).unwrap());
+        let error = DataDir::open(scratch.path(), 2).unwrap_err();
+        assert!(error.to_string().contains("belongs to node 1, but this is node 2"), "{error}");
+    }
+
+    #[test]
+    fn any_flipped_bit_and_any_cut_is_refused() {
+        let scratch = scratch();
+        drop(DataDir::open(scratch.path(), 1).unwrap());
+        let file = scratch.path().join(IDENTITY);
+        let good = fs::read(&file).unwrap();
+        for bit in (0..good.len()).map(|byte| byte * 8 + byte % 8) {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&file, bad).unwrap();
+            let error = load(scratch.path()).expect_err("damage");
+            assert!(matches!(error, IdentityError::Corrupt { .. }), "bit {bit}: {error}");
+        }
+        for length in 0..good.len() {
+            fs::write(&file, &good[..length]).unwrap();
+            assert!(load(scratch.path()).is_err(), "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn a_lost_identity_is_not_drawn_anew_over_a_log() {
+        let scratch = scratch();
+        drop(DataDir::open(scratch.path(), 1).unwrap());
+        fs::create_dir(scratch.path().join("log")).unwrap();
+        fs::remove_file(scratch.path().join(IDENTITY)).unwrap();
+        let error = DataDir::open(scratch.path(), 1).unwrap_err();
+        assert!(error.to_string().contains("add it again"), "{error}");
+    }
+
+    #[test]
+    fn a_newer_layout_is_told_from_damage() {
+        let scratch = scratch();
+        let json = r#"{"format":2,"who":"unknown"}"#;
+        fs::write(scratch.path().join(IDENTITY), format!("{json}\n{}", crc_line(json))).unwrap();
+        let error = DataDir::open(scratch.path(), 1).unwrap_err();
+        assert!(matches!(error, IdentityError::Version { found: 2, .. }), "{error}");
+    }
 }

@@ -1,68 +1,113 @@
-//! Where in the files the live entries are: a sparse index, small for any length of log.
+//! Where entries are, kept small: one point every 16 KiB of log, and the runs of equal terms. Pure; knows no files.
 
-/// Log bytes between two points, at least.
-const SPACING: u64 = 16 << 10;
+/// Bytes of log between two points.
+const STRIDE: u32 = 16 << 10;
 
-/// An entry whose place is known. From here to the next point the live entries stand one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Point {
-    /// The entry.
-    pub(super) index: u64,
-    /// Log position of its frame.
-    pub(super) position: u64,
+/// A frame's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    /// Sequence number of the segment.
+    pub segment: u32,
+    /// Bytes from the start of the file.
+    pub offset: u32,
 }
 
-/// Points in ascending order, and the terms of all entries as runs.
-#[derive(Clone, Debug, Default)]
+/// The sparse index.
+///
+/// Points are sorted by index and by position alike. There is one at every start of a segment and at every entry
+/// that superseded others, so the entries from one point up to the next lie one after the other in one file, and
+/// superseded ones only behind them.
+#[derive(Debug, Default)]
 pub(super) struct Index {
     points: Vec<Point>,
-    terms: Vec<(u64, u64)>,
+    terms: Vec<Run>,
     last: u64,
+    supersessions: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    index: u64,
+    position: Position,
+}
+
+/// Entries of one term, from `first` on.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: u64,
+    term: u64,
+}
+
+/// Where to scan for an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    /// The entry at `position`: the wanted one, or one shortly before it.
+    pub first: u64,
+    /// Where to start.
+    pub position: Position,
+    /// The first entry that must be sought elsewhere, with another span.
+    pub end: Option<u64>,
+    /// Offset in the same segment behind which nothing of the wanted range lies, if known.
+    pub until: Option<u32>,
 }
 
 impl Index {
-    /// Takes the next live entry. One at or below the last index replaces everything from there on, and so does
-    /// `fresh`, the first entry of a segment, get a point of its own: a walk from a point meets no dead entries and no
-    /// end of a file before the next point.
-    pub(super) fn push(&mut self, index: u64, term: u64, position: u64, fresh: bool) {
-        let replaces = index <= self.last;
-        if replaces {
-            self.points.truncate(self.points.partition_point(|point| point.index < index));
-            self.terms.truncate(self.terms.partition_point(|(first, _)| *first < index));
+    /// The lowest index present; 1 when empty.
+    pub fn first(&self) -> u64 {
+        self.points.first().map_or(1, |point| point.index)
+    }
+
+    /// The highest index present; 0 when empty.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Counts how often entries were superseded: a scan that saw it change must start again.
+    pub fn supersessions(&self) -> u64 {
+        self.supersessions
+    }
+
+    /// Term of the entry at `index`, if present; 0 for index 0.
+    pub fn term(&self, index: u64) -> Option<u64> {
+        if index == 0 {
+            return Some(0);
         }
-        let far = self.points.last().is_none_or(|point| position - point.position >= SPACING);
-        if far || fresh || replaces {
+        let run = self.terms.partition_point(|run| run.first <= index).checked_sub(1)?;
+        (index <= self.last).then(|| self.terms[run].term)
+    }
+
+    /// Adds an entry; one at or below the last index supersedes that and all above. The caller leaves no gap.
+    pub fn append(&mut self, index: u64, term: u64, position: Position) {
+        let supersedes = index <= self.last;
+        if supersedes {
+            self.supersessions += 1;
+            self.points.truncate(self.points.partition_point(|point| point.index < index));
+            self.terms.truncate(self.terms.partition_point(|run| run.first < index));
+        }
+        let near = self.points.last().is_some_and(|point| {
+            point.position.segment == position.segment && position.offset - point.position.offset < STRIDE
+        });
+        if supersedes || !near {
             self.points.push(Point { index, position });
         }
-        if self.terms.last().is_none_or(|(_, last)| *last != term) {
-            self.terms.push((index, term));
+        if self.terms.last().is_none_or(|run| run.term != term) {
+            self.terms.push(Run { first: index, term });
         }
         self.last = index;
     }
 
-    pub(super) fn first(&self) -> u64 {
-        self.points.first().map_or(1, |point| point.index)
-    }
-
-    pub(super) fn last(&self) -> u64 {
-        self.last
-    }
-
-    pub(super) fn term(&self, index: u64) -> Option<u64> {
-        match index {
-            0 => Some(0),
-            _ if index < self.first() || index > self.last => None,
-            _ => self.terms[..self.terms.partition_point(|(first, _)| *first <= index)]
-                .last()
-                .map(|(_, term)| *term),
-        }
-    }
-
-    /// The point to walk from for `index`, and the index that the walk must stop before.
-    pub(super) fn walk(&self, index: u64) -> Option<(Point, u64)> {
-        let next = self.points.partition_point(|point| point.index <= index);
-        let point = *self.points.get(next.checked_sub(1)?)?;
-        Some((point, self.points.get(next).map_or(u64::MAX, |point| point.index)))
+    /// Where to scan for the entry at `index`, which is present, when those up to `high` (exclusive) are wanted.
+    pub fn span(&self, index: u64, high: u64) -> Option<Span> {
+        let at = self.points.partition_point(|point| point.index <= index).checked_sub(1)?;
+        let Point { index: first, position } = self.points[at];
+        let beyond = self.points[at..].partition_point(|point| point.index < high);
+        let until = self.points.get(at + beyond).filter(|point| point.position.segment == position.segment);
+        Some(Span {
+            first,
+            position,
+            end: self.points.get(at + 1).map(|point| point.index),
+            until: until.map(|point| point.position.offset),
+        })
     }
 }
 
@@ -70,15 +115,52 @@ impl Index {
 mod tests {
     use super::*;
 
+    fn at(segment: u32, offset: u32) -> Position {
+        Position { segment, offset }
+    }
+
     #[test]
-    fn a_replaced_suffix_is_forgotten() {
+    fn stays_sparse() {
         let mut index = Index::default();
-        for i in 1..=5 {
-            index.push(i, 1, i * 100, i == 1);
+        for i in 0..100_000u32 {
+            index.append(u64::from(i) + 1, 1, at(1, i * 100));
         }
-        index.push(3, 2, 600, false);
-        assert_eq!((index.last(), index.term(2), index.term(3), index.term(4)), (3, Some(1), Some(2), None));
-        assert_eq!(index.walk(2), Some((Point { index: 1, position: 100 }, 3)));
-        assert_eq!(index.walk(3), Some((Point { index: 3, position: 600 }, u64::MAX)));
+        assert!(index.points.len() <= 100_000 * 100 / 16_384 + 1, "{}", index.points.len());
+        assert_eq!(index.terms.len(), 1);
+        assert_eq!(size_of::<Point>(), 16);
+        let span = index.span(50_000, 50_010).unwrap();
+        assert!(span.first <= 50_000 && span.end.unwrap() > 50_000);
+        assert!(u64::from(span.until.unwrap()) >= 50_008 * 100);
+    }
+
+    #[test]
+    fn a_superseded_suffix_is_never_met() {
+        let mut index = Index::default();
+        for i in 1..=10u32 {
+            index.append(u64::from(i), 1, at(1, i * 10));
+        }
+        index.append(6, 2, at(1, 200));
+        index.append(7, 2, at(1, 210));
+        assert_eq!((index.first(), index.last(), index.supersessions()), (1, 7, 1));
+        assert_eq!([0, 5, 6, 7, 8].map(|i| index.term(i)), [Some(0), Some(1), Some(2), Some(2), None]);
+        let span = index.span(4, 8).unwrap();
+        assert_eq!((span.first, span.position, span.end), (1, at(1, 10), Some(6)));
+        let span = index.span(7, 8).unwrap();
+        assert_eq!((span.first, span.position, span.end), (6, at(1, 200), None));
+
+        index.append(1, 3, at(2, 10));
+        assert_eq!((index.first(), index.last()), (1, 1));
+        assert_eq!(index.points.len(), 1);
+        assert_eq!(index.term(1), Some(3));
+    }
+
+    #[test]
+    fn a_segment_starts_with_a_point() {
+        let mut index = Index::default();
+        index.append(1, 1, at(1, 10));
+        index.append(2, 1, at(2, 10));
+        let span = index.span(1, 3).unwrap();
+        assert_eq!((span.end, span.until), (Some(2), None));
+        assert_eq!(Index::default().span(1, 2), None);
     }
 }

@@ -1,52 +1,76 @@
 //! The segmented log on disk: the only copy of the events, and of Raft's state.
 //!
-//! One writer ([`Wal`], on its own thread) appends and syncs; any number of readers ([`Log`]) read what is
-//! durable. Nothing here knows topics or Raft's rules.
+//! One writer ([`Wal`], on its own thread: [`writer`]) appends and syncs; any number of readers ([`Log`]) read what
+//! is durable. Nothing here knows topics or Raft's rules.
+//!
+//! # On disk
+//! Segments are append-only, even when Raft replaces a conflicting suffix: an entry at or below the last index
+//! supersedes that index and all above, also when the log is replayed. Term and vote are frames of the same stream,
+//! so one sync orders and covers both. Every segment begins with such a *state frame*, so that no old segment must
+//! be kept for its sake, and its predecessor was synced before it came to be.
+//!
+//! # A torn tail, or damage?
+//! After a power cut, what was written since the last sync may be there in any part: pages reach the disk in any
+//! order. What was synced is there, or the disk lost it. To tell the two apart, the state frame at the head of each
+//! group of writes says up to where the log had been synced before it (`synced_to`). A bad frame below a `synced_to`
+//! that some valid later frame claims is damage: the node refuses to start. Any other is a torn tail, never
+//! acknowledged, and is cut. An idle writer adds the mark of its last group by itself, so that even that group is
+//! protected soon after its sync.
 
 mod filler;
 mod frame;
-mod identity;
+mod gather;
+pub mod identity;
 mod index;
-mod log;
+mod reader;
 mod recovery;
 mod segment;
-mod stats;
+pub mod stats;
+#[cfg(test)]
+mod tests;
 mod wal;
-mod writer;
+pub mod writer;
 
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use crate::entry::{Entry, HardState};
-
-pub use identity::{Identity, IdentityError};
-pub use log::Log;
-pub use recovery::open;
-pub use stats::{SYNC_BOUNDS, WalStats};
+pub use reader::Log;
 pub use wal::Wal;
-pub use writer::{WalEvent, spawn_writer};
 
 /// How the log is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Bytes per segment file.
+    /// Bytes per segment file, below 4 GiB. The first segments of a new log are smaller.
     pub segment_bytes: u64,
     /// Sync entries, not only term and vote.
     pub sync: bool,
-    /// Write zeros a little ahead of the log, so that a sync need not also record newly used blocks.
-    pub zero_ahead: bool,
 }
+
+/// Bytes per segment unless there is a reason for another size.
+pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, sync: true, zero_ahead: true }
+        Self { segment_bytes: DEFAULT_SEGMENT_BYTES, sync: true }
     }
+}
+
+/// Whether segments are filled with zeroes ahead of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// They are: a sync then need not record in the file system's journal that blocks came into use.
+    Zeroes,
+    /// They are only allocated.
+    Nothing,
 }
 
 /// What [`open`] found.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
-    /// Raft's persistent state; the default for an empty log.
+    /// Raft's persistent state; the default for an empty log. `commit` never exceeds the last index.
     pub hard_state: HardState,
     /// Bytes of a torn tail that were cut, if any: (file name, offset, bytes).
     pub torn: Option<(String, u64, u64)>,
@@ -61,44 +85,82 @@ pub struct Batch {
     pub entries: Vec<Entry>,
 }
 
+/// Opens, or creates, the log under `dir/log`. The caller holds the lock of `dir` ([`identity::DataDir`]).
+///
+/// # Errors
+/// [`OpenError`]; the log is then untouched.
+pub fn open(dir: &Path, options: Options) -> Result<(Log, Wal, Recovered), OpenError> {
+    open_with(dir, options, Fill::Zeroes)
+}
+
+/// [`open`], with or without filling segments ahead; for measuring.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(dir: &Path, options: Options, fill: Fill) -> Result<(Log, Wal, Recovered), OpenError> {
+    let dir = dir.join("log");
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+    recovery::remove_unfinished(&dir)?;
+    let found = recovery::recover(&dir)?;
+    sync_dir(&dir)?;
+    if let Some(parent) = dir.parent() {
+        sync_dir(parent)?;
+    }
+    let hard_state = found.hard_state;
+    let torn = found.torn.clone();
+    let (log, wal) = wal::start(&dir, options, fill, found)?;
+    Ok((log, wal, Recovered { hard_state, torn }))
+}
+
+/// Makes creations, removals and renames in `dir` durable.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(segment::at(dir, ""))
+}
+
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// What was durable is no longer as it was written.
-    #[error(
-        "{file} is corrupt at byte {offset}: {reason}. Nothing was changed. To make this node whole again, remove it \
-         from the cluster, delete its data directory and add it again; the other nodes have everything"
-    )]
+    /// Bytes that had reached the disk are no longer what was written.
+    #[error("the log is damaged: {file}, byte {offset}: {reason}. {RESEED}")]
     Corrupt {
-        /// The file.
+        /// The segment's name.
         file: String,
         /// Where in it.
         offset: u64,
-        /// What is wrong.
+        /// What is wrong there.
         reason: String,
     },
-    /// Written by another release.
+    /// A segment is gone.
+    #[error("the log is damaged: segment number {sequence}, just before {before}, is missing. {RESEED}")]
+    Missing {
+        /// Sequence number of the one that is missing.
+        sequence: u32,
+        /// Name of the segment that follows it.
+        before: String,
+    },
+    /// A later version of this program wrote the segment.
     #[error(
-        "{file} has on-disk format {format}, which this release cannot read: run the release that wrote it"
+        "{file} has format version {found}; this program knows versions up to {known}. Start the version of \
+         esnode that wrote it, or a later one"
     )]
-    Format {
-        /// The file.
+    Version {
+        /// The segment's name.
         file: String,
-        /// Its format.
-        format: u16,
+        /// Its version.
+        found: u32,
+        /// The newest version known here.
+        known: u32,
     },
 }
 
-impl OpenError {
-    fn corrupt(path: &Path, offset: u64, reason: &str) -> Self {
-        Self::Corrupt { file: path.display().to_string(), offset, reason: reason.to_owned() }
-    }
-}
+const RESEED: &str = "Nothing was changed on disk. Check the disk; then re-seed this node from the others: remove \
+                      it from the cluster, empty its data directory, and add it again";
 
-/// Makes names created in, or renamed within, a directory durable.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    std::fs::File::open(dir)?.sync_all()
+impl OpenError {
+    fn corrupt(file: &str, offset: u64, reason: impl Into<String>) -> Self {
+        Self::Corrupt { file: file.to_owned(), offset, reason: reason.into() }
+    }
 }

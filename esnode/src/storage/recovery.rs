@@ -1,198 +1,212 @@
-//! Opening a log: replay what is there, cut what had not finished, refuse what is damaged.
-//!
-//! Frames are replayed in the order of the files; a later entry replaces what is at its index and above. Where a
-//! frame does not validate, either the last write before a crash had not finished, or the disk lost what it had
-//! promised to keep. Every frame says up to where everything was durable when it was written, so the two can be told
-//! apart exactly: a bad place that any later valid frame vouches for is corruption.
+//! Finding out, at the start, what the log holds; cutting a torn tail; refusing damage. Runs before the writer.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use super::OpenError;
+use super::filler::{UNFINISHED, ZEROES};
+use super::frame::{self, Frame, STATE_LEN};
+use super::index::{Index, Position};
+use super::segment::{self, Frames, Next, SEGMENT_HEADER_LEN, Segment};
+use crate::entry::{Entry, HardState};
 
-use super::frame::{self, Broken, Content, Frame};
-use super::log::{Durable, Log};
-use super::segment::{self, Segment};
-use super::stats::WalStats;
-use super::wal::{Tail, Wal, begin_segment};
-use super::{OpenError, Options, Recovered, filler, sync_dir};
+/// Bytes read at once.
+const CHUNK: usize = 1 << 20;
+/// Zeroes are skipped in steps of this size.
+const BLOCK: usize = 4096;
 
-/// Bytes read at a time.
-const READ: usize = 4 << 20;
-
-/// Opens, or creates, the log under `dir/log`.
-pub fn open(dir: &Path, options: Options) -> Result<(Log, Wal, Recovered), OpenError> {
-    let dir = dir.join("log");
-    if !dir.exists() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        dir.parent().map_or(Ok(()), sync_dir)?;
-    }
-    // A prepared file that was never used.
-    match fs::remove_file(filler::next_path(&dir)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let mut replay = Replay::default();
-    let paths = Segment::list(&dir)?;
-    for (place, path) in paths.iter().enumerate() {
-        replay.segment(Segment::open(path)?, place + 1 == paths.len())?;
-    }
-    let Replay { mut durable, mut recovered, offset, fresh, .. } = replay;
-    let (segment, offset) = match durable.segments.last() {
-        Some(segment) => (segment.clone(), offset),
-        None => {
-            let file = filler::create_next(&dir, options.segment_bytes)?;
-            let segment = begin_segment(&dir, file, 1, 0)?;
-            durable.segments.push(segment.clone());
-            (segment, segment::HEADER)
-        }
-    };
-    durable.end = segment.base + offset;
-    // What could not have been committed without being here counts as unknown.
-    recovered.hard_state.commit = recovered.hard_state.commit.min(durable.index.last());
-    let stats = Arc::new(WalStats::default());
-    let log = Log::new(durable, Arc::clone(&stats));
-    let tail = Tail { segment, offset, hard_state: recovered.hard_state, fresh };
-    let wal = Wal::new(dir, options, log.clone(), stats, tail)?;
-    Ok((log, wal, recovered))
-}
-
+/// What is in the log.
 #[derive(Default)]
-struct Replay {
-    durable: Durable,
-    recovered: Recovered,
-    /// Offset behind the last frame of the newest segment.
-    offset: u64,
-    /// The newest segment has no entry.
-    fresh: bool,
+pub(super) struct Found {
+    pub segments: VecDeque<Arc<Segment>>,
+    pub index: Index,
+    pub hard_state: HardState,
+    /// Where the last segment's frames end.
+    pub end: u64,
+    /// File name, offset and length of the torn tail that was cut.
+    pub torn: Option<(String, u64, u64)>,
 }
 
-impl Replay {
-    fn segment(&mut self, segment: Segment, last: bool) -> Result<(), OpenError> {
-        let expected = self.durable.segments.last().map(|before| before.base + self.offset);
-        if expected.is_some_and(|position| position != segment.base) {
-            let before = self.durable.segments.last().map(Segment::name).unwrap_or_default();
-            return Err(OpenError::Corrupt {
-                file: before,
-                offset: self.offset,
-                reason: format!("the log breaks off here, but goes on in {}", segment.name()),
-            });
+/// Removes a segment that was being prepared; it holds nothing.
+pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(UNFINISHED)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(segment::at(dir, UNFINISHED)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the whole log. On return everything found is durable.
+pub(super) fn recover(dir: &Path) -> Result<Found, OpenError> {
+    let mut found = Found { segments: open_segments(dir)?, ..Found::default() };
+    let ends: Vec<u64> = found.segments.iter().skip(1).map(|next| next.header.previous_end).collect();
+    for (segment, end) in found.segments.clone().into_iter().zip(ends) {
+        found.replay_sealed(segment, end)?;
+    }
+    if let Some(last) = found.segments.back().cloned() {
+        settle(&last).map_err(segment::at(dir, &last.name))?;
+        found.replay_last(&last)?;
+    }
+    // Others may have told this node of commits that it had not yet stored itself.
+    found.hard_state.commit = found.hard_state.commit.min(found.index.last());
+    Ok(found)
+}
+
+/// Opens all segments, in order, and checks that none is missing.
+fn open_segments(dir: &Path) -> Result<VecDeque<Arc<Segment>>, OpenError> {
+    let mut names = Vec::new();
+    for file in fs::read_dir(dir).map_err(segment::at(dir, ""))? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        if segment::is_segment(&name) {
+            names.push(name);
         }
-        if expected.is_none() && segment.base != 0 {
-            return Err(OpenError::corrupt(&segment.path, 0, "the segments before this one are missing"));
+    }
+    names.sort_unstable();
+    let mut segments: VecDeque<Arc<Segment>> = VecDeque::new();
+    for name in names {
+        let next = Segment::open(dir, &name)?;
+        let (sequence, generation) =
+            segments.back().map_or((0, 0), |last| (last.header.sequence, last.header.generation));
+        if next.header.sequence > sequence + 1 {
+            return Err(OpenError::Missing { sequence: next.header.sequence - 1, before: name });
         }
-        self.durable.segments.push(segment.clone());
-        self.fresh = true;
-        let mut reader =
-            Reader { segment: &segment, offset: segment::HEADER, buffer: Bytes::new(), at_end: false };
-        let broken = loop {
-            match reader.next()? {
-                Ok(frame) => self.take(frame, segment.base + reader.offset, &mut reader)?,
-                Err(broken) => break broken,
+        if next.header.sequence <= sequence || next.header.previous_generation != generation {
+            return Err(OpenError::corrupt(&name, 0, "the segment does not continue the one before it"));
+        }
+        segments.push_back(Arc::new(next));
+    }
+    Ok(segments)
+}
+
+impl Found {
+    /// A segment with a successor: it was synced up to `end`, so whatever is wrong below is damage.
+    fn replay_sealed(&mut self, segment: Arc<Segment>, end: u64) -> Result<(), OpenError> {
+        let name = segment.name.clone();
+        let mut frames = Frames::new(segment, SEGMENT_HEADER_LEN as u64, CHUNK);
+        while frames.offset() < end {
+            let offset = frames.offset();
+            match frames.next()? {
+                Next::Frame(frame) => self.replay(&frames, offset, &frame)?,
+                Next::Bad(reason) => return Err(OpenError::corrupt(&name, offset, reason)),
+                Next::End => return Err(OpenError::corrupt(&name, offset, "the rest of the file is gone")),
             }
-        };
-        self.offset = reader.offset;
-        if last { self.end_of_log(&segment) } else { self.end_of_segment(&segment, broken) }
+        }
+        match frames.offset() {
+            offset if offset == end => Ok(()),
+            offset => {
+                Err(OpenError::corrupt(&name, offset, format!("the log should end at byte {end} here")))
+            }
+        }
     }
 
-    fn take(&mut self, frame: Frame, position: u64, reader: &mut Reader<'_>) -> Result<(), OpenError> {
-        match frame.content {
-            Content::HardState(state) => self.recovered.hard_state = state,
-            Content::Entry(entry) => {
-                if entry.index == 0 || entry.index > self.durable.index.last() + 1 {
-                    let path = &reader.segment.path;
-                    return Err(OpenError::corrupt(
-                        path,
-                        reader.offset,
-                        "an entry does not follow the one before it",
-                    ));
+    /// The last segment: its tail may be torn.
+    fn replay_last(&mut self, segment: &Arc<Segment>) -> Result<(), OpenError> {
+        let mut frames = Frames::new(segment.clone(), SEGMENT_HEADER_LEN as u64, CHUNK);
+        let reason = loop {
+            let offset = frames.offset();
+            match frames.next()? {
+                Next::Frame(frame) => self.replay(&frames, offset, &frame)?,
+                Next::Bad(reason) => break reason,
+                Next::End => break "an entry is gone",
+            }
+        };
+        self.end = frames.offset();
+        let rest = Rest::survey(segment, self.end)?;
+        // A new segment's first state frame is synced before the file gets its name.
+        let never_torn = self.end == SEGMENT_HEADER_LEN as u64;
+        if rest.synced_to > self.end || never_torn {
+            return Err(OpenError::corrupt(&segment.name, self.end, reason));
+        }
+        if rest.dirty_end > self.end {
+            cut(segment, self.end, rest.dirty_end)?;
+            self.torn = Some((segment.name.clone(), self.end, rest.dirty_end - self.end));
+        }
+        Ok(())
+    }
+
+    fn replay(&mut self, frames: &Frames, offset: u64, frame: &Frame) -> Result<(), OpenError> {
+        match frame {
+            Frame::State(state) => self.hard_state = state.hard_state,
+            Frame::Entry(Entry { index, term, .. }) => {
+                let (index, term) = (*index, *term);
+                let segment = frames.segment();
+                let previous = index.checked_sub(1).and_then(|previous| self.index.term(previous));
+                if previous.is_none_or(|previous| previous > term) {
+                    let reason = format!(
+                        "entry {index} of term {term} cannot follow entry {} of term {}",
+                        self.index.last(),
+                        self.index.term(self.index.last()).unwrap_or_default()
+                    );
+                    return Err(OpenError::corrupt(&segment.name, offset, reason));
                 }
-                self.durable.index.push(entry.index, entry.term, position, std::mem::take(&mut self.fresh));
+                let offset = u32::try_from(offset).expect("segments are below 4 GiB");
+                self.index.append(index, term, Position { segment: segment.header.sequence, offset });
             }
         }
-        reader.advance(frame.length);
-        Ok(())
-    }
-
-    /// A segment that another follows was durable before that one was begun: it ends with a clean end or full.
-    fn end_of_segment(&self, segment: &Segment, broken: Broken) -> Result<(), OpenError> {
-        match broken {
-            Broken::End | Broken::Short(_) => Ok(()),
-            Broken::Bad => {
-                Err(OpenError::corrupt(&segment.path, self.offset, "a frame does not match its checksum"))
-            }
-        }
-    }
-
-    /// Behind the last frame there is nothing, or a write that had not finished, or damage.
-    fn end_of_log(&mut self, segment: &Segment) -> Result<(), OpenError> {
-        let rest = read_from(segment, self.offset)?;
-        let Some(dirty) = rest.iter().rposition(|byte| *byte != 0).map(|last| last + 1) else {
-            return Ok(());
-        };
-        let here = segment.base + self.offset;
-        if let Some(at) = (0..dirty).find(|at| vouches(&rest[*at..], segment.generation, here)) {
-            let reason = format!(
-                "a frame does not match its checksum, although the frame at byte {} was written \
-                                  after this one was durable",
-                self.offset + at as u64
-            );
-            return Err(OpenError::corrupt(&segment.path, self.offset, &reason));
-        }
-        segment.file.write_all_at(&vec![0; dirty], self.offset)?;
-        segment.file.sync_data()?;
-        self.recovered.torn = Some((segment.name(), self.offset, dirty as u64));
         Ok(())
     }
 }
 
-/// Whether a valid frame at the start of `bytes` says that the log was durable beyond `position`.
-fn vouches(bytes: &[u8], generation: u32, position: u64) -> bool {
-    let Ok(length) = frame::check(bytes, generation) else { return false };
-    frame::read(&Bytes::copy_from_slice(&bytes[..length]), generation)
-        .is_ok_and(|frame| frame.synced > position)
+/// What lies behind the last frame that can be read.
+struct Rest {
+    /// The highest `synced_to` that any valid state frame there claims.
+    synced_to: u64,
+    /// Behind the last byte that is not zero.
+    dirty_end: u64,
 }
 
-fn read_from(segment: &Segment, offset: u64) -> io::Result<Vec<u8>> {
-    let length = segment.file.metadata()?.len().saturating_sub(offset);
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    segment.file.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes)
-}
+impl Rest {
+    /// Looks at every byte from `start` on. Only state frames are sought: they have one length, so the time is linear
+    /// whatever the bytes are.
+    fn survey(segment: &Segment, start: u64) -> io::Result<Self> {
+        let mut rest = Self { synced_to: 0, dirty_end: start };
+        let mut offset = start;
+        while offset < segment.capacity {
+            let left = usize::try_from(segment.capacity - offset).unwrap_or(usize::MAX);
+            // A frame may reach over the chunk's end.
+            let bytes = segment.read(offset, left.min(CHUNK + STATE_LEN - 1))?;
+            for block in (0..bytes.len().min(CHUNK)).step_by(BLOCK) {
+                let end = bytes.len().min(block + BLOCK);
+                if bytes[block..end] != ZEROES[..end - block] {
+                    rest.survey_block(segment, offset, &bytes, block..end);
+                }
+            }
+            offset += CHUNK as u64;
+        }
+        Ok(rest)
+    }
 
-/// Frames of one file, in order.
-struct Reader<'a> {
-    segment: &'a Segment,
-    offset: u64,
-    buffer: Bytes,
-    at_end: bool,
-}
-
-impl Reader<'_> {
-    fn next(&mut self) -> io::Result<Result<Frame, Broken>> {
-        loop {
-            match frame::read(&self.buffer, self.segment.generation) {
-                Err(Broken::Short(needed)) if !self.at_end => self.fill(needed)?,
-                outcome => return Ok(outcome),
+    fn survey_block(&mut self, segment: &Segment, base: u64, bytes: &[u8], block: std::ops::Range<usize>) {
+        for at in block {
+            if bytes[at] == 0 {
+                continue;
+            }
+            let offset = base + at as u64;
+            self.dirty_end = self.dirty_end.max(offset + 1);
+            if let Some(state) = frame::find_state(segment.seed, offset, &bytes[at..]) {
+                self.synced_to = self.synced_to.max(state.synced_to);
             }
         }
     }
+}
 
-    fn advance(&mut self, length: usize) {
-        self.buffer.advance(length);
-        self.offset += length as u64;
-    }
+/// Makes what is read next what is on the disk. A killed process may have left bytes in memory only; and after a
+/// failed sync the system keeps the bytes it could not write, and calls them clean.
+fn settle(segment: &Segment) -> io::Result<()> {
+    segment.file.sync_data()?;
+    Ok(rustix::fs::fadvise(&segment.file, 0, None, rustix::fs::Advice::DontNeed)?)
+}
 
-    fn fill(&mut self, needed: usize) -> io::Result<()> {
-        let left = self.segment.file.metadata()?.len().saturating_sub(self.offset);
-        let wanted = left.min(needed.max(READ) as u64);
-        self.at_end = wanted == left;
-        let mut bytes = BytesMut::zeroed(usize::try_from(wanted).unwrap_or(0));
-        self.segment.file.read_exact_at(&mut bytes, self.offset)?;
-        self.buffer = bytes.freeze();
-        Ok(())
+/// Zeroes `start..end`, so that nothing of the tail ever comes back.
+fn cut(segment: &Segment, start: u64, end: u64) -> io::Result<()> {
+    let mut offset = start;
+    while offset < end {
+        let length = usize::try_from(end - offset).unwrap_or(usize::MAX).min(ZEROES.len());
+        segment.file.write_all_at(&ZEROES[..length], offset)?;
+        offset += length as u64;
     }
+    segment.file.sync_data()
 }

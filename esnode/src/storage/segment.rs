@@ -1,89 +1,268 @@
-//! One segment file: its name, its header, its place in the log.
+//! One segment file: its name, its header, and reading its frames. Knows nothing of Raft's rules or of other segments.
 //!
-//! A position in the log counts bytes over all segments, headers included, so that it orders everything ever written.
+//! Named `<sequence>-<first index>.seg`. The sequence number orders segments as they were written; the first index
+//! alone would not, since Raft may replace a suffix that began in an earlier segment.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::OpenError;
+use super::frame::{self, Frame, PREFIX_LEN, Seed, u32_at, u64_at};
 
-/// Bytes before the first frame.
-pub(super) const HEADER: u64 = 64;
+/// Bytes of the header; the first frame follows.
+pub(super) const SEGMENT_HEADER_LEN: usize = 56;
+/// The newest format of segments this program knows.
+const FORMAT_VERSION: u32 = 1;
+const MAGIC: [u8; 8] = *b"EVSTRSEG";
+/// Extension of segment files.
+const EXTENSION: &str = ".seg";
 
-const MAGIC: &[u8; 8] = b"ESLOGSEG";
-const EXTENSION: &str = "seg";
+/// What a segment says of itself.
+///
+/// ```text
+/// magic [8] | format version u32 | sequence u32 | first index u64 | generation u64
+/// | previous generation u64 | previous end u64 | reserved u32 (zero) | crc u32        (little endian)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// 1 for the log's first segment, then one more each.
+    pub sequence: u32,
+    /// Index of the first entry.
+    pub first_index: u64,
+    /// Random; seeds the CRC of every frame.
+    pub generation: u64,
+    /// Generation of the segment before; 0 for the first.
+    pub previous_generation: u64,
+    /// Where the frames of the segment before end; they were synced before this segment came to be.
+    pub previous_end: u64,
+}
 
-/// A segment.
-#[derive(Clone, Debug)]
+impl Header {
+    /// A header with a new generation.
+    pub fn new(sequence: u32, first_index: u64, previous: Option<(u64, u64)>) -> Self {
+        let (previous_generation, previous_end) = previous.unwrap_or_default();
+        let generation = uuid::Uuid::new_v4().as_u64_pair().0;
+        Self { sequence, first_index, generation, previous_generation, previous_end }
+    }
+
+    /// The file's name.
+    pub fn file_name(&self) -> String {
+        format!("{:010}-{:020}{EXTENSION}", self.sequence, self.first_index)
+    }
+
+    /// The header's bytes.
+    pub fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
+        let mut bytes = [0; SEGMENT_HEADER_LEN];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.sequence.to_le_bytes());
+        let fields = [self.first_index, self.generation, self.previous_generation, self.previous_end];
+        for (place, field) in bytes[16..48].chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&bytes[..52]);
+        bytes[52..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn decode(file: &str, bytes: &[u8; SEGMENT_HEADER_LEN]) -> Result<Self, OpenError> {
+        let corrupt = |reason: &str| OpenError::corrupt(file, 0, reason);
+        if bytes[..8] != MAGIC {
+            return Err(corrupt("this is not the header of a segment"));
+        }
+        let intact = u32_at(bytes, 52) == crc32c::crc32c(&bytes[..52]);
+        match u32_at(bytes, 8) {
+            // A newer format may keep its checksum elsewhere, so the version is believed without it.
+            found if found > FORMAT_VERSION => {
+                return Err(OpenError::Version { file: file.to_owned(), found, known: FORMAT_VERSION });
+            }
+            _ if !intact => return Err(corrupt("checksum mismatch in the segment's header")),
+            _ => {}
+        }
+        let header = Self {
+            sequence: u32_at(bytes, 12),
+            first_index: u64_at(bytes, 16),
+            generation: u64_at(bytes, 24),
+            previous_generation: u64_at(bytes, 32),
+            previous_end: u64_at(bytes, 40),
+        };
+        if header.file_name() != file {
+            return Err(corrupt(&format!("the header belongs to a file named {}", header.file_name())));
+        }
+        Ok(header)
+    }
+}
+
+/// Whether a file of this name is a segment.
+pub(super) fn is_segment(name: &str) -> bool {
+    name.ends_with(EXTENSION)
+}
+
+/// An open segment.
+#[derive(Debug)]
 pub(super) struct Segment {
-    pub(super) file: Arc<File>,
-    pub(super) path: PathBuf,
-    /// Log position of the file's first byte.
-    pub(super) base: u64,
-    /// Seeds the checksums of its frames, so that a recycled file's old frames never validate.
-    pub(super) generation: u32,
+    /// The file's name, for messages.
+    pub name: String,
+    /// Open for reading and writing.
+    pub file: File,
+    /// Bytes in the file, used or not.
+    pub capacity: u64,
+    /// Its header.
+    pub header: Header,
+    /// Seed of its frames' CRC.
+    pub seed: Seed,
 }
 
 impl Segment {
-    /// Writes the header; the file must be durable and renamed into place by the caller.
-    pub(super) fn create(file: File, dir: &Path, first_index: u64, base: u64) -> io::Result<Self> {
-        let generation = fastrand::u32(..);
-        file.write_all_at(&header(first_index, base, generation), 0)?;
-        // Named by position, not by index: Raft may replace a suffix, so a later segment can begin at a lower index.
-        let path = dir.join(format!("{base:020}.{EXTENSION}"));
-        Ok(Self { file: Arc::new(file), path, base, generation })
+    /// A segment in `file`, whose header was written already.
+    pub fn new(file: File, capacity: u64, header: Header) -> Self {
+        Self { name: header.file_name(), file, capacity, header, seed: Seed::new(header.generation) }
     }
 
-    /// Opens a segment file and checks its header.
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let mut bytes = [0; HEADER as usize];
-        let corrupt = |reason: &str| OpenError::corrupt(path, 0, reason);
-        file.read_exact_at(&mut bytes, 0)
-            .map_err(|_| corrupt("the file is shorter than a segment's header"))?;
-        if &bytes[..8] != MAGIC {
-            return Err(corrupt("this is not a segment of the log"));
+    /// Opens the segment `name` in `dir` and checks its header.
+    pub fn open(dir: &Path, name: &str) -> Result<Self, OpenError> {
+        let file = OpenOptions::new().read(true).write(true).open(dir.join(name)).map_err(at(dir, name))?;
+        let capacity = file.metadata().map_err(at(dir, name))?.len();
+        let mut bytes = [0; SEGMENT_HEADER_LEN];
+        if capacity < bytes.len() as u64 {
+            return Err(OpenError::corrupt(name, 0, "the file is too short for a header"));
         }
-        let crc = crc32c::crc32c(&bytes[..32]);
-        if bytes[32..36] != crc.to_le_bytes() {
-            return Err(corrupt("the segment's header does not match its checksum"));
-        }
-        let format = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if !(crate::version::FORMAT.min..=crate::version::FORMAT.max).contains(&format) {
-            return Err(OpenError::Format { file: path.display().to_string(), format });
-        }
-        let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        let generation = u32::from_le_bytes(std::array::from_fn(|i| bytes[12 + i]));
-        let file = Arc::new(file);
-        Ok(Self { file, path: path.to_owned(), base: number(24), generation })
+        file.read_exact_at(&mut bytes, 0).map_err(at(dir, name))?;
+        let header = Header::decode(name, &bytes)?;
+        Ok(Self::new(file, capacity, header))
     }
 
-    /// The segments of a directory, in order.
-    pub(super) fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut paths: Vec<_> =
-            std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
-        paths.sort();
-        Ok(paths)
-    }
-
-    /// The file's name, for people.
-    pub(super) fn name(&self) -> String {
-        self.path.display().to_string()
+    /// Reads `length` bytes at `offset`. An error names the file.
+    pub fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let mut buffer = vec![0; length];
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: reading at byte {offset}: {error}", self.name))
+        };
+        self.file.read_exact_at(&mut buffer, offset).map_err(named)?;
+        Ok(Bytes::from(buffer))
     }
 }
 
-fn header(first_index: u64, base: u64, generation: u32) -> [u8; HEADER as usize] {
-    let mut bytes = [0; HEADER as usize];
-    bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..10].copy_from_slice(&crate::version::FORMAT.max.to_le_bytes());
-    bytes[12..16].copy_from_slice(&generation.to_le_bytes());
-    bytes[16..24].copy_from_slice(&first_index.to_le_bytes());
-    bytes[24..32].copy_from_slice(&base.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..32]);
-    bytes[32..36].copy_from_slice(&crc.to_le_bytes());
-    bytes
+/// Creates `path` with `capacity` bytes of allocated blocks, so that the disk cannot be full half way.
+pub(super) fn allocate(path: &Path, capacity: u64) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    let allocated = match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, capacity) {
+        // Not every file system can; there, blocks are allocated as they are written.
+        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(capacity),
+        done => done.map_err(io::Error::from),
+    };
+    allocated.map(|()| file)
+}
+
+/// Names the file in an error of the system.
+pub(super) fn at(dir: &Path, name: &str) -> impl Fn(io::Error) -> io::Error + Copy {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", dir.join(name).display()))
+}
+
+/// Reads a segment's frames one after the other, in chunks.
+pub(super) struct Frames {
+    segment: Arc<Segment>,
+    offset: u64,
+    /// How far to read ahead, at most.
+    until: u64,
+    chunk: usize,
+    buffer: Bytes,
+    buffer_offset: u64,
+}
+
+/// What [`Frames::next`] came upon.
+pub(super) enum Next {
+    /// A valid frame.
+    Frame(Frame),
+    /// Nothing was written here, or the segment is full.
+    End,
+    /// Damage, and of what sort.
+    Bad(&'static str),
+}
+
+impl Frames {
+    /// Starts at `offset`; reads `chunk` bytes at once.
+    pub fn new(segment: Arc<Segment>, offset: u64, chunk: usize) -> Self {
+        let until = segment.capacity;
+        Self { segment, offset, until, chunk, buffer: Bytes::new(), buffer_offset: 0 }
+    }
+
+    /// Goes on at `offset`, expecting to need nothing from `until` on.
+    pub fn seek(&mut self, offset: u64, until: u64) {
+        self.offset = offset;
+        self.until = until;
+    }
+
+    /// The segment being read.
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// Where the next frame starts.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The frame at the offset; moves on only past a valid one.
+    pub fn next(&mut self) -> io::Result<Next> {
+        let room = self.segment.capacity - self.offset;
+        if room < PREFIX_LEN as u64 {
+            return Ok(Next::End);
+        }
+        let length = match frame::frame_len(&self.window(PREFIX_LEN)?, room) {
+            Ok(Some(length)) => length,
+            Ok(None) => return Ok(Next::End),
+            Err(reason) => return Ok(Next::Bad(reason)),
+        };
+        match frame::decode(self.segment.seed, self.offset, &self.window(length)?) {
+            Ok(frame) => {
+                self.offset += length as u64;
+                Ok(Next::Frame(frame))
+            }
+            Err(reason) => Ok(Next::Bad(reason)),
+        }
+    }
+
+    /// The `length` bytes at the offset, which exist.
+    fn window(&mut self, length: usize) -> io::Result<Bytes> {
+        let end = self.offset + length as u64;
+        if self.offset < self.buffer_offset || end > self.buffer_offset + self.buffer.len() as u64 {
+            let ahead = usize::try_from(self.until.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+            self.buffer = self.segment.read(self.offset, self.chunk.min(ahead).max(length))?;
+            self.buffer_offset = self.offset;
+        }
+        let start = usize::try_from(self.offset - self.buffer_offset).expect("inside the buffer");
+        Ok(self.buffer.slice(start..start + length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_round_trips_and_any_flipped_bit_is_refused() {
+        let header = Header::new(3, 17, Some((5, 4096)));
+        let bytes = header.encode();
+        assert_eq!(Header::decode(&header.file_name(), &bytes).unwrap(), header);
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Header::decode(&header.file_name(), &bytes).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_told_from_damage() {
+        let header = Header::new(1, 1, None);
+        let mut bytes = header.encode();
+        bytes[8] = 2;
+        let error = Header::decode(&header.file_name(), &bytes).unwrap_err();
+        assert!(matches!(error, OpenError::Version { found: 2, known: 1, .. }), "{error}");
+    }
 }

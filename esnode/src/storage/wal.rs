@@ -1,206 +1,314 @@
-//! The one writer: appends frames, syncs, rolls to the next segment.
+//! The one writer: appends frames, syncs them, and only then shows them to the readers.
 
-use std::fs::File;
+use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use bytes::BytesMut;
-
-use super::filler::Filler;
-use super::log::Log;
-use super::segment::{self, Segment};
-use super::stats::WalStats;
-use super::{Batch, Options, frame, sync_dir};
+use super::filler::{Blank, Filler, UNFINISHED};
+use super::frame::{self, HEADER_LEN, STATE_LEN, State};
+use super::gather::Gather;
+use super::index::Position;
+use super::reader::{Log, Shared};
+use super::recovery::Found;
+use super::segment::{self, Header, SEGMENT_HEADER_LEN, Segment};
+use super::{Batch, Fill, Options, sync_dir};
 use crate::entry::{Entry, HardState};
 
-/// Frames are gathered up to this size before they are written.
-const GATHER: usize = 1 << 20;
+/// Bytes gathered before they are handed to the system without waiting for the sync.
+const FLUSH_FROM: usize = 4 << 20;
+/// A new log's first segment: small enough to be zeroed before the first write.
+const FIRST_SEGMENT: u64 = 4 << 20;
+/// Offsets of frames are kept in 32 bits.
+const LARGEST_SEGMENT: u64 = 2 << 30;
+/// Room for a header and the first state frame, and some more.
+const SMALLEST_SEGMENT: u64 = 1024;
 
-/// The one writer. After any error it refuses all work: what the disk holds can no longer be trusted.
-#[derive(Debug)]
+/// The one writer.
+///
+/// Any error is final: what is on disk is then unknown, so every later call fails too, and the caller must exit.
 pub struct Wal {
     dir: PathBuf,
-    options: Options,
-    log: Log,
-    stats: Arc<WalStats>,
+    sync_entries: bool,
+    shared: Arc<Shared>,
     filler: Filler,
-    segment: Segment,
-    /// Offset in the segment behind the last frame written.
-    offset: u64,
-    /// Log position up to which everything is durable.
-    synced: u64,
+    segment: Arc<Segment>,
+    /// Frames not handed to the system yet.
+    gather: Gather,
+    /// Where the next frame goes, behind those gathered.
+    end: u64,
+    /// Everything of this segment below is durable.
+    synced_to: u64,
+    /// Entries or a vote were written since.
+    unsynced: bool,
+    /// No state frame says `synced_to` yet.
+    mark_owed: bool,
     hard_state: HardState,
-    /// Term or vote was written and not yet synced.
-    ballot: bool,
-    /// Entries written and not yet published: (index, term, log position, first of a segment).
-    unpublished: Vec<(u64, u64, u64, bool)>,
-    buffer: BytesMut,
-    /// The next entry is the first of its segment.
-    fresh: bool,
-    failed: bool,
+    last_index: u64,
+    last_term: u64,
+    /// Written, not yet shown: index, term, place.
+    pending: Vec<(u64, u64, Position)>,
+    /// Bytes in the segments before this one.
+    earlier_bytes: u64,
+    failed: Option<String>,
 }
 
-/// Where the writer goes on.
-pub(super) struct Tail {
-    pub(super) segment: Segment,
-    pub(super) offset: u64,
-    pub(super) hard_state: HardState,
-    /// The segment has no entry yet.
-    pub(super) fresh: bool,
+/// A reader and the writer of the log that was found; creates the first segment of an empty one.
+pub(super) fn start(dir: &Path, options: Options, fill: Fill, mut found: Found) -> io::Result<(Log, Wal)> {
+    let largest = options.segment_bytes.clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
+    let is_new = found.segments.is_empty();
+    if is_new {
+        let mut blank = Blank::create(dir, largest.min(FIRST_SEGMENT))?;
+        if fill == Fill::Zeroes {
+            blank.zero_all().map_err(segment::at(dir, UNFINISHED))?;
+        }
+        let (segment, end) = commission(dir, blank, Header::new(1, 1, None), HardState::default())?;
+        found.segments.push_back(segment);
+        found.end = end;
+    }
+    let segment = found.segments.back().expect("there is one now").clone();
+    let end = found.end;
+    let earlier_bytes = found.segments.iter().skip(1).map(|next| next.header.previous_end).sum();
+    let shared = Arc::new(Shared::default());
+    let wal = Wal {
+        dir: dir.to_owned(),
+        sync_entries: options.sync,
+        filler: Filler::start(dir, fill, largest, segment.capacity, end)?,
+        shared: shared.clone(),
+        gather: Gather::default(),
+        end,
+        synced_to: end,
+        unsynced: false,
+        mark_owed: !is_new,
+        hard_state: found.hard_state,
+        last_index: found.index.last(),
+        last_term: found.index.term(found.index.last()).unwrap_or_default(),
+        pending: Vec::new(),
+        earlier_bytes,
+        segment,
+        failed: None,
+    };
+    shared.stats.segments.store(found.segments.len() as u64, Relaxed);
+    shared.stats.log_bytes.store(earlier_bytes + end, Relaxed);
+    *shared.state.write() =
+        super::reader::State { index: found.index, segments: found.segments, end: found.end };
+    Ok((Log::new(shared), wal))
+}
+
+/// Makes a segment of a blank file: header and state first, both durable, then the name, durable too. Returns where
+/// its first free byte is.
+fn commission(
+    dir: &Path,
+    blank: Blank,
+    header: Header,
+    hard_state: HardState,
+) -> io::Result<(Arc<Segment>, u64)> {
+    let segment = Segment::new(blank.file, blank.capacity, header);
+    let start = SEGMENT_HEADER_LEN as u64;
+    let mut bytes = header.encode().to_vec();
+    bytes.extend(frame::encode_state(segment.seed, start, &State { hard_state, synced_to: start }));
+    let named = segment::at(dir, UNFINISHED);
+    segment.file.write_all_at(&bytes, 0).map_err(named)?;
+    segment.file.sync_all().map_err(named)?;
+    fs::rename(dir.join(UNFINISHED), dir.join(&segment.name)).map_err(named)?;
+    sync_dir(dir)?;
+    Ok((Arc::new(segment), bytes.len() as u64))
 }
 
 impl Wal {
-    pub(super) fn new(
-        dir: PathBuf,
-        options: Options,
-        log: Log,
-        stats: Arc<WalStats>,
-        tail: Tail,
-    ) -> io::Result<Self> {
-        let filler = Filler::start(dir.clone(), options)?;
-        let Tail { segment, offset, hard_state, fresh } = tail;
-        let synced = segment.base + offset;
-        filler.moved(&segment.file, offset);
-        Ok(Self {
-            dir,
-            options,
-            log,
-            stats,
-            filler,
-            segment,
-            offset,
-            synced,
-            hard_state,
-            ballot: false,
-            unpublished: Vec::new(),
-            buffer: BytesMut::new(),
-            fresh,
-            failed: false,
+    /// Writes one batch; it is not durable, and no reader sees it, before [`Wal::sync`].
+    ///
+    /// # Errors
+    /// `InvalidInput` for a gap between entries or one larger than a segment; the system's. All are final.
+    pub fn write(&mut self, batch: &Batch) -> io::Result<()> {
+        self.unless_failed(|wal| wal.append(batch))
+    }
+
+    /// Makes everything written durable, then visible to readers. An error is final: the caller must exit.
+    ///
+    /// A commit index alone is not worth a sync: it is written with the next entries. Without [`Options::sync`],
+    /// entries are only made visible.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.unless_failed(|wal| {
+            wal.flush()?;
+            if wal.unsynced {
+                wal.sync_segment()?;
+            }
+            wal.publish();
+            Ok(())
         })
     }
 
-    /// Writes one batch; it is not durable, and no reader sees it, before [`Wal::sync`].
-    pub fn write(&mut self, batch: &Batch) -> io::Result<()> {
-        self.guard()?;
-        let written = self.try_write(batch);
-        self.failed = written.is_err();
-        written
-    }
-
-    /// Makes everything written durable, then visible to readers. An error is final: the caller must exit. With
-    /// `Options::sync` off, only a new term or vote is waited for.
-    pub fn sync(&mut self) -> io::Result<()> {
-        self.guard()?;
-        let synced = if self.options.sync || self.ballot { self.sync_file() } else { Ok(()) };
-        self.failed = synced.is_err();
-        synced?;
-        self.publish();
-        self.filler.moved(&self.segment.file, self.offset);
-        Ok(())
-    }
-
-    fn guard(&self) -> io::Result<()> {
-        if self.failed {
-            Err(io::Error::other("the log has failed before; nothing more is written"))
-        } else {
+    /// Writes, without a sync, that the last group is durable. For a writer that has nothing else to do: should the
+    /// disk lose that group later, the mark tells the loss from a torn tail. The next group carries it otherwise.
+    ///
+    /// # Errors
+    /// The system's; final.
+    pub fn mark(&mut self) -> io::Result<()> {
+        self.unless_failed(|wal| {
+            if wal.mark_owed && wal.fits(STATE_LEN) {
+                wal.push_state()?;
+                wal.flush()?;
+            }
             Ok(())
-        }
+        })
     }
 
-    fn try_write(&mut self, batch: &Batch) -> io::Result<()> {
-        if let Some(state) = batch.hard_state {
-            self.make_room(frame::HEADER + 8)?;
-            self.ballot |= self.hard_state.must_sync(&state);
-            self.hard_state = state;
-            frame::put_hard_state(&mut self.buffer, self.segment.generation, self.synced, &state);
+    /// Ends in good order: all durable, with the latest commit index and mark.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn close(mut self) -> io::Result<()> {
+        self.unless_failed(|wal| {
+            wal.flush()?;
+            wal.sync_segment()?;
+            if wal.fits(STATE_LEN) {
+                wal.push_state()?;
+                wal.flush()?;
+                wal.sync_segment()?;
+            }
+            wal.publish();
+            Ok(())
+        })
+    }
+
+    fn unless_failed(&mut self, act: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(io::Error::other(format!("the log's writer failed before: {error}")));
+        }
+        let name = self.segment.name.clone();
+        act(self).map_err(|error| {
+            self.failed = Some(error.to_string());
+            io::Error::new(
+                error.kind(),
+                format!("writing the log ({}): {error}", self.dir.join(name).display()),
+            )
+        })
+    }
+
+    fn append(&mut self, batch: &Batch) -> io::Result<()> {
+        if let Some(next) = batch.hard_state {
+            let urgent = self.hard_state.must_sync(&next);
+            self.hard_state = next;
+            if urgent {
+                self.push_state()?;
+                self.unsynced = true;
+            }
+        }
+        if self.mark_owed && !batch.entries.is_empty() {
+            self.push_state()?;
         }
         for entry in &batch.entries {
-            self.put_entry(entry)?;
+            self.push_entry(entry)?;
+            self.unsynced |= self.sync_entries;
         }
-        self.flush()
+        if self.gather.len() >= FLUSH_FROM { self.flush() } else { Ok(()) }
     }
 
-    fn put_entry(&mut self, entry: &Entry) -> io::Result<()> {
-        self.make_room(frame::HEADER + entry.data.len())?;
-        let position = self.segment.base + self.offset + self.buffer.len() as u64;
-        self.unpublished.push((entry.index, entry.term, position, std::mem::take(&mut self.fresh)));
-        frame::put_entry(&mut self.buffer, self.segment.generation, self.synced, entry);
-        if self.buffer.len() >= GATHER { self.flush() } else { Ok(()) }
-    }
-
-    /// Goes on in a new segment when a frame of this length does not fit in this one.
-    fn make_room(&mut self, length: usize) -> io::Result<()> {
-        let end = self.offset + (self.buffer.len() + length) as u64;
-        let empty = self.offset + self.buffer.len() as u64 <= segment::HEADER + frame::HEADER as u64 + 8;
-        if end <= self.options.segment_bytes || empty { Ok(()) } else { self.roll() }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let length = self.buffer.len() as u64;
-        self.filler.claim(self.offset + length);
-        self.segment.file.write_all_at(&self.buffer, self.offset)?;
-        self.offset += length;
-        self.stats.written_bytes.fetch_add(length, Relaxed);
-        self.buffer.clear();
+    fn push_entry(&mut self, entry: &Entry) -> io::Result<()> {
+        let Entry { index, term, .. } = *entry;
+        let gap = index == 0 || index > self.last_index + 1;
+        if gap || (index == self.last_index + 1 && term < self.last_term) {
+            let message = format!(
+                "entry {index} of term {term} cannot follow entry {} of term {}",
+                self.last_index, self.last_term
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let length = HEADER_LEN + entry.data.len();
+        if !self.fits(length) {
+            self.roll(index)?;
+        }
+        if !self.fits(length) {
+            let message = format!("entry {index} of {} bytes is larger than a segment", entry.data.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let offset = u32::try_from(self.end).expect("segments are below 4 GiB");
+        self.gather.copy(&frame::encode_entry(self.segment.seed, self.end, entry));
+        self.gather.payload(&entry.data);
+        self.end += length as u64;
+        (self.last_index, self.last_term) = (index, term);
+        self.pending.push((index, term, Position { segment: self.segment.header.sequence, offset }));
         Ok(())
     }
 
-    fn sync_file(&mut self) -> io::Result<()> {
+    fn push_state(&mut self) -> io::Result<()> {
+        if !self.fits(STATE_LEN) {
+            // The new segment begins with what is to be written.
+            return self.roll(self.last_index + 1);
+        }
+        let state = State { hard_state: self.hard_state, synced_to: self.synced_to };
+        self.gather.copy(&frame::encode_state(self.segment.seed, self.end, &state));
+        self.end += STATE_LEN as u64;
+        self.mark_owed = false;
+        Ok(())
+    }
+
+    /// Lets the next writes and syncs go to another file, which can fail.
+    #[cfg(test)]
+    pub(super) fn redirect(&mut self, file: fs::File) {
+        self.segment = Arc::new(Segment::new(file, self.segment.capacity, self.segment.header));
+    }
+
+    fn fits(&self, length: usize) -> bool {
+        self.end + length as u64 <= self.segment.capacity
+    }
+
+    /// Goes on in a new segment. This one is synced first, so that only the last segment can ever be torn.
+    fn roll(&mut self, first_index: u64) -> io::Result<()> {
+        self.flush()?;
+        self.sync_segment()?;
+        let Header { sequence, generation, .. } = self.segment.header;
+        let header = Header::new(sequence + 1, first_index, Some((generation, self.end)));
+        let (segment, end) = commission(&self.dir, self.filler.take()?, header, self.hard_state)?;
+        self.filler.resume(segment.capacity);
+        let mut state = self.shared.state.write();
+        state.segments.push_back(segment.clone());
+        self.earlier_bytes += self.end;
+        // Readers take the end for the last segment's; of this one they need nothing yet.
+        state.end = end;
+        self.shared.stats.segments.store(state.segments.len() as u64, Relaxed);
+        drop(state);
+        (self.segment, self.end, self.synced_to) = (segment, end, end);
+        self.mark_owed = false;
+        Ok(())
+    }
+
+    /// Hands what is gathered to the system.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let length = self.gather.len() as u64;
+        if length > 0 {
+            self.gather.write_to(&self.segment.file, self.end - length)?;
+            self.shared.stats.bytes_written.fetch_add(length, Relaxed);
+            self.filler.advance(self.end, length);
+        }
+        Ok(())
+    }
+
+    fn sync_segment(&mut self) -> io::Result<()> {
         let started = Instant::now();
         self.segment.file.sync_data()?;
-        self.stats.synced(started.elapsed());
-        self.synced = self.segment.base + self.offset;
-        self.ballot = false;
+        self.shared.stats.synced(started.elapsed());
+        self.synced_to = self.end;
+        self.unsynced = false;
+        self.mark_owed = true;
         Ok(())
     }
 
+    /// Shows what was written to the readers.
     fn publish(&mut self) {
-        let end = self.segment.base + self.offset;
-        let entries = std::mem::take(&mut self.unpublished);
-        self.log.publish(|durable| {
-            for (index, term, position, fresh) in &entries {
-                durable.index.push(*index, *term, *position, *fresh);
-            }
-            durable.end = end;
-        });
+        let mut state = self.shared.state.write();
+        for (index, term, position) in self.pending.drain(..) {
+            state.index.append(index, term, position);
+        }
+        state.end = self.end;
+        drop(state);
+        self.shared.stats.log_bytes.store(self.earlier_bytes + self.end, Relaxed);
     }
-
-    /// Ends this segment and begins the next. The old one is durable before the new one exists, so that only the last
-    /// segment can have a torn tail; Raft's state stands again in the new one, so that the old one is not needed for it.
-    fn roll(&mut self) -> io::Result<()> {
-        self.flush()?;
-        self.sync_file()?;
-        self.publish();
-        let file = self.filler.take_next(self.options.segment_bytes)?;
-        let first_index = self.log.last_index() + 1;
-        let next = begin_segment(&self.dir, file, first_index, self.segment.base + self.offset)?;
-        self.segment = next.clone();
-        self.offset = segment::HEADER;
-        self.synced = next.base + segment::HEADER;
-        self.fresh = true;
-        self.log.publish(|durable| {
-            durable.segments.push(next);
-            durable.end = self.synced;
-        });
-        frame::put_hard_state(&mut self.buffer, self.segment.generation, self.synced, &self.hard_state);
-        self.flush()
-    }
-}
-
-/// Gives a prepared file its header and its name, both durable.
-pub(super) fn begin_segment(
-    dir: &std::path::Path,
-    file: File,
-    first_index: u64,
-    base: u64,
-) -> io::Result<Segment> {
-    let segment = Segment::create(file, dir, first_index, base)?;
-    segment.file.sync_data()?;
-    std::fs::rename(super::filler::next_path(dir), &segment.path)?;
-    sync_dir(dir)?;
-    Ok(segment)
 }

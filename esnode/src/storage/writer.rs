@@ -1,53 +1,86 @@
-//! The WAL thread: takes whatever has queued up, writes it, syncs once.
+//! The writer's thread: takes all batches that have queued up, writes them, syncs once, reports. While one sync
+//! runs, the next group gathers: group commit without a timer.
 
 use std::io;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::{Batch, Wal};
 
-/// Work taken in one go; bounds how long the first of it waits for the sync.
-const MAX_BATCHES: usize = 1024;
-
-/// What the disk has to say.
+/// What became of batches.
 #[derive(Debug)]
 pub enum WalEvent {
-    /// Everything up to this number is durable.
+    /// This batch and all sent before it are durable (as far as [`super::Options::sync`] asks) and visible.
     Persisted {
-        /// The highest number written.
+        /// The number sent with the batch.
         number: u64,
     },
-    /// The disk failed; nothing more will be written.
+    /// Nothing can be written any more, and what was not reported as persisted may be lost: the node must exit.
     Failed(io::Error),
 }
 
-/// Starts the thread. Work is numbered in ascending order; number 0 asks for no answer. The thread ends when the
-/// sender is dropped and everything is written.
-pub fn spawn_writer(
-    mut wal: Wal,
-    mut on_event: impl FnMut(WalEvent) + Send + 'static,
-) -> io::Result<(Sender<(u64, Batch)>, JoinHandle<()>)> {
-    let (sender, work) = crossbeam_channel::unbounded();
-    let thread = thread::Builder::new().name("wal".into()).spawn(move || {
-        while let Ok(first) = work.recv() {
-            match write_all(&mut wal, first, &work) {
-                Ok(0) => {}
-                Ok(number) => on_event(WalEvent::Persisted { number }),
-                Err(error) => return on_event(WalEvent::Failed(error)),
-            }
-        }
-    })?;
-    Ok((sender, thread))
+/// Handle of the thread.
+pub struct Writer {
+    sender: Sender<(u64, Batch)>,
+    thread: JoinHandle<()>,
 }
 
-fn write_all(wal: &mut Wal, first: (u64, Batch), work: &Receiver<(u64, Batch)>) -> io::Result<u64> {
-    let mut newest = first.0;
-    wal.write(&first.1)?;
-    for (number, batch) in work.try_iter().take(MAX_BATCHES) {
+/// Starts the thread. `on_event` is called on it and must not wait for anything. After [`WalEvent::Failed`] there are
+/// no more events.
+///
+/// # Errors
+/// The system refuses another thread.
+pub fn spawn(wal: Wal, on_event: impl FnMut(WalEvent) + Send + 'static) -> io::Result<Writer> {
+    // Unbounded: the sender is the raft thread, which never waits; what is in flight is bounded by proposals.
+    let (sender, receiver) = unbounded();
+    let thread = thread::Builder::new().name("wal".into()).spawn(move || run(wal, &receiver, on_event))?;
+    Ok(Writer { sender, thread })
+}
+
+impl Writer {
+    /// Where to send batches, each with a number higher than the one before.
+    pub fn sender(&self) -> &Sender<(u64, Batch)> {
+        &self.sender
+    }
+
+    /// Writes what was sent, ends the log in good order, and ends the thread. Clones of the sender must be gone, or
+    /// this waits for them.
+    pub fn close(self) {
+        drop(self.sender);
+        if let Err(panic) = self.thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn run(mut wal: Wal, receiver: &Receiver<(u64, Batch)>, mut on_event: impl FnMut(WalEvent)) {
+    while let Ok(first) = receiver.recv() {
+        // What arrives from now on belongs to the next group: a busy sender must not keep this one from its sync.
+        let queued = receiver.len();
+        let group = std::iter::once(first).chain(receiver.try_iter().take(queued));
+        match write_group(&mut wal, group) {
+            Ok(number) => on_event(WalEvent::Persisted { number }),
+            Err(error) => return on_event(WalEvent::Failed(error)),
+        }
+        if receiver.is_empty()
+            && let Err(error) = wal.mark()
+        {
+            return on_event(WalEvent::Failed(error));
+        }
+    }
+    if let Err(error) = wal.close() {
+        on_event(WalEvent::Failed(error));
+    }
+}
+
+/// Returns the number of the last batch.
+fn write_group(wal: &mut Wal, group: impl Iterator<Item = (u64, Batch)>) -> io::Result<u64> {
+    let mut last = 0;
+    for (number, batch) in group {
         wal.write(&batch)?;
-        newest = newest.max(number);
+        last = number;
     }
     wal.sync()?;
-    Ok(newest)
+    Ok(last)
 }

@@ -1,7 +1,7 @@
 //! The sense of a cluster.yaml that has the right shape.
 
-use std::collections::BTreeMap;
 use core::net::IpAddr;
+use std::collections::BTreeMap;
 
 use serde_saphyr::{Location, Spanned};
 
