@@ -16,6 +16,9 @@ use crate::cluster::Cluster;
 /// Producers that run at once.
 const PRODUCERS: u64 = 4;
 
+/// A value that was tried, with the offset it was acknowledged at, if it was.
+pub type Write = (String, Option<i64>);
+
 /// Every write that was tried, with the offset it was acknowledged at, if it was.
 #[derive(Default)]
 pub struct Ledger {
@@ -24,7 +27,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Adds what a load brought.
-    pub fn extend(&mut self, writes: Vec<(String, Option<i64>)>) {
+    pub fn extend(&mut self, writes: Vec<Write>) {
         self.tried.extend(writes);
     }
 
@@ -60,7 +63,7 @@ impl Ledger {
 /// Producers at work until they are told to finish.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    producers: Vec<JoinHandle<Vec<(String, Option<i64>)>>>,
+    producers: Vec<JoinHandle<Vec<Write>>>,
 }
 
 impl Load {
@@ -78,13 +81,13 @@ impl Load {
     }
 
     /// Stops the producers; what each tried and was told.
-    pub fn finish(self) -> Vec<(String, Option<i64>)> {
+    pub fn finish(self) -> Vec<Write> {
         self.stop.store(true, Ordering::Relaxed);
         self.producers.into_iter().flat_map(|producer| producer.join().unwrap_or_default()).collect()
     }
 }
 
-fn run(stop: &AtomicBool, nodes: &[SocketAddr], topic: &str, name: &str) -> Vec<(String, Option<i64>)> {
+fn run(stop: &AtomicBool, nodes: &[SocketAddr], topic: &str, name: &str) -> Vec<Write> {
     let mut writes = Vec::new();
     let mut client = None;
     let mut turn = 0;

@@ -28,7 +28,7 @@ fn root() -> PathBuf {
 }
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+    for entry in fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path()) {
         if entry.is_dir() && !entry.ends_with("target") {
             sources(&entry, found);
         } else if entry.extension().is_some_and(|extension| extension == "rs") {
@@ -45,8 +45,8 @@ fn all() -> Vec<(String, String)> {
         sources(&root.join(member), &mut paths);
     }
     let read = |path: PathBuf| {
-        let name = path.strip_prefix(&root).unwrap().display().to_string();
-        (name, fs::read_to_string(&path).unwrap())
+        let name = path.strip_prefix(&root).expect("under the root").display().to_string();
+        (name, fs::read_to_string(&path).expect("text"))
     };
     paths.into_iter().map(read).collect()
 }
