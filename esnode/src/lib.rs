@@ -3,6 +3,7 @@
 //! `consensus` and `stream` are pure: no IO, no clock, no randomness. `storage` and `net` touch the world.
 //! `driver` alone joins them.
 
+pub mod args;
 pub mod config;
 pub mod consensus;
 pub mod driver;

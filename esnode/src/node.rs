@@ -186,6 +186,11 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
         "esnode {} starts",
         crate::version::build_info().version
     );
+    if !config.file.cluster.storage.wal_sync {
+        tracing::warn!(
+            "wal_sync is false: acknowledged means written, not durable, on a majority; a power cut loses it"
+        );
+    }
 }
 
 fn start_transport(
