@@ -1,17 +1,28 @@
-//! Stamps the binary: the version that a packager asks for (`ESNODE_VERSION`), and what it was built from.
+//! Stamps the binary: the version that a packager gave, the commit and the profile it was built from.
 
+use std::env;
 use std::process::Command;
 
 fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=ESNODE_VERSION");
-    println!("cargo::rerun-if-changed=../.git/HEAD");
-    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let version = var("ESNODE_VERSION").or_else(|| var("CARGO_PKG_VERSION")).unwrap_or_default();
-    let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok();
-    let commit = commit.filter(|output| output.status.success()).map(|output| output.stdout);
-    let commit = commit.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-    let commit = if commit.trim().is_empty() { "unknown" } else { commit.trim() };
-    let profile = var("PROFILE").unwrap_or_default();
-    println!("cargo::rustc-env=STAMPED_VERSION={version}");
-    println!("cargo::rustc-env=STAMPED_BUILD={commit} {profile}");
+    let given = env::var("ESNODE_VERSION").ok().filter(|version| !version.trim().is_empty());
+    let version = given.or_else(|| env::var("CARGO_PKG_VERSION").ok()).unwrap_or_default();
+    println!("cargo::rustc-env=ESNODE_VERSION={}", version.trim());
+
+    // The log of HEAD grows with every commit and checkout, in linked worktrees too.
+    if let Some(log) = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"]) {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    // Sources unpacked inside somebody else's repository are not that repository's commit.
+    let tracked = git(&["ls-files", "--error-unmatch", "build.rs"]).is_some();
+    let commit = tracked.then(|| git(&["rev-parse", "--short=10", "HEAD"])).flatten();
+    let profile = env::var("PROFILE").unwrap_or_else(|_| "unknown".to_owned());
+    println!("cargo::rustc-env=ESNODE_BUILD={} {profile}", commit.as_deref().unwrap_or("unknown"));
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output =
+        Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }

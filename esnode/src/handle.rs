@@ -194,7 +194,7 @@ impl Handle {
 
     /// The connections to the other nodes.
     pub fn peer_stats(&self) -> BTreeMap<NodeId, PeerStats> {
-        self.inner.parts.transport.peer_stats()
+        self.inner.parts.transport.peer_stats().into_iter().map(|peer| (peer.id, peer)).collect()
     }
 
     /// Hands leadership to `to`, or to the most caught-up voter; resolves with the new leader and its term.

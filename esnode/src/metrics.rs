@@ -4,13 +4,18 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use shared::spec::ClusterFile;
+use tokio::time::timeout;
 
 use crate::consensus::{Role, Status};
 use crate::handle::Handle;
 use crate::net::kafka::metrics::{BOUNDS_US, KafkaMetrics, Latency};
 use crate::storage::stats::SYNC_BOUNDS;
+
+/// The raft thread answers in microseconds; after this long it is stuck.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Kinds of a metric, as Prometheus names them.
 #[derive(Clone, Copy)]
@@ -26,9 +31,12 @@ struct Text(String);
 
 /// Everything this node can say, as Prometheus text (exposition format 0.0.4).
 pub async fn render(node: &Handle, kafka: &KafkaMetrics) -> String {
-    let raft = node.raft_status().await.unwrap_or_default();
+    // A stuck raft thread answers nothing; its figures are then left out, the others are still worth reading.
+    let raft = timeout(PATIENCE, node.raft_status()).await.ok().map(Option::unwrap_or_default);
     let mut text = Text::default();
-    text.raft(node, &raft);
+    if let Some(raft) = raft {
+        text.raft(node, &raft);
+    }
     text.log(node);
     text.peers(node);
     text.kafka(kafka);
@@ -74,7 +82,7 @@ impl Text {
     }
 
     fn raft(&mut self, node: &Handle, raft: &Status) {
-        let connected = node.peer_stats().values().filter(|peer| peer.connected).count();
+        let connected = node.peer_stats().values().filter(|peer| peer.inbound && peer.outbound).count();
         let leader = raft.leader.unwrap_or(0);
         self.single("raft_term", Kind::Gauge, "Current term", raft.term);
         self.single("raft_commit_index", Kind::Gauge, "Last committed log index", raft.commit);
@@ -122,14 +130,18 @@ impl Text {
         let stats = node.peer_stats();
         type Figure = fn(&crate::net::peer::PeerStats) -> u64;
         let families: [(&str, &str, Figure); 4] = [
-            ("eventstream_peer_sent_bytes_total", "Bytes sent to the peer", |peer| peer.sent_bytes),
+            ("eventstream_peer_sent_bytes_total", "Bytes sent to the peer", |peer| peer.bytes_sent),
             ("eventstream_peer_received_bytes_total", "Bytes received from the peer", |peer| {
-                peer.received_bytes
+                peer.bytes_received
             }),
             ("eventstream_peer_dropped_messages_total", "Messages to the peer that were dropped", |peer| {
-                peer.dropped
+                peer.messages_dropped
             }),
-            ("eventstream_peer_connects_total", "Connections made to the peer", |peer| peer.connects),
+            (
+                "eventstream_peer_reconnects_total",
+                "Times that the connection to the peer came up again",
+                |peer| peer.reconnects,
+            ),
         ];
         for (name, help, figure) in families {
             self.family(name, Kind::Counter, help);

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
@@ -26,6 +27,8 @@ use crate::storage::writer::{self, WalEvent, Writer};
 use crate::storage::{self, Log, Recovered};
 use crate::stream::Stream;
 
+/// Largest frame between nodes, in bytes.
+const MAX_FRAME: usize = 16 << 20;
 /// Payload of recent entries kept in memory for followers.
 const TAIL_BYTES: usize = 16 << 20;
 
@@ -39,9 +42,8 @@ pub fn run(config: Config) -> Result<()> {
     runtime.block_on(node.until_ended())
 }
 
-/// The three listeners, open before anything else is done, so that a taken port changes nothing on disk.
+/// The listeners for clients, open before anything else is done, so that a taken port changes nothing on disk.
 struct Listeners {
-    peers: TcpListener,
     kafka: TcpListener,
     admin: TcpListener,
 }
@@ -62,7 +64,8 @@ impl Node {
         let identity = data_dir.identity();
         let options =
             storage::Options { sync: config.file.cluster.storage.wal_sync, ..storage::Options::default() };
-        let (log, wal, recovered) = storage::open(&config.data_dir(), options)?;
+        refuse_lost_log(&data_dir)?;
+        let (log, wal, recovered) = storage::open(data_dir.path(), options)?;
         report_recovery(&config, &log, &recovered);
 
         let (inputs, received) = crossbeam_channel::unbounded();
@@ -74,7 +77,7 @@ impl Node {
             members: config.members_digest(),
             your_store: None,
         };
-        let transport = Arc::new(start_transport(&config, listeners.peers, hello, inputs.clone())?);
+        let transport = Arc::new(start_transport(&config, hello, inputs.clone())?);
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
         let stream = Arc::new(RwLock::new(Stream::default()));
         let changes = Arc::new(Changes::default());
@@ -95,7 +98,11 @@ impl Node {
         let front = kafka::Kafka::new(handle.clone());
         let figures = front.metrics();
         runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
-        runtime.spawn(admin::serve(tokio_listener(listeners.admin)?, handle, figures, stop));
+        runtime.spawn(admin::serve(
+            tokio_listener(listeners.admin)?,
+            admin::Running { handle, kafka: figures },
+            stop,
+        ));
 
         let thread_transport = Arc::clone(&transport);
         let thread_inputs = inputs.clone();
@@ -146,22 +153,15 @@ impl Listeners {
     fn open(config: &Config) -> Result<Self> {
         let listen = |port, what| -> Result<TcpListener> {
             let address = config.listen_on(port)?;
-            bind(address).with_context(|| {
-                format!("cannot listen on {address} for {what}: is another process using the port? `ss -ltnp` tells")
-            })
+            // The standard listener sets SO_REUSEADDR: a restart does not wait for old connections to time out.
+            TcpListener::bind(address).with_context(|| taken(address, what))
         };
         let node = &config.node;
         Ok(Self {
-            peers: listen(node.cluster_port, "the other nodes (cluster_port)")?,
             kafka: listen(node.client_port, "Kafka clients (client_port)")?,
             admin: listen(node.http_port, "the admin API (http_port)")?,
         })
     }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    // The standard listener sets SO_REUSEADDR, so a restart does not wait for old connections to time out.
-    TcpListener::bind(address)
 }
 
 fn tokio_listener(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
@@ -193,22 +193,38 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
     }
 }
 
-fn start_transport(
-    config: &Config,
-    listener: TcpListener,
-    hello: Hello,
-    inputs: Sender<Input>,
-) -> io::Result<Transport> {
-    let others = config.file.cluster.nodes.iter().filter(|node| node.id != config.node_id);
-    Transport::start(
-        TransportConfig {
-            listener,
-            hello,
-            peers: others.map(|node| (node.id, node.host.clone(), node.cluster_port)).collect(),
-            rpc_timeout: std::time::Duration::from_millis(config.file.cluster.raft.rpc_timeout),
-        },
-        move |event| drop(inputs.send(Input::Peer(event))),
-    )
+fn start_transport(config: &Config, hello: Hello, inputs: Sender<Input>) -> Result<Transport> {
+    let listen = config.listen_on(config.node.cluster_port)?;
+    let nodes = config.file.cluster.nodes.iter();
+    let transport = TransportConfig {
+        node_id: config.node_id,
+        listen,
+        peers: nodes.map(|node| (node.id, node.host.clone(), node.cluster_port)).collect(),
+        hello,
+        rpc_timeout: Duration::from_millis(config.file.cluster.raft.rpc_timeout),
+        max_frame: MAX_FRAME,
+    };
+    // The raft thread is gone only when the node stops.
+    let deliver = move |event| drop(inputs.send(Input::Peer(event)));
+    Transport::start(transport, deliver).with_context(|| taken(listen, "the other nodes (cluster_port)"))
+}
+
+/// A directory that has taken part in Raft has a log. Without it the node would vote as if it had never voted.
+fn refuse_lost_log(data_dir: &DataDir) -> Result<()> {
+    let has_log =
+        || std::fs::read_dir(data_dir.path().join("log")).is_ok_and(|mut files| files.next().is_some());
+    if !data_dir.identity().fresh && !has_log() {
+        bail!(
+            "{} has lost its log: its vote cannot be trusted. Remove this node from the cluster, delete its data \
+             directory and add it again; the other nodes have everything",
+            data_dir.path().display()
+        );
+    }
+    Ok(())
+}
+
+fn taken(address: SocketAddr, what: &str) -> String {
+    format!("cannot listen on {address} for {what}: is another process using the port? `ss -ltnp` tells")
 }
 
 /// What the raft thread starts from.

@@ -63,7 +63,7 @@ fn own_state(raft: Option<&consensus::Status>) -> NodeState {
 }
 
 fn peer_status(node: &Node, raft: &consensus::Status, stats: Option<&PeerStats>) -> PeerStatus {
-    let connected = stats.is_some_and(|stats| stats.connected);
+    let connected = stats.is_some_and(|stats| stats.inbound && stats.outbound);
     let progress = raft.peers.iter().find(|peer| peer.id == node.id);
     let state = match (connected, raft.leader == Some(node.id)) {
         (false, _) => NodeState::Unreachable,
@@ -80,7 +80,9 @@ fn peer_status(node: &Node, raft: &consensus::Status, stats: Option<&PeerStats>)
         http_port: node.http_port,
         role: member_role(node.id, raft),
         connected,
-        last_contact_ms: stats.and_then(|stats| stats.last_contact_ms),
+        last_contact_ms: stats
+            .and_then(|stats| stats.last_contact)
+            .map(|past| u64::try_from(past.as_millis()).unwrap_or(u64::MAX)),
         lag: progress.map(|peer| raft.last_index.saturating_sub(peer.matched)),
     }
 }

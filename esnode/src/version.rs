@@ -1,17 +1,20 @@
-//! What this binary is, and which protocols and on-disk formats it speaks.
+//! What this binary is, and which protocols and formats it speaks.
 
 use shared::version::{BuildInfo, Range};
 
-/// Peer protocol versions.
+/// Peer protocol versions that this binary speaks.
 pub const PROTOCOL: Range = Range { min: 1, max: 1 };
-/// On-disk format versions.
+/// On-disk format versions that this binary reads; it writes the newest.
 pub const FORMAT: Range = Range { min: 1, max: 1 };
 
-/// The answer of `esnode --version --json`.
+/// The release version: `ESNODE_VERSION` at build time, else the crate's.
+pub const VERSION: &str = env!("ESNODE_VERSION");
+
+/// Everything that tells two binaries apart.
 pub fn build_info() -> BuildInfo {
     BuildInfo {
-        version: env!("STAMPED_VERSION").to_owned(),
-        build: env!("STAMPED_BUILD").to_owned(),
+        version: VERSION.to_owned(),
+        build: env!("ESNODE_BUILD").to_owned(),
         protocol: PROTOCOL,
         format: FORMAT,
     }
@@ -24,5 +27,19 @@ pub fn describe(json: bool) -> String {
         serde_json::to_string(&info).expect("plain structs with string keys always serialise")
     } else {
         format!("esnode {} ({})", info.version, info.build)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_names_its_version_commit_and_profile() {
+        let info = build_info();
+        assert!(info.version.starts_with(|first: char| first.is_ascii_digit()), "{}", info.version);
+        let (commit, profile) = info.build.split_once(' ').unwrap();
+        assert!(commit == "unknown" || commit.len() >= 7, "{commit}");
+        assert!(["debug", "release"].contains(&profile), "{profile}");
     }
 }

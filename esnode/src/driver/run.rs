@@ -297,7 +297,8 @@ impl Driver {
         let cluster = stream.cluster_id();
         if stream.bindings().len() != self.bindings {
             self.bindings = stream.bindings().len();
-            self.parts.transport.set_bindings(stream.bindings().clone());
+            let bindings = stream.bindings().iter().map(|(node, store)| (*node, *store)).collect();
+            self.parts.transport.set_bindings(bindings);
         }
         drop(stream);
         if let (Some(cluster), Some(on_cluster)) = (cluster, self.on_cluster.take_if(|_| cluster.is_some())) {

@@ -128,10 +128,9 @@ impl Found {
     }
 
     fn replay(&mut self, frames: &Frames, offset: u64, frame: &Frame) -> Result<(), OpenError> {
-        match frame {
+        match *frame {
             Frame::State(state) => self.hard_state = state.hard_state,
             Frame::Entry(Entry { index, term, .. }) => {
-                let (index, term) = (*index, *term);
                 let segment = frames.segment();
                 let previous = index.checked_sub(1).and_then(|previous| self.index.term(previous));
                 if previous.is_none_or(|previous| previous > term) {

@@ -98,6 +98,7 @@ pub enum Role {
 
 /// `POST /cluster/leader/transfer`: hand leadership over, to `to` or to the most caught-up voter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TransferRequest {
     /// The wanted leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,58 +1,93 @@
-//! Passing a call on to the leader, so that an operator may ask any node.
+//! Passing a request on to the leader: a plain HTTP call to its admin port.
 
-use std::io;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::http::{StatusCode, header};
+use axum::body::Body;
+use axum::http::{HeaderName, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
 use shared::ids::NodeId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::routes::error;
-use crate::handle::Handle;
+use super::error::ApiError;
+use super::routes::MAX_BODY;
 
-/// How long the leader may take: a hand-over or a membership change waits for elections and disks.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest answer.
-const MAX_ANSWER: u64 = 1 << 20;
+/// Who passed a request on. It is never passed on twice, or two nodes that each take the other for the leader would
+/// play it back and forth.
+pub const FORWARDED: HeaderName = HeaderName::from_static("x-eventstream-forwarded-by");
+/// Within a rack a connection takes far less; a host that is down should be named soon.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest that the leader may take: longer than any operation that it answers within.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Marks a call that was passed on once; it is not passed on again.
-pub(super) const MARK: &str = "x-eventstream-forwarded";
-
-/// Sends the call to `leader` and gives back its answer.
-pub(super) async fn post(node: &Handle, leader: NodeId, path: &str, body: Bytes) -> Response {
-    let unreachable = |why: &str| {
-        let message = format!("node {leader} leads, and does not answer: {why}");
-        error(StatusCode::BAD_GATEWAY, "leader_unreachable", &message, "ask the leader itself, or try again")
-    };
-    let Some(target) = node.file().node(leader) else { return unreachable("it is not in cluster.nodes") };
-    let call = exchange(&target.host, target.http_port, path, &body);
-    match timeout(PATIENCE, call).await {
-        Err(_) => unreachable("no answer in time"),
-        Ok(Err(failed)) => unreachable(&failed.to_string()),
-        Ok(Ok((code, text))) => {
-            let code = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
-            (code, [(header::CONTENT_TYPE, "application/json")], text).into_response()
-        }
-    }
+/// The leader, as it is reached.
+pub struct Leader {
+    /// Its id.
+    pub id: NodeId,
+    /// Its host.
+    pub host: String,
+    /// Its admin port.
+    pub port: u16,
 }
 
-/// One HTTP/1.0 call: the answer ends with the connection, so nothing needs to be framed.
-async fn exchange(host: &str, port: u16, path: &str, body: &[u8]) -> io::Result<(u16, String)> {
-    let mut socket = TcpStream::connect((host, port)).await?;
-    let head = format!(
-        "POST {path} HTTP/1.0\r\nHost: {host}\r\n{MARK}: 1\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    socket.write_all(head.as_bytes()).await?;
-    socket.write_all(body).await?;
-    let mut answer = String::new();
-    socket.take(MAX_ANSWER).read_to_string(&mut answer).await?;
-    let broken = || io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP");
-    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;
-    let (_, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
-    Ok((code, body.to_owned()))
+/// The leader's answer to `method path` with `body`, or why there is none.
+pub async fn forward(from: NodeId, leader: &Leader, method: Method, path: &str, body: Bytes) -> Response {
+    let answer = timeout(ANSWER_TIMEOUT, call(from, leader, method, path, body)).await;
+    let problem = match answer {
+        Ok(Ok(response)) => return response,
+        Ok(Err(problem)) => problem.to_string(),
+        Err(_) => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+    };
+    let Leader { id, host, port } = leader;
+    ApiError::new(
+        StatusCode::BAD_GATEWAY,
+        "leader_unreachable",
+        format!(
+            "node {from} could not pass the request on to the leader, node {id} at {host}:{port}: {problem}"
+        ),
+        "check the cluster's status before trying again: the leader may have acted on the request",
+    )
+    .into_response()
+}
+
+async fn call(
+    from: NodeId,
+    leader: &Leader,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> anyhow::Result<Response> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((leader.host.as_str(), leader.port))).await??;
+    stream.set_nodelay(true)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, format!("{}:{}", leader.host, leader.port))
+        .header(FORWARDED, from.to_string())
+        .body(Body::from(body))?;
+    // The connection is polled here rather than in a task of its own: it ends with the call, whatever its outcome.
+    tokio::pin!(connection);
+    let exchange = async {
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        let body = axum::body::to_bytes(Body::new(body), MAX_BODY).await?;
+        anyhow::Ok((parts, body))
+    };
+    tokio::pin!(exchange);
+    let (parts, body) = tokio::select! {
+        done = &mut exchange => done?,
+        ended = &mut connection => {
+            ended?;
+            // The answer is complete; what remains of it lies in the exchange.
+            exchange.await?
+        }
+    };
+    let kind = parts.headers.get(header::CONTENT_TYPE).cloned();
+    let mut response = (parts.status, body).into_response();
+    if let Some(kind) = kind {
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
+    Ok(response)
 }

@@ -1,57 +1,74 @@
-//! The admin API over HTTP (default port 8080): status, health, metrics, leadership.
+//! The admin API over HTTP (default port 8080): status, health, metrics, transfer of leadership.
+//!
+//! It asks the node through [`Node`] and decides nothing about the cluster itself.
 
+mod error;
 mod forward;
+mod health;
 mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use shared::api::ClusterStatus;
+use shared::ids::NodeId;
+use shared::spec::ClusterFile;
 
-use crate::handle::Handle;
+use crate::handle::{Handle, TransferError};
+use crate::metrics;
 use crate::net::kafka::metrics::KafkaMetrics;
 
-/// A request's head must be complete within this.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub use server::serve;
 
-/// Serves operators on `listener` until `shutdown` turns true.
-pub async fn serve(
-    listener: TcpListener,
-    node: Handle,
-    kafka: Arc<KafkaMetrics>,
-    mut shutdown: watch::Receiver<bool>,
-) {
-    let room = Arc::new(Semaphore::new(node.file().network.max_connections as usize));
-    let router = routes::router(node, kafka);
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-            _ = shutdown.wait_for(|stop| *stop) => return,
-        };
-        let Ok((socket, peer)) = accepted else {
-            // No file descriptors are left; they come back.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            tracing::warn!(%peer, "an admin connection was turned away: network.max_connections is reached");
-            continue;
-        };
-        let service = TowerToHyperService::new(router.clone());
-        connections.spawn(async move {
-            let _permit = permit;
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-            if let Err(error) = http.serve_connection(TokioIo::new(socket), service).await {
-                tracing::debug!(%peer, %error, "an admin connection failed");
-            }
-        });
+/// What the admin API asks of the node.
+pub trait Node: Clone + Send + Sync + 'static {
+    /// The configuration that the node was started with.
+    fn file(&self) -> &ClusterFile;
+    /// The status, fresh from the raft thread.
+    fn status(&self) -> impl Future<Output = ClusterStatus> + Send;
+    /// A leader that has committed an entry of its term, and so serves clients.
+    fn serving(&self) -> bool;
+    /// All figures as Prometheus text (exposition format 0.0.4); what a stuck raft thread would tell is left out.
+    fn metrics(&self) -> impl Future<Output = String> + Send;
+    /// Hands leadership over; resolves with the new leader and its term.
+    fn transfer(
+        &self,
+        to: Option<NodeId>,
+    ) -> impl Future<Output = Result<(NodeId, u64), TransferError>> + Send;
+}
+
+/// The running node: its handle, and the Kafka front end's figures.
+#[derive(Clone)]
+pub struct Running {
+    /// The node.
+    pub handle: Handle,
+    /// The front end's figures.
+    pub kafka: Arc<KafkaMetrics>,
+}
+
+impl Node for Running {
+    fn file(&self) -> &ClusterFile {
+        self.handle.file()
+    }
+
+    fn status(&self) -> impl Future<Output = ClusterStatus> + Send {
+        self.handle.status()
+    }
+
+    fn serving(&self) -> bool {
+        self.handle.leadership().borrow().serving
+    }
+
+    fn metrics(&self) -> impl Future<Output = String> + Send {
+        metrics::render(&self.handle, &self.kafka)
+    }
+
+    fn transfer(
+        &self,
+        to: Option<NodeId>,
+    ) -> impl Future<Output = Result<(NodeId, u64), TransferError>> + Send {
+        self.handle.transfer(to)
     }
 }

@@ -1,142 +1,197 @@
-//! The table of calls, and what each does.
+//! The route table and its handlers: thin, from HTTP to the node and back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use shared::api::{ClusterStatus, ErrorBody, Health, NodeState, Role, TransferRequest, TransferResponse};
+use serde::Deserialize;
+use shared::api::{ClusterStatus, Health, NodeState, TransferRequest, TransferResponse};
+use shared::ids::NodeId;
+use tokio::time::timeout;
 
-use super::forward;
-use crate::handle::{Handle, TransferError};
-use crate::metrics;
-use crate::net::kafka::metrics::KafkaMetrics;
+use super::Node;
+use super::error::{ApiError, json};
+use super::forward::{FORWARDED, Leader, forward};
+use super::health;
+use crate::handle::TransferError;
 
-/// Longest request body.
-const MAX_BODY: usize = 64 << 10;
-/// A node this many entries behind its commit index is not ready.
-const READY_LAG: u64 = 1000;
+/// Largest body of a request, and of the leader's answer to a forwarded one, in bytes.
+pub const MAX_BODY: usize = 64 << 10;
+/// A body must be there within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The raft thread answers in microseconds; after this long it is stuck.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Path of the transfer, here and on the leader.
+const TRANSFER: &str = "/cluster/leader/transfer";
 
-#[derive(Clone)]
-struct Node {
-    handle: Handle,
-    kafka: Arc<KafkaMetrics>,
+struct App<N> {
+    node: N,
 }
 
-/// All calls.
-pub(super) fn router(handle: Handle, kafka: Arc<KafkaMetrics>) -> Router {
+type Shared<N> = State<Arc<App<N>>>;
+
+/// Every route of the admin API.
+pub fn router<N: Node>(node: N) -> Router {
     Router::new()
-        .route("/", get(root))
+        .route("/", get(index))
         .route("/cluster/status", get(status))
-        .route("/cluster/leader/transfer", post(transfer))
+        .route(TRANSFER, post(transfer))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
-        .route("/metrics", get(prometheus))
+        .route("/metrics", get(scrape))
         .fallback(not_found)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Node { handle, kafka })
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::new(App { node }))
 }
 
-async fn root() -> &'static str {
-    "EventStream node. See /cluster/status, /health/live, /health/ready, /metrics.\n"
-}
-
-async fn status(State(node): State<Node>) -> Json<ClusterStatus> {
-    Json(node.handle.status().await)
-}
-
-async fn live() -> Json<Health> {
-    Json(Health { ok: true, reasons: Vec::new() })
-}
-
-async fn ready(State(node): State<Node>) -> Response {
-    let serving = node.handle.leadership().borrow().serving;
-    let reasons = unready(&node.handle.status().await, serving);
-    let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(Health { ok: reasons.is_empty(), reasons })).into_response()
-}
-
-/// Why a node should not be counted on; empty when it can be.
-fn unready(status: &ClusterStatus, serving: bool) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if status.state == NodeState::Joining {
-        reasons.push("it waits for enough nodes to found a cluster, or to be taken in".to_owned());
-    } else if status.role == Role::None {
-        reasons.push("it is not a member of the cluster".to_owned());
-    } else if status.leader.is_none() {
-        reasons.push("it knows no leader: a majority of the voters cannot be reached".to_owned());
+impl<N: Node> App<N> {
+    async fn status(&self) -> Result<ClusterStatus, ApiError> {
+        timeout(STATUS_TIMEOUT, self.node.status()).await.map_err(|_| ApiError::stalled())
     }
-    if status.state == NodeState::Leader && !serving {
-        reasons.push("it was just elected and has not committed an entry of its term".to_owned());
-    }
-    let behind = status.commit_index.saturating_sub(status.applied_index);
-    if behind > READY_LAG {
-        reasons.push(format!("it has {behind} committed entries to apply"));
-    }
-    reasons
 }
 
-async fn prometheus(State(node): State<Node>) -> Response {
-    let text = metrics::render(&node.handle, &node.kafka).await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+async fn index<N: Node>(State(app): Shared<N>) -> String {
+    let name = &app.node.file().cluster.name;
+    format!("EventStream, cluster {name}. See /cluster/status, /health/ready and /metrics.\n")
 }
 
-/// Takes the body as bytes: plain `curl -d` names no JSON.
-async fn transfer(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Response {
-    let request: TransferRequest = if body.trim_ascii().is_empty() {
-        TransferRequest::default()
-    } else {
-        match serde_json::from_slice(&body) {
-            Ok(request) => request,
-            Err(parse) => {
-                let hint = "send nothing, or {\"to\": NODE_ID}";
-                return error(
-                    StatusCode::BAD_REQUEST,
-                    "bad_request",
-                    &format!("the body is not understood: {parse}"),
-                    hint,
-                );
-            }
-        }
+async fn status<N: Node>(State(app): Shared<N>) -> Result<Response, ApiError> {
+    Ok(json(StatusCode::OK, &app.status().await?))
+}
+
+async fn live<N: Node>(State(app): Shared<N>) -> Response {
+    let reasons = match app.status().await {
+        Ok(_) => Vec::new(),
+        Err(_) => vec![format!("the raft thread did not answer within {} s", STATUS_TIMEOUT.as_secs())],
     };
-    match node.handle.transfer(request.to).await {
-        Ok((leader, term)) => Json(TransferResponse { leader, term }).into_response(),
-        Err(TransferError::NotLeader(Some(leader))) if !headers.contains_key(forward::MARK) => {
-            forward::post(&node.handle, leader, "/cluster/leader/transfer", body).await
+    verdict(&Health { ok: reasons.is_empty(), reasons })
+}
+
+async fn ready<N: Node>(State(app): Shared<N>) -> Result<Response, ApiError> {
+    let status = app.status().await?;
+    let mut health = health::ready(&status);
+    if status.state == NodeState::Leader && !app.node.serving() {
+        health.ok = false;
+        health.reasons.push("just elected: no entry of its term is committed yet".into());
+    }
+    Ok(verdict(&health))
+}
+
+fn verdict(health: &Health) -> Response {
+    json(if health.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, health)
+}
+
+async fn scrape<N: Node>(State(app): Shared<N>) -> Response {
+    let text = app.node.metrics().await;
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn transfer<N: Node>(State(app): Shared<N>, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = read(body).await?;
+    let wanted: TransferRequest = parse(&body)?;
+    match app.node.transfer(wanted.to).await {
+        Ok((leader, term)) => Ok(json(StatusCode::OK, &TransferResponse { leader, term })),
+        Err(TransferError::NotLeader(leader)) => {
+            let status = app.status().await?;
+            let leader = leader.and_then(|id| find(&status, id)).ok_or_else(no_leader)?;
+            if parts.headers.contains_key(FORWARDED) {
+                return Err(not_leader(status.node_id, &leader));
+            }
+            Ok(forward(status.node_id, &leader, Method::POST, TRANSFER, body).await)
         }
-        Err(TransferError::NotLeader(_)) => {
-            let hint = "wait for an election; `escli status` tells who leads";
-            error(StatusCode::SERVICE_UNAVAILABLE, "no_leader", "no leader is known", hint)
-        }
-        Err(refused @ TransferError::BadTarget(..)) => {
-            let hint = "choose a voter that is up; GET /cluster/status lists them";
-            error(StatusCode::CONFLICT, "bad_target", &refused.to_string(), hint)
-        }
-        Err(refused @ TransferError::TimedOut) => error(
+        Err(TransferError::BadTarget(node, why)) => Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "bad_target",
+            format!("node {node} cannot take over: {why}"),
+            "name a connected voter, or none to let the leader choose",
+        )),
+        Err(TransferError::TimedOut) => Err(ApiError::new(
             StatusCode::GATEWAY_TIMEOUT,
-            "timeout",
-            &refused.to_string(),
-            "this node still leads; try again",
-        ),
+            "transfer_timed_out",
+            "the transfer did not finish in time; the leader still leads",
+            "check that the target keeps up (lag in /cluster/status), then try again",
+        )),
     }
 }
 
-async fn not_found() -> Response {
-    let hint = "GET / names what there is";
-    error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path", hint)
+fn find(status: &ClusterStatus, id: NodeId) -> Option<Leader> {
+    let peer = status.peers.iter().find(|peer| peer.id == id)?;
+    Some(Leader { id, host: peer.host.clone(), port: peer.http_port })
 }
 
-async fn wrong_method() -> Response {
-    let hint = "GET to look, POST to change";
-    error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method", hint)
+fn no_leader() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no_leader",
+        "no leader is known",
+        "an election is under way, or a majority cannot be reached: check /cluster/status, then try again",
+    )
 }
 
-/// An error as every call answers it.
-pub(super) fn error(status: StatusCode, code: &str, message: &str, hint: &str) -> Response {
-    let body = ErrorBody { code: code.to_owned(), message: message.to_owned(), hint: hint.to_owned() };
-    (status, Json(body)).into_response()
+fn not_leader(node: NodeId, leader: &Leader) -> ApiError {
+    let Leader { id, host, port } = leader;
+    ApiError::new(
+        StatusCode::CONFLICT,
+        "not_leader",
+        format!("node {node} does not lead any more; node {id} at {host}:{port} does"),
+        "try again",
+    )
+}
+
+async fn not_found(uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        format!("there is nothing at {}", uri.path()),
+        "see /cluster/status, /health/live, /health/ready and /metrics",
+    )
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("{method} means nothing at {}", uri.path()),
+        "see the Allow header of this answer",
+    )
+}
+
+/// The whole body, if it is small and does not dawdle.
+async fn read(body: Body) -> Result<Bytes, ApiError> {
+    match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            format!("the body exceeds {MAX_BODY} bytes, or broke off"),
+            "send what the API describes, and nothing else",
+        )),
+        Err(_) => Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_timeout",
+            format!("the body was not complete within {} s", BODY_TIMEOUT.as_secs()),
+            "send the request again",
+        )),
+    }
+}
+
+/// JSON whatever the Content-Type says: plain `curl -d` claims to send a form. No body means the defaults.
+fn parse<'a, T: Deserialize<'a> + Default>(body: &'a [u8]) -> Result<T, ApiError> {
+    if body.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            format!("the body is not what this call takes: {error}"),
+            "send JSON, for example {\"to\": 2}",
+        )
+    })
 }

@@ -1,122 +1,322 @@
-//! Who may talk to whom: the first frames of a connection. Pure.
+//! Who may talk to whom: the greeting, and the rules by which it is accepted or refused.
+//!
+//! Pure: no socket, no clock. Whether a peer may vote is the node's business, not decided here.
 
-use serde::{Deserialize, Serialize};
-use shared::ids::NodeId;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use shared::ids::{ClusterId, NodeId, StoreId};
 use shared::version::Range;
+use uuid::Uuid;
 
 use super::Hello;
-use crate::version::PROTOCOL;
+use super::frame::{Encoded, FrameError, Kind};
 
-/// Names the protocol, so that a stray connection is noticed at once.
-const MAGIC: &str = "eventstream-peer";
+/// First bytes of every greeting: whatever does not start with them is no peer.
+const MAGIC: u32 = u32::from_le_bytes(*b"ESPR");
+/// Largest body of a greeting or a refusal, now and in later versions.
+pub const MAX_GREETING: usize = 4 << 10;
+/// Longest text kept of a refusal.
+const MAX_TEXT: usize = 1 << 10;
 
-/// The first frame in each direction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Introduction {
-    magic: String,
-    protocol: Range,
-    pub(super) hello: Hello,
+const FRESH: u8 = 1;
+const CLUSTER: u8 = 2;
+const YOUR_STORE: u8 = 4;
+
+/// A [`Hello`] with what the transport needs around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Peer protocol versions that the speaker understands.
+    pub protocol: Range,
+    /// Whom the speaker believes it is talking to.
+    pub to: NodeId,
+    /// Drawn when the speaker's transport started: tells one run from the next.
+    pub incarnation: u64,
+    /// Counts the speaker's Hellos within one run, so that one overtaken on the other connection is known as old.
+    pub revision: u64,
+    /// What it says of itself.
+    pub hello: Hello,
 }
 
-/// Why two nodes do not talk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+/// Whom a side is prepared to hear.
+#[derive(Clone, Copy, Debug)]
+pub enum Expected<'a> {
+    /// The node that was dialled.
+    Dialled(NodeId),
+    /// Any configured peer: somebody dialled us.
+    Configured(&'a [NodeId]),
+}
+
+/// Why a connection was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Refused {
     /// For programs.
-    pub code: RefusedCode,
-    /// For people.
+    pub code: RefusalCode,
+    /// For people: what does not match, and what to do.
     pub text: String,
 }
 
-/// Why two nodes do not talk, for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefusedCode {
-    /// Not a node at all.
-    NotAPeer,
-    /// No protocol version in common.
-    Protocol,
-    /// A node that is not configured here.
-    UnknownNode,
-    /// Another node than was expected at this address.
-    WrongNode,
-    /// A node of another cluster.
+/// The kinds of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalCode {
+    /// The two belong to different clusters.
     ForeignCluster,
+    /// Another node than the one that was meant.
+    WrongNode,
+    /// The dialler is not configured as a peer.
+    UnknownNode,
+    /// The refused side speaks only older protocol versions.
+    ProtocolTooOld,
+    /// The refused side speaks only newer protocol versions.
+    ProtocolTooNew,
+    /// A reason that this version does not know.
+    Other(u16),
 }
 
-impl Introduction {
-    pub(super) fn new(hello: Hello) -> Self {
-        Self { magic: MAGIC.to_owned(), protocol: PROTOCOL, hello }
-    }
-}
-
-/// Checks what the other side says. `expected` is who was dialled; `known` are the configured nodes.
-pub(super) fn check(
-    own: &Hello,
-    other: &Introduction,
-    expected: Option<NodeId>,
-    known: &[NodeId],
-) -> Result<Hello, Refused> {
-    let hello = other.hello;
-    let refuse = |code, text: String| Err(Refused { code, text });
-    if other.magic != MAGIC {
-        return refuse(RefusedCode::NotAPeer, "this port is for nodes of the cluster only".to_owned());
-    }
-    if other.protocol.max < PROTOCOL.min || other.protocol.min > PROTOCOL.max {
-        let (theirs, ours) = (other.protocol, PROTOCOL);
-        let text = format!(
-            "node {} speaks peer protocol {}-{}, node {} speaks {}-{}: upgrade the older one",
-            hello.node, theirs.min, theirs.max, own.node, ours.min, ours.max
-        );
-        return refuse(RefusedCode::Protocol, text);
-    }
-    if let Some(expected) = expected.filter(|expected| *expected != hello.node) {
-        let text =
-            format!("node {} answers at the address of node {expected}: check cluster.nodes", hello.node);
-        return refuse(RefusedCode::WrongNode, text);
-    }
-    if !known.contains(&hello.node) {
-        let text = format!("node {} does not know node {}: check cluster.nodes", own.node, hello.node);
-        return refuse(RefusedCode::UnknownNode, text);
-    }
-    match (own.cluster, hello.cluster) {
-        (Some(ours), Some(theirs)) if ours != theirs => {
-            let text = format!(
-                "node {} belongs to cluster {ours}, node {} to cluster {theirs}: one of them has a foreign data directory",
-                own.node, hello.node
-            );
-            refuse(RefusedCode::ForeignCluster, text)
+impl RefusalCode {
+    fn to_wire(self) -> u16 {
+        match self {
+            Self::ForeignCluster => 1,
+            Self::WrongNode => 2,
+            Self::UnknownNode => 3,
+            Self::ProtocolTooOld => 4,
+            Self::ProtocolTooNew => 5,
+            Self::Other(code) => code,
         }
-        _ => Ok(hello),
+    }
+
+    fn from_wire(code: u16) -> Self {
+        match code {
+            1 => Self::ForeignCluster,
+            2 => Self::WrongNode,
+            3 => Self::UnknownNode,
+            4 => Self::ProtocolTooOld,
+            5 => Self::ProtocolTooNew,
+            code => Self::Other(code),
+        }
+    }
+}
+
+/// Judges `theirs`, as one that speaks `ours`. Returns the protocol version to speak: the highest common one.
+pub fn accept(
+    ours: &Hello,
+    protocol: Range,
+    theirs: &Greeting,
+    expected: Expected<'_>,
+) -> Result<u16, Refused> {
+    let (us, them) = (ours.node, theirs.hello.node);
+    let version = negotiate(us, protocol, theirs)?;
+    if theirs.to != us {
+        return refuse(
+            RefusalCode::WrongNode,
+            format!(
+                "node {them} meant to reach node {}, but this is node {us}: two nodes share an address, or an address in cluster.yaml is wrong",
+                theirs.to
+            ),
+        );
+    }
+    match expected {
+        Expected::Dialled(dialled) if them != dialled => {
+            return refuse(
+                RefusalCode::WrongNode,
+                format!(
+                    "node {us} dialled node {dialled}, but node {them} answered: two nodes share an address, or an address in cluster.yaml is wrong"
+                ),
+            );
+        }
+        Expected::Configured(peers) if !peers.contains(&them) => {
+            return refuse(
+                RefusalCode::UnknownNode,
+                format!(
+                    "node {them} is no peer of node {us}: add it to the cluster first, or correct its --node-id"
+                ),
+            );
+        }
+        _ => {}
+    }
+    match (ours.cluster, theirs.hello.cluster) {
+        (Some(mine), Some(other)) if mine != other => refuse(
+            RefusalCode::ForeignCluster,
+            format!(
+                "node {them} belongs to cluster {other}, node {us} to cluster {mine}: check the addresses in cluster.yaml; a node moves to another cluster only with an empty data directory"
+            ),
+        ),
+        _ => Ok(version),
+    }
+}
+
+fn negotiate(us: NodeId, ours: Range, theirs: &Greeting) -> Result<u16, Refused> {
+    let (them, other) = (theirs.hello.node, theirs.protocol);
+    let speaks = format!(
+        "node {them} speaks peer protocol {}..={}, node {us} {}..={}",
+        other.min, other.max, ours.min, ours.max
+    );
+    if other.max < ours.min {
+        refuse(RefusalCode::ProtocolTooOld, format!("{speaks}: upgrade node {them}"))
+    } else if other.min > ours.max {
+        refuse(RefusalCode::ProtocolTooNew, format!("{speaks}: upgrade node {us}"))
+    } else {
+        Ok(other.max.min(ours.max))
+    }
+}
+
+fn refuse<T>(code: RefusalCode, text: String) -> Result<T, Refused> {
+    Err(Refused { code, text })
+}
+
+impl Greeting {
+    /// As a frame. Later versions may only append to its body.
+    pub fn encode(&self) -> Encoded {
+        let hello = &self.hello;
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let mut body = BytesMut::with_capacity(128);
+        body.put_u32_le(MAGIC);
+        body.put_u16_le(self.protocol.min);
+        body.put_u16_le(self.protocol.max);
+        for number in [self.to, self.incarnation, self.revision, hello.node] {
+            body.put_u64_le(number);
+        }
+        body.put_u32_le(hello.members);
+        body.put_u8(
+            flag(hello.fresh, FRESH)
+                | flag(hello.cluster.is_some(), CLUSTER)
+                | flag(hello.your_store.is_some(), YOUR_STORE),
+        );
+        body.put_u128_le(hello.store.0.as_u128());
+        body.put_u128_le(hello.cluster.map_or(0, |id| id.0.as_u128()));
+        body.put_u128_le(hello.your_store.map_or(0, |id| id.0.as_u128()));
+        Encoded::new(Kind::Hello, vec![body.freeze()])
+    }
+
+    /// From a frame's body. What a later version appended is ignored.
+    pub fn decode(mut body: Bytes) -> Result<Self, FrameError> {
+        if body.try_get_u32_le()? != MAGIC {
+            return Err(FrameError::Malformed);
+        }
+        let protocol = Range { min: body.try_get_u16_le()?, max: body.try_get_u16_le()? };
+        let (to, incarnation) = (body.try_get_u64_le()?, body.try_get_u64_le()?);
+        let (revision, node) = (body.try_get_u64_le()?, body.try_get_u64_le()?);
+        let members = body.try_get_u32_le()?;
+        let flags = body.try_get_u8()?;
+        let store = StoreId(Uuid::from_u128(body.try_get_u128_le()?));
+        let cluster = Uuid::from_u128(body.try_get_u128_le()?);
+        let your_store = Uuid::from_u128(body.try_get_u128_le()?);
+        let hello = Hello {
+            node,
+            store,
+            cluster: (flags & CLUSTER != 0).then_some(ClusterId(cluster)),
+            fresh: flags & FRESH != 0,
+            members,
+            your_store: (flags & YOUR_STORE != 0).then_some(StoreId(your_store)),
+        };
+        if protocol.min > protocol.max || node == 0 {
+            return Err(FrameError::Malformed);
+        }
+        Ok(Self { protocol, to, incarnation, revision, hello })
+    }
+}
+
+impl Refused {
+    /// As a frame.
+    pub fn encode(&self) -> Encoded {
+        let mut body = BytesMut::with_capacity(2 + self.text.len());
+        body.put_u16_le(self.code.to_wire());
+        body.put_slice(self.text.as_bytes());
+        Encoded::new(Kind::Refused, vec![body.freeze()])
+    }
+
+    /// From a frame's body. The text goes into logs: control characters are taken out of it.
+    pub fn decode(mut body: Bytes) -> Result<Self, FrameError> {
+        let code = RefusalCode::from_wire(body.try_get_u16_le()?);
+        let text = String::from_utf8_lossy(&body[..body.len().min(MAX_TEXT)]);
+        Ok(Self { code, text: text.chars().filter(|c| !c.is_control()).collect() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::{ClusterId, StoreId};
-    use uuid::Uuid;
-
+    use super::super::frame::{FrameReader, write_frames};
     use super::*;
 
-    fn hello(node: NodeId, cluster: Option<u128>) -> Hello {
-        let cluster = cluster.map(|id| ClusterId(Uuid::from_u128(id)));
-        Hello { node, store: StoreId(Uuid::nil()), cluster, fresh: false, members: 0, your_store: None }
+    const ONE: Range = Range { min: 1, max: 1 };
+
+    fn hello(node: NodeId) -> Hello {
+        let store = StoreId(Uuid::from_u128(u128::from(node) << 100 | 5));
+        Hello { node, store, cluster: None, fresh: true, members: 9, your_store: None }
+    }
+
+    fn greeting(node: NodeId, to: NodeId) -> Greeting {
+        Greeting { protocol: ONE, to, incarnation: 77, revision: 3, hello: hello(node) }
+    }
+
+    fn body_of(frame: Encoded) -> Bytes {
+        let mut wire = Vec::new();
+        write_frames(&mut wire, &[frame]).unwrap();
+        let mut reader = FrameReader::new(MAX_GREETING);
+        reader.fill(&mut wire.as_slice()).unwrap();
+        reader.next_frame().unwrap().unwrap().1
+    }
+
+    fn code(result: Result<u16, Refused>) -> RefusalCode {
+        result.unwrap_err().code
     }
 
     #[test]
-    fn strangers_are_refused_with_the_reason() {
-        let own = hello(1, Some(7));
-        let code = |other: Introduction, expected| {
-            check(&own, &other, expected, &[2, 3]).map_err(|refused| refused.code)
+    fn greetings_and_refusals_travel() {
+        let cluster = Some(ClusterId(Uuid::from_u128(11)));
+        let your_store = Some(StoreId(Uuid::from_u128(12)));
+        for hello in [hello(1), Hello { cluster, your_store, fresh: false, ..hello(1) }] {
+            let greeting = Greeting { hello, ..greeting(1, 2) };
+            assert_eq!(Greeting::decode(body_of(greeting.encode())).unwrap(), greeting);
+        }
+        let refused = Refused { code: RefusalCode::ForeignCluster, text: "no\x1b[2J\n".into() };
+        let back = Refused::decode(body_of(refused.encode())).unwrap();
+        assert_eq!((back.code, back.text.as_str()), (RefusalCode::ForeignCluster, "no[2J"));
+    }
+
+    #[test]
+    fn a_later_version_may_append_but_nothing_may_be_missing() {
+        let body = body_of(greeting(1, 2).encode());
+        let longer = Bytes::from([&body[..], b"more"].concat());
+        assert_eq!(Greeting::decode(longer).unwrap(), greeting(1, 2));
+        for cut in 0..body.len() {
+            assert!(Greeting::decode(body.slice(..cut)).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_highest_common_version_is_spoken() {
+        let speak = |ours: (u16, u16), theirs: (u16, u16)| {
+            let theirs = Greeting { protocol: Range { min: theirs.0, max: theirs.1 }, ..greeting(2, 1) };
+            accept(&hello(1), Range { min: ours.0, max: ours.1 }, &theirs, Expected::Dialled(2))
         };
-        let good = Introduction::new(hello(2, Some(7)));
-        assert_eq!(code(good.clone(), Some(2)), Ok(good.hello));
-        assert_eq!(code(good.clone(), Some(3)), Err(RefusedCode::WrongNode));
-        assert_eq!(code(Introduction::new(hello(4, Some(7))), None), Err(RefusedCode::UnknownNode));
-        assert_eq!(code(Introduction::new(hello(2, Some(8))), None), Err(RefusedCode::ForeignCluster));
-        assert!(code(Introduction::new(hello(2, None)), None).is_ok(), "it may yet join");
-        let newer = Introduction { protocol: Range { min: 9, max: 9 }, ..good.clone() };
-        assert_eq!(code(newer, None), Err(RefusedCode::Protocol));
-        assert_eq!(code(Introduction { magic: "http".into(), ..good }, None), Err(RefusedCode::NotAPeer));
+        assert_eq!(speak((1, 3), (2, 5)), Ok(3));
+        assert_eq!(speak((2, 5), (1, 3)), Ok(3));
+        assert_eq!(code(speak((3, 4), (1, 2))), RefusalCode::ProtocolTooOld);
+        assert_eq!(code(speak((1, 2), (3, 4))), RefusalCode::ProtocolTooNew);
+    }
+
+    #[test]
+    fn only_the_node_that_was_meant_is_accepted() {
+        let judge = |theirs: Greeting, expected: Expected<'_>| accept(&hello(1), ONE, &theirs, expected);
+        assert_eq!(judge(greeting(2, 1), Expected::Dialled(2)), Ok(1));
+        assert_eq!(judge(greeting(2, 1), Expected::Configured(&[2, 3])), Ok(1));
+        assert_eq!(code(judge(greeting(2, 4), Expected::Configured(&[2]))), RefusalCode::WrongNode);
+        assert_eq!(code(judge(greeting(3, 1), Expected::Dialled(2))), RefusalCode::WrongNode);
+        assert_eq!(code(judge(greeting(4, 1), Expected::Configured(&[2, 3]))), RefusalCode::UnknownNode);
+        assert_eq!(code(judge(greeting(1, 1), Expected::Configured(&[2, 3]))), RefusalCode::UnknownNode);
+    }
+
+    #[test]
+    fn clusters_must_be_equal_once_both_have_one() {
+        let judge = |mine: Option<u128>, other: Option<u128>| {
+            let id = |id: u128| ClusterId(Uuid::from_u128(id));
+            let ours = Hello { cluster: mine.map(id), ..hello(1) };
+            let theirs = Hello { cluster: other.map(id), ..hello(2) };
+            accept(&ours, ONE, &Greeting { hello: theirs, ..greeting(2, 1) }, Expected::Dialled(2))
+        };
+        assert_eq!(judge(None, Some(1)), Ok(1));
+        assert_eq!(judge(Some(1), None), Ok(1));
+        assert_eq!(judge(Some(1), Some(1)), Ok(1));
+        assert_eq!(code(judge(Some(1), Some(2))), RefusalCode::ForeignCluster);
     }
 }

@@ -1,23 +1,28 @@
 //! The peer transport: one TCP connection per direction between every two nodes.
 //!
-//! Threads of its own and blocking sockets, not tokio: a hop costs one wake-up, and no load of clients can delay a
-//! heartbeat. Knows Raft's messages as things to carry, not what they mean.
+//! Every node dials every peer; the dialled connection carries Raft messages from dialler to listener, and only
+//! introductions and signs of life the other way. Blocking threads, not an async runtime: an election must not
+//! wait for clients. It carries messages and knows nothing of Raft's rules: what may be lost, may be lost.
 
+mod accept;
 mod codec;
-mod connection;
+mod dial;
+mod frame;
 mod handshake;
-mod listener;
-mod outbox;
+mod link;
+mod queue;
+#[cfg(test)]
+mod tests;
 mod transport;
 
-use serde::{Deserialize, Serialize};
 use shared::ids::{ClusterId, NodeId, StoreId};
 
-pub use handshake::{Refused, RefusedCode};
-pub use transport::{PeerStats, Transport, TransportConfig};
+pub use handshake::{RefusalCode, Refused};
+pub use link::PeerStats;
+pub use transport::{PeerAddress, Transport, TransportConfig};
 
 /// What a node says of itself when it connects, and answers when it is connected to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Who speaks.
     pub node: NodeId,
@@ -25,11 +30,12 @@ pub struct Hello {
     pub store: StoreId,
     /// Its cluster, once it belongs to one.
     pub cluster: Option<ClusterId>,
-    /// Whether its data directory has never taken part in Raft.
+    /// Whether its data directory has ever taken part in Raft.
     pub fresh: bool,
     /// CRC32C of the configured members' ids and addresses: fresh nodes found a cluster only with their like.
     pub members: u32,
-    /// The data directory that the speaker's applied state binds the listener to, if it is bound.
+    /// The data directory that the speaker's applied state binds the listener to, if it is bound. On the way out
+    /// it is filled in for each listener from [`Transport::set_bindings`].
     pub your_store: Option<StoreId>,
 }
 
@@ -44,6 +50,6 @@ pub enum PeerEvent {
     Connected(NodeId),
     /// Our connection to the peer is gone.
     Disconnected(NodeId),
-    /// The peer does not talk with us, or we not with it.
+    /// Our connection to the peer was refused, by it or by us. Told once, not at every retry.
     Refused(NodeId, Refused),
 }

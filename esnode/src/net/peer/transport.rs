@@ -1,147 +1,206 @@
-//! The transport as the node sees it.
+//! The transport as the node sees it: start, send, announce, ask, stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use raft::eraftpb::Message;
 use shared::ids::{NodeId, StoreId};
+use shared::version::Range;
+use socket2::SockRef;
 
-use super::outbox::Outbox;
-use super::{Hello, PeerEvent, connection, listener};
+use super::handshake::{Greeting, RefusalCode};
+use super::link::Link;
+use super::{Hello, PeerEvent, PeerStats, accept, dial};
+use crate::version::PROTOCOL;
 
-/// How many `rpc_timeout`s of silence end a connection.
-const SILENCE: u32 = 10;
+/// Bytes of messages that may wait for one peer.
+const QUEUE_BYTES: usize = 64 << 20;
+/// A connection that brought nothing for this many `rpc_timeout` is dead.
+const SILENT_TIMEOUTS: u32 = 10;
+/// Attempts to connect wait this many `rpc_timeout` at most.
+const CONNECT_TIMEOUTS: u32 = 5;
 
-/// How to start.
+/// A peer's id, host and port.
+pub type PeerAddress = (NodeId, String, u16);
+
+/// How a transport is set up.
+#[derive(Clone, Debug)]
 pub struct TransportConfig {
-    /// Where peers connect.
-    pub listener: TcpListener,
-    /// What this node says of itself.
+    /// This node.
+    pub node_id: NodeId,
+    /// Where peers connect to.
+    pub listen: SocketAddr,
+    /// The other nodes; this node's own entry, if present, is passed over.
+    pub peers: Vec<PeerAddress>,
+    /// What this node says of itself at first.
     pub hello: Hello,
-    /// The other nodes: id, host, port.
-    pub peers: Vec<(NodeId, String, u16)>,
-    /// A connection with nothing to send says so this often.
+    /// A sign of life is sent when nothing else was for this long; ten times as long without any is death.
     pub rpc_timeout: Duration,
+    /// Largest body of a frame, in bytes; a message above it is dropped.
+    pub max_frame: usize,
 }
 
-/// One peer, as the transport knows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PeerStats {
-    /// Both directions are up.
-    pub connected: bool,
-    /// Milliseconds since it was last heard.
-    pub last_contact_ms: Option<u64>,
-    /// Bytes sent to it.
-    pub sent_bytes: u64,
-    /// Bytes received from it.
-    pub received_bytes: u64,
-    /// Messages to it that were dropped.
-    pub dropped: u64,
-    /// Times that our connection to it came up.
-    pub connects: u64,
-}
-
-/// Carries messages to the other nodes and from them.
+/// The running transport. Dropping it stops it.
 pub struct Transport {
     shared: Arc<Shared>,
-    address: SocketAddr,
+    local: SocketAddr,
+    acceptor: Mutex<Option<(Arc<TcpListener>, JoinHandle<()>)>>,
 }
 
-/// What all threads of the transport use.
+/// What the transport's threads share.
 pub(super) struct Shared {
-    pub(super) events: Box<dyn Fn(PeerEvent) + Send + Sync>,
-    pub(super) known: Vec<NodeId>,
-    pub(super) rpc_timeout: Duration,
-    pub(super) strangers: AtomicUsize,
-    hello: RwLock<Hello>,
-    /// The data directories that the cluster knows its members by.
-    bindings: RwLock<BTreeMap<NodeId, StoreId>>,
-    outboxes: BTreeMap<NodeId, Arc<Outbox>>,
-    started: Instant,
-    stop: AtomicBool,
+    pub node_id: NodeId,
+    pub protocol: Range,
+    pub rpc_timeout: Duration,
+    pub max_frame: usize,
+    /// Counts what was announced: a connection that has sent an older one sends it again.
+    pub revision: AtomicU64,
+    pub stopping: AtomicBool,
+    pub next_connection: AtomicU64,
+    /// Accepted connections that have not introduced themselves yet, oldest first.
+    pub strangers: Mutex<BTreeMap<u64, Arc<TcpStream>>>,
+    /// Whom we refused last and why: the same is not logged at every retry.
+    pub refusals: Mutex<HashMap<NodeId, RefusalCode>>,
+    queue_bytes: usize,
+    incarnation: u64,
+    announced: RwLock<Announced>,
+    links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
+    events: Box<dyn Fn(PeerEvent) + Send + Sync>,
+}
+
+struct Announced {
+    hello: Hello,
+    bindings: HashMap<NodeId, StoreId>,
 }
 
 impl Transport {
-    /// Starts a thread per peer and one that accepts. `events` is called on these threads and must not block.
+    /// Listens, and begins to dial every peer. `events` is called on the transport's threads, and must not block.
     pub fn start(
         config: TransportConfig,
         events: impl Fn(PeerEvent) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let TransportConfig { listener, hello, peers, rpc_timeout } = config;
-        let address = listener.local_addr()?;
+        Self::start_with(config, events, PROTOCOL, QUEUE_BYTES)
+    }
+
+    pub(super) fn start_with(
+        config: TransportConfig,
+        events: impl Fn(PeerEvent) + Send + Sync + 'static,
+        protocol: Range,
+        queue_bytes: usize,
+    ) -> io::Result<Self> {
+        let listener = Arc::new(TcpListener::bind(config.listen)?);
+        let local = listener.local_addr()?;
         let shared = Arc::new(Shared {
+            node_id: config.node_id,
+            protocol,
+            rpc_timeout: config.rpc_timeout,
+            max_frame: config.max_frame,
+            revision: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+            next_connection: AtomicU64::new(0),
+            strangers: Mutex::default(),
+            refusals: Mutex::default(),
+            queue_bytes,
+            incarnation: fastrand::u64(1..),
+            announced: RwLock::new(Announced { hello: config.hello, bindings: HashMap::new() }),
+            links: RwLock::default(),
             events: Box::new(events),
-            known: peers.iter().map(|(id, ..)| *id).collect(),
-            rpc_timeout,
-            strangers: AtomicUsize::new(0),
-            hello: RwLock::new(hello),
-            bindings: RwLock::default(),
-            outboxes: peers.iter().map(|(id, ..)| (*id, Arc::default())).collect(),
-            started: Instant::now(),
-            stop: AtomicBool::new(false),
         });
-        let acceptor = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("peer-acceptor".into())
-            .spawn(move || listener::run(&acceptor, &listener))?;
-        for (peer, host, port) in peers {
-            let sender = Arc::clone(&shared);
-            let name = format!("peer-{peer}");
-            thread::Builder::new().name(name).spawn(move || connection::run(&sender, peer, &host, port))?;
-        }
-        Ok(Self { shared, address })
-    }
-
-    /// Queues messages for a peer and returns at once; false when they were dropped.
-    pub fn send(&self, to: NodeId, messages: Vec<Message>) -> bool {
-        self.shared.outboxes.get(&to).is_some_and(|outbox| outbox.push(messages))
-    }
-
-    /// Says something else of this node from now on, to everyone.
-    pub fn set_hello(&self, hello: Hello) {
-        *self.shared.hello.write() = hello;
-        self.announce();
-    }
-
-    /// The data directories that the cluster knows its members by: each peer is told its own.
-    pub fn set_bindings(&self, bindings: BTreeMap<NodeId, StoreId>) {
-        *self.shared.bindings.write() = bindings;
-        self.announce();
-    }
-
-    fn announce(&self) {
-        self.shared.outboxes.values().for_each(|outbox| outbox.announce());
-    }
-
-    /// What is known of the peers.
-    pub fn peer_stats(&self) -> BTreeMap<NodeId, PeerStats> {
-        let now = self.shared.now_ms();
-        let stats = |outbox: &Outbox| {
-            let heard = outbox.heard.load(Relaxed);
-            PeerStats {
-                connected: outbox.dialled.load(Relaxed) && outbox.accepted.load(Relaxed) > 0,
-                last_contact_ms: (heard > 0).then(|| now.saturating_sub(heard - 1)),
-                sent_bytes: outbox.sent_bytes.load(Relaxed),
-                received_bytes: outbox.received_bytes.load(Relaxed),
-                dropped: outbox.dropped.load(Relaxed),
-                connects: outbox.connects.load(Relaxed),
-            }
+        let acceptor = {
+            let (shared, listener) = (shared.clone(), listener.clone());
+            thread::Builder::new()
+                .name("peer-accept".into())
+                .spawn(move || accept::run(&shared, &listener))?
         };
-        self.shared.outboxes.iter().map(|(id, outbox)| (*id, stats(outbox))).collect()
+        let transport = Self { shared, local, acceptor: Mutex::new(Some((listener, acceptor))) };
+        transport.set_peers(config.peers)?;
+        Ok(transport)
     }
 
-    /// Ends all threads, soon.
+    /// The address listened on; its port when 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Queues `messages` for `to`, all or none, without waiting. `false`: they were dropped, because the peer is
+    /// unknown or not connected, or reads too slowly.
+    pub fn send(&self, to: NodeId, messages: Vec<Message>) -> bool {
+        let links = self.shared.links.read();
+        let Some(link) = links.get(&to) else { return false };
+        let count = messages.len() as u64;
+        let accepted = link.queue.offer(messages);
+        if !accepted {
+            link.messages_dropped.fetch_add(count, Relaxed);
+        }
+        accepted
+    }
+
+    /// Replaces what this node says of itself and tells every peer at once.
+    pub fn set_hello(&self, hello: Hello) {
+        self.shared.announce(|announced| announced.hello = hello);
+    }
+
+    /// Replaces which data directory each peer is bound to: what fills [`Hello::your_store`] for it. Tells them.
+    pub fn set_bindings(&self, bindings: HashMap<NodeId, StoreId>) {
+        self.shared.announce(|announced| announced.bindings = bindings);
+    }
+
+    /// Replaces the set of peers: new ones are dialled, others are let go, those with the same address stay.
+    /// Fails when the system gives no more threads.
+    pub fn set_peers(&self, peers: Vec<PeerAddress>) -> io::Result<()> {
+        let shared = &self.shared;
+        let mut links = shared.links.write();
+        let mut gone = std::mem::take(&mut *links);
+        for (id, host, port) in peers.into_iter().filter(|(id, ..)| *id != shared.node_id) {
+            let kept = gone.remove(&id).filter(|link| {
+                let same = link.host == host && link.port == port;
+                if !same {
+                    link.close();
+                }
+                same
+            });
+            let link = match kept {
+                Some(link) => link,
+                None => shared.start_link(id, host, port)?,
+            };
+            links.insert(id, link);
+        }
+        drop(links);
+        gone.values().for_each(|link| link.close());
+        Ok(())
+    }
+
+    /// Peers with both directions up.
+    pub fn connected(&self) -> Vec<NodeId> {
+        let links = self.shared.links.read();
+        links.values().filter(|link| link.connected()).map(|link| link.id).collect()
+    }
+
+    /// The figures of every peer.
+    pub fn peer_stats(&self) -> Vec<PeerStats> {
+        self.shared.links.read().values().map(|link| link.stats()).collect()
+    }
+
+    /// Closes the port and every connection. Afterwards no event begins; one that had begun may still end.
     pub fn stop(&self) {
-        self.shared.stop.store(true, Relaxed);
-        self.shared.outboxes.values().for_each(|outbox| outbox.stop());
-        // Wakes the acceptor, which waits for a connection.
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_millis(100));
+        if self.shared.stopping.swap(true, SeqCst) {
+            return;
+        }
+        self.shared.links.read().values().for_each(|link| link.close());
+        for stream in self.shared.strangers.lock().values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        if let Some((listener, acceptor)) = self.acceptor.lock().take() {
+            // Wakes the thread in accept(); closing the descriptor would not.
+            let _ = SockRef::from(&*listener).shutdown(Shutdown::Both);
+            let _ = acceptor.join();
+        }
     }
 }
 
@@ -152,25 +211,66 @@ impl Drop for Transport {
 }
 
 impl Shared {
-    pub(super) fn outbox(&self, peer: NodeId) -> Option<Arc<Outbox>> {
-        self.outboxes.get(&peer).cloned()
+    /// Tells the node, unless the transport has been stopped.
+    pub fn emit(&self, event: PeerEvent) {
+        if !self.stopping.load(SeqCst) {
+            (self.events)(event);
+        }
     }
 
-    /// What this node says to one peer.
-    pub(super) fn hello_for(&self, peer: NodeId) -> Hello {
-        Hello { your_store: self.bindings.read().get(&peer).copied(), ..*self.hello.read() }
+    /// What to say to `to`, and which revision of it that is.
+    pub fn greeting(&self, to: NodeId) -> Greeting {
+        let announced = self.announced.read();
+        let your_store = announced.bindings.get(&to).copied().or(announced.hello.your_store);
+        Greeting {
+            protocol: self.protocol,
+            to,
+            incarnation: self.incarnation,
+            revision: self.revision.load(SeqCst),
+            hello: Hello { your_store, ..announced.hello },
+        }
     }
 
-    pub(super) fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    /// What this node says of itself to nobody in particular.
+    pub fn hello(&self) -> Hello {
+        self.announced.read().hello
     }
 
-    /// How long a connection may be silent.
-    pub(super) fn silence(&self) -> Duration {
-        self.rpc_timeout * SILENCE
+    /// The peer with this id.
+    pub fn link(&self, id: NodeId) -> Option<Arc<Link>> {
+        self.links.read().get(&id).cloned()
     }
 
-    pub(super) fn stopped(&self) -> bool {
-        self.stop.load(Relaxed)
+    /// The ids of all peers.
+    pub fn peer_ids(&self) -> Vec<NodeId> {
+        self.links.read().keys().copied().collect()
+    }
+
+    /// After this long without a byte a connection is dead.
+    pub fn silence(&self) -> Duration {
+        self.rpc_timeout * SILENT_TIMEOUTS
+    }
+
+    /// How long an attempt to connect may take.
+    pub fn connect_timeout(&self) -> Duration {
+        self.rpc_timeout * CONNECT_TIMEOUTS
+    }
+
+    fn announce(&self, change: impl FnOnce(&mut Announced)) {
+        let mut announced = self.announced.write();
+        change(&mut announced);
+        // Within the lock: a greeting's revision and content belong together.
+        self.revision.fetch_add(1, SeqCst);
+        drop(announced);
+        self.links.read().values().for_each(|link| link.queue.announce());
+    }
+
+    fn start_link(self: &Arc<Self>, id: NodeId, host: String, port: u16) -> io::Result<Arc<Link>> {
+        let link = Arc::new(Link::new(id, host, port, self.queue_bytes));
+        let (shared, of_thread) = (self.clone(), link.clone());
+        thread::Builder::new()
+            .name(format!("peer-{id}-send"))
+            .spawn(move || dial::run(&shared, &of_thread))?;
+        Ok(link)
     }
 }

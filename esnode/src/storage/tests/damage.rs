@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 
-use super::super::frame::{HEADER_LEN, STATE_LEN};
+use super::super::frame::{HEADER_LEN, STATE_LEN, Seed, State, encode_state, u64_at};
 use super::super::segment::SEGMENT_HEADER_LEN;
 use super::*;
 
@@ -203,22 +203,25 @@ fn damage_under_a_running_node_is_never_served() {
 }
 
 #[test]
-fn a_clients_copy_of_the_log_is_never_taken_for_the_log() {
+fn a_frame_inside_a_payload_is_never_taken_for_the_logs() {
     let dir = tempfile::tempdir().unwrap();
     let (_, mut wal, _) = open(dir.path(), ROOMY).unwrap();
     put(&mut wal, &entries(1..=3, 1, 60));
-    put(&mut wal, &entries(4..=4, 1, 60));
-    let copy = Bytes::from(fs::read(only_segment(dir.path())).unwrap()[..2000].to_vec());
-    let carrier = Entry { data: copy, ..entry(5, 1, 0) };
-    wal.write(&batch(std::slice::from_ref(&carrier))).unwrap();
-    wal.flush().unwrap();
     drop(wal);
     let path = only_segment(dir.path());
-    let start = FIRST + STATE_LEN + 4 * (HEADER_LEN + 60);
-    assert_eq!(look(dir.path(), ROOMY).unwrap().0[4], carrier);
-    // The carrier itself is torn: what it carries says that it was synced, and must not be believed.
-    overwrite(&path, start + STATE_LEN, &[0; 2]);
-    assert_eq!(look(dir.path(), ROOMY).unwrap().0, entries(1..=4, 1, 60));
+    // The worst a payload can carry: a true mark of this segment, from another place, that covers all of it.
+    let seed = Seed::new(u64_at(&fs::read(&path).unwrap(), 24));
+    let mark = encode_state(seed, 5, &State { hard_state: HardState::default(), synced_to: 1 << 19 });
+    let carrier = Entry { data: Bytes::copy_from_slice(&mark), ..entry(4, 1, 0) };
+    let (_, mut wal, _) = open(dir.path(), ROOMY).unwrap();
+    put(&mut wal, std::slice::from_ref(&carrier));
+    drop(wal);
+    assert_eq!(look(dir.path(), ROOMY).unwrap().0[3], carrier);
+    // The carrier's own header is torn.
+    overwrite(&path, FIRST + 3 * (HEADER_LEN + 60) + STATE_LEN, &[0; 2]);
+    let (found, recovered) = look(dir.path(), ROOMY).unwrap();
+    assert_eq!(found, entries(1..=3, 1, 60));
+    assert!(recovered.torn.is_some());
 }
 
 #[test]

@@ -1,0 +1,57 @@
+//! When a node is ready. Pure: a status in, a verdict out.
+
+use shared::api::{ClusterStatus, Health, NodeState, Role};
+
+/// Entries that may be committed and not yet applied; the same number from which the monitoring calls a node slow.
+const MAX_APPLY_LAG: u64 = 100;
+
+/// Ready: a member, which knows the leader and has applied nearly all that is committed.
+pub fn ready(status: &ClusterStatus) -> Health {
+    let mut reasons = Vec::new();
+    if status.state == NodeState::Joining || status.role == Role::None {
+        reasons
+            .push("not a member: it waits for enough of its peers to found a cluster, or to be added".into());
+    } else if status.leader.is_none() {
+        reasons.push("no leader is known: an election is under way, or a majority cannot be reached".into());
+    }
+    let lag = status.commit_index.saturating_sub(status.applied_index);
+    if lag > MAX_APPLY_LAG {
+        reasons.push(format!("{lag} committed entries are not applied yet: it is catching up"));
+    }
+    let ok = reasons.is_empty();
+    if !status.wal_sync {
+        reasons.push("wal_sync is off: acknowledged events are written, not fsynced, on a majority".into());
+    }
+    Health { ok, reasons }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::status;
+    use super::*;
+
+    #[test]
+    fn a_follower_that_keeps_up_is_ready() {
+        assert_eq!(ready(&status()), Health { ok: true, reasons: Vec::new() });
+        let behind = ClusterStatus { commit_index: 142, applied_index: 42, ..status() };
+        assert!(ready(&behind).ok);
+    }
+
+    #[test]
+    fn each_shortcoming_is_named() {
+        for (status, word) in [
+            (ClusterStatus { leader: None, ..status() }, "no leader"),
+            (ClusterStatus { state: NodeState::Joining, ..status() }, "not a member"),
+            (ClusterStatus { role: Role::None, leader: None, ..status() }, "not a member"),
+            (ClusterStatus { commit_index: 143, applied_index: 42, ..status() }, "101 committed"),
+        ] {
+            let health = ready(&status);
+            assert!(
+                !health.ok && health.reasons.len() == 1 && health.reasons[0].contains(word),
+                "{health:?}"
+            );
+        }
+        let health = ready(&ClusterStatus { wal_sync: false, ..status() });
+        assert!(health.ok && health.reasons[0].contains("wal_sync"));
+    }
+}

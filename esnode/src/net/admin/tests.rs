@@ -1,0 +1,323 @@
+//! The admin API over real sockets. Only the node behind it is made up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use shared::api::{ClusterStatus, ErrorBody, Health, NodeState, PeerStatus, Role, TransferResponse};
+use shared::ids::NodeId;
+use shared::spec::{Cluster, ClusterFile, Network};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::{Node, serve};
+use crate::handle::TransferError;
+
+/// A follower's status that nothing is wrong with.
+pub fn status() -> ClusterStatus {
+    ClusterStatus {
+        node_id: 1,
+        state: NodeState::Follower,
+        term: 1,
+        commit_index: 42,
+        peers: Vec::new(),
+        cluster_name: "test".into(),
+        cluster_id: None,
+        leader: Some(2),
+        role: Role::Voter,
+        applied_index: 42,
+        last_index: 42,
+        version: "0".into(),
+        config_hash: String::new(),
+        started_at: "2026-01-01T00:00:00Z".into(),
+        wal_sync: true,
+        pending_change: false,
+    }
+}
+
+fn peer(id: NodeId, http_port: u16) -> PeerStatus {
+    PeerStatus {
+        id,
+        state: NodeState::Leader,
+        match_index: None,
+        host: "127.0.0.1".into(),
+        cluster_port: 1,
+        client_port: 1,
+        http_port,
+        role: Role::Voter,
+        connected: true,
+        last_contact_ms: Some(1),
+        lag: None,
+    }
+}
+
+#[derive(Clone)]
+struct Made {
+    file: ClusterFile,
+    /// `None`: the raft thread is stuck.
+    status: Arc<Mutex<Option<ClusterStatus>>>,
+    transfer: Result<(NodeId, u64), TransferError>,
+    asked: Arc<Mutex<Vec<Option<NodeId>>>>,
+}
+
+impl Node for Made {
+    fn file(&self) -> &ClusterFile {
+        &self.file
+    }
+
+    async fn status(&self) -> ClusterStatus {
+        let status = self.status.lock().clone();
+        match status {
+            Some(status) => status,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn serving(&self) -> bool {
+        false
+    }
+
+    async fn metrics(&self) -> String {
+        "raft_term 0\n".to_owned()
+    }
+
+    async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
+        self.asked.lock().push(to);
+        self.transfer.clone()
+    }
+}
+
+struct Server {
+    port: u16,
+    node: Made,
+    shutdown: watch::Sender<bool>,
+    done: tokio::task::JoinHandle<()>,
+}
+
+async fn start(transfer: Result<(NodeId, u64), TransferError>) -> Server {
+    start_with(transfer, Network::default()).await
+}
+
+async fn start_with(transfer: Result<(NodeId, u64), TransferError>, network: Network) -> Server {
+    let cluster = Cluster {
+        name: "test".into(),
+        node_id: Some(1),
+        nodes: Vec::new(),
+        raft: Default::default(),
+        storage: Default::default(),
+        topics: Default::default(),
+    };
+    let node = Made {
+        file: ClusterFile { cluster, network, deploy: None },
+        status: Arc::new(Mutex::new(Some(status()))),
+        transfer,
+        asked: Arc::default(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (shutdown, stop) = watch::channel(false);
+    let done = tokio::spawn(serve(listener, node.clone(), stop));
+    Server { port, node, shutdown, done }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn error(&self) -> ErrorBody {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// Sends `text` as it is and reads until the other side closes.
+async fn raw(port: u16, text: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(text).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+}
+
+/// As `curl -d` would: a body, and a Content-Type that does not fit it.
+async fn call(port: u16, method: &str, path: &str, body: &str) -> Answer {
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\
+         content-type: application/x-www-form-urlencoded\r\n\r\n{body}",
+        body.len()
+    );
+    raw(port, text.as_bytes()).await
+}
+
+#[tokio::test]
+async fn status_health_and_metrics_answer() {
+    let server = start(Ok((2, 2))).await;
+    let answer = call(server.port, "GET", "/cluster/status", "").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.head.contains("content-type: application/json"));
+    assert_eq!(serde_json::from_str::<ClusterStatus>(&answer.body).unwrap(), status());
+
+    assert_eq!(call(server.port, "GET", "/health/live", "").await.status, 200);
+    assert_eq!(call(server.port, "GET", "/health/ready", "").await.status, 200);
+    server.node.status.lock().as_mut().unwrap().leader = None;
+    let answer = call(server.port, "GET", "/health/ready", "").await;
+    assert_eq!(answer.status, 503);
+    assert!(!serde_json::from_str::<Health>(&answer.body).unwrap().ok);
+
+    let answer = call(server.port, "GET", "/metrics", "").await;
+    assert!(answer.status == 200 && answer.head.contains("content-type: text/plain; version=0.0.4"));
+    assert_eq!(answer.body, "raft_term 0\n");
+    server.node.status.lock().as_mut().unwrap().state = NodeState::Leader;
+    assert_eq!(
+        call(server.port, "GET", "/health/ready", "").await.status,
+        503,
+        "a leader that does not serve"
+    );
+    let answer = call(server.port, "GET", "/", "").await;
+    assert!(
+        answer.status == 200 && answer.body.contains("/cluster/status") && answer.body.lines().count() == 1
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_json() {
+    let server = start(Ok((2, 2))).await;
+    let answer = call(server.port, "GET", "/cluster/nodes", "").await;
+    assert_eq!((answer.status, answer.error().code.as_str()), (404, "not_found"));
+    let answer = call(server.port, "DELETE", "/cluster/status", "").await;
+    assert_eq!((answer.status, answer.error().code.as_str()), (405, "method_not_allowed"));
+    assert!(answer.head.contains("allow: get"), "{}", answer.head);
+}
+
+#[tokio::test]
+async fn a_transfer_takes_a_target_or_none() {
+    let server = start(Ok((3, 9))).await;
+    for (body, asked) in [("", None), ("{}", None), (" {\"to\": 3}\n", Some(3))] {
+        let answer = call(server.port, "POST", "/cluster/leader/transfer", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let response: TransferResponse = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(response, TransferResponse { leader: 3, term: 9 });
+        assert_eq!(server.node.asked.lock().pop(), Some(asked));
+    }
+    for body in ["{\"target\": 3}", "{", "3", "{\"to\": \"x\"}", "\u{0}"] {
+        let answer = call(server.port, "POST", "/cluster/leader/transfer", body).await;
+        assert_eq!((answer.status, answer.error().code.as_str()), (400, "bad_request"), "{body}");
+    }
+    assert!(server.node.asked.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_transfer_that_fails_says_why() {
+    for (error, status, code) in [
+        (TransferError::NotLeader(None), 503, "no_leader"),
+        (TransferError::NotLeader(Some(8)), 503, "no_leader"),
+        (TransferError::BadTarget(4, "it is a learner".into()), 409, "bad_target"),
+        (TransferError::TimedOut, 504, "transfer_timed_out"),
+    ] {
+        let server = start(Err(error)).await;
+        let answer = call(server.port, "POST", "/cluster/leader/transfer", "").await;
+        assert_eq!((answer.status, answer.error().code.as_str()), (status, code));
+        assert!(!answer.error().hint.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_follower_passes_a_transfer_on_to_the_leader_but_only_once() {
+    let leader = start(Ok((3, 5))).await;
+    let follower = start(Err(TransferError::NotLeader(Some(2)))).await;
+    follower.node.status.lock().as_mut().unwrap().peers = vec![peer(2, leader.port)];
+    let answer = call(follower.port, "POST", "/cluster/leader/transfer", "{\"to\":3}").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(answer.head.contains("content-type: application/json"));
+    let response: TransferResponse = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((response.leader, response.term), (3, 5));
+    assert_eq!(*leader.node.asked.lock(), [Some(3)]);
+
+    // The leader's refusal comes back as it is.
+    let refusing = start(Err(TransferError::BadTarget(3, "it is a learner".into()))).await;
+    follower.node.status.lock().as_mut().unwrap().peers = vec![peer(2, refusing.port)];
+    let answer = call(follower.port, "POST", "/cluster/leader/transfer", "{\"to\":3}").await;
+    assert_eq!((answer.status, answer.error().code.as_str()), (409, "bad_target"));
+
+    // Two that take each other for the leader do not play it back and forth.
+    let other = start(Err(TransferError::NotLeader(Some(1)))).await;
+    other.node.status.lock().as_mut().unwrap().peers = vec![peer(1, follower.port)];
+    follower.node.status.lock().as_mut().unwrap().peers = vec![peer(2, other.port)];
+    let answer = call(follower.port, "POST", "/cluster/leader/transfer", "").await;
+    assert_eq!((answer.status, answer.error().code.as_str()), (409, "not_leader"));
+
+    // A leader that is gone is named.
+    other.shutdown.send(true).unwrap();
+    other.done.await.unwrap();
+    let answer = call(follower.port, "POST", "/cluster/leader/transfer", "").await;
+    assert_eq!((answer.status, answer.error().code.as_str()), (502, "leader_unreachable"));
+    assert!(answer.error().message.contains("node 2 at 127.0.0.1"));
+}
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_refused() {
+    let server = start(Ok((1, 1))).await;
+    let body = " ".repeat(65 << 10);
+    let answer = call(server.port, "POST", "/cluster/leader/transfer", &body).await;
+    assert_eq!((answer.status, answer.error().code.as_str()), (413, "body_too_large"));
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_so_and_a_freed_one_is_given_out_again() {
+    let network = Network { max_connections: 2, ..Network::default() };
+    let server = start_with(Ok((1, 1)), network).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(TcpStream::connect(("127.0.0.1", server.port)).await.unwrap());
+    }
+    let answer = call(server.port, "GET", "/health/live", "").await;
+    assert_eq!((answer.status, answer.error().code.as_str()), (503, "too_many_connections"));
+    held.clear();
+    let freed = Instant::now();
+    while call(server.port, "GET", "/health/live", "").await.status != 200 {
+        assert!(freed.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_idle_connections_and_frees_the_port() {
+    let server = start(Ok((1, 1))).await;
+    let mut idle = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    let asked = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+    idle.write_all(asked).await.unwrap();
+    assert!(idle.read(&mut [0; 1024]).await.unwrap() > 0);
+    server.shutdown.send(true).unwrap();
+    server.done.await.unwrap();
+    while idle.read(&mut [0; 1024]).await.unwrap() > 0 {}
+    assert!(TcpStream::connect(("127.0.0.1", server.port)).await.is_err());
+}
+
+/// Time stands still but for the timers, so ten seconds pass at once.
+#[tokio::test(start_paused = true)]
+async fn a_header_that_does_not_come_ends_the_connection() {
+    let server = start(Ok((1, 1))).await;
+    let mut slow = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    slow.write_all(b"GET /health/live HT").await.unwrap();
+    let began = tokio::time::Instant::now();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(9) && took < Duration::from_secs(12), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_raft_thread_is_neither_alive_nor_ready_but_still_measured() {
+    let server = start(Ok((1, 1))).await;
+    *server.node.status.lock() = None;
+    assert_eq!(call(server.port, "GET", "/health/live", "").await.status, 503);
+    let answer = call(server.port, "GET", "/health/ready", "").await;
+    assert_eq!((answer.status, answer.error().code.as_str()), (503, "stalled"));
+    assert_eq!(call(server.port, "GET", "/metrics", "").await.status, 200);
+}

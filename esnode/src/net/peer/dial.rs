@@ -1,0 +1,223 @@
+//! Our connection to one peer: dial, introduce ourselves, write what is queued, and dial again when it breaks.
+
+use std::io;
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info, warn};
+
+use super::PeerEvent;
+use super::codec;
+use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
+use super::handshake::{Expected, Greeting, MAX_GREETING, Refused, accept};
+use super::link::Link;
+use super::transport::Shared;
+
+/// Pause after the first failed attempt; doubled after each further one.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// Longest pause: it bounds how late a peer that came back is noticed if it cannot dial us first.
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// Why there is no connection (any more).
+enum End {
+    Broken(io::Error),
+    Refused(Refused),
+}
+
+impl<E: Into<io::Error>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+/// The sender thread of `link`, until the link is closed.
+pub fn run(shared: &Shared, link: &Link) {
+    let mut backoff = BACKOFF_MIN;
+    while !link.queue.is_closed() {
+        let began = Instant::now();
+        let end = match dial(shared, link) {
+            Ok((stream, frames, revision)) => converse(shared, link, &stream, frames, revision),
+            Err(end) => end,
+        };
+        link.set_outbound(None);
+        if link.queue.is_closed() {
+            break;
+        }
+        report(shared, link, &end);
+        if began.elapsed() > shared.silence() {
+            backoff = BACKOFF_MIN;
+        }
+        if matches!(end, End::Refused(_)) {
+            backoff = BACKOFF_MAX;
+        }
+        let called = link.queue.pause(backoff);
+        backoff = if called { BACKOFF_MIN } else { (backoff * 2).min(BACKOFF_MAX) };
+    }
+}
+
+fn dial(shared: &Shared, link: &Link) -> Result<(Arc<TcpStream>, FrameReader, u64), End> {
+    let stream = Arc::new(connect(link, shared.connect_timeout())?);
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(shared.silence()))?;
+    stream.set_write_timeout(Some(shared.silence()))?;
+    link.set_outbound(Some(stream.clone()));
+
+    let greeting = shared.greeting(link.id);
+    write_frames(&mut &*stream, &[greeting.encode()])?;
+    let mut frames = FrameReader::new(MAX_GREETING);
+    let (kind, body) = loop {
+        match frames.next_frame()? {
+            Some(frame) => break frame,
+            None => link.heard(frames.fill(&mut &*stream)?),
+        }
+    };
+    match kind {
+        Kind::Hello => introduce(shared, link, &stream, &Greeting::decode(body)?)?,
+        Kind::Refused => return Err(End::Refused(Refused::decode(body)?)),
+        Kind::Keepalive | Kind::Messages => return Err(FrameError::Malformed.into()),
+    }
+    Ok((stream, frames, greeting.revision))
+}
+
+fn connect(link: &Link, timeout: Duration) -> io::Result<TcpStream> {
+    let mut error = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    for address in (link.host.as_str(), link.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            // On loopback, a port nobody listens on can be the very one that the system picked for our end.
+            Ok(stream) if stream.local_addr()? == address => error = io::ErrorKind::ConnectionRefused.into(),
+            Ok(stream) => return Ok(stream),
+            Err(failed) => error = failed,
+        }
+    }
+    Err(error)
+}
+
+/// Judges the listener's Hello and passes it on.
+fn introduce(shared: &Shared, link: &Link, stream: &TcpStream, theirs: &Greeting) -> Result<(), End> {
+    match accept(&shared.hello(), shared.protocol, theirs, Expected::Dialled(link.id)) {
+        Ok(version) => {
+            debug!(peer = link.id, version, "introduced");
+            link.if_newest(theirs, || shared.emit(PeerEvent::Hello(theirs.hello)));
+            Ok(())
+        }
+        Err(refused) => {
+            let _ = write_frames(&mut &*stream, &[refused.encode()]);
+            Err(End::Refused(refused))
+        }
+    }
+}
+
+/// The life of an accepted connection: this thread writes, a second one hears the other side's signs of life.
+fn converse(shared: &Shared, link: &Link, stream: &TcpStream, frames: FrameReader, revision: u64) -> End {
+    link.queue.open();
+    link.outbound_up.store(true, Relaxed);
+    link.connects.fetch_add(1, Relaxed);
+    *link.complaint.lock() = None;
+    info!(peer = link.id, host = %link.host, port = link.port, "connected");
+    shared.emit(PeerEvent::Connected(link.id));
+
+    let end = thread::scope(|scope| {
+        let listener =
+            thread::Builder::new().name(format!("peer-{}-echo", link.id)).spawn_scoped(scope, || {
+                let end = listen(shared, link, stream, frames);
+                link.queue.lost();
+                end
+            });
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => return End::Broken(error),
+        };
+        let written = write(shared, link, stream, revision);
+        let _ = stream.shutdown(Shutdown::Both);
+        match (listener.join(), written) {
+            (Ok(end), Ok(())) | (Ok(end @ End::Refused(_)), _) => end,
+            (_, Err(error)) => End::Broken(error),
+            (Err(_), Ok(())) => End::Broken(io::Error::other("the connection's reader panicked")),
+        }
+    });
+
+    link.outbound_up.store(false, Relaxed);
+    link.messages_dropped.fetch_add(link.queue.shut(), Relaxed);
+    shared.emit(PeerEvent::Disconnected(link.id));
+    end
+}
+
+/// Writes until the queue says that the connection, or the peer, is gone (`Ok`), or the socket says so.
+fn write(shared: &Shared, link: &Link, stream: &TcpStream, mut revision: u64) -> io::Result<()> {
+    let mut frames: Vec<Encoded> = Vec::new();
+    let mut last_write = Instant::now();
+    while let Some(work) = link.queue.wait_until(last_write + shared.rpc_timeout) {
+        if shared.revision.load(Relaxed) != revision {
+            let greeting = shared.greeting(link.id);
+            revision = greeting.revision;
+            frames.push(greeting.encode());
+        }
+        let too_large = codec::encode(&work.messages, shared.max_frame, &mut frames);
+        if too_large > 0 {
+            link.messages_dropped.fetch_add(too_large, Relaxed);
+            warn!(
+                peer = link.id,
+                limit = shared.max_frame,
+                "dropped {too_large} messages larger than a frame"
+            );
+        }
+        if frames.is_empty() {
+            frames.push(Encoded::new(Kind::Keepalive, Vec::new()));
+        }
+        let bytes = write_frames(&mut &*stream, &frames)?;
+        frames.clear();
+        link.bytes_sent.fetch_add(bytes as u64, Relaxed);
+        link.queue.written(work.bytes);
+        last_write = Instant::now();
+    }
+    Ok(())
+}
+
+/// Reads what the listener says on our connection, until it ends or has been silent for too long.
+fn listen(shared: &Shared, link: &Link, stream: &TcpStream, mut frames: FrameReader) -> End {
+    let mut hear = || -> Result<(), End> {
+        loop {
+            while let Some((kind, body)) = frames.next_frame()? {
+                match kind {
+                    Kind::Hello => introduce(shared, link, stream, &Greeting::decode(body)?)?,
+                    Kind::Refused => return Err(End::Refused(Refused::decode(body)?)),
+                    Kind::Keepalive => {}
+                    Kind::Messages => return Err(FrameError::Malformed.into()),
+                }
+            }
+            link.heard(frames.fill(&mut &*stream)?);
+        }
+    };
+    match hear() {
+        Err(end) => end,
+        Ok(()) => End::Broken(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Says once what is wrong, however often it is tried again.
+fn report(shared: &Shared, link: &Link, end: &End) {
+    let (peer, host, port) = (link.id, &link.host, link.port);
+    match end {
+        End::Broken(error) => {
+            let text = match error.kind() {
+                io::ErrorKind::UnexpectedEof => "the peer closed the connection".to_owned(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    format!("nothing came or went for {} ms", shared.silence().as_millis())
+                }
+                _ => error.to_string(),
+            };
+            if link.is_news(text.clone()) {
+                warn!(peer, %host, port, "not connected: {text}; trying again until it works");
+            }
+        }
+        End::Refused(refused) => {
+            if link.is_news(refused.text.clone()) {
+                warn!(peer, %host, port, code = ?refused.code, "refused: {refused}");
+                shared.emit(PeerEvent::Refused(peer, refused.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Frames: what every byte on a peer connection belongs to. Length, checksum, kind, body.
+//!
+//! Knows neither what a body means nor where the bytes come from.
+
+use std::io::{self, IoSlice, Read, Write};
+
+use bytes::{Bytes, BytesMut};
+
+/// Bytes before a frame's body: length of kind and body (u32), CRC32C of kind and body (u32), kind (u8); little endian.
+pub const HEADER: usize = 9;
+/// Bytes asked of the system at a time; frames in one chunk share its memory.
+const CHUNK: usize = 64 << 10;
+/// With less room than this left, a new chunk is begun rather than a short read made.
+const MIN_READ: usize = 4 << 10;
+/// Slices that Linux takes in one vectored write (`UIO_MAXIOV`).
+const MAX_SLICES: usize = 1024;
+
+/// What a frame's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A [`super::handshake::Greeting`].
+    Hello = 1,
+    /// A [`super::handshake::Refused`]; the connection is closed after it.
+    Refused = 2,
+    /// Empty: the speaker is alive.
+    Keepalive = 3,
+    /// Raft messages, as in [`super::codec`].
+    Messages = 4,
+}
+
+impl Kind {
+    fn from_u8(byte: u8) -> Option<Self> {
+        [Self::Hello, Self::Refused, Self::Keepalive, Self::Messages]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Why bytes are no frame, or a frame's body does not mean anything. The connection cannot be read any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The length is zero or above the limit: not our protocol, or lost in the stream.
+    #[error("a frame of {0} bytes is outside the limits: the other side does not speak the peer protocol")]
+    Length(usize),
+    /// The checksum does not match.
+    #[error("a frame's checksum does not match: the bytes were damaged on their way")]
+    Checksum,
+    /// A kind that no common protocol version has.
+    #[error("frame kind {0} is unknown")]
+    Kind(u8),
+    /// The body ends early or holds a value that does not exist.
+    #[error("a frame's body is malformed")]
+    Malformed,
+}
+
+impl From<FrameError> for io::Error {
+    fn from(error: FrameError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+impl From<bytes::TryGetError> for FrameError {
+    fn from(_: bytes::TryGetError) -> Self {
+        Self::Malformed
+    }
+}
+
+/// A frame on its way out. The body's pieces are references: entry data is never copied.
+#[derive(Debug)]
+pub struct Encoded {
+    header: [u8; HEADER],
+    body: Vec<Bytes>,
+}
+
+impl Encoded {
+    /// Puts a header before `body`, whose length must fit 32 bits.
+    pub fn new(kind: Kind, body: Vec<Bytes>) -> Self {
+        let length: usize = 1 + body.iter().map(Bytes::len).sum::<usize>();
+        let length = u32::try_from(length).expect("callers keep to the frame limit, far below 4 GiB");
+        let crc =
+            body.iter().fold(crc32c::crc32c(&[kind as u8]), |crc, part| crc32c::crc32c_append(crc, part));
+        let mut header = [kind as u8; HEADER];
+        header[..4].copy_from_slice(&length.to_le_bytes());
+        header[4..8].copy_from_slice(&crc.to_le_bytes());
+        Self { header, body }
+    }
+
+    /// Bytes on the wire.
+    pub fn len(&self) -> usize {
+        HEADER + self.body.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    fn slices(&self) -> impl Iterator<Item = IoSlice<'_>> {
+        let body = self.body.iter().filter(|part| !part.is_empty());
+        std::iter::once(IoSlice::new(&self.header)).chain(body.map(|part| IoSlice::new(part)))
+    }
+}
+
+/// Writes all frames, in as few system calls as the system allows. Returns the bytes written.
+pub fn write_frames(sink: &mut impl Write, frames: &[Encoded]) -> io::Result<usize> {
+    let mut slices: Vec<IoSlice<'_>> = frames.iter().flat_map(Encoded::slices).collect();
+    let mut rest = slices.as_mut_slice();
+    while !rest.is_empty() {
+        let batch = rest.len().min(MAX_SLICES);
+        match sink.write_vectored(&rest[..batch]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(frames.iter().map(Encoded::len).sum())
+}
+
+/// Cuts frames out of a byte stream. Bodies are slices of the chunk that they were read into.
+#[derive(Debug)]
+pub struct FrameReader {
+    /// All of it initialised; the first `filled` bytes are read and not yet cut.
+    buffer: BytesMut,
+    filled: usize,
+    max_body: usize,
+}
+
+impl FrameReader {
+    /// A reader that refuses bodies above `max_body` bytes.
+    pub fn new(max_body: usize) -> Self {
+        Self { buffer: BytesMut::new(), filled: 0, max_body }
+    }
+
+    /// Lets bodies grow to `max_body` bytes: strangers get less than peers.
+    pub fn set_max_body(&mut self, max_body: usize) {
+        self.max_body = max_body;
+    }
+
+    /// The next frame that is wholly there, if one is.
+    pub fn next_frame(&mut self) -> Result<Option<(Kind, Bytes)>, FrameError> {
+        let Some(total) = self.frame_len()? else { return Ok(None) };
+        if self.filled < total {
+            return Ok(None);
+        }
+        let frame = self.buffer.split_to(total).freeze();
+        self.filled -= total;
+        let crc = u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]]);
+        if crc32c::crc32c(&frame[HEADER - 1..]) != crc {
+            return Err(FrameError::Checksum);
+        }
+        let kind = Kind::from_u8(frame[HEADER - 1]).ok_or(FrameError::Kind(frame[HEADER - 1]))?;
+        Ok(Some((kind, frame.slice(HEADER..))))
+    }
+
+    /// Makes one read. `UnexpectedEof` when the other side has closed.
+    pub fn fill(&mut self, source: &mut impl Read) -> io::Result<usize> {
+        let wanted = self.frame_len()?.unwrap_or(HEADER);
+        let cramped = self.filled < HEADER && self.buffer.len() - self.filled < MIN_READ;
+        if cramped || self.buffer.len() < wanted {
+            let mut roomy = BytesMut::zeroed(wanted.max(CHUNK));
+            roomy[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
+            self.buffer = roomy;
+        }
+        let read = source.read(&mut self.buffer[self.filled..])?;
+        self.filled += read;
+        if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(read) }
+    }
+
+    /// Bytes of the frame at the front, header included, once its length is known.
+    fn frame_len(&self) -> Result<Option<usize>, FrameError> {
+        if self.filled < HEADER {
+            return Ok(None);
+        }
+        let length = [self.buffer[0], self.buffer[1], self.buffer[2], self.buffer[3]];
+        let length = u32::from_le_bytes(length) as usize;
+        if length == 0 || length - 1 > self.max_body {
+            return Err(FrameError::Length(length));
+        }
+        Ok(Some(HEADER - 1 + length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(frames: &[Encoded]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write_frames(&mut bytes, frames).unwrap();
+        bytes
+    }
+
+    fn read_all(bytes: &[u8], step: usize, max_body: usize) -> Result<Vec<(Kind, Bytes)>, FrameError> {
+        let mut reader = FrameReader::new(max_body);
+        let mut frames = Vec::new();
+        for part in bytes.chunks(step) {
+            let mut part = part;
+            while !part.is_empty() {
+                reader.fill(&mut part).unwrap();
+                while let Some(frame) = reader.next_frame()? {
+                    frames.push(frame);
+                }
+            }
+        }
+        Ok(frames)
+    }
+
+    #[test]
+    fn frames_survive_any_split_of_the_stream() {
+        let big = Bytes::from(vec![7u8; 200_000]);
+        let frames = [
+            Encoded::new(Kind::Keepalive, Vec::new()),
+            Encoded::new(
+                Kind::Messages,
+                vec![Bytes::from_static(b"head"), big.clone(), Bytes::from_static(b"tail")],
+            ),
+            Encoded::new(Kind::Hello, vec![Bytes::from_static(b"x")]),
+        ];
+        let bytes = wire(&frames);
+        assert_eq!(bytes.len(), frames.iter().map(Encoded::len).sum::<usize>());
+        for step in [1, 8, 9, 10, 4095, 65_536, bytes.len()] {
+            let got = read_all(&bytes, step, 1 << 20).unwrap();
+            assert_eq!(
+                got.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
+                [Kind::Keepalive, Kind::Messages, Kind::Hello]
+            );
+            assert_eq!(got[1].1.len(), 200_008);
+            assert_eq!(got[1].1.slice(4..200_004), big);
+        }
+    }
+
+    #[test]
+    fn more_slices_than_one_write_takes() {
+        let frames: Vec<_> = (0..3000).map(|_| Encoded::new(Kind::Keepalive, Vec::new())).collect();
+        assert_eq!(read_all(&wire(&frames), 1 << 20, 0).unwrap().len(), 3000);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let bytes = wire(&[Encoded::new(Kind::Messages, vec![Bytes::from_static(b"some body")])]);
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            // A longer length only waits for bytes that never come; everything else is an error.
+            assert!(
+                !matches!(read_all(&damaged, 4096, 1 << 20), Ok(frames) if !frames.is_empty()),
+                "bit {bit}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_above_the_limit_is_refused_from_its_header_alone() {
+        let bytes = wire(&[Encoded::new(Kind::Messages, vec![Bytes::from(vec![0; 101])])]);
+        assert_eq!(read_all(&bytes[..HEADER], 4096, 100), Err(FrameError::Length(102)));
+        assert!(read_all(&bytes, 4096, 101).is_ok());
+    }
+
+    #[test]
+    fn an_end_of_stream_is_an_error() {
+        let error = FrameReader::new(10).fill(&mut io::empty()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

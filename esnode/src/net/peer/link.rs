@@ -1,0 +1,158 @@
+//! One peer as the transport's threads share it: address, queue, both connections, figures.
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use shared::ids::NodeId;
+
+use super::handshake::Greeting;
+use super::queue::Queue;
+
+/// The figures of one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStats {
+    /// Which.
+    pub id: NodeId,
+    /// Our connection to it is up.
+    pub outbound: bool,
+    /// Its connection to us is up.
+    pub inbound: bool,
+    /// Since anything came from it; absent until something has.
+    pub last_contact: Option<Duration>,
+    /// Written to our connection.
+    pub bytes_sent: u64,
+    /// Read from both.
+    pub bytes_received: u64,
+    /// Waiting in the queue or for the socket.
+    pub bytes_queued: u64,
+    /// Messages not sent: nobody was connected, the queue was full, or the connection broke.
+    pub messages_dropped: u64,
+    /// Times that our connection came up again after the first.
+    pub reconnects: u64,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub struct Link {
+    pub id: NodeId,
+    pub host: String,
+    pub port: u16,
+    pub queue: Queue,
+    pub outbound_up: AtomicBool,
+    pub bytes_sent: AtomicU64,
+    pub bytes_received: AtomicU64,
+    pub messages_dropped: AtomicU64,
+    /// Times that our connection came up.
+    pub connects: AtomicU64,
+    /// What was last said in the log of this peer's connection: the same is not said at every retry.
+    pub complaint: Mutex<Option<String>>,
+    /// Incarnation and revision of the newest Hello heard.
+    pub newest: Mutex<(u64, u64)>,
+    outbound: Mutex<Option<Arc<TcpStream>>>,
+    inbound: Mutex<Option<(u64, Arc<TcpStream>)>>,
+    created: Instant,
+    /// Milliseconds from `created`, plus one; 0 for never.
+    last_contact: AtomicU64,
+}
+
+impl Link {
+    /// A peer that nothing is known of yet.
+    pub fn new(id: NodeId, host: String, port: u16, queue_bytes: usize) -> Self {
+        Self {
+            id,
+            host,
+            port,
+            queue: Queue::new(queue_bytes),
+            outbound_up: AtomicBool::new(false),
+            bytes_sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            messages_dropped: AtomicU64::new(0),
+            connects: AtomicU64::new(0),
+            complaint: Mutex::default(),
+            newest: Mutex::default(),
+            outbound: Mutex::default(),
+            inbound: Mutex::default(),
+            created: Instant::now(),
+            last_contact: AtomicU64::new(0),
+        }
+    }
+
+    /// Something came from the peer: `bytes` of it.
+    pub fn heard(&self, bytes: usize) {
+        self.bytes_received.fetch_add(bytes as u64, Relaxed);
+        let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.last_contact.store(now + 1, Relaxed);
+    }
+
+    /// Whether `greeting` is at least as new as any heard; remembers it if so. The caller tells the node while
+    /// `tell` runs, so that two connections cannot swap the order.
+    pub fn if_newest(&self, greeting: &Greeting, tell: impl FnOnce()) {
+        let mut newest = self.newest.lock();
+        if newest.0 != greeting.incarnation || newest.1 <= greeting.revision {
+            *newest = (greeting.incarnation, greeting.revision);
+            tell();
+        }
+    }
+
+    /// Our connection, from dialling until it ends: [`Link::close`] must be able to break it.
+    pub fn set_outbound(&self, stream: Option<Arc<TcpStream>>) {
+        *self.outbound.lock() = stream;
+    }
+
+    /// The peer's connection to us. One that was there before is closed: the peer has restarted, or given it up.
+    pub fn set_inbound(&self, connection: u64, stream: Arc<TcpStream>) {
+        if let Some((_, old)) = self.inbound.lock().replace((connection, stream)) {
+            let _ = old.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The peer's connection has ended, unless another has taken its place.
+    pub fn clear_inbound(&self, connection: u64) {
+        let mut inbound = self.inbound.lock();
+        if inbound.as_ref().is_some_and(|(current, _)| *current == connection) {
+            *inbound = None;
+        }
+    }
+
+    /// Both directions are up.
+    pub fn connected(&self) -> bool {
+        self.outbound_up.load(Relaxed) && self.inbound.lock().is_some()
+    }
+
+    /// Whether `text` is news; remembers it.
+    pub fn is_news(&self, text: String) -> bool {
+        let mut complaint = self.complaint.lock();
+        let news = complaint.as_ref() != Some(&text);
+        *complaint = Some(text);
+        news
+    }
+
+    /// Ends the sender and both connections.
+    pub fn close(&self) {
+        self.queue.close();
+        let outbound = self.outbound.lock().take();
+        let inbound = self.inbound.lock().take().map(|(_, stream)| stream);
+        for stream in outbound.into_iter().chain(inbound) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The figures now.
+    pub fn stats(&self) -> PeerStats {
+        let contact = self.last_contact.load(Relaxed).checked_sub(1).map(Duration::from_millis);
+        PeerStats {
+            id: self.id,
+            outbound: self.outbound_up.load(Relaxed),
+            inbound: self.inbound.lock().is_some(),
+            last_contact: contact.map(|at| self.created.elapsed().saturating_sub(at)),
+            bytes_sent: self.bytes_sent.load(Relaxed),
+            bytes_received: self.bytes_received.load(Relaxed),
+            bytes_queued: self.queue.bytes() as u64,
+            messages_dropped: self.messages_dropped.load(Relaxed),
+            reconnects: self.connects.load(Relaxed).saturating_sub(1),
+        }
+    }
+}
