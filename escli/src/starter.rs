@@ -27,6 +27,7 @@ pub fn local_spec(name: &str, count: u8, base: Option<u16>) -> ClusterFile {
         http_port: http + u16::from(index),
         bind: None,
         advertised_host: None,
+        ssh: None,
     };
     ClusterFile {
         cluster: Cluster {
@@ -38,6 +39,7 @@ pub fn local_spec(name: &str, count: u8, base: Option<u16>) -> ClusterFile {
             topics: Topics::default(),
         },
         network: Network::default(),
+        deploy: None,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
@@ -35,21 +34,14 @@ impl Wanted {
 /// The files of a local cluster, where each node keeps its data in a place of its own.
 pub fn local(spec: &ClusterFile, data_dir: impl Fn(NodeId) -> PathBuf) -> Wanted {
     let file = |id: NodeId| {
-        let mut own = spec.clone();
-        own.cluster.node_id = Some(id);
+        let mut own = spec.for_node(id)?;
         own.cluster.storage.data_dir = data_dir(id);
-        let text = serde_saphyr::to_string(&own).unwrap_or_default();
-        (id, NodeFile { text, hash: hash(&own) })
+        Some((id, NodeFile { text: own.to_yaml(), hash: own.config_hash() }))
     };
-    Wanted { files: spec.cluster.nodes.iter().map(|node| file(node.id)).collect() }
+    Wanted { files: spec.cluster.nodes.iter().filter_map(|node| file(node.id)).collect() }
 }
 
 /// The hash of a node's file as it lies on disk; `None` when it makes no sense.
 pub fn hash_of(text: &str) -> Option<String> {
-    serde_saphyr::from_str::<ClusterFile>(text).ok().map(|file| hash(&file))
-}
-
-fn hash(file: &ClusterFile) -> String {
-    let canonical = serde_json::to_vec(file).unwrap_or_default();
-    Sha256::digest(canonical).iter().map(|byte| format!("{byte:02x}")).collect()
+    shared::spec::parse("", text).ok().map(|file| file.config_hash())
 }

@@ -1,0 +1,368 @@
+//! The machine: inputs in, effects out.
+
+use bytes::Bytes;
+use protobuf::Message as _;
+use raft::eraftpb::{self, ConfChange, ConfChangeV2, ConfState, Message, MessageType};
+use raft::{Config, RawNode, ReadOnlyOption, StateRole};
+use shared::ids::NodeId;
+
+use super::disk::InFlight;
+use super::status::{self, Role, Status};
+use super::timing::Timing;
+use super::view::{Durable, Fetch, View, from_raft};
+use crate::entry::{Entry, EntryKind, HardState};
+
+/// Payload of one message to a follower.
+const MAX_MESSAGE_BYTES: u64 = 4 << 20;
+/// Messages to one follower without an answer.
+const MAX_INFLIGHT_MESSAGES: usize = 64;
+/// Payload proposed and not yet committed; beyond it proposals are refused.
+const MAX_UNCOMMITTED_BYTES: u64 = 64 << 20;
+/// Payload applied in one go, so that a long replay lets ticks and messages through.
+const MAX_APPLY_BYTES: u64 = 4 << 20;
+
+/// How to start.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// This node; never 0.
+    pub id: NodeId,
+    /// Makes this node's election timeouts; nodes should have different ones.
+    pub seed: u64,
+    /// Timing in ticks.
+    pub timing: Timing,
+    /// What was found on disk.
+    pub hard_state: HardState,
+    /// The members as of `applied`.
+    pub conf_state: ConfState,
+    /// Entries up to here are already applied.
+    pub applied: u64,
+    /// Payload bytes of durable, applied entries kept in memory for followers.
+    pub tail_bytes: usize,
+}
+
+/// Raft refused its configuration or its storage.
+#[derive(Debug, thiserror::Error)]
+#[error("consensus cannot start: {0}")]
+pub struct StartError(raft::Error);
+
+/// The proposal was not taken: this node does not lead, is handing over, or has too much in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("proposal dropped")]
+pub struct Dropped;
+
+/// Where a proposal's entries stand in the log, unless they lose to another leader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proposed {
+    /// Term they were proposed in.
+    pub term: u64,
+    /// Index of the first.
+    pub first: u64,
+}
+
+/// What to write, and the number to report when it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persist {
+    /// Reported to [`Core::persisted`].
+    pub number: u64,
+    /// New term, vote or commit index; goes before the entries.
+    pub hard_state: Option<HardState>,
+    /// Replace what is at their indices and above.
+    pub entries: Vec<Entry>,
+    /// Nothing depends on it reaching the disk: it may travel with the next write.
+    pub lazy: bool,
+}
+
+/// What the caller must do, in any order but each exactly once.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Send at once; loss is tolerated.
+    pub send: Vec<Message>,
+    /// Hand to the disk; work reaches the disk in the order of the numbers.
+    pub persist: Option<Persist>,
+    /// Apply in order, then report [`Core::applied`].
+    pub committed: Vec<Entry>,
+    /// Read barriers that hold once `index` is applied: (context, index).
+    pub reads: Vec<(u64, u64)>,
+    /// Role, term or leader changed.
+    pub changed: bool,
+    /// Read these off-thread and give them to [`Core::fetched`].
+    pub fetch: Vec<Fetch>,
+}
+
+/// One node's consensus.
+pub struct Core<D: Durable> {
+    raw: RawNode<View<D>>,
+    id: NodeId,
+    seed: u64,
+    timing: Timing,
+    disk: InFlight,
+    /// Number of the newest Ready taken from Raft.
+    newest: u64,
+    /// Messages freed by the disk, for the next effects.
+    freed: Vec<Message>,
+    /// The last state given to the disk.
+    saved: HardState,
+    seen: (Role, u64, NodeId),
+    elections: u64,
+    votes: u64,
+    appends_sent: u64,
+}
+
+impl<D: Durable> Core<D> {
+    /// Starts from what the disk holds. `logger` gets Raft's own account of what it does.
+    pub fn new(config: CoreConfig, durable: D, logger: &slog::Logger) -> Result<Self, StartError> {
+        let CoreConfig { id, seed, timing, hard_state, conf_state, applied, tail_bytes } = config;
+        let raft_config = Config {
+            id,
+            election_tick: timing.election,
+            min_election_tick: timing.election_min,
+            max_election_tick: timing.election_max,
+            heartbeat_tick: timing.heartbeat,
+            applied,
+            max_size_per_msg: MAX_MESSAGE_BYTES,
+            max_inflight_msgs: MAX_INFLIGHT_MESSAGES,
+            check_quorum: true,
+            pre_vote: true,
+            read_only_option: ReadOnlyOption::Safe,
+            // Followers serve no reads: they may learn the commit index with the next append or heartbeat.
+            skip_bcast_commit: true,
+            max_uncommitted_size: MAX_UNCOMMITTED_BYTES,
+            max_committed_size_per_ready: MAX_APPLY_BYTES,
+            ..Config::default()
+        };
+        let view = View::new(durable, hard_state, conf_state, tail_bytes);
+        let raw = RawNode::new(&raft_config, view, logger).map_err(StartError)?;
+        let mut core = Self {
+            raw,
+            id,
+            seed,
+            timing,
+            disk: InFlight::default(),
+            newest: 0,
+            freed: Vec::new(),
+            saved: hard_state,
+            seen: (Role::Follower, hard_state.term, 0),
+            elections: 0,
+            votes: 0,
+            appends_sent: 0,
+        };
+        core.settle();
+        Ok(core)
+    }
+
+    /// One tick of time passed.
+    pub fn tick(&mut self) {
+        self.raw.tick();
+        self.settle();
+    }
+
+    /// A message arrived from another node.
+    pub fn receive(&mut self, message: Message) {
+        let granted = message.get_msg_type() == MessageType::MsgRequestVoteResponse
+            && !message.reject
+            && message.term == self.raw.raft.term
+            && self.raw.raft.state == StateRole::Candidate;
+        self.votes += u64::from(granted);
+        // Raft refuses what it cannot place (a stranger's answer, a local message); there is nothing to do about it.
+        let _ = self.raw.step(message);
+        self.settle();
+    }
+
+    /// Proposes payloads, one entry each, in this order.
+    pub fn propose(&mut self, payloads: Vec<Bytes>) -> Result<Proposed, Dropped> {
+        if self.raw.raft.state != StateRole::Leader {
+            return Err(Dropped);
+        }
+        let count = payloads.len() as u64;
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.id;
+        let entries: Vec<_> =
+            payloads.into_iter().map(|data| eraftpb::Entry { data, ..Default::default() }).collect();
+        message.set_entries(entries.into());
+        self.raw.raft.step(message).map_err(|_| Dropped)?;
+        self.settle();
+        Ok(Proposed { term: self.raw.raft.term, first: self.raw.raft.raft_log.last_index() + 1 - count })
+    }
+
+    /// Asks whether this node still leads: answered by [`Effects::reads`] with this context, or never.
+    pub fn read_index(&mut self, context: u64) -> Result<(), Dropped> {
+        if self.raw.raft.state != StateRole::Leader || !self.raw.raft.commit_to_current_term() {
+            return Err(Dropped);
+        }
+        self.raw.read_index(context.to_le_bytes().to_vec());
+        self.settle();
+        Ok(())
+    }
+
+    /// Begins to hand leadership to a voter; Raft gives up after an election timeout.
+    pub fn transfer(&mut self, to: NodeId) {
+        self.raw.transfer_leader(to);
+        self.settle();
+    }
+
+    /// A hand-over is under way: proposals are dropped until it ends.
+    pub fn transferring(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
+    /// The peer cannot be reached: stop streaming to it until it answers again.
+    pub fn unreachable(&mut self, peer: NodeId) {
+        self.raw.report_unreachable(peer);
+        self.settle();
+    }
+
+    /// All work up to `number` is durable.
+    pub fn persisted(&mut self, number: u64) {
+        let (freed, last) = self.disk.finish(number);
+        self.freed.extend(freed);
+        if let Some((index, term)) = last {
+            self.raw.mut_store().persisted(index, term);
+        }
+        self.raw.on_persist_ready(self.disk.settled(self.newest));
+        self.settle();
+    }
+
+    /// Everything up to `index` has been applied.
+    pub fn applied(&mut self, index: u64) {
+        self.raw.advance_apply_to(index);
+        self.raw.mut_store().evict(index);
+    }
+
+    /// Applies a committed membership change; the caller does so when it meets the entry in `committed`.
+    pub fn apply_change(&mut self, entry: &Entry) -> Option<ConfState> {
+        let applied = match entry.kind {
+            EntryKind::Normal => return None,
+            EntryKind::ConfChange => ConfChange::parse_from_bytes(&entry.data)
+                .ok()
+                .and_then(|change| self.raw.apply_conf_change(&change).ok()),
+            EntryKind::ConfChangeV2 => ConfChangeV2::parse_from_bytes(&entry.data)
+                .ok()
+                .and_then(|change| self.raw.apply_conf_change(&change).ok()),
+        };
+        self.settle();
+        applied
+    }
+
+    /// Entries asked for by [`Effects::fetch`].
+    pub fn fetched(&mut self, fetch: Fetch, entries: Vec<Entry>) {
+        for context in self.raw.mut_store().fetched(fetch, entries) {
+            self.raw.on_entries_fetched(context);
+        }
+        self.raw.mut_store().drop_fetched();
+        self.settle();
+    }
+
+    /// What there is to do; `None` when there is nothing.
+    pub fn effects(&mut self) -> Option<Effects> {
+        let mut effects = Effects { send: std::mem::take(&mut self.freed), ..Effects::default() };
+        effects.fetch = self.raw.mut_store().take_fetches();
+        if self.raw.has_ready() {
+            self.take_ready(&mut effects);
+        }
+        effects.changed = self.note_change();
+        self.appends_sent +=
+            effects.send.iter().filter(|m| m.get_msg_type() == MessageType::MsgAppend).count() as u64;
+        let idle = effects.send.is_empty()
+            && effects.persist.is_none()
+            && effects.committed.is_empty()
+            && effects.reads.is_empty()
+            && effects.fetch.is_empty()
+            && !effects.changed;
+        (!idle).then_some(effects)
+    }
+
+    /// This node's view of the group.
+    pub fn status(&self) -> Status {
+        let mut status = Status {
+            last_index: self.raw.raft.raft_log.last_index(),
+            elections: self.elections,
+            votes: self.votes,
+            appends_sent: self.appends_sent,
+            pending_change: self.raw.raft.has_pending_conf(),
+            ..Status::default()
+        };
+        status.fill(&self.raw.status());
+        let members = self.raw.raft.prs().conf().to_conf_state();
+        status.voters = members.voters;
+        status.learners = members.learners;
+        status.voters.sort_unstable();
+        status.learners.sort_unstable();
+        status
+    }
+
+    /// What this node is.
+    pub fn role(&self) -> Role {
+        status::role(self.raw.raft.state)
+    }
+
+    /// Its term.
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
+    /// The leader, when known.
+    pub fn leader(&self) -> Option<NodeId> {
+        Some(self.raw.raft.leader_id).filter(|id| *id != 0)
+    }
+
+    /// As leader: an entry of its own term is committed, so everything committed before is known here.
+    pub fn committed_in_term(&self) -> bool {
+        self.raw.raft.commit_to_current_term()
+    }
+
+    fn take_ready(&mut self, effects: &mut Effects) {
+        let mut ready = self.raw.ready();
+        self.newest = ready.number();
+        effects.send.append(&mut ready.take_messages());
+        let after_disk = ready.take_persisted_messages();
+        effects.committed = ready.take_committed_entries().into_iter().map(from_raft).collect();
+        effects.reads = ready.take_read_states().iter().filter_map(read_context).collect();
+
+        let hard_state = ready.hs().map(|hs| HardState { term: hs.term, vote: hs.vote, commit: hs.commit });
+        let ballot = hard_state.is_some_and(|next| self.saved.must_sync(&next));
+        self.saved = hard_state.unwrap_or(self.saved);
+        let entries = ready.take_entries();
+        self.raw.mut_store().append(&entries);
+        let last = entries.last().map(|entry| (entry.index, entry.term));
+        let waits = ballot || last.is_some();
+        if waits {
+            self.disk.begin(self.newest, last, ballot);
+        }
+        if waits || hard_state.is_some() {
+            let entries = entries.into_iter().map(from_raft).collect();
+            effects.persist = Some(Persist { number: self.newest, hard_state, entries, lazy: !waits });
+        }
+        effects.send.append(&mut self.disk.sort(after_disk));
+        self.raw.advance_append_async(ready);
+        let settled = self.disk.settled(self.newest);
+        self.raw.on_persist_ready(settled);
+    }
+
+    /// Counts elections and pins the timeout after anything that may have changed the role or the term. Raft draws
+    /// its timeouts from the system; ours depend on the seed, the term and the role alone.
+    fn settle(&mut self) {
+        let raft = &mut self.raw.raft;
+        let wanted = self.timing.draw(self.seed, raft.term, raft.state as u64);
+        if raft.randomized_election_timeout() != wanted {
+            raft.set_randomized_election_timeout(wanted);
+        }
+    }
+
+    fn note_change(&mut self) -> bool {
+        let now = (self.role(), self.term(), self.raw.raft.leader_id);
+        let changed = now != self.seen;
+        // A lone voter is a candidate and a leader within one step.
+        if matches!(now.0, Role::Candidate | Role::Leader) && self.seen.1 != now.1 {
+            self.elections += 1;
+            self.votes = 1;
+        }
+        self.seen = now;
+        changed
+    }
+}
+
+fn read_context(state: &raft::ReadState) -> Option<(u64, u64)> {
+    let context = state.request_ctx.as_slice().try_into().ok()?;
+    Some((u64::from_le_bytes(context), state.index))
+}

@@ -1,0 +1,77 @@
+//! Raft's timing in ticks, and election timeouts drawn from a seed instead of from the system.
+
+use std::time::Duration;
+
+use shared::spec::RaftTiming;
+
+/// How much time one tick stands for.
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// Raft's timing in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// A follower that heard from its leader within this many ticks ignores candidates; a leader that did not hear
+    /// from a majority for as long steps down.
+    pub election: usize,
+    /// Shortest randomised timeout. Above `election`: a candidate must not campaign while a peer's lease, begun by
+    /// the same heartbeat, can still be one tick from its end.
+    pub election_min: usize,
+    /// Longest randomised timeout, exclusive.
+    pub election_max: usize,
+    /// Ticks between heartbeats.
+    pub heartbeat: usize,
+}
+
+impl Timing {
+    /// The ticks that stand for `cluster.raft`'s milliseconds; 150/300/50 become 15, 16..31 and 5.
+    pub fn from_spec(spec: &RaftTiming) -> Self {
+        let ticks = |ms: u64| usize::try_from(ms.div_ceil(tick_ms())).unwrap_or(usize::MAX / 4).max(1);
+        let heartbeat = ticks(spec.heartbeat_interval);
+        let election = ticks(spec.election_timeout_min).max(heartbeat + 1);
+        let election_min = election + 1;
+        Self {
+            election,
+            election_min,
+            election_max: (ticks(spec.election_timeout_max) + 1).max(election_min + 1),
+            heartbeat,
+        }
+    }
+
+    /// This node's timeout for one role in one term: spread evenly over the range, the same for the same seed.
+    pub fn draw(&self, seed: u64, term: u64, role: u64) -> usize {
+        let range = (self.election_max - self.election_min) as u64;
+        let drawn = mix(seed ^ mix(term.wrapping_mul(4).wrapping_add(role))) % range;
+        self.election_min + usize::try_from(drawn).unwrap_or(0)
+    }
+}
+
+fn tick_ms() -> u64 {
+    u64::try_from(TICK.as_millis()).unwrap_or(10)
+}
+
+/// The finaliser of `SplitMix64` (Steele, Lea, Flood 2014): every input bit moves every output bit.
+fn mix(value: u64) -> u64 {
+    let z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_missions_milliseconds_map_to_ticks() {
+        let timing = Timing::from_spec(&RaftTiming::default());
+        assert_eq!(timing, Timing { election: 15, election_min: 16, election_max: 31, heartbeat: 5 });
+    }
+
+    #[test]
+    fn draws_cover_the_range_and_repeat() {
+        let timing = Timing::from_spec(&RaftTiming::default());
+        let drawn: std::collections::BTreeSet<_> = (0..500).map(|term| timing.draw(7, term, 0)).collect();
+        assert_eq!(drawn.iter().copied().collect::<Vec<_>>(), (16..31).collect::<Vec<_>>());
+        assert_eq!(timing.draw(7, 3, 1), timing.draw(7, 3, 1));
+    }
+}

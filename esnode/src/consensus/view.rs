@@ -1,0 +1,263 @@
+//! The log as Raft sees it: what is durable, and before that what is only in memory yet.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+
+use raft::eraftpb::{self, ConfState, EntryType};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+
+use crate::entry::{Entry, EntryKind, HardState};
+
+/// Entries that are durable on this node. Implemented by the real log and by the simulator's disk.
+pub trait Durable {
+    /// Lowest index present; 1 for an empty log.
+    fn first_index(&self) -> u64;
+    /// Highest durable index; 0 for an empty log.
+    fn last_index(&self) -> u64;
+    /// Term of a durable entry; `None` when it is not there.
+    fn term(&self, index: u64) -> Result<Option<u64>, ReadFailed>;
+    /// Entries `low..high`, as many as fit `max_bytes` of payload, at least one.
+    fn entries(&self, low: u64, high: u64, max_bytes: u64) -> Result<Vec<Entry>, ReadFailed>;
+}
+
+/// The durable log could not be read; the node cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the log: {0}")]
+pub struct ReadFailed(pub String);
+
+/// Old entries that a lagging follower needs: to be read off-thread and given to `Core::fetched`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// First index wanted.
+    pub low: u64,
+    /// One past the last index wanted.
+    pub high: u64,
+    /// Payload limit.
+    pub max_bytes: u64,
+}
+
+/// Raft's storage: a tail in memory over the durable log.
+pub(super) struct View<D> {
+    durable: D,
+    hard_state: HardState,
+    conf_state: ConfState,
+    /// Newest entries, contiguous up to the last index. Never evicted before they are durable and applied.
+    tail: VecDeque<eraftpb::Entry>,
+    tail_bytes: usize,
+    budget: usize,
+    /// Highest index known durable; the tail above it exists nowhere else.
+    persisted: u64,
+    pending: RefCell<BTreeMap<u64, Pending>>,
+    fetched: RefCell<BTreeMap<u64, Vec<eraftpb::Entry>>>,
+}
+
+/// Sends that may wait for one read. Beyond it a send is tried again at the follower's next heartbeat response.
+const MAX_CONTEXTS: usize = 32;
+
+struct Pending {
+    fetch: Fetch,
+    asked: bool,
+    contexts: Vec<GetEntriesContext>,
+}
+
+impl<D: Durable> View<D> {
+    pub(super) fn new(durable: D, hard_state: HardState, conf_state: ConfState, budget: usize) -> Self {
+        let persisted = durable.last_index();
+        Self {
+            durable,
+            hard_state,
+            conf_state,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            budget,
+            persisted,
+            pending: RefCell::default(),
+            fetched: RefCell::default(),
+        }
+    }
+
+    /// Takes entries on their way to the disk; they replace what is at their indices and above.
+    pub(super) fn append(&mut self, entries: &[eraftpb::Entry]) {
+        let Some(first) = entries.first() else { return };
+        while let Some(entry) = self.tail.pop_back_if(|entry| entry.index >= first.index) {
+            self.tail_bytes -= entry.data.len();
+        }
+        self.persisted = self.persisted.min(first.index - 1);
+        self.fetched.borrow_mut().retain(|low, _| *low < first.index);
+        self.tail_bytes += entries.iter().map(|entry| entry.data.len()).sum::<usize>();
+        self.tail.extend(entries.iter().cloned());
+    }
+
+    /// Everything up to the entry of this index and term is durable, unless it was replaced meanwhile.
+    pub(super) fn persisted(&mut self, index: u64, term: u64) {
+        if self.tail_entry(index).is_some_and(|entry| entry.term == term) {
+            self.persisted = self.persisted.max(index);
+        }
+    }
+
+    /// Lets go of the oldest entries beyond the budget that are durable and applied.
+    pub(super) fn evict(&mut self, applied: u64) {
+        let limit = self.persisted.min(applied);
+        while self.tail_bytes > self.budget {
+            let Some(entry) = self.tail.pop_front_if(|entry| entry.index <= limit) else { break };
+            self.tail_bytes -= entry.data.len();
+        }
+    }
+
+    /// Reads that have not been handed out yet.
+    pub(super) fn take_fetches(&mut self) -> Vec<Fetch> {
+        let unasked = self.pending.get_mut().values_mut().filter(|pending| !pending.asked);
+        unasked
+            .map(|pending| {
+                pending.asked = true;
+                pending.fetch
+            })
+            .collect()
+    }
+
+    /// Takes a read's answer; the contexts say which sends to try again.
+    pub(super) fn fetched(&mut self, fetch: Fetch, entries: Vec<Entry>) -> Vec<GetEntriesContext> {
+        let Some(pending) = self.pending.get_mut().remove(&fetch.low) else { return Vec::new() };
+        self.fetched.get_mut().insert(fetch.low, entries.into_iter().map(to_raft).collect());
+        pending.contexts
+    }
+
+    /// Forgets answers that no send picked up.
+    pub(super) fn drop_fetched(&mut self) {
+        self.fetched.get_mut().clear();
+    }
+
+    fn tail_first(&self) -> u64 {
+        self.tail.front().map_or(u64::MAX, |entry| entry.index)
+    }
+
+    fn tail_entry(&self, index: u64) -> Option<&eraftpb::Entry> {
+        let offset = usize::try_from(index.checked_sub(self.tail.front()?.index)?).ok()?;
+        self.tail.get(offset)
+    }
+
+    fn from_tail(&self, low: u64, high: u64, max_bytes: u64) -> Vec<eraftpb::Entry> {
+        let skip = usize::try_from(low - self.tail_first()).unwrap_or(usize::MAX);
+        let wanted = self.tail.iter().skip(skip).take_while(|entry| entry.index < high);
+        within(wanted.cloned(), max_bytes)
+    }
+
+    fn from_disk(
+        &self,
+        low: u64,
+        high: u64,
+        max_bytes: u64,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<eraftpb::Entry>> {
+        if let Some(found) = self.fetched.borrow().get(&low) {
+            return Ok(within(found.iter().take_while(|entry| entry.index < high).cloned(), max_bytes));
+        }
+        if context.can_async() {
+            let fetch = Fetch { low, high, max_bytes };
+            let mut pending = self.pending.borrow_mut();
+            let pending = pending.entry(low).or_insert(Pending { fetch, asked: false, contexts: Vec::new() });
+            if pending.contexts.len() < MAX_CONTEXTS {
+                pending.contexts.push(context);
+            }
+            return Err(StorageError::LogTemporarilyUnavailable.into());
+        }
+        let found = self.durable.entries(low, high, max_bytes).map_err(store_error)?;
+        Ok(found.into_iter().map(to_raft).collect())
+    }
+}
+
+impl<D: Durable> Storage for View<D> {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let HardState { term, vote, commit } = self.hard_state;
+        let hard_state = eraftpb::HardState { term, vote, commit, ..Default::default() };
+        Ok(RaftState { hard_state, conf_state: self.conf_state.clone() })
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<eraftpb::Entry>> {
+        let max_bytes = max_size.into().unwrap_or(u64::MAX);
+        if low < self.durable.first_index() {
+            return Err(StorageError::Compacted.into());
+        }
+        let tail_first = self.tail_first();
+        if low >= tail_first {
+            Ok(self.from_tail(low, high, max_bytes))
+        } else {
+            self.from_disk(low, high.min(tail_first), max_bytes, context)
+        }
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if let Some(entry) = self.tail_entry(index) {
+            return Ok(entry.term);
+        }
+        if index == 0 {
+            return Ok(0);
+        }
+        match self.durable.term(index).map_err(store_error)? {
+            Some(term) => Ok(term),
+            None if index < self.durable.first_index() => Err(StorageError::Compacted.into()),
+            None => Err(StorageError::Unavailable.into()),
+        }
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.durable.first_index())
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.tail.back().map_or_else(|| self.durable.last_index(), |entry| entry.index))
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
+        // Every node keeps the whole log, so no follower is ever too far behind for entries.
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}
+
+/// The longest prefix within `max_bytes` of payload, at least one entry.
+fn within(entries: impl Iterator<Item = eraftpb::Entry>, max_bytes: u64) -> Vec<eraftpb::Entry> {
+    let mut bytes = 0;
+    let mut first = true;
+    entries
+        .take_while(|entry| {
+            bytes += entry.data.len() as u64;
+            std::mem::take(&mut first) || bytes <= max_bytes
+        })
+        .collect()
+}
+
+fn store_error(error: ReadFailed) -> raft::Error {
+    raft::Error::Store(StorageError::Other(Box::new(error)))
+}
+
+/// Our entry from Raft's; the payload is shared, not copied.
+pub(super) fn from_raft(entry: eraftpb::Entry) -> Entry {
+    let kind = match entry.entry_type {
+        EntryType::EntryNormal => EntryKind::Normal,
+        EntryType::EntryConfChange => EntryKind::ConfChange,
+        EntryType::EntryConfChangeV2 => EntryKind::ConfChangeV2,
+    };
+    Entry { index: entry.index, term: entry.term, kind, data: entry.data }
+}
+
+/// Raft's entry from ours; the payload is shared, not copied.
+fn to_raft(entry: Entry) -> eraftpb::Entry {
+    let entry_type = match entry.kind {
+        EntryKind::Normal => EntryType::EntryNormal,
+        EntryKind::ConfChange => EntryType::EntryConfChange,
+        EntryKind::ConfChangeV2 => EntryType::EntryConfChangeV2,
+    };
+    eraftpb::Entry {
+        entry_type,
+        index: entry.index,
+        term: entry.term,
+        data: entry.data,
+        ..Default::default()
+    }
+}
