@@ -11,6 +11,7 @@ pub mod engine;
 pub mod exit;
 pub mod local;
 pub mod observe;
+pub mod overview;
 pub mod plan;
 pub mod report;
 pub mod settings;
