@@ -14,8 +14,10 @@ use crate::plan::wanted::Wanted;
 use crate::report::SCHEMA_VERSION;
 
 pub mod assess;
+pub mod until;
 
 pub use assess::{LAG_LIMIT, Verdict};
+pub use until::Until;
 
 /// The document of `status`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -307,6 +309,11 @@ impl Overview {
     /// Somebody answered.
     pub fn is_reachable(&self) -> bool {
         self.health != Verdict::Unknown
+    }
+
+    /// Nothing is wrong.
+    pub fn health_is_good(&self) -> bool {
+        self.health == Verdict::Healthy
     }
 
     /// The row of one node.
