@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod complete;
 pub mod engine;
 pub mod exit;
 pub mod local;

@@ -138,3 +138,6 @@ pub fn remark(settings: &Settings, text: &str) {
         tell(&format!("{text}\n"));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Colour, or none: decided once per stream, so that everything else can be a pure function of it.
 
-use crossterm::style::Stylize;
+use crossterm::style::{Color, Stylize};
+use shared::ids::NodeId;
 
 use crate::cli::ColorChoice;
 use crate::overview::Verdict;
@@ -55,6 +56,17 @@ impl Paint {
     /// A name.
     pub fn bold(self, text: &str) -> String {
         if self.on { text.bold().to_string() } else { text.to_owned() }
+    }
+
+    /// A label that tells one node's lines from another's.
+    pub fn node(self, id: NodeId, text: &str) -> String {
+        let colors =
+            [Color::DarkCyan, Color::DarkMagenta, Color::DarkBlue, Color::DarkGreen, Color::DarkYellow];
+        let color = usize::try_from(id).ok().and_then(|id| colors.get(id % colors.len()));
+        match color.filter(|_| self.on) {
+            Some(color) => text.with(*color).to_string(),
+            None => text.to_owned(),
+        }
     }
 
     /// A verdict.
