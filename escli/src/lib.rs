@@ -7,10 +7,12 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod complete;
 pub mod engine;
 pub mod exit;
 pub mod local;
 pub mod observe;
+pub mod overview;
 pub mod plan;
 pub mod report;
 pub mod settings;

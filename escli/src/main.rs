@@ -9,6 +9,8 @@ use escli::settings::{Environment, Settings};
 use escli::{commands, view};
 
 fn main() -> ExitCode {
+    // Answers the shell and ends when this is a question for completions.
+    clap_complete::CompleteEnv::with_factory(escli::command).complete();
     let cli = Cli::parse();
     let settings = Settings::new(&cli.global, Environment::of_process());
     let exit = match run(&cli, &settings) {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shared::spec::{self, ClusterFile};
+use shared::spec::ClusterFile;
 
 use crate::cli::{ColorChoice, Global, Output};
 use crate::exit::Failure;
@@ -214,7 +214,12 @@ pub fn read(source: &Source) -> Result<String, Failure> {
 /// # Errors
 /// Usage, with file, line and column.
 pub fn parse(source: &Source, text: &str) -> Result<ClusterFile, Failure> {
-    spec::parse(&source.name(), text).map_err(|errors| Failure::usage(errors.to_string()))
+    let name = source.name();
+    shared::spec::parse(&name, text).map_err(|error| {
+        let lines = error.problems.iter();
+        let lines = lines.map(|at| format!("{name}:{}:{}: {}", at.line, at.column, at.message)).collect();
+        Failure { details: lines, ..Failure::usage(format!("{name} makes no sense; nothing was done")) }
+    })
 }
 
 #[cfg(test)]
@@ -268,6 +273,6 @@ mod tests {
     fn a_file_that_makes_no_sense_is_a_usage_error_with_its_name() {
         let error = parse(&Source::File("/x/cluster.yaml".into()), "cluster: 7").unwrap_err();
         assert_eq!(error.exit, Exit::Usage);
-        assert!(error.message.contains("/x/cluster.yaml"), "{error}");
+        assert!(error.details[0].starts_with("/x/cluster.yaml:1:10: "), "{:?}", error.details);
     }
 }

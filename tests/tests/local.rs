@@ -146,7 +146,8 @@ fn a_dry_run_lists_the_steps_that_the_run_then_reports() -> Result<()> {
     let place = Place::new()?;
     let dir = place.cluster();
     let base = place.base.to_string();
-    let (code, plan) = place.json(&["up", "--local", "--dir", path(&dir), "--base-port", &base, "--dry-run"])?;
+    let (code, plan) =
+        place.json(&["up", "--local", "--dir", path(&dir), "--base-port", &base, "--dry-run"])?;
     ensure!(code == 0 && !dir.join("n1").exists(), "{plan:#}");
     let planned = ids(&plan);
     let (_, report) = place.up()?;

@@ -2,6 +2,10 @@
 
 /// Arguments of `down`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  escli down                        the data stays; `escli up` goes on with it
+  escli down --purge-data           asks for the cluster's name
+  escli down --purge-data --yes --confirm local")]
 pub struct Args {
     /// Delete every node's data as well; asks for the cluster's name.
     #[arg(long)]

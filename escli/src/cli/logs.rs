@@ -1,5 +1,26 @@
 //! `escli logs`.
 
+use clap_complete::ArgValueCandidates;
+use shared::ids::NodeId;
+
+use crate::complete;
+
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Lines of several nodes are merged by their time.\n\n\
+Examples:
+  escli logs                        the last 100 lines of every node
+  escli logs 2 -n 1000
+  escli logs -f | grep -i election
+  escli logs -o json | jq -r 'select(.node == 1) | .line'")]
+pub struct Args {
+    /// Ids of the nodes; all when none is given.
+    #[arg(value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    pub nodes: Vec<NodeId>,
+    /// Go on with what is logged from now on, until Ctrl-C; rotated and truncated files are followed.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Begin with this many of each node's last lines.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub lines: usize,
+}

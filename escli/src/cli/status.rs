@@ -1,5 +1,20 @@
 //! `escli status`.
 
+use clap_complete::ArgValueCandidates;
+use shared::ids::NodeId;
+
+use crate::complete;
+
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Exit codes: 0 when anything could be told, 7 when no node answers.\n\n\
+Examples:
+  escli status
+  escli status -o wide              ports, terms, indexes and start times as well
+  escli status --node 2             everything about one node
+  escli status -o json | jq -r '.nodes[] | select(.state != \"up\") | .id'")]
+pub struct Args {
+    /// Everything about one node.
+    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    pub node: Option<NodeId>,
+}

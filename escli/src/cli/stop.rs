@@ -1,12 +1,19 @@
 //! `escli stop`.
 
+use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
+
+use crate::complete;
 
 /// Arguments of `stop`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  escli stop 3                      the others go on
+  escli stop                        all: followers first, the leader last
+  escli stop 2 3 --allow-downtime   the rest has no majority")]
 pub struct Args {
     /// Ids of the nodes; all when none is given.
-    #[arg(value_name = "NODE")]
+    #[arg(value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
     pub nodes: Vec<NodeId>,
     /// Stop them even when the rest cannot accept writes any more.
     #[arg(long)]

@@ -1,10 +1,44 @@
-//! `escli completions`.
+//! `escli completions`: scripts that ask escli itself, so that they never lag behind it and know the nodes.
 
-use crate::cli::completions::Args;
+use clap_complete::env::Shells;
+
+use crate::cli::completions::{Args, Shell};
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
+use crate::view;
 
-/// Runs it.
-pub async fn run(_settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::failed("completions is not there yet"))
+/// The environment variable by which a script asks; `main` answers it before anything else.
+pub const VARIABLE: &str = "COMPLETE";
+
+/// Every shell, with the name its script has among the files of a package.
+pub const FILES: [(Shell, &str); 3] =
+    [(Shell::Bash, "escli.bash"), (Shell::Zsh, "_escli"), (Shell::Fish, "escli.fish")];
+
+/// Prints the script.
+///
+/// # Errors
+/// When the script cannot be made.
+pub async fn run(_settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let script =
+        script(args.shell).map_err(|error| Failure::failed(format!("cannot make the script: {error}")))?;
+    let _ = view::put(&script);
+    Ok(Exit::Ok)
+}
+
+/// The script of a shell. It looks for escli along the PATH.
+///
+/// # Errors
+/// When clap_complete does not know the shell any more.
+pub fn script(shell: Shell) -> std::io::Result<String> {
+    let name = match shell {
+        Shell::Bash => "bash",
+        Shell::Zsh => "zsh",
+        Shell::Fish => "fish",
+    };
+    let shells = Shells::builtins();
+    let completer = shells.completer(name).ok_or(std::io::ErrorKind::Unsupported)?;
+    let mut script = Vec::new();
+    completer.write_registration(VARIABLE, "escli", "escli", "escli", &mut script)?;
+    let script = String::from_utf8_lossy(&script);
+    Ok(format!("{}\n", script.trim()))
 }

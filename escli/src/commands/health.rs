@@ -1,10 +1,24 @@
-//! `escli health`.
+//! `escli health`: the verdict with its reasons.
 
+use super::sight::Sight;
 use crate::cli::health::Args;
 use crate::exit::{Exit, Failure};
+use crate::overview::Verdict;
 use crate::settings::Settings;
+use crate::view::{self, status};
 
-/// Runs it.
-pub async fn run(_settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::failed("health is not there yet"))
+/// Says how the cluster is; the exit code says the same.
+///
+/// # Errors
+/// Usage.
+pub async fn run(settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
+    let seen = Sight::open(settings)?.look().await;
+    if !settings.quiet || settings.output.is_machine() {
+        view::show(settings, &seen, |paint| status::health(&seen, paint));
+    }
+    Ok(match seen.health {
+        Verdict::Healthy => Exit::Ok,
+        Verdict::Degraded | Verdict::Unavailable => Exit::Unhealthy,
+        Verdict::Unknown => Exit::Unreachable,
+    })
 }

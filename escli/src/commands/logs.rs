@@ -1,10 +1,134 @@
-//! `escli logs`.
+//! `escli logs`: what the nodes of this machine logged, merged by time.
 
+use std::time::Duration;
+
+use serde::Serialize;
+use shared::ids::NodeId;
+
+use super::sight::local_layout;
 use crate::cli::logs::Args;
 use crate::exit::{Exit, Failure};
-use crate::settings::Settings;
+use crate::local::tail::Tail;
+use crate::settings::{Loaded, Settings};
+use crate::view::{self, document, paint::Paint};
 
-/// Runs it.
-pub async fn run(_settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::failed("logs is not there yet"))
+/// Between two looks at the files.
+const POLL: Duration = Duration::from_millis(100);
+
+/// One line of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Line {
+    node: NodeId,
+    line: String,
+}
+
+/// Prints the last lines, and with `--follow` everything after them.
+///
+/// # Errors
+/// Usage; no node has a log here; a file cannot be read.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let loaded = settings.load()?;
+    let mut tails = Vec::new();
+    let mut first = Vec::new();
+    for (id, path) in files(&loaded, &args.nodes)? {
+        let unreadable = |error| Failure::failed(format!("cannot read the log of node {id}: {error}"));
+        let (lines, tail) = Tail::open(path, args.lines).map_err(unreadable)?;
+        first.push((id, lines));
+        tails.push((id, tail));
+    }
+    let mut read = print(settings, &merge(first));
+    if !args.follow {
+        return Ok(Exit::Ok);
+    }
+    while read {
+        tokio::time::sleep(POLL).await;
+        let mut more = Vec::new();
+        for (id, tail) in &mut tails {
+            let lines = tail.more();
+            let unreadable = |error| Failure::failed(format!("cannot read the log of node {id}: {error}"));
+            more.push((*id, lines.map_err(unreadable)?));
+        }
+        read = print(settings, &merge(more));
+    }
+    Ok(Exit::Ok)
+}
+
+/// The log files of the nodes named, or of all.
+fn files(loaded: &Loaded, only: &[NodeId]) -> Result<Vec<(NodeId, std::path::PathBuf)>, Failure> {
+    let layout = local_layout(&loaded.source).ok_or_else(|| {
+        Failure::usage("logs lie beside cluster.yaml, which cannot be standard input")
+            .hint("name the file:  escli -c path/to/cluster.yaml logs")
+    })?;
+    if let Some(id) = only.iter().find(|id| loaded.spec.node(**id).is_none()) {
+        return Err(Failure::usage(format!("there is no node {id} in {}", loaded.source.name())));
+    }
+    let ids = loaded.spec.cluster.nodes.iter().map(|node| node.id);
+    let ids = ids.filter(|id| only.is_empty() || only.contains(id));
+    let files: Vec<_> = ids.map(|id| (id, layout.log(id))).collect();
+    if files.iter().all(|(_, path)| !path.exists()) {
+        let folder = layout.dir().display();
+        return Err(Failure::failed(format!("no node has logged anything under {folder}"))
+            .hint("start the nodes of a local cluster:  escli up --local")
+            .hint("on another machine:                  journalctl -u eventstream"));
+    }
+    Ok(files)
+}
+
+/// By time, where lines begin with one; a line without belongs to the one before it. Lines of one node keep their
+/// order whatever its clock did.
+fn merge(nodes: Vec<(NodeId, Vec<String>)>) -> Vec<Line> {
+    let mut all = Vec::new();
+    for (node, lines) in nodes {
+        let mut time = String::new();
+        for line in lines {
+            if let Some(own) = time_of(&line).filter(|own| *own > time.as_str()) {
+                time = own.to_owned();
+            }
+            all.push((time.clone(), Line { node, line }));
+        }
+    }
+    all.sort_by(|(before, _), (after, _)| before.cmp(after));
+    all.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The RFC 3339 time in UTC at the beginning of a line; such times sort as text when they have the same precision.
+fn time_of(line: &str) -> Option<&str> {
+    let time = line.split(' ').next()?;
+    let looks = time.len() >= 20 && time.ends_with('Z') && time.as_bytes().get(10) == Some(&b'T');
+    looks.then_some(time)
+}
+
+/// `false` when nobody reads any more.
+fn print(settings: &Settings, lines: &[Line]) -> bool {
+    let paint = view::out_paint(settings);
+    let one = |line: &Line| {
+        if settings.output.is_machine() {
+            document::item(settings.output, line)
+        } else {
+            labelled(line, paint)
+        }
+    };
+    let text: String = lines.iter().map(one).collect();
+    text.is_empty() || view::put(&text).is_ok()
+}
+
+fn labelled(Line { node, line }: &Line, paint: Paint) -> String {
+    format!("{} {line}\n", paint.node(*node, &format!("n{node} |")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_merged_by_time_and_keep_their_order() {
+        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+        let merged = merge(vec![
+            (1, lines(&["2026-01-01T00:00:01.000000Z a", "  more of a", "2026-01-01T00:00:03.000000Z c"])),
+            (2, lines(&["2026-01-01T00:00:02.000000Z b", "2026-01-01T00:00:01.500000Z clock went back"])),
+        ]);
+        let seen: Vec<_> =
+            merged.iter().map(|line| (line.node, line.line.split_once(' ').unwrap().1)).collect();
+        assert_eq!(seen, [(1, "a"), (1, " more of a"), (2, "b"), (2, "clock went back"), (1, "c")]);
+    }
 }

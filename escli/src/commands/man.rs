@@ -1,10 +1,55 @@
-//! `escli man`.
+//! `escli man`: manual pages, from the same text as `--help`.
+
+use std::collections::BTreeMap;
+
+use clap_mangen::Man;
 
 use crate::cli::man::Args;
 use crate::exit::{Exit, Failure};
+use crate::local::files;
 use crate::settings::Settings;
+use crate::view;
 
-/// Runs it.
-pub async fn run(_settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::failed("man is not there yet"))
+/// Prints a page, or writes all of them into a directory.
+///
+/// # Errors
+/// Usage, when there is no such command; the directory cannot be written to.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let pages = pages().map_err(|error| Failure::failed(format!("cannot make the manual: {error}")))?;
+    let Some(folder) = &args.out else {
+        let name =
+            args.command.as_ref().map_or_else(|| "escli.1".to_owned(), |name| format!("escli-{name}.1"));
+        let page = pages.get(&name).ok_or_else(|| {
+            let name = args.command.as_deref().unwrap_or_default();
+            Failure::usage(format!("there is no command {name}")).hint("escli help")
+        })?;
+        let _ = view::put(page);
+        return Ok(Exit::Ok);
+    };
+    for (name, page) in &pages {
+        let path = settings.env.working_dir.join(folder).join(name);
+        files::write_atomically(&path, page)
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
+        view::remark(settings, &format!("wrote {}", path.display()));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Every page by its file's name.
+///
+/// # Errors
+/// None in practice: pages are made in memory.
+pub fn pages() -> std::io::Result<BTreeMap<String, String>> {
+    let mut command = crate::command().disable_help_subcommand(true);
+    command.build();
+    let own = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
+    let mut pages = BTreeMap::new();
+    for command in std::iter::once(command.clone()).chain(own) {
+        let version = crate::command().get_version().unwrap_or_default().to_owned();
+        let man = Man::new(command).source(format!("escli {version}")).manual("EventStream");
+        let mut page = Vec::new();
+        man.render(&mut page)?;
+        pages.insert(man.get_filename(), String::from_utf8_lossy(&page).into_owned());
+    }
+    Ok(pages)
 }

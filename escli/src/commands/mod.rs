@@ -14,6 +14,7 @@ pub mod logs;
 pub mod man;
 pub mod operation;
 pub mod render;
+pub mod sight;
 pub mod start;
 pub mod status;
 pub mod stop;

@@ -1,10 +1,29 @@
-//! `escli status`.
+//! `escli status`: one look.
 
+use super::sight::Sight;
 use crate::cli::status::Args;
 use crate::exit::{Exit, Failure};
+use crate::overview::State;
 use crate::settings::Settings;
+use crate::view::{self, status};
 
-/// Runs it.
-pub async fn run(_settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::failed("status is not there yet"))
+/// Shows every node, or everything about one.
+///
+/// # Errors
+/// Usage.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let sight = Sight::open(settings)?;
+    let only = args.node.map(|id| sight.known(id)).transpose()?;
+    let mut seen = sight.look().await;
+    let Some(id) = only else {
+        view::show(settings, &seen, |paint| status::text(&seen, view::is_wide(settings), paint));
+        return Ok(if seen.is_reachable() { Exit::Ok } else { Exit::Unreachable });
+    };
+    seen.nodes.retain(|node| node.id == id);
+    view::show(settings, &seen, |paint| {
+        let rows = seen.nodes.iter().map(|node| status::detail(node, paint));
+        format!("{}\n{}", status::headline(&seen, paint), rows.collect::<String>())
+    });
+    let answers = seen.node(id).is_some_and(|node| node.state != State::Unreachable);
+    Ok(if answers { Exit::Ok } else { Exit::Unreachable })
 }

@@ -1,10 +1,126 @@
-//! `escli validate`.
+//! `escli validate`: schema and sense, offline.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use shared::spec::{self, ClusterFile};
 
 use crate::cli::validate::Args;
 use crate::exit::{Exit, Failure};
-use crate::settings::Settings;
+use crate::plan::quorum::tolerates;
+use crate::report::SCHEMA_VERSION;
+use crate::settings::{self, Settings};
+use crate::view::{self, paint::Paint};
 
-/// Runs it.
-pub async fn run(_settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::failed("validate is not there yet"))
+/// The document of `validate`.
+#[derive(Debug, Serialize)]
+struct Verdict {
+    schema_version: u32,
+    file: String,
+    valid: bool,
+    problems: Vec<Problem>,
+    notices: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Problem {
+    line: u64,
+    column: u64,
+    message: String,
+}
+
+/// Checks the file and says everything that is wrong with it.
+///
+/// # Errors
+/// Usage, when there is no file.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    if args.schema {
+        let schema = spec::schema();
+        view::show(settings, &schema, |_| format!("{schema:#}\n"));
+        return Ok(Exit::Ok);
+    }
+    let source = settings.find()?;
+    let text = settings::read(&source)?;
+    let verdict = check(source.name(), &text);
+    view::show(settings, &verdict, |paint| describe(&verdict, paint));
+    Ok(if verdict.valid { Exit::Ok } else { Exit::Usage })
+}
+
+fn check(file: String, text: &str) -> Verdict {
+    let (problems, notices) = match spec::parse(&file, text) {
+        Ok(spec) => (Vec::new(), notices(&spec)),
+        Err(errors) => {
+            let problems = errors.problems.into_iter();
+            let problems =
+                problems.map(|at| Problem { line: at.line, column: at.column, message: at.message });
+            (problems.collect(), Vec::new())
+        }
+    };
+    Verdict { schema_version: SCHEMA_VERSION, file, valid: problems.is_empty(), problems, notices }
+}
+
+/// What makes sense and is seldom meant.
+fn notices(spec: &ClusterFile) -> Vec<String> {
+    let count = spec.cluster.nodes.len();
+    let spare = tolerates(count);
+    let mut notices = Vec::new();
+    if spare == 0 {
+        notices.push(format!("{count} node(s) tolerate no failure; 3 tolerate one"));
+    } else if count.is_multiple_of(2) {
+        notices.push(format!("{count} nodes tolerate {spare} failure(s), no more than {} do", count - 1));
+    }
+    if !spec.cluster.storage.wal_sync {
+        notices.push("wal_sync is off: acknowledged means written, not fsynced, on a majority".to_owned());
+    }
+    notices
+}
+
+fn describe(verdict: &Verdict, paint: Paint) -> String {
+    let Verdict { file, problems, .. } = verdict;
+    let mut text = String::new();
+    for Problem { line, column, message } in problems {
+        let _ = writeln!(text, "{file}:{line}:{column}: {message}");
+    }
+    if problems.is_empty() {
+        let _ = writeln!(text, "{file}: {}", paint.good("ok"));
+    }
+    for notice in &verdict.notices {
+        let _ = writeln!(text, "{} {notice}", paint.dim("note:"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::starter;
+
+    #[test]
+    fn every_problem_has_its_place() {
+        let text = starter::local_text(3, None, None).replace("9001", "0").replace("id: 3", "id: 2");
+        let verdict = check("x/cluster.yaml".to_owned(), &text);
+        assert!(!verdict.valid);
+        let text = describe(&verdict, Paint::default());
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines.len() >= 2, "{text}");
+        assert!(lines[0].starts_with("x/cluster.yaml:13:20: "), "{text}");
+        assert!(
+            lines.iter().any(|line| line.contains("id 2 is also the id of the node on line 11")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_seldom_meant_is_said_and_is_no_problem() {
+        let table = [
+            (1, "1 node(s) tolerate no failure"),
+            (2, "2 node(s) tolerate no failure"),
+            (4, "4 nodes tolerate 1"),
+        ];
+        for (count, notice) in table {
+            let verdict = check("f".to_owned(), &starter::local_text(count, None, None));
+            assert!(verdict.valid && verdict.notices[0].starts_with(notice), "{:?}", verdict.notices);
+        }
+        assert_eq!(check("f".to_owned(), &starter::local_text(3, None, None)).notices, Vec::<String>::new());
+    }
 }

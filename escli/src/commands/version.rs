@@ -1,10 +1,31 @@
 //! `escli version`.
 
+use serde::Serialize;
+
 use crate::cli::version::Args;
 use crate::exit::{Exit, Failure};
+use crate::report::SCHEMA_VERSION;
 use crate::settings::Settings;
+use crate::view;
 
-/// Runs it.
-pub async fn run(_settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::failed("version is not there yet"))
+/// The document of `version`; `version` and `build` mean what they mean for a node.
+#[derive(Debug, Serialize)]
+struct Version {
+    schema_version: u32,
+    version: &'static str,
+    build: &'static str,
+}
+
+/// Says what this escli is.
+///
+/// # Errors
+/// None.
+pub async fn run(settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
+    let version = Version {
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION"),
+        build: env!("STAMPED_BUILD"),
+    };
+    view::show(settings, &version, |_| format!("escli {} ({})\n", version.version, version.build));
+    Ok(Exit::Ok)
 }

@@ -1,10 +1,145 @@
-//! `escli watch`.
+//! `escli watch`: looks again and again, live on a terminal, line by line elsewhere.
 
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::sleep_until;
+
+use super::sight::Sight;
 use crate::cli::watch::Args;
+use crate::engine::interrupt::Interrupt;
 use crate::exit::{Exit, Failure};
+use crate::overview::{Overview, Until};
 use crate::settings::Settings;
+use crate::view::watch::{History, Key, Screen};
+use crate::view::{self, document};
 
-/// Runs it.
-pub async fn run(_settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::failed("watch is not there yet"))
+/// Shows the cluster until the operator quits, or until what is waited for has come.
+///
+/// # Errors
+/// Usage; `--timeout` passed first; the terminal is gone.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let sight = Sight::open(settings)?;
+    let live = settings.env.stdout_is_terminal && !settings.output.is_machine();
+    let interrupt =
+        Interrupt::listen().map_err(|error| Failure::failed(format!("cannot listen for Ctrl-C: {error}")))?;
+    let mut output = if live { Output::live(settings, args)? } else { Output::lines(settings) };
+    let began = Instant::now();
+    // Without a goal there is nothing to wait for in vain.
+    let deadline = args.until.as_ref().map(|_| began + settings.timeout);
+    let mut goal = None;
+    loop {
+        let next = Instant::now() + args.interval;
+        let seen = tokio::select! {
+            seen = sight.look() => seen,
+            exit = output.quit() => return Ok(quit(exit, args.until.as_ref())),
+            () = interrupt.reached(1) => return Ok(Exit::Interrupted),
+            () = reached(deadline) => return Err(timeout(settings, args, output.last())),
+        };
+        goal = goal.or(seen.commit_index);
+        let done = args.until.as_ref().is_some_and(|until| until.is_reached(&seen, goal));
+        if !output.show(began.elapsed(), seen)? || done {
+            return Ok(Exit::Ok);
+        }
+        tokio::select! {
+            () = sleep_until(next.into()) => {}
+            exit = output.quit() => return Ok(quit(exit, args.until.as_ref())),
+            () = interrupt.reached(1) => return Ok(Exit::Interrupted),
+            () = reached(deadline) => return Err(timeout(settings, args, output.last())),
+        }
+    }
+}
+
+/// Leaving a view is no failure; leaving before what was waited for is.
+fn quit(key: Key, until: Option<&Until>) -> Exit {
+    if key == Key::Quit && until.is_none() { Exit::Ok } else { Exit::Interrupted }
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}
+
+fn timeout(settings: &Settings, args: &Args, last: Option<&Overview>) -> Failure {
+    let until = args.until.as_ref().map(ToString::to_string).unwrap_or_default();
+    let time = settings.timeout;
+    let mut failure = Failure::new(Exit::Timeout, format!("waited {time:?} in vain for {until}"));
+    failure.details = last.map(|seen| seen.reasons.clone()).unwrap_or_default();
+    failure.hint("escli health").hint("escli logs")
+}
+
+/// Where the looks go.
+enum Output<'a> {
+    Lines {
+        settings: &'a Settings,
+        last: Option<Overview>,
+    },
+    Live {
+        screen: Screen,
+        keys: UnboundedReceiver<Key>,
+        history: History,
+        footer: String,
+        last: Option<Overview>,
+    },
+}
+
+impl<'a> Output<'a> {
+    fn lines(settings: &'a Settings) -> Self {
+        Self::Lines { settings, last: None }
+    }
+
+    fn live(settings: &Settings, args: &Args) -> Result<Self, Failure> {
+        let screen = Screen::open(view::out_paint(settings).is_on())
+            .map_err(|error| Failure::failed(format!("cannot draw on the terminal: {error}")))?;
+        let until = args.until.as_ref().map_or_else(String::new, |until| format!(" · until {until}"));
+        let footer = format!("q quit · every {:?}{until}", args.interval);
+        Ok(Self::Live { keys: screen.keys(), screen, history: History::default(), footer, last: None })
+    }
+
+    fn last(&self) -> Option<&Overview> {
+        match self {
+            Self::Lines { last, .. } | Self::Live { last, .. } => last.as_ref(),
+        }
+    }
+
+    /// `false` when nobody reads any more.
+    fn show(&mut self, at: Duration, seen: Overview) -> Result<bool, Failure> {
+        match self {
+            Self::Lines { settings, last } => {
+                let read = view::put(&document::item(settings.output, &seen)).is_ok();
+                *last = Some(seen);
+                Ok(read)
+            }
+            Self::Live { screen, history, footer, last, .. } => {
+                history.push(at, &seen);
+                screen.show(&seen, history, footer).map_err(|error| gone(&error))?;
+                *last = Some(seen);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Waits until the operator quits; draws again meanwhile when the terminal changes its size.
+    async fn quit(&mut self) -> Key {
+        let Self::Live { screen, keys, history, footer, last } = self else { return pending().await };
+        loop {
+            match keys.recv().await {
+                Some(Key::Redraw) => {
+                    if let Some(seen) = last {
+                        // A terminal that is gone is noticed at the next look.
+                        let _ = screen.show(seen, history, footer);
+                    }
+                }
+                Some(key) => return key,
+                None => return pending().await,
+            }
+        }
+    }
+}
+
+fn gone(error: &std::io::Error) -> Failure {
+    Failure::failed(format!("cannot draw on the terminal: {error}"))
 }

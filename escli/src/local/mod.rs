@@ -21,6 +21,7 @@ use crate::starter;
 pub mod files;
 pub mod layout;
 pub mod process;
+pub mod tail;
 
 pub use layout::Layout;
 
@@ -186,7 +187,7 @@ impl Hosts for LocalHosts {
 
     async fn log_tail(&self, id: NodeId, lines: usize) -> Result<Vec<String>, PortError> {
         let path = self.layout.log(id);
-        files::last_lines(&path, lines).map_err(|error| failed("read", &path, &error))
+        tail::last_lines(&path, lines).map_err(|error| failed("read", &path, &error))
     }
 
     async fn free_base_port(&self, count: usize) -> Option<u16> {

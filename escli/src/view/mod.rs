@@ -1,31 +1,143 @@
 //! Everything that is printed. Only this module and `main.rs` write to standard output and standard error.
+//!
+//! Data goes to standard output; progress, questions and errors go to standard error.
 
+use std::io::{self, BufRead, Write};
+
+use serde::Serialize;
+
+use crate::cli::Output;
 use crate::engine::event::{Deaf, Listener};
 use crate::exit::Failure;
 use crate::plan::{Plan, Question};
 use crate::report::Report;
 use crate::settings::Settings;
 
-/// Prints an error: to standard error for people, as the one document for machines.
-pub fn failure(_settings: &Settings, failure: &Failure) {
-    eprintln!("escli: {failure}");
+pub mod document;
+pub mod paint;
+pub mod plan;
+pub mod progress;
+pub mod report;
+pub mod status;
+pub mod watch;
+
+use paint::Paint;
+
+/// Writes data to standard output.
+///
+/// # Errors
+/// When nobody reads it any more, which is a reason to stop only for those who write again and again.
+pub fn put(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes to standard error. There is nowhere to complain when that fails.
+pub fn tell(text: &str) {
+    let mut err = io::stderr().lock();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
+/// Shows one document: `text` for people, the document for programs.
+pub fn show<T: Serialize>(settings: &Settings, document: &T, text: impl FnOnce(Paint) -> String) {
+    let text = if settings.output.is_machine() {
+        document::text(settings.output, document)
+    } else {
+        text(out_paint(settings))
+    };
+    // A reader that has seen enough, such as `head`, is no failure.
+    let _ = put(&text);
+}
+
+/// Colour on standard output.
+pub fn out_paint(settings: &Settings) -> Paint {
+    Paint::new(settings, settings.env.stdout_is_terminal)
+}
+
+/// Colour on standard error.
+pub fn err_paint(settings: &Settings) -> Paint {
+    Paint::new(settings, settings.env.stderr_is_terminal)
+}
+
+/// Wide tables were asked for.
+pub fn is_wide(settings: &Settings) -> bool {
+    settings.output == Output::Wide
+}
+
+/// Prints an error: to standard error for people, and as the one document for programs.
+pub fn failure(settings: &Settings, failure: &Failure) {
+    if settings.output.is_machine() {
+        let _ = put(&document::failure(settings.output, failure));
+    }
+    tell(&report::failure(failure, err_paint(settings)));
 }
 
 /// Shows a plan that will not be run (`--dry-run`).
-pub fn plan(_settings: &Settings, _plan: &Plan) {}
+pub fn plan(settings: &Settings, plan: &Plan) {
+    show(settings, &plan::document(plan), |paint| plan::text(plan, paint));
+}
 
 /// Shows what an operation did, and its error when it has one.
-pub fn report(_settings: &Settings, _report: &Report) {}
+pub fn report(settings: &Settings, report: &Report) {
+    if let Some(failure) = &report.error {
+        tell(&report::failure(failure, err_paint(settings)));
+    }
+    show(settings, report, |paint| report::text(report, paint));
+}
 
 /// Progress of a running plan, on standard error.
-pub fn listener(_settings: &Settings) -> Box<dyn Listener> {
-    Box::new(Deaf)
+pub fn listener(settings: &Settings) -> Box<dyn Listener> {
+    let paint = err_paint(settings);
+    if settings.quiet {
+        Box::new(Deaf)
+    } else if settings.env.stderr_is_terminal && settings.verbose == 0 {
+        Box::new(progress::Bars::new(paint))
+    } else {
+        Box::new(progress::Plain::new(paint, settings.verbose > 0))
+    }
 }
 
 /// Asks the operator; called only on a terminal. `true` is a yes.
-pub fn ask(_settings: &Settings, _question: &Question) -> bool {
-    false
+pub fn ask(settings: &Settings, question: &Question) -> bool {
+    let paint = err_paint(settings);
+    let prompt = match question {
+        Question::Downtime { text } => format!("{} {text}\nGo on? [y/N] ", paint.warn("!")),
+        Question::TypeName { text, word } => {
+            format!("{} {text}\nType the cluster's name ({}) to go on: ", paint.bad("!"), paint.bold(word))
+        }
+    };
+    tell(&prompt);
+    let mut line = String::new();
+    if io::stdin().lock().read_line(&mut line).is_err() {
+        return false;
+    }
+    is_yes(question, line.trim())
+}
+
+fn is_yes(question: &Question, answer: &str) -> bool {
+    match question {
+        Question::Downtime { .. } => matches!(answer.to_lowercase().as_str(), "y" | "yes"),
+        Question::TypeName { word, .. } => answer == word,
+    }
 }
 
 /// Lines for people on standard error, after success: what to try next. Silent with `-q` or a machine format.
-pub fn next_steps(_settings: &Settings, _lines: &[String]) {}
+pub fn next_steps(settings: &Settings, lines: &[String]) {
+    if settings.quiet || settings.output.is_machine() || lines.is_empty() {
+        return;
+    }
+    let paint = err_paint(settings);
+    let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+    tell(&format!("{}\n{lines}", paint.dim("next:")));
+}
+
+/// A hint for people on standard error. Silent with `-q` or a machine format.
+pub fn remark(settings: &Settings, text: &str) {
+    if !settings.quiet && !settings.output.is_machine() {
+        tell(&format!("{text}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

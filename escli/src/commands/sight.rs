@@ -1,0 +1,75 @@
+//! A look at a cluster through its admin API only: what every command needs that changes nothing.
+
+use std::path::Path;
+
+use shared::ids::NodeId;
+use shared::spec::ClusterFile;
+
+use crate::client::AdminClient;
+use crate::exit::Failure;
+use crate::local::Layout;
+use crate::observe::observe_api;
+use crate::overview::{Overview, overview};
+use crate::plan::wanted::{self, Wanted};
+use crate::settings::{Loaded, Settings, Source};
+
+/// A cluster that is looked at.
+#[derive(Debug)]
+pub struct Sight {
+    /// What its cluster.yaml says.
+    pub spec: ClusterFile,
+    /// The file of every node.
+    pub wanted: Wanted,
+    cluster: AdminClient,
+    concurrency: usize,
+}
+
+impl Sight {
+    /// The cluster of the cluster.yaml that `settings` find; it may come from standard input.
+    ///
+    /// # Errors
+    /// Usage, when there is none or it makes no sense.
+    pub fn open(settings: &Settings) -> Result<Self, Failure> {
+        let loaded = settings.load()?;
+        let wanted = wanted_files(&loaded);
+        let cluster = AdminClient::new(&loaded.spec, settings.host_timeout)?;
+        Ok(Self { spec: loaded.spec, wanted, cluster, concurrency: settings.concurrency })
+    }
+
+    /// Looks at every node at once.
+    pub async fn look(&self) -> Overview {
+        let facts = observe_api(&self.spec, &self.cluster, self.concurrency).await;
+        overview(&self.spec, &facts, &self.wanted)
+    }
+
+    /// The node is in cluster.yaml.
+    ///
+    /// # Errors
+    /// Usage, when it is not.
+    pub fn known(&self, id: NodeId) -> Result<NodeId, Failure> {
+        if self.spec.node(id).is_some() {
+            return Ok(id);
+        }
+        let ids = self.spec.cluster.nodes.iter().map(|node| node.id.to_string());
+        let ids = ids.collect::<Vec<_>>().join(", ");
+        Err(Failure::usage(format!("there is no node {id} in cluster.yaml; its nodes are {ids}")))
+    }
+}
+
+/// The file of every node: of a local cluster once its directories are there, of any other as it is written.
+pub fn wanted_files(loaded: &Loaded) -> Wanted {
+    let spec = &loaded.spec;
+    let layout = local_layout(&loaded.source);
+    let is_local = |layout: &Layout| spec.cluster.nodes.iter().any(|node| layout.config(node.id).exists());
+    match layout.filter(is_local) {
+        Some(layout) => wanted::local(spec, |id| layout.data(id)),
+        None => wanted::local(spec, |_| spec.cluster.storage.data_dir.clone()),
+    }
+}
+
+/// Where the nodes would be if the cluster were one of this machine: beside its file.
+pub fn local_layout(source: &Source) -> Option<Layout> {
+    let Source::File(path) = source else { return None };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Some(Layout::new(folder.unwrap_or(Path::new("."))))
+}

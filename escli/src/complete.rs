@@ -1,0 +1,73 @@
+//! Candidates for shell completion, from the cluster.yaml that the command being typed would use.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::Parser;
+use clap_complete::CompletionCandidate;
+
+use crate::cli::Cli;
+use crate::settings::{Environment, Settings, Source};
+
+/// The nodes' ids, each with its host. Nothing when there is no cluster.yaml, or none that makes sense.
+pub fn node_ids() -> Vec<CompletionCandidate> {
+    // A shell runs `escli -- WORDS`, so the words typed so far are this process's own arguments.
+    let config = config_of(&std::env::args_os().collect::<Vec<_>>());
+    let typed = ["escli", "status"].map(OsString::from).into_iter();
+    let Ok(cli) = Cli::try_parse_from(typed) else { return Vec::new() };
+    let mut settings = Settings::new(&cli.global, Environment::of_process());
+    settings.config = config;
+    // Standard input belongs to the shell.
+    if settings.find().map_or(true, |source| source == Source::Stdin) {
+        return Vec::new();
+    }
+    let Ok(loaded) = settings.load() else { return Vec::new() };
+    let nodes = loaded.spec.cluster.nodes.iter();
+    nodes
+        .map(|node| CompletionCandidate::new(node.id.to_string()).help(Some(node.host.clone().into())))
+        .collect()
+}
+
+/// What `watch --until` takes.
+pub fn states() -> Vec<CompletionCandidate> {
+    let states = [
+        ("healthy", "the verdict is HEALTHY"),
+        ("leader", "somebody leads"),
+        ("caught-up", "every node has applied what is committed now"),
+        ("version=", "every node runs this version"),
+    ];
+    states.map(|(state, help)| CompletionCandidate::new(state).help(Some(help.into()))).into()
+}
+
+/// The value of `-c` or `--config` among words that may not be complete yet.
+fn config_of(words: &[OsString]) -> Option<PathBuf> {
+    let after = words.iter().zip(words.iter().skip(1));
+    let apart =
+        after.filter(|(word, _)| *word == "-c" || *word == "--config").map(|(_, value)| value.as_os_str());
+    let joined = words.iter().filter_map(|word| {
+        let text = word.to_str()?;
+        text.strip_prefix("--config=").or_else(|| text.strip_prefix("-c").filter(|rest| !rest.is_empty()))
+    });
+    apart.chain(joined.map(OsStr::new)).last().map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_named_on_the_line_is_found_however_it_is_named() {
+        let table = [
+            ("escli -- escli -c a.yaml stop", Some("a.yaml")),
+            ("escli -- escli stop --config a.yaml", Some("a.yaml")),
+            ("escli -- escli --config=a.yaml stop", Some("a.yaml")),
+            ("escli -- escli -ca.yaml stop", Some("a.yaml")),
+            ("escli -- escli stop", None),
+            ("escli -- escli stop -c", None),
+        ];
+        for (line, file) in table {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(config_of(&words), file.map(PathBuf::from), "{line}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! PURE: is the cluster healthy, and why not. A verdict always has its reasons.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+use shared::api::{ClusterStatus, NodeState, Role};
+use shared::ids::NodeId;
+
+use super::{ConfigState, Scene, config};
+use crate::plan::facts::Answer;
+use crate::plan::quorum::quorum;
+
+/// Entries behind the leader from which a node counts as slow; the promised alert has the same limit.
+pub const LAG_LIMIT: u64 = 100;
+
+/// How a cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verdict {
+    /// Every voter follows one leader and keeps up.
+    Healthy,
+    /// It accepts writes, and something is wrong.
+    Degraded,
+    /// As far as can be seen from here it accepts no writes.
+    Unavailable,
+    /// Nobody answers, so nothing can be told.
+    Unknown,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Healthy => "HEALTHY",
+            Self::Degraded => "DEGRADED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Unknown => "UNKNOWN",
+        })
+    }
+}
+
+/// The verdict and what it rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assessment {
+    /// How the cluster is.
+    pub verdict: Verdict,
+    /// Why; never empty.
+    pub reasons: Vec<String>,
+    /// Worth knowing, and no ill health.
+    pub notices: Vec<String>,
+}
+
+/// Judges what was seen.
+pub fn assess(scene: &Scene<'_>) -> Assessment {
+    let voters = scene.voters();
+    let up = voters.iter().filter(|id| scene.follows(**id)).count();
+    let needed = quorum(voters.len());
+    let mut reasons: Vec<String> = Vec::new();
+    let answering = scene.facts.statuses().count();
+    let verdict = if answering == 0 {
+        Verdict::Unknown
+    } else if let Some(reason) = no_majority(scene, &voters, up) {
+        reasons.push(reason);
+        Verdict::Unavailable
+    } else {
+        Verdict::Degraded
+    };
+    reasons.extend(rivals(scene));
+    reasons.extend(scene.spec.cluster.nodes.iter().filter_map(|node| trouble(scene, node.id)));
+    if verdict == Verdict::Degraded && reasons.is_empty() {
+        return Assessment {
+            verdict: Verdict::Healthy,
+            reasons: vec![all_well(scene, voters.len())],
+            notices: notices(scene),
+        };
+    }
+    if verdict == Verdict::Degraded && up == needed && up < voters.len() {
+        reasons.push(format!("{up} of {} voters are left: one more failure stops writes", voters.len()));
+    }
+    Assessment { verdict, reasons, notices: notices(scene) }
+}
+
+fn all_well(scene: &Scene<'_>, voters: usize) -> String {
+    let (leader, term) = (scene.leader.unwrap_or_default(), scene.term.unwrap_or_default());
+    format!(
+        "{voters} of {voters} voters follow n{leader} in term {term}, none more than {LAG_LIMIT} entries behind"
+    )
+}
+
+/// Why the cluster accepts no writes.
+fn no_majority(scene: &Scene<'_>, voters: &[NodeId], up: usize) -> Option<String> {
+    let (count, needed) = (voters.len(), quorum(voters.len()));
+    let Some(leader) = scene.leader else {
+        let here = voters.iter().filter(|id| is_silent(scene, **id).is_none()).count();
+        let why =
+            if here < needed { format!("{needed} are needed") } else { "an election is due".to_owned() };
+        return Some(format!("no leader: {here} of {count} voters answer, {why}"));
+    };
+    // Without the leader's own word nobody can count its followers: it does lead, or they would not name it.
+    scene.head?;
+    (up < needed)
+        .then(|| format!("n{leader} leads, and only {up} of {count} voters follow it; {needed} are needed"))
+}
+
+/// Others that say they lead: a leader that was cut off says so until it notices.
+fn rivals(scene: &Scene<'_>) -> Vec<String> {
+    let Some(head) = scene.head else { return Vec::new() };
+    let others = scene.facts.statuses().map(|(_, status)| status);
+    let others = others.filter(|s| s.state == NodeState::Leader && s.node_id != head.node_id);
+    let line = |other: &ClusterStatus| {
+        let (id, leader) = (other.node_id, head.node_id);
+        format!("n{id} says it leads in term {}, n{leader} in term {}", other.term, head.term)
+    };
+    others.map(line).collect()
+}
+
+fn is_silent<'a>(scene: &Scene<'a>, id: NodeId) -> Option<&'a str> {
+    match scene.facts.nodes.get(&id).map(|node| &node.api) {
+        Some(Answer::Status(_)) => None,
+        Some(Answer::Silent { reason }) => Some(reason),
+        None => Some("not asked"),
+    }
+}
+
+/// What is wrong with one node; the gravest only.
+fn trouble(scene: &Scene<'_>, id: NodeId) -> Option<String> {
+    let peer = scene.seen_by_head(id);
+    if let Some(reason) = is_silent(scene, id) {
+        let heard = peer.is_some_and(|peer| peer.connected);
+        let heard = if heard { "; the leader hears it" } else { "" };
+        return Some(format!("n{id} does not answer: {reason}{heard}"));
+    }
+    let status = scene.facts.nodes.get(&id)?.status()?;
+    if !scene.members.contains_key(&id) {
+        return None;
+    }
+    let identity = scene.head.and_then(|head| head.cluster_id);
+    if let (Some(own), Some(head)) = (status.cluster_id, identity.or_else(|| first_identity(scene)))
+        && own != head
+    {
+        return Some(format!("n{id} belongs to another cluster: {own}, not {head}"));
+    }
+    if status.state == NodeState::Joining {
+        return Some(format!("n{id} waits to join"));
+    }
+    if let (Some(leader), false) = (scene.leader, scene.follows(id)) {
+        let term = scene.term.unwrap_or_default();
+        let own = status.leader.map_or_else(|| "no leader".to_owned(), |own| format!("leader n{own}"));
+        return Some(format!("n{id} knows {own} in term {}, not n{leader} in term {term}", status.term));
+    }
+    let peer = peer?;
+    if !peer.connected {
+        return Some(format!("n{} has no connection to n{id}", scene.leader.unwrap_or_default()));
+    }
+    let lag = peer.lag.filter(|lag| *lag > LAG_LIMIT)?;
+    Some(format!("n{id} is {lag} entries behind the leader"))
+}
+
+/// Without a leader, the first answer's cluster is as good as any: what matters is that there are two.
+fn first_identity(scene: &Scene<'_>) -> Option<shared::ids::ClusterId> {
+    scene.facts.statuses().find_map(|(_, status)| status.cluster_id)
+}
+
+fn notices(scene: &Scene<'_>) -> Vec<String> {
+    let statuses = || scene.facts.statuses().map(|(_, status)| status);
+    let mut found = Vec::new();
+    let mut versions: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
+    for status in statuses() {
+        versions.entry(&status.version).or_default().push(status.node_id);
+    }
+    if versions.len() > 1 {
+        let each = versions.iter().map(|(version, ids)| format!("v{version} on {}", names(ids)));
+        found.push(format!("more than one version runs: {}", each.collect::<Vec<_>>().join(", ")));
+    }
+    let restart = statuses().filter(|status| config(scene, status) == Some(ConfigState::RestartNeeded));
+    let restart: Vec<_> = restart.map(|status| status.node_id).collect();
+    if !restart.is_empty() {
+        found.push(format!(
+            "restart needed: cluster.yaml says something else than what {} runs with",
+            names(&restart)
+        ));
+    }
+    let unsynced: Vec<_> =
+        statuses().filter(|status| !status.wal_sync).map(|status| status.node_id).collect();
+    if !unsynced.is_empty() {
+        let ids = names(&unsynced);
+        found.push(format!("wal_sync is off on {ids}: acknowledged there means written, not fsynced"));
+    }
+    let outside = scene.spec.cluster.nodes.iter().map(|node| node.id);
+    let outside: Vec<_> = outside.filter(|id| !scene.members.contains_key(id)).collect();
+    if !outside.is_empty() {
+        found.push(format!("in cluster.yaml and not a member: {}", names(&outside)));
+    }
+    let strangers: Vec<_> =
+        scene.members.keys().copied().filter(|id| scene.spec.node(*id).is_none()).collect();
+    if !strangers.is_empty() {
+        found.push(format!("a member and not in cluster.yaml: {}", names(&strangers)));
+    }
+    if scene.members.values().any(|role| *role == Role::Learner) || statuses().any(|s| s.pending_change) {
+        found.push("a membership change is under way".to_owned());
+    }
+    found
+}
+
+fn names(ids: &[NodeId]) -> String {
+    ids.iter().map(|id| format!("n{id}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,326 @@
+//! PURE: facts -> one picture of the cluster, as `status`, `health` and `watch` show it. No file, socket, clock or
+//! terminal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
+use shared::ids::{ClusterId, NodeId};
+use shared::spec::ClusterFile;
+
+use crate::plan::facts::{Answer, Facts};
+use crate::plan::quorum::quorum;
+use crate::plan::wanted::Wanted;
+use crate::report::SCHEMA_VERSION;
+
+pub mod assess;
+pub mod until;
+
+pub use assess::{LAG_LIMIT, Verdict};
+pub use until::Until;
+
+/// The document of `status`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Overview {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Drawn once by the first leader; `null` while no node that answers knows it.
+    pub cluster_id: Option<ClusterId>,
+    /// The verdict.
+    pub health: Verdict,
+    /// Why the verdict is what it is; never empty.
+    pub reasons: Vec<String>,
+    /// Worth knowing, and no ill health.
+    pub notices: Vec<String>,
+    /// Who leads.
+    pub leader: Option<NodeId>,
+    /// In which term; the highest seen when nobody leads.
+    pub term: Option<u64>,
+    /// Highest log index known to be committed.
+    pub commit_index: Option<u64>,
+    /// Members that vote.
+    pub voters: usize,
+    /// Those of them that follow the leader, itself included.
+    pub voters_up: usize,
+    /// How many more of them may fail now before writes stop.
+    pub tolerates: usize,
+    /// What runs; more than one during an upgrade.
+    pub versions: Vec<String>,
+    /// Every node of cluster.yaml and every other member.
+    pub nodes: Vec<NodeRow>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NodeRow {
+    /// Its id.
+    pub id: NodeId,
+    /// Its address in cluster.yaml.
+    pub host: String,
+    /// What it is in the cluster; `null` when it does not answer.
+    pub role: Option<RoleName>,
+    /// Whether it answers.
+    pub state: State,
+    /// Version of the running binary.
+    pub version: Option<String>,
+    /// Its Raft term.
+    pub term: Option<u64>,
+    /// Highest log index it knows to be committed.
+    pub commit_index: Option<u64>,
+    /// Highest log index applied there.
+    pub applied_index: Option<u64>,
+    /// Highest log index the leader knows to be replicated there.
+    pub match_index: Option<u64>,
+    /// Entries behind the leader, by the leader's own account.
+    pub lag: Option<u64>,
+    /// Milliseconds since the leader last heard it.
+    pub contact_ms: Option<u64>,
+    /// Whether it runs with what cluster.yaml says.
+    pub config: Option<ConfigState>,
+    /// False: acknowledged means written there, not fsynced.
+    pub wal_sync: Option<bool>,
+    /// RFC 3339, UTC.
+    pub started_at: Option<String>,
+    /// For Kafka clients.
+    pub client_port: u16,
+    /// For the other nodes.
+    pub cluster_port: u16,
+    /// For the admin API.
+    pub http_port: u16,
+    /// Why it does not answer.
+    pub reason: Option<String>,
+}
+
+/// What a node is in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoleName {
+    /// Leads.
+    Leader,
+    /// Votes and follows.
+    Follower,
+    /// Votes and stands for election.
+    Candidate,
+    /// Receives the log, does not vote.
+    Learner,
+    /// Not a member.
+    None,
+}
+
+/// Whether a node answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Answers as a member.
+    Up,
+    /// Answers, and waits to found the cluster or to be let in.
+    Joining,
+    /// Does not answer.
+    Unreachable,
+}
+
+/// Whether a node runs with what cluster.yaml says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigState {
+    /// It does.
+    InSync,
+    /// It was started with something else.
+    RestartNeeded,
+}
+
+/// The facts with what follows from them at first sight.
+pub struct Scene<'a> {
+    /// cluster.yaml.
+    pub spec: &'a ClusterFile,
+    /// What was seen.
+    pub facts: &'a Facts,
+    /// What each node should run with.
+    pub wanted: &'a Wanted,
+    /// The node that says it leads, in the highest term when two say so.
+    pub head: Option<&'a ClusterStatus>,
+    /// Who leads: the head, or the one that the others name in the highest term.
+    pub leader: Option<NodeId>,
+    /// Its term, or the highest seen.
+    pub term: Option<u64>,
+    /// Every member and its part.
+    pub members: BTreeMap<NodeId, Role>,
+}
+
+impl<'a> Scene<'a> {
+    /// Looks at the facts once.
+    pub fn new(spec: &'a ClusterFile, facts: &'a Facts, wanted: &'a Wanted) -> Self {
+        let statuses = || facts.statuses().map(|(_, status)| status);
+        let head = statuses().filter(|s| s.state == NodeState::Leader).max_by_key(|s| s.term);
+        let named = || statuses().filter(|s| s.leader.is_some()).max_by_key(|s| s.term);
+        let source = head.or_else(named).or_else(|| statuses().max_by_key(|s| s.term));
+        Self {
+            spec,
+            facts,
+            wanted,
+            head,
+            leader: head.map(|s| s.node_id).or_else(|| named().and_then(|s| s.leader)),
+            term: source.map(|s| s.term),
+            members: members(spec, source),
+        }
+    }
+
+    /// The ids of the members that vote.
+    pub fn voters(&self) -> Vec<NodeId> {
+        self.members.iter().filter(|(_, role)| **role == Role::Voter).map(|(id, _)| *id).collect()
+    }
+
+    /// What the leader says of another node.
+    pub fn seen_by_head(&self, id: NodeId) -> Option<&'a PeerStatus> {
+        self.head?.peers.iter().find(|peer| peer.id == id)
+    }
+
+    /// The node follows the leader, or is it; one that does not answer here does when the leader hears it.
+    pub fn follows(&self, id: NodeId) -> bool {
+        match self.facts.nodes.get(&id).and_then(|node| node.status()) {
+            Some(status) => {
+                self.leader.is_some() && status.leader == self.leader && Some(status.term) == self.term
+            }
+            None => self.seen_by_head(id).is_some_and(|peer| peer.connected),
+        }
+    }
+}
+
+/// The members by the best source there is; before there is a cluster, the nodes of cluster.yaml.
+fn members(spec: &ClusterFile, source: Option<&ClusterStatus>) -> BTreeMap<NodeId, Role> {
+    let told = source.into_iter().flat_map(|status| {
+        let peers = status.peers.iter().map(|peer| (peer.id, peer.role));
+        peers.chain([(status.node_id, status.role)])
+    });
+    let told: BTreeMap<_, _> = told.filter(|(_, role)| *role != Role::None).collect();
+    if told.is_empty() {
+        return spec.cluster.nodes.iter().map(|node| (node.id, Role::Voter)).collect();
+    }
+    told
+}
+
+/// The whole picture.
+pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &Wanted) -> Overview {
+    let scene = Scene::new(spec, facts, wanted);
+    let voters = scene.voters();
+    let up = voters.iter().filter(|id| scene.follows(**id)).count();
+    let assessment = assess::assess(&scene);
+    let versions: BTreeSet<_> = facts.statuses().map(|(_, status)| status.version.clone()).collect();
+    let strangers = scene.head.into_iter().flat_map(|head| &head.peers);
+    let strangers = strangers.filter(|peer| peer.role != Role::None && spec.node(peer.id).is_none());
+    let known = spec.cluster.nodes.iter().map(|node| row(&scene, node.id));
+    Overview {
+        schema_version: SCHEMA_VERSION,
+        cluster: spec.cluster.name.clone(),
+        cluster_id: facts.statuses().find_map(|(_, status)| status.cluster_id),
+        health: assessment.verdict,
+        reasons: assessment.reasons,
+        notices: assessment.notices,
+        leader: scene.leader,
+        term: scene.term,
+        commit_index: facts.statuses().map(|(_, status)| status.commit_index).max(),
+        voters: voters.len(),
+        voters_up: up,
+        tolerates: up.saturating_sub(quorum(voters.len())),
+        versions: versions.into_iter().collect(),
+        nodes: known.chain(strangers.map(stranger)).collect(),
+    }
+}
+
+fn row(scene: &Scene<'_>, id: NodeId) -> NodeRow {
+    let answer = scene.facts.nodes.get(&id).map(|node| &node.api);
+    let (status, reason) = match answer {
+        Some(Answer::Status(status)) => (Some(status), None),
+        Some(Answer::Silent { reason }) => (None, Some(reason.clone())),
+        None => (None, Some("not asked".to_owned())),
+    };
+    let peer = scene.seen_by_head(id).filter(|peer| status.is_some() || peer.connected);
+    let leads = scene.head.is_some_and(|head| head.node_id == id);
+    let node = scene.spec.node(id);
+    NodeRow {
+        id,
+        host: node.map(|node| node.host.clone()).unwrap_or_default(),
+        role: status.map(|status| role(status)),
+        state: match status {
+            None => State::Unreachable,
+            Some(status) if status.state == NodeState::Joining => State::Joining,
+            Some(_) => State::Up,
+        },
+        version: status.map(|status| status.version.clone()),
+        term: status.map(|status| status.term),
+        commit_index: status.map(|status| status.commit_index),
+        applied_index: status.map(|status| status.applied_index),
+        match_index: if leads { status.map(|s| s.last_index) } else { peer.and_then(|p| p.match_index) },
+        lag: if leads { Some(0) } else { peer.and_then(|peer| peer.lag) },
+        contact_ms: peer.and_then(|peer| peer.last_contact_ms),
+        config: status.and_then(|status| config(scene, status)),
+        wal_sync: status.map(|status| status.wal_sync),
+        started_at: status.map(|status| status.started_at.clone()),
+        client_port: node.map_or(0, |node| node.client_port),
+        cluster_port: node.map_or(0, |node| node.cluster_port),
+        http_port: node.map_or(0, |node| node.http_port),
+        reason,
+    }
+}
+
+/// A member that cluster.yaml does not name: only the leader knows where it is.
+fn stranger(peer: &PeerStatus) -> NodeRow {
+    NodeRow {
+        id: peer.id,
+        host: peer.host.clone(),
+        role: None,
+        state: State::Unreachable,
+        version: None,
+        term: None,
+        commit_index: None,
+        applied_index: None,
+        match_index: peer.match_index,
+        lag: peer.lag,
+        contact_ms: peer.last_contact_ms,
+        config: None,
+        wal_sync: None,
+        started_at: None,
+        client_port: peer.client_port,
+        cluster_port: peer.cluster_port,
+        http_port: peer.http_port,
+        reason: Some("a member that is not in cluster.yaml".to_owned()),
+    }
+}
+
+fn role(status: &ClusterStatus) -> RoleName {
+    match (status.role, status.state) {
+        (_, NodeState::Leader) => RoleName::Leader,
+        (Role::None, _) => RoleName::None,
+        (Role::Learner, _) => RoleName::Learner,
+        (Role::Voter, NodeState::Candidate) => RoleName::Candidate,
+        (Role::Voter, _) => RoleName::Follower,
+    }
+}
+
+/// `None` when nobody can tell what the node should run with.
+pub fn config(scene: &Scene<'_>, status: &ClusterStatus) -> Option<ConfigState> {
+    let wanted = scene.wanted.hash(status.node_id)?;
+    Some(if wanted == status.config_hash { ConfigState::InSync } else { ConfigState::RestartNeeded })
+}
+
+impl Overview {
+    /// Somebody answered.
+    pub fn is_reachable(&self) -> bool {
+        self.health != Verdict::Unknown
+    }
+
+    /// Nothing is wrong.
+    pub fn health_is_good(&self) -> bool {
+        self.health == Verdict::Healthy
+    }
+
+    /// The row of one node.
+    pub fn node(&self, id: NodeId) -> Option<&NodeRow> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+}
+
+#[cfg(test)]
+pub mod tests;

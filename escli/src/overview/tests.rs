@@ -1,0 +1,276 @@
+//! Tables: what nodes say -> verdict, reasons, notices.
+
+use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
+use shared::ids::{ClusterId, NodeId};
+use shared::spec::ClusterFile;
+
+use super::{Overview, Verdict, overview};
+use crate::plan::facts::{Answer, Facts, HostSight, NodeFacts};
+use crate::plan::wanted::{self, Wanted};
+use crate::starter;
+
+/// A cluster of which everything can be changed.
+pub struct World {
+    /// Its file.
+    pub spec: ClusterFile,
+    /// What its nodes should run with.
+    pub wanted: Wanted,
+    /// What was seen.
+    pub facts: Facts,
+}
+
+const ID: ClusterId = ClusterId(uuid::uuid!("6f1c2f6e-0000-4000-8000-000000000001"));
+const OTHER_ID: ClusterId = ClusterId(uuid::uuid!("6f1c2f6e-0000-4000-8000-000000000002"));
+
+/// Three healthy nodes, led by n1 in term 12: those of the manual.
+pub fn healthy(count: u8) -> World {
+    let mut spec = starter::local_spec("orders-prod", count, None);
+    for node in &mut spec.cluster.nodes {
+        node.host = format!("10.0.0.{}", node.id);
+        (node.client_port, node.cluster_port, node.http_port) = (9000, 9100, 8080);
+    }
+    let wanted = wanted::local(&spec, |id| format!("/data/n{id}").into());
+    let nodes = spec.cluster.nodes.iter().map(|node| {
+        let api = Answer::Status(Box::new(status(&spec, node.id, wanted.hash(node.id).unwrap())));
+        (node.id, NodeFacts { host: HostSight::NotAsked, api })
+    });
+    let facts = Facts { nodes: nodes.collect(), free_base_port: None };
+    World { spec, wanted, facts }
+}
+
+fn status(spec: &ClusterFile, id: NodeId, config_hash: &str) -> ClusterStatus {
+    let leads = id == 1;
+    let lag = |id: NodeId| if id == 2 { 2 } else { 0 };
+    let peers = spec.cluster.nodes.iter().filter(|node| node.id != id).map(|node| PeerStatus {
+        id: node.id,
+        state: if node.id == 1 { NodeState::Leader } else { NodeState::Follower },
+        match_index: leads.then(|| 48211 - lag(node.id)),
+        host: node.host.clone(),
+        cluster_port: node.cluster_port,
+        client_port: node.client_port,
+        http_port: node.http_port,
+        role: Role::Voter,
+        connected: true,
+        last_contact_ms: Some(29 + node.id),
+        lag: leads.then(|| lag(node.id)),
+    });
+    ClusterStatus {
+        node_id: id,
+        state: if leads { NodeState::Leader } else { NodeState::Follower },
+        term: 12,
+        commit_index: 48211,
+        peers: peers.collect(),
+        cluster_name: "orders-prod".to_owned(),
+        cluster_id: Some(ID),
+        leader: Some(1),
+        role: Role::Voter,
+        applied_index: 48211 - lag(id),
+        last_index: 48211,
+        version: "1.4.2".to_owned(),
+        config_hash: config_hash.to_owned(),
+        started_at: "2026-01-31T10:15:30Z".to_owned(),
+        wal_sync: true,
+        pending_change: false,
+    }
+}
+
+impl World {
+    /// What one node says.
+    pub fn says(&mut self, id: NodeId) -> &mut ClusterStatus {
+        match &mut self.facts.nodes.get_mut(&id).unwrap().api {
+            Answer::Status(status) => status,
+            Answer::Silent { .. } => panic!("n{id} is silent"),
+        }
+    }
+
+    /// The node is gone, and whoever still answers has noticed.
+    pub fn dies(&mut self, id: NodeId) {
+        self.hides(id);
+        for node in self.facts.nodes.values_mut() {
+            let Answer::Status(status) = &mut node.api else { continue };
+            for peer in status.peers.iter_mut().filter(|peer| peer.id == id) {
+                peer.connected = false;
+                peer.state = NodeState::Unreachable;
+            }
+        }
+    }
+
+    /// The node cannot be reached from here, and that is all.
+    pub fn hides(&mut self, id: NodeId) {
+        self.facts.nodes.get_mut(&id).unwrap().api =
+            Answer::Silent { reason: "connection refused :8080".to_owned() };
+    }
+
+    /// What is made of it.
+    pub fn overview(&self) -> Overview {
+        overview(&self.spec, &self.facts, &self.wanted)
+    }
+
+    fn minority(&mut self) {
+        self.dies(1);
+        self.dies(2);
+        self.without_leader();
+    }
+
+    fn rival(&mut self) {
+        let status = self.says(2);
+        (status.state, status.leader, status.term) = (NodeState::Leader, Some(2), 11);
+    }
+
+    fn without_leader(&mut self) {
+        for node in self.facts.nodes.values_mut() {
+            if let Answer::Status(status) = &mut node.api {
+                status.leader = None;
+                status.state = NodeState::Candidate;
+            }
+        }
+    }
+}
+
+/// What happens to a healthy cluster of three.
+type Change = fn(&mut World);
+
+/// A name, a change, the verdict, and a part of one reason.
+type Case = (&'static str, Change, Verdict, &'static str);
+
+fn check(table: &[Case]) {
+    for (name, change, verdict, reason) in table {
+        let mut world = healthy(3);
+        change(&mut world);
+        let seen = world.overview();
+        assert_eq!(seen.health, *verdict, "{name}: {:?}", seen.reasons);
+        assert!(seen.reasons.iter().any(|line| line.contains(reason)), "{name}: {:?}", seen.reasons);
+        assert_eq!(seen.nodes.len(), 3, "{name}: a node is a row, never dropped");
+    }
+}
+
+#[test]
+fn verdicts_on_majorities() {
+    use Verdict::{Degraded, Healthy, Unavailable, Unknown};
+    let table: [Case; 9] = [
+        ("all well", |_| (), Healthy, "3 of 3 voters follow n1 in term 12"),
+        ("a follower dies", |w| w.dies(3), Degraded, "n3 does not answer: connection refused :8080"),
+        ("the last spare is gone", |w| w.dies(3), Degraded, "one more failure stops writes"),
+        ("hidden only", |w| w.hides(3), Degraded, "connection refused :8080; the leader hears it"),
+        ("the leader is hidden", |w| w.hides(1), Degraded, "n1 does not answer"),
+        (
+            "majority dies",
+            |w| (2..=3).for_each(|id| w.dies(id)),
+            Unavailable,
+            "only 1 of 3 voters follow it; 2 are",
+        ),
+        (
+            "minority without a leader",
+            World::minority,
+            Unavailable,
+            "no leader: 1 of 3 voters answer, 2 are needed",
+        ),
+        (
+            "an election",
+            World::without_leader,
+            Unavailable,
+            "no leader: 3 of 3 voters answer, an election is due",
+        ),
+        ("nobody answers", |w| (1..=3).for_each(|id| w.dies(id)), Unknown, "n2 does not answer"),
+    ];
+    check(&table);
+}
+
+#[test]
+fn verdicts_on_disagreement_and_lag() {
+    use Verdict::{Degraded, Healthy, Unavailable};
+    let table: [Case; 7] = [
+        ("a leader that was cut off", World::rival, Degraded, "n2 says it leads in term 11, n1 in term 12"),
+        (
+            "followers of another",
+            |w| w.says(3).leader = Some(2),
+            Degraded,
+            "n3 knows leader n2 in term 12, not n1",
+        ),
+        (
+            "nobody follows",
+            |w| (2..=3).for_each(|id| w.says(id).leader = None),
+            Unavailable,
+            "n1 leads, and only 1",
+        ),
+        (
+            "two clusters",
+            |w| w.says(3).cluster_id = Some(OTHER_ID),
+            Degraded,
+            "n3 belongs to another cluster: 6f1c",
+        ),
+        (
+            "slow",
+            |w| w.says(1).peers[1].lag = Some(LIMIT + 1),
+            Degraded,
+            "n3 is 101 entries behind the leader",
+        ),
+        ("at the limit", |w| w.says(1).peers[1].lag = Some(LIMIT), Healthy, "3 of 3"),
+        ("cut off", |w| w.says(1).peers[1].connected = false, Degraded, "n1 has no connection to n3"),
+    ];
+    check(&table);
+}
+
+const LIMIT: u64 = super::LAG_LIMIT;
+
+#[test]
+fn what_is_worth_knowing_makes_nobody_ill() {
+    let table: [(Change, &str); 6] = [
+        (
+            |w| w.says(3).version = "1.5.0".to_owned(),
+            "more than one version runs: v1.4.2 on n1, n2, v1.5.0 on n3",
+        ),
+        (
+            |w| w.says(2).config_hash = "another".to_owned(),
+            "restart needed: cluster.yaml says something else than what n2 runs with",
+        ),
+        (|w| w.says(2).wal_sync = false, "wal_sync is off on n2"),
+        (|w| w.says(1).pending_change = true, "a membership change is under way"),
+        (|w| w.spec.cluster.nodes.truncate(2), "a member and not in cluster.yaml: n3"),
+        (
+            |w| {
+                w.says(3).state = NodeState::Joining;
+                w.says(1).peers[1].role = Role::None;
+            },
+            "in cluster.yaml and not a member: n3",
+        ),
+    ];
+    for (change, notice) in table {
+        let mut world = healthy(3);
+        change(&mut world);
+        let seen = world.overview();
+        assert_eq!(seen.health, Verdict::Healthy, "{notice}: {:?}", seen.reasons);
+        assert!(seen.notices.iter().any(|line| line.starts_with(notice)), "{notice}: {:?}", seen.notices);
+    }
+    assert_eq!(healthy(3).overview().notices, Vec::<String>::new());
+}
+
+#[test]
+fn voters_are_counted_as_they_are_now() {
+    let counts = |world: &World| {
+        let seen = world.overview();
+        (seen.voters_up, seen.voters, seen.tolerates)
+    };
+    let mut five = healthy(5);
+    assert_eq!(counts(&five), (5, 5, 2));
+    five.dies(5);
+    assert_eq!(counts(&five), (4, 5, 1));
+    five.dies(4);
+    assert_eq!(counts(&five), (3, 5, 0));
+    five.says(1).peers[1].role = Role::Learner;
+    assert_eq!(counts(&five), (2, 4, 0), "a learner does not vote");
+}
+
+#[test]
+fn before_there_is_a_cluster_the_file_says_who_should_vote() {
+    let mut world = healthy(3);
+    for id in 1..=3 {
+        let status = world.says(id);
+        (status.state, status.role, status.leader, status.cluster_id) =
+            (NodeState::Joining, Role::None, None, None);
+        status.peers.iter_mut().for_each(|peer| peer.role = Role::None);
+    }
+    let seen = world.overview();
+    assert_eq!((seen.health, seen.voters, seen.voters_up), (Verdict::Unavailable, 3, 0));
+    assert!(seen.reasons.contains(&"n2 waits to join".to_owned()), "{:?}", seen.reasons);
+}

@@ -1,0 +1,47 @@
+//! Documents for programs: JSON and YAML say the same.
+
+use serde::Serialize;
+
+use crate::cli::Output;
+use crate::exit::{Exit, Failure};
+use crate::report::SCHEMA_VERSION;
+
+/// One document as text, with a final newline.
+pub fn text<T: Serialize>(output: Output, document: &T) -> String {
+    let text = if output == Output::Yaml {
+        serde_saphyr::to_string(document).map_err(|error| error.to_string())
+    } else {
+        serde_json::to_string_pretty(document).map_err(|error| error.to_string())
+    };
+    let mut text = text.unwrap_or_else(|error| format!("cannot write the document: {error}"));
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// One document of a stream: a line of JSON, or a YAML document.
+pub fn item<T: Serialize>(output: Output, document: &T) -> String {
+    if output == Output::Yaml {
+        return format!("---\n{}", text(output, document));
+    }
+    serde_json::to_string(document).map_or_else(|error| format!("{error}\n"), |line| line + "\n")
+}
+
+/// An error outside a report.
+#[derive(Debug, Serialize)]
+struct ErrorDocument<'a> {
+    schema_version: u32,
+    outcome: Exit,
+    exit_code: u8,
+    error: &'a Failure,
+}
+
+/// The document of an error outside a report.
+pub fn failure(output: Output, failure: &Failure) -> String {
+    let exit_code = failure.exit.code();
+    text(
+        output,
+        &ErrorDocument { schema_version: SCHEMA_VERSION, outcome: failure.exit, exit_code, error: failure },
+    )
+}

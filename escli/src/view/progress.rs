@@ -1,0 +1,157 @@
+//! A running plan: plain lines where they are kept, bars and spinners on a terminal. Both read the engine's events.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::paint::Paint;
+use super::report::duration;
+use crate::engine::event::{Event, Listener};
+use crate::plan::Step;
+use crate::report::StepOutcome;
+
+/// What Ctrl-C does, said when it was pressed.
+const INTERRUPTED: &str = "Ctrl-C: what runs now is finished first; press it again to stop at once";
+
+/// PURE: events -> lines.
+#[derive(Debug)]
+pub struct Lines {
+    paint: Paint,
+    total: Cell<usize>,
+    ended: Cell<usize>,
+}
+
+impl Lines {
+    /// Nothing has happened yet.
+    pub fn new(paint: Paint) -> Self {
+        Self { paint, total: Cell::new(0), ended: Cell::new(0) }
+    }
+
+    /// The line of an event; a step's beginning has none.
+    pub fn line(&self, event: &Event<'_>) -> Option<String> {
+        match event {
+            Event::Began { plan } => {
+                self.total.set(plan.steps().count());
+                None
+            }
+            Event::Started { .. } => None,
+            Event::Ended { step, outcome, ms, note } => {
+                self.ended.set(self.ended.get() + 1);
+                Some(self.ended_line(step, *outcome, *ms, note))
+            }
+            Event::Interrupted => Some(self.paint.warn(INTERRUPTED)),
+        }
+    }
+
+    fn ended_line(&self, step: &Step, outcome: StepOutcome, ms: u64, note: &str) -> String {
+        let total = self.total.get().to_string();
+        let count = format!("[{:>width$}/{total}]", self.ended.get(), width = total.len());
+        let name = name(step);
+        let end = match outcome {
+            StepOutcome::Succeeded => format!("{} ({})", self.paint.good("ok"), duration(ms)),
+            StepOutcome::Skipped => return format!("{count} {name} ... {}", self.paint.dim("already done")),
+            StepOutcome::Failed => format!("{} ({})", self.paint.bad("FAILED"), duration(ms)),
+            StepOutcome::Planned | StepOutcome::NotRun => "not run".to_owned(),
+        };
+        let note = if note.is_empty() { String::new() } else { format!("  {}", self.paint.dim(note)) };
+        format!("{count} {name} ... {end}{note}")
+    }
+}
+
+/// `n1 start`, `cluster leader`.
+fn name(step: &Step) -> String {
+    let who = step.node.map_or_else(|| "cluster".to_owned(), |id| format!("n{id}"));
+    format!("{who} {}", step.action.verb())
+}
+
+/// One line for each step that has ended.
+#[derive(Debug)]
+pub struct Plain {
+    lines: Lines,
+    verbose: bool,
+}
+
+impl Plain {
+    /// `verbose` tells beginnings too.
+    pub fn new(paint: Paint, verbose: bool) -> Self {
+        Self { lines: Lines::new(paint), verbose }
+    }
+}
+
+impl Listener for Plain {
+    fn hear(&self, event: Event<'_>) {
+        if let (Event::Started { step }, true) = (&event, self.verbose) {
+            super::tell(&format!("{}: {}, because {}\n", name(step), step.action.describe(), step.why));
+        }
+        if let Some(line) = self.lines.line(&event) {
+            super::tell(&format!("{line}\n"));
+        }
+    }
+}
+
+/// A spinner for each step that runs, and a bar for all of them; what has ended scrolls up.
+#[derive(Debug)]
+pub struct Bars {
+    lines: Lines,
+    screen: MultiProgress,
+    all: ProgressBar,
+    running: RefCell<HashMap<String, ProgressBar>>,
+}
+
+impl Bars {
+    /// Draws on standard error.
+    pub fn new(paint: Paint) -> Self {
+        let screen = MultiProgress::new();
+        let all = screen.add(ProgressBar::new(0).with_style(style("{bar:30} {pos}/{len} steps  {elapsed}")));
+        Self { lines: Lines::new(paint), screen, all, running: RefCell::default() }
+    }
+}
+
+impl Listener for Bars {
+    fn hear(&self, event: Event<'_>) {
+        let line = self.lines.line(&event);
+        match event {
+            Event::Began { plan } => {
+                self.all.set_length(plan.steps().count() as u64);
+                self.all.enable_steady_tick(TICK);
+            }
+            Event::Started { step } => {
+                let bar = ProgressBar::new_spinner().with_style(style("{spinner} {msg}  {elapsed}"));
+                let bar = self.screen.insert_before(&self.all, bar);
+                bar.set_message(format!("{}: {}", name(step), step.action.describe()));
+                bar.enable_steady_tick(TICK);
+                self.running.borrow_mut().insert(step.id.clone(), bar);
+            }
+            Event::Ended { step, .. } => {
+                if let Some(bar) = self.running.borrow_mut().remove(&step.id) {
+                    bar.finish_and_clear();
+                    self.screen.remove(&bar);
+                }
+                self.all.inc(1);
+            }
+            Event::Interrupted => {}
+        }
+        if let Some(line) = line {
+            // A terminal that is gone is no reason to stop working.
+            let _ = self.screen.println(line);
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        // Whatever comes next is written below what has scrolled up.
+        self.all.finish_and_clear();
+        let _ = self.screen.clear();
+    }
+}
+
+const TICK: Duration = Duration::from_millis(100);
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸─")
+}

@@ -1,0 +1,196 @@
+//! PURE: the picture of a cluster as text.
+
+use std::fmt::Write as _;
+
+use comfy_table::{Cell, CellAlignment, Color, Table, presets};
+
+use super::paint::Paint;
+use crate::overview::{ConfigState, NodeRow, Overview, RoleName, State};
+
+/// What is shown where nothing is known.
+const NOTHING: &str = "-";
+
+/// `orders-prod  HEALTHY  3/3 voters · tolerates 1 · leader n1 · term 12 · v1.4.2`
+pub fn headline(seen: &Overview, paint: Paint) -> String {
+    let mut parts = vec![format!("{}/{} voters", seen.voters_up, seen.voters)];
+    if seen.is_reachable() {
+        parts.push(format!("tolerates {}", seen.tolerates));
+        parts.push(seen.leader.map_or_else(|| "no leader".to_owned(), |id| format!("leader n{id}")));
+        parts.extend(seen.term.map(|term| format!("term {term}")));
+    }
+    if !seen.versions.is_empty() {
+        let versions: Vec<_> = seen.versions.iter().map(|version| format!("v{version}")).collect();
+        parts.push(versions.join(", "));
+    }
+    format!("{}  {}  {}", paint.bold(&seen.cluster), paint.verdict(seen.health), parts.join(" · "))
+}
+
+/// Headline, one row for every node, and what is wrong or worth knowing.
+pub fn text(seen: &Overview, wide: bool, paint: Paint) -> String {
+    let mut text = format!("{}\n{}\n", headline(seen, paint), table(seen, wide, paint));
+    let silent = |line: &String| {
+        // The row of a node that does not answer says so already.
+        seen.nodes
+            .iter()
+            .any(|node| node.reason.is_some() && line.starts_with(&format!("n{} does not answer", node.id)))
+    };
+    let ill = seen.reasons.iter().filter(|line| !seen.health_is_good() && !silent(line));
+    for line in ill {
+        let _ = writeln!(text, "{} {line}", paint.bad("!"));
+    }
+    notices(&mut text, seen, paint);
+    text
+}
+
+/// The verdict with all its reasons.
+pub fn health(seen: &Overview, paint: Paint) -> String {
+    let mut text = format!("{}\n", headline(seen, paint));
+    let mark = if seen.health_is_good() { paint.good("ok") } else { paint.bad("!") };
+    for line in &seen.reasons {
+        let _ = writeln!(text, "{mark} {line}");
+    }
+    notices(&mut text, seen, paint);
+    text
+}
+
+fn notices(text: &mut String, seen: &Overview, paint: Paint) {
+    for line in &seen.notices {
+        let _ = writeln!(text, "{} {line}", paint.dim("note:"));
+    }
+}
+
+/// Everything about one node.
+pub fn detail(node: &NodeRow, paint: Paint) -> String {
+    let state = cell(node.state, paint);
+    let mut text =
+        format!("{}  {}  {state}  {}\n", paint.bold(&format!("n{}", node.id)), role(node), node.host);
+    let number = |value: Option<u64>| value.map(|value| value.to_string());
+    let lines = [
+        ("why", node.reason.clone()),
+        ("version", node.version.clone()),
+        ("started", node.started_at.clone()),
+        ("term", number(node.term)),
+        ("commit", number(node.commit_index)),
+        ("applied", number(node.applied_index)),
+        ("match", number(node.match_index)),
+        ("lag", number(node.lag)),
+        ("contact", node.contact_ms.map(|ms| format!("{ms} ms"))),
+        ("config", node.config.map(|config| config_text(config).to_owned())),
+        ("wal_sync", node.wal_sync.map(|on| on.to_string())),
+        (
+            "ports",
+            Some(format!(
+                "clients {}, nodes {}, admin {}",
+                node.client_port, node.cluster_port, node.http_port
+            )),
+        ),
+    ];
+    for (name, value) in lines {
+        if let Some(value) = value {
+            let _ = writeln!(text, "  {} {value}", paint.dim(&format!("{name:<9}")));
+        }
+    }
+    text
+}
+
+fn table(seen: &Overview, wide: bool, paint: Paint) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if paint.is_on() {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    let mut header = vec!["NODE", "ROLE", "HOST", "STATE", "VERSION", "APPLIED", "LAG", "CONTACT", "CONFIG"];
+    if wide {
+        header.extend(["TERM", "COMMIT", "MATCH", "CLIENTS", "NODES", "ADMIN", "STARTED"]);
+    }
+    header.push("");
+    table.set_header(header);
+    for node in &seen.nodes {
+        table.add_row(row(node, wide));
+    }
+    let columns = table.column_count();
+    for (index, column) in table.column_iter_mut().enumerate() {
+        // Two spaces between columns, none at the edges.
+        column.set_padding((0, if index + 1 == columns { 0 } else { 2 }));
+    }
+    let lines = table.lines().map(|line| line.trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn row(node: &NodeRow, wide: bool) -> Vec<Cell> {
+    let number = |value: Option<u64>| {
+        Cell::new(value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string()))
+            .set_alignment(CellAlignment::Right)
+    };
+    let text = |value: Option<&str>| Cell::new(value.unwrap_or(NOTHING));
+    let contact = node.contact_ms.map(|ms| format!("{ms} ms"));
+    let mut cells = vec![
+        Cell::new(node.id),
+        Cell::new(role(node)),
+        Cell::new(&node.host),
+        Cell::new(state(node.state)).fg(color(node.state)),
+        text(node.version.as_deref()),
+        number(node.applied_index),
+        number(node.lag),
+        text(contact.as_deref()),
+        match node.config {
+            None => Cell::new(NOTHING),
+            Some(ConfigState::InSync) => Cell::new(config_text(ConfigState::InSync)),
+            Some(config) => Cell::new(config_text(config)).fg(Color::DarkYellow),
+        },
+    ];
+    if wide {
+        let port = |port: u16| Cell::new(port).set_alignment(CellAlignment::Right);
+        cells.extend([number(node.term), number(node.commit_index), number(node.match_index)]);
+        cells.extend([port(node.client_port), port(node.cluster_port), port(node.http_port)]);
+        cells.push(text(node.started_at.as_deref()));
+    }
+    cells.push(Cell::new(node.reason.as_deref().unwrap_or_default()));
+    cells
+}
+
+/// One word for what a node is.
+pub fn role(node: &NodeRow) -> &'static str {
+    match node.role {
+        None | Some(RoleName::None) => NOTHING,
+        Some(RoleName::Leader) => "leader",
+        Some(RoleName::Follower) => "follower",
+        Some(RoleName::Candidate) => "candidate",
+        Some(RoleName::Learner) => "learner",
+    }
+}
+
+/// One word for whether it answers.
+pub fn state(state: State) -> &'static str {
+    match state {
+        State::Up => "up",
+        State::Joining => "joining",
+        State::Unreachable => "unreachable",
+    }
+}
+
+/// A few words for what it runs with.
+pub fn config_text(config: ConfigState) -> &'static str {
+    match config {
+        ConfigState::InSync => "in sync",
+        ConfigState::RestartNeeded => "restart needed",
+    }
+}
+
+fn color(state: State) -> Color {
+    match state {
+        State::Up => Color::DarkGreen,
+        State::Joining => Color::DarkYellow,
+        State::Unreachable => Color::DarkRed,
+    }
+}
+
+fn cell(word: State, paint: Paint) -> String {
+    match word {
+        State::Up => paint.good(state(word)),
+        State::Joining => paint.warn(state(word)),
+        State::Unreachable => paint.bad(state(word)),
+    }
+}

@@ -1,0 +1,254 @@
+//! The live view of `watch`: what is drawn is a pure function of what was seen; [`Screen`] owns the terminal.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, Wrap};
+use ratatui::{DefaultTerminal, Frame};
+use shared::ids::NodeId;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::status;
+use crate::overview::{ConfigState, NodeRow, Overview, State, Verdict};
+
+/// Looks that are remembered: more than fit on any terminal.
+const MEMORY: usize = 500;
+
+/// How long the thread that reads keys sleeps before it sees that nobody listens any more.
+const KEY_POLL: Duration = Duration::from_millis(200);
+
+/// One look, reduced to what is drawn over time.
+#[derive(Clone, Debug)]
+struct Sample {
+    at: Duration,
+    commit: Option<u64>,
+    lags: Vec<(NodeId, Option<u64>)>,
+}
+
+/// What was seen so far.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    samples: VecDeque<Sample>,
+}
+
+impl History {
+    /// Remembers a look, taken `at` this time after the first.
+    pub fn push(&mut self, at: Duration, seen: &Overview) {
+        if self.samples.len() == MEMORY {
+            self.samples.pop_front();
+        }
+        let lags = seen.nodes.iter().map(|node| (node.id, node.lag)).collect();
+        self.samples.push_back(Sample { at, commit: seen.commit_index, lags });
+    }
+
+    /// Entries committed per second between each look and the one before it; `None` where one of them saw nothing.
+    pub fn rates(&self) -> Vec<Option<u64>> {
+        let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
+        let rate = |(before, after): (&Sample, &Sample)| {
+            let ms =
+                u64::try_from(after.at.saturating_sub(before.at).as_millis()).ok().filter(|ms| *ms > 0)?;
+            Some(after.commit?.saturating_sub(before.commit?).saturating_mul(1000) / ms)
+        };
+        pairs.map(rate).collect()
+    }
+
+    /// One node's lag at each look.
+    pub fn lags(&self, id: NodeId) -> Vec<Option<u64>> {
+        let of = |sample: &Sample| sample.lags.iter().find(|(node, _)| *node == id).and_then(|(_, lag)| *lag);
+        self.samples.iter().map(of).collect()
+    }
+}
+
+/// Draws everything; whatever does not fit is cut off, from the bottom.
+pub fn draw(frame: &mut Frame<'_>, seen: &Overview, history: &History, footer: &str, color: bool) {
+    let ink = Ink { color };
+    let nodes = u16::try_from(seen.nodes.len()).unwrap_or(u16::MAX);
+    let heights = [1, 1, nodes.saturating_add(1), 1, 1, 3, 1, nodes];
+    let rows = heights.map(Constraint::Length).into_iter().chain([Constraint::Min(0), Constraint::Length(1)]);
+    let areas = Layout::vertical(rows).split(frame.area());
+    frame.render_widget(Paragraph::new(headline(seen, ink)), areas[0]);
+    frame.render_widget(table(seen, ink), areas[2]);
+    let rates = history.rates();
+    let now = rates.last().copied().flatten().map_or_else(|| "-".to_owned(), |rate| rate.to_string());
+    frame.render_widget(Paragraph::new(format!("committed entries per second: {now}")), areas[4]);
+    spark(frame, areas[5], &rates, ink.style(Color::Cyan));
+    for (row, node) in (0..).zip(&seen.nodes) {
+        let area = Rect { y: areas[7].y.saturating_add(row), height: 1, ..areas[7] };
+        if area.y >= areas[7].bottom() {
+            break;
+        }
+        let [label, line] = Layout::horizontal([Constraint::Length(16), Constraint::Min(0)]).areas(area);
+        let lag = node.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string());
+        frame.render_widget(Paragraph::new(format!("n{} lag {lag}", node.id)), label);
+        spark(frame, line, &history.lags(node.id), ink.style(Color::Yellow));
+    }
+    frame.render_widget(remarks(seen, ink), areas[8]);
+    frame.render_widget(Paragraph::new(footer).style(ink.style(Color::DarkGray)), areas[9]);
+}
+
+/// The newest values that fit.
+fn spark(frame: &mut Frame<'_>, area: Rect, values: &[Option<u64>], style: Style) {
+    let newest = &values[values.len().saturating_sub(usize::from(area.width))..];
+    frame.render_widget(Sparkline::default().data(newest).style(style).absent_value_symbol(" "), area);
+}
+
+/// Colour, or none.
+#[derive(Clone, Copy)]
+struct Ink {
+    color: bool,
+}
+
+impl Ink {
+    fn style(self, color: Color) -> Style {
+        if self.color { Style::new().fg(color) } else { Style::new() }
+    }
+
+    fn verdict(self, verdict: Verdict) -> Style {
+        let color = match verdict {
+            Verdict::Healthy => Color::Green,
+            Verdict::Degraded => Color::Yellow,
+            Verdict::Unavailable | Verdict::Unknown => Color::Red,
+        };
+        self.style(color).add_modifier(Modifier::BOLD)
+    }
+}
+
+fn headline(seen: &Overview, ink: Ink) -> Line<'static> {
+    let plain = status::headline(seen, super::paint::Paint::default());
+    let verdict = seen.health.to_string();
+    match plain.split_once(&verdict) {
+        Some((before, after)) => Line::from(vec![
+            Span::raw(before.to_owned()),
+            Span::styled(verdict, ink.verdict(seen.health)),
+            Span::raw(after.to_owned()),
+        ]),
+        None => Line::raw(plain),
+    }
+}
+
+fn table(seen: &Overview, ink: Ink) -> Table<'static> {
+    let header = ["NODE", "ROLE", "HOST", "STATE", "VERSION", "APPLIED", "LAG", "CONTACT", "CONFIG", ""];
+    let host = seen.nodes.iter().map(|node| node.host.len()).max().unwrap_or_default().clamp(4, 40);
+    let host = u16::try_from(host).unwrap_or(40);
+    let widths = [4, 9, host, 11, 9, 10, 7, 8, 14].map(Constraint::Length);
+    Table::new(seen.nodes.iter().map(|node| row(node, ink)), widths.into_iter().chain([Constraint::Min(0)]))
+        .header(Row::new(header).style(Style::new().add_modifier(Modifier::BOLD)))
+        .column_spacing(1)
+}
+
+fn row(node: &NodeRow, ink: Ink) -> Row<'static> {
+    let nothing = || "-".to_owned();
+    let number = |value: Option<u64>| value.map_or_else(nothing, |value| value.to_string());
+    let state = match node.state {
+        State::Up => Color::Green,
+        State::Joining => Color::Yellow,
+        State::Unreachable => Color::Red,
+    };
+    let config = match node.config {
+        Some(ConfigState::RestartNeeded) => ink.style(Color::Yellow),
+        _ => Style::new(),
+    };
+    Row::new(vec![
+        Cell::new(node.id.to_string()),
+        Cell::new(status::role(node)),
+        Cell::new(node.host.clone()),
+        Cell::new(status::state(node.state)).style(ink.style(state)),
+        Cell::new(node.version.clone().unwrap_or_else(nothing)),
+        Cell::new(number(node.applied_index)),
+        Cell::new(number(node.lag)),
+        Cell::new(node.contact_ms.map_or_else(nothing, |ms| format!("{ms} ms"))),
+        Cell::new(node.config.map_or("-", status::config_text)).style(config),
+        Cell::new(node.reason.clone().unwrap_or_default()),
+    ])
+}
+
+fn remarks(seen: &Overview, ink: Ink) -> Paragraph<'static> {
+    let mark = if seen.health_is_good() { "ok" } else { "!" };
+    let reasons = seen.reasons.iter().map(|line| {
+        Line::from(vec![Span::styled(mark, ink.verdict(seen.health)), Span::raw(format!(" {line}"))])
+    });
+    let notices = seen.notices.iter().map(|line| Line::raw(format!("note: {line}")));
+    let lines: Vec<_> = [Line::raw("")].into_iter().chain(reasons).chain(notices).collect();
+    Paragraph::new(lines).wrap(Wrap { trim: false })
+}
+
+/// The terminal, in raw mode on its second page until this is dropped; a panic gives it back as well.
+#[derive(Debug)]
+pub struct Screen {
+    terminal: DefaultTerminal,
+    color: bool,
+}
+
+/// What the operator did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// `q` or Escape.
+    Quit,
+    /// Ctrl-C.
+    Interrupt,
+    /// The terminal has another size.
+    Redraw,
+}
+
+impl Screen {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// When standard output is none after all.
+    pub fn open(color: bool) -> io::Result<Self> {
+        ratatui::try_init().map(|terminal| Self { terminal, color })
+    }
+
+    /// Draws what was seen.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn show(&mut self, seen: &Overview, history: &History, footer: &str) -> io::Result<()> {
+        let color = self.color;
+        self.terminal.draw(|frame| draw(frame, seen, history, footer, color)).map(drop)
+    }
+
+    /// Keys and changes of size from now on.
+    pub fn keys(&self) -> UnboundedReceiver<Key> {
+        let (sender, keys) = unbounded_channel();
+        // A thread of its own, because reading a terminal blocks; it ends when nobody listens any more.
+        std::thread::spawn(move || {
+            while !sender.is_closed() {
+                match event::poll(KEY_POLL) {
+                    Ok(false) => continue,
+                    Ok(true) => {}
+                    Err(_) => return,
+                }
+                let Ok(event) = event::read() else { return };
+                if let Some(key) = meaning(&event) {
+                    let _ = sender.send(key);
+                }
+            }
+        });
+        keys
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        ratatui::restore();
+    }
+}
+
+/// PURE: what an event of the terminal means.
+fn meaning(event: &Event) -> Option<Key> {
+    match event {
+        Event::Resize(..) => Some(Key::Redraw),
+        Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press, .. }) => match code {
+            KeyCode::Char('c' | 'C') if modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Interrupt),
+            KeyCode::Char('q' | 'Q') | KeyCode::Esc => Some(Key::Quit),
+            _ => None,
+        },
+        _ => None,
+    }
+}
