@@ -36,8 +36,8 @@ pub struct Checks {
     leaders: BTreeMap<u64, NodeId>,
     /// By index, from 1: what was committed there.
     committed: Vec<Fact>,
-    /// By index and term: what the entry carries, and the term of the entry before it, once known.
-    logged: BTreeMap<(u64, u64), (u64, Option<u64>)>,
+    /// By index and term: what the entry carries, and the term of the entry before it.
+    logged: BTreeMap<(u64, u64), (u64, u64)>,
     /// State digests by applied index.
     states: BTreeMap<u64, u32>,
     /// What is at each offset.
@@ -51,14 +51,15 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Election safety, and leader completeness when the term is new: the leader's log holds all that was committed.
+    /// Election safety, and leader completeness when the term is new: the leader's log holds all that was committed
+    /// in earlier terms. (Votes may arrive so late that a later term has leaders and commits already.)
     pub fn leads(&mut self, node: NodeId, term: u64, log: &Replayed) -> Result<bool, Broken> {
         if let Some(first) = self.leaders.get(&term) {
             ensure!(*first == node, "election safety: nodes {first} and {node} both lead term {term}");
             return Ok(false);
         }
         self.leaders.insert(term, node);
-        for (index, fact) in (1..).zip(&self.committed) {
+        for (index, fact) in (1..).zip(&self.committed).take_while(|(_, fact)| fact.0 < term) {
             let found = log.entry(index).map(fact_of);
             ensure!(
                 found == Some(*fact),
@@ -90,11 +91,11 @@ impl Checks {
     }
 
     /// Log matching: `entry` is durable at `node`, right after an entry of term `before`.
-    pub fn logged(&mut self, node: NodeId, entry: &Entry, before: Option<u64>) -> Result<(), Broken> {
+    pub fn logged(&mut self, node: NodeId, entry: &Entry, before: u64) -> Result<(), Broken> {
         let (term, data) = fact_of(entry);
         let first = self.logged.entry((entry.index, term)).or_insert((data, before));
         ensure!(
-            first.0 == data && (first.1.is_none() || before.is_none() || first.1 == before),
+            *first == (data, before),
             "log matching: node {node} has another entry {} of term {term}, or another entry before it",
             entry.index
         );

@@ -136,14 +136,17 @@ impl Disk {
         true
     }
 
-    /// The sync returned: its work is durable up to this number. Also returns the entries that became so.
-    pub fn synced(&mut self) -> Option<(u64, Vec<Entry>)> {
+    /// The sync returned: its work is durable up to this number. Also returns the entries that became so,
+    /// each with the term of the entry before it.
+    pub fn synced(&mut self) -> Option<(u64, Vec<(Entry, u64)>)> {
         let write = self.write.take()?;
         let mut entries = Vec::new();
         for frame in write.frames {
-            self.log.0.borrow_mut().replay(&frame, None);
+            let mut log = self.log.0.borrow_mut();
+            log.replay(&frame, None);
             if let Frame::Entry(entry) = &frame {
-                entries.push(entry.clone());
+                let before = log.entry(entry.index - 1).map_or(0, |entry| entry.term);
+                entries.push((entry.clone(), before));
             }
             self.frames.push(frame);
         }

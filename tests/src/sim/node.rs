@@ -291,13 +291,8 @@ impl Node {
     fn synced(&mut self, env: &mut Env) -> Result<(), Stop> {
         self.act()?;
         let Some((number, entries)) = self.disk.synced() else { return Ok(()) };
-        let mut before = entries.first().and_then(|entry| {
-            let index = entry.index - 1;
-            if index == 0 { Some(0) } else { self.disk.log().get().entry(index).map(|entry| entry.term) }
-        });
-        for entry in entries {
+        for (entry, before) in entries {
             env.checks.logged(self.id, &entry, before)?;
-            before = Some(entry.term);
         }
         if env.bug != Some(Bug::AckBeforeSync) {
             self.running()?.core.persisted(number);
