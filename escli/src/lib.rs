@@ -1,1 +1,23 @@
-//! To come.
+//! The operator's tool as a library: `main.rs` is a shell around [`commands::run`].
+//!
+//! One direction only: `main -> cli, settings, commands`; `commands -> settings, observe, plan, engine, view, client,
+//! local`; `engine -> plan`; `local` and `client` implement the ports of the engine; `plan` knows `shared` and
+//! nothing else. Only `view` and `main.rs` print.
+
+pub mod cli;
+pub mod client;
+pub mod commands;
+pub mod engine;
+pub mod exit;
+pub mod local;
+pub mod observe;
+pub mod plan;
+pub mod report;
+pub mod settings;
+pub mod starter;
+pub mod view;
+
+/// The whole command line, for completions, man pages and tests.
+pub fn command() -> clap::Command {
+    <cli::Cli as clap::CommandFactory>::command()
+}

@@ -1,2 +1,30 @@
-//! To come.
-fn main() {}
+//! `escli`: parse, run, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use escli::cli::Cli;
+use escli::exit::{Exit, Failure};
+use escli::settings::{Environment, Settings};
+use escli::{commands, view};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let settings = Settings::new(&cli.global, Environment::of_process());
+    let exit = match run(&cli, &settings) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            view::failure(&settings, &failure);
+            failure.exit
+        }
+    };
+    exit.into()
+}
+
+fn run(cli: &Cli, settings: &Settings) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    runtime.block_on(commands::run(&cli.command, settings))
+}

@@ -1,16 +1,27 @@
 //! What the listeners know of the node: propose, read, ask. Cheap to clone; safe from any thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::BytesMut;
+use crossbeam_channel::Sender;
 use parking_lot::{RwLock, RwLockReadGuard};
 use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
+use crate::driver::{Changes, Input, Proposal};
+use crate::entry::MAX_PAYLOAD;
+use crate::net::peer::{PeerStats, Transport};
+use crate::report;
 use crate::storage::Log;
 use crate::stream::command::{Command, Reply};
 use crate::stream::{Stream, TopicId};
+
+/// Bytes proposed through this node and not yet answered; beyond it proposals are refused as busy.
+const MAX_PROPOSED_BYTES: usize = 128 << 20;
 
 /// The node, seen from a listener.
 #[derive(Clone)]
@@ -18,12 +29,32 @@ pub struct Handle {
     inner: Arc<Inner>,
 }
 
+/// What a handle is made of.
+pub struct Parts {
+    /// This node.
+    pub node_id: NodeId,
+    /// The configuration it was started with.
+    pub file: ClusterFile,
+    /// When it was started, RFC 3339.
+    pub started_at: String,
+    /// The durable log.
+    pub log: Log,
+    /// The state machine.
+    pub stream: Arc<RwLock<Stream>>,
+    /// Wakes readers.
+    pub changes: Arc<Changes>,
+    /// The way to the raft thread.
+    pub inputs: Sender<Input>,
+    /// Who leads.
+    pub leadership: watch::Receiver<Leadership>,
+    /// The other nodes.
+    pub transport: Arc<Transport>,
+}
+
 struct Inner {
-    node_id: NodeId,
-    file: ClusterFile,
-    log: Log,
-    stream: Arc<RwLock<Stream>>,
-    leadership: watch::Receiver<Leadership>,
+    parts: Parts,
+    config_hash: String,
+    proposed_bytes: Arc<AtomicUsize>,
 }
 
 /// Who leads, as this node knows.
@@ -72,49 +103,129 @@ pub enum TransferError {
 }
 
 impl Handle {
+    /// Joins the parts.
+    pub fn new(parts: Parts) -> Self {
+        let config_hash = parts.file.config_hash();
+        Self { inner: Arc::new(Inner { parts, config_hash, proposed_bytes: Arc::default() }) }
+    }
+
     /// This node.
     pub fn node_id(&self) -> NodeId {
-        self.inner.node_id
+        self.inner.parts.node_id
     }
+
     /// The configuration that the node was started with.
     pub fn file(&self) -> &ClusterFile {
-        &self.inner.file
+        &self.inner.parts.file
     }
+
     /// Durable entries, for readers.
     pub fn log(&self) -> &Log {
-        &self.inner.log
+        &self.inner.parts.log
     }
+
     /// The state machine. Hold the guard briefly and never across an await: the raft thread waits for it.
     pub fn stream(&self) -> RwLockReadGuard<'_, Stream> {
-        self.inner.stream.read()
+        self.inner.parts.stream.read()
     }
+
     /// Who leads, now and when it changes.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.inner.leadership.clone()
+        self.inner.parts.leadership.clone()
     }
+
     /// Proposes `commands` as one unit and waits until they are committed and applied here. Sending happens before
     /// the first await (call order = log order); dropping the future does not take the proposal back.
     pub fn propose(
         &self,
-        _commands: &[Command],
+        commands: &[Command],
     ) -> impl Future<Output = Result<Vec<Reply>, ProposeError>> + Send + 'static {
-        async { unimplemented!() }
+        let submitted = self.submit(commands);
+        async move { submitted?.await.unwrap_or(Err(ProposeError::Stopping)) }
     }
+
+    fn submit(
+        &self,
+        commands: &[Command],
+    ) -> Result<oneshot::Receiver<Result<Vec<Reply>, ProposeError>>, ProposeError> {
+        let mut payload = BytesMut::new();
+        commands.iter().for_each(|command| command.encode(&mut payload));
+        if payload.len() > MAX_PAYLOAD {
+            return Err(ProposeError::TooLarge);
+        }
+        let budget = Budget::take(&self.inner.proposed_bytes, payload.len()).ok_or(ProposeError::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        let proposal = Proposal { payload: payload.freeze(), commands: commands.len(), reply, budget };
+        self.inner.parts.inputs.send(Input::Propose(proposal)).map_err(|_| ProposeError::Stopping)?;
+        Ok(answer)
+    }
+
     /// Returns once this node is proven to be the leader still, and has applied all that was committed when asked
     /// (Raft thesis 6.4, read index).
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
-        unimplemented!()
+        self.ask(Input::ReadBarrier).await.unwrap_or(Err(ProposeError::Stopping))
     }
+
     /// Signalled (`notify_waiters`) whenever the partition grows, is created or deleted.
-    pub fn partition_changes(&self, _topic: TopicId, _partition: u32) -> Arc<Notify> {
-        unimplemented!()
+    pub fn partition_changes(&self, topic: TopicId, partition: u32) -> Arc<Notify> {
+        self.inner.parts.changes.of(topic, partition)
     }
+
     /// The admin API's status, fresh from the raft thread.
     pub async fn status(&self) -> ClusterStatus {
-        unimplemented!()
+        let raft = self.raft_status().await;
+        let cluster_id = self.stream().cluster_id();
+        let parts = &self.inner.parts;
+        report::cluster_status(&report::Facts {
+            node_id: parts.node_id,
+            file: &parts.file,
+            cluster_id,
+            config_hash: &self.inner.config_hash,
+            started_at: &parts.started_at,
+            raft: raft.as_ref(),
+            peers: &self.peer_stats(),
+        })
     }
+
+    /// Consensus's own status; `None` while the node waits to found or join a cluster, or is stopping.
+    pub async fn raft_status(&self) -> Option<crate::consensus::Status> {
+        self.ask(Input::Status).await.flatten()
+    }
+
+    /// The connections to the other nodes.
+    pub fn peer_stats(&self) -> BTreeMap<NodeId, PeerStats> {
+        self.inner.parts.transport.peer_stats()
+    }
+
     /// Hands leadership to `to`, or to the most caught-up voter; resolves with the new leader and its term.
-    pub async fn transfer(&self, _to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
-        unimplemented!()
+    pub async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
+        self.ask(|reply| Input::Transfer { to, reply }).await.unwrap_or(Err(TransferError::TimedOut))
+    }
+
+    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.parts.inputs.send(input(reply)).ok()?;
+        answer.await.ok()
+    }
+}
+
+/// A share of the bytes that may be in flight; given back when dropped.
+#[derive(Debug)]
+pub struct Budget {
+    total: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Budget {
+    fn take(total: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
+        let before = total.fetch_add(bytes, Ordering::Relaxed);
+        let taken = Self { total: Arc::clone(total), bytes };
+        (before + bytes <= MAX_PROPOSED_BYTES).then_some(taken)
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

@@ -11,6 +11,8 @@ pub mod handle;
 pub mod metrics;
 pub mod net;
 pub mod node;
+pub mod raft_logger;
+pub mod report;
 pub mod storage;
 pub mod stream;
 pub mod version;

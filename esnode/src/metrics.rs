@@ -1,1 +1,243 @@
-//! To come.
+//! What `GET /metrics` says: the cluster's ten figures by the names that operators were promised, and the node's own.
+//!
+//! Everything is gathered when it is asked for; nothing is counted twice.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use shared::spec::ClusterFile;
+
+use crate::consensus::{Role, Status};
+use crate::handle::Handle;
+use crate::net::kafka::metrics::{BOUNDS_US, KafkaMetrics, Latency};
+use crate::storage::{SYNC_BOUNDS, WalStats};
+
+/// Kinds of a metric, as Prometheus names them.
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// Prometheus text, being written.
+#[derive(Default)]
+struct Text(String);
+
+/// Everything this node can say, as Prometheus text (exposition format 0.0.4).
+pub async fn render(node: &Handle, kafka: &KafkaMetrics) -> String {
+    let raft = node.raft_status().await.unwrap_or_default();
+    let mut text = Text::default();
+    text.raft(node, &raft);
+    text.log(node);
+    text.peers(node);
+    text.kafka(kafka);
+    text.process();
+    text.0
+}
+
+/// Entries by which the group's slowest member, or this one, is behind.
+fn lag(raft: &Status) -> u64 {
+    match raft.role {
+        Role::Leader => {
+            raft.peers.iter().map(|peer| raft.last_index.saturating_sub(peer.matched)).max().unwrap_or(0)
+        }
+        _ => raft.commit.saturating_sub(raft.applied),
+    }
+}
+
+fn state(role: Role) -> &'static str {
+    match role {
+        Role::Follower => "follower",
+        Role::PreCandidate | Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}
+
+impl Text {
+    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn value(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.value(name, "", value);
+    }
+
+    fn raft(&mut self, node: &Handle, raft: &Status) {
+        let connected = node.peer_stats().values().filter(|peer| peer.connected).count();
+        let leader = raft.leader.unwrap_or(0);
+        self.single("raft_term", Kind::Gauge, "Current term", raft.term);
+        self.single("raft_commit_index", Kind::Gauge, "Last committed log index", raft.commit);
+        self.single("raft_apply_index", Kind::Gauge, "Last applied log index", raft.applied);
+        self.single("raft_leader", Kind::Gauge, "Current leader's node id; 0 when unknown", leader);
+        self.family("raft_state", Kind::Gauge, "1 for what this node is: follower, candidate or leader");
+        for name in ["follower", "candidate", "leader"] {
+            self.value("raft_state", &format!("{{state=\"{name}\"}}"), u8::from(state(raft.role) == name));
+        }
+        self.single("raft_peers_connected", Kind::Gauge, "Peers connected in both directions", connected);
+        let help = "Entries behind: on the leader its slowest follower, on a follower itself";
+        self.single("raft_replication_lag", Kind::Gauge, help, lag(raft));
+        self.single("raft_elections_total", Kind::Counter, "Elections begun by this node", raft.elections);
+        let help = "AppendEntries messages sent";
+        self.single("raft_append_entries_sent", Kind::Counter, help, raft.appends_sent);
+        let help = "Votes granted to this node in its latest election, its own included";
+        self.single("raft_votes_received", Kind::Gauge, help, raft.votes);
+        self.single("raft_cluster_size", Kind::Gauge, "Voters", voters(node.file(), raft));
+    }
+
+    fn log(&mut self, node: &Handle) {
+        let (bytes, segments) = node.log().size();
+        self.single("eventstream_log_bytes", Kind::Gauge, "Bytes of the durable log", bytes);
+        self.single("eventstream_log_segments", Kind::Gauge, "Segment files", segments);
+        let last = node.log().last_index();
+        self.single("eventstream_log_last_index", Kind::Gauge, "Highest durable log index", last);
+        let stats: &WalStats = node.log().stats();
+        let written = stats.written_bytes.load(Relaxed);
+        self.single(
+            "eventstream_log_written_bytes_total",
+            Kind::Counter,
+            "Bytes written to the log",
+            written,
+        );
+        let name = "eventstream_log_sync_seconds";
+        self.histogram(
+            name,
+            "",
+            "Duration of the log's syncs",
+            &SYNC_BOUNDS,
+            &stats.sync_buckets,
+            &stats.sync_us,
+        );
+    }
+
+    fn peers(&mut self, node: &Handle) {
+        let stats = node.peer_stats();
+        type Figure = fn(&crate::net::peer::PeerStats) -> u64;
+        let families: [(&str, &str, Figure); 4] = [
+            ("eventstream_peer_sent_bytes_total", "Bytes sent to the peer", |peer| peer.sent_bytes),
+            ("eventstream_peer_received_bytes_total", "Bytes received from the peer", |peer| {
+                peer.received_bytes
+            }),
+            ("eventstream_peer_dropped_messages_total", "Messages to the peer that were dropped", |peer| {
+                peer.dropped
+            }),
+            ("eventstream_peer_connects_total", "Connections made to the peer", |peer| peer.connects),
+        ];
+        for (name, help, figure) in families {
+            self.family(name, Kind::Counter, help);
+            for (id, peer) in &stats {
+                self.value(name, &format!("{{peer=\"{id}\"}}"), figure(peer));
+            }
+        }
+    }
+
+    fn kafka(&mut self, kafka: &KafkaMetrics) {
+        let open = kafka.connections.load(Relaxed);
+        self.single("eventstream_kafka_connections", Kind::Gauge, "Open client connections", open);
+        let counters = [
+            (
+                "eventstream_kafka_connections_refused_total",
+                "Connections over the limit",
+                &kafka.connections_refused,
+            ),
+            (
+                "eventstream_kafka_bad_requests_total",
+                "Connections ended for what they sent",
+                &kafka.bad_requests,
+            ),
+            (
+                "eventstream_kafka_produce_bytes_total",
+                "Bytes of record batches received",
+                &kafka.produce_bytes,
+            ),
+            ("eventstream_kafka_fetch_bytes_total", "Bytes of record batches sent", &kafka.fetch_bytes),
+        ];
+        for (name, help, counter) in counters {
+            self.single(name, Kind::Counter, help, counter.load(Relaxed));
+        }
+        let name = "eventstream_kafka_requests_total";
+        self.family(name, Kind::Counter, "Requests by the number of their API");
+        for (api, count) in kafka.requests.iter().enumerate().filter(|(_, count)| count.load(Relaxed) > 0) {
+            self.value(name, &format!("{{api=\"{api}\"}}"), count.load(Relaxed));
+        }
+        let latencies: [(&str, &Latency); 3] = [
+            ("produce", &kafka.produce_latency),
+            ("fetch", &kafka.fetch_latency),
+            ("other", &kafka.other_latency),
+        ];
+        let name = "eventstream_kafka_request_seconds";
+        self.family(name, Kind::Histogram, "From the last byte of a request to its answer");
+        for (api, latency) in latencies {
+            self.buckets(name, &format!("api=\"{api}\""), &BOUNDS_US, &latency.buckets, &latency.sum_us);
+        }
+    }
+
+    fn process(&mut self) {
+        let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
+        // proc(5): times in ticks of 10 ms, memory in pages.
+        let fields: Vec<u64> = stat
+            .rsplit(')')
+            .next()
+            .map(|rest| rest.split_whitespace().skip(1).map(|field| field.parse().unwrap_or(0)).collect())
+            .unwrap_or_default();
+        let [user, system, resident] = [10, 11, 20].map(|at: usize| fields.get(at).copied().unwrap_or(0));
+        let cpu = (user + system) as f64 / 100.0;
+        self.single("process_cpu_seconds_total", Kind::Counter, "User and system time", cpu);
+        let help = "Resident memory in bytes";
+        self.single(
+            "process_resident_memory_bytes",
+            Kind::Gauge,
+            help,
+            resident * rustix::param::page_size() as u64,
+        );
+        let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        self.single("process_open_fds", Kind::Gauge, "Open file descriptors", open);
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        labels: &str,
+        help: &str,
+        bounds: &[u64],
+        counts: &[AtomicU64],
+        sum_us: &AtomicU64,
+    ) {
+        self.family(name, Kind::Histogram, help);
+        self.buckets(name, labels, bounds, counts, sum_us);
+    }
+
+    fn buckets(
+        &mut self,
+        name: &str,
+        labels: &str,
+        bounds: &[u64],
+        counts: &[AtomicU64],
+        sum_us: &AtomicU64,
+    ) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        let mut total = 0;
+        let bounds = bounds.iter().map(|us| (*us as f64 / 1e6).to_string()).chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(counts) {
+            total += count.load(Relaxed);
+            self.value(&format!("{name}_bucket"), &format!("{{{labels}{comma}le=\"{bound}\"}}"), total);
+        }
+        self.value(&format!("{name}_sum"), &braced, sum_us.load(Relaxed) as f64 / 1e6);
+        self.value(&format!("{name}_count"), &braced, total);
+    }
+}
+
+fn voters(file: &ClusterFile, raft: &Status) -> usize {
+    if raft.voters.is_empty() { file.cluster.nodes.len() } else { raft.voters.len() }
+}

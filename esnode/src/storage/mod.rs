@@ -3,10 +3,28 @@
 //! One writer ([`Wal`], on its own thread) appends and syncs; any number of readers ([`Log`]) read what is
 //! durable. Nothing here knows topics or Raft's rules.
 
+mod filler;
+mod frame;
+mod identity;
+mod index;
+mod log;
+mod recovery;
+mod segment;
+mod stats;
+mod wal;
+mod writer;
+
 use std::io;
 use std::path::Path;
 
 use crate::entry::{Entry, HardState};
+
+pub use identity::{Identity, IdentityError};
+pub use log::Log;
+pub use recovery::open;
+pub use stats::{SYNC_BOUNDS, WalStats};
+pub use wal::Wal;
+pub use writer::{WalEvent, spawn_writer};
 
 /// How the log is kept.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +33,14 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Sync entries, not only term and vote.
     pub sync: bool,
+    /// Write zeros a little ahead of the log, so that a sync need not also record newly used blocks.
+    pub zero_ahead: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, sync: true, zero_ahead: true }
+    }
 }
 
 /// What [`open`] found.
@@ -35,52 +61,44 @@ pub struct Batch {
     pub entries: Vec<Entry>,
 }
 
-/// Reader of everything durable. Cheap to clone; safe from any thread.
-#[derive(Clone)]
-pub struct Log {}
-
-/// The one writer.
-pub struct Wal {}
-
-/// Opens, or creates, the log under `dir/log`.
-pub fn open(_dir: &Path, _options: Options) -> Result<(Log, Wal, Recovered), OpenError> {
-    unimplemented!()
-}
-
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// What was durable is no longer as it was written.
+    #[error(
+        "{file} is corrupt at byte {offset}: {reason}. Nothing was changed. To make this node whole again, remove it \
+         from the cluster, delete its data directory and add it again; the other nodes have everything"
+    )]
+    Corrupt {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Written by another release.
+    #[error(
+        "{file} has on-disk format {format}, which this release cannot read: run the release that wrote it"
+    )]
+    Format {
+        /// The file.
+        file: String,
+        /// Its format.
+        format: u16,
+    },
 }
 
-impl Log {
-    /// Lowest index present; 1 for an empty log.
-    pub fn first_index(&self) -> u64 {
-        unimplemented!()
-    }
-    /// Highest durable index; 0 for an empty log.
-    pub fn last_index(&self) -> u64 {
-        unimplemented!()
-    }
-    /// Term of the entry at `index`; 0 for index 0.
-    pub fn term(&self, _index: u64) -> io::Result<Option<u64>> {
-        unimplemented!()
-    }
-    /// Entries `low..high` (durable ones only), as many as fit `max_bytes` of payload, at least one if there is one.
-    pub fn entries(&self, _low: u64, _high: u64, _max_bytes: u64) -> io::Result<Vec<Entry>> {
-        unimplemented!()
+impl OpenError {
+    fn corrupt(path: &Path, offset: u64, reason: &str) -> Self {
+        Self::Corrupt { file: path.display().to_string(), offset, reason: reason.to_owned() }
     }
 }
 
-impl Wal {
-    /// Writes one batch; it is not durable, and no reader sees it, before [`Wal::sync`].
-    pub fn write(&mut self, _batch: &Batch) -> io::Result<()> {
-        unimplemented!()
-    }
-    /// Makes everything written durable, then visible to readers. An error is final: the caller must exit.
-    pub fn sync(&mut self) -> io::Result<()> {
-        unimplemented!()
-    }
+/// Makes names created in, or renamed within, a directory durable.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    std::fs::File::open(dir)?.sync_all()
 }

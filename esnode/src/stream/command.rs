@@ -1,9 +1,21 @@
 //! Commands that the log's entries carry, their encoding, and the state machine's replies.
+//!
+//! ```text
+//! 1 Found            cluster id, 16 bytes
+//! 2 Bind             node u64 | store id, 16 bytes
+//! 3 CreateTopic      name | partitions u32 | count u32, then per configuration: key | value
+//! 4 DeleteTopic      name
+//! 5 AllocateProducer
+//! 6 Append           topic u32 | partition u32 | batch
+//! ```
+//!
+//! Each begins with its number, one byte. Texts and the batch are a u32 length and bytes. Little endian throughout.
 
 use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use shared::ids::{ClusterId, NodeId, StoreId};
+use uuid::Uuid;
 
 use super::TopicId;
 
@@ -99,17 +111,168 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed command at byte {at}")]
 pub struct Malformed {
-    /// Offset in the payload.
+    /// Offset in the payload of the command.
     pub at: usize,
 }
 
 impl Command {
     /// Appends the encoding to `out`.
-    pub fn encode(&self, _out: &mut BytesMut) {
-        unimplemented!()
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Found { cluster_id } => {
+                out.put_u8(1);
+                out.put_slice(cluster_id.0.as_bytes());
+            }
+            Self::Bind { node, store } => {
+                out.put_u8(2);
+                out.put_u64_le(*node);
+                out.put_slice(store.0.as_bytes());
+            }
+            Self::CreateTopic { name, partitions, configs } => {
+                out.put_u8(3);
+                put_bytes(out, name.as_bytes());
+                out.put_u32_le(*partitions);
+                put_length(out, configs.len());
+                for text in configs.iter().flat_map(|(key, value)| [key, value]) {
+                    put_bytes(out, text.as_bytes());
+                }
+            }
+            Self::DeleteTopic { name } => {
+                out.put_u8(4);
+                put_bytes(out, name.as_bytes());
+            }
+            Self::AllocateProducer => out.put_u8(5),
+            Self::Append { topic, partition, batch } => {
+                out.reserve(13 + batch.len());
+                out.put_u8(6);
+                out.put_u32_le(*topic);
+                out.put_u32_le(*partition);
+                put_bytes(out, batch);
+            }
+        }
     }
-    /// The commands of a payload, in order; batches are slices of it, not copies.
-    pub fn decode_all(_payload: &Bytes) -> impl Iterator<Item = Result<Command, Malformed>> {
-        std::iter::empty()
+
+    /// The commands of a payload, in order; batches are slices of it, not copies. Ends after the first error.
+    pub fn decode_all(payload: &Bytes) -> impl Iterator<Item = Result<Command, Malformed>> {
+        let total = payload.len();
+        let mut rest = payload.clone();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let at = total - rest.len();
+            let command = decode(&mut rest).ok_or(Malformed { at });
+            if command.is_err() {
+                rest.clear();
+            }
+            Some(command)
+        })
+    }
+}
+
+fn decode(bytes: &mut Bytes) -> Option<Command> {
+    Some(match bytes.try_get_u8().ok()? {
+        1 => Command::Found { cluster_id: ClusterId(get_uuid(bytes)?) },
+        2 => Command::Bind { node: bytes.try_get_u64_le().ok()?, store: StoreId(get_uuid(bytes)?) },
+        3 => {
+            let name = get_text(bytes)?;
+            let partitions = bytes.try_get_u32_le().ok()?;
+            // Each configuration takes bytes of the payload, so a claimed count cannot make this long.
+            let count = bytes.try_get_u32_le().ok()?;
+            let configs =
+                (0..count).map(|_| Some((get_text(bytes)?, get_text(bytes)?))).collect::<Option<_>>()?;
+            Command::CreateTopic { name, partitions, configs }
+        }
+        4 => Command::DeleteTopic { name: get_text(bytes)? },
+        5 => Command::AllocateProducer,
+        6 => Command::Append {
+            topic: bytes.try_get_u32_le().ok()?,
+            partition: bytes.try_get_u32_le().ok()?,
+            batch: get_bytes(bytes)?,
+        },
+        _ => return None,
+    })
+}
+
+fn put_length(out: &mut BytesMut, length: usize) {
+    out.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
+}
+
+fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    put_length(out, bytes.len());
+    out.put_slice(bytes);
+}
+
+fn get_bytes(bytes: &mut Bytes) -> Option<Bytes> {
+    let length = usize::try_from(bytes.try_get_u32_le().ok()?).ok()?;
+    (length <= bytes.len()).then(|| bytes.split_to(length))
+}
+
+fn get_text(bytes: &mut Bytes) -> Option<String> {
+    String::from_utf8(get_bytes(bytes)?.into()).ok()
+}
+
+fn get_uuid(bytes: &mut Bytes) -> Option<Uuid> {
+    let mut id = [0; 16];
+    bytes.try_copy_to_slice(&mut id).ok()?;
+    Some(Uuid::from_bytes(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn commands() -> Vec<Command> {
+        let configs = BTreeMap::from([("retention.ms".to_owned(), "1000".to_owned())]);
+        vec![
+            Command::Found { cluster_id: ClusterId(Uuid::from_u128(7)) },
+            Command::Bind { node: 3, store: StoreId(Uuid::from_u128(9)) },
+            Command::CreateTopic { name: "orders".to_owned(), partitions: 3, configs },
+            Command::DeleteTopic { name: "orders".to_owned() },
+            Command::AllocateProducer,
+            Command::Append { topic: 1, partition: 2, batch: Bytes::from_static(b"batch") },
+        ]
+    }
+
+    fn encoded(commands: &[Command]) -> Bytes {
+        let mut out = BytesMut::new();
+        commands.iter().for_each(|command| command.encode(&mut out));
+        out.freeze()
+    }
+
+    #[test]
+    fn commands_read_back() {
+        let read: Result<Vec<_>, _> = Command::decode_all(&encoded(&commands())).collect();
+        assert_eq!(read, Ok(commands()));
+    }
+
+    #[test]
+    fn a_batch_is_a_slice_of_the_payload() {
+        let payload = encoded(&commands()[5..]);
+        let Some(Ok(Command::Append { batch, .. })) = Command::decode_all(&payload).next() else {
+            panic!("an append")
+        };
+        assert!(payload.as_ptr_range().contains(&batch.as_ptr()));
+    }
+
+    #[test]
+    fn a_cut_payload_is_malformed_at_its_last_command() {
+        let payload = encoded(&commands());
+        for length in 1..payload.len() {
+            let read: Vec<_> = Command::decode_all(&payload.slice(..length)).collect();
+            let whole = read.iter().filter(|command| command.is_ok()).count();
+            let cut: Vec<_> = read.into_iter().flatten().collect();
+            assert_eq!(cut, commands()[..whole]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_are_harmless(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let count = Command::decode_all(&Bytes::from(bytes.clone())).count();
+            prop_assert!(count <= bytes.len());
+        }
     }
 }

@@ -3,19 +3,43 @@
 //! Pure and deterministic: every replica that applies the same entries ends with the same state. Events are
 //! not kept here but in the log; a partition knows where in the log its batches are.
 
+pub mod batch;
 pub mod command;
+mod partition;
+mod producers;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use shared::ids::{ClusterId, NodeId, StoreId};
 
-use command::Reply;
+use command::{Command, Malformed, Refusal, Reply};
+pub use partition::Partition;
+use partition::Place;
 
 /// A topic's number: never reused, so that late commands for a deleted topic cannot reach its successor.
 pub type TopicId = u32;
 
+/// Partitions that one topic may have.
+pub const MAX_PARTITIONS: u32 = 1000;
+/// Longest name of a topic (Kafka's rule).
+const MAX_NAME: usize = 249;
+
 /// The state of all topics and producers.
 #[derive(Clone, Debug, Default)]
-pub struct Stream {}
+pub struct Stream {
+    applied: u64,
+    /// Payload of all applied entries.
+    payload: u64,
+    cluster: Option<ClusterId>,
+    bindings: BTreeMap<NodeId, StoreId>,
+    names: BTreeMap<String, TopicId>,
+    topics: BTreeMap<TopicId, Topic>,
+    last_topic: TopicId,
+    next_producer: i64,
+}
 
 /// A topic.
 #[derive(Clone, Debug)]
@@ -24,13 +48,11 @@ pub struct Topic {
     pub id: TopicId,
     /// Its name, valid by Kafka's rules.
     pub name: String,
+    /// Kafka's topic configuration, verbatim.
+    pub configs: BTreeMap<String, String>,
     /// Its partitions, by number.
     pub partitions: Vec<Partition>,
 }
-
-/// A partition's offsets and where its batches are.
-#[derive(Clone, Debug, Default)]
-pub struct Partition {}
 
 /// Where to start reading the log for an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,59 +70,146 @@ pub struct Applied {
     pub replies: Vec<Reply>,
     /// Partitions that grew, were created or deleted (for waking readers).
     pub touched: Vec<(TopicId, u32)>,
+    /// The payload was not understood from here on; every replica ignores the same rest.
+    pub malformed: Option<Malformed>,
+}
+
+/// Whether Kafka allows a topic of this name.
+pub fn valid_topic_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=MAX_NAME).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(allowed)
 }
 
 impl Stream {
     /// Applies a committed entry's payload; empty payloads change nothing but the applied index.
-    pub fn apply(&mut self, _index: u64, _term: u64, _payload: &Bytes) -> Applied {
-        unimplemented!()
+    pub fn apply(&mut self, index: u64, _term: u64, payload: &Bytes) -> Applied {
+        let mut applied = Applied::default();
+        for (ordinal, command) in (0..).zip(Command::decode_all(payload)) {
+            match command {
+                Ok(command) => {
+                    let place = Place { index, ordinal, payload: self.payload };
+                    let reply = self.apply_command(command, place, &mut applied.touched);
+                    applied.replies.push(reply);
+                }
+                Err(malformed) => applied.malformed = Some(malformed),
+            }
+        }
+        self.applied = index;
+        self.payload += payload.len() as u64;
+        applied
     }
+
+    fn apply_command(&mut self, command: Command, place: Place, touched: &mut Vec<(TopicId, u32)>) -> Reply {
+        match command {
+            Command::Append { topic, partition, batch } => {
+                let reply = self.append(topic, partition, &batch, place);
+                touched.push((topic, partition));
+                reply
+            }
+            Command::Found { cluster_id } => {
+                self.cluster.get_or_insert(cluster_id);
+                Reply::Done
+            }
+            Command::Bind { node, store } => {
+                let bound = *self.bindings.entry(node).or_insert(store);
+                if bound == store { Reply::Done } else { Reply::Refused(Refusal::BoundElsewhere) }
+            }
+            Command::CreateTopic { name, partitions, configs } => {
+                self.create(name, partitions, configs, touched)
+            }
+            Command::DeleteTopic { name } => self.delete(&name, touched),
+            Command::AllocateProducer => {
+                self.next_producer += 1;
+                Reply::ProducerAllocated(self.next_producer)
+            }
+        }
+    }
+
+    fn append(&mut self, topic: TopicId, partition: u32, batch: &[u8], place: Place) -> Reply {
+        let found =
+            self.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(partition as usize));
+        found.map_or(Reply::Refused(Refusal::UnknownTopic), |partition| partition.append(batch, place))
+    }
+
+    fn create(
+        &mut self,
+        name: String,
+        partitions: u32,
+        configs: BTreeMap<String, String>,
+        touched: &mut Vec<(TopicId, u32)>,
+    ) -> Reply {
+        if !valid_topic_name(&name) || !(1..=MAX_PARTITIONS).contains(&partitions) {
+            return Reply::Refused(Refusal::InvalidTopic);
+        }
+        if self.names.contains_key(&name) {
+            return Reply::Refused(Refusal::TopicExists);
+        }
+        self.last_topic += 1;
+        let id = self.last_topic;
+        touched.extend((0..partitions).map(|partition| (id, partition)));
+        self.names.insert(name.clone(), id);
+        let partitions = (0..partitions).map(|_| Partition::default()).collect();
+        self.topics.insert(id, Topic { id, name, configs, partitions });
+        Reply::TopicCreated(id)
+    }
+
+    fn delete(&mut self, name: &str, touched: &mut Vec<(TopicId, u32)>) -> Reply {
+        let Some(topic) = self.names.remove(name).and_then(|id| self.topics.remove(&id)) else {
+            return Reply::Refused(Refusal::UnknownTopic);
+        };
+        touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
+        Reply::Done
+    }
+
     /// Index of the last applied entry.
     pub fn applied_index(&self) -> u64 {
-        unimplemented!()
+        self.applied
     }
+
     /// Identity of the cluster, once founded.
     pub fn cluster_id(&self) -> Option<ClusterId> {
-        unimplemented!()
+        self.cluster
     }
+
     /// The data directory that member `node` is bound to.
-    pub fn store_of(&self, _node: NodeId) -> Option<StoreId> {
-        unimplemented!()
+    pub fn store_of(&self, node: NodeId) -> Option<StoreId> {
+        self.bindings.get(&node).copied()
     }
+
+    /// All members that are bound to a data directory.
+    pub fn bindings(&self) -> &BTreeMap<NodeId, StoreId> {
+        &self.bindings
+    }
+
     /// A topic by name.
-    pub fn topic(&self, _name: &str) -> Option<&Topic> {
-        unimplemented!()
+    pub fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(self.names.get(name)?)
     }
+
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        std::iter::empty()
+        self.names.values().filter_map(|id| self.topics.get(id))
     }
+
     /// CRC32C over the whole state, for comparing replicas.
     pub fn digest(&self) -> u32 {
-        unimplemented!()
-    }
-}
-
-impl Partition {
-    /// Offset of the oldest event kept.
-    pub fn start_offset(&self) -> i64 {
-        unimplemented!()
-    }
-    /// Offset that the next event will get: the high watermark.
-    pub fn next_offset(&self) -> i64 {
-        unimplemented!()
-    }
-    /// Where to start scanning for `offset` (start_offset <= offset < next_offset).
-    pub fn locate(&self, _offset: i64) -> Option<Position> {
-        unimplemented!()
-    }
-    /// Where to start scanning for the first batch with a record at or after `timestamp` (ms); None when all are older.
-    pub fn locate_time(&self, _timestamp: i64) -> Option<Position> {
-        unimplemented!()
-    }
-    /// Whether the `ordinal`-th command of entry `index`, an append to this partition, was refused or a duplicate
-    /// when applied, and so has no offsets.
-    pub fn is_void(&self, _index: u64, _ordinal: u32) -> bool {
-        unimplemented!()
+        let mut crc = crc32c::crc32c(&self.applied.to_le_bytes());
+        let mut put = |bytes: &[u8]| crc = crc32c::crc32c_append(crc, bytes);
+        put(&self.next_producer.to_le_bytes());
+        put(&self.last_topic.to_le_bytes());
+        self.cluster.iter().for_each(|cluster| put(cluster.0.as_bytes()));
+        for (node, store) in &self.bindings {
+            put(&node.to_le_bytes());
+            put(store.0.as_bytes());
+        }
+        for topic in self.topics.values() {
+            put(&topic.id.to_le_bytes());
+            put(topic.name.as_bytes());
+            topic
+                .partitions
+                .iter()
+                .for_each(|partition| partition.fingerprint(|number| put(&number.to_le_bytes())));
+        }
+        crc
     }
 }

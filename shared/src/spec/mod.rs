@@ -1,4 +1,14 @@
 //! `cluster.yaml`: the one description of a cluster, as the operator writes it and as each node gets it.
+//!
+//! Here are the types; `parse` reads them from text, `validate` checks their sense, `render` writes them.
+
+mod deploy;
+mod located;
+mod parse;
+mod render;
+#[cfg(test)]
+mod tests;
+mod validate;
 
 use std::path::PathBuf;
 
@@ -6,6 +16,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::NodeId;
+pub use deploy::{Deploy, Privilege, Service, Ssh, Transport};
+pub use parse::{Problem, SpecErrors, parse};
+pub use render::schema;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +29,9 @@ pub struct ClusterFile {
     /// Limits and socket options of the listeners.
     #[serde(default)]
     pub network: Network,
+    /// How the operator's tool reaches the machines; never given to a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<Deploy>,
 }
 
 /// The `cluster` section.
@@ -64,6 +80,9 @@ pub struct Node {
     /// Host name given to Kafka clients instead of `host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertised_host: Option<String>,
+    /// How the operator's tool reaches this machine, where that differs from `deploy.ssh`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<Ssh>,
 }
 
 /// Raft's timing, in milliseconds.

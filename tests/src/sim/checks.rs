@@ -34,8 +34,8 @@ type Fact = (u64, u64);
 #[derive(Default)]
 pub struct Checks {
     leaders: BTreeMap<u64, NodeId>,
-    /// By index, from 1: what was committed there.
-    committed: Vec<Fact>,
+    /// By index, from 1: what was committed there, and in which term at the latest.
+    committed: Vec<(Fact, u64)>,
     /// By index and term: what the entry carries, and the term of the entry before it.
     logged: BTreeMap<(u64, u64), (u64, u64)>,
     /// State digests by applied index.
@@ -59,10 +59,10 @@ impl Checks {
             return Ok(false);
         }
         self.leaders.insert(term, node);
-        for (index, fact) in (1..).zip(&self.committed).take_while(|(_, fact)| fact.0 < term) {
+        for (index, (fact, by)) in (1..).zip(&self.committed) {
             let found = log.entry(index).map(fact_of);
             ensure!(
-                found == Some(*fact),
+                *by >= term || found == Some(*fact),
                 "leader completeness: node {node} leads term {term} without the committed entry {index} of term {}",
                 fact.0
             );
@@ -70,12 +70,12 @@ impl Checks {
         Ok(true)
     }
 
-    /// A node learnt that `entry` is committed: it never changes from now on.
-    pub fn committed(&mut self, node: NodeId, entry: &Entry) -> Result<(), Broken> {
+    /// A node in `term` learnt that `entry` is committed: it never changes from now on.
+    pub fn committed(&mut self, node: NodeId, term: u64, entry: &Entry) -> Result<(), Broken> {
         let at = usize::try_from(entry.index - 1).unwrap_or(usize::MAX);
         let fact = fact_of(entry);
         match self.committed.get(at) {
-            Some(first) => ensure!(
+            Some((first, _)) => ensure!(
                 *first == fact,
                 "committed never changes: node {node} has entry {} of term {}, where term {} was committed",
                 entry.index,
@@ -84,7 +84,7 @@ impl Checks {
             ),
             None => {
                 ensure!(at == self.committed.len(), "node {node} skipped to committed entry {}", entry.index);
-                self.committed.push(fact);
+                self.committed.push((fact, term));
             }
         }
         Ok(())

@@ -76,6 +76,8 @@ pub struct Profile {
     pub tail_bytes: usize,
     /// Longest time between an entry's commit and its application; 0 applies at once.
     pub apply_lag: Micros,
+    /// Inputs, per hundred, whose effects are performed with those of the next input.
+    pub gather: u32,
     /// Longest usual time of a sync.
     pub sync_usual: Micros,
     /// Longest unusual time of a sync.
@@ -84,13 +86,14 @@ pub struct Profile {
 
 impl Profile {
     /// Fast disks and plenty of memory.
-    pub const FAST: Self = Self { tail_bytes: 1 << 20, apply_lag: 0, sync_usual: 1_000, sync_slow: 1_000 };
+    pub const FAST: Self = Self { tail_bytes: 1 << 20, apply_lag: 0, gather: 0, sync_usual: 1_000, sync_slow: 1_000 };
 
     /// Anything from fast to slow.
     pub fn draw(rng: &mut Rng) -> Self {
         Self {
             tail_bytes: [0, 2_000, 1 << 20][rng.usize(..3)],
             apply_lag: [0, 0, 5_000, 60_000][rng.usize(..4)],
+            gather: [0, 20, 60][rng.usize(..3)],
             sync_usual: rng.u64(500..8_000),
             sync_slow: rng.u64(10_000..300_000),
         }
@@ -111,6 +114,8 @@ pub struct Env {
     pub trace: Trace,
     /// Drawn once.
     pub profile: Profile,
+    /// Things go wrong; no more once this is off.
+    pub trouble: bool,
     /// A mistake to make.
     pub bug: Option<Bug>,
     /// For Raft's own account.
@@ -131,6 +136,7 @@ impl Env {
             checks: Checks::default(),
             trace: Trace::new(print),
             profile,
+            trouble: true,
             bug,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
             queue: BinaryHeap::new(),

@@ -13,6 +13,9 @@ const FUSE: u32 = 60;
 
 /// One more thing goes wrong; the next one is scheduled.
 pub fn strike(nodes: &mut [Node], env: &mut Env) {
+    if !env.trouble {
+        return;
+    }
     let count = nodes.len();
     let at = env.rng.usize(..count);
     let span = env.rng.u64(20_000..2_000_000);
@@ -54,6 +57,7 @@ pub fn strike(nodes: &mut [Node], env: &mut Env) {
 /// Everything that can be mended is.
 pub fn mend(nodes: &mut [Node], env: &mut Env) {
     env.note(format_args!("all is mended"));
+    env.trouble = false;
     env.heal();
     env.network.weather = Weather::CALM;
     for node in nodes {

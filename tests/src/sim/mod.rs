@@ -13,7 +13,6 @@ pub mod network;
 pub mod node;
 pub mod reading;
 pub mod records;
-pub mod standin;
 pub mod trace;
 pub mod world;
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use esnode::consensus::{
-    ConfState, Core, CoreConfig, Dropped, Effects, Fetch, Message, Persist, Role, Status, Timing,
+    ConfState, Core, CoreConfig, Dropped, Durable as _, Effects, Fetch, Message, Persist, Role, Status, Timing,
 };
 use esnode::entry::{Entry, EntryKind};
+use esnode::stream::Stream;
 use esnode::stream::command::{Command, Reply};
 use shared::ids::NodeId;
 use shared::spec::RaftTiming;
@@ -19,7 +20,6 @@ use super::client::{Answer, Body, Request};
 use super::disk::{Disk, DiskLog};
 use super::env::{Env, Event};
 use super::reading;
-use super::standin::Stream;
 
 /// What reaches a node.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub enum Input {
     Message(Box<Message>),
     /// The sync under way returned.
     Synced,
+    /// The disk comes to read old entries.
+    Fetch(Fetch),
     /// Old entries came from the disk.
     Fetched(Fetch, Vec<Entry>),
     /// Time to apply what is committed.
@@ -47,6 +49,7 @@ impl Input {
             Self::Tick => "tick",
             Self::Message(_) => "message",
             Self::Synced => "synced",
+            Self::Fetch(_) => "fetch",
             Self::Fetched(..) => "fetched",
             Self::Apply => "apply",
             Self::Request(_) => "request",
@@ -204,19 +207,32 @@ impl Node {
             }
             Input::Message(message) => running.core.receive(*message),
             Input::Synced => self.synced(env)?,
+            Input::Fetch(fetch) => {
+                let found = self.disk.log().entries(fetch.low, fetch.high, fetch.max_bytes);
+                let wait = self.disk_wait(env);
+                env.node(wait, self, Input::Fetched(fetch, found.expect("the simulated log is readable")));
+            }
             Input::Fetched(fetch, entries) => running.core.fetched(fetch, entries),
             Input::Apply => self.apply(env)?,
             Input::Request(request) => self.request(request, env),
             Input::Transfer(to) => running.core.transfer(to),
         }
+        if env.rng.u32(..100) < env.profile.gather {
+            return Ok(());
+        }
         while let Some(effects) = self.running.as_mut().and_then(|running| running.core.effects()) {
             self.perform(effects, env)?;
         }
         if self.disk.begin() {
-            let done = (env.now + env.disk_latency()).max(self.stalled_until) - env.now;
-            env.node(done, self, Input::Synced);
+            let wait = self.disk_wait(env);
+            env.node(wait, self, Input::Synced);
         }
         Ok(())
+    }
+
+    /// Time until the disk has done what it is asked to do now.
+    fn disk_wait(&self, env: &mut Env) -> Micros {
+        env.disk_latency().max(self.stalled_until.saturating_sub(env.now))
     }
 
     /// One action more; it may be the last.
@@ -244,8 +260,9 @@ impl Node {
             self.act()?;
             self.persist(work, env)?;
         }
+        let term = self.running()?.core.term();
         for entry in effects.committed {
-            env.checks.committed(self.id, &entry)?;
+            env.checks.committed(self.id, term, &entry)?;
             self.running()?.backlog.push_back(entry);
         }
         let early = env.bug == Some(Bug::ReadBeforeApply);
@@ -259,10 +276,8 @@ impl Node {
             self.changed(env)?;
         }
         for fetch in effects.fetch {
-            let entries = self.disk.log().clone();
-            let entries = esnode::consensus::Durable::entries(&entries, fetch.low, fetch.high, fetch.max_bytes);
-            let latency = env.disk_latency();
-            env.node(latency, self, Input::Fetched(fetch, entries.expect("the simulated log is readable")));
+            let wait = self.disk_wait(env);
+            env.node(wait, self, Input::Fetch(fetch));
         }
         if env.profile.apply_lag == 0 {
             self.apply(env)?;
@@ -324,14 +339,13 @@ impl Node {
         if entry.index != last + 1 && env.bug != Some(Bug::SkipReplay) {
             return Err(Broken(format!("node {id} applies entry {} after {last}", entry.index)).into());
         }
-        if entry.kind != EntryKind::Normal {
-            running.core.apply_change(entry);
-            return Ok(Vec::new());
-        }
-        let applied = running.stream.apply(entry.index, entry.term, &entry.data);
+        let normal = entry.kind == EntryKind::Normal;
+        let payload = if normal { entry.data.clone() } else { Bytes::new() };
+        let applied = running.stream.apply(entry.index, entry.term, &payload);
         if twice {
-            running.stream.apply(entry.index, entry.term, &entry.data);
+            running.stream.apply(entry.index, entry.term, &payload);
         }
+        running.core.apply_change(entry);
         // The digest covers the whole state, so it is not taken every time; but at the same indices everywhere.
         if entry.index % 16 == 0 {
             env.checks.applied(id, entry.index, running.stream.digest())?;
@@ -446,7 +460,7 @@ impl Node {
 fn payload(commands: &[Command]) -> Bytes {
     let mut out = BytesMut::new();
     for command in commands {
-        super::standin::encode(command, &mut out);
+        command.encode(&mut out);
     }
     out.freeze()
 }

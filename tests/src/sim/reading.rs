@@ -1,11 +1,11 @@
 //! How a node reads a partition: the state says where in the log to start, the log has the batches.
 
 use esnode::stream::command::Command;
+use esnode::stream::{Stream, Topic};
 
 use super::client::{Answer, Body};
 use super::disk::Replayed;
 use super::records::{self, Value};
-use super::standin::{Stream, Topic};
 
 /// Values in one answer to a reader.
 const MAX_READ: usize = 16;
@@ -49,8 +49,8 @@ fn values(
     let mut offset = start.base_offset;
     for index in start.index..=stream.applied_index() {
         let entry = log.entry(index).expect("what is applied is durable");
-        for (ordinal, command) in (0..).zip(super::standin::decode_all(&entry.data)) {
-            let Command::Append { topic: id, partition: number, batch } = command else { continue };
+        for (ordinal, command) in (0..).zip(Command::decode_all(&entry.data)) {
+            let Ok(Command::Append { topic: id, partition: number, batch }) = command else { continue };
             if id != topic.id || number != partition || state.is_void(index, ordinal) {
                 continue;
             }

@@ -1,1 +1,181 @@
-//! The Kafka front end (default port 9000): a subset of the protocol, batches kept opaque.
+//! The Kafka front end: lets every Kafka client produce, consume and manage topics.
+//!
+//! `apis` is the table of what is served; `connection` keeps requests and answers in order; one module per API
+//! does the work. Everything the front end knows of the node comes through [`Handle`].
+
+mod apis;
+mod connection;
+mod errors;
+mod fetch;
+mod forward;
+mod frame;
+mod list_offsets;
+mod metadata;
+pub mod metrics;
+mod produce;
+mod producer_id;
+mod reading;
+mod records;
+mod session;
+mod shape;
+mod share;
+mod topics;
+mod versions;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use self::connection::{Common, Ended};
+use self::forward::Link;
+use self::metrics::KafkaMetrics;
+use self::session::{Session, Shared};
+use crate::handle::Handle;
+
+/// Bytes of requests in flight on all connections together; beyond it nothing more is read.
+const MAX_REQUEST_BYTES: usize = 256 << 20;
+/// Bytes of fetched events held for sending on all connections together.
+const MAX_FETCH_BYTES: usize = 256 << 20;
+/// How long open connections get to send what has begun, when the node stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Refused connections are logged at most this often.
+const REFUSAL_LOG: Duration = Duration::from_secs(10);
+/// Silence on a connection before the first keepalive probe.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// The front end, before it serves.
+pub struct Kafka {
+    shared: Arc<Shared>,
+}
+
+/// Serves Kafka clients on `listener` until `shutdown` turns true; then answers what has begun and returns.
+pub async fn serve(listener: TcpListener, node: Handle, shutdown: watch::Receiver<bool>) {
+    Kafka::new(node).serve(listener, shutdown).await;
+}
+
+impl Kafka {
+    /// A front end for `node`.
+    pub fn new(node: Handle) -> Self {
+        let rpc_timeout = Duration::from_millis(node.file().cluster.raft.rpc_timeout);
+        let shared = Shared {
+            node,
+            metrics: Arc::default(),
+            // A forwarded request includes a commit, and perhaps a disk that is slow just now.
+            link: Link::new(rpc_timeout * 5),
+            request_bytes: Arc::new(Semaphore::new(MAX_REQUEST_BYTES)),
+            fetch_bytes: Arc::new(Semaphore::new(MAX_FETCH_BYTES)),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Its figures, for whoever exposes them.
+    pub fn metrics(&self) -> Arc<KafkaMetrics> {
+        Arc::clone(&self.shared.metrics)
+    }
+
+    /// As [`serve`].
+    pub async fn serve(self, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
+        let mut refusals = Refusals::default();
+        let limit = self.shared.node.file().network.max_connections as usize;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+                _ = shutdown.wait_for(|stop| *stop) => break,
+            };
+            while connections.try_join_next().is_some() {}
+            match accepted {
+                Ok((_, peer)) if connections.len() >= limit => {
+                    self.shared.metrics.connections_refused.fetch_add(1, Relaxed);
+                    refusals.log(peer, limit);
+                }
+                Ok((socket, peer)) => {
+                    let session = Session::new(Arc::clone(&self.shared), peer, shutdown.clone());
+                    connections.spawn(attend(socket, Arc::new(session)));
+                }
+                Err(error) => {
+                    // Most likely no file descriptors are left; they come back as connections end.
+                    tracing::warn!(%error, "a Kafka client could not be accepted; raise the limit of open files");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        drop(listener);
+        if timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await.is_err() {
+            tracing::warn!(
+                left = connections.len(),
+                "Kafka clients were cut off: they did not take their answers"
+            );
+        }
+    }
+}
+
+async fn attend(socket: TcpStream, session: Arc<Session>) {
+    let metrics = Arc::clone(&session.shared.metrics);
+    metrics.connections.fetch_add(1, Relaxed);
+    if let Err(error) = configure(&socket, &session.shared.node) {
+        tracing::debug!(peer = %session.peer, %error, "socket options could not be set");
+    }
+    let common = Common {
+        metrics: &metrics,
+        request_bytes: &session.shared.request_bytes,
+        stopping: session.stopping.clone(),
+    };
+    if let Err(ended) = connection::run(socket, &session, common).await {
+        report(&ended, &session);
+    }
+    metrics.connections.fetch_sub(1, Relaxed);
+}
+
+/// Counts and logs the end of a connection. Clients that just vanish are no news.
+fn report(ended: &Ended, session: &Session) {
+    let peer = session.peer;
+    match ended {
+        Ended::BadRequest(error) => {
+            session.shared.metrics.bad_requests.fetch_add(1, Relaxed);
+            tracing::warn!(%peer, %error, "a Kafka client was disconnected for what it sent");
+        }
+        Ended::TooSlow(why) => tracing::warn!(%peer, why, "a Kafka client was disconnected"),
+        Ended::Io(error) => tracing::debug!(%peer, %error, "a Kafka client's connection failed"),
+    }
+}
+
+fn configure(socket: &TcpStream, node: &Handle) -> std::io::Result<()> {
+    let network = &node.file().network;
+    socket.set_nodelay(network.tcp_nodelay)?;
+    if network.keepalive {
+        SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    }
+    Ok(())
+}
+
+/// Tells of refused connections without filling the log.
+#[derive(Default)]
+struct Refusals {
+    since: u64,
+    logged: Option<Instant>,
+}
+
+impl Refusals {
+    fn log(&mut self, peer: SocketAddr, limit: usize) {
+        self.since += 1;
+        if self.logged.is_none_or(|at| at.elapsed() >= REFUSAL_LOG) {
+            tracing::warn!(
+                %peer, refused = self.since, limit,
+                "Kafka clients were turned away: network.max_connections is reached; raise it, or find who holds them"
+            );
+            *self = Self { since: 0, logged: Some(Instant::now()) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,23 @@
 //! The peer transport: one TCP connection per direction between every two nodes.
+//!
+//! Threads of its own and blocking sockets, not tokio: a hop costs one wake-up, and no load of clients can delay a
+//! heartbeat. Knows Raft's messages as things to carry, not what they mean.
 
-use bytes::Bytes;
+mod codec;
+mod connection;
+mod handshake;
+mod listener;
+mod outbox;
+mod transport;
+
+use serde::{Deserialize, Serialize};
 use shared::ids::{ClusterId, NodeId, StoreId};
 
+pub use handshake::{Refused, RefusedCode};
+pub use transport::{PeerStats, Transport, TransportConfig};
+
 /// What a node says of itself when it connects, and answers when it is connected to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Who speaks.
     pub node: NodeId,
@@ -12,7 +25,7 @@ pub struct Hello {
     pub store: StoreId,
     /// Its cluster, once it belongs to one.
     pub cluster: Option<ClusterId>,
-    /// Whether its data directory has ever taken part in Raft.
+    /// Whether its data directory has never taken part in Raft.
     pub fresh: bool,
     /// CRC32C of the configured members' ids and addresses: fresh nodes found a cluster only with their like.
     pub members: u32,
@@ -31,7 +44,6 @@ pub enum PeerEvent {
     Connected(NodeId),
     /// Our connection to the peer is gone.
     Disconnected(NodeId),
+    /// The peer does not talk with us, or we not with it.
+    Refused(NodeId, Refused),
 }
-
-/// Only here to name the type that frames are cut from.
-pub type Frame = Bytes;

@@ -1,0 +1,5 @@
+//! `escli completions`.
+
+/// Arguments of `completions`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}

@@ -1,0 +1,5 @@
+//! `escli health`.
+
+/// Arguments of `health`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}

@@ -1,0 +1,5 @@
+//! `escli logs`.
+
+/// Arguments of `logs`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}

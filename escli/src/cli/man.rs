@@ -1,0 +1,5 @@
+//! `escli man`.
+
+/// Arguments of `man`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}

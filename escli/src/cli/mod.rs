@@ -1,0 +1,147 @@
+//! The command line: clap structs only. Nothing past `settings` sees them, except a command's own `Args`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub mod completions;
+pub mod down;
+pub mod health;
+pub mod logs;
+pub mod man;
+pub mod render;
+pub mod start;
+pub mod status;
+pub mod stop;
+pub mod up;
+pub mod validate;
+pub mod version;
+pub mod watch;
+
+/// Operate an EventStream cluster: bring it up, look at it, change it safely.
+#[derive(Debug, Parser)]
+#[command(name = "escli", version, propagate_version = false, disable_version_flag = false)]
+#[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every subcommand.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every subcommand.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The cluster's file; `-` reads standard input.
+    ///
+    /// Without it, in this order: $ESCLI_CONFIG, ./cluster.yaml, the local cluster last brought up.
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Format of the data on standard output.
+    #[arg(short, long, value_enum, default_value_t = Output::Table, global = true, value_name = "FORMAT")]
+    pub output: Output,
+    /// When to use colour; NO_COLOR is honoured.
+    #[arg(long, value_enum, default_value_t = ColorChoice::Auto, global = true, value_name = "WHEN")]
+    pub color: ColorChoice,
+    /// Only errors on standard error.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// More about what is done and why; twice for more.
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Give up the whole operation after this time.
+    #[arg(long, value_parser = duration, default_value = "10m", global = true, value_name = "TIME")]
+    pub timeout: Duration,
+    /// Give up on one host, or on one answer of a node, after this time.
+    #[arg(long, value_parser = duration, default_value = "5s", global = true, value_name = "TIME")]
+    pub ssh_timeout: Duration,
+    /// How many hosts are worked on at once.
+    #[arg(long, default_value_t = 10, global = true, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+    /// Answer yes to questions; never overrides a safety check.
+    #[arg(short = 'y', long, global = true)]
+    pub yes: bool,
+    /// Show the steps that would run, and run none.
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+}
+
+/// Format of the data on standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For people with wide terminals.
+    Wide,
+    /// One JSON document.
+    Json,
+    /// The same document as YAML.
+    Yaml,
+}
+
+impl Output {
+    /// Read by programs: exactly one document on standard output, whatever happens.
+    pub fn is_machine(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml)
+    }
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the cluster up; safe to repeat.
+    Up(up::Args),
+    /// Start nodes that are down; leave the others alone.
+    Start(start::Args),
+    /// Stop nodes: followers first, the leader last.
+    Stop(stop::Args),
+    /// Stop the whole cluster, and with --purge-data delete its data.
+    Down(down::Args),
+    /// Look at the cluster once.
+    Status(status::Args),
+    /// Say whether the cluster is healthy, and why not.
+    Health(health::Args),
+    /// Look at the cluster again and again.
+    Watch(watch::Args),
+    /// Show what nodes logged.
+    Logs(logs::Args),
+    /// Check cluster.yaml without touching anything.
+    Validate(validate::Args),
+    /// Show the file each node gets.
+    Render(render::Args),
+    /// Print the completion script of a shell.
+    Completions(completions::Args),
+    /// Print the manual page.
+    Man(man::Args),
+    /// Say what this escli is.
+    Version(version::Args),
+}
+
+/// `10m`, `1h30m`, `500ms`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected a time such as 500ms, 5s or 10m";
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| expected.to_owned())?;
+    let time = Duration::try_from(parsed).map_err(|_| expected.to_owned())?;
+    if time.is_zero() { Err(expected.to_owned()) } else { Ok(time) }
+}
+
+#[cfg(test)]
+mod tests;

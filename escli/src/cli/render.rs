@@ -1,0 +1,5 @@
+//! `escli render`.
+
+/// Arguments of `render`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}

@@ -1,0 +1,5 @@
+//! `escli status`.
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}

@@ -1,0 +1,5 @@
+//! `escli validate`.
+
+/// Arguments of `validate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}

@@ -1,0 +1,5 @@
+//! `escli version`.
+
+/// Arguments of `version`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}

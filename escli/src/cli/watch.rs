@@ -1,0 +1,5 @@
+//! `escli watch`.
+
+/// Arguments of `watch`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}

@@ -1,0 +1,133 @@
+//! The admin API over HTTP: implements [`crate::engine::ports::Cluster`].
+
+use std::error::Error;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use shared::api::{ClusterStatus, Health};
+use shared::ids::NodeId;
+use shared::spec::{ClusterFile, Node};
+
+use crate::engine::ports::{Cluster, PortError};
+use crate::exit::Failure;
+
+/// A node answers from memory; one that needs longer than this is stuck, whatever `--ssh-timeout` says.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// The admin ports of one cluster.
+#[derive(Clone, Debug)]
+pub struct AdminClient {
+    http: reqwest::Client,
+    nodes: Vec<Node>,
+    limit: Duration,
+}
+
+impl AdminClient {
+    /// Talks to the nodes of `spec`; each answer may take `limit`, at most two seconds.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be set up.
+    pub fn new(spec: &ClusterFile, limit: Duration) -> Result<Self, Failure> {
+        let limit = limit.min(ANSWER_LIMIT);
+        // A proxy set for the operator's browsing has no business between escli and its nodes.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(limit)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(|error| Failure::failed(format!("cannot set up the HTTP client: {error}")))?;
+        Ok(Self { http, nodes: spec.cluster.nodes.clone(), limit })
+    }
+
+    /// `GET /health/ready` of one node: 200 and 503 are both answers.
+    ///
+    /// # Errors
+    /// When the node does not answer, or with something else.
+    pub async fn ready(&self, id: NodeId) -> Result<Health, PortError> {
+        self.get(id, "/health/ready").await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, id: NodeId, path: &str) -> Result<T, PortError> {
+        let node = self
+            .nodes
+            .iter()
+            .find(|node| node.id == id)
+            .ok_or_else(|| PortError::Failed(format!("node {id} is not in cluster.yaml")))?;
+        let failed = |error: &reqwest::Error| self.explain(node, error);
+        let answer = self.http.get(url(node, path)).send().await.map_err(|error| failed(&error))?;
+        answer.json().await.map_err(|error| failed(&error))
+    }
+
+    fn explain(&self, node: &Node, error: &reqwest::Error) -> PortError {
+        let port = node.http_port;
+        if error.is_decode() {
+            return PortError::Failed(format!("what answers on :{port} is not an esnode"));
+        }
+        if error.is_timeout() {
+            return PortError::Unreachable(format!("no answer within {:?} :{port}", self.limit));
+        }
+        PortError::Unreachable(format!("{} :{port}", root_cause(error)))
+    }
+}
+
+impl Cluster for AdminClient {
+    async fn status(&self, node: NodeId) -> Result<ClusterStatus, PortError> {
+        self.get(node, "/cluster/status").await
+    }
+}
+
+/// The address of a call on a node's admin port.
+pub fn url(node: &Node, path: &str) -> String {
+    if node.host.contains(':') && !node.host.starts_with('[') {
+        format!("http://[{}]:{}{path}", node.host, node.http_port)
+    } else {
+        format!("http://{}:{}{path}", node.host, node.http_port)
+    }
+}
+
+/// The innermost error says it best: "connection refused", not "error sending request for url".
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let text = cause.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    text.to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::starter;
+
+    #[tokio::test]
+    async fn nobody_there_is_said_at_once_and_briefly() {
+        let mut spec = starter::local_spec("local", 1, None);
+        spec.cluster.nodes[0].host = "127.77.66.55".to_owned(); // nobody ever listens there
+        let client = AdminClient::new(&spec, Duration::from_secs(5)).unwrap();
+        let began = Instant::now();
+        let error = client.status(1).await.unwrap_err();
+        assert_eq!(error, PortError::Unreachable("connection refused :8080".to_owned()));
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_hangs_is_given_up_after_the_limit() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut spec = starter::local_spec("local", 1, None);
+        spec.cluster.nodes[0].http_port = listener.local_addr().unwrap().port();
+        let client = AdminClient::new(&spec, Duration::from_millis(50)).unwrap();
+        let error = client.status(1).await.unwrap_err();
+        assert!(error.to_string().starts_with("no answer within 50ms"), "{error}");
+    }
+
+    #[test]
+    fn an_ipv6_host_gets_brackets() {
+        let mut node = starter::local_spec("local", 1, None).cluster.nodes.remove(0);
+        node.host = "fd00::1".to_owned();
+        assert_eq!(url(&node, "/x"), "http://[fd00::1]:8080/x");
+    }
+}

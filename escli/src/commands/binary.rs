@@ -1,0 +1,81 @@
+//! Which program nodes are started with.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::exit::Failure;
+use crate::settings::Settings;
+
+/// The node's program: `--binary`, `named` in cluster.yaml, `$ESNODE`, beside escli, along the PATH. `None` when there
+/// is none, which matters only when there is something to start.
+///
+/// # Errors
+/// Usage, when one was named and cannot be run: another one must not be run in its place.
+pub fn find(
+    settings: &Settings,
+    option: Option<&Path>,
+    named: Option<&Path>,
+) -> Result<Option<PathBuf>, Failure> {
+    let explicit =
+        [("--binary", option), ("deploy.binary", named), ("$ESNODE", settings.env.esnode.as_deref())];
+    for (what, path) in explicit {
+        let Some(path) = path else { continue };
+        let path = settings.env.working_dir.join(path);
+        return if is_executable(&path) {
+            Ok(Some(path))
+        } else {
+            Err(Failure::usage(format!("{what}: {} is not a program that can be run", path.display())))
+        };
+    }
+    let beside = settings.env.executable.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+    let along = settings.env.path.iter().flat_map(std::env::split_paths);
+    Ok(beside.into_iter().chain(along).map(|folder| folder.join("esnode")).find(|path| is_executable(path)))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::exit::Exit;
+    use crate::settings::Environment;
+
+    fn program(folder: &Path, name: &str) -> PathBuf {
+        std::fs::create_dir_all(folder).unwrap();
+        let path = folder.join(name);
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_first_that_is_named_counts_and_a_named_one_must_exist() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = |name: &str| temp.path().join(name);
+        let along = program(&dir("path"), "esnode");
+        let env = Environment {
+            path: Some(dir("path").into_os_string()),
+            executable: Some(dir("bin").join("escli")),
+            ..Environment::default()
+        };
+        let mut settings = Settings::new(&Cli::parse_from(["escli", "up"]).global, env);
+        assert_eq!(find(&settings, None, None).unwrap(), Some(along));
+        let beside = program(&dir("bin"), "esnode");
+        assert_eq!(find(&settings, None, None).unwrap(), Some(beside));
+        let env = program(&dir("env"), "node");
+        settings.env.esnode = Some(env.clone());
+        assert_eq!(find(&settings, None, None).unwrap(), Some(env));
+        let named = program(&dir("named"), "x");
+        assert_eq!(find(&settings, None, Some(&named)).unwrap(), Some(named.clone()));
+        assert_eq!(find(&settings, Some(&named), None).unwrap(), Some(named.clone()));
+        let missing = dir("missing");
+        assert_eq!(find(&settings, Some(&missing), Some(&named)).unwrap_err().exit, Exit::Usage);
+        settings.env = Environment::default();
+        assert_eq!(find(&settings, None, None).unwrap(), None);
+    }
+}

@@ -1,0 +1,30 @@
+//! `escli down`.
+
+use super::again;
+use super::operation::{Operation, finish};
+use super::target::Target;
+use crate::cli::down::Args;
+use crate::exit::{Exit, Failure};
+use crate::plan::down::{DownOptions, down};
+use crate::settings::Settings;
+
+/// Stops every node; with `--purge-data` deletes their data.
+///
+/// # Errors
+/// Usage; or the lock is taken.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let target = Target::open(settings)?;
+    let options = DownOptions {
+        force: args.force,
+        purge: args.purge_data,
+        own_file: target.own_file().filter(|_| args.purge_data),
+    };
+    let mut retry = again(settings, "down", &[]);
+    if args.purge_data {
+        retry.push_str(" --purge-data");
+    }
+    let confirm = args.confirm.as_deref();
+    let operation = Operation { settings, target: &target, name: "down", retry, confirm };
+    let report = operation.run(|facts| down(&target.spec, facts, &options)).await?;
+    Ok(finish(settings, report.as_ref()))
+}

@@ -1,0 +1,56 @@
+//! One thin file per subcommand: settings in, an exit code or a failure out.
+
+use crate::cli::Command;
+use crate::exit::{Exit, Failure};
+use crate::settings::Settings;
+use shared::ids::NodeId;
+use std::fmt::Write as _;
+
+pub mod binary;
+pub mod completions;
+pub mod down;
+pub mod health;
+pub mod logs;
+pub mod man;
+pub mod operation;
+pub mod render;
+pub mod start;
+pub mod status;
+pub mod stop;
+pub mod target;
+pub mod up;
+pub mod validate;
+pub mod version;
+pub mod watch;
+
+/// Runs one subcommand.
+pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure> {
+    match command {
+        Command::Up(args) => up::run(settings, args).await,
+        Command::Start(args) => start::run(settings, args).await,
+        Command::Stop(args) => stop::run(settings, args).await,
+        Command::Down(args) => down::run(settings, args).await,
+        Command::Status(args) => status::run(settings, args).await,
+        Command::Health(args) => health::run(settings, args).await,
+        Command::Watch(args) => watch::run(settings, args).await,
+        Command::Logs(args) => logs::run(settings, args).await,
+        Command::Validate(args) => validate::run(settings, args).await,
+        Command::Render(args) => render::run(settings, args).await,
+        Command::Completions(args) => completions::run(settings, args).await,
+        Command::Man(args) => man::run(settings, args).await,
+        Command::Version(args) => version::run(settings, args).await,
+    }
+}
+
+/// The same command again, as it can be pasted from anywhere.
+fn again(settings: &Settings, command: &str, nodes: &[NodeId]) -> String {
+    let mut line = "escli".to_owned();
+    if let Some(path) = &settings.config {
+        let _ = write!(line, " -c {}", path.display());
+    }
+    let _ = write!(line, " {command}");
+    for id in nodes {
+        let _ = write!(line, " {id}");
+    }
+    line
+}

@@ -1,0 +1,33 @@
+//! `escli start`.
+
+use std::fmt::Write as _;
+
+use super::operation::{Operation, finish};
+use super::target::Target;
+use super::{again, binary};
+use crate::cli::start::Args;
+use crate::exit::{Exit, Failure};
+use crate::plan::up::{Options, up};
+use crate::settings::Settings;
+
+/// Starts what is down among the nodes named, or among all.
+///
+/// # Errors
+/// Usage; or the lock is taken.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let target = Target::open(settings)?;
+    let mut retry = again(settings, "start", &args.nodes);
+    if let Some(path) = &args.binary {
+        let _ = write!(retry, " --binary {}", path.display());
+    }
+    let options = Options {
+        operation: "start".to_owned(),
+        nodes: args.nodes.clone(),
+        new_file: None,
+        binary: binary::find(settings, args.binary.as_deref(), target.named_binary())?,
+        retry: retry.clone(),
+    };
+    let operation = Operation { settings, target: &target, name: "start", retry, confirm: None };
+    let report = operation.run(|facts| up(&target.spec, target.hosts.wanted(), facts, &options)).await?;
+    Ok(finish(settings, report.as_ref()))
+}

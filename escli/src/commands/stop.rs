@@ -1,0 +1,23 @@
+//! `escli stop`.
+
+use super::again;
+use super::operation::{Operation, finish};
+use super::target::Target;
+use crate::cli::stop::Args;
+use crate::exit::{Exit, Failure};
+use crate::plan::down::{StopOptions, stop};
+use crate::settings::Settings;
+
+/// Stops the nodes named, or all.
+///
+/// # Errors
+/// Usage; or the lock is taken.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let target = Target::open(settings)?;
+    let options =
+        StopOptions { nodes: args.nodes.clone(), force: args.force, allow_downtime: args.allow_downtime };
+    let retry = again(settings, "stop", &args.nodes);
+    let operation = Operation { settings, target: &target, name: "stop", retry, confirm: None };
+    let report = operation.run(|facts| stop(&target.spec, facts, &options)).await?;
+    Ok(finish(settings, report.as_ref()))
+}

@@ -1,0 +1,182 @@
+//! `escli up`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::operation::{Operation, finish};
+use super::target::Target;
+use super::{again, binary};
+use crate::cli::up::Args;
+use crate::exit::{Exit, Failure};
+use crate::local::{Layout, files};
+use crate::plan::up::{Options, up};
+use crate::report::Outcome;
+use crate::settings::{self, Settings, Source};
+use crate::{starter, view};
+
+/// Brings a cluster up: the one of cluster.yaml, or with `--local` one on this machine.
+///
+/// # Errors
+/// Usage; or the lock is taken.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let (target, is_new) = if args.local { local(settings, args)? } else { (Target::open(settings)?, false) };
+    let options = Options {
+        operation: "up".to_owned(),
+        nodes: Vec::new(),
+        new_file: is_new.then(|| target.hosts.layout().cluster_file()),
+        binary: binary::find(settings, args.binary.as_deref(), target.named_binary())?,
+        retry: retry(settings, args, false),
+    };
+    let retry = retry(settings, args, true);
+    let operation = Operation { settings, target: &target, name: "up", retry, confirm: None };
+    let report = operation.run(|facts| up(&target.spec, target.hosts.wanted(), facts, &options)).await?;
+    let exit = finish(settings, report.as_ref());
+    let ran = report.is_some_and(|report| report.outcome != Outcome::Refused);
+    if ran && args.local {
+        remember(settings, &target);
+    }
+    if ran && exit == Exit::Ok {
+        view::next_steps(settings, &next_steps(settings, &target));
+    }
+    Ok(exit)
+}
+
+/// The local cluster that is there, or a new one; `true` when it is new.
+fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), Failure> {
+    // clap does not see a contradiction between a global option and a command's own.
+    if settings.config.is_some() {
+        return Err(Failure::usage(
+            "-c names a cluster.yaml, --local means the one of --dir: only one of them can be meant",
+        )
+        .hint(format!("drop --local:  {}", again(settings, "up", &[])))
+        .hint("drop -c:       escli up --local --dir DIR"));
+    }
+    let default = settings.default_local();
+    let dir = match &args.dir {
+        Some(dir) => settings.env.working_dir.join(dir),
+        None => default.parent().unwrap_or(Path::new(".")).to_path_buf(),
+    };
+    let file = Layout::new(&dir).cluster_file();
+    if !file.exists() {
+        let text = starter::local_text(args.nodes.unwrap_or(3), args.base_port, args.binary.as_deref());
+        let spec = settings::parse(&Source::File(file), &text)?;
+        return Ok((Target::new(settings, spec, text, &dir)?, true));
+    }
+    let source = Source::File(file);
+    let text = settings::read(&source)?;
+    let spec = settings::parse(&source, &text)?;
+    let target = Target::new(settings, spec, text, &dir)?;
+    refuse_changes(args, &target, &source)?;
+    Ok((target, false))
+}
+
+/// The cluster.yaml that is there is the truth; what contradicts it is not quietly ignored.
+fn refuse_changes(args: &Args, target: &Target, source: &Source) -> Result<(), Failure> {
+    let nodes = &target.spec.cluster.nodes;
+    let mut refused = Failure::new(Exit::Refused, "there is a local cluster already; nothing was changed");
+    if let Some(count) = args.nodes.filter(|count| usize::from(*count) != nodes.len()) {
+        refused = refused.detail(format!("{} has {} nodes, not {count}", source.name(), nodes.len()));
+    }
+    let first = nodes.first().map(|node| node.client_port);
+    if let Some(base) = args.base_port.filter(|base| Some(*base) != first) {
+        let first = first.unwrap_or_default();
+        refused = refused.detail(format!("{}: its ports begin at {first}, not {base}", source.name()));
+    }
+    if refused.details.is_empty() {
+        return Ok(());
+    }
+    let file = source.name();
+    Err(refused
+        .hint("bring up the one that is there:  escli up --local, without --nodes and --base-port")
+        .hint("or another one beside it:        escli up --local --dir ANOTHER --base-port PORT")
+        .hint(format!("or give it up with its data:     escli -c {file} down --purge-data")))
+}
+
+/// The same command again; with the ports, or for a hint that offers others.
+fn retry(settings: &Settings, args: &Args, with_ports: bool) -> String {
+    let mut command = again(settings, "up", &[]);
+    if args.local {
+        command.push_str(" --local");
+    }
+    if let Some(nodes) = args.nodes {
+        let _ = write!(command, " --nodes {nodes}");
+    }
+    if let Some(dir) = &args.dir {
+        let _ = write!(command, " --dir {}", dir.display());
+    }
+    if let Some(base) = args.base_port.filter(|_| with_ports) {
+        let _ = write!(command, " --base-port {base}");
+    }
+    if let Some(binary) = &args.binary {
+        let _ = write!(command, " --binary {}", binary.display());
+    }
+    command
+}
+
+/// From now on the other commands find this cluster from any directory. Not finding it later is no failure of `up`.
+fn remember(settings: &Settings, target: &Target) {
+    let path = target.hosts.layout().cluster_file();
+    let _ = files::write_atomically(&settings.last_local_file(), &format!("{}\n", path.display()));
+}
+
+/// What to try next: the PATH when escli is not on it, then a look, a producer, a consumer on another node.
+fn next_steps(settings: &Settings, target: &Target) -> Vec<String> {
+    let mut lines = Vec::new();
+    let folder = settings.env.executable.as_deref().and_then(Path::parent);
+    let on_path =
+        |folder: &Path| settings.env.path.iter().flat_map(std::env::split_paths).any(|dir| dir == folder);
+    if let Some(folder) = folder.filter(|folder| !on_path(folder)) {
+        lines.push(format!("export PATH=\"{}:$PATH\"", folder.display()));
+    }
+    lines.push(again(settings, "status", &[]));
+    let address = |index: usize| {
+        let nodes = &target.spec.cluster.nodes;
+        nodes.get(index).or_else(|| nodes.first()).map(|node| format!("{}:{}", node.host, node.client_port))
+    };
+    if let (Some(first), Some(second)) = (address(0), address(1)) {
+        lines.push(format!("echo hello | kcat -P -b {first} -t greetings"));
+        lines.push(format!("kcat -C -b {second} -t greetings -e"));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::settings::Environment;
+
+    fn open(line: &str, dir: &Path) -> Result<(Target, bool), Failure> {
+        let cli = Cli::parse_from(line.split(' '));
+        let env =
+            Environment { working_dir: dir.to_owned(), data_dir: dir.join("data"), ..Environment::default() };
+        let settings = Settings::new(&cli.global, env);
+        let Command::Up(args) = cli.command else { panic!("{line}") };
+        local(&settings, &args)
+    }
+
+    #[test]
+    fn the_file_that_is_there_is_the_truth() {
+        let temp = tempfile::tempdir().unwrap();
+        let (target, is_new) = open("escli up --local --dir d --nodes 5", temp.path()).unwrap();
+        assert!(is_new);
+        let file = target.hosts.layout().cluster_file();
+        assert!(file.ends_with("d/cluster.yaml"));
+        files::write_atomically(&file, &target.text).unwrap();
+        let (target, is_new) = open("escli up --local --dir d", temp.path()).unwrap();
+        assert_eq!((target.spec.cluster.nodes.len(), is_new), (5, false));
+        assert!(open("escli up --local --dir d --nodes 5 --base-port 9000", temp.path()).is_ok());
+        let refused = open("escli up --local --dir d --nodes 3 --base-port 20000", temp.path()).unwrap_err();
+        assert_eq!((refused.exit, refused.details.len()), (Exit::Refused, 2));
+    }
+
+    #[test]
+    fn a_file_and_local_contradict_each_other() {
+        let temp = tempfile::tempdir().unwrap();
+        for line in ["escli -c x.yaml up --local", "escli up --local -c x.yaml"] {
+            assert_eq!(open(line, temp.path()).unwrap_err().exit, Exit::Usage);
+        }
+    }
+}

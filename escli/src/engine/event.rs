@@ -1,0 +1,46 @@
+//! What the engine tells while it runs. Progress bars, plain lines and tests are readers of the same events.
+
+use crate::plan::{Plan, Step};
+use crate::report::StepOutcome;
+
+/// Something happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// The plan is about to run.
+    Began {
+        /// The whole plan.
+        plan: &'a Plan,
+    },
+    /// A step is about to run.
+    Started {
+        /// Which.
+        step: &'a Step,
+    },
+    /// A step is over; `Skipped` comes without `Started`.
+    Ended {
+        /// Which.
+        step: &'a Step,
+        /// What became of it.
+        outcome: StepOutcome,
+        /// How long it took, in milliseconds.
+        ms: u64,
+        /// What was seen, e.g. `pid 4711`, or what went wrong.
+        note: &'a str,
+    },
+    /// Ctrl-C: what runs now is finished, nothing else begins. A second one stops at once.
+    Interrupted,
+}
+
+/// Someone who is told.
+pub trait Listener {
+    /// Something happened.
+    fn hear(&self, event: Event<'_>);
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Deaf;
+
+impl Listener for Deaf {
+    fn hear(&self, _event: Event<'_>) {}
+}

@@ -1,0 +1,212 @@
+//! What an operation did, line by line, on disk before it does it. Serves audit and resume; observed facts stay the
+//! truth: "started" without an end means "may have run".
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Plan;
+use crate::report::Outcome;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Record {
+    /// The first line.
+    Began {
+        /// Name of the operation and of the file; sorts by time.
+        operation_id: String,
+        /// E.g. `ada@host`.
+        who: String,
+        /// Version of escli.
+        escli: String,
+        /// When.
+        at: Timestamp,
+        /// What will be done.
+        plan: Plan,
+    },
+    /// A step is about to run.
+    Started {
+        /// Its id.
+        step: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A step was already done.
+    Skipped {
+        /// Its id.
+        step: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A step was run and proved.
+    Succeeded {
+        /// Its id.
+        step: String,
+        /// When.
+        at: Timestamp,
+        /// What was seen.
+        note: String,
+    },
+    /// A step was run and failed.
+    Failed {
+        /// Its id.
+        step: String,
+        /// When.
+        at: Timestamp,
+        /// What went wrong.
+        error: String,
+    },
+    /// The last line.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// An operation's journal, open for writing.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+}
+
+/// A new operation's id: sorts by time, and says what it is.
+pub fn operation_id(operation: &str, now: Timestamp) -> String {
+    format!("{}-{operation}-{}", now.strftime("%Y%m%dT%H%M%S.%3fZ"), std::process::id())
+}
+
+impl Journal {
+    /// Begins the journal `<dir>/<operation_id>.jsonl`.
+    ///
+    /// # Errors
+    /// Those of the file system; the operation must not run then.
+    pub fn begin(dir: &Path, operation_id: &str, who: &str, plan: &Plan) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let path = dir.join(format!("{operation_id}.jsonl"));
+        let file = OpenOptions::new().create_new(true).append(true).open(&path)?;
+        File::open(dir)?.sync_all()?;
+        let journal = Self { file, path };
+        journal.append(&Record::Began {
+            operation_id: operation_id.to_owned(),
+            who: who.to_owned(),
+            escli: env!("CARGO_PKG_VERSION").to_owned(),
+            at: Timestamp::now(),
+            plan: plan.clone(),
+        })?;
+        Ok(journal)
+    }
+
+    /// Adds one line and syncs it.
+    ///
+    /// # Errors
+    /// Those of the file system; what the line announces must not be done then.
+    pub fn append(&self, record: &Record) -> io::Result<()> {
+        let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
+        line.push(b'\n');
+        (&self.file).write_all(&line)?;
+        self.file.sync_data()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Reads a journal. A last line that was cut off by a crash is as if it had not been written.
+///
+/// # Errors
+/// Those of the file system; invalid data when a line in the middle is broken.
+pub fn read(path: &Path) -> io::Result<Vec<Record>> {
+    let text = fs::read_to_string(path)?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    let broken = |number: usize, error: serde_json::Error| {
+        let text = format!("{}:{}: {error}", path.display(), number + 1);
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    };
+    let parse =
+        |(number, line): (usize, &str)| serde_json::from_str(line).map_err(|error| broken(number, error));
+    whole.lines().enumerate().map(parse).collect()
+}
+
+/// Steps that began and have no end: they may have run.
+pub fn unfinished(records: &[Record]) -> Vec<&str> {
+    let mut open = Vec::new();
+    for record in records {
+        match record {
+            Record::Started { step, .. } => open.push(step.as_str()),
+            Record::Succeeded { step, .. } | Record::Failed { step, .. } => {
+                open.retain(|id| *id != step.as_str());
+            }
+            Record::Began { .. } | Record::Skipped { .. } | Record::Ended { .. } => {}
+        }
+    }
+    open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(step: &str) -> Record {
+        Record::Started { step: step.to_owned(), at: Timestamp::UNIX_EPOCH }
+    }
+
+    fn succeeded(step: &str) -> Record {
+        Record::Succeeded { step: step.to_owned(), at: Timestamp::UNIX_EPOCH, note: String::new() }
+    }
+
+    fn written() -> (tempfile::TempDir, PathBuf) {
+        let temp = tempfile::tempdir().unwrap();
+        let journal =
+            Journal::begin(&temp.path().join("local"), "op", "ada@host", &Plan::new("up", "local")).unwrap();
+        for record in [started("n1.start"), succeeded("n1.start"), started("n2.start")] {
+            journal.append(&record).unwrap();
+        }
+        let path = journal.path().to_owned();
+        (temp, path)
+    }
+
+    #[test]
+    fn what_began_and_did_not_end_may_have_run() {
+        let (_temp, path) = written();
+        let records = read(&path).unwrap();
+        assert!(matches!(&records[0], Record::Began { who, .. } if who == "ada@host"));
+        assert_eq!(unfinished(&records), ["n2.start"]);
+    }
+
+    #[test]
+    fn a_line_cut_off_at_any_byte_is_as_if_not_written() {
+        let (_temp, path) = written();
+        let bytes = fs::read(&path).unwrap();
+        let before_last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+        for length in before_last..bytes.len() {
+            fs::write(&path, &bytes[..length]).unwrap();
+            let records = read(&path).unwrap();
+            assert_eq!(records.len(), 3, "cut at {length}");
+            assert!(unfinished(&records).is_empty(), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_broken_line_in_the_middle_is_an_error_with_its_number() {
+        let (_temp, path) = written();
+        let text = fs::read_to_string(&path).unwrap().replacen("\"started\"", "\"star", 1);
+        fs::write(&path, text).unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(error.to_string().contains("op.jsonl:2: "), "{error}");
+    }
+
+    #[test]
+    fn ids_sort_by_time() {
+        let at = |text: &str| operation_id("up", text.parse().unwrap());
+        assert!(at("2026-01-31T10:15:30.123Z").starts_with("20260131T101530.123Z-up-"));
+        assert!(at("2026-01-31T10:15:30.123Z") < at("2026-01-31T10:15:30.124Z"));
+    }
+}

@@ -1,0 +1,61 @@
+//! What the engine needs from the world, as traits: hosts (this machine, later SSH), the cluster's admin API.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use shared::api::ClusterStatus;
+use shared::ids::NodeId;
+
+use crate::plan::facts::HostFacts;
+
+/// Something a port could not do. The message says what and where; it is one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// Nobody there.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It was tried and failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The machines the nodes run on. One implementation per transport.
+pub trait Hosts {
+    /// What a node's host says about the node.
+    fn look(&self, node: NodeId) -> impl Future<Output = Result<HostFacts, PortError>>;
+    /// The node's process runs: the cheap part of [`Hosts::look`], for those who wait.
+    fn is_running(&self, node: NodeId) -> impl Future<Output = Result<bool, PortError>>;
+    /// Creates the node's directories; an existing one is left as it is.
+    fn ensure_dirs(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
+    /// Gives the node its file, atomically.
+    fn write_config(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
+    /// Starts `binary` as the node's process, detached; returns its process id.
+    fn start(&self, node: NodeId, binary: &Path) -> impl Future<Output = Result<u32, PortError>>;
+    /// Asks the node's process to end and waits for it.
+    fn stop(
+        &self,
+        node: NodeId,
+        force: bool,
+        within: Duration,
+    ) -> impl Future<Output = Result<(), PortError>>;
+    /// Deletes the node's directory with all its data.
+    fn wipe(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
+    /// The node's last log lines.
+    fn log_tail(&self, node: NodeId, lines: usize) -> impl Future<Output = Result<Vec<String>, PortError>>;
+    /// A first port with which a new local cluster of `count` nodes finds all its ports free; `None` where nobody
+    /// can tell.
+    fn free_base_port(&self, count: usize) -> impl Future<Output = Option<u16>>;
+    /// The cluster.yaml at `path` already says what it should.
+    fn has_cluster_file(&self, path: &Path) -> impl Future<Output = bool>;
+    /// Writes the cluster's cluster.yaml to `path`, atomically.
+    fn write_cluster_file(&self, path: &Path) -> impl Future<Output = Result<(), PortError>>;
+    /// Deletes the cluster.yaml at `path`.
+    fn remove_cluster_file(&self, path: &Path) -> impl Future<Output = Result<(), PortError>>;
+}
+
+/// The cluster, as its admin API shows it.
+pub trait Cluster {
+    /// What one node knows.
+    fn status(&self, node: NodeId) -> impl Future<Output = Result<ClusterStatus, PortError>>;
+}

@@ -1,0 +1,205 @@
+//! One step: is it already done, do it, prove it. The same look at live state answers the first and the last.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use shared::api::ClusterStatus;
+use shared::ids::NodeId;
+
+use super::execute::Engine;
+use super::ports::{Cluster, Hosts, PortError};
+use crate::exit::{Exit, Failure};
+use crate::plan::{Action, Step, agreement};
+
+/// Log lines shown of a node that did not come up.
+const LOG_LINES: usize = 20;
+
+/// Why a step did not succeed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// It failed.
+    Failed(Box<Failure>),
+    /// The operation's time was over.
+    TimedOut(Box<Failure>),
+    /// The operator asked to stop while it waited.
+    Interrupted,
+}
+
+/// One look while waiting.
+enum Look {
+    There(String),
+    NotYet(String),
+    Never(Failure),
+}
+
+impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
+    /// Live state says that the step has nothing (more) to do; steps that only wait or look are never done before.
+    pub(super) async fn is_done(&self, step: &Step) -> Result<bool, Trouble> {
+        let done = match (&step.action, step.node) {
+            (Action::WriteClusterFile { path }, _) => Ok(self.hosts.has_cluster_file(path).await),
+            (Action::RemoveClusterFile { path }, _) => Ok(!self.hosts.has_cluster_file(path).await),
+            (Action::StartNode { .. }, Some(id)) => self.hosts.is_running(id).await,
+            (Action::StopNode { .. }, Some(id)) => self.hosts.is_running(id).await.map(|running| !running),
+            (Action::EnsureDirs, Some(id)) => self.hosts.look(id).await.map(|host| host.dirs),
+            (Action::WriteConfig { hash }, Some(id)) => {
+                self.hosts.look(id).await.map(|host| host.config_hash.as_ref() == Some(hash))
+            }
+            (Action::Wipe, Some(id)) => {
+                self.hosts.look(id).await.map(|host| !host.dirs && host.config_hash.is_none())
+            }
+            _ => Ok(false),
+        };
+        done.map_err(|error| failed(step, &error))
+    }
+
+    /// Performs the step and proves it; returns what was seen.
+    pub(super) async fn perform(&self, step: &Step) -> Result<String, Trouble> {
+        match (&step.action, step.node) {
+            (Action::AwaitLive, Some(id)) => return self.await_live(id).await,
+            (Action::AwaitLeader { nodes }, _) => return self.await_leader(nodes).await,
+            (Action::VerifyCluster { nodes }, _) => return self.verify(nodes).await,
+            _ => {}
+        }
+        let note = self.change(step).await?;
+        if self.is_done(step).await? {
+            return Ok(note);
+        }
+        Err(Trouble::Failed(Box::new(match (&step.action, step.node) {
+            (Action::StartNode { .. }, Some(id)) => self.died(id).await,
+            _ => Failure::failed(format!("{}: done, but live state does not show it", step.id)),
+        })))
+    }
+
+    async fn change(&self, step: &Step) -> Result<String, Trouble> {
+        let hosts = self.hosts;
+        let nothing = |()| String::new();
+        let result = match (&step.action, step.node) {
+            (Action::WriteClusterFile { path }, _) => hosts.write_cluster_file(path).await.map(nothing),
+            (Action::RemoveClusterFile { path }, _) => hosts.remove_cluster_file(path).await.map(nothing),
+            (Action::EnsureDirs, Some(id)) => hosts.ensure_dirs(id).await.map(nothing),
+            (Action::WriteConfig { .. }, Some(id)) => hosts.write_config(id).await.map(nothing),
+            (Action::StartNode { binary }, Some(id)) => {
+                hosts.start(id, binary).await.map(|pid| format!("pid {pid}"))
+            }
+            (Action::StopNode { force }, Some(id)) => {
+                hosts.stop(id, *force, self.limit(self.limits.stop)).await.map(nothing)
+            }
+            (Action::Wipe, Some(id)) => hosts.wipe(id).await.map(nothing),
+            _ => Err(PortError::Failed("the step names no node".to_owned())),
+        };
+        result.map_err(|error| failed(step, &error))
+    }
+
+    async fn await_live(&self, id: NodeId) -> Result<String, Trouble> {
+        let what = format!("node {id} did not answer on its admin port");
+        let hints = [format!("escli logs {id}"), format!("escli status --node {id}")];
+        self.wait(&what, &hints, self.limits.live, async || match self.cluster.status(id).await {
+            Ok(status) if status.node_id == id => Look::There(format!("v{}", status.version)),
+            Ok(status) => Look::Never(Failure::failed(format!(
+                "node {} answers on the admin port of node {id}",
+                status.node_id
+            ))),
+            Err(error) => match self.hosts.is_running(id).await {
+                Ok(false) => Look::Never(self.died(id).await),
+                _ => Look::NotYet(error.to_string()),
+            },
+        })
+        .await
+    }
+
+    async fn await_leader(&self, nodes: &[NodeId]) -> Result<String, Trouble> {
+        let hints = ["escli status".to_owned(), "escli logs".to_owned()];
+        self.wait("no leader was elected", &hints, self.limits.leader, async || {
+            self.judge(nodes, |statuses| agreement::leader(statuses, self.voters)).await
+        })
+        .await
+    }
+
+    async fn verify(&self, nodes: &[NodeId]) -> Result<String, Trouble> {
+        let hints = ["escli status".to_owned(), "escli health".to_owned()];
+        self.wait("the nodes do not agree", &hints, self.limits.leader, async || {
+            self.judge(nodes, |statuses| agreement::all(nodes, statuses, self.voters)).await
+        })
+        .await
+    }
+
+    async fn judge(
+        &self,
+        nodes: &[NodeId],
+        verdict: impl Fn(&[ClusterStatus]) -> Result<agreement::Agreement, String>,
+    ) -> Look {
+        let answers = join_all(nodes.iter().map(|id| self.cluster.status(*id))).await;
+        let statuses: Vec<ClusterStatus> = answers.iter().flatten().cloned().collect();
+        match verdict(&statuses) {
+            Ok(agreement) => Look::There(agreement.to_string()),
+            Err(reason) => {
+                for (id, answer) in nodes.iter().zip(&answers) {
+                    if answer.is_err() && matches!(self.hosts.is_running(*id).await, Ok(false)) {
+                        return Look::Never(self.died(*id).await);
+                    }
+                }
+                Look::NotYet(reason)
+            }
+        }
+    }
+
+    /// Looks again and again until it is there, can never be, or time is over.
+    async fn wait(
+        &self,
+        what: &str,
+        hints: &[String],
+        limit: Duration,
+        mut look: impl AsyncFnMut() -> Look,
+    ) -> Result<String, Trouble> {
+        let end = Instant::now() + self.limit(limit);
+        loop {
+            let reason = match look().await {
+                Look::There(note) => return Ok(note),
+                Look::Never(failure) => return Err(Trouble::Failed(Box::new(failure))),
+                Look::NotYet(reason) => reason,
+            };
+            if self.interrupt.asked() {
+                return Err(Trouble::Interrupted);
+            }
+            let now = Instant::now();
+            if now >= end {
+                let over = now >= self.deadline;
+                let exit = if over { Exit::Timeout } else { Exit::Failed };
+                let which = if over { "--timeout".to_owned() } else { format!("{limit:?}") };
+                let mut failure = Failure::new(exit, format!("{what} within {which}")).detail(reason);
+                failure.hints = hints.to_vec();
+                let failure = Box::new(failure);
+                return Err(if over { Trouble::TimedOut(failure) } else { Trouble::Failed(failure) });
+            }
+            tokio::time::sleep(self.limits.poll).await;
+        }
+    }
+
+    /// A node's process is gone: its last words say why.
+    async fn died(&self, id: NodeId) -> Failure {
+        let mut failure = Failure::failed(format!("node {id} ended by itself; its last log lines:"));
+        failure.details = match self.hosts.log_tail(id, LOG_LINES).await {
+            Ok(lines) if lines.is_empty() => vec!["(it logged nothing)".to_owned()],
+            Ok(lines) => lines,
+            Err(error) => vec![error.to_string()],
+        };
+        failure.hint(format!("escli logs {id}"))
+    }
+
+    /// A step's own limit, cut short by the operation's deadline.
+    fn limit(&self, own: Duration) -> Duration {
+        own.min(self.deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+fn failed(step: &Step, error: &PortError) -> Trouble {
+    let exit = match error {
+        PortError::Unreachable(_) => Exit::Unreachable,
+        PortError::Failed(_) => Exit::Failed,
+    };
+    let mut failure = Failure::new(exit, error.to_string());
+    if let (Action::StopNode { force: false }, Some(id)) = (&step.action, step.node) {
+        failure = failure.hint(format!("escli stop {id} --force")).hint(format!("escli logs {id}"));
+    }
+    Trouble::Failed(Box::new(failure))
+}

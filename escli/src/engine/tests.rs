@@ -1,0 +1,332 @@
+//! The engine against a machine made of two maps: what is skipped, proved, journalled and reported.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use shared::api::{ClusterStatus, NodeState, Role};
+use shared::ids::{ClusterId, NodeId};
+use uuid::Uuid;
+
+use super::*;
+use crate::engine::event::Deaf;
+use crate::engine::journal;
+use crate::engine::ports::PortError;
+use crate::exit::Exit;
+use crate::plan::Action;
+use crate::plan::facts::{HostFacts, Process};
+
+/// What the machine does wrong.
+#[derive(Default)]
+struct Faults {
+    /// These end right after their start.
+    die: BTreeSet<NodeId>,
+    /// Starting these takes for ever.
+    hang: BTreeSet<NodeId>,
+    /// These run and never answer.
+    mute: BTreeSet<NodeId>,
+    /// These claim to have written a file, and have not.
+    forget: BTreeSet<NodeId>,
+    /// This one believes in a leader of its own.
+    split: Option<NodeId>,
+}
+
+#[derive(Default)]
+struct Machine {
+    running: RefCell<BTreeSet<NodeId>>,
+    configs: RefCell<BTreeMap<NodeId, String>>,
+    calls: RefCell<Vec<String>>,
+    faults: Faults,
+}
+
+impl Machine {
+    fn called(&self, what: String) {
+        self.calls.borrow_mut().push(what);
+    }
+}
+
+impl Hosts for Machine {
+    async fn look(&self, id: NodeId) -> Result<HostFacts, PortError> {
+        Ok(HostFacts {
+            process: if self.running.borrow().contains(&id) {
+                Process::Running { pid: 1 }
+            } else {
+                Process::Stopped
+            },
+            config_hash: self.configs.borrow().get(&id).cloned(),
+            dirs: true,
+            data_empty: false,
+            taken: Vec::new(),
+        })
+    }
+    async fn is_running(&self, id: NodeId) -> Result<bool, PortError> {
+        Ok(self.running.borrow().contains(&id))
+    }
+    async fn ensure_dirs(&self, _id: NodeId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn write_config(&self, id: NodeId) -> Result<(), PortError> {
+        self.called(format!("config {id}"));
+        if !self.faults.forget.contains(&id) {
+            self.configs.borrow_mut().insert(id, "new".to_owned());
+        }
+        Ok(())
+    }
+    async fn start(&self, id: NodeId, _binary: &Path) -> Result<u32, PortError> {
+        self.called(format!("start {id}"));
+        if self.faults.hang.contains(&id) {
+            std::future::pending::<()>().await;
+        }
+        if !self.faults.die.contains(&id) {
+            self.running.borrow_mut().insert(id);
+        }
+        Ok(1)
+    }
+    async fn stop(&self, id: NodeId, force: bool, within: Duration) -> Result<(), PortError> {
+        self.called(format!("stop {id}"));
+        if self.faults.mute.contains(&id) && !force {
+            return Err(PortError::Failed(format!("node {id} did not end within {within:?}")));
+        }
+        self.running.borrow_mut().remove(&id);
+        Ok(())
+    }
+    async fn wipe(&self, _id: NodeId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn log_tail(&self, _id: NodeId, lines: usize) -> Result<Vec<String>, PortError> {
+        Ok((0..lines).map(|line| format!("log line {line}")).collect())
+    }
+    async fn free_base_port(&self, _count: usize) -> Option<u16> {
+        None
+    }
+    async fn has_cluster_file(&self, _path: &Path) -> bool {
+        true
+    }
+    async fn write_cluster_file(&self, _path: &Path) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn remove_cluster_file(&self, _path: &Path) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+impl Cluster for Machine {
+    async fn status(&self, id: NodeId) -> Result<ClusterStatus, PortError> {
+        let running = self.running.borrow();
+        if !running.contains(&id) || self.faults.mute.contains(&id) {
+            return Err(PortError::Unreachable("connection refused :8080".to_owned()));
+        }
+        let leader = running.iter().next().copied();
+        let split = self.faults.split == Some(id);
+        Ok(ClusterStatus {
+            node_id: id,
+            state: if leader == Some(id) { NodeState::Leader } else { NodeState::Follower },
+            term: 1,
+            commit_index: 1,
+            peers: Vec::new(),
+            cluster_name: "local".to_owned(),
+            cluster_id: Some(ClusterId(Uuid::nil())),
+            leader: if split { None } else { leader },
+            role: Role::Voter,
+            applied_index: 1,
+            last_index: 1,
+            version: "0.1.0".to_owned(),
+            config_hash: "new".to_owned(),
+            started_at: "2026-01-01T00:00:00Z".to_owned(),
+            wal_sync: true,
+            pending_change: false,
+        })
+    }
+}
+
+/// Config and start of each node in a stage of its own, then a leader and agreement.
+fn plan(nodes: &[NodeId]) -> Plan {
+    let mut plan = Plan::new("up", "local");
+    for id in nodes {
+        let config = Action::WriteConfig { hash: "new".to_owned() };
+        let start = Action::StartNode { binary: PathBuf::from("/bin/esnode") };
+        for action in [config, start, Action::AwaitLive] {
+            plan.stage(action.verb(), vec![Step::on(*id, action, "test")]);
+        }
+    }
+    plan.stage("elect", vec![Step::cluster(Action::AwaitLeader { nodes: nodes.to_vec() }, "test")]);
+    plan.stage("verify", vec![Step::cluster(Action::VerifyCluster { nodes: nodes.to_vec() }, "test")]);
+    plan
+}
+
+struct Bench {
+    machine: Machine,
+    folder: tempfile::TempDir,
+    asked: tokio::sync::watch::Sender<u32>,
+    interrupt: Interrupt,
+    timeout: Duration,
+}
+
+impl Bench {
+    fn new(faults: Faults) -> Self {
+        let (asked, interrupt) = Interrupt::by_hand();
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine { faults, ..Machine::default() };
+        Self { machine, folder, asked, interrupt, timeout: Duration::from_secs(60) }
+    }
+
+    async fn run_with(&self, plan: &Plan, listener: &dyn Listener) -> Run {
+        let id = format!("op{}", std::fs::read_dir(self.folder.path()).unwrap().count());
+        let journal = Journal::begin(self.folder.path(), &id, "ada@host", plan).unwrap();
+        let short = Duration::from_millis(60);
+        let limits = Limits { live: short, leader: short, stop: short, poll: Duration::from_millis(1) };
+        let engine = Engine {
+            hosts: &self.machine,
+            cluster: &self.machine,
+            listener,
+            journal: &journal,
+            interrupt: &self.interrupt,
+            deadline: Instant::now() + self.timeout,
+            limits,
+            voters: 3,
+            concurrency: 4,
+        };
+        engine.execute(plan).await
+    }
+
+    async fn run(&self, plan: &Plan) -> Run {
+        self.run_with(plan, &Deaf).await
+    }
+
+    fn journal(&self) -> Vec<Record> {
+        journal::read(&self.folder.path().join("op0.jsonl")).unwrap()
+    }
+}
+
+fn outcome(run: &Run, id: &str) -> StepOutcome {
+    run.steps.iter().find(|step| step.id == id).unwrap().outcome
+}
+
+#[tokio::test]
+async fn a_plan_runs_to_its_end_and_a_second_time_changes_nothing() {
+    let bench = Bench::new(Faults::default());
+    let run = bench.run(&plan(&[1, 2, 3])).await;
+    assert_eq!((run.outcome, run.changed), (Outcome::Succeeded, 6), "{:?}", run.error);
+    let records = bench.journal();
+    assert!(journal::unfinished(&records).is_empty());
+    assert!(matches!(records.last(), Some(Record::Ended { outcome: Outcome::Succeeded, .. })));
+
+    let calls = bench.machine.calls.borrow().len();
+    let again = bench.run(&plan(&[1, 2, 3])).await;
+    assert_eq!((again.outcome, again.changed), (Outcome::Succeeded, 0));
+    assert_eq!(outcome(&again, "n2.start"), StepOutcome::Skipped);
+    assert_eq!(bench.machine.calls.borrow().len(), calls, "nothing was touched");
+}
+
+#[tokio::test]
+async fn a_node_that_dies_stops_everything_after_it_and_shows_its_log() {
+    let bench = Bench::new(Faults { die: [2].into(), ..Faults::default() });
+    let run = bench.run(&plan(&[1, 2, 3])).await;
+    assert_eq!((run.outcome, run.outcome.exit()), (Outcome::Partial, Exit::Partial));
+    assert_eq!(outcome(&run, "n1.live"), StepOutcome::Succeeded);
+    assert_eq!(outcome(&run, "n2.start"), StepOutcome::Failed);
+    assert_eq!(outcome(&run, "n3.start"), StepOutcome::NotRun);
+    let error = run.error.unwrap();
+    assert!(error.message.contains("node 2"), "{error}");
+    assert_eq!(error.details.len(), 20);
+    assert_eq!(error.hints, ["escli logs 2"]);
+    assert!(!bench.machine.calls.borrow().contains(&"start 3".to_owned()));
+}
+
+#[tokio::test]
+async fn what_was_done_but_does_not_show_is_no_success() {
+    let bench = Bench::new(Faults { forget: [1].into(), ..Faults::default() });
+    let run = bench.run(&plan(&[1])).await;
+    assert_eq!((run.outcome, run.changed), (Outcome::Failed, 0));
+    assert!(run.error.unwrap().message.contains("live state does not show it"));
+}
+
+#[tokio::test]
+async fn a_node_that_never_answers_is_given_up() {
+    let bench = Bench::new(Faults { mute: [1].into(), ..Faults::default() });
+    let run = bench.run(&plan(&[1])).await;
+    assert_eq!(outcome(&run, "n1.live"), StepOutcome::Failed);
+    let error = run.error.unwrap();
+    assert_eq!(error.details, ["connection refused :8080"]);
+}
+
+#[tokio::test]
+async fn the_operations_own_time_limit_has_its_own_exit_code() {
+    let mut bench = Bench::new(Faults { mute: [1].into(), ..Faults::default() });
+    bench.timeout = Duration::from_millis(20);
+    let run = bench.run(&plan(&[1])).await;
+    assert_eq!((run.outcome, run.outcome.exit()), (Outcome::TimedOut, Exit::Timeout));
+}
+
+#[tokio::test]
+async fn a_node_that_disagrees_is_found_although_there_is_a_leader() {
+    let bench = Bench::new(Faults { split: Some(3), ..Faults::default() });
+    let run = bench.run(&plan(&[1, 2, 3])).await;
+    assert_eq!(outcome(&run, "cluster.leader"), StepOutcome::Succeeded);
+    assert_eq!(outcome(&run, "cluster.verify"), StepOutcome::Failed);
+    let error = run.error.unwrap();
+    assert_eq!(error.details, ["n3 knows no leader in term 1, not leader n1, term 1"]);
+}
+
+/// Asks to stop as soon as a certain step has begun.
+struct StopAt<'a> {
+    id: &'static str,
+    times: u32,
+    asked: &'a tokio::sync::watch::Sender<u32>,
+}
+
+impl Listener for StopAt<'_> {
+    fn hear(&self, event: Event<'_>) {
+        if let Event::Started { step } = event
+            && step.id == self.id
+        {
+            self.asked.send_modify(|count| *count += self.times);
+        }
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_finishes_the_step_and_begins_no_other() {
+    let bench = Bench::new(Faults::default());
+    let listener = StopAt { id: "n2.start", times: 1, asked: &bench.asked };
+    let run = bench.run_with(&plan(&[1, 2, 3]), &listener).await;
+    assert_eq!((run.outcome, run.outcome.exit()), (Outcome::Interrupted, Exit::Interrupted));
+    assert_eq!(outcome(&run, "n2.start"), StepOutcome::Succeeded);
+    assert_eq!(outcome(&run, "n2.live"), StepOutcome::NotRun);
+    let records = bench.journal();
+    assert!(journal::unfinished(&records).is_empty());
+    assert!(matches!(records.last(), Some(Record::Ended { outcome: Outcome::Interrupted, .. })));
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_wait_at_once_because_waiting_changes_nothing() {
+    let bench = Bench::new(Faults { mute: [1].into(), ..Faults::default() });
+    let listener = StopAt { id: "n1.live", times: 1, asked: &bench.asked };
+    let run = bench.run_with(&plan(&[1]), &listener).await;
+    assert_eq!((run.outcome, run.changed), (Outcome::Interrupted, 2));
+    assert!(journal::unfinished(&bench.journal()).is_empty());
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_does_not_wait_and_leaves_the_step_open_in_the_journal() {
+    let bench = Bench::new(Faults { hang: [1].into(), ..Faults::default() });
+    let listener = StopAt { id: "n1.start", times: 2, asked: &bench.asked };
+    let run = bench.run_with(&plan(&[1]), &listener).await;
+    assert_eq!(run.outcome, Outcome::Interrupted);
+    assert_eq!(journal::unfinished(&bench.journal()), ["n1.start"]);
+}
+
+#[tokio::test]
+async fn a_node_that_will_not_end_is_killed_only_when_that_was_said() {
+    let bench = Bench::new(Faults { mute: [1].into(), ..Faults::default() });
+    bench.machine.running.borrow_mut().insert(1);
+    let stop = |force| {
+        let mut plan = Plan::new("stop", "local");
+        plan.stage("stop", vec![Step::on(1, Action::StopNode { force }, "test")]);
+        plan
+    };
+    let error = bench.run(&stop(false)).await.error.unwrap();
+    assert_eq!(error.hints[0], "escli stop 1 --force");
+    assert_eq!(bench.run(&stop(true)).await.outcome, Outcome::Succeeded);
+}

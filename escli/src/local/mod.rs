@@ -1,0 +1,257 @@
+//! Nodes as processes of this machine: implements [`crate::engine::ports::Hosts`].
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use shared::ids::NodeId;
+use shared::spec::{ClusterFile, Node};
+
+use crate::engine::ports::{Hosts, PortError};
+use crate::plan::facts::{HostFacts, Process, TakenPort};
+use crate::plan::wanted::{self, Wanted};
+use crate::starter;
+
+pub mod files;
+pub mod layout;
+pub mod process;
+
+pub use layout::Layout;
+
+/// How often a process is looked at while waiting for its end.
+const POLL: Duration = Duration::from_millis(5);
+
+/// How long a killed process may take to go away.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// The nodes of one local cluster.
+#[derive(Debug)]
+pub struct LocalHosts {
+    layout: Layout,
+    nodes: BTreeMap<NodeId, Node>,
+    wanted: Wanted,
+    cluster_text: String,
+}
+
+impl LocalHosts {
+    /// The nodes of `spec` under `layout`. `cluster_text` is what the cluster's own cluster.yaml says or will say.
+    pub fn new(layout: Layout, spec: &ClusterFile, cluster_text: String) -> Self {
+        let wanted = wanted::local(spec, |id| layout.data(id));
+        let nodes = spec.cluster.nodes.iter().map(|node| (node.id, node.clone())).collect();
+        Self { layout, nodes, wanted, cluster_text }
+    }
+
+    /// What each node should be given.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Where everything is.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn pid(&self, id: NodeId) -> Option<u32> {
+        let arguments = process::arguments(id, &self.layout.config(id));
+        let noted = fs::read_to_string(self.layout.pid(id)).ok().and_then(|text| text.trim().parse().ok());
+        match noted {
+            Some(pid) if process::is_node(pid, &arguments) => Some(pid),
+            // A lost or stale pid file must not make a running node look stopped: it would be started twice.
+            _ if self.layout.config(id).exists() => process::find_node(&arguments),
+            _ => None,
+        }
+    }
+
+    fn taken(&self, id: NodeId) -> Vec<TakenPort> {
+        let Some(node) = self.nodes.get(&id) else { return Vec::new() };
+        let host = node.bind.as_deref().unwrap_or(&node.host);
+        let wanted = [
+            ("client_port", node.client_port),
+            ("cluster_port", node.cluster_port),
+            ("http_port", node.http_port),
+        ];
+        wanted
+            .into_iter()
+            .filter_map(|(key, port)| Some((key, address(host, port).filter(|address| !is_free(*address))?)))
+            .map(|(key, address)| TakenPort {
+                port: address.port(),
+                key: key.to_owned(),
+                holder: process::listener_on(address),
+            })
+            .collect()
+    }
+
+    fn spawn(&self, id: NodeId, binary: &Path) -> io::Result<u32> {
+        let log = OpenOptions::new().create(true).append(true).open(self.layout.log(id))?;
+        // A process group of its own: Ctrl-C in this terminal, and the terminal's end, reach its foreground group
+        // only, and the node outlives both.
+        let child = Command::new(binary)
+            .args(process::arguments(id, &self.layout.config(id)))
+            .current_dir(self.layout.node(id))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", binary.display())))?;
+        files::write_atomically(&self.layout.pid(id), &format!("{}\n", child.id()))?;
+        Ok(child.id())
+    }
+
+    async fn gone(&self, id: NodeId, within: Duration) -> bool {
+        let began = Instant::now();
+        while self.pid(id).is_some() {
+            if began.elapsed() > within {
+                return false;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        true
+    }
+}
+
+impl Hosts for LocalHosts {
+    async fn look(&self, id: NodeId) -> Result<HostFacts, PortError> {
+        let pid = self.pid(id);
+        let config_hash =
+            fs::read_to_string(self.layout.config(id)).ok().and_then(|text| wanted::hash_of(&text));
+        Ok(HostFacts {
+            process: pid.map_or(Process::Stopped, |pid| Process::Running { pid }),
+            config_hash,
+            dirs: self.layout.data(id).is_dir(),
+            data_empty: fs::read_dir(self.layout.data(id))
+                .map_or(true, |mut entries| entries.next().is_none()),
+            taken: if pid.is_some() { Vec::new() } else { self.taken(id) },
+        })
+    }
+
+    async fn is_running(&self, id: NodeId) -> Result<bool, PortError> {
+        Ok(self.pid(id).is_some())
+    }
+
+    async fn ensure_dirs(&self, id: NodeId) -> Result<(), PortError> {
+        let data = self.layout.data(id);
+        let made = fs::create_dir_all(&data).and_then(|()| {
+            // Events are nobody else's business.
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            fs::set_permissions(&data, private)
+        });
+        made.map_err(|error| failed("create", &data, &error))
+    }
+
+    async fn write_config(&self, id: NodeId) -> Result<(), PortError> {
+        let text = self.wanted.text(id).ok_or_else(|| unknown(id))?;
+        let path = self.layout.config(id);
+        files::write_atomically(&path, text).map_err(|error| failed("write", &path, &error))
+    }
+
+    async fn start(&self, id: NodeId, binary: &Path) -> Result<u32, PortError> {
+        self.spawn(id, binary).map_err(|error| PortError::Failed(format!("cannot start node {id}: {error}")))
+    }
+
+    async fn stop(&self, id: NodeId, force: bool, within: Duration) -> Result<(), PortError> {
+        let Some(pid) = self.pid(id) else { return Ok(()) };
+        signal(pid, Signal::TERM)?;
+        if !self.gone(id, within).await {
+            if !force {
+                return Err(PortError::Failed(format!(
+                    "node {id} (pid {pid}) did not end within {within:?}"
+                )));
+            }
+            signal(pid, Signal::KILL)?;
+            if !self.gone(id, KILL_LIMIT).await {
+                return Err(PortError::Failed(format!("node {id} (pid {pid}) is still there after SIGKILL")));
+            }
+        }
+        let path = self.layout.pid(id);
+        remove_file(&path).map_err(|error| failed("delete", &path, &error))
+    }
+
+    async fn wipe(&self, id: NodeId) -> Result<(), PortError> {
+        let path = self.layout.node(id);
+        if let Some(pid) = self.pid(id) {
+            return Err(PortError::Failed(format!("node {id} runs (pid {pid}); its data is not deleted")));
+        }
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", &path, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn log_tail(&self, id: NodeId, lines: usize) -> Result<Vec<String>, PortError> {
+        let path = self.layout.log(id);
+        files::last_lines(&path, lines).map_err(|error| failed("read", &path, &error))
+    }
+
+    async fn free_base_port(&self, count: usize) -> Option<u16> {
+        let count = u8::try_from(count).ok()?;
+        (10_000..60_000).step_by(1_000).find(|base| {
+            let spec = starter::local_spec("free", count, Some(*base));
+            spec.cluster.nodes.iter().all(|node| {
+                let ports = [node.client_port, node.cluster_port, node.http_port];
+                ports.iter().all(|port| address(&node.host, *port).is_some_and(is_free))
+            })
+        })
+    }
+
+    async fn has_cluster_file(&self, path: &Path) -> bool {
+        fs::read_to_string(path).is_ok_and(|text| text == self.cluster_text)
+    }
+
+    async fn write_cluster_file(&self, path: &Path) -> Result<(), PortError> {
+        files::write_atomically(path, &self.cluster_text).map_err(|error| failed("write", path, &error))
+    }
+
+    async fn remove_cluster_file(&self, path: &Path) -> Result<(), PortError> {
+        remove_file(path).map_err(|error| failed("delete", path, &error))?;
+        // The directory goes too, unless the operator keeps something else in it.
+        let _ = fs::remove_dir(self.layout.dir());
+        Ok(())
+    }
+}
+
+/// Where a node listens; `None` for a name nobody knows.
+fn address(host: &str, port: u16) -> Option<SocketAddr> {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => Some((ip, port).into()),
+        Err(_) => (host, port).to_socket_addrs().ok()?.next(),
+    }
+}
+
+/// Nothing listens there: a listener can be opened, and is closed again at once.
+fn is_free(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_ok()
+}
+
+fn signal(pid: u32, signal: Signal) -> Result<(), PortError> {
+    let target = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let target = target.ok_or_else(|| PortError::Failed(format!("{pid} is not a process id")))?;
+    match kill_process(target, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(PortError::Failed(format!("cannot signal pid {pid}: {error}"))),
+    }
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn failed(verb: &str, path: &Path, error: &io::Error) -> PortError {
+    PortError::Failed(format!("cannot {verb} {}: {error}", path.display()))
+}
+
+fn unknown(id: NodeId) -> PortError {
+    PortError::Failed(format!("node {id} is not in cluster.yaml"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Everything a step can do: a closed list that serialises, so that a journal can be read by a later escli.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use shared::ids::NodeId;
+
+/// What one step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Action {
+    /// Write the cluster.yaml of a new local cluster.
+    WriteClusterFile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Create the node's directories.
+    EnsureDirs,
+    /// Give the node its file.
+    WriteConfig {
+        /// Hash of what it will say, as `ClusterStatus::config_hash`.
+        hash: String,
+    },
+    /// Start the node's process.
+    StartNode {
+        /// The program, on the node's host.
+        binary: PathBuf,
+    },
+    /// Ask the node to end, and wait until it has.
+    StopNode {
+        /// Kill it when it does not end in time.
+        force: bool,
+    },
+    /// Wait until the node's process answers on its admin port.
+    AwaitLive,
+    /// Wait until the running majority follows one leader.
+    AwaitLeader {
+        /// The nodes that should follow it.
+        nodes: Vec<NodeId>,
+    },
+    /// See that the nodes agree on cluster id, leader and term.
+    VerifyCluster {
+        /// The nodes asked.
+        nodes: Vec<NodeId>,
+    },
+    /// Delete the node's directory with all its data.
+    Wipe,
+    /// Delete the cluster.yaml that escli wrote itself.
+    RemoveClusterFile {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+impl Action {
+    /// Its name in documents; the same as in the journal.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::WriteClusterFile { .. } => "write_cluster_file",
+            Self::EnsureDirs => "ensure_dirs",
+            Self::WriteConfig { .. } => "write_config",
+            Self::StartNode { .. } => "start_node",
+            Self::StopNode { .. } => "stop_node",
+            Self::AwaitLive => "await_live",
+            Self::AwaitLeader { .. } => "await_leader",
+            Self::VerifyCluster { .. } => "verify_cluster",
+            Self::Wipe => "wipe",
+            Self::RemoveClusterFile { .. } => "remove_cluster_file",
+        }
+    }
+
+    /// The last part of a step's id.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::WriteClusterFile { .. } => "file",
+            Self::EnsureDirs => "dirs",
+            Self::WriteConfig { .. } => "config",
+            Self::StartNode { .. } => "start",
+            Self::StopNode { .. } => "stop",
+            Self::AwaitLive => "live",
+            Self::AwaitLeader { .. } => "leader",
+            Self::VerifyCluster { .. } => "verify",
+            Self::Wipe => "wipe",
+            Self::RemoveClusterFile { .. } => "remove-file",
+        }
+    }
+
+    /// A few words for people, e.g. `start the node`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::WriteClusterFile { path } => format!("write {}", path.display()),
+            Self::EnsureDirs => "create its directories".to_owned(),
+            Self::WriteConfig { .. } => "write its cluster.yaml".to_owned(),
+            Self::StartNode { .. } => "start it".to_owned(),
+            Self::StopNode { force: false } => "stop it".to_owned(),
+            Self::StopNode { force: true } => "stop it, kill it if it does not end".to_owned(),
+            Self::AwaitLive => "wait until it answers".to_owned(),
+            Self::AwaitLeader { .. } => "wait for a leader".to_owned(),
+            Self::VerifyCluster { .. } => "check that all agree".to_owned(),
+            Self::Wipe => "delete its data".to_owned(),
+            Self::RemoveClusterFile { path } => format!("delete {}", path.display()),
+        }
+    }
+
+    /// Running it changes something, as opposed to looking or waiting.
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::AwaitLive | Self::AwaitLeader { .. } | Self::VerifyCluster { .. })
+    }
+}

@@ -1,0 +1,101 @@
+//! `stop` and `down`: followers first, the leader last, so that it hands over while there is someone to hand over to.
+
+use std::path::PathBuf;
+
+use shared::ids::NodeId;
+use shared::spec::ClusterFile;
+
+use super::facts::Facts;
+use super::quorum::quorum;
+use super::up::{hosts, targets};
+use super::{Action, Plan, Question, Refusal, Step};
+
+/// What `stop` is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct StopOptions {
+    /// The nodes to stop; all when empty.
+    pub nodes: Vec<NodeId>,
+    /// Kill what does not end by itself.
+    pub force: bool,
+    /// Leave fewer nodes than are needed for writes, without a question.
+    pub allow_downtime: bool,
+}
+
+/// What `down` is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct DownOptions {
+    /// Kill what does not end by itself.
+    pub force: bool,
+    /// Delete the data as well.
+    pub purge: bool,
+    /// The cluster.yaml, when escli wrote it and nobody changed it: it goes with the data.
+    pub own_file: Option<PathBuf>,
+}
+
+/// Plans `stop`.
+///
+/// # Errors
+/// Refuses unknown nodes and hosts that cannot be looked at.
+pub fn stop(spec: &ClusterFile, facts: &Facts, options: &StopOptions) -> Result<Plan, Refusal> {
+    let targets = targets(spec, &options.nodes)?;
+    let mut plan = Plan::new("stop", &spec.cluster.name);
+    let stopping = stop_stages(&mut plan, facts, &targets, options.force)?;
+    // Without names the whole cluster is meant, and that it will be down is what was asked for.
+    let named = !options.nodes.is_empty();
+    if named && !options.allow_downtime && !stopping.is_empty() {
+        plan.question = downtime(spec, facts, &stopping).map(|text| Question::Downtime { text });
+    }
+    Ok(plan)
+}
+
+/// Plans `down`.
+///
+/// # Errors
+/// Refuses hosts that cannot be looked at.
+pub fn down(spec: &ClusterFile, facts: &Facts, options: &DownOptions) -> Result<Plan, Refusal> {
+    let targets = targets(spec, &[])?;
+    let mut plan = Plan::new("down", &spec.cluster.name);
+    stop_stages(&mut plan, facts, &targets, options.force)?;
+    if !options.purge {
+        return Ok(plan);
+    }
+    let with_dirs =
+        hosts(facts, &targets)?.into_iter().filter(|(_, host)| host.dirs || host.config_hash.is_some());
+    plan.stage("purge", with_dirs.map(|(id, _)| Step::on(id, Action::Wipe, "--purge-data")).collect());
+    if let Some(path) = &options.own_file {
+        let remove = Action::RemoveClusterFile { path: path.clone() };
+        plan.stage("forget", vec![Step::cluster(remove, "as escli wrote it")]);
+    }
+    if plan.changes() > 0 {
+        let text = format!("This deletes every event of {}, for good.", spec.cluster.name);
+        plan.question = Some(Question::TypeName { text, word: spec.cluster.name.clone() });
+    }
+    Ok(plan)
+}
+
+/// One stage per node: each is gone before the next is asked. Returns them in that order.
+fn stop_stages(plan: &mut Plan, facts: &Facts, ids: &[NodeId], force: bool) -> Result<Vec<NodeId>, Refusal> {
+    let leader = facts.leader();
+    let mut stopping: Vec<NodeId> =
+        hosts(facts, ids)?.into_iter().filter(|(_, host)| host.runs()).map(|(id, _)| id).collect();
+    stopping.sort_by_key(|id| (Some(*id) == leader, *id));
+    for id in &stopping {
+        let why = if Some(*id) == leader { "running, leads" } else { "running" };
+        plan.stage(format!("stop n{id}"), vec![Step::on(*id, Action::StopNode { force }, why)]);
+    }
+    Ok(stopping)
+}
+
+/// What it costs to stop these nodes, when it costs more than redundancy.
+fn downtime(spec: &ClusterFile, facts: &Facts, stopping: &[NodeId]) -> Option<String> {
+    let voters = spec.cluster.nodes.len();
+    let needed = quorum(voters);
+    let running = facts.running();
+    let left = running.iter().filter(|id| !stopping.contains(id)).count();
+    (running.len() >= needed && left < needed).then(|| {
+        format!(
+            "{left} of {voters} nodes would be left and {needed} are needed: {} would accept no writes",
+            spec.cluster.name
+        )
+    })
+}

@@ -1,0 +1,139 @@
+//! What was seen of hosts and cluster at one moment. Only `observe` makes them; planners and views read them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use shared::api::{ClusterStatus, NodeState};
+use shared::ids::NodeId;
+
+/// Everything that was seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// One for every node of cluster.yaml.
+    pub nodes: BTreeMap<NodeId, NodeFacts>,
+    /// A first port with which a new local cluster of this size would find all its ports free; looked for only when
+    /// a wanted port is taken.
+    pub free_base_port: Option<u16>,
+}
+
+/// What was seen of one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// What its host says.
+    pub host: HostSight,
+    /// What its admin API says.
+    pub api: Answer,
+}
+
+/// What a node's host says, when it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "sight", rename_all = "snake_case")]
+pub enum HostSight {
+    /// Not asked: the command needs the admin API only.
+    NotAsked,
+    /// Could not be asked.
+    Unreachable {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Answered.
+    Seen(HostFacts),
+}
+
+/// What a host says about one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// The node's process.
+    pub process: Process,
+    /// Hash of the node's file on disk, as `ClusterStatus::config_hash`; `None` when there is none or it is broken.
+    pub config_hash: Option<String>,
+    /// The node's directories exist.
+    pub dirs: bool,
+    /// The data directory is missing or has nothing in it.
+    pub data_empty: bool,
+    /// The ports it wants, taken by something that is not this node.
+    pub taken: Vec<TakenPort>,
+}
+
+/// A node's process on its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "process", rename_all = "snake_case")]
+pub enum Process {
+    /// Runs.
+    Running {
+        /// Its process id.
+        pid: u32,
+    },
+    /// Does not.
+    Stopped,
+}
+
+/// A port that something else listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenPort {
+    /// The port.
+    pub port: u16,
+    /// The key in cluster.yaml that wants it, e.g. `http_port`.
+    pub key: String,
+    /// Who has it, e.g. `python3 (pid 4711)`, when the system tells.
+    pub holder: Option<String>,
+}
+
+/// What a node's admin API says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// It answered.
+    Status(Box<ClusterStatus>),
+    /// It did not.
+    Silent {
+        /// Why, short, e.g. `connection refused :8080`.
+        reason: String,
+    },
+}
+
+impl NodeFacts {
+    /// What the node said of the cluster.
+    pub fn status(&self) -> Option<&ClusterStatus> {
+        match &self.api {
+            Answer::Status(status) => Some(status),
+            Answer::Silent { .. } => None,
+        }
+    }
+
+    /// What the host said.
+    pub fn host(&self) -> Option<&HostFacts> {
+        match &self.host {
+            HostSight::Seen(facts) => Some(facts),
+            HostSight::NotAsked | HostSight::Unreachable { .. } => None,
+        }
+    }
+
+    /// Its process id, when it runs.
+    pub fn pid(&self) -> Option<u32> {
+        match self.host()?.process {
+            Process::Running { pid } => Some(pid),
+            Process::Stopped => None,
+        }
+    }
+}
+
+impl Facts {
+    /// Every answer, by node.
+    pub fn statuses(&self) -> impl Iterator<Item = (NodeId, &ClusterStatus)> {
+        self.nodes.iter().filter_map(|(id, node)| Some((*id, node.status()?)))
+    }
+
+    /// The node that says it leads, in the highest term when two say so.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.statuses()
+            .filter(|(_, status)| status.state == NodeState::Leader)
+            .max_by_key(|(_, status)| status.term)
+            .map(|(id, _)| id)
+    }
+
+    /// The nodes whose process runs, in order of their ids.
+    pub fn running(&self) -> Vec<NodeId> {
+        self.nodes.iter().filter(|(_, node)| node.pid().is_some()).map(|(id, _)| *id).collect()
+    }
+}

@@ -1,0 +1,149 @@
+//! PURE: facts in, immutable plan out. Every choice of an operation is made here, so that what `--dry-run` shows is
+//! what runs. Knows `shared` and nothing else: no file, socket, clock or terminal.
+
+use serde::{Deserialize, Serialize};
+use shared::ids::NodeId;
+
+pub mod action;
+pub mod agreement;
+pub mod down;
+pub mod facts;
+pub mod quorum;
+pub mod up;
+pub mod wanted;
+
+pub use action::Action;
+
+/// What an operation will do, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The subcommand, e.g. `up`.
+    pub operation: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// One after the other.
+    pub stages: Vec<Stage>,
+    /// What the operator should know and no step says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What the operator must agree to first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Question>,
+}
+
+/// Steps that may run at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// A few words, e.g. `start n1`.
+    pub title: String,
+    /// In any order.
+    pub steps: Vec<Step>,
+}
+
+/// One thing that is done, proved and journalled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Stable and readable, unique in the plan, e.g. `n1.start` or `cluster.leader`.
+    pub id: String,
+    /// The node it is about; `None` when it is about the whole cluster.
+    pub node: Option<NodeId>,
+    /// What to do.
+    pub action: Action,
+    /// Why it is in the plan, e.g. `not running`.
+    pub why: String,
+}
+
+/// What the operator must agree to before a plan runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Question {
+    /// Yes or no: the cluster will accept no writes. Without a terminal it takes `--allow-downtime`.
+    Downtime {
+        /// What it costs; the view adds the question.
+        text: String,
+    },
+    /// A word must be typed, because this cannot be undone. Without a terminal it takes `--yes --confirm NAME`.
+    TypeName {
+        /// What it costs; the view asks for the word.
+        text: String,
+        /// The word: the cluster's name.
+        word: String,
+    },
+}
+
+/// Why an operation is not even tried; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// What is refused, in one sentence without a full stop.
+    pub message: String,
+    /// Each reason on its own.
+    pub reasons: Vec<String>,
+    /// What to do instead; the commands in it can be pasted.
+    pub hints: Vec<String>,
+}
+
+impl Refusal {
+    /// A refusal without reasons or hints.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), reasons: Vec::new(), hints: Vec::new() }
+    }
+
+    /// Adds a reason.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reasons.push(reason.into());
+        self
+    }
+
+    /// Adds something to do instead.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl Plan {
+    /// A plan without stages.
+    pub fn new(operation: &str, cluster: &str) -> Self {
+        Self {
+            operation: operation.to_owned(),
+            cluster: cluster.to_owned(),
+            stages: Vec::new(),
+            notes: Vec::new(),
+            question: None,
+        }
+    }
+
+    /// Appends a stage, unless it has no steps.
+    pub fn stage(&mut self, title: impl Into<String>, steps: Vec<Step>) {
+        if !steps.is_empty() {
+            self.stages.push(Stage { title: title.into(), steps });
+        }
+    }
+
+    /// Every step, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.stages.iter().flat_map(|stage| &stage.steps)
+    }
+
+    /// Number of steps that change something when they run.
+    pub fn changes(&self) -> usize {
+        self.steps().filter(|step| step.action.changes()).count()
+    }
+}
+
+impl Step {
+    /// A step about one node; its id is `n<node>.<verb>`.
+    pub fn on(node: NodeId, action: Action, why: impl Into<String>) -> Self {
+        Self { id: format!("n{node}.{}", action.verb()), node: Some(node), action, why: why.into() }
+    }
+
+    /// A step about the whole cluster; its id is `cluster.<verb>`.
+    pub fn cluster(action: Action, why: impl Into<String>) -> Self {
+        Self { id: format!("cluster.{}", action.verb()), node: None, action, why: why.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! Tables: facts in, steps out.
+
+use std::path::PathBuf;
+
+use shared::api::{ClusterStatus, NodeState, Role};
+use shared::ids::NodeId;
+use shared::spec::ClusterFile;
+
+use super::down::{DownOptions, StopOptions, down, stop};
+use super::facts::{Answer, Facts, HostFacts, HostSight, NodeFacts, Process, TakenPort};
+use super::up::{Options, up};
+use super::wanted::{self, Wanted};
+use super::{Action, Plan, Question};
+use crate::starter;
+
+struct World {
+    spec: ClusterFile,
+    wanted: Wanted,
+    facts: Facts,
+}
+
+/// A local cluster of which `running` run, led by the first of them that is named leader.
+fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
+    let spec = starter::local_spec("local", count, None);
+    let wanted = wanted::local(&spec, |id| PathBuf::from(format!("/d/n{id}/data")));
+    let nodes = spec.cluster.nodes.iter().map(|node| {
+        let id = node.id;
+        let runs = running.contains(&id);
+        let host = HostFacts {
+            process: if runs {
+                Process::Running { pid: 100 + u32::try_from(id).unwrap() }
+            } else {
+                Process::Stopped
+            },
+            config_hash: wanted.hash(id).map(str::to_owned),
+            dirs: true,
+            data_empty: false,
+            taken: Vec::new(),
+        };
+        let api = if runs {
+            Answer::Status(Box::new(status(id, leader, wanted.hash(id).unwrap())))
+        } else {
+            Answer::Silent { reason: "connection refused".to_owned() }
+        };
+        (id, NodeFacts { host: HostSight::Seen(host), api })
+    });
+    let facts = Facts { nodes: nodes.collect(), free_base_port: None };
+    World { spec, wanted, facts }
+}
+
+fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterStatus {
+    ClusterStatus {
+        node_id: id,
+        state: if leader == Some(id) { NodeState::Leader } else { NodeState::Follower },
+        term: 3,
+        commit_index: 10,
+        peers: Vec::new(),
+        cluster_name: "local".to_owned(),
+        cluster_id: None,
+        leader,
+        role: Role::Voter,
+        applied_index: 10,
+        last_index: 10,
+        version: "0.1.0".to_owned(),
+        config_hash: config_hash.to_owned(),
+        started_at: "2026-01-01T00:00:00Z".to_owned(),
+        wal_sync: true,
+        pending_change: false,
+    }
+}
+
+impl World {
+    fn host(&mut self, id: NodeId) -> &mut HostFacts {
+        match &mut self.facts.nodes.get_mut(&id).unwrap().host {
+            HostSight::Seen(host) => host,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn up(&self, operation: &str, nodes: &[NodeId]) -> Plan {
+        self.try_up(operation, nodes).unwrap()
+    }
+
+    fn try_up(&self, operation: &str, nodes: &[NodeId]) -> Result<Plan, super::Refusal> {
+        let options = Options {
+            operation: operation.to_owned(),
+            nodes: nodes.to_vec(),
+            binary: Some(PathBuf::from("/bin/esnode")),
+            ..Options::default()
+        };
+        up(&self.spec, &self.wanted, &self.facts, &options)
+    }
+
+    fn stop(&self, nodes: &[NodeId]) -> Plan {
+        stop(&self.spec, &self.facts, &StopOptions { nodes: nodes.to_vec(), ..StopOptions::default() })
+            .unwrap()
+    }
+}
+
+/// Steps of one stage are joined by `+`.
+fn shape(plan: &Plan) -> Vec<String> {
+    let stage =
+        |stage: &super::Stage| stage.steps.iter().map(|step| step.id.as_str()).collect::<Vec<_>>().join("+");
+    plan.stages.iter().map(stage).collect()
+}
+
+#[test]
+fn a_fresh_cluster_is_written_started_in_order_and_verified() {
+    let mut world = world(3, &[], None);
+    for id in 1..=3 {
+        let host = world.host(id);
+        (host.dirs, host.data_empty, host.config_hash) = (false, true, None);
+    }
+    let file = PathBuf::from("/d/cluster.yaml");
+    let binary = Some(PathBuf::from("/bin/esnode"));
+    let options = Options { operation: "up".to_owned(), new_file: Some(file), binary, ..Options::default() };
+    let plan = up(&world.spec, &world.wanted, &world.facts, &options).unwrap();
+    let expected = [
+        "cluster.file",
+        "n1.dirs+n2.dirs+n3.dirs",
+        "n1.config+n2.config+n3.config",
+        "n1.start",
+        "n1.live",
+        "n2.start",
+        "n2.live",
+        "n3.start",
+        "n3.live",
+        "cluster.leader",
+        "cluster.verify",
+    ];
+    assert_eq!(shape(&plan), expected);
+    assert_eq!(plan.changes(), 10);
+}
+
+#[test]
+fn up_on_a_cluster_that_is_up_only_looks() {
+    let plan = world(3, &[1, 2, 3], Some(2)).up("up", &[]);
+    assert_eq!(shape(&plan), ["cluster.leader", "cluster.verify"]);
+    assert_eq!(plan.changes(), 0);
+    assert!(plan.notes.is_empty(), "{:?}", plan.notes);
+}
+
+#[test]
+fn only_what_is_down_is_started() {
+    let plan = world(3, &[1, 3], Some(3)).up("start", &[]);
+    assert_eq!(shape(&plan), ["n2.start", "n2.live", "cluster.leader", "cluster.verify"]);
+}
+
+#[test]
+fn only_what_was_named_is_started() {
+    let world = world(5, &[1, 2, 3], Some(1));
+    assert_eq!(shape(&world.up("start", &[5])), ["n5.start", "n5.live", "cluster.leader", "cluster.verify"]);
+    assert_eq!(world.up("start", &[1]).changes(), 0);
+}
+
+#[test]
+fn one_node_of_three_does_not_wait_for_a_leader_that_cannot_be() {
+    let plan = world(3, &[], None).up("start", &[2]);
+    assert_eq!(shape(&plan), ["n2.start", "n2.live"]);
+    assert!(plan.notes[0].contains("1 of 3"), "{:?}", plan.notes);
+}
+
+#[test]
+fn verification_asks_exactly_those_that_will_run() {
+    let plan = world(5, &[1, 2], Some(1)).up("start", &[4]);
+    let last = &plan.stages.last().unwrap().steps[0].action;
+    assert_eq!(*last, Action::VerifyCluster { nodes: vec![1, 2, 4] });
+}
+
+#[test]
+fn a_changed_file_is_given_to_the_node_and_a_running_one_is_not_restarted_behind_the_operators_back() {
+    let mut world = world(3, &[1, 3], Some(1));
+    world.spec.cluster.raft.heartbeat_interval = 40;
+    world.wanted = wanted::local(&world.spec, |id| PathBuf::from(format!("/d/n{id}/data")));
+    let plan = world.up("up", &[]);
+    let expected =
+        ["n1.config+n2.config+n3.config", "n2.start", "n2.live", "cluster.leader", "cluster.verify"];
+    assert_eq!(shape(&plan), expected);
+    assert_eq!(plan.notes.len(), 2, "{:?}", plan.notes);
+    assert!(plan.notes[1].contains("escli stop 3 && escli start 3"));
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_holder_and_another_base_is_offered() {
+    let mut world = world(3, &[], None);
+    world.host(2).taken = vec![TakenPort {
+        port: 9001,
+        key: "client_port".to_owned(),
+        holder: Some("python3 (pid 4711)".to_owned()),
+    }];
+    world.facts.free_base_port = Some(12_000);
+    let options = Options {
+        operation: "up".to_owned(),
+        new_file: Some(PathBuf::from("/d/cluster.yaml")),
+        retry: "escli up --local --nodes 3".to_owned(),
+        ..Options::default()
+    };
+    let refusal = up(&world.spec, &world.wanted, &world.facts, &options).unwrap_err();
+    assert_eq!(refusal.reasons, ["port 9001 (client_port of node 2) is held by python3 (pid 4711)"]);
+    assert!(
+        refusal.hints[0].ends_with("escli up --local --nodes 3 --base-port 12000"),
+        "{:?}",
+        refusal.hints
+    );
+    // An existing cluster keeps its ports: clients and the other nodes know them.
+    let refusal = world.try_up("up", &[]).unwrap_err();
+    assert!(refusal.hints[0].contains("cluster.yaml"), "{:?}", refusal.hints);
+}
+
+#[test]
+fn data_of_an_earlier_cluster_is_not_built_upon() {
+    let world = world(3, &[], None);
+    let new_file = Some(PathBuf::from("/d/cluster.yaml"));
+    let binary = Some(PathBuf::from("/bin/esnode"));
+    let options = Options { new_file, binary, ..Options::default() };
+    let refusal = up(&world.spec, &world.wanted, &world.facts, &options).unwrap_err();
+    assert_eq!(refusal.message, "/d holds data but no cluster.yaml");
+}
+
+#[test]
+fn a_missing_program_matters_only_when_something_is_to_be_started() {
+    let without = |world: &World| up(&world.spec, &world.wanted, &world.facts, &Options::default());
+    assert!(without(&world(3, &[1, 2], Some(1))).unwrap_err().message.contains("was not found"));
+    assert_eq!(without(&world(3, &[1, 2, 3], Some(1))).unwrap().changes(), 0);
+}
+
+#[test]
+fn unknown_nodes_and_unreachable_hosts_are_refused() {
+    let mut world = world(3, &[1, 2, 3], Some(1));
+    assert!(world.try_up("start", &[7]).unwrap_err().message.contains("no node 7"));
+    world.facts.nodes.get_mut(&3).unwrap().host = HostSight::Unreachable { reason: "no route".to_owned() };
+    assert_eq!(world.try_up("up", &[]).unwrap_err().reasons, ["node 3: no route"]);
+}
+
+#[test]
+fn followers_stop_first_the_leader_last() {
+    assert_eq!(shape(&world(3, &[1, 2, 3], Some(1)).stop(&[])), ["n2.stop", "n3.stop", "n1.stop"]);
+    assert_eq!(shape(&world(3, &[1, 2, 3], Some(1)).stop(&[1, 3])), ["n3.stop", "n1.stop"]);
+    assert_eq!(shape(&world(3, &[2], None).stop(&[])), ["n2.stop"]);
+    assert!(shape(&world(3, &[], None).stop(&[])).is_empty());
+}
+
+#[test]
+fn losing_the_quorum_by_naming_nodes_is_asked_about() {
+    let three = world(3, &[1, 2, 3], Some(1));
+    assert_eq!(three.stop(&[2]).question, None);
+    assert!(matches!(three.stop(&[1, 2]).question, Some(Question::Downtime { .. })));
+    assert_eq!(three.stop(&[]).question, None, "all is what was asked for");
+    assert!(matches!(world(3, &[1, 2], Some(1)).stop(&[2]).question, Some(Question::Downtime { .. })));
+    assert_eq!(world(3, &[1], None).stop(&[1]).question, None, "there are no writes to lose");
+    let options = StopOptions { nodes: vec![1, 2], allow_downtime: true, ..StopOptions::default() };
+    assert_eq!(stop(&three.spec, &three.facts, &options).unwrap().question, None);
+}
+
+#[test]
+fn purging_asks_for_the_name_and_happens_after_every_node_has_stopped() {
+    let world = world(3, &[1, 2, 3], Some(3));
+    let plain = down(&world.spec, &world.facts, &DownOptions::default()).unwrap();
+    assert_eq!((shape(&plain).len(), plain.question), (3, None));
+    let own_file = Some(PathBuf::from("/d/cluster.yaml"));
+    let purge = DownOptions { purge: true, own_file, ..DownOptions::default() };
+    let plan = down(&world.spec, &world.facts, &purge).unwrap();
+    assert_eq!(
+        shape(&plan),
+        ["n1.stop", "n2.stop", "n3.stop", "n1.wipe+n2.wipe+n3.wipe", "cluster.remove-file"]
+    );
+    assert!(matches!(plan.question, Some(Question::TypeName { word, .. }) if word == "local"));
+}
+
+#[test]
+fn ids_are_unique_and_a_plan_survives_its_journal() {
+    let plan = world(9, &[], None).up("up", &[]);
+    let mut ids: Vec<&str> = plan.steps().map(|step| step.id.as_str()).collect();
+    ids.sort_unstable();
+    let count = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+}

@@ -1,0 +1,198 @@
+//! `up` and `start`: give nodes what they need, start those that are down, wait for a leader, verify. Those that run
+//! are left alone.
+
+use std::path::PathBuf;
+
+use shared::ids::NodeId;
+use shared::spec::ClusterFile;
+
+use super::facts::{Facts, HostFacts, HostSight};
+use super::quorum::quorum;
+use super::wanted::Wanted;
+use super::{Action, Plan, Refusal, Step};
+
+/// What `up` and `start` are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The subcommand: `up` or `start`.
+    pub operation: String,
+    /// The nodes to start; all when empty.
+    pub nodes: Vec<NodeId>,
+    /// The cluster.yaml of a local cluster that is new, to be written first.
+    pub new_file: Option<PathBuf>,
+    /// The node's program; `None` when none was found.
+    pub binary: Option<PathBuf>,
+    /// The same command without ports, for hints, e.g. `escli up --local --dir x`.
+    pub retry: String,
+}
+
+/// Plans `up` or `start`.
+///
+/// # Errors
+/// Refuses unknown nodes, hosts that cannot be looked at, and taken ports.
+pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
+    let targets = targets(spec, &options.nodes)?;
+    let hosts = hosts(facts, &targets)?;
+    let down: Vec<NodeId> = hosts.iter().filter(|(_, host)| !host.runs()).map(|(id, _)| *id).collect();
+    refuse_taken_ports(&hosts, facts, options)?;
+    refuse_orphaned_data(&hosts, options)?;
+    let binary = program(&down, options)?;
+
+    let mut plan = Plan::new(&options.operation, &spec.cluster.name);
+    if let Some(path) = &options.new_file {
+        plan.stage(
+            "describe",
+            vec![Step::cluster(Action::WriteClusterFile { path: path.clone() }, "a new cluster")],
+        );
+    }
+    prepare(&mut plan, wanted, &hosts);
+    for id in &down {
+        let start = Action::StartNode { binary: binary.clone() };
+        plan.stage(format!("start n{id}"), vec![Step::on(*id, start, "not running")]);
+        plan.stage(format!("see n{id} answer"), vec![Step::on(*id, Action::AwaitLive, "just started")]);
+    }
+    conclude(&mut plan, spec, facts, &down);
+    for (id, host) in &hosts {
+        let loaded = facts.nodes.get(id).and_then(|node| loaded_hash(node));
+        let stale = host.runs() && loaded.is_some() && loaded != wanted.hash(*id);
+        if stale {
+            plan.notes.push(format!(
+                "node {id} runs with an older cluster.yaml; it takes the new one when it is restarted: \
+                 escli stop {id} && escli start {id}"
+            ));
+        }
+    }
+    Ok(plan)
+}
+
+fn loaded_hash(node: &super::facts::NodeFacts) -> Option<&str> {
+    node.status().map(|status| status.config_hash.as_str())
+}
+
+/// The nodes a command is about: those named, or all.
+///
+/// # Errors
+/// Refuses ids that are not in cluster.yaml.
+pub fn targets(spec: &ClusterFile, named: &[NodeId]) -> Result<Vec<NodeId>, Refusal> {
+    let all: Vec<NodeId> = spec.cluster.nodes.iter().map(|node| node.id).collect();
+    let known = || all.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = named.iter().find(|id| !all.contains(id)) {
+        return Err(Refusal::new(format!("there is no node {unknown} in cluster.yaml"))
+            .because(format!("its nodes are {}", known())));
+    }
+    Ok(all.into_iter().filter(|id| named.is_empty() || named.contains(id)).collect())
+}
+
+/// What the hosts of `targets` say.
+///
+/// # Errors
+/// Refuses when one of them could not be looked at: what runs there is not known.
+pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'a HostFacts)>, Refusal> {
+    let mut seen = Vec::new();
+    let mut refusal = Refusal::new("not every host can be looked at");
+    for id in targets {
+        match facts.nodes.get(id).map(|node| &node.host) {
+            Some(HostSight::Seen(host)) => seen.push((*id, host)),
+            Some(HostSight::Unreachable { reason }) => {
+                refusal = refusal.because(format!("node {id}: {reason}"));
+            }
+            Some(HostSight::NotAsked) | None => {
+                refusal = refusal.because(format!("node {id}: was not asked"));
+            }
+        }
+    }
+    if refusal.reasons.is_empty() { Ok(seen) } else { Err(refusal) }
+}
+
+fn refuse_taken_ports(
+    hosts: &[(NodeId, &HostFacts)],
+    facts: &Facts,
+    options: &Options,
+) -> Result<(), Refusal> {
+    let mut refusal = Refusal::new("ports are taken; nothing was changed");
+    for (id, host) in hosts {
+        for taken in &host.taken {
+            let holder = taken.holder.as_deref().unwrap_or("another process");
+            refusal = refusal
+                .because(format!("port {} ({} of node {id}) is held by {holder}", taken.port, taken.key));
+        }
+    }
+    if refusal.reasons.is_empty() {
+        return Ok(());
+    }
+    Err(match (facts.free_base_port, &options.new_file) {
+        (Some(base), Some(_)) => {
+            refusal.hint(format!("use other ports:  {} --base-port {base}", options.retry))
+        }
+        _ => refusal.hint("end that process, or change the ports in cluster.yaml, and try again"),
+    })
+}
+
+/// Data without its cluster.yaml belongs to a cluster nobody knows the members of any more.
+fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &Options) -> Result<(), Refusal> {
+    let Some(folder) = options.new_file.as_ref().and_then(|file| file.parent()) else { return Ok(()) };
+    let mut refusal = Refusal::new(format!("{} holds data but no cluster.yaml", folder.display()));
+    for (id, _) in hosts.iter().filter(|(_, host)| !host.data_empty) {
+        refusal = refusal.because(format!("node {id} has data of an earlier cluster"));
+    }
+    if refusal.reasons.is_empty() {
+        return Ok(());
+    }
+    Err(refusal
+        .hint("put its cluster.yaml back there, or delete what is left there")
+        .hint("or take another place:  escli up --local --dir ANOTHER"))
+}
+
+/// The program to start `down` with; which one does not matter when there is nothing to start.
+fn program(down: &[NodeId], options: &Options) -> Result<PathBuf, Refusal> {
+    match &options.binary {
+        Some(binary) => Ok(binary.clone()),
+        None if down.is_empty() => Ok(PathBuf::new()),
+        None => Err(Refusal::new("the node's program, esnode, was not found; nothing was changed")
+            .because("looked at deploy.binary, $ESNODE, beside escli, and along the PATH")
+            .hint("name it:   --binary path/to/esnode")
+            .hint("build it:  cargo build --release -p esnode")),
+    }
+}
+
+fn prepare(plan: &mut Plan, wanted: &Wanted, hosts: &[(NodeId, &HostFacts)]) {
+    let dirs = hosts.iter().filter(|(_, host)| !host.dirs);
+    plan.stage("prepare", dirs.map(|(id, _)| Step::on(*id, Action::EnsureDirs, "missing")).collect());
+    let configs = hosts.iter().filter_map(|(id, host)| {
+        let hash = wanted.hash(*id)?;
+        let why = match host.config_hash.as_deref() {
+            Some(found) if found == hash => return None,
+            Some(_) => "differs",
+            None => "missing",
+        };
+        Some(Step::on(*id, Action::WriteConfig { hash: hash.to_owned() }, why))
+    });
+    plan.stage("configure", configs.collect());
+}
+
+/// Waits for a leader and verifies, as far as enough nodes will run for there to be one.
+fn conclude(plan: &mut Plan, spec: &ClusterFile, facts: &Facts, starting: &[NodeId]) {
+    let voters = spec.cluster.nodes.len();
+    let mut will_run = facts.running();
+    will_run.extend(starting);
+    will_run.sort_unstable();
+    will_run.dedup();
+    if will_run.len() < quorum(voters) {
+        plan.notes.push(format!(
+            "{} of {voters} nodes will run, {} are needed for a leader: writes wait until more are started",
+            will_run.len(),
+            quorum(voters)
+        ));
+        return;
+    }
+    let why = if starting.is_empty() { "see that nothing is amiss" } else { "nodes were started" };
+    plan.stage("elect", vec![Step::cluster(Action::AwaitLeader { nodes: will_run.clone() }, why)]);
+    plan.stage("verify", vec![Step::cluster(Action::VerifyCluster { nodes: will_run }, why)]);
+}
+
+impl HostFacts {
+    /// The node's process runs.
+    pub fn runs(&self) -> bool {
+        matches!(self.process, super::facts::Process::Running { .. })
+    }
+}

@@ -1,0 +1,57 @@
+//! What reaches the raft thread.
+
+use std::io;
+
+use bytes::Bytes;
+use shared::ids::NodeId;
+use tokio::sync::oneshot;
+
+use crate::consensus::{Fetch, Status};
+use crate::entry::Entry;
+use crate::handle::{Budget, ProposeError, TransferError};
+use crate::net::peer::PeerEvent;
+use crate::stream::command::Reply;
+
+/// Where a proposal's outcome goes.
+pub type ReplyTo = oneshot::Sender<Result<Vec<Reply>, ProposeError>>;
+
+/// Commands to be replicated.
+#[derive(Debug)]
+pub struct Proposal {
+    /// The commands, encoded.
+    pub payload: Bytes,
+    /// How many there are.
+    pub commands: usize,
+    /// Gets one reply per command.
+    pub reply: ReplyTo,
+    /// Its share of what may be in flight.
+    pub budget: Budget,
+}
+
+/// One input of the raft thread.
+#[derive(Debug)]
+pub enum Input {
+    /// From a client.
+    Propose(Proposal),
+    /// From another node.
+    Peer(PeerEvent),
+    /// From the disk: everything up to this number is durable.
+    Persisted(u64),
+    /// From the disk: it can no longer be trusted.
+    DiskFailed(io::Error),
+    /// From the reader: old entries for a lagging follower.
+    Fetched(Fetch, Vec<Entry>),
+    /// Prove leadership and wait until all that is committed now is applied.
+    ReadBarrier(oneshot::Sender<Result<(), ProposeError>>),
+    /// What consensus knows; `None` while joining.
+    Status(oneshot::Sender<Option<Status>>),
+    /// Hand leadership over.
+    Transfer {
+        /// To whom; to the most caught-up voter when absent.
+        to: Option<NodeId>,
+        /// The new leader and its term.
+        reply: oneshot::Sender<Result<(NodeId, u64), TransferError>>,
+    },
+    /// Hand leadership over if leading, make everything durable, and end.
+    Stop,
+}

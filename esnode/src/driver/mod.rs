@@ -1,0 +1,20 @@
+//! The raft thread: the only place where consensus, the state machine, the disk and the network meet.
+//!
+//! It never waits for the disk or a peer. Whatever takes time is handed to a thread of its own and comes back as
+//! an [`Input`].
+
+mod changes;
+mod clock;
+mod founding;
+mod input;
+mod members;
+mod proposals;
+mod raft_log;
+mod reads;
+mod run;
+mod transfer;
+
+pub use changes::Changes;
+pub use founding::{Founding, JoinError, found_or_join};
+pub use input::{Input, Proposal};
+pub use run::{Driver, Ended, Parts};

@@ -1,0 +1,136 @@
+//! Proposals on their way through the log: gathered into entries, matched with what was committed.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::input::{Proposal, ReplyTo};
+use crate::consensus::Proposed;
+use crate::entry::MAX_PAYLOAD;
+use crate::handle::{Budget, ProposeError};
+use crate::stream::command::Reply;
+
+/// The proposals that share one entry, in order.
+pub(super) struct Packed {
+    pub(super) payload: Bytes,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    commands: usize,
+    reply: ReplyTo,
+    _budget: Budget,
+}
+
+struct Pending {
+    index: u64,
+    term: u64,
+    parts: Vec<Part>,
+}
+
+/// Everything proposed here and not yet answered.
+#[derive(Default)]
+pub(super) struct Proposals {
+    gathered: Vec<Proposal>,
+    pending: VecDeque<Pending>,
+}
+
+impl Proposals {
+    pub(super) fn gather(&mut self, proposal: Proposal) {
+        self.gathered.push(proposal);
+    }
+
+    pub(super) fn any_gathered(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
+    /// What was gathered, packed into as few entries as the payload limit allows. A lone proposal is not copied.
+    pub(super) fn pack(&mut self) -> Vec<Packed> {
+        let mut packed = Vec::new();
+        let mut open: Vec<Proposal> = Vec::new();
+        let mut bytes = 0;
+        for proposal in self.gathered.drain(..) {
+            if bytes + proposal.payload.len() > MAX_PAYLOAD {
+                packed.extend(join(&mut open, bytes));
+                bytes = 0;
+            }
+            bytes += proposal.payload.len();
+            open.push(proposal);
+        }
+        packed.extend(join(&mut open, bytes));
+        packed
+    }
+
+    /// The packed entries stand in the log from `at` on.
+    pub(super) fn proposed(&mut self, at: Proposed, packed: Vec<Packed>) {
+        let Proposed { term, first } = at;
+        self.pending.extend((first..).zip(packed).map(|(index, packed)| Pending {
+            index,
+            term,
+            parts: packed.parts,
+        }));
+    }
+
+    /// The entry at `index` of `term` was applied with these replies: answers whoever waits for it. An entry of
+    /// another term at a pending index has taken its place.
+    pub(super) fn applied(&mut self, index: u64, term: u64, replies: Vec<Reply>) {
+        while let Some(pending) = self.pending.pop_front_if(|pending| pending.index <= index) {
+            if (pending.index, pending.term) == (index, term) {
+                answer(pending.parts, replies);
+                return;
+            }
+            refuse(pending.parts, ProposeError::NotLeader(None));
+        }
+    }
+
+    /// This node no longer leads: what is in the log may or may not happen, what is not will not.
+    pub(super) fn lost_leadership(&mut self, leader: Option<u64>) {
+        for pending in self.pending.drain(..) {
+            refuse(pending.parts, ProposeError::Unknown);
+        }
+        self.refuse_gathered(ProposeError::NotLeader(leader));
+    }
+
+    pub(super) fn refuse_gathered(&mut self, error: ProposeError) {
+        for proposal in self.gathered.drain(..) {
+            // Whoever asked may be gone; then nobody is left to tell.
+            let _ = proposal.reply.send(Err(error));
+        }
+    }
+}
+
+impl Packed {
+    pub(super) fn refuse(self, error: ProposeError) {
+        refuse(self.parts, error);
+    }
+}
+
+fn join(open: &mut Vec<Proposal>, bytes: usize) -> Option<Packed> {
+    let payload = match open.as_slice() {
+        [] => return None,
+        [one] => one.payload.clone(),
+        many => {
+            let mut payload = BytesMut::with_capacity(bytes);
+            many.iter().for_each(|proposal| payload.extend_from_slice(&proposal.payload));
+            payload.freeze()
+        }
+    };
+    let parts = open
+        .drain(..)
+        .map(|Proposal { commands, reply, budget, .. }| Part { commands, reply, _budget: budget })
+        .collect();
+    Some(Packed { payload, parts })
+}
+
+fn answer(parts: Vec<Part>, replies: Vec<Reply>) {
+    let mut replies = replies.into_iter();
+    for part in parts {
+        let _ = part.reply.send(Ok(replies.by_ref().take(part.commands).collect()));
+    }
+}
+
+fn refuse(parts: Vec<Part>, error: ProposeError) {
+    for part in parts {
+        let _ = part.reply.send(Err(error));
+    }
+}

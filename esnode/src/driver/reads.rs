@@ -1,0 +1,68 @@
+//! Read barriers: asked for, proven by a majority, then held until the state machine has caught up.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use crate::handle::ProposeError;
+
+type Waiter = oneshot::Sender<Result<(), ProposeError>>;
+
+/// Ticks after which a proof that did not come is asked for again: its heartbeat may be lost.
+const RETRY_TICKS: u64 = 5;
+
+/// Every barrier not yet answered.
+#[derive(Default)]
+pub(super) struct Reads {
+    asked: Vec<Waiter>,
+    proving: BTreeMap<u64, (u64, Vec<Waiter>)>,
+    proven: BTreeMap<u64, Vec<Waiter>>,
+    last_context: u64,
+}
+
+impl Reads {
+    pub(super) fn ask(&mut self, waiter: Waiter) {
+        self.asked.push(waiter);
+    }
+
+    /// A context for those who asked since the last one; `None` when nobody did.
+    pub(super) fn next_context(&mut self, tick: u64) -> Option<u64> {
+        if self.asked.is_empty() {
+            return None;
+        }
+        self.last_context += 1;
+        self.proving.insert(self.last_context, (tick, std::mem::take(&mut self.asked)));
+        Some(self.last_context)
+    }
+
+    /// Leadership at `index` is proven for `context`, and so for those who asked before it.
+    pub(super) fn proven(&mut self, context: u64, index: u64) {
+        let later = self.proving.split_off(&(context + 1));
+        let done = std::mem::replace(&mut self.proving, later);
+        self.proven.entry(index).or_default().extend(done.into_values().flat_map(|(_, waiters)| waiters));
+    }
+
+    /// Everything up to `index` is applied.
+    pub(super) fn applied(&mut self, index: u64) {
+        while let Some(first) = self.proven.first_entry().filter(|first| *first.key() <= index) {
+            for waiter in first.remove() {
+                // Whoever asked may be gone; then nobody is left to tell.
+                let _ = waiter.send(Ok(()));
+            }
+        }
+    }
+
+    /// Puts back those whose proof is overdue.
+    pub(super) fn retry_overdue(&mut self, tick: u64) {
+        let overdue = self.proving.extract_if(.., |_, (asked, _)| *asked + RETRY_TICKS <= tick);
+        self.asked.extend(overdue.flat_map(|(_, (_, waiters))| waiters));
+    }
+
+    pub(super) fn lost_leadership(&mut self, leader: Option<u64>) {
+        let Self { asked, proving, proven, .. } = std::mem::take(self);
+        let waiting = proving.into_values().map(|(_, waiters)| waiters).chain(proven.into_values());
+        for waiter in asked.into_iter().chain(waiting.flatten()) {
+            let _ = waiter.send(Err(ProposeError::NotLeader(leader)));
+        }
+    }
+}

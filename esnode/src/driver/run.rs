@@ -1,0 +1,390 @@
+//! The loop: inputs, ticks, proposals, effects.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::RwLock;
+use shared::ids::{ClusterId, NodeId, StoreId};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::changes::Changes;
+use super::clock::Clock;
+use super::input::Input;
+use super::members::Members;
+use super::proposals::Proposals;
+use super::raft_log;
+use super::reads::Reads;
+use super::transfer::{self, Transfer};
+use crate::consensus::{Core, Effects, Fetch, Message, Persist, Role};
+use crate::entry::{Entry, EntryKind, HardState};
+use crate::handle::{Leadership, ProposeError, TransferError};
+use crate::net::peer::{PeerEvent, Transport};
+use crate::storage::{Batch, Log};
+use crate::stream::Stream;
+use crate::stream::command::Command;
+
+/// Inputs taken in one go, so that ticks and effects get their turn under any load.
+const MAX_INPUTS: usize = 4096;
+/// Ticks after which a hand-over counts as failed.
+const TRANSFER_TICKS: u64 = 100;
+
+/// What the driver joins.
+pub struct Parts {
+    /// This node and its data directory.
+    pub own: (NodeId, StoreId),
+    /// Consensus, started from what the disk held.
+    pub core: Core<Log>,
+    /// The state machine.
+    pub stream: Arc<RwLock<Stream>>,
+    /// The way to the WAL thread: numbered work.
+    pub wal: Sender<(u64, Batch)>,
+    /// The durable log.
+    pub log: Log,
+    /// The other nodes.
+    pub transport: Arc<Transport>,
+    /// Wakes readers.
+    pub changes: Arc<Changes>,
+    /// Announces who leads.
+    pub leadership: watch::Sender<Leadership>,
+    /// Where inputs come from, and a way to send more.
+    pub inputs: (Sender<Input>, Receiver<Input>),
+    /// Called once, when the cluster's identity is first known here.
+    pub on_cluster: Box<dyn FnOnce(ClusterId) + Send>,
+}
+
+/// Why the loop ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// The disk can no longer be trusted; the process must exit.
+    DiskFailed(io::Error),
+    /// The cluster knows this node by another data directory; the process must exit.
+    WrongStore,
+}
+
+/// The raft thread's state.
+pub struct Driver {
+    parts: Parts,
+    on_cluster: Option<Box<dyn FnOnce(ClusterId) + Send>>,
+    reader: Sender<Fetch>,
+    proposals: Proposals,
+    reads: Reads,
+    members: Members,
+    transfer: Option<Transfer>,
+    /// A commit index that travels with the next write.
+    lazy: Option<HardState>,
+    tick: u64,
+    /// Index of the last applied entry.
+    applied: u64,
+    /// Members bound to a data directory, as the transport was last told; bindings are only ever added.
+    bindings: usize,
+    /// As leader: applied up to here means that everything committed before this term is applied.
+    serves_from: Option<u64>,
+    stopping: Option<u64>,
+    ended: Option<Ended>,
+}
+
+impl Driver {
+    /// Joins the parts.
+    pub fn new(mut parts: Parts) -> io::Result<Self> {
+        let reader = raft_log::spawn_reader(parts.log.clone(), parts.inputs.0.clone())?;
+        let on_cluster = std::mem::replace(&mut parts.on_cluster, Box::new(|_| {}));
+        Ok(Self {
+            parts,
+            on_cluster: Some(on_cluster),
+            reader,
+            proposals: Proposals::default(),
+            reads: Reads::default(),
+            members: Members::default(),
+            transfer: None,
+            lazy: None,
+            tick: 0,
+            applied: 0,
+            bindings: 0,
+            serves_from: None,
+            stopping: None,
+            ended: None,
+        })
+    }
+
+    /// Introductions that arrived before Raft was started.
+    pub fn greet(&mut self, hello: crate::net::peer::Hello) {
+        self.members.greet(hello);
+    }
+
+    /// Runs until told to stop, or until it must.
+    pub fn run(mut self) -> Ended {
+        let mut clock = Clock::start();
+        let inputs = self.parts.inputs.1.clone();
+        loop {
+            if let Ok(input) = inputs.recv_timeout(clock.until_next()) {
+                self.handle(input);
+                inputs.try_iter().take(MAX_INPUTS).for_each(|input| self.handle(input));
+            }
+            for _ in 0..clock.due() {
+                self.on_tick();
+            }
+            self.propose_gathered();
+            self.prove_reads();
+            while let Some(effects) = self.parts.core.effects() {
+                self.perform(effects);
+            }
+            if let Some(ended) = self.ended.take() {
+                self.flush_lazy();
+                return ended;
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Propose(proposal) => self.proposals.gather(proposal),
+            Input::Peer(event) => self.handle_peer(event),
+            Input::Persisted(number) => self.parts.core.persisted(number),
+            Input::DiskFailed(error) => self.ended = Some(Ended::DiskFailed(error)),
+            Input::Fetched(fetch, entries) => self.parts.core.fetched(fetch, entries),
+            Input::ReadBarrier(reply) if self.parts.core.role() == Role::Leader => self.reads.ask(reply),
+            Input::ReadBarrier(reply) => {
+                let _ = reply.send(Err(ProposeError::NotLeader(self.parts.core.leader())));
+            }
+            Input::Status(reply) => drop(reply.send(Some(self.parts.core.status()))),
+            Input::Transfer { to, reply } => self.begin_transfer(to, Some(reply)),
+            Input::Stop => self.begin_stop(),
+        }
+    }
+
+    fn handle_peer(&mut self, event: PeerEvent) {
+        match event {
+            PeerEvent::Hello(hello) => {
+                if hello.your_store.is_some_and(|store| store != self.parts.own.1) {
+                    self.ended = Some(Ended::WrongStore);
+                }
+                self.members.greet(hello);
+                self.bind_members();
+            }
+            PeerEvent::Messages(from, messages) if self.members.trusted(&self.parts.stream.read(), from) => {
+                messages.into_iter().for_each(|message| self.parts.core.receive(message));
+            }
+            PeerEvent::Disconnected(peer) => self.parts.core.unreachable(peer),
+            PeerEvent::Messages(..) | PeerEvent::Connected(_) | PeerEvent::Refused(..) => {}
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.tick += 1;
+        self.parts.core.tick();
+        self.reads.retry_overdue(self.tick);
+        self.finish_transfer();
+        if self.stopping.is_some_and(|deadline| self.tick >= deadline) {
+            self.ended.get_or_insert(Ended::Stopped);
+        }
+    }
+
+    fn propose_gathered(&mut self) {
+        if !self.proposals.any_gathered() || self.parts.core.transferring() {
+            return;
+        }
+        if self.parts.core.role() != Role::Leader {
+            return self.proposals.refuse_gathered(ProposeError::NotLeader(self.parts.core.leader()));
+        }
+        let packed = self.proposals.pack();
+        let payloads = packed.iter().map(|packed| packed.payload.clone()).collect();
+        match self.parts.core.propose(payloads) {
+            Ok(at) => self.proposals.proposed(at, packed),
+            Err(_) => packed.into_iter().for_each(|packed| packed.refuse(ProposeError::Busy)),
+        }
+    }
+
+    fn prove_reads(&mut self) {
+        if !self.parts.core.committed_in_term() {
+            return;
+        }
+        if let Some(context) = self.reads.next_context(self.tick) {
+            // Dropped means that leadership is gone; then the change answers whoever waits.
+            let _ = self.parts.core.read_index(context);
+        }
+    }
+
+    fn perform(&mut self, effects: Effects) {
+        self.send(effects.send);
+        if let Some(persist) = effects.persist {
+            self.persist(persist);
+        }
+        for fetch in effects.fetch {
+            // The reader ends only after this thread.
+            let _ = self.reader.send(fetch);
+        }
+        for (context, index) in effects.reads {
+            self.reads.proven(context, index);
+        }
+        if effects.changed {
+            self.on_role_change();
+        }
+        self.apply(effects.committed);
+        self.reads.applied(self.applied);
+    }
+
+    fn send(&mut self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let mut by_peer: BTreeMap<NodeId, Vec<Message>> = BTreeMap::new();
+        messages.into_iter().for_each(|message| by_peer.entry(message.to).or_default().push(message));
+        let stream = self.parts.stream.read();
+        for (peer, messages) in by_peer {
+            if self.members.trusted(&stream, peer) {
+                self.parts.transport.send(peer, messages);
+            }
+        }
+    }
+
+    fn persist(&mut self, persist: Persist) {
+        let Persist { number, hard_state, entries, lazy } = persist;
+        if lazy {
+            self.lazy = hard_state;
+            return;
+        }
+        let hard_state = hard_state.or(self.lazy);
+        self.lazy = None;
+        self.write(number, Batch { hard_state, entries });
+    }
+
+    fn write(&mut self, number: u64, batch: Batch) {
+        if self.parts.wal.send((number, batch)).is_err() {
+            self.ended = Some(Ended::DiskFailed(io::Error::other("the WAL thread has ended")));
+        }
+    }
+
+    fn flush_lazy(&mut self) {
+        if let Some(hard_state) = self.lazy.take() {
+            self.write(0, Batch { hard_state: Some(hard_state), entries: Vec::new() });
+        }
+    }
+
+    fn apply(&mut self, committed: Vec<Entry>) {
+        let Some(last) = committed.last().map(|entry| entry.index) else { return };
+        let mut touched = Vec::new();
+        let mut stream = self.parts.stream.write();
+        let mut outcomes = Vec::with_capacity(committed.len());
+        for entry in &committed {
+            let changes_members = entry.kind != EntryKind::Normal;
+            let payload = if changes_members { bytes::Bytes::new() } else { entry.data.clone() };
+            let applied = stream.apply(entry.index, entry.term, &payload);
+            touched.extend(applied.touched);
+            outcomes.push((entry.index, entry.term, applied.replies));
+        }
+        drop(stream);
+        for entry in committed.iter().filter(|entry| entry.kind != EntryKind::Normal) {
+            self.parts.core.apply_change(entry);
+        }
+        self.parts.core.applied(last);
+        for (index, term, replies) in outcomes {
+            self.proposals.applied(index, term, replies);
+        }
+        self.applied = last;
+        touched.sort_unstable();
+        touched.dedup();
+        self.parts.changes.announce(&touched);
+        self.after_apply(last);
+    }
+
+    fn after_apply(&mut self, applied: u64) {
+        let stream = self.parts.stream.read();
+        let cluster = stream.cluster_id();
+        if stream.bindings().len() != self.bindings {
+            self.bindings = stream.bindings().len();
+            self.parts.transport.set_bindings(stream.bindings().clone());
+        }
+        drop(stream);
+        if let (Some(cluster), Some(on_cluster)) = (cluster, self.on_cluster.take_if(|_| cluster.is_some())) {
+            on_cluster(cluster);
+        }
+        if self.serves_from.is_some_and(|index| index <= applied) {
+            self.serves_from = None;
+            self.parts.leadership.send_modify(|leadership| leadership.serving = true);
+            if cluster.is_none() {
+                self.propose_own(&[Command::Found { cluster_id: ClusterId(Uuid::new_v4()) }]);
+            }
+            self.bind_members();
+        }
+    }
+
+    /// A leader binds every member it has met to its data directory, once.
+    fn bind_members(&mut self) {
+        if self.parts.core.role() == Role::Leader && self.parts.core.committed_in_term() {
+            let commands = self.members.unbound(&self.parts.stream.read(), self.parts.own);
+            self.propose_own(&commands);
+        }
+    }
+
+    fn propose_own(&mut self, commands: &[Command]) {
+        if commands.is_empty() {
+            return;
+        }
+        let mut payload = bytes::BytesMut::new();
+        commands.iter().for_each(|command| command.encode(&mut payload));
+        // Dropped means that leadership is gone: the next leader proposes the same.
+        let _ = self.parts.core.propose(vec![payload.freeze()]);
+    }
+
+    fn on_role_change(&mut self) {
+        let (role, term, leader) = (self.parts.core.role(), self.parts.core.term(), self.parts.core.leader());
+        tracing::info!(term, leader, "now {role:?}");
+        let led = self.parts.leadership.borrow().leader == Some(self.parts.own.0);
+        if role == Role::Leader {
+            if !led || self.parts.leadership.borrow().term != term {
+                self.members.new_term();
+                self.serves_from = Some(self.parts.core.status().last_index);
+            }
+        } else {
+            self.serves_from = None;
+            self.proposals.lost_leadership(leader);
+            self.reads.lost_leadership(leader);
+        }
+        let serving = role == Role::Leader && self.serves_from.is_none();
+        self.parts.leadership.send_replace(Leadership { leader, term, serving });
+        self.finish_transfer();
+    }
+
+    fn begin_transfer(
+        &mut self,
+        to: Option<NodeId>,
+        asker: Option<tokio::sync::oneshot::Sender<Result<(NodeId, u64), TransferError>>>,
+    ) {
+        let status = self.parts.core.status();
+        match transfer::target(&status, self.parts.own.0, to) {
+            Ok(target) if target == self.parts.own.0 => {
+                asker.map(|asker| asker.send(Ok((target, status.term))));
+            }
+            Ok(target) => {
+                self.transfer = Some(Transfer::begin(status.term, self.tick + TRANSFER_TICKS, asker));
+                self.parts.core.transfer(target);
+            }
+            Err(error) => {
+                asker.map(|asker| asker.send(Err(error)));
+            }
+        }
+    }
+
+    fn finish_transfer(&mut self) {
+        let (leader, term) = (self.parts.core.leader(), self.parts.core.term());
+        if self.transfer.as_mut().is_some_and(|t| t.finish(self.parts.own.0, leader, term, self.tick)) {
+            self.transfer = None;
+            if self.stopping.is_some() {
+                self.ended.get_or_insert(Ended::Stopped);
+            }
+        }
+    }
+
+    fn begin_stop(&mut self) {
+        self.stopping = Some(self.tick + TRANSFER_TICKS);
+        self.begin_transfer(None, None);
+        if self.transfer.is_none() {
+            self.ended.get_or_insert(Ended::Stopped);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The table of served APIs: what ApiVersions offers and where requests go, from one place, so that nothing is
+//! offered that is not served.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use kafka_protocol::messages::ApiKey;
+
+use super::frame::{BadRequest, Outcome, Request};
+use super::session::Session;
+use super::shape::{self, Field};
+use super::{fetch, list_offsets, metadata, produce, producer_id, topics, versions};
+
+/// A served API.
+#[derive(Debug)]
+pub struct Api {
+    /// Which.
+    pub key: ApiKey,
+    /// Oldest version that ApiVersions names. Clients take 0 as a sign of features that older versions lack, so it
+    /// can be lower than `served_from`.
+    pub offered_from: i16,
+    /// Oldest version that is understood.
+    pub served_from: i16,
+    /// Newest version, offered and understood.
+    pub to: i16,
+    /// Layout of the request in every served version.
+    layout: &'static [Field],
+    handle: Handler,
+}
+
+/// Begins to serve a request. Whatever must happen in the order of requests happens before it returns.
+type Handler = fn(&Arc<Session>, &Request) -> Result<Answer, BadRequest>;
+
+/// An answer, or the promise of one.
+pub enum Answer {
+    /// Known at once.
+    Now(Outcome),
+    /// Known when the future says so; it is first polled when all earlier answers of the connection are out.
+    Later(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+    /// Nothing has happened, for the node is busy: the same request must be begun again before any later one.
+    Busy,
+}
+
+impl Answer {
+    /// An answer that takes time.
+    pub fn later(future: impl Future<Output = Outcome> + Send + 'static) -> Self {
+        Self::Later(Box::pin(future))
+    }
+}
+
+const fn api(key: ApiKey, versions: (i16, i16), layout: &'static [Field], handle: Handler) -> Api {
+    Api { key, offered_from: versions.0, served_from: versions.0, to: versions.1, layout, handle }
+}
+
+/// All of them, by number.
+pub static APIS: [Api; 8] = [
+    // librdkafka 2.0 stops compressing, silently, when version 0 is not offered.
+    Api { offered_from: 0, ..api(ApiKey::Produce, (3, 9), PRODUCE, produce::handle) },
+    api(ApiKey::Fetch, (4, 12), FETCH, fetch::handle),
+    api(ApiKey::ListOffsets, (1, 6), LIST_OFFSETS, list_offsets::handle),
+    // librdkafka 2.16 cannot read version 9 when it tells of several unknown topics: it takes memory in proportion
+    // to the answer's length, which suffices only with the topic ids of version 10.
+    api(ApiKey::Metadata, (0, 12), METADATA, metadata::handle),
+    api(ApiKey::ApiVersions, (0, 4), API_VERSIONS, versions::handle),
+    api(ApiKey::CreateTopics, (2, 5), CREATE_TOPICS, topics::create),
+    api(ApiKey::DeleteTopics, (1, 5), DELETE_TOPICS, topics::delete),
+    api(ApiKey::InitProducerId, (0, 4), INIT_PRODUCER_ID, producer_id::handle),
+];
+
+use Field::{Between, Bytes, Fixed, Numbers, Since, String, Strings, Structs};
+
+const PRODUCE: &[Field] = &[
+    String,   // transactional id
+    Fixed(6), // acks, timeout
+    Structs(&[String, Structs(&[Fixed(4), Bytes])]),
+];
+const FETCH: &[Field] = &[
+    Fixed(17),           // replica, max wait, min bytes, max bytes, isolation level
+    Since(7, &Fixed(8)), // session id and epoch
+    Structs(&[
+        String,
+        Structs(&[
+            Fixed(4),
+            Since(9, &Fixed(4)), // current leader epoch
+            Fixed(8),
+            Since(12, &Fixed(4)), // last fetched epoch
+            Since(5, &Fixed(8)),  // log start offset
+            Fixed(4),
+        ]),
+    ]),
+    Since(7, &Structs(&[String, Numbers(4)])), // forgotten topics
+    Since(11, &String),                        // rack
+];
+const LIST_OFFSETS: &[Field] = &[
+    Fixed(4),
+    Since(2, &Fixed(1)), // isolation level
+    Structs(&[String, Structs(&[Fixed(4), Since(4, &Fixed(4)), Fixed(8)])]),
+];
+const METADATA: &[Field] = &[
+    Structs(&[Since(10, &Fixed(16)), String]), // topic id, name
+    Since(4, &Fixed(1)),                       // allow creation
+    Between(8, 10, &Fixed(1)),                 // include the cluster's authorized operations
+    Since(8, &Fixed(1)),                       // include the topics'
+];
+const API_VERSIONS: &[Field] = &[Since(3, &String), Since(3, &String)];
+const CREATE_TOPICS: &[Field] = &[
+    Structs(&[
+        String,
+        Fixed(6), // partitions, replication factor
+        Structs(&[Fixed(4), Numbers(4)]),
+        Structs(&[String, String]),
+    ]),
+    Fixed(5), // timeout, validate only
+];
+const DELETE_TOPICS: &[Field] = &[Strings, Fixed(4)];
+const INIT_PRODUCER_ID: &[Field] = &[String, Fixed(4), Since(3, &Fixed(10))];
+
+/// The served API with this number.
+pub fn find(number: i16) -> Option<&'static Api> {
+    APIS.iter().find(|api| api.key as i16 == number)
+}
+
+impl Api {
+    /// Whether this version is understood.
+    pub fn serves(&self, version: i16) -> bool {
+        (self.served_from..=self.to).contains(&version)
+    }
+
+    /// Whether the request's counts and lengths fit its bytes.
+    pub fn check(&self, request: &Request) -> Result<(), BadRequest> {
+        let version = request.to.version;
+        let flexible = self.key.request_header_version(version) >= 2;
+        shape::check(self.layout, version, flexible, &request.body).map_err(|why| BadRequest::Misshapen {
+            key: self.key as i16,
+            version,
+            why,
+        })
+    }
+
+    /// Begins to serve a request that passed [`Api::check`].
+    pub fn begin(&self, session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
+        (self.handle)(session, request)
+    }
+}

@@ -1,0 +1,219 @@
+//! Fetch: batches from the log, now or as soon as there are some. No sessions: every request names all it wants.
+//!
+//! The log is read on a blocking thread: a read that misses the page cache must not hold up the acknowledgements
+//! that share the async threads, and the hand-over costs microseconds.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_response::FetchableTopicResponse;
+use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::futures::OwnedNotified;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
+
+use super::apis::Answer;
+use super::frame::{BadRequest, Outcome, Request};
+use super::reading::Source;
+use super::session::{Session, leader_epoch};
+use super::share::{self, Room, Share, State};
+use crate::stream::{Position, TopicId};
+
+/// Most bytes of events in one answer, whatever the client allows.
+const MAX_ANSWER: usize = 8 << 20;
+/// The same while too many answers are held in memory already.
+const SMALL_ANSWER: usize = 64 << 10;
+/// No client is kept waiting longer for events.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Partitions whose position one connection remembers.
+const MAX_CURSORS: usize = 10_000;
+
+/// Where in the log a client's reads go on, by partition: the offset that comes next, and where it is.
+/// Spares the walk from the nearest entry that the index knows.
+#[derive(Debug, Default)]
+pub struct Cursors(Mutex<HashMap<(TopicId, u32), (i64, Position)>>);
+
+impl Cursors {
+    fn get(&self, source: &Source, offset: i64) -> Option<Position> {
+        let cursors = self.0.lock();
+        cursors.get(&(source.topic, source.partition)).filter(|(next, _)| *next == offset).map(|(_, at)| *at)
+    }
+
+    fn put(&self, share: &Share) {
+        let (State::Behind(source, at) | State::Full(source, at)) = &share.state else { return };
+        let mut cursors = self.0.lock();
+        if cursors.len() >= MAX_CURSORS {
+            cursors.clear();
+        }
+        cursors.insert((source.topic, source.partition), (share.offset, *at));
+    }
+}
+
+/// Serves Fetch.
+pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
+    let body: FetchRequest = request.decode()?;
+    let (session, to) = (Arc::clone(session), request.to);
+    Ok(Answer::later(async move {
+        let mut fetch = Fetch::new(&body);
+        let wait = Duration::from_millis(u64::try_from(body.max_wait_ms).unwrap_or(0)).min(LONGEST_WAIT);
+        if let Err(error) = fetch.gather(&session, Instant::now() + wait).await {
+            tracing::error!(%error, peer = %session.peer, "a fetch failed");
+            return Outcome::Close;
+        }
+        session.shared.metrics.fetch_bytes.fetch_add(fetch.room.taken as u64, Relaxed);
+        let permit = fetch.permit.take();
+        match (to.send(&fetch.answer(&body)), permit) {
+            (Outcome::Send(frame), Some(permit)) => Outcome::SendHolding(frame, permit),
+            (outcome, _) => outcome,
+        }
+    }))
+}
+
+/// A fetch on its way.
+struct Fetch {
+    shares: Vec<Share>,
+    min_bytes: usize,
+    room: Room,
+    /// Memory that counts as taken until the answer is sent.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Fetch {
+    fn new(body: &FetchRequest) -> Self {
+        let limit = |bytes: i32| usize::try_from(bytes).unwrap_or(0).min(MAX_ANSWER);
+        let shares = body.topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|wanted| {
+                let room = limit(wanted.partition_max_bytes);
+                let name = topic.topic.clone();
+                Share::new(name, wanted.partition, wanted.current_leader_epoch, wanted.fetch_offset, room)
+            })
+        });
+        Self {
+            shares: shares.collect(),
+            min_bytes: limit(body.min_bytes),
+            room: Room { bytes: limit(body.max_bytes), taken: 0 },
+            permit: None,
+        }
+    }
+
+    /// Reads until there is enough, something is wrong or time is up.
+    async fn gather(&mut self, session: &Arc<Session>, deadline: Instant) -> io::Result<()> {
+        let mut leadership = session.watch_leadership();
+        let mut stopping = session.stopping.clone();
+        let mut growth = None;
+        loop {
+            let now = *leadership.borrow_and_update();
+            let high = self.look(session, now.serving.then(|| leader_epoch(now.term)));
+            self.read(session, high).await?;
+            if self.is_enough() || Instant::now() >= deadline || *stopping.borrow() {
+                return Ok(());
+            }
+            // Most fetches find something at once, so waiting is prepared only now; then look again, for something
+            // may just have come.
+            let Some(growing) = growth.take() else {
+                growth = Some(growth_of(session, &self.shares));
+                continue;
+            };
+            let woken = async {
+                tokio::select! {
+                    () = growing => {}
+                    _ = leadership.changed() => {}
+                    _ = stopping.wait_for(|stop| *stop) => {}
+                }
+            };
+            if timeout_at(deadline, woken).await.is_err() {
+                return Ok(());
+            }
+            growth = Some(growth_of(session, &self.shares));
+        }
+    }
+
+    /// Compares with the state; gives the end of what may be read.
+    fn look(&mut self, session: &Session, epoch: Option<i32>) -> u64 {
+        let stream = session.node().stream();
+        for share in &mut self.shares {
+            share.look(&stream, epoch, |source, offset| session.cursors.get(source, offset));
+        }
+        stream.applied_index() + 1
+    }
+
+    fn is_enough(&self) -> bool {
+        let is_final = |share: &Share| matches!(share.state, State::Failed(_) | State::Full(..));
+        self.room.taken >= self.min_bytes || self.shares.is_empty() || self.shares.iter().any(is_final)
+    }
+
+    async fn read(&mut self, session: &Arc<Session>, high: u64) -> io::Result<()> {
+        if !self.shares.iter().any(|share| matches!(share.state, State::Behind(..))) {
+            return Ok(());
+        }
+        self.reserve(session);
+        let (mut shares, mut room, node) =
+            (std::mem::take(&mut self.shares), self.room, session.node().clone());
+        let work = spawn_blocking(move || (share::read(&node, &mut shares, &mut room, high), shares, room));
+        let (read, shares, room) = work.await.map_err(io::Error::other)?;
+        (self.shares, self.room) = (shares, room);
+        if let Some(permit) = &mut self.permit {
+            drop(permit.split(permit.num_permits().saturating_sub(self.room.taken)));
+        }
+        if let Err(error) = read {
+            tracing::error!(%error, "the log could not be read for a Kafka client");
+            for share in &mut self.shares {
+                share.state = State::Failed(ResponseError::KafkaStorageError);
+            }
+        }
+        self.shares.iter().for_each(|share| session.cursors.put(share));
+        Ok(())
+    }
+
+    /// Accounts for the memory that a read may take. While slow clients hold too much, answers are small, but
+    /// nobody waits for another.
+    fn reserve(&mut self, session: &Session) {
+        let wanted = u32::try_from(self.room.bytes).unwrap_or(u32::MAX);
+        match (Arc::clone(&session.shared.fetch_bytes).try_acquire_many_owned(wanted), &mut self.permit) {
+            (Ok(more), Some(permit)) => permit.merge(more),
+            (Ok(permit), none) => *none = Some(permit),
+            (Err(_), _) => self.room.bytes = self.room.bytes.min(SMALL_ANSWER),
+        }
+    }
+
+    /// The answer: topics and partitions as asked for.
+    fn answer(self, body: &FetchRequest) -> FetchResponse {
+        let mut shares = self.shares.into_iter();
+        let topics = body.topics.iter().map(|topic| {
+            let partitions = shares.by_ref().take(topic.partitions.len()).map(Share::answer).collect();
+            FetchableTopicResponse::default().with_topic(topic.topic.clone()).with_partitions(partitions)
+        });
+        FetchResponse::default().with_responses(topics.collect())
+    }
+}
+
+/// Done when any of the partitions changes, counted from this call on.
+fn growth_of(session: &Session, shares: &[Share]) -> impl Future<Output = ()> + Send + use<> {
+    let mut changes: Vec<Pin<Box<OwnedNotified>>> = shares
+        .iter()
+        .filter_map(|share| match &share.state {
+            State::Drained(source) | State::Behind(source, _) | State::Full(source, _) => {
+                let change = session.node().partition_changes(source.topic, source.partition);
+                let mut change = Box::pin(change.notified_owned());
+                change.as_mut().enable();
+                Some(change)
+            }
+            State::Failed(_) => None,
+        })
+        .collect();
+    poll_fn(move |context| {
+        // Every one is polled, for each must know whom to wake.
+        let changed =
+            changes.iter_mut().filter_map(|change| change.as_mut().poll(context).is_ready().then_some(()));
+        if changed.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+}

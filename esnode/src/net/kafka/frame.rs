@@ -1,0 +1,212 @@
+//! Frames: cutting requests out of the bytes read, and putting answers together. Knows no API's meaning.
+
+use std::time::Instant;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::shape::{self, Misshapen};
+
+/// Largest request, without its length prefix.
+pub const MAX_FRAME: usize = 16 << 20;
+
+/// The client id that a node uses when it passes a client's request on to the leader. Such a request is never
+/// passed on again.
+pub const FORWARDED: &str = "esnode.forwarded";
+
+/// Why a connection cannot go on: what follows in the stream makes no sense any more, or has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    /// Not a frame length: too large or negative.
+    #[error("{0}")]
+    Length(String),
+    /// Lengths inside do not fit the frame.
+    #[error("malformed request (API {key}, version {version}): {why}")]
+    Misshapen {
+        /// The API's number.
+        key: i16,
+        /// The request's version.
+        version: i16,
+        /// What is wrong.
+        why: Misshapen,
+    },
+    /// The codec rejects it.
+    #[error("malformed request ({key:?}, version {version}): {why}")]
+    Undecodable {
+        /// The API.
+        key: ApiKey,
+        /// The request's version.
+        version: i16,
+        /// The codec's words.
+        why: String,
+    },
+    /// An API or a version of it that ApiVersions does not offer.
+    #[error("API {key} version {version} is not served")]
+    Unsupported {
+        /// The API's number.
+        key: i16,
+        /// The request's version.
+        version: i16,
+    },
+}
+
+/// Where an answer belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyTo {
+    /// The API.
+    pub key: ApiKey,
+    /// The version of the answer.
+    pub version: i16,
+    /// The client's number for the request.
+    pub correlation: i32,
+    /// When the request was complete.
+    pub received: Instant,
+}
+
+/// A request whose header has been read.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Where its answer belongs.
+    pub to: ReplyTo,
+    /// Another node passed it on.
+    pub forwarded: bool,
+    /// Everything after the header.
+    pub body: Bytes,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// These bytes go back, length prefix and all.
+    Send(BytesMut),
+    /// The same, where the memory they take is accounted for until they are gone.
+    SendHolding(BytesMut, OwnedSemaphorePermit),
+    /// Nothing goes back (acks=0).
+    Silence,
+    /// The connection ends: the only way to tell of an error where no answer is expected.
+    Close,
+}
+
+/// The number of bytes of the next frame, once its prefix has arrived.
+pub fn next_length(buffer: &[u8]) -> Result<Option<usize>, BadRequest> {
+    let Some(prefix) = buffer.first_chunk::<4>() else { return Ok(None) };
+    match usize::try_from(i32::from_be_bytes(*prefix)) {
+        Ok(length) if length <= MAX_FRAME => Ok(Some(length)),
+        _ => Err(BadRequest::Length(match prefix {
+            b"GET " | b"POST" | b"HEAD" | b"PUT " | b"DELE" => {
+                "an HTTP request on the Kafka port; the admin API has a port of its own (http_port)"
+                    .to_owned()
+            }
+            [0x16, 0x03, ..] => {
+                "a TLS handshake on the Kafka port; set the client's security.protocol to plaintext"
+                    .to_owned()
+            }
+            _ => {
+                format!("frame length {} is not between 0 and {MAX_FRAME} bytes", i32::from_be_bytes(*prefix))
+            }
+        })),
+    }
+}
+
+/// The API's number, the version and the correlation id that begin every request.
+pub fn peek(frame: &[u8]) -> Result<(i16, i16, i32), BadRequest> {
+    let Some(mut head) = frame.get(..8) else {
+        return Err(BadRequest::Length(format!("a request of {} bytes", frame.len())));
+    };
+    Ok((head.get_i16(), head.get_i16(), head.get_i32()))
+}
+
+impl Request {
+    /// Reads the header of a frame (without length prefix) for the API `key`.
+    pub fn parse(key: ApiKey, mut frame: Bytes) -> Result<Self, BadRequest> {
+        let (number, version, correlation) = peek(&frame)?;
+        let misshapen = |why| BadRequest::Misshapen { key: number, version, why };
+        frame.advance(8);
+        let client = match frame.split_first_chunk::<2>() {
+            Some((length, rest)) => {
+                let length = usize::try_from(i16::from_be_bytes(*length)).unwrap_or(0);
+                rest.get(..length).ok_or(misshapen(Misshapen::Truncated))?
+            }
+            None => return Err(misshapen(Misshapen::Truncated)),
+        };
+        let (skipped, forwarded) = (2 + client.len(), client == FORWARDED.as_bytes());
+        frame.advance(skipped);
+        if key.request_header_version(version) >= 2 {
+            let rest = shape::skip_tags(&frame).map_err(misshapen)?.len();
+            frame.advance(frame.len() - rest);
+        }
+        let to = ReplyTo { key, version, correlation, received: Instant::now() };
+        Ok(Self { to, forwarded, body: frame })
+    }
+
+    /// Decodes the body; records and strings are slices of it. Only after [`shape::check`].
+    pub fn decode<T: Decodable>(&self) -> Result<T, BadRequest> {
+        T::decode(&mut self.body.clone(), self.to.version).map_err(|error| BadRequest::Undecodable {
+            key: self.to.key,
+            version: self.to.version,
+            why: error.to_string(),
+        })
+    }
+
+    /// The frame again, as this node sends it to the leader, with length prefix.
+    pub fn forward(&self, correlation: i32) -> BytesMut {
+        let mut out = BytesMut::with_capacity(self.body.len() + 64);
+        out.put_u32(0);
+        out.put_i16(self.to.key as i16);
+        out.put_i16(self.to.version);
+        out.put_i32(correlation);
+        out.put_u16(u16::try_from(FORWARDED.len()).unwrap_or(0));
+        out.put_slice(FORWARDED.as_bytes());
+        if self.to.key.request_header_version(self.to.version) >= 2 {
+            out.put_u8(0);
+        }
+        out.put_slice(&self.body);
+        seal(&mut out);
+        out
+    }
+}
+
+impl ReplyTo {
+    /// Encodes an answer. An answer that cannot be encoded is a defect here, logged; the connection ends.
+    pub fn send<T: Encodable>(&self, body: &T) -> Outcome {
+        match self.encode(body) {
+            Ok(frame) => Outcome::Send(frame),
+            Err(error) => {
+                tracing::error!(api = ?self.key, version = self.version, %error, "an answer could not be encoded");
+                Outcome::Close
+            }
+        }
+    }
+
+    fn encode<T: Encodable>(&self, body: &T) -> Result<BytesMut, String> {
+        let size = body.compute_size(self.version).map_err(|error| error.to_string())?;
+        let mut out = BytesMut::with_capacity(size + 16);
+        out.put_u32(0);
+        ResponseHeader::default()
+            .with_correlation_id(self.correlation)
+            .encode(&mut out, self.key.response_header_version(self.version))
+            .and_then(|()| body.encode(&mut out, self.version))
+            .map_err(|error| error.to_string())?;
+        seal(&mut out);
+        Ok(out)
+    }
+
+    /// Readdresses an answer (with length prefix) that the leader gave to a forwarded request.
+    pub fn relay(&self, mut frame: BytesMut) -> Outcome {
+        match frame.get_mut(4..8) {
+            Some(correlation) => {
+                correlation.copy_from_slice(&self.correlation.to_be_bytes());
+                Outcome::Send(frame)
+            }
+            None => Outcome::Close,
+        }
+    }
+}
+
+/// Fills in the length prefix.
+fn seal(frame: &mut BytesMut) {
+    let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+}

@@ -1,0 +1,130 @@
+//! What a handler can use: the node, this listener's shared means, and what one connection remembers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+use shared::ids::NodeId;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
+
+use super::apis::{self, Answer};
+use super::connection::Service;
+use super::fetch::Cursors;
+use super::forward::Link;
+use super::frame::{self, BadRequest, Outcome, ReplyTo, Request};
+use super::metrics::KafkaMetrics;
+use super::versions;
+use crate::handle::{Handle, Leadership};
+
+/// How soon a request is begun again that the node was too busy for.
+const BUSY: Duration = Duration::from_millis(1);
+
+/// What all connections of the listener share.
+pub struct Shared {
+    /// The node.
+    pub node: Handle,
+    /// The listener's figures.
+    pub metrics: Arc<KafkaMetrics>,
+    /// The way to the leader.
+    pub link: Link,
+    /// Bytes of requests that may be in flight on all connections together.
+    pub request_bytes: Arc<Semaphore>,
+    /// Bytes of fetched events that may be held for sending on all connections together.
+    pub fetch_bytes: Arc<Semaphore>,
+}
+
+/// One client's connection.
+pub struct Session {
+    /// What all connections share.
+    pub shared: Arc<Shared>,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Turns true when the node stops.
+    pub stopping: watch::Receiver<bool>,
+    /// Where this client's reads will go on.
+    pub cursors: Cursors,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl Session {
+    /// For a connection that was just accepted.
+    pub fn new(shared: Arc<Shared>, peer: SocketAddr, stopping: watch::Receiver<bool>) -> Self {
+        let leadership = shared.node.leadership();
+        Self { shared, peer, stopping, cursors: Cursors::default(), leadership }
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Handle {
+        &self.shared.node
+    }
+
+    /// Who leads, just now.
+    pub fn leadership(&self) -> Leadership {
+        *self.leadership.borrow()
+    }
+
+    /// A receiver of its own, for waiting until that changes.
+    pub fn watch_leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// The leader that clients can be sent to, and its term: none while this node itself was elected but is not
+    /// ready.
+    pub fn usable_leader(&self) -> Option<(NodeId, u64)> {
+        let now = self.leadership();
+        let leader = now.leader.filter(|leader| *leader != self.node().node_id() || now.serving)?;
+        Some((leader, now.term))
+    }
+
+    /// Lets the leader serve the request, if another node leads and can be reached.
+    pub async fn ask_leader(&self, request: &Request) -> Option<Outcome> {
+        let leader = self.leadership().leader?;
+        if request.forwarded || leader == self.node().node_id() {
+            return None;
+        }
+        let node = self.node().file().node(leader)?;
+        match self.shared.link.ask(node, request).await {
+            Ok(frame) => Some(request.to.relay(frame)),
+            Err(error) => {
+                tracing::debug!(leader, %error, "a client's request could not be passed on to the leader");
+                None
+            }
+        }
+    }
+}
+
+impl Service for Arc<Session> {
+    async fn begin(&self, frame: Bytes) -> Result<(ReplyTo, Answer), BadRequest> {
+        let (key, version, correlation) = frame::peek(&frame)?;
+        self.shared.metrics.request(key);
+        let api = apis::find(key).ok_or(BadRequest::Unsupported { key, version })?;
+        if !api.serves(version) {
+            if api.key == ApiKey::ApiVersions {
+                let to = ReplyTo { key: api.key, version, correlation, received: Instant::now() };
+                return Ok((to, Answer::Now(versions::unsupported(to))));
+            }
+            return Err(BadRequest::Unsupported { key, version });
+        }
+        let request = Request::parse(api.key, frame)?;
+        api.check(&request)?;
+        loop {
+            match api.begin(self, &request)? {
+                Answer::Busy => sleep(BUSY).await,
+                answer => return Ok((request.to, answer)),
+            }
+        }
+    }
+}
+
+/// A node's number as the Kafka protocol writes it.
+pub fn broker_id(node: NodeId) -> i32 {
+    i32::try_from(node).unwrap_or(i32::MAX)
+}
+
+/// A Raft term as a leader epoch.
+pub fn leader_epoch(term: u64) -> i32 {
+    i32::try_from(term).unwrap_or(i32::MAX)
+}

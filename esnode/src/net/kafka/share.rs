@@ -1,0 +1,295 @@
+//! What one partition contributes to the answer to a Fetch, and the walk over the log that fills the shares of all
+//! partitions at once.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::messages::fetch_response::PartitionData;
+
+use super::errors;
+use super::reading::{self, Batches, Source, Sources};
+use super::records::deliver;
+use crate::handle::Handle;
+use crate::stream::{Position, Stream};
+
+/// Once an answer holds something, so many reads of the log are made for one more partition.
+const SCAN: usize = 16;
+
+/// One partition of a fetch.
+#[derive(Debug)]
+pub struct Share {
+    /// Topic asked for.
+    pub name: TopicName,
+    /// Partition asked for.
+    pub partition: i32,
+    /// Leader epoch that the client knows; -1 when it does not say.
+    pub epoch: i32,
+    /// Next offset to deliver.
+    pub offset: i64,
+    /// Room left for this partition, in bytes.
+    pub room: usize,
+    /// Whether it can be read.
+    pub state: State,
+    /// What is delivered.
+    pub out: Vec<u8>,
+    start_offset: i64,
+    next_offset: i64,
+}
+
+/// How far a partition has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It cannot be read.
+    Failed(ResponseError),
+    /// All there is has been delivered, as far as is known.
+    Drained(Source),
+    /// What comes next is in the log from here on.
+    Behind(Source, Position),
+    /// There is no room for what comes next, which is here.
+    Full(Source, Position),
+}
+
+/// Room in the whole answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Bytes left.
+    pub bytes: usize,
+    /// Bytes taken. The first batch is taken whatever its size, or a reader could never get past it.
+    pub taken: usize,
+}
+
+impl Room {
+    fn take(&mut self, size: usize, share: &mut usize) -> bool {
+        let fits = size <= self.bytes && size <= *share;
+        if fits || self.taken == 0 {
+            self.bytes = self.bytes.saturating_sub(size);
+            self.taken += size;
+            *share = share.saturating_sub(size);
+            return true;
+        }
+        false
+    }
+}
+
+impl Share {
+    /// A share of at most `room` bytes, from `offset` on.
+    pub fn new(name: TopicName, partition: i32, epoch: i32, offset: i64, room: usize) -> Self {
+        let state = State::Failed(ResponseError::UnknownTopicOrPartition);
+        Self {
+            name,
+            partition,
+            epoch,
+            offset,
+            room,
+            state,
+            out: Vec::new(),
+            start_offset: -1,
+            next_offset: -1,
+        }
+    }
+
+    /// Compares with the state what there is to deliver. `epoch` is this node's, none where it does not lead;
+    /// `known` remembers where an earlier read of the partition ended.
+    pub fn look(
+        &mut self,
+        stream: &Stream,
+        epoch: Option<i32>,
+        known: impl FnOnce(&Source, i64) -> Option<Position>,
+    ) {
+        self.state = match epoch {
+            None => State::Failed(ResponseError::NotLeaderOrFollower),
+            // The client has heard of a later leader than this node. An earlier one does no harm: what is
+            // committed never changes.
+            Some(epoch) if self.epoch > epoch => State::Failed(ResponseError::UnknownLeaderEpoch),
+            Some(_) => self.locate(stream, known).unwrap_or_else(State::Failed),
+        };
+    }
+
+    fn locate(
+        &mut self,
+        stream: &Stream,
+        known: impl FnOnce(&Source, i64) -> Option<Position>,
+    ) -> Result<State, ResponseError> {
+        let unknown = ResponseError::UnknownTopicOrPartition;
+        let source = Source::resolve(stream, &self.name, self.partition).ok_or(unknown)?;
+        let partition = source.find(stream).ok_or(unknown)?;
+        (self.start_offset, self.next_offset) = (partition.start_offset(), partition.next_offset());
+        if !(self.start_offset..=self.next_offset).contains(&self.offset) {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        if self.offset == self.next_offset {
+            return Ok(State::Drained(source));
+        }
+        let indexed = partition.locate(self.offset).ok_or(ResponseError::OffsetOutOfRange)?;
+        // Both are right; the later one saves more.
+        let at = known(&source, self.offset).filter(|at| at.index > indexed.index).unwrap_or(indexed);
+        Ok(State::Behind(source, at))
+    }
+
+    /// The entry to read next, if there is anything to read before `high`.
+    fn wants(&self, high: u64) -> Option<u64> {
+        match &self.state {
+            State::Behind(_, at) if self.offset < self.next_offset && at.index < high => Some(at.index),
+            _ => None,
+        }
+    }
+
+    /// Takes its batches from one entry.
+    fn take(&mut self, place: usize, batches: &Batches, room: &mut Room) -> io::Result<()> {
+        let State::Behind(source, at) = &mut self.state else { return Ok(()) };
+        let (offset, out, left) = (&mut self.offset, &mut self.out, &mut self.room);
+        let flow = batches.walk(place, at, |live| {
+            if live.last_offset >= *offset {
+                if !room.take(live.batch.len(), left) {
+                    return ControlFlow::Break(());
+                }
+                deliver(live.batch, live.base_offset, live.leader_epoch, out);
+                *offset = live.last_offset + 1;
+            }
+            ControlFlow::Continue(())
+        })?;
+        if flow.is_break() {
+            self.state = State::Full(source.clone(), *at);
+        }
+        Ok(())
+    }
+
+    /// This partition's part of the answer.
+    pub fn answer(self) -> PartitionData {
+        let answer = PartitionData::default().with_partition_index(self.partition);
+        match self.state {
+            State::Failed(error) => {
+                answer.with_error_code(error.code()).with_high_watermark(-1).with_records(Some(Bytes::new()))
+            }
+            _ => answer
+                .with_error_code(errors::NONE)
+                .with_high_watermark(self.next_offset)
+                .with_last_stable_offset(self.next_offset)
+                .with_log_start_offset(self.start_offset)
+                .with_records(Some(self.out.into())),
+        }
+    }
+}
+
+/// Reads for all shares that are behind, from entries before `high`. Blocking.
+pub fn read(node: &Handle, shares: &mut [Share], room: &mut Room, high: u64) -> io::Result<()> {
+    let (mut behind, mut sources) = (Vec::new(), Vec::new());
+    for share in shares {
+        if let State::Behind(source, _) = &share.state {
+            sources.push(source.clone());
+            behind.push(share);
+        }
+    }
+    let sources = Sources::new(sources);
+    for turn in 0..behind.len() {
+        let mut reads = 0;
+        while let Some(low) = behind[turn].wants(high) {
+            // A partition with little in a log full of others must not hold up what has been found.
+            if room.taken > 0 && (reads == SCAN || room.bytes == 0) {
+                break;
+            }
+            let entries = reading::read(node, &sources, low, high)?;
+            if entries.is_empty() {
+                break;
+            }
+            for batches in &entries {
+                for (place, share) in behind.iter_mut().enumerate() {
+                    share.take(place, batches, room)?;
+                }
+            }
+            reads += 1;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::kafka::reading::tests::{batch, entry};
+    use crate::net::kafka::tests::encodes;
+    use kafka_protocol::messages::fetch_response::FetchableTopicResponse;
+    use kafka_protocol::messages::{ApiKey, FetchResponse};
+
+    fn source() -> Source {
+        Source { name: TopicName("t".into()), topic: 1, partition: 0 }
+    }
+
+    /// A share that reads from `offset` on, with an entry 4 that begins at offset 100.
+    fn share(offset: i64, room: usize) -> Share {
+        let state = State::Behind(source(), Position { index: 4, base_offset: 100 });
+        Share { state, next_offset: 1000, start_offset: 0, ..Share::new(source().name, 0, -1, offset, room) }
+    }
+
+    fn offsets(share: &Share) -> Vec<i64> {
+        let mut rest = &share.out[..];
+        let mut offsets = Vec::new();
+        while let Some((head, _)) = rest.split_first_chunk::<16>() {
+            offsets.push(i64::from_be_bytes(head[..8].try_into().unwrap()));
+            assert_eq!(head[12..], 6i32.to_be_bytes(), "leader epoch");
+            rest = &rest[70..];
+        }
+        offsets
+    }
+
+    fn three() -> Batches {
+        entry(4, &[(0, batch(5, 70)), (0, batch(5, 70)), (0, batch(5, 70))])
+    }
+
+    #[test]
+    fn a_fetch_inside_a_batch_gets_the_whole_batch() {
+        let mut share = share(107, 1000);
+        share.take(0, &three(), &mut Room { bytes: 1000, taken: 0 }).unwrap();
+        assert_eq!((offsets(&share), share.offset), (vec![105, 110], 115));
+        assert_eq!(share.state, State::Behind(source(), Position { index: 5, base_offset: 115 }));
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_where_it_is() {
+        for (own, all) in [(150, 1000), (1000, 150)] {
+            let mut share = share(100, own);
+            let mut room = Room { bytes: all, taken: 0 };
+            share.take(0, &three(), &mut room).unwrap();
+            assert_eq!((offsets(&share), share.offset, room.taken), (vec![100, 105], 110, 140));
+            assert_eq!(share.state, State::Full(source(), Position { index: 4, base_offset: 100 }));
+        }
+    }
+
+    #[test]
+    fn the_first_batch_of_an_answer_comes_whatever_its_size_and_only_that() {
+        let mut room = Room { bytes: 1, taken: 0 };
+        let mut first = share(100, 1);
+        first.take(0, &three(), &mut room).unwrap();
+        assert_eq!(offsets(&first), [100]);
+        let mut second = share(100, 1);
+        second.take(0, &three(), &mut room).unwrap();
+        assert!(second.out.is_empty());
+        assert!(matches!(second.state, State::Full(..)));
+    }
+
+    #[test]
+    fn an_answer_tells_the_high_watermark_and_an_error_does_not() {
+        let mut good = share(100, 1000);
+        good.take(0, &three(), &mut Room { bytes: 1000, taken: 0 }).unwrap();
+        let answer = good.answer();
+        let topic = FetchableTopicResponse::default().with_partitions(vec![answer.clone()]);
+        encodes(ApiKey::Fetch, |_| FetchResponse::default().with_responses(vec![topic.clone()]));
+        assert_eq!((answer.error_code, answer.high_watermark, answer.last_stable_offset), (0, 1000, 1000));
+        assert_eq!(answer.records.map(|records| records.len()), Some(210));
+        assert_eq!(answer.aborted_transactions, Some(vec![]));
+        let failed = Share { state: State::Failed(ResponseError::OffsetOutOfRange), ..share(100, 1000) };
+        let answer = failed.answer();
+        assert_eq!((answer.error_code, answer.high_watermark, answer.records), (1, -1, Some(Bytes::new())));
+    }
+
+    #[test]
+    fn nothing_is_wanted_past_what_is_known() {
+        assert_eq!(
+            (share(100, 9).wants(4), share(100, 9).wants(5), share(1000, 9).wants(5)),
+            (None, Some(4), None)
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! The admin API's view of the node, put together from what its parts know.
+
+use std::collections::BTreeMap;
+
+use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
+use shared::ids::{ClusterId, NodeId};
+use shared::spec::{ClusterFile, Node};
+
+use crate::consensus;
+use crate::net::peer::PeerStats;
+use crate::version;
+
+/// What the status is made of.
+pub struct Facts<'a> {
+    /// Who reports.
+    pub node_id: NodeId,
+    /// The configuration it runs with.
+    pub file: &'a ClusterFile,
+    /// The cluster, once founded.
+    pub cluster_id: Option<ClusterId>,
+    /// Hash of that configuration.
+    pub config_hash: &'a str,
+    /// RFC 3339.
+    pub started_at: &'a str,
+    /// Consensus; `None` while the node waits to found or join a cluster.
+    pub raft: Option<&'a consensus::Status>,
+    /// The connections to the other nodes.
+    pub peers: &'a BTreeMap<NodeId, PeerStats>,
+}
+
+/// `GET /cluster/status`.
+pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
+    let idle = consensus::Status::default();
+    let raft = facts.raft.unwrap_or(&idle);
+    let others = facts.file.cluster.nodes.iter().filter(|node| node.id != facts.node_id);
+    ClusterStatus {
+        node_id: facts.node_id,
+        state: own_state(facts.raft),
+        term: raft.term,
+        commit_index: raft.commit,
+        peers: others.map(|node| peer_status(node, raft, facts.peers.get(&node.id))).collect(),
+        cluster_name: facts.file.cluster.name.clone(),
+        cluster_id: facts.cluster_id,
+        leader: raft.leader,
+        role: member_role(facts.node_id, raft),
+        applied_index: raft.applied,
+        last_index: raft.last_index,
+        version: version::build_info().version,
+        config_hash: facts.config_hash.to_owned(),
+        started_at: facts.started_at.to_owned(),
+        wal_sync: facts.file.cluster.storage.wal_sync,
+        pending_change: raft.pending_change,
+    }
+}
+
+fn own_state(raft: Option<&consensus::Status>) -> NodeState {
+    match raft.map(|raft| raft.role) {
+        None => NodeState::Joining,
+        Some(consensus::Role::Follower) => NodeState::Follower,
+        Some(consensus::Role::PreCandidate | consensus::Role::Candidate) => NodeState::Candidate,
+        Some(consensus::Role::Leader) => NodeState::Leader,
+    }
+}
+
+fn peer_status(node: &Node, raft: &consensus::Status, stats: Option<&PeerStats>) -> PeerStatus {
+    let connected = stats.is_some_and(|stats| stats.connected);
+    let progress = raft.peers.iter().find(|peer| peer.id == node.id);
+    let state = match (connected, raft.leader == Some(node.id)) {
+        (false, _) => NodeState::Unreachable,
+        (true, true) => NodeState::Leader,
+        (true, false) => NodeState::Follower,
+    };
+    PeerStatus {
+        id: node.id,
+        state,
+        match_index: progress.map(|peer| peer.matched),
+        host: node.host.clone(),
+        cluster_port: node.cluster_port,
+        client_port: node.client_port,
+        http_port: node.http_port,
+        role: member_role(node.id, raft),
+        connected,
+        last_contact_ms: stats.and_then(|stats| stats.last_contact_ms),
+        lag: progress.map(|peer| raft.last_index.saturating_sub(peer.matched)),
+    }
+}
+
+fn member_role(id: NodeId, raft: &consensus::Status) -> Role {
+    if raft.voters.contains(&id) {
+        Role::Voter
+    } else if raft.learners.contains(&id) {
+        Role::Learner
+    } else {
+        Role::None
+    }
+}

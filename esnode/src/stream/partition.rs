@@ -1,0 +1,134 @@
+//! One partition: its offsets, and where in the log its batches are.
+
+use std::collections::BTreeSet;
+
+use super::Position;
+use super::batch::BatchHeader;
+use super::command::{Refusal, Reply};
+use super::producers::{Producers, Verdict};
+
+/// Log payload between two points of a partition, at least: bounds the points, and what a reader scans.
+const SPACING: u64 = 16 << 10;
+
+/// A partition's offsets and where its batches are.
+#[derive(Clone, Debug, Default)]
+pub struct Partition {
+    start_offset: i64,
+    next_offset: i64,
+    max_timestamp: Option<i64>,
+    points: Vec<Point>,
+    /// Entry of the newest live batch.
+    latest: Option<u64>,
+    /// Appends of the log that got no offsets: (entry, place among its commands). They are rare.
+    voids: BTreeSet<(u64, u32)>,
+    producers: Producers,
+}
+
+/// A place in the log where reading can start.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    position: Position,
+    /// Newest timestamp of all batches before it.
+    before: Option<i64>,
+    /// Log payload before its entry.
+    payload: u64,
+}
+
+/// Which command of which entry an append is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) index: u64,
+    pub(super) ordinal: u32,
+    /// Payload of all entries before this one.
+    pub(super) payload: u64,
+}
+
+impl Partition {
+    /// Offset of the oldest event kept.
+    pub fn start_offset(&self) -> i64 {
+        self.start_offset
+    }
+
+    /// Offset that the next event will get: the high watermark.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// Where to start scanning for `offset` (start_offset <= offset < next_offset).
+    pub fn locate(&self, offset: i64) -> Option<Position> {
+        if !(self.start_offset..self.next_offset).contains(&offset) {
+            return None;
+        }
+        let after = self.points.partition_point(|point| point.position.base_offset <= offset);
+        self.points.get(after.checked_sub(1)?).map(|point| point.position)
+    }
+
+    /// Where to start scanning for the first batch with a record at or after `timestamp` (ms); None when all are older.
+    pub fn locate_time(&self, timestamp: i64) -> Option<Position> {
+        self.max_timestamp.filter(|newest| *newest >= timestamp)?;
+        let after = self.points.partition_point(|point| point.before.is_none_or(|before| before < timestamp));
+        self.points.get(after.checked_sub(1)?).map(|point| point.position)
+    }
+
+    /// Whether the `ordinal`-th command of entry `index`, an append to this partition, was refused or a duplicate
+    /// when applied, and so has no offsets.
+    pub fn is_void(&self, index: u64, ordinal: u32) -> bool {
+        self.voids.contains(&(index, ordinal))
+    }
+
+    /// Gives a batch its offsets.
+    pub(super) fn append(&mut self, batch: &[u8], place: Place) -> Reply {
+        let Some(header) = BatchHeader::parse(batch) else {
+            return self.void(place, Reply::Refused(Refusal::InvalidBatch));
+        };
+        let idempotent = header.producer_id >= 0;
+        let verdict = if idempotent { self.producers.judge(&header) } else { Verdict::New };
+        match verdict {
+            Verdict::Refused(refusal) => self.void(place, Reply::Refused(refusal)),
+            Verdict::Duplicate(base_offset) => self.void(place, self.appended(base_offset)),
+            Verdict::New => {
+                let base_offset = self.next_offset;
+                self.mark(place, base_offset);
+                if idempotent {
+                    self.producers.remember(&header, base_offset, place.index);
+                }
+                self.next_offset += header.records();
+                self.max_timestamp = self.max_timestamp.max(Some(header.max_timestamp));
+                self.appended(base_offset)
+            }
+        }
+    }
+
+    fn appended(&self, base_offset: i64) -> Reply {
+        Reply::Appended { base_offset, log_start_offset: self.start_offset }
+    }
+
+    fn void(&mut self, place: Place, reply: Reply) -> Reply {
+        self.voids.insert((place.index, place.ordinal));
+        reply
+    }
+
+    /// A point for the entry, when the last one is far and this is the partition's first live batch in the entry.
+    fn mark(&mut self, place: Place, base_offset: i64) {
+        // A reader that starts at a point takes the point's offset for the entry's first live batch.
+        let first = self.latest != Some(place.index);
+        let far = self.points.last().is_none_or(|last| place.payload - last.payload >= SPACING);
+        if far && first {
+            let position = Position { index: place.index, base_offset };
+            self.points.push(Point { position, before: self.max_timestamp, payload: place.payload });
+        }
+        self.latest = Some(place.index);
+    }
+
+    /// Numbers that stand for the whole state, in a fixed order.
+    pub(super) fn fingerprint(&self, mut put: impl FnMut(i64)) {
+        put(self.start_offset);
+        put(self.next_offset);
+        put(self.max_timestamp.unwrap_or(i64::MIN));
+        for (index, ordinal) in &self.voids {
+            put(index.cast_signed());
+            put(i64::from(*ordinal));
+        }
+        self.producers.fingerprint(put);
+    }
+}

@@ -1,0 +1,174 @@
+//! The state machine against a plain model, under random commands.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::command::{Command, Refusal, Reply};
+use super::{Position, Stream, valid_topic_name};
+
+/// A batch whose header is all that counts here.
+pub fn batch(records: i32, max_timestamp: i64, producer: Option<(i64, i16, i32)>) -> Bytes {
+    let (id, epoch, sequence) = producer.unwrap_or((-1, -1, -1));
+    let mut out = BytesMut::new();
+    out.put_i64(0);
+    out.put_i32(49);
+    out.put_i32(-1);
+    out.put_i8(2);
+    out.put_u32(0);
+    out.put_i16(0);
+    out.put_i32(records - 1);
+    out.put_i64(0);
+    out.put_i64(max_timestamp);
+    out.put_i64(id);
+    out.put_i16(epoch);
+    out.put_i32(sequence);
+    out.put_i32(records);
+    out.freeze()
+}
+
+fn payload(commands: &[Command]) -> Bytes {
+    let mut out = BytesMut::new();
+    commands.iter().for_each(|command| command.encode(&mut out));
+    out.freeze()
+}
+
+fn create(name: &str, partitions: u32) -> Command {
+    Command::CreateTopic { name: name.to_owned(), partitions, configs: BTreeMap::new() }
+}
+
+fn append(topic: u32, partition: u32, batch: Bytes) -> Command {
+    Command::Append { topic, partition, batch }
+}
+
+#[test]
+fn a_deleted_topics_number_is_never_used_again() {
+    let mut stream = Stream::default();
+    let delete = Command::DeleteTopic { name: "t".to_owned() };
+    let applied = stream.apply(1, 1, &payload(&[create("t", 1), create("t", 1), delete, create("t", 2)]));
+    let exists = Reply::Refused(Refusal::TopicExists);
+    assert_eq!(applied.replies, [Reply::TopicCreated(1), exists, Reply::Done, Reply::TopicCreated(2)]);
+    let late = stream.apply(2, 1, &payload(&[append(1, 0, batch(1, 0, None))]));
+    assert_eq!(late.replies, [Reply::Refused(Refusal::UnknownTopic)]);
+    assert_eq!(stream.topic("t").unwrap().partitions.len(), 2);
+}
+
+#[test]
+fn topic_names_follow_kafkas_rules() {
+    assert!(["a", "a.b_c-9", &"x".repeat(249)].into_iter().all(valid_topic_name));
+    assert!(!["", ".", "..", "a b", "ä", &"x".repeat(250)].into_iter().any(valid_topic_name));
+}
+
+#[test]
+fn a_retry_answers_with_the_first_offset_and_adds_nothing() {
+    let mut stream = Stream::default();
+    let first = append(1, 0, batch(3, 0, Some((7, 0, 0))));
+    let applied = stream.apply(1, 1, &payload(&[create("t", 1), first.clone(), first]));
+    assert_eq!(applied.replies[1], applied.replies[2]);
+    let partition = &stream.topic("t").unwrap().partitions[0];
+    assert_eq!(partition.next_offset(), 3);
+    assert!(partition.is_void(1, 2) && !partition.is_void(1, 1));
+}
+
+#[test]
+fn malformed_commands_are_ignored_alike_everywhere() {
+    let mut stream = Stream::default();
+    let mut bytes = BytesMut::from(&payload(&[create("t", 1)])[..]);
+    bytes.put_u8(99);
+    let applied = stream.apply(1, 1, &bytes.freeze());
+    assert_eq!((applied.replies.len(), applied.malformed.is_some()), (1, true));
+    let applied = stream.apply(2, 1, &payload(&[append(1, 0, Bytes::from_static(b"no batch"))]));
+    assert_eq!(applied.replies, [Reply::Refused(Refusal::InvalidBatch)]);
+}
+
+#[test]
+fn a_member_is_bound_once() {
+    use shared::ids::StoreId;
+    use uuid::Uuid;
+    let mut stream = Stream::default();
+    let bind = |id| Command::Bind { node: 1, store: StoreId(Uuid::from_u128(id)) };
+    let applied = stream.apply(1, 1, &payload(&[bind(1), bind(1), bind(2)]));
+    assert_eq!(applied.replies, [Reply::Done, Reply::Done, Reply::Refused(Refusal::BoundElsewhere)]);
+}
+
+/// What a reader finds from `at` on: offsets and newest timestamps of the partition's live batches.
+fn scan(entries: &[Bytes], stream: &Stream, partition: u32, at: Position) -> Vec<(i64, i64, i64)> {
+    let state = &stream.topic("t").unwrap().partitions[partition as usize];
+    let mut base = at.base_offset;
+    let mut found = Vec::new();
+    for (index, entry) in (1..).zip(entries).skip_while(|(index, _)| *index < at.index) {
+        for (ordinal, command) in (0..).zip(Command::decode_all(entry)) {
+            let Ok(Command::Append { topic: 1, partition: of, batch }) = command else { continue };
+            if of != partition || state.is_void(index, ordinal) {
+                continue;
+            }
+            let header = super::batch::BatchHeader::parse(&batch).unwrap();
+            found.push((base, base + header.records() - 1, header.max_timestamp));
+            base += header.records();
+        }
+    }
+    found
+}
+
+#[test]
+fn every_offset_and_time_is_found_where_a_plain_model_has_it() {
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut stream, mut twin) = (Stream::default(), Stream::default());
+        let mut entries = vec![payload(&[create("t", 3)])];
+        let mut sequences = [0; 3];
+        for _ in 0..random.usize(1..400) {
+            let commands: Vec<_> = (0..random.usize(1..6))
+                .map(|_| {
+                    let partition = random.u32(..4);
+                    let records = random.i32(1..5);
+                    let producer = (partition < 3 && random.bool()).then(|| {
+                        let sequence = &mut sequences[partition as usize];
+                        let used = if random.u8(..8) == 0 { (*sequence - 1).max(0) } else { *sequence };
+                        *sequence = used + records;
+                        (7, 0, used)
+                    });
+                    append(1, partition, batch(records, random.i64(0..1000), producer))
+                })
+                .collect();
+            entries.push(payload(&commands));
+        }
+        let mut model: Vec<Vec<(i64, i64, i64)>> = vec![Vec::new(); 3];
+        for (index, entry) in (1..).zip(&entries) {
+            let before: Vec<i64> = stream
+                .topic("t")
+                .map_or(vec![0; 3], |t| t.partitions.iter().map(|p| p.next_offset()).collect());
+            let applied = stream.apply(index, 1, entry);
+            twin.apply(index, 1, entry);
+            let mut next = before;
+            for (command, reply) in Command::decode_all(entry).zip(&applied.replies) {
+                let (Ok(Command::Append { partition, batch, .. }), Reply::Appended { base_offset, .. }) =
+                    (command, reply)
+                else {
+                    continue;
+                };
+                let p = partition as usize;
+                if *base_offset == next[p] {
+                    let header = super::batch::BatchHeader::parse(&batch).unwrap();
+                    next[p] += header.records();
+                    model[p].push((*base_offset, next[p] - 1, header.max_timestamp));
+                }
+            }
+        }
+        assert_eq!(stream.digest(), twin.digest());
+        for (partition, batches) in (0..).zip(&model) {
+            let state = &stream.topic("t").unwrap().partitions[partition as usize];
+            assert_eq!(state.next_offset(), batches.last().map_or(0, |(_, last, _)| last + 1));
+            for (at, (base, last, _)) in batches.iter().enumerate() {
+                let found = scan(&entries, &stream, partition, state.locate(*last).unwrap());
+                assert_eq!(found[found.len() - (batches.len() - at)].0, *base, "seed {seed}");
+            }
+            for time in [0, 250, 500, 999, 1000] {
+                let wanted = batches.iter().find(|(.., newest)| *newest >= time);
+                let found = state.locate_time(time).map(|at| scan(&entries, &stream, partition, at));
+                let found = found.and_then(|found| found.into_iter().find(|(.., newest)| *newest >= time));
+                assert_eq!(found.as_ref(), wanted, "seed {seed}, time {time}");
+            }
+        }
+    }
+}
