@@ -5,7 +5,6 @@ use bytes::Bytes;
 use esnode::stream::command::{Command, Refusal, Reply};
 use shared::ids::NodeId;
 
-use super::Micros;
 use super::bugs::Bug;
 use super::checks::{Broken, Place, ensure};
 use super::env::{Env, Event};
@@ -114,7 +113,6 @@ pub struct Client {
     call: u64,
     doing: Option<Doing>,
     values: u64,
-    pause: Micros,
     /// Operations that ended well.
     pub finished: u64,
     /// It begins nothing new.
@@ -131,8 +129,8 @@ pub fn topic(number: usize) -> String {
 }
 
 impl Client {
-    /// A client of so many nodes that rests up to `pause` between operations.
-    pub fn new(id: usize, kind: Kind, nodes: u64, pause: Micros) -> Self {
+    /// A client of so many nodes.
+    pub fn new(id: usize, kind: Kind, nodes: u64) -> Self {
         Self {
             id,
             kind,
@@ -141,7 +139,6 @@ impl Client {
             call: 0,
             doing: None,
             values: 0,
-            pause,
             finished: 0,
             retired: false,
         }
@@ -311,7 +308,7 @@ impl Client {
     fn done(&mut self, env: &mut Env) {
         self.finished += 1;
         self.doing = None;
-        let rest = env.rng.u64(1_000..=self.pause);
+        let rest = env.rng.u64(1_000..=env.profile.rest);
         self.call += 1;
         env.at(rest, Event::Wake(self.id));
     }

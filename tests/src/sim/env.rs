@@ -78,6 +78,8 @@ pub struct Profile {
     pub apply_lag: Micros,
     /// Inputs, per hundred, whose effects are performed with those of the next input.
     pub gather: u32,
+    /// Longest rest of a client between operations.
+    pub rest: Micros,
     /// Longest usual time of a sync.
     pub sync_usual: Micros,
     /// Longest unusual time of a sync.
@@ -86,7 +88,7 @@ pub struct Profile {
 
 impl Profile {
     /// Fast disks and plenty of memory.
-    pub const FAST: Self = Self { tail_bytes: 1 << 20, apply_lag: 0, gather: 0, sync_usual: 1_000, sync_slow: 1_000 };
+    pub const FAST: Self = Self { tail_bytes: 1 << 20, apply_lag: 0, gather: 0, rest: 20_000, sync_usual: 1_000, sync_slow: 1_000 };
 
     /// Anything from fast to slow.
     pub fn draw(rng: &mut Rng) -> Self {
@@ -94,6 +96,7 @@ impl Profile {
             tail_bytes: [0, 2_000, 1 << 20][rng.usize(..3)],
             apply_lag: [0, 0, 5_000, 60_000][rng.usize(..4)],
             gather: [0, 20, 60][rng.usize(..3)],
+            rest: rng.u64(3_000..60_000),
             sync_usual: rng.u64(500..8_000),
             sync_slow: rng.u64(10_000..300_000),
         }

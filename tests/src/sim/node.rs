@@ -30,6 +30,8 @@ pub enum Input {
     Message(Box<Message>),
     /// The sync under way returned.
     Synced,
+    /// The core hears that work up to this number is durable.
+    Persisted(u64),
     /// The disk comes to read old entries.
     Fetch(Fetch),
     /// Old entries came from the disk.
@@ -49,6 +51,7 @@ impl Input {
             Self::Tick => "tick",
             Self::Message(_) => "message",
             Self::Synced => "synced",
+            Self::Persisted(_) => "persisted",
             Self::Fetch(_) => "fetch",
             Self::Fetched(..) => "fetched",
             Self::Apply => "apply",
@@ -207,6 +210,7 @@ impl Node {
             }
             Input::Message(message) => running.core.receive(*message),
             Input::Synced => self.synced(env)?,
+            Input::Persisted(number) => running.core.persisted(number),
             Input::Fetch(fetch) => {
                 let found = self.disk.log().entries(fetch.low, fetch.high, fetch.max_bytes);
                 let wait = self.disk_wait(env);
@@ -310,7 +314,9 @@ impl Node {
             env.checks.logged(self.id, &entry, before)?;
         }
         if env.bug != Some(Bug::AckBeforeSync) {
-            self.running()?.core.persisted(number);
+            // The disk has a thread of its own: it goes on, and its readers see the entries, before the core hears.
+            let lag = env.rng.u64(..500);
+            env.node(lag, self, Input::Persisted(number));
         }
         Ok(())
     }

@@ -62,23 +62,23 @@ impl World {
         Self { nodes, clients: Vec::new(), env }
     }
 
-    /// Adds a client that rests up to `pause` between operations.
-    pub fn client(&mut self, kind: Kind, pause: Micros) -> usize {
+    /// Adds a client.
+    pub fn client(&mut self, kind: Kind) -> usize {
         let id = self.clients.len();
-        self.clients.push(Client::new(id, kind, self.nodes.len() as u64, pause));
+        self.clients.push(Client::new(id, kind, self.nodes.len() as u64));
         self.env.at(0, Event::Wake(id));
         id
     }
 
     /// One who creates the topics, and some of each other kind.
     pub fn crowd(&mut self) {
-        self.client(Kind::Creator { done: 0 }, 10_000);
+        self.client(Kind::Creator { done: 0 });
         for _ in 0..2 {
-            self.client(Kind::Plain, 40_000);
-            self.client(Kind::Idempotent { producer: None, next: vec![0; PLACES.len()] }, 40_000);
-            self.client(Kind::Reader { fresh: true }, 80_000);
+            self.client(Kind::Plain);
+            self.client(Kind::Idempotent { producer: None, next: vec![0; PLACES.len()] });
+            self.client(Kind::Reader { fresh: true });
         }
-        self.client(Kind::Reader { fresh: false }, 100_000);
+        self.client(Kind::Reader { fresh: false });
     }
 
     /// Lets time pass.
@@ -117,8 +117,8 @@ impl World {
         for client in &mut self.clients {
             client.retired = true;
         }
-        let creator = self.client(Kind::Creator { done: 0 }, 10_000);
-        let probe = self.client(Kind::Plain, 10_000);
+        let creator = self.client(Kind::Creator { done: 0 });
+        let probe = self.client(Kind::Plain);
         let done = self.run_until(5_000_000, |world| {
             world.clients[creator].finished >= 2 && world.clients[probe].finished > 0
         })?;
