@@ -319,10 +319,17 @@ impl<D: Durable> Core<D> {
         effects.committed = ready.take_committed_entries().into_iter().map(from_raft).collect();
         effects.reads = ready.take_read_states().iter().filter_map(read_context).collect();
 
-        let hard_state = ready.hs().map(|hs| HardState { term: hs.term, vote: hs.vote, commit: hs.commit });
+        let entries = ready.take_entries();
+        // A write may be torn between any two frames: a commit index on disk ahead of the entries that it covers would
+        // stop the next start, or commit what an older leader left in their place.
+        let covered = entries.first().map_or(u64::MAX, |entry| entry.index - 1);
+        let hard_state = ready.hs().map(|hs| HardState {
+            term: hs.term,
+            vote: hs.vote,
+            commit: hs.commit.min(covered),
+        });
         let ballot = hard_state.is_some_and(|next| self.saved.must_sync(&next));
         self.saved = hard_state.unwrap_or(self.saved);
-        let entries = ready.take_entries();
         self.raw.mut_store().append(&entries);
         let last = entries.last().map(|entry| (entry.index, entry.term));
         let waits = ballot || last.is_some();
@@ -365,4 +372,57 @@ impl<D: Durable> Core<D> {
 fn read_context(state: &raft::ReadState) -> Option<(u64, u64)> {
     let context = state.request_ctx.as_slice().try_into().ok()?;
     Some((u64::from_le_bytes(context), state.index))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::spec::RaftTiming;
+
+    use super::*;
+    use crate::consensus::ReadFailed;
+
+    /// Nothing is durable yet.
+    struct Empty;
+
+    impl Durable for Empty {
+        fn first_index(&self) -> u64 {
+            1
+        }
+        fn last_index(&self) -> u64 {
+            0
+        }
+        fn term(&self, index: u64) -> Result<Option<u64>, ReadFailed> {
+            Ok((index == 0).then_some(0))
+        }
+        fn entries(&self, _low: u64, _high: u64, _max_bytes: u64) -> Result<Vec<Entry>, ReadFailed> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn follower() -> Core<Empty> {
+        let config = CoreConfig {
+            id: 1,
+            seed: 1,
+            timing: Timing::from_spec(&RaftTiming::default()),
+            hard_state: HardState::default(),
+            conf_state: ConfState { voters: vec![1, 2, 3], ..ConfState::default() },
+            applied: 0,
+            tail_bytes: 0,
+        };
+        Core::new(config, Empty, &slog::Logger::root(slog::Discard, slog::o!())).unwrap()
+    }
+
+    #[test]
+    fn the_commit_index_is_not_written_ahead_of_the_entries_that_it_covers() {
+        let mut core = follower();
+        let mut append = Message { from: 2, to: 1, term: 1, commit: 2, ..Message::default() };
+        append.set_msg_type(MessageType::MsgAppend);
+        let entries: Vec<_> =
+            (1..=2).map(|index| eraftpb::Entry { index, term: 1, ..Default::default() }).collect();
+        append.set_entries(entries.into());
+        core.receive(append);
+        let work = core.effects().and_then(|effects| effects.persist).unwrap();
+        assert_eq!(work.entries.len(), 2);
+        assert_eq!(work.hard_state, Some(HardState { term: 1, vote: 0, commit: 0 }));
+    }
 }

@@ -1,0 +1,29 @@
+//! Mistakes that the simulated node and disk can be told to make. Each was made by a real system; the checks must
+//! catch every one of them, or they prove nothing about the runs that they pass.
+
+/// One mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Reports work as durable when it is handed over, not when it is synced.
+    AckBeforeSync,
+    /// Writes term and vote but never syncs them: a crash loses them.
+    VoteNotSynced,
+    /// Writes the newest commit index ahead of the entries that it covers, in one write that may be torn.
+    CommitBeforeEntries,
+    /// Recovery replaces an entry but keeps what the replaced entry's leader wrote after it.
+    ResurrectSuffix,
+    /// Answers a client when its entry is in the leader's log, not when it is committed and applied.
+    AckBeforeCommit,
+    /// After a restart takes all that was committed as applied, though the state is gone.
+    SkipReplay,
+    /// Applies an entry twice once in a while.
+    ApplyTwice,
+    /// Answers a proposal by its index alone, though another leader's entry took its place.
+    AckByIndex,
+    /// Serves reads from its own state without asking a majority whether it still leads.
+    ReadWithoutBarrier,
+    /// Serves a read when the barrier's index is known, not when it is applied.
+    ReadBeforeApply,
+    /// A producer retries with a new sequence number, so that nothing tells the retry from a new batch.
+    RetryAsNew,
+}

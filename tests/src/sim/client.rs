@@ -1,0 +1,322 @@
+//! Clients: they know no more than a real one would, retry as a real one would, and report what they were told to
+//! the checks.
+
+use bytes::Bytes;
+use esnode::stream::command::{Command, Refusal, Reply};
+use shared::ids::NodeId;
+
+use super::bugs::Bug;
+use super::checks::{Broken, Place, ensure};
+use super::env::{Env, Event};
+use super::records::{self, Value};
+
+/// A client's request to one node.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Who asks.
+    pub client: usize,
+    /// Which of its calls this is.
+    pub call: u64,
+    /// What it asks.
+    pub body: Body,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// Change the topics or producers.
+    Write(Vec<Command>),
+    /// Append a batch.
+    Append {
+        /// Topic by name.
+        topic: String,
+        /// Partition by number.
+        partition: u32,
+        /// As encoded by the producer.
+        batch: Bytes,
+    },
+    /// Read some records.
+    Read {
+        /// Topic by name.
+        topic: String,
+        /// Partition by number.
+        partition: u32,
+        /// First offset wanted.
+        from: i64,
+        /// Everything acknowledged before must be seen; otherwise whatever the node has applied will do.
+        fresh: bool,
+    },
+}
+
+/// What a node answers.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Committed and applied.
+    Reply(Reply),
+    /// Not taken: ask the other one.
+    NotLeader(Option<NodeId>),
+    /// It may or may not happen.
+    Unknown,
+    /// This node knows no such topic.
+    UnknownTopic,
+    /// Records.
+    Read {
+        /// Offset of the first.
+        from: i64,
+        /// The partition's end.
+        next: i64,
+        /// The records.
+        values: Vec<Value>,
+    },
+}
+
+/// What a client is for.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Creates the topics, one after another.
+    Creator {
+        /// How many exist.
+        done: usize,
+    },
+    /// Appends new records; never repeats a batch whose outcome it does not know.
+    Plain,
+    /// Appends new records; repeats a batch until it is acknowledged.
+    Idempotent {
+        /// Once allocated.
+        producer: Option<i64>,
+        /// Next sequence number, by place.
+        next: Vec<i32>,
+    },
+    /// Reads.
+    Reader {
+        /// From the leader, behind a barrier; otherwise from any node.
+        fresh: bool,
+    },
+}
+
+/// What a client is doing.
+#[derive(Clone, Debug)]
+enum Doing {
+    Create,
+    Allocate,
+    Append { at: usize, values: Vec<Value>, sequence: records::Sequence },
+    Read { at: usize, from: i64, fresh: bool, floor: i64 },
+}
+
+/// One client.
+pub struct Client {
+    id: usize,
+    kind: Kind,
+    nodes: u64,
+    /// The node it believes in.
+    target: NodeId,
+    call: u64,
+    doing: Option<Doing>,
+    values: u64,
+    /// Operations that ended well.
+    pub finished: u64,
+    /// It begins nothing new.
+    pub retired: bool,
+}
+
+/// Topics and partitions that the clients use: two topics with two and one partitions.
+pub const PLACES: [Place; 3] = [(0, 0), (0, 1), (1, 0)];
+const PARTITIONS: [u32; 2] = [2, 1];
+
+/// A topic's name.
+pub fn topic(number: usize) -> String {
+    format!("topic-{number}")
+}
+
+impl Client {
+    /// A client of so many nodes.
+    pub fn new(id: usize, kind: Kind, nodes: u64) -> Self {
+        Self {
+            id,
+            kind,
+            nodes,
+            target: 1,
+            call: 0,
+            doing: None,
+            values: 0,
+            finished: 0,
+            retired: false,
+        }
+    }
+
+    /// Begins something new, or tries the same again.
+    pub fn wake(&mut self, env: &mut Env) {
+        if self.doing.is_none() {
+            if self.retired {
+                return;
+            }
+            self.doing = self.next(env);
+        }
+        let Some(doing) = self.doing.clone() else { return };
+        self.call += 1;
+        let request = Request { client: self.id, call: self.call, body: self.body(&doing, env) };
+        let target = match doing {
+            Doing::Read { fresh: false, .. } => env.rng.u64(1..=self.nodes),
+            _ => self.target,
+        };
+        env.request(target, request);
+        let patience = env.rng.u64(200_000..1_500_000);
+        env.at(patience, Event::Timeout(self.id, self.call));
+    }
+
+    /// No answer came in time: the outcome is unknown.
+    pub fn timeout(&mut self, call: u64, env: &mut Env) {
+        if call == self.call && self.doing.is_some() {
+            self.target = env.rng.u64(1..=self.nodes);
+            self.unknown(env);
+        }
+    }
+
+    /// An answer came; one to an earlier call tells nothing new.
+    pub fn answer(&mut self, call: u64, answer: Answer, env: &mut Env) -> Result<(), Broken> {
+        if call != self.call {
+            return Ok(());
+        }
+        let Some(doing) = self.doing.clone() else { return Ok(()) };
+        match answer {
+            Answer::NotLeader(leader) => {
+                self.target = leader.unwrap_or_else(|| env.rng.u64(1..=self.nodes));
+                self.again(env);
+            }
+            Answer::Unknown => self.unknown(env),
+            Answer::UnknownTopic => {
+                if let Doing::Read { fresh: true, floor, at, .. } = doing {
+                    ensure!(floor == 0, "fresh reads: a topic with {floor} records in {:?} is gone", PLACES[at]);
+                }
+                self.again(env);
+            }
+            Answer::Reply(reply) => self.replied(doing, &reply, env)?,
+            Answer::Read { from, next, values } => self.saw(&doing, from, next, &values, env)?,
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, env: &mut Env) -> Option<Doing> {
+        let at = env.rng.usize(..PLACES.len());
+        match &self.kind {
+            Kind::Creator { done } => (*done < PARTITIONS.len()).then_some(Doing::Create),
+            Kind::Idempotent { producer: None, .. } => Some(Doing::Allocate),
+            Kind::Plain => Some(Doing::Append { at, values: self.draw(env), sequence: None }),
+            Kind::Idempotent { producer: Some(id), next } => {
+                let sequence = Some((*id, next[at]));
+                Some(Doing::Append { at, values: self.draw(env), sequence })
+            }
+            Kind::Reader { fresh } => {
+                let floor = env.checks.floor(PLACES[at]);
+                let from = (floor - env.rng.i64(..20)).max(0);
+                Some(Doing::Read { at, from, fresh: *fresh, floor })
+            }
+        }
+    }
+
+    fn draw(&mut self, env: &mut Env) -> Vec<Value> {
+        let first = self.values;
+        self.values += env.rng.u64(1..4);
+        (first..self.values).map(|value| ((self.id as u64) << 32) | value).collect()
+    }
+
+    fn body(&self, doing: &Doing, env: &Env) -> Body {
+        match doing {
+            Doing::Create => {
+                let Kind::Creator { done } = self.kind else { unreachable!("only a creator creates") };
+                Body::Write(vec![Command::CreateTopic {
+                    name: topic(done),
+                    partitions: PARTITIONS[done],
+                    configs: Default::default(),
+                }])
+            }
+            Doing::Allocate => Body::Write(vec![Command::AllocateProducer]),
+            Doing::Append { at, values, sequence } => {
+                let timestamp = i64::try_from(env.now / 1000).unwrap_or(i64::MAX);
+                let batch = records::encode(values, *sequence, timestamp).expect("a batch in memory encodes");
+                Body::Append { topic: topic(PLACES[*at].0), partition: PLACES[*at].1, batch }
+            }
+            Doing::Read { at, from, fresh, .. } => Body::Read {
+                topic: topic(PLACES[*at].0),
+                partition: PLACES[*at].1,
+                from: *from,
+                fresh: *fresh,
+            },
+        }
+    }
+
+    fn replied(&mut self, doing: Doing, reply: &Reply, env: &mut Env) -> Result<(), Broken> {
+        match (doing, reply, &mut self.kind) {
+            (Doing::Create, Reply::TopicCreated(_) | Reply::Refused(Refusal::TopicExists), Kind::Creator { done }) => {
+                *done += 1;
+            }
+            (Doing::Allocate, Reply::ProducerAllocated(id), Kind::Idempotent { producer, .. }) => {
+                *producer = Some(*id);
+            }
+            (Doing::Append { at, values, sequence }, Reply::Appended { base_offset, .. }, kind) => {
+                env.checks.acked(PLACES[at], *base_offset, &values)?;
+                if let (Some(_), Kind::Idempotent { next, .. }) = (sequence, kind) {
+                    next[at] += i32::try_from(values.len()).unwrap_or(i32::MAX);
+                }
+            }
+            (doing, reply, _) => {
+                return Err(Broken(format!("client {} was told {reply:?} when it tried {doing:?}", self.id)));
+            }
+        }
+        self.done(env);
+        Ok(())
+    }
+
+    fn saw(
+        &mut self,
+        doing: &Doing,
+        from: i64,
+        next: i64,
+        values: &[Value],
+        env: &mut Env,
+    ) -> Result<(), Broken> {
+        let Doing::Read { at, fresh, floor, .. } = doing else { return Ok(()) };
+        let place = PLACES[*at];
+        for (offset, value) in (from..).zip(values) {
+            env.checks.at(place, offset, *value)?;
+        }
+        if *fresh {
+            ensure!(
+                next >= *floor,
+                "fresh reads: {place:?} ended at {next} for a read that began after {floor} was acknowledged or read"
+            );
+            env.checks.reached(place, next);
+        }
+        self.done(env);
+        Ok(())
+    }
+
+    fn unknown(&mut self, env: &mut Env) {
+        if let (Kind::Idempotent { next, .. }, Some(Doing::Append { at, values, sequence: Some((_, first)) })) =
+            (&mut self.kind, &mut self.doing)
+            && env.bug == Some(Bug::RetryAsNew)
+        {
+            *first += i32::try_from(values.len()).unwrap_or(i32::MAX);
+            next[*at] = *first;
+        }
+        if matches!(self.kind, Kind::Plain) {
+            self.doing = None;
+        }
+        self.again(env);
+    }
+
+    fn done(&mut self, env: &mut Env) {
+        self.finished += 1;
+        self.doing = None;
+        let rest = env.rng.u64(1_000..=env.profile.rest);
+        self.call += 1;
+        env.at(rest, Event::Wake(self.id));
+    }
+
+    /// Rests a little, then wakes; what was asked before is over.
+    fn again(&mut self, env: &mut Env) {
+        self.call += 1;
+        let rest = env.rng.u64(10_000..100_000);
+        env.at(rest, Event::Wake(self.id));
+    }
+}

@@ -1,0 +1,113 @@
+//! What goes wrong, and when.
+
+use fastrand::Rng;
+use shared::ids::NodeId;
+
+use super::Micros;
+use super::env::{Env, Event};
+use super::network::Weather;
+use super::node::{Input, Node};
+
+/// Actions within which a doomed node dies: so many that it may be between any two of them.
+const FUSE: u32 = 60;
+
+/// One more thing goes wrong; the next one is scheduled.
+pub fn strike(nodes: &mut [Node], env: &mut Env) {
+    if !env.trouble {
+        return;
+    }
+    let count = nodes.len();
+    let at = env.rng.usize(..count);
+    let span = env.rng.u64(20_000..2_000_000);
+    match env.rng.u8(..20) {
+        0..=4 => doom(&mut nodes[at], env),
+        5 => {
+            env.note(format_args!("power cut"));
+            for node in nodes.iter_mut().filter(|node| node.is_up()) {
+                node.fuse = Some(env.rng.u32(..5));
+            }
+        }
+        6..=9 => partition(count as u64, span, env),
+        10 => env.heal(),
+        11..=12 => {
+            env.note(format_args!("node {}'s disk stalls for {span} us", nodes[at].id));
+            nodes[at].stalled_until = env.now + span;
+        }
+        13..=14 => {
+            env.note(format_args!("node {} stands still for {span} us", nodes[at].id));
+            nodes[at].paused_until = env.now + span;
+        }
+        15..=16 => {
+            let weather = Weather::draw(&mut env.rng);
+            env.note(format_args!("weather: {weather:?}"));
+            env.network.weather = weather;
+        }
+        _ => {
+            let to = env.rng.u64(1..=count as u64);
+            env.note(format_args!("everyone is asked to hand over to node {to}"));
+            for node in nodes.iter() {
+                env.node(0, node, Input::Transfer(to));
+            }
+        }
+    }
+    let pause = env.rng.u64(50_000..900_000);
+    env.at(pause, Event::Fault);
+}
+
+/// Everything that can be mended is.
+pub fn mend(nodes: &mut [Node], env: &mut Env) {
+    env.note(format_args!("all is mended"));
+    env.trouble = false;
+    env.heal();
+    env.network.weather = Weather::CALM;
+    for node in nodes {
+        node.fuse = None;
+        node.paused_until = 0;
+        node.stalled_until = 0;
+        if !node.is_up() {
+            node.start(env);
+        }
+    }
+}
+
+fn doom(node: &mut Node, env: &mut Env) {
+    let left = env.rng.u32(..FUSE);
+    env.note(format_args!("node {} dies after {left} more actions", node.id));
+    node.fuse = Some(left);
+}
+
+/// Cuts links for a while: a part from the rest in both directions or one, one node in one direction, or any.
+fn partition(count: u64, span: Micros, env: &mut Env) {
+    let shape = env.rng.u8(..4);
+    let side = sides(count, shape, &mut env.rng);
+    env.note(format_args!("links are cut for {span} us: shape {shape}, {side:?}"));
+    for from in 1..=count {
+        for to in 1..=count {
+            let (a, b) = (side.contains(&from), side.contains(&to));
+            let cut = match shape {
+                0 => a != b,
+                1 => a && !b,
+                2 => !a && b,
+                _ => from < to && env.rng.bool(),
+            };
+            if cut && from != to {
+                env.network.cut(from, to);
+                if shape == 3 {
+                    env.network.cut(to, from);
+                }
+            }
+        }
+    }
+    env.at(span, Event::Heal);
+}
+
+fn sides(count: u64, shape: u8, rng: &mut Rng) -> Vec<NodeId> {
+    if shape == 3 {
+        return Vec::new();
+    }
+    let mut nodes: Vec<_> = (1..=count).collect();
+    rng.shuffle(&mut nodes);
+    let size = rng.usize(1..=nodes.len() / 2);
+    nodes.truncate(size);
+    nodes
+}

@@ -1,0 +1,70 @@
+//! A deterministic simulator: whole clusters of real cores and real state machines under a seeded clock, network and
+//! disk. One seed decides everything, so a run that breaks a promise breaks it again when it is replayed.
+//!
+//! It knows nothing of threads, files or sockets; those have suites of their own.
+
+pub mod bugs;
+pub mod checks;
+pub mod client;
+pub mod disk;
+pub mod env;
+pub mod faults;
+pub mod network;
+pub mod node;
+pub mod reading;
+pub mod records;
+pub mod trace;
+pub mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use self::bugs::Bug;
+use self::checks::Broken;
+use self::env::Event;
+use self::world::{Setup, World};
+
+/// Simulated time, in microseconds.
+pub type Micros = u64;
+
+/// How long things go wrong in one run.
+const TROUBLE: Micros = 15_000_000;
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Digest of everything that happened.
+    pub digest: u64,
+    /// Events.
+    pub steps: u64,
+    /// Committed entries.
+    pub commits: usize,
+    /// Acknowledged records.
+    pub acknowledged: usize,
+    /// Terms that had a leader.
+    pub elections: usize,
+}
+
+/// Runs one seed: trouble, then a cluster that must recover. A panic counts as a broken promise.
+pub fn run(seed: u64, bug: Option<Bug>, print: bool) -> Result<Report, Broken> {
+    let setup = Setup { bug, print, ..Setup::seed(seed) };
+    let mut world = World::new(&setup);
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        world.crowd();
+        world.env.at(500_000, Event::Fault);
+        world.run_for(TROUBLE)?;
+        world.settle()
+    }));
+    let outcome = done.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Err(Broken(format!("panic: {}", text.unwrap_or_default())))
+    });
+    let checks = &world.env.checks;
+    outcome.map(|()| Report {
+        digest: world.env.trace.digest(),
+        steps: world.env.trace.steps(),
+        commits: checks.commits(),
+        acknowledged: checks.acknowledged(),
+        elections: checks.elections(),
+    })
+}

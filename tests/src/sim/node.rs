@@ -1,0 +1,472 @@
+//! One node: the real core and the real state machine between a simulated disk and network, performing effects by
+//! the same rules as the real driver. It can die between any two of them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use esnode::consensus::{
+    ConfState, Core, CoreConfig, Dropped, Durable as _, Effects, Fetch, Message, Persist, Role, Status, Timing,
+};
+use esnode::entry::{Entry, EntryKind};
+use esnode::stream::Stream;
+use esnode::stream::command::{Command, Reply};
+use shared::ids::NodeId;
+use shared::spec::RaftTiming;
+
+use super::Micros;
+use super::bugs::Bug;
+use super::checks::Broken;
+use super::client::{Answer, Body, Request};
+use super::disk::{Disk, DiskLog};
+use super::env::{Env, Event};
+use super::reading;
+
+/// What reaches a node.
+#[derive(Debug)]
+pub enum Input {
+    /// 10 ms passed.
+    Tick,
+    /// From another node.
+    Message(Box<Message>),
+    /// The sync under way returned.
+    Synced,
+    /// The core hears that work up to this number is durable.
+    Persisted(u64),
+    /// The disk comes to read old entries.
+    Fetch(Fetch),
+    /// Old entries came from the disk.
+    Fetched(Fetch, Vec<Entry>),
+    /// Time to apply what is committed.
+    Apply,
+    /// From a client.
+    Request(Request),
+    /// From the operator: hand leadership over.
+    Transfer(NodeId),
+}
+
+impl Input {
+    /// Its name, for the trace.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Tick => "tick",
+            Self::Message(_) => "message",
+            Self::Synced => "synced",
+            Self::Persisted(_) => "persisted",
+            Self::Fetch(_) => "fetch",
+            Self::Fetched(..) => "fetched",
+            Self::Apply => "apply",
+            Self::Request(_) => "request",
+            Self::Transfer(_) => "transfer",
+        }
+    }
+}
+
+/// Why a node did not finish what it was doing.
+#[derive(Debug)]
+pub enum Stop {
+    /// It lost its power.
+    Died,
+    /// It broke a promise.
+    Broken(Broken),
+}
+
+impl From<Broken> for Stop {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+/// A proposal whose client waits.
+struct Waiting {
+    term: u64,
+    client: usize,
+    call: u64,
+}
+
+struct Running {
+    core: Core<DiskLog>,
+    stream: Stream,
+    /// Committed, not yet applied.
+    backlog: VecDeque<Entry>,
+    /// By index.
+    waiting: BTreeMap<u64, Waiting>,
+    /// Barriers asked for, by context.
+    barriers: BTreeMap<u64, Request>,
+    /// Barriers that hold once this index is applied.
+    held: Vec<(u64, Request)>,
+    contexts: u64,
+}
+
+/// A node, up or down.
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// Counts its starts: what was meant for an earlier life is not delivered.
+    pub life: u64,
+    /// Its disk.
+    pub disk: Disk,
+    /// Dies after so many more actions.
+    pub fuse: Option<u32>,
+    /// Stands still until then, as if stopped by a signal.
+    pub paused_until: Micros,
+    /// The disk finishes nothing before then.
+    pub stalled_until: Micros,
+    /// Time between its ticks: clocks drift.
+    pub tick: Micros,
+    voters: Vec<NodeId>,
+    running: Option<Running>,
+}
+
+impl Node {
+    /// A node that has never run.
+    pub fn new(id: NodeId, voters: Vec<NodeId>, tick: Micros, bug: Option<Bug>) -> Self {
+        Self {
+            id,
+            life: 0,
+            disk: Disk::new(bug),
+            fuse: None,
+            paused_until: 0,
+            stalled_until: 0,
+            tick,
+            voters,
+            running: None,
+        }
+    }
+
+    /// Whether it runs.
+    pub fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Starts from the disk: the state machine is empty and everything committed is applied again.
+    pub fn start(&mut self, env: &mut Env) {
+        let (hard_state, log) = self.disk.recover();
+        self.life += 1;
+        self.fuse = None;
+        env.note(format_args!("node {} starts: {hard_state:?}, {} entries", self.id, log.get().entries.len()));
+        let applied = if env.bug == Some(Bug::SkipReplay) { hard_state.commit } else { 0 };
+        let config = CoreConfig {
+            id: self.id,
+            seed: env.rng.u64(..),
+            timing: Timing::from_spec(&RaftTiming::default()),
+            hard_state,
+            conf_state: ConfState { voters: self.voters.clone(), ..ConfState::default() },
+            applied,
+            tail_bytes: env.profile.tail_bytes,
+        };
+        let core = Core::new(config, log, &env.logger).expect("the simulator's configuration is sound");
+        self.running = Some(Running {
+            core,
+            stream: Stream::default(),
+            backlog: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            barriers: BTreeMap::new(),
+            held: Vec::new(),
+            contexts: 0,
+        });
+        let phase = env.rng.u64(..self.tick);
+        env.node(phase, self, Input::Tick);
+    }
+
+    /// The power goes.
+    pub fn crash(&mut self, env: &mut Env) {
+        let (kept, all) = self.disk.crash(&mut env.rng);
+        env.note(format_args!("node {} dies; {kept} of {all} frames under way are kept", self.id));
+        self.running = None;
+        self.life += 1;
+        self.fuse = None;
+    }
+
+    /// Takes one input and performs all effects that follow from it.
+    pub fn take(&mut self, input: Input, env: &mut Env) -> Result<(), Broken> {
+        match self.try_take(input, env) {
+            Ok(()) => Ok(()),
+            Err(Stop::Broken(broken)) => Err(broken),
+            Err(Stop::Died) => {
+                self.crash(env);
+                let down = env.rng.u64(10_000..2_000_000);
+                env.at(down, Event::Start(self.id));
+                Ok(())
+            }
+        }
+    }
+
+    /// The node's own account of the group.
+    pub fn status(&self) -> Option<Status> {
+        self.running.as_ref().map(|running| running.core.status())
+    }
+
+    /// Its applied state.
+    pub fn stream(&self) -> Option<&Stream> {
+        self.running.as_ref().map(|running| &running.stream)
+    }
+
+    fn try_take(&mut self, input: Input, env: &mut Env) -> Result<(), Stop> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        match input {
+            Input::Tick => {
+                running.core.tick();
+                env.node(self.tick, self, Input::Tick);
+            }
+            Input::Message(message) => running.core.receive(*message),
+            Input::Synced => self.synced(env)?,
+            Input::Persisted(number) => running.core.persisted(number),
+            Input::Fetch(fetch) => {
+                let found = self.disk.log().entries(fetch.low, fetch.high, fetch.max_bytes);
+                let wait = self.disk_wait(env);
+                env.node(wait, self, Input::Fetched(fetch, found.expect("the simulated log is readable")));
+            }
+            Input::Fetched(fetch, entries) => running.core.fetched(fetch, entries),
+            Input::Apply => self.apply(env)?,
+            Input::Request(request) => self.request(request, env),
+            Input::Transfer(to) => running.core.transfer(to),
+        }
+        if env.rng.u32(..100) < env.profile.gather {
+            return Ok(());
+        }
+        while let Some(effects) = self.running.as_mut().and_then(|running| running.core.effects()) {
+            self.perform(effects, env)?;
+        }
+        if self.disk.begin() {
+            let wait = self.disk_wait(env);
+            env.node(wait, self, Input::Synced);
+        }
+        Ok(())
+    }
+
+    /// Time until the disk has done what it is asked to do now.
+    fn disk_wait(&self, env: &mut Env) -> Micros {
+        env.disk_latency().max(self.stalled_until.saturating_sub(env.now))
+    }
+
+    /// One action more; it may be the last.
+    fn act(&mut self) -> Result<(), Stop> {
+        match &mut self.fuse {
+            Some(0) => Err(Stop::Died),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn running(&mut self) -> Result<&mut Running, Stop> {
+        self.running.as_mut().ok_or(Stop::Died)
+    }
+
+    fn perform(&mut self, effects: Effects, env: &mut Env) -> Result<(), Stop> {
+        for message in effects.send {
+            self.act()?;
+            env.send(message);
+        }
+        if let Some(work) = effects.persist {
+            self.act()?;
+            self.persist(work, env)?;
+        }
+        let term = self.running()?.core.term();
+        for entry in effects.committed {
+            env.checks.committed(self.id, term, &entry)?;
+            self.running()?.backlog.push_back(entry);
+        }
+        let early = env.bug == Some(Bug::ReadBeforeApply);
+        let running = self.running()?;
+        for (context, index) in effects.reads {
+            if let Some(request) = running.barriers.remove(&context) {
+                running.held.push((if early { 0 } else { index }, request));
+            }
+        }
+        if effects.changed {
+            self.changed(env)?;
+        }
+        for fetch in effects.fetch {
+            let wait = self.disk_wait(env);
+            env.node(wait, self, Input::Fetch(fetch));
+        }
+        if env.profile.apply_lag == 0 {
+            self.apply(env)?;
+        } else {
+            let lag = env.rng.u64(..env.profile.apply_lag);
+            env.node(lag, self, Input::Apply);
+        }
+        Ok(())
+    }
+
+    fn persist(&mut self, mut work: Persist, env: &mut Env) -> Result<(), Stop> {
+        let number = work.number;
+        let running = self.running()?;
+        if env.bug == Some(Bug::CommitBeforeEntries)
+            && let Some(state) = &mut work.hard_state
+        {
+            state.commit = running.core.status().commit;
+        }
+        if env.bug == Some(Bug::AckBeforeSync) && !work.lazy {
+            running.core.persisted(number);
+        }
+        self.disk.submit(work);
+        Ok(())
+    }
+
+    fn synced(&mut self, env: &mut Env) -> Result<(), Stop> {
+        self.act()?;
+        let Some((number, entries)) = self.disk.synced() else { return Ok(()) };
+        for (entry, before) in entries {
+            env.checks.logged(self.id, &entry, before)?;
+        }
+        if env.bug != Some(Bug::AckBeforeSync) {
+            // The disk has a thread of its own: it goes on, and its readers see the entries, before the core hears.
+            let lag = env.rng.u64(..500);
+            env.node(lag, self, Input::Persisted(number));
+        }
+        Ok(())
+    }
+
+    /// Applies what is committed, answers those who waited for it, then tells the core.
+    fn apply(&mut self, env: &mut Env) -> Result<(), Stop> {
+        let mut last = None;
+        while let Some(entry) = self.running()?.backlog.pop_front() {
+            self.act()?;
+            last = Some(entry.index);
+            let replies = self.apply_one(&entry, env)?;
+            self.answer(&entry, replies, env)?;
+        }
+        if let Some(index) = last {
+            self.act()?;
+            self.running()?.core.applied(index);
+        }
+        self.serve_held(env)
+    }
+
+    fn apply_one(&mut self, entry: &Entry, env: &mut Env) -> Result<Vec<Reply>, Stop> {
+        let twice = env.bug == Some(Bug::ApplyTwice) && env.rng.u8(..100) == 0;
+        let id = self.id;
+        let running = self.running()?;
+        let last = running.stream.applied_index();
+        if entry.index != last + 1 && env.bug != Some(Bug::SkipReplay) {
+            return Err(Broken(format!("node {id} applies entry {} after {last}", entry.index)).into());
+        }
+        let normal = entry.kind == EntryKind::Normal;
+        let payload = if normal { entry.data.clone() } else { Bytes::new() };
+        let applied = running.stream.apply(entry.index, entry.term, &payload);
+        if twice {
+            running.stream.apply(entry.index, entry.term, &payload);
+        }
+        running.core.apply_change(entry);
+        // The digest covers the whole state, so it is not taken every time; but at the same indices everywhere.
+        if entry.index % 16 == 0 {
+            env.checks.applied(id, entry.index, running.stream.digest())?;
+        }
+        Ok(applied.replies)
+    }
+
+    fn answer(&mut self, entry: &Entry, mut replies: Vec<Reply>, env: &mut Env) -> Result<(), Stop> {
+        let Some(waiting) = self.running()?.waiting.remove(&entry.index) else { return Ok(()) };
+        self.act()?;
+        let ours = waiting.term == entry.term || env.bug == Some(Bug::AckByIndex);
+        let answer = match replies.pop() {
+            Some(reply) if ours => Answer::Reply(reply),
+            _ => Answer::Unknown,
+        };
+        env.reply(waiting.client, waiting.call, answer);
+        Ok(())
+    }
+
+    /// Whoever waits on a leader that leads no more learns nothing of the outcome.
+    fn changed(&mut self, env: &mut Env) -> Result<(), Stop> {
+        let id = self.id;
+        let log = self.disk.log().clone();
+        let running = self.running()?;
+        let (role, term) = (running.core.role(), running.core.term());
+        env.note(format_args!("node {id} is {role:?} in term {term}"));
+        if role == Role::Leader {
+            env.checks.leads(id, term, &log.get())?;
+            return Ok(());
+        }
+        let barriers = std::mem::take(&mut running.barriers).into_values();
+        let lost: Vec<_> = barriers.map(|request| (request.client, request.call)).collect();
+        let lost = lost.into_iter().chain(
+            std::mem::take(&mut running.waiting).into_values().map(|waiting| (waiting.client, waiting.call)),
+        );
+        for (client, call) in lost {
+            env.reply(client, call, Answer::Unknown);
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, request: Request, env: &mut Env) {
+        let Some(running) = &mut self.running else { return };
+        let (client, call) = (request.client, request.call);
+        let commands = match &request.body {
+            Body::Read { fresh: true, .. } if env.bug != Some(Bug::ReadWithoutBarrier) => {
+                running.contexts += 1;
+                match running.core.read_index(running.contexts) {
+                    Ok(()) => drop(running.barriers.insert(running.contexts, request)),
+                    Err(Dropped) => env.reply(client, call, Answer::NotLeader(running.core.leader())),
+                }
+                return;
+            }
+            Body::Read { fresh, .. } => {
+                let stale = *fresh && running.core.role() != Role::Leader;
+                let answer = if stale {
+                    Answer::NotLeader(running.core.leader())
+                } else {
+                    reading::read(&running.stream, &self.disk.log().get(), &request.body)
+                };
+                return env.reply(client, call, answer);
+            }
+            Body::Write(commands) => commands.clone(),
+            Body::Append { topic, partition, batch } => match running.stream.topic(topic) {
+                None => return env.reply(client, call, Answer::UnknownTopic),
+                Some(topic) => {
+                    vec![Command::Append { topic: topic.id, partition: *partition, batch: batch.clone() }]
+                }
+            },
+        };
+        self.propose(&request, &commands, env);
+    }
+
+    fn propose(&mut self, request: &Request, commands: &[Command], env: &mut Env) {
+        let Some(running) = &mut self.running else { return };
+        let Request { client, call, .. } = *request;
+        match running.core.propose(vec![payload(commands)]) {
+            Err(Dropped) => env.reply(client, call, Answer::NotLeader(running.core.leader())),
+            Ok(_) if env.bug == Some(Bug::AckBeforeCommit) => {
+                // What it would be, if nothing went wrong from here on.
+                let mut next = running.stream.clone();
+                let reply = next.apply(next.applied_index() + 1, running.core.term(), &payload(commands));
+                let reply = reply.replies.into_iter().next_back();
+                env.reply(client, call, reply.map_or(Answer::Unknown, Answer::Reply));
+            }
+            Ok(proposed) => {
+                let lost = running.waiting.insert(proposed.first, Waiting { term: proposed.term, client, call });
+                if let Some(lost) = lost {
+                    env.reply(lost.client, lost.call, Answer::Unknown);
+                }
+            }
+        }
+    }
+
+    fn serve_held(&mut self, env: &mut Env) -> Result<(), Stop> {
+        let log = self.disk.log().clone();
+        let running = self.running()?;
+        let applied = running.stream.applied_index();
+        let (ready, held) =
+            std::mem::take(&mut running.held).into_iter().partition(|(index, _)| *index <= applied);
+        running.held = held;
+        let ready: Vec<_> = ready;
+        for (_, request) in ready {
+            let answer = reading::read(&self.running()?.stream, &log.get(), &request.body);
+            self.act()?;
+            env.reply(request.client, request.call, answer);
+        }
+        Ok(())
+    }
+}
+
+fn payload(commands: &[Command]) -> Bytes {
+    let mut out = BytesMut::new();
+    for command in commands {
+        command.encode(&mut out);
+    }
+    out.freeze()
+}

@@ -1,0 +1,198 @@
+//! A whole cluster, its clients and its troubles under one clock, one source of chance and one queue of events.
+
+use esnode::consensus::Status;
+use shared::ids::NodeId;
+
+use super::Micros;
+use super::bugs::Bug;
+use super::checks::{Broken, ensure};
+use super::client::{Client, Kind, PLACES, topic};
+use super::env::{Env, Event, Profile};
+use super::faults;
+use super::node::{Input, Node};
+use super::reading;
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Decides everything left open.
+    pub seed: u64,
+    /// Voters; 3 or 5 when `None`.
+    pub nodes: Option<u64>,
+    /// Disks and memory; drawn when `None`.
+    pub profile: Option<Profile>,
+    /// A mistake to make.
+    pub bug: Option<Bug>,
+    /// Write every event to standard error.
+    pub print: bool,
+}
+
+impl Setup {
+    /// Everything drawn from the seed.
+    pub fn seed(seed: u64) -> Self {
+        Self { seed, nodes: None, profile: None, bug: None, print: false }
+    }
+}
+
+/// The cluster and all around it.
+pub struct World {
+    /// Node n is at n - 1.
+    pub nodes: Vec<Node>,
+    /// By number.
+    pub clients: Vec<Client>,
+    /// The rest of the world.
+    pub env: Env,
+}
+
+impl World {
+    /// All nodes start within the first 100 ms, on empty disks.
+    pub fn new(setup: &Setup) -> Self {
+        let mut env = Env::new(setup.seed, setup.profile, setup.bug, setup.print);
+        let count = setup.nodes.unwrap_or_else(|| if env.rng.bool() { 3 } else { 5 });
+        let voters: Vec<_> = (1..=count).collect();
+        let nodes = voters
+            .iter()
+            .map(|id| {
+                let tick = env.rng.u64(9_900..=10_100);
+                let start = env.rng.u64(..100_000);
+                env.at(start, Event::Start(*id));
+                Node::new(*id, voters.clone(), tick, setup.bug)
+            })
+            .collect();
+        Self { nodes, clients: Vec::new(), env }
+    }
+
+    /// Adds a client.
+    pub fn client(&mut self, kind: Kind) -> usize {
+        let id = self.clients.len();
+        self.clients.push(Client::new(id, kind, self.nodes.len() as u64));
+        self.env.at(0, Event::Wake(id));
+        id
+    }
+
+    /// One who creates the topics, and some of each other kind.
+    pub fn crowd(&mut self) {
+        self.client(Kind::Creator { done: 0 });
+        for _ in 0..2 {
+            self.client(Kind::Plain);
+            self.client(Kind::Idempotent { producer: None, next: vec![0; PLACES.len()] });
+            self.client(Kind::Reader { fresh: true });
+        }
+        self.client(Kind::Reader { fresh: false });
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, span: Micros) -> Result<(), Broken> {
+        self.run_until(span, |_| false).map(|_| ())
+    }
+
+    /// Lets time pass until `met`, at most `span`. Returns whether it was met.
+    pub fn run_until(&mut self, span: Micros, met: impl Fn(&Self) -> bool) -> Result<bool, Broken> {
+        let end = self.env.now + span;
+        while !met(self) {
+            let Some(event) = self.env.next(end) else {
+                self.env.now = end;
+                return Ok(met(self));
+            };
+            self.step(event)?;
+        }
+        Ok(true)
+    }
+
+    /// The node that leads the highest term, if any.
+    pub fn leader(&self) -> Option<NodeId> {
+        let statuses = self.nodes.iter().filter_map(|node| node.status().map(|status| (node.id, status)));
+        let leading = statuses.filter(|(_, status)| status.role == esnode::consensus::Role::Leader);
+        leading.max_by_key(|(_, status)| status.term).map(|(id, _)| id)
+    }
+
+    /// A node's own account of the group; `None` when it is down.
+    pub fn status(&self, node: NodeId) -> Option<Status> {
+        self.nodes[at(node)].status()
+    }
+
+    /// Mends everything, then wants progress: a fresh append within 5 s, and all nodes alike within 5 s more.
+    pub fn settle(&mut self) -> Result<(), Broken> {
+        faults::mend(&mut self.nodes, &mut self.env);
+        for client in &mut self.clients {
+            client.retired = true;
+        }
+        let creator = self.client(Kind::Creator { done: 0 });
+        let probe = self.client(Kind::Plain);
+        let done = self.run_until(5_000_000, |world| {
+            world.clients[creator].finished >= 2 && world.clients[probe].finished > 0
+        })?;
+        ensure!(done, "liveness: no append within 5 s of everything being mended");
+        self.clients[probe].retired = true;
+        let alike = self.run_until(5_000_000, |world| {
+            let commits = world.env.checks.commits() as u64;
+            world.nodes.iter().all(|node| node.stream().is_some_and(|stream| stream.applied_index() == commits))
+        })?;
+        ensure!(alike, "liveness: the nodes did not catch up within 5 s of the last append");
+        self.compare()
+    }
+
+    /// What every node holds in the end: the same, and all that was acknowledged.
+    fn compare(&mut self) -> Result<(), Broken> {
+        for node in &self.nodes {
+            let Some(stream) = node.stream() else { continue };
+            self.env.checks.applied(node.id, stream.applied_index(), stream.digest())?;
+            for place in PLACES {
+                let values = reading::whole(stream, &node.disk.log().get(), &topic(place.0), place.1);
+                self.env.checks.whole(node.id, place, &values)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), Broken> {
+        let env = &mut self.env;
+        match event {
+            Event::Node(id, life, input) => {
+                let node = &mut self.nodes[at(id)];
+                if node.life != life || !node.is_up() {
+                    return Ok(());
+                }
+                if let Some(left) = node.paused_until.checked_sub(env.now).filter(|left| *left > 0) {
+                    env.at(left, Event::Node(id, life, input));
+                    return Ok(());
+                }
+                if !matches!(input, Input::Tick) {
+                    env.note(format_args!("node {id}: {}", input.kind()));
+                }
+                return node.take(input, env);
+            }
+            Event::Deliver(message) => {
+                env.note(format_args!(
+                    "{} -> {}: {:?} term {} index {}",
+                    message.from, message.to, message.msg_type, message.term, message.index
+                ));
+                let node = &self.nodes[at(message.to)];
+                env.node(0, node, Input::Message(message));
+            }
+            Event::Request(id, request) => {
+                let node = &self.nodes[at(id)];
+                env.node(0, node, Input::Request(request));
+            }
+            Event::Answer(client, call, answer) => {
+                env.note(format_args!("client {client}, call {call}: {answer:?}"));
+                return self.clients[client].answer(call, answer, env);
+            }
+            Event::Timeout(client, call) => self.clients[client].timeout(call, env),
+            Event::Wake(client) => self.clients[client].wake(env),
+            Event::Start(id) => {
+                let node = &mut self.nodes[at(id)];
+                if !node.is_up() {
+                    node.start(env);
+                }
+            }
+            Event::Fault => faults::strike(&mut self.nodes, env),
+            Event::Heal => env.heal(),
+        }
+        Ok(())
+    }
+}
+
+fn at(node: NodeId) -> usize {
+    usize::try_from(node - 1).expect("nodes are few")
+}

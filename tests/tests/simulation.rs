@@ -1,0 +1,172 @@
+//! Whole clusters under simulated trouble, many seeds at a time.
+//!
+//! `SIM_SEEDS=n` runs so many seeds instead of 200. `SIM_SEED=n` runs that one alone and prints all that happens in it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use esnode::consensus::Role;
+use shared::ids::NodeId;
+use tests::sim::bugs::Bug;
+use tests::sim::checks::Broken;
+use tests::sim::env::Profile;
+use tests::sim::world::{Setup, World};
+use tests::sim::{Report, run};
+
+/// Seeds run unless told otherwise.
+const SEEDS: u64 = 200;
+/// Tests among which the seeds are divided, to run side by side.
+const PARTS: u64 = 4;
+
+fn from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+fn keeps_its_promises(seed: u64, print: bool) -> Report {
+    run(seed, None, print).unwrap_or_else(|Broken(what)| {
+        panic!("seed {seed}: {what}\nreplay: SIM_SEED={seed} cargo nextest run -p tests simulation --no-capture")
+    })
+}
+
+/// Runs every seed of one part.
+fn part(part: u64) {
+    if let Some(seed) = from_env("SIM_SEED") {
+        if seed % PARTS == part {
+            eprintln!("{:?}", keeps_its_promises(seed, true));
+        }
+        return;
+    }
+    let seeds = from_env("SIM_SEEDS").unwrap_or(SEEDS);
+    let began = std::time::Instant::now();
+    let reports: Vec<_> =
+        (0..seeds).filter(|seed| seed % PARTS == part).map(|seed| keeps_its_promises(seed, false)).collect();
+    let sum = |of: fn(&Report) -> usize| reports.iter().map(of).sum::<usize>();
+    let (acknowledged, elections) = (sum(|report| report.acknowledged), sum(|report| report.elections));
+    let steps: u64 = reports.iter().map(|report| report.steps).sum();
+    let seconds = began.elapsed().as_secs_f64();
+    eprintln!(
+        "{} seeds, {steps} steps, {:.0} steps/s, {acknowledged} records acknowledged, {elections} elections",
+        reports.len(),
+        steps as f64 / seconds
+    );
+    // Runs in which nothing happens would keep every promise.
+    assert!(acknowledged >= 100 * reports.len(), "too few records were acknowledged to prove anything");
+    assert!(elections >= 2 * reports.len(), "too few elections to prove anything");
+}
+
+#[test]
+fn simulation_keeps_all_promises_0() {
+    part(0);
+}
+
+#[test]
+fn simulation_keeps_all_promises_1() {
+    part(1);
+}
+
+#[test]
+fn simulation_keeps_all_promises_2() {
+    part(2);
+}
+
+#[test]
+fn simulation_keeps_all_promises_3() {
+    part(3);
+}
+
+#[test]
+fn simulation_of_one_seed_is_one_history() {
+    for seed in 0..5 {
+        assert_eq!(run(seed, None, false), run(seed, None, false), "seed {seed}");
+    }
+    assert_ne!(run(0, None, false), run(1, None, false));
+}
+
+/// A calm cluster with clients, its leader, and the term it leads.
+fn calm(seed: u64) -> (World, NodeId, u64) {
+    let mut world = World::new(&Setup { profile: Some(Profile::FAST), ..Setup::seed(seed) });
+    world.crowd();
+    world.run_for(2_000_000).unwrap();
+    let leader = world.leader().expect("a calm cluster has a leader");
+    let term = world.status(leader).unwrap().term;
+    (world, leader, term)
+}
+
+fn follower(world: &World, leader: NodeId) -> NodeId {
+    leader % world.nodes.len() as u64 + 1
+}
+
+/// Everyone still agrees on the leader and the term.
+fn undisturbed(world: &World, leader: NodeId, term: u64, seed: u64) {
+    for node in &world.nodes {
+        let status = node.status().unwrap();
+        assert_eq!((status.leader, status.term), (Some(leader), term), "seed {seed}: node {}", node.id);
+    }
+}
+
+#[test]
+fn simulation_of_an_isolated_followers_return_has_no_new_term() {
+    for seed in 0..50 {
+        let (mut world, leader, term) = calm(seed);
+        let alone = follower(&world, leader);
+        for other in (1..=world.nodes.len() as u64).filter(|other| *other != alone) {
+            world.env.network.cut(other, alone);
+            // In every other run it can still be heard, and asks for votes all the time.
+            if seed % 2 == 0 {
+                world.env.network.cut(alone, other);
+            }
+        }
+        world.run_for(3_000_000).unwrap();
+        let role = world.status(alone).unwrap().role;
+        assert_eq!(role, Role::PreCandidate, "seed {seed}: the follower did not notice that it is alone");
+        world.env.heal();
+        world.run_for(2_000_000).unwrap();
+        undisturbed(&world, leader, term, seed);
+    }
+}
+
+#[test]
+fn simulation_of_slow_disks_has_no_false_election() {
+    for seed in 0..50 {
+        let (mut world, leader, term) = calm(seed);
+        let slow = if seed % 2 == 0 { leader } else { follower(&world, leader) };
+        let until = world.env.now + 3_000_000;
+        world.nodes[usize::try_from(slow - 1).unwrap()].stalled_until = until;
+        let before = world.env.checks.commits();
+        world.run_for(2_900_000).unwrap();
+        undisturbed(&world, leader, term, seed);
+        assert!(world.env.checks.commits() > before, "seed {seed}: a majority of disks is fast enough to commit");
+        world.run_for(1_000_000).unwrap();
+        undisturbed(&world, leader, term, seed);
+        world.settle().unwrap();
+    }
+}
+
+/// The first seed whose run catches the bug, and how it showed.
+fn caught(bug: Bug, within: u64) -> (u64, String) {
+    (0..within)
+        .find_map(|seed| run(seed, Some(bug), false).err().map(|Broken(what)| (seed, what)))
+        .unwrap_or_else(|| panic!("{bug:?} went unnoticed in {within} seeds"))
+}
+
+macro_rules! teeth {
+    ($($name:ident: $bug:ident within $seeds:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            let (seed, what) = caught(Bug::$bug, $seeds);
+            eprintln!("caught by seed {seed}: {what}");
+        })*
+    };
+}
+
+teeth! {
+    simulation_catches_an_ack_before_the_sync: AckBeforeSync within 200;
+    simulation_catches_a_lost_vote: VoteNotSynced within 200;
+    simulation_catches_a_commit_index_ahead_of_its_entries: CommitBeforeEntries within 200;
+    simulation_catches_a_resurrected_suffix: ResurrectSuffix within 200;
+    simulation_catches_an_ack_before_the_commit: AckBeforeCommit within 200;
+    simulation_catches_a_skipped_replay: SkipReplay within 200;
+    simulation_catches_an_entry_applied_twice: ApplyTwice within 200;
+    simulation_catches_an_ack_by_index_alone: AckByIndex within 200;
+    simulation_catches_a_read_without_a_barrier: ReadWithoutBarrier within 200;
+    simulation_catches_a_read_ahead_of_its_barrier: ReadBeforeApply within 200;
+    simulation_catches_a_retry_under_a_new_number: RetryAsNew within 200;
+}
