@@ -24,6 +24,6 @@ pub enum Bug {
     ReadWithoutBarrier,
     /// Serves a read when the barrier's index is known, not when it is applied.
     ReadBeforeApply,
-    /// A producer retries with a new sequence number, so that nothing tells the retry from a new batch.
+    /// A producer retries without its sequence number, so that nothing tells the retry from a new batch.
     RetryAsNew,
 }

@@ -117,6 +117,9 @@ impl Disk {
 
     /// Takes work, in order.
     pub fn submit(&mut self, work: Persist) {
+        if self.shows_unsynced() {
+            frames(work.clone()).iter().for_each(|frame| self.log.0.borrow_mut().replay(frame, None));
+        }
         self.waiting.push_back(work);
     }
 
@@ -125,14 +128,13 @@ impl Disk {
         if self.write.is_some() || self.waiting.iter().all(|work| work.lazy) {
             return false;
         }
-        let mut frames = Vec::new();
+        let mut written = Vec::new();
         let mut number = 0;
         for work in self.waiting.drain(..) {
             number = work.number;
-            frames.extend(work.hard_state.map(Frame::State));
-            frames.extend(work.entries.into_iter().map(Frame::Entry));
+            written.extend(frames(work));
         }
-        self.write = Some(Write { number, frames });
+        self.write = Some(Write { number, frames: written });
         true
     }
 
@@ -140,6 +142,10 @@ impl Disk {
     /// each with the term of the entry before it.
     pub fn synced(&mut self) -> Option<(u64, Vec<(Entry, u64)>)> {
         let write = self.write.take()?;
+        if self.shows_unsynced() {
+            self.frames.extend(write.frames);
+            return Some((write.number, Vec::new()));
+        }
         let mut entries = Vec::new();
         for frame in write.frames {
             let mut log = self.log.0.borrow_mut();
@@ -185,8 +191,18 @@ impl Disk {
         (state, self.log.clone())
     }
 
+    /// A disk whose syncs are not waited for lets readers see what is not durable yet.
+    fn shows_unsynced(&self) -> bool {
+        self.bug == Some(Bug::AckBeforeSync)
+    }
+
     /// Reader of what is durable.
     pub fn log(&self) -> &DiskLog {
         &self.log
     }
+}
+
+fn frames(work: Persist) -> Vec<Frame> {
+    let state = work.hard_state.map(Frame::State);
+    state.into_iter().chain(work.entries.into_iter().map(Frame::Entry)).collect()
 }
