@@ -176,8 +176,8 @@ impl Env {
     }
 
     /// Sends a message between nodes.
-    pub fn send(&mut self, message: Message) {
-        for delay in self.network.delays(&message, &mut self.rng) {
+    pub fn send(&mut self, message: &Message) {
+        for delay in self.network.delays(message, &mut self.rng) {
             self.at(delay, Event::Deliver(Box::new(message.clone())));
         }
     }
