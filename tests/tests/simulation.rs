@@ -166,7 +166,7 @@ macro_rules! teeth {
 
 teeth! {
     simulation_catches_an_ack_before_the_sync: AckBeforeSync within 200;
-    simulation_catches_a_lost_vote: VoteNotSynced within 200;
+    simulation_catches_a_lost_vote: VoteNotSynced within 500;
     simulation_catches_a_commit_index_ahead_of_its_entries: CommitBeforeEntries within 200;
     simulation_catches_a_resurrected_suffix: ResurrectSuffix within 200;
     simulation_catches_an_ack_before_the_commit: AckBeforeCommit within 200;
@@ -174,6 +174,6 @@ teeth! {
     simulation_catches_an_entry_applied_twice: ApplyTwice within 200;
     simulation_catches_an_ack_by_index_alone: AckByIndex within 200;
     simulation_catches_a_read_without_a_barrier: ReadWithoutBarrier within 200;
-    simulation_catches_a_read_ahead_of_its_barrier: ReadBeforeApply within 200;
+    simulation_catches_a_read_ahead_of_its_barrier: ReadBeforeApply within 500;
     simulation_catches_a_retry_under_a_new_number: RetryAsNew within 200;
 }

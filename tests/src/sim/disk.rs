@@ -165,16 +165,19 @@ impl Disk {
         self.waiting.clear();
         let frames = self.write.take().map_or_else(Vec::new, |write| write.frames);
         let all = frames.len();
-        // Both ends matter more than the middle: nothing reached the platter, or everything but the answer.
+        // The ends matter more than the middle: nothing reached the platter, or the first frame, or all but the answer.
         let kept = match rng.u8(..4) {
             0 => 0,
             1 => all,
+            2 => all.min(1),
             _ => rng.usize(..=all),
         };
         self.frames.extend(frames.into_iter().take(kept));
         if self.bug == Some(Bug::VoteNotSynced) {
-            let new = self.frames.split_off(self.old);
-            self.frames.extend(new.into_iter().filter(|frame| matches!(frame, Frame::Entry(_))));
+            // What was written before the last entry was synced with it.
+            while self.frames.len() > self.old
+                && self.frames.pop_if(|frame| matches!(frame, Frame::State(_))).is_some()
+            {}
         }
         (kept, all)
     }

@@ -124,7 +124,7 @@ pub struct Env {
     pub trace: Trace,
     /// Drawn once.
     pub profile: Profile,
-    /// Things go wrong; no more once this is off.
+    /// Things go wrong while this is on.
     pub trouble: bool,
     /// A mistake to make.
     pub bug: Option<Bug>,
@@ -146,7 +146,7 @@ impl Env {
             checks: Checks::default(),
             trace: Trace::new(print),
             profile,
-            trouble: true,
+            trouble: false,
             bug,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
             queue: BinaryHeap::new(),
@@ -176,8 +176,8 @@ impl Env {
     }
 
     /// Sends a message between nodes.
-    pub fn send(&mut self, message: Message) {
-        for delay in self.network.delays(&message, &mut self.rng) {
+    pub fn send(&mut self, message: &Message) {
+        for delay in self.network.delays(message, &mut self.rng) {
             self.at(delay, Event::Deliver(Box::new(message.clone())));
         }
     }

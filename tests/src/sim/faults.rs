@@ -72,6 +72,13 @@ pub fn mend(nodes: &mut [Node], env: &mut Env) -> Result<(), Broken> {
     Ok(())
 }
 
+/// What failed once may soon fail again: so that nodes also die in the middle of elections.
+pub fn perhaps_again(node: &mut Node, env: &mut Env) {
+    if env.trouble && env.rng.u8(..3) == 0 {
+        doom(node, env);
+    }
+}
+
 fn doom(node: &mut Node, env: &mut Env) {
     let left = env.rng.u32(..FUSE);
     env.note(format_args!("node {} dies after {left} more actions", node.id));

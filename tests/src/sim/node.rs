@@ -195,7 +195,8 @@ impl Node {
             Err(Stop::Broken(broken)) => Err(broken),
             Err(Stop::Died) => {
                 self.crash(env);
-                let down = env.rng.u64(10_000..2_000_000);
+                let longest = if env.rng.bool() { 20_000 } else { 2_000_000 };
+                let down = env.rng.u64(1_000..longest);
                 env.at(down, Event::Start(self.id));
                 Ok(())
             }
@@ -269,7 +270,7 @@ impl Node {
     fn perform(&mut self, effects: Effects, env: &mut Env) -> Result<(), Stop> {
         for message in effects.send {
             self.act()?;
-            env.send(message);
+            env.send(&message);
         }
         if let Some(work) = effects.persist {
             self.act()?;
@@ -366,7 +367,7 @@ impl Node {
         }
         running.core.apply_change(entry);
         // The digest covers the whole state, so it is not taken every time; but at the same indices everywhere.
-        if entry.index % 16 == 0 {
+        if entry.index.is_multiple_of(16) {
             env.checks.applied(id, entry.index, running.stream.digest())?;
         }
         Ok(applied.replies)

@@ -186,7 +186,8 @@ impl World {
             Event::Start(id) => {
                 let node = &mut self.nodes[at(id)];
                 if !node.is_up() {
-                    return node.start(env);
+                    node.start(env)?;
+                    faults::perhaps_again(node, env);
                 }
             }
             Event::Fault => faults::strike(&mut self.nodes, env),
