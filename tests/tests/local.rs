@@ -73,7 +73,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn node<'a>(status: &'a Value, id: u64) -> Result<&'a Value> {
+fn node(status: &Value, id: u64) -> Result<&Value> {
     let nodes = status["nodes"].as_array().context("nodes")?;
     nodes.iter().find(|node| node["id"] == id).context("the node")
 }
