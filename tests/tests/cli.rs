@@ -1,5 +1,7 @@
 //! The escli that operators run: its help, its exit codes, what it prints where.
 
+#![allow(clippy::unwrap_used, reason = "where a program cannot be run, the test has failed")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,6 +1,8 @@
 //! What is generated and committed (completion scripts, manual pages) is what this source generates.
 //! `UPDATE=1 cargo nextest run -p tests --test generated` writes it anew.
 
+#![allow(clippy::unwrap_used, reason = "where the checkout cannot be read, the test has failed")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
