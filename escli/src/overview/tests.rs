@@ -281,3 +281,14 @@ fn before_there_is_a_cluster_the_file_says_who_should_vote() {
     assert_eq!((seen.health, seen.voters, seen.voters_up), (Verdict::Unavailable, 3, 0));
     assert!(seen.reasons.contains(&"n2 waits to join".to_owned()), "{:?}", seen.reasons);
 }
+
+#[test]
+fn a_leader_that_does_not_answer_is_named_as_such() {
+    let mut world = healthy(3);
+    world.hides(1);
+    let reasons = world.overview().reasons;
+    assert!(
+        reasons.iter().any(|reason| reason.contains("n1 is named as leader and does not answer")),
+        "{reasons:?}"
+    );
+}
