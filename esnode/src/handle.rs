@@ -197,6 +197,12 @@ impl Handle {
         self.inner.parts.transport.peer_stats().into_iter().map(|peer| (peer.id, peer)).collect()
     }
 
+    /// Whether the connection that `peer` has opened to this node is up. A node that is killed closes it at once, long
+    /// before its silence is noticed.
+    pub fn hears(&self, peer: NodeId) -> bool {
+        self.inner.parts.transport.peer_stats().iter().any(|stats| stats.id == peer && stats.inbound)
+    }
+
     /// Hands leadership to `to`, or to the most caught-up voter; resolves with the new leader and its term.
     pub async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
         self.ask(|reply| Input::Transfer { to, reply }).await.unwrap_or(Err(TransferError::TimedOut))

@@ -26,13 +26,19 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let body: MetadataRequest = request.decode()?;
     let wanted = Wanted::new(&body, request.to.version);
     let may_create = body.allow_auto_topic_creation && session.node().file().cluster.topics.auto_create;
-    let missing = wanted.missing(&session.node().stream());
-    if missing.is_empty() || (session.leadership().serving && !may_create) {
+    let known = |session: &Session| wanted.missing(&session.node().stream()).is_empty();
+    if session.is_leader_sure() && (known(session) || (session.leadership().serving && !may_create)) {
         let unknown = ResponseError::UnknownTopicOrPartition;
         return Ok(Answer::Now(request.to.send(&answer(session, &wanted, unknown))));
     }
     let (session, request) = (Arc::clone(session), request.clone());
     Ok(Answer::later(async move {
+        session.await_leader().await;
+        let missing = wanted.missing(&session.node().stream());
+        if missing.is_empty() {
+            let unknown = ResponseError::UnknownTopicOrPartition;
+            return request.to.send(&answer(&session, &wanted, unknown));
+        }
         if session.leadership().serving {
             if may_create {
                 create(&session, &missing).await;

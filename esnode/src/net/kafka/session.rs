@@ -9,6 +9,7 @@ use kafka_protocol::messages::ApiKey;
 use shared::ids::NodeId;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::apis::{self, Answer};
 use super::connection::Service;
@@ -21,6 +22,11 @@ use crate::handle::{Handle, Leadership};
 
 /// How soon a request is begun again that the node was too busy for.
 const BUSY: Duration = Duration::from_millis(1);
+
+/// How long a client may be kept waiting for a new leader: an election, and a second one if the first is split.
+const LEADER_PATIENCE: Duration = Duration::from_secs(1);
+/// How often to look whether the leader is heard again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What all connections of the listener share.
 pub struct Shared {
@@ -77,6 +83,23 @@ impl Session {
         let now = self.leadership();
         let leader = now.leader.filter(|leader| *leader != self.node().node_id() || now.serving)?;
         Some((leader, now.term))
+    }
+
+    /// Whether there is no reason to doubt the leader: it is this node, or one that is heard.
+    pub fn is_leader_sure(&self) -> bool {
+        let own = self.node().node_id();
+        self.usable_leader().is_some_and(|(leader, _)| leader == own || self.node().hears(leader))
+    }
+
+    /// Waits a moment while the leader is in doubt. A client that has just lost the leader asks who leads now; sent
+    /// back to the dead one, it would take it for alive and not ask again for long.
+    pub async fn await_leader(&self) {
+        let deadline = Instant::now() + LEADER_PATIENCE;
+        let mut changes = self.watch_leadership();
+        while !self.is_leader_sure() && Instant::now() < deadline {
+            // A change of leadership wakes it at once; that a connection is back it finds out by looking.
+            let _ = timeout(LOOK_AGAIN, changes.changed()).await;
+        }
     }
 
     /// Lets the leader serve the request, if another node leads and can be reached.
