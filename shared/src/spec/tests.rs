@@ -165,6 +165,11 @@ fn values_that_make_no_sense_are_refused() {
         ("max_connections: 1000", "max_connections: 0", "max_connections is 0; expected 1 to 1000000"),
         ("  node_id: 1", "  topics: {default_partitions: 0}", "default_partitions is 0; expected 1 to 1000"),
         ("  node_id: 1", "  topics: {default_partitions: 100000}", "default_partitions is 100000"),
+        (
+            "host: 10.0.0.2",
+            "host: 10.0.0.2\n      ssh: {port: 0}",
+            "cluster.yaml:15:19: port is 0; expected a port",
+        ),
         ("keepalive: true", "keepalive: true\ndeploy: {ssh: {port: 0}}", "port is 0; expected a port"),
         ("keepalive: true", "keepalive: true\ndeploy: {ssh: {jump: -oProxyCommand=x}}", "jump is \"-oProxy"),
         (
