@@ -175,7 +175,8 @@ fn says(code: &str, word: &str) -> bool {
     let part = |letter: Option<char>| letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '_');
     code.match_indices(word).any(|(at, _)| {
         let open = word.ends_with(|end: char| end.is_alphanumeric());
-        !part(code[..at].chars().next_back()) && !(open && part(code[at + word.len()..].chars().next()))
+        let longer = open && part(code[at + word.len()..].chars().next());
+        !longer && !part(code[..at].chars().next_back())
     })
 }
 
