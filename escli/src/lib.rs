@@ -2,7 +2,7 @@
 //!
 //! One direction only: `main -> cli, settings, commands`; `commands -> settings, observe, plan, engine, view, client,
 //! local`; `engine -> plan`; `local` and `client` implement the ports of the engine; `plan` knows `shared` and
-//! nothing else. Only `view` and `main.rs` print.
+//! nothing else; `overview` judges what `plan::facts` hold. Only `view` and `main.rs` print.
 
 pub mod cli;
 pub mod client;

@@ -10,7 +10,7 @@ use escli::{commands, view};
 
 fn main() -> ExitCode {
     // Answers the shell and ends when this is a question for completions.
-    clap_complete::CompleteEnv::with_factory(escli::command).complete();
+    clap_complete::CompleteEnv::with_factory(escli::command).var(commands::completions::VARIABLE).complete();
     let cli = Cli::parse();
     let settings = Settings::new(&cli.global, Environment::of_process());
     let exit = match run(&cli, &settings) {

@@ -23,6 +23,18 @@ pub mod watch;
 #[derive(Debug, Parser)]
 #[command(name = "escli", version, propagate_version = false, disable_version_flag = false)]
 #[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_long_help = "Exit codes:
+  0 done        1 failed         2 usage            3 refused, nothing was changed
+  4 partial: run it again to go on                  5 --timeout passed
+  6 another operation holds the lock                7 nobody could be reached
+  10 unhealthy  11 differences   130 interrupted
+
+Data goes to standard output, progress and errors to standard error.
+
+Examples:
+  escli up --local                three nodes on this machine
+  escli status
+  escli watch --until healthy")]
 pub struct Cli {
     /// Options of every subcommand.
     #[command(flatten)]

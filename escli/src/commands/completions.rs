@@ -40,5 +40,18 @@ pub fn script(shell: Shell) -> std::io::Result<String> {
     let mut script = Vec::new();
     completer.write_registration(VARIABLE, "escli", "escli", "escli", &mut script)?;
     let script = String::from_utf8_lossy(&script);
-    Ok(format!("{}\n", script.trim()))
+    let script = script.trim();
+    Ok(match shell {
+        Shell::Bash | Shell::Fish => format!("{script}\n"),
+        Shell::Zsh => autoloaded(script),
+    })
+}
+
+/// zsh loads `_escli` at the first TAB and runs it as the completer: it must complete then, not only prepare to.
+fn autoloaded(script: &str) -> String {
+    let (function, registration) = script.rsplit_once('\n').unwrap_or(("", script));
+    let completer = registration.split_whitespace().nth(1).unwrap_or_default();
+    format!(
+        "{function}\nif [[ \"${{funcstack[1]}}\" == _escli ]]; then\n    {completer} \"$@\"\nelse\n    {registration}\nfi\n"
+    )
 }

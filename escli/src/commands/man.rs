@@ -49,7 +49,9 @@ pub fn pages() -> std::io::Result<BTreeMap<String, String>> {
         let man = Man::new(command).source(format!("escli {version}")).manual("EventStream");
         let mut page = Vec::new();
         man.render(&mut page)?;
-        pages.insert(man.get_filename(), String::from_utf8_lossy(&page).into_owned());
+        // The section of exit codes and examples has no name of its own in clap.
+        let page = String::from_utf8_lossy(&page).replace(".SH EXTRA\n", ".SH NOTES\n");
+        pages.insert(man.get_filename(), page);
     }
     Ok(pages)
 }

@@ -68,6 +68,9 @@ fn timeout(settings: &Settings, args: &Args, last: Option<&Overview>) -> Failure
     let time = settings.timeout;
     let mut failure = Failure::new(Exit::Timeout, format!("waited {time:?} in vain for {until}"));
     failure.details = last.map(|seen| seen.reasons.clone()).unwrap_or_default();
+    if let (Some(Until::Version(_)), Some(seen)) = (&args.until, last) {
+        failure = failure.detail(format!("what runs: {}", seen.versions.join(", ")));
+    }
     failure.hint("escli health").hint("escli logs")
 }
 

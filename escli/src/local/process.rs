@@ -21,7 +21,13 @@ pub fn is_node(pid: u32, arguments: &[String; 2]) -> bool {
 
 /// The process started with `arguments`, wherever its pid file went.
 pub fn find_node(arguments: &[String; 2]) -> Option<u32> {
-    pids().find(|pid| is_node(*pid, arguments))
+    // What a process has just forked bears its arguments too, until it becomes another program; it leads no group.
+    pids().filter(|pid| is_node(*pid, arguments)).min_by_key(|pid| !leads_group(*pid))
+}
+
+fn leads_group(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::getpgid(Some(pid)) == Ok(pid))
 }
 
 /// Who listens on this address, or on all addresses of the machine, e.g. `python3 (pid 4711)`; `None` when it belongs to

@@ -65,6 +65,7 @@ pub fn assess(scene: &Scene<'_>) -> Assessment {
     } else {
         Verdict::Degraded
     };
+    reasons.extend(silent_leader(scene));
     reasons.extend(rivals(scene));
     reasons.extend(scene.spec.cluster.nodes.iter().filter_map(|node| trouble(scene, node.id)));
     if verdict == Verdict::Degraded && reasons.is_empty() {
@@ -100,6 +101,14 @@ fn no_majority(scene: &Scene<'_>, voters: &[NodeId], up: usize) -> Option<String
     scene.head?;
     (up < needed)
         .then(|| format!("n{leader} leads, and only {up} of {count} voters follow it; {needed} are needed"))
+}
+
+/// A leader that the others name and that does not answer: dead since a moment, or cut off from here alone.
+fn silent_leader(scene: &Scene<'_>) -> Option<String> {
+    let leader = scene.leader.filter(|_| scene.head.is_none())?;
+    Some(format!(
+        "n{leader} is named as leader and does not answer: if it is down, an election follows at once"
+    ))
 }
 
 /// Others that say they lead: a leader that was cut off says so until it notices.

@@ -139,9 +139,9 @@ pub struct Scene<'a> {
     pub facts: &'a Facts,
     /// What each node should run with.
     pub wanted: &'a Wanted,
-    /// The node that says it leads, in the highest term when two say so.
+    /// The leader's own word, when it answers.
     pub head: Option<&'a ClusterStatus>,
-    /// Who leads: the head, or the one that the others name in the highest term.
+    /// Who leads, by the highest term that names a leader.
     pub leader: Option<NodeId>,
     /// Its term, or the highest seen.
     pub term: Option<u64>,
@@ -153,15 +153,19 @@ impl<'a> Scene<'a> {
     /// Looks at the facts once.
     pub fn new(spec: &'a ClusterFile, facts: &'a Facts, wanted: &'a Wanted) -> Self {
         let statuses = || facts.statuses().map(|(_, status)| status);
-        let head = statuses().filter(|s| s.state == NodeState::Leader).max_by_key(|s| s.term);
-        let named = || statuses().filter(|s| s.leader.is_some()).max_by_key(|s| s.term);
-        let source = head.or_else(named).or_else(|| statuses().max_by_key(|s| s.term));
+        // The highest term is right: a leader that was cut off is still in an older one. In the same term its own word
+        // counts more than that of others.
+        let rank = |status: &&ClusterStatus| (status.term, status.state == NodeState::Leader);
+        let named = statuses().filter(|status| status.leader.is_some()).max_by_key(rank);
+        let leader = named.and_then(|status| status.leader);
+        let head = named.filter(|status| status.state == NodeState::Leader);
+        let source = head.or(named).or_else(|| statuses().max_by_key(rank));
         Self {
             spec,
             facts,
             wanted,
             head,
-            leader: head.map(|s| s.node_id).or_else(|| named().and_then(|s| s.leader)),
+            leader,
             term: source.map(|s| s.term),
             members: members(spec, source),
         }

@@ -117,6 +117,12 @@ impl World {
         (status.state, status.leader, status.term) = (NodeState::Leader, Some(2), 11);
     }
 
+    /// n1 was cut off; n2, which leads now, cannot be reached from here.
+    fn successor(&mut self) {
+        self.hides(2);
+        (self.says(3).leader, self.says(3).term) = (Some(2), 13);
+    }
+
     fn without_leader(&mut self) {
         for node in self.facts.nodes.values_mut() {
             if let Answer::Status(status) = &mut node.api {
@@ -179,7 +185,8 @@ fn verdicts_on_majorities() {
 #[test]
 fn verdicts_on_disagreement_and_lag() {
     use Verdict::{Degraded, Healthy, Unavailable};
-    let table: [Case; 7] = [
+    let table: [Case; 8] = [
+        ("a successor", World::successor, Degraded, "n1 knows leader n1 in term 12, not n2 in term 13"),
         ("a leader that was cut off", World::rival, Degraded, "n2 says it leads in term 11, n1 in term 12"),
         (
             "followers of another",
@@ -273,4 +280,15 @@ fn before_there_is_a_cluster_the_file_says_who_should_vote() {
     let seen = world.overview();
     assert_eq!((seen.health, seen.voters, seen.voters_up), (Verdict::Unavailable, 3, 0));
     assert!(seen.reasons.contains(&"n2 waits to join".to_owned()), "{:?}", seen.reasons);
+}
+
+#[test]
+fn a_leader_that_does_not_answer_is_named_as_such() {
+    let mut world = healthy(3);
+    world.hides(1);
+    let reasons = world.overview().reasons;
+    assert!(
+        reasons.iter().any(|reason| reason.contains("n1 is named as leader and does not answer")),
+        "{reasons:?}"
+    );
 }

@@ -53,7 +53,7 @@ impl Until {
         match self {
             Self::Healthy => seen.health_is_good(),
             Self::Leader => writes && seen.leader.is_some(),
-            Self::CaughtUp => writes && all_up && seen.nodes.iter().all(|node| node.applied_index >= goal),
+            Self::CaughtUp => writes && seen.nodes.iter().all(|node| node.applied_index >= goal),
             Self::Version(version) => all_up && seen.versions == [version.as_str()],
         }
     }

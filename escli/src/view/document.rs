@@ -6,14 +6,16 @@ use crate::cli::Output;
 use crate::exit::{Exit, Failure};
 use crate::report::SCHEMA_VERSION;
 
+/// Why a document can always be written.
+const PLAIN: &str = "plain structs with string keys always serialise";
+
 /// One document as text, with a final newline.
 pub fn text<T: Serialize>(output: Output, document: &T) -> String {
-    let text = if output == Output::Yaml {
-        serde_saphyr::to_string(document).map_err(|error| error.to_string())
+    let mut text = if output == Output::Yaml {
+        serde_saphyr::to_string(document).expect(PLAIN)
     } else {
-        serde_json::to_string_pretty(document).map_err(|error| error.to_string())
+        serde_json::to_string_pretty(document).expect(PLAIN)
     };
-    let mut text = text.unwrap_or_else(|error| format!("cannot write the document: {error}"));
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -25,7 +27,7 @@ pub fn item<T: Serialize>(output: Output, document: &T) -> String {
     if output == Output::Yaml {
         return format!("---\n{}", text(output, document));
     }
-    serde_json::to_string(document).map_or_else(|error| format!("{error}\n"), |line| line + "\n")
+    serde_json::to_string(document).expect(PLAIN) + "\n"
 }
 
 /// An error outside a report.

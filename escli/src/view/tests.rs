@@ -274,4 +274,11 @@ fn the_live_view_survives_every_size() {
     for (width, height) in [(1, 1), (2, 40), (200, 2), (20, 5), (80, 12), (300, 100)] {
         screen(&degraded(), &history, width, height);
     }
+    let small = screen(&degraded(), &history, 60, 8);
+    assert!(
+        small.contains("NODE ROLE      HOST     STATE       VERSION   APPLIED\n"),
+        "whole columns:\n{small}"
+    );
+    assert!(small.contains("3    -         10.0.0.3 unreachable -         -\n"), "every node:\n{small}");
+    assert!(small.ends_with("q quit\n"), "{small}");
 }

@@ -64,31 +64,36 @@ impl History {
     }
 }
 
-/// Draws everything; whatever does not fit is cut off, from the bottom.
+/// Draws everything from the top; what does not fit is cut off at the bottom, the footer excepted.
 pub fn draw(frame: &mut Frame<'_>, seen: &Overview, history: &History, footer: &str, color: bool) {
     let ink = Ink { color };
+    let [body, foot] = Layout::vertical([Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
+    let mut rest = body;
     let nodes = u16::try_from(seen.nodes.len()).unwrap_or(u16::MAX);
-    let heights = [1, 1, nodes.saturating_add(1), 1, 1, 3, 1, nodes];
-    let rows = heights.map(Constraint::Length).into_iter().chain([Constraint::Min(0), Constraint::Length(1)]);
-    let areas = Layout::vertical(rows).split(frame.area());
-    frame.render_widget(Paragraph::new(headline(seen, ink)), areas[0]);
-    frame.render_widget(table(seen, ink), areas[2]);
+    frame.render_widget(Paragraph::new(headline(seen, ink)), take(&mut rest, 2));
+    let area = take(&mut rest, nodes.saturating_add(2));
+    frame.render_widget(table(seen, ink, area.width), area);
     let rates = history.rates();
     let now = rates.last().copied().flatten().map_or_else(|| "-".to_owned(), |rate| rate.to_string());
-    frame.render_widget(Paragraph::new(format!("committed entries per second: {now}")), areas[4]);
-    spark(frame, areas[5], &rates, ink.style(Color::Cyan));
-    for (row, node) in (0..).zip(&seen.nodes) {
-        let area = Rect { y: areas[7].y.saturating_add(row), height: 1, ..areas[7] };
-        if area.y >= areas[7].bottom() {
-            break;
-        }
+    frame.render_widget(Paragraph::new(format!("committed entries per second: {now}")), take(&mut rest, 1));
+    spark(frame, take(&mut rest, 3), &rates, ink.style(Color::Cyan));
+    for node in &seen.nodes {
+        let area = take(&mut rest, 1);
         let [label, line] = Layout::horizontal([Constraint::Length(16), Constraint::Min(0)]).areas(area);
         let lag = node.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string());
         frame.render_widget(Paragraph::new(format!("n{} lag {lag}", node.id)), label);
         spark(frame, line, &history.lags(node.id), ink.style(Color::Yellow));
     }
-    frame.render_widget(remarks(seen, ink), areas[8]);
-    frame.render_widget(Paragraph::new(footer).style(ink.style(Color::DarkGray)), areas[9]);
+    frame.render_widget(remarks(seen, ink), rest);
+    frame.render_widget(Paragraph::new(footer).style(ink.style(Color::DarkGray)), foot);
+}
+
+/// The next `height` rows, or as many as there are.
+fn take(rest: &mut Rect, height: u16) -> Rect {
+    let height = height.min(rest.height);
+    let taken = Rect { height, ..*rest };
+    *rest = Rect { y: rest.y + height, height: rest.height - height, ..*rest };
+    taken
 }
 
 /// The newest values that fit.
@@ -131,17 +136,27 @@ fn headline(seen: &Overview, ink: Ink) -> Line<'static> {
     }
 }
 
-fn table(seen: &Overview, ink: Ink) -> Table<'static> {
-    let header = ["NODE", "ROLE", "HOST", "STATE", "VERSION", "APPLIED", "LAG", "CONTACT", "CONFIG", ""];
+/// As many columns as fit whole; the reason takes what is left.
+fn table(seen: &Overview, ink: Ink, width: u16) -> Table<'static> {
+    let header = ["NODE", "ROLE", "HOST", "STATE", "VERSION", "APPLIED", "LAG", "CONTACT", "CONFIG"];
     let host = seen.nodes.iter().map(|node| node.host.len()).max().unwrap_or_default().clamp(4, 40);
-    let host = u16::try_from(host).unwrap_or(40);
-    let widths = [4, 9, host, 11, 9, 10, 7, 8, 14].map(Constraint::Length);
-    Table::new(seen.nodes.iter().map(|node| row(node, ink)), widths.into_iter().chain([Constraint::Min(0)]))
-        .header(Row::new(header).style(Style::new().add_modifier(Modifier::BOLD)))
+    let widths = [4, 9, u16::try_from(host).unwrap_or(40), 11, 9, 10, 7, 8, 14];
+    let mut used = 0;
+    let fitting = widths.into_iter().take_while(|column| {
+        used += column + 1;
+        used <= width.saturating_add(1)
+    });
+    let mut columns: Vec<_> = fitting.map(Constraint::Length).collect();
+    let all = columns.len() == widths.len();
+    columns.extend(all.then_some(Constraint::Min(0)));
+    let cells = columns.len();
+    let rows = seen.nodes.iter().map(|node| Row::new(row(node, ink).into_iter().take(cells)));
+    Table::new(rows.collect::<Vec<_>>(), columns)
+        .header(Row::new(header.into_iter().take(cells)).style(Style::new().add_modifier(Modifier::BOLD)))
         .column_spacing(1)
 }
 
-fn row(node: &NodeRow, ink: Ink) -> Row<'static> {
+fn row(node: &NodeRow, ink: Ink) -> Vec<Cell<'static>> {
     let nothing = || "-".to_owned();
     let number = |value: Option<u64>| value.map_or_else(nothing, |value| value.to_string());
     let state = match node.state {
@@ -153,7 +168,7 @@ fn row(node: &NodeRow, ink: Ink) -> Row<'static> {
         Some(ConfigState::RestartNeeded) => ink.style(Color::Yellow),
         _ => Style::new(),
     };
-    Row::new(vec![
+    vec![
         Cell::new(node.id.to_string()),
         Cell::new(status::role(node)),
         Cell::new(node.host.clone()),
@@ -164,7 +179,7 @@ fn row(node: &NodeRow, ink: Ink) -> Row<'static> {
         Cell::new(node.contact_ms.map_or_else(nothing, |ms| format!("{ms} ms"))),
         Cell::new(node.config.map_or("-", status::config_text)).style(config),
         Cell::new(node.reason.clone().unwrap_or_default()),
-    ])
+    ]
 }
 
 fn remarks(seen: &Overview, ink: Ink) -> Paragraph<'static> {

@@ -323,11 +323,8 @@ impl<D: Durable> Core<D> {
         // A write may be torn between any two frames: a commit index on disk ahead of the entries that it covers would
         // stop the next start, or commit what an older leader left in their place.
         let covered = entries.first().map_or(u64::MAX, |entry| entry.index - 1);
-        let hard_state = ready.hs().map(|hs| HardState {
-            term: hs.term,
-            vote: hs.vote,
-            commit: hs.commit.min(covered),
-        });
+        let hard_state =
+            ready.hs().map(|hs| HardState { term: hs.term, vote: hs.vote, commit: hs.commit.min(covered) });
         let ballot = hard_state.is_some_and(|next| self.saved.must_sync(&next));
         self.saved = hard_state.unwrap_or(self.saved);
         self.raw.mut_store().append(&entries);

@@ -118,6 +118,15 @@ impl<D: Durable> View<D> {
     /// Takes a read's answer; the contexts say which sends to try again.
     pub(super) fn fetched(&mut self, fetch: Fetch, entries: Vec<Entry>) -> Vec<GetEntriesContext> {
         let Some(pending) = self.pending.get_mut().remove(&fetch.low) else { return Vec::new() };
+        // Another leader may have replaced entries since the read began. If the last one read still stands, so do all
+        // before it (log matching); if not, the send that waits asks again.
+        let stands = entries.last().is_some_and(|last| {
+            Storage::last_index(self).is_ok_and(|end| last.index <= end)
+                && Storage::term(self, last.index).is_ok_and(|term| term == last.term)
+        });
+        if !stands {
+            return pending.contexts;
+        }
         self.fetched.get_mut().insert(fetch.low, entries.into_iter().map(to_raft).collect());
         pending.contexts
     }
@@ -259,5 +268,68 @@ fn to_raft(entry: Entry) -> eraftpb::Entry {
         term: entry.term,
         data: entry.data,
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// Entries 1 to 5 of term 1, until another leader's entry 4 of term 2 replaces the last two.
+    #[derive(Clone, Default)]
+    struct Disk {
+        replaced: Rc<Cell<bool>>,
+    }
+
+    impl Durable for Disk {
+        fn first_index(&self) -> u64 {
+            1
+        }
+        fn last_index(&self) -> u64 {
+            if self.replaced.get() { 4 } else { 5 }
+        }
+        fn term(&self, index: u64) -> Result<Option<u64>, ReadFailed> {
+            let term = if self.replaced.get() && index == 4 { 2 } else { 1 };
+            Ok((1..=self.last_index()).contains(&index).then_some(term))
+        }
+        fn entries(&self, low: u64, high: u64, _max_bytes: u64) -> Result<Vec<Entry>, ReadFailed> {
+            let entry = |index| {
+                let term = self.term(index).ok()??;
+                Some(Entry { index, term, kind: EntryKind::Normal, data: bytes::Bytes::new() })
+            };
+            Ok((low..high).map_while(entry).collect())
+        }
+    }
+
+    /// A view of a disk, and a read of entries 3 to 5 that was asked for and done, but not handed over yet.
+    fn reading() -> (View<Disk>, Disk, Fetch, Vec<Entry>) {
+        let disk = Disk::default();
+        let mut view = View::new(disk.clone(), HardState::default(), ConfState::default(), 0);
+        assert!(view.entries(3, 6, None, GetEntriesContext::empty(true)).is_err());
+        let fetch = view.take_fetches()[0];
+        let entries = disk.entries(fetch.low, fetch.high, fetch.max_bytes).unwrap();
+        (view, disk, fetch, entries)
+    }
+
+    #[test]
+    fn a_read_is_used_once_it_is_there() {
+        let (mut view, _, fetch, entries) = reading();
+        assert_eq!(view.fetched(fetch, entries).len(), 1);
+        assert_eq!(view.entries(3, 6, None, GetEntriesContext::empty(true)).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_read_of_entries_replaced_meanwhile_is_not_used() {
+        let (mut view, disk, fetch, entries) = reading();
+        let data = bytes::Bytes::from_static(b"new");
+        view.append(&[eraftpb::Entry { index: 4, term: 2, data, ..Default::default() }]);
+        disk.replaced.set(true);
+        view.persisted(4, 2);
+        view.evict(4);
+        assert_eq!(view.fetched(fetch, entries).len(), 1, "the send that waits must be tried again");
+        assert!(view.entries(3, 5, None, GetEntriesContext::empty(true)).is_err(), "it must be read again");
     }
 }

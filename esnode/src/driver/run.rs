@@ -372,8 +372,9 @@ impl Driver {
     }
 
     fn finish_transfer(&mut self) {
-        let (leader, term) = (self.parts.core.leader(), self.parts.core.term());
-        if self.transfer.as_mut().is_some_and(|t| t.finish(self.parts.own.0, leader, term, self.tick)) {
+        let now = (self.parts.core.leader(), self.parts.core.term());
+        let under_way = self.parts.core.transferring();
+        if self.transfer.as_mut().is_some_and(|t| t.finish(self.parts.own.0, now, self.tick, under_way)) {
             self.transfer = None;
             if self.stopping.is_some() {
                 self.ended.get_or_insert(Ended::Stopped);

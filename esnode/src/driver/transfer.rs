@@ -41,10 +41,18 @@ impl Transfer {
         Self { from_term, deadline, asker }
     }
 
-    /// Ends it when another node leads or time is up; returns whether it has ended.
-    pub(super) fn finish(&mut self, own: NodeId, leader: Option<NodeId>, term: u64, tick: u64) -> bool {
-        let outcome = match leader {
-            Some(leader) if leader != own && term > self.from_term => Ok((leader, term)),
+    /// Ends it when another node leads, when time is up, or when Raft has given it up (`under_way` is false) and this
+    /// node leads still; returns whether it has ended.
+    pub(super) fn finish(
+        &mut self,
+        own: NodeId,
+        now: (Option<NodeId>, u64),
+        tick: u64,
+        under_way: bool,
+    ) -> bool {
+        let outcome = match now {
+            (Some(leader), term) if leader != own && term > self.from_term => Ok((leader, term)),
+            (Some(leader), _) if leader == own && !under_way => Err(TransferError::TimedOut),
             _ if tick >= self.deadline => Err(TransferError::TimedOut),
             _ => return false,
         };

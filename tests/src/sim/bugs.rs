@@ -6,7 +6,7 @@
 pub enum Bug {
     /// Reports work as durable when it is handed over, not when it is synced.
     AckBeforeSync,
-    /// Writes term and vote but never syncs them: a crash loses them.
+    /// Syncs entries only: a crash loses a term and vote written since the last entry, and the node votes again.
     VoteNotSynced,
     /// Writes the newest commit index ahead of the entries that it covers, in one write that may be torn.
     CommitBeforeEntries,
@@ -24,6 +24,6 @@ pub enum Bug {
     ReadWithoutBarrier,
     /// Serves a read when the barrier's index is known, not when it is applied.
     ReadBeforeApply,
-    /// A producer retries with a new sequence number, so that nothing tells the retry from a new batch.
+    /// A producer retries without its sequence number, so that nothing tells the retry from a new batch.
     RetryAsNew,
 }

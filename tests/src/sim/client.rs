@@ -131,17 +131,7 @@ pub fn topic(number: usize) -> String {
 impl Client {
     /// A client of so many nodes.
     pub fn new(id: usize, kind: Kind, nodes: u64) -> Self {
-        Self {
-            id,
-            kind,
-            nodes,
-            target: 1,
-            call: 0,
-            doing: None,
-            values: 0,
-            finished: 0,
-            retired: false,
-        }
+        Self { id, kind, nodes, target: 1, call: 0, doing: None, values: 0, finished: 0, retired: false }
     }
 
     /// Begins something new, or tries the same again.
@@ -186,7 +176,11 @@ impl Client {
             Answer::Unknown => self.unknown(env),
             Answer::UnknownTopic => {
                 if let Doing::Read { fresh: true, floor, at, .. } = doing {
-                    ensure!(floor == 0, "fresh reads: a topic with {floor} records in {:?} is gone", PLACES[at]);
+                    ensure!(
+                        floor == 0,
+                        "fresh reads: a topic with {floor} records in {:?} is gone",
+                        PLACES[at]
+                    );
                 }
                 self.again(env);
             }
@@ -247,7 +241,11 @@ impl Client {
 
     fn replied(&mut self, doing: Doing, reply: &Reply, env: &mut Env) -> Result<(), Broken> {
         match (doing, reply, &mut self.kind) {
-            (Doing::Create, Reply::TopicCreated(_) | Reply::Refused(Refusal::TopicExists), Kind::Creator { done }) => {
+            (
+                Doing::Create,
+                Reply::TopicCreated(_) | Reply::Refused(Refusal::TopicExists),
+                Kind::Creator { done },
+            ) => {
                 *done += 1;
             }
             (Doing::Allocate, Reply::ProducerAllocated(id), Kind::Idempotent { producer, .. }) => {
@@ -292,12 +290,10 @@ impl Client {
     }
 
     fn unknown(&mut self, env: &mut Env) {
-        if let (Kind::Idempotent { next, .. }, Some(Doing::Append { at, values, sequence: Some((_, first)) })) =
-            (&mut self.kind, &mut self.doing)
+        if let Some(Doing::Append { sequence, .. }) = &mut self.doing
             && env.bug == Some(Bug::RetryAsNew)
         {
-            *first += i32::try_from(values.len()).unwrap_or(i32::MAX);
-            next[*at] = *first;
+            *sequence = None;
         }
         if matches!(self.kind, Kind::Plain) {
             self.doing = None;

@@ -117,6 +117,9 @@ impl Disk {
 
     /// Takes work, in order.
     pub fn submit(&mut self, work: Persist) {
+        if self.shows_unsynced() {
+            frames(work.clone()).iter().for_each(|frame| self.log.0.borrow_mut().replay(frame, None));
+        }
         self.waiting.push_back(work);
     }
 
@@ -125,14 +128,13 @@ impl Disk {
         if self.write.is_some() || self.waiting.iter().all(|work| work.lazy) {
             return false;
         }
-        let mut frames = Vec::new();
+        let mut written = Vec::new();
         let mut number = 0;
         for work in self.waiting.drain(..) {
             number = work.number;
-            frames.extend(work.hard_state.map(Frame::State));
-            frames.extend(work.entries.into_iter().map(Frame::Entry));
+            written.extend(frames(work));
         }
-        self.write = Some(Write { number, frames });
+        self.write = Some(Write { number, frames: written });
         true
     }
 
@@ -140,6 +142,10 @@ impl Disk {
     /// each with the term of the entry before it.
     pub fn synced(&mut self) -> Option<(u64, Vec<(Entry, u64)>)> {
         let write = self.write.take()?;
+        if self.shows_unsynced() {
+            self.frames.extend(write.frames);
+            return Some((write.number, Vec::new()));
+        }
         let mut entries = Vec::new();
         for frame in write.frames {
             let mut log = self.log.0.borrow_mut();
@@ -159,16 +165,19 @@ impl Disk {
         self.waiting.clear();
         let frames = self.write.take().map_or_else(Vec::new, |write| write.frames);
         let all = frames.len();
-        // Both ends matter more than the middle: nothing reached the platter, or everything but the answer.
+        // The ends matter more than the middle: nothing reached the platter, or the first frame, or all but the answer.
         let kept = match rng.u8(..4) {
             0 => 0,
             1 => all,
+            2 => all.min(1),
             _ => rng.usize(..=all),
         };
         self.frames.extend(frames.into_iter().take(kept));
         if self.bug == Some(Bug::VoteNotSynced) {
-            let new = self.frames.split_off(self.old);
-            self.frames.extend(new.into_iter().filter(|frame| matches!(frame, Frame::Entry(_))));
+            // What was written before the last entry was synced with it.
+            while self.frames.len() > self.old
+                && self.frames.pop_if(|frame| matches!(frame, Frame::State(_))).is_some()
+            {}
         }
         (kept, all)
     }
@@ -185,8 +194,18 @@ impl Disk {
         (state, self.log.clone())
     }
 
+    /// A disk whose syncs are not waited for lets readers see what is not durable yet.
+    fn shows_unsynced(&self) -> bool {
+        self.bug == Some(Bug::AckBeforeSync)
+    }
+
     /// Reader of what is durable.
     pub fn log(&self) -> &DiskLog {
         &self.log
     }
+}
+
+fn frames(work: Persist) -> Vec<Frame> {
+    let state = work.hard_state.map(Frame::State);
+    state.into_iter().chain(work.entries.into_iter().map(Frame::Entry)).collect()
 }

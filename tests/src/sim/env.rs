@@ -88,13 +88,20 @@ pub struct Profile {
 
 impl Profile {
     /// Fast disks and plenty of memory.
-    pub const FAST: Self = Self { tail_bytes: 1 << 20, apply_lag: 0, gather: 0, rest: 20_000, sync_usual: 1_000, sync_slow: 1_000 };
+    pub const FAST: Self = Self {
+        tail_bytes: 1 << 20,
+        apply_lag: 0,
+        gather: 0,
+        rest: 20_000,
+        sync_usual: 1_000,
+        sync_slow: 1_000,
+    };
 
     /// Anything from fast to slow.
     pub fn draw(rng: &mut Rng) -> Self {
         Self {
             tail_bytes: [0, 2_000, 1 << 20][rng.usize(..3)],
-            apply_lag: [0, 0, 5_000, 60_000][rng.usize(..4)],
+            apply_lag: [0, 0, 20_000, 400_000][rng.usize(..4)],
             gather: [0, 20, 60][rng.usize(..3)],
             rest: rng.u64(3_000..60_000),
             sync_usual: rng.u64(500..8_000),
@@ -117,7 +124,7 @@ pub struct Env {
     pub trace: Trace,
     /// Drawn once.
     pub profile: Profile,
-    /// Things go wrong; no more once this is off.
+    /// Things go wrong while this is on.
     pub trouble: bool,
     /// A mistake to make.
     pub bug: Option<Bug>,
@@ -139,7 +146,7 @@ impl Env {
             checks: Checks::default(),
             trace: Trace::new(print),
             profile,
-            trouble: true,
+            trouble: false,
             bug,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
             queue: BinaryHeap::new(),
@@ -169,8 +176,8 @@ impl Env {
     }
 
     /// Sends a message between nodes.
-    pub fn send(&mut self, message: Message) {
-        for delay in self.network.delays(&message, &mut self.rng) {
+    pub fn send(&mut self, message: &Message) {
+        for delay in self.network.delays(message, &mut self.rng) {
             self.at(delay, Event::Deliver(Box::new(message.clone())));
         }
     }
@@ -191,7 +198,14 @@ impl Env {
         }
     }
 
-    /// How long the next sync or read takes.
+    /// How long each half of reading old entries takes: they may be cold, or the reader busy with others.
+    pub fn read_latency(&mut self) -> Micros {
+        let cold = self.trouble && self.rng.u8(..10) == 0;
+        let longest = if cold { 10 * self.profile.sync_slow } else { self.profile.sync_usual };
+        self.rng.u64(100..=longest)
+    }
+
+    /// How long the next sync takes.
     pub fn disk_latency(&mut self) -> Micros {
         let slow = self.rng.u8(..50) == 0;
         let longest = if slow { self.profile.sync_slow } else { self.profile.sync_usual };

@@ -4,6 +4,7 @@ use fastrand::Rng;
 use shared::ids::NodeId;
 
 use super::Micros;
+use super::checks::Broken;
 use super::env::{Env, Event};
 use super::network::Weather;
 use super::node::{Input, Node};
@@ -55,7 +56,7 @@ pub fn strike(nodes: &mut [Node], env: &mut Env) {
 }
 
 /// Everything that can be mended is.
-pub fn mend(nodes: &mut [Node], env: &mut Env) {
+pub fn mend(nodes: &mut [Node], env: &mut Env) -> Result<(), Broken> {
     env.note(format_args!("all is mended"));
     env.trouble = false;
     env.heal();
@@ -65,8 +66,16 @@ pub fn mend(nodes: &mut [Node], env: &mut Env) {
         node.paused_until = 0;
         node.stalled_until = 0;
         if !node.is_up() {
-            node.start(env);
+            node.start(env)?;
         }
+    }
+    Ok(())
+}
+
+/// What failed once may soon fail again: so that nodes also die in the middle of elections.
+pub fn perhaps_again(node: &mut Node, env: &mut Env) {
+    if env.trouble && env.rng.u8(..3) == 0 {
+        doom(node, env);
     }
 }
 

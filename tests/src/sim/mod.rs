@@ -50,6 +50,7 @@ pub fn run(seed: u64, bug: Option<Bug>, print: bool) -> Result<Report, Broken> {
     let mut world = World::new(&setup);
     let done = catch_unwind(AssertUnwindSafe(|| {
         world.crowd();
+        world.env.trouble = true;
         world.env.at(500_000, Event::Fault);
         world.run_for(TROUBLE)?;
         world.settle()

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use esnode::consensus::{
-    ConfState, Core, CoreConfig, Dropped, Durable as _, Effects, Fetch, Message, Persist, Role, Status, Timing,
+    ConfState, Core, CoreConfig, Dropped, Durable as _, Effects, Fetch, Message, Persist, Role, Status,
+    Timing,
 };
 use esnode::entry::{Entry, EntryKind};
 use esnode::stream::Stream;
@@ -139,11 +140,20 @@ impl Node {
     }
 
     /// Starts from the disk: the state machine is empty and everything committed is applied again.
-    pub fn start(&mut self, env: &mut Env) {
+    pub fn start(&mut self, env: &mut Env) -> Result<(), Broken> {
         let (hard_state, log) = self.disk.recover();
         self.life += 1;
         self.fuse = None;
-        env.note(format_args!("node {} starts: {hard_state:?}, {} entries", self.id, log.get().entries.len()));
+        env.note(format_args!(
+            "node {} starts: {hard_state:?}, {} entries",
+            self.id,
+            log.get().entries.len()
+        ));
+        let mut before = 0;
+        for entry in &log.get().entries {
+            env.checks.logged(self.id, entry, before)?;
+            before = entry.term;
+        }
         let applied = if env.bug == Some(Bug::SkipReplay) { hard_state.commit } else { 0 };
         let config = CoreConfig {
             id: self.id,
@@ -166,6 +176,7 @@ impl Node {
         });
         let phase = env.rng.u64(..self.tick);
         env.node(phase, self, Input::Tick);
+        Ok(())
     }
 
     /// The power goes.
@@ -184,7 +195,8 @@ impl Node {
             Err(Stop::Broken(broken)) => Err(broken),
             Err(Stop::Died) => {
                 self.crash(env);
-                let down = env.rng.u64(10_000..2_000_000);
+                let longest = if env.rng.bool() { 20_000 } else { 2_000_000 };
+                let down = env.rng.u64(1_000..longest);
                 env.at(down, Event::Start(self.id));
                 Ok(())
             }
@@ -213,7 +225,7 @@ impl Node {
             Input::Persisted(number) => running.core.persisted(number),
             Input::Fetch(fetch) => {
                 let found = self.disk.log().entries(fetch.low, fetch.high, fetch.max_bytes);
-                let wait = self.disk_wait(env);
+                let wait = env.read_latency();
                 env.node(wait, self, Input::Fetched(fetch, found.expect("the simulated log is readable")));
             }
             Input::Fetched(fetch, entries) => running.core.fetched(fetch, entries),
@@ -258,13 +270,14 @@ impl Node {
     fn perform(&mut self, effects: Effects, env: &mut Env) -> Result<(), Stop> {
         for message in effects.send {
             self.act()?;
-            env.send(message);
+            env.send(&message);
         }
         if let Some(work) = effects.persist {
             self.act()?;
             self.persist(work, env)?;
         }
         let term = self.running()?.core.term();
+        let committed = !effects.committed.is_empty();
         for entry in effects.committed {
             env.checks.committed(self.id, term, &entry)?;
             self.running()?.backlog.push_back(entry);
@@ -276,16 +289,17 @@ impl Node {
                 running.held.push((if early { 0 } else { index }, request));
             }
         }
+        self.serve_held(env)?;
         if effects.changed {
             self.changed(env)?;
         }
         for fetch in effects.fetch {
-            let wait = self.disk_wait(env);
+            let wait = env.read_latency();
             env.node(wait, self, Input::Fetch(fetch));
         }
         if env.profile.apply_lag == 0 {
             self.apply(env)?;
-        } else {
+        } else if committed {
             let lag = env.rng.u64(..env.profile.apply_lag);
             env.node(lag, self, Input::Apply);
         }
@@ -353,7 +367,7 @@ impl Node {
         }
         running.core.apply_change(entry);
         // The digest covers the whole state, so it is not taken every time; but at the same indices everywhere.
-        if entry.index % 16 == 0 {
+        if entry.index.is_multiple_of(16) {
             env.checks.applied(id, entry.index, running.stream.digest())?;
         }
         Ok(applied.replies)
@@ -380,6 +394,9 @@ impl Node {
         env.note(format_args!("node {id} is {role:?} in term {term}"));
         if role == Role::Leader {
             env.checks.leads(id, term, &log.get())?;
+            return Ok(());
+        }
+        if env.bug == Some(Bug::AckByIndex) {
             return Ok(());
         }
         let barriers = std::mem::take(&mut running.barriers).into_values();
@@ -438,7 +455,8 @@ impl Node {
                 env.reply(client, call, reply.map_or(Answer::Unknown, Answer::Reply));
             }
             Ok(proposed) => {
-                let lost = running.waiting.insert(proposed.first, Waiting { term: proposed.term, client, call });
+                let lost =
+                    running.waiting.insert(proposed.first, Waiting { term: proposed.term, client, call });
                 if let Some(lost) = lost {
                     env.reply(lost.client, lost.call, Answer::Unknown);
                 }

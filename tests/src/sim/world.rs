@@ -113,7 +113,7 @@ impl World {
 
     /// Mends everything, then wants progress: a fresh append within 5 s, and all nodes alike within 5 s more.
     pub fn settle(&mut self) -> Result<(), Broken> {
-        faults::mend(&mut self.nodes, &mut self.env);
+        faults::mend(&mut self.nodes, &mut self.env)?;
         for client in &mut self.clients {
             client.retired = true;
         }
@@ -126,7 +126,10 @@ impl World {
         self.clients[probe].retired = true;
         let alike = self.run_until(5_000_000, |world| {
             let commits = world.env.checks.commits() as u64;
-            world.nodes.iter().all(|node| node.stream().is_some_and(|stream| stream.applied_index() == commits))
+            world
+                .nodes
+                .iter()
+                .all(|node| node.stream().is_some_and(|stream| stream.applied_index() == commits))
         })?;
         ensure!(alike, "liveness: the nodes did not catch up within 5 s of the last append");
         self.compare()
@@ -183,7 +186,8 @@ impl World {
             Event::Start(id) => {
                 let node = &mut self.nodes[at(id)];
                 if !node.is_up() {
-                    node.start(env);
+                    node.start(env)?;
+                    faults::perhaps_again(node, env);
                 }
             }
             Event::Fault => faults::strike(&mut self.nodes, env),
