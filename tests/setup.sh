@@ -1,37 +1,40 @@
 #!/usr/bin/env bash
-# Installs what the tests need and is missing; quick when nothing is. Says loudly what it cannot install.
+# Installs what the tests need and is missing; quick when nothing is. What cannot be installed is said, with the command
+# that would do it, and the tests that need it will fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-missing() { printf 'tests/setup.sh: %s\n' "$*" >&2; }
+cannot() { printf '\n!! tests/setup.sh: %s\n\n' "$*" >&2; }
 
-if ! cargo nextest --version >/dev/null 2>&1; then
-    echo "installing cargo-nextest"
-    cargo install cargo-nextest --locked
-fi
-
-if ! command -v kcat >/dev/null; then
+# debian PACKAGE WHY
+debian() {
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "installing kcat"
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kcat >/dev/null
-    else
-        missing "kcat is not installed: the client tests will fail. Install it: sudo apt-get install kcat"
+        echo "installing $1"
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null && return
     fi
-fi
+    cannot "$1 is missing: $2. Install it: sudo apt-get install $1"
+    return 1
+}
 
-wanted=tests/requirements.txt
-venv=target/venv
-if ! cmp -s "$wanted" "$venv/installed.txt"; then
+python_clients() {
+    local wanted=tests/requirements.txt venv=target/venv
+    if cmp -s "$wanted" "$venv/installed.txt"; then return; fi
     echo "installing the Python clients"
     rm -rf "$venv"
     if ! python3 -m venv "$venv" 2>/dev/null; then
-        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-            apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
-        else
-            missing "Python cannot make a virtual environment. Install it: sudo apt-get install python3-venv"
-        fi
-        python3 -m venv "$venv"
+        debian python3-venv "no virtual environment for the Python clients" && python3 -m venv "$venv" || return
     fi
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
-    cp "$wanted" "$venv/installed.txt"
+    if "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"; then
+        cp "$wanted" "$venv/installed.txt"
+    else
+        cannot "pip could not install $wanted: the tests of Python clients will fail. Run tests/setup.sh again when it can"
+    fi
+}
+
+if ! cargo nextest --version >/dev/null 2>&1; then
+    echo "installing cargo-nextest"
+    cargo install cargo-nextest --locked || { cannot "without cargo-nextest no test runs"; exit 1; }
 fi
+command -v kcat >/dev/null || debian kcat "the tests with kcat will fail" || true
+command -v python3 >/dev/null || debian python3 "the tests of Python clients will fail" || true
+python_clients || true

@@ -6,25 +6,101 @@ use std::path::{Path, PathBuf};
 /// Longest file, in lines.
 const MAX_LINES: usize = 600;
 /// Folders that decide and touch nothing.
-const PURE: [&str; 4] = ["esnode/src/consensus", "esnode/src/stream", "escli/src/plan", "shared/src"];
-/// What touching the world looks like.
-const IMPURE: [&str; 9] = [
-    "tokio::",
-    "std::fs",
-    "std::net",
-    "std::thread",
-    "Instant::now",
-    "SystemTime::now",
-    "rand::",
-    "Uuid::new_v4",
-    "fastrand::u",
-];
+const PURE: [&str; 4] = ["esnode/src/consensus/", "esnode/src/stream/", "escli/src/plan/", "shared/src/"];
 /// Who may write to standard output and standard error.
-const PRINTERS: [&str; 4] = ["escli/src/view/", "escli/src/main.rs", "esnode/src/main.rs", "tests/"];
-const PRINTING: [&str; 4] = ["println!", "eprintln!", "print!(", "eprint!("];
+const PRINTERS: [&str; 3] = ["escli/src/view/", "escli/src/main.rs", "esnode/src/main.rs"];
+/// All that escli's planner may use besides the standard library and itself.
+const PLANNERS_CRATES: [&str; 2] = ["shared", "serde"];
+
+/// Words that the product's code under some paths does without.
+struct Rule {
+    what: &'static str,
+    applies: fn(&str) -> bool,
+    /// A path to which it applies, to show that the rule can fail.
+    sample: &'static str,
+    banned: Vec<String>,
+}
+
+fn rules() -> Vec<Rule> {
+    let rule = |what, applies, sample, banned: &[&str]| {
+        let banned = banned.iter().map(|word| (*word).to_owned()).collect();
+        Rule { what, applies, sample, banned }
+    };
+    let touching = [
+        "tokio",
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "std::process",
+        "Instant::now",
+        "SystemTime::now",
+        "rand::",
+        "fastrand::",
+        "Uuid::new_v4",
+    ];
+    let pure = |name: &str| PURE.iter().any(|folder| name.starts_with(folder));
+    let core = |name: &str| PURE[..2].iter().any(|folder| name.starts_with(folder));
+    let shell =
+        ["crate::driver", "crate::storage", "crate::net", "crate::handle", "crate::node", "crate::metrics"];
+    let printing = ["println!", "eprintln!", "print!", "eprint!"];
+    let quiet = |name: &str| name.contains("/src/") && !PRINTERS.iter().any(|p| name.starts_with(p));
+    vec![
+        rule("the pure folders touch nothing", pure, "shared/src/x.rs", &touching),
+        rule("the core knows nothing of its shell", core, "esnode/src/stream/x.rs", &shell),
+        rule(
+            "escli never imports esnode",
+            |name| name.starts_with("escli/"),
+            "escli/src/x.rs",
+            &["esnode::"],
+        ),
+        rule(
+            "esnode never imports escli",
+            |name| name.starts_with("esnode/"),
+            "esnode/src/x.rs",
+            &["escli::"],
+        ),
+        rule(
+            "shared imports neither",
+            |name| name.starts_with("shared/"),
+            "shared/src/x.rs",
+            &["esnode::", "escli::"],
+        ),
+        rule("only the views print", quiet, "escli/src/plan/x.rs", &printing),
+        Rule {
+            what: "the planner uses shared and nothing else",
+            applies: |name| name.starts_with("escli/src/plan/"),
+            sample: "escli/src/plan/x.rs",
+            banned: planner_does_without(),
+        },
+    ]
+}
+
+/// escli's other dependencies and its other modules.
+fn planner_does_without() -> Vec<String> {
+    let crates = dependencies(&read("escli/Cargo.toml")).into_iter();
+    let crates =
+        crates.filter(|name| !PLANNERS_CRATES.contains(&name.as_str())).map(|name| format!("{name}::"));
+    let library = read("escli/src/lib.rs");
+    let modules = library.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod "));
+    let modules = modules.map(|module| module.trim_end_matches([';', ' ', '{']).to_owned());
+    let modules = modules.filter(|module| module != "plan").map(|module| format!("crate::{module}"));
+    crates.chain(modules).collect()
+}
+
+/// The crates named in `[dependencies]`, as code spells them.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let section = manifest.split("[dependencies]").nth(1).unwrap_or_default();
+    let lines = section.lines().take_while(|line| !line.starts_with('['));
+    let names = lines.filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|name| !name.is_empty());
+    names.map(|name| name.replace('-', "_")).collect()
+}
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).expect("a file of the repository")
 }
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -51,74 +127,135 @@ fn all() -> Vec<(String, String)> {
     paths.into_iter().map(read).collect()
 }
 
-/// Code only: neither comments nor what is compiled for tests alone.
-fn code(text: &str) -> String {
-    let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
-    product.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+/// What is compiled into the product: neither the tests nor the harness.
+fn product(name: &str) -> bool {
+    !name.starts_with("tests/") && !name.ends_with("tests.rs") && !name.contains("/tests/")
 }
 
-fn offenders(files: &[(String, String)], applies: impl Fn(&str) -> bool, banned: &[&str]) -> Vec<String> {
-    let product = files.iter().filter(|(name, _)| applies(name) && !name.ends_with("tests.rs"));
-    let hits = product.flat_map(|(name, text)| {
+/// Code only, without comments and the tests at the end, and after it every import spelled out.
+fn code(text: &str) -> String {
+    let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
+    let lines = product.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut code = lines.collect::<Vec<_>>().join("\n");
+    let uses: Vec<String> =
+        code.split("use ").skip(1).filter_map(|rest| rest.split(';').next()).map(packed).collect();
+    for tree in uses {
+        spell_out("", &tree, &mut code);
+    }
+    code
+}
+
+fn packed(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+/// `std::{fs, net::{A, B}}` is `std::fs`, `std::net::A` and `std::net::B`.
+fn spell_out(prefix: &str, tree: &str, into: &mut String) {
+    let Some((head, rest)) = tree.split_once('{') else {
+        into.push_str(&format!("\n{prefix}{tree}"));
+        return;
+    };
+    let inner = rest.strip_suffix('}').unwrap_or(rest);
+    let (mut depth, mut from) = (0, 0);
+    for (at, letter) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                spell_out(&format!("{prefix}{head}"), &inner[from..at], into);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `word` stands in `code` as a word of its own, not as a part of a longer one.
+fn says(code: &str, word: &str) -> bool {
+    let part = |letter: Option<char>| letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '_');
+    code.match_indices(word).any(|(at, _)| {
+        let open = word.ends_with(|end: char| end.is_alphanumeric());
+        let longer = open && part(code[at + word.len()..].chars().next());
+        !longer && !part(code[..at].chars().next_back())
+    })
+}
+
+fn offenders(files: &[(String, String)], rule: &Rule) -> Vec<String> {
+    let files = files.iter().filter(|(name, _)| product(name) && (rule.applies)(name));
+    let hits = files.flat_map(|(name, text)| {
         let code = code(text);
-        let hit = banned.iter().filter(move |banned| code.contains(**banned));
-        hit.map(move |banned| format!("{name}: {banned}")).collect::<Vec<_>>()
+        let hits = rule.banned.iter().filter(|word| says(&code, word));
+        hits.map(|word| format!("{}: {name} says {word}", rule.what)).collect::<Vec<_>>()
     });
     hits.collect()
 }
 
-fn in_pure(name: &str) -> bool {
-    PURE.iter().any(|folder| name.starts_with(folder))
+fn shapeless(files: &[(String, String)]) -> Vec<String> {
+    let unsaid = files.iter().filter(|(_, text)| !text.starts_with("//!"));
+    let long = files.iter().filter(|(_, text)| text.lines().count() > MAX_LINES);
+    let unsaid = unsaid.map(|(name, _)| format!("{name} does not begin with //!"));
+    unsaid.chain(long.map(|(name, _)| format!("{name} is longer than {MAX_LINES} lines"))).collect()
 }
 
 #[test]
-fn the_pure_folders_touch_nothing() {
-    assert_eq!(offenders(&all(), in_pure, &IMPURE), [""; 0]);
-}
-
-#[test]
-fn the_two_programs_never_import_each_other() {
+fn the_code_keeps_every_rule() {
     let files = all();
-    assert_eq!(offenders(&files, |name| name.starts_with("escli/"), &["esnode::"]), [""; 0]);
-    assert_eq!(offenders(&files, |name| name.starts_with("esnode/"), &["escli::"]), [""; 0]);
-    assert_eq!(offenders(&files, |name| name.starts_with("shared/"), &["esnode::", "escli::"]), [""; 0]);
+    assert!(files.len() > 50, "the source is not where it should be");
+    let offenders: Vec<_> = rules().iter().flat_map(|rule| offenders(&files, rule)).collect();
+    assert!(offenders.is_empty(), "{offenders:#?}");
 }
 
 #[test]
-fn the_core_knows_nothing_of_its_shell() {
-    let core = |name: &str| name.starts_with("esnode/src/consensus") || name.starts_with("esnode/src/stream");
-    let shell = ["crate::driver", "crate::storage", "crate::net", "crate::handle", "crate::node"];
-    assert_eq!(offenders(&all(), core, &shell), [""; 0]);
-    let plan = |name: &str| name.starts_with("escli/src/plan");
-    let shell =
-        ["crate::engine", "crate::local", "crate::client", "crate::view", "crate::commands", "crate::cli"];
-    assert_eq!(offenders(&all(), plan, &shell), [""; 0]);
-}
-
-#[test]
-fn only_the_views_print() {
-    let printers = |name: &str| {
-        !PRINTERS.iter().any(|allowed| name.starts_with(allowed)) && !name.contains("/examples/")
-    };
-    let build_script = |name: &str| name.ends_with("build.rs");
-    assert_eq!(offenders(&all(), |name| printers(name) && !build_script(name), &PRINTING), [""; 0]);
+fn neither_program_depends_on_the_other() {
+    assert!(!dependencies(&read("escli/Cargo.toml")).contains(&"esnode".to_owned()));
+    assert!(!dependencies(&read("esnode/Cargo.toml")).contains(&"escli".to_owned()));
+    let sample = "[dependencies]\nesnode.workspace = true\nserde-saphyr = \"2\"\n[lints]\nescli = 1\n";
+    assert_eq!(dependencies(sample), ["esnode", "serde_saphyr"]);
 }
 
 #[test]
 fn every_file_says_what_it_is_for_and_is_not_too_long() {
-    for (name, text) in all() {
-        assert!(text.starts_with("//!"), "{name} does not begin with //!");
-        assert!(text.lines().count() <= MAX_LINES, "{name} is longer than {MAX_LINES} lines");
-    }
+    let offenders = shapeless(&all());
+    assert!(offenders.is_empty(), "{offenders:#?}");
+    let file = |text: &str| vec![("x.rs".to_owned(), text.to_owned())];
+    assert_eq!(shapeless(&file("use x;\n")), ["x.rs does not begin with //!"]);
+    assert_eq!(shapeless(&file(&"//! x\n".repeat(MAX_LINES + 1))), ["x.rs is longer than 600 lines"]);
 }
 
 #[test]
 fn each_rule_can_fail() {
-    let file = |name: &str, text: &str| vec![(name.to_owned(), text.to_owned())];
-    let bad = file("shared/src/x.rs", "//! x\nuse std::fs;\n");
-    assert_eq!(offenders(&bad, in_pure, &IMPURE), ["shared/src/x.rs: std::fs"]);
-    let commented = file("shared/src/x.rs", "//! x\n// std::fs is not used\n");
-    assert_eq!(offenders(&commented, in_pure, &IMPURE), [""; 0]);
-    let elsewhere = file("esnode/src/storage/x.rs", "//! x\nuse std::fs;\n");
-    assert_eq!(offenders(&elsewhere, in_pure, &IMPURE), [""; 0]);
+    for rule in rules() {
+        assert!(!rule.banned.is_empty(), "{} bans nothing", rule.what);
+        for word in &rule.banned {
+            let caught = |name: &str, text: &str| {
+                offenders(&[(name.to_owned(), text.to_owned())], &rule).iter().any(|hit| hit.ends_with(word))
+            };
+            assert!(caught(rule.sample, &format!("//! x\nfn x() {{ {word}; }}\n")), "{word}");
+            assert!(!caught(rule.sample, &format!("//! {word}\n// {word}\n")), "a comment may say {word}");
+            assert!(
+                !caught(rule.sample, &format!("//! x\nfn x() {{ my_{word}; }}\n")),
+                "my_{word} is another"
+            );
+            assert!(
+                !caught("tests/src/x.rs", &format!("//! x\nfn x() {{ {word}; }}\n")),
+                "{} is too wide",
+                rule.what
+            );
+            assert!(
+                !caught(rule.sample, &format!("//! x\n#[cfg(test)]\nmod tests {{\n{word};\n}}\n")),
+                "tests may"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_import_in_braces_is_an_import() {
+    let pure = &rules()[0];
+    let hits = |text: &str| offenders(&[("shared/src/x.rs".to_owned(), text.to_owned())], pure).len();
+    assert_eq!(
+        hits("//! x\nuse std::{\n    collections::{BTreeMap, BTreeSet},\n    fs::{self, File}, net,\n};\n"),
+        2
+    );
+    assert_eq!(hits("//! x\npub use std::{fmt, path::Path};\nuse core::net::IpAddr;\n"), 0);
 }

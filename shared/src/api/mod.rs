@@ -1,5 +1,8 @@
 //! Messages of the admin API (default port 8080), JSON on the wire.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, NodeId};

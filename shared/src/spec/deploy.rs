@@ -18,11 +18,14 @@ pub struct Deploy {
     pub privilege: Privilege,
     /// What keeps the node running.
     pub service: Service,
-    /// The user that owns the data; created when missing.
+    /// The user that owns the data; created when missing. Absent: the tool's choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Where releases go.
+    /// Where releases go. Absent: the tool's choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub install_dir: Option<PathBuf>,
     /// The esnode binary to install.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub binary: Option<PathBuf>,
 }
 
@@ -77,8 +80,50 @@ pub struct Ssh {
     pub known_hosts: Option<PathBuf>,
     /// `strict`, `accept-new`, or the fingerprint that the host must have (`SHA256:...`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub host_keys: Option<String>,
+    pub host_keys: Option<HostKeys>,
     /// A machine to go through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jump: Option<String>,
+}
+
+/// Which host keys are believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum HostKeys {
+    /// Only those in the file of known hosts.
+    Strict,
+    /// Those in the file of known hosts, and that of a host met for the first time.
+    AcceptNew,
+    /// The one with this fingerprint: `SHA256:` and 43 characters of base64, as `ssh-keygen -l` prints it.
+    Pinned(String),
+}
+
+impl TryFrom<String> for HostKeys {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let base64 = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+        match text.as_str() {
+            "strict" => Ok(Self::Strict),
+            "accept-new" => Ok(Self::AcceptNew),
+            _ => match text.strip_prefix("SHA256:") {
+                Some(hash) if hash.len() == 43 && hash.bytes().all(base64) => Ok(Self::Pinned(text)),
+                _ => Err(format!(
+                    "host_keys is {text:?}; expected strict, accept-new, or a fingerprint as `ssh-keygen -l` prints \
+                     it: SHA256: and 43 characters"
+                )),
+            },
+        }
+    }
+}
+
+impl From<HostKeys> for String {
+    fn from(keys: HostKeys) -> Self {
+        match keys {
+            HostKeys::Strict => "strict".to_owned(),
+            HostKeys::AcceptNew => "accept-new".to_owned(),
+            HostKeys::Pinned(fingerprint) => fingerprint,
+        }
+    }
 }

@@ -1,13 +1,15 @@
 //! `cluster.yaml`: the one description of a cluster, as the operator writes it and as each node gets it.
 //!
-//! Here are the types; `parse` reads them from text, `validate` checks their sense, `render` writes them.
+//! Here are the types. `parse` reads them: `tree` keeps the places, `schema` checks the shape, `validate` the sense.
+//! `render` writes them.
 
 mod deploy;
-mod located;
 mod parse;
 mod render;
+mod schema;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod validate;
 
 use std::path::PathBuf;
@@ -16,9 +18,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::NodeId;
-pub use deploy::{Deploy, Privilege, Service, Ssh, Transport};
+pub use deploy::{Deploy, HostKeys, Privilege, Service, Ssh, Transport};
 pub use parse::{Problem, SpecErrors, parse};
-pub use render::schema;
+pub use schema::schema;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -2,12 +2,10 @@
 
 use std::fmt;
 
-use serde_saphyr::Location;
+use serde_saphyr::Error;
 
-use super::{ClusterFile, located, validate};
-
-/// Similarity (Jaro-Winkler, 0 to 1) from which a known key is offered for an unknown one.
-const SIMILAR: f64 = 0.7;
+use super::tree::{Place, Tree};
+use super::{ClusterFile, schema, validate};
 
 /// Something wrong at one place of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,50 +39,44 @@ impl fmt::Display for SpecErrors {
     }
 }
 
-/// Reads a cluster.yaml. Schema problems are reported one at a time, as the reader meets them; problems of sense all
-/// at once.
+/// Reads a cluster.yaml; `file` is only named in errors.
+///
+/// # Errors
+/// The problem of a text that is no YAML; else every unknown key, missing key and value of a wrong kind; else every
+/// value that makes no sense.
 pub fn parse(file: &str, text: &str) -> Result<ClusterFile, SpecErrors> {
-    let errors = |problems| SpecErrors { file: file.to_owned(), problems };
-    let parsed: ClusterFile =
-        serde_saphyr::from_str(text).map_err(|error| errors(vec![schema_problem(&error)]))?;
-    let located: located::File =
-        serde_saphyr::from_str(text).map_err(|error| errors(vec![schema_problem(&error)]))?;
-    let problems = validate::problems(&parsed, &located);
-    if problems.is_empty() { Ok(parsed) } else { Err(errors(problems)) }
+    read(text).map_err(|mut problems| {
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        SpecErrors { file: file.to_owned(), problems }
+    })
 }
 
-pub(super) fn problem(at: Location, message: String) -> Problem {
-    Problem { line: at.line(), column: at.column(), message }
+fn read(text: &str) -> Result<ClusterFile, Vec<Problem>> {
+    let unreadable = |error| vec![unreadable(&error)];
+    let tree: Tree = serde_saphyr::from_str(text).map_err(unreadable)?;
+    let problems = schema::problems(&tree);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let file = serde_saphyr::from_str(text).map_err(unreadable)?;
+    let problems = validate::problems(&file, &tree);
+    if problems.is_empty() { Ok(file) } else { Err(problems) }
 }
 
-fn schema_problem(error: &serde_saphyr::Error) -> Problem {
-    let text = error.to_string();
-    let message = message_of(&text);
-    let message = unknown_key(message).unwrap_or_else(|| message.to_owned());
-    let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+/// The reader's own problem, without its excerpt of the text and its advice to programmers.
+fn unreadable(error: &Error) -> Problem {
+    let error = error.without_snippet();
+    let Place { line, column } = error.location().map(Place::from).unwrap_or_default();
+    let message = match error {
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("key \"{key}\" is here twice in one section")
+        }
+        Error::MultipleDocuments { .. } => "a second document begins here; expected one".to_owned(),
+        Error::Message { msg, .. } => msg.clone(),
+        other => {
+            let text = other.to_string();
+            text.rsplit_once(" at line ").map_or(text.clone(), |(message, _)| message.to_owned())
+        }
+    };
     Problem { line, column, message }
-}
-
-/// The reader's message without its position and the excerpt of the text.
-fn message_of(text: &str) -> &str {
-    let first = text.lines().next().unwrap_or(text);
-    let first = first.strip_prefix("error: ").unwrap_or(first);
-    let rest = first.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
-    let message = rest.map_or(first, |(_, message)| message);
-    message.split(", set DuplicateKeyPolicy").next().unwrap_or(message)
-}
-
-/// `unknown field` reworded, with the nearest known key.
-fn unknown_key(message: &str) -> Option<String> {
-    let rest = message.strip_prefix("unknown field `")?;
-    let (key, rest) = rest.split_once('`')?;
-    let known: Vec<_> = rest.split_once("expected ")?.1.trim_start_matches("one of ").split(", ").collect();
-    let known: Vec<_> = known.iter().map(|key| key.trim_matches('`')).collect();
-    let nearest = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(key, known), known))
-        .filter(|(similarity, _)| *similarity >= SIMILAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    let offer = nearest.map_or_else(String::new, |(_, known)| format!("; did you mean \"{known}\"?"));
-    Some(format!("unknown key \"{key}\"{offer} (known here: {})", known.join(", ")))
 }

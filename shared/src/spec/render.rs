@@ -1,4 +1,4 @@
-//! What is made of a cluster.yaml: the file each node gets, its hash, its text, the schema.
+//! What is made of a cluster.yaml: the file each node gets, its hash, its text.
 
 use sha2::{Digest, Sha256};
 
@@ -9,30 +9,36 @@ impl ClusterFile {
     /// What node `id` gets: its id filled in, the operator's own parts left out. `None` when there is no such node.
     pub fn for_node(&self, id: NodeId) -> Option<Self> {
         self.node(id)?;
-        let mut file = self.clone();
+        let mut file = self.without_deploy();
         file.cluster.node_id = Some(id);
-        file.deploy = None;
-        file.cluster.nodes.iter_mut().for_each(|node| node.ssh = None);
         Some(file)
     }
 
-    /// Hex SHA-256 of all that matters to a node, its own id excepted: equal where nothing needs to be changed.
+    /// Hex SHA-256 of the canonical JSON (sorted keys, no blanks) of all that matters to a node, its own id excepted:
+    /// equal where nothing needs to be changed.
+    ///
+    /// # Panics
+    /// When a path is not UTF-8, which no file that was read can hold.
     pub fn config_hash(&self) -> String {
-        let mut file = self.clone();
+        let mut file = self.without_deploy();
         file.cluster.node_id = None;
+        let mut json = serde_json::to_value(&file).expect("plain structs with UTF-8 paths always serialise");
+        json.sort_all_objects();
+        Sha256::digest(json.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The file as text, byte for byte the same for equal files; it reads back as an equal file.
+    ///
+    /// # Panics
+    /// When a path is not UTF-8, which no file that was read can hold.
+    pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(self).expect("plain structs with UTF-8 paths always serialise")
+    }
+
+    fn without_deploy(&self) -> Self {
+        let mut file = self.clone();
         file.deploy = None;
         file.cluster.nodes.iter_mut().for_each(|node| node.ssh = None);
-        let json = serde_json::to_vec(&file).expect("plain structs with string keys always serialise");
-        Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+        file
     }
-
-    /// The file as text, byte for byte the same for equal files.
-    pub fn to_yaml(&self) -> String {
-        serde_saphyr::to_string(self).expect("plain structs with string keys always serialise")
-    }
-}
-
-/// The file's JSON Schema.
-pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(ClusterFile).to_value()
 }

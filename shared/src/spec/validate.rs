@@ -2,187 +2,227 @@
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use serde_saphyr::{Location, Spanned};
-
-use super::located::{self, File};
-use super::parse::{Problem, problem};
-use super::{ClusterFile, Node};
+use super::parse::Problem;
+use super::tree::{Place, Tree};
+use super::{Cluster, ClusterFile, Deploy, Node, RaftTiming, Ssh};
 
 /// Largest cluster.
 const MAX_NODES: usize = 9;
 /// Longest time that makes sense, in ms.
 const LONGEST: u64 = 600_000;
+/// Most partitions that a topic may get without being asked.
+const MAX_PARTITIONS: u64 = 1000;
+/// Most connections that a listener may be told to accept.
+const MAX_CONNECTIONS: u64 = 1_000_000;
 
-/// Everything that makes no sense, in the order of the text.
-pub(super) fn problems(file: &ClusterFile, at: &File) -> Vec<Problem> {
-    let mut found = Found::default();
-    found.cluster(file, at);
-    found.nodes(file, &at.cluster.nodes);
-    found.addresses(file, &at.cluster.nodes.value);
-    found.timing(file, at);
-    found.limits(file, at);
-    found.0.sort_by_key(|problem| (problem.line, problem.column));
-    found.0
+/// Everything that makes no sense.
+pub(super) fn problems(file: &ClusterFile, tree: &Tree) -> Vec<Problem> {
+    let mut check = Check { tree, found: Vec::new() };
+    check.cluster(&file.cluster);
+    check.ids(&file.cluster.nodes);
+    check.hosts(&file.cluster.nodes);
+    check.addresses(&file.cluster.nodes);
+    check.timing(&file.cluster.raft);
+    check.limits(file);
+    for (index, node) in file.cluster.nodes.iter().enumerate() {
+        check.ssh(node.ssh.as_ref(), &format!("cluster.nodes.{index}.ssh"));
+    }
+    if let Some(deploy) = &file.deploy {
+        check.deploy(deploy);
+    }
+    check.found
 }
 
-/// The place of a value, or of something near it when the value is a default.
-fn place<T>(value: Option<&Spanned<T>>, near: Location) -> Location {
-    value.map_or(near, |value| value.referenced)
+struct Check<'a> {
+    tree: &'a Tree,
+    found: Vec<Problem>,
 }
 
-#[derive(Default)]
-struct Found(Vec<Problem>);
-
-impl Found {
-    fn add(&mut self, at: Location, message: String) {
-        self.0.push(problem(at, message));
+impl Check<'_> {
+    fn add(&mut self, path: &str, message: String) {
+        let Place { line, column } = self.tree.near(path);
+        self.found.push(Problem { line, column, message });
     }
 
-    fn cluster(&mut self, file: &ClusterFile, at: &File) {
-        let near = at.cluster.nodes.referenced;
-        let name = &file.cluster.name;
+    fn cluster(&mut self, cluster: &Cluster) {
+        let name = &cluster.name;
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if !(1..=63).contains(&name.len()) || !name.chars().all(allowed) {
             let message = format!("cluster.name is {name:?}; expected 1 to 63 letters, digits and dashes");
-            self.add(place(at.cluster.name.as_ref(), near), message);
+            self.add("cluster.name", message);
         }
-        let ids: Vec<_> = file.cluster.nodes.iter().map(|node| node.id.to_string()).collect();
-        if let Some(id) = file.cluster.node_id.filter(|id| file.node(*id).is_none()) {
+        let ids: Vec<_> = cluster.nodes.iter().map(|node| node.id.to_string()).collect();
+        if let Some(id) = cluster.node_id.filter(|id| !ids.contains(&id.to_string())) {
             let message = format!("cluster.node_id is {id}; expected the id of a node: {}", ids.join(", "));
-            self.add(place(at.cluster.node_id.as_ref(), near), message);
+            self.add("cluster.node_id", message);
         }
-        match file.cluster.nodes.len() {
-            0 => self.add(near, "cluster.nodes is empty; expected 1 to 9 nodes, best 3 or 5".to_owned()),
-            1..=MAX_NODES => {}
-            count => self.add(near, format!("cluster.nodes has {count} nodes; expected at most {MAX_NODES}")),
+        let message = match cluster.nodes.len() {
+            0 => "cluster.nodes is empty; expected 1 to 9 nodes, best 3 or 5".to_owned(),
+            1..=MAX_NODES => return,
+            count => format!("cluster.nodes has {count} nodes; expected at most {MAX_NODES}"),
+        };
+        self.add("cluster.nodes", message);
+    }
+
+    fn ids(&mut self, nodes: &[Node]) {
+        let mut seen: BTreeMap<u64, Place> = BTreeMap::new();
+        for (index, Node { id, .. }) in nodes.iter().enumerate() {
+            let path = format!("cluster.nodes.{index}.id");
+            if *id == 0 {
+                self.add(&path, "id is 0; expected a number from 1, unique and never reused".to_owned());
+            }
+            if let Some(first) = seen.insert(*id, self.tree.near(&path)) {
+                self.add(&path, format!("id {id} is also the id of the node on line {}", first.line));
+            }
         }
     }
 
-    fn nodes(&mut self, file: &ClusterFile, at: &Spanned<Vec<located::Node>>) {
-        let mut seen: BTreeMap<u64, Location> = BTreeMap::new();
-        for (node, at) in file.cluster.nodes.iter().zip(&at.value) {
-            let id_at = at.id.referenced;
-            if node.id == 0 {
-                self.add(id_at, "id is 0; expected a number from 1, unique and never reused".to_owned());
-            }
-            if let Some(first) = seen.insert(node.id, id_at) {
-                self.add(
-                    id_at,
-                    format!("id {} is also the id of the node on line {}", node.id, first.line()),
-                );
-            }
-            self.host("host", &node.host, at.host.referenced);
-            let optional = [
-                ("bind", &node.bind, &at.bind),
-                ("advertised_host", &node.advertised_host, &at.advertised_host),
-            ];
-            for (key, host, at) in optional {
-                if let (Some(host), Some(at)) = (host, at) {
-                    self.host(key, host, at.referenced);
+    fn hosts(&mut self, nodes: &[Node]) {
+        for (index, node) in nodes.iter().enumerate() {
+            let optional = [("bind", &node.bind), ("advertised_host", &node.advertised_host)];
+            let given = optional.into_iter().filter_map(|(key, host)| Some((key, host.as_ref()?)));
+            for (key, host) in std::iter::once(("host", &node.host)).chain(given) {
+                let path = format!("cluster.nodes.{index}.{key}");
+                if !valid_host(host) {
+                    let wanted = "expected a host name or an IP address, without a port";
+                    self.add(&path, format!("{key} is {host:?}; {wanted}"));
+                } else if key != "bind" && host.parse().is_ok_and(|address: IpAddr| address.is_unspecified())
+                {
+                    let wanted =
+                        "expected an address that others can connect to; to listen on all, leave out `bind`";
+                    self.add(&path, format!("{key} is {host}; {wanted}"));
                 }
             }
-        }
-    }
-
-    fn host(&mut self, key: &str, host: &str, at: Location) {
-        if !valid_host(host) {
-            self.add(at, format!("{key} is {host:?}; expected a host name or an IP address, without a port"));
         }
     }
 
     /// No two listeners share an address.
-    fn addresses(&mut self, file: &ClusterFile, at: &[located::Node]) {
+    fn addresses(&mut self, nodes: &[Node]) {
         let mut seen: BTreeMap<(String, u16), (u64, &str)> = BTreeMap::new();
-        for (node, at) in file.cluster.nodes.iter().zip(at) {
-            for (key, port, port_at) in ports(node, at) {
-                let at = place(port_at, at.id.referenced);
+        for (index, node) in nodes.iter().enumerate() {
+            for (key, port) in ports(node) {
+                let path = format!("cluster.nodes.{index}.{key}");
                 if port == 0 {
-                    self.add(at, format!("{key} is 0; expected a port from 1 to 65535"));
+                    self.add(&path, format!("{key} is 0; expected a port from 1 to 65535"));
                     continue;
                 }
-                if let Some((other, other_key)) =
-                    seen.insert((node.host.to_ascii_lowercase(), port), (node.id, key))
-                {
-                    let message = format!(
-                        "{}:{port} is {key} of node {} and {other_key} of node {other}",
-                        node.host, node.id
-                    );
-                    self.add(at, message);
-                }
+                let Some((other, other_key)) = seen.insert((same_host(&node.host), port), (node.id, key))
+                else {
+                    continue;
+                };
+                let Node { host, id, .. } = node;
+                let message = format!("{host}:{port} is {key} of node {id} and {other_key} of node {other}");
+                self.add(&path, message);
             }
         }
     }
 
-    fn timing(&mut self, file: &ClusterFile, at: &File) {
-        let (raft, near) = (&file.cluster.raft, at.cluster.nodes.referenced);
-        let at = &at.cluster.raft;
+    fn timing(&mut self, raft: &RaftTiming) {
+        let (min, max) = (raft.election_timeout_min, raft.election_timeout_max);
+        let beat = raft.heartbeat_interval;
         let all = [
-            ("election_timeout_min", raft.election_timeout_min, &at.election_timeout_min),
-            ("election_timeout_max", raft.election_timeout_max, &at.election_timeout_max),
-            ("heartbeat_interval", raft.heartbeat_interval, &at.heartbeat_interval),
-            ("rpc_timeout", raft.rpc_timeout, &at.rpc_timeout),
+            ("election_timeout_min", min),
+            ("election_timeout_max", max),
+            ("heartbeat_interval", beat),
+            ("rpc_timeout", raft.rpc_timeout),
         ];
-        for (key, value, at) in all {
-            if !(1..=LONGEST).contains(&value) {
-                self.add(place(at.as_ref(), near), format!("{key} is {value}; expected 1 to {LONGEST} ms"));
-            }
+        for (key, value) in all {
+            self.range(&format!("cluster.raft.{key}"), value, LONGEST, " ms");
         }
-        let (min, max, beat) =
-            (raft.election_timeout_min, raft.election_timeout_max, raft.heartbeat_interval);
         if min >= max {
-            let at = at.election_timeout_min.as_ref().or(at.election_timeout_max.as_ref());
             let message = format!(
                 "election_timeout_min is {min} and election_timeout_max {max}; expected the minimum to be smaller, or \
                  all nodes stand for election at once"
             );
-            self.add(place(at, near), message);
+            self.add(
+                self.written("cluster.raft.election_timeout_min", "cluster.raft.election_timeout_max"),
+                message,
+            );
         }
         if beat >= min {
-            let at = at.heartbeat_interval.as_ref().or(at.election_timeout_min.as_ref());
             let message = format!(
                 "heartbeat_interval is {beat} and election_timeout_min {min}; expected the heartbeat to be shorter, \
                  best a third, or followers give up a healthy leader"
             );
-            self.add(place(at, near), message);
+            self.add(
+                self.written("cluster.raft.heartbeat_interval", "cluster.raft.election_timeout_min"),
+                message,
+            );
         }
     }
 
-    fn limits(&mut self, file: &ClusterFile, at: &File) {
-        let near = at.cluster.nodes.referenced;
-        let storage = &file.cluster.storage;
-        if !storage.data_dir.is_absolute() {
-            let message = format!(
-                "data_dir is {:?}; expected an absolute path",
-                storage.data_dir.display().to_string()
-            );
-            self.add(place(at.cluster.storage.data_dir.as_ref(), near), message);
+    /// Which of two values that contradict each other stands in the text, when the other is a default.
+    fn written<'p>(&self, first: &'p str, second: &'p str) -> &'p str {
+        if self.tree.find(first).is_none() && self.tree.find(second).is_some() { second } else { first }
+    }
+
+    fn limits(&mut self, file: &ClusterFile) {
+        let Cluster { storage, topics, .. } = &file.cluster;
+        self.absolute("cluster.storage.data_dir", &storage.data_dir);
+        self.range("cluster.storage.snapshot_interval", storage.snapshot_interval, u64::MAX, "");
+        self.range("cluster.topics.default_partitions", topics.default_partitions.into(), MAX_PARTITIONS, "");
+        self.range("network.max_connections", file.network.max_connections.into(), MAX_CONNECTIONS, "");
+    }
+
+    fn deploy(&mut self, deploy: &Deploy) {
+        self.ssh(deploy.ssh.as_ref(), "deploy.ssh");
+        if let Some(dir) = &deploy.install_dir {
+            self.absolute("deploy.install_dir", dir);
         }
-        let numbers = [
-            ("snapshot_interval", storage.snapshot_interval, &at.cluster.storage.snapshot_interval, u64::MAX),
-            (
-                "default_partitions",
-                file.cluster.topics.default_partitions.into(),
-                &at.cluster.topics.default_partitions,
-                1000,
-            ),
-            ("max_connections", file.network.max_connections.into(), &at.network.max_connections, 1_000_000),
-        ];
-        for (key, value, at, most) in numbers {
-            if !(1..=most).contains(&value) {
-                let upper = if most == u64::MAX { "at least 1".to_owned() } else { format!("1 to {most}") };
-                self.add(place(at.as_ref(), near), format!("{key} is {value}; expected {upper}"));
-            }
+        self.text("deploy.user", deploy.user.as_deref());
+        self.text("deploy.binary", deploy.binary.as_deref().and_then(Path::to_str));
+    }
+
+    fn ssh(&mut self, ssh: Option<&Ssh>, path: &str) {
+        let Some(Ssh { user, port, identity_file, known_hosts, host_keys: _, jump }) = ssh else { return };
+        if *port == Some(0) {
+            self.add(&format!("{path}.port"), "port is 0; expected a port from 1 to 65535".to_owned());
+        }
+        self.text(&format!("{path}.user"), user.as_deref());
+        self.text(&format!("{path}.jump"), jump.as_deref());
+        self.text(&format!("{path}.identity_file"), identity_file.as_deref().and_then(Path::to_str));
+        self.text(&format!("{path}.known_hosts"), known_hosts.as_deref().and_then(Path::to_str));
+    }
+
+    fn range(&mut self, path: &str, value: u64, most: u64, unit: &str) {
+        if !(1..=most).contains(&value) {
+            let wanted =
+                if most == u64::MAX { "at least 1".to_owned() } else { format!("1 to {most}{unit}") };
+            self.add(path, format!("{} is {value}; expected {wanted}", key(path)));
+        }
+    }
+
+    fn absolute(&mut self, path: &str, dir: &Path) {
+        if !dir.is_absolute() {
+            let dir = dir.display().to_string();
+            self.add(path, format!("{} is {dir:?}; expected an absolute path", key(path)));
+        }
+    }
+
+    /// Something is written, and nothing that would be taken for an option of a command.
+    fn text(&mut self, path: &str, text: Option<&str>) {
+        if let Some(text) = text.filter(|text| text.trim().is_empty() || text.starts_with('-')) {
+            let message =
+                format!("{} is {text:?}; expected a value that does not begin with a dash", key(path));
+            self.add(path, message);
         }
     }
 }
 
-fn ports<'a>(node: &Node, at: &'a located::Node) -> [(&'static str, u16, Option<&'a Spanned<u64>>); 3] {
-    [
-        ("client_port", node.client_port, at.client_port.as_ref()),
-        ("cluster_port", node.cluster_port, at.cluster_port.as_ref()),
-        ("http_port", node.http_port, at.http_port.as_ref()),
-    ]
+fn key(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+fn ports(node: &Node) -> [(&'static str, u16); 3] {
+    [("client_port", node.client_port), ("cluster_port", node.cluster_port), ("http_port", node.http_port)]
+}
+
+/// One spelling for each host: `::1` and `0:0:0:0:0:0:0:1` are the same, and so are `A` and `a.`.
+fn same_host(host: &str) -> String {
+    let name = || host.trim_end_matches('.').to_ascii_lowercase();
+    host.parse().map_or_else(|_| name(), |address: IpAddr| address.to_string())
 }
 
 /// An IP address, or a host name as RFC 1123 has it (underscores, which are common, are let through).
@@ -195,5 +235,6 @@ fn valid_host(host: &str) -> bool {
     };
     // All digits and dots, but no address: a mistyped one.
     let numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    host.parse::<IpAddr>().is_ok() || (!numeric && host.len() <= 253 && host.split('.').all(label))
+    let name = host.strip_suffix('.').unwrap_or(host);
+    host.parse::<IpAddr>().is_ok() || (!numeric && name.len() <= 253 && name.split('.').all(label))
 }

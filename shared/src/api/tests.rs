@@ -1,0 +1,101 @@
+//! What the admin API's messages look like on the wire.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::*;
+
+fn status() -> ClusterStatus {
+    ClusterStatus {
+        node_id: 1,
+        state: NodeState::Leader,
+        term: 1,
+        commit_index: 42,
+        peers: vec![PeerStatus {
+            id: 2,
+            state: NodeState::Follower,
+            match_index: Some(42),
+            host: "10.0.0.2".to_owned(),
+            cluster_port: 9100,
+            client_port: 9000,
+            http_port: 8080,
+            role: Role::Voter,
+            connected: true,
+            last_contact_ms: Some(31),
+            lag: Some(0),
+        }],
+        cluster_name: "orders".to_owned(),
+        cluster_id: Some(ClusterId(Uuid::from_u128(7))),
+        leader: Some(1),
+        role: Role::Voter,
+        applied_index: 42,
+        last_index: 43,
+        version: "1.4.2".to_owned(),
+        config_hash: "00ff".to_owned(),
+        started_at: "2026-01-02T03:04:05Z".to_owned(),
+        wal_sync: true,
+        pending_change: false,
+    }
+}
+
+fn comes_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T) {
+    let text = serde_json::to_string(message).unwrap();
+    assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), message, "{text}");
+}
+
+#[test]
+fn the_status_has_the_promised_fields_under_the_promised_names() {
+    let said = serde_json::to_value(status()).unwrap();
+    let promised = json!({"node_id": 1, "state": "leader", "term": 1, "commit_index": 42});
+    for (name, value) in promised.as_object().unwrap() {
+        assert_eq!(said.get(name), Some(value), "{name}");
+    }
+    let peer = said["peers"][0].as_object().unwrap();
+    let promised = json!({"id": 2, "state": "follower", "match_index": 42});
+    for (name, value) in promised.as_object().unwrap() {
+        assert_eq!(peer.get(name), Some(value), "peers[].{name}");
+    }
+}
+
+#[test]
+fn states_and_roles_are_words_in_lower_case() {
+    let states = [
+        (NodeState::Joining, "joining"),
+        (NodeState::Follower, "follower"),
+        (NodeState::Candidate, "candidate"),
+        (NodeState::Leader, "leader"),
+        (NodeState::Unreachable, "unreachable"),
+    ];
+    for (state, word) in states {
+        assert_eq!(serde_json::to_value(state).unwrap(), word);
+    }
+    for (role, word) in [(Role::Voter, "voter"), (Role::Learner, "learner"), (Role::None, "none")] {
+        assert_eq!(serde_json::to_value(role).unwrap(), word);
+    }
+}
+
+#[test]
+fn every_message_comes_back_as_it_was_sent() {
+    let mut bare = status();
+    (bare.leader, bare.cluster_id) = (None, None);
+    let peer = &mut bare.peers[0];
+    (peer.match_index, peer.last_contact_ms, peer.lag) = (None, None, None);
+    comes_back(&status());
+    comes_back(&bare);
+    comes_back(&TransferRequest { to: Some(3) });
+    comes_back(&TransferRequest::default());
+    comes_back(&TransferResponse { leader: 3, term: 9 });
+    comes_back(&Health { ok: false, reasons: vec!["no leader".to_owned()] });
+    let (code, message, hint) = ("not_leader".to_owned(), "node 2 leads".to_owned(), "ask node 2".to_owned());
+    comes_back(&ErrorBody { code, message, hint });
+}
+
+#[test]
+fn a_newer_nodes_fields_are_passed_over_and_a_mistyped_order_is_not() {
+    let mut newer = serde_json::to_value(status()).unwrap();
+    newer["not_yet_known"] = Value::Bool(true);
+    assert_eq!(serde_json::from_value::<ClusterStatus>(newer).unwrap(), status());
+    assert_eq!(serde_json::from_str::<TransferRequest>("{}").unwrap(), TransferRequest::default());
+    assert!(serde_json::from_str::<TransferRequest>(r#"{"too": 3}"#).is_err());
+}

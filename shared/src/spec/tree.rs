@@ -1,0 +1,148 @@
+//! A YAML document in which every key and every value knows where it stands. Knows nothing of clusters.
+//!
+//! The typed reader stops at its first problem and the public types carry no places; the tree serves both: it is
+//! compared with the schema as a whole, and problems of sense find their place in it by path.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::Value as Scalar;
+use serde_saphyr::{Location, Spanned};
+
+/// A place in the text; lines and columns from 1, both 0 when unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) line: u64,
+    pub(super) column: u64,
+}
+
+/// A value and where it stands.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) place: Place,
+    pub(super) value: Value,
+}
+
+/// What a value is.
+#[derive(Debug)]
+pub(super) enum Value {
+    Scalar(Scalar),
+    List(Vec<Tree>),
+    Section(Vec<Entry>),
+}
+
+/// A key of a section with its value.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) place: Place,
+    pub(super) value: Tree,
+}
+
+impl Tree {
+    /// Where the value at `path` stands (keys and indices, joined by dots).
+    pub(super) fn find(&self, path: &str) -> Option<Place> {
+        let (place, whole) = self.walk(path);
+        whole.then_some(place)
+    }
+
+    /// Where the value at `path` stands, or, when it is not written, the innermost section around it that is.
+    pub(super) fn near(&self, path: &str) -> Place {
+        self.walk(path).0
+    }
+
+    fn walk(&self, path: &str) -> (Place, bool) {
+        let mut here = self;
+        for step in path.split('.') {
+            let next = match &here.value {
+                Value::Section(entries) => entries.iter().find(|entry| entry.key == step).map(|e| &e.value),
+                Value::List(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
+                Value::Scalar(_) => None,
+            };
+            let Some(next) = next else { return (here.place, false) };
+            here = next;
+        }
+        (here.place, true)
+    }
+}
+
+impl From<Location> for Place {
+    fn from(at: Location) -> Self {
+        Self { line: at.line(), column: at.column() }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Scalar(Scalar::Null) => f.write_str("empty"),
+            Value::Scalar(scalar) => scalar.fmt(f),
+            Value::List(_) => f.write_str("a list"),
+            Value::Section(_) => f.write_str("a section"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Spanned { value, referenced, .. } = Spanned::deserialize(from)?;
+        Ok(Self { place: referenced.into(), value })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any YAML value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Scalar(Scalar::Null))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Scalar(value.into()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Scalar(value.into()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Scalar(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Scalar(value.into()))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Scalar(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = from.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some((key, value)) = from.next_entry::<Spanned<String>, Tree>()? {
+            entries.push(Entry { key: key.value, place: key.referenced.into(), value });
+        }
+        Ok(Value::Section(entries))
+    }
+}
