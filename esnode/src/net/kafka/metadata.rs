@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::apis::Answer;
 use super::frame::{BadRequest, Request};
 use super::session::{Session, broker_id, leader_epoch};
-use super::topics::{creation, is_valid_name};
-use crate::stream::{self, Stream, TopicId};
+use super::topics::creation;
+use crate::stream::{self, Stream, TopicId, valid_topic_name};
 
 /// Serves Metadata.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
@@ -98,7 +98,7 @@ impl Wanted {
     fn missing(&self, stream: &Stream) -> Vec<StrBytes> {
         let Self::Some(topics) = self else { return Vec::new() };
         let names = topics.iter().filter_map(|topic| match topic {
-            Topic::Name(name) if is_valid_name(name) && stream.topic(name).is_none() => Some(name.clone()),
+            Topic::Name(name) if valid_topic_name(name) && stream.topic(name).is_none() => Some(name.clone()),
             _ => None,
         });
         // Each once, for a client may repeat itself.
@@ -135,7 +135,7 @@ fn find(stream: &Stream, wanted: &Wanted, cluster: Uuid, otherwise: ResponseErro
     let look = |topic: &Topic| match topic {
         Topic::Name(name) => match stream.topic(name) {
             Some(topic) => Ok(seen(topic)),
-            None if is_valid_name(name) => Err(otherwise),
+            None if valid_topic_name(name) => Err(otherwise),
             None => Err(ResponseError::InvalidTopicException),
         },
         Topic::Id(id) => stream

@@ -20,17 +20,10 @@ use super::frame::{BadRequest, Outcome, Request};
 use super::session::Session;
 use crate::handle::ProposeError;
 use crate::stream::command::{Command, Refusal, Reply};
+use crate::stream::valid_topic_name;
 
 /// A topic that is not created or deleted, and what to tell the client.
 type Refused = (ResponseError, Option<String>);
-
-/// Whether Kafka allows this name for a topic.
-pub fn is_valid_name(name: &str) -> bool {
-    (1..=249).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-}
 
 /// The command that creates a topic.
 pub fn creation(name: &str, partitions: u32, configs: Vec<(String, String)>) -> Command {
@@ -151,7 +144,7 @@ impl Rules {
     fn plan(&self, topic: &CreatableTopic) -> Result<Command, Refused> {
         let refuse = |error, why: String| Err((error, Some(why)));
         let name = &topic.name.0;
-        if !is_valid_name(name) {
+        if !valid_topic_name(name) {
             return refuse(
                 ResponseError::InvalidTopicException,
                 "a topic's name has 1 to 249 letters, digits, dots, dashes and underscores".to_owned(),
@@ -241,10 +234,10 @@ mod tests {
     #[test]
     fn names_follow_kafkas_rules() {
         for good in ["a", "A.b_c-9", "...", "__consumer_offsets", &"x".repeat(249)] {
-            assert!(is_valid_name(good), "{good}");
+            assert!(valid_topic_name(good), "{good}");
         }
         for bad in ["", ".", "..", "a b", "a/b", "ä", "a\n", &"x".repeat(250)] {
-            assert!(!is_valid_name(bad), "{bad}");
+            assert!(!valid_topic_name(bad), "{bad}");
         }
     }
 
