@@ -22,6 +22,7 @@ use crate::driver::{Changes, Driver, Ended, Founding, Input, Parts, found_or_joi
 use crate::handle::{self, Handle, Leadership};
 use crate::net::peer::{Hello, Transport, TransportConfig};
 use crate::net::{admin, kafka};
+use crate::retention;
 use crate::storage::identity::{DataDir, Identity};
 use crate::storage::writer::{self, WalEvent, Writer};
 use crate::storage::{self, Log, Recovered};
@@ -97,6 +98,7 @@ impl Node {
         let _inside = runtime.enter();
         let front = kafka::Kafka::new(handle.clone());
         let figures = front.metrics();
+        runtime.spawn(retention::run(handle.clone(), stop.clone()));
         runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
         runtime.spawn(admin::serve(
             tokio_listener(listeners.admin)?,
