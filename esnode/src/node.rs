@@ -23,6 +23,7 @@ use crate::driver::{Changes, CheckpointParts, Driver, Ended, Founding, Image, In
 use crate::handle::{self, Handle, Leadership};
 use crate::net::peer::{Hello, Transport, TransportConfig};
 use crate::net::{admin, kafka};
+use crate::retention;
 use crate::storage::identity::{DataDir, Identity};
 use crate::storage::writer::{self, WalEvent, Writer};
 use crate::storage::{self, Checkpoints, Incoming, Log, Outgoing, Recovered};
@@ -107,6 +108,7 @@ impl Node {
         let _inside = runtime.enter();
         let front = kafka::Kafka::new(handle.clone());
         let figures = front.metrics();
+        runtime.spawn(retention::run(handle.clone(), stop.clone()));
         runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
         runtime.spawn(admin::serve(
             tokio_listener(listeners.admin)?,

@@ -13,8 +13,8 @@ use super::view::{Durable, Fetch, View, from_raft};
 use crate::entry::{Entry, EntryKind, HardState};
 
 /// Payload of one message to a follower.
-const MAX_MESSAGE_BYTES: u64 = 4 << 20;
-/// Messages to one follower without an answer.
+const MAX_MESSAGE_BYTES: u64 = 1 << 20;
+/// Messages to one follower without an answer; with their payload, the memory that a slow follower takes.
 const MAX_INFLIGHT_MESSAGES: usize = 64;
 /// Payload proposed and not yet committed; beyond it proposals are refused.
 const MAX_UNCOMMITTED_BYTES: u64 = 64 << 20;
@@ -107,6 +107,8 @@ pub struct Core<D: Durable> {
     /// Number of the work that puts a snapshot in the log's place.
     installing: Option<u64>,
     seen: (Role, u64, NodeId),
+    /// Highest commit index heard from a leader; the own one lags behind while entries are missing.
+    heard_commit: u64,
     elections: u64,
     votes: u64,
     appends_sent: u64,
@@ -147,6 +149,7 @@ impl<D: Durable> Core<D> {
             saved: hard_state,
             installing: None,
             seen: (Role::Follower, hard_state.term, 0),
+            heard_commit: hard_state.commit,
             elections: 0,
             votes: 0,
             appends_sent: 0,
@@ -161,6 +164,17 @@ impl<D: Durable> Core<D> {
         self.settle();
     }
 
+    /// Ticks that will do nothing but count, unless something arrives before them.
+    pub fn quiet_ticks(&self) -> u32 {
+        let raft = &self.raw.raft;
+        let until_acting = match raft.state {
+            StateRole::Leader => (raft.heartbeat_timeout().saturating_sub(raft.heartbeat_elapsed()))
+                .min(raft.election_timeout().saturating_sub(raft.election_elapsed)),
+            _ => raft.randomized_election_timeout().saturating_sub(raft.election_elapsed),
+        };
+        u32::try_from(until_acting.saturating_sub(1)).unwrap_or(u32::MAX / 2)
+    }
+
     /// A message arrived from another node.
     pub fn receive(&mut self, message: Message) {
         let granted = message.get_msg_type() == MessageType::MsgRequestVoteResponse
@@ -168,8 +182,13 @@ impl<D: Durable> Core<D> {
             && message.term == self.raw.raft.term
             && self.raw.raft.state == StateRole::Candidate;
         self.votes += u64::from(granted);
+        let (from, commit) = (message.from, message.commit);
+        let appends = message.get_msg_type() == MessageType::MsgAppend;
         // Raft refuses what it cannot place (a stranger's answer, a local message); there is nothing to do about it.
         let _ = self.raw.step(message);
+        if appends && self.raw.raft.leader_id == from {
+            self.heard_commit = self.heard_commit.max(commit);
+        }
         self.settle();
     }
 
@@ -326,6 +345,7 @@ impl<D: Durable> Core<D> {
             ..Status::default()
         };
         status.fill(&self.raw.status());
+        status.commit = status.commit.max(self.heard_commit);
         let members = self.conf_state();
         status.voters = members.voters;
         status.learners = members.learners;
@@ -472,5 +492,27 @@ mod tests {
         let work = core.effects().and_then(|effects| effects.persist).unwrap();
         assert_eq!(work.entries.len(), 2);
         assert_eq!(work.hard_state, Some(HardState { term: 1, vote: 0, commit: 0 }));
+    }
+
+    #[test]
+    fn a_follower_that_misses_entries_says_how_far_behind_it_is() {
+        let mut core = follower();
+        let mut append = Message { from: 2, to: 1, term: 1, commit: 900, index: 800, ..Message::default() };
+        append.log_term = 1;
+        append.set_msg_type(MessageType::MsgAppend);
+        core.receive(append);
+        assert_eq!((core.status().commit, core.status().applied), (900, 0));
+    }
+
+    #[test]
+    fn quiet_ticks_do_nothing_and_the_next_one_acts() {
+        let mut core = follower();
+        let quiet = core.quiet_ticks();
+        assert!(quiet >= 15, "{quiet}");
+        (0..quiet).for_each(|_| core.tick());
+        assert!(core.effects().is_none());
+        assert_eq!(core.quiet_ticks(), 0);
+        core.tick();
+        assert!(!core.effects().expect("a campaign").send.is_empty());
     }
 }

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod command;
 mod partition;
 mod producers;
+pub mod retention;
 #[cfg(test)]
 mod tests;
 
@@ -148,7 +149,7 @@ impl Stream {
     fn apply_command(&mut self, command: Command, place: Place, touched: &mut Vec<(TopicId, u32)>) -> Reply {
         match command {
             Command::Append { topic, partition, batch } => {
-                let reply = self.append(topic, partition, &batch, place);
+                let reply = self.change(topic, partition, |partition| partition.append(&batch, place));
                 touched.push((topic, partition));
                 reply
             }
@@ -164,6 +165,11 @@ impl Stream {
                 self.create(name, partitions, configs, touched)
             }
             Command::DeleteTopic { name } => self.delete(&name, touched),
+            Command::AlterTopic { name, changes } => self.alter(&name, changes),
+            Command::Trim { topic, partition, start_offset } => self.change(topic, partition, |partition| {
+                partition.trim(start_offset);
+                Reply::Done
+            }),
             Command::AllocateProducer => {
                 self.next_producer += 1;
                 Reply::ProducerAllocated(self.next_producer)
@@ -171,13 +177,19 @@ impl Stream {
         }
     }
 
-    fn append(&mut self, topic: TopicId, partition: u32, batch: &[u8], place: Place) -> Reply {
+    /// Lets `change` have its way with a partition.
+    fn change(
+        &mut self,
+        topic: TopicId,
+        partition: u32,
+        change: impl FnOnce(&mut Partition) -> Reply,
+    ) -> Reply {
         let found =
             self.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(partition as usize));
         let Some(partition) = found else { return Reply::Refused(Refusal::UnknownTopic) };
         let before = partition.points();
-        let reply = partition.append(batch, place);
-        self.points += partition.points() - before;
+        let reply = change(partition);
+        self.points = self.points + partition.points() - before;
         reply
     }
 
@@ -210,6 +222,25 @@ impl Stream {
         self.points -= topic.partitions.iter().map(Partition::points).sum::<usize>();
         touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
         Reply::Done
+    }
+
+    fn alter(&mut self, name: &str, changes: BTreeMap<String, Option<String>>) -> Reply {
+        let Some(topic) = self.names.get(name).and_then(|id| self.topics.get_mut(id)) else {
+            return Reply::Refused(Refusal::UnknownTopic);
+        };
+        for (key, value) in changes {
+            match value {
+                Some(value) => topic.configs.insert(key, value),
+                None => topic.configs.remove(&key),
+            };
+        }
+        Reply::Done
+    }
+
+    /// The oldest entry of the log that holds events; the next one to be applied when there are none.
+    pub fn first_needed(&self) -> u64 {
+        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        partitions.filter_map(Partition::first_index).min().unwrap_or(self.applied + 1)
     }
 
     /// Index of the last applied entry.
@@ -256,6 +287,7 @@ impl Stream {
         for topic in self.topics.values() {
             put(&topic.id.to_le_bytes());
             put(topic.name.as_bytes());
+            topic.configs.iter().flat_map(|(key, value)| [key, value]).for_each(|text| put(text.as_bytes()));
             topic
                 .partitions
                 .iter()
