@@ -105,16 +105,7 @@ impl Node {
         });
         let (shutdown, stop) = watch::channel(false);
         let (done, ended) = oneshot::channel();
-        let _inside = runtime.enter();
-        let front = kafka::Kafka::new(handle.clone());
-        let figures = front.metrics();
-        runtime.spawn(retention::run(handle.clone(), stop.clone()));
-        runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
-        runtime.spawn(admin::serve(
-            tokio_listener(listeners.admin)?,
-            admin::Running { handle, kafka: figures },
-            stop,
-        ));
+        serve(runtime, listeners, handle, stop)?;
 
         let thread_transport = Arc::clone(&transport);
         let thread_inputs = inputs.clone();
@@ -175,6 +166,26 @@ impl Listeners {
             admin: listen(node.http_port, "the admin API (http_port)")?,
         })
     }
+}
+
+/// Everything that lives on the async runtime: the listeners, and what looks after retention.
+fn serve(
+    runtime: &Runtime,
+    listeners: Listeners,
+    handle: Handle,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let _inside = runtime.enter();
+    runtime.spawn(retention::run(handle.clone(), stop.clone()));
+    let front = kafka::Kafka::new(handle.clone());
+    let figures = front.metrics();
+    runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
+    runtime.spawn(admin::serve(
+        tokio_listener(listeners.admin)?,
+        admin::Running { handle, kafka: figures },
+        stop,
+    ));
+    Ok(())
 }
 
 fn tokio_listener(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {

@@ -262,6 +262,9 @@ impl Driver {
         self.parts.core.checkpointed(index, term, conf_state);
         let kept = self.parts.log.index_before(self.parts.checkpoints.keep_bytes);
         self.parts.core.compact(kept.saturating_sub(1).min(index));
+        // What holds no event that is kept, and is not replayed from this checkpoint, may leave the disk.
+        let needed = self.parts.stream.read().first_needed();
+        self.parts.log.retire(needed.min(index + 1));
     }
 
     fn on_persisted(&mut self, number: u64) {
