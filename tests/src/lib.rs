@@ -6,5 +6,6 @@ pub mod cluster;
 pub mod history;
 pub mod ledger;
 pub mod power;
+pub mod proxy;
 pub mod sim;
 pub mod traffic;
