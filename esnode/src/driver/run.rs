@@ -259,6 +259,10 @@ impl Driver {
 
     /// Followers that lack much may be sent to this checkpoint, and Raft lets go of what they then do not need.
     fn offer_checkpoint(&mut self, (index, term, conf_state): Made) {
+        if self.catch_up.is_installing() {
+            // It is of the log that is about to go, whose start must not move meanwhile.
+            return;
+        }
         self.parts.core.checkpointed(index, term, conf_state);
         let kept = self.parts.log.index_before(self.parts.checkpoints.keep_bytes);
         self.parts.core.compact(kept.saturating_sub(1).min(index));
