@@ -8,6 +8,8 @@ pub mod config;
 pub mod consensus;
 pub mod driver;
 pub mod entry;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handle;
 pub mod metrics;
 pub mod net;

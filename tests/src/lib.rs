@@ -4,4 +4,5 @@
 pub mod client;
 pub mod cluster;
 pub mod ledger;
+pub mod mutate;
 pub mod sim;

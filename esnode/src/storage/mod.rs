@@ -19,6 +19,7 @@
 
 mod filler;
 mod frame;
+mod fuzz;
 mod gather;
 pub mod identity;
 mod index;
@@ -37,6 +38,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use crate::entry::{Entry, HardState};
+pub use fuzz::fuzz;
 pub use reader::Log;
 pub use wal::Wal;
 

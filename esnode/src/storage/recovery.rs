@@ -41,13 +41,21 @@ pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
 
 /// Reads the whole log. On return everything found is durable.
 pub(super) fn recover(dir: &Path) -> Result<Found, OpenError> {
-    let mut found = Found { segments: open_segments(dir)?, ..Found::default() };
+    let segments = open_segments(dir)?;
+    if let Some(last) = segments.back() {
+        settle(last).map_err(segment::at(dir, &last.name))?;
+    }
+    replay(segments)
+}
+
+/// Reads all that is in these segments, which continue one another, and cuts the last one's torn tail.
+pub(super) fn replay(segments: VecDeque<Arc<Segment>>) -> Result<Found, OpenError> {
+    let mut found = Found { segments, ..Found::default() };
     let ends: Vec<u64> = found.segments.iter().skip(1).map(|next| next.header.previous_end).collect();
     for (segment, end) in found.segments.clone().into_iter().zip(ends) {
         found.replay_sealed(segment, end)?;
     }
     if let Some(last) = found.segments.back().cloned() {
-        settle(&last).map_err(segment::at(dir, &last.name))?;
         found.replay_last(&last)?;
     }
     // Others may have told this node of commits that it had not yet stored itself.

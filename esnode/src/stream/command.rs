@@ -96,6 +96,9 @@ pub enum Refusal {
     /// Name or number of partitions is not allowed.
     #[error("the topic's name or number of partitions is not allowed")]
     InvalidTopic,
+    /// The cluster has as many partitions as it may.
+    #[error("the cluster has as many partitions as it can hold")]
+    TooManyPartitions,
     /// The batch is not one that the log accepts.
     #[error("the record batch is malformed")]
     InvalidBatch,

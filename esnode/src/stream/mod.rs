@@ -24,6 +24,9 @@ pub type TopicId = u32;
 
 /// Partitions that one topic may have.
 pub const MAX_PARTITIONS: u32 = 1000;
+/// Partitions that all topics together may have: each costs memory on every node for as long as it exists, and a
+/// command of a few bytes creates a thousand.
+pub const MAX_PARTITIONS_IN_ALL: usize = 100_000;
 /// Longest name of a topic (Kafka's rule).
 const MAX_NAME: usize = 249;
 
@@ -38,6 +41,8 @@ pub struct Stream {
     names: BTreeMap<String, TopicId>,
     topics: BTreeMap<TopicId, Topic>,
     last_topic: TopicId,
+    /// Partitions of all topics.
+    partitions: usize,
     next_producer: i64,
 }
 
@@ -144,6 +149,11 @@ impl Stream {
         if self.names.contains_key(&name) {
             return Reply::Refused(Refusal::TopicExists);
         }
+        let (wanted, room) = (partitions as usize, MAX_PARTITIONS_IN_ALL - self.partitions);
+        if wanted > room {
+            return Reply::Refused(Refusal::TooManyPartitions);
+        }
+        self.partitions += wanted;
         self.last_topic += 1;
         let id = self.last_topic;
         touched.extend((0..partitions).map(|partition| (id, partition)));
@@ -157,6 +167,7 @@ impl Stream {
         let Some(topic) = self.names.remove(name).and_then(|id| self.topics.remove(&id)) else {
             return Reply::Refused(Refusal::UnknownTopic);
         };
+        self.partitions -= topic.partitions.len();
         touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
         Reply::Done
     }

@@ -4,6 +4,7 @@
 
 mod error;
 mod forward;
+mod fuzz;
 mod health;
 mod routes;
 mod server;
@@ -20,6 +21,7 @@ use crate::handle::{Handle, TransferError};
 use crate::metrics;
 use crate::net::kafka::metrics::KafkaMetrics;
 
+pub use fuzz::fuzz;
 pub use server::serve;
 
 /// What the admin API asks of the node.

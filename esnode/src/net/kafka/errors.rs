@@ -14,6 +14,7 @@ pub fn refusal(refusal: Refusal) -> ResponseError {
         Refusal::TopicExists => ResponseError::TopicAlreadyExists,
         Refusal::UnknownTopic => ResponseError::UnknownTopicOrPartition,
         Refusal::InvalidTopic => ResponseError::InvalidTopicException,
+        Refusal::TooManyPartitions => ResponseError::PolicyViolation,
         Refusal::InvalidBatch => ResponseError::CorruptMessage,
         Refusal::OutOfOrderSequence => ResponseError::OutOfOrderSequenceNumber,
         Refusal::FencedEpoch => ResponseError::InvalidProducerEpoch,

@@ -9,6 +9,7 @@ mod errors;
 mod fetch;
 mod forward;
 mod frame;
+mod fuzz;
 mod list_offsets;
 mod metadata;
 pub mod metrics;
@@ -35,6 +36,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::connection::{Common, Ended};
 use self::forward::Link;
+pub use self::fuzz::fuzz;
 use self::metrics::KafkaMetrics;
 use self::session::{Session, Shared};
 use crate::handle::Handle;
@@ -178,4 +180,4 @@ impl Refusals {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -106,4 +106,4 @@ fn varint(bytes: &mut &[u8]) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -8,6 +8,7 @@ mod accept;
 mod codec;
 mod dial;
 mod frame;
+mod fuzz;
 mod handshake;
 mod link;
 mod queue;
@@ -17,6 +18,7 @@ mod transport;
 
 use shared::ids::{ClusterId, NodeId, StoreId};
 
+pub use fuzz::fuzz;
 pub use handshake::{RefusalCode, Refused};
 pub use link::PeerStats;
 pub use transport::{PeerAddress, Transport, TransportConfig};

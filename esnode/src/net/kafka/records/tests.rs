@@ -37,7 +37,8 @@ fn encoded(records: &[Record]) -> Bytes {
     out.freeze()
 }
 
-fn batch(timestamps: &[i64]) -> Bytes {
+/// A batch with records of these timestamps.
+pub fn batch(timestamps: &[i64]) -> Bytes {
     encoded(&records(timestamps, 10))
 }
 

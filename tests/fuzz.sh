@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs every fuzz target for a few seconds, or for as many as the first argument says; from the committed seeds and what
+# was found before. What crashes a target is kept in fuzz/artifacts: copy it to fuzz/found/TARGET, where every test run
+# tries it, and mend the code.
+#
+# Needs a nightly toolchain and cargo-fuzz. Where they cannot be had it says so and leaves it at that: the same targets
+# run in `make test` on the stable toolchain, with damaged seeds (tests/tests/fuzz.rs).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-5}
+tools=$PWD/target/tools
+export PATH=$tools/bin:$PATH CARGO_TARGET_DIR=$PWD/target/fuzz
+
+skip() {
+    printf '\nSKIPPED: no fuzzing: %s\n\n' "$*" >&2
+    exit 0
+}
+
+cargo +nightly --version >/dev/null 2>&1 || skip "there is no nightly toolchain (rustup toolchain install nightly)"
+if ! command -v cargo-fuzz >/dev/null; then
+    echo "installing cargo-fuzz"
+    CARGO_TARGET_DIR=$tools/build cargo +nightly install --quiet cargo-fuzz --locked --root "$tools" ||
+        skip "cargo-fuzz could not be installed (cargo install cargo-fuzz)"
+    rm -rf "$tools/build"
+fi
+
+# The address sanitizer finds what unsafe code does wrong; there is none here, and without it the fuzzers are faster.
+cargo +nightly fuzz build --sanitizer none || skip "the fuzzers did not build: see above"
+for source in fuzz/fuzz_targets/*.rs; do
+    target=$(basename "$source" .rs)
+    mkdir -p "fuzz/corpus/$target"
+    inputs=("fuzz/corpus/$target" "fuzz/seeds/$target")
+    if [ -d "fuzz/found/$target" ]; then inputs+=("fuzz/found/$target"); fi
+    echo "fuzzing $target for $seconds s"
+    # One input may take 5 s and 512 MiB.
+    cargo +nightly fuzz run --sanitizer none "$target" "${inputs[@]}" -- \
+        -max_total_time="$seconds" -timeout=5 -rss_limit_mb=512 -verbosity=0 -print_final_stats=1 -close_fd_mask=1
+done
