@@ -6,6 +6,7 @@
 pub mod args;
 pub mod config;
 pub mod consensus;
+mod descriptors;
 pub mod driver;
 pub mod entry;
 #[doc(hidden)]

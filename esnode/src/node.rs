@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::consensus::{Core, CoreConfig, Timing};
 use crate::driver::{Changes, Driver, Ended, Founding, Input, Parts, found_or_join};
 use crate::handle::{self, Handle, Leadership};
+use crate::net::kafka::limits::Limits;
 use crate::net::peer::{Hello, Transport, TransportConfig};
 use crate::net::{admin, kafka};
 use crate::storage::identity::{DataDir, Identity};
@@ -95,12 +96,14 @@ impl Node {
         let (shutdown, stop) = watch::channel(false);
         let (done, ended) = oneshot::channel();
         let _inside = runtime.enter();
-        let front = kafka::Kafka::new(handle.clone());
+        let connections = crate::descriptors::connections(config.file.network.max_connections);
+        let front = kafka::Kafka::new(handle.clone(), Limits { connections, ..Limits::default() });
         let figures = front.metrics();
         runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
         runtime.spawn(admin::serve(
             tokio_listener(listeners.admin)?,
             admin::Running { handle, kafka: figures },
+            admin::Limits { connections, ..admin::Limits::default() },
             stop,
         ));
 

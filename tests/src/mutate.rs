@@ -19,7 +19,7 @@ impl Mutator {
     }
 
     /// One of the seeds, damaged in one to five places.
-    pub fn next(&mut self) -> Vec<u8> {
+    pub fn damaged(&mut self) -> Vec<u8> {
         let mut bytes = self.any_seed().to_vec();
         for _ in 0..self.random.usize(1..6) {
             self.damage(&mut bytes);

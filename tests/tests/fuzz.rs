@@ -59,7 +59,7 @@ fn hold(name: &str, bound: Bound) {
     let mut mutator = Mutator::new(seeds, environment("FUZZ_SEED", 1));
     let mut worst = 0;
     for _ in 0..count {
-        worst = worst.max(run(target, &mutator.next(), &bound));
+        worst = worst.max(run(target, &mutator.damaged(), &bound));
     }
     println!("{name}: {count} damaged inputs in {:?}, at most {worst} bytes per byte", began.elapsed());
 }

@@ -3,3 +3,4 @@
 pub mod admin;
 pub mod kafka;
 pub mod peer;
+mod seldom;

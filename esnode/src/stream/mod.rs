@@ -197,6 +197,11 @@ impl Stream {
         self.topics.get(self.names.get(name)?)
     }
 
+    /// A topic by number.
+    pub fn topic_numbered(&self, id: TopicId) -> Option<&Topic> {
+        self.topics.get(&id)
+    }
+
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.names.values().filter_map(|id| self.topics.get(id))

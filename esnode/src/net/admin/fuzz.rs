@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::Node;
 use super::routes::router;
-use super::server::converse;
+use super::server::{Limits, converse};
 use crate::handle::TransferError;
 
 /// Bytes that fit between client and server.
@@ -30,13 +30,14 @@ pub fn fuzz(bytes: &[u8]) {
 async fn answer(bytes: &[u8]) -> Vec<u8> {
     let (mut client, server) = tokio::io::duplex(PIPE);
     let (_running, stopping) = watch::channel(false);
+    let limits = Limits::default();
     let mut answer = Vec::new();
     let ask = async {
         let _ = client.write_all(bytes).await;
         let _ = client.shutdown().await;
         let _ = client.read_to_end(&mut answer).await;
     };
-    tokio::join!(ask, converse(server, router(Calm(file())), stopping));
+    tokio::join!(ask, converse(server, router(Calm(file())), &limits, stopping));
     answer
 }
 

@@ -22,7 +22,7 @@ use crate::metrics;
 use crate::net::kafka::metrics::KafkaMetrics;
 
 pub use fuzz::fuzz;
-pub use server::serve;
+pub use server::{Limits, serve};
 
 /// What the admin API asks of the node.
 pub trait Node: Clone + Send + Sync + 'static {

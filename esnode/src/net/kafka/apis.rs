@@ -6,10 +6,17 @@ use std::sync::Arc;
 
 use kafka_protocol::messages::ApiKey;
 
-use super::frame::{BadRequest, Outcome, Request};
+use super::connection::MAX_IN_FLIGHT_BYTES;
+use super::frame::{BadRequest, MAX_FRAME, Outcome, Request};
 use super::session::Session;
 use super::shape::{self, Field};
 use super::{fetch, list_offsets, metadata, produce, producer_id, topics, versions};
+
+/// Memory of one element of a request once it is decoded, with what its handler makes of it: it can be fifty times what
+/// the element takes in the frame.
+pub const ELEMENT: usize = 192;
+/// Whatever passes the checks can be waited for: it is less than what a connection may have in flight.
+const _: () = assert!(shape::MAX_ELEMENTS * ELEMENT + MAX_FRAME <= MAX_IN_FLIGHT_BYTES);
 
 /// A served API.
 #[derive(Debug)]
@@ -126,15 +133,13 @@ impl Api {
         (self.served_from..=self.to).contains(&version)
     }
 
-    /// Whether the request's counts and lengths fit its bytes.
-    pub fn check(&self, request: &Request) -> Result<(), BadRequest> {
+    /// Whether the request's counts and lengths fit its bytes; gives the bytes that it takes, at most, once decoded.
+    pub fn check(&self, request: &Request) -> Result<usize, BadRequest> {
         let version = request.to.version;
         let flexible = self.key.request_header_version(version) >= 2;
-        shape::check(self.layout, version, flexible, &request.body).map_err(|why| BadRequest::Misshapen {
-            key: self.key as i16,
-            version,
-            why,
-        })
+        let misshapen = |why| BadRequest::Misshapen { key: self.key as i16, version, why };
+        let elements = shape::check(self.layout, version, flexible, &request.body).map_err(misshapen)?;
+        Ok(elements * ELEMENT)
     }
 
     /// Begins to serve a request that passed [`Api::check`].

@@ -35,7 +35,7 @@ pub fn admit(frame: Bytes) -> Result<Request, BadRequest> {
     let (key, version, _) = frame::peek(&frame)?;
     let api = apis::find(key).filter(|api| api.serves(version));
     let request = Request::parse(api.ok_or(BadRequest::Unsupported { key, version })?.key, frame)?;
-    apis::find(key).map_or(Ok(()), |api| api.check(&request))?;
+    apis::find(key).map_or(Ok(0), |api| api.check(&request))?;
     decode(&request)?;
     Ok(request)
 }

@@ -17,6 +17,7 @@ use socket2::SockRef;
 use super::handshake::{Greeting, RefusalCode};
 use super::link::Link;
 use super::{Hello, PeerEvent, PeerStats, accept, dial};
+use crate::net::seldom::Seldom;
 use crate::version::PROTOCOL;
 
 /// Bytes of messages that may wait for one peer.
@@ -67,6 +68,8 @@ pub(super) struct Shared {
     pub strangers: Mutex<BTreeMap<u64, Arc<TcpStream>>>,
     /// Whom we refused last and why: the same is not logged at every retry.
     pub refusals: Mutex<HashMap<NodeId, RefusalCode>>,
+    /// Refusals of nodes that are no peers: anybody can make up as many as they like.
+    pub strangers_refused: Seldom,
     queue_bytes: usize,
     incarnation: u64,
     announced: RwLock<Announced>,
@@ -106,6 +109,7 @@ impl Transport {
             next_connection: AtomicU64::new(0),
             strangers: Mutex::default(),
             refusals: Mutex::default(),
+            strangers_refused: Seldom::default(),
             queue_bytes,
             incarnation: fastrand::u64(1..),
             announced: RwLock::new(Announced { hello: config.hello, bindings: HashMap::new() }),
@@ -239,6 +243,11 @@ impl Shared {
     /// The peer with this id.
     pub fn link(&self, id: NodeId) -> Option<Arc<Link>> {
         self.links.read().get(&id).cloned()
+    }
+
+    /// The data directory that the cluster knows the peer by, if it does.
+    pub fn binding(&self, id: NodeId) -> Option<StoreId> {
+        self.announced.read().bindings.get(&id).copied()
     }
 
     /// The ids of all peers.
