@@ -8,7 +8,7 @@ use shared::spec;
 
 pub use crate::net::admin::fuzz as admin;
 pub use crate::net::kafka::fuzz as kafka;
-pub use crate::net::peer::fuzz as peer;
+pub use crate::net::peer::{fuzz as peer, mended as mended_frames};
 pub use crate::storage::fuzz as segment;
 use crate::stream::Stream;
 use crate::stream::command::{Command, Malformed};

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod hostile;
 pub mod ledger;
 pub mod mutate;
 pub mod sim;

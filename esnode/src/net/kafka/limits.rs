@@ -33,9 +33,9 @@ impl Default for Limits {
             half_sent: Duration::from_secs(60),
             untaken: Duration::from_secs(600),
             leaving: Duration::from_secs(10),
-            half_sent_bytes: 128 << 20,
-            request_bytes: 256 << 20,
-            fetch_bytes: 256 << 20,
+            half_sent_bytes: 64 << 20,
+            request_bytes: 128 << 20,
+            fetch_bytes: 128 << 20,
             patience: Duration::from_secs(5),
         }
     }

@@ -18,7 +18,7 @@ mod transport;
 
 use shared::ids::{ClusterId, NodeId, StoreId};
 
-pub use fuzz::fuzz;
+pub use fuzz::{fuzz, mended};
 pub use handshake::{RefusalCode, Refused};
 pub use link::PeerStats;
 pub use transport::{PeerAddress, Transport, TransportConfig};
