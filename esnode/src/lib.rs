@@ -17,6 +17,7 @@ pub mod net;
 pub mod node;
 pub mod raft_logger;
 pub mod report;
+pub mod retention;
 pub mod storage;
 pub mod stream;
 pub mod version;

@@ -21,8 +21,10 @@ use crate::consensus::{Core, CoreConfig, Timing};
 use crate::driver::{Changes, Driver, Ended, Founding, Input, Parts, found_or_join};
 use crate::handle::{self, Handle, Leadership};
 use crate::net::kafka::limits::Limits;
+use crate::net::listen;
 use crate::net::peer::{Hello, Transport, TransportConfig};
 use crate::net::{admin, kafka};
+use crate::retention;
 use crate::storage::identity::{DataDir, Identity};
 use crate::storage::writer::{self, WalEvent, Writer};
 use crate::storage::{self, Log, Recovered};
@@ -99,6 +101,7 @@ impl Node {
         let connections = crate::descriptors::connections(config.file.network.max_connections);
         let front = kafka::Kafka::new(handle.clone(), Limits { connections, ..Limits::default() });
         let figures = front.metrics();
+        runtime.spawn(retention::run(handle.clone(), stop.clone()));
         runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
         runtime.spawn(admin::serve(
             tokio_listener(listeners.admin)?,
@@ -156,8 +159,7 @@ impl Listeners {
     fn open(config: &Config) -> Result<Self> {
         let listen = |port, what| -> Result<TcpListener> {
             let address = config.listen_on(port)?;
-            // The standard listener sets SO_REUSEADDR: a restart does not wait for old connections to time out.
-            TcpListener::bind(address).with_context(|| taken(address, what))
+            listen::listen(address).with_context(|| taken(address, what))
         };
         let node = &config.node;
         Ok(Self {

@@ -50,6 +50,13 @@ fn kafka_python_writes_and_reads() -> Result<()> {
 }
 
 #[test]
+fn old_events_go_when_a_client_says_so() -> Result<()> {
+    let cluster = Cluster::ready(3)?;
+    let script = root().join("tests/clients/retention.py");
+    run(Command::new(python()).arg(script).args([&cluster.bootstrap(), "aging"])).map(drop)
+}
+
+#[test]
 fn kcat_writes_on_one_node_and_reads_from_another() -> Result<()> {
     let cluster = Cluster::ready(3)?;
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {

@@ -56,6 +56,11 @@ fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), Failure> {
         Some(dir) => settings.env.working_dir.join(dir),
         None => default.parent().unwrap_or(Path::new(".")).to_path_buf(),
     };
+    if dir.to_str().is_none() {
+        // Paths are written into the nodes' cluster.yaml, and YAML is UTF-8.
+        return Err(Failure::usage(format!("the folder's name is not UTF-8: {}", dir.display()))
+            .hint("name one that is:  escli up --local --dir DIR"));
+    }
     let file = Layout::new(&dir).cluster_file();
     if !file.exists() {
         let text = starter::local_text(args.nodes.unwrap_or(3), args.base_port, args.binary.as_deref());
@@ -178,5 +183,11 @@ mod tests {
         for line in ["escli -c x.yaml up --local", "escli up --local -c x.yaml"] {
             assert_eq!(open(line, temp.path()).unwrap_err().exit, Exit::Usage);
         }
+    }
+
+    #[test]
+    fn a_folder_that_yaml_cannot_name_is_refused() {
+        let name = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"/tmp/not-\xff-utf-8");
+        assert_eq!(open("escli up --local --dir d", Path::new(name)).unwrap_err().exit, Exit::Usage);
     }
 }

@@ -156,6 +156,17 @@ impl<D: Durable> Core<D> {
         self.settle();
     }
 
+    /// Ticks that will do nothing but count, unless something arrives before them.
+    pub fn quiet_ticks(&self) -> u32 {
+        let raft = &self.raw.raft;
+        let until_acting = match raft.state {
+            StateRole::Leader => (raft.heartbeat_timeout().saturating_sub(raft.heartbeat_elapsed()))
+                .min(raft.election_timeout().saturating_sub(raft.election_elapsed)),
+            _ => raft.randomized_election_timeout().saturating_sub(raft.election_elapsed),
+        };
+        u32::try_from(until_acting.saturating_sub(1)).unwrap_or(u32::MAX / 2)
+    }
+
     /// A message arrived from another node.
     pub fn receive(&mut self, message: Message) {
         let granted = message.get_msg_type() == MessageType::MsgRequestVoteResponse
@@ -421,5 +432,17 @@ mod tests {
         let work = core.effects().and_then(|effects| effects.persist).unwrap();
         assert_eq!(work.entries.len(), 2);
         assert_eq!(work.hard_state, Some(HardState { term: 1, vote: 0, commit: 0 }));
+    }
+
+    #[test]
+    fn quiet_ticks_do_nothing_and_the_next_one_acts() {
+        let mut core = follower();
+        let quiet = core.quiet_ticks();
+        assert!(quiet >= 15, "{quiet}");
+        (0..quiet).for_each(|_| core.tick());
+        assert!(core.effects().is_none());
+        assert_eq!(core.quiet_ticks(), 0);
+        core.tick();
+        assert!(!core.effects().expect("a campaign").send.is_empty());
     }
 }

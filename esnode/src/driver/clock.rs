@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::consensus::TICK;
 
-/// Ticks run after a delay, at most: a process that was stopped and goes on must first hear what its peers said
-/// meanwhile, not start elections for time it did not live through.
+/// Ticks run after an unplanned delay, at most: a process that was stopped and goes on must first hear what its peers
+/// said meanwhile, not start elections for time it did not live through.
 const MAX_CATCH_UP: u32 = 3;
 
 /// Says when the next tick is due.
@@ -18,23 +18,41 @@ impl Clock {
         Self { next: Instant::now() + TICK }
     }
 
-    /// How long until the next tick.
-    pub(super) fn until_next(&self) -> Duration {
-        self.next.saturating_duration_since(Instant::now())
+    /// How long until the first tick after `quiet` ones.
+    pub(super) fn until_after(&self, quiet: u32) -> Duration {
+        (self.next + TICK * quiet).saturating_duration_since(Instant::now())
     }
 
-    /// Ticks that are due now.
-    pub(super) fn due(&mut self) -> u32 {
-        let now = Instant::now();
-        let mut ticks = 0;
-        while self.next <= now {
-            ticks += 1;
-            self.next += TICK;
-            if ticks == MAX_CATCH_UP {
-                self.next = self.next.max(now);
-                break;
-            }
+    /// Ticks that have passed since the last call, of which `quiet` were meant to be slept through.
+    pub(super) fn passed(&mut self, quiet: u32) -> u32 {
+        self.passed_at(Instant::now(), quiet)
+    }
+
+    fn passed_at(&mut self, now: Instant, quiet: u32) -> u32 {
+        let Some(late) = now.checked_duration_since(self.next) else { return 0 };
+        let ticks = u32::try_from(late.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX - 1) + 1;
+        if ticks > quiet + 1 + MAX_CATCH_UP {
+            self.next = now + TICK;
+            return MAX_CATCH_UP;
         }
+        self.next += TICK * ticks;
         ticks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_planned_sleep_counts_in_full_and_a_stopped_process_does_not_age() {
+        let start = Instant::now();
+        let mut clock = Clock { next: start + TICK };
+        assert_eq!(clock.passed_at(start, 0), 0);
+        assert_eq!(clock.passed_at(start + TICK, 0), 1);
+        assert_eq!(clock.passed_at(start + TICK * 21, 19), 20);
+        assert_eq!(clock.passed_at(start + TICK * 25, 0), 4, "a little late");
+        assert_eq!(clock.passed_at(start + TICK * 1000, 20), MAX_CATCH_UP);
+        assert_eq!(clock.passed_at(start + TICK * 1001, 0), 1);
     }
 }

@@ -35,6 +35,11 @@ impl Reads {
         Some(self.last_context)
     }
 
+    /// A proof is awaited, and may have to be asked for again.
+    pub(super) fn unproven(&self) -> bool {
+        !self.proving.is_empty()
+    }
+
     /// Leadership at `index` is proven for `context`, and so for those who asked before it.
     pub(super) fn proven(&mut self, context: u64, index: u64) {
         let later = self.proving.split_off(&(context + 1));

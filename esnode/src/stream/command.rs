@@ -7,6 +7,8 @@
 //! 4 DeleteTopic      name
 //! 5 AllocateProducer
 //! 6 Append           topic u32 | partition u32 | batch
+//! 7 Trim             topic u32 | partition u32 | offset i64
+//! 8 AlterTopic       name | count u32, then per configuration: key | 1 and value, or 0
 //! ```
 //!
 //! Each begins with its number, one byte. Texts and the batch are a u32 length and bytes. Little endian throughout.
@@ -59,12 +61,28 @@ pub enum Command {
         /// The batch as the producer sent it.
         batch: Bytes,
     },
+    /// Forgets the oldest events of a partition.
+    Trim {
+        /// The topic.
+        topic: TopicId,
+        /// The partition.
+        partition: u32,
+        /// First offset to keep.
+        start_offset: i64,
+    },
+    /// Changes a topic's configuration.
+    AlterTopic {
+        /// Its name.
+        name: String,
+        /// What to set, and with `None` what to take back.
+        changes: BTreeMap<String, Option<String>>,
+    },
 }
 
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Founded (now or before), bound, deleted.
+    /// Founded (now or before), bound, deleted, trimmed, altered.
     Done,
     /// The new topic's number.
     TopicCreated(TopicId),
@@ -99,6 +117,9 @@ pub enum Refusal {
     /// The cluster has as many partitions as it may.
     #[error("the cluster has as many partitions as it can hold")]
     TooManyPartitions,
+    /// The topics' configurations are as large as they may be.
+    #[error("the configurations of all topics are as large as the cluster can hold")]
+    TooMuchConfig,
     /// The batch is not one that the log accepts.
     #[error("the record batch is malformed")]
     InvalidBatch,
@@ -152,6 +173,22 @@ impl Command {
                 out.put_u32_le(*partition);
                 put_bytes(out, batch);
             }
+            Self::Trim { topic, partition, start_offset } => {
+                out.put_u8(7);
+                out.put_u32_le(*topic);
+                out.put_u32_le(*partition);
+                out.put_i64_le(*start_offset);
+            }
+            Self::AlterTopic { name, changes } => {
+                out.put_u8(8);
+                put_bytes(out, name.as_bytes());
+                put_length(out, changes.len());
+                for (key, value) in changes {
+                    put_bytes(out, key.as_bytes());
+                    out.put_u8(value.is_some().into());
+                    value.iter().for_each(|value| put_bytes(out, value.as_bytes()));
+                }
+            }
         }
     }
 
@@ -193,6 +230,17 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
             partition: bytes.try_get_u32_le().ok()?,
             batch: get_bytes(bytes)?,
         },
+        7 => Command::Trim {
+            topic: bytes.try_get_u32_le().ok()?,
+            partition: bytes.try_get_u32_le().ok()?,
+            start_offset: bytes.try_get_i64_le().ok()?,
+        },
+        8 => {
+            let name = get_text(bytes)?;
+            let count = bytes.try_get_u32_le().ok()?;
+            let changes = (0..count).map(|_| get_change(bytes)).collect::<Option<_>>()?;
+            Command::AlterTopic { name, changes }
+        }
         _ => return None,
     })
 }
@@ -213,6 +261,16 @@ fn get_bytes(bytes: &mut Bytes) -> Option<Bytes> {
 
 fn get_text(bytes: &mut Bytes) -> Option<String> {
     String::from_utf8(get_bytes(bytes)?.into()).ok()
+}
+
+fn get_change(bytes: &mut Bytes) -> Option<(String, Option<String>)> {
+    let key = get_text(bytes)?;
+    let value = match bytes.try_get_u8().ok()? {
+        0 => None,
+        1 => Some(get_text(bytes)?),
+        _ => return None,
+    };
+    Some((key, value))
 }
 
 fn get_uuid(bytes: &mut Bytes) -> Option<Uuid> {
@@ -236,6 +294,14 @@ mod tests {
             Command::DeleteTopic { name: "orders".to_owned() },
             Command::AllocateProducer,
             Command::Append { topic: 1, partition: 2, batch: Bytes::from_static(b"batch") },
+            Command::Trim { topic: 1, partition: 2, start_offset: 9 },
+            Command::AlterTopic {
+                name: "orders".to_owned(),
+                changes: BTreeMap::from([
+                    ("retention.bytes".to_owned(), Some("1".to_owned())),
+                    ("retention.ms".to_owned(), None),
+                ]),
+            },
         ]
     }
 

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod command;
 mod partition;
 mod producers;
+pub mod retention;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,11 @@ pub const MAX_PARTITIONS: u32 = 1000;
 /// Partitions that all topics together may have: each costs memory on every node for as long as it exists, and a
 /// command of a few bytes creates a thousand.
 pub const MAX_PARTITIONS_IN_ALL: usize = 100_000;
+/// Bytes that the configurations of all topics together may take: they are kept in memory whether anybody knows what
+/// they mean or not.
+pub const MAX_CONFIG_BYTES: usize = 16 << 20;
+/// What a setting takes besides its texts.
+const SETTING: usize = 64;
 /// Longest name of a topic (Kafka's rule).
 const MAX_NAME: usize = 249;
 
@@ -43,6 +49,8 @@ pub struct Stream {
     last_topic: TopicId,
     /// Partitions of all topics.
     partitions: usize,
+    /// Bytes of all topics' configurations.
+    config_bytes: usize,
     next_producer: i64,
 }
 
@@ -85,6 +93,10 @@ pub fn valid_topic_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(allowed)
 }
 
+fn setting(key: &str, value: &str) -> usize {
+    key.len() + value.len() + SETTING
+}
+
 impl Stream {
     /// Applies a committed entry's payload; empty payloads change nothing but the applied index.
     pub fn apply(&mut self, index: u64, _term: u64, payload: &Bytes) -> Applied {
@@ -123,6 +135,13 @@ impl Stream {
                 self.create(name, partitions, configs, touched)
             }
             Command::DeleteTopic { name } => self.delete(&name, touched),
+            Command::AlterTopic { name, changes } => self.alter(&name, changes),
+            Command::Trim { topic, partition, start_offset } => {
+                self.partition(topic, partition).map_or(Reply::Refused(Refusal::UnknownTopic), |partition| {
+                    partition.trim(start_offset);
+                    Reply::Done
+                })
+            }
             Command::AllocateProducer => {
                 self.next_producer += 1;
                 Reply::ProducerAllocated(self.next_producer)
@@ -131,9 +150,12 @@ impl Stream {
     }
 
     fn append(&mut self, topic: TopicId, partition: u32, batch: &[u8], place: Place) -> Reply {
-        let found =
-            self.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(partition as usize));
-        found.map_or(Reply::Refused(Refusal::UnknownTopic), |partition| partition.append(batch, place))
+        self.partition(topic, partition)
+            .map_or(Reply::Refused(Refusal::UnknownTopic), |partition| partition.append(batch, place))
+    }
+
+    fn partition(&mut self, topic: TopicId, partition: u32) -> Option<&mut Partition> {
+        self.topics.get_mut(&topic)?.partitions.get_mut(partition as usize)
     }
 
     fn create(
@@ -153,6 +175,11 @@ impl Stream {
         if wanted > room {
             return Reply::Refused(Refusal::TooManyPartitions);
         }
+        let config: usize = configs.iter().map(|(key, value)| setting(key, value)).sum();
+        if config > MAX_CONFIG_BYTES - self.config_bytes {
+            return Reply::Refused(Refusal::TooMuchConfig);
+        }
+        self.config_bytes += config;
         self.partitions += wanted;
         self.last_topic += 1;
         let id = self.last_topic;
@@ -168,8 +195,36 @@ impl Stream {
             return Reply::Refused(Refusal::UnknownTopic);
         };
         self.partitions -= topic.partitions.len();
+        self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
         touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
         Reply::Done
+    }
+
+    fn alter(&mut self, name: &str, changes: BTreeMap<String, Option<String>>) -> Reply {
+        let Some(topic) = self.names.get(name).and_then(|id| self.topics.get_mut(id)) else {
+            return Reply::Refused(Refusal::UnknownTopic);
+        };
+        let old = changes.keys().filter_map(|key| topic.configs.get(key).map(|value| setting(key, value)));
+        let rest = self.config_bytes - old.sum::<usize>();
+        let new = changes.iter().filter_map(|(key, value)| value.as_ref().map(|value| setting(key, value)));
+        let after = rest + new.sum::<usize>();
+        if after > MAX_CONFIG_BYTES {
+            return Reply::Refused(Refusal::TooMuchConfig);
+        }
+        self.config_bytes = after;
+        for (key, value) in changes {
+            match value {
+                Some(value) => topic.configs.insert(key, value),
+                None => topic.configs.remove(&key),
+            };
+        }
+        Reply::Done
+    }
+
+    /// The oldest entry of the log that holds events; the next one to be applied when there are none.
+    pub fn first_needed(&self) -> u64 {
+        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        partitions.filter_map(Partition::first_index).min().unwrap_or(self.applied + 1)
     }
 
     /// Index of the last applied entry.
@@ -221,6 +276,7 @@ impl Stream {
         for topic in self.topics.values() {
             put(&topic.id.to_le_bytes());
             put(topic.name.as_bytes());
+            topic.configs.iter().flat_map(|(key, value)| [key, value]).for_each(|text| put(text.as_bytes()));
             topic
                 .partitions
                 .iter()

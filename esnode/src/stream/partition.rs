@@ -16,6 +16,8 @@ pub struct Partition {
     start_offset: i64,
     next_offset: i64,
     max_timestamp: Option<i64>,
+    /// Of all batches that ever got offsets.
+    bytes: u64,
     points: Vec<Point>,
     /// Entry of the newest live batch.
     latest: Option<u64>,
@@ -30,6 +32,8 @@ struct Point {
     position: Position,
     /// Newest timestamp of all batches before it.
     before: Option<i64>,
+    /// Bytes of all batches before it.
+    bytes: u64,
     /// Log payload before its entry.
     payload: u64,
 }
@@ -70,6 +74,33 @@ impl Partition {
         self.points.get(after.checked_sub(1)?).map(|point| point.position)
     }
 
+    /// First offset of the oldest batches that may hold an event since `timestamp` (ms); the next offset when none does.
+    pub fn first_since(&self, timestamp: i64) -> i64 {
+        self.locate_time(timestamp).map_or(self.next_offset, |position| position.base_offset)
+    }
+
+    /// First offset with which at least the newest `bytes` are kept.
+    pub fn first_within(&self, bytes: u64) -> i64 {
+        let after = self.points.partition_point(|point| self.bytes - point.bytes >= bytes);
+        after.checked_sub(1).map_or(self.start_offset, |place| self.points[place].position.base_offset)
+    }
+
+    /// The oldest entry of the log that holds events of the partition; `None` when it is empty.
+    pub fn first_index(&self) -> Option<u64> {
+        self.locate(self.start_offset).map(|position| position.index)
+    }
+
+    /// Forgets the events before `offset`, or all when there are no more.
+    pub(super) fn trim(&mut self, offset: i64) {
+        self.start_offset = offset.min(self.next_offset).max(self.start_offset);
+        // The point before the first event stays, even when none is left: later ones may share its entry.
+        let after = self.points.partition_point(|point| point.position.base_offset <= self.start_offset);
+        self.points.drain(..after.saturating_sub(1));
+        if let Some(first) = self.points.first() {
+            self.voids = self.voids.split_off(&(first.position.index, 0));
+        }
+    }
+
     /// Whether the `ordinal`-th command of entry `index`, an append to this partition, was refused or a duplicate
     /// when applied, and so has no offsets.
     pub fn is_void(&self, index: u64, ordinal: u32) -> bool {
@@ -93,6 +124,7 @@ impl Partition {
                     self.producers.remember(&header, base_offset, place.index);
                 }
                 self.next_offset += header.records();
+                self.bytes += batch.len() as u64;
                 self.max_timestamp = self.max_timestamp.max(Some(header.max_timestamp));
                 self.appended(base_offset)
             }
@@ -108,14 +140,17 @@ impl Partition {
         reply
     }
 
-    /// A point for the entry, when the last one is far and this is the partition's first live batch in the entry.
+    /// A point for the entry, when the last one is far or may have left the log, and this is the partition's first live
+    /// batch in the entry.
     fn mark(&mut self, place: Place, base_offset: i64) {
         // A reader that starts at a point takes the point's offset for the entry's first live batch.
         let first = self.latest != Some(place.index);
         let far = self.points.last().is_none_or(|last| place.payload - last.payload >= SPACING);
-        if far && first {
+        let empty = self.start_offset == self.next_offset;
+        if (far || empty) && first {
             let position = Position { index: place.index, base_offset };
-            self.points.push(Point { position, before: self.max_timestamp, payload: place.payload });
+            let (before, bytes, payload) = (self.max_timestamp, self.bytes, place.payload);
+            self.points.push(Point { position, before, bytes, payload });
         }
         self.latest = Some(place.index);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::command::{Command, Refusal, Reply};
-use super::{MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, Position, Stream, valid_topic_name};
+use super::{MAX_CONFIG_BYTES, MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, Position, Stream, valid_topic_name};
 
 /// A batch whose header is all that counts here.
 pub fn batch(records: i32, max_timestamp: i64, producer: Option<(i64, i16, i32)>) -> Bytes {
@@ -69,6 +69,30 @@ fn all_topics_together_have_a_limit_that_deleting_makes_room_under() {
         again.replies[..],
         [Reply::Refused(_), Reply::Done, Reply::TopicCreated(_), Reply::Refused(_)]
     ));
+}
+
+#[test]
+fn configurations_have_a_limit_too() {
+    let mut stream = Stream::default();
+    let value = "x".repeat(MAX_CONFIG_BYTES - 100);
+    let alter = |key: &str, value: Option<&str>| Command::AlterTopic {
+        name: "t".to_owned(),
+        changes: BTreeMap::from([(key.to_owned(), value.map(str::to_owned))]),
+    };
+    let commands = [
+        create("t", 1),
+        alter("large", Some(&value)),
+        alter("more", Some("y")),
+        alter("large", Some("z")),
+        alter("more", Some(&value)),
+        alter("large", None),
+        Command::DeleteTopic { name: "t".to_owned() },
+        create("t", 1),
+        alter("large", Some(&value)),
+    ];
+    let replies = stream.apply(1, 1, &payload(&commands)).replies;
+    let refused: Vec<_> = replies.iter().map(|reply| matches!(reply, Reply::Refused(_))).collect();
+    assert_eq!(refused, [false, false, true, false, true, false, false, false, false]);
 }
 
 #[test]
@@ -189,4 +213,78 @@ fn every_offset_and_time_is_found_where_a_plain_model_has_it() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_needed_of_the_log_only_grows_younger_and_holds_every_event_kept() {
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut stream = Stream::default();
+        let mut entries = vec![payload(&[create("t", 3)])];
+        stream.apply(1, 1, &entries[0]);
+        let mut dropped_before = 0;
+        for index in 2..random.u64(3..400) {
+            let commands: Vec<_> = (0..random.usize(1..6))
+                .map(|_| {
+                    let partition = random.u32(..3);
+                    if random.u8(..10) > 0 {
+                        return append(1, partition, batch(random.i32(1..5), 0, None));
+                    }
+                    // Often within this very entry's events, or past all of them.
+                    let next = stream.topic("t").unwrap().partitions[partition as usize].next_offset();
+                    Command::Trim { topic: 1, partition, start_offset: next + random.i64(-20..8) }
+                })
+                .collect();
+            entries.push(payload(&commands));
+            stream.apply(index, 1, entries.last().unwrap());
+            assert!(stream.first_needed() >= dropped_before, "seed {seed}, entry {index}");
+            dropped_before = stream.first_needed();
+            for (number, partition) in (0..).zip(&stream.topic("t").unwrap().partitions) {
+                let Some(at) = partition.locate(partition.start_offset()) else {
+                    assert_eq!(partition.start_offset(), partition.next_offset());
+                    continue;
+                };
+                let found = scan(&entries, &stream, number, at);
+                assert!(at.index >= dropped_before && at.base_offset <= partition.start_offset());
+                assert_eq!(
+                    found.last().unwrap().1 + 1,
+                    partition.next_offset(),
+                    "seed {seed}, entry {index}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn events_go_by_age_and_by_size() {
+    use super::retention::{Retention, due};
+    let mut stream = Stream::default();
+    stream.apply(1, 1, &payload(&[create("t", 1), create("kept", 1)]));
+    // Of 20 KiB each, so that every batch has a point of its own.
+    let large = |time| {
+        let mut bytes = BytesMut::from(&batch(10, time, None)[..]);
+        bytes.resize(20 << 10, 0);
+        bytes[8..12].copy_from_slice(&((20 << 10) - 12_i32).to_be_bytes());
+        bytes.freeze()
+    };
+    for (index, time) in (2..).zip([100, 300, 200, 400]) {
+        stream.apply(index, 1, &payload(&[append(1, 0, large(time)), append(2, 0, large(time))]));
+    }
+    let set = |key: &str, value: &str| Command::AlterTopic {
+        name: "kept".to_owned(),
+        changes: BTreeMap::from([(key.to_owned(), Some(value.to_owned()))]),
+    };
+    stream.apply(6, 1, &payload(&[set("retention.ms", "-1"), set("retention.bytes", "-1")]));
+    let trim = |start_offset| vec![Command::Trim { topic: 1, partition: 0, start_offset }];
+    assert_eq!(due(&stream, Retention::default(), i64::MAX), []);
+    let age = |now| due(&stream, Retention { ms: Some(50), bytes: None }, now);
+    assert_eq!((age(150), age(151)), (vec![], trim(10)));
+    // The third batch is older than the second, and goes with it.
+    assert_eq!((age(350), age(351), age(451)), (trim(10), trim(30), trim(40)));
+    let size = |bytes| due(&stream, Retention { ms: None, bytes: Some(bytes) }, 0);
+    assert_eq!((size(80 << 10), size(60 << 10), size(1), size(0)), (vec![], trim(10), trim(30), trim(30)));
+    stream.apply(7, 1, &payload(&trim(30)));
+    assert_eq!(stream.topic("t").unwrap().partitions[0].start_offset(), 30);
+    assert_eq!(stream.first_needed(), 2, "the other topic keeps the log");
 }

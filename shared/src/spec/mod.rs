@@ -121,6 +121,12 @@ pub struct Topics {
     pub auto_create: bool,
     /// Partitions of a topic created without a number.
     pub default_partitions: u32,
+    /// Milliseconds that events are kept in topics without `retention.ms`; forever when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_ms: Option<u64>,
+    /// Bytes that a partition keeps at least in topics without `retention.bytes`; all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_bytes: Option<u64>,
 }
 
 /// Limits and socket options of the listeners.
@@ -161,7 +167,7 @@ impl Default for Storage {
 
 impl Default for Topics {
     fn default() -> Self {
-        Self { auto_create: true, default_partitions: 1 }
+        Self { auto_create: true, default_partitions: 1, retention_ms: None, retention_bytes: None }
     }
 }
 

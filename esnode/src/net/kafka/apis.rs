@@ -10,7 +10,7 @@ use super::connection::MAX_IN_FLIGHT_BYTES;
 use super::frame::{BadRequest, MAX_FRAME, Outcome, Request};
 use super::session::Session;
 use super::shape::{self, Field};
-use super::{fetch, list_offsets, metadata, produce, producer_id, topics, versions};
+use super::{configs, fetch, list_offsets, metadata, produce, producer_id, topics, versions};
 
 /// Memory of one element of a request once it is decoded, with what its handler makes of it: it can be fifty times what
 /// the element takes in the frame.
@@ -60,7 +60,7 @@ const fn api(key: ApiKey, versions: (i16, i16), layout: &'static [Field], handle
 }
 
 /// All of them, by number.
-pub static APIS: [Api; 8] = [
+pub static APIS: [Api; 10] = [
     // librdkafka 2.0 stops compressing, silently, when version 0 is not offered.
     Api { offered_from: 0, ..api(ApiKey::Produce, (3, 9), PRODUCE, produce::handle) },
     api(ApiKey::Fetch, (4, 12), FETCH, fetch::handle),
@@ -72,6 +72,8 @@ pub static APIS: [Api; 8] = [
     api(ApiKey::CreateTopics, (2, 5), CREATE_TOPICS, topics::create),
     api(ApiKey::DeleteTopics, (1, 5), DELETE_TOPICS, topics::delete),
     api(ApiKey::InitProducerId, (0, 4), INIT_PRODUCER_ID, producer_id::handle),
+    api(ApiKey::DescribeConfigs, (1, 4), DESCRIBE_CONFIGS, configs::describe),
+    api(ApiKey::IncrementalAlterConfigs, (0, 1), INCREMENTAL_ALTER_CONFIGS, configs::alter),
 ];
 
 use Field::{Between, Bytes, Fixed, Numbers, Since, String, Strings, Structs};
@@ -121,6 +123,15 @@ const CREATE_TOPICS: &[Field] = &[
 ];
 const DELETE_TOPICS: &[Field] = &[Strings, Fixed(4)];
 const INIT_PRODUCER_ID: &[Field] = &[String, Fixed(4), Since(3, &Fixed(10))];
+const DESCRIBE_CONFIGS: &[Field] = &[
+    Structs(&[Fixed(1), String, Strings]), // kind, name, keys
+    Fixed(1),                              // include synonyms
+    Since(3, &Fixed(1)),                   // include documentation
+];
+const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
+    Structs(&[Fixed(1), String, Structs(&[String, Fixed(1), String])]),
+    Fixed(1), // validate only
+];
 
 /// The served API with this number.
 pub fn find(number: i16) -> Option<&'static Api> {

@@ -15,6 +15,7 @@ pub fn refusal(refusal: Refusal) -> ResponseError {
         Refusal::UnknownTopic => ResponseError::UnknownTopicOrPartition,
         Refusal::InvalidTopic => ResponseError::InvalidTopicException,
         Refusal::TooManyPartitions => ResponseError::PolicyViolation,
+        Refusal::TooMuchConfig => ResponseError::InvalidConfig,
         Refusal::InvalidBatch => ResponseError::CorruptMessage,
         Refusal::OutOfOrderSequence => ResponseError::OutOfOrderSequenceNumber,
         Refusal::FencedEpoch => ResponseError::InvalidProducerEpoch,

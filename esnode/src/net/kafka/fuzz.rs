@@ -2,8 +2,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    ApiKey, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    ProduceRequest,
 };
 
 use super::apis;
@@ -49,6 +50,8 @@ fn decode(request: &Request) -> Result<(), BadRequest> {
         ApiKey::ApiVersions => request.decode::<ApiVersionsRequest>().map(drop),
         ApiKey::CreateTopics => request.decode::<CreateTopicsRequest>().map(drop),
         ApiKey::DeleteTopics => request.decode::<DeleteTopicsRequest>().map(drop),
+        ApiKey::DescribeConfigs => request.decode::<DescribeConfigsRequest>().map(drop),
+        ApiKey::IncrementalAlterConfigs => request.decode::<IncrementalAlterConfigsRequest>().map(drop),
         ApiKey::InitProducerId => request.decode::<InitProducerIdRequest>().map(drop),
         other => panic!("no decoder of {other:?}: add one"),
     }

@@ -76,6 +76,8 @@ struct Search {
     source: Source,
     timestamp: i64,
     from: Position,
+    /// The oldest event kept; the log may hold older ones.
+    start_offset: i64,
     /// End of what may be read.
     high: u64,
 }
@@ -104,6 +106,7 @@ fn look(stream: &Stream, body: &ListOffsetsRequest, epoch: i32) -> Vec<Result<Lo
                             source,
                             timestamp,
                             from,
+                            start_offset: partition.start_offset(),
                             high: stream.applied_index() + 1,
                         }),
                     }),
@@ -141,11 +144,11 @@ impl Search {
             for batches in &entries {
                 let flow =
                     batches.walk(0, &mut at, |live| match first_since(live.batch, self.timestamp) {
-                        Some((delta, timestamp)) => {
+                        Some((delta, timestamp)) if live.base_offset + delta >= self.start_offset => {
                             found = Some((live.base_offset + delta, timestamp));
                             ControlFlow::Break(())
                         }
-                        None => ControlFlow::Continue(()),
+                        _ => ControlFlow::Continue(()),
                     })?;
                 if flow.is_break() {
                     return Ok(found);

@@ -4,6 +4,7 @@
 //! does the work. Everything the front end knows of the node comes through [`Handle`].
 
 mod apis;
+mod configs;
 mod connection;
 mod errors;
 mod fetch;

@@ -4,7 +4,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -62,6 +64,24 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Bytes {
         ApiKey::InitProducerId => {
             let id = Some(StrBytes::from_static_str("tx").into());
             encoded(&InitProducerIdRequest::default().with_transactional_id(id), version)
+        }
+        ApiKey::DescribeConfigs => {
+            let text = StrBytes::from_static_str;
+            let resource = DescribeConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(text("a"))
+                .with_configuration_keys(Some(vec![text("retention.ms"), text("x")]));
+            encoded(&DescribeConfigsRequest::default().with_resources(vec![resource]), version)
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let text = StrBytes::from_static_str;
+            let config =
+                AlterableConfig::default().with_name(text("retention.ms")).with_value(Some(text("1")));
+            let resource = AlterConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(text("a"))
+                .with_configs(vec![config]);
+            encoded(&IncrementalAlterConfigsRequest::default().with_resources(vec![resource]), version)
         }
         other => panic!("no sample of {other:?}: add one"),
     }

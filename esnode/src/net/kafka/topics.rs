@@ -20,10 +20,11 @@ use super::frame::{BadRequest, Outcome, Request};
 use super::session::Session;
 use crate::handle::ProposeError;
 use crate::stream::command::{Command, Refusal, Reply};
+use crate::stream::retention::check_config;
 use crate::stream::valid_topic_name;
 
 /// A topic that is not created or deleted, and what to tell the client.
-type Refused = (ResponseError, Option<String>);
+pub type Refused = (ResponseError, Option<String>);
 
 /// The command that creates a topic.
 pub fn creation(name: &str, partitions: u32, configs: Vec<(String, String)>) -> Command {
@@ -55,7 +56,7 @@ pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
                 }
             }
         } else {
-            carry_out(&session, body.timeout_ms, &mut plans).await;
+            carry_out(&session, limit(body.timeout_ms), &mut plans).await;
         }
         request.to.send(&created(plans, rules.nodes))
     }))
@@ -75,26 +76,30 @@ pub fn delete(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
             .iter()
             .map(|name| (name.0.clone(), Ok(Command::DeleteTopic { name: name.to_string() })))
             .collect();
-        carry_out(&session, body.timeout_ms, &mut plans).await;
+        carry_out(&session, limit(body.timeout_ms), &mut plans).await;
         request.to.send(&deleted(plans))
     }))
 }
 
 /// The leader's answer when this node does not lead and the leader can be asked.
-async fn elsewhere(session: &Session, request: &Request) -> Option<Outcome> {
+pub async fn elsewhere(session: &Session, request: &Request) -> Option<Outcome> {
     if session.leadership().serving { None } else { session.ask_leader(request).await }
 }
 
+/// The client's time limit.
+fn limit(timeout_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0).max(1))
+}
+
 /// One topic of a request: what to do, or why not.
-type Plan = (StrBytes, Result<Command, Refused>);
+pub type Plan = (StrBytes, Result<Command, Refused>);
 
 /// Proposes what is planned as one unit; what does not come about becomes an error.
-async fn carry_out(session: &Session, timeout_ms: i32, plans: &mut [Plan]) {
+pub async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) {
     let commands: Vec<Command> = plans.iter().filter_map(|(_, plan)| plan.as_ref().ok().cloned()).collect();
     if commands.is_empty() {
         return;
     }
-    let limit = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0).max(1));
     let replies = if session.leadership().serving {
         timeout(limit, session.node().propose(&commands)).await.unwrap_or(Err(ProposeError::Unknown))
     } else {
@@ -176,11 +181,14 @@ impl Rules {
                 _ => return refuse(ResponseError::InvalidPartitions, "at least one partition".to_owned()),
             },
         };
-        let configs = topic
+        let configs: Vec<_> = topic
             .configs
             .iter()
             .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())))
             .collect();
+        for (key, value) in &configs {
+            check_config(key, value).map_err(|why| (ResponseError::InvalidConfig, Some(why)))?;
+        }
         Ok(creation(name, partitions, configs))
     }
 }
@@ -219,6 +227,7 @@ mod tests {
     use super::*;
     use crate::net::kafka::tests::encodes;
     use kafka_protocol::messages::ApiKey;
+    use kafka_protocol::messages::create_topics_request::CreatableTopicConfig;
 
     fn rules() -> Rules {
         Rules { nodes: 3, default_partitions: 4, repeated: HashMap::new() }
@@ -255,6 +264,10 @@ mod tests {
         assert_eq!(code(&topic("t", -2, 1)), Err(ResponseError::InvalidPartitions));
         assert_eq!(code(&topic("t", 1, 4)), Err(ResponseError::InvalidReplicationFactor));
         assert_eq!(code(&topic("t", 1, 0)), Err(ResponseError::InvalidReplicationFactor));
+        let config = CreatableTopicConfig::default()
+            .with_name(StrBytes::from_static_str("retention.ms"))
+            .with_value(Some(StrBytes::from_static_str("soon")));
+        assert_eq!(code(&topic("t", 1, 1).with_configs(vec![config])), Err(ResponseError::InvalidConfig));
         let assigned = topic("t", -1, -1).with_assignments(vec![Default::default()]);
         assert_eq!(code(&assigned), Err(ResponseError::InvalidReplicaAssignment));
     }

@@ -152,7 +152,7 @@ impl<'a> Inbound<'a> {
         self.answer()?;
         self.link.if_newest(greeting, || self.shared.emit(PeerEvent::Hello(greeting.hello)));
         // Reads end early enough to show a sign of life in time.
-        self.stream.set_read_timeout(Some(self.shared.rpc_timeout))?;
+        self.stream.set_read_timeout(Some(self.shared.keepalive()))?;
         loop {
             while let Some((kind, body)) = self.frames.next_frame()? {
                 match kind {
@@ -185,7 +185,7 @@ impl<'a> Inbound<'a> {
             let greeting = self.shared.greeting(self.link.id);
             self.revision = greeting.revision;
             greeting.encode()
-        } else if self.last_write.elapsed() >= self.shared.rpc_timeout {
+        } else if self.last_write.elapsed() >= self.shared.keepalive() {
             Encoded::new(Kind::Keepalive, Vec::new())
         } else {
             return Ok(());

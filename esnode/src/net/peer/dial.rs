@@ -1,6 +1,6 @@
 //! Our connection to one peer: dial, introduce ourselves, write what is queued, and dial again when it breaks.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -148,8 +148,8 @@ fn converse(shared: &Shared, link: &Link, stream: &TcpStream, frames: FrameReade
 /// Writes until the queue says that the connection, or the peer, is gone (`Ok`), or the socket says so.
 fn write(shared: &Shared, link: &Link, stream: &TcpStream, mut revision: u64) -> io::Result<()> {
     let mut frames: Vec<Encoded> = Vec::new();
-    let mut last_write = Instant::now();
-    while let Some(work) = link.queue.wait_until(last_write + shared.rpc_timeout) {
+    while let Some(work) = link.queue.wait(shared.keepalive()) {
+        (&*stream).write_all(&work.rest)?;
         if shared.revision.load(Relaxed) != revision {
             let greeting = shared.greeting(link.id);
             revision = greeting.revision;
@@ -164,14 +164,13 @@ fn write(shared: &Shared, link: &Link, stream: &TcpStream, mut revision: u64) ->
                 "dropped {too_large} messages larger than a frame"
             );
         }
-        if frames.is_empty() {
+        if frames.is_empty() && work.rest.is_empty() {
             frames.push(Encoded::new(Kind::Keepalive, Vec::new()));
         }
-        let bytes = write_frames(&mut &*stream, &frames)?;
+        let bytes = work.rest.len() + write_frames(&mut &*stream, &frames)?;
         frames.clear();
         link.bytes_sent.fetch_add(bytes as u64, Relaxed);
         link.queue.written(work.bytes);
-        last_write = Instant::now();
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! What waits for one peer's sender thread: messages up to a number of bytes, and calls to attention.
 
+use std::io;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use raft::eraftpb::Message;
 
@@ -15,11 +17,16 @@ pub struct Queue {
     limit: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// What a write past the queue left over: the end of a frame, to be written before all else.
+    rest: Bytes,
     messages: Vec<Message>,
     /// Of the messages queued and of those taken but not yet written.
     bytes: usize,
+    /// The sender has taken work and not yet written it.
+    writing: bool,
+    last_write: Instant,
     /// A connection is up: messages for a peer that is not there would only be stale when it comes.
     open: bool,
     announce: bool,
@@ -28,9 +35,32 @@ struct State {
     closed: bool,
 }
 
+impl State {
+    fn new() -> Self {
+        Self {
+            rest: Bytes::new(),
+            messages: Vec::new(),
+            bytes: 0,
+            writing: false,
+            last_write: Instant::now(),
+            open: false,
+            announce: false,
+            redial: false,
+            lost: false,
+            closed: false,
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.announce || !self.rest.is_empty() || !self.messages.is_empty()
+    }
+}
+
 /// What the sender has to do.
 #[derive(Debug, Default)]
 pub struct Work {
+    /// To be written first, as it is.
+    pub rest: Bytes,
     /// To be written, in order; empty when only the time came.
     pub messages: Vec<Message>,
     /// Their size, to be given back to [`Queue::written`].
@@ -40,7 +70,26 @@ pub struct Work {
 impl Queue {
     /// A queue of at most `limit` bytes of messages.
     pub fn new(limit: usize) -> Self {
-        Self { state: Mutex::default(), wake: Condvar::new(), limit }
+        Self { state: Mutex::new(State::new()), wake: Condvar::new(), limit }
+    }
+
+    /// Lets `write` send at once what would otherwise be queued, unless something waits or is being written. It returns
+    /// what the socket did not take, for the sender to finish, or an error when nothing was written. `false`: it was not
+    /// called, or failed.
+    pub fn write_past(&self, write: impl FnOnce() -> io::Result<Bytes>) -> bool {
+        let mut state = self.state.lock();
+        if !state.open || state.lost || state.closed || state.writing || state.has_work() {
+            return false;
+        }
+        let Ok(rest) = write() else { return false };
+        state.last_write = Instant::now();
+        if !rest.is_empty() {
+            state.bytes += rest.len();
+            state.rest = rest;
+            drop(state);
+            self.wake.notify_one();
+        }
+        true
     }
 
     /// Queues `messages`, all or none. `false`: nobody is connected, or too much waits already.
@@ -61,22 +110,22 @@ impl Queue {
         true
     }
 
-    /// Waits for messages, for an announcement, or for `deadline`. `None`: the connection, or the peer, is gone.
-    pub fn wait_until(&self, deadline: Instant) -> Option<Work> {
+    /// Waits for messages, for an announcement, or until nothing has been written for `pause`. `None`: the connection, or
+    /// the peer, is gone.
+    pub fn wait(&self, pause: Duration) -> Option<Work> {
         let mut state = self.state.lock();
         loop {
             if state.lost || state.closed {
                 return None;
             }
-            let timed_out = state.messages.is_empty()
-                && !state.announce
-                && self.wake.wait_until(&mut state, deadline).timed_out();
-            if timed_out || state.announce || !state.messages.is_empty() {
-                state.announce = false;
-                let messages = std::mem::take(&mut state.messages);
-                let bytes = messages.iter().map(codec::encoded_len).sum();
-                return (!state.lost && !state.closed).then_some(Work { messages, bytes });
+            let deadline = state.last_write + pause;
+            if state.has_work() || Instant::now() >= deadline {
+                (state.announce, state.writing) = (false, true);
+                let (rest, messages) = (std::mem::take(&mut state.rest), std::mem::take(&mut state.messages));
+                let bytes = rest.len() + messages.iter().map(codec::encoded_len).sum::<usize>();
+                return Some(Work { rest, messages, bytes });
             }
+            self.wake.wait_until(&mut state, deadline);
         }
     }
 
@@ -84,18 +133,20 @@ impl Queue {
     pub fn written(&self, bytes: usize) {
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
+        (state.writing, state.last_write) = (false, Instant::now());
     }
 
     /// A connection is up.
     pub fn open(&self) {
         let mut state = self.state.lock();
-        (state.open, state.lost, state.redial, state.bytes) = (true, false, false, 0);
+        (state.open, state.lost, state.redial, state.writing, state.bytes) = (true, false, false, false, 0);
+        state.last_write = Instant::now();
     }
 
     /// The connection is gone, and what still waited for it. Returns how many messages that were.
     pub fn shut(&self) -> u64 {
         let mut state = self.state.lock();
-        (state.open, state.bytes) = (false, 0);
+        (state.open, state.bytes, state.rest) = (false, 0, Bytes::new());
         std::mem::take(&mut state.messages).len() as u64
     }
 
@@ -146,9 +197,8 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_millis(5)
-    }
+    const SOON: Duration = Duration::from_millis(5);
+    const LATE: Duration = Duration::from_secs(60);
 
     #[test]
     fn holds_no_more_than_its_limit_until_what_was_taken_is_written() {
@@ -158,7 +208,7 @@ mod tests {
         queue.open();
         assert!(queue.offer(vec![Message::new(), Message::new()]));
         assert!(!queue.offer(vec![Message::new()]));
-        let work = queue.wait_until(soon()).unwrap();
+        let work = queue.wait(SOON).unwrap();
         assert_eq!((work.messages.len(), work.bytes), (2, 2 * size));
         assert!(!queue.offer(vec![Message::new()]), "taken is not yet written");
         queue.written(work.bytes);
@@ -171,18 +221,49 @@ mod tests {
     fn wakes_for_time_announcements_and_the_end() {
         let queue = Queue::new(1000);
         queue.open();
-        assert!(queue.wait_until(soon()).unwrap().messages.is_empty());
+        assert!(queue.wait(SOON).unwrap().messages.is_empty());
         queue.announce();
-        assert!(queue.wait_until(Instant::now() + Duration::from_secs(60)).is_some());
+        assert!(queue.wait(LATE).is_some());
         queue.lost();
-        assert!(queue.wait_until(soon()).is_none());
+        assert!(queue.wait(SOON).is_none());
         queue.open();
-        assert!(queue.wait_until(soon()).is_some());
+        assert!(queue.wait(SOON).is_some());
         queue.redial();
-        assert!(queue.pause(Duration::from_secs(60)));
+        assert!(queue.pause(LATE));
         assert!(!queue.pause(Duration::from_millis(1)));
         queue.close();
-        assert!(!queue.pause(Duration::from_secs(60)));
-        assert!(queue.wait_until(soon()).is_none());
+        assert!(!queue.pause(LATE));
+        assert!(queue.wait(SOON).is_none());
+    }
+
+    #[test]
+    fn a_write_past_the_queue_overtakes_nothing() {
+        let queue = Queue::new(1000);
+        let all = || Ok(Bytes::new());
+        assert!(!queue.write_past(all), "nobody is connected");
+        queue.open();
+        assert!(queue.write_past(all));
+        assert!(!queue.write_past(|| Err(io::ErrorKind::WouldBlock.into())));
+        assert!(queue.write_past(|| Ok(Bytes::from_static(b"rest"))));
+        assert!(!queue.write_past(all), "half a frame is still to come");
+        assert!(queue.offer(vec![Message::new()]));
+        let work = queue.wait(LATE).unwrap();
+        assert_eq!((&work.rest[..], work.messages.len()), (&b"rest"[..], 1));
+        assert!(!queue.write_past(all), "the sender is writing");
+        queue.written(work.bytes);
+        assert_eq!(queue.bytes(), 0);
+        queue.announce();
+        assert!(!queue.write_past(all), "what we say of ourselves goes first");
+    }
+
+    #[test]
+    fn a_write_past_the_queue_is_a_sign_of_life() {
+        let queue = Queue::new(1000);
+        queue.open();
+        let began = Instant::now();
+        std::thread::sleep(SOON);
+        assert!(queue.write_past(|| Ok(Bytes::new())));
+        assert!(queue.wait(SOON).is_some());
+        assert!(began.elapsed() >= SOON * 2);
     }
 }

@@ -380,7 +380,7 @@ fn a_silent_dialler_is_let_go_and_a_second_connection_replaces_the_first() {
     }
     let lasted = began.elapsed();
     assert!(lasted > RPC * 9 && lasted < RPC * 30, "{lasted:?}");
-    assert!(heard >= 5 * 9, "{heard}");
+    assert!(heard >= 2 * 9, "{heard}");
     eventually("gone", || !one.stats(2).inbound);
 }
 

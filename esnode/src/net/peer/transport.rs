@@ -17,6 +17,7 @@ use socket2::SockRef;
 use super::handshake::{Greeting, RefusalCode};
 use super::link::Link;
 use super::{Hello, PeerEvent, PeerStats, accept, dial};
+use crate::net::listen::listen;
 use crate::net::seldom::Seldom;
 use crate::version::PROTOCOL;
 
@@ -24,6 +25,8 @@ use crate::version::PROTOCOL;
 const QUEUE_BYTES: usize = 64 << 20;
 /// A connection that brought nothing for this many `rpc_timeout` is dead.
 const SILENT_TIMEOUTS: u32 = 10;
+/// Signs of life that must be missing in a row for that.
+const SIGNS_OF_LIFE: u32 = 4;
 /// Attempts to connect wait this many `rpc_timeout` at most.
 const CONNECT_TIMEOUTS: u32 = 5;
 
@@ -41,7 +44,7 @@ pub struct TransportConfig {
     pub peers: Vec<PeerAddress>,
     /// What this node says of itself at first.
     pub hello: Hello,
-    /// A sign of life is sent when nothing else was for this long; ten times as long without any is death.
+    /// A connection that brought nothing for ten times as long is dead, and an attempt to connect has five times.
     pub rpc_timeout: Duration,
     /// Largest body of a frame, in bytes; a message above it is dropped.
     pub max_frame: usize,
@@ -97,7 +100,7 @@ impl Transport {
         protocol: Range,
         queue_bytes: usize,
     ) -> io::Result<Self> {
-        let listener = Arc::new(TcpListener::bind(config.listen)?);
+        let listener = Arc::new(listen(config.listen)?);
         let local = listener.local_addr()?;
         let shared = Arc::new(Shared {
             node_id: config.node_id,
@@ -132,13 +135,13 @@ impl Transport {
         self.local
     }
 
-    /// Queues `messages` for `to`, all or none, without waiting. `false`: they were dropped, because the peer is
-    /// unknown or not connected, or reads too slowly.
+    /// Sends or queues `messages` for `to`, all or none, without waiting. `false`: they were dropped, because the peer is
+    /// unknown or not connected, or reads too slowly. Called from one thread at a time, or their order is anyone's guess.
     pub fn send(&self, to: NodeId, messages: Vec<Message>) -> bool {
         let links = self.shared.links.read();
         let Some(link) = links.get(&to) else { return false };
         let count = messages.len() as u64;
-        let accepted = link.queue.offer(messages);
+        let accepted = link.send_now(&messages) || link.queue.offer(messages);
         if !accepted {
             link.messages_dropped.fetch_add(count, Relaxed);
         }
@@ -258,6 +261,11 @@ impl Shared {
     /// After this long without a byte a connection is dead.
     pub fn silence(&self) -> Duration {
         self.rpc_timeout * SILENT_TIMEOUTS
+    }
+
+    /// A sign of life is sent when nothing else was for this long.
+    pub fn keepalive(&self) -> Duration {
+        self.silence() / SIGNS_OF_LIFE
     }
 
     /// How long an attempt to connect may take.

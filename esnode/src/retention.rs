@@ -1,0 +1,45 @@
+//! Retention: the leader looks now and then at what is due to be forgotten, and proposes it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::handle::Handle;
+use crate::stream::retention::{Retention, due};
+
+/// How often the leader looks: events may outlive their time by as much.
+const EVERY: Duration = Duration::from_secs(5);
+/// Proposed as one unit, at most: far below what fits an entry.
+const MOST: usize = 1000;
+
+/// Runs until `stop` says so.
+pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
+    let topics = node.file().cluster.topics;
+    let default = Retention { ms: topics.retention_ms, bytes: topics.retention_bytes };
+    let leadership = node.leadership();
+    let mut interval = interval(EVERY);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        if !leadership.borrow().serving {
+            continue;
+        }
+        let trims = due(&node.stream(), default, now_ms());
+        for trims in trims.chunks(MOST) {
+            // Whoever leads next time tries again.
+            if let Err(error) = node.propose(trims).await {
+                tracing::debug!(%error, "retention has to wait");
+                break;
+            }
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,64 @@
+//! How long events are kept: what Kafka's topic configuration says of it, and what is due to go.
+//!
+//! Only the leader asks, with its clock; what it finds goes through the log as [`Command::Trim`], so that every replica
+//! forgets the same events.
+
+use super::command::Command;
+use super::{Partition, Stream, Topic};
+
+/// Kafka's name of the time that events are kept, in milliseconds; -1 is forever.
+pub const RETENTION_MS: &str = "retention.ms";
+/// Kafka's name of the bytes that a partition keeps at least; -1 is all.
+pub const RETENTION_BYTES: &str = "retention.bytes";
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Events whose batch is older than this go; forever when absent.
+    pub ms: Option<u64>,
+    /// Events go while at least so many bytes of newer ones remain; never when absent.
+    pub bytes: Option<u64>,
+}
+
+impl Retention {
+    /// The topic's own settings, and `self` where it has none. In Kafka's numbers everything negative means no limit.
+    #[must_use]
+    pub fn of(self, topic: &Topic) -> Self {
+        let own = |key| topic.configs.get(key).and_then(|value| value.parse::<i64>().ok());
+        Self {
+            ms: own(RETENTION_MS).map_or(self.ms, |ms| u64::try_from(ms).ok()),
+            bytes: own(RETENTION_BYTES).map_or(self.bytes, |bytes| u64::try_from(bytes).ok()),
+        }
+    }
+
+    /// First offset to keep at time `now` (ms since 1970).
+    fn first_kept(self, partition: &Partition, now: i64) -> i64 {
+        let by_time = self.ms.map(|ms| partition.first_since(now.saturating_sub_unsigned(ms)));
+        let by_size = self.bytes.map(|bytes| partition.first_within(bytes));
+        by_time.max(by_size).unwrap_or(0)
+    }
+}
+
+/// Why a topic's configuration is not accepted; settings that the log does not know are kept as they are.
+pub fn check_config(key: &str, value: &str) -> Result<(), String> {
+    let limit = key == RETENTION_MS || key == RETENTION_BYTES;
+    if limit && value.parse::<i64>().map_or(true, |number| number < -1) {
+        return Err(format!("{key} is {value:?}; expected a whole number, or -1 for no limit"));
+    }
+    Ok(())
+}
+
+/// What is to be forgotten at time `now` (ms since 1970) by topics that have `default` where they say nothing.
+pub fn due(stream: &Stream, default: Retention, now: i64) -> Vec<Command> {
+    let mut due = Vec::new();
+    for topic in stream.topics() {
+        let retention = default.of(topic);
+        for (number, partition) in (0..).zip(&topic.partitions) {
+            let start_offset = retention.first_kept(partition, now);
+            if start_offset > partition.start_offset() {
+                due.push(Command::Trim { topic: topic.id, partition: number, start_offset });
+            }
+        }
+    }
+    due
+}
