@@ -25,6 +25,12 @@ const SERVED: Duration = Duration::from_secs(2);
 /// Damaged frames to each port, unless `HOSTILE_FRAMES` says otherwise.
 const FRAMES: usize = 10_000;
 
+// Where a greeting's fields are, behind the frame's header, a magic number and the protocol: see `Greeting::encode`.
+const GREETING_TO: usize = 9 + 8;
+const GREETING_NODE: usize = GREETING_TO + 24;
+const GREETING_FLAGS: usize = GREETING_NODE + 8 + 4;
+const GREETING_CLUSTER: usize = GREETING_FLAGS + 1 + 16;
+
 fn nodes(cluster: &Cluster) -> Vec<SocketAddr> {
     cluster.ids().into_iter().map(|id| cluster.kafka(id)).collect()
 }
@@ -68,17 +74,12 @@ fn most_memory(cluster: &Cluster) -> Result<u64> {
 
 /// The seeds of peers as a peer of this cluster would send them: from `from` to `to`, with the cluster's identity.
 fn peer_seeds(cluster: &Cluster, from: NodeId, to: NodeId) -> Result<Vec<Vec<u8>>> {
-    // See Greeting::encode: behind the frame's header a magic number, the protocol, then these.
-    const HEADER: usize = 9;
-    const TO: usize = HEADER + 8;
-    const NODE: usize = TO + 24;
-    const CLUSTER: usize = NODE + 8 + 4 + 1 + 16;
     let identity = cluster.status(to)?.cluster_id.context("founded")?;
     let mut seeds = seeds("peer", &[])?;
     for seed in seeds.iter_mut().filter(|seed| seed[8] == 1) {
-        seed[TO..TO + 8].copy_from_slice(&to.to_le_bytes());
-        seed[NODE..NODE + 8].copy_from_slice(&from.to_le_bytes());
-        seed[CLUSTER..CLUSTER + 16].copy_from_slice(&identity.0.as_u128().to_le_bytes());
+        seed[GREETING_TO..][..8].copy_from_slice(&to.to_le_bytes());
+        seed[GREETING_NODE..][..8].copy_from_slice(&from.to_le_bytes());
+        seed[GREETING_CLUSTER..][..16].copy_from_slice(&identity.0.as_u128().to_le_bytes());
         *seed = esnode::fuzz::mended_frames(seed);
     }
     Ok(seeds)
@@ -129,6 +130,29 @@ fn beginnings(cluster: &Cluster, id: NodeId) -> [(SocketAddr, Vec<u8>); 4] {
         (cluster.peer(id), greeting),
         (cluster.admin(id), request),
     ]
+}
+
+/// A stranger in the name of a peer, which is down just now, says that the node's data directory is not the one that the
+/// cluster knows.
+#[test]
+fn a_stranger_cannot_make_a_node_stop() -> Result<()> {
+    const NO_CLUSTER_BUT_YOUR_STORE: u8 = 4;
+    let mut cluster = Cluster::ready(3)?;
+    cluster.kill(3)?;
+    let mut greeting =
+        peer_seeds(&cluster, 3, 1)?.into_iter().find(|seed| seed[8] == 1).context("a greeting")?;
+    greeting[GREETING_FLAGS] = NO_CLUSTER_BUT_YOUR_STORE;
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(cluster.peer(1))?;
+        stream.write_all(&esnode::fuzz::mended_frames(&greeting))?;
+        std::thread::sleep(Duration::from_millis(20));
+        is_closed(&mut stream);
+    }
+    let (code, body) = cluster.get(1, "/health/ready").with_context(|| cluster.log(1))?;
+    ensure!(code == 200, "{body}\n{}", cluster.log(1));
+    cluster.launch(3)?;
+    cluster.wait_ready()?;
+    Ok(())
 }
 
 type Slow = (SocketAddr, TcpStream, Vec<u8>);
