@@ -245,6 +245,49 @@ fn clients_that_take_no_answers_hold_up_nobody() -> Result<()> {
     Ok(())
 }
 
+/// A Fetch that names as many topics as a request may, in three bytes each; decoded it takes thirty times as much.
+fn dense_fetch() -> Vec<u8> {
+    const TOPICS: u32 = 199_000;
+    let mut frame = vec![0, 1, 0, 12, 0, 0, 0, 9, 0xff, 0xff, 0];
+    frame.extend([0; 25]);
+    // One more than there are, seven bits at a time.
+    let mut count = TOPICS + 1;
+    while count >= 0x80 {
+        frame.push(0x80 | u8::try_from(count & 0x7f).expect("seven bits"));
+        count >>= 7;
+    }
+    frame.push(u8::try_from(count).expect("seven bits"));
+    // Each an empty name, no partitions and no tags; then nothing forgotten, no rack, no tags.
+    frame.extend([1, 1, 0].repeat(TOPICS as usize));
+    frame.extend([1, 1, 0]);
+    let length = u32::try_from(frame.len()).expect("600 KB");
+    [&length.to_be_bytes()[..], &frame].concat()
+}
+
+#[test]
+fn requests_that_swell_when_decoded_are_held_to_account() -> Result<()> {
+    let cluster = Cluster::ready(1)?;
+    amid(&cluster, "swelling", || {
+        let frame = dense_fetch();
+        let clients = crowd(cluster.kafka(1), 4)?;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(4) {
+            for mut client in clients.iter() {
+                client.set_write_timeout(Some(Duration::from_millis(100)))?;
+                let _ = client.write_all(&frame);
+            }
+        }
+        Ok(())
+    })?;
+    let (code, metrics) = cluster.get(1, "/metrics")?;
+    let fetches =
+        metrics.lines().find_map(|line| line.strip_prefix("eventstream_kafka_requests_total{api=\"1\"} "));
+    ensure!(code == 200 && fetches.is_some_and(|count| count.parse::<f64>().is_ok_and(|count| count > 20.0)));
+    let most = most_memory(&cluster)?;
+    ensure!(most < 400, "the node took {most} MiB");
+    Ok(())
+}
+
 #[test]
 fn connections_beyond_the_limit_are_refused_and_the_others_served() -> Result<()> {
     let extra = "network:\n  max_connections: 100\n";

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use kafka_protocol::messages::ApiKey;
 
-use super::connection::MAX_IN_FLIGHT_BYTES;
-use super::frame::{BadRequest, MAX_FRAME, Outcome, Request};
+use super::frame::{BadRequest, Outcome, Request};
 use super::session::Session;
 use super::shape::{self, Field};
 use super::{configs, fetch, list_offsets, metadata, produce, producer_id, topics, versions};
@@ -15,8 +14,6 @@ use super::{configs, fetch, list_offsets, metadata, produce, producer_id, topics
 /// Memory of one element of a request once it is decoded, with what its handler makes of it: it can be fifty times what
 /// the element takes in the frame.
 pub const ELEMENT: usize = 192;
-/// Whatever passes the checks can be waited for: it is less than what a connection may have in flight.
-const _: () = assert!(shape::MAX_ELEMENTS * ELEMENT + MAX_FRAME <= MAX_IN_FLIGHT_BYTES);
 
 /// A served API.
 #[derive(Debug)]

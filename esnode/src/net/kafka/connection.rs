@@ -20,7 +20,7 @@ use super::apis::Answer;
 use super::frame::{self, BadRequest, Outcome, ReplyTo};
 use super::limits::Limits;
 use super::metrics::KafkaMetrics;
-use super::pool::{Late, Pool};
+use super::pool::{Late, Memory};
 
 /// Bytes asked of the socket at a time.
 const READ_BUFFER: usize = 64 << 10;
@@ -28,8 +28,8 @@ const READ_BUFFER: usize = 64 << 10;
 const WRITE_BUFFER: usize = 128 << 10;
 /// Requests of one connection that may be unanswered; more are not read.
 const MAX_IN_FLIGHT: usize = 4096;
-/// Their bytes, and those that they take once decoded.
-pub const MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
+/// Their bytes, and those that they take once decoded, unless a single one takes more.
+const MAX_IN_FLIGHT_BYTES: u32 = 16 << 20;
 
 /// Serves the requests that a connection brings.
 pub trait Service {
@@ -54,10 +54,8 @@ pub struct Common<'a> {
     pub metrics: &'a KafkaMetrics,
     /// What it may take.
     pub limits: &'a Limits,
-    /// Memory of large requests that are not complete.
-    pub half_sent: &'a Pool,
-    /// Memory of requests in flight.
-    pub requests: &'a Pool,
+    /// The memory that it shares.
+    pub memory: &'a Memory,
     /// Turns true when the node stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -96,10 +94,11 @@ struct Pending {
 pub async fn run(mut socket: TcpStream, service: &impl Service, common: Common<'_>) -> Result<(), Ended> {
     let (read, write) = socket.split();
     let (queue, answers) = mpsc::channel(MAX_IN_FLIGHT);
-    let (limits, requests) = (common.limits, common.requests);
-    let writer = Writer { socket: write, metrics: common.metrics, limits, requests };
+    let Common { metrics, limits, memory, .. } = common;
+    let budget = Arc::new(Semaphore::new(MAX_IN_FLIGHT_BYTES as usize));
+    let writer = Writer { socket: write, metrics, limits, memory, budget: Arc::clone(&budget) };
     let writer = writer.run(Answers { queue: answers, head: None });
-    let reader = Reader { socket: read, common, buffer: BytesMut::with_capacity(READ_BUFFER) };
+    let reader = Reader { socket: read, common, budget, buffer: BytesMut::with_capacity(READ_BUFFER) };
     let reader = reader.run(service, queue);
     tokio::pin!(reader, writer);
     tokio::select! {
@@ -117,17 +116,18 @@ pub async fn run(mut socket: TcpStream, service: &impl Service, common: Common<'
 struct Reader<'a> {
     socket: ReadHalf<'a>,
     common: Common<'a>,
+    /// What this connection may still have in flight.
+    budget: Arc<Semaphore>,
     buffer: BytesMut,
 }
 
 impl Reader<'_> {
     async fn run(mut self, service: &impl Service, queue: mpsc::Sender<Pending>) -> Result<(), Ended> {
-        let budget = Arc::new(Semaphore::new(MAX_IN_FLIGHT_BYTES));
         loop {
             let Some(frame) = self.frame().await? else { return Ok(()) };
             let length = frame.len();
             let (request, besides) = service.admit(frame)?;
-            let permits = self.permits(&budget, length + besides).await;
+            let permits = self.permits(length + besides).await;
             let (to, answer) = service.begin(request).await?;
             if queue.send(Pending { to, answer, _permits: permits }).await.is_err() {
                 return Ok(());
@@ -171,7 +171,7 @@ impl Reader<'_> {
     /// The same for more than every connection has room for. That it is claimed makes no room: it gets its memory as
     /// its bytes arrive, doubling, and gives way when others want it.
     async fn gather_large(&mut self, length: usize, began: Instant) -> Result<bool, Ended> {
-        let pool = self.common.half_sent;
+        let pool = &self.common.memory.half_sent;
         let deadline = began + self.common.limits.half_sent;
         let late = pool.late(began);
         let mut held = Vec::new();
@@ -219,10 +219,11 @@ impl Reader<'_> {
     }
 
     /// Waits until there is memory for a request that takes `bytes`.
-    async fn permits(&self, budget: &Arc<Semaphore>, bytes: usize) -> Permits {
-        let own = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let own = Arc::clone(budget).acquire_many_owned(own).await.expect("the semaphore is never closed");
-        Permits { _connection: own, _all: self.common.requests.take(bytes).await }
+    async fn permits(&self, bytes: usize) -> Permits {
+        let own = u32::try_from(bytes).unwrap_or(u32::MAX).min(MAX_IN_FLIGHT_BYTES);
+        let own = Arc::clone(&self.budget).acquire_many_owned(own).await;
+        let own = own.expect("the semaphore is never closed");
+        Permits { _connection: own, _all: self.common.memory.take(bytes).await }
     }
 }
 
@@ -259,7 +260,8 @@ struct Writer<'a> {
     socket: WriteHalf<'a>,
     metrics: &'a KafkaMetrics,
     limits: &'a Limits,
-    requests: &'a Pool,
+    memory: &'a Memory,
+    budget: Arc<Semaphore>,
 }
 
 impl Writer<'_> {
@@ -296,7 +298,7 @@ impl Writer<'_> {
                     };
                 }
             }
-            self.write(&out).await?;
+            self.write(&out, !held.is_empty()).await?;
             if last {
                 return Ok(());
             }
@@ -307,20 +309,25 @@ impl Writer<'_> {
         }
     }
 
-    async fn write(&self, mut bytes: &[u8]) -> Result<(), Ended> {
-        let mut late: Option<(Late<'_>, Instant)> = None;
+    /// Writes all of it; `events` when memory of fetched events is held meanwhile.
+    async fn write(&self, mut bytes: &[u8], events: bool) -> Result<(), Ended> {
+        let mut late = None;
         while !bytes.is_empty() {
             match self.socket.try_write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // A byte taken now and then does not make the time longer.
                     let now = Instant::now();
-                    let (late, deadline) =
-                        late.get_or_insert_with(|| (self.requests.late(now), now + self.limits.untaken));
+                    let (late, deadline) = late.get_or_insert_with(|| {
+                        let requests = self.budget.available_permits() < MAX_IN_FLIGHT_BYTES as usize;
+                        (self.memory.late(now, requests, events), now + self.limits.untaken)
+                    });
                     tokio::select! {
                         ready = self.socket.writable() => ready?,
-                        () = late.cut() => return Err(Ended::GaveWay),
-                        () = sleep_until(*deadline) => return Err(Ended::TooSlow("answers were not taken in time")),
+                        () = any_cut(late) => return Err(Ended::GaveWay),
+                        () = sleep_until(*deadline) => {
+                            return Err(Ended::TooSlow("answers were not taken in time"));
+                        }
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -328,6 +335,16 @@ impl Writer<'_> {
         }
         Ok(())
     }
+}
+
+/// Done when any memory must be given back.
+async fn any_cut(late: &[Late<'_>]) {
+    let mut cuts: Vec<_> = late.iter().map(|late| Box::pin(late.cut())).collect();
+    poll_fn(|context| {
+        let cut = cuts.iter_mut().any(|cut| cut.as_mut().poll(context).is_ready());
+        if cut { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 fn observe(metrics: &KafkaMetrics, to: ReplyTo) {

@@ -182,11 +182,11 @@ impl Fetch {
     /// Accounts for the memory that a read may take. While slow clients hold too much, answers are small, but
     /// nobody waits for another.
     fn reserve(&mut self, session: &Session) {
-        match (session.shared.fetches.try_take(self.room.bytes), &mut self.permit) {
+        match (session.shared.memory.fetches.try_take(self.room.bytes), &mut self.permit) {
             (Some(more), Some(permit)) => permit.merge(more),
             (Some(permit), none) => *none = Some(permit),
             (None, _) => {
-                session.shared.requests.press();
+                session.shared.memory.fetches.press();
                 self.room.bytes = self.room.bytes.min(SMALL_ANSWER);
             }
         }

@@ -19,6 +19,8 @@ pub struct Limits {
     pub half_sent_bytes: usize,
     /// Memory of requests in flight, on all connections together; beyond it nothing more is begun.
     pub request_bytes: usize,
+    /// The same for large ones, which cannot use up what the others need.
+    pub large_request_bytes: usize,
     /// Memory of events that are held for sending, on all connections together; beyond it answers are small.
     pub fetch_bytes: usize,
     /// When memory is short, a client that has kept the node waiting for longer than this must give back its own.
@@ -35,8 +37,9 @@ impl Default for Limits {
             leaving: Duration::from_secs(10),
             half_sent_bytes: 64 << 20,
             request_bytes: 128 << 20,
+            large_request_bytes: 64 << 20,
             fetch_bytes: 128 << 20,
-            patience: Duration::from_secs(5),
+            patience: Duration::from_secs(1),
         }
     }
 }

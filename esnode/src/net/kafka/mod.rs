@@ -41,7 +41,7 @@ use self::forward::Link;
 pub use self::fuzz::fuzz;
 use self::limits::Limits;
 use self::metrics::KafkaMetrics;
-use self::pool::Pool;
+use self::pool::Memory;
 use self::session::{Session, Shared};
 use crate::handle::Handle;
 use crate::net::seldom::Seldom;
@@ -65,9 +65,7 @@ impl Kafka {
             metrics: Arc::default(),
             // A forwarded request includes a commit, and perhaps a disk that is slow just now.
             link: Link::new(rpc_timeout * 5),
-            half_sent: Pool::new(limits.half_sent_bytes, limits.patience),
-            requests: Pool::new(limits.request_bytes, limits.patience),
-            fetches: Pool::new(limits.fetch_bytes, limits.patience),
+            memory: Memory::new(&limits),
             bad_requests: Seldom::default(),
             limits,
         };
@@ -132,8 +130,7 @@ async fn attend(socket: TcpStream, session: Arc<Session>) {
     let common = Common {
         metrics: &metrics,
         limits: &session.shared.limits,
-        half_sent: &session.shared.half_sent,
-        requests: &session.shared.requests,
+        memory: &session.shared.memory,
         stopping: session.stopping.clone(),
     };
     if let Err(ended) = connection::run(socket, &session, common).await {

@@ -12,13 +12,56 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
+use super::limits::Limits;
+
+/// Requests of up to so many bytes have memory of their own: nobody's large ones can hold up the small ones.
+const SMALL: usize = 2 << 20;
 /// Pause between two cuts: the first may have freed enough.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// All the memory that the connections of a listener share.
+#[derive(Debug)]
+pub struct Memory {
+    /// Large requests that are not complete.
+    pub half_sent: Pool,
+    /// Fetched events that are held for sending.
+    pub fetches: Pool,
+    small: Pool,
+    large: Pool,
+}
+
+impl Memory {
+    /// As much as `limits` says.
+    pub fn new(limits: &Limits) -> Self {
+        let pool = |bytes| Pool::new(bytes, limits.patience);
+        Self {
+            half_sent: pool(limits.half_sent_bytes),
+            fetches: pool(limits.fetch_bytes),
+            small: pool(limits.request_bytes),
+            large: pool(limits.large_request_bytes),
+        }
+    }
+
+    /// Waits until there is memory for a request that takes `bytes`.
+    pub async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let pool = if bytes <= SMALL { &self.small } else { &self.large };
+        pool.take(bytes).await
+    }
+
+    /// Notes that a client takes no answers, while what is returned lives; it may have requests in flight, or fetched
+    /// events held for it.
+    pub fn late(&self, since: Instant, requests: bool, events: bool) -> Vec<Late<'_>> {
+        let requests = [&self.small, &self.large].into_iter().filter(|_| requests);
+        let events = events.then_some(&self.fetches);
+        requests.chain(events).map(|pool| pool.late(since)).collect()
+    }
+}
 
 /// A number of bytes, shared.
 #[derive(Debug)]
 pub struct Pool {
     free: Arc<Semaphore>,
+    bytes: usize,
     patience: Duration,
     late: Mutex<Lates>,
 }
@@ -34,12 +77,12 @@ struct Lates {
 impl Pool {
     /// A pool of `bytes`, where a client that keeps others waiting for them may be late by `patience`.
     pub fn new(bytes: usize, patience: Duration) -> Self {
-        Self { free: Arc::new(Semaphore::new(bytes)), patience, late: Mutex::default() }
+        Self { free: Arc::new(Semaphore::new(bytes)), bytes, patience, late: Mutex::default() }
     }
 
-    /// Waits for `bytes`, which must be no more than the pool has; first come, first served.
+    /// Waits for `bytes`, or for all when the pool has less; first come, first served.
     pub async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(bytes.min(self.bytes)).unwrap_or(u32::MAX);
         let taken = Arc::clone(&self.free).acquire_many_owned(bytes);
         tokio::pin!(taken);
         loop {

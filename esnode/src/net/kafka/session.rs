@@ -18,7 +18,7 @@ use super::forward::Link;
 use super::frame::{self, BadRequest, Outcome, ReplyTo, Request};
 use super::limits::Limits;
 use super::metrics::KafkaMetrics;
-use super::pool::Pool;
+use super::pool::Memory;
 use super::versions;
 use crate::handle::{Handle, Leadership};
 use crate::net::seldom::Seldom;
@@ -41,12 +41,8 @@ pub struct Shared {
     pub link: Link,
     /// What clients may take.
     pub limits: Limits,
-    /// Memory of large requests that are not complete.
-    pub half_sent: Pool,
-    /// Memory of requests in flight.
-    pub requests: Pool,
-    /// Memory of fetched events that are held for sending.
-    pub fetches: Pool,
+    /// The memory that they share.
+    pub memory: Memory,
     /// Clients that were disconnected for what they did, in the log.
     pub bad_requests: Seldom,
 }

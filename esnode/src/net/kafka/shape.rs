@@ -6,7 +6,7 @@
 
 /// Most array elements and tagged fields in one request. Decoded elements are larger than their bytes on the wire,
 /// so this bounds the memory that a request of any size can take.
-pub const MAX_ELEMENTS: usize = 200_000;
+const MAX_ELEMENTS: usize = 200_000;
 
 /// One field of a request.
 #[derive(Debug)]

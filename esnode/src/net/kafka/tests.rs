@@ -15,7 +15,7 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use uuid::Uuid;
 
-use super::apis::{APIS, Api};
+use super::apis::{self, APIS, Api};
 use super::frame::{self, BadRequest, Outcome, ReplyTo, Request};
 use super::fuzz::admit;
 use super::shape::Misshapen;
@@ -229,6 +229,20 @@ fn ten_thousand_mutated_frames_are_decoded_or_refused() {
         admitted > 1_000 && refused > 1_000,
         "{admitted} admitted, {refused} refused: not much of a test"
     );
+}
+
+#[test]
+fn the_elements_of_a_request_are_accounted_for() {
+    for (api, version) in served().filter(|(api, _)| api.key == ApiKey::Fetch && api.serves(12)) {
+        let few = framed(api.key, version, &sample(api.key, version));
+        let few = api.check(&Request::parse(api.key, few).unwrap()).unwrap();
+        let topic = FetchTopic::default().with_partitions(vec![FetchPartition::default(); 1000]);
+        let many = FetchRequest::default().with_topics(vec![topic; 10]);
+        let many = framed(api.key, version, &encoded(&many, version));
+        let many = api.check(&Request::parse(api.key, many).unwrap()).unwrap();
+        assert_eq!(many, 10_010 * apis::ELEMENT, "version {version}");
+        assert!((apis::ELEMENT..20 * apis::ELEMENT).contains(&few), "version {version}");
+    }
 }
 
 #[test]

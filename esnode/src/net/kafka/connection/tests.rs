@@ -54,14 +54,12 @@ async fn connect(memory: usize, answer: impl Fn(u32, Outcome) -> Answer + Send +
 /// What the connections of one listener share.
 struct Listener {
     limits: Limits,
-    half_sent: Pool,
-    requests: Pool,
+    memory: Memory,
 }
 
 impl Listener {
     fn new(limits: Limits) -> Self {
-        let pool = |bytes| Pool::new(bytes, limits.patience);
-        Self { half_sent: pool(limits.half_sent_bytes), requests: pool(limits.request_bytes), limits }
+        Self { memory: Memory::new(&limits), limits }
     }
 }
 
@@ -86,8 +84,8 @@ async fn connect_heavy(
     let shared = Arc::clone(shared);
     let task = tokio::spawn(async move {
         let metrics = KafkaMetrics::default();
-        let Listener { limits, half_sent, requests } = &*shared;
-        let common = Common { metrics: &metrics, limits, half_sent, requests, stopping };
+        let Listener { limits, memory } = &*shared;
+        let common = Common { metrics: &metrics, limits, memory, stopping };
         run(accepted, &*service, common).await
     });
     Client { socket, begun: Arc::new(move || counted.begun.load(Relaxed)), stop, task }
@@ -353,6 +351,20 @@ async fn what_a_request_takes_when_decoded_counts_too() {
     let mut client = connect_heavy(&Arc::new(Listener::new(limits)), 150, answer).await;
     client.socket.write_all(&frames(0..50, 50)).await.unwrap();
     assert_eq!(client.settled().await, 5);
+}
+
+#[tokio::test]
+async fn large_requests_hold_up_no_small_ones() {
+    let limits = Limits { large_request_bytes: 4 << 20, ..Limits::default() };
+    let shared = Arc::new(Listener::new(limits));
+    let mut large = Vec::new();
+    for _ in 0..3 {
+        let mut client = connect_with(&shared, |_, _| Answer::later(std::future::pending())).await;
+        client.socket.write_all(&frames(0..1, 3 << 20)).await.unwrap();
+        large.push(client);
+    }
+    assert_eq!(large[0].settled().await + large[1].settled().await + large[2].settled().await, 1);
+    assert!(served(&shared, 60_000).await < SOON);
 }
 
 #[tokio::test]
