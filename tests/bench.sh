@@ -4,7 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo build --release -p esnode
-cargo build --release -p tests --example measure
-for what in serial pipelined failover idle; do
-    target/release/examples/measure "$what"
-done
+cargo build --release -p tests --example bench
+target/release/examples/bench "$@"

@@ -11,14 +11,14 @@ use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Mutex, RwLock};
 use raft::eraftpb::ConfState;
-use shared::ids::{ClusterId, NodeId};
+use shared::ids::ClusterId;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
 use crate::consensus::{Core, CoreConfig, Timing};
-use crate::driver::{Changes, Driver, Ended, Founding, Input, Parts, found_or_join};
+use crate::driver::{Changes, Driver, Ended, Founding, Image, Input, Parts, found_or_join};
 use crate::handle::{self, Handle, Leadership};
 use crate::net::kafka::limits::Limits;
 use crate::net::listen;
@@ -70,8 +70,11 @@ impl Node {
         refuse_lost_log(&data_dir)?;
         let (log, wal, recovered) = storage::open(data_dir.path(), options)?;
         report_recovery(&config, &log, &recovered);
+        let image = recovered.checkpoint.as_ref().map(|found| Image::decode(&found.payload)).transpose()?;
 
         let (inputs, received) = crossbeam_channel::unbounded();
+        let damaged = inputs.clone();
+        storage::scrub::spawn(log.clone(), move |error| drop(damaged.send(Input::DiskFailed(error))))?;
         let hello = Hello {
             node: config.node_id,
             store: identity.store_id,
@@ -82,7 +85,11 @@ impl Node {
         };
         let transport = Arc::new(start_transport(&config, hello, inputs.clone())?);
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
-        let stream = Arc::new(RwLock::new(Stream::default()));
+        let (stream, conf_state) = match image {
+            Some(Image { stream, conf_state }) => (stream, Some(conf_state)),
+            None => (Stream::default(), None),
+        };
+        let stream = Arc::new(RwLock::new(stream));
         let changes = Arc::new(Changes::default());
         let handle = Handle::new(handle::Parts {
             node_id: config.node_id,
@@ -120,6 +127,7 @@ impl Node {
                 log,
                 wal,
                 recovered,
+                conf_state,
                 transport: thread_transport,
                 stream,
                 changes,
@@ -183,8 +191,16 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
             "cut a torn tail: the last write before a crash had not finished"
         );
     }
+    for (file, reason) in &recovered.damaged {
+        tracing::warn!(
+            file,
+            reason,
+            "passed over a damaged checkpoint: the start takes longer, nothing is lost"
+        );
+    }
     tracing::info!(
         node = config.node_id,
+        checkpoint = recovered.checkpoint.as_ref().map(|checkpoint| checkpoint.index),
         last_index = log.last_index(),
         term = recovered.hard_state.term,
         data_dir = %config.data_dir().display(),
@@ -240,6 +256,8 @@ struct Start {
     log: Log,
     wal: storage::Wal,
     recovered: Recovered,
+    /// The members as of the checkpoint, if there is one.
+    conf_state: Option<ConfState>,
     transport: Arc<Transport>,
     stream: Arc<RwLock<Stream>>,
     changes: Arc<Changes>,
@@ -256,6 +274,7 @@ fn take_part(start: Start) -> Result<()> {
         log,
         wal,
         recovered,
+        conf_state,
         transport,
         stream,
         changes,
@@ -276,7 +295,8 @@ fn take_part(start: Start) -> Result<()> {
         hello = Hello { fresh: false, cluster: cluster_id, ..hello };
         transport.set_hello(hello);
     }
-    let core = start_core(&config, &recovered, data_dir.identity().voters.clone(), log.clone())?;
+    let founders = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
+    let core = start_core(&config, &recovered, conf_state.unwrap_or_else(founders), log.clone())?;
     let writer = spawn_wal(wal, inputs.0.clone())?;
     let data_dir = Arc::new(Mutex::new(data_dir));
     let on_cluster = remember_cluster(Arc::clone(&data_dir), Arc::clone(&transport), hello);
@@ -291,6 +311,7 @@ fn take_part(start: Start) -> Result<()> {
         leadership,
         inputs,
         on_cluster: Box::new(on_cluster),
+        checkpoints: (recovered.checkpoints, config.file.cluster.storage.snapshot_interval),
     })?;
     met.into_values().for_each(|hello| driver.greet(hello));
     let ended = driver.run();
@@ -307,14 +328,18 @@ fn take_part(start: Start) -> Result<()> {
     }
 }
 
-fn start_core(config: &Config, recovered: &Recovered, voters: Vec<NodeId>, log: Log) -> Result<Core<Log>> {
+fn start_core(config: &Config, recovered: &Recovered, conf_state: ConfState, log: Log) -> Result<Core<Log>> {
+    let applied = recovered.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.index);
+    let mut hard_state = recovered.hard_state;
+    // What is applied was committed; a commit index on disk may lag.
+    hard_state.commit = hard_state.commit.max(applied);
     let core_config = CoreConfig {
         id: config.node_id,
         seed: fastrand::u64(..),
         timing: Timing::from_spec(&config.file.cluster.raft),
-        hard_state: recovered.hard_state,
-        conf_state: ConfState { voters, ..ConfState::default() },
-        applied: 0,
+        hard_state,
+        conf_state,
+        applied,
         tail_bytes: TAIL_BYTES,
     };
     Ok(Core::new(core_config, log, &crate::raft_logger::new())?)

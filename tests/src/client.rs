@@ -123,19 +123,7 @@ impl Client {
         partition: i32,
         offset: i64,
     ) -> Result<Result<(Vec<Event>, i64), Code>> {
-        let wanted = FetchPartition::default()
-            .with_partition(partition)
-            .with_fetch_offset(offset)
-            .with_partition_max_bytes(4 << 20);
-        let request = FetchRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_max_wait_ms(0)
-            .with_min_bytes(0)
-            .with_max_bytes(16 << 20)
-            .with_topics(vec![
-                FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![wanted]),
-            ]);
-        let response: FetchResponse = self.call(11, &request)?;
+        let response: FetchResponse = self.call(11, &fetch_request(topic, partition, offset))?;
         let data = response
             .responses
             .first()
@@ -185,6 +173,20 @@ pub fn produce_request(topic: &str, partition: i32, records: Bytes) -> ProduceRe
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
     let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
     ProduceRequest::default().with_acks(-1).with_timeout_ms(5000).with_topic_data(vec![topic])
+}
+
+/// A Fetch request for what is there from `offset` on.
+pub fn fetch_request(topic: &str, partition: i32, offset: i64) -> FetchRequest {
+    let wanted = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(4 << 20);
+    FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(0)
+        .with_min_bytes(0)
+        .with_max_bytes(16 << 20)
+        .with_topics(vec![FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![wanted])])
 }
 
 /// A record batch of these values, without a producer id.

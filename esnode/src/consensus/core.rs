@@ -283,6 +283,11 @@ impl<D: Durable> Core<D> {
         (!idle).then_some(effects)
     }
 
+    /// The members, as of what is applied.
+    pub fn conf_state(&self) -> ConfState {
+        self.raw.raft.prs().conf().to_conf_state()
+    }
+
     /// This node's view of the group.
     pub fn status(&self) -> Status {
         let mut status = Status {
@@ -294,7 +299,7 @@ impl<D: Durable> Core<D> {
             ..Status::default()
         };
         status.fill(&self.raw.status());
-        let members = self.raw.raft.prs().conf().to_conf_state();
+        let members = self.conf_state();
         status.voters = members.voters;
         status.learners = members.learners;
         status.voters.sort_unstable();

@@ -94,6 +94,11 @@ fn decline(input: Input) {
         Input::ReadBarrier(reply) => drop(reply.send(Err(ProposeError::NotLeader(None)))),
         Input::Status(reply) => drop(reply.send(None)),
         Input::Transfer { reply, .. } => drop(reply.send(Err(TransferError::NotLeader(None)))),
-        Input::Peer(_) | Input::Persisted(_) | Input::DiskFailed(_) | Input::Fetched(..) | Input::Stop => {}
+        Input::Peer(_)
+        | Input::Persisted(_)
+        | Input::DiskFailed(_)
+        | Input::Checkpointed
+        | Input::Fetched(..)
+        | Input::Stop => {}
     }
 }

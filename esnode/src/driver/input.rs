@@ -39,6 +39,8 @@ pub enum Input {
     Persisted(u64),
     /// From the disk: it can no longer be trusted.
     DiskFailed(io::Error),
+    /// From the checkpoint thread: it can take another one.
+    Checkpointed,
     /// From the reader: old entries for a lagging follower.
     Fetched(Fetch, Vec<Entry>),
     /// Prove leadership and wait until all that is committed now is applied.

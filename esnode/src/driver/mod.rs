@@ -4,6 +4,7 @@
 //! an [`Input`].
 
 mod changes;
+mod checkpoints;
 mod clock;
 mod founding;
 mod input;
@@ -15,6 +16,7 @@ mod run;
 mod transfer;
 
 pub use changes::Changes;
+pub use checkpoints::{Image, ImageError};
 pub use founding::{Founding, JoinError, found_or_join};
 pub use input::{Input, Proposal};
 pub use run::{Driver, Ended, Parts};

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::changes::Changes;
+use super::checkpoints::{Checkpointing, Image};
 use super::clock::Clock;
 use super::input::Input;
 use super::members::Members;
@@ -22,7 +23,7 @@ use crate::consensus::{Core, Effects, Fetch, Message, Persist, Role};
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError, TransferError};
 use crate::net::peer::{PeerEvent, Transport};
-use crate::storage::{Batch, Log};
+use crate::storage::{Batch, Checkpoints, Log};
 use crate::stream::Stream;
 use crate::stream::command::Command;
 
@@ -53,6 +54,8 @@ pub struct Parts {
     pub inputs: (Sender<Input>, Receiver<Input>),
     /// Called once, when the cluster's identity is first known here.
     pub on_cluster: Box<dyn FnOnce(ClusterId) + Send>,
+    /// Where checkpoints go, and how many entries lie between two.
+    pub checkpoints: (Checkpoints, u64),
 }
 
 /// Why the loop ended.
@@ -75,6 +78,7 @@ pub struct Driver {
     reads: Reads,
     members: Members,
     transfer: Option<Transfer>,
+    checkpointing: Checkpointing,
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
     tick: u64,
@@ -93,6 +97,10 @@ impl Driver {
     pub fn new(mut parts: Parts) -> io::Result<Self> {
         let reader = raft_log::spawn_reader(parts.log.clone(), parts.inputs.0.clone())?;
         let on_cluster = std::mem::replace(&mut parts.on_cluster, Box::new(|_| {}));
+        let applied = parts.stream.read().applied_index();
+        let (checkpoints, interval) = std::mem::take(&mut parts.checkpoints);
+        let (log, inputs) = (parts.log.clone(), parts.inputs.0.clone());
+        let checkpointing = Checkpointing::start(interval, applied, checkpoints, log, inputs)?;
         Ok(Self {
             parts,
             on_cluster: Some(on_cluster),
@@ -101,9 +109,10 @@ impl Driver {
             reads: Reads::default(),
             members: Members::default(),
             transfer: None,
+            checkpointing,
             lazy: None,
             tick: 0,
-            applied: 0,
+            applied,
             bindings: 0,
             serves_from: None,
             stopping: None,
@@ -119,6 +128,8 @@ impl Driver {
     /// Runs until told to stop, or until it must.
     pub fn run(mut self) -> Ended {
         let mut clock = Clock::start();
+        // A checkpoint is as good as entries.
+        self.after_apply(self.applied);
         let inputs = self.parts.inputs.1.clone();
         loop {
             let quiet = self.quiet_ticks();
@@ -155,6 +166,7 @@ impl Driver {
             Input::Peer(event) => self.handle_peer(event),
             Input::Persisted(number) => self.parts.core.persisted(number),
             Input::DiskFailed(error) => self.ended = Some(Ended::DiskFailed(error)),
+            Input::Checkpointed => self.checkpointing.done(),
             Input::Fetched(fetch, entries) => self.parts.core.fetched(fetch, entries),
             Input::ReadBarrier(reply) if self.parts.core.role() == Role::Leader => self.reads.ask(reply),
             Input::ReadBarrier(reply) => {
@@ -191,8 +203,21 @@ impl Driver {
         self.parts.core.tick();
         self.reads.retry_overdue(self.tick);
         self.finish_transfer();
+        self.checkpoint_if_due();
         if self.stopping.is_some_and(|deadline| self.tick >= deadline) {
             self.ended.get_or_insert(Ended::Stopped);
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        if !self.checkpointing.due(self.tick, self.applied) {
+            return;
+        }
+        // Applied is durable, so its term is known.
+        if let Ok(Some(term)) = self.parts.log.term(self.applied) {
+            let conf_state = self.parts.core.conf_state();
+            let stream = self.parts.stream.read().clone();
+            self.checkpointing.begin(self.tick, term, Image { conf_state, stream });
         }
     }
 

@@ -17,25 +17,28 @@ pub(super) struct Position {
 /// Points are sorted by index and by position alike. There is one at every start of a segment and at every entry
 /// that superseded others, so the entries from one point up to the next lie one after the other in one file, and
 /// superseded ones only behind them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     points: Vec<Point>,
     terms: Vec<Run>,
     last: u64,
+    /// Index and term of the entry just before the first: known still, though it is no longer there.
+    base: (u64, u64),
     supersessions: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    index: u64,
-    position: Position,
+/// A place where a scan can start: the entry `index` lies at `position`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Point {
+    pub index: u64,
+    pub position: Position,
 }
 
 /// Entries of one term, from `first` on.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    first: u64,
-    term: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub first: u64,
+    pub term: u64,
 }
 
 /// Where to scan for an entry.
@@ -52,12 +55,37 @@ pub(super) struct Span {
 }
 
 impl Index {
-    /// The lowest index present; 1 when empty.
-    pub fn first(&self) -> u64 {
-        self.points.first().map_or(1, |point| point.index)
+    /// An empty index of a log that goes on after the entry of this index and term.
+    pub fn after(base: (u64, u64)) -> Self {
+        Self { last: base.0, base, ..Self::default() }
     }
 
-    /// The highest index present; 0 when empty.
+    /// An index of these points and runs, the last entry being `last`.
+    pub fn of(points: Vec<Point>, terms: Vec<Run>, last: u64) -> Self {
+        Self { points, terms, last, ..Self::default() }
+    }
+
+    /// Its points, in order.
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// Its runs of equal terms, in order.
+    pub fn terms(&self) -> &[Run] {
+        &self.terms
+    }
+
+    /// Index and term of the entry just before the first.
+    pub fn base(&self) -> (u64, u64) {
+        self.base
+    }
+
+    /// The lowest index present; the one after the base when empty.
+    pub fn first(&self) -> u64 {
+        self.points.first().map_or(self.base.0 + 1, |point| point.index)
+    }
+
+    /// The highest index present; that of the base when empty.
     pub fn last(&self) -> u64 {
         self.last
     }
@@ -67,10 +95,10 @@ impl Index {
         self.supersessions
     }
 
-    /// Term of the entry at `index`, if present; 0 for index 0.
+    /// Term of the entry at `index`, if it is present or the base.
     pub fn term(&self, index: u64) -> Option<u64> {
-        if index == 0 {
-            return Some(0);
+        if index == self.base.0 {
+            return Some(self.base.1);
         }
         let run = self.terms.partition_point(|run| run.first <= index).checked_sub(1)?;
         (index <= self.last).then(|| self.terms[run].term)
@@ -94,6 +122,32 @@ impl Index {
             self.terms.push(Run { first: index, term });
         }
         self.last = index;
+    }
+
+    /// Appends what another segment holds, superseding what it begins at and above. False if its first entry cannot
+    /// follow the one before it; nothing has changed then.
+    pub fn extend(&mut self, next: &Self) -> bool {
+        let (Some(point), Some(run)) = (next.points.first(), next.terms.first()) else { return true };
+        let before = point.index.checked_sub(1).and_then(|before| self.term(before));
+        if before.is_none_or(|before| before > run.term) {
+            return false;
+        }
+        self.append(point.index, run.term, point.position);
+        self.points.extend_from_slice(&next.points[1..]);
+        self.terms.extend_from_slice(&next.terms[1..]);
+        self.last = next.last;
+        true
+    }
+
+    /// Forgets the entries of all segments before `segment`, which holds some.
+    pub fn retire(&mut self, segment: u32) {
+        let gone = self.points.partition_point(|point| point.position.segment < segment);
+        let Some(first) = self.points.get(gone).map(|point| point.index) else { return };
+        self.base = (first - 1, self.term(first - 1).unwrap_or_default());
+        self.points.drain(..gone);
+        let run = self.terms.partition_point(|run| run.first <= first) - 1;
+        self.terms.drain(..run);
+        self.terms[0].first = first;
     }
 
     /// Where to scan for the entry at `index`, which is present, when those up to `high` (exclusive) are wanted.
@@ -152,6 +206,43 @@ mod tests {
         assert_eq!((index.first(), index.last()), (1, 1));
         assert_eq!(index.points.len(), 1);
         assert_eq!(index.term(1), Some(3));
+    }
+
+    #[test]
+    fn segments_put_together_are_as_if_appended_one_by_one() {
+        let appends =
+            [(1, 1, 1), (2, 1, 1), (3, 1, 1), (3, 2, 2), (4, 2, 2), (2, 3, 2), (3, 3, 2), (4, 3, 3)];
+        let mut whole = Index::default();
+        let mut parts = [Index::default(), Index::default(), Index::default()];
+        for (offset, (index, term, segment)) in (1..).zip(appends) {
+            whole.append(index, term, at(segment, offset));
+            parts[segment as usize - 1].append(index, term, at(segment, offset));
+        }
+        let mut together = Index::default();
+        assert!(parts.iter().all(|part| together.extend(part)));
+        assert_eq!((together.points, together.terms, together.last), (whole.points, whole.terms, whole.last));
+        let mut gap = Index::default();
+        assert!(!gap.extend(&parts[1]), "what it supersedes is missing");
+        let mut older = Index::after((1, 9));
+        assert!(!older.extend(&parts[1]), "terms never fall");
+    }
+
+    #[test]
+    fn what_is_retired_leaves_its_last_term() {
+        let mut index = Index::default();
+        for (i, term, segment) in [(1, 1, 1), (2, 1, 1), (3, 4, 2), (4, 4, 2), (5, 4, 3)] {
+            index.append(i, term, at(segment, u32::try_from(i).unwrap()));
+        }
+        index.retire(2);
+        assert_eq!((index.first(), index.last(), index.base()), (3, 5, (2, 1)));
+        assert_eq!([1, 2, 3, 5].map(|i| index.term(i)), [None, Some(1), Some(4), Some(4)]);
+        index.retire(3);
+        assert_eq!(
+            (index.first(), index.base(), index.term(4), index.term(5)),
+            (5, (4, 4), Some(4), Some(4))
+        );
+        let empty = Index::after((7, 2));
+        assert_eq!((empty.first(), empty.last(), empty.term(7), empty.term(6)), (8, 7, Some(2), None));
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! acknowledged, and is cut. An idle writer adds the mark of its last group by itself, so that even that group is
 //! protected soon after its sync.
 
+pub mod checkpoint;
 mod filler;
 mod frame;
 mod fuzz;
@@ -25,8 +26,10 @@ pub mod identity;
 mod index;
 mod reader;
 mod recovery;
+pub mod scrub;
 mod segment;
 pub mod stats;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod wal;
@@ -38,6 +41,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use crate::entry::{Entry, HardState};
+pub use checkpoint::{Checkpoint, Checkpoints};
 pub use fuzz::fuzz;
 pub use reader::Log;
 pub use wal::Wal;
@@ -76,6 +80,12 @@ pub struct Recovered {
     pub hard_state: HardState,
     /// Bytes of a torn tail that were cut, if any: (file name, offset, bytes).
     pub torn: Option<(String, u64, u64)>,
+    /// The newest checkpoint that is whole; the log holds its entry or begins just after it.
+    pub checkpoint: Option<Checkpoint>,
+    /// Checkpoints that were passed over because they are damaged: (file name, reason).
+    pub damaged: Vec<(String, String)>,
+    /// Where the next checkpoints go.
+    pub checkpoints: Checkpoints,
 }
 
 /// One unit of work for the writer: written in one go, synced together.
@@ -100,10 +110,23 @@ pub fn open(dir: &Path, options: Options) -> Result<(Log, Wal, Recovered), OpenE
 /// # Errors
 /// As [`open`].
 pub fn open_with(dir: &Path, options: Options, fill: Fill) -> Result<(Log, Wal, Recovered), OpenError> {
+    let checkpoint::Found { checkpoints, newest: checkpoint, damaged } = checkpoint::find(dir)?;
     let dir = dir.join("log");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
     recovery::remove_unfinished(&dir)?;
-    let found = recovery::recover(&dir)?;
+    let start = checkpoint.as_ref().map_or_else(checkpoint::Start::default, |checkpoint| checkpoint.start);
+    let found = recovery::recover(&dir, start).map_err(|error| match damaged.first() {
+        // What the damaged one would have said of the log's start is not known.
+        Some((file, reason)) if matches!(error, OpenError::Missing { .. }) => OpenError::Checkpoint {
+            file: file.clone(),
+            reason: format!("{reason}, and the log does not reach back far enough to do without it"),
+        },
+        _ => error,
+    })?;
+    if let Some(checkpoint) = &checkpoint {
+        found.reaches(checkpoint)?;
+    }
+    found.cut_tail()?;
     sync_dir(&dir)?;
     if let Some(parent) = dir.parent() {
         sync_dir(parent)?;
@@ -111,7 +134,7 @@ pub fn open_with(dir: &Path, options: Options, fill: Fill) -> Result<(Log, Wal, 
     let hard_state = found.hard_state;
     let torn = found.torn.clone();
     let (log, wal) = wal::start(&dir, options, fill, found)?;
-    Ok((log, wal, Recovered { hard_state, torn }))
+    Ok((log, wal, Recovered { hard_state, torn, checkpoint, damaged, checkpoints }))
 }
 
 /// Makes creations, removals and renames in `dir` durable.
@@ -143,13 +166,34 @@ pub enum OpenError {
         /// Name of the segment that follows it.
         before: String,
     },
-    /// A later version of this program wrote the segment.
+    /// A checkpoint cannot be used, and there is no way to do without it.
+    #[error("the checkpoint {file} is damaged: {reason}. {RESEED}")]
+    Checkpoint {
+        /// Its name.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A checkpoint says that the log was durable further than it reaches now.
+    #[error(
+        "the log is damaged: checkpoint {index} of term {term} was written after the log up to there was durable, but \
+         {reason}. {RESEED}"
+    )]
+    Lost {
+        /// The checkpoint's entry.
+        index: u64,
+        /// The entry's term.
+        term: u64,
+        /// What the log holds instead.
+        reason: String,
+    },
+    /// A later version of this program wrote the file.
     #[error(
         "{file} has format version {found}; this program knows versions up to {known}. Start the version of \
          esnode that wrote it, or a later one"
     )]
     Version {
-        /// The segment's name.
+        /// The file's name.
         file: String,
         /// Its version.
         found: u32,

@@ -1,14 +1,19 @@
-//! Reading the log: what is durable, and nothing else. Never writes, never waits for the writer's disk.
+//! Reading the log: what is durable, and nothing else. Never writes to it, never waits for the writer's disk.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::RwLock;
 
+use super::checkpoint::Start;
 use super::index::{Index, Span};
-use super::segment::{Frames, Next, Segment};
+use super::segment::{self, Frames, Next, Segment};
 use super::stats::Stats;
+use super::summary;
 use crate::entry::Entry;
 use crate::storage::frame::Frame;
 
@@ -22,8 +27,10 @@ pub struct Log {
 }
 
 /// What the writer tells the readers.
-#[derive(Default)]
 pub(super) struct Shared {
+    pub dir: PathBuf,
+    /// Entries become visible only once they are synced.
+    pub synced: bool,
     pub state: RwLock<State>,
     pub stats: Stats,
 }
@@ -34,6 +41,8 @@ pub(super) struct State {
     pub index: Index,
     /// In order of sequence numbers, without gaps.
     pub segments: VecDeque<Arc<Segment>>,
+    /// Bytes in all segments but the last.
+    pub sealed_bytes: u64,
     /// Where the last segment's frames end.
     pub end: u64,
 }
@@ -42,6 +51,14 @@ impl State {
     fn segment(&self, sequence: u32) -> Option<&Arc<Segment>> {
         let first = self.segments.front()?.header.sequence;
         self.segments.get(sequence.checked_sub(first)? as usize)
+    }
+}
+
+impl Shared {
+    /// Brings the counters up to date.
+    pub fn count(&self, state: &State) {
+        self.stats.segments.store(state.segments.len() as u64, Relaxed);
+        self.stats.log_bytes.store(state.sealed_bytes + state.end, Relaxed);
     }
 }
 
@@ -66,6 +83,76 @@ impl Log {
     /// None today: terms are kept in memory.
     pub fn term(&self, index: u64) -> io::Result<Option<u64>> {
         Ok(self.shared.state.read().index.term(index))
+    }
+
+    /// Where the log begins now.
+    pub fn start(&self) -> Start {
+        let state = self.shared.state.read();
+        let sequence = state.segments.front().map_or(1, |segment| segment.header.sequence);
+        Start { sequence, before: state.index.base() }
+    }
+
+    /// Moves the log's start up to the beginning of the segment that holds `index`: nothing before can be read any
+    /// more. The files stay until the two newest checkpoints begin behind them ([`super::Checkpoints::write`]), so
+    /// that a start from either finds what it needs. The segment in use stays whatever `index` is.
+    pub fn retire(&self, index: u64) {
+        let mut state = self.shared.state.write();
+        let Some(span) = state.index.span(index.min(state.index.last()), index) else { return };
+        while state.segments.front().is_some_and(|first| first.header.sequence < span.position.segment) {
+            state.segments.pop_front();
+            state.sealed_bytes -= state.segments.front().map_or(0, |next| next.header.previous_end);
+        }
+        state.index.retire(span.position.segment);
+        self.shared.count(&state);
+    }
+
+    /// Deletes the files of retired segments numbered below `sequence`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn remove_retired(&self, sequence: u32) -> io::Result<()> {
+        let (dir, limit) = (&self.shared.dir, sequence.min(self.start().sequence));
+        for name in segment::list(dir)? {
+            if segment::sequence(&name).is_some_and(|sequence| sequence < limit) {
+                summary::remove(dir, &name);
+                fs::remove_file(dir.join(&name)).map_err(segment::at(dir, &name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes durable all that can be read, where the writer does not do so by itself.
+    ///
+    /// # Errors
+    /// The system's; final, as the writer's are.
+    pub(super) fn settle(&self) -> io::Result<()> {
+        if self.shared.synced {
+            return Ok(());
+        }
+        // A segment is synced before it gets a successor.
+        let last = self.shared.state.read().segments.back().cloned();
+        last.map_or(Ok(()), |last| last.file.sync_data().map_err(segment::at(&self.shared.dir, &last.name)))
+    }
+
+    /// The segment that comes after number `sequence` and has a successor, and where its frames end.
+    pub(super) fn next_sealed(&self, sequence: u32) -> Option<(Arc<Segment>, u64)> {
+        let state = self.shared.state.read();
+        let at = state.segments.partition_point(|segment| segment.header.sequence <= sequence);
+        Some((state.segments.get(at)?.clone(), state.segments.get(at + 1)?.header.previous_end))
+    }
+
+    /// Has the next start read this segment, and refuse it.
+    pub(super) fn distrust(&self, segment: &Segment) {
+        summary::remove(&self.shared.dir, &segment.name);
+    }
+
+    /// Lets the next sync of the last segment go to another file, which can fail.
+    #[cfg(test)]
+    pub(super) fn replace_last(&self, file: fs::File) {
+        let mut state = self.shared.state.write();
+        if let Some(last) = state.segments.back_mut() {
+            *last = Arc::new(Segment::new(file, last.capacity, last.header));
+        }
     }
 
     /// The writer's counters.
@@ -111,7 +198,12 @@ impl Log {
                 }
             };
             cursor.seek(span.position.offset.into(), until);
-            if !wanted.take(&mut cursor, &span)? {
+            let taken = wanted.take(&mut cursor, &span).inspect_err(|error| {
+                if error.kind() == io::ErrorKind::InvalidData {
+                    self.distrust(cursor.segment());
+                }
+            })?;
+            if !taken {
                 break;
             }
             frames = Some(cursor);

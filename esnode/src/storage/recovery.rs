@@ -1,4 +1,4 @@
-//! Finding out, at the start, what the log holds; cutting a torn tail; refusing damage. Runs before the writer.
+//! Finding out, at the start, what the log holds; refusing damage; cutting a torn tail. Runs before the writer.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -7,11 +7,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::OpenError;
+use super::checkpoint::{Checkpoint, Start};
 use super::filler::{UNFINISHED, ZEROES};
 use super::frame::{self, Frame, STATE_LEN};
 use super::index::{Index, Position};
 use super::segment::{self, Frames, Next, SEGMENT_HEADER_LEN, Segment};
+use super::{OpenError, summary};
 use crate::entry::{Entry, HardState};
 
 /// Bytes read at once.
@@ -24,10 +25,12 @@ const BLOCK: usize = 4096;
 pub(super) struct Found {
     pub segments: VecDeque<Arc<Segment>>,
     pub index: Index,
+    /// What the last segment holds.
+    pub tail: Index,
     pub hard_state: HardState,
     /// Where the last segment's frames end.
     pub end: u64,
-    /// File name, offset and length of the torn tail that was cut.
+    /// File name, offset and length of the torn tail, which is to be cut.
     pub torn: Option<(String, u64, u64)>,
 }
 
@@ -39,23 +42,21 @@ pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Reads the whole log. On return everything found is durable.
-pub(super) fn recover(dir: &Path) -> Result<Found, OpenError> {
-    let segments = open_segments(dir)?;
-    if let Some(last) = segments.back() {
-        settle(last).map_err(segment::at(dir, &last.name))?;
-    }
-    replay(segments)
-}
-
-/// Reads all that is in these segments, which continue one another, and cuts the last one's torn tail.
-pub(super) fn replay(segments: VecDeque<Arc<Segment>>) -> Result<Found, OpenError> {
-    let mut found = Found { segments, ..Found::default() };
+/// Finds out what the log holds from `start` on; changes nothing. On return everything found is durable. Sealed segments
+/// are read only where no summary tells what they hold.
+pub(super) fn recover(dir: &Path, start: Start) -> Result<Found, OpenError> {
+    let mut found =
+        Found { segments: open_segments(dir, start)?, index: Index::after(start.before), ..Found::default() };
     let ends: Vec<u64> = found.segments.iter().skip(1).map(|next| next.header.previous_end).collect();
     for (segment, end) in found.segments.clone().into_iter().zip(ends) {
-        found.replay_sealed(segment, end)?;
+        let index = match summary::read(dir, &segment, end).filter(|_| end <= segment.capacity) {
+            Some(index) => index,
+            None => read_sealed(dir, &segment, end)?,
+        };
+        found.extend(&segment, &index)?;
     }
     if let Some(last) = found.segments.back().cloned() {
+        settle(&last).map_err(segment::at(dir, &last.name))?;
         found.replay_last(&last)?;
     }
     // Others may have told this node of commits that it had not yet stored itself.
@@ -63,21 +64,20 @@ pub(super) fn replay(segments: VecDeque<Arc<Segment>>) -> Result<Found, OpenErro
     Ok(found)
 }
 
-/// Opens all segments, in order, and checks that none is missing.
-fn open_segments(dir: &Path) -> Result<VecDeque<Arc<Segment>>, OpenError> {
-    let mut names = Vec::new();
-    for file in fs::read_dir(dir).map_err(segment::at(dir, ""))? {
-        let name = file?.file_name().to_string_lossy().into_owned();
-        if segment::is_segment(&name) {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
+/// Opens all segments from `start` on, in order, and checks that none is missing.
+fn open_segments(dir: &Path, start: Start) -> Result<VecDeque<Arc<Segment>>, OpenError> {
     let mut segments: VecDeque<Arc<Segment>> = VecDeque::new();
-    for name in names {
+    for name in segment::list(dir)? {
+        if segment::sequence(&name).is_some_and(|sequence| sequence < start.sequence) {
+            continue;
+        }
         let next = Segment::open(dir, &name)?;
-        let (sequence, generation) =
-            segments.back().map_or((0, 0), |last| (last.header.sequence, last.header.generation));
+        let (sequence, generation) = match segments.back() {
+            Some(last) => (last.header.sequence, last.header.generation),
+            // Whatever came before the start is gone.
+            None if start.sequence > 1 => (start.sequence - 1, next.header.previous_generation),
+            None => (0, 0),
+        };
         if next.header.sequence > sequence + 1 {
             return Err(OpenError::Missing { sequence: next.header.sequence - 1, before: name });
         }
@@ -89,34 +89,102 @@ fn open_segments(dir: &Path) -> Result<VecDeque<Arc<Segment>>, OpenError> {
     Ok(segments)
 }
 
-impl Found {
-    /// A segment with a successor: it was synced up to `end`, so whatever is wrong below is damage.
-    fn replay_sealed(&mut self, segment: Arc<Segment>, end: u64) -> Result<(), OpenError> {
-        let name = segment.name.clone();
-        let mut frames = Frames::new(segment, SEGMENT_HEADER_LEN as u64, CHUNK);
-        while frames.offset() < end {
-            let offset = frames.offset();
-            match frames.next()? {
-                Next::Frame(frame) => self.replay(&frames, offset, &frame)?,
-                Next::Bad(reason) => return Err(OpenError::corrupt(&name, offset, reason)),
-                Next::End => return Err(OpenError::corrupt(&name, offset, "the rest of the file is gone")),
-            }
-        }
-        match frames.offset() {
-            offset if offset == end => Ok(()),
-            offset => {
-                Err(OpenError::corrupt(&name, offset, format!("the log should end at byte {end} here")))
+/// Reads a segment that has a successor, and writes down what it holds.
+fn read_sealed(dir: &Path, segment: &Arc<Segment>, end: u64) -> Result<Index, OpenError> {
+    let index = check_sealed(segment, end, |_| ())?;
+    if let Err(error) = summary::write(dir, segment, end, &index) {
+        tracing::warn!(file = segment.name, %error, "cannot write down what a segment holds");
+    }
+    Ok(index)
+}
+
+/// What a segment with a successor holds. It was synced up to `end`, so whatever is wrong below is damage. `progress`
+/// hears how far the reading is.
+pub(super) fn check_sealed(
+    segment: &Arc<Segment>,
+    end: u64,
+    mut progress: impl FnMut(u64),
+) -> Result<Index, OpenError> {
+    let mut frames = Frames::new(segment.clone(), SEGMENT_HEADER_LEN as u64, CHUNK);
+    let mut index = Index::default();
+    while frames.offset() < end {
+        let offset = frames.offset();
+        progress(offset);
+        match frames.next()? {
+            Next::Frame(Frame::Entry(entry)) => note(&mut index, segment, offset, &entry)?,
+            Next::Frame(Frame::State(_)) => {}
+            Next::Bad(reason) => return Err(OpenError::corrupt(&segment.name, offset, reason)),
+            Next::End => {
+                return Err(OpenError::corrupt(&segment.name, offset, "the rest of the file is gone"));
             }
         }
     }
+    match frames.offset() {
+        offset if offset == end => Ok(index),
+        offset => {
+            let reason = format!("the log should end at byte {end} here");
+            Err(OpenError::corrupt(&segment.name, offset, reason))
+        }
+    }
+}
+
+/// Adds an entry to the index of its segment. Whether the first one, and any below it, can follow what other segments
+/// hold is seen when the indexes are put together.
+fn note(index: &mut Index, segment: &Segment, offset: u64, entry: &Entry) -> Result<(), OpenError> {
+    let Entry { index: at, term, .. } = *entry;
+    let within = !index.points().is_empty() && at > index.first();
+    if at == 0 || (within && index.term(at - 1).is_none_or(|previous| previous > term)) {
+        return Err(cannot_follow(index, segment, offset, (at, term)));
+    }
+    let offset = u32::try_from(offset).expect("segments are below 4 GiB");
+    index.append(at, term, Position { segment: segment.header.sequence, offset });
+    Ok(())
+}
+
+fn cannot_follow(index: &Index, segment: &Segment, offset: u64, (at, term): (u64, u64)) -> OpenError {
+    let reason = format!(
+        "entry {at} of term {term} cannot follow entry {} of term {}",
+        index.last(),
+        index.term(index.last()).unwrap_or_default()
+    );
+    OpenError::corrupt(&segment.name, offset, reason)
+}
+
+impl Found {
+    /// Checks that the log holds the entry that a checkpoint ends with.
+    pub fn reaches(&self, checkpoint: &Checkpoint) -> Result<(), OpenError> {
+        let Checkpoint { index, term, .. } = *checkpoint;
+        let reason = match self.index.term(index) {
+            _ if self.segments.is_empty() => "it is gone".to_owned(),
+            Some(found) if found == term => return Ok(()),
+            Some(found) => format!("the entry there is of term {found}"),
+            None => format!("it ends at entry {}", self.index.last()),
+        };
+        Err(OpenError::Lost { index, term, reason })
+    }
+
+    fn extend(&mut self, segment: &Segment, next: &Index) -> Result<(), OpenError> {
+        if self.index.extend(next) {
+            return Ok(());
+        }
+        let first = next.points()[0];
+        let entry = (first.index, next.term(first.index).unwrap_or_default());
+        Err(cannot_follow(&self.index, segment, first.position.offset.into(), entry))
+    }
+
+    /// A log of one segment; what it holds comes with [`Found::replay_last`].
+    pub fn of(segment: Arc<Segment>) -> Self {
+        Self { segments: [segment].into(), ..Self::default() }
+    }
 
     /// The last segment: its tail may be torn.
-    fn replay_last(&mut self, segment: &Arc<Segment>) -> Result<(), OpenError> {
+    pub fn replay_last(&mut self, segment: &Arc<Segment>) -> Result<(), OpenError> {
         let mut frames = Frames::new(segment.clone(), SEGMENT_HEADER_LEN as u64, CHUNK);
         let reason = loop {
             let offset = frames.offset();
             match frames.next()? {
-                Next::Frame(frame) => self.replay(&frames, offset, &frame)?,
+                Next::Frame(Frame::State(state)) => self.hard_state = state.hard_state,
+                Next::Frame(Frame::Entry(entry)) => note(&mut self.tail, segment, offset, &entry)?,
                 Next::Bad(reason) => break reason,
                 Next::End => break "an entry is gone",
             }
@@ -128,32 +196,21 @@ impl Found {
         if rest.synced_to > self.end || never_torn {
             return Err(OpenError::corrupt(&segment.name, self.end, reason));
         }
+        let tail = std::mem::take(&mut self.tail);
+        self.extend(segment, &tail)?;
+        self.tail = tail;
         if rest.dirty_end > self.end {
-            cut(segment, self.end, rest.dirty_end)?;
             self.torn = Some((segment.name.clone(), self.end, rest.dirty_end - self.end));
         }
         Ok(())
     }
 
-    fn replay(&mut self, frames: &Frames, offset: u64, frame: &Frame) -> Result<(), OpenError> {
-        match *frame {
-            Frame::State(state) => self.hard_state = state.hard_state,
-            Frame::Entry(Entry { index, term, .. }) => {
-                let segment = frames.segment();
-                let previous = index.checked_sub(1).and_then(|previous| self.index.term(previous));
-                if previous.is_none_or(|previous| previous > term) {
-                    let reason = format!(
-                        "entry {index} of term {term} cannot follow entry {} of term {}",
-                        self.index.last(),
-                        self.index.term(self.index.last()).unwrap_or_default()
-                    );
-                    return Err(OpenError::corrupt(&segment.name, offset, reason));
-                }
-                let offset = u32::try_from(offset).expect("segments are below 4 GiB");
-                self.index.append(index, term, Position { segment: segment.header.sequence, offset });
-            }
+    /// Zeroes the torn tail, so that nothing of it ever comes back.
+    pub fn cut_tail(&self) -> io::Result<()> {
+        match (&self.torn, self.segments.back()) {
+            (Some((_, start, length)), Some(last)) => cut(last, *start, start + length),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -207,7 +264,6 @@ fn settle(segment: &Segment) -> io::Result<()> {
     Ok(rustix::fs::fadvise(&segment.file, 0, None, rustix::fs::Advice::DontNeed)?)
 }
 
-/// Zeroes `start..end`, so that nothing of the tail ever comes back.
 fn cut(segment: &Segment, start: u64, end: u64) -> io::Result<()> {
     let mut offset = start;
     while offset < end {

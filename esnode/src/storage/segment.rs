@@ -3,7 +3,7 @@
 //! Named `<sequence>-<first index>.seg`. The sequence number orders segments as they were written; the first index
 //! alone would not, since Raft may replace a suffix that began in an earlier segment.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -98,9 +98,22 @@ impl Header {
     }
 }
 
-/// Whether a file of this name is a segment.
-pub(super) fn is_segment(name: &str) -> bool {
-    name.ends_with(EXTENSION)
+/// Names of all segments in `dir`, in the order they were written.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for file in fs::read_dir(dir).map_err(at(dir, ""))? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(EXTENSION) {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The sequence number in a segment's name.
+pub(super) fn sequence(name: &str) -> Option<u32> {
+    name.split('-').next()?.parse().ok()
 }
 
 /// An open segment.

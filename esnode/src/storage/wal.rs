@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use parking_lot::RwLock;
+
 use super::filler::{Blank, Filler, UNFINISHED};
 use super::frame::{self, HEADER_LEN, STATE_LEN, State};
 use super::gather::Gather;
-use super::index::Position;
-use super::reader::{Log, Shared};
+use super::index::{Index, Position};
+use super::reader::{Log, Shared, State as LogState};
 use super::recovery::Found;
 use super::segment::{self, Header, SEGMENT_HEADER_LEN, Segment};
-use super::{Batch, Fill, Options, sync_dir};
+use super::stats::Stats;
+use super::{Batch, Fill, Options, summary, sync_dir};
 use crate::entry::{Entry, HardState};
 
 /// Bytes gathered before they are handed to the system without waiting for the sync.
@@ -51,8 +54,8 @@ pub struct Wal {
     last_term: u64,
     /// Written, not yet shown: index, term, place.
     pending: Vec<(u64, u64, Position)>,
-    /// Bytes in the segments before this one.
-    earlier_bytes: u64,
+    /// What this segment holds, shown or not.
+    tail: Index,
     failed: Option<String>,
 }
 
@@ -71,8 +74,19 @@ pub(super) fn start(dir: &Path, options: Options, fill: Fill, mut found: Found) 
     }
     let segment = found.segments.back().expect("there is one now").clone();
     let end = found.end;
-    let earlier_bytes = found.segments.iter().skip(1).map(|next| next.header.previous_end).sum();
-    let shared = Arc::new(Shared::default());
+    let sealed_bytes = found.segments.iter().skip(1).map(|next| next.header.previous_end).sum();
+    let state = LogState { index: found.index, segments: found.segments, sealed_bytes, end };
+    let (last_index, last_term) = {
+        let last = state.index.last();
+        (last, state.index.term(last).unwrap_or_default())
+    };
+    let shared = Arc::new(Shared {
+        dir: dir.to_owned(),
+        synced: options.sync,
+        state: RwLock::new(state),
+        stats: Stats::default(),
+    });
+    shared.count(&shared.state.read());
     let wal = Wal {
         dir: dir.to_owned(),
         sync_entries: options.sync,
@@ -84,17 +98,13 @@ pub(super) fn start(dir: &Path, options: Options, fill: Fill, mut found: Found) 
         unsynced: false,
         mark_owed: !is_new,
         hard_state: found.hard_state,
-        last_index: found.index.last(),
-        last_term: found.index.term(found.index.last()).unwrap_or_default(),
+        last_index,
+        last_term,
         pending: Vec::new(),
-        earlier_bytes,
+        tail: found.tail,
         segment,
         failed: None,
     };
-    shared.stats.segments.store(found.segments.len() as u64, Relaxed);
-    shared.stats.log_bytes.store(earlier_bytes + end, Relaxed);
-    *shared.state.write() =
-        super::reader::State { index: found.index, segments: found.segments, end: found.end };
     Ok((Log::new(shared), wal))
 }
 
@@ -234,7 +244,9 @@ impl Wal {
         self.gather.payload(&entry.data);
         self.end += length as u64;
         (self.last_index, self.last_term) = (index, term);
-        self.pending.push((index, term, Position { segment: self.segment.header.sequence, offset }));
+        let position = Position { segment: self.segment.header.sequence, offset };
+        self.pending.push((index, term, position));
+        self.tail.append(index, term, position);
         Ok(())
     }
 
@@ -266,18 +278,27 @@ impl Wal {
         self.sync_segment()?;
         let Header { sequence, generation, .. } = self.segment.header;
         let header = Header::new(sequence + 1, first_index, Some((generation, self.end)));
+        self.summarise();
         let (segment, end) = commission(&self.dir, self.filler.take()?, header, self.hard_state)?;
         self.filler.resume(segment.capacity);
         let mut state = self.shared.state.write();
         state.segments.push_back(segment.clone());
-        self.earlier_bytes += self.end;
+        state.sealed_bytes += self.end;
         // Readers take the end for the last segment's; of this one they need nothing yet.
         state.end = end;
-        self.shared.stats.segments.store(state.segments.len() as u64, Relaxed);
+        self.shared.count(&state);
         drop(state);
         (self.segment, self.end, self.synced_to) = (segment, end, end);
         self.mark_owed = false;
         Ok(())
+    }
+
+    /// Writes down what the segment holds, for the next start. Not synced: a torn one is passed over.
+    fn summarise(&mut self) {
+        let index = std::mem::take(&mut self.tail);
+        if let Err(error) = summary::write(&self.dir, &self.segment, self.end, &index) {
+            tracing::warn!(file = self.segment.name, %error, "cannot write down what a segment holds");
+        }
     }
 
     /// Hands what is gathered to the system.
@@ -308,7 +329,6 @@ impl Wal {
             state.index.append(index, term, position);
         }
         state.end = self.end;
-        drop(state);
-        self.shared.stats.log_bytes.store(self.earlier_bytes + self.end, Relaxed);
+        self.shared.count(&state);
     }
 }

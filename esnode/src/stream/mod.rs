@@ -14,6 +14,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use shared::ids::{ClusterId, NodeId, StoreId};
 
 use command::{Command, Malformed, Refusal, Reply};
@@ -36,8 +37,14 @@ const SETTING: usize = 64;
 /// Longest name of a topic (Kafka's rule).
 const MAX_NAME: usize = 249;
 
-/// The state of all topics and producers.
-#[derive(Clone, Debug, Default)]
+/// Points of all partitions together, from which on their spacing is doubled. Bounds the memory whatever the log's size,
+/// and with it what a checkpoint takes to copy and to write.
+const MAX_POINTS: usize = 32 << 10;
+/// Log payload between two points of a partition, at first: bounds what a reader scans.
+const SPACING: u64 = 16 << 10;
+
+/// The state of all topics and producers. A clone is what a checkpoint is made of, so it is cheap.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stream {
     applied: u64,
     /// Payload of all applied entries.
@@ -52,10 +59,36 @@ pub struct Stream {
     /// Bytes of all topics' configurations.
     config_bytes: usize,
     next_producer: i64,
+    /// Log payload between two points of a partition, at least.
+    spacing: u64,
+    /// Points of all partitions.
+    points: usize,
+    /// How many of them there may be.
+    max_points: usize,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            applied: 0,
+            payload: 0,
+            cluster: None,
+            bindings: BTreeMap::new(),
+            names: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            last_topic: 0,
+            partitions: 0,
+            config_bytes: 0,
+            next_producer: 0,
+            spacing: SPACING,
+            points: 0,
+            max_points: MAX_POINTS,
+        }
+    }
 }
 
 /// A topic.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Topic {
     /// Its number.
     pub id: TopicId,
@@ -104,7 +137,7 @@ impl Stream {
         for (ordinal, command) in (0..).zip(Command::decode_all(payload)) {
             match command {
                 Ok(command) => {
-                    let place = Place { index, ordinal, payload: self.payload };
+                    let place = Place { index, ordinal, payload: self.payload, spacing: self.spacing };
                     let reply = self.apply_command(command, place, &mut applied.touched);
                     applied.replies.push(reply);
                 }
@@ -113,13 +146,28 @@ impl Stream {
         }
         self.applied = index;
         self.payload += payload.len() as u64;
+        self.thin();
         applied
+    }
+
+    /// Doubles the spacing of the points when there are too many. Depends on the log alone.
+    fn thin(&mut self) {
+        if self.points <= self.max_points {
+            return;
+        }
+        self.spacing = self.spacing.saturating_mul(2);
+        let partitions = self.topics.values_mut().flat_map(|topic| &mut topic.partitions);
+        partitions.for_each(|partition| partition.thin(self.spacing));
+        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        self.points = partitions.map(Partition::points).sum();
+        // Every partition keeps its first: very many partitions need more.
+        self.max_points = MAX_POINTS.max(self.points + self.points / 2);
     }
 
     fn apply_command(&mut self, command: Command, place: Place, touched: &mut Vec<(TopicId, u32)>) -> Reply {
         match command {
             Command::Append { topic, partition, batch } => {
-                let reply = self.append(topic, partition, &batch, place);
+                let reply = self.change(topic, partition, |partition| partition.append(&batch, place));
                 touched.push((topic, partition));
                 reply
             }
@@ -136,12 +184,10 @@ impl Stream {
             }
             Command::DeleteTopic { name } => self.delete(&name, touched),
             Command::AlterTopic { name, changes } => self.alter(&name, changes),
-            Command::Trim { topic, partition, start_offset } => {
-                self.partition(topic, partition).map_or(Reply::Refused(Refusal::UnknownTopic), |partition| {
-                    partition.trim(start_offset);
-                    Reply::Done
-                })
-            }
+            Command::Trim { topic, partition, start_offset } => self.change(topic, partition, |partition| {
+                partition.trim(start_offset);
+                Reply::Done
+            }),
             Command::AllocateProducer => {
                 self.next_producer += 1;
                 Reply::ProducerAllocated(self.next_producer)
@@ -149,13 +195,20 @@ impl Stream {
         }
     }
 
-    fn append(&mut self, topic: TopicId, partition: u32, batch: &[u8], place: Place) -> Reply {
-        self.partition(topic, partition)
-            .map_or(Reply::Refused(Refusal::UnknownTopic), |partition| partition.append(batch, place))
-    }
-
-    fn partition(&mut self, topic: TopicId, partition: u32) -> Option<&mut Partition> {
-        self.topics.get_mut(&topic)?.partitions.get_mut(partition as usize)
+    /// Lets `change` have its way with a partition.
+    fn change(
+        &mut self,
+        topic: TopicId,
+        partition: u32,
+        change: impl FnOnce(&mut Partition) -> Reply,
+    ) -> Reply {
+        let found =
+            self.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(partition as usize));
+        let Some(partition) = found else { return Reply::Refused(Refusal::UnknownTopic) };
+        let before = partition.points();
+        let reply = change(partition);
+        self.points = self.points + partition.points() - before;
+        reply
     }
 
     fn create(
@@ -196,6 +249,7 @@ impl Stream {
         };
         self.partitions -= topic.partitions.len();
         self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
+        self.points -= topic.partitions.iter().map(Partition::points).sum::<usize>();
         touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
         Reply::Done
     }

@@ -1,17 +1,17 @@
 //! One partition: its offsets, and where in the log its batches are.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::Position;
 use super::batch::BatchHeader;
 use super::command::{Refusal, Reply};
 use super::producers::{Producers, Verdict};
 
-/// Log payload between two points of a partition, at least: bounds the points, and what a reader scans.
-const SPACING: u64 = 16 << 10;
-
 /// A partition's offsets and where its batches are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Partition {
     start_offset: i64,
     next_offset: i64,
@@ -23,11 +23,13 @@ pub struct Partition {
     latest: Option<u64>,
     /// Appends of the log that got no offsets: (entry, place among its commands). They are rare.
     voids: BTreeSet<(u64, u32)>,
-    producers: Producers,
+    /// Shared with the copies that checkpoints are made of, until it changes.
+    producers: Arc<Producers>,
 }
 
 /// A place in the log where reading can start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(from = "StoredPoint", into = "StoredPoint")]
 struct Point {
     position: Position,
     /// Newest timestamp of all batches before it.
@@ -38,6 +40,21 @@ struct Point {
     payload: u64,
 }
 
+/// Without names, since there are many: index, base offset, newest timestamp before, bytes before, payload before.
+type StoredPoint = (u64, i64, Option<i64>, u64, u64);
+
+impl From<StoredPoint> for Point {
+    fn from((index, base_offset, before, bytes, payload): StoredPoint) -> Self {
+        Self { position: Position { index, base_offset }, before, bytes, payload }
+    }
+}
+
+impl From<Point> for StoredPoint {
+    fn from(Point { position: Position { index, base_offset }, before, bytes, payload }: Point) -> Self {
+        (index, base_offset, before, bytes, payload)
+    }
+}
+
 /// Which command of which entry an append is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -45,6 +62,8 @@ pub(super) struct Place {
     pub(super) ordinal: u32,
     /// Payload of all entries before this one.
     pub(super) payload: u64,
+    /// Log payload between two points of a partition, at least.
+    pub(super) spacing: u64,
 }
 
 impl Partition {
@@ -121,7 +140,7 @@ impl Partition {
                 let base_offset = self.next_offset;
                 self.mark(place, base_offset);
                 if idempotent {
-                    self.producers.remember(&header, base_offset, place.index);
+                    Arc::make_mut(&mut self.producers).remember(&header, base_offset, place.index);
                 }
                 self.next_offset += header.records();
                 self.bytes += batch.len() as u64;
@@ -145,7 +164,7 @@ impl Partition {
     fn mark(&mut self, place: Place, base_offset: i64) {
         // A reader that starts at a point takes the point's offset for the entry's first live batch.
         let first = self.latest != Some(place.index);
-        let far = self.points.last().is_none_or(|last| place.payload - last.payload >= SPACING);
+        let far = self.points.last().is_none_or(|last| place.payload - last.payload >= place.spacing);
         let empty = self.start_offset == self.next_offset;
         if (far || empty) && first {
             let position = Position { index: place.index, base_offset };
@@ -153,6 +172,21 @@ impl Partition {
             self.points.push(Point { position, before, bytes, payload });
         }
         self.latest = Some(place.index);
+    }
+
+    /// How many points there are.
+    pub(super) fn points(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Lets go of points that are nearer than `spacing` to the one before.
+    pub(super) fn thin(&mut self, spacing: u64) {
+        let mut last = None;
+        self.points.retain(|point| {
+            let far = last.is_none_or(|last| point.payload - last >= spacing);
+            last = if far { Some(point.payload) } else { last };
+            far
+        });
     }
 
     /// Numbers that stand for the whole state, in a fixed order.

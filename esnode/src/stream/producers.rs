@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::batch::BatchHeader;
 use super::command::Refusal;
 
@@ -11,14 +13,14 @@ const REMEMBERED: usize = 5;
 const MAX_PRODUCERS: usize = 10_000;
 
 /// The producers of one partition.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Producers {
     known: BTreeMap<i64, Producer>,
     /// Some producer was forgotten: an unknown one may be it.
     forgetful: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Producer {
     epoch: i16,
     batches: VecDeque<Batch>,
@@ -26,7 +28,7 @@ struct Producer {
     seen: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Batch {
     first: i32,
     last: i32,

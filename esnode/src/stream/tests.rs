@@ -133,6 +133,43 @@ fn a_member_is_bound_once() {
     assert_eq!(applied.replies, [Reply::Done, Reply::Done, Reply::Refused(Refusal::BoundElsewhere)]);
 }
 
+#[test]
+fn places_are_remembered_within_bounds_however_long_the_log() {
+    let mut stream = Stream::default();
+    stream.apply(1, 1, &payload(&[create("t", 3)]));
+    // Entries a little larger than the first spacing.
+    let filler = append(9, 0, Bytes::from(vec![0; 17 << 10]));
+    let entry = payload(&[append(1, 0, batch(1, 5, None)), append(1, 2, batch(1, 5, None)), filler]);
+    let entries = 60_000;
+    for index in 2..2 + entries {
+        stream.apply(index, 1, &entry);
+        assert!(stream.points <= super::MAX_POINTS);
+    }
+    assert!(stream.points > super::MAX_POINTS / 4, "{} points left", stream.points);
+    let partitions = &stream.topic("t").unwrap().partitions;
+    assert_eq!(stream.points, partitions.iter().map(super::Partition::points).sum::<usize>());
+    for offset in (0..entries.cast_signed()).step_by(97) {
+        let at = partitions[2].locate(offset).unwrap();
+        let apart = 2 + offset.cast_unsigned() - at.index;
+        assert_eq!(at.base_offset.cast_unsigned() + 2, at.index);
+        assert!(apart * entry.len() as u64 <= stream.spacing, "{apart} entries to scan for {offset}");
+    }
+    let before = serde_json::to_vec(&stream).unwrap().len();
+    assert!(before < 2 << 20, "a checkpoint of {before} bytes");
+    stream.apply(entries + 2, 1, &payload(&[Command::DeleteTopic { name: "t".to_owned() }]));
+    assert_eq!(stream.points, 0);
+}
+
+#[test]
+fn more_partitions_than_places_are_no_endless_loop() {
+    let mut stream = Stream { max_points: 10, ..Stream::default() };
+    stream.apply(1, 1, &payload(&[create("t", 40)]));
+    let entry = payload(&(0..40).map(|at| append(1, at, batch(1, 5, None))).collect::<Vec<_>>());
+    (2..50).for_each(|index| drop(stream.apply(index, 1, &entry)));
+    let partitions = &stream.topic("t").unwrap().partitions;
+    assert!(partitions.iter().all(|partition| partition.locate(20).is_some()));
+}
+
 /// What a reader finds from `at` on: offsets and newest timestamps of the partition's live batches.
 fn scan(entries: &[Bytes], stream: &Stream, partition: u32, at: Position) -> Vec<(i64, i64, i64)> {
     let state = &stream.topic("t").unwrap().partitions[partition as usize];
@@ -182,6 +219,10 @@ fn every_offset_and_time_is_found_where_a_plain_model_has_it() {
                 .map_or(vec![0; 3], |t| t.partitions.iter().map(|p| p.next_offset()).collect());
             let applied = stream.apply(index, 1, entry);
             twin.apply(index, 1, entry);
+            if random.u8(..8) == 0 {
+                // As from a checkpoint.
+                stream = serde_json::from_slice(&serde_json::to_vec(&stream).unwrap()).unwrap();
+            }
             let mut next = before;
             for (command, reply) in Command::decode_all(entry).zip(&applied.replies) {
                 let (Ok(Command::Append { partition, batch, .. }), Reply::Appended { base_offset, .. }) =
@@ -198,6 +239,7 @@ fn every_offset_and_time_is_found_where_a_plain_model_has_it() {
             }
         }
         assert_eq!(stream.digest(), twin.digest());
+        assert_eq!(serde_json::to_value(&stream).unwrap(), serde_json::to_value(&twin).unwrap());
         for (partition, batches) in (0..).zip(&model) {
             let state = &stream.topic("t").unwrap().partitions[partition as usize];
             assert_eq!(state.next_offset(), batches.last().map_or(0, |(_, last, _)| last + 1));

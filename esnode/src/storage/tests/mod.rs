@@ -1,5 +1,6 @@
 //! The log as a whole: files on a real disk, opened again and again.
 
+mod checkpoints;
 mod damage;
 mod model;
 mod power_cut;

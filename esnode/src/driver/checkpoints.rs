@@ -1,0 +1,222 @@
+//! When a checkpoint is due, what is in it, and the thread that writes it.
+//!
+//! The raft thread only copies the state, which is cheap; encoding and the disk are the thread's.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::{Deserialize, Serialize};
+use shared::ids::NodeId;
+
+use super::input::Input;
+use crate::consensus::ConfState;
+use crate::storage::checkpoint::is_full;
+use crate::storage::{Checkpoints, Log};
+use crate::stream::Stream;
+
+/// Ticks from one checkpoint to the next, at least: a busy node spends its disk on events.
+const MIN_TICKS: u64 = 100;
+/// The newest content of checkpoints that this program knows.
+const FORMAT: u32 = 1;
+
+/// What every entry up to a certain one has led to.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The members.
+    pub conf_state: ConfState,
+    /// The state machine; knows the entry's index.
+    pub stream: Stream,
+}
+
+/// A checkpoint is whole, but its content is not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// A later version of this program wrote it.
+    #[error(
+        "the newest checkpoint has content of version {0}; this program knows versions up to {FORMAT}. Start the \
+         version of esnode that wrote it, or a later one"
+    )]
+    Version(u32),
+    /// It is not what this program writes.
+    #[error("the content of the newest checkpoint is not understood: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// An image as it is stored, in JSON: fields may be added without a new format.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    members: StoredMembers,
+    stream: Stream,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredMembers {
+    voters: Vec<NodeId>,
+    learners: Vec<NodeId>,
+    voters_outgoing: Vec<NodeId>,
+    learners_next: Vec<NodeId>,
+    auto_leave: bool,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+impl Image {
+    /// Reads a checkpoint's payload back.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn decode(payload: &[u8]) -> Result<Self, ImageError> {
+        let Format { format } = serde_json::from_slice(payload)?;
+        if format > FORMAT {
+            return Err(ImageError::Version(format));
+        }
+        let Stored { members, stream, .. } = serde_json::from_slice(payload)?;
+        let conf_state = ConfState {
+            voters: members.voters,
+            learners: members.learners,
+            voters_outgoing: members.voters_outgoing,
+            learners_next: members.learners_next,
+            auto_leave: members.auto_leave,
+            ..ConfState::default()
+        };
+        Ok(Self { conf_state, stream })
+    }
+
+    fn encode(self) -> io::Result<Vec<u8>> {
+        let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave, .. } = self.conf_state;
+        let members = StoredMembers { voters, learners, voters_outgoing, learners_next, auto_leave };
+        Ok(serde_json::to_vec(&Stored { format: FORMAT, members, stream: self.stream })?)
+    }
+}
+
+/// The thread, and when it gets its next work.
+pub(super) struct Checkpointing {
+    interval: u64,
+    /// Index of the last one begun.
+    last: u64,
+    /// No other before this tick.
+    not_before: u64,
+    busy: bool,
+    worker: Option<Worker>,
+}
+
+/// The thread, and the way to it: terms and images.
+struct Worker {
+    images: Sender<(u64, Image)>,
+    thread: JoinHandle<()>,
+}
+
+impl Checkpointing {
+    /// Starts the thread. A checkpoint is due every `interval` entries after entry `last`.
+    pub(super) fn start(
+        interval: u64,
+        last: u64,
+        checkpoints: Checkpoints,
+        log: Log,
+        inputs: Sender<Input>,
+    ) -> io::Result<Self> {
+        let (images, received) = bounded(1);
+        let thread = thread::Builder::new()
+            .name("checkpoint".into())
+            .spawn(move || run(checkpoints, &log, &received, &inputs))?;
+        Ok(Self { interval, last, not_before: 0, busy: false, worker: Some(Worker { images, thread }) })
+    }
+
+    /// Whether it is time for one, with everything up to `applied` applied.
+    pub(super) fn due(&self, tick: u64, applied: u64) -> bool {
+        !self.busy && tick >= self.not_before && applied - self.last >= self.interval
+    }
+
+    /// Hands the image of everything up to its entry, of this term, to the thread.
+    pub(super) fn begin(&mut self, tick: u64, term: u64, image: Image) {
+        self.last = image.stream.applied_index();
+        self.not_before = tick + MIN_TICKS;
+        // The thread ends before this one only after it has told why.
+        self.busy = self.worker.as_ref().is_some_and(|worker| worker.images.try_send((term, image)).is_ok());
+    }
+
+    /// The thread is ready for another one.
+    pub(super) fn done(&mut self) {
+        self.busy = false;
+    }
+}
+
+impl Drop for Checkpointing {
+    /// Waits until the one under way is written: another process may have the directory next.
+    fn drop(&mut self) {
+        if let Some(Worker { images, thread }) = self.worker.take() {
+            drop(images);
+            // A panic there was printed.
+            drop(thread.join());
+        }
+    }
+}
+
+fn run(mut checkpoints: Checkpoints, log: &Log, images: &Receiver<(u64, Image)>, inputs: &Sender<Input>) {
+    for (term, image) in images {
+        let index = image.stream.applied_index();
+        let written = image.encode().and_then(|payload| checkpoints.write(log, index, term, &payload));
+        let input = match written {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(index, %error, "no room for a checkpoint; the next one is tried later");
+                Input::Checkpointed
+            }
+            Err(error) => Input::DiskFailed(error),
+            Ok(()) => {
+                tracing::debug!(index, "wrote a checkpoint");
+                Input::Checkpointed
+            }
+        };
+        if inputs.send(input).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Image {
+        let conf_state = ConfState {
+            voters: vec![1, 2],
+            learners: vec![4],
+            voters_outgoing: vec![1, 2, 3],
+            learners_next: vec![3],
+            auto_leave: true,
+            ..ConfState::default()
+        };
+        Image { conf_state, stream: Stream::default() }
+    }
+
+    #[test]
+    fn an_image_reads_back() {
+        let payload = image().encode().unwrap();
+        let back = Image::decode(&payload).unwrap();
+        assert_eq!(back.conf_state, image().conf_state);
+        assert_eq!(back.encode().unwrap(), payload);
+    }
+
+    #[test]
+    fn later_content_is_told_from_nonsense() {
+        let later = Image::decode(br#"{"format":2,"members":"other"}"#).unwrap_err();
+        assert!(matches!(later, ImageError::Version(2)));
+        assert!(matches!(Image::decode(b"{}").unwrap_err(), ImageError::Malformed(_)));
+    }
+
+    #[test]
+    fn the_next_is_due_after_the_interval_and_not_while_one_is_written() {
+        let mut pace = Checkpointing { interval: 10, last: 5, not_before: 0, busy: false, worker: None };
+        assert!(!pace.due(0, 14) && pace.due(0, 15));
+        pace.busy = true;
+        assert!(!pace.due(0, 15));
+        pace.done();
+        pace.begin(7, 1, image());
+        assert!(!pace.due(6 + MIN_TICKS, 15) && pace.due(7 + MIN_TICKS, 15));
+    }
+}

@@ -1,0 +1,68 @@
+//! A long log: restarting with it, and catching up on it.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use shared::ids::NodeId;
+use tests::client::Client;
+use tests::cluster::{Cluster, PATIENCE};
+
+use crate::events::fill;
+use crate::floor::sequential_write;
+use crate::spread::Spread;
+use crate::{cluster, process};
+
+/// Of events in the log, in all.
+const LOG_MIB: usize = 4096;
+/// Of them, written while one node is down.
+const MISSED_MIB: usize = 1024;
+const RECORD: usize = 1024;
+const GATHERED: usize = 500;
+
+/// Fills the log, restarts a follower, then lets it miss a part and catch up under a client.
+pub fn measure(share: usize) -> Result<()> {
+    let (mut cluster, leader) = cluster()?;
+    let mut client = Client::connect(cluster.kafka(leader), PATIENCE)?;
+    let gathered = |mebibytes: usize| (mebibytes << 20) / RECORD / GATHERED / share;
+    fill(&mut client, RECORD, GATHERED, 8, gathered(LOG_MIB - MISSED_MIB))?;
+    cluster.wait_ready()?;
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap_or_default();
+    cluster.stop(follower)?;
+    let took = until_ready(&mut cluster, follower)?;
+    println!("restart with {} MiB in the log: ready after {took:.2?}", (LOG_MIB - MISSED_MIB) / share);
+
+    cluster.stop(follower)?;
+    let alone = Spread::of(fill(&mut client, RECORD, 1, 1, 2000 / share)?);
+    fill(&mut client, RECORD, GATHERED, 8, gathered(MISSED_MIB))?;
+    let began = Instant::now();
+    cluster.launch(follower)?;
+    let mut during = Vec::new();
+    while !is_ready(&cluster, follower) {
+        during.extend(fill(&mut client, RECORD, 1, 1, 20)?);
+    }
+    let missed = MISSED_MIB / share;
+    let rate = missed as f64 * 1.048_576 / began.elapsed().as_secs_f64();
+    println!(
+        "catch-up on {missed} MiB: {rate:.0} MB/s; writing them alone: {:.0} MB/s",
+        sequential_write(missed)?
+    );
+    println!("  leader's serial produce before: {alone}");
+    println!("  leader's serial produce during: {}", Spread::of(during));
+    println!("  RSS {} MiB", process::memory(&cluster)?);
+    Ok(())
+}
+
+fn until_ready(cluster: &mut Cluster, node: NodeId) -> Result<Duration> {
+    let began = Instant::now();
+    cluster.launch(node)?;
+    while !is_ready(cluster, node) {
+        sleep(Duration::from_millis(5));
+    }
+    Ok(began.elapsed())
+}
+
+/// A member that knows its leader and has applied close to what is committed.
+fn is_ready(cluster: &Cluster, node: NodeId) -> bool {
+    cluster.get(node, "/health/ready").is_ok_and(|(code, _)| code == 200)
+}
