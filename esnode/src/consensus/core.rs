@@ -13,8 +13,8 @@ use super::view::{Durable, Fetch, View, from_raft};
 use crate::entry::{Entry, EntryKind, HardState};
 
 /// Payload of one message to a follower.
-const MAX_MESSAGE_BYTES: u64 = 4 << 20;
-/// Messages to one follower without an answer.
+const MAX_MESSAGE_BYTES: u64 = 1 << 20;
+/// Messages to one follower without an answer; with their payload, the memory that a slow follower takes.
 const MAX_INFLIGHT_MESSAGES: usize = 64;
 /// Payload proposed and not yet committed; beyond it proposals are refused.
 const MAX_UNCOMMITTED_BYTES: u64 = 64 << 20;
@@ -103,6 +103,8 @@ pub struct Core<D: Durable> {
     /// The last state given to the disk.
     saved: HardState,
     seen: (Role, u64, NodeId),
+    /// Highest commit index heard from a leader; the own one lags behind while entries are missing.
+    heard_commit: u64,
     elections: u64,
     votes: u64,
     appends_sent: u64,
@@ -142,6 +144,7 @@ impl<D: Durable> Core<D> {
             freed: Vec::new(),
             saved: hard_state,
             seen: (Role::Follower, hard_state.term, 0),
+            heard_commit: hard_state.commit,
             elections: 0,
             votes: 0,
             appends_sent: 0,
@@ -174,8 +177,13 @@ impl<D: Durable> Core<D> {
             && message.term == self.raw.raft.term
             && self.raw.raft.state == StateRole::Candidate;
         self.votes += u64::from(granted);
+        let (from, commit) = (message.from, message.commit);
+        let appends = message.get_msg_type() == MessageType::MsgAppend;
         // Raft refuses what it cannot place (a stranger's answer, a local message); there is nothing to do about it.
         let _ = self.raw.step(message);
+        if appends && self.raw.raft.leader_id == from {
+            self.heard_commit = self.heard_commit.max(commit);
+        }
         self.settle();
     }
 
@@ -299,6 +307,7 @@ impl<D: Durable> Core<D> {
             ..Status::default()
         };
         status.fill(&self.raw.status());
+        status.commit = status.commit.max(self.heard_commit);
         let members = self.conf_state();
         status.voters = members.voters;
         status.learners = members.learners;
@@ -437,6 +446,16 @@ mod tests {
         let work = core.effects().and_then(|effects| effects.persist).unwrap();
         assert_eq!(work.entries.len(), 2);
         assert_eq!(work.hard_state, Some(HardState { term: 1, vote: 0, commit: 0 }));
+    }
+
+    #[test]
+    fn a_follower_that_misses_entries_says_how_far_behind_it_is() {
+        let mut core = follower();
+        let mut append = Message { from: 2, to: 1, term: 1, commit: 900, index: 800, ..Message::default() };
+        append.log_term = 1;
+        append.set_msg_type(MessageType::MsgAppend);
+        core.receive(append);
+        assert_eq!((core.status().commit, core.status().applied), (900, 0));
     }
 
     #[test]
