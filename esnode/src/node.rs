@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
 use crate::consensus::{Core, CoreConfig, Timing};
+use crate::descriptors;
 use crate::driver::{Changes, Driver, Ended, Founding, Image, Input, Parts, found_or_join};
 use crate::handle::{self, Handle, Leadership};
 use crate::net::kafka::limits::Limits;
@@ -105,17 +106,8 @@ impl Node {
         let (shutdown, stop) = watch::channel(false);
         let (done, ended) = oneshot::channel();
         let _inside = runtime.enter();
-        let connections = crate::descriptors::connections(config.file.network.max_connections);
-        let front = kafka::Kafka::new(handle.clone(), Limits { connections, ..Limits::default() });
-        let figures = front.metrics();
         runtime.spawn(retention::run(handle.clone(), stop.clone()));
-        runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
-        runtime.spawn(admin::serve(
-            tokio_listener(listeners.admin)?,
-            admin::Running { handle, kafka: figures },
-            admin::Limits { connections, ..admin::Limits::default() },
-            stop,
-        ));
+        listeners.serve(runtime, handle, stop)?;
 
         let thread_transport = Arc::clone(&transport);
         let thread_inputs = inputs.clone();
@@ -174,6 +166,17 @@ impl Listeners {
             kafka: listen(node.client_port, "Kafka clients (client_port)")?,
             admin: listen(node.http_port, "the admin API (http_port)")?,
         })
+    }
+
+    /// Serves clients until `stop` turns true.
+    fn serve(self, runtime: &Runtime, handle: Handle, stop: watch::Receiver<bool>) -> io::Result<()> {
+        let connections = descriptors::connections(handle.file().network.max_connections);
+        let front = kafka::Kafka::new(handle.clone(), Limits { connections, ..Limits::default() });
+        let running = admin::Running { handle, kafka: front.metrics() };
+        let limits = admin::Limits { connections, ..admin::Limits::default() };
+        runtime.spawn(front.serve(tokio_listener(self.kafka)?, stop.clone()));
+        runtime.spawn(admin::serve(tokio_listener(self.admin)?, running, limits, stop));
+        Ok(())
     }
 }
 

@@ -48,49 +48,49 @@ fn run(target: Target, input: &[u8], bound: &Bound) -> usize {
     taken.saturating_sub(bound.fixed) / input.len().max(1)
 }
 
-fn hold(name: &str, bound: Bound) {
+fn hold(name: &str, bound: &Bound) {
     let (_, target) = TARGETS.into_iter().find(|target| target.0 == name).unwrap();
     let (seeds, found) = (inputs(&folder("seeds", name)), inputs(&folder("found", name)));
     assert!(!seeds.is_empty(), "fuzz/seeds/{name} is empty; `make fix` writes it");
     for input in seeds.iter().chain(&found) {
-        run(target, input, &bound);
+        run(target, input, bound);
     }
     let (began, count) = (Instant::now(), environment("FUZZ_MUTATIONS", 100_000));
     let mut mutator = Mutator::new(seeds, environment("FUZZ_SEED", 1));
     let mut worst = 0;
     for _ in 0..count {
-        worst = worst.max(run(target, &mutator.damaged(), &bound));
+        worst = worst.max(run(target, &mutator.damaged(), bound));
     }
     println!("{name}: {count} damaged inputs in {:?}, at most {worst} bytes per byte", began.elapsed());
 }
 
 #[test]
 fn the_peer_port_bears_damaged_frames() {
-    hold("peer", Bound { fixed: 4 << 20, per_byte: 64 });
+    hold("peer", &Bound { fixed: 4 << 20, per_byte: 64 });
 }
 
 #[test]
 fn the_kafka_port_bears_damaged_requests() {
-    hold("kafka", Bound { fixed: 1 << 20, per_byte: 128 });
+    hold("kafka", &Bound { fixed: 1 << 20, per_byte: 128 });
 }
 
 #[test]
 fn the_admin_port_bears_damaged_requests() {
-    hold("admin", Bound { fixed: 1 << 20, per_byte: 128 });
+    hold("admin", &Bound { fixed: 1 << 20, per_byte: 128 });
 }
 
 #[test]
 fn a_damaged_cluster_yaml_is_a_problem_and_no_more() {
-    hold("config", Bound { fixed: 4 << 20, per_byte: 1024 });
+    hold("config", &Bound { fixed: 4 << 20, per_byte: 1024 });
 }
 
 #[test]
 fn damaged_commands_are_malformed_and_no_more() {
     // A topic of a few bytes has up to a thousand partitions, and the cluster a hundred thousand.
-    hold("command", Bound { fixed: 48 << 20, per_byte: 64 });
+    hold("command", &Bound { fixed: 48 << 20, per_byte: 64 });
 }
 
 #[test]
 fn a_damaged_segment_is_refused_or_cut_and_never_served() {
-    hold("segment", Bound { fixed: 4 << 20, per_byte: 64 });
+    hold("segment", &Bound { fixed: 4 << 20, per_byte: 64 });
 }
