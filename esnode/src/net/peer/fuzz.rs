@@ -35,7 +35,7 @@ fn read(mut bytes: &[u8]) {
 /// What is understood reads back the same.
 fn decode(kind: Kind, body: Bytes) {
     match kind {
-        Kind::Hello => {
+        Kind::Hello | Kind::FilesHello => {
             let Ok(greeting) = Greeting::decode(body) else { return };
             assert_eq!(Greeting::decode(only_body(&[greeting.encode()])), Ok(greeting));
             let _ = accept(&ours(), PROTOCOL, &greeting, Expected::Configured(&[2, 3]));
@@ -58,7 +58,8 @@ fn decode(kind: Kind, body: Bytes) {
                 assert_eq!(codec::decode(only_body(&frames)).as_deref(), Ok(std::slice::from_ref(message)));
             }
         }
-        Kind::Keepalive => {}
+        // What is asked of files, and answered, is JSON or opaque.
+        Kind::Keepalive | Kind::FilesAsk | Kind::FilesOffer | Kind::FilesWant | Kind::FilesPiece => {}
     }
 }
 

@@ -7,6 +7,7 @@
 mod accept;
 mod codec;
 mod dial;
+mod files;
 mod frame;
 mod fuzz;
 mod handshake;
@@ -18,6 +19,7 @@ mod transport;
 
 use shared::ids::{ClusterId, NodeId, StoreId};
 
+pub use files::{Files, Source};
 pub use fuzz::{fuzz, mended};
 pub use handshake::{RefusalCode, Refused};
 pub use link::PeerStats;
