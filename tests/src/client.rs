@@ -209,22 +209,19 @@ pub fn fetch_request(topic: &str, partition: i32, offset: i64) -> FetchRequest {
 
 /// A record batch of these values, without a producer id.
 pub fn batch(values: &[&[u8]], compression: Compression) -> Result<Bytes> {
-    encode(values.iter().zip(0..).map(|(value, offset)| record(value, offset)).collect(), compression)
+    let records: Vec<_> = values.iter().zip(0..).map(|(value, offset)| record(value, offset)).collect();
+    encode(&records, compression)
 }
 
 /// A batch of one record of the idempotent producer `id`, in its epoch 0.
 pub fn numbered(value: &[u8], id: i64, sequence: i32) -> Result<Bytes> {
     let record = Record { producer_id: id, producer_epoch: 0, sequence, ..record(value, 0) };
-    encode(vec![record], Compression::None)
+    encode(&[record], Compression::None)
 }
 
-fn encode(records: Vec<Record>, compression: Compression) -> Result<Bytes> {
+fn encode(records: &[Record], compression: Compression) -> Result<Bytes> {
     let mut encoded = BytesMut::new();
-    RecordBatchEncoder::encode(
-        &mut encoded,
-        records.iter(),
-        &RecordEncodeOptions { version: 2, compression },
-    )?;
+    RecordBatchEncoder::encode(&mut encoded, records, &RecordEncodeOptions { version: 2, compression })?;
     Ok(encoded.freeze())
 }
 

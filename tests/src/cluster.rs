@@ -149,6 +149,16 @@ impl Cluster {
         self.nodes[Self::position(id)].is_some()
     }
 
+    /// Where the other nodes reach the node.
+    pub fn peer(&self, id: NodeId) -> SocketAddr {
+        format!("{}:9100", self.hosts[Self::position(id)]).parse().expect("a loopback address")
+    }
+
+    /// Where operators reach the node.
+    pub fn admin(&self, id: NodeId) -> SocketAddr {
+        format!("{}:8080", self.hosts[Self::position(id)]).parse().expect("a loopback address")
+    }
+
     /// All Kafka addresses, as clients want them.
     pub fn bootstrap(&self) -> String {
         self.ids().iter().map(|id| self.kafka(*id).to_string()).collect::<Vec<_>>().join(",")

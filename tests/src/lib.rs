@@ -4,7 +4,9 @@
 pub mod client;
 pub mod cluster;
 pub mod history;
+pub mod hostile;
 pub mod ledger;
+pub mod mutate;
 pub mod power;
 pub mod proxy;
 pub mod sim;

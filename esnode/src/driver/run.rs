@@ -218,7 +218,10 @@ impl Driver {
     fn handle_peer(&mut self, event: PeerEvent) {
         match event {
             PeerEvent::Hello(hello) => {
-                if hello.your_store.is_some_and(|store| store != self.parts.own.1) {
+                // Who does not know the cluster does not know its members either.
+                let known = self.parts.stream.read().cluster_id();
+                let knows = known.is_none() || hello.cluster == known;
+                if knows && hello.your_store.is_some_and(|store| store != self.parts.own.1) {
                     self.ended = Some(Ended::WrongStore);
                 }
                 self.members.greet(hello);

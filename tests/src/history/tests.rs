@@ -1,3 +1,5 @@
+//! Every rule of the books is broken once, and noticed.
+
 use std::time::Duration;
 
 use super::*;
