@@ -9,15 +9,16 @@ use crossbeam_channel::Sender;
 use parking_lot::{RwLock, RwLockReadGuard};
 use shared::api::ClusterStatus;
 use shared::ids::NodeId;
-use shared::spec::ClusterFile;
+use shared::spec::{ClusterFile, Node};
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::driver::{Changes, Input, Proposal};
+use crate::driver::{ChangeError, Changes, Input, Proposal};
 use crate::entry::MAX_PAYLOAD;
 use crate::net::peer::{PeerStats, Transport};
 use crate::report;
 use crate::storage::Log;
 use crate::stream::command::{Command, Reply};
+use crate::stream::members::Change;
 use crate::stream::{Stream, TopicId};
 
 /// Bytes proposed through this node and not yet answered; beyond it proposals are refused as busy.
@@ -47,6 +48,8 @@ pub struct Parts {
     pub inputs: Sender<Input>,
     /// Who leads.
     pub leadership: watch::Receiver<Leadership>,
+    /// The members, and where they are.
+    pub roster: watch::Receiver<Arc<[Node]>>,
     /// The other nodes.
     pub transport: Arc<Transport>,
 }
@@ -119,6 +122,11 @@ impl Handle {
         &self.inner.parts.file
     }
 
+    /// The members, and where they are; before this node is part of a cluster, the nodes of its configuration.
+    pub fn roster(&self) -> Arc<[Node]> {
+        Arc::clone(&self.inner.parts.roster.borrow())
+    }
+
     /// Durable entries, for readers.
     pub fn log(&self) -> &Log {
         &self.inner.parts.log
@@ -179,6 +187,7 @@ impl Handle {
         report::cluster_status(&report::Facts {
             node_id: parts.node_id,
             file: &parts.file,
+            roster: &self.roster(),
             cluster_id,
             config_hash: &self.inner.config_hash,
             started_at: &parts.started_at,
@@ -206,6 +215,12 @@ impl Handle {
     /// Hands leadership to `to`, or to the most caught-up voter; resolves with the new leader and its term.
     pub async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
         self.ask(|reply| Input::Transfer { to, reply }).await.unwrap_or(Err(TransferError::TimedOut))
+    }
+
+    /// Changes the members, as leader; resolves once the change is committed and applied here, or was made before.
+    pub async fn change(&self, change: Change) -> Result<(), ChangeError> {
+        let asked = self.ask(|reply| Input::Change(change, reply)).await;
+        asked.unwrap_or(Err(ChangeError::Stopping))
     }
 
     async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Mutex, RwLock};
 use raft::eraftpb::ConfState;
-use shared::ids::ClusterId;
-use shared::spec::Storage;
+use shared::ids::{ClusterId, NodeId};
+use shared::spec::{self, MAX_NODES, Storage};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -20,7 +20,9 @@ use tokio::sync::{oneshot, watch};
 use crate::config::Config;
 use crate::consensus::{Core, CoreConfig, Timing};
 use crate::descriptors;
-use crate::driver::{Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, Parts, found_or_join};
+use crate::driver::{
+    Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, JoinError, Parts, found_or_join,
+};
 use crate::handle::{self, Handle, Leadership};
 use crate::net::kafka::limits::Limits;
 use crate::net::listen;
@@ -85,6 +87,7 @@ impl Node {
             cluster: identity.cluster_id,
             fresh: identity.fresh,
             members: config.members_digest(),
+            founders: founders(&identity.voters),
             your_store: None,
         };
         let transport = Arc::new(start_transport(&config, hello, inputs.clone())?);
@@ -95,6 +98,7 @@ impl Node {
         };
         let stream = Arc::new(RwLock::new(stream));
         let changes = Arc::new(Changes::default());
+        let (roster, roster_seen) = watch::channel(config.file.cluster.nodes.clone().into());
         let handle = Handle::new(handle::Parts {
             node_id: config.node_id,
             file: config.file.clone(),
@@ -104,6 +108,7 @@ impl Node {
             changes: Arc::clone(&changes),
             inputs: inputs.clone(),
             leadership: leadership_seen,
+            roster: roster_seen,
             transport: Arc::clone(&transport),
         });
         let (shutdown, stop) = watch::channel(false);
@@ -124,6 +129,7 @@ impl Node {
                 transport: thread_transport,
                 stream,
                 changes,
+                roster,
                 leadership,
                 inputs: (thread_inputs, received),
             });
@@ -231,6 +237,7 @@ fn start_transport(config: &Config, hello: Hello, inputs: Sender<Input>) -> Resu
     let transport = TransportConfig {
         node_id: config.node_id,
         listen,
+        at: (config.node.host.clone(), config.node.cluster_port),
         peers: nodes.map(|node| (node.id, node.host.clone(), node.cluster_port)).collect(),
         hello,
         rpc_timeout: Duration::from_millis(config.file.cluster.raft.rpc_timeout),
@@ -272,6 +279,7 @@ struct Start {
     transport: Arc<Transport>,
     stream: Arc<RwLock<Stream>>,
     changes: Arc<Changes>,
+    roster: watch::Sender<Arc<[spec::Node]>>,
     leadership: watch::Sender<Leadership>,
     inputs: (Sender<Input>, Receiver<Input>),
 }
@@ -289,25 +297,20 @@ fn take_part(start: Start) -> Result<()> {
         transport,
         stream,
         changes,
+        roster,
         leadership,
         inputs,
     } = start;
     let mut met = BTreeMap::new();
     if data_dir.identity().fresh {
-        let voters = config.member_ids();
-        let cluster_id = match found_or_join(&inputs.1, hello, voters.len(), &mut met)? {
-            Founding::Stopped => return Ok(()),
-            Founding::Founded => None,
-            Founding::Joined(cluster) => Some(cluster),
-        };
-        data_dir.update(|identity| {
-            *identity = Identity { cluster_id, fresh: false, voters, ..identity.clone() };
-        })?;
-        hello = Hello { fresh: false, cluster: cluster_id, ..hello };
+        match find_cluster(&config, &mut data_dir, hello, &inputs.1, &mut met)? {
+            Some(found) => hello = found,
+            None => return Ok(()),
+        }
         transport.set_hello(hello);
     }
-    let founders = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
-    let core = start_core(&config, &recovered, conf_state.unwrap_or_else(founders), log.clone())?;
+    let founding = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
+    let core = start_core(&config, &recovered, conf_state.unwrap_or_else(founding), log.clone())?;
     let writer = spawn_wal(wal, inputs.0.clone())?;
     serve_files(&transport, log.clone(), recovered.checkpoints.clone());
     let incoming = Incoming::of(data_dir.path());
@@ -322,6 +325,8 @@ fn take_part(start: Start) -> Result<()> {
         log,
         transport,
         changes,
+        nodes: config.file.cluster.nodes.clone(),
+        roster,
         leadership,
         inputs,
         on_cluster: Box::new(on_cluster),
@@ -338,14 +343,54 @@ fn take_part(start: Start) -> Result<()> {
     writer.close();
     // Only now may another process have the directory.
     drop(data_dir);
+    conclude(ended, config.node_id)
+}
+
+/// Waits until a node without a past has a cluster, and writes that down: what it says of itself from then on. `None`:
+/// it was told to stop first.
+fn find_cluster(
+    config: &Config,
+    data_dir: &mut DataDir,
+    hello: Hello,
+    inputs: &Receiver<Input>,
+    met: &mut BTreeMap<NodeId, Hello>,
+) -> Result<Option<Hello>> {
+    let configured = config.member_ids();
+    let (cluster_id, voters) = match found_or_join(inputs, hello, &configured, met)? {
+        Founding::Stopped => return Ok(None),
+        Founding::Founded => (None, configured),
+        Founding::Joined(cluster, founders) => {
+            (Some(cluster), founders.into_iter().filter(|id| *id != 0).collect())
+        }
+    };
+    let founders = founders(&voters);
+    data_dir.update(|identity| {
+        *identity = Identity { cluster_id, fresh: false, voters, ..identity.clone() };
+    })?;
+    Ok(Some(Hello { fresh: false, cluster: cluster_id, founders, ..hello }))
+}
+
+/// How the process ends.
+fn conclude(ended: Ended, node_id: NodeId) -> Result<()> {
     match ended {
         Ended::Stopped => Ok(()),
-        Ended::WrongStore => Err(crate::driver::JoinError::WrongStore(config.node_id).into()),
+        Ended::Removed => {
+            tracing::warn!("{}", JoinError::Removed(node_id));
+            Ok(())
+        }
+        Ended::WrongStore => Err(JoinError::WrongStore(node_id).into()),
         Ended::DiskFailed(error) => Err(error).context(
             "the disk failed: what it holds can no longer be trusted, so this node stops. Nothing acknowledged is \
              lost while a majority lives. Check the disk (dmesg), then start the node again",
         ),
     }
+}
+
+/// As a Hello carries them.
+fn founders(voters: &[NodeId]) -> [NodeId; MAX_NODES] {
+    let mut founders = [0; MAX_NODES];
+    founders.iter_mut().zip(voters).for_each(|(place, voter)| *place = *voter);
+    founders
 }
 
 fn start_core(config: &Config, recovered: &Recovered, conf_state: ConfState, log: Log) -> Result<Core<Log>> {

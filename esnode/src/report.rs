@@ -16,6 +16,8 @@ pub struct Facts<'a> {
     pub node_id: NodeId,
     /// The configuration it runs with.
     pub file: &'a ClusterFile,
+    /// The members, and where they are.
+    pub roster: &'a [Node],
     /// The cluster, once founded.
     pub cluster_id: Option<ClusterId>,
     /// Hash of that configuration.
@@ -32,7 +34,7 @@ pub struct Facts<'a> {
 pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
     let idle = consensus::Status::default();
     let raft = facts.raft.unwrap_or(&idle);
-    let others = facts.file.cluster.nodes.iter().filter(|node| node.id != facts.node_id);
+    let others = facts.roster.iter().filter(|node| node.id != facts.node_id);
     ClusterStatus {
         node_id: facts.node_id,
         state: own_state(facts.raft),

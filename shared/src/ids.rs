@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A node's number, unique in its cluster and never reused. Raft reserves 0 for "no node".
+/// A node's number, unique among its cluster's members. Raft reserves 0 for "no node".
 pub type NodeId = u64;
 
 /// A cluster's identity, drawn once by the first leader and replicated; two clusters never share one.
@@ -15,7 +15,7 @@ pub type NodeId = u64;
 pub struct ClusterId(pub Uuid);
 
 /// A data directory's identity, drawn when it is created. A node that returns with another one has lost its disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct StoreId(pub Uuid);
 

@@ -36,6 +36,8 @@ pub struct Cluster {
     proxies: Vec<String>,
     nodes: Vec<Option<Child>>,
     program: PathBuf,
+    /// What stands at the end of every configuration.
+    extra: String,
 }
 
 impl Cluster {
@@ -72,12 +74,31 @@ impl Cluster {
         let proxies = (1..=size).filter(|_| proxied).map(|id| address(id + 5)).collect();
         let nodes = (0..size).map(|_| None).collect();
         let program = program.to_owned();
-        let cluster = Self { disks: Vec::new(), dir, hosts, proxies, nodes, program };
+        let extra = extra.to_owned();
+        let cluster = Self { disks: Vec::new(), dir, hosts, proxies, nodes, program, extra };
         for id in cluster.ids() {
             std::fs::create_dir_all(cluster.node_dir(id))?;
-            std::fs::write(cluster.config(id), cluster.yaml(id) + extra)?;
+            std::fs::write(cluster.config(id), cluster.yaml(id) + &cluster.extra)?;
         }
         Ok(cluster)
+    }
+
+    /// Prepares one node more, with a configuration that names all; those of the others stay as they are.
+    pub fn grow(&mut self) -> Result<NodeId> {
+        let first: std::net::Ipv4Addr = self.hosts[0].parse()?;
+        let [a, b, c, d] = first.octets();
+        let last = usize::from(d) + self.hosts.len();
+        self.hosts.push(format!("{a}.{b}.{c}.{last}"));
+        self.nodes.push(None);
+        let id = self.hosts.len() as NodeId;
+        std::fs::create_dir_all(self.node_dir(id))?;
+        std::fs::write(self.config(id), self.yaml(id) + &self.extra)?;
+        Ok(id)
+    }
+
+    /// Where the node is: the body that adds it to the cluster.
+    pub fn introduction(&self, id: NodeId) -> String {
+        format!(r#"{{"id": {id}, "host": "{}", "port": 9100}}"#, self.hosts[Self::position(id)])
     }
 
     /// Starts every node.
@@ -235,6 +256,11 @@ impl Cluster {
     /// `POST` on a node's admin port.
     pub fn post(&self, id: NodeId, path: &str, body: &str) -> Result<(u16, String)> {
         crate::client::http(&format!("{}:8080", self.hosts[Self::position(id)]), "POST", path, body)
+    }
+
+    /// `DELETE` on a node's admin port.
+    pub fn delete(&self, id: NodeId, path: &str) -> Result<(u16, String)> {
+        crate::client::http(&format!("{}:8080", self.hosts[Self::position(id)]), "DELETE", path, "")
     }
 
     /// The node's own account of the cluster.

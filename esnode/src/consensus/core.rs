@@ -209,6 +209,16 @@ impl<D: Durable> Core<D> {
         Ok(Proposed { term: self.raw.raft.term, first: self.raw.raft.raft_log.last_index() + 1 - count })
     }
 
+    /// Proposes a membership change; dropped while an earlier one is not applied here.
+    pub fn propose_change(&mut self, change: &ConfChange) -> Result<Proposed, Dropped> {
+        if self.raw.raft.state != StateRole::Leader || self.raw.raft.has_pending_conf() {
+            return Err(Dropped);
+        }
+        self.raw.propose_conf_change(Vec::new(), change.clone()).map_err(|_| Dropped)?;
+        self.settle();
+        Ok(Proposed { term: self.raw.raft.term, first: self.raw.raft.raft_log.last_index() })
+    }
+
     /// Asks whether this node still leads: answered by [`Effects::reads`] with this context, or never.
     pub fn read_index(&mut self, context: u64) -> Result<(), Dropped> {
         if self.raw.raft.state != StateRole::Leader || !self.raw.raft.commit_to_current_term() {
@@ -290,9 +300,9 @@ impl<D: Durable> Core<D> {
     pub fn apply_change(&mut self, entry: &Entry) -> Option<ConfState> {
         let applied = match entry.kind {
             EntryKind::Normal => return None,
-            EntryKind::ConfChange => ConfChange::parse_from_bytes(&entry.data)
-                .ok()
-                .and_then(|change| self.raw.apply_conf_change(&change).ok()),
+            EntryKind::ConfChange => {
+                change(entry).and_then(|change| self.raw.apply_conf_change(&change).ok())
+            }
             EntryKind::ConfChangeV2 => ConfChangeV2::parse_from_bytes(&entry.data)
                 .ok()
                 .and_then(|change| self.raw.apply_conf_change(&change).ok()),
@@ -435,6 +445,12 @@ impl<D: Durable> Core<D> {
         self.seen = now;
         changed
     }
+}
+
+/// The membership change that an entry carries.
+pub fn change(entry: &Entry) -> Option<ConfChange> {
+    let carries = entry.kind == EntryKind::ConfChange;
+    carries.then(|| ConfChange::parse_from_bytes(&entry.data).ok()).flatten()
 }
 
 fn read_context(state: &raft::ReadState) -> Option<(u64, u64)> {

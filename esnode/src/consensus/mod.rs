@@ -10,16 +10,20 @@
 
 mod core;
 mod disk;
+mod membership;
 mod status;
 mod timing;
 mod view;
 
-pub use self::core::{Core, CoreConfig, Dropped, Effects, Persist, Proposed, StartError};
+pub use self::core::{Core, CoreConfig, Dropped, Effects, Persist, Proposed, StartError, change};
 pub use self::disk::InFlight;
+pub use self::membership::{Heard, NoQuorum, Promotion, lag, may_have};
 pub use self::status::{Peer, Role, Status};
 pub use self::timing::{TICK, Timing};
 pub use self::view::{Durable, Fetch, ReadFailed};
 /// Voters and learners, as Raft counts them.
 pub use raft::eraftpb::ConfState;
-/// A message between nodes.
-pub use raft::eraftpb::Message;
+/// A change of the members, and what kinds there are.
+pub use raft::eraftpb::{ConfChange, ConfChangeType};
+/// A message between nodes, and its kinds.
+pub use raft::eraftpb::{Message, MessageType};

@@ -57,8 +57,6 @@ pub struct Peer {
     pub id: NodeId,
     /// Highest index known to be durable there.
     pub matched: u64,
-    /// It answered within the last election timeout.
-    pub recent_active: bool,
 }
 
 impl Status {
@@ -74,11 +72,7 @@ impl Status {
             .iter()
             .flat_map(|tracker| tracker.iter())
             .filter(|(id, _)| **id != raft.id)
-            .map(|(id, progress)| Peer {
-                id: *id,
-                matched: progress.matched,
-                recent_active: progress.recent_active,
-            })
+            .map(|(id, progress)| Peer { id: *id, matched: progress.matched })
             .collect();
         self.peers.sort_unstable_by_key(|peer| peer.id);
     }

@@ -10,18 +10,21 @@ use std::collections::BTreeMap;
 use crossbeam_channel::Receiver;
 use raft::eraftpb::{Message, MessageType};
 use shared::ids::{ClusterId, NodeId};
+use shared::spec::MAX_NODES;
 
 use super::input::Input;
+use super::introductions::disowning;
+use super::membership::ChangeError;
 use crate::handle::{ProposeError, TransferError};
-use crate::net::peer::{Hello, PeerEvent};
+use crate::net::peer::{Hello, PeerEvent, RefusalCode};
 
 /// How a node without a past got one.
 #[derive(Debug)]
 pub enum Founding {
     /// It founds a cluster together with a majority of the configured nodes.
     Founded,
-    /// A cluster takes it in.
-    Joined(ClusterId),
+    /// A cluster that was founded with these voters takes it in.
+    Joined(ClusterId, [NodeId; MAX_NODES]),
     /// It was told to stop first.
     Stopped,
 }
@@ -35,6 +38,11 @@ pub enum JoinError {
          Its vote cannot be trusted. Remove node {0} from the cluster and add it again"
     )]
     WrongStore(NodeId),
+    /// It was removed before it had begun.
+    #[error(
+        "node {0} was removed from the cluster: to have it back, delete its data directory, start it and add it again"
+    )]
+    Removed(NodeId),
     /// The members it is configured with are not those of the nodes it meets.
     #[error(
         "node {0} is configured with other members than this node: give every node the same `cluster.nodes`"
@@ -42,34 +50,48 @@ pub enum JoinError {
     OtherMembers(NodeId),
 }
 
-/// Waits until this fresh node has a cluster. `own` is what it says of itself; `met` collects what the others say.
+/// Waits until this fresh node has a cluster. `own` is what it says of itself, `configured` are the nodes of its
+/// configuration; `met` collects what the others say.
 pub fn found_or_join(
     inputs: &Receiver<Input>,
     own: Hello,
-    cluster_size: usize,
+    configured: &[NodeId],
     met: &mut BTreeMap<NodeId, Hello>,
 ) -> Result<Founding, JoinError> {
-    let mut warned = false;
-    while !majority_without_cluster(met, own, cluster_size) {
+    let mut said = None;
+    let mut complain = |problem: JoinError| {
+        let text = Some(problem.to_string());
+        if text != said {
+            tracing::warn!("{problem}");
+            said = text;
+        }
+    };
+    while !majority_without_cluster(met, own, configured.len()) {
         match inputs.recv() {
             Err(_) | Ok(Input::Stop) => return Ok(Founding::Stopped),
             Ok(Input::Peer(PeerEvent::Hello(hello))) => {
-                if hello.your_store.is_some_and(|store| store != own.store) {
-                    return Err(JoinError::WrongStore(own.node));
-                }
-                if hello.members != own.members && !std::mem::replace(&mut warned, true) {
-                    tracing::warn!("{}", JoinError::OtherMembers(hello.node));
-                }
                 met.insert(hello.node, hello);
+                match disowning(met.values(), own.store) {
+                    0 if hello.cluster.is_none() && hello.members != own.members => {
+                        complain(JoinError::OtherMembers(hello.node));
+                    }
+                    0 => {}
+                    // One of them alone may not have heard yet that the node with that directory was removed.
+                    few if few * 2 < configured.len() => complain(JoinError::WrongStore(own.node)),
+                    _ => return Err(JoinError::WrongStore(own.node)),
+                }
             }
             Ok(Input::Peer(PeerEvent::Messages(from, messages))) => {
-                let cluster = met
-                    .get(&from)
-                    .filter(|hello| hello.members == own.members)
-                    .and_then(|hello| hello.cluster);
-                if let Some(cluster) = cluster.filter(|_| messages.iter().any(from_leader)) {
-                    return Ok(Founding::Joined(cluster));
+                let hello = met.get(&from).filter(|hello| hello.founders[0] != 0);
+                let cluster = hello.and_then(|hello| hello.cluster.map(|cluster| (cluster, hello.founders)));
+                if let Some((cluster, founders)) = cluster.filter(|_| messages.iter().any(from_leader)) {
+                    return Ok(Founding::Joined(cluster, founders));
                 }
+            }
+            Ok(Input::Peer(PeerEvent::Refused(peer, refused)))
+                if refused.code == RefusalCode::Removed && configured.contains(&peer) =>
+            {
+                return Err(JoinError::Removed(own.node));
             }
             Ok(other) => decline(other),
         }
@@ -96,6 +118,7 @@ fn decline(input: Input) {
         Input::Propose(proposal) => drop(proposal.reply.send(Err(ProposeError::NotLeader(None)))),
         Input::ReadBarrier(reply) => drop(reply.send(Err(ProposeError::NotLeader(None)))),
         Input::Status(reply) => drop(reply.send(None)),
+        Input::Change(_, reply) => drop(reply.send(Err(ChangeError::NotLeader(None)))),
         Input::Transfer { reply, .. } => drop(reply.send(Err(TransferError::NotLeader(None)))),
         Input::Peer(_)
         | Input::Persisted(_)

@@ -7,11 +7,13 @@ use shared::ids::NodeId;
 use tokio::sync::oneshot;
 
 use super::catch_up::Pulled;
+use super::membership::ChangeReply;
 use crate::consensus::{Fetch, Status};
 use crate::entry::Entry;
 use crate::handle::{Budget, ProposeError, TransferError};
 use crate::net::peer::PeerEvent;
 use crate::stream::command::Reply;
+use crate::stream::members::Change;
 
 /// Where a proposal's outcome goes.
 pub type ReplyTo = oneshot::Sender<Result<Vec<Reply>, ProposeError>>;
@@ -57,6 +59,8 @@ pub enum Input {
         /// The new leader and its term.
         reply: oneshot::Sender<Result<(NodeId, u64), TransferError>>,
     },
+    /// Change the members.
+    Change(Change, ChangeReply),
     /// Hand leadership over if leading, make everything durable, and end.
     Stop,
 }

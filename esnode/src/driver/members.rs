@@ -1,50 +1,131 @@
-//! Who the other nodes say they are, and whether this node may talk Raft with them.
+//! What the raft thread does about members: binds them to their data directories, carries changes out, promotes
+//! learners, and lets the rest of the node know who they are and where.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use shared::ids::{NodeId, StoreId};
+use shared::ids::NodeId;
+use shared::spec::Node;
 
-use crate::net::peer::Hello;
-use crate::stream::Stream;
-use crate::stream::command::Command;
+use super::introductions::is_answer;
+use super::membership::{ChangeError, ChangeReply, Pending, Scene, Verdict, to_raft};
+use super::run::{Driver, Ended};
+use crate::consensus::{Message, Role};
+use crate::stream::members::Change;
 
-/// The other nodes' introductions.
-#[derive(Default)]
-pub(super) struct Members {
-    met: BTreeMap<NodeId, Hello>,
-    /// Bindings proposed in this leader's term, so that each is proposed once.
-    binding: BTreeSet<NodeId>,
-}
+/// Ticks for which a removed node stays: one that led at the end lets the others know that its removal is committed.
+const LINGER_TICKS: u64 = 50;
 
-impl Members {
-    pub(super) fn greet(&mut self, hello: Hello) {
-        self.met.insert(hello.node, hello);
+impl Driver {
+    /// Follows the members, after anything that may have changed them.
+    pub(super) fn follow_members(&mut self) {
+        let conf = self.parts.core.conf_state();
+        let stream = Arc::clone(&self.parts.stream);
+        let stream = stream.read();
+        let members = stream.members();
+        self.members_at = members.changed_at();
+        if members.is_spent(self.parts.own.1) && self.leaving.is_none() {
+            tracing::warn!("this node was removed from the cluster: it stops");
+            self.leaving = Some(self.tick + LINGER_TICKS);
+        }
+        let mut ids = [conf.voters, conf.voters_outgoing, conf.learners.clone(), conf.learners_next].concat();
+        ids.sort_unstable();
+        ids.dedup();
+        let place = |id: &NodeId| {
+            let founder = || self.parts.nodes.iter().find(|node| node.id == *id).cloned();
+            members.added(*id).map(|added| added.address.of_node(*id)).or_else(founder)
+        };
+        let roster: Arc<[Node]> = ids.iter().filter_map(place).collect();
+        for lost in ids.iter().filter(|id| !roster.iter().any(|node| node.id == **id)) {
+            tracing::warn!(node = lost, "a member that this node cannot reach: add it to `cluster.nodes`");
+        }
+        let promoted = |id: &NodeId| !members.added(*id).is_some_and(|added| added.stays_learner);
+        self.learners = conf.learners.into_iter().filter(promoted).collect();
+        let bindings = members.bindings().iter().map(|(node, store)| (*node, *store)).collect();
+        self.parts.transport.set_bindings(bindings, members.spent().keys().copied().collect());
+        let peers = roster.iter().map(|node| (node.id, node.host.clone(), node.cluster_port));
+        if let Err(error) = self.parts.transport.set_peers(peers.collect()) {
+            tracing::error!(%error, "cannot connect to a member");
+        }
+        self.roster = Arc::clone(&roster);
+        self.parts.roster.send_replace(roster);
     }
 
-    /// Whether Raft messages may pass between this node and the peer: its data directory must be the one that the
-    /// cluster knows, and one that never took part must first be bound. Otherwise a node that lost its disk could
-    /// vote twice (Raft paper 5.2 relies on votes being remembered).
-    pub(super) fn trusted(&self, stream: &Stream, peer: NodeId) -> bool {
-        let Some(hello) = self.met.get(&peer) else { return true };
-        match stream.store_of(peer) {
-            Some(store) => store == hello.store,
-            None => !(hello.fresh && stream.cluster_id().is_some()),
+    /// A leader binds every member it has met to its data directory, once.
+    pub(super) fn bind_members(&mut self) {
+        if self.parts.core.role() == Role::Leader && self.parts.core.committed_in_term() {
+            let members: Vec<_> = self.roster.iter().map(|node| node.id).collect();
+            let commands = self.introductions.unbound(&self.parts.stream.read(), self.parts.own, &members);
+            self.propose_own(&commands);
         }
     }
 
-    /// Bindings that a leader should propose now.
-    pub(super) fn unbound(&mut self, stream: &Stream, own: (NodeId, StoreId)) -> Vec<Command> {
-        let met = self.met.values().map(|hello| (hello.node, hello.store));
-        let wanted: Vec<_> = std::iter::once(own)
-            .chain(met)
-            .filter(|(node, _)| stream.store_of(*node).is_none() && !self.binding.contains(node))
-            .collect();
-        self.binding.extend(wanted.iter().map(|(node, _)| *node));
-        wanted.into_iter().map(|(node, store)| Command::Bind { node, store }).collect()
+    /// Changes the members, if that may be done now.
+    pub(super) fn begin_change(&mut self, change: &Change, reply: Option<ChangeReply>) {
+        let outcome = match self.judge(change) {
+            Ok(Verdict::Propose) => match self.parts.core.propose_change(&to_raft(change)) {
+                Ok(at) => {
+                    tracing::info!(?change, index = at.first, "a membership change is proposed");
+                    self.change = Some(Pending::new(at.first, at.term, reply));
+                    return;
+                }
+                // It hands over at this moment.
+                Err(_) => Err(ChangeError::NotLeader(None)),
+            },
+            Ok(Verdict::Made) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Some(reply) = reply {
+            let _ = reply.send(outcome);
+        }
     }
 
-    /// A new term: what an earlier leader's term proposed may be lost.
-    pub(super) fn new_term(&mut self) {
-        self.binding.clear();
+    fn judge(&self, change: &Change) -> Result<Verdict, ChangeError> {
+        let stream = self.parts.stream.read();
+        let scene = Scene {
+            own: self.parts.own.0,
+            serving: self.serves_from.is_none(),
+            status: &self.parts.core.status(),
+            roster: &self.roster,
+            members: stream.members(),
+            heard: &self.heard,
+            tick: self.tick,
+        };
+        scene.judge(change)
+    }
+
+    /// Entry `index` of `term`, which changes the members, is applied.
+    pub(super) fn changed_members(&mut self, index: u64, term: u64) {
+        if self.change.as_mut().is_some_and(|pending| pending.applied(index, term)) {
+            self.change = None;
+        }
+    }
+
+    /// A leader gives a vote to learners that have kept up for a while.
+    pub(super) fn promote_learners(&mut self) {
+        let leads = self.parts.core.role() == Role::Leader && self.serves_from.is_none();
+        if self.learners.is_empty() || !leads {
+            return;
+        }
+        let (own, status) = (self.parts.own.0, self.parts.core.status());
+        if let Some(node) = self.promotion.ready(own, &status, &self.learners, &self.heard, self.tick) {
+            self.begin_change(&Change::Promote(node), None);
+        }
+    }
+
+    /// Messages from `peer`: whether it answers this leader.
+    pub(super) fn note_answer(&mut self, peer: NodeId, messages: &[Message]) {
+        let term = self.parts.core.term();
+        if self.parts.core.role() == Role::Leader
+            && messages.iter().any(|message| message.term == term && is_answer(message))
+        {
+            self.heard.note(peer, self.tick);
+        }
+    }
+
+    /// A removed node has stayed long enough.
+    pub(super) fn leave_if_due(&mut self) {
+        if self.leaving.is_some_and(|deadline| self.tick >= deadline) {
+            self.ended.get_or_insert(Ended::Removed);
+        }
     }
 }

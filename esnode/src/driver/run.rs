@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::RwLock;
 use shared::ids::{ClusterId, NodeId, StoreId};
+use shared::spec::Node;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -15,15 +16,16 @@ use super::changes::Changes;
 use super::checkpoints::{Checkpointing, Image, Made};
 use super::clock::Clock;
 use super::input::Input;
-use super::members::Members;
+use super::introductions::Introductions;
+use super::membership::{ChangeError, Pending, of_entry};
 use super::proposals::Proposals;
 use super::raft_log;
 use super::reads::Reads;
 use super::transfer::{self, Transfer};
-use crate::consensus::{ConfState, Core, Effects, Fetch, Message, Persist, Role};
+use crate::consensus::{ConfState, Core, Effects, Fetch, Heard, Message, Persist, Promotion, Role};
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError, TransferError};
-use crate::net::peer::{PeerEvent, Transport};
+use crate::net::peer::{PeerEvent, RefusalCode, Transport};
 use crate::storage::writer::Work;
 use crate::storage::{Batch, Checkpoints, Incoming, Log};
 use crate::stream::Stream;
@@ -54,6 +56,10 @@ pub struct Parts {
     pub transport: Arc<Transport>,
     /// Wakes readers.
     pub changes: Arc<Changes>,
+    /// The nodes of this node's configuration: where founders are.
+    pub nodes: Vec<Node>,
+    /// Announces the members.
+    pub roster: watch::Sender<Arc<[Node]>>,
     /// Announces who leads.
     pub leadership: watch::Sender<Leadership>,
     /// Where inputs come from, and a way to send more.
@@ -87,30 +93,42 @@ pub enum Ended {
     DiskFailed(io::Error),
     /// The cluster knows this node by another data directory; the process must exit.
     WrongStore,
+    /// The node is no member any more.
+    Removed,
 }
 
 /// The raft thread's state.
 pub struct Driver {
-    parts: Parts,
+    pub(super) parts: Parts,
     on_cluster: Option<Box<dyn FnOnce(ClusterId) + Send>>,
     reader: Sender<Fetch>,
     proposals: Proposals,
     reads: Reads,
-    members: Members,
+    pub(super) introductions: Introductions,
+    pub(super) heard: Heard,
+    pub(super) promotion: Promotion,
+    /// A change of the members under way.
+    pub(super) change: Option<Pending>,
+    /// The members, and where they are.
+    pub(super) roster: Arc<[Node]>,
+    /// Learners that are to vote once they keep up.
+    pub(super) learners: Vec<NodeId>,
+    /// What was last told of the members is as of this entry.
+    pub(super) members_at: u64,
+    /// When this node, which was removed, ends.
+    pub(super) leaving: Option<u64>,
     transfer: Option<Transfer>,
     checkpointing: Checkpointing,
     catch_up: CatchUp,
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
-    tick: u64,
+    pub(super) tick: u64,
     /// Index of the last applied entry.
     applied: u64,
-    /// Members bound to a data directory, as the transport was last told; bindings are only ever added.
-    bindings: usize,
     /// As leader: applied up to here means that everything committed before this term is applied.
-    serves_from: Option<u64>,
+    pub(super) serves_from: Option<u64>,
     stopping: Option<u64>,
-    ended: Option<Ended>,
+    pub(super) ended: Option<Ended>,
 }
 
 impl Driver {
@@ -130,14 +148,20 @@ impl Driver {
             reader,
             proposals: Proposals::default(),
             reads: Reads::default(),
-            members: Members::default(),
+            introductions: Introductions::default(),
+            heard: Heard::default(),
+            promotion: Promotion::default(),
+            change: None,
+            roster: Arc::default(),
+            learners: Vec::new(),
+            members_at: 0,
+            leaving: None,
             transfer: None,
             checkpointing,
             catch_up,
             lazy: None,
             tick: 0,
             applied,
-            bindings: 0,
             serves_from: None,
             stopping: None,
             ended: None,
@@ -146,12 +170,13 @@ impl Driver {
 
     /// Introductions that arrived before Raft was started.
     pub fn greet(&mut self, hello: crate::net::peer::Hello) {
-        self.members.greet(hello);
+        self.introductions.greet(hello);
     }
 
     /// Runs until told to stop, or until it must.
     pub fn run(mut self) -> Ended {
         let mut clock = Clock::start();
+        self.follow_members();
         // A checkpoint is as good as entries.
         self.after_apply(self.applied);
         if let Some(term) = self.parts.checkpoints.term {
@@ -183,7 +208,8 @@ impl Driver {
 
     /// Ticks that may be slept through: nobody here waits for one of them.
     fn quiet_ticks(&self) -> u32 {
-        let waiting = self.transfer.is_some() || self.stopping.is_some() || self.reads.unproven();
+        let ending = self.stopping.is_some() || self.leaving.is_some();
+        let waiting = ending || self.transfer.is_some() || self.reads.unproven();
         if waiting { 0 } else { self.parts.core.quiet_ticks() }
     }
 
@@ -211,6 +237,7 @@ impl Driver {
             }
             Input::Status(reply) => drop(reply.send(Some(self.parts.core.status()))),
             Input::Transfer { to, reply } => self.begin_transfer(to, Some(reply)),
+            Input::Change(change, reply) => self.begin_change(&change, Some(reply)),
             Input::Stop => self.begin_stop(),
         }
     }
@@ -218,20 +245,26 @@ impl Driver {
     fn handle_peer(&mut self, event: PeerEvent) {
         match event {
             PeerEvent::Hello(hello) => {
-                // Who does not know the cluster does not know its members either.
-                let known = self.parts.stream.read().cluster_id();
-                let knows = known.is_none() || hello.cluster == known;
-                if knows && hello.your_store.is_some_and(|store| store != self.parts.own.1) {
+                self.introductions.greet(hello);
+                if self.introductions.disown(&self.parts.stream.read(), self.parts.own, self.roster.len()) {
                     self.ended = Some(Ended::WrongStore);
                 }
-                self.members.greet(hello);
                 self.bind_members();
             }
-            PeerEvent::Messages(from, messages) if self.members.trusted(&self.parts.stream.read(), from) => {
+            PeerEvent::Messages(from, mut messages) => {
+                let stream = self.parts.stream.read();
+                messages.retain(|message| self.introductions.may_take(&stream, from, message));
+                drop(stream);
+                self.note_answer(from, &messages);
                 messages.into_iter().for_each(|message| self.receive(message));
             }
             PeerEvent::Disconnected(peer) => self.parts.core.unreachable(peer),
-            PeerEvent::Messages(..) | PeerEvent::Connected(_) | PeerEvent::Refused(..) => {}
+            PeerEvent::Refused(peer, refused) if refused.code == RefusalCode::Removed => {
+                if self.roster.iter().any(|node| node.id == peer) {
+                    self.ended = Some(Ended::Removed);
+                }
+            }
+            PeerEvent::Connected(_) | PeerEvent::Refused(..) => {}
         }
     }
 
@@ -254,6 +287,8 @@ impl Driver {
         self.parts.core.tick();
         self.reads.retry_overdue(self.tick);
         self.finish_transfer();
+        self.promote_learners();
+        self.leave_if_due();
         self.checkpoint_if_due();
         if self.stopping.is_some_and(|deadline| self.tick >= deadline) {
             self.ended.get_or_insert(Ended::Stopped);
@@ -290,6 +325,7 @@ impl Driver {
         self.applied = index;
         self.parts.core.applied(index);
         self.checkpointing.installed(index);
+        self.follow_members();
         if let Ok(Some(term)) = self.parts.log.term(index) {
             self.offer_checkpoint((index, term, conf_state));
         }
@@ -361,12 +397,13 @@ impl Driver {
             return;
         }
         let mut by_peer: BTreeMap<NodeId, Vec<Message>> = BTreeMap::new();
-        messages.into_iter().for_each(|message| by_peer.entry(message.to).or_default().push(message));
         let stream = self.parts.stream.read();
+        for message in messages.into_iter().filter(|message| self.introductions.may_send(&stream, message)) {
+            by_peer.entry(message.to).or_default().push(message);
+        }
+        drop(stream);
         for (peer, messages) in by_peer {
-            if self.members.trusted(&stream, peer) {
-                self.parts.transport.send(peer, messages);
-            }
+            self.parts.transport.send(peer, messages);
         }
     }
 
@@ -410,16 +447,17 @@ impl Driver {
         let mut stream = self.parts.stream.write();
         let mut outcomes = Vec::with_capacity(committed.len());
         for entry in committed {
-            let changes_members = entry.kind != EntryKind::Normal;
-            let payload = if changes_members { bytes::Bytes::new() } else { entry.data.clone() };
-            let applied = stream.apply(entry.index, entry.term, &payload);
+            let applied = match entry.kind {
+                EntryKind::Normal => stream.apply(entry.index, entry.term, &entry.data),
+                EntryKind::ConfChange | EntryKind::ConfChangeV2 => {
+                    stream.change_members(entry.index, of_entry(entry).as_ref())
+                }
+            };
             touched.extend(applied.touched);
             outcomes.push((entry.index, entry.term, applied.replies));
         }
         drop(stream);
-        for entry in committed.iter().filter(|entry| entry.kind != EntryKind::Normal) {
-            self.parts.core.apply_change(entry);
-        }
+        self.apply_changes(committed);
         self.parts.core.applied(last);
         for (index, term, replies) in outcomes {
             self.proposals.applied(index, term, replies);
@@ -431,15 +469,25 @@ impl Driver {
         self.after_apply(last);
     }
 
+    /// Raft takes on the members that `committed` leads to.
+    fn apply_changes(&mut self, committed: &[Entry]) {
+        for entry in committed.iter().filter(|entry| entry.kind != EntryKind::Normal) {
+            if let Some(members) = self.parts.core.apply_change(entry) {
+                tracing::info!(index = entry.index, voters = ?members.voters, learners = ?members.learners, "members");
+                self.follow_members();
+            }
+            self.changed_members(entry.index, entry.term);
+        }
+    }
+
     fn after_apply(&mut self, applied: u64) {
         let stream = self.parts.stream.read();
         let cluster = stream.cluster_id();
-        if stream.bindings().len() != self.bindings {
-            self.bindings = stream.bindings().len();
-            let bindings = stream.bindings().iter().map(|(node, store)| (*node, *store)).collect();
-            self.parts.transport.set_bindings(bindings);
-        }
+        let members_at = stream.members().changed_at();
         drop(stream);
+        if members_at != self.members_at {
+            self.follow_members();
+        }
         if let (Some(cluster), Some(on_cluster)) = (cluster, self.on_cluster.take_if(|_| cluster.is_some())) {
             on_cluster(cluster);
         }
@@ -453,15 +501,7 @@ impl Driver {
         }
     }
 
-    /// A leader binds every member it has met to its data directory, once.
-    fn bind_members(&mut self) {
-        if self.parts.core.role() == Role::Leader && self.parts.core.committed_in_term() {
-            let commands = self.members.unbound(&self.parts.stream.read(), self.parts.own);
-            self.propose_own(&commands);
-        }
-    }
-
-    fn propose_own(&mut self, commands: &[Command]) {
+    pub(super) fn propose_own(&mut self, commands: &[Command]) {
         if commands.is_empty() {
             return;
         }
@@ -477,13 +517,18 @@ impl Driver {
         let led = self.parts.leadership.borrow().leader == Some(self.parts.own.0);
         if role == Role::Leader {
             if !led || self.parts.leadership.borrow().term != term {
-                self.members.new_term();
+                self.introductions.new_term();
+                self.heard.new_term();
+                self.promotion.new_term();
                 self.serves_from = Some(self.parts.core.status().last_index);
             }
         } else {
             self.serves_from = None;
             self.proposals.lost_leadership(leader);
             self.reads.lost_leadership(leader);
+            if let Some(mut change) = self.change.take() {
+                change.answer(Err(ChangeError::Unknown));
+            }
         }
         let serving = role == Role::Leader && self.serves_from.is_none();
         self.parts.leadership.send_replace(Leadership { leader, term, serving });
@@ -496,7 +541,8 @@ impl Driver {
         asker: Option<tokio::sync::oneshot::Sender<Result<(NodeId, u64), TransferError>>>,
     ) {
         let status = self.parts.core.status();
-        match transfer::target(&status, self.parts.own.0, to) {
+        let answers = |id| self.heard.answers(id, self.tick);
+        match transfer::target(&status, self.parts.own.0, to, answers) {
             Ok(target) if target == self.parts.own.0 => {
                 asker.map(|asker| asker.send(Ok((target, status.term))));
             }

@@ -16,7 +16,12 @@ pub(super) struct Transfer {
 }
 
 /// Chooses who takes over: the wanted voter, or the most caught-up one that answers.
-pub(super) fn target(status: &Status, own: NodeId, wanted: Option<NodeId>) -> Result<NodeId, TransferError> {
+pub(super) fn target(
+    status: &Status,
+    own: NodeId,
+    wanted: Option<NodeId>,
+    answers: impl Fn(NodeId) -> bool,
+) -> Result<NodeId, TransferError> {
     if status.role != Role::Leader {
         return Err(TransferError::NotLeader(status.leader));
     }
@@ -25,12 +30,10 @@ pub(super) fn target(status: &Status, own: NodeId, wanted: Option<NodeId>) -> Re
     match wanted {
         Some(id) if id == own => Ok(own),
         Some(id) if !status.voters.contains(&id) => bad(id, "it is not a voter"),
-        Some(id) if !status.peers.iter().any(|peer| peer.id == id && peer.recent_active) => {
-            bad(id, "it does not answer the leader")
-        }
+        Some(id) if !answers(id) => bad(id, "it does not answer the leader"),
         Some(id) => Ok(id),
         None => voters
-            .filter(|peer| peer.recent_active)
+            .filter(|peer| answers(peer.id))
             .max_by_key(|peer| peer.matched)
             .map_or_else(|| bad(own, "no other voter answers the leader"), |peer| Ok(peer.id)),
     }

@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod command;
+pub mod members;
 mod partition;
 mod producers;
 pub mod retention;
@@ -15,9 +16,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use shared::ids::{ClusterId, NodeId, StoreId};
+use shared::ids::ClusterId;
 
 use command::{Command, Malformed, Refusal, Reply};
+use members::{Change, Members};
 pub use partition::Partition;
 use partition::Place;
 
@@ -50,7 +52,7 @@ pub struct Stream {
     /// Payload of all applied entries.
     payload: u64,
     cluster: Option<ClusterId>,
-    bindings: BTreeMap<NodeId, StoreId>,
+    members: Members,
     names: BTreeMap<String, TopicId>,
     topics: BTreeMap<TopicId, Topic>,
     last_topic: TopicId,
@@ -73,7 +75,7 @@ impl Default for Stream {
             applied: 0,
             payload: 0,
             cluster: None,
-            bindings: BTreeMap::new(),
+            members: Members::default(),
             names: BTreeMap::new(),
             topics: BTreeMap::new(),
             last_topic: 0,
@@ -150,6 +152,15 @@ impl Stream {
         applied
     }
 
+    /// Applies a committed membership entry; `None`: one that changes nothing here.
+    pub fn change_members(&mut self, index: u64, change: Option<&Change>) -> Applied {
+        if let Some(change) = change {
+            self.members.apply(index, change);
+        }
+        self.applied = index;
+        Applied::default()
+    }
+
     /// Doubles the spacing of the points when there are too many. Depends on the log alone.
     fn thin(&mut self) {
         if self.points <= self.max_points {
@@ -176,8 +187,8 @@ impl Stream {
                 Reply::Done
             }
             Command::Bind { node, store } => {
-                let bound = *self.bindings.entry(node).or_insert(store);
-                if bound == store { Reply::Done } else { Reply::Refused(Refusal::BoundElsewhere) }
+                let bound = self.members.bind(place.index, node, store);
+                if bound { Reply::Done } else { Reply::Refused(Refusal::BoundElsewhere) }
             }
             Command::CreateTopic { name, partitions, configs } => {
                 self.create(name, partitions, configs, touched)
@@ -291,14 +302,9 @@ impl Stream {
         self.cluster
     }
 
-    /// The data directory that member `node` is bound to.
-    pub fn store_of(&self, node: NodeId) -> Option<StoreId> {
-        self.bindings.get(&node).copied()
-    }
-
-    /// All members that are bound to a data directory.
-    pub fn bindings(&self) -> &BTreeMap<NodeId, StoreId> {
-        &self.bindings
+    /// What is known of the members beside who votes.
+    pub fn members(&self) -> &Members {
+        &self.members
     }
 
     /// A topic by name.
@@ -323,10 +329,7 @@ impl Stream {
         put(&self.next_producer.to_le_bytes());
         put(&self.last_topic.to_le_bytes());
         self.cluster.iter().for_each(|cluster| put(cluster.0.as_bytes()));
-        for (node, store) in &self.bindings {
-            put(&node.to_le_bytes());
-            put(store.0.as_bytes());
-        }
+        self.members.fingerprint(&mut put);
         for topic in self.topics.values() {
             put(&topic.id.to_le_bytes());
             put(topic.name.as_bytes());

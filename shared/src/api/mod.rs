@@ -6,6 +6,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, NodeId};
+use crate::spec;
 
 /// `GET /cluster/status`: what one node knows. A follower answers too, and names the leader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,6 +116,43 @@ pub struct TransferResponse {
     pub leader: NodeId,
     /// Its term.
     pub term: u64,
+}
+
+/// `POST /cluster/members`: take a node in. It is a learner at first, and votes as soon as it keeps up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddMember {
+    /// Its id.
+    pub id: NodeId,
+    /// Name or address that the other members reach it by.
+    pub host: String,
+    /// Its peer port.
+    pub port: u16,
+    /// Its Kafka port.
+    #[serde(default = "spec::default_client_port")]
+    pub client_port: u16,
+    /// Its admin port.
+    #[serde(default = "spec::default_http_port")]
+    pub http_port: u16,
+    /// What Kafka clients are told instead of `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertised_host: Option<String>,
+    /// It stays a learner until it is promoted by hand.
+    #[serde(default)]
+    pub learner: bool,
+}
+
+/// What a change of the members has led to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberResponse {
+    /// The node that was asked for.
+    pub id: NodeId,
+    /// What it is now.
+    pub role: Role,
+    /// The members that vote.
+    pub voters: Vec<NodeId>,
+    /// The members that do not.
+    pub learners: Vec<NodeId>,
 }
 
 /// `GET /health/live` and `GET /health/ready`; status 200 when `ok`, else 503.

@@ -21,6 +21,10 @@ use crate::ids::NodeId;
 pub use deploy::{Deploy, HostKeys, Privilege, Service, Ssh, Transport};
 pub use parse::{Problem, SpecErrors, parse};
 pub use schema::schema;
+pub use validate::valid_host;
+
+/// Largest cluster.
+pub const MAX_NODES: usize = 9;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -197,12 +201,12 @@ impl Default for Network {
 fn default_name() -> String {
     "eventstream".to_owned()
 }
-fn default_client_port() -> u16 {
+pub(crate) fn default_client_port() -> u16 {
     9000
 }
 fn default_cluster_port() -> u16 {
     9100
 }
-fn default_http_port() -> u16 {
+pub(crate) fn default_http_port() -> u16 {
     8080
 }

@@ -6,10 +6,8 @@ use std::path::Path;
 
 use super::parse::Problem;
 use super::tree::{Place, Tree};
-use super::{Cluster, ClusterFile, Deploy, Node, RaftTiming, Ssh};
+use super::{Cluster, ClusterFile, Deploy, MAX_NODES, Node, RaftTiming, Ssh};
 
-/// Largest cluster.
-const MAX_NODES: usize = 9;
 /// Longest time that makes sense, in ms.
 const LONGEST: u64 = 600_000;
 /// Largest segment of the log, in MiB.
@@ -233,7 +231,7 @@ fn same_host(host: &str) -> String {
 }
 
 /// An IP address, or a host name as RFC 1123 has it (underscores, which are common, are let through).
-fn valid_host(host: &str) -> bool {
+pub fn valid_host(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')

@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use super::Node;
 use super::routes::router;
 use super::server::{Limits, converse};
+use crate::driver::ChangeError;
 use crate::handle::TransferError;
+use crate::stream::members::Change;
 
 /// Bytes that fit between client and server.
 const PIPE: usize = 4 << 20;
@@ -84,6 +86,10 @@ impl Node for Calm {
             Some(1) | None => Ok((1, 1)),
             Some(other) => Err(TransferError::BadTarget(other, "not a voter".to_owned())),
         }
+    }
+
+    async fn change(&self, change: Change) -> Result<(), ChangeError> {
+        if change.node() == 1 { Ok(()) } else { Err(ChangeError::NotAMember(change.node())) }
     }
 }
 

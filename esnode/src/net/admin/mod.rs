@@ -1,4 +1,4 @@
-//! The admin API over HTTP (default port 8080): status, health, metrics, transfer of leadership.
+//! The admin API over HTTP (default port 8080): status, health, metrics, members, transfer of leadership.
 //!
 //! It asks the node through [`Node`] and decides nothing about the cluster itself.
 
@@ -6,6 +6,7 @@ mod error;
 mod forward;
 mod fuzz;
 mod health;
+mod members;
 mod routes;
 mod server;
 #[cfg(test)]
@@ -17,9 +18,11 @@ use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
+use crate::driver::ChangeError;
 use crate::handle::{Handle, TransferError};
 use crate::metrics;
 use crate::net::kafka::metrics::KafkaMetrics;
+use crate::stream::members::Change;
 
 pub use fuzz::fuzz;
 pub use server::{Limits, serve};
@@ -39,6 +42,8 @@ pub trait Node: Clone + Send + Sync + 'static {
         &self,
         to: Option<NodeId>,
     ) -> impl Future<Output = Result<(NodeId, u64), TransferError>> + Send;
+    /// Changes the members, as leader; resolves once that is done.
+    fn change(&self, change: Change) -> impl Future<Output = Result<(), ChangeError>> + Send;
 }
 
 /// The running node: its handle, and the Kafka front end's figures.
@@ -72,5 +77,9 @@ impl Node for Running {
         to: Option<NodeId>,
     ) -> impl Future<Output = Result<(NodeId, u64), TransferError>> + Send {
         self.handle.transfer(to)
+    }
+
+    fn change(&self, change: Change) -> impl Future<Output = Result<(), ChangeError>> + Send {
+        self.handle.change(change)
     }
 }

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use shared::api::{ClusterStatus, Health, NodeState, TransferRequest, TransferResponse};
 use shared::ids::NodeId;
@@ -18,6 +18,7 @@ use super::Node;
 use super::error::{ApiError, json};
 use super::forward::{FORWARDED, Leader, forward};
 use super::health;
+use super::members;
 use crate::handle::TransferError;
 
 /// Largest body of a request, and of the leader's answer to a forwarded one, in bytes.
@@ -29,11 +30,12 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Path of the transfer, here and on the leader.
 const TRANSFER: &str = "/cluster/leader/transfer";
 
-struct App<N> {
-    node: N,
+/// What every handler has.
+pub(super) struct App<N> {
+    pub(super) node: N,
 }
 
-type Shared<N> = State<Arc<App<N>>>;
+pub(super) type Shared<N> = State<Arc<App<N>>>;
 
 /// Every route of the admin API.
 pub fn router<N: Node>(node: N) -> Router {
@@ -41,6 +43,9 @@ pub fn router<N: Node>(node: N) -> Router {
         .route("/", get(index))
         .route("/cluster/status", get(status))
         .route(TRANSFER, post(transfer))
+        .route(members::MEMBERS, post(members::add))
+        .route("/cluster/members/{id}", delete(members::remove))
+        .route("/cluster/members/{id}/promote", post(members::promote))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/metrics", get(scrape))
@@ -50,7 +55,7 @@ pub fn router<N: Node>(node: N) -> Router {
 }
 
 impl<N: Node> App<N> {
-    async fn status(&self) -> Result<ClusterStatus, ApiError> {
+    pub(super) async fn status(&self) -> Result<ClusterStatus, ApiError> {
         timeout(STATUS_TIMEOUT, self.node.status()).await.map_err(|_| ApiError::stalled())
     }
 }
@@ -94,9 +99,10 @@ async fn scrape<N: Node>(State(app): Shared<N>) -> Response {
 async fn transfer<N: Node>(State(app): Shared<N>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let body = read(body).await?;
-    let wanted: TransferRequest = parse(&body)?;
+    // No body leaves the choice to the leader.
+    let wanted =
+        if body.trim_ascii().is_empty() { TransferRequest::default() } else { parse(&body, r#"{"to": 2}"#)? };
     match app.node.transfer(wanted.to).await {
-        Ok((leader, term)) => Ok(json(StatusCode::OK, &TransferResponse { leader, term })),
         Err(TransferError::NotLeader(leader)) => {
             let status = app.status().await?;
             let leader = leader.and_then(|id| find(&status, id)).ok_or_else(no_leader)?;
@@ -105,6 +111,18 @@ async fn transfer<N: Node>(State(app): Shared<N>, request: Request) -> Result<Re
             }
             Ok(forward(status.node_id, &leader, Method::POST, TRANSFER, body).await)
         }
+        outcome => {
+            let (leader, term) = handed_over(outcome)?;
+            Ok(json(StatusCode::OK, &TransferResponse { leader, term }))
+        }
+    }
+}
+
+/// Who leads after a transfer, or what to answer instead.
+pub(super) fn handed_over(outcome: Result<(NodeId, u64), TransferError>) -> Result<(NodeId, u64), ApiError> {
+    match outcome {
+        Ok(now) => Ok(now),
+        Err(TransferError::NotLeader(_)) => Err(no_leader()),
         Err(TransferError::BadTarget(node, why)) => Err(ApiError::new(
             StatusCode::CONFLICT,
             "bad_target",
@@ -120,12 +138,12 @@ async fn transfer<N: Node>(State(app): Shared<N>, request: Request) -> Result<Re
     }
 }
 
-fn find(status: &ClusterStatus, id: NodeId) -> Option<Leader> {
+pub(super) fn find(status: &ClusterStatus, id: NodeId) -> Option<Leader> {
     let peer = status.peers.iter().find(|peer| peer.id == id)?;
     Some(Leader { id, host: peer.host.clone(), port: peer.http_port })
 }
 
-fn no_leader() -> ApiError {
+pub(super) fn no_leader() -> ApiError {
     ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "no_leader",
@@ -134,7 +152,7 @@ fn no_leader() -> ApiError {
     )
 }
 
-fn not_leader(node: NodeId, leader: &Leader) -> ApiError {
+pub(super) fn not_leader(node: NodeId, leader: &Leader) -> ApiError {
     let Leader { id, host, port } = leader;
     ApiError::new(
         StatusCode::CONFLICT,
@@ -149,7 +167,7 @@ async fn not_found(uri: Uri) -> ApiError {
         StatusCode::NOT_FOUND,
         "not_found",
         format!("there is nothing at {}", uri.path()),
-        "see /cluster/status, /health/live, /health/ready and /metrics",
+        "see /cluster/status, /cluster/members, /health/live, /health/ready and /metrics",
     )
 }
 
@@ -163,7 +181,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
 }
 
 /// The whole body, if it is small and does not dawdle.
-async fn read(body: Body) -> Result<Bytes, ApiError> {
+pub(super) async fn read(body: Body) -> Result<Bytes, ApiError> {
     match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(ApiError::new(
@@ -181,17 +199,14 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
     }
 }
 
-/// JSON whatever the Content-Type says: plain `curl -d` claims to send a form. No body means the defaults.
-fn parse<'a, T: Deserialize<'a> + Default>(body: &'a [u8]) -> Result<T, ApiError> {
-    if body.trim_ascii().is_empty() {
-        return Ok(T::default());
-    }
+/// JSON whatever the Content-Type says: plain `curl -d` claims to send a form.
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], example: &str) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         ApiError::new(
             StatusCode::BAD_REQUEST,
             "bad_request",
             format!("the body is not what this call takes: {error}"),
-            "send JSON, for example {\"to\": 2}",
+            format!("send JSON, for example {example}"),
         )
     })
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use shared::api::{ClusterStatus, ErrorBody, Health, NodeState, PeerStatus, Role, TransferResponse};
+use shared::api::{
+    ClusterStatus, ErrorBody, Health, MemberResponse, NodeState, PeerStatus, Role, TransferResponse,
+};
 use shared::ids::NodeId;
 use shared::spec::{Cluster, ClusterFile, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,7 +15,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{Limits, Node, serve};
+use crate::consensus::NoQuorum;
+use crate::driver::ChangeError;
 use crate::handle::TransferError;
+use crate::stream::members::{Added, Address, Change};
 
 /// A follower's status that nothing is wrong with.
 pub fn status() -> ClusterStatus {
@@ -60,6 +65,9 @@ struct Made {
     status: Arc<Mutex<Option<ClusterStatus>>>,
     transfer: Result<(NodeId, u64), TransferError>,
     asked: Arc<Mutex<Vec<Option<NodeId>>>>,
+    /// Outcomes of changes, the last one for good.
+    outcomes: Arc<Mutex<Vec<Result<(), ChangeError>>>>,
+    changes: Arc<Mutex<Vec<Change>>>,
 }
 
 impl Node for Made {
@@ -86,6 +94,12 @@ impl Node for Made {
     async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
         self.asked.lock().push(to);
         self.transfer.clone()
+    }
+
+    async fn change(&self, change: Change) -> Result<(), ChangeError> {
+        self.changes.lock().push(change);
+        let mut outcomes = self.outcomes.lock();
+        if outcomes.len() > 1 { outcomes.remove(0) } else { outcomes[0].clone() }
     }
 }
 
@@ -114,6 +128,8 @@ async fn start_with(transfer: Result<(NodeId, u64), TransferError>, limits: Limi
         status: Arc::new(Mutex::new(Some(status()))),
         transfer,
         asked: Arc::default(),
+        outcomes: Arc::new(Mutex::new(vec![Ok(())])),
+        changes: Arc::default(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -258,6 +274,104 @@ async fn a_follower_passes_a_transfer_on_to_the_leader_but_only_once() {
     let answer = call(follower.port, "POST", "/cluster/leader/transfer", "").await;
     assert_eq!((answer.status, answer.error().code.as_str()), (502, "leader_unreachable"));
     assert!(answer.error().message.contains("node 2 at 127.0.0.1"));
+}
+
+/// A server whose changes end like this, one after the other.
+async fn changing(outcomes: &[Result<(), ChangeError>]) -> Server {
+    let server = start(Ok((2, 2))).await;
+    *server.node.outcomes.lock() = outcomes.to_vec();
+    server
+}
+
+#[tokio::test]
+async fn members_come_and_go_as_the_documentation_says() {
+    let server = changing(&[Ok(())]).await;
+    let body = r#"{"id": 4, "host": "10.0.0.4", "port": 9100}"#;
+    let answer = call(server.port, "POST", "/cluster/members", body).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let response: MemberResponse = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((response.id, response.voters), (4, vec![1]));
+    assert_eq!(call(server.port, "POST", "/cluster/members/4/promote", "").await.status, 200);
+    assert_eq!(call(server.port, "DELETE", "/cluster/members/4", "").await.status, 200);
+    let address = Address {
+        host: "10.0.0.4".into(),
+        advertised_host: None,
+        cluster_port: 9100,
+        client_port: 9000,
+        http_port: 8080,
+    };
+    let added = Added { address, stays_learner: false };
+    let expected = [Change::Add(4, added), Change::Promote(4), Change::Remove(4)];
+    assert_eq!(*server.node.changes.lock(), expected);
+}
+
+#[tokio::test]
+async fn a_change_that_makes_no_sense_never_reaches_the_leader() {
+    let server = changing(&[Ok(())]).await;
+    for body in [
+        "",
+        "{}",
+        r#"{"id": 0, "host": "a", "port": 1}"#,
+        r#"{"id": 4, "host": "a:9100", "port": 1}"#,
+        r#"{"id": 4, "host": "a", "port": 0}"#,
+        r#"{"id": 4, "host": "a", "port": 1, "cluster_port": 1}"#,
+    ] {
+        let answer = call(server.port, "POST", "/cluster/members", body).await;
+        assert_eq!((answer.status, answer.error().code.as_str()), (400, "bad_request"), "{body}");
+    }
+    for (method, path) in [("DELETE", "/cluster/members/x"), ("POST", "/cluster/members/-1/promote")] {
+        let answer = call(server.port, method, path, "").await;
+        assert_eq!((answer.status, answer.error().code.as_str()), (400, "bad_request"), "{path}");
+    }
+    assert!(server.node.changes.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_change_says_why() {
+    let left = NoQuorum { voters: 2, healthy: 1, needed: 2 };
+    for (error, status, code) in [
+        (ChangeError::InFlight, 409, "change_in_flight"),
+        (ChangeError::NoQuorum(left), 409, "no_quorum"),
+        (ChangeError::LastVoter(1), 409, "last_voter"),
+        (ChangeError::IdTaken(4, "a:1".into()), 409, "id_taken"),
+        (ChangeError::AddressTaken(2), 409, "address_taken"),
+        (ChangeError::Full, 409, "too_many_members"),
+        (ChangeError::NotAMember(4), 404, "not_a_member"),
+        (ChangeError::Behind(4, 1000), 409, "behind"),
+        (ChangeError::Stopping, 503, "stopping"),
+    ] {
+        let server = changing(&[Err(error)]).await;
+        let answer = call(server.port, "DELETE", "/cluster/members/4", "").await;
+        assert_eq!((answer.status, answer.error().code.as_str()), (status, code));
+        assert!(!answer.error().hint.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_change_waits_for_a_leader_and_goes_where_it_leads() {
+    let lost =
+        [Err(ChangeError::JustElected), Err(ChangeError::Unknown), Err(ChangeError::NotLeader(None)), Ok(())];
+    let server = changing(&lost).await;
+    assert_eq!(call(server.port, "DELETE", "/cluster/members/4", "").await.status, 200);
+    assert_eq!(server.node.changes.lock().len(), 4);
+
+    // The leader that is to go hands over, and passes the request on although it has been passed on to it.
+    let next = changing(&[Ok(())]).await;
+    let leader = changing(&[Err(ChangeError::Leads), Err(ChangeError::NotLeader(Some(3)))]).await;
+    leader.node.status.lock().as_mut().unwrap().peers = vec![peer(3, next.port)];
+    let follower = changing(&[Err(ChangeError::NotLeader(Some(2)))]).await;
+    follower.node.status.lock().as_mut().unwrap().peers = vec![peer(2, leader.port)];
+    let answer = call(follower.port, "DELETE", "/cluster/members/2", "").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(*leader.node.asked.lock(), [None]);
+    assert_eq!(*next.node.changes.lock(), [Change::Remove(2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_without_a_leader_ends() {
+    let server = changing(&[Err(ChangeError::NotLeader(None))]).await;
+    let answer = call(server.port, "DELETE", "/cluster/members/4", "").await;
+    assert_eq!((answer.status, answer.error().code.as_str()), (503, "no_leader"));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Metadata: the nodes, the topics and who leads; creates topics that a client names for the first time.
 //!
-//! Every node answers alike: all nodes of the configuration hold every partition, and Raft's leader leads them all.
+//! Every node answers alike: all members hold every partition, and Raft's leader leads them all.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use shared::ids::NodeId;
-use shared::spec::ClusterFile;
+use shared::spec::Node;
 use uuid::Uuid;
 
 use super::apis::Answer;
@@ -123,7 +123,7 @@ fn answer(session: &Session, wanted: &Wanted, otherwise: ResponseError) -> Metad
         let cluster = stream.cluster_id().map(|id| id.0).unwrap_or_default();
         (find(&stream, wanted, cluster, otherwise), cluster)
     };
-    describe(session.node().file(), session.usable_leader(), cluster, &found)
+    describe(&session.node().roster(), session.usable_leader(), cluster, &found)
 }
 
 fn find(stream: &Stream, wanted: &Wanted, cluster: Uuid, otherwise: ResponseError) -> Vec<Found> {
@@ -158,12 +158,11 @@ fn topic_numbered(stream: &Stream, cluster: Uuid, id: Uuid) -> Option<&stream::T
 
 /// The answer, for a leader and its term if there is one.
 fn describe(
-    file: &ClusterFile,
+    nodes: &[Node],
     leader: Option<(NodeId, u64)>,
     cluster: Uuid,
     found: &[Found],
 ) -> MetadataResponse {
-    let nodes = &file.cluster.nodes;
     let replicas: Vec<BrokerId> = nodes.iter().map(|node| broker_id(node.id).into()).collect();
     let brokers = nodes
         .iter()
@@ -222,13 +221,13 @@ mod tests {
 
     const CLUSTER: Uuid = Uuid::from_u128(0xab00);
 
-    fn file() -> ClusterFile {
-        let file = json!({"cluster": {"nodes": [
+    fn roster() -> Vec<Node> {
+        let roster = json!([
             {"id": 1, "host": "a", "client_port": 9001},
             {"id": 2, "host": "b", "advertised_host": "b.example", "client_port": 9002},
             {"id": 3, "host": "c"},
-        ]}});
-        serde_json::from_value(file).unwrap()
+        ]);
+        serde_json::from_value(roster).unwrap()
     }
 
     fn found() -> Vec<Found> {
@@ -241,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_leader_leads_every_partition_and_every_node_holds_it() {
-        let answer = describe(&file(), Some((2, 7)), CLUSTER, &found());
+        let answer = describe(&roster(), Some((2, 7)), CLUSTER, &found());
         let brokers: Vec<_> = answer
             .brokers
             .iter()
@@ -282,7 +281,7 @@ mod tests {
 
     #[test]
     fn an_election_is_told_and_not_kept_silent() {
-        let answer = describe(&file(), None, CLUSTER, &found());
+        let answer = describe(&roster(), None, CLUSTER, &found());
         assert_eq!((answer.controller_id.0, answer.brokers.len()), (-1, 3));
         for partition in &answer.topics[0].partitions {
             assert_eq!((partition.error_code, partition.leader_id.0, partition.leader_epoch), (5, -1, -1));
@@ -291,7 +290,7 @@ mod tests {
 
     #[test]
     fn every_version_can_be_sent() {
-        encodes(ApiKey::Metadata, |_| describe(&file(), Some((2, 7)), CLUSTER, &found()));
+        encodes(ApiKey::Metadata, |_| describe(&roster(), Some((2, 7)), CLUSTER, &found()));
     }
 
     #[test]

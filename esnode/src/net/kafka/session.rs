@@ -113,7 +113,8 @@ impl Session {
         if request.forwarded || leader == self.node().node_id() {
             return None;
         }
-        let node = self.node().file().node(leader)?;
+        let roster = self.node().roster();
+        let node = roster.iter().find(|node| node.id == leader)?;
         match self.shared.link.ask(node, request).await {
             Ok(frame) => Some(request.to.relay(frame)),
             Err(error) => {

@@ -36,7 +36,7 @@ pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let body: CreateTopicsRequest = request.decode()?;
     let cluster = &session.node().file().cluster;
     let rules = Rules {
-        nodes: cluster.nodes.len(),
+        nodes: session.node().roster().len(),
         default_partitions: cluster.topics.default_partitions,
         repeated: repeated(&body),
     };

@@ -64,7 +64,7 @@ fn start(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) -> io::Resul
     spawned.map(drop)
 }
 
-fn serve(shared: &Shared, connection: u64, stream: &Arc<TcpStream>) -> io::Result<()> {
+fn serve(shared: &Arc<Shared>, connection: u64, stream: &Arc<TcpStream>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(shared.silence()))?;
     let mut frames = FrameReader::new(MAX_GREETING);
@@ -73,8 +73,8 @@ fn serve(shared: &Shared, connection: u64, stream: &Arc<TcpStream>) -> io::Resul
         return files::serve(shared, stream, frames, &greeting);
     }
     let peers = shared.peer_ids();
-    judge(shared, stream, &greeting, Expected::Configured(&peers))?;
-    let Some(link) = shared.link(greeting.hello.node).filter(|link| !link.queue.is_closed()) else {
+    judge(shared, stream, &greeting, Expected::Member(&peers))?;
+    let Some(link) = shared.meet(&greeting)?.filter(|link| !link.queue.is_closed()) else {
         return Ok(());
     };
     // Whoever claims to be a peer, from another data directory than the cluster knows it by, does not push out the one
@@ -96,6 +96,7 @@ fn serve(shared: &Shared, connection: u64, stream: &Arc<TcpStream>) -> io::Resul
         Inbound::new(shared, &link, stream, frames).run(&greeting)
     };
     link.clear_inbound(connection);
+    shared.part(&link);
     ended
 }
 
@@ -128,7 +129,11 @@ pub(super) fn judge(
     expected: Expected<'_>,
 ) -> io::Result<()> {
     let ours: Hello = shared.hello();
-    let Err(refused) = accept(&ours, shared.protocol, theirs, expected) else { return Ok(()) };
+    let verdict = match shared.refusal_of(&theirs.hello) {
+        Some(refused) => Err(refused),
+        None => accept(&ours, shared.protocol, theirs, expected),
+    };
+    let Err(refused) = verdict else { return Ok(()) };
     let _ = write_frames(&mut &*stream, &[refused.encode()]);
     let peer = theirs.hello.node;
     let times = match shared.link(peer) {
@@ -208,7 +213,7 @@ impl<'a> Inbound<'a> {
     }
 
     fn heard(&self, greeting: &Greeting) -> io::Result<()> {
-        judge(self.shared, self.stream, greeting, Expected::Configured(&[self.link.id]))?;
+        judge(self.shared, self.stream, greeting, Expected::Member(&[self.link.id]))?;
         self.link.if_newest(greeting, || self.shared.emit(PeerEvent::Hello(greeting.hello)));
         Ok(())
     }

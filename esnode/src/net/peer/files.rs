@@ -142,7 +142,7 @@ pub fn serve(
     mut frames: FrameReader,
     theirs: &Greeting,
 ) -> io::Result<()> {
-    inbound::judge(shared, stream, theirs, Expected::Configured(&shared.peer_ids()))?;
+    inbound::judge(shared, stream, theirs, Expected::Member(&shared.peer_ids()))?;
     let bound = shared.greeting(theirs.hello.node).hello.your_store;
     if bound.is_some_and(|store| store != theirs.hello.store) {
         // Its disk was lost or replaced: it learns so from the other connection.

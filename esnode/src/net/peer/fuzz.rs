@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use shared::ids::StoreId;
+use shared::spec::MAX_NODES;
 use uuid::Uuid;
 
 use super::Hello;
@@ -37,8 +38,8 @@ fn decode(kind: Kind, body: Bytes) {
     match kind {
         Kind::Hello | Kind::FilesHello => {
             let Ok(greeting) = Greeting::decode(body) else { return };
-            assert_eq!(Greeting::decode(only_body(&[greeting.encode()])), Ok(greeting));
-            let _ = accept(&ours(), PROTOCOL, &greeting, Expected::Configured(&[2, 3]));
+            assert_eq!(Greeting::decode(only_body(&[greeting.encode()])), Ok(greeting.clone()));
+            let _ = accept(&ours(), PROTOCOL, &greeting, Expected::Member(&[2, 3]));
         }
         Kind::Refused => {
             let Ok(refused) = Refused::decode(body) else { return };
@@ -65,7 +66,8 @@ fn decode(kind: Kind, body: Bytes) {
 
 fn ours() -> Hello {
     let store = StoreId(Uuid::from_u128(1));
-    Hello { node: 1, store, cluster: None, fresh: true, members: 9, your_store: None }
+    let founders = [0; MAX_NODES];
+    Hello { node: 1, store, cluster: None, fresh: true, members: 9, founders, your_store: None }
 }
 
 fn only_body(frames: &[Encoded]) -> Bytes {
@@ -105,7 +107,8 @@ mod tests {
     }
 
     fn greeting(hello: Hello) -> Encoded {
-        Greeting { protocol: PROTOCOL, to: 1, incarnation: 7, revision: 1, hello }.encode()
+        let at = ("10.0.0.2".to_owned(), 9100);
+        Greeting { protocol: PROTOCOL, to: 1, incarnation: 7, revision: 1, hello, at }.encode()
     }
 
     fn message(kind: MessageType) -> Message {

@@ -4,6 +4,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use shared::ids::{ClusterId, NodeId, StoreId};
+use shared::spec::MAX_NODES;
 use shared::version::Range;
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ const CLUSTER: u8 = 2;
 const YOUR_STORE: u8 = 4;
 
 /// A [`Hello`] with what the transport needs around it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
     /// Peer protocol versions that the speaker understands.
     pub protocol: Range,
@@ -34,6 +35,8 @@ pub struct Greeting {
     pub revision: u64,
     /// What it says of itself.
     pub hello: Hello,
+    /// Host and port at which the speaker is reached: the listener may not have learned yet that it is a member.
+    pub at: (String, u16),
 }
 
 /// Whom a side is prepared to hear.
@@ -41,8 +44,9 @@ pub struct Greeting {
 pub enum Expected<'a> {
     /// The node that was dialled.
     Dialled(NodeId),
-    /// Any configured peer: somebody dialled us.
-    Configured(&'a [NodeId]),
+    /// Any of these members, or a node of the same cluster that says it is one: somebody dialled us, and may know of
+    /// changes that have not come here yet.
+    Member(&'a [NodeId]),
 }
 
 /// Why a connection was refused.
@@ -62,8 +66,10 @@ pub enum RefusalCode {
     ForeignCluster,
     /// Another node than the one that was meant.
     WrongNode,
-    /// The dialler is not configured as a peer.
+    /// The dialler is no member.
     UnknownNode,
+    /// The dialler's data directory is that of a member that was removed.
+    Removed,
     /// The refused side speaks only older protocol versions.
     ProtocolTooOld,
     /// The refused side speaks only newer protocol versions.
@@ -80,6 +86,7 @@ impl RefusalCode {
             Self::UnknownNode => 3,
             Self::ProtocolTooOld => 4,
             Self::ProtocolTooNew => 5,
+            Self::Removed => 6,
             Self::Other(code) => code,
         }
     }
@@ -91,6 +98,7 @@ impl RefusalCode {
             3 => Self::UnknownNode,
             4 => Self::ProtocolTooOld,
             5 => Self::ProtocolTooNew,
+            6 => Self::Removed,
             code => Self::Other(code),
         }
     }
@@ -123,11 +131,11 @@ pub fn accept(
                 ),
             );
         }
-        Expected::Configured(peers) if !peers.contains(&them) => {
+        Expected::Member(members) if !members.contains(&them) && !is_vouched(ours, &theirs.hello) => {
             return refuse(
                 RefusalCode::UnknownNode,
                 format!(
-                    "node {them} is no peer of node {us}: add it to the cluster first, or correct its --node-id"
+                    "node {them} is no member, as far as node {us} knows: add it to the cluster (POST /cluster/members), or correct its --node-id"
                 ),
             );
         }
@@ -142,6 +150,19 @@ pub fn accept(
         ),
         _ => Ok(version),
     }
+}
+
+/// Whether a stranger may be a member all the same: it knows the cluster that we belong to, or are to join.
+fn is_vouched(ours: &Hello, theirs: &Hello) -> bool {
+    theirs.cluster.is_some() && ours.cluster.is_none_or(|ours| theirs.cluster == Some(ours))
+}
+
+/// What a node hears that comes with a removed member's data directory.
+pub fn removed(node: NodeId) -> Refused {
+    let text = format!(
+        "node {node} was removed from the cluster: stop it; to have it back, delete its data directory, start it and add it again"
+    );
+    Refused { code: RefusalCode::Removed, text }
 }
 
 fn negotiate(us: NodeId, ours: Range, theirs: &Greeting) -> Result<u16, Refused> {
@@ -189,6 +210,11 @@ impl Greeting {
         body.put_u128_le(hello.store.0.as_u128());
         body.put_u128_le(hello.cluster.map_or(0, |id| id.0.as_u128()));
         body.put_u128_le(hello.your_store.map_or(0, |id| id.0.as_u128()));
+        hello.founders.iter().for_each(|founder| body.put_u64_le(*founder));
+        let (host, port) = &self.at;
+        body.put_u16_le(*port);
+        body.put_u16_le(u16::try_from(host.len()).unwrap_or_default());
+        body.put_slice(host.as_bytes());
         Encoded::new(kind, vec![body.freeze()])
     }
 
@@ -205,9 +231,19 @@ impl Greeting {
         let store = StoreId(Uuid::from_u128(body.try_get_u128_le()?));
         let cluster = Uuid::from_u128(body.try_get_u128_le()?);
         let your_store = Uuid::from_u128(body.try_get_u128_le()?);
+        let mut founders = [0; MAX_NODES];
+        for founder in &mut founders {
+            *founder = body.try_get_u64_le()?;
+        }
+        let (port, length) = (body.try_get_u16_le()?, usize::from(body.try_get_u16_le()?));
+        if length > body.len() {
+            return Err(FrameError::Malformed);
+        }
+        let host = String::from_utf8(body.split_to(length).into()).map_err(|_| FrameError::Malformed)?;
         let hello = Hello {
             node,
             store,
+            founders,
             cluster: (flags & CLUSTER != 0).then_some(ClusterId(cluster)),
             fresh: flags & FRESH != 0,
             members,
@@ -216,7 +252,7 @@ impl Greeting {
         if protocol.min > protocol.max || node == 0 {
             return Err(FrameError::Malformed);
         }
-        Ok(Self { protocol, to, incarnation, revision, hello })
+        Ok(Self { protocol, to, incarnation, revision, hello, at: (host, port) })
     }
 }
 
@@ -246,11 +282,20 @@ mod tests {
 
     fn hello(node: NodeId) -> Hello {
         let store = StoreId(Uuid::from_u128(u128::from(node) << 100 | 5));
-        Hello { node, store, cluster: None, fresh: true, members: 9, your_store: None }
+        Hello {
+            node,
+            store,
+            cluster: None,
+            fresh: true,
+            members: 9,
+            founders: [1, 2, 3, 0, 0, 0, 0, 0, 7],
+            your_store: None,
+        }
     }
 
     fn greeting(node: NodeId, to: NodeId) -> Greeting {
-        Greeting { protocol: ONE, to, incarnation: 77, revision: 3, hello: hello(node) }
+        let at = ("host".to_owned(), 9100);
+        Greeting { protocol: ONE, to, incarnation: 77, revision: 3, hello: hello(node), at }
     }
 
     fn body_of(frame: Encoded) -> Bytes {
@@ -304,11 +349,26 @@ mod tests {
     fn only_the_node_that_was_meant_is_accepted() {
         let judge = |theirs: Greeting, expected: Expected<'_>| accept(&hello(1), ONE, &theirs, expected);
         assert_eq!(judge(greeting(2, 1), Expected::Dialled(2)), Ok(1));
-        assert_eq!(judge(greeting(2, 1), Expected::Configured(&[2, 3])), Ok(1));
-        assert_eq!(code(judge(greeting(2, 4), Expected::Configured(&[2]))), RefusalCode::WrongNode);
+        assert_eq!(judge(greeting(2, 1), Expected::Member(&[2, 3])), Ok(1));
+        assert_eq!(code(judge(greeting(2, 4), Expected::Member(&[2]))), RefusalCode::WrongNode);
         assert_eq!(code(judge(greeting(3, 1), Expected::Dialled(2))), RefusalCode::WrongNode);
-        assert_eq!(code(judge(greeting(4, 1), Expected::Configured(&[2, 3]))), RefusalCode::UnknownNode);
-        assert_eq!(code(judge(greeting(1, 1), Expected::Configured(&[2, 3]))), RefusalCode::UnknownNode);
+        assert_eq!(code(judge(greeting(4, 1), Expected::Member(&[2, 3]))), RefusalCode::UnknownNode);
+        assert_eq!(code(judge(greeting(1, 1), Expected::Member(&[2, 3]))), RefusalCode::UnknownNode);
+    }
+
+    #[test]
+    fn a_stranger_of_the_same_cluster_may_be_a_member() {
+        let judge = |mine: Option<u128>, other: Option<u128>| {
+            let id = |id: u128| ClusterId(Uuid::from_u128(id));
+            let ours = Hello { cluster: mine.map(id), ..hello(1) };
+            let theirs = Hello { cluster: other.map(id), ..hello(4) };
+            accept(&ours, ONE, &Greeting { hello: theirs, ..greeting(4, 1) }, Expected::Member(&[2, 3]))
+        };
+        assert_eq!(judge(Some(1), Some(1)), Ok(1));
+        assert_eq!(judge(None, Some(1)), Ok(1), "it may be the leader that takes us in");
+        assert_eq!(code(judge(Some(1), Some(2))), RefusalCode::UnknownNode);
+        assert_eq!(code(judge(Some(1), None)), RefusalCode::UnknownNode);
+        assert_eq!(code(judge(None, None)), RefusalCode::UnknownNode);
     }
 
     #[test]

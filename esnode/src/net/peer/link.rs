@@ -49,6 +49,8 @@ pub struct Link {
     pub host: String,
     pub port: u16,
     pub queue: Queue,
+    /// It came by itself, and is not known to be a member.
+    pub vouched: AtomicBool,
     pub outbound_up: AtomicBool,
     pub bytes_sent: AtomicU64,
     pub bytes_received: AtomicU64,
@@ -74,6 +76,7 @@ impl Link {
             host,
             port,
             queue: Queue::new(queue_bytes),
+            vouched: AtomicBool::new(false),
             outbound_up: AtomicBool::new(false),
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),

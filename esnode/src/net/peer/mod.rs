@@ -18,6 +18,7 @@ mod tests;
 mod transport;
 
 use shared::ids::{ClusterId, NodeId, StoreId};
+use shared::spec::MAX_NODES;
 
 pub use files::{Files, Source};
 pub use fuzz::{fuzz, mended};
@@ -38,6 +39,9 @@ pub struct Hello {
     pub fresh: bool,
     /// CRC32C of the configured members' ids and addresses: fresh nodes found a cluster only with their like.
     pub members: u32,
+    /// The voters that the cluster was founded with, filled up with 0; all 0 while it is not. Whoever joins begins with
+    /// them, and the log tells how it went on.
+    pub founders: [NodeId; MAX_NODES],
     /// The data directory that the speaker's applied state binds the listener to, if it is bound. On the way out
     /// it is filled in for each listener from [`Transport::set_bindings`].
     pub your_store: Option<StoreId>,

@@ -1,5 +1,6 @@
 //! Whole transports on 127.0.0.1.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -29,14 +30,18 @@ struct Peer {
 
 fn hello(node: NodeId) -> Hello {
     let store = StoreId(Uuid::from_u128(node.into()));
-    Hello { node, store, cluster: None, fresh: true, members: 1, your_store: None }
+    let founders = [0; MAX_NODES];
+    Hello { node, store, cluster: None, fresh: true, members: 1, founders, your_store: None }
 }
 
 fn start_at(listen: &str, hello: Hello, protocol: Range, queue_bytes: usize) -> Peer {
     let (sender, events) = unbounded();
+    let listen: SocketAddr = listen.parse().unwrap();
+    let at = (listen.ip().to_string(), listen.port());
     let config = TransportConfig {
         node_id: hello.node,
-        listen: listen.parse().unwrap(),
+        listen,
+        at,
         peers: Vec::new(),
         hello,
         rpc_timeout: RPC,
@@ -169,7 +174,7 @@ fn a_changed_hello_reaches_everybody_and_names_their_store() {
     eventually("connected", || one.transport.connected() == [2]);
     let cluster = Some(ClusterId(Uuid::from_u128(9)));
     let store = StoreId(Uuid::from_u128(22));
-    one.transport.set_bindings([(2, store)].into());
+    one.transport.set_bindings([(2, store)].into(), HashSet::new());
     one.transport.set_hello(Hello { cluster, fresh: false, ..hello(1) });
     let changed = Instant::now();
     let heard = two.wait("the new Hello", |event| match event {
@@ -179,6 +184,26 @@ fn a_changed_hello_reaches_everybody_and_names_their_store() {
     assert_eq!(heard, Hello { cluster, fresh: false, your_store: Some(store), ..hello(1) });
     assert!(changed.elapsed() < Duration::from_secs(1));
     assert_eq!(one.transport.connected(), [2], "a cluster id on one side only is no reason to part");
+}
+
+#[test]
+fn a_member_that_is_not_known_yet_is_met_and_a_removed_one_is_not() {
+    let cluster = Some(ClusterId(Uuid::from_u128(9)));
+    let of = |node| Hello { cluster, fresh: false, ..hello(node) };
+    let one = start(of(1));
+    // It knows of node 1; node 1 does not know of it, and finds it where it says it is.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let four = start_at(&free.to_string(), of(4), PROTOCOL, 1 << 20);
+    four.transport.set_peers(vec![address_of(1, one.address)]).unwrap();
+    eventually("met", || one.transport.connected() == [4] && four.transport.connected() == [1]);
+    assert!(one.transport.send(4, vec![append(1, 4, 3, 5)]));
+    assert_eq!(four.messages().1[0].index, 3);
+
+    one.transport.set_peers(vec![address_of(4, free)]).unwrap();
+    one.transport.set_bindings([].into(), [of(4).store].into());
+    one.transport.set_peers(Vec::new()).unwrap();
+    assert_eq!(four.refusal().code, RefusalCode::Removed);
+    eventually("parted", || one.transport.connected().is_empty() && four.transport.connected().is_empty());
 }
 
 #[test]
@@ -285,6 +310,7 @@ fn stuck_peer(listener: &TcpListener, node: NodeId) -> TcpStream {
         incarnation: 1,
         revision: 1,
         hello: hello(node),
+        at: nowhere(),
     };
     write_frames(&mut stream, &[answer.encode()]).unwrap();
     stream
@@ -345,11 +371,17 @@ fn half_open_diallers_are_closed_and_keep_nobody_out() {
     assert_eq!(one.transport.connected(), [2]);
 }
 
+/// Where somebody is who only dials.
+fn nowhere() -> (String, u16) {
+    (String::new(), 0)
+}
+
 /// Somebody that dials as `node` would, introduces itself to node 1, and reads the answer.
 fn bare_dialler(to: SocketAddr, node: NodeId) -> TcpStream {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let greeting = Greeting { protocol: PROTOCOL, to: 1, incarnation: 1, revision: 1, hello: hello(node) };
+    let hello = hello(node);
+    let greeting = Greeting { protocol: PROTOCOL, to: 1, incarnation: 1, revision: 1, hello, at: nowhere() };
     write_frames(&mut stream, &[greeting.encode()]).unwrap();
     let mut frames = FrameReader::new(4096);
     while frames.next_frame().unwrap().is_none() {
@@ -388,10 +420,11 @@ fn a_silent_dialler_is_let_go_and_a_second_connection_replaces_the_first() {
 fn a_node_with_another_data_directory_pushes_nobody_out() {
     let (one, two) = (start(hello(1)), start(hello(2)));
     join(&[(1, &one), (2, &two)]);
-    one.transport.set_bindings([(2, hello(2).store)].into());
+    one.transport.set_bindings([(2, hello(2).store)].into(), HashSet::new());
     eventually("connected", || one.transport.connected() == [2]);
-    let stranger = Hello { store: StoreId(Uuid::from_u128(99)), ..hello(2) };
-    let greeting = Greeting { protocol: PROTOCOL, to: 1, incarnation: 1, revision: 1, hello: stranger };
+    let stranger = StoreId(Uuid::from_u128(99));
+    let hello = Hello { store: stranger, ..hello(2) };
+    let greeting = Greeting { protocol: PROTOCOL, to: 1, incarnation: 1, revision: 1, hello, at: nowhere() };
     for _ in 0..20 {
         let mut stream = TcpStream::connect(one.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -399,7 +432,7 @@ fn a_node_with_another_data_directory_pushes_nobody_out() {
         assert_eq!(stream.read(&mut [0; 64]).unwrap_or(0), 0, "it was let in");
     }
     while let Ok(event) = one.events.try_recv() {
-        let heard = matches!(event, PeerEvent::Hello(hello) if hello.store == stranger.store);
+        let heard = matches!(event, PeerEvent::Hello(hello) if hello.store == stranger);
         assert!(!heard, "the node heard of it");
     }
     assert!(two.transport.send(1, vec![append(2, 1, 4, 9)]));

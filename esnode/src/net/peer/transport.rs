@@ -1,6 +1,6 @@
 //! The transport as the node sees it: start, send, announce, ask, stop.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -11,11 +11,12 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use raft::eraftpb::Message;
 use shared::ids::{NodeId, StoreId};
+use shared::spec::MAX_NODES;
 use shared::version::Range;
 use socket2::SockRef;
 
 use super::files::Source;
-use super::handshake::{Greeting, RefusalCode};
+use super::handshake::{Greeting, RefusalCode, Refused, removed};
 use super::link::Link;
 use super::{Hello, PeerEvent, PeerStats, accept, dial};
 use crate::net::listen::listen;
@@ -31,6 +32,9 @@ const SIGNS_OF_LIFE: u32 = 4;
 /// Attempts to connect wait this many `rpc_timeout` at most.
 const CONNECT_TIMEOUTS: u32 = 5;
 
+/// Nodes that may be connected although they are not known to be members.
+const MAX_VOUCHED: usize = 16;
+
 /// A peer's id, host and port.
 pub type PeerAddress = (NodeId, String, u16);
 
@@ -41,6 +45,8 @@ pub struct TransportConfig {
     pub node_id: NodeId,
     /// Where peers connect to.
     pub listen: SocketAddr,
+    /// Host and port at which the others reach this node.
+    pub at: (String, u16),
     /// The other nodes; this node's own entry, if present, is passed over.
     pub peers: Vec<PeerAddress>,
     /// What this node says of itself at first.
@@ -78,6 +84,7 @@ pub(super) struct Shared {
     pub files: OnceLock<Source>,
     queue_bytes: usize,
     incarnation: u64,
+    at: (String, u16),
     announced: RwLock<Announced>,
     links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
     events: Box<dyn Fn(PeerEvent) + Send + Sync>,
@@ -86,6 +93,7 @@ pub(super) struct Shared {
 struct Announced {
     hello: Hello,
     bindings: HashMap<NodeId, StoreId>,
+    spent: HashSet<StoreId>,
 }
 
 impl Transport {
@@ -119,7 +127,12 @@ impl Transport {
             files: OnceLock::new(),
             queue_bytes,
             incarnation: fastrand::u64(1..),
-            announced: RwLock::new(Announced { hello: config.hello, bindings: HashMap::new() }),
+            at: config.at,
+            announced: RwLock::new(Announced {
+                hello: config.hello,
+                bindings: HashMap::new(),
+                spent: HashSet::new(),
+            }),
             links: RwLock::default(),
             events: Box::new(events),
         });
@@ -161,12 +174,17 @@ impl Transport {
         self.shared.announce(|announced| announced.hello = hello);
     }
 
-    /// Replaces which data directory each peer is bound to: what fills [`Hello::your_store`] for it. Tells them.
-    pub fn set_bindings(&self, bindings: HashMap<NodeId, StoreId>) {
-        self.shared.announce(|announced| announced.bindings = bindings);
+    /// Replaces which data directory each peer is bound to: what fills [`Hello::your_store`] for it. Tells them. Whoever
+    /// comes with one that is `spent` is refused from now on.
+    pub fn set_bindings(&self, bindings: HashMap<NodeId, StoreId>, spent: HashSet<StoreId>) {
+        self.shared.announce(|announced| {
+            announced.bindings = bindings;
+            announced.spent = spent;
+        });
     }
 
-    /// Replaces the set of peers: new ones are dialled, others are let go, those with the same address stay.
+    /// Replaces the set of peers: new ones are dialled, others are let go, those with the same address stay, and so do
+    /// those that have come by themselves: they may be members of whom this node has not heard yet.
     /// Fails when the system gives no more threads.
     pub fn set_peers(&self, peers: Vec<PeerAddress>) -> io::Result<()> {
         let shared = &self.shared;
@@ -181,11 +199,21 @@ impl Transport {
                 same
             });
             let link = match kept {
-                Some(link) => link,
+                Some(link) => {
+                    link.vouched.store(false, Relaxed);
+                    link
+                }
                 None => shared.start_link(id, host, port)?,
             };
             links.insert(id, link);
         }
+        gone.retain(|id, link| {
+            let vouched = link.vouched.load(Relaxed);
+            if vouched {
+                links.insert(*id, Arc::clone(link));
+            }
+            !vouched
+        });
         drop(links);
         gone.values().for_each(|link| link.close());
         Ok(())
@@ -248,6 +276,7 @@ impl Shared {
             incarnation: self.incarnation,
             revision: self.revision.load(SeqCst),
             hello: Hello { your_store, ..announced.hello },
+            at: self.at.clone(),
         }
     }
 
@@ -264,6 +293,38 @@ impl Shared {
     /// The data directory that the cluster knows the peer by, if it does.
     pub fn binding(&self, id: NodeId) -> Option<StoreId> {
         self.announced.read().bindings.get(&id).copied()
+    }
+
+    /// The refusal of a node that comes with a removed member's data directory.
+    pub fn refusal_of(&self, hello: &Hello) -> Option<Refused> {
+        self.announced.read().spent.contains(&hello.store).then(|| removed(hello.node))
+    }
+
+    /// The peer that has introduced itself and was accepted; one that is new here is dialled from now on, where it says
+    /// it is, until [`Transport::set_peers`] says otherwise. `None`: there are too many of those.
+    pub fn meet(self: &Arc<Self>, greeting: &Greeting) -> io::Result<Option<Arc<Link>>> {
+        let id = greeting.hello.node;
+        let mut links = self.links.write();
+        if let Some(link) = links.get(&id) {
+            return Ok(Some(link.clone()));
+        }
+        let (host, port) = greeting.at.clone();
+        if links.len() >= MAX_NODES + MAX_VOUCHED || host.is_empty() || self.is_stopping() {
+            return Ok(None);
+        }
+        let link = self.start_link(id, host, port)?;
+        link.vouched.store(true, Relaxed);
+        links.insert(id, link.clone());
+        Ok(Some(link))
+    }
+
+    /// The peer's connection has ended: one that is not known to be a member is forgotten.
+    pub fn part(&self, link: &Link) {
+        let mut links = self.links.write();
+        if link.vouched.load(Relaxed) && !link.has_inbound() {
+            links.remove(&link.id);
+            link.close();
+        }
     }
 
     /// The ids of all peers.

@@ -1,0 +1,192 @@
+//! When members may change: one at a time, and never so that what remains has no healthy quorum.
+
+use std::collections::BTreeMap;
+
+use shared::ids::NodeId;
+
+use super::status::Status;
+
+/// A learner this many entries behind, or fewer, keeps up.
+const MAX_LAG: u64 = 100;
+/// Ticks for which it must have kept up: one good moment may be luck.
+const STEADY_TICKS: u64 = 50;
+/// Ticks after which a follower that was not heard counts as silent: two election timeouts. Raft's own mark is cleared
+/// at every election timeout, so that just after it nobody seems to answer.
+const SILENT_TICKS: u64 = 30;
+
+/// When the leader last heard whom answer.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    last: BTreeMap<NodeId, u64>,
+}
+
+impl Heard {
+    /// `id` has answered this leader, at `tick`.
+    pub fn note(&mut self, id: NodeId, tick: u64) {
+        self.last.insert(id, tick);
+    }
+
+    /// Whether `id` answers, as seen at `tick`.
+    pub fn answers(&self, id: NodeId, tick: u64) -> bool {
+        self.last.get(&id).is_some_and(|last| last + SILENT_TICKS >= tick)
+    }
+
+    /// A new term begins: nobody has answered in it.
+    pub fn new_term(&mut self) {
+        self.last.clear();
+    }
+}
+
+/// Too few of the voters that there would be answer the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("of the {voters} voters that there would be, {healthy} would answer; {needed} are needed")]
+pub struct NoQuorum {
+    /// Voters after the change.
+    pub voters: usize,
+    /// How many of them were heard lately, the leader included.
+    pub healthy: usize,
+    /// A majority.
+    pub needed: usize,
+}
+
+/// Whether the leader `own` may go on with `voters`, as seen at `tick`.
+///
+/// # Errors
+/// [`NoQuorum`].
+pub fn may_have(own: NodeId, voters: &[NodeId], heard: &Heard, tick: u64) -> Result<(), NoQuorum> {
+    let healthy = voters.iter().filter(|id| **id == own || heard.answers(**id, tick)).count();
+    let needed = voters.len() / 2 + 1;
+    if healthy < needed {
+        return Err(NoQuorum { voters: voters.len(), healthy, needed });
+    }
+    Ok(())
+}
+
+/// Entries that `learner` lacks, and whether that is few enough to vote.
+pub fn lag(status: &Status, learner: NodeId) -> (u64, bool) {
+    let matched = status.peers.iter().find(|peer| peer.id == learner).map_or(0, |peer| peer.matched);
+    let lag = status.last_index.saturating_sub(matched);
+    (lag, lag <= MAX_LAG)
+}
+
+/// Which learner has kept up for long enough to vote.
+#[derive(Clone, Debug, Default)]
+pub struct Promotion {
+    /// Learners that keep up, and since when.
+    since: BTreeMap<NodeId, u64>,
+}
+
+impl Promotion {
+    /// Looks at `candidates` among the learners at `tick`: the first that has kept up long enough, if it may vote now.
+    pub fn ready(
+        &mut self,
+        own: NodeId,
+        status: &Status,
+        candidates: &[NodeId],
+        heard: &Heard,
+        tick: u64,
+    ) -> Option<NodeId> {
+        let keeps_up = |id: &NodeId| heard.answers(*id, tick) && lag(status, *id).1;
+        self.since.retain(|id, _| candidates.contains(id) && keeps_up(id));
+        for id in candidates.iter().filter(|id| keeps_up(id)) {
+            self.since.entry(*id).or_insert(tick);
+        }
+        if status.pending_change {
+            return None;
+        }
+        let steady =
+            self.since.iter().find(|(_, since)| **since + STEADY_TICKS <= tick).map(|(id, _)| *id)?;
+        let voters: Vec<_> = status.voters.iter().copied().chain([steady]).collect();
+        may_have(own, &voters, heard, tick).is_ok().then_some(steady)
+    }
+
+    /// Forgets what was seen: a new term begins.
+    pub fn new_term(&mut self) {
+        self.since.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::Peer;
+    use super::*;
+
+    /// Node 1 leads 2 and 3; node 4 is a learner at `matched`.
+    fn status(matched: u64) -> Status {
+        let peer = |id, matched| Peer { id, matched };
+        Status {
+            last_index: 1000,
+            voters: vec![1, 2, 3],
+            learners: vec![4],
+            peers: vec![peer(2, 1000), peer(3, 1000), peer(4, matched)],
+            ..Status::default()
+        }
+    }
+
+    fn heard(ids: &[NodeId], tick: u64) -> Heard {
+        let mut heard = Heard::default();
+        ids.iter().for_each(|id| heard.note(*id, tick));
+        heard
+    }
+
+    /// Runs the policy over `ticks`, at each of which those of `answering` answer; the first promotion.
+    fn run(
+        (promotion, heard): (&mut Promotion, &mut Heard),
+        status: &Status,
+        answering: &[NodeId],
+        mut ticks: std::ops::RangeInclusive<u64>,
+    ) -> Option<(NodeId, u64)> {
+        ticks.find_map(|tick| {
+            answering.iter().for_each(|id| heard.note(*id, tick));
+            promotion.ready(1, status, &[4], heard, tick).map(|id| (id, tick))
+        })
+    }
+
+    fn fresh() -> (Promotion, Heard) {
+        Default::default()
+    }
+
+    #[test]
+    fn the_rest_must_have_a_healthy_quorum() {
+        let heard = heard(&[2], 100);
+        assert_eq!(may_have(1, &[1, 2], &heard, 100 + SILENT_TICKS), Ok(()), "the silent one may go");
+        let lonely = Err(NoQuorum { voters: 2, healthy: 1, needed: 2 });
+        assert_eq!(may_have(1, &[1, 3], &heard, 100), lonely, "the one that answers may not");
+        assert_eq!(may_have(1, &[1, 2], &heard, 101 + SILENT_TICKS), lonely, "it was long ago");
+    }
+
+    #[test]
+    fn a_learner_votes_after_it_has_kept_up_for_a_while() {
+        let (mut promotion, mut heard) = fresh();
+        let promoted = run((&mut promotion, &mut heard), &status(1000 - MAX_LAG), &[2, 3, 4], 10..=500);
+        assert_eq!(promoted, Some((4, 10 + STEADY_TICKS)));
+        let (mut promotion, mut heard) = fresh();
+        assert_eq!(run((&mut promotion, &mut heard), &status(999 - MAX_LAG), &[2, 3, 4], 10..=500), None);
+    }
+
+    #[test]
+    fn a_lapse_begins_the_wait_anew() {
+        for (lapse, answering, ticks) in
+            [(999 - MAX_LAG, [2, 3, 4].as_slice(), 1), (1000, [2, 3].as_slice(), SILENT_TICKS + 1)]
+        {
+            let (mut promotion, mut heard) = fresh();
+            let mut parts = (&mut promotion, &mut heard);
+            assert_eq!(run((parts.0, parts.1), &status(1000), &[2, 3, 4], 0..=19), None);
+            assert_eq!(run((parts.0, parts.1), &status(lapse), answering, 20..=19 + ticks), None);
+            let promoted = run((&mut parts.0, &mut parts.1), &status(1000), &[2, 3, 4], 20 + ticks..=500);
+            assert_eq!(promoted, Some((4, 20 + ticks + STEADY_TICKS)));
+        }
+    }
+
+    #[test]
+    fn a_promotion_waits_for_a_quorum_and_for_its_turn() {
+        let (mut promotion, mut heard) = fresh();
+        let mut go = |status: &Status, answering: &[NodeId], ticks| {
+            run((&mut promotion, &mut heard), status, answering, ticks)
+        };
+        assert_eq!(go(&status(1000), &[4], 0..=300), None, "two of four are no majority");
+        let pending = Status { pending_change: true, ..status(1000) };
+        assert_eq!(go(&pending, &[2, 4], 301..=600), None);
+        assert_eq!(go(&status(1000), &[2, 4], 601..=601), Some((4, 601)));
+    }
+}

@@ -1,0 +1,254 @@
+//! The member table: where members are that were added, which data directory each has, and which are spent.
+//!
+//! Who votes is Raft's to know. A change travels in Raft's own membership entry, so that the table and the quorum
+//! change in one entry. Founders stand in nobody's table: every node finds them in its configuration.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use shared::ids::{NodeId, StoreId};
+use shared::spec::Node;
+
+/// Where a member is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Host name or address.
+    pub host: String,
+    /// What Kafka clients are told instead of `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertised_host: Option<String>,
+    /// Port for the other nodes.
+    pub cluster_port: u16,
+    /// Port for Kafka clients.
+    pub client_port: u16,
+    /// Port of the admin API.
+    pub http_port: u16,
+}
+
+/// A member that was added to a running cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// Where it is.
+    pub address: Address,
+    /// It is not promoted on its own once it keeps up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays_learner: bool,
+}
+
+/// One change of the members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new member, at first a learner.
+    Add(NodeId, Added),
+    /// A learner becomes a voter.
+    Promote(NodeId),
+    /// A member leaves; its data directory is spent.
+    Remove(NodeId),
+}
+
+/// What is known of members beside who votes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    added: BTreeMap<NodeId, Added>,
+    bindings: BTreeMap<NodeId, StoreId>,
+    /// Data directories of removed members: one that comes back could otherwise vote as if it still were one, or pass
+    /// for a new member of the same id.
+    spent: BTreeMap<StoreId, NodeId>,
+    /// Entry of the last change.
+    changed_at: u64,
+}
+
+impl Change {
+    /// The member that it is about.
+    pub fn node(&self) -> NodeId {
+        match self {
+            Self::Add(node, _) | Self::Promote(node) | Self::Remove(node) => *node,
+        }
+    }
+}
+
+impl From<&Node> for Address {
+    fn from(node: &Node) -> Self {
+        Self {
+            host: node.host.clone(),
+            advertised_host: node.advertised_host.clone(),
+            cluster_port: node.cluster_port,
+            client_port: node.client_port,
+            http_port: node.http_port,
+        }
+    }
+}
+
+impl Address {
+    /// As an entry of `cluster.nodes`.
+    pub fn of_node(&self, id: NodeId) -> Node {
+        Node {
+            id,
+            host: self.host.clone(),
+            client_port: self.client_port,
+            cluster_port: self.cluster_port,
+            http_port: self.http_port,
+            bind: None,
+            advertised_host: self.advertised_host.clone(),
+            ssh: None,
+        }
+    }
+}
+
+impl Members {
+    /// Applies the committed change of entry `index`. Whether it was wise was decided before it was proposed.
+    pub(super) fn apply(&mut self, index: u64, change: &Change) {
+        self.changed_at = index;
+        match change {
+            Change::Add(node, added) => {
+                self.added.insert(*node, added.clone());
+            }
+            Change::Promote(_) => {}
+            Change::Remove(node) => {
+                self.added.remove(node);
+                if let Some(store) = self.bindings.remove(node) {
+                    self.spent.insert(store, *node);
+                }
+            }
+        }
+    }
+
+    /// Binds a member to its data directory, as entry `index` wants it; `false` when it has another, or when the
+    /// directory is spent.
+    pub(super) fn bind(&mut self, index: u64, node: NodeId, store: StoreId) -> bool {
+        if self.is_spent(store) {
+            return false;
+        }
+        self.changed_at = index;
+        *self.bindings.entry(node).or_insert(store) == store
+    }
+
+    /// What is known of `node`, if it was added.
+    pub fn added(&self, node: NodeId) -> Option<&Added> {
+        self.added.get(&node)
+    }
+
+    /// The data directory that `node` is bound to.
+    pub fn store_of(&self, node: NodeId) -> Option<StoreId> {
+        self.bindings.get(&node).copied()
+    }
+
+    /// All members that are bound to a data directory.
+    pub fn bindings(&self) -> &BTreeMap<NodeId, StoreId> {
+        &self.bindings
+    }
+
+    /// The data directories of removed members, and whose they were.
+    pub fn spent(&self) -> &BTreeMap<StoreId, NodeId> {
+        &self.spent
+    }
+
+    /// Whether the data directory was that of a member that was removed.
+    pub fn is_spent(&self, store: StoreId) -> bool {
+        self.spent.contains_key(&store)
+    }
+
+    /// Whether a member of this id was removed once.
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        self.spent.values().any(|spent| *spent == node)
+    }
+
+    /// Index of the entry that last changed any of this.
+    pub fn changed_at(&self) -> u64 {
+        self.changed_at
+    }
+
+    /// Everything that replicas must agree on.
+    pub(super) fn fingerprint(&self, mut put: impl FnMut(&[u8])) {
+        put(&self.changed_at.to_le_bytes());
+        for (node, store) in &self.bindings {
+            put(&node.to_le_bytes());
+            put(store.0.as_bytes());
+        }
+        for (store, node) in &self.spent {
+            put(store.0.as_bytes());
+            put(&node.to_le_bytes());
+        }
+        for (node, Added { address, stays_learner }) in &self.added {
+            let Address { host, advertised_host, cluster_port, client_port, http_port } = address;
+            put(&node.to_le_bytes());
+            put(&[u8::from(*stays_learner)]);
+            put(host.as_bytes());
+            put(advertised_host.as_deref().unwrap_or_default().as_bytes());
+            [cluster_port, client_port, http_port].into_iter().for_each(|port| put(&port.to_le_bytes()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn store(id: u128) -> StoreId {
+        StoreId(Uuid::from_u128(id))
+    }
+
+    fn added(host: &str) -> Added {
+        let address = Address {
+            host: host.into(),
+            advertised_host: None,
+            cluster_port: 9100,
+            client_port: 9000,
+            http_port: 8080,
+        };
+        Added { address, stays_learner: false }
+    }
+
+    #[test]
+    fn a_removed_members_directory_is_spent_and_its_id_is_not() {
+        let mut members = Members::default();
+        members.apply(5, &Change::Add(4, added("d")));
+        assert!(members.bind(6, 4, store(44)) && !members.bind(7, 4, store(45)));
+        members.apply(8, &Change::Remove(4));
+        assert!(members.is_spent(store(44)) && members.was_removed(4) && members.added(4).is_none());
+        members.apply(9, &Change::Add(4, added("e")));
+        assert!(!members.bind(10, 4, store(44)), "the old disk");
+        assert!(!members.bind(10, 5, store(44)), "under whatever id");
+        assert!(members.bind(11, 4, store(46)));
+        assert_eq!((members.store_of(4), members.changed_at()), (Some(store(46)), 11));
+    }
+
+    #[test]
+    fn whatever_replicas_must_agree_on_is_in_the_fingerprint() {
+        let print = |members: &Members| {
+            let mut bytes = Vec::new();
+            members.fingerprint(|part| bytes.extend_from_slice(part));
+            bytes
+        };
+        let mut members = Members::default();
+        let mut seen = vec![print(&members)];
+        members.apply(1, &Change::Add(4, added("d")));
+        seen.push(print(&members));
+        for change in [
+            |added: &mut Added| added.stays_learner = true,
+            |added: &mut Added| added.address.advertised_host = Some("x".into()),
+            |added: &mut Added| added.address.http_port = 1,
+        ] {
+            let mut other = added("d");
+            change(&mut other);
+            members.apply(1, &Change::Add(4, other));
+            seen.push(print(&members));
+        }
+        members.bind(1, 4, store(1));
+        seen.push(print(&members));
+        members.apply(1, &Change::Remove(4));
+        seen.push(print(&members));
+        let all = seen.len();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), all);
+    }
+
+    #[test]
+    fn a_node_of_the_file_and_its_address_are_the_same() {
+        let node = added("d").address.of_node(4);
+        assert_eq!(Address::from(&node), added("d").address);
+    }
+}

@@ -1,0 +1,366 @@
+//! Nodes come and go while the cluster serves: as the documentation's calls have it, refused where that is unsafe, and
+//! under faults.
+//!
+//! `CHURN_ROUNDS` says how many changes the last test makes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
+use rustix::process::Signal;
+use shared::api::{ErrorBody, MemberResponse, Role};
+use shared::ids::NodeId;
+use tests::client::Client;
+use tests::cluster::{Cluster, binary};
+use tests::history::{History, leaders_by_term};
+use tests::ledger;
+use tests::traffic::Traffic;
+
+const LIMIT: Duration = Duration::from_secs(5);
+/// A change is through within this time once everything is well.
+const SOON: Duration = Duration::from_secs(15);
+
+type Answer = Result<(u16, String)>;
+
+fn member(answer: Answer) -> Result<MemberResponse> {
+    let (code, body) = answer?;
+    ensure!(code == 200, "{code} {body}");
+    Ok(serde_json::from_str(&body)?)
+}
+
+/// Status and code of a refusal.
+fn refused(answer: Answer) -> Result<(u16, String)> {
+    let (code, body) = answer?;
+    let error: ErrorBody = serde_json::from_str(&body).context(body)?;
+    ensure!(!error.hint.is_empty(), "{error:?}");
+    Ok((code, error.code))
+}
+
+fn add(cluster: &Cluster, asked: NodeId, id: NodeId) -> Result<MemberResponse> {
+    member(cluster.post(asked, "/cluster/members", &cluster.introduction(id)))
+}
+
+fn remove(cluster: &Cluster, asked: NodeId, id: NodeId) -> Answer {
+    cluster.delete(asked, &format!("/cluster/members/{id}"))
+}
+
+/// Who votes, as node `id` sees it.
+fn voters(cluster: &Cluster, id: NodeId) -> Option<Vec<NodeId>> {
+    let status = cluster.status(id).ok()?;
+    let peers = status.peers.iter().filter(|peer| peer.role == Role::Voter).map(|peer| peer.id);
+    let mut voters: Vec<_> = peers.chain((status.role == Role::Voter).then_some(id)).collect();
+    voters.sort_unstable();
+    Some(voters)
+}
+
+/// Waits until every one of `asked` sees exactly `members` vote.
+fn wait_seen(cluster: &Cluster, asked: &[NodeId], members: &[NodeId]) -> Result<()> {
+    let sees = |cluster: &Cluster, id| voters(cluster, id).is_some_and(|voters| voters == members);
+    cluster.wait(&format!("{members:?} to vote, and no others"), |cluster| {
+        asked.iter().all(|id| sees(cluster, *id)).then_some(())
+    })
+}
+
+/// The same for the members themselves.
+fn wait_voters(cluster: &Cluster, members: &[NodeId]) -> Result<()> {
+    wait_seen(cluster, members, members)
+}
+
+fn brokers(cluster: &Cluster, id: NodeId) -> Result<Vec<i32>> {
+    let metadata = Client::connect(cluster.kafka(id), LIMIT)?.metadata(&[])?;
+    Ok(metadata.brokers.iter().map(|broker| broker.node_id.0).collect())
+}
+
+fn produce(cluster: &Cluster, value: &str) -> Result<i64> {
+    let leader = cluster.wait_ready()?;
+    let mut client = Client::connect(cluster.kafka(leader), LIMIT)?;
+    client.produce("t", 0, value.as_bytes())?.map_err(|code| anyhow::anyhow!("error code {code}"))
+}
+
+/// Three nodes with topic `t`.
+fn three(extra: &str) -> Result<Cluster> {
+    let cluster = Cluster::start_with(3, extra, &binary("esnode"))?;
+    let leader = cluster.wait_ready()?;
+    let code = Client::connect(cluster.kafka(leader), LIMIT)?.create_topic("t", 1)?;
+    ensure!(code == 0, "no topic: error code {code}");
+    Ok(cluster)
+}
+
+fn wipe(cluster: &Cluster, id: NodeId) -> Result<()> {
+    Ok(std::fs::remove_dir_all(cluster.data_dir(id))?)
+}
+
+#[test]
+fn a_node_is_added_serves_and_goes_again() -> Result<()> {
+    let mut cluster = three("")?;
+    let before = produce(&cluster, "before")?;
+    let leader = cluster.wait_leader()?;
+    let follower = leader % 3 + 1;
+    let four = cluster.grow()?;
+    cluster.launch(four)?;
+    cluster.wait("it to be told to wait", |cluster| {
+        cluster.log(four).contains("is no member, as far as").then_some(())
+    })?;
+    ensure!(cluster.get(four, "/health/ready")?.0 == 503, "it is no member yet");
+
+    // Any member takes the call, and the same call again gets the same answer.
+    let added = add(&cluster, follower, four)?;
+    ensure!(added.id == four && added.role == Role::Learner, "{added:?}");
+    ensure!(matches!(add(&cluster, leader, four)?.role, Role::Learner | Role::Voter));
+    wait_voters(&cluster, &[1, 2, 3, four])?;
+    ensure!(add(&cluster, follower, four)?.role == Role::Voter);
+    for id in cluster.ids() {
+        ensure!(brokers(&cluster, id)? == [1, 2, 3, 4], "node {id}");
+    }
+    // It takes over with everything that was there before it.
+    cluster.wait_ready()?;
+    let (code, body) = cluster.post(follower, "/cluster/leader/transfer", &format!("{{\"to\": {four}}}"))?;
+    ensure!(code == 200, "{body}");
+    produce(&cluster, "by four")?;
+    let events = Client::connect(cluster.kafka(four), LIMIT)?.read_all("t", 0)?;
+    ensure!(events.len() == 2 && events[0].offset == before, "{} events", events.len());
+
+    // The leader that is to go hands over first, and ends by itself.
+    let gone = member(remove(&cluster, leader, four))?;
+    ensure!((gone.role, gone.voters.as_slice()) == (Role::None, &[1, 2, 3][..]), "{gone:?}");
+    ensure!(cluster.reap(four)?.success(), "{}", cluster.log(four));
+    ensure!(cluster.log(four).contains("was removed from the cluster"));
+    ensure!(member(remove(&cluster, follower, four))?.role == Role::None, "the same call again");
+    wait_voters(&cluster, &[1, 2, 3])?;
+    ensure!(brokers(&cluster, follower)? == [1, 2, 3]);
+    produce(&cluster, "after")?;
+
+    // Coming back with its old disk it ends again and disturbs nobody; with a new one it may be added again.
+    let term = cluster.status(leader)?.term;
+    cluster.launch(four)?;
+    ensure!(cluster.reap(four)?.success());
+    ensure!(cluster.status(leader)?.term == term, "it disturbed the others");
+    wipe(&cluster, four)?;
+    cluster.launch(four)?;
+    add(&cluster, leader, four)?;
+    wait_voters(&cluster, &[1, 2, 3, four])?;
+    let floor = cluster.status(cluster.wait_ready()?)?.commit_index;
+    for id in cluster.ids() {
+        ensure!(cluster.stop(id)?);
+    }
+    ledger::same_logs(&cluster, floor)
+}
+
+#[test]
+fn what_is_unsafe_or_makes_no_sense_is_refused_and_changes_nothing() -> Result<()> {
+    let mut cluster = three("")?;
+    let leader = cluster.wait_leader()?;
+    let (dead, alive) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    cluster.kill(dead)?;
+    cluster.wait("its silence to show", |cluster| {
+        let status = cluster.status(leader).ok()?;
+        status.peers.iter().any(|peer| peer.id == dead && !peer.connected).then_some(())
+    })?;
+    std::thread::sleep(Duration::from_millis(500));
+    ensure!(refused(remove(&cluster, leader, alive))? == (409, "no_quorum".into()));
+    ensure!(refused(remove(&cluster, alive, leader))? == (409, "no_quorum".into()));
+    ensure!(refused(remove(&cluster, leader, 9))? == (404, "not_a_member".into()));
+    let four = cluster.grow()?;
+    let taken = cluster.introduction(four).replace(&format!("\"id\": {four}"), "\"id\": 2");
+    ensure!(refused(cluster.post(leader, "/cluster/members", &taken))? == (409, "id_taken".into()));
+    let taken = cluster.introduction(dead).replace(&format!("\"id\": {dead}"), "\"id\": 7");
+    ensure!(refused(cluster.post(alive, "/cluster/members", &taken))? == (409, "address_taken".into()));
+    let promoted = cluster.post(leader, &format!("/cluster/members/{four}/promote"), "");
+    ensure!(refused(promoted)? == (404, "not_a_member".into()));
+    ensure!(voters(&cluster, leader) == Some(vec![1, 2, 3]));
+
+    // A learner that is not there does no harm, and is not promoted.
+    ensure!(add(&cluster, leader, four)?.role == Role::Learner);
+    let promoted = cluster.post(leader, &format!("/cluster/members/{four}/promote"), "");
+    ensure!(refused(promoted)? == (409, "behind".into()));
+    produce_with(&cluster, leader, "with a learner that is not there")?;
+    // Nor does it hinder the dead one from going, nor itself.
+    member(remove(&cluster, leader, dead))?;
+    ensure!(member(remove(&cluster, leader, four))?.learners.is_empty());
+    produce_with(&cluster, leader, "in a cluster of two")?;
+    ensure!(refused(remove(&cluster, leader, 9))? == (404, "not_a_member".into()));
+    Ok(())
+}
+
+fn produce_with(cluster: &Cluster, leader: NodeId, value: &str) -> Result<()> {
+    let outcome = Client::connect(cluster.kafka(leader), LIMIT)?.produce("t", 0, value.as_bytes())?;
+    ensure!(outcome.is_ok(), "{value}: {outcome:?}");
+    Ok(())
+}
+
+/// Nobody's configuration names all: one that was added when another node was away leads when it comes back, and the
+/// one added last was never told of either.
+#[test]
+fn members_find_each_other_whatever_their_files_say() -> Result<()> {
+    let mut cluster = three("")?;
+    cluster.wait_ready()?;
+    cluster.kill(3)?;
+    let four = cluster.grow()?;
+    cluster.launch(four)?;
+    let leader = cluster.wait_leader()?;
+    add(&cluster, leader, four)?;
+    wait_seen(&cluster, &[1, 2, four], &[1, 2, 3, four])?;
+    let (code, body) = cluster.post(leader, "/cluster/leader/transfer", &format!("{{\"to\": {four}}}"))?;
+    ensure!(code == 200, "{body}");
+    cluster.wait("four to lead", |cluster| cluster.leader().filter(|leader| *leader == four))?;
+    // Node 3 knows nothing of node 4, which leads.
+    cluster.launch(3)?;
+    wait_voters(&cluster, &[1, 2, 3, four])?;
+    produce(&cluster, "led by four")?;
+    // Node 5's file does not name node 4 either.
+    let five = cluster.grow()?;
+    let file = std::fs::read_to_string(cluster.config(five))?;
+    let start = file.find("    - id: 4").context("node 4 in the file")?;
+    let end = file.find("    - id: 5").context("node 5 in the file")?;
+    std::fs::write(cluster.config(five), format!("{}{}", &file[..start], &file[end..]))?;
+    cluster.launch(five)?;
+    add(&cluster, 1, five)?;
+    wait_voters(&cluster, &[1, 2, 3, four, five])
+}
+
+/// Adds and removes, each under a fault, while clients write and read.
+struct Churn {
+    cluster: Cluster,
+    random: Rng,
+    members: Vec<NodeId>,
+    outside: Vec<NodeId>,
+    done: Vec<String>,
+}
+
+impl Churn {
+    fn start(seed: u64) -> Result<Self> {
+        let mut cluster = three("    snapshot_interval: 200\n    segment_mb: 2\n")?;
+        let outside = vec![cluster.grow()?, cluster.grow()?];
+        let (random, members) = (Rng::with_seed(seed), vec![1, 2, 3]);
+        Ok(Self { cluster, random, members, outside, done: Vec::new() })
+    }
+
+    fn one_of(&mut self, ids: &[NodeId]) -> NodeId {
+        ids[self.random.usize(..ids.len())]
+    }
+
+    /// One change, with a fault in the middle of it.
+    fn round(&mut self) -> Result<()> {
+        let grows = match self.members.len() {
+            0..=3 => true,
+            4 => self.random.bool(),
+            _ => false,
+        };
+        let id = if grows { self.outside.remove(0) } else { self.one_of(&self.members.clone()) };
+        if grows {
+            self.cluster.launch(id)?;
+        }
+        let (asked, victim) = (self.one_of(&self.members.clone()), self.one_of(&self.members.clone()));
+        let (kills, before) = (self.random.bool(), Duration::from_millis(self.random.u64(..100)));
+        let (what, how) = (if grows { "add" } else { "remove" }, if kills { "dies" } else { "freezes" });
+        self.done.push(format!("{what} {id} by {asked}, {victim} {how} after {before:?}"));
+        let (address, path, body) = self.call(asked, id, grows);
+        let method = if grows { "POST" } else { "DELETE" };
+        // What comes of it under the fault, and whether anything does, is seen afterwards.
+        let under_fault = std::thread::spawn(move || tests::client::http(&address, method, &path, &body));
+        std::thread::sleep(before);
+        self.hurt(victim, kills)?;
+        let _ = under_fault.join().expect("a request never panics");
+        self.insist(id, grows)?;
+        if grows {
+            self.members.push(id);
+            self.members.sort_unstable();
+        } else {
+            self.members.retain(|member| *member != id);
+            self.let_go(id)?;
+        }
+        wait_voters(&self.cluster, &self.members)
+    }
+
+    fn call(&self, asked: NodeId, id: NodeId, grows: bool) -> (String, String, String) {
+        let address = self.cluster.admin(asked).to_string();
+        if grows {
+            return (address, "/cluster/members".into(), self.cluster.introduction(id));
+        }
+        (address, format!("/cluster/members/{id}"), String::new())
+    }
+
+    /// A node dies or freezes, and is back soon.
+    fn hurt(&mut self, victim: NodeId, kills: bool) -> Result<()> {
+        let away = Duration::from_millis(self.random.u64(20..800));
+        if kills {
+            // It may be the one that was just removed, and be gone already.
+            let _ = self.cluster.kill(victim);
+            std::thread::sleep(away);
+            return self.cluster.launch(victim);
+        }
+        if self.cluster.signal(victim, Signal::STOP).is_ok() {
+            std::thread::sleep(away);
+            self.cluster.signal(victim, Signal::CONT)?;
+        }
+        Ok(())
+    }
+
+    /// The same call until it is answered as wanted: nothing is in the way any more.
+    fn insist(&mut self, id: NodeId, grows: bool) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            let asked = self.one_of(&self.members.clone());
+            let (address, path, body) = self.call(asked, id, grows);
+            let method = if grows { "POST" } else { "DELETE" };
+            let answer = tests::client::http(&address, method, &path, &body);
+            if answer.as_ref().is_ok_and(|(code, _)| *code == 200) {
+                return Ok(());
+            }
+            ensure!(since.elapsed() < SOON, "{:?}: node {asked} still says {answer:?}", since.elapsed());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A removed node ends by itself; a new one may then have its id.
+    fn let_go(&mut self, id: NodeId) -> Result<()> {
+        let ended = self.cluster.reap(id)?;
+        ensure!(ended.success(), "node {id} was removed and ended with {ended}: {}", self.cluster.log(id));
+        wipe(&self.cluster, id)?;
+        self.outside.push(id);
+        Ok(())
+    }
+
+    /// Everybody is in again, and all logs are alike.
+    fn finish(&mut self) -> Result<()> {
+        for id in std::mem::take(&mut self.outside) {
+            self.cluster.launch(id)?;
+            self.insist(id, true)?;
+        }
+        wait_voters(&self.cluster, &[1, 2, 3, 4, 5])?;
+        let floor = self.cluster.status(self.cluster.wait_ready()?)?.commit_index;
+        for id in self.cluster.ids() {
+            ensure!(self.cluster.stop(id)?, "node {id} did not end well: {}", self.cluster.log(id));
+        }
+        ledger::same_logs(&self.cluster, floor)
+    }
+
+    fn run(&mut self, rounds: u64) -> Result<()> {
+        let (mut history, every) = (History::default(), 10);
+        for first in (0..rounds).step_by(every) {
+            let traffic = Traffic::start(&self.cluster, "t", first);
+            let outcome = (first..rounds.min(first + every as u64)).try_for_each(|_| self.round());
+            traffic.finish(&mut history)?;
+            outcome?;
+            let leader = self.cluster.wait_ready()?;
+            history.check(Client::connect(self.cluster.kafka(leader), LIMIT)?.read_all("t", 0)?)?;
+        }
+        let terms = leaders_by_term(self.cluster.ids().into_iter().map(|id| (id, self.cluster.log(id))))?;
+        let (acknowledged, looks) = history.size();
+        println!(
+            "{rounds} changes, {acknowledged} acknowledged writes, {looks} looks, {} leaders",
+            terms.len()
+        );
+        ensure!(acknowledged > 0 && looks > 0, "nothing was tested");
+        self.finish()
+    }
+}
+
+#[test]
+fn nodes_come_and_go_under_faults_and_nothing_is_lost() -> Result<()> {
+    let setting = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seed = setting("CHURN_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let mut churn = Churn::start(seed)?;
+    let outcome = churn.run(setting("CHURN_ROUNDS").unwrap_or(6));
+    outcome.with_context(|| format!("CHURN_SEED={seed}: {}", churn.done.join("; ")))
+}
