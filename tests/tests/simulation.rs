@@ -1,6 +1,6 @@
 //! Whole clusters under simulated trouble, many seeds at a time.
 //!
-//! `SIM_SEEDS=n` runs so many seeds instead of 200. `SIM_SEED=n` runs that one alone and prints all that happens in it.
+//! `SIM_SEEDS=n` runs so many seeds instead of 1,000. `SIM_SEED=n` runs that one alone and prints all that happens in it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use esnode::consensus::Role;
@@ -12,7 +12,7 @@ use tests::sim::world::{Setup, World};
 use tests::sim::{Report, run};
 
 /// Seeds run unless told otherwise.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 1000;
 /// Tests among which the seeds are divided, to run side by side.
 const PARTS: u64 = 4;
 
@@ -25,7 +25,8 @@ fn from_env(name: &str) -> Option<u64> {
 fn keeps_its_promises(seed: u64, print: bool) -> Report {
     run(seed, None, print).unwrap_or_else(|Broken(what)| {
         panic!(
-            "seed {seed}: {what}\nreplay: SIM_SEED={seed} cargo nextest run -p tests simulation --no-capture"
+            "seed {seed}: {what}\n\
+             replay: SIM_SEED={seed} cargo nextest run -p tests --test simulation keeps_all_promises --no-capture"
         )
     })
 }
@@ -44,16 +45,19 @@ fn part(part: u64) {
         (0..seeds).filter(|seed| seed % PARTS == part).map(|seed| keeps_its_promises(seed, false)).collect();
     let sum = |of: fn(&Report) -> usize| reports.iter().map(of).sum::<usize>();
     let (acknowledged, elections) = (sum(|report| report.acknowledged), sum(|report| report.elections));
+    let changes = sum(|report| report.changes);
     let steps: u64 = reports.iter().map(|report| report.steps).sum();
     let seconds = began.elapsed().as_secs_f64();
     eprintln!(
-        "{} seeds, {steps} steps, {:.0} steps/s, {acknowledged} records acknowledged, {elections} elections",
+        "{} seeds, {steps} steps, {:.0} steps/s, {acknowledged} records acknowledged, {elections} elections, \
+         {changes} membership changes",
         reports.len(),
         steps as f64 / seconds
     );
     // Runs in which nothing happens would keep every promise.
     assert!(acknowledged >= 100 * reports.len(), "too few records were acknowledged to prove anything");
     assert!(elections >= 2 * reports.len(), "too few elections to prove anything");
+    assert!(changes >= reports.len(), "too few membership changes to prove anything");
 }
 
 #[test]
@@ -82,6 +86,12 @@ fn simulation_of_one_seed_is_one_history() {
         assert_eq!(run(seed, None, false), run(seed, None, false), "seed {seed}");
     }
     assert_ne!(run(0, None, false), run(1, None, false));
+}
+
+#[test]
+fn simulation_of_a_failing_seed_fails_again_the_same_way() {
+    let (seed, what) = caught(Bug::AckBeforeSync, 200);
+    assert_eq!(run(seed, Some(Bug::AckBeforeSync), false), Err(Broken(what)));
 }
 
 /// A calm cluster with clients, its leader, and the term it leads.
@@ -176,4 +186,10 @@ teeth! {
     simulation_catches_a_read_without_a_barrier: ReadWithoutBarrier within 200;
     simulation_catches_a_read_ahead_of_its_barrier: ReadBeforeApply within 500;
     simulation_catches_a_retry_under_a_new_number: RetryAsNew within 200;
+    simulation_catches_a_commit_by_count_alone: CommitByCount within 2000;
+    simulation_catches_a_stale_read_after_a_pause: LeaseAcrossPause within 1000;
+    simulation_catches_a_failed_sync_that_is_believed: FailedSyncBelieved within 500;
+    simulation_catches_an_entry_applied_twice_after_a_restart: CheckpointAhead within 200;
+    simulation_catches_lost_producers_after_a_restart: LostProducers within 200;
+    simulation_catches_stale_members_after_a_restart: StaleMembers within 200;
 }

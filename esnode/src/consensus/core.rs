@@ -196,6 +196,16 @@ impl<D: Durable> Core<D> {
         Ok(Proposed { term: self.raw.raft.term, first: self.raw.raft.raft_log.last_index() + 1 - count })
     }
 
+    /// Proposes a membership change; dropped while an earlier one is not applied here.
+    pub fn propose_change(&mut self, change: &ConfChange) -> Result<Proposed, Dropped> {
+        if self.raw.raft.state != StateRole::Leader || self.raw.raft.has_pending_conf() {
+            return Err(Dropped);
+        }
+        self.raw.propose_conf_change(Vec::new(), change.clone()).map_err(|_| Dropped)?;
+        self.settle();
+        Ok(Proposed { term: self.raw.raft.term, first: self.raw.raft.raft_log.last_index() })
+    }
+
     /// Asks whether this node still leads: answered by [`Effects::reads`] with this context, or never.
     pub fn read_index(&mut self, context: u64) -> Result<(), Dropped> {
         if self.raw.raft.state != StateRole::Leader || !self.raw.raft.commit_to_current_term() {

@@ -23,3 +23,5 @@ pub use self::view::{Durable, Fetch, ReadFailed};
 pub use raft::eraftpb::ConfState;
 /// A message between nodes.
 pub use raft::eraftpb::Message;
+/// A change of the members, and what kinds there are.
+pub use raft::eraftpb::{ConfChange, ConfChangeType};

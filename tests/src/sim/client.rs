@@ -70,6 +70,20 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// A number that tells it from most others, for the trace's digest.
+    pub fn mark(&self) -> u64 {
+        match self {
+            Self::Reply(Reply::Appended { base_offset, .. }) => base_offset.cast_unsigned(),
+            Self::Reply(_) => u64::MAX,
+            Self::NotLeader(leader) => u64::MAX - 1 - leader.unwrap_or(0),
+            Self::Unknown => u64::MAX - 20,
+            Self::UnknownTopic => u64::MAX - 21,
+            Self::Read { from, next, .. } => (from.cast_unsigned() << 32) ^ next.cast_unsigned(),
+        }
+    }
+}
+
 /// What a client is for.
 #[derive(Clone, Debug)]
 pub enum Kind {
@@ -211,7 +225,7 @@ impl Client {
     fn draw(&mut self, env: &mut Env) -> Vec<Value> {
         let first = self.values;
         self.values += env.rng.u64(1..4);
-        (first..self.values).map(|value| ((self.id as u64) << 32) | value).collect()
+        (first..self.values).map(|number| records::value(self.id, number)).collect()
     }
 
     fn body(&self, doing: &Doing, env: &Env) -> Body {
