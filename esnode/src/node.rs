@@ -12,26 +12,29 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Mutex, RwLock};
 use raft::eraftpb::ConfState;
 use shared::ids::ClusterId;
+use shared::spec::Storage;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
 use crate::consensus::{Core, CoreConfig, Timing};
-use crate::driver::{Changes, Driver, Ended, Founding, Image, Input, Parts, found_or_join};
+use crate::driver::{Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, Parts, found_or_join};
 use crate::handle::{self, Handle, Leadership};
 use crate::net::peer::{Hello, Transport, TransportConfig};
 use crate::net::{admin, kafka};
 use crate::retention;
 use crate::storage::identity::{DataDir, Identity};
 use crate::storage::writer::{self, WalEvent, Writer};
-use crate::storage::{self, Log, Recovered};
+use crate::storage::{self, Checkpoints, Incoming, Log, Outgoing, Recovered};
 use crate::stream::Stream;
 
 /// Largest frame between nodes, in bytes.
 const MAX_FRAME: usize = 16 << 20;
 /// Payload of recent entries kept in memory for followers.
 const TAIL_BYTES: usize = 16 << 20;
+/// Full segments' worth of log that Raft keeps for followers; one that lacks more gets files.
+const KEPT_SEGMENTS: u64 = 2;
 
 /// Runs a node until SIGTERM or SIGINT, or until it must not go on.
 pub fn run(config: Config) -> Result<()> {
@@ -63,8 +66,8 @@ impl Node {
         let listeners = Listeners::open(&config)?;
         let data_dir = DataDir::open(&config.data_dir(), config.node_id)?;
         let identity = data_dir.identity();
-        let options =
-            storage::Options { sync: config.file.cluster.storage.wal_sync, ..storage::Options::default() };
+        let kept = &config.file.cluster.storage;
+        let options = storage::Options { sync: kept.wal_sync, segment_bytes: segment_bytes(kept) };
         refuse_lost_log(&data_dir)?;
         let (log, wal, recovered) = storage::open(data_dir.path(), options)?;
         report_recovery(&config, &log, &recovered);
@@ -102,16 +105,7 @@ impl Node {
         });
         let (shutdown, stop) = watch::channel(false);
         let (done, ended) = oneshot::channel();
-        let _inside = runtime.enter();
-        let front = kafka::Kafka::new(handle.clone());
-        let figures = front.metrics();
-        runtime.spawn(retention::run(handle.clone(), stop.clone()));
-        runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
-        runtime.spawn(admin::serve(
-            tokio_listener(listeners.admin)?,
-            admin::Running { handle, kafka: figures },
-            stop,
-        ));
+        serve(runtime, listeners, handle, stop)?;
 
         let thread_transport = Arc::clone(&transport);
         let thread_inputs = inputs.clone();
@@ -172,6 +166,26 @@ impl Listeners {
             admin: listen(node.http_port, "the admin API (http_port)")?,
         })
     }
+}
+
+/// Everything that lives on the async runtime: the listeners, and what looks after retention.
+fn serve(
+    runtime: &Runtime,
+    listeners: Listeners,
+    handle: Handle,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let _inside = runtime.enter();
+    runtime.spawn(retention::run(handle.clone(), stop.clone()));
+    let front = kafka::Kafka::new(handle.clone());
+    let figures = front.metrics();
+    runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
+    runtime.spawn(admin::serve(
+        tokio_listener(listeners.admin)?,
+        admin::Running { handle, kafka: figures },
+        stop,
+    ));
+    Ok(())
 }
 
 fn tokio_listener(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
@@ -295,6 +309,9 @@ fn take_part(start: Start) -> Result<()> {
     let founders = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
     let core = start_core(&config, &recovered, conf_state.unwrap_or_else(founders), log.clone())?;
     let writer = spawn_wal(wal, inputs.0.clone())?;
+    serve_files(&transport, log.clone(), recovered.checkpoints.clone());
+    let incoming = Incoming::of(data_dir.path());
+    let storage = &config.file.cluster.storage;
     let data_dir = Arc::new(Mutex::new(data_dir));
     let on_cluster = remember_cluster(Arc::clone(&data_dir), Arc::clone(&transport), hello);
     let mut driver = Driver::new(Parts {
@@ -308,7 +325,13 @@ fn take_part(start: Start) -> Result<()> {
         leadership,
         inputs,
         on_cluster: Box::new(on_cluster),
-        checkpoints: (recovered.checkpoints, config.file.cluster.storage.snapshot_interval),
+        checkpoints: CheckpointParts {
+            files: recovered.checkpoints,
+            interval: storage.snapshot_interval,
+            keep_bytes: KEPT_SEGMENTS * segment_bytes(storage),
+            term: recovered.checkpoint.map(|checkpoint| checkpoint.term),
+            incoming,
+        },
     })?;
     met.into_values().for_each(|hello| driver.greet(hello));
     let ended = driver.run();
@@ -351,6 +374,19 @@ fn spawn_wal(wal: storage::Wal, inputs: Sender<Input>) -> io::Result<Writer> {
         // The raft thread is gone only when the node stops.
         let _ = inputs.send(input);
     })
+}
+
+/// Gives nodes that are far behind what they lack.
+fn serve_files(transport: &Transport, log: Log, checkpoints: Checkpoints) {
+    transport.serve_files(Box::new(move |have| {
+        Outgoing::gather(&log, &checkpoints, have).inspect_err(|error| {
+            tracing::error!(%error, "cannot offer another node what it lacks");
+        })
+    }));
+}
+
+fn segment_bytes(storage: &Storage) -> u64 {
+    storage.segment_mb << 20
 }
 
 /// Writes the cluster's identity down, away from the raft thread, and tells the other nodes.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use protobuf::Message as _;
-use raft::eraftpb::{self, ConfChange, ConfChangeV2, ConfState, Message, MessageType};
-use raft::{Config, RawNode, ReadOnlyOption, StateRole};
+use raft::eraftpb::{self, ConfChange, ConfChangeV2, ConfState, Message, MessageType, SnapshotMetadata};
+use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use shared::ids::NodeId;
 
 use super::disk::InFlight;
@@ -13,8 +13,8 @@ use super::view::{Durable, Fetch, View, from_raft};
 use crate::entry::{Entry, EntryKind, HardState};
 
 /// Payload of one message to a follower.
-const MAX_MESSAGE_BYTES: u64 = 4 << 20;
-/// Messages to one follower without an answer.
+const MAX_MESSAGE_BYTES: u64 = 1 << 20;
+/// Messages to one follower without an answer; with their payload, the memory that a slow follower takes.
 const MAX_INFLIGHT_MESSAGES: usize = 64;
 /// Payload proposed and not yet committed; beyond it proposals are refused.
 const MAX_UNCOMMITTED_BYTES: u64 = 64 << 20;
@@ -66,6 +66,8 @@ pub struct Persist {
     pub number: u64,
     /// New term, vote or commit index; goes before the entries.
     pub hard_state: Option<HardState>,
+    /// Index of a snapshot that takes the place of the whole log; goes before anything else.
+    pub snapshot: Option<u64>,
     /// Replace what is at their indices and above.
     pub entries: Vec<Entry>,
     /// Nothing depends on it reaching the disk: it may travel with the next write.
@@ -102,7 +104,11 @@ pub struct Core<D: Durable> {
     freed: Vec<Message>,
     /// The last state given to the disk.
     saved: HardState,
+    /// Number of the work that puts a snapshot in the log's place.
+    installing: Option<u64>,
     seen: (Role, u64, NodeId),
+    /// Highest commit index heard from a leader; the own one lags behind while entries are missing.
+    heard_commit: u64,
     elections: u64,
     votes: u64,
     appends_sent: u64,
@@ -141,7 +147,9 @@ impl<D: Durable> Core<D> {
             newest: 0,
             freed: Vec::new(),
             saved: hard_state,
+            installing: None,
             seen: (Role::Follower, hard_state.term, 0),
+            heard_commit: hard_state.commit,
             elections: 0,
             votes: 0,
             appends_sent: 0,
@@ -174,8 +182,13 @@ impl<D: Durable> Core<D> {
             && message.term == self.raw.raft.term
             && self.raw.raft.state == StateRole::Candidate;
         self.votes += u64::from(granted);
+        let (from, commit) = (message.from, message.commit);
+        let appends = message.get_msg_type() == MessageType::MsgAppend;
         // Raft refuses what it cannot place (a stranger's answer, a local message); there is nothing to do about it.
         let _ = self.raw.step(message);
+        if appends && self.raw.raft.leader_id == from {
+            self.heard_commit = self.heard_commit.max(commit);
+        }
         self.settle();
     }
 
@@ -237,6 +250,9 @@ impl<D: Durable> Core<D> {
     pub fn persisted(&mut self, number: u64) {
         let (freed, last) = self.disk.finish(number);
         self.freed.extend(freed);
+        if self.installing.take_if(|install| *install <= number).is_some() {
+            self.raw.mut_store().installed();
+        }
         if let Some((index, term)) = last {
             self.raw.mut_store().persisted(index, term);
         }
@@ -248,6 +264,36 @@ impl<D: Durable> Core<D> {
     pub fn applied(&mut self, index: u64) {
         self.raw.advance_apply_to(index);
         self.raw.mut_store().evict(index);
+    }
+
+    /// Raft needs no entries up to `index` any more, which is applied and in a checkpoint: a follower that does gets a
+    /// snapshot. The durable log keeps them.
+    pub fn compact(&mut self, index: u64) {
+        self.raw.mut_store().compact(index);
+    }
+
+    /// There is a checkpoint of everything up to this entry, with these members: followers may be sent to it.
+    pub fn checkpointed(&mut self, index: u64, term: u64, conf_state: ConfState) {
+        let conf_state = Some(conf_state).into();
+        let metadata = SnapshotMetadata { index, term, conf_state, ..SnapshotMetadata::default() };
+        self.raw.mut_store().checkpointed(metadata);
+    }
+
+    /// Whether a follower needs a newer checkpoint than there is.
+    pub fn wants_checkpoint(&mut self) -> bool {
+        self.raw.mut_store().take_wanted()
+    }
+
+    /// Sends followers to the newest checkpoint again that have not said yet that they have one: the message, or they,
+    /// may have been lost. One that is busy with it takes no harm.
+    pub fn retry_snapshots(&mut self) {
+        let progress = self.raw.raft.prs().iter();
+        let waiting: Vec<_> =
+            progress.filter(|(_, p)| p.state == ProgressState::Snapshot).map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.raw.report_snapshot(id, SnapshotStatus::Failure);
+        }
+        self.settle();
     }
 
     /// Applies a committed membership change; the caller does so when it meets the entry in `committed`.
@@ -309,6 +355,7 @@ impl<D: Durable> Core<D> {
             ..Status::default()
         };
         status.fill(&self.raw.status());
+        status.commit = status.commit.max(self.heard_commit);
         let members = self.conf_state();
         status.voters = members.voters;
         status.learners = members.learners;
@@ -345,6 +392,12 @@ impl<D: Durable> Core<D> {
         effects.committed = ready.take_committed_entries().into_iter().map(from_raft).collect();
         effects.reads = ready.take_read_states().iter().filter_map(read_context).collect();
 
+        let snapshot = Some(ready.snapshot().get_metadata()).filter(|metadata| metadata.index > 0);
+        let snapshot = snapshot.map(|metadata| (metadata.index, metadata.term));
+        if let Some((index, term)) = snapshot {
+            self.raw.mut_store().restore(index, term);
+            self.installing = Some(self.newest);
+        }
         let entries = ready.take_entries();
         // A write may be torn between any two frames: a commit index on disk ahead of the entries that it covers would
         // stop the next start, or commit what an older leader left in their place.
@@ -355,13 +408,15 @@ impl<D: Durable> Core<D> {
         self.saved = hard_state.unwrap_or(self.saved);
         self.raw.mut_store().append(&entries);
         let last = entries.last().map(|entry| (entry.index, entry.term));
-        let waits = ballot || last.is_some();
+        let waits = ballot || last.is_some() || snapshot.is_some();
         if waits {
             self.disk.begin(self.newest, last, ballot);
         }
         if waits || hard_state.is_some() {
             let entries = entries.into_iter().map(from_raft).collect();
-            effects.persist = Some(Persist { number: self.newest, hard_state, entries, lazy: !waits });
+            let snapshot = snapshot.map(|(index, _)| index);
+            effects.persist =
+                Some(Persist { number: self.newest, hard_state, snapshot, entries, lazy: !waits });
         }
         effects.send.append(&mut self.disk.sort(after_disk));
         self.raw.advance_append_async(ready);
@@ -447,6 +502,16 @@ mod tests {
         let work = core.effects().and_then(|effects| effects.persist).unwrap();
         assert_eq!(work.entries.len(), 2);
         assert_eq!(work.hard_state, Some(HardState { term: 1, vote: 0, commit: 0 }));
+    }
+
+    #[test]
+    fn a_follower_that_misses_entries_says_how_far_behind_it_is() {
+        let mut core = follower();
+        let mut append = Message { from: 2, to: 1, term: 1, commit: 900, index: 800, ..Message::default() };
+        append.log_term = 1;
+        append.set_msg_type(MessageType::MsgAppend);
+        core.receive(append);
+        assert_eq!((core.status().commit, core.status().applied), (900, 0));
     }
 
     #[test]

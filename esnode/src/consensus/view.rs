@@ -1,9 +1,9 @@
 //! The log as Raft sees it: what is durable, and before that what is only in memory yet.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 
-use raft::eraftpb::{self, ConfState, EntryType};
+use raft::eraftpb::{self, ConfState, EntryType, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::entry::{Entry, EntryKind, HardState};
@@ -47,6 +47,14 @@ pub(super) struct View<D> {
     budget: usize,
     /// Highest index known durable; the tail above it exists nowhere else.
     persisted: u64,
+    /// Index and term of the entry after which Raft's log begins: the durable one may go back further.
+    floor: (u64, u64),
+    /// A snapshot is on its way into the durable log, which does not count until it is there.
+    installing: bool,
+    /// The newest checkpoint: what a follower gets that needs entries from before the floor.
+    checkpoint: Option<SnapshotMetadata>,
+    /// A follower needs a checkpoint newer than that.
+    wanted: Cell<bool>,
     pending: RefCell<BTreeMap<u64, Pending>>,
     fetched: RefCell<BTreeMap<u64, Vec<eraftpb::Entry>>>,
 }
@@ -63,6 +71,9 @@ struct Pending {
 impl<D: Durable> View<D> {
     pub(super) fn new(durable: D, hard_state: HardState, conf_state: ConfState, budget: usize) -> Self {
         let persisted = durable.last_index();
+        // Nothing is asked about what comes before the first entry but the term of the last one.
+        let before = durable.first_index() - 1;
+        let floor = (before, durable.term(before).ok().flatten().unwrap_or_default());
         Self {
             durable,
             hard_state,
@@ -71,6 +82,10 @@ impl<D: Durable> View<D> {
             tail_bytes: 0,
             budget,
             persisted,
+            floor,
+            installing: false,
+            checkpoint: None,
+            wanted: Cell::new(false),
             pending: RefCell::default(),
             fetched: RefCell::default(),
         }
@@ -93,6 +108,39 @@ impl<D: Durable> View<D> {
         if self.tail_entry(index).is_some_and(|entry| entry.term == term) {
             self.persisted = self.persisted.max(index);
         }
+    }
+
+    /// Has Raft's log begin after entry `index`, which is applied. Deletes nothing.
+    pub(super) fn compact(&mut self, index: u64) {
+        if index > self.floor.0 && !self.installing {
+            self.floor = Storage::term(self, index).map_or(self.floor, |term| (index, term));
+        }
+    }
+
+    /// There is a checkpoint for followers.
+    pub(super) fn checkpointed(&mut self, checkpoint: SnapshotMetadata) {
+        self.checkpoint = Some(checkpoint);
+    }
+
+    /// Whether a follower has needed a newer checkpoint since this was last asked.
+    pub(super) fn take_wanted(&mut self) -> bool {
+        self.wanted.take()
+    }
+
+    /// A snapshot up to this entry takes the place of the whole log; it is not durable before [`View::installed`].
+    pub(super) fn restore(&mut self, index: u64, term: u64) {
+        self.tail.clear();
+        self.tail_bytes = 0;
+        self.persisted = index;
+        self.floor = (index, term);
+        self.installing = true;
+        self.pending.get_mut().clear();
+        self.fetched.get_mut().clear();
+    }
+
+    /// The durable log holds the snapshot now.
+    pub(super) fn installed(&mut self) {
+        self.installing = false;
     }
 
     /// Lets go of the oldest entries beyond the budget that are durable and applied.
@@ -190,7 +238,7 @@ impl<D: Durable> Storage for View<D> {
         context: GetEntriesContext,
     ) -> raft::Result<Vec<eraftpb::Entry>> {
         let max_bytes = max_size.into().unwrap_or(u64::MAX);
-        if low < self.durable.first_index() {
+        if low < Storage::first_index(self)? {
             return Err(StorageError::Compacted.into());
         }
         let tail_first = self.tail_first();
@@ -205,27 +253,45 @@ impl<D: Durable> Storage for View<D> {
         if let Some(entry) = self.tail_entry(index) {
             return Ok(entry.term);
         }
-        if index == 0 {
-            return Ok(0);
+        if index == self.floor.0 {
+            return Ok(self.floor.1);
         }
-        match self.durable.term(index).map_err(store_error)? {
+        let durable = if self.installing { None } else { self.durable.term(index).map_err(store_error)? };
+        match durable {
+            _ if index < self.floor.0 => Err(StorageError::Compacted.into()),
             Some(term) => Ok(term),
-            None if index < self.durable.first_index() => Err(StorageError::Compacted.into()),
+            None if index < Storage::first_index(self)? => Err(StorageError::Compacted.into()),
             None => Err(StorageError::Unavailable.into()),
         }
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.durable.first_index())
+        let first = self.floor.0 + 1;
+        Ok(if self.installing { first } else { first.max(self.durable.first_index()) })
     }
 
     fn last_index(&self) -> raft::Result<u64> {
-        Ok(self.tail.back().map_or_else(|| self.durable.last_index(), |entry| entry.index))
+        let durable = || if self.installing { self.floor.0 } else { self.durable.last_index() };
+        Ok(self.tail.back().map_or_else(durable, |entry| entry.index))
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
-        // Every node keeps the whole log, so no follower is ever too far behind for entries.
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// Only what the snapshot is: its content travels on a connection of its own.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<eraftpb::Snapshot> {
+        // One from before the follower became a member says nothing of it: it would be thrown away, again and again.
+        let knows = |members: &ConfState| {
+            let groups = [&members.voters, &members.learners, &members.voters_outgoing];
+            groups.into_iter().flatten().any(|id| *id == to)
+        };
+        let checkpoint = self.checkpoint.as_ref().filter(|metadata| {
+            metadata.index >= request_index.max(self.floor.0) && knows(metadata.get_conf_state())
+        });
+        let Some(metadata) = checkpoint else {
+            self.wanted.set(true);
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        };
+        let mut snapshot = eraftpb::Snapshot::default();
+        snapshot.set_metadata(metadata.clone());
+        Ok(snapshot)
     }
 }
 
@@ -312,6 +378,45 @@ mod tests {
         let fetch = view.take_fetches()[0];
         let entries = disk.entries(fetch.low, fetch.high, fetch.max_bytes).unwrap();
         (view, disk, fetch, entries)
+    }
+
+    fn members(voters: &[u64]) -> ConfState {
+        ConfState { voters: voters.to_vec(), ..ConfState::default() }
+    }
+
+    #[test]
+    fn what_raft_may_ask_for_begins_after_the_floor() {
+        let mut view = View::new(Disk::default(), HardState::default(), ConfState::default(), 0);
+        view.compact(3);
+        assert_eq!((view.first_index().unwrap(), view.term(3).unwrap()), (4, 1));
+        assert_eq!(view.term(2), Err(StorageError::Compacted.into()));
+        let read = view.entries(3, 5, None, GetEntriesContext::empty(false));
+        assert_eq!(read, Err(StorageError::Compacted.into()));
+        view.compact(2);
+        assert_eq!(view.first_index().unwrap(), 4, "it never goes back");
+    }
+
+    #[test]
+    fn a_snapshot_is_offered_only_to_those_it_knows() {
+        let mut view = View::new(Disk::default(), HardState::default(), ConfState::default(), 0);
+        assert!(view.snapshot(0, 2).is_err() && view.take_wanted() && !view.take_wanted());
+        let conf_state = Some(members(&[1, 2])).into();
+        view.checkpointed(SnapshotMetadata { index: 4, term: 1, conf_state, ..Default::default() });
+        assert_eq!(view.snapshot(0, 2).unwrap().get_metadata().index, 4);
+        assert!(!view.take_wanted());
+        assert!(view.snapshot(0, 3).is_err() && view.take_wanted(), "it became a member later");
+        assert!(view.snapshot(5, 2).is_err() && view.take_wanted(), "it has more already");
+    }
+
+    #[test]
+    fn a_restored_snapshot_hides_the_log_until_it_is_installed() {
+        let mut view = View::new(Disk::default(), HardState::default(), ConfState::default(), 0);
+        view.restore(40, 7);
+        assert_eq!((view.first_index().unwrap(), view.last_index().unwrap()), (41, 40));
+        assert_eq!((view.term(40).unwrap(), view.term(5)), (7, Err(StorageError::Compacted.into())));
+        assert_eq!(view.term(41), Err(StorageError::Unavailable.into()));
+        view.append(&[eraftpb::Entry { index: 41, term: 7, ..Default::default() }]);
+        assert_eq!((view.last_index().unwrap(), view.term(41).unwrap()), (41, 7));
     }
 
     #[test]

@@ -101,9 +101,15 @@ pub(super) struct Checkpointing {
     last: u64,
     /// No other before this tick.
     not_before: u64,
-    busy: bool,
+    /// Somebody waits for the next one.
+    hurried: bool,
+    /// The one being written: index, term and members.
+    under_way: Option<Made>,
     worker: Option<Worker>,
 }
+
+/// Index, term and members of a checkpoint.
+pub(super) type Made = (u64, u64, ConfState);
 
 /// The thread, and the way to it: terms and images.
 struct Worker {
@@ -123,26 +129,48 @@ impl Checkpointing {
         let (images, received) = bounded(1);
         let thread = thread::Builder::new()
             .name("checkpoint".into())
-            .spawn(move || run(checkpoints, &log, &received, &inputs))?;
-        Ok(Self { interval, last, not_before: 0, busy: false, worker: Some(Worker { images, thread }) })
+            .spawn(move || run(&checkpoints, &log, &received, &inputs))?;
+        Ok(Self {
+            interval,
+            last,
+            not_before: 0,
+            hurried: false,
+            under_way: None,
+            worker: Some(Worker { images, thread }),
+        })
     }
 
     /// Whether it is time for one, with everything up to `applied` applied.
     pub(super) fn due(&self, tick: u64, applied: u64) -> bool {
-        !self.busy && tick >= self.not_before && applied - self.last >= self.interval
+        let new = applied.saturating_sub(self.last);
+        let wanted = new >= self.interval || (self.hurried && new > 0);
+        wanted && self.under_way.is_none() && tick >= self.not_before
     }
 
     /// Hands the image of everything up to its entry, of this term, to the thread.
     pub(super) fn begin(&mut self, tick: u64, term: u64, image: Image) {
         self.last = image.stream.applied_index();
         self.not_before = tick + MIN_TICKS;
+        self.hurried = false;
+        let made = (self.last, term, image.conf_state.clone());
         // The thread ends before this one only after it has told why.
-        self.busy = self.worker.as_ref().is_some_and(|worker| worker.images.try_send((term, image)).is_ok());
+        let sent = self.worker.as_ref().is_some_and(|worker| worker.images.try_send((term, image)).is_ok());
+        self.under_way = sent.then_some(made);
     }
 
-    /// The thread is ready for another one.
-    pub(super) fn done(&mut self) {
-        self.busy = false;
+    /// The thread is ready for another one. Returns the one it has written, if it could.
+    pub(super) fn done(&mut self, written: bool) -> Option<Made> {
+        self.under_way.take().filter(|_| written)
+    }
+
+    /// The next one is due as soon as there is anything new.
+    pub(super) fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    /// There is one from another node, of everything up to entry `index`.
+    pub(super) fn installed(&mut self, index: u64) {
+        self.last = index;
     }
 }
 
@@ -157,19 +185,19 @@ impl Drop for Checkpointing {
     }
 }
 
-fn run(mut checkpoints: Checkpoints, log: &Log, images: &Receiver<(u64, Image)>, inputs: &Sender<Input>) {
+fn run(checkpoints: &Checkpoints, log: &Log, images: &Receiver<(u64, Image)>, inputs: &Sender<Input>) {
     for (term, image) in images {
         let index = image.stream.applied_index();
         let written = image.encode().and_then(|payload| checkpoints.write(log, index, term, &payload));
         let input = match written {
             Err(error) if is_full(&error) => {
                 tracing::warn!(index, %error, "no room for a checkpoint; the next one is tried later");
-                Input::Checkpointed
+                Input::Checkpointed(false)
             }
             Err(error) => Input::DiskFailed(error),
             Ok(()) => {
                 tracing::debug!(index, "wrote a checkpoint");
-                Input::Checkpointed
+                Input::Checkpointed(true)
             }
         };
         if inputs.send(input).is_err() {
@@ -211,11 +239,18 @@ mod tests {
 
     #[test]
     fn the_next_is_due_after_the_interval_and_not_while_one_is_written() {
-        let mut pace = Checkpointing { interval: 10, last: 5, not_before: 0, busy: false, worker: None };
+        let mut pace = Checkpointing {
+            interval: 10,
+            last: 5,
+            not_before: 0,
+            hurried: false,
+            under_way: None,
+            worker: None,
+        };
         assert!(!pace.due(0, 14) && pace.due(0, 15));
-        pace.busy = true;
+        pace.under_way = Some((5, 1, ConfState::default()));
         assert!(!pace.due(0, 15));
-        pace.done();
+        assert_eq!(pace.done(true), Some((5, 1, ConfState::default())));
         pace.begin(7, 1, image());
         assert!(!pace.due(6 + MIN_TICKS, 15) && pace.due(7 + MIN_TICKS, 15));
     }

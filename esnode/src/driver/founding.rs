@@ -84,7 +84,10 @@ fn majority_without_cluster(met: &BTreeMap<NodeId, Hello>, own: Hello, cluster_s
 }
 
 fn from_leader(message: &Message) -> bool {
-    matches!(message.get_msg_type(), MessageType::MsgAppend | MessageType::MsgHeartbeat)
+    matches!(
+        message.get_msg_type(),
+        MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
+    )
 }
 
 /// Answers what a node without a cluster cannot do.
@@ -97,7 +100,8 @@ fn decline(input: Input) {
         Input::Peer(_)
         | Input::Persisted(_)
         | Input::DiskFailed(_)
-        | Input::Checkpointed
+        | Input::Checkpointed(_)
+        | Input::Pulled(_)
         | Input::Fetched(..)
         | Input::Stop => {}
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use shared::ids::NodeId;
 use tokio::sync::oneshot;
 
+use super::catch_up::Pulled;
 use crate::consensus::{Fetch, Status};
 use crate::entry::Entry;
 use crate::handle::{Budget, ProposeError, TransferError};
@@ -39,8 +40,10 @@ pub enum Input {
     Persisted(u64),
     /// From the disk: it can no longer be trusted.
     DiskFailed(io::Error),
-    /// From the checkpoint thread: it can take another one.
-    Checkpointed,
+    /// From the checkpoint thread: it can take another one; whether it could write the last.
+    Checkpointed(bool),
+    /// From the thread that gets files from another node: it is done.
+    Pulled(io::Result<Pulled>),
     /// From the reader: old entries for a lagging follower.
     Fetched(Fetch, Vec<Entry>),
     /// Prove leadership and wait until all that is committed now is applied.

@@ -3,6 +3,7 @@
 //! It never waits for the disk or a peer. Whatever takes time is handed to a thread of its own and comes back as
 //! an [`Input`].
 
+mod catch_up;
 mod changes;
 mod checkpoints;
 mod clock;
@@ -15,8 +16,9 @@ mod reads;
 mod run;
 mod transfer;
 
+pub use catch_up::Pulled;
 pub use changes::Changes;
 pub use checkpoints::{Image, ImageError};
 pub use founding::{Founding, JoinError, found_or_join};
 pub use input::{Input, Proposal};
-pub use run::{Driver, Ended, Parts};
+pub use run::{CheckpointParts, Driver, Ended, Parts};

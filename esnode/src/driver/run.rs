@@ -10,8 +10,9 @@ use shared::ids::{ClusterId, NodeId, StoreId};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::catch_up::{CatchUp, is_sent_there};
 use super::changes::Changes;
-use super::checkpoints::{Checkpointing, Image};
+use super::checkpoints::{Checkpointing, Image, Made};
 use super::clock::Clock;
 use super::input::Input;
 use super::members::Members;
@@ -19,16 +20,21 @@ use super::proposals::Proposals;
 use super::raft_log;
 use super::reads::Reads;
 use super::transfer::{self, Transfer};
-use crate::consensus::{Core, Effects, Fetch, Message, Persist, Role};
+use crate::consensus::{ConfState, Core, Effects, Fetch, Message, Persist, Role};
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError, TransferError};
 use crate::net::peer::{PeerEvent, Transport};
-use crate::storage::{Batch, Checkpoints, Log};
+use crate::storage::writer::Work;
+use crate::storage::{Batch, Checkpoints, Incoming, Log};
 use crate::stream::Stream;
 use crate::stream::command::Command;
 
 /// Inputs taken in one go, so that ticks and effects get their turn under any load.
 const MAX_INPUTS: usize = 4096;
+/// Ticks after which followers that were sent to a checkpoint are sent there again.
+const SNAPSHOT_RETRY_TICKS: u64 = 100;
+/// Ticks after the start from which on an unfinished catch-up of an earlier life is not gone on with.
+const UNNEEDED_TICKS: u64 = 6000;
 /// Ticks after which a hand-over counts as failed.
 const TRANSFER_TICKS: u64 = 100;
 
@@ -41,7 +47,7 @@ pub struct Parts {
     /// The state machine.
     pub stream: Arc<RwLock<Stream>>,
     /// The way to the WAL thread: numbered work.
-    pub wal: Sender<(u64, Batch)>,
+    pub wal: Sender<(u64, Work)>,
     /// The durable log.
     pub log: Log,
     /// The other nodes.
@@ -54,8 +60,22 @@ pub struct Parts {
     pub inputs: (Sender<Input>, Receiver<Input>),
     /// Called once, when the cluster's identity is first known here.
     pub on_cluster: Box<dyn FnOnce(ClusterId) + Send>,
-    /// Where checkpoints go, and how many entries lie between two.
-    pub checkpoints: (Checkpoints, u64),
+    /// Checkpoints, and what depends on them.
+    pub checkpoints: CheckpointParts,
+}
+
+/// What checkpoints need.
+pub struct CheckpointParts {
+    /// Where they go.
+    pub files: Checkpoints,
+    /// Entries between two.
+    pub interval: u64,
+    /// Bytes of log that Raft keeps for followers at least; one that lacks more gets files.
+    pub keep_bytes: u64,
+    /// Term of the one that this node has started from.
+    pub term: Option<u64>,
+    /// Where those of other nodes arrive.
+    pub incoming: Incoming,
 }
 
 /// Why the loop ended.
@@ -79,6 +99,7 @@ pub struct Driver {
     members: Members,
     transfer: Option<Transfer>,
     checkpointing: Checkpointing,
+    catch_up: CatchUp,
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
     tick: u64,
@@ -98,9 +119,11 @@ impl Driver {
         let reader = raft_log::spawn_reader(parts.log.clone(), parts.inputs.0.clone())?;
         let on_cluster = std::mem::replace(&mut parts.on_cluster, Box::new(|_| {}));
         let applied = parts.stream.read().applied_index();
-        let (checkpoints, interval) = std::mem::take(&mut parts.checkpoints);
-        let (log, inputs) = (parts.log.clone(), parts.inputs.0.clone());
-        let checkpointing = Checkpointing::start(interval, applied, checkpoints, log, inputs)?;
+        let CheckpointParts { files, interval, incoming, .. } = &parts.checkpoints;
+        let inputs = parts.inputs.0.clone();
+        let checkpointing =
+            Checkpointing::start(*interval, applied, files.clone(), parts.log.clone(), inputs.clone())?;
+        let catch_up = CatchUp::new(incoming.clone(), Arc::clone(&parts.transport), inputs);
         Ok(Self {
             parts,
             on_cluster: Some(on_cluster),
@@ -110,6 +133,7 @@ impl Driver {
             members: Members::default(),
             transfer: None,
             checkpointing,
+            catch_up,
             lazy: None,
             tick: 0,
             applied,
@@ -130,6 +154,9 @@ impl Driver {
         let mut clock = Clock::start();
         // A checkpoint is as good as entries.
         self.after_apply(self.applied);
+        if let Some(term) = self.parts.checkpoints.term {
+            self.offer_checkpoint((self.applied, term, self.parts.core.conf_state()));
+        }
         let inputs = self.parts.inputs.1.clone();
         loop {
             let quiet = self.quiet_ticks();
@@ -164,9 +191,19 @@ impl Driver {
         match input {
             Input::Propose(proposal) => self.proposals.gather(proposal),
             Input::Peer(event) => self.handle_peer(event),
-            Input::Persisted(number) => self.parts.core.persisted(number),
+            Input::Persisted(number) => self.on_persisted(number),
             Input::DiskFailed(error) => self.ended = Some(Ended::DiskFailed(error)),
-            Input::Checkpointed => self.checkpointing.done(),
+            Input::Checkpointed(written) => {
+                if let Some(made) = self.checkpointing.done(written) {
+                    self.offer_checkpoint(made);
+                }
+            }
+            Input::Pulled(pulled) => {
+                let term = self.parts.core.term();
+                if let Some(message) = self.catch_up.pulled(pulled, self.applied, term) {
+                    self.parts.core.receive(message);
+                }
+            }
             Input::Fetched(fetch, entries) => self.parts.core.fetched(fetch, entries),
             Input::ReadBarrier(reply) if self.parts.core.role() == Role::Leader => self.reads.ask(reply),
             Input::ReadBarrier(reply) => {
@@ -188,15 +225,29 @@ impl Driver {
                 self.bind_members();
             }
             PeerEvent::Messages(from, messages) if self.members.trusted(&self.parts.stream.read(), from) => {
-                messages.into_iter().for_each(|message| self.parts.core.receive(message));
+                messages.into_iter().for_each(|message| self.receive(message));
             }
             PeerEvent::Disconnected(peer) => self.parts.core.unreachable(peer),
             PeerEvent::Messages(..) | PeerEvent::Connected(_) | PeerEvent::Refused(..) => {}
         }
     }
 
+    fn receive(&mut self, message: Message) {
+        let message =
+            if is_sent_there(&message) { self.catch_up.sent(message, self.applied) } else { Some(message) };
+        if let Some(message) = message {
+            self.parts.core.receive(message);
+        }
+    }
+
     fn on_tick(&mut self) {
         self.tick += 1;
+        if self.tick.is_multiple_of(SNAPSHOT_RETRY_TICKS) {
+            self.parts.core.retry_snapshots();
+        }
+        if self.tick == UNNEEDED_TICKS {
+            self.catch_up.discard_if_unneeded();
+        }
         self.parts.core.tick();
         self.reads.retry_overdue(self.tick);
         self.finish_transfer();
@@ -206,7 +257,43 @@ impl Driver {
         }
     }
 
+    /// Followers that lack much may be sent to this checkpoint, and Raft lets go of what they then do not need.
+    fn offer_checkpoint(&mut self, (index, term, conf_state): Made) {
+        self.parts.core.checkpointed(index, term, conf_state);
+        let kept = self.parts.log.index_before(self.parts.checkpoints.keep_bytes);
+        self.parts.core.compact(kept.saturating_sub(1).min(index));
+        // What holds no event that is kept, and is not replayed from this checkpoint, may leave the disk.
+        let needed = self.parts.stream.read().first_needed();
+        self.parts.log.retire(needed.min(index + 1));
+    }
+
+    fn on_persisted(&mut self, number: u64) {
+        let image = self.catch_up.installed(number);
+        self.parts.core.persisted(number);
+        if let Some(Image { conf_state, stream }) = image {
+            self.take_over(conf_state, stream);
+        }
+    }
+
+    /// What another node's checkpoint says is the state now.
+    fn take_over(&mut self, conf_state: ConfState, stream: Stream) {
+        let index = stream.applied_index();
+        tracing::info!(index, "caught up by files");
+        *self.parts.stream.write() = stream;
+        self.applied = index;
+        self.parts.core.applied(index);
+        self.checkpointing.installed(index);
+        if let Ok(Some(term)) = self.parts.log.term(index) {
+            self.offer_checkpoint((index, term, conf_state));
+        }
+        self.after_apply(index);
+        self.reads.applied(index);
+    }
+
     fn checkpoint_if_due(&mut self) {
+        if self.parts.core.wants_checkpoint() {
+            self.checkpointing.hurry();
+        }
         if !self.checkpointing.due(self.tick, self.applied) {
             return;
         }
@@ -277,25 +364,36 @@ impl Driver {
     }
 
     fn persist(&mut self, persist: Persist) {
-        let Persist { number, hard_state, entries, lazy } = persist;
+        let Persist { number, hard_state, snapshot, entries, lazy } = persist;
         if lazy {
             self.lazy = hard_state;
             return;
         }
         let hard_state = hard_state.or(self.lazy);
         self.lazy = None;
-        self.write(number, Batch { hard_state, entries });
+        if snapshot.is_some()
+            && let Some(staged) = self.catch_up.install(number)
+        {
+            // Whoever waits for this number waits for the entries behind it too.
+            let number = if entries.is_empty() { number } else { 0 };
+            self.write(number, Work::Install(staged, hard_state));
+            if entries.is_empty() {
+                return;
+            }
+        }
+        self.write(number, Work::Write(Batch { hard_state, entries }));
     }
 
-    fn write(&mut self, number: u64, batch: Batch) {
-        if self.parts.wal.send((number, batch)).is_err() {
+    fn write(&mut self, number: u64, work: Work) {
+        if self.parts.wal.send((number, work)).is_err() {
             self.ended = Some(Ended::DiskFailed(io::Error::other("the WAL thread has ended")));
         }
     }
 
     fn flush_lazy(&mut self) {
         if let Some(hard_state) = self.lazy.take() {
-            self.write(0, Batch { hard_state: Some(hard_state), entries: Vec::new() });
+            let batch = Batch { hard_state: Some(hard_state), entries: Vec::new() };
+            self.write(0, Work::Write(batch));
         }
     }
 

@@ -14,8 +14,10 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
+use parking_lot::Mutex;
 
 use super::frame::{u32_at, u64_at};
 use super::{Log, OpenError, segment, sync_dir};
@@ -24,6 +26,8 @@ use super::{Log, OpenError, segment, sync_dir};
 const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"EVSTRCKP";
 const HEADER_LEN: usize = 72;
+/// Where they are in the data directory.
+pub(super) const DIR: &str = "checkpoints";
 const EXTENSION: &str = ".ckpt";
 /// A checkpoint that is being written.
 const UNFINISHED: &str = "next.tmp";
@@ -58,12 +62,12 @@ pub struct Checkpoint {
     pub payload: Bytes,
 }
 
-/// The checkpoints of a data directory.
+/// The checkpoints of a data directory. Cheap to clone; safe from any thread.
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoints {
     dir: PathBuf,
-    /// Index and start of those kept, newest last.
-    kept: Vec<(u64, Start)>,
+    /// Index and start of those kept, newest last. Held while one is written.
+    kept: Arc<Mutex<Vec<(u64, Start)>>>,
 }
 
 /// What was found of them.
@@ -76,7 +80,7 @@ pub(super) struct Found {
 
 /// Reads the checkpoints under `dir`; removes one that was not finished.
 pub(super) fn find(dir: &Path) -> Result<Found, OpenError> {
-    let dir = dir.join("checkpoints");
+    let dir = dir.join(DIR);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(segment::at(&dir, ""))?;
     match fs::remove_file(dir.join(UNFINISHED)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -89,10 +93,10 @@ pub(super) fn find(dir: &Path) -> Result<Found, OpenError> {
         let bytes = fs::read(dir.join(&name)).map_err(segment::at(&dir, &name))?;
         match decode(&name, bytes.into())? {
             Ok(checkpoint) => {
-                found.checkpoints.kept.insert(0, (checkpoint.index, checkpoint.start));
+                found.checkpoints.kept.lock().insert(0, (checkpoint.index, checkpoint.start));
                 found.newest.get_or_insert(checkpoint);
             }
-            Err(reason) => found.damaged.push((format!("checkpoints/{name}"), reason)),
+            Err(reason) => found.damaged.push((format!("{DIR}/{name}"), reason)),
         }
     }
     found.checkpoints.dir = dir;
@@ -112,7 +116,7 @@ fn names(dir: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Name of the checkpoint of this entry.
-fn file_name(index: u64) -> String {
+pub(super) fn file_name(index: u64) -> String {
     format!("{index:020}{EXTENSION}")
 }
 
@@ -122,44 +126,90 @@ impl Checkpoints {
     ///
     /// # Errors
     /// The system's. With [`is_full`] nothing has changed; any other is final.
-    pub fn write(&mut self, log: &Log, index: u64, term: u64, payload: &[u8]) -> io::Result<()> {
+    pub fn write(&self, log: &Log, index: u64, term: u64, payload: &[u8]) -> io::Result<()> {
+        let mut kept = self.kept.lock();
+        if kept.last().is_some_and(|(newest, _)| *newest > index) {
+            // A snapshot from another node came in between.
+            return Ok(());
+        }
         // A checkpoint vouches that the log reaches as far as it does.
         log.settle()?;
-        let checkpoint = (index, term, log.start());
-        self.put(checkpoint, payload).map_err(segment::at(&self.dir, UNFINISHED)).inspect_err(|_| {
-            // What is left of it is removed at the next start, at the latest.
-            drop(fs::remove_file(self.dir.join(UNFINISHED)));
-        })?;
+        let start = log.start();
+        self.put((index, term, start), payload).map_err(segment::at(&self.dir, UNFINISHED)).inspect_err(
+            |_| {
+                // What is left of it is removed at the next start, at the latest.
+                drop(fs::remove_file(self.dir.join(UNFINISHED)));
+            },
+        )?;
         sync_dir(&self.dir)?;
-        self.kept.retain(|(kept, _)| *kept != index);
-        self.kept.push((index, checkpoint.2));
-        self.kept.drain(..self.kept.len().saturating_sub(KEPT));
-        self.remove_others()?;
-        match &self.kept[..] {
+        kept.retain(|(kept, _)| *kept != index);
+        kept.push((index, start));
+        let older = kept.len().saturating_sub(KEPT);
+        kept.drain(..older);
+        let needed: Vec<_> = kept.iter().map(|(index, _)| file_name(*index)).collect();
+        remove_others(&self.dir, &needed)?;
+        match &kept[..] {
             // A single one is of no use if it is damaged: the way back is then to replay the whole log.
             [older, _] => log.remove_retired(older.1.sequence),
             _ => Ok(()),
         }
     }
 
+    /// The newest one, as it is on the disk.
+    ///
+    /// # Errors
+    /// The system's; `InvalidData` if it is damaged.
+    pub fn newest(&self) -> io::Result<Option<Checkpoint>> {
+        let kept = self.kept.lock();
+        let Some((index, _)) = kept.last() else { return Ok(None) };
+        let name = file_name(*index);
+        let bytes = fs::read(self.dir.join(&name)).map_err(segment::at(&self.dir, &name))?;
+        let damaged = |reason| {
+            let message = format!("the checkpoint {DIR}/{name} is damaged: {reason}");
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        };
+        decode(&name, bytes.into()).map_err(io::Error::other)?.map(Some).map_err(damaged)
+    }
+
+    /// Runs `install`, which puts the checkpoint `index` in the place of all others, while none is written.
+    pub(super) fn replace(
+        &self,
+        (index, start): (u64, Start),
+        install: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut kept = self.kept.lock();
+        install()?;
+        *kept = vec![(index, start)];
+        Ok(())
+    }
+
     fn put(&self, (index, term, start): (u64, u64, Start), payload: &[u8]) -> io::Result<()> {
         let mut options = OpenOptions::new();
         let temporary = self.dir.join(UNFINISHED);
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&header(index, term, start, payload))?;
-        file.write_all(payload)?;
+        file.write_all(&encode(index, term, start, payload))?;
         file.sync_all()?;
         fs::rename(temporary, self.dir.join(file_name(index)))
     }
+}
 
-    fn remove_others(&self) -> io::Result<()> {
-        for name in names(&self.dir)? {
-            if !self.kept.iter().any(|(index, _)| file_name(*index) == name) {
-                fs::remove_file(self.dir.join(&name)).map_err(segment::at(&self.dir, &name))?;
-            }
-        }
-        Ok(())
+/// Removes all checkpoints but the one of this name.
+pub(super) fn keep_only(dir: &Path, name: &str) -> io::Result<()> {
+    remove_others(dir, &[name.to_owned()])
+}
+
+fn remove_others(dir: &Path, needed: &[String]) -> io::Result<()> {
+    for name in names(dir)?.into_iter().filter(|name| !needed.contains(name)) {
+        fs::remove_file(dir.join(&name)).map_err(segment::at(dir, &name))?;
     }
+    Ok(())
+}
+
+/// A whole checkpoint's bytes.
+pub(super) fn encode(index: u64, term: u64, start: Start, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = header(index, term, start, payload);
+    bytes.extend_from_slice(payload);
+    bytes
 }
 
 /// Whether an error says that the disk is full: a checkpoint can then wait, nothing depends on it.
@@ -197,7 +247,7 @@ fn decode(name: &str, mut bytes: Bytes) -> Result<Result<Checkpoint, String>, Op
     let intact = u32_at(&bytes, HEADER_LEN - 4) == crc32c::crc32c(&bytes[..HEADER_LEN - 4]);
     match u32_at(&bytes, 8) {
         found if found > FORMAT_VERSION && intact => {
-            let file = format!("checkpoints/{name}");
+            let file = format!("{DIR}/{name}");
             return Err(OpenError::Version { file, found, known: FORMAT_VERSION });
         }
         _ if !intact => return bad("checksum mismatch in the header"),

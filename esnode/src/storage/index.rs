@@ -139,6 +139,24 @@ impl Index {
         true
     }
 
+    /// The lowest index in the segment, if there are entries in it.
+    pub fn first_in(&self, segment: u32) -> Option<u64> {
+        let at = self.points.partition_point(|point| point.position.segment < segment);
+        self.points.get(at).filter(|point| point.position.segment == segment).map(|point| point.index)
+    }
+
+    /// The same entries in a segment of another number.
+    pub fn renumbered(&self, segment: u32) -> Self {
+        let mut index = self.clone();
+        index.points.iter_mut().for_each(|point| point.position.segment = segment);
+        index
+    }
+
+    /// An empty index in this one's place, of a log that goes on after the entry of this index and term.
+    pub fn replaced(&self, before: (u64, u64)) -> Self {
+        Self { supersessions: self.supersessions + 1, ..Self::after(before) }
+    }
+
     /// Forgets the entries of all segments before `segment`, which holds some.
     pub fn retire(&mut self, segment: u32) {
         let gone = self.points.partition_point(|point| point.position.segment < segment);

@@ -22,7 +22,10 @@ mod filler;
 mod frame;
 mod gather;
 pub mod identity;
+pub mod incoming;
 mod index;
+mod install;
+pub mod outgoing;
 mod reader;
 mod recovery;
 pub mod scrub;
@@ -41,6 +44,8 @@ use std::path::Path;
 
 use crate::entry::{Entry, HardState};
 pub use checkpoint::{Checkpoint, Checkpoints};
+pub use incoming::{Incoming, Part, Staged};
+pub use outgoing::{Offer, Outgoing};
 pub use reader::Log;
 pub use wal::Wal;
 
@@ -108,6 +113,7 @@ pub fn open(dir: &Path, options: Options) -> Result<(Log, Wal, Recovered), OpenE
 /// # Errors
 /// As [`open`].
 pub fn open_with(dir: &Path, options: Options, fill: Fill) -> Result<(Log, Wal, Recovered), OpenError> {
+    incoming::finish(dir)?;
     let checkpoint::Found { checkpoints, newest: checkpoint, damaged } = checkpoint::find(dir)?;
     let dir = dir.join("log");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
@@ -131,7 +137,7 @@ pub fn open_with(dir: &Path, options: Options, fill: Fill) -> Result<(Log, Wal, 
     }
     let hard_state = found.hard_state;
     let torn = found.torn.clone();
-    let (log, wal) = wal::start(&dir, options, fill, found)?;
+    let (log, wal) = wal::start(&dir, options, fill, found, checkpoints.clone())?;
     Ok((log, wal, Recovered { hard_state, torn, checkpoint, damaged, checkpoints }))
 }
 

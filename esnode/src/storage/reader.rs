@@ -54,6 +54,12 @@ impl State {
     }
 }
 
+/// Segments with their ends, and index and term of the entry before what they hold.
+pub(super) struct Sealed {
+    pub before: (u64, u64),
+    pub segments: Vec<(Arc<Segment>, u64)>,
+}
+
 impl Shared {
     /// Brings the counters up to date.
     pub fn count(&self, state: &State) {
@@ -141,9 +147,56 @@ impl Log {
         Some((state.segments.get(at)?.clone(), state.segments.get(at + 1)?.header.previous_end))
     }
 
+    /// The sealed segments that hold entries from `low` on and come before the one that holds `high`, with their ends;
+    /// and index and term of the entry before what the first of them, or that one, holds.
+    pub(super) fn sealed_between(&self, low: u64, high: u64) -> Sealed {
+        let state = self.shared.state.read();
+        let index = &state.index;
+        let sequence =
+            |at: u64| index.span(at.max(index.first()), at).map_or(0, |span| span.position.segment);
+        let wanted = sequence(low)..sequence(high);
+        let before = index.first_in(wanted.start).unwrap_or(index.first()) - 1;
+        let ends = state.segments.iter().skip(1).map(|next| next.header.previous_end);
+        let sealed = state.segments.iter().zip(ends);
+        let sealed = sealed.filter(|(segment, _)| wanted.contains(&segment.header.sequence));
+        let sealed = sealed.map(|(segment, end)| (segment.clone(), end)).collect();
+        Sealed { before: (before, index.term(before).unwrap_or_default()), segments: sealed }
+    }
+
+    /// The segment that holds the entry at `index`, and where the entry ends in it.
+    pub(super) fn end_of(&self, index: u64) -> io::Result<(Arc<Segment>, u64)> {
+        let unchanged = self.shared.state.read().index.supersessions();
+        let gone = || io::Error::new(io::ErrorKind::InvalidInput, format!("entry {index} is not in the log"));
+        let (segment, span, until) = self.locate(index, index + 1, unchanged).ok_or_else(gone)?;
+        let mut frames = Frames::new(segment.clone(), 0, 64 << 10);
+        frames.seek(span.position.offset.into(), until);
+        let mut wanted = Wanted { next: index, high: index + 1, room: u64::MAX, entries: Vec::new() };
+        wanted.take(&mut frames, &span)?;
+        Ok((segment, frames.offset()))
+    }
+
+    /// The first index of a segment with at least `bytes` of log from there on; that of the log if there is less.
+    pub fn index_before(&self, bytes: u64) -> u64 {
+        let state = self.shared.state.read();
+        let mut rest = bytes.saturating_sub(state.end);
+        for segment in state.segments.iter().rev() {
+            if rest == 0 {
+                return state.index.first_in(segment.header.sequence).unwrap_or(state.index.first());
+            }
+            rest = rest.saturating_sub(segment.header.previous_end);
+        }
+        state.index.first()
+    }
+
     /// Has the next start read this segment, and refuse it.
     pub(super) fn distrust(&self, segment: &Segment) {
         summary::remove(&self.shared.dir, &segment.name);
+    }
+
+    /// A copy of the index.
+    #[cfg(test)]
+    pub(super) fn index(&self) -> Index {
+        self.shared.state.read().index.clone()
     }
 
     /// Lets the next sync of the last segment go to another file, which can fail.

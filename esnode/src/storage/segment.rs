@@ -70,6 +70,7 @@ impl Header {
         bytes
     }
 
+    /// What the first bytes of `file` say, whatever its name is.
     fn decode(file: &str, bytes: &[u8; SEGMENT_HEADER_LEN]) -> Result<Self, OpenError> {
         let corrupt = |reason: &str| OpenError::corrupt(file, 0, reason);
         if bytes[..8] != MAGIC {
@@ -84,17 +85,13 @@ impl Header {
             _ if !intact => return Err(corrupt("checksum mismatch in the segment's header")),
             _ => {}
         }
-        let header = Self {
+        Ok(Self {
             sequence: u32_at(bytes, 12),
             first_index: u64_at(bytes, 16),
             generation: u64_at(bytes, 24),
             previous_generation: u64_at(bytes, 32),
             previous_end: u64_at(bytes, 40),
-        };
-        if header.file_name() != file {
-            return Err(corrupt(&format!("the header belongs to a file named {}", header.file_name())));
-        }
-        Ok(header)
+        })
     }
 }
 
@@ -139,6 +136,16 @@ impl Segment {
 
     /// Opens the segment `name` in `dir` and checks its header.
     pub fn open(dir: &Path, name: &str) -> Result<Self, OpenError> {
+        let segment = Self::open_unnamed(dir, name)?;
+        if segment.name != name {
+            let reason = format!("the header belongs to a file named {}", segment.name);
+            return Err(OpenError::corrupt(name, 0, reason));
+        }
+        Ok(segment)
+    }
+
+    /// The same for a file that does not have its name yet.
+    pub fn open_unnamed(dir: &Path, name: &str) -> Result<Self, OpenError> {
         let file = OpenOptions::new().read(true).write(true).open(dir.join(name)).map_err(at(dir, name))?;
         let capacity = file.metadata().map_err(at(dir, name))?.len();
         let mut bytes = [0; SEGMENT_HEADER_LEN];

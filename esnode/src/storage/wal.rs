@@ -10,10 +10,13 @@ use std::time::Instant;
 
 use parking_lot::RwLock;
 
+use super::checkpoint::Checkpoints;
 use super::filler::{Blank, Filler, UNFINISHED};
 use super::frame::{self, HEADER_LEN, STATE_LEN, State};
 use super::gather::Gather;
+use super::incoming::{self, Incoming, Staged};
 use super::index::{Index, Position};
+use super::install::Installation;
 use super::reader::{Log, Shared, State as LogState};
 use super::recovery::Found;
 use super::segment::{self, Header, SEGMENT_HEADER_LEN, Segment};
@@ -36,6 +39,7 @@ const SMALLEST_SEGMENT: u64 = 1024;
 pub struct Wal {
     dir: PathBuf,
     sync_entries: bool,
+    log: Log,
     shared: Arc<Shared>,
     filler: Filler,
     segment: Arc<Segment>,
@@ -56,11 +60,18 @@ pub struct Wal {
     pending: Vec<(u64, u64, Position)>,
     /// What this segment holds, shown or not.
     tail: Index,
+    checkpoints: Checkpoints,
     failed: Option<String>,
 }
 
 /// A reader and the writer of the log that was found; creates the first segment of an empty one.
-pub(super) fn start(dir: &Path, options: Options, fill: Fill, mut found: Found) -> io::Result<(Log, Wal)> {
+pub(super) fn start(
+    dir: &Path,
+    options: Options,
+    fill: Fill,
+    mut found: Found,
+    checkpoints: Checkpoints,
+) -> io::Result<(Log, Wal)> {
     let largest = options.segment_bytes.clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
     let is_new = found.segments.is_empty();
     if is_new {
@@ -90,6 +101,7 @@ pub(super) fn start(dir: &Path, options: Options, fill: Fill, mut found: Found) 
     let wal = Wal {
         dir: dir.to_owned(),
         sync_entries: options.sync,
+        log: Log::new(shared.clone()),
         filler: Filler::start(dir, fill, largest, segment.capacity, end)?,
         shared: shared.clone(),
         gather: Gather::default(),
@@ -102,10 +114,11 @@ pub(super) fn start(dir: &Path, options: Options, fill: Fill, mut found: Found) 
         last_term,
         pending: Vec::new(),
         tail: found.tail,
+        checkpoints,
         segment,
         failed: None,
     };
-    Ok((Log::new(shared), wal))
+    Ok((wal.log.clone(), wal))
 }
 
 /// Makes a segment of a blank file: header and state first, both durable, then the name, durable too. Returns where
@@ -135,6 +148,20 @@ impl Wal {
     /// `InvalidInput` for a gap between entries or one larger than a segment; the system's. All are final.
     pub fn write(&mut self, batch: &Batch) -> io::Result<()> {
         self.unless_failed(|wal| wal.append(batch))
+    }
+
+    /// Puts another node's segments and checkpoint behind what there is, or in its place if they begin later. Durable
+    /// and visible on return, with the state. What they hold that this log holds too supersedes it, and is the same: both
+    /// are committed. One step, as [`super::incoming`] tells: everything before the commit can be forgotten, everything
+    /// after it is made up for.
+    ///
+    /// # Errors
+    /// `InvalidData` if they do not fit this log; the system's. All are final.
+    pub fn install(&mut self, staged: &Staged, hard_state: Option<HardState>) -> io::Result<()> {
+        self.unless_failed(|wal| {
+            wal.hard_state = hard_state.unwrap_or(wal.hard_state);
+            wal.put_behind(staged)
+        })
     }
 
     /// Makes everything written durable, then visible to readers. An error is final: the caller must exit.
@@ -278,7 +305,8 @@ impl Wal {
         self.sync_segment()?;
         let Header { sequence, generation, .. } = self.segment.header;
         let header = Header::new(sequence + 1, first_index, Some((generation, self.end)));
-        self.summarise();
+        let index = std::mem::take(&mut self.tail);
+        self.summarise(&index);
         let (segment, end) = commission(&self.dir, self.filler.take()?, header, self.hard_state)?;
         self.filler.resume(segment.capacity);
         let mut state = self.shared.state.write();
@@ -293,10 +321,60 @@ impl Wal {
         Ok(())
     }
 
-    /// Writes down what the segment holds, for the next start. Not synced: a torn one is passed over.
-    fn summarise(&mut self) {
+    fn put_behind(&mut self, staged: &Staged) -> io::Result<()> {
+        self.flush()?;
+        self.sync_segment()?;
+        self.publish();
+        let start = self.log.start();
+        let last = (self.segment.header, self.end);
+        let plan = Installation::plan(start, &self.shared.state.read().index, last, staged)?;
+        let parent = self.dir.parent().unwrap_or(&self.dir);
+        let incoming = Incoming::of(parent);
+        let file = plan.stage(&incoming, staged, self.hard_state, FIRST_SEGMENT)?;
         let index = std::mem::take(&mut self.tail);
-        if let Err(error) = summary::write(&self.dir, &self.segment, self.end, &index) {
+        self.summarise(&index);
+        self.checkpoints.replace((staged.index, plan.start), || {
+            incoming.decide(&plan.commit(staged))?;
+            incoming::finish(parent).map_err(io::Error::other)
+        })?;
+        self.take_over(staged, plan, file)
+    }
+
+    /// Goes on in the last segment of an installation.
+    fn take_over(&mut self, staged: &Staged, plan: Installation, file: fs::File) -> io::Result<()> {
+        let mut segments = Vec::new();
+        for (part, header) in staged.parts.iter().zip(&plan.headers) {
+            let segment = Segment::open(&self.dir, &header.file_name()).map_err(io::Error::other)?;
+            let _unneeded = summary::write(&self.dir, &segment, part.length, &part.index);
+            segments.push(Arc::new(segment));
+        }
+        let tail = Arc::new(Segment::new(file, FIRST_SEGMENT, plan.tail));
+        segments.push(tail.clone());
+        let mut state = self.shared.state.write();
+        if plan.joins {
+            state.sealed_bytes += self.end;
+        } else {
+            state.segments.clear();
+            state.sealed_bytes = 0;
+        }
+        state.sealed_bytes += staged.parts.iter().map(|part| part.length).sum::<u64>();
+        state.segments.extend(segments);
+        state.index = plan.index;
+        let end = (SEGMENT_HEADER_LEN + STATE_LEN) as u64;
+        state.end = end;
+        self.shared.count(&state);
+        drop(state);
+        self.filler.resume(tail.capacity);
+        (self.segment, self.end, self.synced_to) = (tail, end, end);
+        (self.last_index, self.last_term) = (staged.index, staged.term);
+        (self.unsynced, self.mark_owed) = (false, false);
+        self.tail = Index::default();
+        Ok(())
+    }
+
+    /// Writes down what the segment holds, for the next start. Not synced: a torn one is passed over.
+    fn summarise(&self, index: &Index) {
+        if let Err(error) = summary::write(&self.dir, &self.segment, self.end, index) {
             tracing::warn!(file = self.segment.name, %error, "cannot write down what a segment holds");
         }
     }

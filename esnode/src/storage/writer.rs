@@ -2,11 +2,13 @@
 //! runs, the next group gathers: group commit without a timer.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Batch, Wal};
+use super::{Batch, Staged, Wal};
+use crate::entry::HardState;
 
 /// What became of batches.
 #[derive(Debug)]
@@ -20,9 +22,18 @@ pub enum WalEvent {
     Failed(io::Error),
 }
 
+/// What the writer does next.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Write it, with whatever else waits, and sync.
+    Write(Batch),
+    /// Put it behind or in the place of the log, by itself; with it, a new persistent state.
+    Install(Arc<Staged>, Option<HardState>),
+}
+
 /// Handle of the thread.
 pub struct Writer {
-    sender: Sender<(u64, Batch)>,
+    sender: Sender<(u64, Work)>,
     thread: JoinHandle<()>,
 }
 
@@ -39,8 +50,8 @@ pub fn spawn(wal: Wal, on_event: impl FnMut(WalEvent) + Send + 'static) -> io::R
 }
 
 impl Writer {
-    /// Where to send batches, each with a number higher than the one before.
-    pub fn sender(&self) -> &Sender<(u64, Batch)> {
+    /// Where to send work, each with a number higher than the one before.
+    pub fn sender(&self) -> &Sender<(u64, Work)> {
         &self.sender
     }
 
@@ -54,7 +65,7 @@ impl Writer {
     }
 }
 
-fn run(mut wal: Wal, receiver: &Receiver<(u64, Batch)>, mut on_event: impl FnMut(WalEvent)) {
+fn run(mut wal: Wal, receiver: &Receiver<(u64, Work)>, mut on_event: impl FnMut(WalEvent)) {
     while let Ok(first) = receiver.recv() {
         // What arrives from now on belongs to the next group: a busy sender must not keep this one from its sync.
         let queued = receiver.len();
@@ -75,10 +86,13 @@ fn run(mut wal: Wal, receiver: &Receiver<(u64, Batch)>, mut on_event: impl FnMut
 }
 
 /// Returns the number of the last batch.
-fn write_group(wal: &mut Wal, group: impl Iterator<Item = (u64, Batch)>) -> io::Result<u64> {
+fn write_group(wal: &mut Wal, group: impl Iterator<Item = (u64, Work)>) -> io::Result<u64> {
     let mut last = 0;
-    for (number, batch) in group {
-        wal.write(&batch)?;
+    for (number, work) in group {
+        match work {
+            Work::Write(batch) => wal.write(&batch)?,
+            Work::Install(staged, hard_state) => wal.install(&staged, hard_state)?,
+        }
         last = number;
     }
     wal.sync()?;

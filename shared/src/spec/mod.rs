@@ -111,6 +111,10 @@ pub struct Storage {
     pub wal_sync: bool,
     /// Entries between checkpoints.
     pub snapshot_interval: u64,
+    /// Size that segment files of the log grow to, in MiB. A node that lacks more than two of them gets whole files.
+    // Left out where it says nothing: the hash of a configuration from before it came stays what it was.
+    #[serde(skip_serializing_if = "is_default_segment")]
+    pub segment_mb: u64,
 }
 
 /// What new topics look like.
@@ -159,9 +163,22 @@ impl Default for RaftTiming {
     }
 }
 
+/// Size of segment files where nothing else is said, in MiB.
+const DEFAULT_SEGMENT_MB: u64 = 64;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_default_segment(segment_mb: &u64) -> bool {
+    *segment_mb == DEFAULT_SEGMENT_MB
+}
+
 impl Default for Storage {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("/var/lib/eventstream/raft"), wal_sync: true, snapshot_interval: 1000 }
+        Self {
+            data_dir: PathBuf::from("/var/lib/eventstream/raft"),
+            wal_sync: true,
+            snapshot_interval: 1000,
+            segment_mb: DEFAULT_SEGMENT_MB,
+        }
     }
 }
 

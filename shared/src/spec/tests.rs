@@ -162,6 +162,7 @@ fn values_that_make_no_sense_are_refused() {
             "data_dir is \"\"; expected an absolute path",
         ),
         ("snapshot_interval: 1000", "snapshot_interval: 0", "snapshot_interval is 0; expected at least 1"),
+        ("snapshot_interval: 1000", "segment_mb: 1", "segment_mb is 1; expected 2 to 1024 MiB"),
         ("max_connections: 1000", "max_connections: 0", "max_connections is 0; expected 1 to 1000000"),
         ("  node_id: 1", "  topics: {default_partitions: 0}", "default_partitions is 0; expected 1 to 1000"),
         ("  node_id: 1", "  topics: {default_partitions: 100000}", "default_partitions is 100000"),

@@ -12,6 +12,8 @@ use super::{Cluster, ClusterFile, Deploy, Node, RaftTiming, Ssh};
 const MAX_NODES: usize = 9;
 /// Longest time that makes sense, in ms.
 const LONGEST: u64 = 600_000;
+/// Largest segment of the log, in MiB.
+const MAX_SEGMENT_MB: u64 = 1024;
 /// Most partitions that a topic may get without being asked.
 const MAX_PARTITIONS: u64 = 1000;
 /// Most connections that a listener may be told to accept.
@@ -162,6 +164,11 @@ impl Check<'_> {
         let Cluster { storage, topics, .. } = &file.cluster;
         self.absolute("cluster.storage.data_dir", &storage.data_dir);
         self.range("cluster.storage.snapshot_interval", storage.snapshot_interval, u64::MAX, "");
+        // The largest entry is one of them.
+        if !(2..=MAX_SEGMENT_MB).contains(&storage.segment_mb) {
+            let message = format!("segment_mb is {}; expected 2 to {MAX_SEGMENT_MB} MiB", storage.segment_mb);
+            self.add("cluster.storage.segment_mb", message);
+        }
         self.range("cluster.topics.default_partitions", topics.default_partitions.into(), MAX_PARTITIONS, "");
         self.range("network.max_connections", file.network.max_connections.into(), MAX_CONNECTIONS, "");
     }

@@ -38,7 +38,7 @@ pub fn measure(share: usize) -> Result<()> {
     let began = Instant::now();
     cluster.launch(follower)?;
     let mut during = Vec::new();
-    while !is_ready(&cluster, follower) {
+    while lags(&cluster, leader, follower)? {
         during.extend(fill(&mut client, RECORD, 1, 1, 20)?);
     }
     let missed = MISSED_MIB / share;
@@ -60,6 +60,11 @@ fn until_ready(cluster: &mut Cluster, node: NodeId) -> Result<Duration> {
         sleep(Duration::from_millis(5));
     }
     Ok(began.elapsed())
+}
+
+fn lags(cluster: &Cluster, leader: NodeId, follower: NodeId) -> Result<bool> {
+    let wanted = cluster.status(leader)?.commit_index.saturating_sub(100);
+    Ok(cluster.status(follower).map_or(0, |status| status.applied_index) < wanted)
 }
 
 /// A member that knows its leader and has applied close to what is committed.

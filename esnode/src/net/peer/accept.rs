@@ -11,6 +11,7 @@ use raft::eraftpb::{Message, MessageType};
 use tracing::{debug, warn};
 
 use super::codec;
+use super::files;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
 use super::handshake::{Expected, Greeting, MAX_GREETING, Refused, accept};
 use super::link::Link;
@@ -69,7 +70,10 @@ fn serve(shared: &Shared, connection: u64, stream: &Arc<TcpStream>) -> io::Resul
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(shared.silence()))?;
     let mut frames = FrameReader::new(MAX_GREETING);
-    let greeting = meet(shared, stream, &mut frames)?;
+    let (kind, greeting) = meet(shared, stream, &mut frames)?;
+    if kind == Kind::FilesHello {
+        return files::serve(shared, stream, frames, &greeting);
+    }
     let peers = shared.peer_ids();
     judge(shared, stream, &greeting, Expected::Configured(&peers))?;
     let Some(link) = shared.link(greeting.hello.node).filter(|link| !link.queue.is_closed()) else {
@@ -91,11 +95,13 @@ fn serve(shared: &Shared, connection: u64, stream: &Arc<TcpStream>) -> io::Resul
 }
 
 /// The first frame, which must be a greeting and must come before long.
-fn meet(shared: &Shared, stream: &TcpStream, frames: &mut FrameReader) -> io::Result<Greeting> {
+fn meet(shared: &Shared, stream: &TcpStream, frames: &mut FrameReader) -> io::Result<(Kind, Greeting)> {
     let deadline = Instant::now() + shared.silence();
     loop {
         match frames.next_frame()? {
-            Some((Kind::Hello, body)) => return Ok(Greeting::decode(body)?),
+            Some((kind @ (Kind::Hello | Kind::FilesHello), body)) => {
+                return Ok((kind, Greeting::decode(body)?));
+            }
             Some(_) => return Err(FrameError::Malformed.into()),
             None => {
                 let rest = deadline.saturating_duration_since(Instant::now());
@@ -110,7 +116,12 @@ fn meet(shared: &Shared, stream: &TcpStream, frames: &mut FrameReader) -> io::Re
 }
 
 /// Refuses, with a reason, whoever does not belong here.
-fn judge(shared: &Shared, stream: &TcpStream, theirs: &Greeting, expected: Expected<'_>) -> io::Result<()> {
+pub(super) fn judge(
+    shared: &Shared,
+    stream: &TcpStream,
+    theirs: &Greeting,
+    expected: Expected<'_>,
+) -> io::Result<()> {
     let ours: Hello = shared.hello();
     let Err(refused) = accept(&ours, shared.protocol, theirs, expected) else { return Ok(()) };
     let _ = write_frames(&mut &*stream, &[refused.encode()]);
@@ -154,6 +165,7 @@ impl<'a> Inbound<'a> {
                     Kind::Hello => self.heard(&Greeting::decode(body)?)?,
                     Kind::Keepalive => {}
                     Kind::Refused => return self.refused(&Refused::decode(body)?),
+                    _ => return Err(FrameError::Malformed.into()),
                 }
             }
             self.answer()?;

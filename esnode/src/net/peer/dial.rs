@@ -77,12 +77,12 @@ fn dial(shared: &Shared, link: &Link) -> Result<(Arc<TcpStream>, FrameReader, u6
     match kind {
         Kind::Hello => introduce(shared, link, &stream, &Greeting::decode(body)?)?,
         Kind::Refused => return Err(End::Refused(Refused::decode(body)?)),
-        Kind::Keepalive | Kind::Messages => return Err(FrameError::Malformed.into()),
+        _ => return Err(FrameError::Malformed.into()),
     }
     Ok((stream, frames, greeting.revision))
 }
 
-fn connect(link: &Link, timeout: Duration) -> io::Result<TcpStream> {
+pub(super) fn connect(link: &Link, timeout: Duration) -> io::Result<TcpStream> {
     let mut error = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in (link.host.as_str(), link.port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, timeout) {
@@ -184,7 +184,7 @@ fn listen(shared: &Shared, link: &Link, stream: &TcpStream, mut frames: FrameRea
                     Kind::Hello => introduce(shared, link, stream, &Greeting::decode(body)?)?,
                     Kind::Refused => return Err(End::Refused(Refused::decode(body)?)),
                     Kind::Keepalive => {}
-                    Kind::Messages => return Err(FrameError::Malformed.into()),
+                    _ => return Err(FrameError::Malformed.into()),
                 }
             }
             link.heard(frames.fill(&mut &*stream)?);

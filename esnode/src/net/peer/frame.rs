@@ -27,13 +27,23 @@ pub enum Kind {
     Keepalive = 3,
     /// Raft messages, as in [`super::codec`].
     Messages = 4,
+    /// A [`super::handshake::Greeting`] of a node that wants files, as all below in [`super::files`].
+    FilesHello = 5,
+    /// How far the asker's log reaches.
+    FilesAsk = 6,
+    /// What there is for it.
+    FilesOffer = 7,
+    /// Which piece of which file is wanted.
+    FilesWant = 8,
+    /// The piece.
+    FilesPiece = 9,
 }
 
 impl Kind {
     fn from_u8(byte: u8) -> Option<Self> {
-        [Self::Hello, Self::Refused, Self::Keepalive, Self::Messages]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        let raft = [Self::Hello, Self::Refused, Self::Keepalive, Self::Messages];
+        let files = [Self::FilesHello, Self::FilesAsk, Self::FilesOffer, Self::FilesWant, Self::FilesPiece];
+        raft.into_iter().chain(files).find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -166,6 +166,11 @@ fn refuse<T>(code: RefusalCode, text: String) -> Result<T, Refused> {
 impl Greeting {
     /// As a frame. Later versions may only append to its body.
     pub fn encode(&self) -> Encoded {
+        self.encode_as(Kind::Hello)
+    }
+
+    /// The same as a frame of another kind.
+    pub fn encode_as(&self, kind: Kind) -> Encoded {
         let hello = &self.hello;
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let mut body = BytesMut::with_capacity(128);
@@ -184,7 +189,7 @@ impl Greeting {
         body.put_u128_le(hello.store.0.as_u128());
         body.put_u128_le(hello.cluster.map_or(0, |id| id.0.as_u128()));
         body.put_u128_le(hello.your_store.map_or(0, |id| id.0.as_u128()));
-        Encoded::new(Kind::Hello, vec![body.freeze()])
+        Encoded::new(kind, vec![body.freeze()])
     }
 
     /// From a frame's body. What a later version appended is ignored.

@@ -7,6 +7,7 @@
 mod accept;
 mod codec;
 mod dial;
+mod files;
 mod frame;
 mod handshake;
 mod link;
@@ -17,6 +18,7 @@ mod transport;
 
 use shared::ids::{ClusterId, NodeId, StoreId};
 
+pub use files::{Files, Source};
 pub use handshake::{RefusalCode, Refused};
 pub use link::PeerStats;
 pub use transport::{PeerAddress, Transport, TransportConfig};

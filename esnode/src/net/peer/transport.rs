@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use shared::ids::{NodeId, StoreId};
 use shared::version::Range;
 use socket2::SockRef;
 
+use super::files::Source;
 use super::handshake::{Greeting, RefusalCode};
 use super::link::Link;
 use super::{Hello, PeerEvent, PeerStats, accept, dial};
@@ -69,6 +70,8 @@ pub(super) struct Shared {
     pub strangers: Mutex<BTreeMap<u64, Arc<TcpStream>>>,
     /// Whom we refused last and why: the same is not logged at every retry.
     pub refusals: Mutex<HashMap<NodeId, RefusalCode>>,
+    /// Answers those who ask for files, once it is there.
+    pub files: OnceLock<Source>,
     queue_bytes: usize,
     incarnation: u64,
     announced: RwLock<Announced>,
@@ -108,6 +111,7 @@ impl Transport {
             next_connection: AtomicU64::new(0),
             strangers: Mutex::default(),
             refusals: Mutex::default(),
+            files: OnceLock::new(),
             queue_bytes,
             incarnation: fastrand::u64(1..),
             announced: RwLock::new(Announced { hello: config.hello, bindings: HashMap::new() }),
@@ -123,6 +127,10 @@ impl Transport {
         let transport = Self { shared, local, acceptor: Mutex::new(Some((listener, acceptor))) };
         transport.set_peers(config.peers)?;
         Ok(transport)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The address listened on; its port when 0 was asked for.
@@ -218,6 +226,11 @@ impl Shared {
         if !self.stopping.load(SeqCst) {
             (self.events)(event);
         }
+    }
+
+    /// Whether everything is to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
     }
 
     /// What to say to `to`, and which revision of it that is.

@@ -17,7 +17,7 @@ fn index_of(found: Option<&Checkpoint>) -> Option<u64> {
 
 /// A log of 60 entries in small segments, with a checkpoint after each of these.
 fn with_checkpoints(dir: &Path, indices: &[u64]) {
-    let (log, mut wal, mut recovered) = open(dir, SMALL).unwrap();
+    let (log, mut wal, recovered) = open(dir, SMALL).unwrap();
     put(&mut wal, &entries(1..=60, 1, 200));
     for index in indices {
         recovered.checkpoints.write(&log, *index, 1, format!("state {index}").as_bytes()).unwrap();
@@ -41,7 +41,7 @@ fn the_newest_two_are_kept_and_the_newest_is_found() {
         assert_eq!((found.len(), recovered.checkpoint, recovered.damaged), (60, Some(expected), vec![]));
     }
     // The same one written again takes no other's place.
-    let (log, _wal, mut recovered) = open(dir.path(), SMALL).unwrap();
+    let (log, _wal, recovered) = open(dir.path(), SMALL).unwrap();
     recovered.checkpoints.write(&log, 40, 1, b"again").unwrap();
     assert_eq!(checkpoint_files(dir.path()).len(), 2);
 }
@@ -79,7 +79,7 @@ fn without_any_the_whole_log_is_replayed() {
     for file in checkpoint_files(dir.path()) {
         fs::write(file, b"").unwrap();
     }
-    let (log, wal, mut recovered) = open(dir.path(), SMALL).unwrap();
+    let (log, wal, recovered) = open(dir.path(), SMALL).unwrap();
     assert_eq!((all(&log).len(), recovered.checkpoint, recovered.damaged.len()), (60, None, 2));
     // The next one cleans up.
     recovered.checkpoints.write(&log, 30, 1, b"").unwrap();
@@ -125,7 +125,7 @@ fn a_power_cut_while_one_is_written_leaves_the_old_or_the_new() {
 fn a_full_disk_costs_only_the_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     with_checkpoints(dir.path(), &[10, 25]);
-    let (log, _wal, mut recovered) = open(dir.path(), SMALL).unwrap();
+    let (log, _wal, recovered) = open(dir.path(), SMALL).unwrap();
     // The kernel's own error: /dev/full takes no bytes.
     std::os::unix::fs::symlink("/dev/full", dir.path().join("checkpoints/next.tmp")).unwrap();
     let error = recovered.checkpoints.write(&log, 40, 1, b"state").unwrap_err();
@@ -138,7 +138,7 @@ fn a_full_disk_costs_only_the_checkpoint() {
 #[test]
 fn a_log_that_ends_before_its_checkpoint_is_refused_untouched() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, mut wal, mut recovered) = open(dir.path(), ROOMY).unwrap();
+    let (log, mut wal, recovered) = open(dir.path(), ROOMY).unwrap();
     put(&mut wal, &entries(1..=5, 1, 100));
     recovered.checkpoints.write(&log, 5, 1, b"").unwrap();
     drop(wal);
@@ -161,7 +161,7 @@ fn a_log_that_ends_before_its_checkpoint_is_refused_untouched() {
 #[test]
 fn without_sync_of_entries_a_checkpoint_syncs_them_first() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, mut wal, mut recovered) = open(dir.path(), Options { sync: false, ..ROOMY }).unwrap();
+    let (log, mut wal, recovered) = open(dir.path(), Options { sync: false, ..ROOMY }).unwrap();
     put(&mut wal, &entries(1..=3, 1, 10));
     recovered.checkpoints.write(&log, 3, 1, b"").unwrap();
     // A segment that takes every byte but cannot be synced must not get a checkpoint.
@@ -170,7 +170,7 @@ fn without_sync_of_entries_a_checkpoint_syncs_them_first() {
 }
 
 /// Retires what comes before `index`, and writes a checkpoint after entry `at`.
-fn retire(log: &Log, recovered: &mut Recovered, index: u64, at: u64) {
+fn retire(log: &Log, recovered: &Recovered, index: u64, at: u64) {
     log.retire(index);
     recovered.checkpoints.write(log, at, log.term(at).unwrap().unwrap(), b"").unwrap();
 }
@@ -178,11 +178,11 @@ fn retire(log: &Log, recovered: &mut Recovered, index: u64, at: u64) {
 #[test]
 fn retired_segments_are_gone_for_readers_at_once_and_from_the_disk_after_two_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, mut wal, mut recovered) = open(dir.path(), SMALL).unwrap();
+    let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
     put(&mut wal, &entries(1..=60, 1, 200));
     let files = segments(dir.path()).len();
     let bytes = log.stats().log_bytes.load(Relaxed);
-    retire(&log, &mut recovered, 30, 40);
+    retire(&log, &recovered, 30, 40);
     let first = log.first_index();
     assert!((2..=30).contains(&first), "whole segments only: {first}");
     assert_eq!((log.term(first - 1).unwrap(), log.term(first - 2).unwrap()), (Some(1), None));
@@ -217,11 +217,11 @@ fn retired_segments_are_gone_for_readers_at_once_and_from_the_disk_after_two_che
 #[test]
 fn the_segment_in_use_is_never_retired() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, mut wal, mut recovered) = open(dir.path(), SMALL).unwrap();
+    let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
     log.retire(7);
     put(&mut wal, &entries(1..=60, 1, 200));
-    retire(&log, &mut recovered, u64::MAX, 59);
-    retire(&log, &mut recovered, u64::MAX, 60);
+    retire(&log, &recovered, u64::MAX, 59);
+    retire(&log, &recovered, u64::MAX, 60);
     assert_eq!((segments(dir.path()).len(), log.last_index()), (1, 60));
     drop(wal);
     let (log, mut wal, _) = open(dir.path(), SMALL).unwrap();
@@ -232,9 +232,9 @@ fn the_segment_in_use_is_never_retired() {
 #[test]
 fn a_crash_between_deletions_is_no_obstacle_but_a_lost_segment_is() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, mut wal, mut recovered) = open(dir.path(), SMALL).unwrap();
+    let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
     put(&mut wal, &entries(1..=60, 1, 200));
-    retire(&log, &mut recovered, 40, 41);
+    retire(&log, &recovered, 40, 41);
     let first = log.first_index();
     drop(wal);
     // Some of the retired are gone, in any order.
@@ -252,13 +252,13 @@ fn a_crash_between_deletions_is_no_obstacle_but_a_lost_segment_is() {
 #[test]
 fn a_replaced_suffix_survives_retirement() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, mut wal, mut recovered) = open(dir.path(), SMALL).unwrap();
+    let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
     put(&mut wal, &entries(1..=40, 1, 300));
     // Replaced twice in one segment, the second time below where that segment began.
     put(&mut wal, &entries(35..=37, 2, 300));
     put(&mut wal, &entries(30..=60, 3, 300));
-    retire(&log, &mut recovered, 33, 45);
-    retire(&log, &mut recovered, 33, 46);
+    retire(&log, &recovered, 33, 45);
+    retire(&log, &recovered, 33, 46);
     let expected = all(&log);
     assert!(log.first_index() > 1 && log.term(log.first_index() - 1).unwrap().is_some());
     drop(wal);

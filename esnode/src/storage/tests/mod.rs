@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod damage;
+mod install;
 mod model;
 mod power_cut;
 mod writer;

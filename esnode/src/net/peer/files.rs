@@ -1,0 +1,199 @@
+//! Files between nodes, on a connection of its own: a node that is far behind asks what it lacks, then for that piece by
+//! piece. Raft's messages never wait behind it.
+//!
+//! The asking node dials and introduces itself as on any connection, with another kind of frame; the answering one
+//! judges it by the same rules. The asker decides how fast it goes, up to a limit that leaves the leader its breath.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use shared::ids::NodeId;
+
+use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
+use super::handshake::{Expected, Greeting, MAX_GREETING, Refused, accept};
+use super::transport::{Shared, Transport};
+use super::{accept as inbound, dial};
+use crate::storage::{Offer, Outgoing};
+
+/// Bytes asked for at a time.
+const PIECE: u64 = 256 << 10;
+/// Questions that may wait for their answers: together a megabyte, whatever the files' size.
+const AHEAD: u64 = 4;
+/// Bytes sent in a second, at most.
+const RATE: u64 = 256 << 20;
+/// A connection that asked nothing for this long is closed.
+const IDLE: Duration = Duration::from_secs(60);
+/// Stands for the checkpoint where segments have their generation, which is never 0 but by a chance of 2^-64.
+const CHECKPOINT: u64 = 0;
+
+/// Answers what a node lacks whose log ends at the given entry.
+pub type Source = Box<dyn Fn(u64) -> io::Result<Option<Outgoing>> + Send + Sync>;
+
+/// A connection to a node that has files.
+pub struct Files {
+    stream: Arc<TcpStream>,
+    frames: FrameReader,
+}
+
+impl Transport {
+    /// Answers other nodes' questions for files from now on.
+    pub fn serve_files(&self, source: Source) {
+        // The first one stays.
+        let _ = self.shared().files.set(source);
+    }
+
+    /// Dials a peer for files.
+    ///
+    /// # Errors
+    /// `NotFound` for a node that is no peer; `PermissionDenied` when either side refuses the other; the system's.
+    pub fn dial_files(&self, peer: NodeId) -> io::Result<Files> {
+        let shared = self.shared();
+        let link = shared.link(peer).ok_or(io::ErrorKind::NotFound)?;
+        let stream = Arc::new(dial::connect(&link, shared.connect_timeout())?);
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(shared.silence()))?;
+        stream.set_write_timeout(Some(shared.silence()))?;
+        write_frames(&mut &*stream, &[shared.greeting(peer).encode_as(Kind::FilesHello)])?;
+        let mut files = Files { stream, frames: FrameReader::new(MAX_GREETING) };
+        let refuse = |refused: Refused| io::Error::new(io::ErrorKind::PermissionDenied, refused);
+        let theirs = match files.next()? {
+            (Kind::Hello, body) => Greeting::decode(body)?,
+            (Kind::Refused, body) => return Err(refuse(Refused::decode(body)?)),
+            _ => return Err(FrameError::Malformed.into()),
+        };
+        accept(&shared.hello(), shared.protocol, &theirs, Expected::Dialled(peer)).map_err(refuse)?;
+        files.frames.set_max_body(shared.max_frame);
+        Ok(files)
+    }
+}
+
+impl Files {
+    /// What there is for a node whose log ends at entry `have`.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn ask(&mut self, have: u64) -> io::Result<Option<Offer>> {
+        let body = Bytes::copy_from_slice(&have.to_le_bytes());
+        write_frames(&mut &*self.stream, &[Encoded::new(Kind::FilesAsk, vec![body])])?;
+        Ok(serde_json::from_slice(&self.answer(Kind::FilesOffer)?)?)
+    }
+
+    /// Bytes `from..to` of the segment of this generation, or of the checkpoint (`None`), handed to `each` in order.
+    ///
+    /// # Errors
+    /// The connection's; those of `each`.
+    pub fn fetch(
+        &mut self,
+        generation: Option<u64>,
+        from: u64,
+        to: u64,
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (mut asked, mut have) = (from, from);
+        while have < to {
+            while asked < to && asked - have < AHEAD * PIECE {
+                let length = PIECE.min(to - asked);
+                write_frames(&mut &*self.stream, &[wanted(generation, asked, length)])?;
+                asked += length;
+            }
+            let piece = self.answer(Kind::FilesPiece)?;
+            if piece.len() as u64 != PIECE.min(to - have) {
+                return Err(io::Error::other("the other node no longer has what it offered"));
+            }
+            each(&piece)?;
+            have += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, kind: Kind) -> io::Result<Bytes> {
+        match self.next()? {
+            (found, body) if found == kind => Ok(body),
+            _ => Err(FrameError::Malformed.into()),
+        }
+    }
+
+    fn next(&mut self) -> io::Result<(Kind, Bytes)> {
+        loop {
+            if let Some(frame) = self.frames.next_frame()? {
+                return Ok(frame);
+            }
+            self.frames.fill(&mut &*self.stream)?;
+        }
+    }
+}
+
+fn wanted(generation: Option<u64>, offset: u64, length: u64) -> Encoded {
+    let mut body = BytesMut::with_capacity(24);
+    body.put_u64_le(generation.unwrap_or(CHECKPOINT));
+    body.put_u64_le(offset);
+    body.put_u64_le(length);
+    Encoded::new(Kind::FilesWant, vec![body.freeze()])
+}
+
+/// Answers an asker's questions until it goes, or this node stops.
+pub fn serve(
+    shared: &Shared,
+    stream: &TcpStream,
+    mut frames: FrameReader,
+    theirs: &Greeting,
+) -> io::Result<()> {
+    inbound::judge(shared, stream, theirs, Expected::Configured(&shared.peer_ids()))?;
+    let bound = shared.greeting(theirs.hello.node).hello.your_store;
+    if bound.is_some_and(|store| store != theirs.hello.store) {
+        // Its disk was lost or replaced: it learns so from the other connection.
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    write_frames(&mut &*stream, &[shared.greeting(theirs.hello.node).encode()])?;
+    stream.set_read_timeout(Some(IDLE))?;
+    let mut answering = Answering { gathered: None, started: Instant::now(), sent: 0 };
+    while !shared.is_stopping() {
+        while let Some((kind, body)) = frames.next_frame()? {
+            let answer = answering.answer(shared, kind, body)?;
+            write_frames(&mut &*stream, &[answer])?;
+            answering.breathe();
+        }
+        frames.fill(&mut &*stream)?;
+    }
+    Ok(())
+}
+
+struct Answering {
+    gathered: Option<Outgoing>,
+    started: Instant,
+    sent: u64,
+}
+
+impl Answering {
+    fn answer(&mut self, shared: &Shared, kind: Kind, mut body: Bytes) -> io::Result<Encoded> {
+        match kind {
+            Kind::FilesAsk => {
+                let have = body.try_get_u64_le().map_err(FrameError::from)?;
+                let source = shared.files.get().ok_or(io::ErrorKind::NotConnected)?;
+                self.gathered = source(have)?;
+                let offer = serde_json::to_vec(&self.gathered.as_ref().map(Outgoing::offer))?;
+                Ok(Encoded::new(Kind::FilesOffer, vec![offer.into()]))
+            }
+            Kind::FilesWant => {
+                let mut field = || body.try_get_u64_le().map_err(FrameError::from);
+                let (generation, offset, length) = (field()?, field()?, field()?);
+                let generation = Some(generation).filter(|generation| *generation != CHECKPOINT);
+                let gathered = self.gathered.as_ref().ok_or(FrameError::Malformed)?;
+                let piece = gathered.read(generation, offset, length.min(PIECE))?;
+                self.sent += piece.len() as u64;
+                Ok(Encoded::new(Kind::FilesPiece, vec![piece]))
+            }
+            _ => Err(FrameError::Malformed.into()),
+        }
+    }
+
+    /// Waits while more has been sent than the time allows.
+    fn breathe(&self) {
+        let due = Duration::from_micros(self.sent.saturating_mul(1_000_000) / RATE);
+        thread::sleep(due.saturating_sub(self.started.elapsed()));
+    }
+}

@@ -1,0 +1,92 @@
+//! What a node that is far behind gets from this one: the newest checkpoint and the segment files before it, piece by
+//! piece. Segments are append-only, so what is offered stays what it is, even while the log goes on or is retired.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{Checkpoint, Checkpoints};
+use super::reader::{Log, Sealed};
+use super::segment::Segment;
+
+/// What there is to get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The checkpoint's entry: nothing beyond it is offered.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Index and term of the entry before the first segment's first.
+    pub before: (u64, u64),
+    /// Bytes of the checkpoint's payload.
+    pub payload: u64,
+    /// The segments, in order; each continues the one before it.
+    pub segments: Vec<Piece>,
+}
+
+/// One segment of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Tells it from every other segment.
+    pub generation: u64,
+    /// Its bytes.
+    pub length: u64,
+}
+
+/// An offer and what it is made of.
+pub struct Outgoing {
+    offer: Offer,
+    payload: Bytes,
+    segments: Vec<Arc<Segment>>,
+}
+
+impl Outgoing {
+    /// Gathers what a node lacks whose log holds everything up to entry `have`; `None` if there is no checkpoint beyond
+    /// that.
+    ///
+    /// # Errors
+    /// The system's; `InvalidData` if the log or the checkpoint is damaged.
+    pub fn gather(log: &Log, checkpoints: &Checkpoints, have: u64) -> io::Result<Option<Self>> {
+        let Some(Checkpoint { index, term, payload, .. }) = checkpoints.newest()? else { return Ok(None) };
+        if index <= have {
+            return Ok(None);
+        }
+        let Sealed { before, segments: sealed } = log.sealed_between(have + 1, index);
+        let (last, end) = log.end_of(index)?;
+        let segments = sealed.into_iter().chain([(last, end)]);
+        let (segments, pieces) = segments
+            .map(|(segment, length)| {
+                let generation = segment.header.generation;
+                (segment, Piece { generation, length })
+            })
+            .unzip();
+        let offer = Offer { index, term, before, payload: payload.len() as u64, segments: pieces };
+        Ok(Some(Self { offer, payload, segments }))
+    }
+
+    /// What there is to get.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// Bytes of the checkpoint's payload (`None`) or of the segment of this generation, as many as there are from
+    /// `offset` on, up to `length`; nothing for a segment that is not in the offer.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read(&self, generation: Option<u64>, offset: u64, length: u64) -> io::Result<Bytes> {
+        let Some(generation) = generation else {
+            let clip = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.payload.len());
+            return Ok(self.payload.slice(clip(offset)..clip(offset.saturating_add(length))));
+        };
+        let offered = self.offer.segments.iter().zip(&self.segments);
+        let Some((piece, segment)) = offered.into_iter().find(|(piece, _)| piece.generation == generation)
+        else {
+            return Ok(Bytes::new());
+        };
+        let length = length.min(piece.length.saturating_sub(offset));
+        segment.read(offset, usize::try_from(length).unwrap_or(usize::MAX))
+    }
+}

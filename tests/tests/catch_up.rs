@@ -1,0 +1,145 @@
+//! Nodes that are far behind get segment files: killed in the middle on either side, they end with the same log.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use shared::ids::NodeId;
+use tests::client::Client;
+use tests::cluster::{Cluster, binary};
+use tests::ledger;
+
+const LIMIT: Duration = Duration::from_secs(5);
+/// Small segments, so that little log is much: what Raft keeps for followers is two of them.
+const SMALL: &str = "    snapshot_interval: 20\n    segment_mb: 2\n";
+/// Bytes of one event.
+const EVENT: usize = 256 << 10;
+/// Said by a node that begins to get files, and by one that has taken them over.
+const BEGUN: &str = "catching up by files";
+const DONE: &str = "caught up by files";
+
+fn cluster() -> Result<Cluster> {
+    let cluster = Cluster::start_with(3, SMALL, &binary("esnode"))?;
+    let leader = cluster.wait_ready()?;
+    Client::connect(cluster.kafka(leader), LIMIT)?.create_topic("t", 1)?;
+    Ok(cluster)
+}
+
+/// Writes `count` large events, each acknowledged; the leader may change meanwhile.
+fn fill(cluster: &Cluster, count: usize) -> Result<()> {
+    let mut client: Option<Client> = None;
+    let mut written = 0;
+    let value = vec![b'x'; EVENT];
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while written < count {
+        ensure!(std::time::Instant::now() < deadline, "{written} of {count} events in a minute");
+        let connect = || Client::connect(cluster.kafka(cluster.leader()?), LIMIT).ok();
+        let Some(connected) = client.as_mut() else {
+            client = connect();
+            continue;
+        };
+        match connected.produce("t", 0, &value) {
+            Ok(Ok(_)) => written += 1,
+            _ => client = None,
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the running nodes' checkpoints are as new as they will be: then Raft keeps only the newest log.
+fn settle(cluster: &Cluster, running: &[NodeId]) -> Result<()> {
+    let newest = |id| {
+        let files = std::fs::read_dir(cluster.data_dir(id).join("checkpoints")).ok()?;
+        let indices = files.filter_map(|file| file.ok()?.path().file_stem()?.to_str()?.parse::<u64>().ok());
+        indices.max()
+    };
+    cluster.wait("checkpoints", |cluster| {
+        let commit = cluster.status(cluster.leader()?).ok()?.commit_index;
+        running.iter().all(|id| newest(*id).is_some_and(|index| index + 20 > commit)).then_some(())
+    })
+}
+
+fn times(cluster: &Cluster, id: NodeId, said: &str) -> usize {
+    cluster.log(id).matches(said).count()
+}
+
+fn follower(cluster: &Cluster) -> Result<NodeId> {
+    let leader = cluster.wait_leader()?;
+    cluster.ids().into_iter().find(|id| *id != leader).context("a follower")
+}
+
+fn others(cluster: &Cluster, id: NodeId) -> Vec<NodeId> {
+    cluster.ids().into_iter().filter(|other| *other != id).collect()
+}
+
+/// All nodes stop well, and their logs are alike, byte for byte, as far as the leader has committed.
+fn end_alike(mut cluster: Cluster) -> Result<()> {
+    let floor = cluster.status(cluster.wait_ready()?)?.commit_index;
+    for id in cluster.ids() {
+        ensure!(cluster.stop(id)?, "node {id} did not end well: {}", cluster.log(id));
+    }
+    ledger::same_logs(&cluster, floor)
+}
+
+#[test]
+fn a_node_that_was_away_for_long_gets_files() -> Result<()> {
+    let mut cluster = cluster()?;
+    let victim = follower(&cluster)?;
+    fill(&cluster, 5)?;
+    cluster.kill(victim)?;
+    fill(&cluster, 60)?;
+    settle(&cluster, &others(&cluster, victim))?;
+    cluster.launch(victim)?;
+    cluster.wait("the files to be taken over", |cluster| (times(cluster, victim, DONE) > 0).then_some(()))?;
+    let leader = cluster.wait_ready()?;
+    let events = Client::connect(cluster.kafka(leader), LIMIT)?.read_all("t", 0)?;
+    ensure!(events.len() == 65, "{} of 65 events", events.len());
+    // It leads as well as the others: it has what the state machine needs.
+    let (code, body) = cluster.post(leader, "/cluster/leader/transfer", &format!("{{\"to\": {victim}}}"))?;
+    ensure!(code == 200, "{body}");
+    cluster.wait_ready()?;
+    let events = Client::connect(cluster.kafka(victim), LIMIT)?.read_all("t", 0)?;
+    ensure!(events.len() == 65, "{} of 65 events where the files arrived", events.len());
+    end_alike(cluster)
+}
+
+#[test]
+fn a_member_with_nothing_gets_files() -> Result<()> {
+    let mut cluster = Cluster::start_with(3, SMALL, &binary("esnode"))?;
+    cluster.kill(3)?;
+    let _ = std::fs::remove_dir_all(cluster.data_dir(3));
+    let leader = cluster.wait_ready()?;
+    Client::connect(cluster.kafka(leader), LIMIT)?.create_topic("t", 1)?;
+    fill(&cluster, 60)?;
+    settle(&cluster, &[1, 2])?;
+    cluster.launch(3)?;
+    cluster.wait("the files to be taken over", |cluster| (times(cluster, 3, DONE) > 0).then_some(()))?;
+    end_alike(cluster)
+}
+
+#[test]
+fn kill_nine_of_either_side_in_the_middle_ends_with_the_same_log() -> Result<()> {
+    let rounds = std::env::var("CATCH_UP_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let mut random = fastrand::Rng::new();
+    let mut cluster = cluster()?;
+    let mut begun = 0;
+    for round in 0..rounds {
+        let victim = follower(&cluster)?;
+        cluster.kill(victim)?;
+        fill(&cluster, 100)?;
+        settle(&cluster, &others(&cluster, victim))?;
+        let before = times(&cluster, victim, BEGUN);
+        cluster.launch(victim)?;
+        cluster.wait("it to begin", |cluster| (times(cluster, victim, BEGUN) > before).then_some(()))?;
+        let leader = cluster.wait_leader()?;
+        std::thread::sleep(Duration::from_millis(random.u64(..150)));
+        let killed = if round % 2 == 0 { victim } else { leader };
+        cluster.kill(killed)?;
+        std::thread::sleep(Duration::from_millis(random.u64(..50)));
+        cluster.launch(killed)?;
+        cluster.wait_ready().with_context(|| format!("round {round}, node {killed} killed"))?;
+        begun += times(&cluster, victim, BEGUN) - before;
+    }
+    let done: usize = cluster.ids().into_iter().map(|id| times(&cluster, id, DONE)).sum();
+    println!("{rounds} rounds: {begun} catch-ups begun, {done} taken over");
+    end_alike(cluster)
+}
