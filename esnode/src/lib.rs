@@ -6,8 +6,11 @@
 pub mod args;
 pub mod config;
 pub mod consensus;
+mod descriptors;
 pub mod driver;
 pub mod entry;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handle;
 pub mod metrics;
 pub mod net;

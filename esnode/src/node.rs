@@ -19,8 +19,11 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
 use crate::consensus::{Core, CoreConfig, Timing};
+use crate::descriptors;
 use crate::driver::{Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, Parts, found_or_join};
 use crate::handle::{self, Handle, Leadership};
+use crate::net::kafka::limits::Limits;
+use crate::net::listen;
 use crate::net::peer::{Hello, Transport, TransportConfig};
 use crate::net::{admin, kafka};
 use crate::retention;
@@ -157,8 +160,7 @@ impl Listeners {
     fn open(config: &Config) -> Result<Self> {
         let listen = |port, what| -> Result<TcpListener> {
             let address = config.listen_on(port)?;
-            // The standard listener sets SO_REUSEADDR: a restart does not wait for old connections to time out.
-            TcpListener::bind(address).with_context(|| taken(address, what))
+            listen::listen(address).with_context(|| taken(address, what))
         };
         let node = &config.node;
         Ok(Self {
@@ -177,14 +179,12 @@ fn serve(
 ) -> io::Result<()> {
     let _inside = runtime.enter();
     runtime.spawn(retention::run(handle.clone(), stop.clone()));
-    let front = kafka::Kafka::new(handle.clone());
-    let figures = front.metrics();
+    let connections = descriptors::connections(handle.file().network.max_connections);
+    let front = kafka::Kafka::new(handle.clone(), Limits { connections, ..Limits::default() });
+    let running = admin::Running { handle, kafka: front.metrics() };
+    let limits = admin::Limits { connections, ..admin::Limits::default() };
     runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
-    runtime.spawn(admin::serve(
-        tokio_listener(listeners.admin)?,
-        admin::Running { handle, kafka: figures },
-        stop,
-    ));
+    runtime.spawn(admin::serve(tokio_listener(listeners.admin)?, running, limits, stop));
     Ok(())
 }
 

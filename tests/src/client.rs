@@ -13,8 +13,8 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiKey, BrokerId, CreateTopicsRequest, CreateTopicsResponse, FetchRequest, FetchResponse,
-    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest,
-    ProduceResponse, RequestHeader, ResponseHeader, TopicName,
+    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{
@@ -85,7 +85,17 @@ impl Client {
 
     /// Appends one record; the offset, or the error code.
     pub fn produce(&mut self, topic: &str, partition: i32, value: &[u8]) -> Result<Result<i64, Code>> {
-        let request = produce_request(topic, partition, batch(&[value], Compression::None)?);
+        self.produce_batch(topic, partition, batch(&[value], Compression::None)?)
+    }
+
+    /// Appends a batch; the offset of its first record, or the error code.
+    pub fn produce_batch(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        records: Bytes,
+    ) -> Result<Result<i64, Code>> {
+        let request = produce_request(topic, partition, records);
         let response: ProduceResponse = self.call(9, &request)?;
         let partition = response
             .responses
@@ -93,6 +103,14 @@ impl Client {
             .and_then(|topic| topic.partition_responses.first())
             .context("an empty answer to Produce")?;
         Ok(if partition.error_code == 0 { Ok(partition.base_offset) } else { Err(partition.error_code) })
+    }
+
+    /// An identity for an idempotent producer, or the error code.
+    pub fn producer_id(&mut self) -> Result<Result<i64, Code>> {
+        let request =
+            InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(5000);
+        let response: InitProducerIdResponse = self.call(4, &request)?;
+        Ok(if response.error_code == 0 { Ok(response.producer_id.0) } else { Err(response.error_code) })
     }
 
     /// Brokers, controller and topics as the node sees them.
@@ -192,12 +210,18 @@ pub fn fetch_request(topic: &str, partition: i32, offset: i64) -> FetchRequest {
 /// A record batch of these values, without a producer id.
 pub fn batch(values: &[&[u8]], compression: Compression) -> Result<Bytes> {
     let records: Vec<_> = values.iter().zip(0..).map(|(value, offset)| record(value, offset)).collect();
+    encode(&records, compression)
+}
+
+/// A batch of one record of the idempotent producer `id`, in its epoch 0.
+pub fn numbered(value: &[u8], id: i64, sequence: i32) -> Result<Bytes> {
+    let record = Record { producer_id: id, producer_epoch: 0, sequence, ..record(value, 0) };
+    encode(&[record], Compression::None)
+}
+
+fn encode(records: &[Record], compression: Compression) -> Result<Bytes> {
     let mut encoded = BytesMut::new();
-    RecordBatchEncoder::encode(
-        &mut encoded,
-        records.iter(),
-        &RecordEncodeOptions { version: 2, compression },
-    )?;
+    RecordBatchEncoder::encode(&mut encoded, records, &RecordEncodeOptions { version: 2, compression })?;
     Ok(encoded.freeze())
 }
 

@@ -12,6 +12,8 @@ use shared::api::{ClusterStatus, NodeState};
 use shared::ids::NodeId;
 use tempfile::TempDir;
 
+use crate::power::Disk;
+
 /// How long anything that must happen may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -26,8 +28,12 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// Three or more nodes; killed and removed when dropped.
 pub struct Cluster {
+    /// Disks of the nodes' own, where a test wants them: unmounted before the folder goes.
+    pub(crate) disks: Vec<Disk>,
     dir: TempDir,
     hosts: Vec<String>,
+    /// Where the nodes look for each other, if not on `hosts`.
+    proxies: Vec<String>,
     nodes: Vec<Option<Child>>,
     program: PathBuf,
 }
@@ -40,22 +46,43 @@ impl Cluster {
 
     /// The same with more text at the end of each node's `cluster.yaml`, and a program of the caller's choice.
     pub fn start_with(size: usize, extra: &str, program: &Path) -> Result<Self> {
+        let mut cluster = Self::prepare(size, extra, program)?;
+        cluster.launch_all()?;
+        Ok(cluster)
+    }
+
+    /// Everything but the processes.
+    pub fn prepare(size: usize, extra: &str, program: &Path) -> Result<Self> {
+        Self::lay_out(size, extra, program, false)
+    }
+
+    /// The same for up to four nodes that look for each other where proxies listen, see [`Self::proxy`].
+    pub fn prepare_behind_proxies(size: usize) -> Result<Self> {
+        Self::lay_out(size, "", &binary("esnode"), true)
+    }
+
+    fn lay_out(size: usize, extra: &str, program: &Path, proxied: bool) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("eventstream-").tempdir()?;
         // Every process has its own part of 127.0.0.0/8, so suites that run at once never share an address.
         let pid = std::process::id();
         let serial = SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 20;
         let (high, low) = (1 + (pid >> 8) % 250, pid % 256);
-        let hosts = (1..=size).map(|id| format!("127.{high}.{low}.{}", serial * 10 + id)).collect();
+        let address = |last: usize| format!("127.{high}.{low}.{}", serial * 10 + last);
+        let hosts = (1..=size).map(address).collect();
+        let proxies = (1..=size).filter(|_| proxied).map(|id| address(id + 5)).collect();
         let nodes = (0..size).map(|_| None).collect();
-        let mut cluster = Self { dir, hosts, nodes, program: program.to_owned() };
+        let program = program.to_owned();
+        let cluster = Self { disks: Vec::new(), dir, hosts, proxies, nodes, program };
         for id in cluster.ids() {
             std::fs::create_dir_all(cluster.node_dir(id))?;
             std::fs::write(cluster.config(id), cluster.yaml(id) + extra)?;
         }
-        for id in cluster.ids() {
-            cluster.launch(id)?;
-        }
         Ok(cluster)
+    }
+
+    /// Starts every node.
+    pub fn launch_all(&mut self) -> Result<()> {
+        self.ids().into_iter().try_for_each(|id| self.launch(id))
     }
 
     /// Starts a cluster and waits until it has a leader that serves.
@@ -73,9 +100,14 @@ impl Cluster {
     fn yaml(&self, id: NodeId) -> String {
         let mut nodes = String::new();
         for (host, id) in self.hosts.iter().zip(1..) {
+            let proxy = self.proxies.get(Self::position(id));
+            let reached = proxy.unwrap_or(host);
             nodes += &format!(
-                "    - id: {id}\n      host: {host}\n      client_port: 9000\n      cluster_port: 9100\n"
+                "    - id: {id}\n      host: {reached}\n      client_port: 9000\n      cluster_port: 9100\n"
             );
+            if proxy.is_some() {
+                nodes += &format!("      bind: {host}\n      advertised_host: {host}\n");
+            }
         }
         let data = self.data_dir(id);
         format!(
@@ -105,6 +137,26 @@ impl Cluster {
     /// Where Kafka clients reach the node.
     pub fn kafka(&self, id: NodeId) -> SocketAddr {
         format!("{}:9000", self.hosts[Self::position(id)]).parse().expect("a loopback address")
+    }
+
+    /// Where the node listens, and where the others look for it when proxies stand between them.
+    pub fn proxy(&self, id: NodeId) -> (&str, &str) {
+        (&self.hosts[Self::position(id)], &self.proxies[Self::position(id)])
+    }
+
+    /// Whether the node was started and not ended since.
+    pub fn is_running(&self, id: NodeId) -> bool {
+        self.nodes[Self::position(id)].is_some()
+    }
+
+    /// Where the other nodes reach the node.
+    pub fn peer(&self, id: NodeId) -> SocketAddr {
+        format!("{}:9100", self.hosts[Self::position(id)]).parse().expect("a loopback address")
+    }
+
+    /// Where operators reach the node.
+    pub fn admin(&self, id: NodeId) -> SocketAddr {
+        format!("{}:8080", self.hosts[Self::position(id)]).parse().expect("a loopback address")
     }
 
     /// All Kafka addresses, as clients want them.

@@ -1,7 +1,13 @@
-//! The harness that the suites share: built binaries, clusters of real processes, a plain Kafka client, and a
-//! simulator of whole clusters.
+//! The harness that the suites share: built binaries, clusters of real processes, a plain Kafka client, faults, the
+//! books that are kept meanwhile, and a simulator of whole clusters.
 
 pub mod client;
 pub mod cluster;
+pub mod history;
+pub mod hostile;
 pub mod ledger;
+pub mod mutate;
+pub mod power;
+pub mod proxy;
 pub mod sim;
+pub mod traffic;

@@ -130,6 +130,11 @@ impl CatchUp {
         }
     }
 
+    /// Whether the writer is putting another node's segments in their place.
+    pub(super) fn is_installing(&self) -> bool {
+        matches!(self.state, State::Installing(..))
+    }
+
     /// Clears away what an earlier life of this node has left, if nobody has sent it to a checkpoint since.
     pub(super) fn discard_if_unneeded(&self) {
         if self.latest.is_none() {

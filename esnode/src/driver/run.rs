@@ -218,7 +218,10 @@ impl Driver {
     fn handle_peer(&mut self, event: PeerEvent) {
         match event {
             PeerEvent::Hello(hello) => {
-                if hello.your_store.is_some_and(|store| store != self.parts.own.1) {
+                // Who does not know the cluster does not know its members either.
+                let known = self.parts.stream.read().cluster_id();
+                let knows = known.is_none() || hello.cluster == known;
+                if knows && hello.your_store.is_some_and(|store| store != self.parts.own.1) {
                     self.ended = Some(Ended::WrongStore);
                 }
                 self.members.greet(hello);
@@ -259,6 +262,10 @@ impl Driver {
 
     /// Followers that lack much may be sent to this checkpoint, and Raft lets go of what they then do not need.
     fn offer_checkpoint(&mut self, (index, term, conf_state): Made) {
+        if self.catch_up.is_installing() {
+            // It is of the log that is about to go, whose start must not move meanwhile.
+            return;
+        }
         self.parts.core.checkpointed(index, term, conf_state);
         let kept = self.parts.log.index_before(self.parts.checkpoints.keep_bytes);
         self.parts.core.compact(kept.saturating_sub(1).min(index));

@@ -2,4 +2,6 @@
 
 pub mod admin;
 pub mod kafka;
+pub mod listen;
 pub mod peer;
+mod seldom;

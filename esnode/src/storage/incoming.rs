@@ -131,8 +131,9 @@ impl Incoming {
     pub fn complete(&self, offer: &Offer, payload: Bytes, parts: Vec<Part>) -> Result<Staged, OpenError> {
         let first = parts.first().map_or(1, |part| part.index.first());
         let mut whole = Index::after((first.saturating_sub(1), 0));
-        for part in &parts {
-            if !whole.extend(&part.index) {
+        // Numbers do not count: an installation that a crash cut short has left new ones in some, and old ones in others.
+        for (number, part) in (1..).zip(&parts) {
+            if !whole.extend(&part.index.renumbered(number)) {
                 self.remove(&part.file_name);
                 let reason = "the segment does not continue the one before it";
                 return Err(OpenError::corrupt(&part.file_name, 0, reason));

@@ -20,6 +20,7 @@
 pub mod checkpoint;
 mod filler;
 mod frame;
+mod fuzz;
 mod gather;
 pub mod identity;
 pub mod incoming;
@@ -44,6 +45,7 @@ use std::path::Path;
 
 use crate::entry::{Entry, HardState};
 pub use checkpoint::{Checkpoint, Checkpoints};
+pub use fuzz::fuzz;
 pub use incoming::{Incoming, Part, Staged};
 pub use outgoing::{Offer, Outgoing};
 pub use reader::Log;

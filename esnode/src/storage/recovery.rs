@@ -172,8 +172,13 @@ impl Found {
         Err(cannot_follow(&self.index, segment, first.position.offset.into(), entry))
     }
 
+    /// A log of one segment; what it holds comes with [`Found::replay_last`].
+    pub fn of(segment: Arc<Segment>) -> Self {
+        Self { segments: [segment].into(), ..Self::default() }
+    }
+
     /// The last segment: its tail may be torn.
-    fn replay_last(&mut self, segment: &Arc<Segment>) -> Result<(), OpenError> {
+    pub fn replay_last(&mut self, segment: &Arc<Segment>) -> Result<(), OpenError> {
         let mut frames = Frames::new(segment.clone(), SEGMENT_HEADER_LEN as u64, CHUNK);
         let reason = loop {
             let offset = frames.offset();

@@ -28,7 +28,7 @@ const EXTENSION: &str = ".seg";
 /// magic [8] | format version u32 | sequence u32 | first index u64 | generation u64
 /// | previous generation u64 | previous end u64 | reserved u32 (zero) | crc u32        (little endian)
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Header {
     /// 1 for the log's first segment, then one more each.
     pub sequence: u32,
@@ -147,12 +147,20 @@ impl Segment {
     /// The same for a file that does not have its name yet.
     pub fn open_unnamed(dir: &Path, name: &str) -> Result<Self, OpenError> {
         let file = OpenOptions::new().read(true).write(true).open(dir.join(name)).map_err(at(dir, name))?;
-        let capacity = file.metadata().map_err(at(dir, name))?.len();
+        match Self::from_file(name, file) {
+            Err(OpenError::Io(error)) => Err(at(dir, name)(error).into()),
+            opened => opened,
+        }
+    }
+
+    /// As [`Segment::open`], for a file that is open.
+    pub fn from_file(name: &str, file: File) -> Result<Self, OpenError> {
+        let capacity = file.metadata()?.len();
         let mut bytes = [0; SEGMENT_HEADER_LEN];
         if capacity < bytes.len() as u64 {
             return Err(OpenError::corrupt(name, 0, "the file is too short for a header"));
         }
-        file.read_exact_at(&mut bytes, 0).map_err(at(dir, name))?;
+        file.read_exact_at(&mut bytes, 0)?;
         let header = Header::decode(name, &bytes)?;
         Ok(Self::new(file, capacity, header))
     }

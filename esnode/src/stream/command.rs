@@ -114,6 +114,12 @@ pub enum Refusal {
     /// Name or number of partitions is not allowed.
     #[error("the topic's name or number of partitions is not allowed")]
     InvalidTopic,
+    /// The cluster has as many partitions as it may.
+    #[error("the cluster has as many partitions as it can hold")]
+    TooManyPartitions,
+    /// The topics' configurations are as large as they may be.
+    #[error("the configurations of all topics are as large as the cluster can hold")]
+    TooMuchConfig,
     /// The batch is not one that the log accepts.
     #[error("the record batch is malformed")]
     InvalidBatch,

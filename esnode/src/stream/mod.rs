@@ -26,6 +26,14 @@ pub type TopicId = u32;
 
 /// Partitions that one topic may have.
 pub const MAX_PARTITIONS: u32 = 1000;
+/// Partitions that all topics together may have: each costs memory on every node for as long as it exists, and a
+/// command of a few bytes creates a thousand.
+pub const MAX_PARTITIONS_IN_ALL: usize = 100_000;
+/// Bytes that the configurations of all topics together may take: they are kept in memory whether anybody knows what
+/// they mean or not.
+pub const MAX_CONFIG_BYTES: usize = 16 << 20;
+/// What a setting takes besides its texts.
+const SETTING: usize = 64;
 /// Longest name of a topic (Kafka's rule).
 const MAX_NAME: usize = 249;
 
@@ -46,6 +54,10 @@ pub struct Stream {
     names: BTreeMap<String, TopicId>,
     topics: BTreeMap<TopicId, Topic>,
     last_topic: TopicId,
+    /// Partitions of all topics.
+    partitions: usize,
+    /// Bytes of all topics' configurations.
+    config_bytes: usize,
     next_producer: i64,
     /// Log payload between two points of a partition, at least.
     spacing: u64,
@@ -65,6 +77,8 @@ impl Default for Stream {
             names: BTreeMap::new(),
             topics: BTreeMap::new(),
             last_topic: 0,
+            partitions: 0,
+            config_bytes: 0,
             next_producer: 0,
             spacing: SPACING,
             points: 0,
@@ -110,6 +124,10 @@ pub struct Applied {
 pub fn valid_topic_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX_NAME).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(allowed)
+}
+
+fn setting(key: &str, value: &str) -> usize {
+    key.len() + value.len() + SETTING
 }
 
 impl Stream {
@@ -206,6 +224,16 @@ impl Stream {
         if self.names.contains_key(&name) {
             return Reply::Refused(Refusal::TopicExists);
         }
+        let (wanted, room) = (partitions as usize, MAX_PARTITIONS_IN_ALL - self.partitions);
+        if wanted > room {
+            return Reply::Refused(Refusal::TooManyPartitions);
+        }
+        let config: usize = configs.iter().map(|(key, value)| setting(key, value)).sum();
+        if config > MAX_CONFIG_BYTES - self.config_bytes {
+            return Reply::Refused(Refusal::TooMuchConfig);
+        }
+        self.config_bytes += config;
+        self.partitions += wanted;
         self.last_topic += 1;
         let id = self.last_topic;
         touched.extend((0..partitions).map(|partition| (id, partition)));
@@ -219,6 +247,8 @@ impl Stream {
         let Some(topic) = self.names.remove(name).and_then(|id| self.topics.remove(&id)) else {
             return Reply::Refused(Refusal::UnknownTopic);
         };
+        self.partitions -= topic.partitions.len();
+        self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
         self.points -= topic.partitions.iter().map(Partition::points).sum::<usize>();
         touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
         Reply::Done
@@ -228,6 +258,14 @@ impl Stream {
         let Some(topic) = self.names.get(name).and_then(|id| self.topics.get_mut(id)) else {
             return Reply::Refused(Refusal::UnknownTopic);
         };
+        let old = changes.keys().filter_map(|key| topic.configs.get(key).map(|value| setting(key, value)));
+        let rest = self.config_bytes - old.sum::<usize>();
+        let new = changes.iter().filter_map(|(key, value)| value.as_ref().map(|value| setting(key, value)));
+        let after = rest + new.sum::<usize>();
+        if after > MAX_CONFIG_BYTES {
+            return Reply::Refused(Refusal::TooMuchConfig);
+        }
+        self.config_bytes = after;
         for (key, value) in changes {
             match value {
                 Some(value) => topic.configs.insert(key, value),
@@ -266,6 +304,11 @@ impl Stream {
     /// A topic by name.
     pub fn topic(&self, name: &str) -> Option<&Topic> {
         self.topics.get(self.names.get(name)?)
+    }
+
+    /// A topic by number.
+    pub fn topic_numbered(&self, id: TopicId) -> Option<&Topic> {
+        self.topics.get(&id)
     }
 
     /// All topics, by name.

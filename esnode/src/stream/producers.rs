@@ -131,10 +131,10 @@ mod tests {
     fn batch(epoch: i16, first: i32, count: i32) -> BatchHeader {
         BatchHeader {
             last_offset_delta: count - 1,
-            max_timestamp: 0,
             producer_id: 1,
             producer_epoch: epoch,
             base_sequence: first,
+            ..BatchHeader::default()
         }
     }
 

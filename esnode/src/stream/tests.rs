@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::command::{Command, Refusal, Reply};
-use super::{Position, Stream, valid_topic_name};
+use super::{MAX_CONFIG_BYTES, MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, Position, Stream, valid_topic_name};
 
 /// A batch whose header is all that counts here.
 pub fn batch(records: i32, max_timestamp: i64, producer: Option<(i64, i16, i32)>) -> Bytes {
@@ -51,6 +51,48 @@ fn a_deleted_topics_number_is_never_used_again() {
     let late = stream.apply(2, 1, &payload(&[append(1, 0, batch(1, 0, None))]));
     assert_eq!(late.replies, [Reply::Refused(Refusal::UnknownTopic)]);
     assert_eq!(stream.topic("t").unwrap().partitions.len(), 2);
+}
+
+#[test]
+fn all_topics_together_have_a_limit_that_deleting_makes_room_under() {
+    let mut stream = Stream::default();
+    let full = MAX_PARTITIONS_IN_ALL / MAX_PARTITIONS as usize;
+    let many: Vec<_> = (0..=full).map(|topic| create(&format!("t{topic}"), MAX_PARTITIONS)).collect();
+    let applied = stream.apply(1, 1, &payload(&many));
+    let refused = Reply::Refused(Refusal::TooManyPartitions);
+    assert_eq!(applied.replies.iter().position(|reply| *reply == refused), Some(full));
+    assert_eq!(applied.touched.len(), MAX_PARTITIONS_IN_ALL);
+    let delete = Command::DeleteTopic { name: "t3".to_owned() };
+    let again =
+        stream.apply(2, 1, &payload(&[create("u", 1), delete, create("u", MAX_PARTITIONS), create("v", 1)]));
+    assert!(matches!(
+        again.replies[..],
+        [Reply::Refused(_), Reply::Done, Reply::TopicCreated(_), Reply::Refused(_)]
+    ));
+}
+
+#[test]
+fn configurations_have_a_limit_too() {
+    let mut stream = Stream::default();
+    let value = "x".repeat(MAX_CONFIG_BYTES - 100);
+    let alter = |key: &str, value: Option<&str>| Command::AlterTopic {
+        name: "t".to_owned(),
+        changes: BTreeMap::from([(key.to_owned(), value.map(str::to_owned))]),
+    };
+    let commands = [
+        create("t", 1),
+        alter("large", Some(&value)),
+        alter("more", Some("y")),
+        alter("large", Some("z")),
+        alter("more", Some(&value)),
+        alter("large", None),
+        Command::DeleteTopic { name: "t".to_owned() },
+        create("t", 1),
+        alter("large", Some(&value)),
+    ];
+    let replies = stream.apply(1, 1, &payload(&commands)).replies;
+    let refused: Vec<_> = replies.iter().map(|reply| matches!(reply, Reply::Refused(_))).collect();
+    assert_eq!(refused, [false, false, true, false, true, false, false, false, false]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod error;
 mod forward;
+mod fuzz;
 mod health;
 mod routes;
 mod server;
@@ -20,7 +21,8 @@ use crate::handle::{Handle, TransferError};
 use crate::metrics;
 use crate::net::kafka::metrics::KafkaMetrics;
 
-pub use server::serve;
+pub use fuzz::fuzz;
+pub use server::{Limits, serve};
 
 /// What the admin API asks of the node.
 pub trait Node: Clone + Send + Sync + 'static {

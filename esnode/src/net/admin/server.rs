@@ -7,18 +7,37 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
 use super::Node;
 use super::routes::router;
+use crate::net::seldom::Seldom;
 
-/// A request's header must be there within this time of the connection, or of the answer before.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What clients may take of this node. Given when the listener is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time; more are refused.
+    pub connections: usize,
+    /// A request's header must be there within this time of the connection, or of the answer before.
+    pub header: Duration,
+    /// A client that takes none of its answer for so long is let go.
+    pub untaken: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 1000, header: Duration::from_secs(10), untaken: Duration::from_secs(60) }
+    }
+}
+
+/// Bytes of a request's header, at most.
+const MAX_HEADER: usize = 32 << 10;
 /// Requests under way may take this long after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Pause after a failed accept: usually the process is out of file descriptors, and trying at once would spin.
@@ -33,11 +52,18 @@ const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: applic
     allows\", \"hint\": \"close some, or raise network.max_connections\"}\n";
 
 /// Serves the admin API on `listener` until `shutdown` turns true; then lets requests under way finish for a moment.
-pub async fn serve<N: Node>(listener: TcpListener, node: N, mut shutdown: watch::Receiver<bool>) {
+pub async fn serve<N: Node>(
+    listener: TcpListener,
+    node: N,
+    limits: Limits,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let network = node.file().network;
     let gate = Gate {
-        open: Arc::new(Semaphore::new(network.max_connections as usize)),
+        open: Arc::new(Semaphore::new(limits.connections)),
         refusing: Arc::new(Semaphore::new(MAX_REFUSALS)),
+        refused: Seldom::default(),
+        limits,
     };
     let router = router(node);
     let mut connections = JoinSet::new();
@@ -65,6 +91,9 @@ pub async fn serve<N: Node>(listener: TcpListener, node: N, mut shutdown: watch:
 struct Gate {
     open: Arc<Semaphore>,
     refusing: Arc<Semaphore>,
+    /// Refusals, in the log.
+    refused: Seldom,
+    limits: Limits,
 }
 
 impl Gate {
@@ -76,12 +105,19 @@ impl Gate {
         shutdown: &watch::Receiver<bool>,
     ) {
         if let Ok(permit) = self.open.clone().try_acquire_owned() {
-            let (router, shutdown) = (router.clone(), shutdown.clone());
+            let (router, limits, shutdown) = (router.clone(), self.limits, shutdown.clone());
             connections.spawn(async move {
-                converse(stream, router, shutdown).await;
+                converse(stream, router, &limits, shutdown).await;
                 drop(permit);
             });
             return;
+        }
+        if let Some(refused) = self.refused.due() {
+            warn!(
+                refused,
+                limit = self.limits.connections,
+                "admin connections were refused: network.max_connections is reached; find out who holds them"
+            );
         }
         // Beyond that many at once they are just closed: turning them away must not cost what letting them in would.
         if let Ok(permit) = self.refusing.clone().try_acquire_owned() {
@@ -93,11 +129,22 @@ impl Gate {
     }
 }
 
-async fn converse(stream: TcpStream, router: Router, mut shutdown: watch::Receiver<bool>) {
+/// One connection, until it ends or the node stops.
+pub(super) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    limits: &Limits,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.untaken));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .header_read_timeout(limits.header)
+        .max_buf_size(MAX_HEADER)
+        // Who has said all may close that direction, and still wants an answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     tokio::pin!(connection);
     // What wait_for returns cannot be held across an await.
     let stop = async { drop(shutdown.wait_for(|stop| *stop).await) };

@@ -10,8 +10,9 @@ use shared::spec::{Cluster, ClusterFile, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
-use super::{Node, serve};
+use super::{Limits, Node, serve};
 use crate::handle::TransferError;
 
 /// A follower's status that nothing is wrong with.
@@ -96,10 +97,10 @@ struct Server {
 }
 
 async fn start(transfer: Result<(NodeId, u64), TransferError>) -> Server {
-    start_with(transfer, Network::default()).await
+    start_with(transfer, Limits::default()).await
 }
 
-async fn start_with(transfer: Result<(NodeId, u64), TransferError>, network: Network) -> Server {
+async fn start_with(transfer: Result<(NodeId, u64), TransferError>, limits: Limits) -> Server {
     let cluster = Cluster {
         name: "test".into(),
         node_id: Some(1),
@@ -109,7 +110,7 @@ async fn start_with(transfer: Result<(NodeId, u64), TransferError>, network: Net
         topics: Default::default(),
     };
     let node = Made {
-        file: ClusterFile { cluster, network, deploy: None },
+        file: ClusterFile { cluster, network: Network::default(), deploy: None },
         status: Arc::new(Mutex::new(Some(status()))),
         transfer,
         asked: Arc::default(),
@@ -117,7 +118,7 @@ async fn start_with(transfer: Result<(NodeId, u64), TransferError>, network: Net
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (shutdown, stop) = watch::channel(false);
-    let done = tokio::spawn(serve(listener, node.clone(), stop));
+    let done = tokio::spawn(serve(listener, node.clone(), limits, stop));
     Server { port, node, shutdown, done }
 }
 
@@ -269,8 +270,8 @@ async fn a_body_above_the_limit_is_refused() {
 
 #[tokio::test]
 async fn a_connection_too_many_is_told_so_and_a_freed_one_is_given_out_again() {
-    let network = Network { max_connections: 2, ..Network::default() };
-    let server = start_with(Ok((1, 1)), network).await;
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let server = start_with(Ok((1, 1)), limits).await;
     let mut held = Vec::new();
     for _ in 0..2 {
         held.push(TcpStream::connect(("127.0.0.1", server.port)).await.unwrap());
@@ -283,6 +284,20 @@ async fn a_connection_too_many_is_told_so_and_a_freed_one_is_given_out_again() {
         assert!(freed.elapsed() < Duration::from_secs(5));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_is_let_go() {
+    let untaken = Duration::from_millis(300);
+    let server = start_with(Ok((1, 1)), Limits { untaken, ..Limits::default() }).await;
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    let asked = "GET /cluster/status HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+    let began = Instant::now();
+    // Once the sockets are full nothing more is taken; then the connection is closed.
+    while !matches!(timeout(untaken, stream.write_all(asked.as_bytes())).await, Ok(Err(_))) {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is still open");
+    }
+    assert_eq!(call(server.port, "GET", "/", "").await.status, 200);
 }
 
 #[tokio::test]

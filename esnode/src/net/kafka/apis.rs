@@ -11,6 +11,10 @@ use super::session::Session;
 use super::shape::{self, Field};
 use super::{configs, fetch, list_offsets, metadata, produce, producer_id, topics, versions};
 
+/// Memory of one element of a request once it is decoded, with what its handler makes of it: it can be fifty times what
+/// the element takes in the frame.
+pub const ELEMENT: usize = 192;
+
 /// A served API.
 #[derive(Debug)]
 pub struct Api {
@@ -137,15 +141,13 @@ impl Api {
         (self.served_from..=self.to).contains(&version)
     }
 
-    /// Whether the request's counts and lengths fit its bytes.
-    pub fn check(&self, request: &Request) -> Result<(), BadRequest> {
+    /// Whether the request's counts and lengths fit its bytes; gives the bytes that it takes, at most, once decoded.
+    pub fn check(&self, request: &Request) -> Result<usize, BadRequest> {
         let version = request.to.version;
         let flexible = self.key.request_header_version(version) >= 2;
-        shape::check(self.layout, version, flexible, &request.body).map_err(|why| BadRequest::Misshapen {
-            key: self.key as i16,
-            version,
-            why,
-        })
+        let misshapen = |why| BadRequest::Misshapen { key: self.key as i16, version, why };
+        let elements = shape::check(self.layout, version, flexible, &request.body).map_err(misshapen)?;
+        Ok(elements * ELEMENT)
     }
 
     /// Begins to serve a request that passed [`Api::check`].

@@ -1,6 +1,6 @@
 //! DescribeConfigs and IncrementalAlterConfigs, for topics. Nodes are configured by cluster.yaml alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,11 @@ pub fn describe(session: &Arc<Session>, request: &Request) -> Result<Answer, Bad
         }
         let defaults = defaults(&session);
         let stream = session.node().stream();
-        let results = body.resources.iter().map(|wanted| described(&stream, &defaults, wanted)).collect();
+        // Each once: what is asked for in a few bytes may have a long answer.
+        let mut seen = HashSet::new();
+        let once =
+            body.resources.iter().filter(|wanted| seen.insert((wanted.resource_type, &wanted.resource_name)));
+        let results = once.map(|wanted| described(&stream, &defaults, wanted)).collect();
         drop(stream);
         request.to.send(&DescribeConfigsResponse::default().with_results(results))
     }))
@@ -124,9 +128,9 @@ fn described(
             return result.with_error_code(error.code()).with_error_message(why.map(StrBytes::from_string));
         }
     };
-    let asked = |key: &str| {
-        wanted.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|wanted| **wanted == *key))
-    };
+    let keys = wanted.configuration_keys.as_ref();
+    let keys: Option<HashSet<&str>> = keys.map(|keys| keys.iter().map(|key| &**key).collect());
+    let asked = |key: &str| keys.as_ref().is_none_or(|keys| keys.contains(key));
     let own = topic.configs.iter().map(|(key, value)| (key.as_str(), value, OF_TOPIC));
     let rest = defaults.iter().filter(|(key, _)| !topic.configs.contains_key(**key));
     let all = own.chain(rest.map(|(key, value)| (*key, value, DEFAULT)));

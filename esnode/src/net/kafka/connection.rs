@@ -7,7 +7,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
@@ -15,11 +14,13 @@ use std::future::poll_fn;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::apis::Answer;
 use super::frame::{self, BadRequest, Outcome, ReplyTo};
+use super::limits::Limits;
 use super::metrics::KafkaMetrics;
+use super::pool::{Late, Memory};
 
 /// Bytes asked of the socket at a time.
 const READ_BUFFER: usize = 64 << 10;
@@ -27,18 +28,23 @@ const READ_BUFFER: usize = 64 << 10;
 const WRITE_BUFFER: usize = 128 << 10;
 /// Requests of one connection that may be unanswered; more are not read.
 const MAX_IN_FLIGHT: usize = 4096;
-/// Their bytes.
-const MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
-/// A client may be silent, or leave its answers untaken, for so long: consumers that work on what they have got do.
-const IDLE: Duration = Duration::from_secs(600);
-/// A frame that has begun must be complete within this.
-const STALLED: Duration = Duration::from_secs(60);
+/// Their bytes, and those that they take once decoded, unless a single one takes more.
+const MAX_IN_FLIGHT_BYTES: u32 = 16 << 20;
 
 /// Serves the requests that a connection brings.
 pub trait Service {
-    /// Begins to serve a frame (without its length prefix). The next one is not begun before this returns, which
-    /// may take a while when there is too much to do.
-    fn begin(&self, frame: Bytes) -> impl Future<Output = Result<(ReplyTo, Answer), BadRequest>> + Send;
+    /// A frame that has been looked at.
+    type Request: Send;
+
+    /// Looks at a frame (without its length prefix) and says how many bytes it will take besides its own.
+    fn admit(&self, frame: Bytes) -> Result<(Self::Request, usize), BadRequest>;
+
+    /// Begins to serve a request. The next one is not begun before this returns, which may take a while when there is
+    /// too much to do.
+    fn begin(
+        &self,
+        request: Self::Request,
+    ) -> impl Future<Output = Result<(ReplyTo, Answer), BadRequest>> + Send;
 }
 
 /// What a connection shares with the others of its listener.
@@ -46,8 +52,10 @@ pub trait Service {
 pub struct Common<'a> {
     /// Counts its answers.
     pub metrics: &'a KafkaMetrics,
-    /// Bytes of requests that may be in flight on all connections together.
-    pub request_bytes: &'a Arc<Semaphore>,
+    /// What it may take.
+    pub limits: &'a Limits,
+    /// The memory that it shares.
+    pub memory: &'a Memory,
     /// Turns true when the node stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -64,6 +72,9 @@ pub enum Ended {
     /// Nothing came, or was taken, for too long.
     #[error("{0}")]
     TooSlow(&'static str),
+    /// It held memory that others waited for.
+    #[error("it was given up to free memory: others waited for what it held")]
+    GaveWay,
 }
 
 /// Memory that a request in flight accounts for, on its connection and on all together.
@@ -83,13 +94,19 @@ struct Pending {
 pub async fn run(mut socket: TcpStream, service: &impl Service, common: Common<'_>) -> Result<(), Ended> {
     let (read, write) = socket.split();
     let (queue, answers) = mpsc::channel(MAX_IN_FLIGHT);
-    let writer = write_answers(write, common.metrics, Answers { queue: answers, head: None });
-    let reader = Reader { socket: read, common, buffer: BytesMut::with_capacity(READ_BUFFER) };
+    let Common { metrics, limits, memory, .. } = common;
+    let budget = Arc::new(Semaphore::new(MAX_IN_FLIGHT_BYTES as usize));
+    let writer = Writer { socket: write, metrics, limits, memory, budget: Arc::clone(&budget) };
+    let writer = writer.run(Answers { queue: answers, head: None });
+    let reader = Reader { socket: read, common, budget, buffer: BytesMut::with_capacity(READ_BUFFER) };
     let reader = reader.run(service, queue);
     tokio::pin!(reader, writer);
     tokio::select! {
         ended = &mut reader => {
-            writer.await?;
+            // Nothing shows whether anybody is left to read it, and a fetch waits for a minute.
+            if let Ok(written) = timeout(limits.leaving, writer).await {
+                written?;
+            }
             ended
         }
         ended = &mut writer => ended,
@@ -99,56 +116,87 @@ pub async fn run(mut socket: TcpStream, service: &impl Service, common: Common<'
 struct Reader<'a> {
     socket: ReadHalf<'a>,
     common: Common<'a>,
+    /// What this connection may still have in flight.
+    budget: Arc<Semaphore>,
     buffer: BytesMut,
 }
 
 impl Reader<'_> {
     async fn run(mut self, service: &impl Service, queue: mpsc::Sender<Pending>) -> Result<(), Ended> {
-        let budget = Arc::new(Semaphore::new(MAX_IN_FLIGHT_BYTES));
         loop {
-            let Some(length) = self.prefix().await? else { return Ok(()) };
-            let permits = self.permits(&budget, length).await?;
-            let Some(frame) = self.frame(length).await? else { return Ok(()) };
-            let (to, answer) = service.begin(frame).await?;
+            let Some(frame) = self.frame().await? else { return Ok(()) };
+            let length = frame.len();
+            let (request, besides) = service.admit(frame)?;
+            let permits = self.permits(length + besides).await;
+            let (to, answer) = service.begin(request).await?;
             if queue.send(Pending { to, answer, _permits: permits }).await.is_err() {
                 return Ok(());
             }
         }
     }
 
-    /// The next frame's length; `None` at the end of the stream or when the node stops.
-    async fn prefix(&mut self) -> Result<Option<usize>, Ended> {
-        loop {
-            if let Some(length) = frame::next_length(&self.buffer)? {
-                return Ok(Some(length));
-            }
-            let limit = if self.buffer.is_empty() { IDLE } else { STALLED };
-            if !self.fill(4, Instant::now() + limit).await? {
-                return Ok(None);
-            }
+    /// The next frame, without its prefix; `None` at the end of the stream or when the node stops.
+    async fn frame(&mut self) -> Result<Option<Bytes>, Ended> {
+        if self.buffer.is_empty() && !self.fill(4, Instant::now() + self.common.limits.idle).await? {
+            return Ok(None);
         }
+        // It has begun. A byte now and then does not make the time longer.
+        let began = Instant::now();
+        let deadline = began + self.common.limits.half_sent;
+        let length = loop {
+            match frame::next_length(&self.buffer)? {
+                Some(length) => break 4 + length,
+                None if self.fill(4, deadline).await? => {}
+                None => return Ok(None),
+            }
+        };
+        let whole = self.gather(length.min(READ_BUFFER), deadline).await?
+            && (length <= READ_BUFFER || self.gather_large(length, began).await?);
+        Ok(whole.then(|| {
+            self.buffer.advance(4);
+            self.buffer.split_to(length - 4).freeze()
+        }))
     }
 
-    /// The next frame, without its prefix.
-    async fn frame(&mut self, length: usize) -> Result<Option<Bytes>, Ended> {
-        if self.buffer.len() < 4 + length {
-            let deadline = Instant::now() + STALLED;
-            while self.buffer.len() < 4 + length {
-                if !self.fill(4 + length, deadline).await? {
-                    return Ok(None);
-                }
+    /// Reads until the buffer holds `length` bytes; false at the end or when the node stops.
+    async fn gather(&mut self, length: usize, deadline: Instant) -> Result<bool, Ended> {
+        while self.buffer.len() < length {
+            if !self.fill(length, deadline).await? {
+                return Ok(false);
             }
         }
-        self.buffer.advance(4);
-        Ok(Some(self.buffer.split_to(length).freeze()))
+        Ok(true)
+    }
+
+    /// The same for more than every connection has room for. That it is claimed makes no room: it gets its memory as
+    /// its bytes arrive, doubling, and gives way when others want it.
+    async fn gather_large(&mut self, length: usize, began: Instant) -> Result<bool, Ended> {
+        let pool = &self.common.memory.half_sent;
+        let deadline = began + self.common.limits.half_sent;
+        let late = pool.late(began);
+        let mut held = Vec::new();
+        let mut room = READ_BUFFER;
+        let work = async {
+            while self.buffer.len() < length {
+                let more = length.min(2 * self.buffer.len()) - room;
+                held.push(timeout_at(deadline, pool.take(more)).await.map_err(|_| half_sent())?);
+                room += more;
+                if !self.gather(room, deadline).await? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        tokio::select! {
+            whole = work => whole,
+            () = late.cut() => Err(Ended::GaveWay),
+        }
     }
 
     /// Reads what is there, towards `wanted` bytes in the buffer; false at the end or when the node stops.
     async fn fill(&mut self, wanted: usize, deadline: Instant) -> Result<bool, Ended> {
-        // A large frame gets its memory as its bytes arrive, doubling, not when its length is claimed.
-        let missing = wanted.saturating_sub(self.buffer.len());
         if self.buffer.capacity() - self.buffer.len() < READ_BUFFER / 8 {
-            self.buffer.reserve(missing.min(self.buffer.len()).max(READ_BUFFER));
+            self.buffer.reserve(wanted.saturating_sub(self.buffer.len()).max(READ_BUFFER));
         }
         loop {
             if *self.common.stopping.borrow() {
@@ -164,26 +212,23 @@ impl Reader<'_> {
                 ready = self.socket.readable() => ready?,
                 _ = stopping.wait_for(|stop| *stop) => return Ok(false),
                 () = sleep_until(deadline) => {
-                    return if self.buffer.is_empty() {
-                        Ok(false)
-                    } else {
-                        Err(Ended::TooSlow("a request was not complete within 60 s"))
-                    };
+                    return if self.buffer.is_empty() { Ok(false) } else { Err(half_sent()) };
                 }
             }
         }
     }
 
-    /// Waits until there is memory for a request of `length` bytes.
-    async fn permits(&self, budget: &Arc<Semaphore>, length: usize) -> Result<Permits, Ended> {
-        // An empty frame is refused later, but counts as something here.
-        let bytes = u32::try_from(length.max(1)).map_err(|_| Ended::TooSlow("a frame beyond 4 GiB"))?;
-        let closed = |_| Ended::TooSlow("the listener is closed");
-        Ok(Permits {
-            _connection: Arc::clone(budget).acquire_many_owned(bytes).await.map_err(closed)?,
-            _all: Arc::clone(self.common.request_bytes).acquire_many_owned(bytes).await.map_err(closed)?,
-        })
+    /// Waits until there is memory for a request that takes `bytes`.
+    async fn permits(&self, bytes: usize) -> Permits {
+        let own = u32::try_from(bytes).unwrap_or(u32::MAX).min(MAX_IN_FLIGHT_BYTES);
+        let own = Arc::clone(&self.budget).acquire_many_owned(own).await;
+        let own = own.expect("the semaphore is never closed");
+        Permits { _connection: own, _all: self.common.memory.take(bytes).await }
     }
+}
+
+fn half_sent() -> Ended {
+    Ended::TooSlow("a request had begun and was not complete in time")
 }
 
 /// Requests that have begun, in order.
@@ -211,67 +256,95 @@ impl Answers {
     }
 }
 
-/// Writes answers in order, as many at once as are ready.
-async fn write_answers(
-    socket: WriteHalf<'_>,
-    metrics: &KafkaMetrics,
-    mut answers: Answers,
-) -> Result<(), Ended> {
-    let mut out = BytesMut::with_capacity(READ_BUFFER);
-    loop {
-        let mut next = poll_fn(|context| answers.poll_next(context)).await;
-        let mut last = next.is_none();
-        let mut held = Vec::new();
-        while let Some((to, outcome)) = next.take() {
-            observe(metrics, to);
-            let frame = match outcome {
-                Outcome::Send(frame) => frame,
-                Outcome::SendHolding(frame, permit) => {
-                    held.push(permit);
-                    frame
-                }
-                Outcome::Silence => BytesMut::new(),
-                Outcome::Close => {
-                    last = true;
-                    break;
-                }
-            };
-            if out.is_empty() && frame.len() >= WRITE_BUFFER {
-                out = frame;
-            } else {
-                out.extend_from_slice(&frame);
-            }
-            if out.len() < WRITE_BUFFER {
-                next = match poll_fn(|context| Poll::Ready(answers.poll_next(context))).await {
-                    Poll::Ready(next) => next,
-                    Poll::Pending => None,
+struct Writer<'a> {
+    socket: WriteHalf<'a>,
+    metrics: &'a KafkaMetrics,
+    limits: &'a Limits,
+    memory: &'a Memory,
+    budget: Arc<Semaphore>,
+}
+
+impl Writer<'_> {
+    /// Writes answers in order, as many at once as are ready.
+    async fn run(self, mut answers: Answers) -> Result<(), Ended> {
+        let mut out = BytesMut::with_capacity(READ_BUFFER);
+        loop {
+            let mut next = poll_fn(|context| answers.poll_next(context)).await;
+            let mut last = next.is_none();
+            let mut held = Vec::new();
+            while let Some((to, outcome)) = next.take() {
+                observe(self.metrics, to);
+                let frame = match outcome {
+                    Outcome::Send(frame) => frame,
+                    Outcome::SendHolding(frame, permit) => {
+                        held.push(permit);
+                        frame
+                    }
+                    Outcome::Silence => BytesMut::new(),
+                    Outcome::Close => {
+                        last = true;
+                        break;
+                    }
                 };
+                if out.is_empty() && frame.len() >= WRITE_BUFFER {
+                    out = frame;
+                } else {
+                    out.extend_from_slice(&frame);
+                }
+                if out.len() < WRITE_BUFFER {
+                    next = match poll_fn(|context| Poll::Ready(answers.poll_next(context))).await {
+                        Poll::Ready(next) => next,
+                        Poll::Pending => None,
+                    };
+                }
+            }
+            self.write(&out, !held.is_empty()).await?;
+            if last {
+                return Ok(());
+            }
+            out.clear();
+            if out.capacity() > 2 * WRITE_BUFFER {
+                out = BytesMut::with_capacity(READ_BUFFER);
             }
         }
-        write(&socket, &out).await?;
-        if last {
-            return Ok(());
+    }
+
+    /// Writes all of it; `events` when memory of fetched events is held meanwhile.
+    async fn write(&self, mut bytes: &[u8], events: bool) -> Result<(), Ended> {
+        let mut late = None;
+        while !bytes.is_empty() {
+            match self.socket.try_write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // A byte taken now and then does not make the time longer.
+                    let now = Instant::now();
+                    let (late, deadline) = late.get_or_insert_with(|| {
+                        let requests = self.budget.available_permits() < MAX_IN_FLIGHT_BYTES as usize;
+                        (self.memory.late(now, requests, events), now + self.limits.untaken)
+                    });
+                    tokio::select! {
+                        ready = self.socket.writable() => ready?,
+                        () = any_cut(late) => return Err(Ended::GaveWay),
+                        () = sleep_until(*deadline) => {
+                            return Err(Ended::TooSlow("answers were not taken in time"));
+                        }
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        out.clear();
-        if out.capacity() > 2 * WRITE_BUFFER {
-            out = BytesMut::with_capacity(READ_BUFFER);
-        }
+        Ok(())
     }
 }
 
-async fn write(socket: &WriteHalf<'_>, mut bytes: &[u8]) -> Result<(), Ended> {
-    while !bytes.is_empty() {
-        match socket.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                timeout(IDLE, socket.writable())
-                    .await
-                    .map_err(|_| Ended::TooSlow("the client took none of its answers for 10 min"))??;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+/// Done when any memory must be given back.
+async fn any_cut(late: &[Late<'_>]) {
+    let mut cuts: Vec<_> = late.iter().map(|late| Box::pin(late.cut())).collect();
+    poll_fn(|context| {
+        let cut = cuts.iter_mut().any(|cut| cut.as_mut().poll(context).is_ready());
+        if cut { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 fn observe(metrics: &KafkaMetrics, to: ReplyTo) {

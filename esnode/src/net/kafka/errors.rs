@@ -14,6 +14,8 @@ pub fn refusal(refusal: Refusal) -> ResponseError {
         Refusal::TopicExists => ResponseError::TopicAlreadyExists,
         Refusal::UnknownTopic => ResponseError::UnknownTopicOrPartition,
         Refusal::InvalidTopic => ResponseError::InvalidTopicException,
+        Refusal::TooManyPartitions => ResponseError::PolicyViolation,
+        Refusal::TooMuchConfig => ResponseError::InvalidConfig,
         Refusal::InvalidBatch => ResponseError::CorruptMessage,
         Refusal::OutOfOrderSequence => ResponseError::OutOfOrderSequenceNumber,
         Refusal::FencedEpoch => ResponseError::InvalidProducerEpoch,

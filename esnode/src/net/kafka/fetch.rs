@@ -3,7 +3,7 @@
 //! The log is read on a blocking thread: a read that misses the page cache must not hold up the acknowledgements
 //! that share the async threads, and the hand-over costs microseconds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -90,15 +90,20 @@ struct Fetch {
 impl Fetch {
     fn new(body: &FetchRequest) -> Self {
         let limit = |bytes: i32| usize::try_from(bytes).unwrap_or(0).min(MAX_ANSWER);
-        let shares = body.topics.iter().flat_map(|topic| {
-            topic.partitions.iter().map(|wanted| {
+        let mut seen = HashSet::new();
+        let mut shares = Vec::new();
+        for topic in &body.topics {
+            for wanted in &topic.partitions {
                 let room = limit(wanted.partition_max_bytes);
-                let name = topic.topic.clone();
-                Share::new(name, wanted.partition, wanted.current_leader_epoch, wanted.fetch_offset, room)
-            })
-        });
+                let (name, partition) = (topic.topic.clone(), wanted.partition);
+                let (epoch, offset) = (wanted.current_leader_epoch, wanted.fetch_offset);
+                // Each reads the log for itself, so a partition asked for a thousand times would be read as often.
+                let again = !seen.insert((&topic.topic, partition));
+                shares.push(Share::new(name, partition, epoch, offset, room, again));
+            }
+        }
         Self {
-            shares: shares.collect(),
+            shares,
             min_bytes: limit(body.min_bytes),
             room: Room { bytes: limit(body.max_bytes), taken: 0 },
             permit: None,
@@ -177,11 +182,13 @@ impl Fetch {
     /// Accounts for the memory that a read may take. While slow clients hold too much, answers are small, but
     /// nobody waits for another.
     fn reserve(&mut self, session: &Session) {
-        let wanted = u32::try_from(self.room.bytes).unwrap_or(u32::MAX);
-        match (Arc::clone(&session.shared.fetch_bytes).try_acquire_many_owned(wanted), &mut self.permit) {
-            (Ok(more), Some(permit)) => permit.merge(more),
-            (Ok(permit), none) => *none = Some(permit),
-            (Err(_), _) => self.room.bytes = self.room.bytes.min(SMALL_ANSWER),
+        match (session.shared.memory.fetches.try_take(self.room.bytes), &mut self.permit) {
+            (Some(more), Some(permit)) => permit.merge(more),
+            (Some(permit), none) => *none = Some(permit),
+            (None, _) => {
+                session.shared.memory.fetches.press();
+                self.room.bytes = self.room.bytes.min(SMALL_ANSWER);
+            }
         }
     }
 
@@ -216,4 +223,22 @@ fn growth_of(session: &Session, shares: &[Share]) -> impl Future<Output = ()> + 
             changes.iter_mut().filter_map(|change| change.as_mut().poll(context).is_ready().then_some(()));
         if changed.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+
+    use super::*;
+
+    #[test]
+    fn a_partition_asked_for_again_and_again_is_read_once() {
+        let topic = FetchTopic::default().with_partitions(vec![FetchPartition::default(); 1000]);
+        let fetch = Fetch::new(&FetchRequest::default().with_topics(vec![topic.clone(), topic]));
+        let mut shares = fetch.shares;
+        shares.iter_mut().for_each(|share| share.look(&Default::default(), Some(1), |_, _| None));
+        let again = State::Failed(ResponseError::InvalidRequest);
+        assert_eq!(shares.iter().filter(|share| share.state == again).count(), 1999);
+        assert_eq!(shares[0].state, State::Failed(ResponseError::UnknownTopicOrPartition));
+    }
 }

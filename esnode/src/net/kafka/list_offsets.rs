@@ -1,5 +1,6 @@
 //! ListOffsets: the first offset, the next one, or the first at or after a point in time.
 
+use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -83,8 +84,14 @@ struct Search {
 
 fn look(stream: &Stream, body: &ListOffsetsRequest, epoch: i32) -> Vec<Result<Lookup, ResponseError>> {
     let mut lookups = Vec::new();
+    let mut seen = HashSet::new();
     for topic in &body.topics {
         for wanted in &topic.partitions {
+            // A search reads the log. As in Kafka, a partition is asked for once in a request.
+            if !seen.insert((&topic.name, wanted.partition_index)) {
+                lookups.push(Err(ResponseError::InvalidRequest));
+                continue;
+            }
             let source = Source::resolve(stream, &topic.name, wanted.partition_index);
             let partition = source.as_ref().and_then(|source| source.find(stream));
             lookups.push(match (source, partition) {
@@ -185,6 +192,17 @@ mod tests {
     use crate::net::kafka::tests::encodes;
     use kafka_protocol::messages::ApiKey;
     use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+
+    #[test]
+    fn a_partition_asked_about_again_and_again_is_looked_for_once() {
+        let partition = ListOffsetsPartition::default().with_timestamp(5);
+        let topic = ListOffsetsTopic::default().with_partitions(vec![partition; 100_000]);
+        let body = ListOffsetsRequest::default().with_topics(vec![topic.clone(), topic]);
+        let lookups = look(&Stream::default(), &body, 1);
+        let again = lookups.iter().filter(|lookup| **lookup == Err(ResponseError::InvalidRequest));
+        assert_eq!((lookups.len(), again.count()), (200_000, 199_999));
+        assert_eq!(lookups[0], Err(ResponseError::UnknownTopicOrPartition));
+    }
 
     #[test]
     fn answers_go_to_the_partitions_that_were_asked_about() {

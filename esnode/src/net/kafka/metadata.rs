@@ -2,7 +2,7 @@
 //!
 //! Every node answers alike: all nodes of the configuration hold every partition, and Raft's leader leads them all.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -27,12 +27,16 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let wanted = Wanted::new(&body, request.to.version);
     let may_create = body.allow_auto_topic_creation && session.node().file().cluster.topics.auto_create;
     let known = |session: &Session| wanted.missing(&session.node().stream()).is_empty();
-    if session.is_leader_sure() && (known(session) || (session.leadership().serving && !may_create)) {
-        let unknown = ResponseError::UnknownTopicOrPartition;
-        return Ok(Answer::Now(request.to.send(&answer(session, &wanted, unknown))));
-    }
+    let at_once =
+        session.is_leader_sure() && (known(session) || (session.leadership().serving && !may_create));
     let (session, request) = (Arc::clone(session), request.clone());
+    // Made when its turn comes, even if all is known: an answer may be large, and a client may ask thousands of times
+    // and read none.
     Ok(Answer::later(async move {
+        if at_once {
+            let unknown = ResponseError::UnknownTopicOrPartition;
+            return request.to.send(&answer(&session, &wanted, unknown));
+        }
         session.await_leader().await;
         let missing = wanted.missing(&session.node().stream());
         if missing.is_empty() {
@@ -70,7 +74,7 @@ enum Wanted {
 }
 
 /// A topic as a client names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Topic {
     Name(StrBytes),
     Id(Uuid),
@@ -82,15 +86,15 @@ impl Wanted {
             None => Self::All,
             // Version 0 has no null.
             Some(topics) if topics.is_empty() && version == 0 => Self::All,
-            Some(topics) => Self::Some(
-                topics
-                    .iter()
-                    .map(|topic| match &topic.name {
-                        Some(name) => Topic::Name(name.0.clone()),
-                        None => Topic::Id(topic.topic_id),
-                    })
-                    .collect(),
-            ),
+            Some(topics) => {
+                let topics = topics.iter().map(|topic| match &topic.name {
+                    Some(name) => Topic::Name(name.0.clone()),
+                    None => Topic::Id(topic.topic_id),
+                });
+                // Each once: what is asked for in three bytes may take a thousand partitions to answer.
+                let mut seen = HashSet::new();
+                Self::Some(topics.filter(|topic| seen.insert(topic.clone())).collect())
+            }
         }
     }
 
@@ -101,8 +105,7 @@ impl Wanted {
             Topic::Name(name) if valid_topic_name(name) && stream.topic(name).is_none() => Some(name.clone()),
             _ => None,
         });
-        // Each once, for a client may repeat itself.
-        names.collect::<BTreeSet<_>>().into_iter().collect()
+        names.collect()
     }
 }
 
@@ -138,11 +141,7 @@ fn find(stream: &Stream, wanted: &Wanted, cluster: Uuid, otherwise: ResponseErro
             None if valid_topic_name(name) => Err(otherwise),
             None => Err(ResponseError::InvalidTopicException),
         },
-        Topic::Id(id) => stream
-            .topics()
-            .find(|topic| topic_id(cluster, topic.id) == *id)
-            .map(seen)
-            .ok_or(ResponseError::UnknownTopicId),
+        Topic::Id(id) => topic_numbered(stream, cluster, *id).map(seen).ok_or(ResponseError::UnknownTopicId),
     };
     topics.iter().map(|topic| Found { topic: topic.clone(), is: look(topic) }).collect()
 }
@@ -150,6 +149,11 @@ fn find(stream: &Stream, wanted: &Wanted, cluster: Uuid, otherwise: ResponseErro
 /// A topic's number as the Kafka protocol writes it: the same on every node, different in every cluster.
 fn topic_id(cluster: Uuid, topic: TopicId) -> Uuid {
     Uuid::from_u128(cluster.as_u128() ^ u128::from(topic))
+}
+
+/// The topic that [`topic_id`] gave this id, without looking through all of them: the state is locked meanwhile.
+fn topic_numbered(stream: &Stream, cluster: Uuid, id: Uuid) -> Option<&stream::Topic> {
+    stream.topic_numbered(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
 }
 
 /// The answer, for a leader and its term if there is one.
@@ -211,6 +215,7 @@ fn describe(
 mod tests {
     use super::*;
     use crate::net::kafka::tests::encodes;
+    use bytes::BytesMut;
     use kafka_protocol::messages::ApiKey;
     use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
     use serde_json::json;
@@ -254,6 +259,25 @@ mod tests {
             assert_eq!((partition.leader_id.0, partition.leader_epoch), (2, 7));
             assert_eq!((&partition.replica_nodes, partition.isr_nodes.len()), (&partition.isr_nodes, 3));
         }
+    }
+
+    #[test]
+    fn a_topic_asked_for_again_and_again_is_answered_once_and_found_by_its_number() {
+        let mut stream = Stream::default();
+        let mut payload = BytesMut::new();
+        creation("t", 1000, Vec::new()).encode(&mut payload);
+        stream.apply(1, 1, &payload.freeze());
+        let named = MetadataRequestTopic::default().with_name(Some(TopicName("t".into())));
+        let numbered = |id| MetadataRequestTopic::default().with_topic_id(id).with_name(None);
+        let mut topics = vec![named; 100_000];
+        topics.extend(vec![numbered(topic_id(CLUSTER, 1)); 50_000]);
+        topics.extend(vec![numbered(Uuid::from_u128(9)); 50_000]);
+        let body = MetadataRequest::default().with_topics(Some(topics));
+        let unknown = ResponseError::UnknownTopicOrPartition;
+        let found = find(&stream, &Wanted::new(&body, 12), CLUSTER, unknown);
+        let is: Vec<_> = found.into_iter().map(|found| found.is).collect();
+        let there = Ok(("t".into(), 1, 1000));
+        assert_eq!(is, [there.clone(), there, Err(ResponseError::UnknownTopicId)]);
     }
 
     #[test]

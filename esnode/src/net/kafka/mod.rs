@@ -10,9 +10,12 @@ mod errors;
 mod fetch;
 mod forward;
 mod frame;
+mod fuzz;
+pub mod limits;
 mod list_offsets;
 mod metadata;
 pub mod metrics;
+mod pool;
 mod produce;
 mod producer_id;
 mod reading;
@@ -23,31 +26,28 @@ mod share;
 mod topics;
 mod versions;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use self::connection::{Common, Ended};
 use self::forward::Link;
+pub use self::fuzz::fuzz;
+use self::limits::Limits;
 use self::metrics::KafkaMetrics;
+use self::pool::Memory;
 use self::session::{Session, Shared};
 use crate::handle::Handle;
+use crate::net::seldom::Seldom;
 
-/// Bytes of requests in flight on all connections together; beyond it nothing more is read.
-const MAX_REQUEST_BYTES: usize = 256 << 20;
-/// Bytes of fetched events held for sending on all connections together.
-const MAX_FETCH_BYTES: usize = 256 << 20;
 /// How long open connections get to send what has begun, when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Refused connections are logged at most this often.
-const REFUSAL_LOG: Duration = Duration::from_secs(10);
 /// Silence on a connection before the first keepalive probe.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -56,22 +56,18 @@ pub struct Kafka {
     shared: Arc<Shared>,
 }
 
-/// Serves Kafka clients on `listener` until `shutdown` turns true; then answers what has begun and returns.
-pub async fn serve(listener: TcpListener, node: Handle, shutdown: watch::Receiver<bool>) {
-    Kafka::new(node).serve(listener, shutdown).await;
-}
-
 impl Kafka {
-    /// A front end for `node`.
-    pub fn new(node: Handle) -> Self {
+    /// A front end for `node`, whose clients may take as much as `limits` says.
+    pub fn new(node: Handle, limits: Limits) -> Self {
         let rpc_timeout = Duration::from_millis(node.file().cluster.raft.rpc_timeout);
         let shared = Shared {
             node,
             metrics: Arc::default(),
             // A forwarded request includes a commit, and perhaps a disk that is slow just now.
             link: Link::new(rpc_timeout * 5),
-            request_bytes: Arc::new(Semaphore::new(MAX_REQUEST_BYTES)),
-            fetch_bytes: Arc::new(Semaphore::new(MAX_FETCH_BYTES)),
+            memory: Memory::new(&limits),
+            bad_requests: Seldom::default(),
+            limits,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -81,11 +77,11 @@ impl Kafka {
         Arc::clone(&self.shared.metrics)
     }
 
-    /// As [`serve`].
+    /// Serves clients on `listener` until `shutdown` turns true; then answers what has begun and returns.
     pub async fn serve(self, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
-        let mut refusals = Refusals::default();
-        let limit = self.shared.node.file().network.max_connections as usize;
+        let refusals = Seldom::default();
+        let limit = self.shared.limits.connections;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -96,7 +92,13 @@ impl Kafka {
             match accepted {
                 Ok((_, peer)) if connections.len() >= limit => {
                     self.shared.metrics.connections_refused.fetch_add(1, Relaxed);
-                    refusals.log(peer, limit);
+                    if let Some(refused) = refusals.due() {
+                        tracing::warn!(
+                            %peer, refused, limit,
+                            "Kafka clients were turned away: network.max_connections is reached; raise it, or find \
+                             who holds them"
+                        );
+                    }
                 }
                 Ok((socket, peer)) => {
                     let session = Session::new(Arc::clone(&self.shared), peer, shutdown.clone());
@@ -127,7 +129,8 @@ async fn attend(socket: TcpStream, session: Arc<Session>) {
     }
     let common = Common {
         metrics: &metrics,
-        request_bytes: &session.shared.request_bytes,
+        limits: &session.shared.limits,
+        memory: &session.shared.memory,
         stopping: session.stopping.clone(),
     };
     if let Err(ended) = connection::run(socket, &session, common).await {
@@ -142,9 +145,15 @@ fn report(ended: &Ended, session: &Session) {
     match ended {
         Ended::BadRequest(error) => {
             session.shared.metrics.bad_requests.fetch_add(1, Relaxed);
-            tracing::warn!(%peer, %error, "a Kafka client was disconnected for what it sent");
+            if let Some(times) = session.shared.bad_requests.due() {
+                tracing::warn!(%peer, %error, times, "a Kafka client was disconnected for what it sent");
+            }
         }
-        Ended::TooSlow(why) => tracing::warn!(%peer, why, "a Kafka client was disconnected"),
+        Ended::TooSlow(_) | Ended::GaveWay => {
+            if let Some(times) = session.shared.bad_requests.due() {
+                tracing::warn!(%peer, why = %ended, times, "a Kafka client was disconnected");
+            }
+        }
         Ended::Io(error) => tracing::debug!(%peer, %error, "a Kafka client's connection failed"),
     }
 }
@@ -158,25 +167,5 @@ fn configure(socket: &TcpStream, node: &Handle) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Tells of refused connections without filling the log.
-#[derive(Default)]
-struct Refusals {
-    since: u64,
-    logged: Option<Instant>,
-}
-
-impl Refusals {
-    fn log(&mut self, peer: SocketAddr, limit: usize) {
-        self.since += 1;
-        if self.logged.is_none_or(|at| at.elapsed() >= REFUSAL_LOG) {
-            tracing::warn!(
-                %peer, refused = self.since, limit,
-                "Kafka clients were turned away: network.max_connections is reached; raise it, or find who holds them"
-            );
-            *self = Self { since: 0, logged: Some(Instant::now()) };
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,10 +10,10 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use kafka_protocol::messages::TopicName;
 
-use super::records::Header;
 use super::session::leader_epoch;
 use crate::entry::{Entry, EntryKind};
 use crate::handle::Handle;
+use crate::stream::batch::BatchHeader;
 use crate::stream::command::Command;
 use crate::stream::{Position, Stream, TopicId};
 
@@ -143,7 +143,7 @@ impl Batches {
         let mut base_offset = at.base_offset;
         let begin = self.appends.partition_point(|append| append.place < place);
         for Append { batch, .. } in self.appends[begin..].iter().take_while(|append| append.place == place) {
-            let header = Header::parse(batch).ok_or_else(|| {
+            let header = BatchHeader::read(batch).ok_or_else(|| {
                 io::Error::new(io::ErrorKind::InvalidData, "a batch without a header in the log")
             })?;
             let last_offset = base_offset + i64::from(header.last_offset_delta);

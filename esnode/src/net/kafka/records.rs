@@ -7,60 +7,24 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use crate::entry::MAX_PAYLOAD;
+use crate::stream::batch::{BatchHeader, HEADER, extent};
 
-/// Bytes before the first record.
-pub const HEADER: usize = 61;
 /// What a command adds to its batch in an entry, at most.
 pub const OVERHEAD: usize = 64;
+/// Bytes of the smallest record: its length, attributes, two deltas, two lengths, number of headers.
+const SMALLEST_RECORD: usize = 7;
 const COMPRESSION: i16 = 0x07;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
-
-/// The fields of a batch's header that matter here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// Offset of the last record, counted from the first.
-    pub last_offset_delta: i32,
-    /// Timestamp (ms) that those of the records are counted from.
-    pub base_timestamp: i64,
-    /// The newest record's timestamp (ms).
-    pub max_timestamp: i64,
-    attributes: i16,
-    count: i32,
-    crc: u32,
-}
-
-impl Header {
-    /// Reads it; `None` when `batch` is shorter than a header.
-    pub fn parse(batch: &[u8]) -> Option<Self> {
-        if batch.len() < HEADER {
-            return None;
-        }
-        Some(Self {
-            crc: u32::from_be_bytes(field(batch, 17)?),
-            attributes: i16::from_be_bytes(field(batch, 21)?),
-            last_offset_delta: i32::from_be_bytes(field(batch, 23)?),
-            base_timestamp: i64::from_be_bytes(field(batch, 27)?),
-            max_timestamp: i64::from_be_bytes(field(batch, 35)?),
-            count: i32::from_be_bytes(field(batch, 57)?),
-        })
-    }
-}
-
-fn field<const N: usize>(batch: &[u8], at: usize) -> Option<[u8; N]> {
-    batch.get(at..at + N)?.try_into().ok()
-}
 
 /// The batches in what a client sent for one partition; slices of it. An error refuses all of them.
 pub fn split(mut sent: Bytes) -> Result<Vec<Bytes>, ResponseError> {
     let mut batches = Vec::with_capacity(1);
     while !sent.is_empty() {
-        // The three formats have length and magic in the same places.
-        let length = field(&sent, 8).map(i32::from_be_bytes).ok_or(ResponseError::CorruptMessage)?;
-        let length = usize::try_from(length).map_err(|_| ResponseError::CorruptMessage)?.saturating_add(12);
-        match sent.get(16) {
-            Some(2) => {}
-            Some(0 | 1) => return Err(ResponseError::UnsupportedForMessageFormat),
+        let (length, magic) = extent(&sent).ok_or(ResponseError::CorruptMessage)?;
+        match magic {
+            2 => {}
+            0 | 1 => return Err(ResponseError::UnsupportedForMessageFormat),
             _ => return Err(ResponseError::CorruptMessage),
         }
         if length > sent.len() || length < HEADER {
@@ -74,21 +38,25 @@ pub fn split(mut sent: Bytes) -> Result<Vec<Bytes>, ResponseError> {
 }
 
 fn validate(batch: &[u8]) -> Result<(), ResponseError> {
-    let header = Header::parse(batch).ok_or(ResponseError::CorruptMessage)?;
+    let header = BatchHeader::read(batch).ok_or(ResponseError::CorruptMessage)?;
     if batch.len() + OVERHEAD > MAX_PAYLOAD {
         return Err(ResponseError::MessageTooLarge);
     }
-    if crc32c::crc32c(&batch[21..]) != header.crc {
+    if !header.is_intact(batch) {
         return Err(ResponseError::CorruptMessage);
     }
     // Control batches belong to transactions; an offset without a record would be a gap.
-    if header.attributes & (TRANSACTIONAL | CONTROL) != 0
-        || header.count < 1
-        || header.last_offset_delta != header.count - 1
-    {
+    if header.attributes & (TRANSACTIONAL | CONTROL) != 0 || !header.is_sound() || !has_room(&header, batch) {
         return Err(ResponseError::InvalidRecord);
     }
     Ok(())
+}
+
+/// Whether the batch is long enough for its records, as far as can be told without decompressing it. Every record
+/// takes an offset, so a claim alone must not.
+fn has_room(header: &BatchHeader, batch: &[u8]) -> bool {
+    let most = (batch.len() - HEADER) / SMALLEST_RECORD;
+    header.attributes & COMPRESSION != 0 || usize::try_from(header.count).is_ok_and(|count| count <= most)
 }
 
 /// Appends a batch to what a consumer gets, with the offset and the leader epoch that the log gave it; the CRC
@@ -105,7 +73,7 @@ pub fn deliver(batch: &[u8], base_offset: i64, leader_epoch: i32, out: &mut Vec<
 /// Offset (counted from the batch's first record) and timestamp of the first record at or after `timestamp`;
 /// `None` when all are older. Records of a compressed batch cannot be looked at: its first one stands for them.
 pub fn first_since(batch: &[u8], timestamp: i64) -> Option<(i64, i64)> {
-    let header = Header::parse(batch).filter(|header| header.max_timestamp >= timestamp)?;
+    let header = BatchHeader::read(batch).filter(|header| header.max_timestamp >= timestamp)?;
     if header.attributes & COMPRESSION != 0 {
         return Some((0, header.max_timestamp));
     }
@@ -118,7 +86,8 @@ pub fn first_since(batch: &[u8], timestamp: i64) -> Option<(i64, i64)> {
         let at = header.base_timestamp.saturating_add(varint(&mut fields)?);
         let offset = varint(&mut fields)?;
         if at >= timestamp {
-            return Some((offset, at));
+            // The producer wrote it, and nobody has checked it: what lies outside the batch is not its record.
+            return Some((offset.clamp(0, i64::from(header.last_offset_delta)), at));
         }
     }
     None
@@ -137,4 +106,4 @@ fn varint(bytes: &mut &[u8]) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,18 +7,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use shared::ids::NodeId;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
-use super::apis::{self, Answer};
+use super::apis::{self, Answer, Api};
 use super::connection::Service;
 use super::fetch::Cursors;
 use super::forward::Link;
 use super::frame::{self, BadRequest, Outcome, ReplyTo, Request};
+use super::limits::Limits;
 use super::metrics::KafkaMetrics;
+use super::pool::Memory;
 use super::versions;
 use crate::handle::{Handle, Leadership};
+use crate::net::seldom::Seldom;
 
 /// How soon a request is begun again that the node was too busy for.
 const BUSY: Duration = Duration::from_millis(1);
@@ -36,10 +39,12 @@ pub struct Shared {
     pub metrics: Arc<KafkaMetrics>,
     /// The way to the leader.
     pub link: Link,
-    /// Bytes of requests that may be in flight on all connections together.
-    pub request_bytes: Arc<Semaphore>,
-    /// Bytes of fetched events that may be held for sending on all connections together.
-    pub fetch_bytes: Arc<Semaphore>,
+    /// What clients may take.
+    pub limits: Limits,
+    /// The memory that they share.
+    pub memory: Memory,
+    /// Clients that were disconnected for what they did, in the log.
+    pub bad_requests: Seldom,
 }
 
 /// One client's connection.
@@ -119,20 +124,38 @@ impl Session {
     }
 }
 
+/// A frame that may be served.
+pub enum Admitted {
+    /// A request that a handler takes.
+    Serve(&'static Api, Request),
+    /// A version of ApiVersions that is newer than ours.
+    NewerApiVersions(ReplyTo),
+}
+
 impl Service for Arc<Session> {
-    async fn begin(&self, frame: Bytes) -> Result<(ReplyTo, Answer), BadRequest> {
+    type Request = Admitted;
+
+    fn admit(&self, frame: Bytes) -> Result<(Admitted, usize), BadRequest> {
         let (key, version, correlation) = frame::peek(&frame)?;
         self.shared.metrics.request(key);
         let api = apis::find(key).ok_or(BadRequest::Unsupported { key, version })?;
-        if !api.serves(version) {
-            if api.key == ApiKey::ApiVersions {
-                let to = ReplyTo { key: api.key, version, correlation, received: Instant::now() };
-                return Ok((to, Answer::Now(versions::unsupported(to))));
-            }
-            return Err(BadRequest::Unsupported { key, version });
+        if api.serves(version) {
+            let request = Request::parse(api.key, frame)?;
+            let besides = api.check(&request)?;
+            return Ok((Admitted::Serve(api, request), besides));
         }
-        let request = Request::parse(api.key, frame)?;
-        api.check(&request)?;
+        if api.key == ApiKey::ApiVersions {
+            let to = ReplyTo { key: api.key, version, correlation, received: Instant::now() };
+            return Ok((Admitted::NewerApiVersions(to), 0));
+        }
+        Err(BadRequest::Unsupported { key, version })
+    }
+
+    async fn begin(&self, request: Admitted) -> Result<(ReplyTo, Answer), BadRequest> {
+        let (api, request) = match request {
+            Admitted::Serve(api, request) => (api, request),
+            Admitted::NewerApiVersions(to) => return Ok((to, Answer::Now(versions::unsupported(to)))),
+        };
         loop {
             match api.begin(self, &request)? {
                 Answer::Busy => sleep(BUSY).await,

@@ -41,10 +41,11 @@ pub enum Misshapen {
 }
 
 /// Walks over `body`, laid out as `fields` in `version`; `flexible` when lengths are varints and structs end in
-/// tagged fields. Bytes after the last field are not looked at.
-pub fn check(fields: &[Field], version: i16, flexible: bool, body: &[u8]) -> Result<(), Misshapen> {
+/// tagged fields. Bytes after the last field are not looked at. Gives the number of elements and tagged fields.
+pub fn check(fields: &[Field], version: i16, flexible: bool, body: &[u8]) -> Result<usize, Misshapen> {
     let mut walk = Walk { rest: body, version, flexible, elements: MAX_ELEMENTS };
-    walk.structure(fields)
+    walk.structure(fields)?;
+    Ok(MAX_ELEMENTS - walk.elements)
 }
 
 /// Skips the tagged fields that begin `bytes` and gives what follows.

@@ -35,6 +35,8 @@ pub struct Share {
     pub state: State,
     /// What is delivered.
     pub out: Vec<u8>,
+    /// The request names the partition more than once, and this is not the first time.
+    again: bool,
     start_offset: i64,
     next_offset: i64,
 }
@@ -76,7 +78,7 @@ impl Room {
 
 impl Share {
     /// A share of at most `room` bytes, from `offset` on.
-    pub fn new(name: TopicName, partition: i32, epoch: i32, offset: i64, room: usize) -> Self {
+    pub fn new(name: TopicName, partition: i32, epoch: i32, offset: i64, room: usize, again: bool) -> Self {
         let state = State::Failed(ResponseError::UnknownTopicOrPartition);
         Self {
             name,
@@ -86,6 +88,7 @@ impl Share {
             room,
             state,
             out: Vec::new(),
+            again,
             start_offset: -1,
             next_offset: -1,
         }
@@ -100,6 +103,7 @@ impl Share {
         known: impl FnOnce(&Source, i64) -> Option<Position>,
     ) {
         self.state = match epoch {
+            _ if self.again => State::Failed(ResponseError::InvalidRequest),
             None => State::Failed(ResponseError::NotLeaderOrFollower),
             // The client has heard of a later leader than this node. An earlier one does no harm: what is
             // committed never changes.
@@ -221,7 +225,12 @@ mod tests {
     /// A share that reads from `offset` on, with an entry 4 that begins at offset 100.
     fn share(offset: i64, room: usize) -> Share {
         let state = State::Behind(source(), Position { index: 4, base_offset: 100 });
-        Share { state, next_offset: 1000, start_offset: 0, ..Share::new(source().name, 0, -1, offset, room) }
+        Share {
+            state,
+            next_offset: 1000,
+            start_offset: 0,
+            ..Share::new(source().name, 0, -1, offset, room, false)
+        }
     }
 
     fn offsets(share: &Share) -> Vec<i64> {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::apis::{self, APIS, Api};
 use super::frame::{self, BadRequest, Outcome, ReplyTo, Request};
+use super::fuzz::admit;
 use super::shape::Misshapen;
 use super::versions;
 
@@ -24,8 +25,13 @@ fn name(text: &'static str) -> TopicName {
     TopicName(StrBytes::from_static_str(text))
 }
 
+/// A batch of so many records.
+pub fn batch_of(records: usize) -> Bytes {
+    super::records::tests::batch(&vec![1_700_000_000_000; records])
+}
+
 /// A request with something in every field that the version has.
-fn sample(key: ApiKey, version: i16) -> Bytes {
+pub(super) fn sample(key: ApiKey, version: i16) -> Bytes {
     match key {
         ApiKey::Produce => encoded(&produce(), version),
         ApiKey::Fetch => encoded(&fetch(version), version),
@@ -81,13 +87,15 @@ fn sample(key: ApiKey, version: i16) -> Bytes {
     }
 }
 
-fn encoded(request: &impl Encodable, version: i16) -> Bytes {
+/// The body of a request.
+pub(super) fn encoded(request: &impl Encodable, version: i16) -> Bytes {
     let mut out = BytesMut::new();
     request.encode(&mut out, version).unwrap();
     out.freeze()
 }
 
-fn produce() -> ProduceRequest {
+/// One with garbage for records.
+pub(super) fn produce() -> ProduceRequest {
     let data = |index| {
         PartitionProduceData::default().with_index(index).with_records(Some(Bytes::from(vec![7; 99])))
     };
@@ -130,7 +138,8 @@ fn create_topics() -> CreateTopicsRequest {
     CreateTopicsRequest::default().with_topics(vec![topic.clone(), topic])
 }
 
-fn framed(key: ApiKey, version: i16, body: &[u8]) -> Bytes {
+/// A frame, without length prefix.
+pub(super) fn framed(key: ApiKey, version: i16, body: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     RequestHeader::default()
         .with_request_api_key(key as i16)
@@ -143,35 +152,9 @@ fn framed(key: ApiKey, version: i16, body: &[u8]) -> Bytes {
     out.freeze()
 }
 
-fn served() -> impl Iterator<Item = (&'static Api, i16)> {
+/// Every served version of every API.
+pub(super) fn served() -> impl Iterator<Item = (&'static Api, i16)> {
     APIS.iter().flat_map(|api| (api.served_from..=api.to).map(move |version| (api, version)))
-}
-
-fn decode(request: &Request) -> Result<(), BadRequest> {
-    match request.to.key {
-        ApiKey::Produce => request.decode::<ProduceRequest>().map(drop),
-        ApiKey::Fetch => request.decode::<FetchRequest>().map(drop),
-        ApiKey::ListOffsets => request.decode::<ListOffsetsRequest>().map(drop),
-        ApiKey::Metadata => request.decode::<MetadataRequest>().map(drop),
-        ApiKey::ApiVersions => request.decode::<ApiVersionsRequest>().map(drop),
-        ApiKey::CreateTopics => request.decode::<CreateTopicsRequest>().map(drop),
-        ApiKey::DeleteTopics => request.decode::<DeleteTopicsRequest>().map(drop),
-        ApiKey::DescribeConfigs => request.decode::<DescribeConfigsRequest>().map(drop),
-        ApiKey::IncrementalAlterConfigs => request.decode::<IncrementalAlterConfigsRequest>().map(drop),
-        ApiKey::InitProducerId => request.decode::<InitProducerIdRequest>().map(drop),
-        other => panic!("no decoder of {other:?}: add one"),
-    }
-}
-
-/// What the front end does with a frame before any handler sees it.
-fn admit(frame: Bytes) -> Result<Request, BadRequest> {
-    let (key, version, _) = frame::peek(&frame)?;
-    let api =
-        apis::find(key).filter(|api| api.serves(version)).ok_or(BadRequest::Unsupported { key, version })?;
-    let request = Request::parse(api.key, frame)?;
-    api.check(&request)?;
-    decode(&request)?;
-    Ok(request)
 }
 
 /// Asserts that an answer can be sent in every served version of its API.
@@ -246,6 +229,20 @@ fn ten_thousand_mutated_frames_are_decoded_or_refused() {
         admitted > 1_000 && refused > 1_000,
         "{admitted} admitted, {refused} refused: not much of a test"
     );
+}
+
+#[test]
+fn the_elements_of_a_request_are_accounted_for() {
+    for (api, version) in served().filter(|(api, _)| api.key == ApiKey::Fetch && api.serves(12)) {
+        let few = framed(api.key, version, &sample(api.key, version));
+        let few = api.check(&Request::parse(api.key, few).unwrap()).unwrap();
+        let topic = FetchTopic::default().with_partitions(vec![FetchPartition::default(); 1000]);
+        let many = FetchRequest::default().with_topics(vec![topic; 10]);
+        let many = framed(api.key, version, &encoded(&many, version));
+        let many = api.check(&Request::parse(api.key, many).unwrap()).unwrap();
+        assert_eq!(many, 10_010 * apis::ELEMENT, "version {version}");
+        assert!((apis::ELEMENT..20 * apis::ELEMENT).contains(&few), "version {version}");
+    }
 }
 
 #[test]

@@ -20,8 +20,6 @@ use super::{Hello, PeerEvent};
 
 /// Connections that may be open without having said who they are; the oldest makes room for one more.
 const MAX_STRANGERS: usize = 64;
-/// Refusals remembered for the log.
-const MAX_REFUSALS: usize = 256;
 /// Pause after a failed accept: usually the process is out of file descriptors, and trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -79,6 +77,13 @@ fn serve(shared: &Shared, connection: u64, stream: &Arc<TcpStream>) -> io::Resul
     let Some(link) = shared.link(greeting.hello.node).filter(|link| !link.queue.is_closed()) else {
         return Ok(());
     };
+    // Whoever claims to be a peer, from another data directory than the cluster knows it by, does not push out the one
+    // that is there.
+    let theirs = greeting.hello.store;
+    if link.has_inbound() && shared.binding(link.id).is_some_and(|known| known != theirs) {
+        let another = format!("node {} is here, with the data directory that the cluster knows", link.id);
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, another));
+    }
     shared.refusals.lock().remove(&link.id);
     shared.strangers.lock().remove(&connection);
     link.set_inbound(connection, stream.clone());
@@ -125,12 +130,13 @@ pub(super) fn judge(
     let ours: Hello = shared.hello();
     let Err(refused) = accept(&ours, shared.protocol, theirs, expected) else { return Ok(()) };
     let _ = write_frames(&mut &*stream, &[refused.encode()]);
-    let mut refusals = shared.refusals.lock();
-    if refusals.len() >= MAX_REFUSALS {
-        refusals.clear();
-    }
-    if refusals.insert(theirs.hello.node, refused.code) != Some(refused.code) {
-        warn!(peer = theirs.hello.node, code = ?refused.code, "refused a peer's connection: {refused}");
+    let peer = theirs.hello.node;
+    let times = match shared.link(peer) {
+        Some(_) => (shared.refusals.lock().insert(peer, refused.code) != Some(refused.code)).then_some(1),
+        None => shared.strangers_refused.due(),
+    };
+    if let Some(times) = times {
+        warn!(peer, code = ?refused.code, times, "refused a peer's connection: {refused}");
     }
     Err(io::Error::new(io::ErrorKind::PermissionDenied, refused))
 }

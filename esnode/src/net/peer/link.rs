@@ -143,6 +143,11 @@ impl Link {
         }
     }
 
+    /// The peer's connection to us is up.
+    pub fn has_inbound(&self) -> bool {
+        self.inbound.lock().is_some()
+    }
+
     /// Both directions are up.
     pub fn connected(&self) -> bool {
         self.outbound_up.load(Relaxed) && self.inbound.lock().is_some()

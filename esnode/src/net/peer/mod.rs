@@ -9,6 +9,7 @@ mod codec;
 mod dial;
 mod files;
 mod frame;
+mod fuzz;
 mod handshake;
 mod link;
 mod queue;
@@ -19,6 +20,7 @@ mod transport;
 use shared::ids::{ClusterId, NodeId, StoreId};
 
 pub use files::{Files, Source};
+pub use fuzz::{fuzz, mended};
 pub use handshake::{RefusalCode, Refused};
 pub use link::PeerStats;
 pub use transport::{PeerAddress, Transport, TransportConfig};

@@ -385,6 +385,35 @@ fn a_silent_dialler_is_let_go_and_a_second_connection_replaces_the_first() {
 }
 
 #[test]
+fn a_node_with_another_data_directory_pushes_nobody_out() {
+    let (one, two) = (start(hello(1)), start(hello(2)));
+    join(&[(1, &one), (2, &two)]);
+    one.transport.set_bindings([(2, hello(2).store)].into());
+    eventually("connected", || one.transport.connected() == [2]);
+    let stranger = Hello { store: StoreId(Uuid::from_u128(99)), ..hello(2) };
+    let greeting = Greeting { protocol: PROTOCOL, to: 1, incarnation: 1, revision: 1, hello: stranger };
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(one.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write_frames(&mut stream, &[greeting.encode()]).unwrap();
+        assert_eq!(stream.read(&mut [0; 64]).unwrap_or(0), 0, "it was let in");
+    }
+    while let Ok(event) = one.events.try_recv() {
+        let heard = matches!(event, PeerEvent::Hello(hello) if hello.store == stranger.store);
+        assert!(!heard, "the node heard of it");
+    }
+    assert!(two.transport.send(1, vec![append(2, 1, 4, 9)]));
+    assert_eq!(one.messages().1[0].index, 4);
+    assert_eq!(one.stats(2).reconnects, 0);
+    // Once the real one is gone, it may say who it is: the cluster decides what becomes of it.
+    drop(two);
+    eventually("gone", || !one.stats(2).inbound);
+    let mut stream = TcpStream::connect(one.address).unwrap();
+    write_frames(&mut stream, &[greeting.encode()]).unwrap();
+    eventually("heard", || one.stats(2).inbound);
+}
+
+#[test]
 fn strangers_bytes_close_only_their_own_connection() {
     let (one, two) = (start(hello(1)), start(hello(2)));
     join(&[(1, &one), (2, &two)]);

@@ -18,6 +18,8 @@ use super::files::Source;
 use super::handshake::{Greeting, RefusalCode};
 use super::link::Link;
 use super::{Hello, PeerEvent, PeerStats, accept, dial};
+use crate::net::listen::listen;
+use crate::net::seldom::Seldom;
 use crate::version::PROTOCOL;
 
 /// Bytes of messages that may wait for one peer.
@@ -70,6 +72,8 @@ pub(super) struct Shared {
     pub strangers: Mutex<BTreeMap<u64, Arc<TcpStream>>>,
     /// Whom we refused last and why: the same is not logged at every retry.
     pub refusals: Mutex<HashMap<NodeId, RefusalCode>>,
+    /// Refusals of nodes that are no peers: anybody can make up as many as they like.
+    pub strangers_refused: Seldom,
     /// Answers those who ask for files, once it is there.
     pub files: OnceLock<Source>,
     queue_bytes: usize,
@@ -99,7 +103,7 @@ impl Transport {
         protocol: Range,
         queue_bytes: usize,
     ) -> io::Result<Self> {
-        let listener = Arc::new(TcpListener::bind(config.listen)?);
+        let listener = Arc::new(listen(config.listen)?);
         let local = listener.local_addr()?;
         let shared = Arc::new(Shared {
             node_id: config.node_id,
@@ -111,6 +115,7 @@ impl Transport {
             next_connection: AtomicU64::new(0),
             strangers: Mutex::default(),
             refusals: Mutex::default(),
+            strangers_refused: Seldom::default(),
             files: OnceLock::new(),
             queue_bytes,
             incarnation: fastrand::u64(1..),
@@ -254,6 +259,11 @@ impl Shared {
     /// The peer with this id.
     pub fn link(&self, id: NodeId) -> Option<Arc<Link>> {
         self.links.read().get(&id).cloned()
+    }
+
+    /// The data directory that the cluster knows the peer by, if it does.
+    pub fn binding(&self, id: NodeId) -> Option<StoreId> {
+        self.announced.read().bindings.get(&id).copied()
     }
 
     /// The ids of all peers.

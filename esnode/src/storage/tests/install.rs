@@ -1,8 +1,11 @@
 //! Another node's segments and checkpoint take their place in a log: whole, in one step, whatever there was before.
 
+use std::os::unix::fs::FileExt;
+
 use super::super::checkpoint::Start;
 use super::super::incoming::Commit;
 use super::super::install::Installation;
+use super::super::segment::Header;
 use super::super::writer::{WalEvent, Work};
 use super::super::{Incoming, Offer, Outgoing, Staged, incoming};
 use super::*;
@@ -80,6 +83,25 @@ fn an_empty_log_gets_everything() {
     assert_eq!((mine.first_index(), mine.last_index(), mine.term(LAST).unwrap()), (1, LAST, Some(3)));
     check_follower(here.path(), (mine, wal), &expected(1), OWN);
     assert!(fs::read_dir(here.path().join("incoming")).unwrap().next().is_none(), "nothing is left there");
+}
+
+#[test]
+fn an_installation_that_was_cut_short_is_begun_again() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Segments with several places in the index each.
+    let options = Options { segment_bytes: 64 << 10, sync: true };
+    let (log, mut wal, recovered) = open(there.path(), options).unwrap();
+    put(&mut wal, &entries(1..=60, 1, 5000));
+    recovered.checkpoints.write(&log, 50, 1, b"the state").unwrap();
+    let outgoing = gather(&log, &recovered, 0);
+    let staged = bring(&outgoing, here.path());
+    // The first segment has got the number that the second one came with.
+    let [first, second] = [0, 1].map(|at| staged.parts[at].segment.header);
+    let renumbered = Header { sequence: second.sequence, ..first };
+    staged.parts[0].segment.file.write_all_at(&renumbered.encode(), 0).unwrap();
+    let (mine, mut wal, _) = open(here.path(), options).unwrap();
+    wal.install(&bring(&outgoing, here.path()), Some(OWN)).unwrap();
+    assert_eq!(all(&mine), entries(1..=50, 1, 5000));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A connection over real sockets, with services that answer at once, late, or not at all.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,10 +14,18 @@ use super::*;
 /// Answers each frame with its first four bytes, when and how `answer` says.
 struct Test<F> {
     begun: AtomicUsize,
+    /// What each takes besides its frame.
+    besides: usize,
     answer: F,
 }
 
 impl<F: Fn(u32, Outcome) -> Answer + Sync> Service for Test<F> {
+    type Request = Bytes;
+
+    fn admit(&self, frame: Bytes) -> Result<(Bytes, usize), BadRequest> {
+        Ok((frame, self.besides))
+    }
+
     async fn begin(&self, frame: Bytes) -> Result<(ReplyTo, Answer), BadRequest> {
         self.begun.fetch_add(1, Relaxed);
         let to =
@@ -38,16 +47,46 @@ struct Client {
 
 /// A client connected to a service, where all requests together may take `memory` bytes.
 async fn connect(memory: usize, answer: impl Fn(u32, Outcome) -> Answer + Send + Sync + 'static) -> Client {
+    let limits = Limits { request_bytes: memory, ..Limits::default() };
+    connect_with(&Arc::new(Listener::new(limits)), answer).await
+}
+
+/// What the connections of one listener share.
+struct Listener {
+    limits: Limits,
+    memory: Memory,
+}
+
+impl Listener {
+    fn new(limits: Limits) -> Self {
+        Self { memory: Memory::new(&limits), limits }
+    }
+}
+
+async fn connect_with(
+    shared: &Arc<Listener>,
+    answer: impl Fn(u32, Outcome) -> Answer + Send + Sync + 'static,
+) -> Client {
+    connect_heavy(shared, 0, answer).await
+}
+
+async fn connect_heavy(
+    shared: &Arc<Listener>,
+    besides: usize,
+    answer: impl Fn(u32, Outcome) -> Answer + Send + Sync + 'static,
+) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (accepted, _) = listener.accept().await.unwrap();
     let (stop, stopping) = watch::channel(false);
-    let service = Arc::new(Test { begun: AtomicUsize::new(0), answer });
+    let service = Arc::new(Test { begun: AtomicUsize::new(0), besides, answer });
     let counted = Arc::clone(&service);
+    let shared = Arc::clone(shared);
     let task = tokio::spawn(async move {
         let metrics = KafkaMetrics::default();
-        let request_bytes = Arc::new(Semaphore::new(memory));
-        run(accepted, &*service, Common { metrics: &metrics, request_bytes: &request_bytes, stopping }).await
+        let Listener { limits, memory } = &*shared;
+        let common = Common { metrics: &metrics, limits, memory, stopping };
+        run(accepted, &*service, common).await
     });
     Client { socket, begun: Arc::new(move || counted.begun.load(Relaxed)), stop, task }
 }
@@ -209,4 +248,151 @@ async fn many_tiny_requests_on_one_connection_are_quick() {
     let rate = f64::from(REQUESTS) / began.elapsed().as_secs_f64();
     println!("{rate:.0} requests/s");
     assert!(rate > 20_000.0, "{rate:.0} requests/s");
+}
+
+const SOON: Duration = Duration::from_millis(300);
+
+/// Nobody here waits for a minute.
+fn hasty() -> Limits {
+    let (half_sent_bytes, request_bytes) = (4 << 20, 2 << 20);
+    let (half_sent, untaken, leaving) = (SOON * 20, SOON * 20, SOON);
+    Limits {
+        half_sent,
+        untaken,
+        leaving,
+        half_sent_bytes,
+        request_bytes,
+        patience: SOON,
+        ..Limits::default()
+    }
+}
+
+/// Whether an honest client's request of so many bytes is answered, and how soon.
+async fn served(shared: &Arc<Listener>, size: u32) -> Duration {
+    let began = Instant::now();
+    let mut honest = connect_with(shared, |_, outcome| Answer::Now(outcome)).await;
+    honest.socket.write_all(&frames(7..8, size)).await.unwrap();
+    honest.expect(7..8).await;
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn a_byte_now_and_then_does_not_make_the_time_longer() {
+    let limits = Limits { half_sent: SOON, ..Limits::default() };
+    for sent in [frames(0..1, 100), frames(0..1, 100_000)] {
+        let mut client =
+            connect_with(&Arc::new(Listener::new(limits)), |_, outcome| Answer::Now(outcome)).await;
+        let began = Instant::now();
+        for byte in sent {
+            if client.socket.write_all(&[byte]).await.is_err() || client.task.is_finished() {
+                break;
+            }
+            tokio::time::sleep(SOON / 10).await;
+        }
+        let ended = client.task.await.unwrap().unwrap_err();
+        assert!(matches!(ended, Ended::TooSlow(_)), "{ended}");
+        assert!(began.elapsed() < SOON * 3, "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_claimed_length_alone_holds_nothing() {
+    let shared = Arc::new(Listener::new(hasty()));
+    let mut claims = Vec::new();
+    for _ in 0..100 {
+        let mut client = connect_with(&shared, |_, outcome| Answer::Now(outcome)).await;
+        client.socket.write_all(&frames(0..1, 16 << 20)[..20]).await.unwrap();
+        claims.push(client);
+    }
+    for size in [10, 60_000, 1 << 20] {
+        let took = served(&shared, size).await;
+        assert!(took < hasty().patience + SOON * 2, "{size} bytes took {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn half_sent_requests_give_way_when_others_need_their_memory() {
+    let shared = Arc::new(Listener::new(hasty()));
+    let mut half = Vec::new();
+    for _ in 0..3 {
+        let mut client = connect_with(&shared, |_, outcome| Answer::Now(outcome)).await;
+        client.socket.write_all(&frames(0..1, 4 << 20)[..3 << 20]).await.unwrap();
+        half.push(client);
+    }
+    assert!(served(&shared, 60_000).await < SOON, "small requests need none of it");
+    assert!(served(&shared, 1 << 20).await < SOON * 5);
+    let gone = half.iter().filter(|client| client.task.is_finished()).count();
+    assert!(gone > 0, "somebody must have given way");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_gives_way_when_others_need_its_memory() {
+    let shared = Arc::new(Listener::new(hasty()));
+    let mut stuck = Vec::new();
+    for _ in 0..3 {
+        // Its answers soon fill the socket; its requests then fill the memory.
+        let mut client =
+            connect_with(&shared, |_, _| Answer::later(async { Outcome::Send(BytesMut::zeroed(8 << 20)) }))
+                .await;
+        let _ = timeout(SOON, client.socket.write_all(&frames(0..40, 60_000))).await;
+        stuck.push(client);
+    }
+    let took = served(&shared, 60_000).await;
+    assert!(took < SOON * 5, "{took:?}");
+    let ended = stuck.iter().position(|client| client.task.is_finished()).expect("one gave way");
+    let ended = stuck.swap_remove(ended).task.await.unwrap().unwrap_err();
+    assert!(matches!(ended, Ended::GaveWay), "{ended}");
+}
+
+#[tokio::test]
+async fn what_a_request_takes_when_decoded_counts_too() {
+    let limits = Limits { request_bytes: 1000, ..Limits::default() };
+    let answer = |_, _| Answer::later(std::future::pending());
+    let mut client = connect_heavy(&Arc::new(Listener::new(limits)), 150, answer).await;
+    client.socket.write_all(&frames(0..50, 50)).await.unwrap();
+    assert_eq!(client.settled().await, 5);
+}
+
+#[tokio::test]
+async fn large_requests_hold_up_no_small_ones() {
+    let limits = Limits { large_request_bytes: 4 << 20, ..Limits::default() };
+    let shared = Arc::new(Listener::new(limits));
+    let mut large = Vec::new();
+    for _ in 0..3 {
+        let mut client = connect_with(&shared, |_, _| Answer::later(std::future::pending())).await;
+        client.socket.write_all(&frames(0..1, 3 << 20)).await.unwrap();
+        large.push(client);
+    }
+    assert_eq!(large[0].settled().await + large[1].settled().await + large[2].settled().await, 1);
+    assert!(served(&shared, 60_000).await < SOON);
+}
+
+#[tokio::test]
+async fn answers_that_are_never_taken_end_the_connection() {
+    let limits = Limits { untaken: SOON, ..Limits::default() };
+    let mut client = connect_with(&Arc::new(Listener::new(limits)), |_, _| {
+        Answer::later(async { Outcome::Send(BytesMut::zeroed(32 << 20)) })
+    })
+    .await;
+    let began = Instant::now();
+    client.socket.write_all(&frames(0..1, 100)).await.unwrap();
+    while !client.task.is_finished() && began.elapsed() < SOON * 10 {
+        // A little of it, now and then.
+        let _ = timeout(SOON / 10, client.socket.read(&mut [0; 1024])).await;
+        tokio::time::sleep(SOON / 10).await;
+    }
+    let ended = client.task.await.unwrap().unwrap_err();
+    assert!(matches!(ended, Ended::TooSlow(_)) && began.elapsed() >= SOON, "{ended}");
+}
+
+#[tokio::test]
+async fn a_client_that_has_left_is_not_waited_for() {
+    let shared = Arc::new(Listener::new(hasty()));
+    let client = connect_with(&shared, |_, _| Answer::later(std::future::pending())).await;
+    let Client { mut socket, task, .. } = client;
+    socket.write_all(&frames(0..10, 100)).await.unwrap();
+    drop(socket);
+    let began = Instant::now();
+    assert!(task.await.unwrap().is_ok());
+    assert!(began.elapsed() < SOON * 5, "{:?}", began.elapsed());
 }

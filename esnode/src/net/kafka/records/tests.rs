@@ -37,7 +37,8 @@ fn encoded(records: &[Record]) -> Bytes {
     out.freeze()
 }
 
-fn batch(timestamps: &[i64]) -> Bytes {
+/// A batch with records of these timestamps.
+pub fn batch(timestamps: &[i64]) -> Bytes {
     encoded(&records(timestamps, 10))
 }
 
@@ -140,4 +141,34 @@ fn records_that_lie_about_their_lengths_are_survived() {
         }
         let _ = first_since(&changed, random.i64(0..500));
     }
+}
+
+#[test]
+fn a_batch_cannot_claim_more_records_than_its_bytes_hold() {
+    let claim = |batch: &Bytes, count: i32| {
+        let mut batch = batch.to_vec();
+        batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        batch[57..61].copy_from_slice(&count.to_be_bytes());
+        patched(&batch.into(), 16, 2)
+    };
+    let sent = batch(&[1, 2, 3]);
+    assert_eq!(split(claim(&sent, i32::MAX)), Err(ResponseError::InvalidRecord));
+    assert!(split(claim(&sent, 3)).is_ok());
+    // What is compressed may hold any number.
+    assert!(split(patched(&claim(&sent, i32::MAX), 22, 4)).is_ok());
+}
+
+#[test]
+fn a_producer_id_without_a_sequence_is_refused_before_the_log() {
+    let sent = patched(&batch(&[1]), 43, 0);
+    assert_eq!(split(sent), Err(ResponseError::InvalidRecord));
+}
+
+#[test]
+fn a_record_that_claims_an_offset_elsewhere_is_found_inside_its_batch() {
+    let mut sent = batch(&[100, 200]).to_vec();
+    // Length (1 byte), attributes, timestamp delta, offset delta: the largest varint takes the bytes behind it.
+    let offset = HEADER + 3;
+    sent.splice(offset..=offset, [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    assert_eq!(first_since(&sent, 100), Some((1, 100)));
 }

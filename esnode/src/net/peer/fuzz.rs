@@ -1,0 +1,175 @@
+//! The peer port for fuzzers: frames, greetings, refusals and Raft messages.
+
+use bytes::Bytes;
+use shared::ids::StoreId;
+use uuid::Uuid;
+
+use super::Hello;
+use super::codec;
+use super::frame::{Encoded, FrameReader, HEADER, Kind, write_frames};
+use super::handshake::{Expected, Greeting, Refused, accept};
+use crate::version::PROTOCOL;
+
+/// Largest body taken here; real connections take more, and nothing else changes with it.
+const MAX_BODY: usize = 1 << 20;
+
+/// What one connection may bring: frames as they are, then with checksums that fit.
+pub fn fuzz(bytes: &[u8]) {
+    read(bytes);
+    read(&mended(bytes));
+}
+
+fn read(mut bytes: &[u8]) {
+    let mut frames = FrameReader::new(MAX_BODY);
+    while !bytes.is_empty() && frames.fill(&mut bytes).is_ok() {
+        loop {
+            match frames.next_frame() {
+                Ok(Some((kind, body))) => decode(kind, body),
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// What is understood reads back the same.
+fn decode(kind: Kind, body: Bytes) {
+    match kind {
+        Kind::Hello | Kind::FilesHello => {
+            let Ok(greeting) = Greeting::decode(body) else { return };
+            assert_eq!(Greeting::decode(only_body(&[greeting.encode()])), Ok(greeting));
+            let _ = accept(&ours(), PROTOCOL, &greeting, Expected::Configured(&[2, 3]));
+        }
+        Kind::Refused => {
+            let Ok(refused) = Refused::decode(body) else { return };
+            assert!(!refused.text.contains(char::is_control), "it goes into logs");
+            assert_eq!(
+                Refused::decode(only_body(&[refused.encode()])).map(|back| back.code),
+                Ok(refused.code)
+            );
+        }
+        Kind::Messages => {
+            let length = body.len();
+            let Ok(messages) = codec::decode(body) else { return };
+            assert_eq!(messages.iter().map(codec::encoded_len).sum::<usize>(), length);
+            for message in &messages {
+                let mut frames = Vec::new();
+                assert_eq!(codec::encode(std::slice::from_ref(message), MAX_BODY, &mut frames), 0);
+                assert_eq!(codec::decode(only_body(&frames)).as_deref(), Ok(std::slice::from_ref(message)));
+            }
+        }
+        // What is asked of files, and answered, is JSON or opaque.
+        Kind::Keepalive | Kind::FilesAsk | Kind::FilesOffer | Kind::FilesWant | Kind::FilesPiece => {}
+    }
+}
+
+fn ours() -> Hello {
+    let store = StoreId(Uuid::from_u128(1));
+    Hello { node: 1, store, cluster: None, fresh: true, members: 9, your_store: None }
+}
+
+fn only_body(frames: &[Encoded]) -> Bytes {
+    let mut wire = Vec::new();
+    write_frames(&mut wire, frames).expect("memory takes all");
+    Bytes::from(wire).slice(HEADER..)
+}
+
+/// The same frames with checksums that fit, as far as the lengths make sense.
+pub fn mended(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let mut at = 0;
+    while let Some(head) = bytes.get(at..at + HEADER) {
+        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let end = at.saturating_add(HEADER - 1).saturating_add(length.max(1));
+        let Some(covered) = bytes.get(at + HEADER - 1..end) else { break };
+        let crc = crc32c::crc32c(covered);
+        bytes[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
+        at = end;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
+    use shared::ids::ClusterId;
+
+    use super::super::handshake::RefusalCode;
+    use super::*;
+    use crate::fuzz::seeds;
+
+    fn wire(frames: &[Encoded]) -> Vec<u8> {
+        let mut wire = Vec::new();
+        write_frames(&mut wire, frames).unwrap();
+        wire
+    }
+
+    fn greeting(hello: Hello) -> Encoded {
+        Greeting { protocol: PROTOCOL, to: 1, incarnation: 7, revision: 1, hello }.encode()
+    }
+
+    fn message(kind: MessageType) -> Message {
+        let mut message = Message::new();
+        message.msg_type = kind;
+        (message.to, message.from, message.term, message.log_term) = (1, 2, 5, 4);
+        (message.index, message.commit) = (17, 16);
+        message
+    }
+
+    fn append() -> Message {
+        let mut message = message(MessageType::MsgAppend);
+        let entries = (18..21u64).map(|index| {
+            let mut entry = Entry::new();
+            entry.entry_type =
+                if index == 20 { EntryType::EntryConfChangeV2 } else { EntryType::EntryNormal };
+            (entry.term, entry.index) = (5, index);
+            entry.data = vec![u8::try_from(index).unwrap(); 20].into();
+            entry
+        });
+        message.entries = entries.collect::<Vec<_>>().into();
+        message
+    }
+
+    fn snapshot() -> Message {
+        let mut message = message(MessageType::MsgSnapshot);
+        let mut snapshot = Snapshot::new();
+        snapshot.data = b"state".as_slice().into();
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (40, 5);
+        metadata.mut_conf_state().voters = vec![1, 2, 3];
+        metadata.mut_conf_state().learners = vec![4];
+        message.snapshot = Some(snapshot).into();
+        message
+    }
+
+    #[test]
+    fn the_committed_seeds_of_peers() {
+        let cluster = Some(ClusterId(Uuid::from_u128(11)));
+        let hello = Hello { node: 2, store: StoreId(Uuid::from_u128(2)), ..ours() };
+        let bound = Hello { cluster, fresh: false, your_store: Some(ours().store), ..hello };
+        let messages = |messages: &[Message]| {
+            let mut frames = vec![greeting(bound)];
+            codec::encode(messages, MAX_BODY, &mut frames);
+            wire(&frames)
+        };
+        let refused = Refused { code: RefusalCode::ForeignCluster, text: "another cluster".into() };
+        let votes = [
+            MessageType::MsgRequestPreVote,
+            MessageType::MsgRequestVote,
+            MessageType::MsgRequestVoteResponse,
+        ];
+        let seeds = [
+            ("fresh", wire(&[greeting(hello)])),
+            ("bound", wire(&[greeting(bound), Encoded::new(Kind::Keepalive, Vec::new())])),
+            ("refused", wire(&[refused.encode()])),
+            ("append", messages(&[append()])),
+            (
+                "heartbeat",
+                messages(&[message(MessageType::MsgHeartbeat), message(MessageType::MsgHeartbeatResponse)]),
+            ),
+            ("votes", messages(&votes.map(message))),
+            ("snapshot", messages(&[snapshot(), append()])),
+        ];
+        seeds::check("peer", &seeds.map(|(name, bytes)| (name.to_owned(), bytes)).into());
+    }
+}

@@ -1,0 +1,49 @@
+//! Says something again only after a while: what strangers can cause at will must not fill the log.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// At most this often.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// One sort of message.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    unsaid: u64,
+    said: Option<Instant>,
+}
+
+impl Seldom {
+    /// Whether to say it now, and then how often it has happened since it was last said, this time included.
+    pub fn due(&self) -> Option<u64> {
+        self.due_at(Instant::now())
+    }
+
+    fn due_at(&self, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock();
+        state.unsaid += 1;
+        if state.said.is_some_and(|said| now.duration_since(said) < PAUSE) {
+            return None;
+        }
+        state.said = Some(now);
+        Some(std::mem::take(&mut state.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_said_at_once_and_the_others_are_counted() {
+        let (seldom, now) = (Seldom::default(), Instant::now());
+        assert_eq!(seldom.due_at(now), Some(1));
+        assert_eq!([1, 2, 9].map(|later| seldom.due_at(now + Duration::from_secs(later))), [None; 3]);
+        assert_eq!(seldom.due_at(now + PAUSE), Some(4));
+        assert_eq!(seldom.due_at(now + PAUSE), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! Every rule of the books is broken once, and noticed.
+
+use std::time::Duration;
+
+use super::*;
+
+/// A history told as a story: each step takes a millisecond.
+struct Story {
+    start: Instant,
+    history: History,
+    log: Vec<Event>,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self { start: Instant::now(), history: History::default(), log: Vec::new() }
+    }
+
+    fn at(&self, step: u64) -> Instant {
+        self.start + Duration::from_millis(step)
+    }
+
+    fn write(&mut self, name: (&str, u64), sent: u64, acknowledged: Option<(u64, i64)>) -> &mut Self {
+        let write = Write {
+            producer: name.0.to_owned(),
+            number: name.1,
+            idempotent: name.0.starts_with("once"),
+            sent: self.at(sent),
+            acknowledged: acknowledged.map(|(step, offset)| (self.at(step), offset)),
+        };
+        self.history.extend(vec![write], Vec::new(), Vec::new());
+        self
+    }
+
+    fn look(&mut self, asked: u64, end: i64) -> &mut Self {
+        let look = Look { asked: self.at(asked), end };
+        self.history.extend(Vec::new(), vec![look], Vec::new());
+        self
+    }
+
+    fn log(&mut self, values: &[&str]) -> &mut Self {
+        let event = |(value, offset): (&&str, i64)| Event { offset, value: value.to_string().into() };
+        self.log = values.iter().zip(0..).map(event).collect();
+        self
+    }
+
+    fn verdict(&mut self) -> String {
+        self.history.check(self.log.clone()).map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+    }
+}
+
+#[test]
+fn what_is_allowed_is_not_complained_of() {
+    let mut story = Story::new();
+    story.write(("plain", 0), 0, Some((1, 0))).write(("plain", 1), 2, None).write(("plain", 2), 3, None);
+    story.write(("once", 0), 0, Some((5, 2))).look(2, 1).look(6, 3);
+    assert_eq!(story.log(&["plain-0", "plain-2", "once-0"]).verdict(), "fine");
+    story.write(("once", 1), 7, Some((8, 3)));
+    assert_eq!(story.log(&["plain-0", "plain-2", "once-0", "once-1"]).verdict(), "fine");
+}
+
+#[test]
+fn a_lost_acknowledgement_is_seen() {
+    let mut story = Story::new();
+    story.write(("plain", 0), 0, Some((1, 0))).write(("plain", 1), 2, Some((3, 1)));
+    assert!(story.log(&["plain-0"]).verdict().contains("plain-1 was acknowledged at 1 and is lost"));
+    assert!(story.log(&["plain-1", "plain-0"]).verdict().contains("is lost: found at Some(1)"));
+}
+
+#[test]
+fn a_duplicate_and_an_invention_are_seen() {
+    let mut story = Story::new();
+    story.write(("once", 0), 0, Some((1, 0)));
+    assert!(story.log(&["once-0", "once-0"]).verdict().contains("once-0 stands twice: at 0 and 1"));
+    assert!(story.log(&["once-0", "other"]).verdict().contains("never written"));
+}
+
+#[test]
+fn a_write_that_overtook_another_is_seen() {
+    let mut story = Story::new();
+    story.write(("plain", 0), 0, Some((1, 1))).write(("late", 0), 2, None);
+    assert!(story.log(&["late-0", "plain-0"]).verdict().contains("sent after 1 was acknowledged"));
+    let mut story = Story::new();
+    story.write(("once", 0), 0, Some((4, 1))).write(("once", 1), 0, Some((4, 0)));
+    assert!(story.log(&["once-1", "once-0"]).verdict().contains("before its forerunner"));
+}
+
+#[test]
+fn a_stale_look_is_seen() {
+    let mut story = Story::new();
+    story.write(("plain", 0), 0, Some((1, 0))).look(1, 0);
+    assert_eq!(
+        story.log(&["plain-0"]).verdict(),
+        "fine",
+        "it was asked before the acknowledgement was known"
+    );
+    assert!(story.look(2, 0).verdict().contains("told 0 when 0 was acknowledged"));
+}
+
+#[test]
+fn what_was_read_and_is_gone_is_seen() {
+    let mut story = Story::new();
+    story.write(("plain", 0), 0, None);
+    let seen = Event { offset: 0, value: "plain-0".into() };
+    story.history.extend(Vec::new(), Vec::new(), vec![seen]);
+    assert!(story.verdict().contains("was read and is lost"));
+}
+
+#[test]
+fn two_leaders_of_one_term_are_seen() {
+    let log = |term: u64| format!("INFO esnode::driver::run: now Leader term={term} leader=Some(1)\n");
+    let leaders = |terms: [u64; 2]| leaders_by_term((1..).zip(terms.map(log)));
+    assert_eq!(leaders([2, 3]).unwrap().len(), 2);
+    assert!(leaders([2, 2]).unwrap_err().to_string().contains("both led in term 2"));
+}

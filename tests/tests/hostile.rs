@@ -1,0 +1,347 @@
+//! Hostile clients against running nodes: damaged frames on all three ports, clients that are slow, silent or far too
+//! many. Meanwhile an honest client is served, memory stays bounded, and nothing acknowledged is lost.
+//!
+//! `HOSTILE_FRAMES=100000` sends so many to each port; `HOSTILE_PATIENCE=1` waits until the slow ones are let go, which
+//! takes a minute.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{FetchRequest, TopicName};
+use shared::ids::NodeId;
+use tests::client::Client;
+use tests::cluster::{Cluster, binary};
+use tests::hostile::{Honest, Served, attack, crowd, is_closed, memory, seeds};
+use tests::ledger::Ledger;
+
+const LIMIT: Duration = Duration::from_secs(5);
+/// An honest request may take so long in the worst of times, on a machine that others use as well.
+const SERVED: Duration = Duration::from_secs(2);
+/// Damaged frames to each port, unless `HOSTILE_FRAMES` says otherwise.
+const FRAMES: usize = 10_000;
+
+// Where a greeting's fields are, behind the frame's header, a magic number and the protocol: see `Greeting::encode`.
+const GREETING_TO: usize = 9 + 8;
+const GREETING_NODE: usize = GREETING_TO + 24;
+const GREETING_FLAGS: usize = GREETING_NODE + 8 + 4;
+const GREETING_CLUSTER: usize = GREETING_FLAGS + 1 + 16;
+
+fn nodes(cluster: &Cluster) -> Vec<SocketAddr> {
+    cluster.ids().into_iter().map(|id| cluster.kafka(id)).collect()
+}
+
+/// The topic holds what the honest client was told, every node is up and nobody is behind.
+fn sound(cluster: &Cluster, topic: &str, served: Served) -> Result<()> {
+    ensure!(served.percentile(99) < SERVED, "an honest client was not served: {served}");
+    let mut ledger = Ledger::default();
+    ledger.extend(served.writes);
+    let leader = cluster.wait_ready()?;
+    ledger.check(&Client::connect(cluster.kafka(leader), LIMIT)?.read_all(topic, 0)?)?;
+    for id in cluster.ids() {
+        let (code, body) = cluster.get(id, "/health/ready")?;
+        ensure!(code == 200, "node {id} is not ready: {body}");
+    }
+    Ok(())
+}
+
+/// Runs `hostilities` while an honest client is served, and says what it cost.
+fn amid(cluster: &Cluster, what: &str, hostilities: impl FnOnce() -> Result<()>) -> Result<()> {
+    let pid = |id: NodeId| cluster.os_pid(id);
+    let before: Vec<_> = cluster.ids().into_iter().map(|id| memory(pid(id))).collect::<Result<_>>()?;
+    let topic = format!("honest-{what}");
+    let honest = Honest::start(nodes(cluster), &topic)?;
+    let began = Instant::now();
+    hostilities()?;
+    let took = began.elapsed();
+    let served = honest.finish()?;
+    let after: Vec<_> = cluster.ids().into_iter().map(|id| memory(pid(id))).collect::<Result<_>>()?;
+    println!("{what}: {took:.1?}; {served}");
+    for (id, (before, after)) in cluster.ids().into_iter().zip(before.iter().zip(&after)) {
+        println!("  node {id}: {} MiB before, {} MiB after, {} MiB at most", before.0, after.0, after.1);
+    }
+    sound(cluster, &topic, served)
+}
+
+fn most_memory(cluster: &Cluster) -> Result<u64> {
+    let peaks = cluster.ids().into_iter().map(|id| memory(cluster.os_pid(id)).map(|(_, peak)| peak));
+    Ok(peaks.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or_default())
+}
+
+/// The seeds of peers as a peer of this cluster would send them: from `from` to `to`, with the cluster's identity.
+fn peer_seeds(cluster: &Cluster, from: NodeId, to: NodeId) -> Result<Vec<Vec<u8>>> {
+    let identity = cluster.status(to)?.cluster_id.context("founded")?;
+    let mut seeds = seeds("peer", &[])?;
+    for seed in seeds.iter_mut().filter(|seed| seed[8] == 1) {
+        seed[GREETING_TO..][..8].copy_from_slice(&to.to_le_bytes());
+        seed[GREETING_NODE..][..8].copy_from_slice(&from.to_le_bytes());
+        seed[GREETING_CLUSTER..][..16].copy_from_slice(&identity.0.as_u128().to_le_bytes());
+        *seed = esnode::fuzz::mended_frames(seed);
+    }
+    Ok(seeds)
+}
+
+#[test]
+fn damaged_frames_on_all_ports_do_no_harm() -> Result<()> {
+    let count = std::env::var("HOSTILE_FRAMES").map_or(Ok(FRAMES), |count| count.parse())?;
+    let cluster = Cluster::ready(3)?;
+    let leader = cluster.wait_ready()?;
+    let peer = cluster.ids().into_iter().find(|id| *id != leader).context("three nodes")?;
+    let term = cluster.status(leader)?.term;
+    let frames = seeds("kafka", &[])?;
+    amid(&cluster, "kafka", || {
+        let took = attack(cluster.kafka(leader), &frames, count, <[u8]>::to_vec)?;
+        println!("{count} frames on the Kafka port in {took:.1?}");
+        Ok(())
+    })?;
+    let frames = peer_seeds(&cluster, peer, leader)?;
+    amid(&cluster, "peer", || {
+        let took = attack(cluster.peer(leader), &frames, count, esnode::fuzz::mended_frames)?;
+        println!("{count} frames on the peer port in {took:.1?}");
+        Ok(())
+    })?;
+    // A transfer of leadership is a proper request, however it came about.
+    let requests = seeds("admin", &["transfer", "form", "chunked"])?;
+    amid(&cluster, "admin", || {
+        let took = attack(cluster.admin(leader), &requests, count, <[u8]>::to_vec)?;
+        println!("{count} requests on the admin port in {took:.1?}");
+        Ok(())
+    })?;
+    println!("term {term} before, {} after", cluster.status(leader)?.term);
+    let most = most_memory(&cluster)?;
+    ensure!(most < 400, "a node took {most} MiB");
+    Ok(())
+}
+
+/// Bytes that begin well, to be sent one by one; and the port that they are for.
+fn beginnings(cluster: &Cluster, id: NodeId) -> [(SocketAddr, Vec<u8>); 4] {
+    let metadata = [&100u32.to_be_bytes()[..], &[0, 3, 0, 9], &[0; 96]].concat();
+    let greeting = [&100u32.to_le_bytes()[..], &[0; 100]].concat();
+    let request =
+        b"GET /cluster/status HTTP/1.1\r\nHost: a\r\nX-Long: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".to_vec();
+    let claim = (16u32 << 20).to_be_bytes().repeat(20);
+    [
+        (cluster.kafka(id), metadata),
+        (cluster.kafka(id), claim),
+        (cluster.peer(id), greeting),
+        (cluster.admin(id), request),
+    ]
+}
+
+/// A stranger in the name of a peer, which is down just now, says that the node's data directory is not the one that the
+/// cluster knows.
+#[test]
+fn a_stranger_cannot_make_a_node_stop() -> Result<()> {
+    const NO_CLUSTER_BUT_YOUR_STORE: u8 = 4;
+    let mut cluster = Cluster::ready(3)?;
+    cluster.kill(3)?;
+    let mut greeting =
+        peer_seeds(&cluster, 3, 1)?.into_iter().find(|seed| seed[8] == 1).context("a greeting")?;
+    greeting[GREETING_FLAGS] = NO_CLUSTER_BUT_YOUR_STORE;
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(cluster.peer(1))?;
+        stream.write_all(&esnode::fuzz::mended_frames(&greeting))?;
+        std::thread::sleep(Duration::from_millis(20));
+        is_closed(&mut stream);
+    }
+    let (code, body) = cluster.get(1, "/health/ready").with_context(|| cluster.log(1))?;
+    ensure!(code == 200, "{body}\n{}", cluster.log(1));
+    cluster.launch(3)?;
+    cluster.wait_ready()?;
+    Ok(())
+}
+
+type Slow = (SocketAddr, TcpStream, Vec<u8>);
+
+/// How many slow ones each port still has.
+fn waiting(slow: &[Slow]) -> BTreeMap<SocketAddr, usize> {
+    let mut waiting = BTreeMap::new();
+    slow.iter().for_each(|(address, ..)| *waiting.entry(*address).or_default() += 1);
+    waiting
+}
+
+#[test]
+fn slow_and_half_open_clients_hold_up_nobody() -> Result<()> {
+    let cluster = Cluster::ready(1)?;
+    let patient = std::env::var_os("HOSTILE_PATIENCE").is_some();
+    amid(&cluster, "slow", || {
+        let mut slow: Vec<Slow> = Vec::new();
+        for (address, bytes) in beginnings(&cluster, 1) {
+            for stream in crowd(address, 50)? {
+                slow.push((address, stream, bytes.clone()));
+            }
+        }
+        // Half sent for good: together more than there is memory for.
+        let half = crowd(cluster.kafka(1), 40)?;
+        for mut stream in half.iter() {
+            stream.set_write_timeout(Some(Duration::from_millis(200)))?;
+            let _ = stream.write_all(&[&(8u32 << 20).to_be_bytes()[..], &vec![0; 4 << 20]].concat());
+        }
+        let began = Instant::now();
+        let limit = Duration::from_secs(if patient { 80 } else { 3 });
+        let mut at = 0;
+        while began.elapsed() < limit && !slow.is_empty() {
+            let before = waiting(&slow);
+            slow.retain_mut(|(_, stream, bytes)| {
+                let _ = stream.write(&bytes[at % bytes.len()..][..1]);
+                !is_closed(stream)
+            });
+            let after = waiting(&slow);
+            for (address, _) in before.iter().filter(|(address, _)| !after.contains_key(address)) {
+                println!("{address} has let the last slow one go within {:.0?}", began.elapsed());
+            }
+            at += 1;
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        let peers = slow.iter().filter(|(address, ..)| *address == cluster.peer(1)).count();
+        ensure!(peers == 0, "the peer port still waits for {peers} strangers");
+        ensure!(!patient || slow.is_empty(), "{} slow clients were never let go", slow.len());
+        Ok(())
+    })?;
+    let most = most_memory(&cluster)?;
+    ensure!(most < 400, "the node took {most} MiB");
+    Ok(())
+}
+
+#[test]
+fn clients_that_take_no_answers_hold_up_nobody() -> Result<()> {
+    let cluster = Cluster::ready(1)?;
+    let mut client = Client::connect(cluster.kafka(1), LIMIT)?;
+    ensure!(client.create_topic("large", 1)? == 0);
+    let event = vec![b'x'; 900 << 10];
+    for _ in 0..10 {
+        ensure!(client.produce("large", 0, &event)?.is_ok());
+    }
+    let wanted = FetchPartition::default().with_partition_max_bytes(8 << 20);
+    let topic = FetchTopic::default().with_topic(TopicName("large".into())).with_partitions(vec![wanted]);
+    let fetch = FetchRequest::default().with_max_bytes(8 << 20).with_topics(vec![topic]);
+    amid(&cluster, "unread", || {
+        let mut readers = Vec::new();
+        for _ in 0..60 {
+            let mut reader = Client::connect(cluster.kafka(1), Duration::from_millis(100))?;
+            for _ in 0..50 {
+                reader.send(11, &fetch)?;
+            }
+            readers.push(reader);
+        }
+        // And such as send what they can: events that are acknowledged, and the acknowledgements left lying.
+        let requests = seeds("kafka", &["Fetch", "CreateTopics", "DeleteTopics", "InitProducerId"])?.concat();
+        let senders = crowd(cluster.kafka(1), 20)?;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(3) {
+            for mut sender in senders.iter() {
+                sender.set_write_timeout(Some(Duration::from_millis(5)))?;
+                let _ = sender.write_all(&requests);
+            }
+        }
+        Ok(())
+    })?;
+    let most = most_memory(&cluster)?;
+    ensure!(most < 700, "the node took {most} MiB");
+    Ok(())
+}
+
+/// A Fetch that names as many topics as a request may, in three bytes each; decoded it takes thirty times as much.
+fn dense_fetch() -> Vec<u8> {
+    const TOPICS: u32 = 199_000;
+    let mut frame = vec![0, 1, 0, 12, 0, 0, 0, 9, 0xff, 0xff, 0];
+    frame.extend([0; 25]);
+    // One more than there are, seven bits at a time.
+    let mut count = TOPICS + 1;
+    while count >= 0x80 {
+        frame.push(0x80 | u8::try_from(count & 0x7f).expect("seven bits"));
+        count >>= 7;
+    }
+    frame.push(u8::try_from(count).expect("seven bits"));
+    // Each an empty name, no partitions and no tags; then nothing forgotten, no rack, no tags.
+    frame.extend([1, 1, 0].repeat(TOPICS as usize));
+    frame.extend([1, 1, 0]);
+    let length = u32::try_from(frame.len()).expect("600 KB");
+    [&length.to_be_bytes()[..], &frame].concat()
+}
+
+#[test]
+fn requests_that_swell_when_decoded_are_held_to_account() -> Result<()> {
+    let cluster = Cluster::ready(1)?;
+    amid(&cluster, "swelling", || {
+        let frame = dense_fetch();
+        let clients = crowd(cluster.kafka(1), 4)?;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(4) {
+            for mut client in clients.iter() {
+                client.set_write_timeout(Some(Duration::from_millis(100)))?;
+                let _ = client.write_all(&frame);
+            }
+        }
+        Ok(())
+    })?;
+    let (code, metrics) = cluster.get(1, "/metrics")?;
+    let fetches =
+        metrics.lines().find_map(|line| line.strip_prefix("eventstream_kafka_requests_total{api=\"1\"} "));
+    ensure!(code == 200 && fetches.is_some_and(|count| count.parse::<f64>().is_ok_and(|count| count > 20.0)));
+    let most = most_memory(&cluster)?;
+    ensure!(most < 400, "the node took {most} MiB");
+    Ok(())
+}
+
+#[test]
+fn connections_beyond_the_limit_are_refused_and_the_others_served() -> Result<()> {
+    let extra = "network:\n  max_connections: 100\n";
+    let cluster = Cluster::start_with(1, extra, &binary("esnode"))?;
+    cluster.wait_ready()?;
+    amid(&cluster, "crowd", || {
+        let mut crowds = [cluster.kafka(1), cluster.admin(1), cluster.peer(1)].map(|to| (to, Vec::new()));
+        for (address, crowded) in &mut crowds {
+            let began = Instant::now();
+            *crowded = crowd(*address, 1500)?;
+            println!("{address}: 1500 connections in {:.1?}", began.elapsed());
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        for (address, crowded) in &mut crowds {
+            let open = crowded.iter_mut().filter_map(|stream| (!is_closed(stream)).then_some(())).count();
+            println!("{address}: {open} of 1500 are open");
+            ensure!(open <= 100, "{open} connections are open on {address}");
+        }
+        Ok(())
+    })?;
+    let told = cluster.log(1);
+    ensure!(told.contains("Kafka clients were turned away"), "the log does not tell: {told}");
+    ensure!(told.contains("admin connections were refused"), "the log does not tell: {told}");
+    ensure!(told.lines().count() < 60, "strangers fill the log: {told}");
+    let (code, metrics) = cluster.get(1, "/metrics")?;
+    let refused =
+        metrics.lines().find_map(|line| line.strip_prefix("eventstream_kafka_connections_refused_total "));
+    ensure!(
+        code == 200 && refused.is_some_and(|count| count.parse::<f64>().is_ok_and(|count| count > 1000.0))
+    );
+    Ok(())
+}
+
+/// Without descriptors the next segment cannot be opened, which would look like a failed disk.
+#[test]
+fn connections_leave_the_log_its_descriptors() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let limited = dir.path().join("esnode");
+    let script = format!("#!/bin/sh\nulimit -n 600\nexec {} \"$@\"\n", binary("esnode").display());
+    std::fs::write(&limited, script)?;
+    std::fs::set_permissions(&limited, std::fs::Permissions::from_mode(0o755))?;
+    let cluster = Cluster::start_with(1, "", &limited)?;
+    cluster.wait_ready()?;
+    let mut client = Client::connect(cluster.kafka(1), LIMIT)?;
+    ensure!(client.create_topic("t", 1)? == 0);
+    let _held: Vec<Vec<TcpStream>> =
+        [cluster.kafka(1), cluster.peer(1)].into_iter().map(|to| crowd(to, 700)).collect::<Result<_>>()?;
+    // Several segments' worth.
+    let event = vec![b'x'; 900 << 10];
+    for _ in 0..30 {
+        ensure!(client.produce("t", 0, &event)?.is_ok());
+    }
+    let files = std::fs::read_dir(cluster.data_dir(1).join("log"))?.count();
+    ensure!(files > 2, "the log did not grow beyond its first segment: {files} files");
+    ensure!(cluster.log(1).contains("may open 600 files only"), "{}", cluster.log(1));
+    Ok(())
+}
