@@ -157,18 +157,27 @@ impl World {
     /// Whether all members among `nodes` have applied everything that was ever committed.
     fn alike(&self, nodes: &[NodeId]) -> bool {
         let commits = self.env.checks.commits() as u64;
-        let members = self.env.checks.newest_members();
-        let wanted = self.nodes.iter().filter(|node| nodes.contains(&node.id));
+        let members = self.members();
         let mut wanted =
-            wanted.filter(|node| members.voters.contains(&node.id) || members.learners.contains(&node.id));
+            self.nodes.iter().filter(|node| nodes.contains(&node.id) && members.contains(&node.id));
         wanted.all(|node| node.stream().is_some_and(|stream| stream.applied_index() == commits))
     }
 
-    /// What every node holds in the end: the same, and all that was acknowledged.
+    /// Voters and learners, as of the newest committed change.
+    fn members(&self) -> Vec<NodeId> {
+        let members = self.env.checks.newest_members();
+        members.voters.iter().chain(&members.learners).copied().collect()
+    }
+
+    /// What every node holds in the end: what the others had at the same entry, and as a member all that was acknowledged.
     fn compare(&mut self) -> Result<(), Broken> {
+        let members = self.members();
         for node in &self.nodes {
             let Some(stream) = node.stream() else { continue };
             self.env.checks.applied(node.id, stream.applied_index(), stream.digest())?;
+            if !members.contains(&node.id) {
+                continue;
+            }
             for place in PLACES {
                 let values = reading::whole(stream, &node.disk.log().get(), &topic(place.0), place.1);
                 self.env.checks.whole(node.id, place, &values)?;
