@@ -3,6 +3,7 @@
 //!
 //! It knows nothing of threads, files or sockets; those have suites of their own.
 
+mod applying;
 pub mod bugs;
 pub mod checkpoint;
 pub mod checks;

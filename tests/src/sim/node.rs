@@ -3,21 +3,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use esnode::consensus::{
     ConfState, Core, CoreConfig, Durable as _, Effects, Fetch, Message, Persist, Role, Status, Timing,
 };
-use esnode::entry::{Entry, EntryKind};
+use esnode::entry::Entry;
 use esnode::stream::Stream;
-use esnode::stream::command::Reply;
 use shared::ids::NodeId;
 use shared::spec::RaftTiming;
 
 use super::Micros;
 use super::bugs::Bug;
-use super::checkpoint::Checkpoint;
 use super::checks::Broken;
-use super::client::{Answer, Request};
+use super::client::Request;
 use super::disk::{Disk, DiskLog};
 use super::env::{Env, Event};
 use super::members::Change;
@@ -111,7 +108,7 @@ pub(super) struct Running {
     pub(super) core: Core<DiskLog>,
     pub(super) stream: Stream,
     /// Committed, not yet applied.
-    backlog: VecDeque<Entry>,
+    pub(super) backlog: VecDeque<Entry>,
     /// Index of the newest entry that was ever in the backlog.
     handed: u64,
     /// By index.
@@ -123,12 +120,22 @@ pub(super) struct Running {
     pub(super) contexts: u64,
     /// Ticks that this life has seen.
     pub(super) ticks: u64,
+    /// The term led since it was last told so, and the end of the log at its beginning: as leader it serves no writes
+    /// before that is applied.
+    pub(super) serves_from: Option<(u64, u64)>,
     /// Reads are served without asking until then; only a mistaken node has leases.
     pub(super) lease: u64,
     pub(super) leases: bool,
 }
 
 impl Running {
+    /// It leads, and has applied all that was committed before its term: so it knows every topic that was created.
+    pub(super) fn serves(&self) -> bool {
+        let from = self.serves_from.filter(|(term, _)| *term == self.core.term());
+        let applied = self.stream.applied_index();
+        self.core.role() == Role::Leader && from.is_some_and(|(_, from)| from <= applied)
+    }
+
     /// A mistaken leader's belief that nobody else leads yet.
     pub(super) fn leased(&self) -> bool {
         self.leases && self.ticks < self.lease && self.core.role() == Role::Leader
@@ -151,7 +158,7 @@ pub struct Node {
     pub stalled_until: Micros,
     /// Time between its ticks: clocks drift.
     pub tick: Micros,
-    founders: ConfState,
+    pub(super) founders: ConfState,
     pub(super) running: Option<Running>,
 }
 
@@ -218,6 +225,7 @@ impl Node {
             held: Vec::new(),
             contexts: 0,
             ticks: 0,
+            serves_from: None,
             lease: 0,
             leases: env.bug == Some(Bug::LeaseAcrossPause),
         });
@@ -431,102 +439,6 @@ impl Node {
             // The disk has a thread of its own: it goes on, and its readers see the entries, before the core hears.
             let lag = env.rng.u64(..500);
             env.node(lag, self, Input::Persisted(number));
-        }
-        Ok(())
-    }
-
-    /// Applies what is committed, answers those who waited for it, then tells the core.
-    fn apply(&mut self, env: &mut Env) -> Result<(), Stop> {
-        let mut last = None;
-        while let Some(entry) = self.running()?.backlog.pop_front() {
-            self.act()?;
-            last = Some(entry.index);
-            let replies = self.apply_one(&entry, env)?;
-            self.answer(&entry, replies, env)?;
-            self.checkpoint(env)?;
-        }
-        if let Some(index) = last {
-            self.act()?;
-            let core = &mut self.running()?.core;
-            // Raft bears no mistake here.
-            let committed = if env.bug == Some(Bug::CommitByCount) { core.status().commit } else { index };
-            core.applied(index.min(committed));
-        }
-        self.serve_held(env)
-    }
-
-    fn apply_one(&mut self, entry: &Entry, env: &mut Env) -> Result<Vec<Reply>, Stop> {
-        let twice = env.bug == Some(Bug::ApplyTwice) && env.rng.u8(..100) == 0;
-        let id = self.id;
-        let running = self.running()?;
-        let last = running.stream.applied_index();
-        if entry.index != last + 1 && env.bug != Some(Bug::SkipReplay) {
-            return Err(Broken(format!("node {id} applies entry {} after {last}", entry.index)).into());
-        }
-        let normal = entry.kind == EntryKind::Normal;
-        let payload = if normal { entry.data.clone() } else { Bytes::new() };
-        let applied = running.stream.apply(entry.index, entry.term, &payload);
-        if twice {
-            running.stream.apply(entry.index, entry.term, &payload);
-        }
-        if let Some(members) = running.core.apply_change(entry) {
-            env.note(format_args!("node {id} applies the members {members:?}"));
-            env.checks.changed(id, entry.index, &members)?;
-        }
-        // The digest covers the whole state, so it is not taken every time; but at the same indices everywhere.
-        if entry.index.is_multiple_of(32) {
-            env.checks.applied(id, entry.index, running.stream.digest())?;
-        }
-        Ok(applied.replies)
-    }
-
-    /// Writes a checkpoint when it is time.
-    fn checkpoint(&mut self, env: &Env) -> Result<(), Stop> {
-        let every = env.profile.checkpoints;
-        let running = self.running()?;
-        if every == 0 || !running.stream.applied_index().is_multiple_of(every) {
-            return Ok(());
-        }
-        let members = running.core.conf_state();
-        let taken = Checkpoint::take(&self.running()?.stream.clone(), members, &self.founders, env.bug);
-        self.act()?;
-        self.disk.checkpoint = Some(taken);
-        Ok(())
-    }
-
-    fn answer(&mut self, entry: &Entry, mut replies: Vec<Reply>, env: &mut Env) -> Result<(), Stop> {
-        let Some(waiting) = self.running()?.waiting.remove(&entry.index) else { return Ok(()) };
-        self.act()?;
-        let ours = waiting.term == entry.term || env.bug == Some(Bug::AckByIndex);
-        let answer = match replies.pop() {
-            Some(reply) if ours => Answer::Reply(reply),
-            _ => Answer::Unknown,
-        };
-        env.reply(waiting.client, waiting.call, answer);
-        Ok(())
-    }
-
-    /// Whoever waits on a leader that leads no more learns nothing of the outcome.
-    fn changed(&mut self, env: &mut Env) -> Result<(), Stop> {
-        let id = self.id;
-        let log = self.disk.log().clone();
-        let running = self.running()?;
-        let (role, term) = (running.core.role(), running.core.term());
-        env.note(format_args!("node {id} is {role:?} in term {term}"));
-        if role == Role::Leader {
-            env.checks.leads(id, term, &log.get())?;
-            return Ok(());
-        }
-        if env.bug == Some(Bug::AckByIndex) {
-            return Ok(());
-        }
-        let barriers = std::mem::take(&mut running.barriers).into_values();
-        let lost: Vec<_> = barriers.map(|request| (request.client, request.call)).collect();
-        let lost = lost.into_iter().chain(
-            std::mem::take(&mut running.waiting).into_values().map(|waiting| (waiting.client, waiting.call)),
-        );
-        for (client, call) in lost {
-            env.reply(client, call, Answer::Unknown);
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use esnode::consensus::{Dropped, Role};
-use esnode::stream::command::Command;
+use esnode::entry::Entry;
+use esnode::stream::command::{Command, Reply};
 
 use super::bugs::Bug;
 use super::client::{Answer, Body, Request};
@@ -38,6 +39,11 @@ impl Node {
                     reading::read(&running.stream, &self.disk.log().get(), &request.body)
                 };
                 return env.reply(client, call, answer);
+            }
+            // Before the topic is looked up: a node that was removed long ago knows none of them, and its client must not
+            // take that for an answer but ask elsewhere.
+            _ if !running.serves() => {
+                return env.reply(client, call, Answer::NotLeader(running.core.leader()));
             }
             Body::Write(commands) => commands.clone(),
             Body::Append { topic, partition, batch } => match running.stream.topic(topic) {
@@ -87,6 +93,51 @@ impl Node {
             let answer = reading::read(&self.running()?.stream, &log.get(), &request.body);
             self.act()?;
             env.reply(request.client, request.call, answer);
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        entry: &Entry,
+        mut replies: Vec<Reply>,
+        env: &mut Env,
+    ) -> Result<(), Stop> {
+        let Some(waiting) = self.running()?.waiting.remove(&entry.index) else { return Ok(()) };
+        self.act()?;
+        let ours = waiting.term == entry.term || env.bug == Some(Bug::AckByIndex);
+        let answer = match replies.pop() {
+            Some(reply) if ours => Answer::Reply(reply),
+            _ => Answer::Unknown,
+        };
+        env.reply(waiting.client, waiting.call, answer);
+        Ok(())
+    }
+
+    /// Whoever waits on a leader that leads no more learns nothing of the outcome.
+    pub(super) fn changed(&mut self, env: &mut Env) -> Result<(), Stop> {
+        let id = self.id;
+        let log = self.disk.log().clone();
+        let running = self.running()?;
+        let (role, term) = (running.core.role(), running.core.term());
+        env.note(format_args!("node {id} is {role:?} in term {term}"));
+        if role == Role::Leader {
+            if running.serves_from.is_none_or(|(led, _)| led != term) {
+                running.serves_from = Some((term, running.core.status().last_index));
+            }
+            env.checks.leads(id, term, &log.get())?;
+            return Ok(());
+        }
+        if env.bug == Some(Bug::AckByIndex) {
+            return Ok(());
+        }
+        let barriers = std::mem::take(&mut running.barriers).into_values();
+        let lost: Vec<_> = barriers.map(|request| (request.client, request.call)).collect();
+        let lost = lost.into_iter().chain(
+            std::mem::take(&mut running.waiting).into_values().map(|waiting| (waiting.client, waiting.call)),
+        );
+        for (client, call) in lost {
+            env.reply(client, call, Answer::Unknown);
         }
         Ok(())
     }

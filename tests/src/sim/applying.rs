@@ -1,0 +1,72 @@
+//! How a node applies what is committed: by the rules of the real driver, with every check that needs the state.
+
+use bytes::Bytes;
+use esnode::entry::{Entry, EntryKind};
+use esnode::stream::command::Reply;
+
+use super::bugs::Bug;
+use super::checkpoint::Checkpoint;
+use super::checks::Broken;
+use super::env::Env;
+use super::node::{Node, Stop};
+
+impl Node {
+    /// Applies what is committed, answers those who waited for it, then tells the core.
+    pub(super) fn apply(&mut self, env: &mut Env) -> Result<(), Stop> {
+        let mut last = None;
+        while let Some(entry) = self.running()?.backlog.pop_front() {
+            self.act()?;
+            last = Some(entry.index);
+            let replies = self.apply_one(&entry, env)?;
+            self.answer(&entry, replies, env)?;
+            self.checkpoint(env)?;
+        }
+        if let Some(index) = last {
+            self.act()?;
+            let core = &mut self.running()?.core;
+            // Raft bears no mistake here.
+            let committed = if env.bug == Some(Bug::CommitByCount) { core.status().commit } else { index };
+            core.applied(index.min(committed));
+        }
+        self.serve_held(env)
+    }
+
+    fn apply_one(&mut self, entry: &Entry, env: &mut Env) -> Result<Vec<Reply>, Stop> {
+        let twice = env.bug == Some(Bug::ApplyTwice) && env.rng.u8(..100) == 0;
+        let id = self.id;
+        let running = self.running()?;
+        let last = running.stream.applied_index();
+        if entry.index != last + 1 && env.bug != Some(Bug::SkipReplay) {
+            return Err(Broken(format!("node {id} applies entry {} after {last}", entry.index)).into());
+        }
+        let normal = entry.kind == EntryKind::Normal;
+        let payload = if normal { entry.data.clone() } else { Bytes::new() };
+        let applied = running.stream.apply(entry.index, entry.term, &payload);
+        if twice {
+            running.stream.apply(entry.index, entry.term, &payload);
+        }
+        if let Some(members) = running.core.apply_change(entry) {
+            env.note(format_args!("node {id} applies the members {members:?}"));
+            env.checks.changed(id, entry.index, &members)?;
+        }
+        // The digest covers the whole state, so it is not taken every time; but at the same indices everywhere.
+        if entry.index.is_multiple_of(32) {
+            env.checks.applied(id, entry.index, running.stream.digest())?;
+        }
+        Ok(applied.replies)
+    }
+
+    /// Writes a checkpoint when it is time.
+    fn checkpoint(&mut self, env: &Env) -> Result<(), Stop> {
+        let every = env.profile.checkpoints;
+        let running = self.running()?;
+        if every == 0 || !running.stream.applied_index().is_multiple_of(every) {
+            return Ok(());
+        }
+        let members = running.core.conf_state();
+        let taken = Checkpoint::take(&self.running()?.stream.clone(), members, &self.founders, env.bug);
+        self.act()?;
+        self.disk.checkpoint = Some(taken);
+        Ok(())
+    }
+}
