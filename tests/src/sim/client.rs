@@ -124,6 +124,12 @@ pub struct Client {
     nodes: u64,
     /// The node it believes in.
     target: NodeId,
+    /// The node asked last of those that nobody named: it goes round, as real clients do, since a leader found by chance
+    /// may take for ever to find.
+    round: NodeId,
+    /// The node that did not answer, until one did something for this client. Nobody's word leads back there: a node
+    /// that was removed may call a dead one the leader for ever, and real clients remember broken connections.
+    silent: Option<NodeId>,
     call: u64,
     doing: Option<Doing>,
     values: u64,
@@ -145,7 +151,20 @@ pub fn topic(number: usize) -> String {
 impl Client {
     /// A client of so many nodes.
     pub fn new(id: usize, kind: Kind, nodes: u64) -> Self {
-        Self { id, kind, nodes, target: 1, call: 0, doing: None, values: 0, finished: 0, retired: false }
+        let first = id as u64 % nodes + 1;
+        Self {
+            id,
+            kind,
+            nodes,
+            target: first,
+            round: first,
+            silent: None,
+            call: 0,
+            doing: None,
+            values: 0,
+            finished: 0,
+            retired: false,
+        }
     }
 
     /// Begins something new, or tries the same again.
@@ -171,9 +190,16 @@ impl Client {
     /// No answer came in time: the outcome is unknown.
     pub fn timeout(&mut self, call: u64, env: &mut Env) {
         if call == self.call && self.doing.is_some() {
-            self.target = env.rng.u64(1..=self.nodes);
+            self.silent = Some(self.target);
+            self.elsewhere();
             self.unknown(env);
         }
+    }
+
+    /// Believes in the next node round.
+    fn elsewhere(&mut self) {
+        self.round = self.round % self.nodes + 1;
+        self.target = self.round;
     }
 
     /// An answer came; one to an earlier call tells nothing new.
@@ -184,7 +210,10 @@ impl Client {
         let Some(doing) = self.doing.clone() else { return Ok(()) };
         match answer {
             Answer::NotLeader(leader) => {
-                self.target = leader.unwrap_or_else(|| env.rng.u64(1..=self.nodes));
+                match leader {
+                    Some(leader) if self.silent != Some(leader) => self.target = leader,
+                    _ => self.elsewhere(),
+                }
                 self.again(env);
             }
             Answer::Unknown => self.unknown(env),
@@ -317,6 +346,7 @@ impl Client {
 
     fn done(&mut self, env: &mut Env) {
         self.finished += 1;
+        self.silent = None;
         self.doing = None;
         let rest = env.rng.u64(1_000..=env.profile.rest);
         self.call += 1;
