@@ -111,6 +111,8 @@ pub(super) struct Running {
     pub(super) backlog: VecDeque<Entry>,
     /// Index of the newest entry that was ever in the backlog.
     handed: u64,
+    /// Index of the newest entry that Raft itself gave; a mistaken node that counts is ahead of it.
+    pub(super) given: u64,
     /// By index.
     pub(super) waiting: BTreeMap<u64, Waiting>,
     /// Barriers asked for, by context.
@@ -220,6 +222,7 @@ impl Node {
             stream,
             backlog: VecDeque::new(),
             handed: applied,
+            given: applied,
             waiting: BTreeMap::new(),
             barriers: BTreeMap::new(),
             held: Vec::new(),
@@ -337,6 +340,7 @@ impl Node {
         let term = self.running()?.core.term();
         let committed = !effects.committed.is_empty();
         for entry in effects.committed {
+            self.running()?.given = entry.index;
             self.hand(entry, term, env)?;
         }
         if env.bug == Some(Bug::CommitByCount) {
