@@ -9,7 +9,7 @@ use shared::ids::NodeId;
 use super::disk::InFlight;
 use super::status::{self, Role, Status};
 use super::timing::Timing;
-use super::view::{Durable, Fetch, View, from_raft};
+use super::view::{Durable, Fetch, ReadFailed, View, from_raft, store_error};
 use crate::entry::{Entry, EntryKind, HardState};
 
 /// Payload of one message to a follower.
@@ -117,7 +117,9 @@ pub struct Core<D: Durable> {
 impl<D: Durable> Core<D> {
     /// Starts from what the disk holds. `logger` gets Raft's own account of what it does.
     pub fn new(config: CoreConfig, durable: D, logger: &slog::Logger) -> Result<Self, StartError> {
-        let CoreConfig { id, seed, timing, hard_state, conf_state, applied, tail_bytes } = config;
+        let CoreConfig { id, seed, timing, mut hard_state, conf_state, applied, tail_bytes } = config;
+        let proven = proven_commit(&durable, hard_state.commit.max(applied));
+        hard_state.commit = hard_state.commit.max(proven.map_err(|error| StartError(store_error(error)))?);
         let raft_config = Config {
             id,
             election_tick: timing.election,
@@ -463,6 +465,23 @@ impl<D: Durable> Core<D> {
         self.seen = now;
         changed
     }
+}
+
+/// What the log itself proves to be committed, beyond `from`: all but the last change of the members, since a leader
+/// proposes one only when it has applied the one before. The commit index on disk may lag behind both, and a node that
+/// counted votes among members from before the earlier change could be elected beside another leader.
+fn proven_commit<D: Durable>(durable: &D, from: u64) -> Result<u64, ReadFailed> {
+    let (mut newest, mut proven) = (0, 0);
+    let (mut next, end) = (from + 1, durable.last_index() + 1);
+    while next < end {
+        let entries = durable.entries(next, end, MAX_APPLY_BYTES)?;
+        for change in entries.iter().filter(|entry| entry.kind != EntryKind::Normal) {
+            proven = std::mem::replace(&mut newest, change.index);
+        }
+        let Some(last) = entries.last() else { break };
+        next = last.index + 1;
+    }
+    Ok(proven)
 }
 
 fn read_context(state: &raft::ReadState) -> Option<(u64, u64)> {

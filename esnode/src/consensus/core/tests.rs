@@ -6,25 +6,31 @@ use shared::spec::RaftTiming;
 use super::*;
 use crate::consensus::ReadFailed;
 
-/// Nothing is durable yet.
-struct Empty;
+/// What was durable before the start.
+struct Old(Vec<Entry>);
 
-impl Durable for Empty {
+impl Durable for Old {
     fn first_index(&self) -> u64 {
         1
     }
     fn last_index(&self) -> u64 {
-        0
+        self.0.len() as u64
     }
     fn term(&self, index: u64) -> Result<Option<u64>, ReadFailed> {
-        Ok((index == 0).then_some(0))
+        let found = self.0.iter().find(|entry| entry.index == index).map(|entry| entry.term);
+        Ok(found.or((index == 0).then_some(0)))
     }
-    fn entries(&self, _low: u64, _high: u64, _max_bytes: u64) -> Result<Vec<Entry>, ReadFailed> {
-        Ok(Vec::new())
+    fn entries(&self, low: u64, high: u64, _max_bytes: u64) -> Result<Vec<Entry>, ReadFailed> {
+        Ok(self.0.iter().filter(|entry| (low..high).contains(&entry.index)).cloned().collect())
     }
 }
 
-fn follower() -> Core<Empty> {
+fn follower() -> Core<Old> {
+    started(Vec::new())
+}
+
+/// One of three voters, with this log and no commit index.
+fn started(log: Vec<Entry>) -> Core<Old> {
     let config = CoreConfig {
         id: 1,
         seed: 1,
@@ -34,7 +40,7 @@ fn follower() -> Core<Empty> {
         applied: 0,
         tail_bytes: 0,
     };
-    Core::new(config, Empty, &slog::Logger::root(slog::Discard, slog::o!())).unwrap()
+    Core::new(config, Old(log), &slog::Logger::root(slog::Discard, slog::o!())).unwrap()
 }
 
 #[test]
@@ -74,14 +80,14 @@ fn quiet_ticks_do_nothing_and_the_next_one_acts() {
 }
 
 /// Delivers an answer of node 2.
-fn answer(core: &mut Core<Empty>, kind: MessageType, term: u64, index: u64) {
+fn answer(core: &mut Core<Old>, kind: MessageType, term: u64, index: u64) {
     let mut message = Message { from: 2, to: 1, term, index, ..Message::default() };
     message.set_msg_type(kind);
     core.receive(message);
 }
 
 /// Does what there is to do, with a disk that is done at once. Returns what was sent and committed.
-fn perform(core: &mut Core<Empty>) -> (Vec<Message>, Vec<Entry>) {
+fn perform(core: &mut Core<Old>) -> (Vec<Message>, Vec<Entry>) {
     let (mut sent, mut committed) = (Vec::new(), Vec::new());
     while let Some(effects) = core.effects() {
         sent.extend(effects.send);
@@ -93,7 +99,7 @@ fn perform(core: &mut Core<Empty>) -> (Vec<Message>, Vec<Entry>) {
     (sent, committed)
 }
 
-fn leader() -> Core<Empty> {
+fn leader() -> Core<Old> {
     let mut core = follower();
     while core.role() == Role::Follower {
         core.tick();
@@ -111,7 +117,7 @@ fn leader() -> Core<Empty> {
 }
 
 /// Makes `change` of the leader itself; the disk still has an entry behind it when it is applied.
-fn changes_itself(kind: ConfChangeType) -> (Core<Empty>, Vec<Message>) {
+fn changes_itself(kind: ConfChangeType) -> (Core<Old>, Vec<Message>) {
     let mut core = leader();
     let mut change = ConfChange { node_id: 1, ..ConfChange::default() };
     change.set_change_type(kind);
@@ -138,4 +144,25 @@ fn a_leader_that_is_no_voter_any_more_hands_over_to_the_best_voter() {
         (0..1000).for_each(|_| core.tick());
         assert_eq!(core.role(), Role::Follower, "{kind:?}: it does not come back");
     }
+}
+
+fn adds(index: u64, node_id: NodeId) -> Entry {
+    let mut change = ConfChange { node_id, ..ConfChange::default() };
+    change.set_change_type(ConfChangeType::AddNode);
+    let data = change.write_to_bytes().unwrap().into();
+    Entry { index, term: 1, kind: EntryKind::ConfChange, data }
+}
+
+#[test]
+fn a_restarted_node_asks_no_members_from_before_a_change_that_another_one_follows() {
+    let mut core = started(vec![adds(1, 4), adds(2, 5)]);
+    (0..1000).for_each(|_| core.tick());
+    let (sent, committed) = perform(&mut core);
+    assert!(sent.is_empty(), "it campaigns among members that are no more");
+    assert_eq!(committed, [adds(1, 4)], "the last change may still be replaced");
+    core.apply_change(&committed[0]).unwrap();
+    core.applied(1);
+    (0..1000).for_each(|_| core.tick());
+    let (sent, _) = perform(&mut core);
+    assert!([2, 3, 4].iter().all(|node| sent.iter().any(|message| message.to == *node)));
 }
