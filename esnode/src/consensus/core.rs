@@ -9,7 +9,7 @@ use shared::ids::NodeId;
 use super::disk::InFlight;
 use super::status::{self, Role, Status};
 use super::timing::Timing;
-use super::view::{Durable, Fetch, View, from_raft};
+use super::view::{Durable, Fetch, ReadFailed, View, from_raft, store_error};
 use crate::entry::{Entry, EntryKind, HardState};
 
 /// Payload of one message to a follower.
@@ -117,7 +117,9 @@ pub struct Core<D: Durable> {
 impl<D: Durable> Core<D> {
     /// Starts from what the disk holds. `logger` gets Raft's own account of what it does.
     pub fn new(config: CoreConfig, durable: D, logger: &slog::Logger) -> Result<Self, StartError> {
-        let CoreConfig { id, seed, timing, hard_state, conf_state, applied, tail_bytes } = config;
+        let CoreConfig { id, seed, timing, mut hard_state, conf_state, applied, tail_bytes } = config;
+        let proven = proven_commit(&durable, hard_state.commit.max(applied));
+        hard_state.commit = hard_state.commit.max(proven.map_err(|error| StartError(store_error(error)))?);
         let raft_config = Config {
             id,
             election_tick: timing.election,
@@ -307,8 +309,26 @@ impl<D: Durable> Core<D> {
                 .ok()
                 .and_then(|change| self.raw.apply_conf_change(&change).ok()),
         };
+        self.leave_office();
         self.settle();
         applied
+    }
+
+    /// A leader that is no voter any more, which is one that was elected while its removal was on its way, hands over to
+    /// the best voter. Raft would let it lead on: its heartbeats keep the others from electing, it drops every proposal,
+    /// and it panics when its own last entries become durable.
+    fn leave_office(&mut self) {
+        let voters = self.conf_state().voters;
+        let raft = &mut self.raw.raft;
+        if raft.state != StateRole::Leader || voters.contains(&self.id) {
+            return;
+        }
+        let best = raft.prs().iter().filter(|(id, _)| voters.contains(id));
+        let best = best.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id);
+        if let Some(best) = best {
+            raft.send_timeout_now(best);
+        }
+        raft.become_follower(raft.term, raft::INVALID_ID);
     }
 
     /// Entries asked for by [`Effects::fetch`].
@@ -453,82 +473,27 @@ pub fn change(entry: &Entry) -> Option<ConfChange> {
     carries.then(|| ConfChange::parse_from_bytes(&entry.data).ok()).flatten()
 }
 
+/// What the log itself proves to be committed, beyond `from`: all but the last change of the members, since a leader
+/// proposes one only when it has applied the one before. The commit index on disk may lag behind both, and a node that
+/// counted votes among members from before the earlier change could be elected beside another leader.
+fn proven_commit<D: Durable>(durable: &D, from: u64) -> Result<u64, ReadFailed> {
+    let (mut newest, mut proven) = (0, 0);
+    let (mut next, end) = (from + 1, durable.last_index() + 1);
+    while next < end {
+        let entries = durable.entries(next, end, MAX_APPLY_BYTES)?;
+        for change in entries.iter().filter(|entry| entry.kind != EntryKind::Normal) {
+            proven = std::mem::replace(&mut newest, change.index);
+        }
+        let Some(last) = entries.last() else { break };
+        next = last.index + 1;
+    }
+    Ok(proven)
+}
+
 fn read_context(state: &raft::ReadState) -> Option<(u64, u64)> {
     let context = state.request_ctx.as_slice().try_into().ok()?;
     Some((u64::from_le_bytes(context), state.index))
 }
 
 #[cfg(test)]
-mod tests {
-    use shared::spec::RaftTiming;
-
-    use super::*;
-    use crate::consensus::ReadFailed;
-
-    /// Nothing is durable yet.
-    struct Empty;
-
-    impl Durable for Empty {
-        fn first_index(&self) -> u64 {
-            1
-        }
-        fn last_index(&self) -> u64 {
-            0
-        }
-        fn term(&self, index: u64) -> Result<Option<u64>, ReadFailed> {
-            Ok((index == 0).then_some(0))
-        }
-        fn entries(&self, _low: u64, _high: u64, _max_bytes: u64) -> Result<Vec<Entry>, ReadFailed> {
-            Ok(Vec::new())
-        }
-    }
-
-    fn follower() -> Core<Empty> {
-        let config = CoreConfig {
-            id: 1,
-            seed: 1,
-            timing: Timing::from_spec(&RaftTiming::default()),
-            hard_state: HardState::default(),
-            conf_state: ConfState { voters: vec![1, 2, 3], ..ConfState::default() },
-            applied: 0,
-            tail_bytes: 0,
-        };
-        Core::new(config, Empty, &slog::Logger::root(slog::Discard, slog::o!())).unwrap()
-    }
-
-    #[test]
-    fn the_commit_index_is_not_written_ahead_of_the_entries_that_it_covers() {
-        let mut core = follower();
-        let mut append = Message { from: 2, to: 1, term: 1, commit: 2, ..Message::default() };
-        append.set_msg_type(MessageType::MsgAppend);
-        let entries: Vec<_> =
-            (1..=2).map(|index| eraftpb::Entry { index, term: 1, ..Default::default() }).collect();
-        append.set_entries(entries.into());
-        core.receive(append);
-        let work = core.effects().and_then(|effects| effects.persist).unwrap();
-        assert_eq!(work.entries.len(), 2);
-        assert_eq!(work.hard_state, Some(HardState { term: 1, vote: 0, commit: 0 }));
-    }
-
-    #[test]
-    fn a_follower_that_misses_entries_says_how_far_behind_it_is() {
-        let mut core = follower();
-        let mut append = Message { from: 2, to: 1, term: 1, commit: 900, index: 800, ..Message::default() };
-        append.log_term = 1;
-        append.set_msg_type(MessageType::MsgAppend);
-        core.receive(append);
-        assert_eq!((core.status().commit, core.status().applied), (900, 0));
-    }
-
-    #[test]
-    fn quiet_ticks_do_nothing_and_the_next_one_acts() {
-        let mut core = follower();
-        let quiet = core.quiet_ticks();
-        assert!(quiet >= 15, "{quiet}");
-        (0..quiet).for_each(|_| core.tick());
-        assert!(core.effects().is_none());
-        assert_eq!(core.quiet_ticks(), 0);
-        core.tick();
-        assert!(!core.effects().expect("a campaign").send.is_empty());
-    }
-}
+mod tests;

@@ -307,7 +307,7 @@ fn within(entries: impl Iterator<Item = eraftpb::Entry>, max_bytes: u64) -> Vec<
         .collect()
 }
 
-fn store_error(error: ReadFailed) -> raft::Error {
+pub(super) fn store_error(error: ReadFailed) -> raft::Error {
     raft::Error::Store(StorageError::Other(Box::new(error)))
 }
 

@@ -161,7 +161,7 @@ pub(super) fn to_raft(change: &Change) -> ConfChange {
 }
 
 /// The change in a membership entry; `None` when it changes nothing beside Raft's own members.
-pub(super) fn of_entry(entry: &Entry) -> Option<Change> {
+pub fn change_of(entry: &Entry) -> Option<Change> {
     let raft = consensus::change(entry)?;
     let node = raft.node_id;
     match raft.get_change_type() {
@@ -307,7 +307,7 @@ mod tests {
         for change in [add(4, "d"), Change::Promote(4), Change::Remove(4)] {
             let data = to_raft(&change).write_to_bytes().unwrap().into();
             let entry = Entry { index: 7, term: 2, kind: EntryKind::ConfChange, data };
-            assert_eq!(of_entry(&entry), Some(change));
+            assert_eq!(change_of(&entry), Some(change));
         }
     }
 

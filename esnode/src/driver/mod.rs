@@ -23,5 +23,5 @@ pub use changes::Changes;
 pub use checkpoints::{Image, ImageError};
 pub use founding::{Founding, JoinError, found_or_join};
 pub use input::{Input, Proposal};
-pub use membership::ChangeError;
+pub use membership::{ChangeError, change_of};
 pub use run::{CheckpointParts, Driver, Ended, Parts};

@@ -17,7 +17,7 @@ use super::checkpoints::{Checkpointing, Image, Made};
 use super::clock::Clock;
 use super::input::Input;
 use super::introductions::Introductions;
-use super::membership::{ChangeError, Pending, of_entry};
+use super::membership::{ChangeError, Pending, change_of};
 use super::proposals::Proposals;
 use super::raft_log;
 use super::reads::Reads;
@@ -450,7 +450,7 @@ impl Driver {
             let applied = match entry.kind {
                 EntryKind::Normal => stream.apply(entry.index, entry.term, &entry.data),
                 EntryKind::ConfChange | EntryKind::ConfChangeV2 => {
-                    stream.change_members(entry.index, of_entry(entry).as_ref())
+                    stream.change_members(entry.index, change_of(entry).as_ref())
                 }
             };
             touched.extend(applied.touched);

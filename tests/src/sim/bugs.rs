@@ -26,4 +26,17 @@ pub enum Bug {
     ReadBeforeApply,
     /// A producer retries without its sequence number, so that nothing tells the retry from a new batch.
     RetryAsNew,
+    /// Takes an entry as committed when a majority has it, though an older term's entry may still be replaced.
+    CommitByCount,
+    /// Serves reads without asking while its own clock says that a majority was heard of lately, and the clock stood
+    /// still while the process did.
+    LeaseAcrossPause,
+    /// Goes on after a sync that failed, as if it had not.
+    FailedSyncBelieved,
+    /// A checkpoint holds one entry more than it says, so that a restart applies it twice.
+    CheckpointAhead,
+    /// A checkpoint forgets what producers have sent, so that a retry after a restart is a new batch there.
+    LostProducers,
+    /// A checkpoint keeps the members that the cluster was founded with.
+    StaleMembers,
 }

@@ -2,14 +2,14 @@
 //! each fact: whoever tells it differently later is wrong.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use bytes::Bytes;
+use esnode::consensus::ConfState;
 use esnode::entry::Entry;
 use shared::ids::NodeId;
 
 use super::disk::Replayed;
-use super::records::Value;
+use super::records::{self, Value};
+use super::trace::{mix, mix_bytes};
 
 /// A topic's and partition's place: both by number in the simulator's own list.
 pub type Place = (usize, u32);
@@ -30,27 +30,80 @@ pub(super) use ensure;
 /// Entries known by term and what they carry.
 type Fact = (u64, u64);
 
-/// All that was ever true.
-#[derive(Default)]
+/// What was logged at an index: the entry, and the term of the one before it.
+type Logged = (Fact, u64);
+
+/// All that was ever true. Everything is found by number, so that each check costs the same however long the run.
 pub struct Checks {
     leaders: BTreeMap<u64, NodeId>,
     /// By index, from 1: what was committed there, and in which term at the latest.
     committed: Vec<(Fact, u64)>,
-    /// By index and term: what the entry carries, and the term of the entry before it.
-    logged: BTreeMap<(u64, u64), (u64, u64)>,
+    /// By index, from 1: one for each term that had an entry there.
+    logged: Vec<Vec<Logged>>,
     /// State digests by applied index.
     states: BTreeMap<u64, u32>,
-    /// What is at each offset.
-    values: BTreeMap<(Place, i64), Value>,
-    /// Where each value is. A value sent again by a plain producer may have several places.
-    offsets: BTreeMap<Value, i64>,
-    /// Acknowledged values and where they must be.
-    acked: BTreeMap<(Place, i64), Value>,
-    /// Up to where a fresh read must reach, by partition.
-    floor: BTreeMap<Place, i64>,
+    /// Members by the index of the change that made them; the founders at 0.
+    members: BTreeMap<u64, ConfState>,
+    /// By topic and partition.
+    partitions: BTreeMap<Place, Partition>,
+    /// Where each value is, by producer and number.
+    offsets: Vec<Vec<Option<i64>>>,
+    acknowledged: usize,
+}
+
+/// What is known of a partition.
+#[derive(Default)]
+struct Partition {
+    /// What is at each offset, and whether a producer was told so.
+    values: Vec<Option<(Value, bool)>>,
+    /// Up to where a fresh read must reach.
+    floor: i64,
 }
 
 impl Checks {
+    /// Nothing is known but who founds the cluster.
+    pub fn new(founders: &ConfState) -> Self {
+        Self {
+            leaders: BTreeMap::new(),
+            committed: Vec::new(),
+            logged: Vec::new(),
+            states: BTreeMap::new(),
+            members: BTreeMap::from([(0, founders.clone())]),
+            partitions: BTreeMap::new(),
+            offsets: Vec::new(),
+            acknowledged: 0,
+        }
+    }
+
+    /// Membership is a function of the log: `node`, which has applied everything up to `index`, must have the members
+    /// that others had there.
+    pub fn members(&mut self, node: NodeId, index: u64, members: &ConfState) -> Result<(), Broken> {
+        let (at, first) = self.members.range(..=index).next_back().expect("the founders are at 0");
+        ensure!(
+            same(first, members),
+            "stale membership: node {node} has the members {members:?} at {index}, where {first:?} stand since {at}"
+        );
+        Ok(())
+    }
+
+    /// Entry `index` changed the members.
+    pub fn changed(&mut self, node: NodeId, index: u64, members: &ConfState) -> Result<(), Broken> {
+        if self.members.range(index..).next().is_none() {
+            self.members.insert(index, members.clone());
+        }
+        self.members(node, index, members)
+    }
+
+    /// The newest members, as far as anyone has applied.
+    pub fn newest_members(&self) -> &ConfState {
+        self.members.values().next_back().expect("the founders are at 0")
+    }
+
+    /// How often the members changed.
+    pub fn changes(&self) -> usize {
+        self.members.len() - 1
+    }
+
     /// Election safety, and leader completeness when the term is new: the leader's log holds all that was committed
     /// in earlier terms. (Votes may arrive so late that a later term has leaders and commits already.)
     pub fn leads(&mut self, node: NodeId, term: u64, log: &Replayed) -> Result<bool, Broken> {
@@ -92,13 +145,20 @@ impl Checks {
 
     /// Log matching: `entry` is durable at `node`, right after an entry of term `before`.
     pub fn logged(&mut self, node: NodeId, entry: &Entry, before: u64) -> Result<(), Broken> {
-        let (term, data) = fact_of(entry);
-        let first = self.logged.entry((entry.index, term)).or_insert((data, before));
-        ensure!(
-            *first == (data, before),
-            "log matching: node {node} has another entry {} of term {term}, or another entry before it",
-            entry.index
-        );
+        let at = usize::try_from(entry.index - 1).unwrap_or(usize::MAX);
+        if at >= self.logged.len() {
+            self.logged.resize_with(at + 1, Vec::new);
+        }
+        let found = (fact_of(entry), before);
+        match self.logged[at].iter().find(|((term, _), _)| *term == entry.term) {
+            None => self.logged[at].push(found),
+            Some(first) => ensure!(
+                *first == found,
+                "log matching: node {node} has another entry {} of term {}, or another entry before it",
+                entry.index,
+                entry.term
+            ),
+        }
         Ok(())
     }
 
@@ -113,7 +173,10 @@ impl Checks {
     pub fn acked(&mut self, place: Place, offset: i64, values: &[Value]) -> Result<(), Broken> {
         for (offset, value) in (offset..).zip(values) {
             self.at(place, offset, *value)?;
-            self.acked.insert((place, offset), *value);
+            if let Some((_, acked)) = self.slot(place, offset) {
+                let new = !std::mem::replace(acked, true);
+                self.acknowledged += usize::from(new);
+            }
         }
         self.reached(place, offset + values.len() as i64);
         Ok(())
@@ -121,12 +184,20 @@ impl Checks {
 
     /// A reader saw `value` at `offset`: everyone must, and nobody anywhere else.
     pub fn at(&mut self, place: Place, offset: i64, value: Value) -> Result<(), Broken> {
-        let first = *self.values.entry((place, offset)).or_insert(value);
+        let (first, _) = *self.slot(place, offset).get_or_insert((value, false));
         ensure!(
             first == value,
             "one order: offset {offset} of {place:?} is record {value:x} for one and {first:x} for another"
         );
-        let first = *self.offsets.entry(value).or_insert(offset);
+        let (producer, number) = records::origin(value);
+        if producer >= self.offsets.len() {
+            self.offsets.resize_with(producer + 1, Vec::new);
+        }
+        let offsets = &mut self.offsets[producer];
+        if number >= offsets.len() {
+            offsets.resize(number + 1, None);
+        }
+        let first = *offsets[number].get_or_insert(offset);
         ensure!(
             first == offset,
             "no duplicates: record {value:x} of {place:?} is at offset {offset} and at {first}"
@@ -134,14 +205,23 @@ impl Checks {
         Ok(())
     }
 
+    fn slot(&mut self, place: Place, offset: i64) -> &mut Option<(Value, bool)> {
+        let values = &mut self.partitions.entry(place).or_default().values;
+        let at = usize::try_from(offset).expect("offsets count from 0");
+        if at >= values.len() {
+            values.resize(at + 1, None);
+        }
+        &mut values[at]
+    }
+
     /// Up to where a fresh read that begins now must reach.
     pub fn floor(&self, place: Place) -> i64 {
-        self.floor.get(&place).copied().unwrap_or(0)
+        self.partitions.get(&place).map_or(0, |partition| partition.floor)
     }
 
     /// A fresh read, or an acknowledgement, reached `next`; no later one may fall short of it.
     pub fn reached(&mut self, place: Place, next: i64) {
-        let floor = self.floor.entry(place).or_insert(0);
+        let floor = &mut self.partitions.entry(place).or_default().floor;
         *floor = next.max(*floor);
     }
 
@@ -150,11 +230,13 @@ impl Checks {
         for (offset, value) in (0..).zip(values) {
             self.at(place, offset, *value)?;
         }
-        for ((_, offset), value) in self.acked.range((place, 0)..=(place, i64::MAX)) {
-            let found = usize::try_from(*offset).ok().and_then(|at| values.get(at));
+        let Some(partition) = self.partitions.get(&place) else { return Ok(()) };
+        for (at, known) in partition.values.iter().enumerate() {
+            let Some((value, true)) = known else { continue };
+            let found = values.get(at);
             ensure!(
                 found == Some(value),
-                "acknowledged never lost: node {node} has {found:x?} at offset {offset} of {place:?}, \
+                "acknowledged never lost: node {node} has {found:x?} at offset {at} of {place:?}, \
                  where record {value:x} was acknowledged"
             );
         }
@@ -163,7 +245,7 @@ impl Checks {
 
     /// How many records were acknowledged.
     pub fn acknowledged(&self) -> usize {
-        self.acked.len()
+        self.acknowledged
     }
 
     /// How many entries were committed.
@@ -178,11 +260,15 @@ impl Checks {
 }
 
 fn fact_of(entry: &Entry) -> Fact {
-    (entry.term, hash(&entry.data) ^ entry.kind as u64)
+    (entry.term, mix(mix_bytes(&entry.data), entry.kind as u64))
 }
 
-fn hash(data: &Bytes) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    data.hash(&mut hasher);
-    hasher.finish()
+/// The same members, in whatever order.
+fn same(one: &ConfState, other: &ConfState) -> bool {
+    let sorted = |ids: &[u64]| {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids
+    };
+    sorted(&one.voters) == sorted(&other.voters) && sorted(&one.learners) == sorted(&other.learners)
 }

@@ -70,6 +70,20 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// A number that tells it from most others, for the trace's digest.
+    pub fn mark(&self) -> u64 {
+        match self {
+            Self::Reply(Reply::Appended { base_offset, .. }) => base_offset.cast_unsigned(),
+            Self::Reply(_) => u64::MAX,
+            Self::NotLeader(leader) => u64::MAX - 1 - leader.unwrap_or(0),
+            Self::Unknown => u64::MAX - 20,
+            Self::UnknownTopic => u64::MAX - 21,
+            Self::Read { from, next, .. } => (from.cast_unsigned() << 32) ^ next.cast_unsigned(),
+        }
+    }
+}
+
 /// What a client is for.
 #[derive(Clone, Debug)]
 pub enum Kind {
@@ -110,6 +124,12 @@ pub struct Client {
     nodes: u64,
     /// The node it believes in.
     target: NodeId,
+    /// The node asked last of those that nobody named: it goes round, as real clients do, since a leader found by chance
+    /// may take for ever to find.
+    round: NodeId,
+    /// The node that did not answer, until one did something for this client. Nobody's word leads back there: a node
+    /// that was removed may call a dead one the leader for ever, and real clients remember broken connections.
+    silent: Option<NodeId>,
     call: u64,
     doing: Option<Doing>,
     values: u64,
@@ -131,7 +151,20 @@ pub fn topic(number: usize) -> String {
 impl Client {
     /// A client of so many nodes.
     pub fn new(id: usize, kind: Kind, nodes: u64) -> Self {
-        Self { id, kind, nodes, target: 1, call: 0, doing: None, values: 0, finished: 0, retired: false }
+        let first = id as u64 % nodes + 1;
+        Self {
+            id,
+            kind,
+            nodes,
+            target: first,
+            round: first,
+            silent: None,
+            call: 0,
+            doing: None,
+            values: 0,
+            finished: 0,
+            retired: false,
+        }
     }
 
     /// Begins something new, or tries the same again.
@@ -157,9 +190,16 @@ impl Client {
     /// No answer came in time: the outcome is unknown.
     pub fn timeout(&mut self, call: u64, env: &mut Env) {
         if call == self.call && self.doing.is_some() {
-            self.target = env.rng.u64(1..=self.nodes);
+            self.silent = Some(self.target);
+            self.elsewhere();
             self.unknown(env);
         }
+    }
+
+    /// Believes in the next node round.
+    fn elsewhere(&mut self) {
+        self.round = self.round % self.nodes + 1;
+        self.target = self.round;
     }
 
     /// An answer came; one to an earlier call tells nothing new.
@@ -170,7 +210,10 @@ impl Client {
         let Some(doing) = self.doing.clone() else { return Ok(()) };
         match answer {
             Answer::NotLeader(leader) => {
-                self.target = leader.unwrap_or_else(|| env.rng.u64(1..=self.nodes));
+                match leader {
+                    Some(leader) if self.silent != Some(leader) => self.target = leader,
+                    _ => self.elsewhere(),
+                }
                 self.again(env);
             }
             Answer::Unknown => self.unknown(env),
@@ -211,7 +254,7 @@ impl Client {
     fn draw(&mut self, env: &mut Env) -> Vec<Value> {
         let first = self.values;
         self.values += env.rng.u64(1..4);
-        (first..self.values).map(|value| ((self.id as u64) << 32) | value).collect()
+        (first..self.values).map(|number| records::value(self.id, number)).collect()
     }
 
     fn body(&self, doing: &Doing, env: &Env) -> Body {
@@ -303,6 +346,7 @@ impl Client {
 
     fn done(&mut self, env: &mut Env) {
         self.finished += 1;
+        self.silent = None;
         self.doing = None;
         let rest = env.rng.u64(1_000..=env.profile.rest);
         self.call += 1;

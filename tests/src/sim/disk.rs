@@ -9,6 +9,7 @@ use esnode::entry::{Entry, HardState};
 use fastrand::Rng;
 
 use super::bugs::Bug;
+use super::checkpoint::Checkpoint;
 
 /// One frame of the log, as the real one writes them: term and vote in the same stream as the entries.
 #[derive(Clone, Debug)]
@@ -100,6 +101,10 @@ pub struct Disk {
     bug: Option<Bug>,
     /// Frames already there when the node last started.
     old: usize,
+    /// The newest one.
+    pub checkpoint: Option<Checkpoint>,
+    /// The next sync fails.
+    pub fails: bool,
 }
 
 impl Disk {
@@ -112,6 +117,8 @@ impl Disk {
             write: None,
             bug,
             old: 0,
+            checkpoint: None,
+            fails: false,
         }
     }
 
@@ -146,6 +153,7 @@ impl Disk {
             self.frames.extend(write.frames);
             return Some((write.number, Vec::new()));
         }
+        let lost = std::mem::take(&mut self.fails);
         let mut entries = Vec::new();
         for frame in write.frames {
             let mut log = self.log.0.borrow_mut();
@@ -154,7 +162,10 @@ impl Disk {
                 let before = log.entry(entry.index - 1).map_or(0, |entry| entry.term);
                 entries.push((entry.clone(), before));
             }
-            self.frames.push(frame);
+            // Readers find what the system has in its memory, also when the disk never got it.
+            if !lost {
+                self.frames.push(frame);
+            }
         }
         Some((write.number, entries))
     }
@@ -162,6 +173,7 @@ impl Disk {
     /// The power goes: of the write under way some leading frames may have made it, the rest and all that waits is
     /// lost. Returns how many frames of how many were kept.
     pub fn crash(&mut self, rng: &mut Rng) -> (usize, usize) {
+        self.fails = false;
         self.waiting.clear();
         let frames = self.write.take().map_or_else(Vec::new, |write| write.frames);
         let all = frames.len();

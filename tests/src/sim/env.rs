@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
 
-use esnode::consensus::Message;
+use esnode::consensus::{ConfState, Message};
 use fastrand::Rng;
 use shared::ids::NodeId;
 
@@ -14,15 +14,16 @@ use super::checks::Checks;
 use super::client::{Answer, Request};
 use super::network::Network;
 use super::node::{Input, Node};
-use super::trace::Trace;
+use super::trace::{Trace, mix};
+use super::world::Setup;
 
 /// Something that will happen.
 #[derive(Debug)]
 pub enum Event {
     /// For a node, if it still lives the life that this was meant for.
     Node(NodeId, u64, Input),
-    /// A message between nodes arrives.
-    Deliver(Box<Message>),
+    /// A message between nodes arrives, if the connection that carries it still stands.
+    Deliver(Box<Message>, u32),
     /// A client's request arrives at a node.
     Request(NodeId, Request),
     /// A node's answer to a client's call arrives.
@@ -39,33 +40,53 @@ pub enum Event {
     Heal,
 }
 
-struct Due {
-    when: Micros,
-    /// Ties are broken by the order of scheduling, so that a run has one order only.
-    number: u64,
-    event: Event,
-}
-
-impl Due {
-    fn key(&self) -> Reverse<(Micros, u64)> {
-        Reverse((self.when, self.number))
+impl Event {
+    /// Numbers that tell it from others, for the trace's digest.
+    fn marks(&self) -> [u64; 4] {
+        match self {
+            Self::Node(id, life, input) => [1, *id, *life, input.mark()],
+            Self::Deliver(message, _) => {
+                let kind = (message.from << 16) | (message.to << 8) | message.msg_type as u64;
+                [2, kind, mix(message.term, message.commit), mix(message.index, message.entries.len() as u64)]
+            }
+            Self::Request(id, request) => [3, *id, request.client as u64, request.call],
+            Self::Answer(client, call, answer) => [4, *client as u64, *call, answer.mark()],
+            Self::Timeout(client, call) => [5, *client as u64, *call, 0],
+            Self::Wake(client) => [6, *client as u64, 0, 0],
+            Self::Start(id) => [7, *id, 0, 0],
+            Self::Fault => [8, 0, 0, 0],
+            Self::Heal => [9, 0, 0, 0],
+        }
     }
 }
 
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
+/// Events to come, by time; ties are broken by the order of scheduling, so that a run has one order only. The heap moves
+/// small keys, the events stay where they are.
+#[derive(Default)]
+struct Queue {
+    heap: BinaryHeap<Reverse<(Micros, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
+    scheduled: u64,
 }
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+
+impl Queue {
+    fn push(&mut self, when: Micros, event: Event) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[slot] = Some(event);
+        self.scheduled += 1;
+        self.heap.push(Reverse((when, self.scheduled, slot)));
     }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
+
+    /// The next event not later than `until`, and its time.
+    fn pop(&mut self, until: Micros) -> Option<(Micros, Event)> {
+        self.heap.peek().filter(|Reverse((when, ..))| *when <= until)?;
+        let Reverse((when, _, slot)) = self.heap.pop()?;
+        self.free.push(slot);
+        Some((when, self.events[slot].take()?))
     }
 }
 
@@ -84,6 +105,12 @@ pub struct Profile {
     pub sync_usual: Micros,
     /// Longest unusual time of a sync.
     pub sync_slow: Micros,
+    /// Links between nodes keep their order, as TCP does.
+    pub ordered: bool,
+    /// Entries from one checkpoint to the next; 0 makes none.
+    pub checkpoints: u64,
+    /// Nodes beyond the founders, and changes of the membership.
+    pub spares: u64,
 }
 
 impl Profile {
@@ -95,6 +122,9 @@ impl Profile {
         rest: 20_000,
         sync_usual: 1_000,
         sync_slow: 1_000,
+        ordered: true,
+        checkpoints: 0,
+        spares: 0,
     };
 
     /// Anything from fast to slow.
@@ -106,6 +136,9 @@ impl Profile {
             rest: rng.u64(3_000..60_000),
             sync_usual: rng.u64(500..8_000),
             sync_slow: rng.u64(10_000..300_000),
+            ordered: rng.bool(),
+            checkpoints: [0, 7, 60][rng.usize(..3)],
+            spares: [0, 0, 1, 2][rng.usize(..4)],
         }
     }
 }
@@ -130,34 +163,34 @@ pub struct Env {
     pub bug: Option<Bug>,
     /// For Raft's own account.
     pub logger: slog::Logger,
-    queue: BinaryHeap<Due>,
-    scheduled: u64,
+    queue: Queue,
 }
 
 impl Env {
     /// Nothing has happened yet.
-    pub fn new(seed: u64, profile: Option<Profile>, bug: Option<Bug>, print: bool) -> Self {
+    pub fn new(setup: &Setup) -> Self {
+        let Setup { seed, nodes, profile, bug, print } = *setup;
         let mut rng = Rng::with_seed(seed);
         let profile = profile.unwrap_or_else(|| Profile::draw(&mut rng));
+        let founders = nodes.unwrap_or_else(|| if rng.bool() { 3 } else { 5 });
+        let founders = ConfState { voters: (1..=founders).collect(), ..ConfState::default() };
         Self {
             now: 0,
             rng,
-            network: Network::new(),
-            checks: Checks::default(),
+            network: Network::new(profile.ordered),
+            checks: Checks::new(&founders),
             trace: Trace::new(print),
             profile,
             trouble: false,
             bug,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
-            queue: BinaryHeap::new(),
-            scheduled: 0,
+            queue: Queue::default(),
         }
     }
 
     /// Schedules an event `delay` from now.
     pub fn at(&mut self, delay: Micros, event: Event) {
-        self.scheduled += 1;
-        self.queue.push(Due { when: self.now + delay, number: self.scheduled, event });
+        self.queue.push(self.now + delay, event);
     }
 
     /// Schedules an input for a node's present life.
@@ -167,18 +200,20 @@ impl Env {
 
     /// The next event not later than `until`; the clock moves to it.
     pub fn next(&mut self, until: Micros) -> Option<Event> {
-        if self.queue.peek()?.when > until {
-            return None;
-        }
-        let due = self.queue.pop()?;
-        self.now = due.when;
-        Some(due.event)
+        let (when, event) = self.queue.pop(until)?;
+        self.now = when;
+        self.trace.step(when, event.marks());
+        Some(event)
     }
 
     /// Sends a message between nodes.
-    pub fn send(&mut self, message: &Message) {
-        for delay in self.network.delays(message, &mut self.rng) {
-            self.at(delay, Event::Deliver(Box::new(message.clone())));
+    pub fn send(&mut self, message: Message) {
+        let [first, again] = self.network.journeys(&message, self.now, &mut self.rng);
+        if let Some(way) = again {
+            self.at(way.delay, Event::Deliver(Box::new(message.clone()), way.connection));
+        }
+        if let Some(way) = first {
+            self.at(way.delay, Event::Deliver(Box::new(message), way.connection));
         }
     }
 
@@ -219,7 +254,7 @@ impl Env {
     }
 
     /// Notes what happens now.
-    pub fn note(&mut self, what: fmt::Arguments<'_>) {
+    pub fn note(&self, what: fmt::Arguments<'_>) {
         self.trace.note(self.now, what);
     }
 }

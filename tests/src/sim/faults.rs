@@ -6,6 +6,7 @@ use shared::ids::NodeId;
 use super::Micros;
 use super::checks::Broken;
 use super::env::{Env, Event};
+use super::members::Change;
 use super::network::Weather;
 use super::node::{Input, Node};
 
@@ -38,7 +39,11 @@ pub fn strike(nodes: &mut [Node], env: &mut Env) {
             env.note(format_args!("node {} stands still for {span} us", nodes[at].id));
             nodes[at].paused_until = env.now + span;
         }
-        15..=16 => {
+        15 => {
+            env.note(format_args!("node {}'s disk fails its next sync", nodes[at].id));
+            nodes[at].disk.fails = true;
+        }
+        16 => {
             let weather = Weather::draw(&mut env.rng);
             env.note(format_args!("weather: {weather:?}"));
             env.network.weather = weather;
@@ -49,6 +54,12 @@ pub fn strike(nodes: &mut [Node], env: &mut Env) {
             for node in nodes.iter() {
                 env.node(0, node, Input::Transfer(to));
             }
+        }
+    }
+    if env.profile.spares > 0 && env.rng.bool() {
+        let change = Change::draw(count as u64, &mut env.rng);
+        for node in nodes.iter() {
+            env.node(0, node, Input::Change(change));
         }
     }
     let pause = env.rng.u64(50_000..900_000);
@@ -62,12 +73,46 @@ pub fn mend(nodes: &mut [Node], env: &mut Env) -> Result<(), Broken> {
     env.heal();
     env.network.weather = Weather::CALM;
     for node in nodes {
-        node.fuse = None;
-        node.paused_until = 0;
-        node.stalled_until = 0;
-        if !node.is_up() {
-            node.start(env)?;
+        repair(node, env)?;
+    }
+    Ok(())
+}
+
+/// Nothing more goes wrong, but nothing is mended either except between the nodes of `core`: they run and hear each
+/// other. The others are off for good, or heard but deaf, or hear but are mute.
+pub fn freeze(nodes: &mut [Node], core: &[NodeId], env: &mut Env) -> Result<(), Broken> {
+    let (core_nodes, others): (Vec<_>, Vec<_>) = nodes.iter_mut().partition(|node| core.contains(&node.id));
+    env.note(format_args!("faults are frozen; {core:?} are connected"));
+    env.trouble = false;
+    env.heal();
+    env.network.weather = Weather::CALM;
+    for node in core_nodes {
+        repair(node, env)?;
+    }
+    for node in others {
+        let way = env.rng.u8(..4);
+        if way == 0 && node.is_up() {
+            node.crash(env);
         }
+        for inside in core {
+            if way != 1 {
+                env.network.cut(node.id, *inside);
+            }
+            if way != 2 {
+                env.network.cut(*inside, node.id);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn repair(node: &mut Node, env: &mut Env) -> Result<(), Broken> {
+    node.fuse = None;
+    node.paused_until = 0;
+    node.stalled_until = 0;
+    node.disk.fails = false;
+    if !node.is_up() {
+        node.start(env)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! The network between the nodes: it delays, drops, repeats and reorders messages, and cuts links in either direction.
-
-use std::collections::BTreeSet;
+//! The network between the nodes: it delays and loses messages, and cuts links in either direction.
+//!
+//! Some runs have links as the real transport makes them: a connection keeps its order, and what it loses it loses by
+//! breaking, with all that was under way. Others have links that also repeat and reorder, since Raft must bear that too.
 
 use esnode::consensus::Message;
 use fastrand::Rng;
@@ -8,16 +9,19 @@ use shared::ids::NodeId;
 
 use super::Micros;
 
+/// Most nodes of a run, and one: they are counted from 1.
+const NODES: usize = 9;
+
 /// How bad the network is.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
-    /// Messages lost, per thousand.
+    /// Messages lost, per thousand; on an ordered link the connection breaks instead.
     pub lost: u32,
-    /// Messages delivered twice, per thousand.
+    /// Messages delivered twice, per thousand; never on an ordered link.
     pub repeated: u32,
     /// Messages that take up to `late` instead of up to `usual`, per thousand.
     pub delayed: u32,
-    /// Longest usual delay; each message draws its own, so that they overtake each other.
+    /// Longest usual delay; each message draws its own.
     pub usual: Micros,
     /// Longest unusual delay.
     pub late: Micros,
@@ -42,24 +46,78 @@ impl Weather {
     }
 }
 
+/// The way from one node to another.
+#[derive(Clone, Copy, Default)]
+struct Link {
+    cut: bool,
+    /// Counts connections: what an earlier one carried does not arrive.
+    connection: u32,
+    /// No connection before then.
+    connects: Micros,
+    /// When the last message under way arrives.
+    last: Micros,
+}
+
+/// A message's journey: when it arrives, counted from now, and on which connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Journey {
+    /// Time from now.
+    pub delay: Micros,
+    /// The connection that carries it.
+    pub connection: u32,
+}
+
 /// The links.
 pub struct Network {
     /// How bad it is now.
     pub weather: Weather,
-    cut: BTreeSet<(NodeId, NodeId)>,
+    ordered: bool,
+    links: [[Link; NODES]; NODES],
 }
 
 impl Network {
     /// All links up, the weather calm.
-    pub fn new() -> Self {
-        Self { weather: Weather::CALM, cut: BTreeSet::new() }
+    pub fn new(ordered: bool) -> Self {
+        Self { weather: Weather::CALM, ordered, links: Default::default() }
     }
 
-    /// When each copy of a message arrives, counted from now: none when it is lost.
-    pub fn delays(&self, message: &Message, rng: &mut Rng) -> Vec<Micros> {
-        let lost = self.cut.contains(&(message.from, message.to)) || self.loses(rng);
-        let copies = if lost { 0 } else { 1 + usize::from(chance(rng, self.weather.repeated)) };
-        (0..copies).map(|_| self.delay(rng)).collect()
+    /// The journeys of a message sent now: none when it is lost, two when it is repeated.
+    pub fn journeys(&mut self, message: &Message, now: Micros, rng: &mut Rng) -> [Option<Journey>; 2] {
+        let lost = self.loses(rng);
+        let (delay, connect) = (self.delay(rng), rng.u64(1_000..100_000));
+        let link = &mut self.links[at(message.from)][at(message.to)];
+        if !self.ordered {
+            let way = |delay| Journey { delay, connection: 0 };
+            let first = (!lost && !link.cut).then(|| way(delay));
+            let again = first.is_some() && chance(rng, self.weather.repeated);
+            return [first, again.then(|| way(self.delay(rng)))];
+        }
+        if now < link.connects {
+            return [None, None];
+        }
+        if lost || link.cut {
+            link.connection += 1;
+            link.connects = now + connect;
+            link.last = 0;
+            return [None, None];
+        }
+        link.last = link.last.max(now + delay);
+        [Some(Journey { delay: link.last - now, connection: link.connection }), None]
+    }
+
+    /// Whether a message that was sent on this connection arrives.
+    pub fn arrives(&self, message: &Message, connection: u32) -> bool {
+        self.links[at(message.from)][at(message.to)].connection == connection
+    }
+
+    /// A process ended: its connections break, with all that is under way on them.
+    pub fn ended(&mut self, node: NodeId) {
+        if self.ordered {
+            for other in 0..NODES {
+                self.links[at(node)][other].connection += 1;
+                self.links[other][at(node)].connection += 1;
+            }
+        }
     }
 
     /// Whether the next message is lost.
@@ -75,21 +133,69 @@ impl Network {
 
     /// Nothing sent by `from` reaches `to` any more.
     pub fn cut(&mut self, from: NodeId, to: NodeId) {
-        self.cut.insert((from, to));
+        self.links[at(from)][at(to)].cut = true;
     }
 
     /// All links work again.
     pub fn heal(&mut self) {
-        self.cut.clear();
+        for link in self.links.iter_mut().flatten() {
+            link.cut = false;
+            link.connects = 0;
+        }
     }
 }
 
-impl Default for Network {
-    fn default() -> Self {
-        Self::new()
-    }
+fn at(node: NodeId) -> usize {
+    usize::try_from(node).expect("nodes are few")
 }
 
 fn chance(rng: &mut Rng, per_thousand: u32) -> bool {
-    rng.u32(..1000) < per_thousand
+    per_thousand > 0 && rng.u32(..1000) < per_thousand
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Message {
+        Message { from: 1, to: 2, ..Message::default() }
+    }
+
+    fn send(network: &mut Network, rng: &mut Rng) -> Option<Journey> {
+        network.journeys(&message(), 1_000_000, rng)[0]
+    }
+
+    #[test]
+    fn an_ordered_link_keeps_its_order() {
+        let mut network = Network::new(true);
+        let mut rng = Rng::with_seed(1);
+        network.weather = Weather { delayed: 500, late: 400_000, ..Weather::CALM };
+        let delays: Vec<_> =
+            (0..100).filter_map(|_| send(&mut network, &mut rng)).map(|way| way.delay).collect();
+        assert_eq!(delays.len(), 100);
+        assert!(delays.is_sorted());
+    }
+
+    #[test]
+    fn a_connection_that_breaks_loses_what_is_under_way() {
+        let mut network = Network::new(true);
+        let mut rng = Rng::with_seed(1);
+        let before = send(&mut network, &mut rng).expect("a calm link");
+        assert!(network.arrives(&message(), before.connection));
+        network.cut(1, 2);
+        assert_eq!(send(&mut network, &mut rng), None);
+        network.heal();
+        assert!(!network.arrives(&message(), before.connection));
+        let after = send(&mut network, &mut rng).expect("a mended link");
+        assert!(network.arrives(&message(), after.connection));
+    }
+
+    #[test]
+    fn a_link_without_order_lets_messages_overtake_each_other() {
+        let mut network = Network::new(false);
+        let mut rng = Rng::with_seed(1);
+        let delays: Vec<_> =
+            (0..100).filter_map(|_| send(&mut network, &mut rng)).map(|way| way.delay).collect();
+        assert!(!delays.is_sorted());
+    }
 }

@@ -3,24 +3,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
 use esnode::consensus::{
-    ConfState, Core, CoreConfig, Dropped, Durable as _, Effects, Fetch, Message, Persist, Role, Status,
-    Timing,
+    ConfState, Core, CoreConfig, Durable as _, Effects, Fetch, Message, Persist, Role, Status, Timing,
 };
-use esnode::entry::{Entry, EntryKind};
+use esnode::entry::Entry;
 use esnode::stream::Stream;
-use esnode::stream::command::{Command, Reply};
 use shared::ids::NodeId;
 use shared::spec::RaftTiming;
 
 use super::Micros;
 use super::bugs::Bug;
 use super::checks::Broken;
-use super::client::{Answer, Body, Request};
+use super::client::Request;
 use super::disk::{Disk, DiskLog};
 use super::env::{Env, Event};
-use super::reading;
+use super::members::Change;
+use super::trace::mix;
 
 /// What reaches a node.
 #[derive(Debug)]
@@ -43,6 +41,8 @@ pub enum Input {
     Request(Request),
     /// From the operator: hand leadership over.
     Transfer(NodeId),
+    /// From the operator: change the members.
+    Change(Change),
 }
 
 impl Input {
@@ -58,6 +58,23 @@ impl Input {
             Self::Apply => "apply",
             Self::Request(_) => "request",
             Self::Transfer(_) => "transfer",
+            Self::Change(_) => "change",
+        }
+    }
+
+    /// A number that tells it from most others, for the trace's digest.
+    pub fn mark(&self) -> u64 {
+        match self {
+            Self::Tick => 0,
+            Self::Message(message) => mix(1, mix(message.term, message.index)),
+            Self::Synced => 2,
+            Self::Persisted(number) => mix(3, *number),
+            Self::Fetch(fetch) => mix(4, fetch.low),
+            Self::Fetched(fetch, entries) => mix(5, mix(fetch.low, entries.len() as u64)),
+            Self::Apply => 6,
+            Self::Request(request) => mix(7, mix(request.client as u64, request.call)),
+            Self::Transfer(to) => mix(8, *to),
+            Self::Change(change) => mix(9, change.node()),
         }
     }
 }
@@ -77,25 +94,54 @@ impl From<Broken> for Stop {
     }
 }
 
+/// Ticks for which a mistaken leader trusts what it heard: less than the shortest election timeout.
+const LEASE: u64 = 15;
+
 /// A proposal whose client waits.
-struct Waiting {
-    term: u64,
-    client: usize,
-    call: u64,
+pub(super) struct Waiting {
+    pub(super) term: u64,
+    pub(super) client: usize,
+    pub(super) call: u64,
 }
 
-struct Running {
-    core: Core<DiskLog>,
-    stream: Stream,
+pub(super) struct Running {
+    pub(super) core: Core<DiskLog>,
+    pub(super) stream: Stream,
     /// Committed, not yet applied.
-    backlog: VecDeque<Entry>,
+    pub(super) backlog: VecDeque<Entry>,
+    /// Index of the newest entry that was ever in the backlog.
+    handed: u64,
+    /// Index of the newest entry that Raft itself gave; a mistaken node that counts is ahead of it.
+    pub(super) given: u64,
     /// By index.
-    waiting: BTreeMap<u64, Waiting>,
+    pub(super) waiting: BTreeMap<u64, Waiting>,
     /// Barriers asked for, by context.
-    barriers: BTreeMap<u64, Request>,
+    pub(super) barriers: BTreeMap<u64, Request>,
     /// Barriers that hold once this index is applied.
-    held: Vec<(u64, Request)>,
-    contexts: u64,
+    pub(super) held: Vec<(u64, Request)>,
+    pub(super) contexts: u64,
+    /// Ticks that this life has seen.
+    pub(super) ticks: u64,
+    /// The term led since it was last told so, and the end of the log at its beginning: as leader it serves no writes
+    /// before that is applied.
+    pub(super) serves_from: Option<(u64, u64)>,
+    /// Reads are served without asking until then; only a mistaken node has leases.
+    pub(super) lease: u64,
+    pub(super) leases: bool,
+}
+
+impl Running {
+    /// It leads, and has applied all that was committed before its term: so it knows every topic that was created.
+    pub(super) fn serves(&self) -> bool {
+        let from = self.serves_from.filter(|(term, _)| *term == self.core.term());
+        let applied = self.stream.applied_index();
+        self.core.role() == Role::Leader && from.is_some_and(|(_, from)| from <= applied)
+    }
+
+    /// A mistaken leader's belief that nobody else leads yet.
+    pub(super) fn leased(&self) -> bool {
+        self.leases && self.ticks < self.lease && self.core.role() == Role::Leader
+    }
 }
 
 /// A node, up or down.
@@ -114,13 +160,13 @@ pub struct Node {
     pub stalled_until: Micros,
     /// Time between its ticks: clocks drift.
     pub tick: Micros,
-    voters: Vec<NodeId>,
-    running: Option<Running>,
+    pub(super) founders: ConfState,
+    pub(super) running: Option<Running>,
 }
 
 impl Node {
     /// A node that has never run.
-    pub fn new(id: NodeId, voters: Vec<NodeId>, tick: Micros, bug: Option<Bug>) -> Self {
+    pub fn new(id: NodeId, founders: ConfState, tick: Micros, bug: Option<Bug>) -> Self {
         Self {
             id,
             life: 0,
@@ -129,7 +175,7 @@ impl Node {
             paused_until: 0,
             stalled_until: 0,
             tick,
-            voters,
+            founders,
             running: None,
         }
     }
@@ -139,40 +185,52 @@ impl Node {
         self.running.is_some()
     }
 
-    /// Starts from the disk: the state machine is empty and everything committed is applied again.
+    /// Starts from the disk: from its checkpoint, or with an empty state; what is committed after it is applied again.
     pub fn start(&mut self, env: &mut Env) -> Result<(), Broken> {
-        let (hard_state, log) = self.disk.recover();
+        let (mut hard_state, log) = self.disk.recover();
         self.life += 1;
         self.fuse = None;
-        env.note(format_args!(
-            "node {} starts: {hard_state:?}, {} entries",
-            self.id,
-            log.get().entries.len()
-        ));
+        let length = log.get().entries.len();
+        env.note(format_args!("node {} starts: {hard_state:?}, {length} entries", self.id));
         let mut before = 0;
         for entry in &log.get().entries {
             env.checks.logged(self.id, entry, before)?;
             before = entry.term;
         }
-        let applied = if env.bug == Some(Bug::SkipReplay) { hard_state.commit } else { 0 };
+        let (stream, members, mut applied) = match &self.disk.checkpoint {
+            Some(found) => (found.state(), found.members.clone(), found.index),
+            None => (Stream::default(), self.founders.clone(), 0),
+        };
+        env.checks.members(self.id, applied, &members)?;
+        if env.bug == Some(Bug::SkipReplay) {
+            applied = applied.max(hard_state.commit);
+        }
+        // What is applied was committed; a commit index on disk may lag.
+        hard_state.commit = hard_state.commit.max(applied);
         let config = CoreConfig {
             id: self.id,
             seed: env.rng.u64(..),
             timing: Timing::from_spec(&RaftTiming::default()),
             hard_state,
-            conf_state: ConfState { voters: self.voters.clone(), ..ConfState::default() },
+            conf_state: members,
             applied,
             tail_bytes: env.profile.tail_bytes,
         };
         let core = Core::new(config, log, &env.logger).expect("the simulator's configuration is sound");
         self.running = Some(Running {
             core,
-            stream: Stream::default(),
+            stream,
             backlog: VecDeque::new(),
+            handed: applied,
+            given: applied,
             waiting: BTreeMap::new(),
             barriers: BTreeMap::new(),
             held: Vec::new(),
             contexts: 0,
+            ticks: 0,
+            serves_from: None,
+            lease: 0,
+            leases: env.bug == Some(Bug::LeaseAcrossPause),
         });
         let phase = env.rng.u64(..self.tick);
         env.node(phase, self, Input::Tick);
@@ -183,6 +241,7 @@ impl Node {
     pub fn crash(&mut self, env: &mut Env) {
         let (kept, all) = self.disk.crash(&mut env.rng);
         env.note(format_args!("node {} dies; {kept} of {all} frames under way are kept", self.id));
+        env.network.ended(self.id);
         self.running = None;
         self.life += 1;
         self.fuse = None;
@@ -217,6 +276,7 @@ impl Node {
         let Some(running) = &mut self.running else { return Ok(()) };
         match input {
             Input::Tick => {
+                running.ticks += 1;
                 running.core.tick();
                 env.node(self.tick, self, Input::Tick);
             }
@@ -232,6 +292,7 @@ impl Node {
             Input::Apply => self.apply(env)?,
             Input::Request(request) => self.request(request, env),
             Input::Transfer(to) => running.core.transfer(to),
+            Input::Change(change) => self.change(change, env)?,
         }
         if env.rng.u32(..100) < env.profile.gather {
             return Ok(());
@@ -252,7 +313,7 @@ impl Node {
     }
 
     /// One action more; it may be the last.
-    fn act(&mut self) -> Result<(), Stop> {
+    pub(super) fn act(&mut self) -> Result<(), Stop> {
         match &mut self.fuse {
             Some(0) => Err(Stop::Died),
             Some(left) => {
@@ -263,14 +324,14 @@ impl Node {
         }
     }
 
-    fn running(&mut self) -> Result<&mut Running, Stop> {
+    pub(super) fn running(&mut self) -> Result<&mut Running, Stop> {
         self.running.as_mut().ok_or(Stop::Died)
     }
 
     fn perform(&mut self, effects: Effects, env: &mut Env) -> Result<(), Stop> {
         for message in effects.send {
             self.act()?;
-            env.send(&message);
+            env.send(message);
         }
         if let Some(work) = effects.persist {
             self.act()?;
@@ -279,13 +340,17 @@ impl Node {
         let term = self.running()?.core.term();
         let committed = !effects.committed.is_empty();
         for entry in effects.committed {
-            env.checks.committed(self.id, term, &entry)?;
-            self.running()?.backlog.push_back(entry);
+            self.running()?.given = entry.index;
+            self.hand(entry, term, env)?;
+        }
+        if env.bug == Some(Bug::CommitByCount) {
+            self.count(term, env)?;
         }
         let early = env.bug == Some(Bug::ReadBeforeApply);
         let running = self.running()?;
         for (context, index) in effects.reads {
             if let Some(request) = running.barriers.remove(&context) {
+                running.lease = running.ticks + LEASE;
                 running.held.push((if early { 0 } else { index }, request));
             }
         }
@@ -302,6 +367,49 @@ impl Node {
         } else if committed {
             let lag = env.rng.u64(..env.profile.apply_lag);
             env.node(lag, self, Input::Apply);
+        }
+        Ok(())
+    }
+
+    /// Takes a committed entry, to be applied.
+    fn hand(&mut self, entry: Entry, term: u64, env: &mut Env) -> Result<(), Stop> {
+        env.checks.committed(self.id, term, &entry)?;
+        let running = self.running()?;
+        if entry.index > running.handed {
+            running.handed = entry.index;
+            running.backlog.push_back(entry);
+        }
+        Ok(())
+    }
+
+    /// The mistake of a leader that takes for committed whatever a majority has.
+    fn count(&mut self, term: u64, env: &mut Env) -> Result<(), Stop> {
+        let status = self.running()?.core.status();
+        if status.role != Role::Leader {
+            return Ok(());
+        }
+        let own = self.disk.log().last_index();
+        let peer =
+            |id: &NodeId| status.peers.iter().find(|peer| peer.id == *id).map_or(0, |peer| peer.matched);
+        let has = |id: &NodeId| if *id == self.id { own } else { peer(id) };
+        let mut matched: Vec<_> = status.voters.iter().map(has).collect();
+        matched.sort_unstable();
+        let counted = matched[(matched.len() - 1) / 2].min(own);
+        for index in self.running()?.handed + 1..=counted {
+            let Some(entry) = self.disk.log().get().entry(index).cloned() else { break };
+            self.hand(entry, term, env)?;
+        }
+        Ok(())
+    }
+
+    /// As leader: proposes what the operator asks for, when it is safe.
+    fn change(&mut self, change: Change, env: &mut Env) -> Result<(), Stop> {
+        let id = self.id;
+        let running = self.running()?;
+        if let Some(proposal) = change.proposal(id, &running.core.conf_state())
+            && running.core.propose_change(&proposal).is_ok()
+        {
+            env.note(format_args!("node {id} proposes {change:?}"));
         }
         Ok(())
     }
@@ -323,6 +431,10 @@ impl Node {
 
     fn synced(&mut self, env: &mut Env) -> Result<(), Stop> {
         self.act()?;
+        if self.disk.fails && env.bug != Some(Bug::FailedSyncBelieved) {
+            // Nothing is retried and believed: the process ends.
+            return Err(Stop::Died);
+        }
         let Some((number, entries)) = self.disk.synced() else { return Ok(()) };
         for (entry, before) in entries {
             env.checks.logged(self.id, &entry, before)?;
@@ -334,157 +446,4 @@ impl Node {
         }
         Ok(())
     }
-
-    /// Applies what is committed, answers those who waited for it, then tells the core.
-    fn apply(&mut self, env: &mut Env) -> Result<(), Stop> {
-        let mut last = None;
-        while let Some(entry) = self.running()?.backlog.pop_front() {
-            self.act()?;
-            last = Some(entry.index);
-            let replies = self.apply_one(&entry, env)?;
-            self.answer(&entry, replies, env)?;
-        }
-        if let Some(index) = last {
-            self.act()?;
-            self.running()?.core.applied(index);
-        }
-        self.serve_held(env)
-    }
-
-    fn apply_one(&mut self, entry: &Entry, env: &mut Env) -> Result<Vec<Reply>, Stop> {
-        let twice = env.bug == Some(Bug::ApplyTwice) && env.rng.u8(..100) == 0;
-        let id = self.id;
-        let running = self.running()?;
-        let last = running.stream.applied_index();
-        if entry.index != last + 1 && env.bug != Some(Bug::SkipReplay) {
-            return Err(Broken(format!("node {id} applies entry {} after {last}", entry.index)).into());
-        }
-        let normal = entry.kind == EntryKind::Normal;
-        let payload = if normal { entry.data.clone() } else { Bytes::new() };
-        let applied = running.stream.apply(entry.index, entry.term, &payload);
-        if twice {
-            running.stream.apply(entry.index, entry.term, &payload);
-        }
-        running.core.apply_change(entry);
-        // The digest covers the whole state, so it is not taken every time; but at the same indices everywhere.
-        if entry.index.is_multiple_of(16) {
-            env.checks.applied(id, entry.index, running.stream.digest())?;
-        }
-        Ok(applied.replies)
-    }
-
-    fn answer(&mut self, entry: &Entry, mut replies: Vec<Reply>, env: &mut Env) -> Result<(), Stop> {
-        let Some(waiting) = self.running()?.waiting.remove(&entry.index) else { return Ok(()) };
-        self.act()?;
-        let ours = waiting.term == entry.term || env.bug == Some(Bug::AckByIndex);
-        let answer = match replies.pop() {
-            Some(reply) if ours => Answer::Reply(reply),
-            _ => Answer::Unknown,
-        };
-        env.reply(waiting.client, waiting.call, answer);
-        Ok(())
-    }
-
-    /// Whoever waits on a leader that leads no more learns nothing of the outcome.
-    fn changed(&mut self, env: &mut Env) -> Result<(), Stop> {
-        let id = self.id;
-        let log = self.disk.log().clone();
-        let running = self.running()?;
-        let (role, term) = (running.core.role(), running.core.term());
-        env.note(format_args!("node {id} is {role:?} in term {term}"));
-        if role == Role::Leader {
-            env.checks.leads(id, term, &log.get())?;
-            return Ok(());
-        }
-        if env.bug == Some(Bug::AckByIndex) {
-            return Ok(());
-        }
-        let barriers = std::mem::take(&mut running.barriers).into_values();
-        let lost: Vec<_> = barriers.map(|request| (request.client, request.call)).collect();
-        let lost = lost.into_iter().chain(
-            std::mem::take(&mut running.waiting).into_values().map(|waiting| (waiting.client, waiting.call)),
-        );
-        for (client, call) in lost {
-            env.reply(client, call, Answer::Unknown);
-        }
-        Ok(())
-    }
-
-    fn request(&mut self, request: Request, env: &mut Env) {
-        let Some(running) = &mut self.running else { return };
-        let (client, call) = (request.client, request.call);
-        let commands = match &request.body {
-            Body::Read { fresh: true, .. } if env.bug != Some(Bug::ReadWithoutBarrier) => {
-                running.contexts += 1;
-                match running.core.read_index(running.contexts) {
-                    Ok(()) => drop(running.barriers.insert(running.contexts, request)),
-                    Err(Dropped) => env.reply(client, call, Answer::NotLeader(running.core.leader())),
-                }
-                return;
-            }
-            Body::Read { fresh, .. } => {
-                let stale = *fresh && running.core.role() != Role::Leader;
-                let answer = if stale {
-                    Answer::NotLeader(running.core.leader())
-                } else {
-                    reading::read(&running.stream, &self.disk.log().get(), &request.body)
-                };
-                return env.reply(client, call, answer);
-            }
-            Body::Write(commands) => commands.clone(),
-            Body::Append { topic, partition, batch } => match running.stream.topic(topic) {
-                None => return env.reply(client, call, Answer::UnknownTopic),
-                Some(topic) => {
-                    vec![Command::Append { topic: topic.id, partition: *partition, batch: batch.clone() }]
-                }
-            },
-        };
-        self.propose(&request, &commands, env);
-    }
-
-    fn propose(&mut self, request: &Request, commands: &[Command], env: &mut Env) {
-        let Some(running) = &mut self.running else { return };
-        let Request { client, call, .. } = *request;
-        match running.core.propose(vec![payload(commands)]) {
-            Err(Dropped) => env.reply(client, call, Answer::NotLeader(running.core.leader())),
-            Ok(_) if env.bug == Some(Bug::AckBeforeCommit) => {
-                // What it would be, if nothing went wrong from here on.
-                let mut next = running.stream.clone();
-                let reply = next.apply(next.applied_index() + 1, running.core.term(), &payload(commands));
-                let reply = reply.replies.into_iter().next_back();
-                env.reply(client, call, reply.map_or(Answer::Unknown, Answer::Reply));
-            }
-            Ok(proposed) => {
-                let lost =
-                    running.waiting.insert(proposed.first, Waiting { term: proposed.term, client, call });
-                if let Some(lost) = lost {
-                    env.reply(lost.client, lost.call, Answer::Unknown);
-                }
-            }
-        }
-    }
-
-    fn serve_held(&mut self, env: &mut Env) -> Result<(), Stop> {
-        let log = self.disk.log().clone();
-        let running = self.running()?;
-        let applied = running.stream.applied_index();
-        let (ready, held) =
-            std::mem::take(&mut running.held).into_iter().partition(|(index, _)| *index <= applied);
-        running.held = held;
-        let ready: Vec<_> = ready;
-        for (_, request) in ready {
-            let answer = reading::read(&self.running()?.stream, &log.get(), &request.body);
-            self.act()?;
-            env.reply(request.client, request.call, answer);
-        }
-        Ok(())
-    }
-}
-
-fn payload(commands: &[Command]) -> Bytes {
-    let mut out = BytesMut::new();
-    for command in commands {
-        command.encode(&mut out);
-    }
-    out.freeze()
 }

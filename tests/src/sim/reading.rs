@@ -1,5 +1,6 @@
 //! How a node reads a partition: the state says where in the log to start, the log has the batches.
 
+use esnode::stream::batch::BatchHeader;
 use esnode::stream::command::Command;
 use esnode::stream::{Stream, Topic};
 
@@ -52,6 +53,12 @@ fn values(
         for (ordinal, command) in (0..).zip(Command::decode_all(&entry.data)) {
             let Ok(Command::Append { topic: id, partition: number, batch }) = command else { continue };
             if id != topic.id || number != partition || state.is_void(index, ordinal) {
+                continue;
+            }
+            // Whole batches before the wanted one need not be decoded.
+            let header = BatchHeader::parse(&batch).expect("only batches that producers sent are in the log");
+            if offset + header.records() <= from {
+                offset += header.records();
                 continue;
             }
             for value in records::decode(&batch).expect("only batches that producers sent are in the log") {

@@ -10,6 +10,17 @@ use kafka_protocol::records::{
 /// A record's value: unique in a run.
 pub type Value = u64;
 
+/// The value that `producer` draws as its `number`th.
+pub fn value(producer: usize, number: u64) -> Value {
+    ((producer as u64) << 32) | number
+}
+
+/// Who drew a value, and as which.
+pub fn origin(value: Value) -> (usize, usize) {
+    let index = |part| usize::try_from(part).expect("a part of a number fits");
+    (index(value >> 32), index(value & u64::from(u32::MAX)))
+}
+
 /// Who sends a batch: producer id, epoch 0, and the sequence number of its first record; `None` when plain.
 pub type Sequence = Option<(i64, i32)>;
 

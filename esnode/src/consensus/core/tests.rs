@@ -1,0 +1,168 @@
+//! Tests of the machine alone, fed by hand.
+
+use raft::eraftpb::ConfChangeType;
+use shared::spec::RaftTiming;
+
+use super::*;
+use crate::consensus::ReadFailed;
+
+/// What was durable before the start.
+struct Old(Vec<Entry>);
+
+impl Durable for Old {
+    fn first_index(&self) -> u64 {
+        1
+    }
+    fn last_index(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn term(&self, index: u64) -> Result<Option<u64>, ReadFailed> {
+        let found = self.0.iter().find(|entry| entry.index == index).map(|entry| entry.term);
+        Ok(found.or((index == 0).then_some(0)))
+    }
+    fn entries(&self, low: u64, high: u64, _max_bytes: u64) -> Result<Vec<Entry>, ReadFailed> {
+        Ok(self.0.iter().filter(|entry| (low..high).contains(&entry.index)).cloned().collect())
+    }
+}
+
+fn follower() -> Core<Old> {
+    started(Vec::new())
+}
+
+/// One of three voters, with this log and no commit index.
+fn started(log: Vec<Entry>) -> Core<Old> {
+    let config = CoreConfig {
+        id: 1,
+        seed: 1,
+        timing: Timing::from_spec(&RaftTiming::default()),
+        hard_state: HardState::default(),
+        conf_state: ConfState { voters: vec![1, 2, 3], ..ConfState::default() },
+        applied: 0,
+        tail_bytes: 0,
+    };
+    Core::new(config, Old(log), &slog::Logger::root(slog::Discard, slog::o!())).unwrap()
+}
+
+#[test]
+fn the_commit_index_is_not_written_ahead_of_the_entries_that_it_covers() {
+    let mut core = follower();
+    let mut append = Message { from: 2, to: 1, term: 1, commit: 2, ..Message::default() };
+    append.set_msg_type(MessageType::MsgAppend);
+    let entries: Vec<_> =
+        (1..=2).map(|index| eraftpb::Entry { index, term: 1, ..Default::default() }).collect();
+    append.set_entries(entries.into());
+    core.receive(append);
+    let work = core.effects().and_then(|effects| effects.persist).unwrap();
+    assert_eq!(work.entries.len(), 2);
+    assert_eq!(work.hard_state, Some(HardState { term: 1, vote: 0, commit: 0 }));
+}
+
+#[test]
+fn a_follower_that_misses_entries_says_how_far_behind_it_is() {
+    let mut core = follower();
+    let mut append = Message { from: 2, to: 1, term: 1, commit: 900, index: 800, ..Message::default() };
+    append.log_term = 1;
+    append.set_msg_type(MessageType::MsgAppend);
+    core.receive(append);
+    assert_eq!((core.status().commit, core.status().applied), (900, 0));
+}
+
+#[test]
+fn quiet_ticks_do_nothing_and_the_next_one_acts() {
+    let mut core = follower();
+    let quiet = core.quiet_ticks();
+    assert!(quiet >= 15, "{quiet}");
+    (0..quiet).for_each(|_| core.tick());
+    assert!(core.effects().is_none());
+    assert_eq!(core.quiet_ticks(), 0);
+    core.tick();
+    assert!(!core.effects().expect("a campaign").send.is_empty());
+}
+
+/// Delivers an answer of node 2.
+fn answer(core: &mut Core<Old>, kind: MessageType, term: u64, index: u64) {
+    let mut message = Message { from: 2, to: 1, term, index, ..Message::default() };
+    message.set_msg_type(kind);
+    core.receive(message);
+}
+
+/// Does what there is to do, with a disk that is done at once. Returns what was sent and committed.
+fn perform(core: &mut Core<Old>) -> (Vec<Message>, Vec<Entry>) {
+    let (mut sent, mut committed) = (Vec::new(), Vec::new());
+    while let Some(effects) = core.effects() {
+        sent.extend(effects.send);
+        committed.extend(effects.committed);
+        if let Some(work) = effects.persist {
+            core.persisted(work.number);
+        }
+    }
+    (sent, committed)
+}
+
+fn leader() -> Core<Old> {
+    let mut core = follower();
+    while core.role() == Role::Follower {
+        core.tick();
+    }
+    perform(&mut core);
+    answer(&mut core, MessageType::MsgRequestPreVoteResponse, 1, 0);
+    perform(&mut core);
+    answer(&mut core, MessageType::MsgRequestVoteResponse, 1, 0);
+    perform(&mut core);
+    answer(&mut core, MessageType::MsgAppendResponse, 1, 1);
+    let (_, committed) = perform(&mut core);
+    assert_eq!((core.role(), committed.len()), (Role::Leader, 1));
+    core.applied(1);
+    core
+}
+
+/// Makes `change` of the leader itself; the disk still has an entry behind it when it is applied.
+fn changes_itself(kind: ConfChangeType) -> (Core<Old>, Vec<Message>) {
+    let mut core = leader();
+    let mut change = ConfChange { node_id: 1, ..ConfChange::default() };
+    change.set_change_type(kind);
+    core.propose_change(&change).unwrap();
+    perform(&mut core);
+    core.propose(vec![Bytes::from_static(b"behind")]).unwrap();
+    let late = core.effects().and_then(|effects| effects.persist).unwrap().number;
+    answer(&mut core, MessageType::MsgAppendResponse, 1, 2);
+    let (_, committed) = perform(&mut core);
+    core.apply_change(&committed[0]).unwrap();
+    core.applied(2);
+    core.persisted(late);
+    let (sent, _) = perform(&mut core);
+    (core, sent)
+}
+
+#[test]
+fn a_leader_that_is_no_voter_any_more_hands_over_to_the_best_voter() {
+    for kind in [ConfChangeType::RemoveNode, ConfChangeType::AddLearnerNode] {
+        let (mut core, sent) = changes_itself(kind);
+        assert_eq!((core.role(), core.leader()), (Role::Follower, None), "{kind:?}");
+        let now = sent.iter().find(|message| message.get_msg_type() == MessageType::MsgTimeoutNow);
+        assert_eq!(now.map(|message| message.to), Some(2), "{kind:?}: node 3 has nothing");
+        (0..1000).for_each(|_| core.tick());
+        assert_eq!(core.role(), Role::Follower, "{kind:?}: it does not come back");
+    }
+}
+
+fn adds(index: u64, node_id: NodeId) -> Entry {
+    let mut change = ConfChange { node_id, ..ConfChange::default() };
+    change.set_change_type(ConfChangeType::AddNode);
+    let data = change.write_to_bytes().unwrap().into();
+    Entry { index, term: 1, kind: EntryKind::ConfChange, data }
+}
+
+#[test]
+fn a_restarted_node_asks_no_members_from_before_a_change_that_another_one_follows() {
+    let mut core = started(vec![adds(1, 4), adds(2, 5)]);
+    (0..1000).for_each(|_| core.tick());
+    let (sent, committed) = perform(&mut core);
+    assert!(sent.is_empty(), "it campaigns among members that are no more");
+    assert_eq!(committed, [adds(1, 4)], "the last change may still be replaced");
+    core.apply_change(&committed[0]).unwrap();
+    core.applied(1);
+    (0..1000).for_each(|_| core.tick());
+    let (sent, _) = perform(&mut core);
+    assert!([2, 3, 4].iter().all(|node| sent.iter().any(|message| message.to == *node)));
+}
