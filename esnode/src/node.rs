@@ -311,6 +311,7 @@ fn take_part(start: Start) -> Result<()> {
     }
     let founding = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
     let core = start_core(&config, &recovered, conf_state.unwrap_or_else(founding), log.clone())?;
+    let waiting = log.clone();
     let writer = spawn_wal(wal, inputs.0.clone())?;
     serve_files(&transport, log.clone(), recovered.checkpoints.clone());
     let incoming = Incoming::of(data_dir.path());
@@ -340,6 +341,7 @@ fn take_part(start: Start) -> Result<()> {
     })?;
     met.into_values().for_each(|hello| driver.greet(hello));
     let ended = driver.run();
+    waiting.stop_waiting();
     writer.close();
     // Only now may another process have the directory.
     drop(data_dir);

@@ -109,6 +109,7 @@ pub struct Core<D: Durable> {
     seen: (Role, u64, NodeId),
     /// Highest commit index heard from a leader; the own one lags behind while entries are missing.
     heard_commit: u64,
+    ticks: u64,
     elections: u64,
     votes: u64,
     appends_sent: u64,
@@ -152,6 +153,7 @@ impl<D: Durable> Core<D> {
             installing: None,
             seen: (Role::Follower, hard_state.term, 0),
             heard_commit: hard_state.commit,
+            ticks: 0,
             elections: 0,
             votes: 0,
             appends_sent: 0,
@@ -162,6 +164,7 @@ impl<D: Durable> Core<D> {
 
     /// One tick of time passed.
     pub fn tick(&mut self) {
+        self.ticks += 1;
         self.raw.tick();
         self.settle();
     }
@@ -372,6 +375,7 @@ impl<D: Durable> Core<D> {
             votes: self.votes,
             appends_sent: self.appends_sent,
             pending_change: self.raw.raft.has_pending_conf(),
+            disk_wait: self.disk_wait(),
             ..Status::default()
         };
         status.fill(&self.raw.status());
@@ -382,6 +386,11 @@ impl<D: Durable> Core<D> {
         status.voters.sort_unstable();
         status.learners.sort_unstable();
         status
+    }
+
+    /// Ticks for which the oldest work at the disk has not come back.
+    pub fn disk_wait(&self) -> u64 {
+        self.disk.oldest().map_or(0, |since| self.ticks - since)
     }
 
     /// What this node is.
@@ -430,7 +439,7 @@ impl<D: Durable> Core<D> {
         let last = entries.last().map(|entry| (entry.index, entry.term));
         let waits = ballot || last.is_some() || snapshot.is_some();
         if waits {
-            self.disk.begin(self.newest, last, ballot);
+            self.disk.begin(self.newest, last, ballot, self.ticks);
         }
         if waits || hard_state.is_some() {
             let entries = entries.into_iter().map(from_raft).collect();

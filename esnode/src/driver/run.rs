@@ -115,9 +115,11 @@ pub struct Driver {
     pub(super) learners: Vec<NodeId>,
     /// What was last told of the members is as of this entry.
     pub(super) members_at: u64,
+    /// Not before this tick does a leader whose disk hangs hand over.
+    pub(super) gives_way_from: u64,
     /// When this node, which was removed, ends.
     pub(super) leaving: Option<u64>,
-    transfer: Option<Transfer>,
+    pub(super) transfer: Option<Transfer>,
     checkpointing: Checkpointing,
     catch_up: CatchUp,
     /// A commit index that travels with the next write.
@@ -155,6 +157,7 @@ impl Driver {
             roster: Arc::default(),
             learners: Vec::new(),
             members_at: 0,
+            gives_way_from: 0,
             leaving: None,
             transfer: None,
             checkpointing,
@@ -289,6 +292,7 @@ impl Driver {
         self.finish_transfer();
         self.promote_learners();
         self.leave_if_due();
+        self.give_way_if_the_disk_hangs();
         self.checkpoint_if_due();
         if self.stopping.is_some_and(|deadline| self.tick >= deadline) {
             self.ended.get_or_insert(Ended::Stopped);
@@ -535,7 +539,7 @@ impl Driver {
         self.finish_transfer();
     }
 
-    fn begin_transfer(
+    pub(super) fn begin_transfer(
         &mut self,
         to: Option<NodeId>,
         asker: Option<tokio::sync::oneshot::Sender<Result<(NodeId, u64), TransferError>>>,

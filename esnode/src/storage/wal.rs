@@ -5,12 +5,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{Checkpoints, is_full};
 use super::filler::{Blank, Filler, UNFINISHED};
 use super::frame::{self, HEADER_LEN, STATE_LEN, State};
 use super::gather::Gather;
@@ -32,6 +33,9 @@ const FIRST_SEGMENT: u64 = 4 << 20;
 const LARGEST_SEGMENT: u64 = 2 << 30;
 /// Room for a header and the first state frame, and some more.
 const SMALLEST_SEGMENT: u64 = 1024;
+
+/// Between two attempts to find room for the next segment.
+const ROOM_RETRY: Duration = Duration::from_millis(100);
 
 /// The one writer.
 ///
@@ -96,6 +100,7 @@ pub(super) fn start(
         synced: options.sync,
         state: RwLock::new(state),
         stats: Stats::default(),
+        ending: AtomicBool::new(false),
     });
     shared.count(&shared.state.read());
     let wal = Wal {
@@ -307,7 +312,7 @@ impl Wal {
         let header = Header::new(sequence + 1, first_index, Some((generation, self.end)));
         let index = std::mem::take(&mut self.tail);
         self.summarise(&index);
-        let (segment, end) = commission(&self.dir, self.filler.take()?, header, self.hard_state)?;
+        let (segment, end) = commission(&self.dir, self.next_blank()?, header, self.hard_state)?;
         self.filler.resume(segment.capacity);
         let mut state = self.shared.state.write();
         state.segments.push_back(segment.clone());
@@ -319,6 +324,27 @@ impl Wal {
         (self.segment, self.end, self.synced_to) = (segment, end, end);
         self.mark_owed = false;
         Ok(())
+    }
+
+    /// The next segment's file. Without room for it the writer waits until there is some: what is not written is not
+    /// acknowledged, a leader gives way, and nothing has to be started again.
+    fn next_blank(&self) -> io::Result<Blank> {
+        let (lacks_room, mut said) = (&self.shared.stats.lacks_room, false);
+        loop {
+            match self.filler.take() {
+                Err(error) if is_full(&error) && !self.shared.ending.load(Relaxed) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::error!(%error, "no room for the next segment of the log: make some; nothing is lost");
+                    }
+                    lacks_room.store(true, Relaxed);
+                    thread::sleep(ROOM_RETRY);
+                }
+                taken => {
+                    lacks_room.store(false, Relaxed);
+                    return taken;
+                }
+            }
+        }
     }
 
     fn put_behind(&mut self, staged: &Staged) -> io::Result<()> {

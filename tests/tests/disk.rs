@@ -1,0 +1,184 @@
+//! Disks that fail, are slow, hang, or are full: nothing is believed that is not on disk, nothing acknowledged is lost, and
+//! what is wrong is said.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use shared::api::Health;
+use shared::ids::NodeId;
+use tests::client::Client;
+use tests::cluster::{Cluster, binary};
+use tests::ledger;
+use tests::strace::Fault;
+
+const LIMIT: Duration = Duration::from_secs(2);
+/// Small enough that there are several soon, and checkpoints between them.
+const SMALL: &str = "    snapshot_interval: 50\n    segment_mb: 4\n";
+const EVENT: usize = 256 << 10;
+
+/// Three nodes with topic `t`; and the leader.
+fn started(mut cluster: Cluster) -> Result<(Cluster, NodeId)> {
+    cluster.launch_all()?;
+    let leader = cluster.wait_ready()?;
+    let code = Client::connect(cluster.kafka(leader), LIMIT)?.create_topic("t", 1)?;
+    ensure!(code == 0, "no topic: error code {code}");
+    Ok((cluster, leader))
+}
+
+fn three() -> Result<(Cluster, NodeId)> {
+    started(Cluster::prepare(3, SMALL, &binary("esnode"))?)
+}
+
+fn produce(cluster: &Cluster, node: NodeId, value: &[u8]) -> Result<i64> {
+    let outcome = Client::connect(cluster.kafka(node), LIMIT)?.produce("t", 0, value)?;
+    outcome.map_err(|code| anyhow::anyhow!("error code {code}"))
+}
+
+/// Writes one event wherever the leader is by then.
+fn produce_somewhere(cluster: &Cluster, value: &[u8]) -> Result<i64> {
+    cluster.wait("an acknowledged write", |cluster| produce(cluster, cluster.leader()?, value).ok())
+}
+
+/// What the node's readiness says of its disk.
+fn disk(cluster: &Cluster, id: NodeId) -> Option<String> {
+    let (_, body) = cluster.get(id, "/health/ready").ok()?;
+    let health: Health = serde_json::from_str(&body).ok()?;
+    health.reasons.into_iter().find(|reason| reason.starts_with("disk: ") && !health.ok)
+}
+
+/// Every event of `wanted` is there, in order; the nodes stop well and hold the same.
+fn end_alike(mut cluster: Cluster, wanted: &[Vec<u8>]) -> Result<()> {
+    let leader = cluster.wait_ready()?;
+    let events = Client::connect(cluster.kafka(leader), LIMIT)?.read_all("t", 0)?;
+    let mut read = events.iter().map(|event| &event.value[..]);
+    // What was not acknowledged may be there too.
+    ensure!(wanted.iter().all(|value| read.any(|read| read == value)), "an acknowledged event is missing");
+    let floor = cluster.status(leader)?.commit_index;
+    for id in cluster.ids() {
+        ensure!(cluster.stop(id)?, "node {id} did not end well: {}", cluster.log(id));
+    }
+    ledger::same_logs(&cluster, floor)
+}
+
+#[test]
+fn a_write_or_sync_that_fails_ends_the_node_with_the_reason() -> Result<()> {
+    let (mut cluster, _) = three()?;
+    let mut written = Vec::new();
+    for calls in ["fdatasync", "pwrite64,pwritev,pwritev2", "fsync"] {
+        let victim = cluster.wait_ready()?;
+        let fault = Fault::inject(cluster.os_pid(victim), calls, "error=EIO")?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // A checkpoint and a new segment come along with enough events.
+        while cluster.get(victim, "/health/live").is_ok() {
+            let value = format!("{calls} {}", written.len()).into_bytes();
+            if produce(&cluster, victim, &[&value[..], &[b'x'; EVENT]].concat()).is_ok() {
+                written.push([&value[..], &[b'x'; EVENT]].concat());
+            }
+            ensure!(Instant::now() < deadline, "node {victim} lives on although {calls} fails");
+        }
+        let ended = cluster.reap(victim)?;
+        drop(fault);
+        let log = cluster.log(victim);
+        let said = log.lines().rev().find(|line| line.contains("ERROR")).context("no reason")?;
+        ensure!(!ended.success(), "it ended with 0");
+        let names = said.contains("n1/data") || said.contains("n2/data") || said.contains("n3/data");
+        ensure!(said.contains("the disk failed") && said.contains("os error 5") && names, "{said}");
+        written.push(format!("without node {victim}").into_bytes());
+        produce_somewhere(&cluster, &written[written.len() - 1])?;
+        cluster.launch(victim)?;
+    }
+    end_alike(cluster, &written)
+}
+
+#[test]
+fn a_slow_disk_is_no_dead_leader() -> Result<()> {
+    let (cluster, leader) = three()?;
+    let term = cluster.status(leader)?.term;
+    let fault = Fault::inject(cluster.os_pid(leader), "fdatasync", "delay_exit=300000")?;
+    let (began, mut written) = (Instant::now(), Vec::new());
+    while began.elapsed() < Duration::from_secs(6) {
+        written.push(format!("slow {}", written.len()).into_bytes());
+        produce(&cluster, leader, &written[written.len() - 1])?;
+    }
+    ensure!(cluster.status(leader)?.term == term, "an election:\n{}", cluster.log(leader));
+    println!("{} events at 300 ms a sync, and no election", written.len());
+    drop(fault);
+    end_alike(cluster, &written)
+}
+
+#[test]
+fn a_leader_whose_disk_hangs_gives_way() -> Result<()> {
+    let (cluster, leader) = three()?;
+    let fault = Fault::inject(cluster.os_pid(leader), "fdatasync", "delay_enter=60000000")?;
+    let began = Instant::now();
+    let _unanswered = produce(&cluster, leader, b"nobody knows");
+    let next = cluster.wait("another leader", |cluster| cluster.leader().filter(|id| *id != leader))?;
+    let written = vec![b"by another".to_vec()];
+    produce_somewhere(&cluster, &written[0])?;
+    let gap = began.elapsed();
+    println!("node {next} leads {gap:.2?} after the disk began to hang");
+    ensure!(gap < Duration::from_secs(4), "{gap:?}");
+    let said = cluster.wait("it to say what is wrong", |cluster| disk(cluster, leader))?;
+    ensure!(said.contains("has not finished a write for"), "{said}");
+    drop(fault);
+    cluster.wait("it to be well again", |cluster| {
+        (cluster.get(leader, "/health/ready").ok()?.0 == 200).then_some(())
+    })?;
+    end_alike(cluster, &written)
+}
+
+/// Writes until the disks of `full` are.
+fn fill(cluster: &Cluster, full: &[NodeId], written: &mut Vec<Vec<u8>>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while full.iter().any(|id| disk(cluster, *id).is_none_or(|said| !said.contains("full"))) {
+        ensure!(Instant::now() < deadline, "{full:?} are not full, or do not say so");
+        let value = [format!("{} ", written.len()).as_bytes(), &[b'x'; EVENT]].concat();
+        if cluster.leader().is_some_and(|leader| produce(cluster, leader, &value).is_ok()) {
+            written.push(value);
+        }
+    }
+    Ok(())
+}
+
+/// Nodes with little room, full; then they get more.
+fn fill_and_make_room(few: impl Fn(NodeId, &[NodeId]) -> Vec<NodeId>, goes_on: bool) -> Result<()> {
+    let mut cluster = Cluster::prepare(3, SMALL, &binary("esnode"))?;
+    let all = cluster.ids();
+    cluster.limit_room(&all, 400)?;
+    let (cluster, leader) = started(cluster)?;
+    let full = few(leader, &all);
+    full.iter().try_for_each(|id| cluster.give_room(*id, 24))?;
+    let mut written = Vec::new();
+    fill(&cluster, &full, &mut written)?;
+    if goes_on {
+        written.push(b"with a full disk somewhere".to_vec());
+        produce_somewhere(&cluster, &written[written.len() - 1])?;
+    }
+    for id in &full {
+        ensure!(cluster.log(*id).contains("no room for the next segment"), "{}", cluster.log(*id));
+        cluster.give_room(*id, 400)?;
+    }
+    written.push(b"with room".to_vec());
+    produce_somewhere(&cluster, &written[written.len() - 1])?;
+    cluster.wait("all to be well", |cluster| {
+        all.iter()
+            .all(|id| cluster.get(*id, "/health/ready").is_ok_and(|(code, _)| code == 200))
+            .then_some(())
+    })?;
+    end_alike(cluster, &written)
+}
+
+#[test]
+fn a_follower_with_a_full_disk_waits_for_room() -> Result<()> {
+    fill_and_make_room(|leader, all| all.iter().copied().find(|id| *id != leader).into_iter().collect(), true)
+}
+
+#[test]
+fn a_leader_with_a_full_disk_gives_way_and_waits_for_room() -> Result<()> {
+    fill_and_make_room(|leader, _| vec![leader], true)
+}
+
+#[test]
+fn a_cluster_without_room_acknowledges_nothing_and_goes_on_with_room() -> Result<()> {
+    fill_and_make_room(|_, all| all.to_vec(), false)
+}
