@@ -1,6 +1,7 @@
 //! Disks that fail, are slow, hang, or are full: nothing is believed that is not on disk, nothing acknowledged is lost, and
 //! what is wrong is said.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -181,4 +182,106 @@ fn a_leader_with_a_full_disk_gives_way_and_waits_for_room() -> Result<()> {
 #[test]
 fn a_cluster_without_room_acknowledges_nothing_and_goes_on_with_room() -> Result<()> {
     fill_and_make_room(|_, all| all.to_vec(), false)
+}
+
+/// All files that the node has, by kind: the folder, and how the name ends.
+fn files(cluster: &Cluster, id: NodeId) -> Result<std::collections::BTreeMap<String, Vec<PathBuf>>> {
+    let mut kinds = std::collections::BTreeMap::<String, Vec<PathBuf>>::new();
+    let data = cluster.data_dir(id);
+    for folder in ["", "log", "checkpoints"] {
+        for file in std::fs::read_dir(data.join(folder))? {
+            let path = file?.path();
+            // Nothing stands in these.
+            let counts = path.file_name().is_some_and(|name| name != "lock" && name != "next.tmp");
+            if path.is_file() && counts {
+                let ending = path.extension().unwrap_or_default().to_string_lossy();
+                let ending = if ending.is_empty() { "identity" } else { &ending };
+                kinds.entry(format!("{folder}/{ending}")).or_default().push(path);
+            }
+        }
+    }
+    kinds.values_mut().for_each(|files| files.sort());
+    Ok(kinds)
+}
+
+/// Turns one bit of what was written; the zeroes at the end of a segment stand for nothing.
+fn flip(file: &Path, random: &mut fastrand::Rng) -> Result<(Vec<u8>, usize)> {
+    let good = std::fs::read(file)?;
+    let used = good.iter().rposition(|byte| *byte != 0).context("an empty file")? + 1;
+    let at = random.usize(..used);
+    let mut bad = good.clone();
+    bad[at] ^= 1 << random.u8(..8);
+    std::fs::write(file, bad)?;
+    Ok((good, at))
+}
+
+/// Whether the node has exited by itself.
+fn has_ended(cluster: &Cluster, id: NodeId) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", cluster.os_pid(id))).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+}
+
+/// Lets the node lead and reads everything through it; `None` if it ends instead.
+fn read_through(cluster: &Cluster, id: NodeId) -> Result<Option<Vec<Vec<u8>>>> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !has_ended(cluster, id) {
+        ensure!(Instant::now() < deadline, "it neither serves nor ends: {}", cluster.log(id));
+        let _ = cluster.post(id, "/cluster/leader/transfer", &format!("{{\"to\": {id}}}"));
+        let read = Client::connect(cluster.kafka(id), LIMIT).and_then(|mut client| client.read_all("t", 0));
+        if let Ok(events) = read {
+            return Ok(Some(events.into_iter().map(|event| event.value.to_vec()).collect()));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(None)
+}
+
+/// One bit in any file of a node: either the node is well and serves what was written, or it refuses to start, or stops,
+/// and names the file.
+#[test]
+fn a_flipped_bit_in_any_file_is_never_served() -> Result<()> {
+    let seed = std::env::var("FLIP_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut cluster, leader) = three()?;
+    let written: Vec<_> =
+        (0..60).map(|number| [format!("{number} ").as_bytes(), &[b'x'; EVENT]].concat()).collect();
+    for value in &written {
+        produce(&cluster, leader, value)?;
+    }
+    cluster.wait_ready()?;
+    let victim = leader % 3 + 1;
+    let (mut refused, mut well) = (0, 0);
+    let kinds: Vec<_> = files(&cluster, victim)?.into_keys().collect();
+    for kind in kinds.iter().flat_map(|kind| [kind; 3]) {
+        let _ = cluster.is_running(victim) && cluster.stop(victim)?;
+        let Some(file) = files(&cluster, victim)?
+            .remove(kind)
+            .map(|mut files| files.swap_remove(random.usize(..files.len())))
+        else {
+            continue;
+        };
+        let (good, at) = flip(&file, &mut random)?;
+        let before = cluster.log(victim).len();
+        cluster.launch(victim)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let what = format!("FLIP_SEED={seed}, {kind} {name} at {at}");
+        match read_through(&cluster, victim)? {
+            Some(read) => {
+                ensure!(read == written, "{what}: something else was served");
+                well += 1;
+            }
+            None => {
+                let log = cluster.log(victim).split_off(before);
+                ensure!(!cluster.reap(victim)?.success() && log.contains(&name), "{what}: {log}");
+                std::fs::write(&file, good)?;
+                cluster.launch(victim)?;
+                refused += 1;
+            }
+        }
+        cluster.wait_ready().context(what)?;
+    }
+    println!("{} kinds of files: {refused} times refused, {well} times well", kinds.len());
+    ensure!(refused > 0 && well > 0);
+    end_alike(cluster, &written)
 }
