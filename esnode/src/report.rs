@@ -66,8 +66,8 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
 fn disk(lacks_room: bool, wait: u64) -> Option<String> {
     let waited = TICK * u32::try_from(wait).unwrap_or(u32::MAX);
     if lacks_room {
-        let what =
-            "full: there is no room for the next segment of the log. The node goes on as soon as there is";
+        let what = "full: there is no room for the next segment of the log. Free space or enlarge the disk: the node \
+             goes on as soon as there is room";
         return Some(what.to_owned());
     }
     (waited >= SLOW).then(|| format!("it has not finished a write for {:.0} s", waited.as_secs_f64()))

@@ -91,20 +91,33 @@ fn a_write_or_sync_that_fails_ends_the_node_with_the_reason() -> Result<()> {
     end_alike(cluster, &written)
 }
 
+/// Every kind of sync is slow, also the several in a row that the end of a segment takes.
 #[test]
 fn a_slow_disk_is_no_dead_leader() -> Result<()> {
     let (cluster, leader) = three()?;
     let term = cluster.status(leader)?.term;
-    let fault = Fault::inject(cluster.os_pid(leader), "fdatasync", "delay_exit=300000")?;
+    let fault = Fault::inject(cluster.os_pid(leader), "fdatasync,fsync", "delay_exit=400000")?;
     let (began, mut written) = (Instant::now(), Vec::new());
-    while began.elapsed() < Duration::from_secs(6) {
-        written.push(format!("slow {}", written.len()).into_bytes());
-        produce(&cluster, leader, &written[written.len() - 1])?;
+    let segments = count(&cluster, leader, "seg")?;
+    let mut client = Client::connect(cluster.kafka(leader), Duration::from_secs(10))?;
+    while began.elapsed() < Duration::from_secs(10) {
+        written.push([format!("slow {}", written.len()).as_bytes(), &[b'x'; 900 << 10]].concat());
+        let outcome = client.produce("t", 0, &written[written.len() - 1])?;
+        outcome.map_err(|code| anyhow::anyhow!("error code {code}"))?;
     }
     ensure!(cluster.status(leader)?.term == term, "an election:\n{}", cluster.log(leader));
-    println!("{} events at 300 ms a sync, and no election", written.len());
+    ensure!(!cluster.log(leader).contains("hands over"), "{}", cluster.log(leader));
+    let segments = count(&cluster, leader, "seg")? - segments;
+    ensure!(segments > 0, "no segment ended");
+    println!("{} events, {segments} new segments at 400 ms a sync, and no election", written.len());
     drop(fault);
     end_alike(cluster, &written)
+}
+
+/// Files of the log of this kind.
+fn count(cluster: &Cluster, id: NodeId, extension: &str) -> Result<usize> {
+    let files = std::fs::read_dir(cluster.data_dir(id).join("log"))?;
+    Ok(files.flatten().filter(|file| file.path().extension().is_some_and(|ext| ext == extension)).count())
 }
 
 #[test]
@@ -182,6 +195,74 @@ fn a_leader_with_a_full_disk_gives_way_and_waits_for_room() -> Result<()> {
 #[test]
 fn a_cluster_without_room_acknowledges_nothing_and_goes_on_with_room() -> Result<()> {
     fill_and_make_room(|_, all| all.to_vec(), false)
+}
+
+/// Codes after which Kafka clients try again: no leader is known, it is another, it took too long.
+const RETRIABLE: [i16; 3] = [5, 6, 7];
+
+#[test]
+fn a_full_cluster_refuses_so_that_clients_try_again_and_ends_well() -> Result<()> {
+    let mut cluster = Cluster::prepare(3, SMALL, &binary("esnode"))?;
+    let all = cluster.ids();
+    cluster.limit_room(&all, 24)?;
+    let (mut cluster, _) = started(cluster)?;
+    let mut written = Vec::new();
+    fill(&cluster, &all, &mut written)?;
+    // From two seconds on the disk counts as hanging.
+    std::thread::sleep(Duration::from_millis(2500));
+    for id in &all {
+        let code = Client::connect(cluster.kafka(*id), LIMIT)?.produce("t", 0, b"no room")?;
+        ensure!(code.is_err_and(|code| RETRIABLE.contains(&code)), "node {id} answers {code:?}");
+    }
+    for id in &all {
+        let began = Instant::now();
+        ensure!(cluster.stop(*id)?, "node {id} did not end well: {}", cluster.log(*id));
+        ensure!(began.elapsed() < Duration::from_secs(5), "node {id} took {:?} to end", began.elapsed());
+    }
+    // It starts without room too, and goes on with it.
+    cluster.launch_all()?;
+    all.iter().try_for_each(|id| cluster.give_room(*id, 400))?;
+    written.push(b"with room".to_vec());
+    produce_somewhere(&cluster, &written[written.len() - 1])?;
+    end_alike(cluster, &written)
+}
+
+/// The start trusts what a summary says of a sealed segment; the scrub behind it reads the segment.
+#[test]
+fn the_scrub_of_a_running_node_finds_a_flipped_bit() -> Result<()> {
+    let (mut cluster, leader) = three()?;
+    let written: Vec<_> =
+        (0..80).map(|number| [format!("{number} ").as_bytes(), &[b'x'; EVENT]].concat()).collect();
+    for value in &written {
+        produce(&cluster, leader, value)?;
+    }
+    cluster.wait_ready()?;
+    let victim = leader % 3 + 1;
+    // Behind a checkpoint the start reads nothing of the segment.
+    cluster.wait("a checkpoint", |cluster| {
+        let kinds = files(cluster, victim).ok()?;
+        kinds.keys().any(|kind| kind.starts_with("checkpoints/") && !kind.ends_with("tmp")).then_some(())
+    })?;
+    ensure!(cluster.stop(victim)?, "{}", cluster.log(victim));
+    let sealed = files(&cluster, victim)?.remove("log/seg").context("no segments")?.swap_remove(0);
+    let good = std::fs::read(&sealed)?;
+    let mut bad = good.clone();
+    // In the middle of an event.
+    bad[1 << 20] ^= 4;
+    std::fs::write(&sealed, bad)?;
+    let name = sealed.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for said in ["the disk failed", "the log is damaged"] {
+        let before = cluster.log(victim).len();
+        cluster.launch(victim)?;
+        ensure!(!cluster.reap(victim)?.success(), "it ended with 0");
+        let log = cluster.log(victim).split_off(before);
+        ensure!(log.contains(said) && log.contains(&format!("{name}, byte ")), "{log}");
+        // The first time the node ran; the second time it refused to.
+        ensure!(log.contains(" starts") == (said == "the disk failed"), "{log}");
+    }
+    std::fs::write(&sealed, good)?;
+    cluster.launch(victim)?;
+    end_alike(cluster, &written)
 }
 
 /// All files that the node has, by kind: the folder, and how the name ends.

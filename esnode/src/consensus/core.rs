@@ -253,7 +253,7 @@ impl<D: Durable> Core<D> {
 
     /// All work up to `number` is durable.
     pub fn persisted(&mut self, number: u64) {
-        let (freed, last) = self.disk.finish(number);
+        let (freed, last) = self.disk.finish(number, self.ticks);
         self.freed.extend(freed);
         if self.installing.take_if(|install| *install <= number).is_some() {
             self.raw.mut_store().installed();
@@ -388,7 +388,7 @@ impl<D: Durable> Core<D> {
         status
     }
 
-    /// Ticks for which the oldest work at the disk has not come back.
+    /// Ticks for which the disk has finished nothing of what it was given.
     pub fn disk_wait(&self) -> u64 {
         self.disk.oldest().map_or(0, |since| self.ticks - since)
     }

@@ -48,7 +48,7 @@ pub struct Status {
     pub appends_sent: u64,
     /// A membership change is committed or proposed but not yet applied.
     pub pending_change: bool,
-    /// Ticks for which the oldest work at the disk has not come back.
+    /// Ticks for which the disk has finished nothing of what it was given.
     pub disk_wait: u64,
 }
 

@@ -22,7 +22,9 @@ use super::proposals::Proposals;
 use super::raft_log;
 use super::reads::Reads;
 use super::transfer::{self, Transfer};
-use crate::consensus::{ConfState, Core, Effects, Fetch, Heard, Message, Persist, Promotion, Role};
+use crate::consensus::{
+    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role,
+};
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError, TransferError};
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
@@ -272,6 +274,9 @@ impl Driver {
     }
 
     fn receive(&mut self, message: Message) {
+        if message.get_msg_type() == MessageType::MsgAppend && self.disk_hangs() {
+            return;
+        }
         let message =
             if is_sent_there(&message) { self.catch_up.sent(message, self.applied) } else { Some(message) };
         if let Some(message) = message {
@@ -358,6 +363,9 @@ impl Driver {
         }
         if self.parts.core.role() != Role::Leader {
             return self.proposals.refuse_gathered(ProposeError::NotLeader(self.parts.core.leader()));
+        }
+        if self.disk_hangs() {
+            return self.proposals.refuse_gathered(ProposeError::Busy);
         }
         let packed = self.proposals.pack();
         let payloads = packed.iter().map(|packed| packed.payload.clone()).collect();

@@ -312,7 +312,8 @@ impl Wal {
         let header = Header::new(sequence + 1, first_index, Some((generation, self.end)));
         let index = std::mem::take(&mut self.tail);
         self.summarise(&index);
-        let (segment, end) = commission(&self.dir, self.next_blank()?, header, self.hard_state)?;
+        let (segment, end) =
+            commission(&self.dir, self.with_room(|| self.filler.take())?, header, self.hard_state)?;
         self.filler.resume(segment.capacity);
         let mut state = self.shared.state.write();
         state.segments.push_back(segment.clone());
@@ -326,12 +327,12 @@ impl Wal {
         Ok(())
     }
 
-    /// The next segment's file. Without room for it the writer waits until there is some: what is not written is not
+    /// Makes a new file. Without room for it the writer waits until there is some: what is not written is not
     /// acknowledged, a leader gives way, and nothing has to be started again.
-    fn next_blank(&self) -> io::Result<Blank> {
+    fn with_room<T>(&self, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
         let (lacks_room, mut said) = (&self.shared.stats.lacks_room, false);
         loop {
-            match self.filler.take() {
+            match make() {
                 Err(error) if is_full(&error) && !self.shared.ending.load(Relaxed) => {
                     if !std::mem::replace(&mut said, true) {
                         tracing::error!(%error, "no room for the next segment of the log: make some; nothing is lost");
@@ -356,7 +357,7 @@ impl Wal {
         let plan = Installation::plan(start, &self.shared.state.read().index, last, staged)?;
         let parent = self.dir.parent().unwrap_or(&self.dir);
         let incoming = Incoming::of(parent);
-        let file = plan.stage(&incoming, staged, self.hard_state, FIRST_SEGMENT)?;
+        let file = self.with_room(|| plan.stage(&incoming, staged, self.hard_state, FIRST_SEGMENT))?;
         let index = std::mem::take(&mut self.tail);
         self.summarise(&index);
         self.checkpoints.replace((staged.index, plan.start), || {
@@ -411,7 +412,7 @@ impl Wal {
         if length > 0 {
             self.gather.write_to(&self.segment.file, self.end - length)?;
             self.shared.stats.bytes_written.fetch_add(length, Relaxed);
-            self.filler.advance(self.end, length);
+            self.filler.advance(self.end, length)?;
         }
         Ok(())
     }
