@@ -95,14 +95,15 @@ fn a_write_or_sync_that_fails_ends_the_node_with_the_reason() -> Result<()> {
 fn a_slow_disk_is_no_dead_leader() -> Result<()> {
     let (cluster, leader) = three()?;
     let term = cluster.status(leader)?.term;
-    let fault = Fault::inject(cluster.os_pid(leader), "fdatasync", "delay_exit=300000")?;
+    let fault = Fault::inject(cluster.os_pid(leader), "fdatasync", "delay_exit=400000")?;
     let (began, mut written) = (Instant::now(), Vec::new());
-    while began.elapsed() < Duration::from_secs(6) {
-        written.push(format!("slow {}", written.len()).into_bytes());
+    while began.elapsed() < Duration::from_secs(10) {
+        // Large enough that segments end, too.
+        written.push([format!("slow {}", written.len()).as_bytes(), &[b'x'; EVENT]].concat());
         produce(&cluster, leader, &written[written.len() - 1])?;
     }
     ensure!(cluster.status(leader)?.term == term, "an election:\n{}", cluster.log(leader));
-    println!("{} events at 300 ms a sync, and no election", written.len());
+    println!("{} events at 400 ms a sync, and no election", written.len());
     drop(fault);
     end_alike(cluster, &written)
 }
@@ -118,7 +119,7 @@ fn a_leader_whose_disk_hangs_gives_way() -> Result<()> {
     produce_somewhere(&cluster, &written[0])?;
     let gap = began.elapsed();
     println!("node {next} leads {gap:.2?} after the disk began to hang");
-    ensure!(gap < Duration::from_secs(4), "{gap:?}");
+    ensure!(gap < Duration::from_secs(5), "{gap:?}");
     let said = cluster.wait("it to say what is wrong", |cluster| disk(cluster, leader))?;
     ensure!(said.contains("has not finished a write for"), "{said}");
     drop(fault);

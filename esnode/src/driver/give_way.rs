@@ -4,12 +4,13 @@
 use super::run::Driver;
 use crate::consensus::Role;
 
-/// Ticks after which a write counts as hanging: far above the slowest sync of a disk that works, far below the patience
-/// of a client. Also the time between two attempts to hand over.
-pub(super) const HANGS_TICKS: u64 = 100;
+/// Ticks without any progress after which the disk counts as hanging: above the longest step of the writer on a slow disk,
+/// a segment's end with its four syncs at 400 ms each, and far below the patience of a client. Also the time between two
+/// attempts to hand over.
+const HANGS_TICKS: u64 = 200;
 
 impl Driver {
-    /// Hands over to the best follower that answers, if the oldest write has been at the disk for too long. One whose own
+    /// Hands over to the best follower that answers, if the disk has not got on for too long. One whose own
     /// disk hangs is not caught up, and Raft hands over to nobody else.
     pub(super) fn give_way_if_the_disk_hangs(&mut self) {
         let leads = self.parts.core.role() == Role::Leader;
@@ -18,7 +19,7 @@ impl Driver {
             return;
         }
         self.gives_way_from = self.tick + HANGS_TICKS;
-        tracing::warn!("the disk has not finished a write for a second: this leader hands over");
+        tracing::warn!("the disk has not finished a write for two seconds: this leader hands over");
         self.begin_transfer(None, None);
     }
 }
