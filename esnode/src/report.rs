@@ -62,7 +62,7 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
     }
 }
 
-/// What is wrong with the disk, whose oldest write has waited for so many ticks.
+/// What is wrong with the disk, which has not got on with its work for so many ticks.
 fn disk(lacks_room: bool, wait: u64) -> Option<String> {
     let waited = TICK * u32::try_from(wait).unwrap_or(u32::MAX);
     if lacks_room {

@@ -110,6 +110,8 @@ pub struct Core<D: Durable> {
     /// Highest commit index heard from a leader; the own one lags behind while entries are missing.
     heard_commit: u64,
     ticks: u64,
+    /// The tick at which the disk last finished something.
+    disk_moved: u64,
     elections: u64,
     votes: u64,
     appends_sent: u64,
@@ -154,6 +156,7 @@ impl<D: Durable> Core<D> {
             seen: (Role::Follower, hard_state.term, 0),
             heard_commit: hard_state.commit,
             ticks: 0,
+            disk_moved: 0,
             elections: 0,
             votes: 0,
             appends_sent: 0,
@@ -253,7 +256,8 @@ impl<D: Durable> Core<D> {
 
     /// All work up to `number` is durable.
     pub fn persisted(&mut self, number: u64) {
-        let (freed, last) = self.disk.finish(number, self.ticks);
+        self.disk_moved = self.ticks;
+        let (freed, last) = self.disk.finish(number);
         self.freed.extend(freed);
         if self.installing.take_if(|install| *install <= number).is_some() {
             self.raw.mut_store().installed();
@@ -388,9 +392,9 @@ impl<D: Durable> Core<D> {
         status
     }
 
-    /// Ticks for which the disk has finished nothing of what it was given.
+    /// Ticks for which there is work at the disk and none has come back.
     pub fn disk_wait(&self) -> u64 {
-        self.disk.oldest().map_or(0, |since| self.ticks - since)
+        self.disk.oldest().map_or(0, |since| self.ticks - since.max(self.disk_moved))
     }
 
     /// What this node is.

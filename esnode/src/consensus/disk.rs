@@ -12,7 +12,7 @@ struct Work {
     last: Option<(u64, u64)>,
     /// It carries a new term or vote.
     ballot: bool,
-    /// The tick at which it was handed over, or at which the disk finished what came before it.
+    /// The tick at which it was handed over.
     since: u64,
 }
 
@@ -30,7 +30,7 @@ impl InFlight {
         self.work.push_back(Work { number, last, ballot, since });
     }
 
-    /// The tick from which on the disk has had nothing to do but the oldest work that has not come back.
+    /// The tick at which the oldest work that has not come back was handed over.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.work.front().map(|work| work.since)
     }
@@ -53,14 +53,11 @@ impl InFlight {
         now
     }
 
-    /// All work up to `number` is durable at tick `now`. Returns the messages now free to go, and the last entry made durable.
-    pub(super) fn finish(&mut self, number: u64, now: u64) -> (Vec<Message>, Option<(u64, u64)>) {
+    /// All work up to `number` is durable. Returns the messages now free to go, and the last entry made durable.
+    pub(super) fn finish(&mut self, number: u64) -> (Vec<Message>, Option<(u64, u64)>) {
         let mut last = None;
         while let Some(work) = self.work.pop_front_if(|work| work.number <= number) {
             last = work.last.or(last);
-        }
-        if let Some(next) = self.work.front_mut() {
-            next.since = next.since.max(now);
         }
         let mut free = Vec::new();
         while let Some((_, messages)) = self.held.pop_front_if(|(behind, _)| *behind <= number) {
@@ -101,7 +98,7 @@ mod tests {
         let both = vec![message(MessageType::MsgAppendResponse), message(MessageType::MsgHeartbeatResponse)];
         let now = disk.sort(both);
         assert_eq!(now, vec![message(MessageType::MsgHeartbeatResponse)]);
-        let (free, last) = disk.finish(1, 6);
+        let (free, last) = disk.finish(1);
         assert_eq!(free, vec![message(MessageType::MsgAppendResponse)]);
         assert_eq!(last, Some((5, 1)));
     }
@@ -111,7 +108,7 @@ mod tests {
         let mut disk = InFlight::default();
         disk.begin(1, None, true, 0);
         assert!(disk.sort(vec![message(MessageType::MsgHeartbeatResponse)]).is_empty());
-        assert_eq!(disk.finish(1, 6).0.len(), 1);
+        assert_eq!(disk.finish(1).0.len(), 1);
     }
 
     #[test]
@@ -121,9 +118,9 @@ mod tests {
         disk.begin(2, Some((6, 1)), false, 4);
         assert_eq!(disk.oldest(), Some(3));
         assert!(disk.sort(vec![message(MessageType::MsgAppendResponse)]).is_empty());
-        assert!(disk.finish(1, 6).0.is_empty(), "the second write is still at the disk");
-        assert_eq!((disk.settled(9), disk.oldest()), (1, Some(6)), "its turn came then");
-        assert_eq!(disk.finish(2, 7).0.len(), 1);
+        assert!(disk.finish(1).0.is_empty(), "the second write is still at the disk");
+        assert_eq!((disk.settled(9), disk.oldest()), (1, Some(4)));
+        assert_eq!(disk.finish(2).0.len(), 1);
         assert_eq!((disk.settled(9), disk.oldest()), (9, None));
     }
 }

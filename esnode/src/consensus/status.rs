@@ -48,7 +48,7 @@ pub struct Status {
     pub appends_sent: u64,
     /// A membership change is committed or proposed but not yet applied.
     pub pending_change: bool,
-    /// Ticks for which the disk has finished nothing of what it was given.
+    /// Ticks for which there is work at the disk and none has come back.
     pub disk_wait: u64,
 }
 

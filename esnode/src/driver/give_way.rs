@@ -4,13 +4,13 @@
 use super::run::Driver;
 use crate::consensus::Role;
 
-/// Ticks without any progress after which the disk counts as hanging. A segment's end takes four syncs in a row: at 400 ms
-/// each that is still a slow disk, and handing over would only add an election. It is far below the patience of a client.
-/// Also the time between two attempts to hand over.
-pub(super) const HANGS_TICKS: u64 = 200;
+/// Ticks without any progress after which the disk counts as hanging: above the longest step of the writer on a slow disk,
+/// a segment's end with its four syncs at 400 ms each, and far below the patience of a client. Also the time between two
+/// attempts to hand over.
+const HANGS_TICKS: u64 = 200;
 
 impl Driver {
-    /// Hands over to the best follower that answers, if the oldest write has been at the disk for too long. One whose own
+    /// Hands over to the best follower that answers, if the disk has not got on for too long. One whose own
     /// disk hangs is not caught up, and Raft hands over to nobody else.
     pub(super) fn give_way_if_the_disk_hangs(&mut self) {
         let leads = self.parts.core.role() == Role::Leader;

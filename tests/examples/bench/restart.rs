@@ -51,12 +51,25 @@ pub fn measure(share: usize) -> Result<()> {
     println!("  leader's serial produce before: {alone}");
     println!("  leader's serial produce during: {}", Spread::of(during));
     println!("  RSS {} MiB", process::memory(&cluster)?);
-    join(&mut cluster, &mut client, leader, LOG_MIB / share)
+    let log = LOG_MIB / share;
+    let added = cluster.grow()?;
+    take_in(&mut cluster, &mut client, (leader, added), log, "the disk that all share")?;
+    let added = cluster.grow()?;
+    if let Err(error) = cluster.limit_room(&[added], 2 * log as u64 + 100) {
+        println!("no figures of a node with a disk of its own: {error:#}");
+        return Ok(());
+    }
+    take_in(&mut cluster, &mut client, (leader, added), log, "a disk of its own, in memory")
 }
 
 /// Adds a node to a cluster with `log` MiB of events, under a client.
-fn join(cluster: &mut Cluster, client: &mut Client, leader: NodeId, log: usize) -> Result<()> {
-    let added = cluster.grow()?;
+fn take_in(
+    cluster: &mut Cluster,
+    client: &mut Client,
+    (leader, added): (NodeId, NodeId),
+    log: usize,
+    disk: &str,
+) -> Result<()> {
     cluster.launch(added)?;
     let began = Instant::now();
     let (code, body) = cluster.post(leader, "/cluster/members", &cluster.introduction(added))?;
@@ -69,7 +82,7 @@ fn join(cluster: &mut Cluster, client: &mut Client, leader: NodeId, log: usize) 
         }
     }
     let rate = log as f64 * 1.048_576 / caught_up.unwrap_or_else(|| began.elapsed()).as_secs_f64();
-    println!("an added node caught up on {log} MiB: {rate:.0} MB/s; it votes after {:.1?}", began.elapsed());
+    println!("added node, {disk}: {log} MiB at {rate:.0} MB/s; it votes after {:.1?}", began.elapsed());
     println!("  leader's serial produce during: {}", Spread::of(during));
     println!("  RSS {} MiB", process::memory(cluster)?);
     Ok(())
