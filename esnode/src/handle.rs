@@ -192,6 +192,7 @@ impl Handle {
             config_hash: &self.inner.config_hash,
             started_at: &parts.started_at,
             raft: raft.as_ref(),
+            lacks_room: parts.log.stats().lacks_room.load(Ordering::Relaxed),
             peers: &self.peer_stats(),
         })
     }

@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod handle;
 pub mod metrics;
 pub mod net;
+mod nice;
 pub mod node;
 pub mod raft_logger;
 pub mod report;

@@ -29,7 +29,8 @@ use crate::net::listen;
 use crate::net::peer::{Hello, Transport, TransportConfig};
 use crate::net::{admin, kafka};
 use crate::retention;
-use crate::storage::identity::{DataDir, Identity};
+use crate::storage::checkpoint::is_full;
+use crate::storage::identity::{DataDir, Identity, IdentityError};
 use crate::storage::writer::{self, WalEvent, Writer};
 use crate::storage::{self, Checkpoints, Incoming, Log, Outgoing, Recovered};
 use crate::stream::Stream;
@@ -311,12 +312,13 @@ fn take_part(start: Start) -> Result<()> {
     }
     let founding = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
     let core = start_core(&config, &recovered, conf_state.unwrap_or_else(founding), log.clone())?;
+    let waiting = log.clone();
     let writer = spawn_wal(wal, inputs.0.clone())?;
     serve_files(&transport, log.clone(), recovered.checkpoints.clone());
     let incoming = Incoming::of(data_dir.path());
     let storage = &config.file.cluster.storage;
     let data_dir = Arc::new(Mutex::new(data_dir));
-    let on_cluster = remember_cluster(Arc::clone(&data_dir), Arc::clone(&transport), hello);
+    let on_cluster = remember_cluster(Arc::clone(&data_dir), Arc::clone(&transport), hello, inputs.0.clone());
     let mut driver = Driver::new(Parts {
         own: (config.node_id, hello.store),
         core,
@@ -340,6 +342,7 @@ fn take_part(start: Start) -> Result<()> {
     })?;
     met.into_values().for_each(|hello| driver.greet(hello));
     let ended = driver.run();
+    waiting.stop_waiting();
     writer.close();
     // Only now may another process have the directory.
     drop(data_dir);
@@ -439,6 +442,7 @@ fn remember_cluster(
     data_dir: Arc<Mutex<DataDir>>,
     transport: Arc<Transport>,
     mut hello: Hello,
+    inputs: Sender<Input>,
 ) -> impl FnOnce(ClusterId) + Send {
     move |cluster| {
         if hello.cluster == Some(cluster) {
@@ -447,8 +451,14 @@ fn remember_cluster(
         hello.cluster = Some(cluster);
         transport.set_hello(hello);
         thread::spawn(move || {
-            if let Err(error) = data_dir.lock().update(|identity| identity.cluster_id = Some(cluster)) {
-                tracing::error!("cannot write the cluster's identity down: {error:#}");
+            match data_dir.lock().update(|identity| identity.cluster_id = Some(cluster)) {
+                // The next start does it.
+                Err(IdentityError::Io(error)) if is_full(&error) => {
+                    tracing::error!("no room to write the cluster's identity down: {error}");
+                }
+                // The raft thread is gone only when the node stops.
+                Err(error) => drop(inputs.send(Input::DiskFailed(io::Error::other(error)))),
+                Ok(()) => {}
             }
         });
     }

@@ -1,14 +1,18 @@
 //! The admin API's view of the node, put together from what its parts know.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{ClusterFile, Node};
 
-use crate::consensus;
+use crate::consensus::{self, TICK};
 use crate::net::peer::PeerStats;
 use crate::version;
+
+/// A disk that needs longer than this for a write is worth a word.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// What the status is made of.
 pub struct Facts<'a> {
@@ -26,6 +30,8 @@ pub struct Facts<'a> {
     pub started_at: &'a str,
     /// Consensus; `None` while the node waits to found or join a cluster.
     pub raft: Option<&'a consensus::Status>,
+    /// There is no room on the disk for more log.
+    pub lacks_room: bool,
     /// The connections to the other nodes.
     pub peers: &'a BTreeMap<NodeId, PeerStats>,
 }
@@ -52,7 +58,19 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
         started_at: facts.started_at.to_owned(),
         wal_sync: facts.file.cluster.storage.wal_sync,
         pending_change: raft.pending_change,
+        disk: disk(facts.lacks_room, raft.disk_wait),
     }
+}
+
+/// What is wrong with the disk, which has not got on with its work for so many ticks.
+fn disk(lacks_room: bool, wait: u64) -> Option<String> {
+    let waited = TICK * u32::try_from(wait).unwrap_or(u32::MAX);
+    if lacks_room {
+        let what = "full: there is no room for the next segment of the log. Free space or enlarge the disk: the node \
+             goes on as soon as there is room";
+        return Some(what.to_owned());
+    }
+    (waited >= SLOW).then(|| format!("it has not finished a write for {:.0} s", waited.as_secs_f64()))
 }
 
 fn own_state(raft: Option<&consensus::Status>) -> NodeState {

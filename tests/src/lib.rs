@@ -10,4 +10,5 @@ pub mod mutate;
 pub mod power;
 pub mod proxy;
 pub mod sim;
+pub mod strace;
 pub mod traffic;

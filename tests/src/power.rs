@@ -1,5 +1,6 @@
-//! Power cuts for real processes: what was not synced is gone, directory entries included.
+//! Disks of the nodes' own: such that their power can be cut, and such that are soon full.
 //!
+//! After a power cut what was not synced is gone, directory entries included.
 //! Each node's data directory is an ext4 of its own on a loop device, which the kernel can be told to drop as if its
 //! power had failed. `kill -9` shows nothing of the kind: the kernel keeps what a dead process wrote.
 
@@ -16,10 +17,11 @@ use crate::cluster::{Cluster, PATIENCE};
 /// Room per node; the image is sparse.
 const SIZE: &str = "2G";
 
-/// A mounted file system whose power can be cut; unmounted and forgotten when dropped.
+/// A mounted file system; unmounted and forgotten when dropped.
 #[derive(Debug)]
 pub struct Disk {
-    image: PathBuf,
+    /// What its content is in; in memory when absent.
+    image: Option<PathBuf>,
     at: PathBuf,
 }
 
@@ -27,9 +29,10 @@ impl Disk {
     /// A fresh file system at `at`.
     fn mount(at: &Path) -> Result<Self> {
         std::fs::create_dir_all(at)?;
-        let disk = Self { image: at.with_extension("img"), at: at.to_owned() };
-        run(Command::new("truncate").args(["-s", SIZE]).arg(&disk.image))?;
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-N", "4096"]).arg(&disk.image))?;
+        let image = at.with_extension("img");
+        run(Command::new("truncate").args(["-s", SIZE]).arg(&image))?;
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-N", "4096"]).arg(&image))?;
+        let disk = Self { image: Some(image), at: at.to_owned() };
         disk.power_on()?;
         // A data directory starts empty.
         std::fs::remove_dir(at.join("lost+found"))?;
@@ -37,8 +40,17 @@ impl Disk {
         Ok(disk)
     }
 
+    /// One in memory, at `at`, with room for `mib` MiB.
+    fn in_memory(at: &Path, mib: u64) -> Result<Self> {
+        std::fs::create_dir_all(at)?;
+        let disk = Self { image: None, at: at.to_owned() };
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(at))?;
+        Ok(disk)
+    }
+
     fn power_on(&self) -> Result<()> {
-        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.at))
+        let image = self.image.as_ref().context("what is in memory has no power to cut")?;
+        run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(&self.at))
     }
 
     /// Nobody may be using it any more, but the kernel may need a moment to see that.
@@ -55,7 +67,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = run(Command::new("umount").arg(&self.at));
-        let _ = std::fs::remove_file(&self.image);
+        let _ = self.image.as_ref().map(std::fs::remove_file);
     }
 }
 
@@ -75,6 +87,21 @@ impl Cluster {
             self.disks.push(disk);
         }
         Ok(())
+    }
+
+    /// Gives these nodes disks with room for `mib` MiB; to be called before they start.
+    pub fn limit_room(&mut self, ids: &[NodeId], mib: u64) -> Result<()> {
+        for id in ids {
+            let disk = Disk::in_memory(&self.data_dir(*id), mib)
+                .with_context(|| format!("CANNOT FILL A DISK HERE: no tmpfs for node {id}, is this root?"))?;
+            self.disks.push(disk);
+        }
+        Ok(())
+    }
+
+    /// Gives a node with such a disk room for `mib` MiB from now on.
+    pub fn give_room(&self, id: NodeId, mib: u64) -> Result<()> {
+        run(Command::new("mount").args(["-o", &format!("remount,size={mib}m")]).arg(self.data_dir(id)))
     }
 
     /// Cuts the power of these nodes at one moment. Their disks come back as a reboot would find them; the processes

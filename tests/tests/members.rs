@@ -146,6 +146,41 @@ fn a_node_is_added_serves_and_goes_again() -> Result<()> {
     ledger::same_logs(&cluster, floor)
 }
 
+/// Runs a line of the cluster's documentation as it is printed there, but for the hosts.
+fn printed(line: &str) -> Result<serde_json::Value> {
+    let output = std::process::Command::new("sh").args(["-c", line]).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    serde_json::from_str(&said)
+        .with_context(|| format!("{line}: {said}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn the_documented_calls_work_as_printed() -> Result<()> {
+    let mut cluster = three("")?;
+    let leader = cluster.wait_ready()?;
+    let admin = cluster.admin(leader);
+    let status = format!("curl -s http://{admin}/cluster/status");
+    let before = printed(&status)?;
+    ensure!(before["node_id"] == leader && before["state"] == "leader", "{before}");
+    ensure!(before["term"].is_u64() && before["commit_index"].is_u64(), "{before}");
+    let peers = before["peers"].as_array().context("peers")?;
+    ensure!(peers.len() == 2 && peers.iter().all(|peer| peer["state"] == "follower"), "{before}");
+    let four = cluster.grow()?;
+    let host = cluster.admin(four).ip();
+    cluster.launch(four)?;
+    let body = format!(r#"{{"id": 4, "host": "{host}", "port": 9100}}"#);
+    printed(&format!("curl -s -X POST http://{admin}/cluster/members \\\n  -d '{body}'"))?;
+    cluster.wait("node 4 to appear with a match_index that catches up", |_| {
+        let now = printed(&status).ok()?;
+        let four = now["peers"].as_array()?.iter().find(|peer| peer["id"] == 4)?.clone();
+        (four["match_index"] == now["commit_index"] && four["role"] == "voter").then_some(())
+    })?;
+    let gone = printed(&format!("curl -s -X DELETE http://{admin}/cluster/members/4"))?;
+    ensure!(gone["role"] == "none", "{gone}");
+    ensure!(cluster.reap(4)?.success(), "{}", cluster.log(4));
+    Ok(())
+}
+
 #[test]
 fn what_is_unsafe_or_makes_no_sense_is_refused_and_changes_nothing() -> Result<()> {
     let mut cluster = three("")?;

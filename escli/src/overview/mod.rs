@@ -269,13 +269,17 @@ fn row(scene: &Scene<'_>, id: NodeId) -> NodeRow {
     }
 }
 
-/// A member that cluster.yaml does not name: only the leader knows where it is.
+/// A member that cluster.yaml does not name: it is not asked, and what the leader knows of it is told.
 fn stranger(peer: &PeerStatus) -> NodeRow {
     NodeRow {
         id: peer.id,
         host: peer.host.clone(),
-        role: None,
-        state: State::Unreachable,
+        role: Some(match peer.role {
+            Role::Voter => RoleName::Follower,
+            Role::Learner => RoleName::Learner,
+            Role::None => RoleName::None,
+        }),
+        state: if peer.connected { State::Up } else { State::Unreachable },
         version: None,
         term: None,
         commit_index: None,

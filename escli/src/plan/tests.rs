@@ -66,6 +66,7 @@ fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterStatu
         started_at: "2026-01-01T00:00:00Z".to_owned(),
         wal_sync: true,
         pending_change: false,
+        disk: None,
     }
 }
 

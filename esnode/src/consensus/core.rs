@@ -110,6 +110,9 @@ pub struct Core<D: Durable> {
     seen: (Role, u64, NodeId),
     /// Highest commit index heard from a leader; the own one lags behind while entries are missing.
     heard_commit: u64,
+    ticks: u64,
+    /// The tick at which the disk last finished something.
+    disk_moved: u64,
     elections: u64,
     votes: u64,
     appends_sent: u64,
@@ -153,6 +156,8 @@ impl<D: Durable> Core<D> {
             installing: None,
             seen: (Role::Follower, hard_state.term, 0),
             heard_commit: hard_state.commit,
+            ticks: 0,
+            disk_moved: 0,
             elections: 0,
             votes: 0,
             appends_sent: 0,
@@ -163,6 +168,7 @@ impl<D: Durable> Core<D> {
 
     /// One tick of time passed.
     pub fn tick(&mut self) {
+        self.ticks += 1;
         let raft = &mut self.raw.raft;
         if self.installing.is_some() && raft.election_elapsed + 1 >= raft.randomized_election_timeout() {
             // Before it campaigns Raft reads all that is not applied yet, to look for changes of the members, and panics
@@ -262,6 +268,7 @@ impl<D: Durable> Core<D> {
 
     /// All work up to `number` is durable.
     pub fn persisted(&mut self, number: u64) {
+        self.disk_moved = self.ticks;
         let (freed, last) = self.disk.finish(number);
         self.freed.extend(freed);
         if self.installing.take_if(|install| *install <= number).is_some() {
@@ -384,6 +391,7 @@ impl<D: Durable> Core<D> {
             votes: self.votes,
             appends_sent: self.appends_sent,
             pending_change: self.raw.raft.has_pending_conf(),
+            disk_wait: self.disk_wait(),
             ..Status::default()
         };
         status.fill(&self.raw.status());
@@ -394,6 +402,11 @@ impl<D: Durable> Core<D> {
         status.voters.sort_unstable();
         status.learners.sort_unstable();
         status
+    }
+
+    /// Ticks for which there is work at the disk and none has come back.
+    pub fn disk_wait(&self) -> u64 {
+        self.disk.oldest().map_or(0, |since| self.ticks - since.max(self.disk_moved))
     }
 
     /// What this node is.
@@ -442,7 +455,7 @@ impl<D: Durable> Core<D> {
         let last = entries.last().map(|entry| (entry.index, entry.term));
         let waits = ballot || last.is_some() || snapshot.is_some();
         if waits {
-            self.disk.begin(self.newest, last, ballot);
+            self.disk.begin(self.newest, last, ballot, self.ticks);
         }
         if waits || hard_state.is_some() {
             let entries = entries.into_iter().map(from_raft).collect();

@@ -12,6 +12,8 @@ struct Work {
     last: Option<(u64, u64)>,
     /// It carries a new term or vote.
     ballot: bool,
+    /// The tick at which it was handed over.
+    since: u64,
 }
 
 /// Work at the disk, in order, and the messages that may leave only after it.
@@ -23,9 +25,14 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// Work `number` goes to the disk.
-    pub(super) fn begin(&mut self, number: u64, last: Option<(u64, u64)>, ballot: bool) {
-        self.work.push_back(Work { number, last, ballot });
+    /// Work `number` goes to the disk, at tick `since`.
+    pub(super) fn begin(&mut self, number: u64, last: Option<(u64, u64)>, ballot: bool, since: u64) {
+        self.work.push_back(Work { number, last, ballot, since });
+    }
+
+    /// The tick at which the oldest work that has not come back was handed over.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.work.front().map(|work| work.since)
     }
 
     /// Sorts a Ready's after-persist messages: those that may go at once are returned, the rest wait for everything
@@ -87,7 +94,7 @@ mod tests {
     #[test]
     fn an_append_response_waits_for_the_disk_and_a_heartbeat_response_does_not() {
         let mut disk = InFlight::default();
-        disk.begin(1, Some((5, 1)), false);
+        disk.begin(1, Some((5, 1)), false, 0);
         let both = vec![message(MessageType::MsgAppendResponse), message(MessageType::MsgHeartbeatResponse)];
         let now = disk.sort(both);
         assert_eq!(now, vec![message(MessageType::MsgHeartbeatResponse)]);
@@ -99,7 +106,7 @@ mod tests {
     #[test]
     fn everything_waits_for_a_ballot() {
         let mut disk = InFlight::default();
-        disk.begin(1, None, true);
+        disk.begin(1, None, true, 0);
         assert!(disk.sort(vec![message(MessageType::MsgHeartbeatResponse)]).is_empty());
         assert_eq!(disk.finish(1).0.len(), 1);
     }
@@ -107,12 +114,13 @@ mod tests {
     #[test]
     fn messages_wait_for_work_begun_before_them_in_earlier_effects() {
         let mut disk = InFlight::default();
-        disk.begin(1, Some((5, 1)), false);
-        disk.begin(2, Some((6, 1)), false);
+        disk.begin(1, Some((5, 1)), false, 3);
+        disk.begin(2, Some((6, 1)), false, 4);
+        assert_eq!(disk.oldest(), Some(3));
         assert!(disk.sort(vec![message(MessageType::MsgAppendResponse)]).is_empty());
         assert!(disk.finish(1).0.is_empty(), "the second write is still at the disk");
-        assert_eq!(disk.settled(9), 1);
+        assert_eq!((disk.settled(9), disk.oldest()), (1, Some(4)));
         assert_eq!(disk.finish(2).0.len(), 1);
-        assert_eq!(disk.settled(9), 9);
+        assert_eq!((disk.settled(9), disk.oldest()), (9, None));
     }
 }

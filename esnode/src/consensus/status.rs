@@ -48,6 +48,8 @@ pub struct Status {
     pub appends_sent: u64,
     /// A membership change is committed or proposed but not yet applied.
     pub pending_change: bool,
+    /// Ticks for which there is work at the disk and none has come back.
+    pub disk_wait: u64,
 }
 
 /// A leader's view of another member.

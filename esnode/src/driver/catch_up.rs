@@ -16,6 +16,7 @@ use super::input::Input;
 use super::way_back::{Content, Step, WayBack};
 use crate::consensus::{ConfState, Message};
 use crate::net::peer::{Files, Transport};
+use crate::nice::give_way;
 use crate::storage::checkpoint::is_full;
 use crate::storage::outgoing::Piece;
 use crate::storage::{Incoming, OpenError, Staged};
@@ -118,6 +119,7 @@ impl CatchUp {
         let (incoming, transport) = (self.incoming.clone(), Arc::clone(&self.transport));
         let inputs = self.inputs.clone();
         let pull = move || {
+            give_way();
             let input = match pull(&incoming, &transport, from, have) {
                 Ok(pulled) => Input::Pulled(Ok(pulled)),
                 Err(PullError::Passing(error)) => Input::Pulled(Err(error)),

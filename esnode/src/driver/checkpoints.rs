@@ -11,6 +11,7 @@ use shared::ids::NodeId;
 
 use super::input::Input;
 use crate::consensus::ConfState;
+use crate::nice::give_way;
 use crate::storage::checkpoint::is_full;
 use crate::storage::{Checkpoints, Log};
 use crate::stream::Stream;
@@ -127,9 +128,10 @@ impl Checkpointing {
         inputs: Sender<Input>,
     ) -> io::Result<Self> {
         let (images, received) = bounded(1);
-        let thread = thread::Builder::new()
-            .name("checkpoint".into())
-            .spawn(move || run(&checkpoints, &log, &received, &inputs))?;
+        let thread = thread::Builder::new().name("checkpoint".into()).spawn(move || {
+            give_way();
+            run(&checkpoints, &log, &received, &inputs);
+        })?;
         Ok(Self {
             interval,
             last,

@@ -8,6 +8,7 @@ mod changes;
 mod checkpoints;
 mod clock;
 mod founding;
+mod give_way;
 mod input;
 mod introductions;
 mod members;

@@ -23,7 +23,9 @@ use super::raft_log;
 use super::reads::Reads;
 use super::transfer::{self, Transfer};
 use super::way_back::is_sent_there;
-use crate::consensus::{ConfState, Core, Effects, Fetch, Heard, Message, Persist, Promotion, Role};
+use crate::consensus::{
+    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role,
+};
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError, TransferError};
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
@@ -116,9 +118,11 @@ pub struct Driver {
     pub(super) learners: Vec<NodeId>,
     /// What was last told of the members is as of this entry.
     pub(super) members_at: u64,
+    /// Not before this tick does a leader whose disk hangs hand over.
+    pub(super) gives_way_from: u64,
     /// When this node, which was removed, ends.
     pub(super) leaving: Option<u64>,
-    transfer: Option<Transfer>,
+    pub(super) transfer: Option<Transfer>,
     checkpointing: Checkpointing,
     catch_up: CatchUp,
     /// A commit index that travels with the next write.
@@ -156,6 +160,7 @@ impl Driver {
             roster: Arc::default(),
             learners: Vec::new(),
             members_at: 0,
+            gives_way_from: 0,
             leaving: None,
             transfer: None,
             checkpointing,
@@ -271,6 +276,9 @@ impl Driver {
     }
 
     fn receive(&mut self, message: Message) {
+        if message.get_msg_type() == MessageType::MsgAppend && self.disk_hangs() {
+            return;
+        }
         let message =
             if is_sent_there(&message) { self.catch_up.sent(message, self.applied) } else { Some(message) };
         if let Some(message) = message {
@@ -291,6 +299,7 @@ impl Driver {
         self.finish_transfer();
         self.promote_learners();
         self.leave_if_due();
+        self.give_way_if_the_disk_hangs();
         self.checkpoint_if_due();
         if self.stopping.is_some_and(|deadline| self.tick >= deadline) {
             self.ended.get_or_insert(Ended::Stopped);
@@ -358,6 +367,9 @@ impl Driver {
         }
         if self.parts.core.role() != Role::Leader {
             return self.proposals.refuse_gathered(ProposeError::NotLeader(self.parts.core.leader()));
+        }
+        if self.disk_hangs() {
+            return self.proposals.refuse_gathered(ProposeError::Busy);
         }
         let packed = self.proposals.pack();
         let payloads = packed.iter().map(|packed| packed.payload.clone()).collect();
@@ -539,7 +551,7 @@ impl Driver {
         self.finish_transfer();
     }
 
-    fn begin_transfer(
+    pub(super) fn begin_transfer(
         &mut self,
         to: Option<NodeId>,
         asker: Option<tokio::sync::oneshot::Sender<Result<(NodeId, u64), TransferError>>>,

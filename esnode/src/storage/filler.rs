@@ -18,6 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Fill;
+use super::checkpoint::is_full;
 use super::segment;
 
 /// Name of the segment in preparation.
@@ -26,6 +27,8 @@ pub(super) const UNFINISHED: &str = "next.tmp";
 pub(super) static ZEROES: [u8; 1 << 20] = [0; 1 << 20];
 /// Time between two steps: at most 40 MiB/s of zeroes.
 const STEP: Duration = Duration::from_millis(25);
+/// Time between two tries on a full disk.
+const FULL: Duration = Duration::from_millis(500);
 
 /// A segment file without a header, still named [`UNFINISHED`].
 pub(super) struct Blank {
@@ -69,7 +72,6 @@ pub(super) struct Filler {
 struct Shared {
     dir: PathBuf,
     largest: u64,
-    fill: Fill,
     /// Held during a step, so that a segment is never taken half way through one.
     next: Mutex<Slot>,
     /// Bytes used of the current segment; twice the part used is the part of the next one to be zeroed.
@@ -79,6 +81,10 @@ struct Shared {
     /// Value of `used` from which the thread, asleep, has something to do.
     wake_at: AtomicU64,
     stop: AtomicBool,
+    /// There was no room.
+    full: AtomicBool,
+    /// The disk's error, until the writer has heard of it.
+    failed: Mutex<Option<io::Error>>,
 }
 
 struct Slot {
@@ -95,12 +101,13 @@ impl Filler {
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             largest,
-            fill,
             next: Mutex::new(Slot { blank: None, current, active: true }),
             used: AtomicU64::new(used),
             written: AtomicU64::new(0),
             wake_at: AtomicU64::new(u64::MAX),
             stop: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            failed: Mutex::new(None),
         });
         let thread = match fill {
             Fill::Nothing => None,
@@ -113,13 +120,17 @@ impl Filler {
     }
 
     /// Tells how far the current segment is used, after `written` more bytes.
-    pub fn advance(&self, used: u64, written: u64) {
+    ///
+    /// # Errors
+    /// What the disk said in the background, but for being full.
+    pub fn advance(&self, used: u64, written: u64) -> io::Result<()> {
         self.shared.written.fetch_add(written, Relaxed);
         self.shared.used.store(used, Relaxed);
         // A wake-up missed in a race is made up for by the next call.
         if used >= self.shared.wake_at.load(Relaxed) {
             self.wake();
         }
+        self.shared.failed.lock().take().map_or(Ok(()), Err)
     }
 
     /// The next segment's file, as far as it is prepared. Name it, then call [`Filler::resume`].
@@ -169,7 +180,7 @@ impl Shared {
         loop {
             if self.goal().is_some() {
                 self.wake_at.store(u64::MAX, Relaxed);
-                thread::park_timeout(STEP);
+                thread::park_timeout(if self.full.load(Relaxed) { FULL } else { STEP });
             } else {
                 self.wake_at.store(self.next_use(), Relaxed);
                 thread::park();
@@ -213,12 +224,18 @@ impl Shared {
         if !slot.active {
             return;
         }
-        if let Err(error) = self.try_step(&mut slot, goal) {
-            // The file is given up, so nothing relies on it; the writer will meet the cause itself.
-            slot.blank = None;
+        let Err(error) = self.try_step(&mut slot, goal) else {
+            self.full.store(false, Relaxed);
+            return;
+        };
+        // The file is given up, so nothing relies on it.
+        slot.blank = None;
+        drop(fs::remove_file(self.dir.join(UNFINISHED)));
+        if !is_full(&error) {
             slot.active = false;
-            drop(fs::remove_file(self.dir.join(UNFINISHED)));
-            tracing::warn!(%error, fill = ?self.fill, "cannot prepare the next log segment");
+            *self.failed.lock() = Some(error);
+        } else if !self.full.swap(true, Relaxed) {
+            tracing::warn!(%error, "the disk will soon be full: no room to prepare the next segment of the log. Free some");
         }
     }
 
@@ -227,6 +244,6 @@ impl Shared {
             Some(blank) => blank,
             none => none.insert(Blank::create(&self.dir, self.next_capacity(slot.current))?),
         };
-        blank.zero_step(goal)
+        blank.zero_step(goal).map_err(segment::at(&self.dir, UNFINISHED))
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 
@@ -35,7 +36,13 @@ fn recover(bytes: &[u8]) {
     assert!(again.torn.is_none() && again.index == found.index, "it was torn still");
     let Found { segments, index, end, .. } = found;
     let state = RwLock::new(State { index, segments, sealed_bytes: 0, end });
-    let shared = Shared { dir: PathBuf::new(), synced: true, state, stats: Stats::default() };
+    let shared = Shared {
+        dir: PathBuf::new(),
+        synced: true,
+        state,
+        stats: Stats::default(),
+        ending: AtomicBool::new(false),
+    };
     let log = Log::new(Arc::new(shared));
     let (first, last) = (log.first_index(), log.last_index());
     let entries = log.entries(first, u64::MAX, u64::MAX).expect("what recovery has read reads again");

@@ -22,6 +22,8 @@ use super::{OpenError, checkpoint, recovery, sync_dir};
 
 const DIR: &str = "incoming";
 const COMMIT: &str = "commit";
+/// Received bytes that are written out in one go: others may share the disk, and wait for no more than that.
+const SYNC_EVERY: u64 = 1 << 20;
 
 /// Where pieces gather.
 #[derive(Clone, Debug)]
@@ -35,6 +37,7 @@ pub struct Receiving {
     file: File,
     name: String,
     have: u64,
+    unsynced: u64,
 }
 
 /// All that an offer promised, whole and durable; ready to take its place in the log.
@@ -112,7 +115,7 @@ impl Incoming {
             // A later offer ends earlier only if it comes from a log that was cut.
             file.set_len(0).map_err(self.named(&name))?;
         }
-        Ok(Receiving { file, name, have: if have > piece.length { 0 } else { have } })
+        Ok(Receiving { file, name, have: if have > piece.length { 0 } else { have }, unsynced: 0 })
     }
 
     /// Makes a piece that is complete durable and reads it through, frame by frame.
@@ -206,6 +209,11 @@ impl Receiving {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.name));
         self.file.write_all_at(bytes, self.have).map_err(named)?;
         self.have += bytes.len() as u64;
+        self.unsynced += bytes.len() as u64;
+        if self.unsynced >= SYNC_EVERY {
+            self.unsynced = 0;
+            self.file.sync_data().map_err(named)?;
+        }
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::RwLock;
 
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub synced: bool,
     pub state: RwLock<State>,
     pub stats: Stats,
+    /// The writer is to end, and waits for no room any more.
+    pub ending: AtomicBool,
 }
 
 /// The durable log.
@@ -206,6 +208,11 @@ impl Log {
         if let Some(last) = state.segments.back_mut() {
             *last = Arc::new(Segment::new(file, last.capacity, last.header));
         }
+    }
+
+    /// Has the writer wait for room on the disk no longer than now: it is to end.
+    pub fn stop_waiting(&self) {
+        self.shared.ending.store(true, Relaxed);
     }
 
     /// The writer's counters.

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Log, OpenError, recovery};
+use crate::nice::give_way;
 
 /// Bytes read in a second, at most.
 const RATE: u64 = 64 << 20;
@@ -16,10 +17,13 @@ const STEP: u64 = 1 << 20;
 /// # Errors
 /// The system refuses another thread.
 pub fn spawn(log: Log, on_damage: impl FnOnce(io::Error) + Send + 'static) -> io::Result<()> {
-    let run = move || match scrub(&log, RATE) {
-        Err(OpenError::Io(error)) => on_damage(error),
-        Err(damage) => on_damage(io::Error::new(io::ErrorKind::InvalidData, damage.to_string())),
-        Ok(()) => {}
+    let run = move || {
+        give_way();
+        match scrub(&log, RATE) {
+            Err(OpenError::Io(error)) => on_damage(error),
+            Err(damage) => on_damage(io::Error::new(io::ErrorKind::InvalidData, damage.to_string())),
+            Ok(()) => {}
+        }
     };
     thread::Builder::new().name("log-scrub".into()).spawn(run).map(drop)
 }

@@ -184,7 +184,8 @@ pub(super) fn allocate(path: &Path, capacity: u64) -> io::Result<File> {
         Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(capacity),
         done => done.map_err(io::Error::from),
     };
-    allocated.map(|()| file)
+    // What is left of one that found no room would be in the way of the next.
+    allocated.inspect_err(|_| drop(std::fs::remove_file(path))).map(|()| file)
 }
 
 /// Names the file in an error of the system.

@@ -1,6 +1,6 @@
 //! Counters of the writer, for metrics. Knows no metrics library.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Upper bounds of the sync histogram's buckets; one more bucket holds what took longer.
@@ -38,6 +38,8 @@ pub struct Stats {
     pub segments: AtomicU64,
     /// Bytes of log in them; allocated but unused space not counted.
     pub log_bytes: AtomicU64,
+    /// The writer waits for room for the next segment.
+    pub lacks_room: AtomicBool,
 }
 
 impl Stats {

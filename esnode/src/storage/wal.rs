@@ -5,12 +5,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{Checkpoints, is_full};
 use super::filler::{Blank, Filler, UNFINISHED};
 use super::frame::{self, HEADER_LEN, STATE_LEN, State};
 use super::gather::Gather;
@@ -32,6 +33,9 @@ const FIRST_SEGMENT: u64 = 4 << 20;
 const LARGEST_SEGMENT: u64 = 2 << 30;
 /// Room for a header and the first state frame, and some more.
 const SMALLEST_SEGMENT: u64 = 1024;
+
+/// Between two attempts to find room for the next segment.
+const ROOM_RETRY: Duration = Duration::from_millis(100);
 
 /// The one writer.
 ///
@@ -96,6 +100,7 @@ pub(super) fn start(
         synced: options.sync,
         state: RwLock::new(state),
         stats: Stats::default(),
+        ending: AtomicBool::new(false),
     });
     shared.count(&shared.state.read());
     let wal = Wal {
@@ -307,7 +312,8 @@ impl Wal {
         let header = Header::new(sequence + 1, first_index, Some((generation, self.end)));
         let index = std::mem::take(&mut self.tail);
         self.summarise(&index);
-        let (segment, end) = commission(&self.dir, self.filler.take()?, header, self.hard_state)?;
+        let (segment, end) =
+            commission(&self.dir, self.with_room(|| self.filler.take())?, header, self.hard_state)?;
         self.filler.resume(segment.capacity);
         let mut state = self.shared.state.write();
         state.segments.push_back(segment.clone());
@@ -321,6 +327,27 @@ impl Wal {
         Ok(())
     }
 
+    /// Makes a new file. Without room for it the writer waits until there is some: what is not written is not
+    /// acknowledged, a leader gives way, and nothing has to be started again.
+    fn with_room<T>(&self, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let (lacks_room, mut said) = (&self.shared.stats.lacks_room, false);
+        loop {
+            match make() {
+                Err(error) if is_full(&error) && !self.shared.ending.load(Relaxed) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::error!(%error, "no room for the next segment of the log: make some; nothing is lost");
+                    }
+                    lacks_room.store(true, Relaxed);
+                    thread::sleep(ROOM_RETRY);
+                }
+                taken => {
+                    lacks_room.store(false, Relaxed);
+                    return taken;
+                }
+            }
+        }
+    }
+
     fn put_behind(&mut self, staged: &Staged) -> io::Result<()> {
         self.flush()?;
         self.sync_segment()?;
@@ -330,7 +357,7 @@ impl Wal {
         let plan = Installation::plan(start, &self.shared.state.read().index, last, staged)?;
         let parent = self.dir.parent().unwrap_or(&self.dir);
         let incoming = Incoming::of(parent);
-        let file = plan.stage(&incoming, staged, self.hard_state, FIRST_SEGMENT)?;
+        let file = self.with_room(|| plan.stage(&incoming, staged, self.hard_state, FIRST_SEGMENT))?;
         let index = std::mem::take(&mut self.tail);
         self.summarise(&index);
         self.checkpoints.replace((staged.index, plan.start), || {
@@ -385,7 +412,7 @@ impl Wal {
         if length > 0 {
             self.gather.write_to(&self.segment.file, self.end - length)?;
             self.shared.stats.bytes_written.fetch_add(length, Relaxed);
-            self.filler.advance(self.end, length);
+            self.filler.advance(self.end, length)?;
         }
         Ok(())
     }

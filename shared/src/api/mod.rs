@@ -43,6 +43,9 @@ pub struct ClusterStatus {
     pub wal_sync: bool,
     /// A membership change is in flight.
     pub pending_change: bool,
+    /// What is wrong with the node's disk just now, in words; absent when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
 }
 
 /// One other member, as the answering node sees it.

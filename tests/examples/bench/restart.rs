@@ -1,9 +1,10 @@
-//! A long log: restarting with it, and catching up on it.
+//! A long log: restarting with it, catching up on it, and joining.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use shared::api::Role;
 use shared::ids::NodeId;
 use tests::client::Client;
 use tests::cluster::{Cluster, PATIENCE};
@@ -20,7 +21,7 @@ const MISSED_MIB: usize = 1024;
 const RECORD: usize = 1024;
 const GATHERED: usize = 500;
 
-/// Fills the log, restarts a follower, then lets it miss a part and catch up under a client.
+/// Fills the log, restarts a follower, lets it miss a part and catch up under a client, and then adds a node.
 pub fn measure(share: usize) -> Result<()> {
     let (mut cluster, leader) = cluster()?;
     let mut client = Client::connect(cluster.kafka(leader), PATIENCE)?;
@@ -50,7 +51,46 @@ pub fn measure(share: usize) -> Result<()> {
     println!("  leader's serial produce before: {alone}");
     println!("  leader's serial produce during: {}", Spread::of(during));
     println!("  RSS {} MiB", process::memory(&cluster)?);
+    let log = LOG_MIB / share;
+    let added = cluster.grow()?;
+    take_in(&mut cluster, &mut client, (leader, added), log, "the disk that all share")?;
+    let added = cluster.grow()?;
+    if let Err(error) = cluster.limit_room(&[added], 2 * log as u64 + 100) {
+        println!("no figures of a node with a disk of its own: {error:#}");
+        return Ok(());
+    }
+    take_in(&mut cluster, &mut client, (leader, added), log, "a disk of its own, in memory")
+}
+
+/// Adds a node to a cluster with `log` MiB of events, under a client.
+fn take_in(
+    cluster: &mut Cluster,
+    client: &mut Client,
+    (leader, added): (NodeId, NodeId),
+    log: usize,
+    disk: &str,
+) -> Result<()> {
+    cluster.launch(added)?;
+    let began = Instant::now();
+    let (code, body) = cluster.post(leader, "/cluster/members", &cluster.introduction(added))?;
+    ensure!(code == 200, "{body}");
+    let (mut during, mut caught_up) = (Vec::new(), None);
+    while !votes(cluster, leader, added)? {
+        during.extend(fill(client, RECORD, 1, 1, 20)?);
+        if caught_up.is_none() && !lags(cluster, leader, added)? {
+            caught_up = Some(began.elapsed());
+        }
+    }
+    let rate = log as f64 * 1.048_576 / caught_up.unwrap_or_else(|| began.elapsed()).as_secs_f64();
+    println!("added node, {disk}: {log} MiB at {rate:.0} MB/s; it votes after {:.1?}", began.elapsed());
+    println!("  leader's serial produce during: {}", Spread::of(during));
+    println!("  RSS {} MiB", process::memory(cluster)?);
     Ok(())
+}
+
+fn votes(cluster: &Cluster, leader: NodeId, node: NodeId) -> Result<bool> {
+    let peers = cluster.status(leader)?.peers;
+    Ok(peers.iter().any(|peer| peer.id == node && peer.role == Role::Voter))
 }
 
 fn until_ready(cluster: &mut Cluster, node: NodeId) -> Result<Duration> {

@@ -79,6 +79,29 @@ fn quiet_ticks_do_nothing_and_the_next_one_acts() {
     assert!(!core.effects().expect("a campaign").send.is_empty());
 }
 
+#[test]
+fn the_disk_is_waited_for_while_it_does_not_get_on() {
+    let mut core = follower();
+    let mut write = |index: u64, ticks: u32| {
+        let mut append = Message { from: 2, to: 1, term: 1, index: index - 1, ..Message::default() };
+        append.log_term = u64::from(index > 1);
+        append.set_msg_type(MessageType::MsgAppend);
+        append.set_entries(vec![eraftpb::Entry { index, term: 1, ..Default::default() }].into());
+        core.receive(append);
+        let number = core.effects().and_then(|effects| effects.persist).unwrap().number;
+        (0..ticks).for_each(|_| core.tick());
+        (number, core.disk_wait())
+    };
+    let ((first, one), (second, both)) = (write(1, 4), write(2, 5));
+    assert_eq!((one, both), (4, 9));
+    core.persisted(first);
+    core.tick();
+    assert_eq!(core.disk_wait(), 1, "the second one has waited for longer, but the disk works");
+    core.persisted(second);
+    core.tick();
+    assert_eq!(core.disk_wait(), 0);
+}
+
 /// Delivers an answer of node 2.
 fn answer(core: &mut Core<Old>, kind: MessageType, term: u64, index: u64) {
     let mut message = Message { from: 2, to: 1, term, index, ..Message::default() };

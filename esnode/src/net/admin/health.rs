@@ -18,6 +18,7 @@ pub fn ready(status: &ClusterStatus) -> Health {
     if lag > MAX_APPLY_LAG {
         reasons.push(format!("{lag} committed entries are not applied yet: it is catching up"));
     }
+    reasons.extend(status.disk.iter().map(|problem| format!("disk: {problem}")));
     let ok = reasons.is_empty();
     if !status.wal_sync {
         reasons.push("wal_sync is off: acknowledged events are written, not fsynced, on a majority".into());
@@ -44,6 +45,7 @@ mod tests {
             (ClusterStatus { state: NodeState::Joining, ..status() }, "not a member"),
             (ClusterStatus { role: Role::None, leader: None, ..status() }, "not a member"),
             (ClusterStatus { commit_index: 143, applied_index: 42, ..status() }, "101 committed"),
+            (ClusterStatus { disk: Some("full".into()), ..status() }, "disk: full"),
         ] {
             let health = ready(&status);
             assert!(

@@ -17,6 +17,7 @@ use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
 use super::handshake::{Expected, Greeting, MAX_GREETING, Refused, accept};
 use super::transport::{Shared, Transport};
 use super::{accept as inbound, dial};
+use crate::nice::give_way;
 use crate::storage::{Offer, Outgoing};
 
 /// Bytes asked for at a time.
@@ -150,6 +151,7 @@ pub fn serve(
     }
     write_frames(&mut &*stream, &[shared.greeting(theirs.hello.node).encode()])?;
     stream.set_read_timeout(Some(IDLE))?;
+    give_way();
     let mut answering = Answering { gathered: None, started: Instant::now(), sent: 0 };
     while !shared.is_stopping() {
         while let Some((kind, body)) = frames.next_frame()? {
