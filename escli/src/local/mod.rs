@@ -25,6 +25,8 @@ pub mod tail;
 
 pub use layout::Layout;
 
+/// A process that was just started is recognised within this time, unless it has ended.
+const SEEN_WITHIN: Duration = Duration::from_millis(200);
 /// How often a process is looked at while waiting for its end.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -153,7 +155,16 @@ impl Hosts for LocalHosts {
     }
 
     async fn start(&self, id: NodeId, binary: &Path) -> Result<u32, PortError> {
-        self.spawn(id, binary).map_err(|error| PortError::Failed(format!("cannot start node {id}: {error}")))
+        let failed = |error| PortError::Failed(format!("cannot start node {id}: {error}"));
+        let pid = self.spawn(id, binary).map_err(failed)?;
+        // For a moment a new program has no command line, by which it is recognised. One that has ended never has.
+        let seen = async {
+            while self.pid(id) != Some(pid) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let _ended = tokio::time::timeout(SEEN_WITHIN, seen).await;
+        Ok(pid)
     }
 
     async fn stop(&self, id: NodeId, force: bool, within: Duration) -> Result<(), PortError> {
