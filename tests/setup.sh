@@ -37,6 +37,7 @@ if ! cargo nextest --version >/dev/null 2>&1; then
 fi
 command -v kcat >/dev/null || debian kcat "the tests with kcat will fail" || true
 command -v curl >/dev/null || debian curl "the test of the documented calls will fail" || true
+[ -x /usr/sbin/sshd ] || debian openssh-server "the tests over SSH will fail" || true
 command -v strace >/dev/null || debian strace "the tests of failing disks will fail" || true
 command -v python3 >/dev/null || debian python3 "the tests of Python clients will fail" || true
 python_clients || true

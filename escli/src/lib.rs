@@ -16,6 +16,7 @@ pub mod overview;
 pub mod plan;
 pub mod report;
 pub mod settings;
+pub mod ssh;
 pub mod starter;
 pub mod view;
 

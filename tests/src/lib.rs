@@ -11,5 +11,6 @@ pub mod mutate;
 pub mod power;
 pub mod proxy;
 pub mod sim;
+pub mod sshd;
 pub mod strace;
 pub mod traffic;

@@ -1,0 +1,246 @@
+//! Logging in: what the agent has, then key files. Never a password.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use libssh2_sys::{
+    LIBSSH2_ERROR_AUTHENTICATION_FAILED, LIBSSH2_ERROR_FILE, LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED,
+};
+use ssh2::PublicKey;
+
+use super::key_file::KeyFile;
+use super::wire::{Deadline, Stop, Wire};
+use super::{Destination, SshError, quote};
+
+/// How often a passphrase may be mistyped.
+const TRIES: usize = 3;
+
+/// Asks the operator for a secret. Implementations must not print what is typed.
+pub trait Prompt: Send + Sync {
+    /// The answer, or none where there is no terminal or the operator gives none.
+    fn secret(&self, question: &str) -> Option<String>;
+}
+
+/// Asks nobody.
+#[derive(Clone, Copy, Debug)]
+pub struct NoPrompt;
+
+impl Prompt for NoPrompt {
+    fn secret(&self, _question: &str) -> Option<String> {
+        None
+    }
+}
+
+/// The passphrases of encrypted key files: each is asked for once in a run, whatever the number of hosts.
+pub struct Passphrases {
+    prompt: Box<dyn Prompt>,
+    asked: Mutex<HashMap<PathBuf, Asked>>,
+}
+
+#[derive(Default)]
+struct Asked {
+    times: usize,
+    answer: Option<String>,
+}
+
+impl Passphrases {
+    /// Asks with `prompt` when it must.
+    pub fn new(prompt: impl Prompt + 'static) -> Self {
+        Self { prompt: Box::new(prompt), asked: Mutex::default() }
+    }
+
+    /// The passphrase of a key file; `wrong` is one that did not fit. Others who want it wait for the operator.
+    fn of(&self, path: &Path, wrong: Option<&str>) -> Option<String> {
+        // A map is whole whenever it is unlocked, even by a panic in a prompt.
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = asked.entry(path.to_owned()).or_default();
+        if asked.answer.is_some() && asked.answer.as_deref() != wrong {
+            return asked.answer.clone();
+        }
+        let given_up = asked.times > 0 && asked.answer.is_none();
+        if given_up || asked.times == TRIES {
+            return None;
+        }
+        asked.times += 1;
+        let again = if wrong.is_some() { "that did not fit; " } else { "" };
+        asked.answer = self.prompt.secret(&format!("{again}passphrase of {}: ", path.display()));
+        asked.answer.clone()
+    }
+}
+
+/// Logs in on a wire after the handshake.
+///
+/// # Errors
+/// `Refused` with everything that was tried, `Unreachable` when the host goes silent.
+pub fn log_in(
+    wire: &mut Wire,
+    destination: &Destination,
+    passphrases: &Passphrases,
+    deadline: &mut Deadline,
+) -> Result<(), SshError> {
+    let methods = wire.until(deadline, |session| session.auth_methods(&destination.user).map(str::to_owned));
+    let mut login = Login { wire, destination, passphrases, deadline, tried: Vec::new(), hints: Vec::new() };
+    let methods = match methods {
+        _ if login.wire.session.authenticated() => return Ok(()),
+        Ok(methods) => methods,
+        Err(stop) => return Err(login.cut_off(&stop)),
+    };
+    if !methods.split(',').any(|method| method == "publickey") {
+        return Err(SshError::refused(format!("{} takes no keys to log in with", destination.address()))
+            .detail(format!("it takes: {methods}"))
+            .hint("allow them in its sshd_config: PubkeyAuthentication yes"));
+    }
+    let files: Vec<_> =
+        destination.identity_files.iter().map(|path| (path.as_path(), KeyFile::look(path))).collect();
+    if login.agent(&files)? || login.files(&files)? { Ok(()) } else { Err(login.refused(None)) }
+}
+
+struct Login<'a> {
+    wire: &'a mut Wire,
+    destination: &'a Destination,
+    passphrases: &'a Passphrases,
+    deadline: &'a mut Deadline,
+    tried: Vec<String>,
+    hints: Vec<String>,
+}
+
+/// How an attempt with one key ended, when the connection is still good.
+enum Attempt {
+    In,
+    No,
+    /// The key itself is of no use: a wrong passphrase, or an agent that does not sign.
+    Useless(String),
+}
+
+impl Login<'_> {
+    /// Tries what the agent has: first the keys that are named, then the others unless only those are allowed.
+    fn agent(&mut self, files: &[(&Path, KeyFile)]) -> Result<bool, SshError> {
+        let Some(path) = &self.destination.agent else {
+            self.tried.push("agent: none is running (SSH_AUTH_SOCK)".to_owned());
+            return Ok(false);
+        };
+        let listed = || -> Result<_, ssh2::Error> {
+            let mut agent = self.wire.session.agent()?;
+            agent.set_identity_path(path)?;
+            agent.connect()?;
+            agent.list_identities()?;
+            let keys = agent.identities()?;
+            Ok((agent, keys))
+        };
+        let (agent, keys) = match listed() {
+            Ok(listed) => listed,
+            Err(error) => {
+                self.tried.push(format!("agent at {}: {}", path.display(), error.message()));
+                return Ok(false);
+            }
+        };
+        let is_named = |key: &PublicKey| files.iter().any(|(_, file)| file.public_half() == Some(key.blob()));
+        let (named, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_named);
+        let others = if self.destination.identities_only { Vec::new() } else { others };
+        if named.is_empty() && others.is_empty() {
+            self.tried.push("agent: it has no key to try".to_owned());
+        }
+        for key in named.iter().chain(&others) {
+            let user = &self.destination.user;
+            let attempt = self.attempt(|_| agent.userauth(user, key))?;
+            if self.is_in(attempt, &format!("agent: {}", key.comment())) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn files(&mut self, files: &[(&Path, KeyFile)]) -> Result<bool, SshError> {
+        for (path, file) in files {
+            let name = path.display().to_string();
+            let attempt = match file {
+                KeyFile::Missing => Attempt::Useless("not there".to_owned()),
+                KeyFile::Unusable(why) => Attempt::Useless(why.clone()),
+                KeyFile::Public(_) => Attempt::Useless("only the public half is here".to_owned()),
+                KeyFile::Private { encrypted: true, .. } => self.encrypted(path)?,
+                KeyFile::Private { encrypted: false, .. } => self.file(path, None)?,
+            };
+            if self.is_in(attempt, &name) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn encrypted(&mut self, path: &Path) -> Result<Attempt, SshError> {
+        let mut wrong: Option<String> = None;
+        loop {
+            let passphrases = self.passphrases;
+            let Some(passphrase) = self.deadline.pausing(|| passphrases.of(path, wrong.as_deref())) else {
+                let path = path.display().to_string();
+                self.hints.push(format!("let the agent hold the key: {}", quote::join(["ssh-add", &path])));
+                let why =
+                    if wrong.is_some() { "its passphrase was wrong" } else { "no passphrase was given" };
+                return Ok(Attempt::Useless(format!("encrypted, and {why}")));
+            };
+            match self.file(path, Some(&passphrase))? {
+                Attempt::Useless(_) => wrong = Some(passphrase),
+                attempt => return Ok(attempt),
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Path, passphrase: Option<&str>) -> Result<Attempt, SshError> {
+        let user = &self.destination.user;
+        self.attempt(|session| session.userauth_pubkey_file(user, None, path, passphrase))
+    }
+
+    fn attempt(
+        &mut self,
+        call: impl FnMut(&mut ssh2::Session) -> Result<(), ssh2::Error>,
+    ) -> Result<Attempt, SshError> {
+        let result = self.wire.until(self.deadline, call);
+        match result {
+            Ok(()) => Ok(Attempt::In),
+            Err(stop) => match stop.code() {
+                Some(LIBSSH2_ERROR_AUTHENTICATION_FAILED | LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED) => {
+                    Ok(Attempt::No)
+                }
+                Some(LIBSSH2_ERROR_FILE) => Ok(Attempt::Useless(stop.text())),
+                _ => Err(self.cut_off(&stop)),
+            },
+        }
+    }
+    /// Notes how it went, for the case that nothing fits.
+    fn is_in(&mut self, attempt: Attempt, what: &str) -> bool {
+        match attempt {
+            Attempt::In => return true,
+            Attempt::No => self.tried.push(format!("{what}: not accepted")),
+            Attempt::Useless(why) => self.tried.push(format!("{what}: {why}")),
+        }
+        false
+    }
+
+    fn refused(&mut self, end: Option<String>) -> SshError {
+        let destination = self.destination;
+        let message = match end {
+            None => format!("{} accepts none of our keys", destination.address()),
+            Some(end) => format!("{} ended the login: {end}", destination.address()),
+        };
+        let port = destination.port.to_string();
+        let login = format!("{}@{}", destination.user, destination.host);
+        let copy = quote::join(["ssh-copy-id", "-p", &port, &login]);
+        let mut error = SshError::refused(message).details(std::mem::take(&mut self.tried));
+        for hint in std::mem::take(&mut self.hints) {
+            error = error.hint(hint);
+        }
+        error.hint(format!("give it your key: {copy}, or name another user or identity_file in deploy.ssh"))
+    }
+
+    /// The connection is of no use any more.
+    fn cut_off(&mut self, stop: &Stop) -> SshError {
+        if matches!(stop, Stop::Error(_)) && !self.tried.is_empty() {
+            return self.refused(Some(stop.text())).hint(
+                "it may allow fewer tries: set IdentitiesOnly yes and one IdentityFile in ~/.ssh/config",
+            );
+        }
+        let message = format!("{} went away while logging in: {}", self.destination.address(), stop.text());
+        SshError::unreachable(message)
+    }
+}

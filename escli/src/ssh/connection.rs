@@ -1,0 +1,289 @@
+//! A connection to a host, for async code: a thread of its own does the waiting, one command after the other.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use ssh2::ErrorCode;
+use tokio::sync::oneshot;
+
+use super::dial::dial;
+use super::exec::{self, Broken, Input, Source, Status, Task};
+use super::stream::Lines;
+use super::wire::{Deadline, Stop, Wire};
+use super::{Destination, Passphrases, SshError};
+
+/// Most output that a command may have, in bytes.
+const MAX_OUTPUT: usize = 256 << 20;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the name to being logged in, all jumps included; and opening a channel.
+    pub open: Duration,
+    /// A host that says nothing for that long while a command runs, though asked, is taken for dead.
+    pub silence: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { open: Duration::from_secs(5), silence: Duration::from_secs(15) }
+    }
+}
+
+/// What a command left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub status: Status,
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Whether it ended with 0.
+    pub fn success(&self) -> bool {
+        self.status == Status::Exited(0)
+    }
+
+    /// Standard output as text, without blanks at its ends.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim().to_owned()
+    }
+
+    /// Standard error as text, without blanks at its ends.
+    pub fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).trim().to_owned()
+    }
+}
+
+/// A connection to a host; clones share it. It ends when the last of them is dropped.
+#[derive(Clone)]
+pub struct Connection {
+    jobs: mpsc::Sender<Job>,
+    host: Arc<Host>,
+}
+
+/// What it takes to open a connection again, or another one.
+pub(super) struct Host {
+    pub(super) destination: Destination,
+    pub(super) passphrases: Arc<Passphrases>,
+    pub(super) limits: Limits,
+}
+
+struct Job {
+    command: String,
+    input: Input,
+    limit: Duration,
+    reply: oneshot::Sender<Result<Output, SshError>>,
+}
+
+impl Connection {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Refused` or `Failed`, within `limits.open` and the time in which the operator is asked something.
+    pub async fn open(
+        destination: Destination,
+        passphrases: Arc<Passphrases>,
+        limits: Limits,
+    ) -> Result<Self, SshError> {
+        let host = Arc::new(Host { destination, passphrases, limits });
+        let (jobs, queue) = mpsc::channel();
+        let (reply, opened) = oneshot::channel();
+        let theirs = Arc::clone(&host);
+        host.spawn("ssh", move || {
+            let result = theirs.dial(Deadline::after(theirs.limits.open));
+            let (wire, answer) = match result {
+                Ok(wire) => (Some(wire), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // Nobody waits any more, or nothing came of it: the thread ends.
+            if reply.send(answer).is_ok() && wire.is_some() {
+                Worker { host: theirs, wire }.work(&queue);
+            }
+        })?;
+        opened.await.unwrap_or_else(|_| Err(host.gave_up()))?;
+        Ok(Self { jobs, host })
+    }
+
+    /// Where it leads.
+    pub fn destination(&self) -> &Destination {
+        &self.host.destination
+    }
+
+    /// Runs a command line in the remote user's shell and waits for its end. Commands run one after the other; the limit
+    /// counts from this one's beginning. When nobody waits for the answer any more, the command is cut off.
+    ///
+    /// A connection that has died in the meantime is opened again, once; a command that may have run is not repeated.
+    ///
+    /// # Errors
+    /// `Lost` when it may have run, the other kinds when it did not.
+    pub async fn run(&self, command: &str, input: Input, limit: Duration) -> Result<Output, SshError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job { command: command.to_owned(), input, limit, reply };
+        self.jobs.send(job).map_err(|_| self.host.gave_up())?;
+        answer.await.unwrap_or_else(|_| Err(self.host.gave_up()))
+    }
+
+    /// Runs a command on a connection of its own and passes its lines on as they come, until it ends or the lines are
+    /// dropped.
+    ///
+    /// # Errors
+    /// As for opening a connection.
+    pub async fn stream(&self, command: &str) -> Result<Lines, SshError> {
+        Lines::of(Arc::clone(&self.host), command.to_owned()).await
+    }
+}
+
+impl Host {
+    pub(super) fn dial(&self, deadline: Deadline) -> Result<Wire, SshError> {
+        let wire = dial(&self.destination, &self.passphrases, deadline)?;
+        let seconds = (self.limits.silence / 3).as_secs().max(1);
+        wire.session.set_keepalive(true, u32::try_from(seconds).unwrap_or(u32::MAX));
+        Ok(wire)
+    }
+
+    pub(super) fn spawn(&self, what: &str, work: impl FnOnce() + Send + 'static) -> Result<(), SshError> {
+        let name = format!("{what} {}", self.destination.name);
+        let spawned = thread::Builder::new().name(name).spawn(work);
+        spawned.map(|_| ()).map_err(|error| SshError::failed(format!("cannot start a thread: {error}")))
+    }
+
+    /// Its thread has ended, which only a panic does.
+    pub(super) fn gave_up(&self) -> SshError {
+        SshError::lost(format!("{}: the connection's thread has ended", self.destination.name))
+    }
+
+    /// What became of a command.
+    pub(super) fn explain(&self, command: &str, limit: Option<Duration>, broken: &Broken) -> SshError {
+        let (name, command) = (&self.destination.name, shortened(command));
+        let Broken { sent, stop } = broken;
+        let message = match (stop, limit) {
+            (Stop::Timeout, Some(limit)) if *sent => {
+                format!("{name}: `{command}` has not ended after {limit:?}")
+            }
+            _ if *sent => format!("{name}: lost sight of `{command}`: {}", stop.text()),
+            (Stop::Error(error), _) if is_denial(error) => {
+                return SshError::failed(format!("{name} does not run commands: {}", stop.text()))
+                    .hint("its sshd may limit sessions (MaxSessions) or force a command");
+            }
+            _ => return SshError::unreachable(format!("{name} does not answer: {}", stop.text())),
+        };
+        SshError::lost(message).detail("it may have run, and may be running still")
+    }
+}
+
+fn is_denial(error: &ssh2::Error) -> bool {
+    let denials =
+        [libssh2_sys::LIBSSH2_ERROR_CHANNEL_FAILURE, libssh2_sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED];
+    denials.iter().any(|code| error.code() == ErrorCode::Session(*code))
+}
+
+/// Enough of a command to know it by.
+fn shortened(command: &str) -> String {
+    let line = command.lines().next().unwrap_or_default();
+    let short: String = line.chars().take(60).collect();
+    if short.len() < command.len() { format!("{short}...") } else { short }
+}
+
+struct Worker {
+    host: Arc<Host>,
+    wire: Option<Wire>,
+}
+
+impl Worker {
+    fn work(mut self, queue: &mpsc::Receiver<Job>) {
+        loop {
+            match queue.recv_timeout(self.host.limits.silence / 3) {
+                Ok(job) => self.perform(job),
+                Err(RecvTimeoutError::Timeout) => self.keep_alive(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if let Some(wire) = self.wire {
+            // Told or not, it is over.
+            _ = wire.session.disconnect(None, "done", None);
+        }
+    }
+
+    fn keep_alive(&mut self) {
+        if self.wire.as_ref().is_some_and(|wire| wire.session.keepalive_send().is_err()) {
+            self.wire = None;
+        }
+    }
+
+    fn perform(&mut self, job: Job) {
+        let Job { command, input, limit, mut reply } = job;
+        if reply.is_closed() {
+            return;
+        }
+        let result = self.run(&command, &input, limit, &mut reply);
+        _ = reply.send(result);
+    }
+
+    fn run(
+        &mut self,
+        command: &str,
+        input: &Input,
+        limit: Duration,
+        reply: &mut oneshot::Sender<Result<Output, SshError>>,
+    ) -> Result<Output, SshError> {
+        if command.contains('\0') {
+            return Err(SshError::failed(format!("`{}` holds a NUL byte", shortened(command))));
+        }
+        let deadline = Deadline::after(limit);
+        let mut fresh = false;
+        loop {
+            let host = Arc::clone(&self.host);
+            let mut wire = match self.wire.take() {
+                Some(wire) => wire,
+                None => {
+                    fresh = true;
+                    host.dial(deadline.or_after(host.limits.open))?
+                }
+            };
+            match attempt(&mut wire, &host, command, input, deadline, reply)? {
+                Ok(output) => {
+                    self.wire = Some(wire);
+                    return Ok(output);
+                }
+                Err(broken) if fresh || broken.sent => {
+                    return Err(host.explain(command, Some(limit), &broken));
+                }
+                // It died while nobody looked; nothing was sent.
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+fn attempt(
+    wire: &mut Wire,
+    host: &Host,
+    command: &str,
+    input: &Input,
+    deadline: Deadline,
+    reply: &oneshot::Sender<Result<Output, SshError>>,
+) -> Result<Result<Output, Broken>, SshError> {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let mut output = |source, bytes: &[u8]| {
+        let into = if source == Source::Stdout { &mut stdout } else { &mut stderr };
+        into.extend_from_slice(bytes);
+        if into.len() > MAX_OUTPUT { Err(Stop::TooMuch) } else { Ok(()) }
+    };
+    let mut input = input.open()?;
+    let task = Task {
+        command,
+        input: &mut *input,
+        deadline,
+        silence: host.limits.silence,
+        output: &mut output,
+        wanted: &|| !reply.is_closed(),
+    };
+    let result = exec::run(wire, host.limits.open, task);
+    Ok(result.map(|status| Output { status, stdout, stderr }))
+}

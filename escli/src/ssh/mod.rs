@@ -1,0 +1,30 @@
+//! SSH: authenticated connections to hosts, and commands run on them. Knows nothing of nodes or clusters.
+//!
+//! [`Destination::resolve`] says where a host is and how to log in (`destination`, asking `config`); [`Connection::open`]
+//! goes there (`dial`: `jump`, `host_key` by `known_hosts`, `auth` by `key_file`); [`Connection::run`] and
+//! [`Connection::stream`] run commands there (`exec` on a `wire`). Remote arguments are quoted with [`quote`].
+
+mod auth;
+mod config;
+mod connection;
+mod destination;
+mod dial;
+mod error;
+mod exec;
+mod host_key;
+mod jump;
+mod key_file;
+mod known_hosts;
+pub mod quote;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use auth::{NoPrompt, Passphrases, Prompt};
+pub use config::{Answer, ConfigFile, Question, ask};
+pub use connection::{Connection, Limits, Output};
+pub use destination::{Destination, Operator};
+pub use error::{Report, SshError};
+pub use exec::{Input, Source, Status};
+pub use stream::{Lines, Said};
