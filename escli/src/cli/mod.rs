@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub mod check;
 pub mod completions;
 pub mod down;
+pub mod exec;
 pub mod health;
 pub mod logs;
 pub mod man;
@@ -133,6 +135,10 @@ pub enum Command {
     Health(health::Args),
     /// Look at the cluster again and again.
     Watch(watch::Args),
+    /// See whether hosts are ready for their nodes.
+    Check(check::Args),
+    /// Run a command on every host.
+    Exec(exec::Args),
     /// Show what nodes logged.
     Logs(logs::Args),
     /// Check cluster.yaml without touching anything.

@@ -7,8 +7,10 @@ use shared::ids::NodeId;
 use std::fmt::Write as _;
 
 pub mod binary;
+pub mod check;
 pub mod completions;
 pub mod down;
+pub mod exec;
 pub mod health;
 pub mod logs;
 pub mod man;
@@ -34,6 +36,8 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Status(args) => status::run(settings, args).await,
         Command::Health(args) => health::run(settings, args).await,
         Command::Watch(args) => watch::run(settings, args).await,
+        Command::Check(args) => check::run(settings, args).await,
+        Command::Exec(args) => exec::run(settings, args).await,
         Command::Logs(args) => logs::run(settings, args).await,
         Command::Validate(args) => validate::run(settings, args).await,
         Command::Render(args) => render::run(settings, args).await,

@@ -203,10 +203,15 @@ pub fn start(layout: &HostLayout, id: NodeId) -> String {
             "set -e\nas_root systemctl start $name\nas_root systemctl show -p MainPID --value $name"
                 .to_owned()
         }
+        // The shell that waits for the node must not keep the connection's own files open.
         Service::Process => format!(
-            "set -e\ncd $data 2>/dev/null || cd /\n\
-             as_user setsid sh -c 'umask 077; echo $$ > {run}/pid; exec {program} --node-id={id} --config={config} \
-             >> {run}/log 2>&1 < /dev/null' > /dev/null 2>&1 < /dev/null &\nsleep 0.05\ncat $install/run/pid",
+            r#"set -e
+cd $data 2>/dev/null || cd /
+as_user rm -f {run}/pid 2>/dev/null || true
+( exec < /dev/null > /dev/null 2>&1
+  as_user setsid sh -c 'umask 077; echo $$ > {run}/pid; exec {program} --node-id={id} --config={config} >> {run}/log 2>&1' ) &
+for turn in 1 2 3 4 5 6 7 8 9 10; do [ -s {run}/pid ] && break; sleep 0.05; done
+cat {run}/pid"#,
             run = format_args!("{}/run", layout.install),
             program = layout.program(),
             config = layout.config(),

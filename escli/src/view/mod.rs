@@ -14,6 +14,7 @@ use crate::report::Report;
 use crate::settings::Settings;
 use crate::ssh::{NoPrompt, Passphrases, Prompt};
 
+pub mod check;
 pub mod document;
 pub mod paint;
 pub mod plan;
@@ -145,6 +146,11 @@ pub fn next_steps(settings: &Settings, lines: &[String]) {
     let paint = err_paint(settings);
     let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
     tell(&format!("{}\n{lines}", paint.dim("next:")));
+}
+
+/// Prints what went wrong with a part of something that goes on.
+pub fn warn(settings: &Settings, failure: &Failure) {
+    tell(&report::failure(failure, err_paint(settings)));
 }
 
 /// A hint for people on standard error. Silent with `-q` or a machine format.
