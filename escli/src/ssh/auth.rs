@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use libssh2_sys::{
-    LIBSSH2_ERROR_AUTHENTICATION_FAILED, LIBSSH2_ERROR_FILE, LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED,
+    LIBSSH2_ERROR_AGENT_PROTOCOL, LIBSSH2_ERROR_AUTHENTICATION_FAILED, LIBSSH2_ERROR_FILE,
+    LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED,
 };
 use ssh2::PublicKey;
 
@@ -51,7 +52,7 @@ impl Passphrases {
     }
 
     /// The passphrase of a key file; `wrong` is one that did not fit. Others who want it wait for the operator.
-    fn of(&self, path: &Path, wrong: Option<&str>) -> Option<String> {
+    pub(super) fn of(&self, path: &Path, wrong: Option<&str>) -> Option<String> {
         // A map is whole whenever it is unlocked, even by a panic in a prompt.
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = asked.entry(path.to_owned()).or_default();
@@ -198,15 +199,23 @@ impl Login<'_> {
         let result = self.wire.until(self.deadline, call);
         match result {
             Ok(()) => Ok(Attempt::In),
-            Err(stop) => match stop.code() {
-                Some(LIBSSH2_ERROR_AUTHENTICATION_FAILED | LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED) => {
+            Err(stop) => match (stop.code(), stop.text()) {
+                // One number for three things.
+                (Some(LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED), text) if text.starts_with("waiting for") => {
+                    Err(self.cut_off(&stop))
+                }
+                (Some(LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED), text) if text.starts_with("callback") => {
+                    Ok(Attempt::Useless("it was not used to sign".to_owned()))
+                }
+                (Some(LIBSSH2_ERROR_AUTHENTICATION_FAILED | LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED), _) => {
                     Ok(Attempt::No)
                 }
-                Some(LIBSSH2_ERROR_FILE) => Ok(Attempt::Useless(stop.text())),
+                (Some(LIBSSH2_ERROR_FILE | LIBSSH2_ERROR_AGENT_PROTOCOL), text) => Ok(Attempt::Useless(text)),
                 _ => Err(self.cut_off(&stop)),
             },
         }
     }
+
     /// Notes how it went, for the case that nothing fits.
     fn is_in(&mut self, attempt: Attempt, what: &str) -> bool {
         match attempt {

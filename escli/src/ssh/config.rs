@@ -115,8 +115,12 @@ fn without_ssh(file: &ConfigFile) -> Result<Answer, SshError> {
     }
 }
 
-/// A value as ssh_config has it: quoted, so that blanks stay inside.
+/// A value as ssh_config has it. Only where it must be is it quoted: not all options take that.
 fn quoted(value: &str) -> String {
+    let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\' | '#');
+    if value.chars().all(plain) {
+        return value.to_owned();
+    }
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

@@ -17,12 +17,16 @@ use super::{Destination, Passphrases, SshError};
 /// Most output that a command may have, in bytes.
 const MAX_OUTPUT: usize = 256 << 20;
 
+/// Less is not to be told from a host that answers.
+const LEAST_SILENCE: Duration = Duration::from_secs(3);
+
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// From the name to being logged in, all jumps included; and opening a channel.
     pub open: Duration,
-    /// A host that says nothing for that long while a command runs, though asked, is taken for dead.
+    /// A host that says nothing for that long while a command runs, though asked, is taken for dead; at least three
+    /// seconds, since it is asked every two or more.
     pub silence: Duration,
 }
 
@@ -91,6 +95,7 @@ impl Connection {
         passphrases: Arc<Passphrases>,
         limits: Limits,
     ) -> Result<Self, SshError> {
+        let limits = Limits { silence: limits.silence.max(LEAST_SILENCE), ..limits };
         let host = Arc::new(Host { destination, passphrases, limits });
         let (jobs, queue) = mpsc::channel();
         let (reply, opened) = oneshot::channel();
