@@ -1,7 +1,8 @@
 //! escli's SSH transport against real servers: commands, uploads, jumps, and hosts that go silent.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,11 @@ use escli::ssh::{
     Connection, Destination, Input, Limits, NoPrompt, Passphrases, Said, Source, SshError, Status,
 };
 use rustix::process::Signal;
+use shared::spec::HostKeys;
 use tests::sshd::Lab;
 
 const LIMIT: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
 /// Size of a binary to upload, in bytes.
 const UPLOAD: usize = 15_000_000;
 
@@ -37,7 +40,7 @@ fn noise(size: usize) -> Vec<u8> {
 /// What does not open, and how long that took.
 async fn fails(destination: Destination, limits: Limits) -> (SshError, Duration) {
     let begin = Instant::now();
-    let error = open_within(destination, limits).await.err().expect("an error");
+    let error = open_within(destination, limits).await.expect_err("an error");
     (error, begin.elapsed())
 }
 
@@ -93,6 +96,22 @@ async fn three_uploads_at_once_are_whole() -> Result<()> {
 }
 
 #[tokio::test]
+async fn twenty_logins_at_once() -> Result<()> {
+    let lab = Lab::start(4)?;
+    let begin = Instant::now();
+    let mut logins = tokio::task::JoinSet::new();
+    for index in 0..20 {
+        let destination = lab.to(index % 4);
+        logins.spawn(async move { open(destination).await?.run("true", Input::None, LIMIT).await });
+    }
+    while let Some(done) = logins.join_next().await {
+        assert!(done??.success());
+    }
+    println!("twenty logins and a command each: {:?}", begin.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
 async fn much_goes_both_ways_at_once() -> Result<()> {
     let lab = Lab::start(1)?;
     let host = open(lab.to(0)).await?;
@@ -141,6 +160,83 @@ async fn a_frozen_server_is_unreachable_in_time() -> Result<()> {
     let (error, took) = fails(lab.to(0), limits).await;
     lab.at(0).signal(Signal::CONT);
     assert!(matches!(error, SshError::Unreachable(_)) && took < Duration::from_secs(3), "{error} {took:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_that_swallows_everything_is_unreachable_in_time() -> Result<()> {
+    let lab = Lab::start(0)?;
+    let full = TcpListener::bind("127.0.0.1:0")?;
+    rustix::net::listen(&full, 0)?;
+    let address = full.local_addr()?;
+    // Once nobody takes the first, the kernel drops what comes after it.
+    let _fill: Vec<_> =
+        (0..3).map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(200))).collect();
+    let (error, took) =
+        fails(lab.destination("swallows", address), Limits { open: SECOND, ..limits() }).await;
+    assert!(matches!(error, SshError::Unreachable(_)) && took < 3 * SECOND, "{error} {took:?}");
+    assert!(error.to_string().ends_with("no answer in time"), "{error}");
+    let mut hasty = lab.destination("swallows", address);
+    hasty.connect_timeout = Some(Duration::from_millis(100));
+    let (_, took) = fails(hasty, limits()).await;
+    assert!(took < SECOND, "{took:?}");
+    Ok(())
+}
+
+/// Stands before a server and passes that many of its bytes on; then it goes silent, or closes.
+fn cut_after(server: SocketAddr, bytes: usize, closes: bool) -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let carry = move |mut near: TcpStream| -> Result<()> {
+        let far = TcpStream::connect(server)?;
+        let (mut from, mut to) = (near.try_clone()?, far.try_clone()?);
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        std::io::copy(&mut (&far).take(u64::try_from(bytes)?), &mut near)?;
+        if closes {
+            near.shutdown(Shutdown::Both)?;
+        }
+        std::thread::sleep(LIMIT);
+        Ok(())
+    };
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            std::thread::spawn(move || carry(near));
+        }
+    });
+    Ok(address)
+}
+
+#[tokio::test]
+async fn wherever_a_login_is_cut_it_ends_in_time() -> Result<()> {
+    let mut lab = Lab::start(1)?;
+    let server = lab.at(0).address;
+    let limits = Limits { open: 2 * SECOND, ..limits() };
+    for (closes, longest) in [(false, 4 * SECOND), (true, 2 * SECOND)] {
+        let mut logins = tokio::task::JoinSet::new();
+        for bytes in [0, 5, 40, 41, 200, 900, 1200, 1600, 1800, 1900, 2000, 2100, 2200, 2300, 2500, 1 << 20] {
+            let mut destination = lab.destination("cut", cut_after(server, bytes, closes)?);
+            destination.host_keys = HostKeys::Pinned(lab.at(0).fingerprint("ed25519")?);
+            logins.spawn(async move {
+                let begin = Instant::now();
+                let result = open_within(destination, limits).await;
+                let result = match result {
+                    Ok(host) => host.run("true", Input::None, 2 * SECOND).await.map(|_| ()),
+                    Err(error) => Err(error),
+                };
+                (bytes, result, begin.elapsed())
+            });
+        }
+        while let Some(done) = logins.join_next().await {
+            let (bytes, result, took) = done?;
+            println!(
+                "{bytes} bytes: {took:?} {}",
+                result.as_ref().err().map_or("in".to_owned(), ToString::to_string)
+            );
+            assert!(took < longest, "{bytes} bytes, closes {closes}: {took:?}");
+            assert_eq!(result.is_ok(), bytes == 1 << 20, "{bytes} bytes: {result:?}");
+            assert!(!matches!(result, Err(SshError::Failed(_))), "{bytes} bytes: {result:?}");
+        }
+    }
     Ok(())
 }
 
@@ -247,7 +343,7 @@ async fn lines_come_as_they_are_written() -> Result<()> {
     let mut lines = host.stream(&format!("tail -n +1 -f {}", path.display())).await?;
     let line = |text: &str| Said::Line(Source::Stdout, text.to_owned());
     assert_eq!(lines.next().await.context("a line")??, line("one"));
-    fs::write(&path, "one\ntwo\nthree\n")?;
+    fs::OpenOptions::new().append(true).open(&path)?.write_all(b"two\nthree\n")?;
     assert_eq!(lines.next().await.context("a line")??, line("two"));
     assert_eq!(lines.next().await.context("a line")??, line("three"));
     // The connection itself is free meanwhile.

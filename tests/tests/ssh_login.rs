@@ -64,7 +64,7 @@ async fn refused(destination: Destination) -> String {
 }
 
 async fn refused_asking(destination: Destination, passphrases: &Arc<Passphrases>) -> String {
-    let error = open_asking(destination, passphrases).await.err().expect("an error");
+    let error = open_asking(destination, passphrases).await.expect_err("an error");
     assert!(matches!(error, SshError::Refused(_)), "{error:?}");
     let report = error.report();
     [&[report.message.clone()][..], &report.details, &report.hints].concat().join("\n")
@@ -99,7 +99,13 @@ async fn an_agent_that_is_gone_is_no_obstacle() -> Result<()> {
     let lab = Lab::start(1)?;
     let mut destination = lab.to(0);
     destination.agent = Some(lab.path("no-such-socket"));
-    works(destination).await
+    works(destination.clone()).await?;
+    // There, and hanging.
+    let hanging = std::os::unix::net::UnixListener::bind(lab.path("hanging"))?;
+    destination.agent = Some(lab.path("hanging"));
+    works(destination).await?;
+    drop(hanging);
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! Logging in: what the agent has, then key files. Never a password.
 
 use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use libssh2_sys::{
     LIBSSH2_ERROR_AGENT_PROTOCOL, LIBSSH2_ERROR_AUTHENTICATION_FAILED, LIBSSH2_ERROR_FILE,
@@ -16,6 +19,10 @@ use super::{Destination, SshError, quote};
 
 /// How often a passphrase may be mistyped.
 const TRIES: usize = 3;
+/// How long an agent may take to say what it has.
+const AGENT_PATIENCE: Duration = Duration::from_secs(1);
+/// The request for that: its length, then its number.
+const LIST_IDENTITIES: [u8; 5] = [0, 0, 0, 1, 11];
 
 /// Asks the operator for a secret. Implementations must not print what is typed.
 pub trait Prompt: Send + Sync {
@@ -81,7 +88,15 @@ pub fn log_in(
     deadline: &mut Deadline,
 ) -> Result<(), SshError> {
     let methods = wire.until(deadline, |session| session.auth_methods(&destination.user).map(str::to_owned));
-    let mut login = Login { wire, destination, passphrases, deadline, tried: Vec::new(), hints: Vec::new() };
+    let mut login = Login {
+        wire,
+        destination,
+        passphrases,
+        deadline,
+        tried: Vec::new(),
+        turned_down: false,
+        hints: Vec::new(),
+    };
     let methods = match methods {
         _ if login.wire.session.authenticated() => return Ok(()),
         Ok(methods) => methods,
@@ -103,7 +118,22 @@ struct Login<'a> {
     passphrases: &'a Passphrases,
     deadline: &'a mut Deadline,
     tried: Vec<String>,
+    /// Whether the host has said no to a key.
+    turned_down: bool,
     hints: Vec<String>,
+}
+
+/// Whether an agent is there and answers; libssh2 would wait for it for ever.
+fn knock(socket: &Path) -> io::Result<()> {
+    let mut agent = UnixStream::connect(socket)?;
+    agent.set_read_timeout(Some(AGENT_PATIENCE))?;
+    agent.set_write_timeout(Some(AGENT_PATIENCE))?;
+    agent.write_all(&LIST_IDENTITIES)?;
+    let answered = agent.read_exact(&mut [0; 4]);
+    answered.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it does not answer"),
+        _ => error,
+    })
 }
 
 /// How an attempt with one key ended, when the connection is still good.
@@ -121,6 +151,10 @@ impl Login<'_> {
             self.tried.push("agent: none is running (SSH_AUTH_SOCK)".to_owned());
             return Ok(false);
         };
+        if let Err(error) = knock(path) {
+            self.tried.push(format!("agent at {}: {error}", path.display()));
+            return Ok(false);
+        }
         let listed = || -> Result<_, ssh2::Error> {
             let mut agent = self.wire.session.agent()?;
             agent.set_identity_path(path)?;
@@ -220,7 +254,10 @@ impl Login<'_> {
     fn is_in(&mut self, attempt: Attempt, what: &str) -> bool {
         match attempt {
             Attempt::In => return true,
-            Attempt::No => self.tried.push(format!("{what}: not accepted")),
+            Attempt::No => {
+                self.turned_down = true;
+                self.tried.push(format!("{what}: not accepted"));
+            }
             Attempt::Useless(why) => self.tried.push(format!("{what}: {why}")),
         }
         false
@@ -239,12 +276,15 @@ impl Login<'_> {
         for hint in std::mem::take(&mut self.hints) {
             error = error.hint(hint);
         }
+        if destination.identity_files.iter().all(|path| KeyFile::look(path) == KeyFile::Missing) {
+            error = error.hint("make a key: ssh-keygen -t ed25519");
+        }
         error.hint(format!("give it your key: {copy}, or name another user or identity_file in deploy.ssh"))
     }
 
     /// The connection is of no use any more.
     fn cut_off(&mut self, stop: &Stop) -> SshError {
-        if matches!(stop, Stop::Error(_)) && !self.tried.is_empty() {
+        if matches!(stop, Stop::Error(_)) && self.turned_down {
             return self.refused(Some(stop.text())).hint(
                 "it may allow fewer tries: set IdentitiesOnly yes and one IdentityFile in ~/.ssh/config",
             );

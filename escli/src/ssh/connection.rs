@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
+use std::{fmt, thread};
 
 use ssh2::ErrorCode;
 use tokio::sync::oneshot;
@@ -69,6 +69,12 @@ impl Output {
 pub struct Connection {
     jobs: mpsc::Sender<Job>,
     host: Arc<Host>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection to {}", self.host.destination.address())
+    }
 }
 
 /// What it takes to open a connection again, or another one.
@@ -256,7 +262,7 @@ impl Worker {
                     self.wire = Some(wire);
                     return Ok(output);
                 }
-                Err(broken) if fresh || broken.sent => {
+                Err(broken) if fresh || broken.sent || deadline.left().is_zero() => {
                     return Err(host.explain(command, Some(limit), &broken));
                 }
                 // It died while nobody looked; nothing was sent.
