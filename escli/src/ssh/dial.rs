@@ -125,9 +125,16 @@ fn is_disagreement(stop: &Stop) -> bool {
     matches!(stop.code(), Some(LIBSSH2_ERROR_KEX_FAILURE | LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE))
 }
 
-/// A TCP connection to the first address that takes one. Each gets its share of the time.
 fn connect(hop: &Destination, deadline: &Deadline) -> Result<OwnedFd, SshError> {
-    let addresses = resolve(hop, deadline)?;
+    reach(hop, &resolve(hop, deadline)?, deadline)
+}
+
+/// A TCP connection to the first address that takes one. Each gets its share of the time.
+pub(super) fn reach(
+    hop: &Destination,
+    addresses: &[SocketAddr],
+    deadline: &Deadline,
+) -> Result<OwnedFd, SshError> {
     let mut failures = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
         let share = deadline.left() / u32::try_from(addresses.len() - index).unwrap_or(1);

@@ -1,5 +1,6 @@
 //! Tests of the parts that decide.
 
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,8 +11,10 @@ use shared::spec::{HostKeys, Ssh};
 
 use super::auth::Passphrases;
 use super::config::{Answer, Question};
+use super::dial::reach;
 use super::key_file::KeyFile;
 use super::known_hosts::{KnownHosts, Name, Verdict, fingerprint, kind_of};
+use super::wire::Deadline;
 use super::{ConfigFile, Destination, NoPrompt, Operator, SshError};
 
 fn operator() -> Operator {
@@ -288,4 +291,24 @@ fn key_files_are_seen_through() {
 fn nobody_is_asked_where_there_is_nobody() {
     let passphrases = Passphrases::new(NoPrompt);
     assert_eq!(passphrases.of(Path::new("key"), None), None);
+}
+
+#[test]
+fn every_address_of_a_name_gets_its_share_of_the_time() {
+    let listener = || TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = |listener: &TcpListener| listener.local_addr().expect("an address");
+    let (full, open) = (listener(), listener());
+    let refusing = address(&listener());
+    // Once nobody takes the first, the kernel drops what comes after it.
+    rustix::net::listen(&full, 0).expect("listens");
+    let _fill: Vec<_> =
+        (0..3).map(|_| TcpStream::connect_timeout(&address(&full), Duration::from_millis(100))).collect();
+    let hop = resolve("n1", None, None, &[]).expect("resolved");
+    let deadline = Deadline::after(Duration::from_secs(1));
+    reach(&hop, &[refusing, address(&full), address(&open)], &deadline).expect("the third takes it");
+    assert!(!deadline.left().is_zero());
+    let error = reach(&hop, &[refusing, address(&full)], &deadline).expect_err("nobody takes it");
+    let wanted =
+        [format!("{refusing}: connection refused"), format!("{}: no answer in time", address(&full))];
+    assert_eq!(error.report().details, wanted);
 }
