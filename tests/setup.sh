@@ -41,3 +41,4 @@ command -v curl >/dev/null || debian curl "the test of the documented calls will
 command -v strace >/dev/null || debian strace "the tests of failing disks will fail" || true
 command -v python3 >/dev/null || debian python3 "the tests of Python clients will fail" || true
 python_clients || true
+tests/lab/lab.sh base || cannot "no lab of Linux hosts on this machine, for the reason above: what its tests would show is NOT shown"

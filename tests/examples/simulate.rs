@@ -15,6 +15,7 @@ fn main() {
     let (seeds, first) = (numbers.next().unwrap_or(1000), numbers.next().unwrap_or(0));
     let began = Instant::now();
     let (mut steps, mut commits, mut acknowledged, mut elections) = (0, 0, 0, 0);
+    let mut installations = 0;
     let mut broken = 0;
     for seed in first..first + seeds {
         match run(seed, None, false) {
@@ -23,6 +24,7 @@ fn main() {
                 commits += report.commits;
                 acknowledged += report.acknowledged;
                 elections += report.elections;
+                installations += report.installations;
             }
             Err(Broken(what)) => {
                 broken += 1;
@@ -35,5 +37,6 @@ fn main() {
     let rate = steps as f64 / seconds;
     println!("{seeds} seeds in {seconds:.2} s: {steps} steps, {rate:.0} steps/s on one core");
     println!("{commits} commits, {acknowledged} records acknowledged, {elections} elections");
+    println!("{installations} checkpoints of other nodes installed");
     assert_eq!(broken, 0, "seeds that broke a promise");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use esnode::storage;
+use shared::ids::NodeId;
 
 use crate::client::{Client, Event};
 use crate::cluster::Cluster;
@@ -112,9 +114,14 @@ fn run(stop: &AtomicBool, nodes: &[SocketAddr], topic: &str, name: &str) -> Vec<
 
 /// The entries of all stopped nodes are alike, byte for byte, as far as all have them: at least up to `floor`.
 pub fn same_logs(cluster: &Cluster, floor: u64) -> Result<()> {
+    same_logs_in(cluster.ids().into_iter().map(|id| (id, cluster.data_dir(id))), floor)
+}
+
+/// The same for nodes that were stopped elsewhere, by their data directories.
+pub fn same_logs_in(dirs: impl Iterator<Item = (NodeId, PathBuf)>, floor: u64) -> Result<()> {
     let mut logs = Vec::new();
-    for id in cluster.ids() {
-        let (log, ..) = storage::open(&cluster.data_dir(id), storage::Options::default())?;
+    for (id, dir) in dirs {
+        let (log, ..) = storage::open(&dir, storage::Options::default())?;
         logs.push((id, log));
     }
     let common = logs.iter().map(|(_, log)| log.last_index()).min().unwrap_or(0);

@@ -5,6 +5,7 @@ pub mod client;
 pub mod cluster;
 pub mod history;
 pub mod hostile;
+pub mod lab;
 pub mod ledger;
 pub mod mutate;
 pub mod power;

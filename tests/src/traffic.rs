@@ -31,11 +31,15 @@ pub struct Traffic {
 impl Traffic {
     /// Starts them on partition 0 of `topic`; `round` makes their values unique.
     pub fn start(cluster: &Cluster, topic: &str, round: u64) -> Self {
+        Self::among(&cluster.ids().into_iter().map(|id| cluster.kafka(id)).collect::<Vec<_>>(), topic, round)
+    }
+
+    /// The same for nodes at these addresses.
+    pub fn among(nodes: &[SocketAddr], topic: &str, round: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let nodes: Vec<_> = cluster.ids().into_iter().map(|id| cluster.kafka(id)).collect();
         let seat = |first: usize, name: String| Seat {
             stop: Arc::clone(&stop),
-            nodes: nodes.clone(),
+            nodes: nodes.to_vec(),
             turn: first,
             client: None,
             topic: topic.to_owned(),

@@ -9,7 +9,7 @@ use tests::sim::bugs::Bug;
 use tests::sim::checks::Broken;
 use tests::sim::env::{Event, Profile};
 use tests::sim::world::{Setup, World};
-use tests::sim::{Report, run};
+use tests::sim::{Report, run, run_in};
 
 /// Longest wait of a story for its next turn, in microseconds.
 const LONG: u64 = 5_000_000;
@@ -47,12 +47,12 @@ fn part(part: u64) {
         (0..seeds).filter(|seed| seed % PARTS == part).map(|seed| keeps_its_promises(seed, false)).collect();
     let sum = |of: fn(&Report) -> usize| reports.iter().map(of).sum::<usize>();
     let (acknowledged, elections) = (sum(|report| report.acknowledged), sum(|report| report.elections));
-    let changes = sum(|report| report.changes);
+    let (changes, installations) = (sum(|report| report.changes), sum(|report| report.installations));
     let steps: u64 = reports.iter().map(|report| report.steps).sum();
     let seconds = began.elapsed().as_secs_f64();
     eprintln!(
         "{} seeds, {steps} steps, {:.0} steps/s, {acknowledged} records acknowledged, {elections} elections, \
-         {changes} membership changes",
+         {changes} membership changes, {installations} checkpoints of other nodes installed",
         reports.len(),
         steps as f64 / seconds
     );
@@ -60,6 +60,7 @@ fn part(part: u64) {
     assert!(acknowledged >= 100 * reports.len(), "too few records were acknowledged to prove anything");
     assert!(elections >= 2 * reports.len(), "too few elections to prove anything");
     assert!(changes >= reports.len(), "too few membership changes to prove anything");
+    assert!(installations >= reports.len(), "too few installations to prove anything");
 }
 
 #[test]
@@ -246,6 +247,28 @@ fn simulation_catches_a_commit_by_count_alone() {
     assert!(caught.iter().all(lost), "{caught:?}");
 }
 
+/// One run in which nodes fall behind all the time.
+fn behind(seed: u64, bug: Option<Bug>) -> Result<Report, Broken> {
+    run_in(&Setup { profile: Some(Profile::BEHIND), bug, ..Setup::seed(seed) })
+}
+
+#[test]
+fn simulation_of_nodes_far_behind_keeps_all_promises() {
+    let reports: Vec<_> = (0..100).map(|seed| (seed, behind(seed, None))).collect();
+    let installed = |(seed, report): &(u64, Result<Report, Broken>)| match report {
+        Ok(report) => report.installations,
+        Err(Broken(what)) => panic!("seed {seed}: {what}"),
+    };
+    assert!(reports.iter().map(installed).sum::<usize>() >= 1000, "too few installations to prove anything");
+}
+
+#[test]
+fn simulation_catches_a_log_that_goes_on_from_what_was_never_committed() {
+    let caught = (0..300).find_map(|seed| behind(seed, Some(Bug::JoinAnything)).err());
+    let Broken(what) = caught.expect("it went unnoticed");
+    assert!(what.starts_with("log matching"), "{what}");
+}
+
 /// The first seed whose run catches the bug, and how it showed.
 fn caught(bug: Bug, within: u64) -> (u64, String) {
     (0..within)
@@ -280,4 +303,10 @@ teeth! {
     simulation_catches_an_entry_applied_twice_after_a_restart: CheckpointAhead within 200;
     simulation_catches_lost_producers_after_a_restart: LostProducers within 200;
     simulation_catches_stale_members_after_a_restart: StaleMembers within 200;
+    simulation_catches_stale_members_after_a_snapshot: StaleMembersAfterSnapshot within 200;
+    simulation_catches_an_installation_that_is_not_durable: InstalledBeforeSync within 200;
+    simulation_catches_a_state_from_before_the_installation: StateNotInstalled within 200;
+    simulation_catches_a_checkpoint_of_two_states: CheckpointWhileTaking within 200;
+    simulation_catches_a_trim_on_one_replica_only: TrimAlone within 200;
+    simulation_catches_events_retired_that_are_kept: RetireByCheckpoint within 200;
 }

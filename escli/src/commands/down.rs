@@ -24,7 +24,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         retry.push_str(" --purge-data");
     }
     let confirm = args.confirm.as_deref();
-    let operation = Operation { settings, target: &target, name: "down", retry, confirm };
+    let operation = Operation { settings, target: &target, name: "down", retry, confirm, mesh: false };
     let report = operation.run(|facts| down(&target.spec, facts, &options)).await?;
     Ok(finish(settings, report.as_ref()))
 }

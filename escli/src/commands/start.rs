@@ -15,7 +15,7 @@ use crate::settings::Settings;
 /// # Errors
 /// Usage; or the lock is taken.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let target = Target::open(settings)?;
+    let mut target = Target::open(settings)?;
     let mut retry = again(settings, "start", &args.nodes);
     if let Some(path) = &args.binary {
         let _ = write!(retry, " --binary {}", path.display());
@@ -24,10 +24,12 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         operation: "start".to_owned(),
         nodes: args.nodes.clone(),
         new_file: None,
+        // On hosts of their own, what is installed is started, unless another program is named.
+        remote: target.provide(args.binary.as_deref(), args.binary.is_some())?,
         binary: binary::find(settings, args.binary.as_deref(), target.named_binary())?,
         retry: retry.clone(),
     };
-    let operation = Operation { settings, target: &target, name: "start", retry, confirm: None };
-    let report = operation.run(|facts| up(&target.spec, target.hosts.wanted(), facts, &options)).await?;
+    let operation = Operation { settings, target: &target, name: "start", retry, confirm: None, mesh: false };
+    let report = operation.run(|facts| up(&target.spec, target.wanted(), facts, &options)).await?;
     Ok(finish(settings, report.as_ref()))
 }

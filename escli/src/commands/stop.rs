@@ -17,7 +17,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let options =
         StopOptions { nodes: args.nodes.clone(), force: args.force, allow_downtime: args.allow_downtime };
     let retry = again(settings, "stop", &args.nodes);
-    let operation = Operation { settings, target: &target, name: "stop", retry, confirm: None };
+    let operation = Operation { settings, target: &target, name: "stop", retry, confirm: None, mesh: false };
     let report = operation.run(|facts| stop(&target.spec, facts, &options)).await?;
     Ok(finish(settings, report.as_ref()))
 }

@@ -8,7 +8,12 @@ pub mod action;
 pub mod agreement;
 pub mod down;
 pub mod facts;
+pub mod layout;
+pub mod preflight;
+pub mod program;
+pub mod provision;
 pub mod quorum;
+pub mod unit;
 pub mod up;
 pub mod wanted;
 
@@ -146,4 +151,4 @@ impl Step {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -12,6 +12,7 @@ use crate::exit::Failure;
 use crate::plan::{Plan, Question};
 use crate::report::Report;
 use crate::settings::Settings;
+use crate::ssh::{NoPrompt, Passphrases, Prompt};
 
 pub mod document;
 pub mod paint;
@@ -95,6 +96,20 @@ pub fn listener(settings: &Settings) -> Box<dyn Listener> {
         Box::new(progress::Bars::new(paint))
     } else {
         Box::new(progress::Plain::new(paint, settings.verbose > 0))
+    }
+}
+
+/// Asks for the passphrases of key files, on the terminal where there is one.
+pub fn passphrases(settings: &Settings) -> Passphrases {
+    if settings.env.can_ask { Passphrases::new(Terminal) } else { Passphrases::new(NoPrompt) }
+}
+
+/// The operator's terminal, which does not show what is typed.
+struct Terminal;
+
+impl Prompt for Terminal {
+    fn secret(&self, question: &str) -> Option<String> {
+        rpassword::prompt_password(question).ok().filter(|answer| !answer.is_empty())
     }
 }
 

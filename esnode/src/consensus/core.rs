@@ -7,9 +7,10 @@ use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, State
 use shared::ids::NodeId;
 
 use super::disk::InFlight;
+use super::membership::proven_commit;
 use super::status::{self, Role, Status};
 use super::timing::Timing;
-use super::view::{Durable, Fetch, ReadFailed, View, from_raft, store_error};
+use super::view::{Durable, Fetch, View, from_raft, store_error};
 use crate::entry::{Entry, EntryKind, HardState};
 
 /// Payload of one message to a follower.
@@ -168,7 +169,14 @@ impl<D: Durable> Core<D> {
     /// One tick of time passed.
     pub fn tick(&mut self) {
         self.ticks += 1;
-        self.raw.tick();
+        let raft = &mut self.raw.raft;
+        if self.installing.is_some() && raft.election_elapsed + 1 >= raft.randomized_election_timeout() {
+            // Before it campaigns Raft reads all that is not applied yet, to look for changes of the members, and panics
+            // when a snapshot is about to take their place. So it only forgets a leader that it hears no more.
+            raft.become_follower(raft.term, raft::INVALID_ID);
+        } else {
+            self.raw.tick();
+        }
         self.settle();
     }
 
@@ -190,6 +198,10 @@ impl<D: Durable> Core<D> {
             && message.term == self.raw.raft.term
             && self.raw.raft.state == StateRole::Candidate;
         self.votes += u64::from(granted);
+        if self.installing.is_some() && message.get_msg_type() == MessageType::MsgTimeoutNow {
+            // It would campaign at once: see `tick`. Whoever hands over gives up soon.
+            return;
+        }
         let (from, commit) = (message.from, message.commit);
         let appends = message.get_msg_type() == MessageType::MsgAppend;
         // Raft refuses what it cannot place (a stranger's answer, a local message); there is nothing to do about it.
@@ -484,23 +496,6 @@ impl<D: Durable> Core<D> {
 pub fn change(entry: &Entry) -> Option<ConfChange> {
     let carries = entry.kind == EntryKind::ConfChange;
     carries.then(|| ConfChange::parse_from_bytes(&entry.data).ok()).flatten()
-}
-
-/// What the log itself proves to be committed, beyond `from`: all but the last change of the members, since a leader
-/// proposes one only when it has applied the one before. The commit index on disk may lag behind both, and a node that
-/// counted votes among members from before the earlier change could be elected beside another leader.
-fn proven_commit<D: Durable>(durable: &D, from: u64) -> Result<u64, ReadFailed> {
-    let (mut newest, mut proven) = (0, 0);
-    let (mut next, end) = (from + 1, durable.last_index() + 1);
-    while next < end {
-        let entries = durable.entries(next, end, MAX_APPLY_BYTES)?;
-        for change in entries.iter().filter(|entry| entry.kind != EntryKind::Normal) {
-            proven = std::mem::replace(&mut newest, change.index);
-        }
-        let Some(last) = entries.last() else { break };
-        next = last.index + 1;
-    }
-    Ok(proven)
 }
 
 fn read_context(state: &raft::ReadState) -> Option<(u64, u64)> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use shared::ids::NodeId;
 
 use super::status::Status;
+use super::view::{Durable, ReadFailed};
+use crate::entry::EntryKind;
 
 /// A learner this many entries behind, or fewer, keeps up.
 const MAX_LAG: u64 = 100;
@@ -13,6 +15,9 @@ const STEADY_TICKS: u64 = 50;
 /// Ticks after which a follower that was not heard counts as silent: two election timeouts. Raft's own mark is cleared
 /// at every election timeout, so that just after it nobody seems to answer.
 const SILENT_TICKS: u64 = 30;
+
+/// Payload read in one go when the log is looked through.
+const READ_BYTES: u64 = 4 << 20;
 
 /// When the leader last heard whom answer.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +72,23 @@ pub fn lag(status: &Status, learner: NodeId) -> (u64, bool) {
     let matched = status.peers.iter().find(|peer| peer.id == learner).map_or(0, |peer| peer.matched);
     let lag = status.last_index.saturating_sub(matched);
     (lag, lag <= MAX_LAG)
+}
+
+/// What the log itself proves to be committed, beyond `from`: all but the last change of the members, since a leader
+/// proposes one only when it has applied the one before. The commit index on disk may lag behind both, and a node that
+/// counted votes among members from before the earlier change could be elected beside another leader.
+pub(super) fn proven_commit<D: Durable>(durable: &D, from: u64) -> Result<u64, ReadFailed> {
+    let (mut newest, mut proven) = (0, 0);
+    let (mut next, end) = (from + 1, durable.last_index() + 1);
+    while next < end {
+        let entries = durable.entries(next, end, READ_BYTES)?;
+        for change in entries.iter().filter(|entry| entry.kind != EntryKind::Normal) {
+            proven = std::mem::replace(&mut newest, change.index);
+        }
+        let Some(last) = entries.last() else { break };
+        next = last.index + 1;
+    }
+    Ok(proven)
 }
 
 /// Which learner has kept up for long enough to vote.

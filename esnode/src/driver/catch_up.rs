@@ -1,9 +1,7 @@
-//! Catching up by files: what a node does that Raft sends to a checkpoint because it is too far behind for entries.
+//! Catching up by files: the thread that pulls what Raft sends this node to, and what becomes of it.
 //!
-//! The message that sends it says only that there is one. A thread gets the checkpoint and the segments before it from
-//! the sender, on a connection of its own; then the message is given to Raft, naming the checkpoint that is there now;
-//! and only when Raft agrees does it take its place in the log. Whatever fails is begun again with the next such
-//! message, which the leader repeats, and goes on with the pieces that are there.
+//! A thread gets the checkpoint and the segments before it from the sender, on a connection of its own; [`WayBack`] says
+//! when. Whatever fails is begun again, and goes on with the pieces that are there.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +13,8 @@ use shared::ids::NodeId;
 
 use super::checkpoints::Image;
 use super::input::Input;
-use crate::consensus::Message;
+use super::way_back::{Content, Step, WayBack};
+use crate::consensus::{ConfState, Message};
 use crate::net::peer::{Files, Transport};
 use crate::nice::give_way;
 use crate::storage::checkpoint::is_full;
@@ -38,107 +37,75 @@ enum PullError {
     Disk(io::Error),
 }
 
-/// How far it has come.
-#[derive(Default)]
-enum State {
-    #[default]
-    Idle,
-    Pulling,
-    /// Everything is there; Raft was asked to take it or not yet.
-    Ready(Pulled, Asked),
-    /// The writer puts it in its place, as the work of this number.
-    Installing(u64, Box<Image>),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    No,
-    Yes,
-}
-
 /// A node's way back from far behind.
 pub(super) struct CatchUp {
     incoming: Incoming,
     transport: Arc<Transport>,
     inputs: Sender<Input>,
-    state: State,
-    /// The latest message that sent this node to a checkpoint.
-    latest: Option<Message>,
+    way: WayBack<Pulled>,
+}
+
+impl Content for Pulled {
+    fn index(&self) -> u64 {
+        self.staged.index()
+    }
+    fn term(&self) -> u64 {
+        self.staged.term()
+    }
+    fn conf_state(&self) -> &ConfState {
+        &self.image.conf_state
+    }
 }
 
 impl CatchUp {
     pub(super) fn new(incoming: Incoming, transport: Arc<Transport>, inputs: Sender<Input>) -> Self {
-        Self { incoming, transport, inputs, state: State::Idle, latest: None }
+        Self { incoming, transport, inputs, way: WayBack::default() }
     }
 
     /// Raft sends this node, which has applied everything up to `have`, to a checkpoint. Returns the message to give to
     /// Raft when everything it needs is there.
     pub(super) fn sent(&mut self, message: Message, have: u64) -> Option<Message> {
-        let from = message.from;
-        self.latest = Some(message);
-        match &self.state {
-            State::Pulling | State::Installing(..) => None,
-            State::Ready(..) => self.ask(have).or_else(|| self.begin(from, have)),
-            State::Idle => self.begin(from, have),
+        match self.way.sent(message, have) {
+            Step::Wait => None,
+            Step::Give(message) => Some(*message),
+            Step::Pull(from) => {
+                self.begin(from, have);
+                None
+            }
         }
     }
 
     /// The thread is done. Returns the message to give to Raft now, if it stands in `term` still.
     pub(super) fn pulled(&mut self, pulled: io::Result<Pulled>, have: u64, term: u64) -> Option<Message> {
-        self.state = match pulled {
-            Ok(pulled) => State::Ready(pulled, Asked::No),
-            Err(error) => {
-                tracing::warn!(%error, "cannot catch up by files; the leader will send this node there again");
-                State::Idle
-            }
-        };
-        self.latest.as_ref().filter(|latest| latest.term == term)?;
-        self.ask(have)
-    }
-
-    /// The message with what is there, to be given to Raft once; what Raft has not taken then is of no use.
-    fn ask(&mut self, have: u64) -> Option<Message> {
-        let State::Ready(pulled, asked) = &mut self.state else { return None };
-        if pulled.staged.index() <= have || *asked == Asked::Yes {
-            self.state = State::Idle;
-            return None;
-        }
-        *asked = Asked::Yes;
-        let mut message = self.latest.clone()?;
-        let metadata = message.mut_snapshot().mut_metadata();
-        metadata.index = pulled.staged.index();
-        metadata.term = pulled.staged.term();
-        metadata.set_conf_state(pulled.image.conf_state.clone());
-        Some(message)
+        let pulled = pulled.inspect_err(|error| {
+            tracing::warn!(%error, "cannot catch up by files; the leader will send this node there again");
+        });
+        self.way.pulled(pulled.ok(), have, term)
     }
 
     /// Raft takes it: what the writer is to install, as the work of this number.
     pub(super) fn install(&mut self, number: u64) -> Option<Arc<Staged>> {
-        let State::Ready(pulled, _) = std::mem::take(&mut self.state) else { return None };
-        let Pulled { staged, image } = pulled;
-        self.state = State::Installing(number, image);
-        Some(staged)
+        self.way.install(number).map(|pulled| pulled.staged.clone())
+    }
+
+    /// All of Raft's effects are performed.
+    pub(super) fn answered(&mut self) {
+        self.way.answered();
     }
 
     /// Work up to `number` is durable: what the state is then, if that was the installation.
     pub(super) fn installed(&mut self, number: u64) -> Option<Image> {
-        if !matches!(self.state, State::Installing(install, _) if install <= number) {
-            return None;
-        }
-        match std::mem::take(&mut self.state) {
-            State::Installing(_, image) => Some(*image),
-            _ => None,
-        }
+        self.way.installed(number).map(|pulled| *pulled.image)
     }
 
-    /// Whether the writer is putting another node's segments in their place.
-    pub(super) fn is_installing(&self) -> bool {
-        matches!(self.state, State::Installing(..))
+    /// Whether another node's checkpoint and segments are about to take the place of what is here.
+    pub(super) fn is_taking(&self) -> bool {
+        self.way.is_taking()
     }
 
     /// Clears away what an earlier life of this node has left, if nobody has sent it to a checkpoint since.
     pub(super) fn discard_if_unneeded(&self) {
-        if self.latest.is_none() {
+        if !self.way.was_sent() {
             let incoming = self.incoming.clone();
             thread::spawn(move || {
                 if let Err(error) = incoming.discard() {
@@ -148,7 +115,7 @@ impl CatchUp {
         }
     }
 
-    fn begin(&mut self, from: NodeId, have: u64) -> Option<Message> {
+    fn begin(&mut self, from: NodeId, have: u64) {
         let (incoming, transport) = (self.incoming.clone(), Arc::clone(&self.transport));
         let inputs = self.inputs.clone();
         let pull = move || {
@@ -161,11 +128,10 @@ impl CatchUp {
             // The raft thread is gone only when the node stops.
             let _ = inputs.send(input);
         };
-        match thread::Builder::new().name("catch-up".into()).spawn(pull) {
-            Ok(_) => self.state = State::Pulling,
-            Err(error) => tracing::warn!(%error, "cannot begin to catch up"),
+        if let Err(error) = thread::Builder::new().name("catch-up".into()).spawn(pull) {
+            // Nothing came of it: the next message begins again.
+            self.pulled(Err(error), have, 0);
         }
-        None
     }
 }
 
@@ -239,9 +205,4 @@ fn receive(incoming: &Incoming, files: &mut Files, piece: Piece) -> Result<u64, 
         (Some(error), _) => Err(error),
         (None, fetched) => Ok(fetched.map(|()| piece.length - had)?),
     }
-}
-
-/// Whether Raft sends its receiver to a checkpoint with this message.
-pub(super) fn is_sent_there(message: &Message) -> bool {
-    message.get_msg_type() == raft::eraftpb::MessageType::MsgSnapshot
 }

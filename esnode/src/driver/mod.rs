@@ -18,6 +18,7 @@ mod raft_log;
 mod reads;
 mod run;
 mod transfer;
+mod way_back;
 
 pub use catch_up::Pulled;
 pub use changes::Changes;
@@ -26,3 +27,4 @@ pub use founding::{Founding, JoinError, found_or_join};
 pub use input::{Input, Proposal};
 pub use membership::{ChangeError, change_of};
 pub use run::{CheckpointParts, Driver, Ended, Parts};
+pub use way_back::{Content, Step, WayBack, is_sent_there};

@@ -40,6 +40,9 @@ pub(super) fn spawn_reader(log: Log, inputs: Sender<Input>) -> io::Result<Sender
         for fetch in fetches {
             let input = match log.entries(fetch.low, fetch.high, fetch.max_bytes) {
                 Ok(entries) => Input::Fetched(fetch, entries),
+                // Retired, or given up for another node's log, since they were asked for: Raft sees that too when it tries
+                // again.
+                Err(_) if fetch.low < log.first_index() => Input::Fetched(fetch, Vec::new()),
                 Err(error) => Input::DiskFailed(error),
             };
             if inputs.send(input).is_err() {

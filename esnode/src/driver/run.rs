@@ -11,7 +11,7 @@ use shared::spec::Node;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::catch_up::{CatchUp, is_sent_there};
+use super::catch_up::CatchUp;
 use super::changes::Changes;
 use super::checkpoints::{Checkpointing, Image, Made};
 use super::clock::Clock;
@@ -22,6 +22,7 @@ use super::proposals::Proposals;
 use super::raft_log;
 use super::reads::Reads;
 use super::transfer::{self, Transfer};
+use super::way_back::is_sent_there;
 use crate::consensus::{
     ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role,
 };
@@ -204,6 +205,7 @@ impl Driver {
             while let Some(effects) = self.parts.core.effects() {
                 self.perform(effects);
             }
+            self.catch_up.answered();
             if let Some(ended) = self.ended.take() {
                 self.flush_lazy();
                 return ended;
@@ -306,16 +308,17 @@ impl Driver {
 
     /// Followers that lack much may be sent to this checkpoint, and Raft lets go of what they then do not need.
     fn offer_checkpoint(&mut self, (index, term, conf_state): Made) {
-        if self.catch_up.is_installing() {
+        if self.catch_up.is_taking() {
             // It is of the log that is about to go, whose start must not move meanwhile.
             return;
         }
         self.parts.core.checkpointed(index, term, conf_state);
         let kept = self.parts.log.index_before(self.parts.checkpoints.keep_bytes);
         self.parts.core.compact(kept.saturating_sub(1).min(index));
-        // What holds no event that is kept, and is not replayed from this checkpoint, may leave the disk.
+        // What holds no event that is kept, and is not replayed from this checkpoint, may leave the disk. The checkpoint's
+        // own entry stays: whoever is sent there gets the log up to it.
         let needed = self.parts.stream.read().first_needed();
-        self.parts.log.retire(needed.min(index + 1));
+        self.parts.log.retire(needed.min(index));
     }
 
     fn on_persisted(&mut self, number: u64) {
@@ -346,7 +349,8 @@ impl Driver {
         if self.parts.core.wants_checkpoint() {
             self.checkpointing.hurry();
         }
-        if !self.checkpointing.due(self.tick, self.applied) {
+        // Of a node that takes another one's checkpoint, Raft has the members of that one, and the state is the old one.
+        if self.catch_up.is_taking() || !self.checkpointing.due(self.tick, self.applied) {
             return;
         }
         // Applied is durable, so its term is known.

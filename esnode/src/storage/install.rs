@@ -39,10 +39,12 @@ impl Installation {
         let Some(first) = staged.parts.first().map(|part| part.index.first()) else {
             return refuse("there are no segments to install");
         };
-        let joins = index.term(first - 1).is_some();
-        if !joins && first != staged.before.0 + 1 {
+        if first != staged.before.0 + 1 {
             return refuse("what comes before the segments to install is not known");
         }
+        // An entry of another term there was never committed, and neither was what follows it: what lies before it may lack
+        // entries that the others hold.
+        let joins = index.term(staged.before.0) == Some(staged.before.1);
         let mut whole = if joins { index.clone() } else { index.replaced(staged.before) };
         let (mut sequence, mut previous) = (last.sequence, (last.generation, end));
         let mut headers = Vec::new();

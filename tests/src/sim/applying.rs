@@ -1,11 +1,11 @@
 //! How a node applies what is committed: by the rules of the real driver, with every check that needs the state.
 
+use esnode::consensus::Durable as _;
 use esnode::driver::change_of;
 use esnode::entry::{Entry, EntryKind};
 use esnode::stream::command::Reply;
 
 use super::bugs::Bug;
-use super::checkpoint::Checkpoint;
 use super::checks::Broken;
 use super::env::Env;
 use super::node::{Node, Stop};
@@ -19,7 +19,6 @@ impl Node {
             last = Some(entry.index);
             let replies = self.apply_one(&entry, env)?;
             self.answer(&entry, replies, env)?;
-            self.checkpoint(env)?;
         }
         if let Some(index) = last {
             self.act()?;
@@ -32,11 +31,16 @@ impl Node {
 
     fn apply_one(&mut self, entry: &Entry, env: &mut Env) -> Result<Vec<Reply>, Stop> {
         let twice = env.bug == Some(Bug::ApplyTwice) && env.rng.u8(..100) == 0;
-        let id = self.id;
+        let (id, durable) = (self.id, self.disk.log().last_index());
         let running = self.running()?;
         let last = running.stream.applied_index();
         if entry.index != last + 1 && env.bug != Some(Bug::SkipReplay) {
             return Err(Broken(format!("node {id} applies entry {} after {last}", entry.index)).into());
+        }
+        if durable < entry.index {
+            return Err(
+                Broken(format!("node {id} applies entry {}, durable up to {durable}", entry.index)).into()
+            );
         }
         let mut apply = || match entry.kind {
             EntryKind::Normal => running.stream.apply(entry.index, entry.term, &entry.data),
@@ -57,19 +61,5 @@ impl Node {
             env.checks.applied(id, entry.index, running.stream.digest())?;
         }
         Ok(applied.replies)
-    }
-
-    /// Writes a checkpoint when it is time.
-    fn checkpoint(&mut self, env: &Env) -> Result<(), Stop> {
-        let every = env.profile.checkpoints;
-        let running = self.running()?;
-        if every == 0 || !running.stream.applied_index().is_multiple_of(every) {
-            return Ok(());
-        }
-        let members = running.core.conf_state();
-        let taken = Checkpoint::take(&self.running()?.stream.clone(), members, &self.founders, env.bug);
-        self.act()?;
-        self.disk.checkpoint = Some(taken);
-        Ok(())
     }
 }

@@ -39,4 +39,18 @@ pub enum Bug {
     LostProducers,
     /// A checkpoint keeps the members that the cluster was founded with.
     StaleMembers,
+    /// Goes on with its own members after another node's checkpoint took the place of its state.
+    StaleMembersAfterSnapshot,
+    /// Calls an installation durable, and goes on from it, when it is handed to the disk.
+    InstalledBeforeSync,
+    /// Installs another node's checkpoint in the log, and goes on with the state that it had.
+    StateNotInstalled,
+    /// Puts another node's log behind an own entry that was never committed and is another one there.
+    JoinAnything,
+    /// Writes a checkpoint of its state while Raft has the members of the one that it takes already.
+    CheckpointWhileTaking,
+    /// The leader forgets what is due by itself, not through the log.
+    TrimAlone,
+    /// Retires the log up to the checkpoint, whatever events it holds.
+    RetireByCheckpoint,
 }

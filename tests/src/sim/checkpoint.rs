@@ -1,5 +1,7 @@
 //! A node's checkpoint: its applied state as the real one keeps it, so that a start replays only what came after.
 
+use std::rc::Rc;
+
 use esnode::consensus::ConfState;
 use esnode::stream::Stream;
 use serde_json::Value;
@@ -8,18 +10,26 @@ use super::bugs::Bug;
 
 /// The state after an entry. It is written beside the log and takes the old one's place at once, so a crash finds
 /// the one or the other.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// The last entry in it.
     pub index: u64,
+    /// The entry's term.
+    pub term: u64,
     /// The members as of it.
     pub members: ConfState,
-    state: String,
+    state: Rc<str>,
 }
 
 impl Checkpoint {
     /// Of a node's state; `founders` is what a node without a checkpoint starts with.
-    pub fn take(stream: &Stream, members: ConfState, founders: &ConfState, bug: Option<Bug>) -> Self {
+    pub fn take(
+        stream: &Stream,
+        term: u64,
+        members: ConfState,
+        founders: &ConfState,
+        bug: Option<Bug>,
+    ) -> Self {
         let mut state = serde_json::to_value(stream).expect("the state has a serialised form");
         if bug == Some(Bug::LostProducers) {
             forget(&mut state, "producers");
@@ -28,8 +38,9 @@ impl Checkpoint {
         let members = if bug == Some(Bug::StaleMembers) { founders.clone() } else { members };
         Self {
             index: index - u64::from(bug == Some(Bug::CheckpointAhead)),
+            term,
             members,
-            state: state.to_string(),
+            state: state.to_string().into(),
         }
     }
 

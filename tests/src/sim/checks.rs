@@ -7,7 +7,7 @@ use esnode::consensus::ConfState;
 use esnode::entry::Entry;
 use shared::ids::NodeId;
 
-use super::disk::Replayed;
+use super::log::Replayed;
 use super::records::{self, Value};
 use super::trace::{mix, mix_bytes};
 
@@ -49,6 +49,7 @@ pub struct Checks {
     /// Where each value is, by producer and number.
     offsets: Vec<Vec<Option<i64>>>,
     acknowledged: usize,
+    installed: usize,
 }
 
 /// What is known of a partition.
@@ -58,6 +59,8 @@ struct Partition {
     values: Vec<Option<(Value, bool)>>,
     /// Up to where a fresh read must reach.
     floor: i64,
+    /// Up to where a leader has ever wanted to forget.
+    trimmed: i64,
 }
 
 impl Checks {
@@ -72,6 +75,7 @@ impl Checks {
             partitions: BTreeMap::new(),
             offsets: Vec::new(),
             acknowledged: 0,
+            installed: 0,
         }
     }
 
@@ -112,10 +116,13 @@ impl Checks {
             return Ok(false);
         }
         self.leaders.insert(term, node);
+        let before = log.base.0;
         for (index, (fact, by)) in (1..).zip(&self.committed) {
             let found = log.entry(index).map(fact_of);
+            // Of what was retired only the last term is known.
+            let there = found == Some(*fact) || index < before || (index == before && log.base.1 == fact.0);
             ensure!(
-                *by >= term || found == Some(*fact),
+                *by >= term || there,
                 "leader completeness: node {node} leads term {term} without the committed entry {index} of term {}",
                 fact.0
             );
@@ -225,15 +232,38 @@ impl Checks {
         *floor = next.max(*floor);
     }
 
-    /// A whole partition, as one node tells it at the end: all that was acknowledged is in it, where it was said to be.
-    pub fn whole(&mut self, node: NodeId, place: Place, values: &[Value]) -> Result<(), Broken> {
-        for (offset, value) in (0..).zip(values) {
+    /// A leader wants to forget what is before `offset`.
+    pub fn trimmed(&mut self, place: Place, offset: i64) {
+        let trimmed = &mut self.partitions.entry(place).or_default().trimmed;
+        *trimmed = offset.max(*trimmed);
+    }
+
+    /// Up to where a leader has ever wanted to forget.
+    pub fn trimmed_to(&self, place: Place) -> i64 {
+        self.partitions.get(&place).map_or(0, |partition| partition.trimmed)
+    }
+
+    /// A node went on from another one's checkpoint.
+    pub fn installed(&mut self) {
+        self.installed += 1;
+    }
+
+    /// A whole partition from `start` on, as one node tells it at the end: all that was acknowledged is in it, where it was
+    /// said to be, unless it was due to go.
+    pub fn whole(&mut self, node: NodeId, place: Place, start: i64, values: &[Value]) -> Result<(), Broken> {
+        let kept = self.trimmed_to(place);
+        ensure!(
+            start <= kept,
+            "kept is kept: node {node} has {place:?} from {start} on, due to go was up to {kept}"
+        );
+        for (offset, value) in (start..).zip(values) {
             self.at(place, offset, *value)?;
         }
         let Some(partition) = self.partitions.get(&place) else { return Ok(()) };
-        for (at, known) in partition.values.iter().enumerate() {
+        let start = usize::try_from(start).expect("offsets count from 0");
+        for (at, known) in partition.values.iter().enumerate().skip(start) {
             let Some((value, true)) = known else { continue };
-            let found = values.get(at);
+            let found = values.get(at - start);
             ensure!(
                 found == Some(value),
                 "acknowledged never lost: node {node} has {found:x?} at offset {at} of {place:?}, \
@@ -246,6 +276,11 @@ impl Checks {
     /// How many records were acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.acknowledged
+    }
+
+    /// How often a node went on from another one's checkpoint.
+    pub fn installations(&self) -> usize {
+        self.installed
     }
 
     /// How many entries were committed.

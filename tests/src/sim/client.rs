@@ -148,6 +148,12 @@ pub fn topic(number: usize) -> String {
     format!("topic-{number}")
 }
 
+/// The place of a topic's partition.
+pub fn place_of(name: &str, partition: u32) -> Place {
+    let number = name.strip_prefix("topic-").and_then(|number| number.parse().ok());
+    (number.expect("only these topics exist"), partition)
+}
+
 impl Client {
     /// A client of so many nodes.
     pub fn new(id: usize, kind: Kind, nodes: u64) -> Self {
@@ -316,8 +322,13 @@ impl Client {
         values: &[Value],
         env: &mut Env,
     ) -> Result<(), Broken> {
-        let Doing::Read { at, fresh, floor, .. } = doing else { return Ok(()) };
+        let Doing::Read { at, fresh, floor, from: asked } = doing else { return Ok(()) };
         let place = PLACES[*at];
+        let kept = env.checks.trimmed_to(place);
+        ensure!(
+            from <= *asked.max(&kept),
+            "kept is served: {place:?} begins at {from}, of which only what is before {kept} was due to go"
+        );
         for (offset, value) in (from..).zip(values) {
             env.checks.at(place, offset, *value)?;
         }

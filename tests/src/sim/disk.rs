@@ -1,90 +1,16 @@
-//! A node's disk: frames in the order written, of which a crash keeps what was synced and perhaps a little more.
+//! A node's disk: frames in the order written, of which a crash keeps what was synced and perhaps a little more; and
+//! beside them its newest checkpoint.
 
-use std::cell::{Ref, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use esnode::consensus::{Durable, Persist, ReadFailed};
+use esnode::consensus::Persist;
 use esnode::entry::{Entry, HardState};
 use fastrand::Rng;
 
 use super::bugs::Bug;
 use super::checkpoint::Checkpoint;
-
-/// One frame of the log, as the real one writes them: term and vote in the same stream as the entries.
-#[derive(Clone, Debug)]
-enum Frame {
-    State(HardState),
-    Entry(Entry),
-}
-
-/// What the frames amount to when replayed in order.
-#[derive(Clone, Debug, Default)]
-pub struct Replayed {
-    /// The last one written.
-    pub hard_state: HardState,
-    /// By index, from 1.
-    pub entries: Vec<Entry>,
-}
-
-impl Replayed {
-    fn replay(&mut self, frame: &Frame, bug: Option<Bug>) {
-        match frame {
-            Frame::State(state) => self.hard_state = *state,
-            Frame::Entry(entry) => {
-                let before = usize::try_from(entry.index - 1).expect("a simulated log fits in memory");
-                assert!(before <= self.entries.len(), "the log has a gap before entry {}", entry.index);
-                if bug == Some(Bug::ResurrectSuffix) && before < self.entries.len() {
-                    self.entries[before] = entry.clone();
-                } else {
-                    self.entries.truncate(before);
-                    self.entries.push(entry.clone());
-                }
-            }
-        }
-    }
-
-    /// The entry at `index`.
-    pub fn entry(&self, index: u64) -> Option<&Entry> {
-        self.entries.get(usize::try_from(index.checked_sub(1)?).ok()?)
-    }
-}
-
-/// Reader of what is durable.
-#[derive(Clone, Default)]
-pub struct DiskLog(Rc<RefCell<Replayed>>);
-
-impl DiskLog {
-    /// What is durable now.
-    pub fn get(&self) -> Ref<'_, Replayed> {
-        self.0.borrow()
-    }
-}
-
-impl Durable for DiskLog {
-    fn first_index(&self) -> u64 {
-        1
-    }
-
-    fn last_index(&self) -> u64 {
-        self.get().entries.len() as u64
-    }
-
-    fn term(&self, index: u64) -> Result<Option<u64>, ReadFailed> {
-        Ok(if index == 0 { Some(0) } else { self.get().entry(index).map(|entry| entry.term) })
-    }
-
-    fn entries(&self, low: u64, high: u64, max_bytes: u64) -> Result<Vec<Entry>, ReadFailed> {
-        let log = self.get();
-        let mut bytes = 0;
-        let found = (low..high).map_while(|index| log.entry(index)).take_while(|entry| {
-            let first = bytes == 0;
-            bytes += entry.data.len().max(1) as u64;
-            first || bytes <= max_bytes
-        });
-        Ok(found.cloned().collect())
-    }
-}
+use super::log::{DiskLog, Frame, Replayed, Staged};
 
 /// A write on its way: group commit gathers all that waits into one.
 struct Write {
@@ -96,20 +22,25 @@ struct Write {
 pub struct Disk {
     frames: Vec<Frame>,
     log: DiskLog,
-    waiting: VecDeque<Persist>,
+    /// Work, and what it installs.
+    waiting: VecDeque<(Persist, Option<Rc<Staged>>)>,
     write: Option<Write>,
     bug: Option<Bug>,
     /// Frames already there when the node last started.
     old: usize,
-    /// The newest one.
-    pub checkpoint: Option<Checkpoint>,
+    /// The newest one, and index and term of the entry before the log that was there when it was written.
+    checkpoint: Option<(Checkpoint, (u64, u64))>,
+    /// Entries of a segment.
+    segment: u64,
+    /// Where its segments begin: not at the same entries as those of others.
+    phase: u64,
     /// The next sync fails.
     pub fails: bool,
 }
 
 impl Disk {
     /// An empty disk.
-    pub fn new(bug: Option<Bug>) -> Self {
+    pub fn new(segment: u64, phase: u64, bug: Option<Bug>) -> Self {
         Self {
             frames: Vec::new(),
             log: DiskLog::default(),
@@ -118,28 +49,31 @@ impl Disk {
             bug,
             old: 0,
             checkpoint: None,
+            segment,
+            phase,
             fails: false,
         }
     }
 
-    /// Takes work, in order.
-    pub fn submit(&mut self, work: Persist) {
+    /// Takes work, in order; `staged` is what it installs.
+    pub fn submit(&mut self, work: Persist, staged: Option<Rc<Staged>>) {
         if self.shows_unsynced() {
-            frames(work.clone()).iter().for_each(|frame| self.log.0.borrow_mut().replay(frame, None));
+            let frames = frames(work.clone(), staged.clone());
+            self.log.change(|log| frames.iter().for_each(|frame| log.replay(frame, self.bug)));
         }
-        self.waiting.push_back(work);
+        self.waiting.push_back((work, staged));
     }
 
     /// Starts to write and sync all that waits, when the disk is idle and something other than lazy work waits.
     pub fn begin(&mut self) -> bool {
-        if self.write.is_some() || self.waiting.iter().all(|work| work.lazy) {
+        if self.write.is_some() || self.waiting.iter().all(|(work, _)| work.lazy) {
             return false;
         }
         let mut written = Vec::new();
         let mut number = 0;
-        for work in self.waiting.drain(..) {
+        for (work, staged) in self.waiting.drain(..) {
             number = work.number;
-            written.extend(frames(work));
+            written.extend(frames(work, staged));
         }
         self.write = Some(Write { number, frames: written });
         true
@@ -156,16 +90,24 @@ impl Disk {
         let lost = std::mem::take(&mut self.fails);
         let mut entries = Vec::new();
         for frame in write.frames {
-            let mut log = self.log.0.borrow_mut();
-            log.replay(&frame, None);
-            if let Frame::Entry(entry) = &frame {
-                let before = log.entry(entry.index - 1).map_or(0, |entry| entry.term);
-                entries.push((entry.clone(), before));
-            }
+            let bug = self.bug.filter(|bug| *bug == Bug::JoinAnything);
+            self.log.change(|log| log.replay(&frame, bug));
+            let log = self.log.get();
+            let new = match &frame {
+                Frame::State(_) => &[],
+                Frame::Entry(entry) => std::slice::from_ref(entry),
+                Frame::Install(staged, _) => &staged.entries[..],
+            };
+            let before = |entry: &Entry| log.term(entry.index - 1).unwrap_or_default();
+            entries.extend(new.iter().map(|entry| (entry.clone(), before(entry))));
             // Readers find what the system has in its memory, also when the disk never got it.
-            if !lost {
-                self.frames.push(frame);
+            if lost {
+                continue;
             }
+            if let Frame::Install(staged, _) = &frame {
+                self.checkpoint = Some((staged.checkpoint.clone(), log.base));
+            }
+            self.frames.push(frame);
         }
         Some((write.number, entries))
     }
@@ -194,16 +136,69 @@ impl Disk {
         (kept, all)
     }
 
-    /// Reads the whole log back, as a node does when it starts.
+    /// Reads everything back, as a node does when it starts.
     pub fn recover(&mut self) -> (HardState, DiskLog) {
         let mut replayed = Replayed::default();
         for frame in &self.frames {
             replayed.replay(frame, self.bug);
+            if let Frame::Install(staged, _) = frame
+                && self.newest() < staged.checkpoint.index
+            {
+                self.checkpoint = Some((staged.checkpoint.clone(), replayed.base));
+            }
+        }
+        if let Some((_, before)) = &self.checkpoint {
+            replayed.retire(before.0 + 1);
         }
         self.old = self.frames.len();
         let state = replayed.hard_state;
-        self.log = DiskLog(Rc::new(RefCell::new(replayed)));
+        self.log = DiskLog::new(replayed);
         (state, self.log.clone())
+    }
+
+    /// The newest checkpoint.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref().map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// Puts a checkpoint in the old one's place at once, unless one came in between that reaches further.
+    pub fn keep(&mut self, checkpoint: Checkpoint) {
+        if self.newest() <= checkpoint.index {
+            self.checkpoint = Some((checkpoint, self.log.get().base));
+        }
+    }
+
+    fn newest(&self) -> u64 {
+        self.checkpoint().map_or(0, |checkpoint| checkpoint.index)
+    }
+
+    /// What a node gets that has everything up to `have`: the newest checkpoint if it reaches further, and the segments
+    /// before it that hold what that node lacks.
+    pub fn offer(&self, have: u64) -> Option<Staged> {
+        let checkpoint = self.checkpoint().filter(|checkpoint| checkpoint.index > have)?;
+        let log = self.log.get();
+        assert!(log.entry(checkpoint.index).is_some(), "the log lacks its checkpoint's entry");
+        let first = self.segment_of(have + 1).max(log.first());
+        let before = (first - 1, log.term(first - 1)?);
+        let entries = log.from(first).iter().take_while(|entry| entry.index <= checkpoint.index);
+        Some(Staged { checkpoint: checkpoint.clone(), before, entries: entries.cloned().collect() })
+    }
+
+    /// Has the log begin with the segment that holds `index`, or with the last one.
+    pub fn retire(&self, index: u64) {
+        let first = self.segment_of(index.min(self.log.get().last()));
+        self.log.change(|log| log.retire(first));
+    }
+
+    /// The first index of a segment with at least so many entries from there on; that of the log if there are fewer.
+    pub fn index_before(&self, entries: u64) -> u64 {
+        let log = self.log.get();
+        self.segment_of((log.last() + 1).saturating_sub(entries)).max(log.first())
+    }
+
+    /// Where the segment begins that holds `index`.
+    fn segment_of(&self, index: u64) -> u64 {
+        index.saturating_sub((index + self.phase) % self.segment).max(1)
     }
 
     /// A disk whose syncs are not waited for lets readers see what is not durable yet.
@@ -217,7 +212,10 @@ impl Disk {
     }
 }
 
-fn frames(work: Persist) -> Vec<Frame> {
-    let state = work.hard_state.map(Frame::State);
-    state.into_iter().chain(work.entries.into_iter().map(Frame::Entry)).collect()
+fn frames(work: Persist, staged: Option<Rc<Staged>>) -> Vec<Frame> {
+    let first = match staged {
+        Some(staged) => Some(Frame::Install(staged, work.hard_state)),
+        None => work.hard_state.map(Frame::State),
+    };
+    first.into_iter().chain(work.entries.into_iter().map(Frame::Entry)).collect()
 }

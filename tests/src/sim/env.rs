@@ -5,11 +5,13 @@ use std::collections::BinaryHeap;
 use std::fmt;
 
 use esnode::consensus::{ConfState, Message};
+use esnode::stream::retention::Retention;
 use fastrand::Rng;
 use shared::ids::NodeId;
 
 use super::Micros;
 use super::bugs::Bug;
+use super::catch_up::Pull;
 use super::checks::Checks;
 use super::client::{Answer, Request};
 use super::network::Network;
@@ -24,6 +26,8 @@ pub enum Event {
     Node(NodeId, u64, Input),
     /// A message between nodes arrives, if the connection that carries it still stands.
     Deliver(Box<Message>, u32),
+    /// A node's way to another one's checkpoint and log: there, or back.
+    Pull(Box<Pull>),
     /// A client's request arrives at a node.
     Request(NodeId, Request),
     /// A node's answer to a client's call arrives.
@@ -56,6 +60,7 @@ impl Event {
             Self::Start(id) => [7, *id, 0, 0],
             Self::Fault => [8, 0, 0, 0],
             Self::Heal => [9, 0, 0, 0],
+            Self::Pull(pull) => [10, pull.to.0, pull.from, pull.mark()],
         }
     }
 }
@@ -109,6 +114,12 @@ pub struct Profile {
     pub ordered: bool,
     /// Entries from one checkpoint to the next; 0 makes none.
     pub checkpoints: u64,
+    /// Entries of a segment.
+    pub segment: u64,
+    /// Longest time to get another node's checkpoint and log, when nothing goes wrong.
+    pub transfer: Micros,
+    /// How much is kept of a partition.
+    pub retention: Retention,
     /// Nodes beyond the founders, and changes of the membership.
     pub spares: u64,
 }
@@ -124,7 +135,26 @@ impl Profile {
         sync_slow: 1_000,
         ordered: true,
         checkpoints: 0,
+        segment: 1 << 20,
+        transfer: 1_000,
+        retention: Retention { ms: None, bytes: None },
         spares: 0,
+    };
+
+    /// Nodes that fall behind and need another one's checkpoint all the time, and take long to install it.
+    pub const BEHIND: Self = Self {
+        tail_bytes: 0,
+        gather: 60,
+        rest: 5_000,
+        sync_usual: 8_000,
+        sync_slow: 300_000,
+        ordered: false,
+        checkpoints: 2,
+        segment: 4,
+        transfer: 600_000,
+        retention: Retention { ms: Some(500), bytes: None },
+        spares: 2,
+        ..Self::FAST
     };
 
     /// Anything from fast to slow.
@@ -138,6 +168,12 @@ impl Profile {
             sync_slow: rng.u64(10_000..300_000),
             ordered: rng.bool(),
             checkpoints: [0, 7, 60][rng.usize(..3)],
+            segment: [4, 20, 100][rng.usize(..3)],
+            transfer: [1_000, 30_000, 600_000][rng.usize(..3)],
+            retention: Retention {
+                ms: [None, None, Some(500), Some(4_000)][rng.usize(..4)],
+                bytes: [None, None, Some(3_000), Some(30_000)][rng.usize(..4)],
+            },
             spares: [0, 0, 1, 2][rng.usize(..4)],
         }
     }

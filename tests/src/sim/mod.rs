@@ -5,17 +5,20 @@
 
 mod applying;
 pub mod bugs;
+mod catch_up;
 pub mod checkpoint;
 pub mod checks;
 pub mod client;
 pub mod disk;
 pub mod env;
 pub mod faults;
+pub mod log;
 pub mod members;
 pub mod network;
 pub mod node;
 pub mod reading;
 pub mod records;
+mod retention;
 mod serving;
 pub mod trace;
 pub mod world;
@@ -42,6 +45,8 @@ pub struct Report {
     pub steps: u64,
     /// Changes of the membership.
     pub changes: usize,
+    /// Times that a node went on from another one's checkpoint.
+    pub installations: usize,
     /// Committed entries.
     pub commits: usize,
     /// Acknowledged records.
@@ -52,8 +57,12 @@ pub struct Report {
 
 /// Runs one seed: trouble, then progress with no more than a majority, then a cluster that must recover whole. A panic counts as a broken promise.
 pub fn run(seed: u64, bug: Option<Bug>, print: bool) -> Result<Report, Broken> {
-    let setup = Setup { bug, print, ..Setup::seed(seed) };
-    let mut world = World::new(&setup);
+    run_in(&Setup { bug, print, ..Setup::seed(seed) })
+}
+
+/// [`run`], with more to say than the seed.
+pub fn run_in(setup: &Setup) -> Result<Report, Broken> {
+    let mut world = World::new(setup);
     let done = catch_unwind(AssertUnwindSafe(|| {
         world.crowd();
         world.env.trouble = true;
@@ -73,6 +82,7 @@ pub fn run(seed: u64, bug: Option<Bug>, print: bool) -> Result<Report, Broken> {
     outcome.map(|()| Report {
         digest: trace::mix(world.env.trace.digest(), chance),
         changes: checks.changes(),
+        installations: checks.installations(),
         steps: world.env.trace.steps(),
         commits: checks.commits(),
         acknowledged: checks.acknowledged(),

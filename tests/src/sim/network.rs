@@ -105,6 +105,11 @@ impl Network {
         [Some(Journey { delay: link.last - now, connection: link.connection }), None]
     }
 
+    /// Whether two nodes hear each other.
+    pub fn connects(&self, one: NodeId, other: NodeId) -> bool {
+        !self.links[at(one)][at(other)].cut && !self.links[at(other)][at(one)].cut
+    }
+
     /// Whether a message that was sent on this connection arrives.
     pub fn arrives(&self, message: &Message, connection: u32) -> bool {
         self.links[at(message.from)][at(message.to)].connection == connection

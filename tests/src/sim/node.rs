@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use esnode::consensus::{
     ConfState, Core, CoreConfig, Durable as _, Effects, Fetch, Message, Persist, Role, Status, Timing,
 };
+use esnode::driver::{Content, WayBack};
 use esnode::entry::Entry;
 use esnode::stream::Stream;
 use shared::ids::NodeId;
@@ -13,10 +14,13 @@ use shared::spec::RaftTiming;
 
 use super::Micros;
 use super::bugs::Bug;
+use super::catch_up::Pace;
+use super::checkpoint::Checkpoint;
 use super::checks::Broken;
 use super::client::Request;
-use super::disk::{Disk, DiskLog};
+use super::disk::Disk;
 use super::env::{Env, Event};
+use super::log::{DiskLog, Pulled};
 use super::members::Change;
 use super::trace::mix;
 
@@ -37,6 +41,10 @@ pub enum Input {
     Fetched(Fetch, Vec<Entry>),
     /// Time to apply what is committed.
     Apply,
+    /// A checkpoint is written.
+    Checkpointed(Box<Checkpoint>),
+    /// A pull is over.
+    Pulled(Option<Pulled>),
     /// From a client.
     Request(Request),
     /// From the operator: hand leadership over.
@@ -56,6 +64,8 @@ impl Input {
             Self::Fetch(_) => "fetch",
             Self::Fetched(..) => "fetched",
             Self::Apply => "apply",
+            Self::Checkpointed(_) => "checkpointed",
+            Self::Pulled(_) => "pulled",
             Self::Request(_) => "request",
             Self::Transfer(_) => "transfer",
             Self::Change(_) => "change",
@@ -75,6 +85,8 @@ impl Input {
             Self::Request(request) => mix(7, mix(request.client as u64, request.call)),
             Self::Transfer(to) => mix(8, *to),
             Self::Change(change) => mix(9, change.node()),
+            Self::Checkpointed(checkpoint) => mix(10, checkpoint.index),
+            Self::Pulled(pulled) => mix(11, pulled.as_ref().map_or(0, Content::index)),
         }
     }
 }
@@ -86,6 +98,16 @@ pub enum Stop {
     Died,
     /// It broke a promise.
     Broken(Broken),
+}
+
+impl Stop {
+    /// What was broken by a node that cannot have died.
+    fn into_broken(self) -> Broken {
+        match self {
+            Self::Broken(broken) => broken,
+            Self::Died => Broken("a node died while it started".to_owned()),
+        }
+    }
 }
 
 impl From<Broken> for Stop {
@@ -110,7 +132,7 @@ pub(super) struct Running {
     /// Committed, not yet applied.
     pub(super) backlog: VecDeque<Entry>,
     /// Index of the newest entry that was ever in the backlog.
-    handed: u64,
+    pub(super) handed: u64,
     /// Index of the newest entry that Raft itself gave; a mistaken node that counts is ahead of it.
     pub(super) given: u64,
     /// By index.
@@ -122,6 +144,8 @@ pub(super) struct Running {
     pub(super) contexts: u64,
     /// Ticks that this life has seen.
     pub(super) ticks: u64,
+    pub(super) pace: Pace,
+    pub(super) way: WayBack<Pulled>,
     /// The term led since it was last told so, and the end of the log at its beginning: as leader it serves no writes
     /// before that is applied.
     pub(super) serves_from: Option<(u64, u64)>,
@@ -166,11 +190,11 @@ pub struct Node {
 
 impl Node {
     /// A node that has never run.
-    pub fn new(id: NodeId, founders: ConfState, tick: Micros, bug: Option<Bug>) -> Self {
+    pub fn new(id: NodeId, founders: ConfState, tick: Micros, env: &Env) -> Self {
         Self {
             id,
             life: 0,
-            disk: Disk::new(bug),
+            disk: Disk::new(env.profile.segment, 3 * id, env.bug),
             fuse: None,
             paused_until: 0,
             stalled_until: 0,
@@ -192,12 +216,13 @@ impl Node {
         self.fuse = None;
         let length = log.get().entries.len();
         env.note(format_args!("node {} starts: {hard_state:?}, {length} entries", self.id));
-        let mut before = 0;
+        let mut before = log.get().base.1;
         for entry in &log.get().entries {
             env.checks.logged(self.id, entry, before)?;
             before = entry.term;
         }
-        let (stream, members, mut applied) = match &self.disk.checkpoint {
+        let made = self.disk.checkpoint().cloned();
+        let (stream, members, mut applied) = match &made {
             Some(found) => (found.state(), found.members.clone(), found.index),
             None => (Stream::default(), self.founders.clone(), 0),
         };
@@ -228,10 +253,15 @@ impl Node {
             held: Vec::new(),
             contexts: 0,
             ticks: 0,
+            pace: Pace::from(applied),
+            way: WayBack::default(),
             serves_from: None,
             lease: 0,
             leases: env.bug == Some(Bug::LeaseAcrossPause),
         });
+        if let Some(Checkpoint { index, term, members, .. }) = made {
+            self.offer(index, term, members, env).map_err(Stop::into_broken)?;
+        }
         let phase = env.rng.u64(..self.tick);
         env.node(phase, self, Input::Tick);
         Ok(())
@@ -278,15 +308,21 @@ impl Node {
             Input::Tick => {
                 running.ticks += 1;
                 running.core.tick();
+                self.checkpoint_if_due(env)?;
+                self.trim_if_due(env)?;
                 env.node(self.tick, self, Input::Tick);
             }
-            Input::Message(message) => running.core.receive(*message),
+            Input::Message(message) => self.receive(*message, env)?,
             Input::Synced => self.synced(env)?,
-            Input::Persisted(number) => running.core.persisted(number),
+            Input::Persisted(number) => self.persisted(number, env)?,
+            Input::Checkpointed(checkpoint) => self.checkpointed(*checkpoint, env)?,
+            Input::Pulled(pulled) => self.pulled(pulled, env)?,
             Input::Fetch(fetch) => {
-                let found = self.disk.log().entries(fetch.low, fetch.high, fetch.max_bytes);
+                // What was retired meanwhile is not there.
+                let found =
+                    self.disk.log().entries(fetch.low, fetch.high, fetch.max_bytes).unwrap_or_default();
                 let wait = env.read_latency();
-                env.node(wait, self, Input::Fetched(fetch, found.expect("the simulated log is readable")));
+                env.node(wait, self, Input::Fetched(fetch, found));
             }
             Input::Fetched(fetch, entries) => running.core.fetched(fetch, entries),
             Input::Apply => self.apply(env)?,
@@ -294,12 +330,14 @@ impl Node {
             Input::Transfer(to) => running.core.transfer(to),
             Input::Change(change) => self.change(change, env)?,
         }
-        if env.rng.u32(..100) < env.profile.gather {
+        // What came while it stood still is taken in one go.
+        if env.now == self.paused_until || env.rng.u32(..100) < env.profile.gather {
             return Ok(());
         }
         while let Some(effects) = self.running.as_mut().and_then(|running| running.core.effects()) {
             self.perform(effects, env)?;
         }
+        self.running()?.way.answered();
         if self.disk.begin() {
             let wait = self.disk_wait(env);
             env.node(wait, self, Input::Synced);
@@ -308,7 +346,7 @@ impl Node {
     }
 
     /// Time until the disk has done what it is asked to do now.
-    fn disk_wait(&self, env: &mut Env) -> Micros {
+    pub(super) fn disk_wait(&self, env: &mut Env) -> Micros {
         env.disk_latency().max(self.stalled_until.saturating_sub(env.now))
     }
 
@@ -425,8 +463,10 @@ impl Node {
         if env.bug == Some(Bug::AckBeforeSync) && !work.lazy {
             running.core.persisted(number);
         }
-        self.disk.submit(work);
-        Ok(())
+        let staged = self.staged(&work)?;
+        let early = staged.is_some() && env.bug == Some(Bug::InstalledBeforeSync);
+        self.disk.submit(work, staged);
+        if early { self.persisted(number, env) } else { Ok(()) }
     }
 
     fn synced(&mut self, env: &mut Env) -> Result<(), Stop> {

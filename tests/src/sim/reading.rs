@@ -5,7 +5,7 @@ use esnode::stream::command::Command;
 use esnode::stream::{Stream, Topic};
 
 use super::client::{Answer, Body};
-use super::disk::Replayed;
+use super::log::Replayed;
 use super::records::{self, Value};
 
 /// Values in one answer to a reader.
@@ -16,23 +16,34 @@ pub fn read(stream: &Stream, log: &Replayed, body: &Body) -> Answer {
     let Body::Read { topic, partition, from, .. } = body else { return Answer::UnknownTopic };
     let Some(topic) = stream.topic(topic) else { return Answer::UnknownTopic };
     let next = next_offset(topic, *partition);
-    let from = (*from).clamp(0, next);
-    Answer::Read { from, next, values: values(stream, log, topic, *partition, from, MAX_READ) }
+    let from = (*from).clamp(start_offset(topic, *partition), next);
+    match values(stream, log, topic, *partition, from, MAX_READ) {
+        Some(values) => Answer::Read { from, next, values },
+        // Another node's log is there already, and the state that goes with it not yet.
+        None => Answer::Unknown,
+    }
 }
 
-/// Everything in a partition; nothing when this node does not know the topic.
-pub fn whole(stream: &Stream, log: &Replayed, topic: &str, partition: u32) -> Vec<Value> {
-    let Some(topic) = stream.topic(topic) else { return Vec::new() };
-    let found = values(stream, log, topic, partition, 0, usize::MAX);
-    assert_eq!(found.len() as i64, next_offset(topic, partition), "a partition's log and its end disagree");
-    found
+/// Everything in a partition and where it begins; nothing when this node does not know the topic.
+pub fn whole(stream: &Stream, log: &Replayed, topic: &str, partition: u32) -> (i64, Vec<Value>) {
+    let Some(topic) = stream.topic(topic) else { return (0, Vec::new()) };
+    let start = start_offset(topic, partition);
+    let found = values(stream, log, topic, partition, start, usize::MAX);
+    let found = found.expect("what is kept is in the log");
+    let end = start + found.len() as i64;
+    assert_eq!(end, next_offset(topic, partition), "a partition's log and its end disagree");
+    (start, found)
+}
+
+fn start_offset(topic: &Topic, partition: u32) -> i64 {
+    topic.partitions[partition as usize].start_offset()
 }
 
 fn next_offset(topic: &Topic, partition: u32) -> i64 {
     topic.partitions[partition as usize].next_offset()
 }
 
-/// At most `limit` values from offset `from` on.
+/// At most `limit` values from offset `from` on; `None` when the log does not hold them.
 fn values(
     stream: &Stream,
     log: &Replayed,
@@ -40,16 +51,16 @@ fn values(
     partition: u32,
     from: i64,
     limit: usize,
-) -> Vec<Value> {
+) -> Option<Vec<Value>> {
     let state = &topic.partitions[partition as usize];
     let mut found = Vec::new();
     if from >= state.next_offset() {
-        return found;
+        return Some(found);
     }
     let start = state.locate(from).expect("an offset below the end is somewhere");
     let mut offset = start.base_offset;
     for index in start.index..=stream.applied_index() {
-        let entry = log.entry(index).expect("what is applied is durable");
+        let entry = log.entry(index)?;
         for (ordinal, command) in (0..).zip(Command::decode_all(&entry.data)) {
             let Ok(Command::Append { topic: id, partition: number, batch }) = command else { continue };
             if id != topic.id || number != partition || state.is_void(index, ordinal) {
@@ -67,10 +78,10 @@ fn values(
                 }
                 offset += 1;
                 if found.len() == limit {
-                    return found;
+                    return Some(found);
                 }
             }
         }
     }
-    found
+    Some(found)
 }

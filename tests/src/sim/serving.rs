@@ -143,7 +143,7 @@ impl Node {
     }
 }
 
-fn payload(commands: &[Command]) -> Bytes {
+pub(super) fn payload(commands: &[Command]) -> Bytes {
     let mut out = BytesMut::new();
     for command in commands {
         command.encode(&mut out);

@@ -55,7 +55,7 @@ impl World {
                 let tick = env.rng.u64(9_900..=10_100);
                 let start = env.rng.u64(..100_000);
                 env.at(start, Event::Start(id));
-                Node::new(id, founders.clone(), tick, setup.bug)
+                Node::new(id, founders.clone(), tick, &env)
             })
             .collect();
         Self { nodes, clients: Vec::new(), env }
@@ -179,8 +179,9 @@ impl World {
                 continue;
             }
             for place in PLACES {
-                let values = reading::whole(stream, &node.disk.log().get(), &topic(place.0), place.1);
-                self.env.checks.whole(node.id, place, &values)?;
+                let (start, values) =
+                    reading::whole(stream, &node.disk.log().get(), &topic(place.0), place.1);
+                self.env.checks.whole(node.id, place, start, &values)?;
             }
         }
         Ok(())
@@ -218,6 +219,10 @@ impl World {
                     ));
                     return self.input(message.to, Input::Message(message));
                 }
+            }
+            Event::Pull(pull) => {
+                let node = &self.nodes[at(pull.from)];
+                pull.arrives(node.life, node.is_up(), &node.disk, env);
             }
             Event::Request(id, request) => return self.input(id, Input::Request(request)),
             Event::Answer(client, call, answer) => {

@@ -169,6 +169,22 @@ fn a_leader_that_is_no_voter_any_more_hands_over_to_the_best_voter() {
     }
 }
 
+#[test]
+fn a_node_does_not_campaign_before_its_snapshot_is_installed() {
+    let mut core = follower();
+    let mut message = Message { from: 2, to: 1, term: 3, ..Message::default() };
+    message.set_msg_type(MessageType::MsgSnapshot);
+    let conf_state = Some(core.conf_state()).into();
+    let metadata = SnapshotMetadata { index: 40, term: 2, conf_state, ..SnapshotMetadata::default() };
+    message.mut_snapshot().set_metadata(metadata);
+    core.receive(message);
+    let work = core.effects().and_then(|effects| effects.persist).unwrap();
+    assert_eq!(work.snapshot, Some(40));
+    (0..1000).for_each(|_| core.tick());
+    answer(&mut core, MessageType::MsgTimeoutNow, 3, 0);
+    assert_eq!((core.role(), core.leader()), (Role::Follower, None));
+}
+
 fn adds(index: u64, node_id: NodeId) -> Entry {
     let mut change = ConfChange { node_id, ..ConfChange::default() };
     change.set_change_type(ConfChangeType::AddNode);

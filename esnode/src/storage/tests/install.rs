@@ -143,6 +143,33 @@ fn a_log_that_the_leader_no_longer_reaches_back_to_is_given_up() {
 }
 
 #[test]
+fn entries_that_were_never_committed_are_nothing_to_go_on_from() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (log, _wal, recovered) = leader(there.path());
+    log.retire(50);
+    let (mine, mut wal, _) = open(here.path(), SMALL).unwrap();
+    put(&mut wal, &expected(1)[..5]);
+    // Up to beyond where the leader's log begins.
+    put(&mut wal, &entries(6..=60, 2, 33));
+    let staged = bring(&gather(&log, &recovered, 5), here.path());
+    wal.install(&staged, Some(OWN)).unwrap();
+    assert_eq!(mine.first_index(), log.first_index());
+    check_follower(here.path(), (mine, wal), &expected(log.first_index()), OWN);
+}
+
+#[test]
+fn a_log_that_is_retired_up_to_its_checkpoint_can_still_be_offered() {
+    for at in 41..=60 {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
+        put(&mut wal, &entries(1..=80, 1, 200));
+        recovered.checkpoints.write(&log, at, 1, b"the state").unwrap();
+        log.retire(at);
+        assert_eq!(gather(&log, &recovered, 0).offer().index, at);
+    }
+}
+
+#[test]
 fn an_offer_is_what_it_is_even_when_the_log_goes_on_and_is_retired() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (log, mut wal, recovered) = leader(there.path());
