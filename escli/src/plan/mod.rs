@@ -8,7 +8,12 @@ pub mod action;
 pub mod agreement;
 pub mod down;
 pub mod facts;
+mod listed;
+pub mod membership;
 pub mod quorum;
+pub mod request;
+pub mod rolling;
+pub mod transfer;
 pub mod up;
 pub mod wanted;
 

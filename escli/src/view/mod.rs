@@ -13,7 +13,9 @@ use crate::plan::{Plan, Question};
 use crate::report::Report;
 use crate::settings::Settings;
 
+pub mod alerts;
 pub mod document;
+pub mod history;
 pub mod paint;
 pub mod plan;
 pub mod progress;
