@@ -1,7 +1,7 @@
 //! The operator's tool as a library: `main.rs` is a shell around [`commands::run`].
 //!
 //! One direction only: `main -> cli, settings, commands`; `commands -> settings, observe, plan, engine, view, client,
-//! local`; `engine -> plan`; `local` and `client` implement the ports of the engine; `plan` knows `shared` and
+//! local`; `engine -> plan`; `local`, `remote` (over `ssh`) and `client` implement the ports of the engine; `plan` knows `shared` and
 //! nothing else; `overview` judges what `plan::facts` hold. Only `view` and `main.rs` print.
 
 pub mod cli;
@@ -10,12 +10,15 @@ pub mod commands;
 pub mod complete;
 pub mod engine;
 pub mod exit;
+pub mod hosts;
 pub mod local;
 pub mod observe;
 pub mod overview;
 pub mod plan;
+pub mod remote;
 pub mod report;
 pub mod settings;
+pub mod sha256;
 pub mod ssh;
 pub mod starter;
 pub mod view;

@@ -5,26 +5,34 @@ use futures_util::stream::{self, StreamExt};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
-use crate::engine::ports::{Cluster, Hosts, PortError};
-use crate::plan::facts::{Answer, Facts, HostSight, NodeFacts};
+use crate::engine::ports::{Cluster, Hosts};
+use crate::exit::Failure;
+use crate::plan::facts::{Answer, Facts, HostSight, Mesh, NodeFacts};
 
-/// Looks at hosts and admin API.
+/// Looks at hosts and admin API; `with_mesh` also at the ways between the hosts.
 pub async fn observe<H: Hosts, C: Cluster>(
     spec: &ClusterFile,
     hosts: &H,
     cluster: &C,
     concurrency: usize,
+    with_mesh: bool,
 ) -> Facts {
     let looks = ids(spec).map(|id| async move {
         let (host, api) = join(hosts.look(id), ask(cluster, id)).await;
         let host = match host {
             Ok(facts) => HostSight::Seen(facts),
-            Err(error) => HostSight::Unreachable { reason: error.to_string() },
+            Err(error) => {
+                let Failure { message, details, hints, .. } = error.into();
+                HostSight::Unreachable { reason: message, details, hints }
+            }
         };
         (id, NodeFacts { host, api })
     });
     let nodes = stream::iter(looks).buffer_unordered(concurrency.max(1)).collect().await;
-    let mut facts = Facts { nodes, free_base_port: None };
+    let mut facts = Facts { nodes, ..Facts::default() };
+    if with_mesh {
+        facts.mesh = mesh(&facts, hosts, concurrency).await;
+    }
     let any_taken = facts.nodes.values().filter_map(NodeFacts::host).any(|host| !host.taken.is_empty());
     if any_taken {
         facts.free_base_port = hosts.free_base_port(spec.cluster.nodes.len()).await;
@@ -32,12 +40,20 @@ pub async fn observe<H: Hosts, C: Cluster>(
     facts
 }
 
+/// Lets every host that answered try the others. One that cannot is left out: its own check says why.
+async fn mesh<H: Hosts>(facts: &Facts, hosts: &H, concurrency: usize) -> Mesh {
+    let seen = facts.nodes.iter().filter(|(_, node)| node.host().is_some());
+    let tries = seen.map(|(id, _)| async move { hosts.mesh(*id).await.ok().map(|links| (*id, links)) });
+    let links: Vec<_> = stream::iter(tries).buffer_unordered(concurrency.max(1)).collect().await;
+    links.into_iter().flatten().filter(|(_, links)| !links.is_empty()).collect()
+}
+
 /// Looks at the admin API only: enough for those who only watch, and it needs no access to the hosts.
 pub async fn observe_api<C: Cluster>(spec: &ClusterFile, cluster: &C, concurrency: usize) -> Facts {
     let looks = ids(spec)
         .map(|id| async move { (id, NodeFacts { host: HostSight::NotAsked, api: ask(cluster, id).await }) });
     let nodes = stream::iter(looks).buffer_unordered(concurrency.max(1)).collect().await;
-    Facts { nodes, free_base_port: None }
+    Facts { nodes, ..Facts::default() }
 }
 
 fn ids(spec: &ClusterFile) -> impl Iterator<Item = NodeId> + '_ {
@@ -50,6 +66,6 @@ async fn ask<C: Cluster>(cluster: &C, id: NodeId) -> Answer {
             reason: format!("answers as node {} of {}", status.node_id, status.cluster_name),
         },
         Ok(status) => Answer::Status(Box::new(status)),
-        Err(PortError::Unreachable(reason) | PortError::Failed(reason)) => Answer::Silent { reason },
+        Err(error) => Answer::Silent { reason: error.to_string() },
     }
 }

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod net;
 mod nice;
 pub mod node;
+pub mod panics;
 pub mod raft_logger;
 pub mod report;
 pub mod retention;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use esnode::args::Args;
 use esnode::config::Config;
-use esnode::{node, version};
+use esnode::{node, panics, version};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    panics::end_the_node();
     match Config::load(&args.config, args.node_id).and_then(node::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,7 +15,8 @@ SUITE=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 BASE=$STATE/base
 SWITCH=$NAME-switch
 UPLINK=$NAME-op
-PACKAGES=systemd,systemd-sysv
+PACKAGES=systemd,systemd-sysv,openssh-server,sudo,iproute2
+KEY=$STATE/ssh/id_ed25519
 export EVENTSTREAM_LAB=$STATE
 
 usage() {
@@ -28,6 +29,9 @@ usage: lab.sh COMMAND [ARGUMENT...]       (as root; everything is kept in $STATE
   purge                 remove that as well
   exec HOST COMMAND...  run a command inside, also when the host is cut off
   put HOST FILE PATH    copy a file of this machine into the host
+  key                   the private key that opens every host over SSH, for root, admin (sudo without a password), pwadmin
+                        (sudo asks for one) and guest (no sudo)
+  known_hosts           a file of all hosts' keys, as ssh reads it
   disk HOST             where the host's own files are, readable also when it is off
   kill HOST             pull the plug
   start HOST            boot it again with the disk it had
@@ -81,7 +85,7 @@ eventually() { # SECONDS COMMAND...
 
 install_tools() {
     local pair missing=()
-    for pair in debootstrap:debootstrap nft:nftables ip:iproute2 unshare:util-linux setpriv:util-linux curl:curl; do
+    for pair in debootstrap:debootstrap ssh-keygen:openssh-client nft:nftables ip:iproute2 unshare:util-linux setpriv:util-linux curl:curl; do
         command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     ((${#missing[@]})) || return 0
@@ -103,7 +107,8 @@ try_kernel() { # what a host needs of the kernel, tried rather than looked up
 }
 
 build_base() {
-    [[ ! -d $BASE ]] || return 0
+    [[ ! -d $BASE || $(cat "$BASE/etc/lab-recipe" 2>/dev/null) != "$(recipe)" ]] || return 0
+    [[ -f $KEY ]] || { install -d -m 700 "$STATE/ssh" && ssh-keygen -q -t ed25519 -N '' -C lab -f "$KEY"; }
     umount -R -l "$BASE.new/proc" 2>/dev/null || true # left by one that was interrupted
     rm -rf --one-file-system "$BASE.new"
     debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$BASE.new" >"$STATE/debootstrap.log" 2>&1 ||
@@ -114,8 +119,32 @@ build_base() {
         systemd-logind.service systemd-timesyncd.service sys-kernel-debug.mount sys-kernel-tracing.mount \
         dev-hugepages.mount sys-fs-fuse-connections.mount
     : >"$BASE.new/etc/fstab"
+    chroot "$BASE.new" bash -ec "$USERS" lab "$(cat "$KEY.pub")"
+    printf 'UseDNS no\nPasswordAuthentication no\n' >"$BASE.new/etc/ssh/sshd_config.d/lab.conf"
+    rm -f "$BASE.new"/etc/ssh/ssh_host_*
+    recipe >"$BASE.new/etc/lab-recipe"
+    rm -rf --one-file-system "$BASE"
     mv "$BASE.new" "$BASE"
 }
+
+recipe() { # of what the root filesystem is made
+    declare -f build_base | cat - <(echo "$PACKAGES $SUITE $USERS") "$KEY.pub" 2>/dev/null | sha256sum
+}
+
+# shellcheck disable=SC2016 # expanded inside
+USERS='
+for user in admin pwadmin guest; do useradd -m -s /bin/bash "$user"; done
+echo pwadmin:lab | chpasswd
+usermod -aG sudo pwadmin
+echo "admin ALL=(ALL) NOPASSWD: ALL" >/etc/sudoers.d/admin
+chmod 440 /etc/sudoers.d/admin
+for user in root admin pwadmin guest; do
+    home=$(getent passwd "$user" | cut -d: -f6)
+    install -d -m 700 -o "$user" -g "$user" "$home/.ssh"
+    echo "$1" >"$home/.ssh/authorized_keys"
+    chown "$user:$user" "$home/.ssh/authorized_keys"
+done'
+
 
 switch_up() {
     ip netns add "$SWITCH"
@@ -167,12 +196,16 @@ host_init() {
     mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$root/sys"
     mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 "$root/sys/fs/cgroup"
     mount -t tmpfs -o mode=755,nosuid,size=4m tmpfs "$root/dev"
-    for file in null zero full random urandom; do
+    for file in null zero full random urandom tty; do
         : >"$root/dev/$file"
         mount --bind "/dev/$file" "$root/dev/$file"
     done
     : >"$root/dev/console"
     mount --bind /dev/null "$root/dev/console"
+    mkdir "$root/dev/pts"
+    mount -t devpts -o newinstance,nosuid,noexec,ptmxmode=0666,mode=620,gid=5 devpts "$root/dev/pts"
+    ln -s pts/ptmx "$root/dev/ptmx"
+    ln -s /proc/self/fd "$root/dev/fd"
     mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$root/run"
     cd "$root"
     pivot_root . .
@@ -215,6 +248,9 @@ fresh_disk() {
     dir=$(dir_of "$1")
     mkdir -p "$dir"/{upper/etc,work,root}
     echo "$1" >"$dir/upper/etc/hostname"
+    echo "127.0.0.1 localhost $1" >"$dir/upper/etc/hosts"
+    mkdir -p "$dir/upper/etc/ssh"
+    ssh-keygen -q -t ed25519 -N '' -C "root@$1" -f "$dir/upper/etc/ssh/ssh_host_ed25519_key"
     tr -d - </proc/sys/kernel/random/uuid >"$dir/upper/etc/machine-id"
 }
 
@@ -232,7 +268,7 @@ cmd_base() {
 
 cmd_up() {
     local i
-    [[ ${1:-} =~ ^[1-9]$ ]] || die "up N, with N from 1 to 9"
+    [[ ${1:-} =~ ^([1-9]|1[0-9]|20)$ ]] || die "up N, with N from 1 to 20"
     cmd_base
     cmd_down
     mkdir -p "$STATE/hosts" "$(cgroup_of)"
@@ -295,6 +331,17 @@ cmd_put() {
     cp "$2" "$to"
 }
 
+cmd_key() { echo "$KEY"; }
+
+cmd_known_hosts() {
+    local dir host
+    for dir in "$STATE"/hosts/h*; do
+        host=$(basename "$dir")
+        echo "$host,$NET.$((10 + $(number_of "$host"))) $(cut -d " " -f 1,2 "$dir/upper/etc/ssh/ssh_host_ed25519_key.pub")"
+    done >"$STATE/known_hosts"
+    echo "$STATE/known_hosts"
+}
+
 cmd_disk() { printf '%s/upper\n' "$(dir_of "$1")"; }
 
 cmd_reboot() {
@@ -337,6 +384,7 @@ main() {
     (($# == 0)) || shift
     case $command in
     help) usage ;;
+    key | known_hosts) "cmd_$command" ;;
     __init) host_init "$@" ;;
     __supervise) supervise "$@" ;;
     base | up | down | purge | heal | block) locked "$command" "$@" ;;

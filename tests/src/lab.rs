@@ -55,7 +55,7 @@ network:
 
 const NODE: &str = "    - { id: ID, host: HOST, client_port: 9000, cluster_port: 9100 }\n";
 
-/// Booted hosts with a node installed on each; removed when dropped.
+/// Booted hosts; removed when dropped.
 pub struct Lab {
     size: u64,
     _only: std::fs::File,
@@ -66,6 +66,15 @@ impl Lab {
     /// configuration of all, the others know themselves as well. `None` where this machine can have no lab, which is
     /// said.
     pub fn boot(size: u64, members: u64) -> Result<Option<Self>> {
+        let Some(lab) = Self::bare(size)? else { return Ok(None) };
+        for id in lab.ids() {
+            lab.install(id, members)?;
+        }
+        Ok(Some(lab))
+    }
+
+    /// Hosts with nothing on them but systemd and sshd.
+    pub fn bare(size: u64) -> Result<Option<Self>> {
         if let Err(lacking) = script(&["base"]) {
             eprintln!("\n!! NO LAB HERE, so nothing of what it shows has been shown: {lacking:#}\n");
             return Ok(None);
@@ -74,9 +83,6 @@ impl Lab {
         flock(&only, FlockOperation::LockExclusive)?;
         let lab = Self { size, _only: only };
         script(&["up", &size.to_string()])?;
-        for id in lab.ids() {
-            lab.install(id, members)?;
-        }
         Ok(Some(lab))
     }
 
@@ -172,6 +178,22 @@ impl Lab {
     /// The network carries everything again.
     pub fn heal(&self) -> Result<()> {
         script(&["heal"]).map(drop)
+    }
+
+    /// Nothing passes between this machine and the host; the other hosts still reach it.
+    pub fn cut_off(&self, id: NodeId) -> Result<()> {
+        script(&["block", "operator", &host(id)])?;
+        script(&["block", &host(id), "operator"]).map(drop)
+    }
+
+    /// The key that opens every host over SSH, for `root`, `admin` (sudo), `pwadmin` (sudo asks) and `guest` (no sudo).
+    pub fn key(&self) -> Result<PathBuf> {
+        Ok(script(&["key"])?.trim().into())
+    }
+
+    /// All hosts' keys, as ssh reads them.
+    pub fn known_hosts(&self) -> Result<PathBuf> {
+        Ok(script(&["known_hosts"])?.trim().into())
     }
 
     /// The host's address.

@@ -110,7 +110,14 @@ fn a_reload_gives_what_changed_to_those_that_run_with_something_else() -> Result
     let (code, none) = place.json(&["reload"])?;
     ensure!(code == 0 && none["changed"] == 0, "{none:#}");
     let before = pids(&place)?;
+    ensure!(place.json(&["diff"])?.0 == 0 && place.json(&["plan"])?.0 == 0);
     edit(&place, "deploy:", "  raft:\n    heartbeat_interval: 40\ndeploy:")?;
+    let (code, plan) = place.json(&["plan"])?;
+    ensure!(code == 11 && ids(&plan).contains(&"n1.config".to_owned()), "{plan:#}");
+    let (code, diff) = place.json(&["diff"])?;
+    ensure!(code == 11 && diff["differences"] == 3, "{diff:#}");
+    let lines = diff["nodes"][0]["lines"].to_string();
+    ensure!(lines.contains("+    heartbeat_interval: 40") && !lines.contains("node_id"), "{lines}");
     let (code, report) = place.json(&["reload"])?;
     ensure!(code == 0, "{report:#}");
     let after = pids(&place)?;
@@ -118,6 +125,7 @@ fn a_reload_gives_what_changed_to_those_that_run_with_something_else() -> Result
     let (_, status) = place.json(&["status"])?;
     let nodes = status["nodes"].as_array().context("nodes")?;
     ensure!(nodes.iter().all(|node| node["config"] == "in_sync"), "{status:#}");
+    ensure!(place.json(&["diff"])?.0 == 0, "nothing differs any more");
     let (code, again) = place.json(&["reload"])?;
     ensure!(code == 0 && again["changed"] == 0 && pids(&place)? == after, "{again:#}");
     Ok(())

@@ -80,9 +80,19 @@ fn resume(place: &Place, journal: &Path) -> Result<Vec<String>> {
     Ok(again)
 }
 
+/// The nodes' processes as the system knows them: escli may have been killed before it wrote a pid file.
 fn pids(place: &Place) -> Result<Vec<String>> {
-    let pid = |id: u64| Ok(fs::read_to_string(place.cluster().join(format!("n{id}/pid")))?);
-    (1..=3).map(pid).collect()
+    let own = |id: u64| {
+        let config = format!("--config={}", place.cluster().join(format!("n{id}/cluster.yaml")).display());
+        let runs = |entry: &fs::DirEntry| {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == config.as_bytes())
+        };
+        let found =
+            fs::read_dir("/proc")?.flatten().find(runs).with_context(|| format!("n{id} does not run"))?;
+        Ok(found.file_name().to_string_lossy().into_owned())
+    };
+    (1..=3).map(own).collect()
 }
 
 /// The ends of a step at which escli is killed.

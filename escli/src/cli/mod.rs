@@ -6,12 +6,16 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub mod alerts;
+pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod down;
+pub mod exec;
 pub mod health;
 pub mod history;
 pub mod logs;
 pub mod man;
+pub mod plan;
 pub mod reload;
 pub mod render;
 pub mod restart;
@@ -138,6 +142,10 @@ pub enum Command {
     TransferLeader(transfer_leader::Args),
     /// Stop the whole cluster, and with --purge-data delete its data.
     Down(down::Args),
+    /// Show the steps that `up` would run, and why.
+    Plan(plan::Args),
+    /// Compare what nodes should be given with their files and with what runs.
+    Diff(diff::Args),
     /// Look at the cluster once.
     Status(status::Args),
     /// Say whether the cluster is healthy, and why not.
@@ -146,6 +154,10 @@ pub enum Command {
     Alerts(alerts::Args),
     /// Look at the cluster again and again.
     Watch(watch::Args),
+    /// See whether hosts are ready for their nodes.
+    Check(check::Args),
+    /// Run a command on every host.
+    Exec(exec::Args),
     /// Show what nodes logged.
     Logs(logs::Args),
     /// Show what was done, and go on with what did not come to its end.

@@ -1,10 +1,17 @@
 //! Which program nodes are started with.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use shared::version::BuildInfo;
 
 use crate::exit::Failure;
+use crate::plan::program::{Program, arch_of};
 use crate::settings::Settings;
+use crate::sha256;
 
 /// The node's program: `--binary`, `named` in cluster.yaml, `$ESNODE`, beside escli, along the PATH. `None` when there
 /// is none, which matters only when there is something to start.
@@ -30,6 +37,34 @@ pub fn find(
     let beside = settings.env.executable.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     let along = settings.env.path.iter().flat_map(std::env::split_paths);
     Ok(beside.into_iter().chain(along).map(|folder| folder.join("esnode")).find(|path| is_executable(path)))
+}
+
+/// The program at `path`, ready to be copied to hosts.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn program(path: &Path) -> Result<Program, Failure> {
+    let read = || -> io::Result<Program> {
+        let mut head = Vec::new();
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        file.take(64).read_to_end(&mut head)?;
+        let (arch, sha256) = (arch_of(&head), sha256::of_file(path)?);
+        let version = version(path, arch.as_deref());
+        let release = format!("{version}-{}", sha256.get(..8).unwrap_or_default());
+        Ok(Program { path: path.to_owned(), release, sha256, mib: bytes.div_ceil(1 << 20), arch })
+    };
+    read().map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))
+}
+
+/// What the program says of itself; one that is built for another machine cannot be asked.
+fn version(path: &Path, arch: Option<&str>) -> String {
+    let here = arch.is_none_or(|arch| arch == std::env::consts::ARCH);
+    let output = here.then(|| Command::new(path).args(["--version", "--json"]).output().ok()).flatten();
+    let info = output.and_then(|output| serde_json::from_slice::<BuildInfo>(&output.stdout).ok());
+    let plain =
+        |info: &BuildInfo| info.version.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    info.filter(plain).map_or_else(|| "unknown".to_owned(), |info| info.version)
 }
 
 fn is_executable(path: &Path) -> bool {

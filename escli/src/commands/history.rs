@@ -89,10 +89,14 @@ fn open(past: &Past) -> Result<&Origin, Failure> {
 
 async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
     let origin = open(past)?;
-    let (target, is_new) = target(settings, origin)?;
+    let (mut target, is_new) = target(settings, origin)?;
     let mut request = origin.request.clone();
-    if let (Request::Up(options), false) = (&mut request, is_new) {
-        options.new_file = None;
+    if let Request::Up(options) = &mut request {
+        options.new_file = options.new_file.take().filter(|_| is_new);
+        if let Some(before) = options.remote.take() {
+            let program = before.program.as_ref().map(|program| program.path.as_path());
+            options.remote = target.provide(program, before.named)?;
+        }
     }
     let interrupted = Interrupted { path: past.path.clone(), membership: origin.membership.clone() };
     let retry = format!("escli -c {} {}", origin.file.display(), past.plan.operation);

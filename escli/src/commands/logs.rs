@@ -1,15 +1,20 @@
-//! `escli logs`: what the nodes of this machine logged, merged by time.
+//! `escli logs`: what nodes logged, merged by time.
 
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use shared::ids::NodeId;
 
 use super::sight::local_layout;
+use super::target::{Target, is_local};
 use crate::cli::logs::Args;
+use crate::engine::ports::Hosts;
 use crate::exit::{Exit, Failure};
 use crate::local::tail::Tail;
+use crate::plan::up::targets;
 use crate::settings::{Loaded, Settings};
+use crate::ssh::Said;
 use crate::view::{self, document, paint::Paint};
 
 /// Between two looks at the files.
@@ -28,6 +33,9 @@ struct Line {
 /// Usage; no node has a log here; a file cannot be read.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let loaded = settings.load()?;
+    if !is_local(&loaded.spec) {
+        return remote(settings, args).await;
+    }
     let mut tails = Vec::new();
     let mut first = Vec::new();
     for (id, path) in files(&loaded, &args.nodes)? {
@@ -49,6 +57,45 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             more.push((*id, lines.map_err(unreadable)?));
         }
         read = print(settings, &merge(more));
+    }
+    Ok(Exit::Ok)
+}
+
+/// The same of nodes on hosts of their own.
+async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let target = Target::open(settings)?;
+    let ids = targets(&target.spec, &args.nodes)?;
+    let Some(hosts) = target.hosts.remote() else { return Ok(Exit::Ok) };
+    if !args.follow {
+        let reads = ids.into_iter().map(|id| async move { (id, hosts.log_tail(id, args.lines).await) });
+        let reads: Vec<_> = stream::iter(reads).buffered(settings.concurrency).collect().await;
+        let (mut read, mut exit) = (Vec::new(), Exit::Ok);
+        for (id, lines) in reads {
+            match lines {
+                Ok(lines) => read.push((id, lines)),
+                // The others' logs are worth reading all the same.
+                Err(error) => {
+                    exit = Exit::Unreachable;
+                    view::warn(settings, &Failure::from(error));
+                }
+            }
+        }
+        print(settings, &merge(read));
+        return Ok(exit);
+    }
+    let mut follows = Vec::new();
+    for id in ids {
+        let lines = hosts.follow(id, args.lines).await?;
+        follows.push(Box::pin(stream::unfold(lines, move |mut lines| async move {
+            lines.next().await.map(|said| ((id, said), lines))
+        })));
+    }
+    let mut follows = stream::select_all(follows);
+    while let Some((node, said)) = follows.next().await {
+        match said.map_err(|error| Failure::new(Exit::Unreachable, format!("node {node}: {error}")))? {
+            Said::Line(_, line) if !print(settings, &[Line { node, line: line.clone() }]) => break,
+            Said::Line(..) | Said::Ended(_) => {}
+        }
     }
     Ok(Exit::Ok)
 }

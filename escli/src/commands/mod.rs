@@ -8,13 +8,17 @@ use std::fmt::Write as _;
 
 pub mod alerts;
 pub mod binary;
+pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod down;
+pub mod exec;
 pub mod health;
 pub mod history;
 pub mod logs;
 pub mod man;
 pub mod operation;
+pub mod plan;
 pub mod reload;
 pub mod render;
 pub mod restart;
@@ -39,11 +43,15 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Reload(args) => reload::run(settings, args).await,
         Command::TransferLeader(args) => transfer_leader::run(settings, args).await,
         Command::Down(args) => down::run(settings, args).await,
+        Command::Plan(args) => plan::run(settings, args).await,
+        Command::Diff(args) => diff::run(settings, args).await,
         Command::Status(args) => status::run(settings, args).await,
         Command::Health(args) => health::run(settings, args).await,
         Command::Alerts(args) => alerts::run(settings, args).await,
         Command::Watch(args) => watch::run(settings, args).await,
         Command::History(args) => history::run(settings, args).await,
+        Command::Check(args) => check::run(settings, args).await,
+        Command::Exec(args) => exec::run(settings, args).await,
         Command::Logs(args) => logs::run(settings, args).await,
         Command::Validate(args) => validate::run(settings, args).await,
         Command::Render(args) => render::run(settings, args).await,

@@ -1,10 +1,12 @@
 //! What every changing command does around its planner: lock, observe, plan, ask, journal, execute, report.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
+use shared::ids::NodeId;
 
 use super::target::Target;
 use crate::engine::interrupt::Interrupt;
@@ -17,9 +19,10 @@ use crate::plan::facts::Facts;
 use crate::plan::membership::Membership;
 use crate::plan::request::Request;
 use crate::plan::{Plan, Question, Refusal};
-use crate::report::{Outcome, Report, SCHEMA_VERSION};
+use crate::remote::Lease;
+use crate::report::{Outcome, Report, SCHEMA_VERSION, StepOutcome};
 use crate::settings::Settings;
-use crate::view;
+use crate::{sha256, view};
 
 /// One changing command.
 pub struct Operation<'a> {
@@ -57,12 +60,15 @@ impl Operation<'_> {
     pub async fn run(&self) -> Result<Option<Report>, Failure> {
         let began = Instant::now();
         let Self { settings, target, .. } = self;
-        let _lock = if settings.dry_run { None } else { Some(self.lock()?) };
-        let facts = observe(&target.spec, &target.hosts, &target.cluster, settings.concurrency).await;
+        let _held = if settings.dry_run { None } else { Some((self.lock()?, self.lease().await?)) };
+        let (hosts, cluster) = (&target.hosts, &target.cluster);
+        // Only before a start does it matter whether hosts reach each other.
+        let mesh = matches!(&self.request, Request::Up(options) if options.operation == "up");
+        let facts = observe(&target.spec, hosts, cluster, settings.concurrency, mesh).await;
         let mut request = self.request.clone();
         request.witness(&facts);
         let planned = self.unmoved(&facts);
-        let planned = planned.and_then(|()| request.plan(&target.spec, target.hosts.wanted(), &facts));
+        let planned = planned.and_then(|()| request.plan(&target.spec, target.wanted(), &facts));
         let mut report = match planned {
             Err(refusal) => self.refused(refusal.into()),
             Ok(plan) if settings.dry_run => {
@@ -98,7 +104,7 @@ impl Operation<'_> {
     }
 
     fn origin(&self, request: Request, facts: &Facts) -> Origin {
-        let file = self.target.hosts.layout().cluster_file();
+        let file = self.target.file.clone().unwrap_or_else(|| PathBuf::from("-"));
         let is_new = matches!(&request, Request::Up(options) if options.new_file.is_some());
         let text = is_new.then(|| self.target.text.clone());
         // An operation that is resumed twice is still measured by its first look.
@@ -116,17 +122,54 @@ impl Operation<'_> {
 
     /// One lock per cluster.yaml: two local clusters may bear the same name.
     fn lock(&self) -> Result<Lock, Failure> {
-        let file = self.target.hosts.layout().cluster_file();
-        let digest = Sha256::digest(file.as_os_str().as_encoded_bytes());
-        let short: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let file = self.target.file.as_deref().unwrap_or(Path::new("-"));
+        let digest = sha256::hex(file.as_os_str().as_encoded_bytes());
+        let short = digest.get(..8).unwrap_or_default();
         let path = self.settings.env.state_dir.join(self.target.name()).join(format!("{short}.lock"));
-        let holder = Holder {
+        Lock::take(&path, &self.holder())
+    }
+
+    fn holder(&self) -> Holder {
+        Holder {
             who: self.settings.env.who.clone(),
             operation: self.name.to_owned(),
             since: format!("{:.0}", Timestamp::now()),
             pid: std::process::id(),
-        };
-        Lock::take(&path, &holder)
+        }
+    }
+
+    /// Keeps operators at other machines from the hosts. One that cannot be reached is the planner's business.
+    async fn lease(&self) -> Result<Vec<Lease>, Failure> {
+        let Some(hosts) = self.target.hosts.remote() else { return Ok(Vec::new()) };
+        let holder = self.holder();
+        let ids = self.target.spec.cluster.nodes.iter().map(|node| node.id);
+        let leases = ids.map(|id| hosts.lease(id, &holder));
+        let leases: Vec<_> = stream::iter(leases).buffer_unordered(self.settings.concurrency).collect().await;
+        let mut held = Vec::new();
+        for lease in leases {
+            match lease.map_err(Failure::from) {
+                Ok(lease) => held.push(lease),
+                Err(taken) if taken.exit == Exit::Locked => return Err(taken),
+                Err(_) => {}
+            }
+        }
+        Ok(held)
+    }
+
+    /// Leaves a line on every host that was worked on. The journal is here; a host that takes no line is no failure.
+    async fn note(&self, report: &Report) {
+        let Some(hosts) = self.target.hosts.remote() else { return };
+        let changed = report.steps.iter().filter(|step| step.outcome == StepOutcome::Succeeded);
+        let ids: BTreeSet<NodeId> = changed.filter_map(|step| step.node).collect();
+        let line = serde_json::json!({
+            "at": format!("{:.0}", Timestamp::now()),
+            "who": self.settings.env.who,
+            "operation_id": report.operation_id,
+            "outcome": report.outcome,
+        });
+        let line = line.to_string();
+        let notes = ids.into_iter().map(|id| hosts.note(id, &line));
+        let _: Vec<_> = stream::iter(notes).buffer_unordered(self.settings.concurrency).collect().await;
     }
 
     /// The operator agrees: in advance by options, or now, on a terminal. `true` when there was something to ask.
@@ -225,6 +268,7 @@ impl Operation<'_> {
             error: run.error.map(|failure| failure.hint(retry)),
             ..report
         };
+        self.note(&report).await;
         Ok(report)
     }
 }

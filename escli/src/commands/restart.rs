@@ -1,7 +1,7 @@
 //! `escli restart`, and what `escli reload` has in common with it.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use shared::ids::NodeId;
 
@@ -47,11 +47,22 @@ pub(super) async fn roll(
         nodes: given.nodes.to_vec(),
         allow_downtime,
         force: given.force,
-        binary: binary::find(settings, given.binary, target.named_binary())?,
+        binary: program(settings, &target, given.binary)?,
         ..RollOptions::default()
     });
     let operation =
         Operation { settings, target: &target, name, retry, confirm: None, request, resumes: None };
     let report = operation.run().await?;
     Ok(finish(settings, report.as_ref()))
+}
+
+/// On hosts of their own what is installed is started again; another program is the business of an upgrade.
+fn program(settings: &Settings, target: &Target, named: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    match target.hosts.remote() {
+        Some(_) if named.is_some() => Err(Failure::usage(
+            "--binary is for local clusters: on hosts of their own what is installed is started",
+        )),
+        Some(hosts) => Ok(Some(hosts.layout().program().into())),
+        None => binary::find(settings, named, target.named_binary()),
+    }
 }

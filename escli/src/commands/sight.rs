@@ -5,6 +5,7 @@ use std::path::Path;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
+use super::target::is_local;
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::local::Layout;
@@ -56,12 +57,10 @@ impl Sight {
     }
 }
 
-/// The file of every node: of a local cluster once its directories are there, of any other as it is written.
+/// The file of every node: of a local cluster with the data beside it, of any other as it is written.
 pub fn wanted_files(loaded: &Loaded) -> Wanted {
     let spec = &loaded.spec;
-    let layout = local_layout(&loaded.source);
-    let is_local = |layout: &Layout| spec.cluster.nodes.iter().any(|node| layout.config(node.id).exists());
-    match layout.filter(is_local) {
+    match local_layout(&loaded.source).filter(|_| is_local(spec)) {
         Some(layout) => wanted::local(spec, |id| layout.data(id)),
         None => wanted::local(spec, |_| spec.cluster.storage.data_dir.clone()),
     }

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 /// # Errors
 /// Usage; or the lock is taken.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let target = Target::open(settings)?;
+    let mut target = Target::open(settings)?;
     let mut retry = again(settings, "start", &args.nodes);
     if let Some(path) = &args.binary {
         let _ = write!(retry, " --binary {}", path.display());
@@ -25,6 +25,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         operation: "start".to_owned(),
         nodes: args.nodes.clone(),
         new_file: None,
+        // On hosts of their own, what is installed is started, unless another program is named.
+        remote: target.provide(args.binary.as_deref(), args.binary.is_some())?,
         binary: binary::find(settings, args.binary.as_deref(), target.named_binary())?,
         retry: retry.clone(),
     };

@@ -2,23 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
-use shared::spec::ClusterFile;
+use shared::spec::{ClusterFile, Transport};
 
+use super::binary;
 use crate::client::AdminClient;
 use crate::exit::Failure;
+use crate::hosts::Machines;
 use crate::local::{Layout, LocalHosts};
+use crate::plan::provision::Remote;
+use crate::plan::wanted::Wanted;
+use crate::remote::RemoteHosts;
 use crate::settings::{Loaded, Settings, Source};
-use crate::starter;
+use crate::{starter, view};
 
 /// A cluster, ready to be looked at and worked on.
-#[derive(Debug)]
 pub struct Target {
     /// What its cluster.yaml says.
     pub spec: ClusterFile,
     /// The text of that file.
     pub text: String,
+    /// Where that file is; `None` for standard input.
+    pub file: Option<PathBuf>,
     /// Its hosts.
-    pub hosts: LocalHosts,
+    pub hosts: Machines,
     /// Its admin API.
     pub cluster: AdminClient,
 }
@@ -30,6 +36,9 @@ impl Target {
     /// Usage, when there is none, it makes no sense, or the hosts cannot be worked on.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
         let Loaded { spec, text, source } = settings.load()?;
+        if !is_local(&spec) {
+            return Self::remote(settings, spec, text, source);
+        }
         let Source::File(path) = source else {
             return Err(Failure::usage(
                 "a local cluster lives beside its cluster.yaml, which cannot be standard input",
@@ -46,8 +55,38 @@ impl Target {
     pub fn new(settings: &Settings, spec: ClusterFile, text: String, dir: &Path) -> Result<Self, Failure> {
         let cluster = AdminClient::new(&spec, settings.host_timeout)?;
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-        let hosts = LocalHosts::new(Layout::new(dir), &spec, text.clone());
-        Ok(Self { spec, text, hosts, cluster })
+        let layout = Layout::new(dir);
+        let file = Some(layout.cluster_file());
+        let hosts = Machines::Local(LocalHosts::new(layout, &spec, text.clone()));
+        Ok(Self { spec, text, file, hosts, cluster })
+    }
+
+    /// A cluster of hosts that are reached over SSH.
+    fn remote(settings: &Settings, spec: ClusterFile, text: String, source: Source) -> Result<Self, Failure> {
+        let cluster = AdminClient::new(&spec, settings.host_timeout)?;
+        let hosts = RemoteHosts::new(&spec, view::passphrases(settings), settings.host_timeout)?;
+        let file = match source {
+            Source::File(path) => Some(path.canonicalize().unwrap_or(path)),
+            Source::Stdin => None,
+        };
+        Ok(Self { spec, text, file, hosts: Machines::Remote(Box::new(hosts)), cluster })
+    }
+
+    /// What each node should be given.
+    pub fn wanted(&self) -> &Wanted {
+        self.hosts.wanted()
+    }
+
+    /// What hosts of their own are to be given; `binary` is the operator's program, which they may have `named`. Looks
+    /// compare with it from now on.
+    ///
+    /// # Errors
+    /// When the program cannot be read.
+    pub fn provide(&mut self, binary: Option<&Path>, named: bool) -> Result<Option<Remote>, Failure> {
+        let Machines::Remote(hosts) = &mut self.hosts else { return Ok(None) };
+        let program = binary.map(binary::program).transpose()?;
+        hosts.expect(program.clone());
+        Ok(Some(Remote { layout: hosts.layout().clone(), program, named }))
     }
 
     /// The cluster's name.
@@ -62,6 +101,11 @@ impl Target {
 
     /// Its cluster.yaml, when it is exactly what escli wrote: then it is not the operator's own.
     pub fn own_file(&self) -> Option<PathBuf> {
-        starter::is_own(&self.spec, &self.text).then(|| self.hosts.layout().cluster_file())
+        self.file.clone().filter(|_| starter::is_own(&self.spec, &self.text))
     }
+}
+
+/// All nodes are processes of the operator's machine.
+pub fn is_local(spec: &ClusterFile) -> bool {
+    spec.deploy.as_ref().is_some_and(|deploy| deploy.transport == Transport::Local)
 }

@@ -20,12 +20,16 @@ use crate::{starter, view};
 /// # Errors
 /// Usage; or the lock is taken.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let (target, is_new) = if args.local { local(settings, args)? } else { (Target::open(settings)?, false) };
+    let (mut target, is_new) =
+        if args.local { local(settings, args)? } else { (Target::open(settings)?, false) };
+    let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;
+    let named = args.binary.is_some() || target.named_binary().is_some();
     let options = Options {
         operation: "up".to_owned(),
         nodes: Vec::new(),
-        new_file: is_new.then(|| target.hosts.layout().cluster_file()),
-        binary: binary::find(settings, args.binary.as_deref(), target.named_binary())?,
+        new_file: target.file.clone().filter(|_| is_new),
+        remote: target.provide(binary.as_deref(), named)?,
+        binary,
         retry: retry(settings, args, false),
     };
     let retry = retry(settings, args, true);
@@ -123,7 +127,7 @@ fn retry(settings: &Settings, args: &Args, with_ports: bool) -> String {
 
 /// From now on the other commands find this cluster from any directory. Not finding it later is no failure of `up`.
 pub(super) fn remember(settings: &Settings, target: &Target) {
-    let path = target.hosts.layout().cluster_file();
+    let Some(path) = &target.file else { return };
     let _ = files::write_atomically(&settings.last_local_file(), &format!("{}\n", path.display()));
 }
 
@@ -170,13 +174,14 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (target, is_new) = open("escli up --local --dir d --nodes 5", temp.path()).unwrap();
         assert!(is_new);
-        let file = target.hosts.layout().cluster_file();
+        let file = target.file.unwrap();
         assert!(file.ends_with("d/cluster.yaml"));
         files::write_atomically(&file, &target.text).unwrap();
         let (target, is_new) = open("escli up --local --dir d", temp.path()).unwrap();
         assert_eq!((target.spec.cluster.nodes.len(), is_new), (5, false));
         assert!(open("escli up --local --dir d --nodes 5 --base-port 9000", temp.path()).is_ok());
-        let refused = open("escli up --local --dir d --nodes 3 --base-port 20000", temp.path()).unwrap_err();
+        let refused =
+            open("escli up --local --dir d --nodes 3 --base-port 20000", temp.path()).err().unwrap();
         assert_eq!((refused.exit, refused.details.len()), (Exit::Refused, 2));
     }
 
@@ -184,13 +189,13 @@ mod tests {
     fn a_file_and_local_contradict_each_other() {
         let temp = tempfile::tempdir().unwrap();
         for line in ["escli -c x.yaml up --local", "escli up --local -c x.yaml"] {
-            assert_eq!(open(line, temp.path()).unwrap_err().exit, Exit::Usage);
+            assert_eq!(open(line, temp.path()).err().unwrap().exit, Exit::Usage);
         }
     }
 
     #[test]
     fn a_folder_that_yaml_cannot_name_is_refused() {
         let name = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"/tmp/not-\xff-utf-8");
-        assert_eq!(open("escli up --local --dir d", Path::new(name)).unwrap_err().exit, Exit::Usage);
+        assert_eq!(open("escli up --local --dir d", Path::new(name)).err().unwrap().exit, Exit::Usage);
     }
 }

@@ -1,5 +1,6 @@
 //! What the engine needs from the world, as traits: hosts (this machine, later SSH), the cluster's admin API.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 
-use crate::plan::facts::HostFacts;
+use crate::exit::{Exit, Failure};
+use crate::plan::Action;
+use crate::plan::facts::{HostFacts, Reach};
 
 /// Something a port could not do. The message says what and where; it is one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +21,19 @@ pub enum PortError {
     /// It was tried and failed.
     #[error("{0}")]
     Failed(String),
+    /// One of both, with evidence and what to do next.
+    #[error("{0}")]
+    Explained(Box<Failure>),
+}
+
+impl From<PortError> for Failure {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Unreachable(text) => Self::new(Exit::Unreachable, text),
+            PortError::Failed(text) => Self::failed(text),
+            PortError::Explained(failure) => *failure,
+        }
+    }
 }
 
 /// The machines the nodes run on. One implementation per transport.
@@ -26,6 +42,12 @@ pub trait Hosts {
     fn look(&self, node: NodeId) -> impl Future<Output = Result<HostFacts, PortError>>;
     /// The node's process runs: the cheap part of [`Hosts::look`], for those who wait.
     fn is_running(&self, node: NodeId) -> impl Future<Output = Result<bool, PortError>>;
+    /// The host already is as `action`, one about files, users or releases there, would make it.
+    fn has(&self, node: NodeId, action: &Action) -> impl Future<Output = Result<bool, PortError>>;
+    /// Whether the node's host reaches the other nodes' `cluster_port`; nothing where all nodes share a machine.
+    fn mesh(&self, node: NodeId) -> impl Future<Output = Result<BTreeMap<NodeId, Reach>, PortError>>;
+    /// Does what only hosts of their own need: user, program, release, unit.
+    fn install(&self, node: NodeId, action: &Action) -> impl Future<Output = Result<(), PortError>>;
     /// Creates the node's directories; an existing one is left as it is.
     fn ensure_dirs(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
     /// Gives the node its file, atomically.

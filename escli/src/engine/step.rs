@@ -41,13 +41,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             (Action::StartNode { .. }, Some(id)) => self.hosts.is_running(id).await,
             (Action::StopNode { .. }, Some(id)) => self.hosts.is_running(id).await.map(|running| !running),
             (Action::TransferLeader, Some(id)) => Ok(self.leads(id).await),
-            (Action::EnsureDirs, Some(id)) => self.hosts.look(id).await.map(|host| host.dirs),
-            (Action::WriteConfig { hash }, Some(id)) => {
-                self.hosts.look(id).await.map(|host| host.config_hash.as_ref() == Some(hash))
-            }
-            (Action::Wipe, Some(id)) => {
-                self.hosts.look(id).await.map(|host| !host.dirs && host.config_hash.is_none())
-            }
+            (action, Some(id)) if action.changes() => self.hosts.has(id, action).await,
             _ => Ok(false),
         };
         done.map_err(|error| failed(step, &error))
@@ -91,6 +85,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
                 hosts.stop(id, *force, self.limit(self.limits.stop)).await.map(nothing)
             }
             (Action::Wipe, Some(id)) => hosts.wipe(id).await.map(nothing),
+            (install, Some(id)) if install.installs() => hosts.install(id, install).await.map(nothing),
             _ => Err(PortError::Failed("the step names no node".to_owned())),
         };
         result.map_err(|error| failed(step, &error))
@@ -253,11 +248,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
 }
 
 fn failed(step: &Step, error: &PortError) -> Trouble {
-    let exit = match error {
-        PortError::Unreachable(_) => Exit::Unreachable,
-        PortError::Failed(_) => Exit::Failed,
-    };
-    let mut failure = Failure::new(exit, error.to_string());
+    let mut failure = Failure::from(error.clone());
     if let (Action::StopNode { force: false }, Some(id)) = (&step.action, step.node) {
         failure = failure.hint(format!("escli stop {id} --force")).hint(format!("escli logs {id}"));
     }

@@ -15,7 +15,7 @@ use crate::engine::journal;
 use crate::engine::ports::PortError;
 use crate::exit::Exit;
 use crate::plan::Action;
-use crate::plan::facts::{HostFacts, Process};
+use crate::plan::facts::{HostFacts, Process, Reach};
 
 /// What the machine does wrong.
 #[derive(Default)]
@@ -60,10 +60,20 @@ impl Hosts for Machine {
             dirs: true,
             data_empty: false,
             taken: Vec::new(),
+            machine: None,
         })
     }
     async fn is_running(&self, id: NodeId) -> Result<bool, PortError> {
         Ok(self.running.borrow().contains(&id))
+    }
+    async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {
+        self.look(id).await.map(|host| host.has(action))
+    }
+    async fn mesh(&self, _: NodeId) -> Result<BTreeMap<NodeId, Reach>, PortError> {
+        Ok(BTreeMap::new())
+    }
+    async fn install(&self, _: NodeId, _: &Action) -> Result<(), PortError> {
+        Ok(())
     }
     async fn ensure_dirs(&self, _id: NodeId) -> Result<(), PortError> {
         Ok(())

@@ -14,7 +14,8 @@ use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
 use crate::engine::ports::{Hosts, PortError};
-use crate::plan::facts::{HostFacts, Process, TakenPort};
+use crate::plan::Action;
+use crate::plan::facts::{HostFacts, Process, Reach, TakenPort};
 use crate::plan::wanted::{self, Wanted};
 use crate::starter;
 
@@ -131,11 +132,24 @@ impl Hosts for LocalHosts {
             data_empty: fs::read_dir(self.layout.data(id))
                 .map_or(true, |mut entries| entries.next().is_none()),
             taken: if pid.is_some() { Vec::new() } else { self.taken(id) },
+            machine: None,
         })
     }
 
     async fn is_running(&self, id: NodeId) -> Result<bool, PortError> {
         Ok(self.pid(id).is_some())
+    }
+
+    async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {
+        self.look(id).await.map(|host| host.has(action))
+    }
+
+    async fn mesh(&self, _id: NodeId) -> Result<BTreeMap<NodeId, Reach>, PortError> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn install(&self, _id: NodeId, action: &Action) -> Result<(), PortError> {
+        Err(PortError::Failed(format!("{} is for hosts of their own", action.name())))
     }
 
     async fn ensure_dirs(&self, id: NodeId) -> Result<(), PortError> {

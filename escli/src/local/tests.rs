@@ -103,7 +103,7 @@ async fn observing_tells_a_taken_port_its_holder_and_another_base() {
     let node = &bench.spec.cluster.nodes[1];
     let _squatter = TcpListener::bind((node.host.as_str(), node.cluster_port)).unwrap();
     let client = AdminClient::new(&bench.spec, Duration::from_secs(1)).unwrap();
-    let facts = observe(&bench.spec, &bench.hosts, &client, 10).await;
+    let facts = observe(&bench.spec, &bench.hosts, &client, 10, false).await;
     assert!(facts.nodes[&1].host().unwrap().taken.is_empty());
     let taken = &facts.nodes[&2].host().unwrap().taken;
     assert_eq!((taken.len(), taken[0].port, taken[0].key.as_str()), (1, node.cluster_port, "cluster_port"));

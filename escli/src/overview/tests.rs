@@ -34,7 +34,7 @@ pub fn healthy(count: u8) -> World {
         let api = Answer::Status(Box::new(status(&spec, node.id, wanted.hash(node.id).unwrap())));
         (node.id, NodeFacts { host: HostSight::NotAsked, api })
     });
-    let facts = Facts { nodes: nodes.collect(), free_base_port: None };
+    let facts = Facts { nodes: nodes.collect(), ..Facts::default() };
     World { spec, wanted, facts }
 }
 

@@ -14,8 +14,32 @@ pub enum Action {
         /// Where.
         path: PathBuf,
     },
+    /// Create the user that owns the data.
+    EnsureUser {
+        /// Its name.
+        user: String,
+    },
     /// Create the node's directories.
     EnsureDirs,
+    /// Copy the node's program to its place among the releases.
+    PlaceBinary {
+        /// The operator's copy.
+        source: PathBuf,
+        /// The release's name.
+        release: String,
+        /// What it must be there, as hex SHA-256.
+        sha256: String,
+    },
+    /// Let the next start be that of another release.
+    SwitchRelease {
+        /// The release's name.
+        release: String,
+    },
+    /// Install the systemd unit, to be started at boot.
+    InstallUnit {
+        /// Hex SHA-256 of its text.
+        hash: String,
+    },
     /// Give the node its file.
     WriteConfig {
         /// Hash of what it will say, as `ClusterStatus::config_hash`.
@@ -72,7 +96,11 @@ impl Action {
     pub fn name(&self) -> &'static str {
         match self {
             Self::WriteClusterFile { .. } => "write_cluster_file",
+            Self::EnsureUser { .. } => "ensure_user",
             Self::EnsureDirs => "ensure_dirs",
+            Self::PlaceBinary { .. } => "place_binary",
+            Self::SwitchRelease { .. } => "switch_release",
+            Self::InstallUnit { .. } => "install_unit",
             Self::WriteConfig { .. } => "write_config",
             Self::StartNode { .. } => "start_node",
             Self::StopNode { .. } => "stop_node",
@@ -91,7 +119,11 @@ impl Action {
     pub fn verb(&self) -> &'static str {
         match self {
             Self::WriteClusterFile { .. } => "file",
+            Self::EnsureUser { .. } => "user",
             Self::EnsureDirs => "dirs",
+            Self::PlaceBinary { .. } => "binary",
+            Self::SwitchRelease { .. } => "release",
+            Self::InstallUnit { .. } => "unit",
             Self::WriteConfig { .. } => "config",
             Self::StartNode { .. } => "start",
             Self::StopNode { .. } => "stop",
@@ -110,7 +142,11 @@ impl Action {
     pub fn describe(&self) -> String {
         match self {
             Self::WriteClusterFile { path } => format!("write {}", path.display()),
+            Self::EnsureUser { user } => format!("create the user {user}"),
             Self::EnsureDirs => "create its directories".to_owned(),
+            Self::PlaceBinary { release, .. } => format!("copy esnode {release}"),
+            Self::SwitchRelease { release } => format!("make {release} the release that is started"),
+            Self::InstallUnit { .. } => "install its systemd unit".to_owned(),
             Self::WriteConfig { .. } => "write its cluster.yaml".to_owned(),
             Self::StartNode { .. } => "start it".to_owned(),
             Self::StopNode { force: false } => "stop it".to_owned(),
@@ -124,6 +160,17 @@ impl Action {
             Self::Wipe => "delete its data".to_owned(),
             Self::RemoveClusterFile { path } => format!("delete {}", path.display()),
         }
+    }
+
+    /// Gives a host of its own what only such a host needs.
+    pub fn installs(&self) -> bool {
+        matches!(
+            self,
+            Self::EnsureUser { .. }
+                | Self::PlaceBinary { .. }
+                | Self::SwitchRelease { .. }
+                | Self::InstallUnit { .. }
+        )
     }
 
     /// Running it changes something, as opposed to looking or waiting.

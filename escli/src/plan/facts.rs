@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use shared::api::{ClusterStatus, NodeState};
 use shared::ids::NodeId;
 
+use super::Action;
+
 /// Everything that was seen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
@@ -14,6 +16,24 @@ pub struct Facts {
     /// A first port with which a new local cluster of this size would find all its ports free; looked for only when
     /// a wanted port is taken.
     pub free_base_port: Option<u16>,
+    /// For each host that was asked, whether it reaches the other nodes' `cluster_port`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mesh: Mesh,
+}
+
+/// From each host to each other node.
+pub type Mesh = BTreeMap<NodeId, BTreeMap<NodeId, Reach>>;
+
+/// Whether a port can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Somebody listens, or the machine says that nobody does: nothing is in between.
+    Open,
+    /// No answer.
+    Silent,
+    /// Nothing there to try it with.
+    Unknown,
 }
 
 /// What was seen of one node.
@@ -35,6 +55,12 @@ pub enum HostSight {
     Unreachable {
         /// Why, for people.
         reason: String,
+        /// Evidence, line by line.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        details: Vec<String>,
+        /// What to do about it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hints: Vec<String>,
     },
     /// Answered.
     Seen(HostFacts),
@@ -53,6 +79,38 @@ pub struct HostFacts {
     pub data_empty: bool,
     /// The ports it wants, taken by something that is not this node.
     pub taken: Vec<TakenPort>,
+    /// What its machine is and has; `None` where nodes are processes of the operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+}
+
+/// What a node's machine is, and what is installed on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// As `uname -m` says it.
+    pub arch: String,
+    /// The C library, e.g. `glibc 2.36`, when it says so.
+    pub libc: Option<String>,
+    /// systemd runs it.
+    pub systemd: bool,
+    /// Why nothing can be done as root there; `None` when it can.
+    pub no_root: Option<String>,
+    /// The user that is to own the data exists.
+    pub user: bool,
+    /// SHA-256 of the unit's text.
+    pub unit: Option<String>,
+    /// The unit is started at boot.
+    pub enabled: bool,
+    /// The release that `current` leads to.
+    pub current: Option<String>,
+    /// SHA-256 of the program in the wanted release's place.
+    pub program: Option<String>,
+    /// Room left where the data is, in MiB.
+    pub free_data_mib: u64,
+    /// Room left where releases go, in MiB.
+    pub free_install_mib: u64,
+    /// How far its clock is ahead of the operator's, in seconds.
+    pub skew_s: i64,
 }
 
 /// A node's process on its host.
@@ -90,6 +148,29 @@ pub enum Answer {
         /// Why, short, e.g. `connection refused :8080`.
         reason: String,
     },
+}
+
+impl HostFacts {
+    /// It already is as `action` would make it.
+    pub fn has(&self, action: &Action) -> bool {
+        let machine = |has: &dyn Fn(&Machine) -> bool| self.machine.as_ref().is_some_and(has);
+        match action {
+            Action::EnsureDirs => self.dirs,
+            Action::WriteConfig { hash } => self.config_hash.as_ref() == Some(hash),
+            Action::Wipe => !self.dirs && self.config_hash.is_none(),
+            Action::EnsureUser { .. } => machine(&|machine| machine.user),
+            Action::PlaceBinary { sha256, .. } => {
+                machine(&|machine| machine.program.as_ref() == Some(sha256))
+            }
+            Action::SwitchRelease { release } => {
+                machine(&|machine| machine.current.as_ref() == Some(release))
+            }
+            Action::InstallUnit { hash } => {
+                machine(&|machine| machine.unit.as_ref() == Some(hash) && machine.enabled)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl NodeFacts {

@@ -6,14 +6,20 @@ use shared::ids::NodeId;
 
 pub mod action;
 pub mod agreement;
+pub mod diff;
 pub mod down;
 pub mod facts;
+pub mod layout;
 mod listed;
 pub mod membership;
+pub mod preflight;
+pub mod program;
+pub mod provision;
 pub mod quorum;
 pub mod request;
 pub mod rolling;
 pub mod transfer;
+pub mod unit;
 pub mod up;
 pub mod wanted;
 
@@ -151,4 +157,4 @@ impl Step {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,10 @@ use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
 use super::down::{DownOptions, StopOptions, down, stop};
-use super::facts::{Answer, Facts, HostFacts, HostSight, NodeFacts, Process, TakenPort};
+use super::facts::{Answer, Facts, HostFacts, HostSight, Machine, NodeFacts, Process, TakenPort};
+use super::layout::HostLayout;
+use super::program::Program;
+use super::provision::Remote;
 use super::up::{Options, up};
 use super::wanted::{self, Wanted};
 use super::{Action, Plan, Question};
@@ -38,6 +41,7 @@ fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
             dirs: true,
             data_empty: false,
             taken: Vec::new(),
+            machine: None,
         };
         let api = if runs {
             Answer::Status(Box::new(status(id, leader, wanted.hash(id).unwrap())))
@@ -46,7 +50,7 @@ fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
         };
         (id, NodeFacts { host: HostSight::Seen(host), api })
     });
-    let facts = Facts { nodes: nodes.collect(), free_base_port: None };
+    let facts = Facts { nodes: nodes.collect(), ..Facts::default() };
     World { spec, wanted, facts }
 }
 
@@ -231,7 +235,8 @@ fn a_missing_program_matters_only_when_something_is_to_be_started() {
 fn unknown_nodes_and_unreachable_hosts_are_refused() {
     let mut world = world(3, &[1, 2, 3], Some(1));
     assert!(world.try_up("start", &[7]).unwrap_err().message.contains("no node 7"));
-    world.facts.nodes.get_mut(&3).unwrap().host = HostSight::Unreachable { reason: "no route".to_owned() };
+    world.facts.nodes.get_mut(&3).unwrap().host =
+        HostSight::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
     assert_eq!(world.try_up("up", &[]).unwrap_err().reasons, ["node 3: no route"]);
 }
 
@@ -280,4 +285,126 @@ fn ids_are_unique_and_a_plan_survives_its_journal() {
     assert_eq!(ids.len(), count);
     let text = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+}
+
+/// A cluster on hosts of their own.
+pub(crate) fn remote_spec(count: u8) -> ClusterFile {
+    let nodes: String = (1..=count).map(|id| format!("    - {{ id: {id}, host: 10.0.0.{id} }}\n")).collect();
+    shared::spec::parse("cluster.yaml", &format!("cluster:\n  name: prod\n  nodes:\n{nodes}")).unwrap()
+}
+
+/// Hosts with nothing on them but what every machine has.
+pub(crate) fn remote_facts(spec: &ClusterFile) -> Facts {
+    let machine = Machine {
+        arch: "x86_64".to_owned(),
+        systemd: true,
+        free_data_mib: 10_000,
+        free_install_mib: 10_000,
+        ..Machine::default()
+    };
+    let host = HostFacts {
+        process: Process::Stopped,
+        config_hash: None,
+        dirs: false,
+        data_empty: true,
+        taken: Vec::new(),
+        machine: Some(machine),
+    };
+    let api = Answer::Silent { reason: "connection refused".to_owned() };
+    let node = NodeFacts { host: HostSight::Seen(host), api };
+    let nodes = spec.cluster.nodes.iter().map(|own| (own.id, node.clone()));
+    Facts { nodes: nodes.collect(), ..Facts::default() }
+}
+
+fn remote_options(spec: &ClusterFile, named: bool) -> Options {
+    let program = Program {
+        path: "/b/esnode".into(),
+        release: "1.4.2-3fa9c1d2".to_owned(),
+        sha256: "3fa9c1d2".to_owned(),
+        mib: 15,
+        arch: Some("x86_64".to_owned()),
+    };
+    let remote = Remote { layout: HostLayout::of(spec).unwrap(), program: Some(program), named };
+    Options { operation: "up".to_owned(), remote: Some(remote), ..Options::default() }
+}
+
+fn plan_remote(facts: &Facts, named: bool) -> Vec<String> {
+    let spec = remote_spec(3);
+    let wanted = remote_wanted(&spec);
+    let plan = up(&spec, &wanted, facts, &remote_options(&spec, named)).unwrap();
+    plan.steps().map(|step| step.id.clone()).collect()
+}
+
+fn remote_wanted(spec: &ClusterFile) -> Wanted {
+    wanted::remote(spec, &HostLayout::of(spec).unwrap(), |text| format!("hash of {}", text.len()))
+}
+
+/// The host of node `id` in `facts`.
+fn host_of(facts: &mut Facts, id: NodeId) -> &mut HostFacts {
+    match facts.nodes.get_mut(&id).map(|node| &mut node.host) {
+        Some(HostSight::Seen(host)) => host,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Everything is installed there, and nothing runs.
+fn installed(facts: &mut Facts, id: NodeId) {
+    let wanted = remote_wanted(&remote_spec(3));
+    let host = host_of(facts, id);
+    host.dirs = true;
+    host.config_hash = wanted.hash(id).map(str::to_owned);
+    let machine = host.machine.as_mut().unwrap();
+    machine.user = true;
+    machine.enabled = true;
+    machine.unit = wanted.unit_hash(id).map(str::to_owned);
+    machine.current = Some("1.4.2-3fa9c1d2".to_owned());
+    machine.program = Some("3fa9c1d2".to_owned());
+}
+
+#[test]
+fn bare_hosts_get_everything_in_order() {
+    let mut facts = remote_facts(&remote_spec(3));
+    installed(&mut facts, 1);
+    installed(&mut facts, 3);
+    let steps = plan_remote(&facts, false);
+    let expected = [
+        "n2.user",
+        "n2.dirs",
+        "n2.binary",
+        "n2.release",
+        "n2.unit",
+        "n2.config",
+        "n1.start",
+        "n1.live",
+        "n2.start",
+        "n2.live",
+        "n3.start",
+        "n3.live",
+        "cluster.leader",
+        "cluster.verify",
+    ];
+    assert_eq!(steps, expected);
+}
+
+#[test]
+fn up_is_no_upgrade() {
+    let mut facts = remote_facts(&remote_spec(3));
+    (1..=3).for_each(|id| installed(&mut facts, id));
+    host_of(&mut facts, 1).machine.as_mut().unwrap().current = Some("1.3.0".to_owned());
+    let touches = |steps: &[String]| steps.iter().any(|step| step == "n1.release");
+    assert!(!touches(&plan_remote(&facts, false)), "nobody asked for it");
+    assert!(touches(&plan_remote(&facts, true)), "all are down, and it was named");
+    host_of(&mut facts, 2).process = Process::Running { pid: 7 };
+    assert!(!touches(&plan_remote(&facts, true)), "two versions at once are an upgrade's business");
+}
+
+#[test]
+fn a_check_that_fails_refuses_all() {
+    let spec = remote_spec(3);
+    let mut facts = remote_facts(&spec);
+    host_of(&mut facts, 2).machine.as_mut().unwrap().no_root =
+        Some("sudo: a password is required".to_owned());
+    let refusal = up(&spec, &remote_wanted(&spec), &facts, &remote_options(&spec, false)).unwrap_err();
+    assert_eq!(refusal.reasons, ["node 2: sudo: a password is required"]);
+    assert_eq!(refusal.hints.len(), 1);
 }

@@ -8,6 +8,8 @@ use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
 use super::facts::{Facts, HostFacts, HostSight};
+use super::preflight::{Level, preflight};
+use super::provision::{self, Remote};
 use super::quorum::quorum;
 use super::wanted::Wanted;
 use super::{Action, Plan, Refusal, Step};
@@ -23,6 +25,8 @@ pub struct Options {
     pub new_file: Option<PathBuf>,
     /// The node's program; `None` when none was found.
     pub binary: Option<PathBuf>,
+    /// What nodes on hosts of their own are given; `None` for processes of this machine.
+    pub remote: Option<Remote>,
     /// The same command without ports, for hints, e.g. `escli up --local --dir x`.
     pub retry: String,
 }
@@ -33,20 +37,28 @@ pub struct Options {
 /// Refuses unknown nodes, hosts that cannot be looked at, and taken ports.
 pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let targets = targets(spec, &options.nodes)?;
+    let notes = match &options.remote {
+        Some(remote) => checked(spec, remote, facts, &targets)?,
+        None => Vec::new(),
+    };
     let hosts = hosts(facts, &targets)?;
     let down: Vec<NodeId> = hosts.iter().filter(|(_, host)| !host.runs()).map(|(id, _)| *id).collect();
     refuse_taken_ports(&hosts, facts, options)?;
     refuse_orphaned_data(&hosts, options)?;
     let binary = program(&down, options)?;
 
-    let mut plan = Plan::new(&options.operation, &spec.cluster.name);
+    let mut plan = Plan { notes, ..Plan::new(&options.operation, &spec.cluster.name) };
     if let Some(path) = &options.new_file {
         plan.stage(
             "describe",
             vec![Step::cluster(Action::WriteClusterFile { path: path.clone() }, "a new cluster")],
         );
     }
-    prepare(&mut plan, wanted, &hosts);
+    match &options.remote {
+        Some(remote) => install(&mut plan, remote, wanted, facts, &hosts)?,
+        None => directories(&mut plan, &hosts),
+    }
+    configure(&mut plan, wanted, &hosts);
     for id in &down {
         let start = Action::StartNode { binary: binary.clone() };
         plan.stage(format!("start n{id}"), vec![Step::on(*id, start, "not running")]);
@@ -94,8 +106,10 @@ pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'
     for id in targets {
         match facts.nodes.get(id).map(|node| &node.host) {
             Some(HostSight::Seen(host)) => seen.push((*id, host)),
-            Some(HostSight::Unreachable { reason }) => {
+            Some(HostSight::Unreachable { reason, details, hints }) => {
                 refusal = refusal.because(format!("node {id}: {reason}"));
+                refusal.reasons.extend(details.iter().cloned());
+                refusal.hints.extend(hints.iter().cloned());
             }
             Some(HostSight::NotAsked) | None => {
                 refusal = refusal.because(format!("node {id}: was not asked"));
@@ -144,21 +158,53 @@ fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &Options) -> Re
         .hint("or take another place:  escli up --local --dir ANOTHER"))
 }
 
+/// Refuses when a check of the hosts fails; returns what it warns of.
+fn checked(
+    spec: &ClusterFile,
+    remote: &Remote,
+    facts: &Facts,
+    targets: &[NodeId],
+) -> Result<Vec<String>, Refusal> {
+    let findings = preflight(spec, &remote.layout, remote.program.as_ref(), facts, targets);
+    provision::refuse(&findings)?;
+    let warnings = findings.iter().filter(|finding| finding.level == Level::Warning);
+    Ok(warnings.map(|finding| format!("node {}: {}", finding.node, finding.text)).collect())
+}
+
+fn install(
+    plan: &mut Plan,
+    remote: &Remote,
+    wanted: &Wanted,
+    facts: &Facts,
+    hosts: &[(NodeId, &HostFacts)],
+) -> Result<(), Refusal> {
+    let machines = hosts.iter().filter_map(|(id, host)| Some((*id, *host, host.machine.as_ref()?)));
+    let machines: Vec<_> = machines.collect();
+    provision::refuse_without_program(remote, &machines)?;
+    let any_runs = !facts.running().is_empty();
+    provision::provision(plan, remote, wanted, &machines, any_runs);
+    plan.notes.extend(provision::other_releases(remote, &machines, any_runs));
+    Ok(())
+}
+
 /// The program to start `down` with; which one does not matter when there is nothing to start.
 fn program(down: &[NodeId], options: &Options) -> Result<PathBuf, Refusal> {
+    if let Some(remote) = &options.remote {
+        return Ok(remote.layout.program().into());
+    }
     match &options.binary {
         Some(binary) => Ok(binary.clone()),
         None if down.is_empty() => Ok(PathBuf::new()),
-        None => Err(Refusal::new("the node's program, esnode, was not found; nothing was changed")
-            .because("looked at deploy.binary, $ESNODE, beside escli, and along the PATH")
-            .hint("name it:   --binary path/to/esnode")
-            .hint("build it:  cargo build --release -p esnode")),
+        None => Err(provision::no_program()),
     }
 }
 
-fn prepare(plan: &mut Plan, wanted: &Wanted, hosts: &[(NodeId, &HostFacts)]) {
+fn directories(plan: &mut Plan, hosts: &[(NodeId, &HostFacts)]) {
     let dirs = hosts.iter().filter(|(_, host)| !host.dirs);
     plan.stage("prepare", dirs.map(|(id, _)| Step::on(*id, Action::EnsureDirs, "missing")).collect());
+}
+
+fn configure(plan: &mut Plan, wanted: &Wanted, hosts: &[(NodeId, &HostFacts)]) {
     let configs = hosts.iter().filter_map(|(id, host)| {
         let hash = wanted.hash(*id)?;
         let why = match host.config_hash.as_deref() {

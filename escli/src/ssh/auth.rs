@@ -1,11 +1,15 @@
 //! Logging in: what the agent has, then key files. Never a password.
 
 use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use libssh2_sys::{
-    LIBSSH2_ERROR_AUTHENTICATION_FAILED, LIBSSH2_ERROR_FILE, LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED,
+    LIBSSH2_ERROR_AGENT_PROTOCOL, LIBSSH2_ERROR_AUTHENTICATION_FAILED, LIBSSH2_ERROR_FILE,
+    LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED,
 };
 use ssh2::PublicKey;
 
@@ -15,6 +19,10 @@ use super::{Destination, SshError, quote};
 
 /// How often a passphrase may be mistyped.
 const TRIES: usize = 3;
+/// How long an agent may take to say what it has.
+const AGENT_PATIENCE: Duration = Duration::from_secs(1);
+/// The request for that: its length, then its number.
+const LIST_IDENTITIES: [u8; 5] = [0, 0, 0, 1, 11];
 
 /// Asks the operator for a secret. Implementations must not print what is typed.
 pub trait Prompt: Send + Sync {
@@ -51,7 +59,7 @@ impl Passphrases {
     }
 
     /// The passphrase of a key file; `wrong` is one that did not fit. Others who want it wait for the operator.
-    fn of(&self, path: &Path, wrong: Option<&str>) -> Option<String> {
+    pub(super) fn of(&self, path: &Path, wrong: Option<&str>) -> Option<String> {
         // A map is whole whenever it is unlocked, even by a panic in a prompt.
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = asked.entry(path.to_owned()).or_default();
@@ -80,7 +88,15 @@ pub fn log_in(
     deadline: &mut Deadline,
 ) -> Result<(), SshError> {
     let methods = wire.until(deadline, |session| session.auth_methods(&destination.user).map(str::to_owned));
-    let mut login = Login { wire, destination, passphrases, deadline, tried: Vec::new(), hints: Vec::new() };
+    let mut login = Login {
+        wire,
+        destination,
+        passphrases,
+        deadline,
+        tried: Vec::new(),
+        turned_down: false,
+        hints: Vec::new(),
+    };
     let methods = match methods {
         _ if login.wire.session.authenticated() => return Ok(()),
         Ok(methods) => methods,
@@ -102,7 +118,22 @@ struct Login<'a> {
     passphrases: &'a Passphrases,
     deadline: &'a mut Deadline,
     tried: Vec<String>,
+    /// Whether the host has said no to a key.
+    turned_down: bool,
     hints: Vec<String>,
+}
+
+/// Whether an agent is there and answers; libssh2 would wait for it for ever.
+fn knock(socket: &Path) -> io::Result<()> {
+    let mut agent = UnixStream::connect(socket)?;
+    agent.set_read_timeout(Some(AGENT_PATIENCE))?;
+    agent.set_write_timeout(Some(AGENT_PATIENCE))?;
+    agent.write_all(&LIST_IDENTITIES)?;
+    let answered = agent.read_exact(&mut [0; 4]);
+    answered.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it does not answer"),
+        _ => error,
+    })
 }
 
 /// How an attempt with one key ended, when the connection is still good.
@@ -120,6 +151,10 @@ impl Login<'_> {
             self.tried.push("agent: none is running (SSH_AUTH_SOCK)".to_owned());
             return Ok(false);
         };
+        if let Err(error) = knock(path) {
+            self.tried.push(format!("agent at {}: {error}", path.display()));
+            return Ok(false);
+        }
         let listed = || -> Result<_, ssh2::Error> {
             let mut agent = self.wire.session.agent()?;
             agent.set_identity_path(path)?;
@@ -198,20 +233,31 @@ impl Login<'_> {
         let result = self.wire.until(self.deadline, call);
         match result {
             Ok(()) => Ok(Attempt::In),
-            Err(stop) => match stop.code() {
-                Some(LIBSSH2_ERROR_AUTHENTICATION_FAILED | LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED) => {
+            Err(stop) => match (stop.code(), stop.text()) {
+                // One number for three things.
+                (Some(LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED), text) if text.starts_with("waiting for") => {
+                    Err(self.cut_off(&stop))
+                }
+                (Some(LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED), text) if text.starts_with("callback") => {
+                    Ok(Attempt::Useless("it was not used to sign".to_owned()))
+                }
+                (Some(LIBSSH2_ERROR_AUTHENTICATION_FAILED | LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED), _) => {
                     Ok(Attempt::No)
                 }
-                Some(LIBSSH2_ERROR_FILE) => Ok(Attempt::Useless(stop.text())),
+                (Some(LIBSSH2_ERROR_FILE | LIBSSH2_ERROR_AGENT_PROTOCOL), text) => Ok(Attempt::Useless(text)),
                 _ => Err(self.cut_off(&stop)),
             },
         }
     }
+
     /// Notes how it went, for the case that nothing fits.
     fn is_in(&mut self, attempt: Attempt, what: &str) -> bool {
         match attempt {
             Attempt::In => return true,
-            Attempt::No => self.tried.push(format!("{what}: not accepted")),
+            Attempt::No => {
+                self.turned_down = true;
+                self.tried.push(format!("{what}: not accepted"));
+            }
             Attempt::Useless(why) => self.tried.push(format!("{what}: {why}")),
         }
         false
@@ -230,12 +276,15 @@ impl Login<'_> {
         for hint in std::mem::take(&mut self.hints) {
             error = error.hint(hint);
         }
+        if destination.identity_files.iter().all(|path| KeyFile::look(path) == KeyFile::Missing) {
+            error = error.hint("make a key: ssh-keygen -t ed25519");
+        }
         error.hint(format!("give it your key: {copy}, or name another user or identity_file in deploy.ssh"))
     }
 
     /// The connection is of no use any more.
     fn cut_off(&mut self, stop: &Stop) -> SshError {
-        if matches!(stop, Stop::Error(_)) && !self.tried.is_empty() {
+        if matches!(stop, Stop::Error(_)) && self.turned_down {
             return self.refused(Some(stop.text())).hint(
                 "it may allow fewer tries: set IdentitiesOnly yes and one IdentityFile in ~/.ssh/config",
             );

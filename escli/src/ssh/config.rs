@@ -1,11 +1,16 @@
 //! What the operator's own SSH configuration says about a host, asked from the `ssh` program (`ssh -G`): it alone reads
 //! Include, Match, patterns, tokens and the system's defaults exactly as the operator is used to.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{io, thread};
 
 use super::{Operator, SshError};
+
+/// How long `ssh` may think: a configuration can ask the name service, or run programs.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which configuration is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +73,7 @@ impl Answer {
     }
 }
 
-/// Asks `ssh`. Where there is no such program, nothing is configured: the answer is empty.
+/// Asks `ssh`, which takes a few milliseconds. Where there is no such program, nothing is configured: the answer is empty.
 ///
 /// # Errors
 /// When the configuration cannot be read; the message is ssh's own, with file and line.
@@ -83,10 +88,18 @@ pub fn ask(file: &ConfigFile, question: &Question) -> Result<Answer, SshError> {
     for (key, value) in &question.given {
         command.arg("-o").arg(format!("{key}={}", quoted(value)));
     }
-    let output = match command.arg("--").arg(&question.host).output() {
-        Ok(output) => output,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return without_ssh(file),
-        Err(error) => return Err(SshError::failed(format!("cannot run ssh: {error}"))),
+    command.arg("--").arg(&question.host);
+    let (reply, answer) = mpsc::channel();
+    thread::spawn(move || reply.send(command.output()));
+    let output = match answer.recv_timeout(PATIENCE) {
+        Ok(Ok(output)) => output,
+        Err(_) => {
+            let message = format!("ssh -G {} has not ended after {PATIENCE:?}", question.host);
+            return Err(SshError::failed(message)
+                .hint("look for `Match exec` and CanonicalizeHostname in ~/.ssh/config"));
+        }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return without_ssh(file),
+        Ok(Err(error)) => return Err(SshError::failed(format!("cannot run ssh: {error}"))),
     };
     if output.status.success() {
         return Ok(Answer::read(&String::from_utf8_lossy(&output.stdout)));
@@ -115,8 +128,12 @@ fn without_ssh(file: &ConfigFile) -> Result<Answer, SshError> {
     }
 }
 
-/// A value as ssh_config has it: quoted, so that blanks stay inside.
+/// A value as ssh_config has it. Only where it must be is it quoted: not all options take that.
 fn quoted(value: &str) -> String {
+    let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\' | '#');
+    if value.chars().all(plain) {
+        return value.to_owned();
+    }
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

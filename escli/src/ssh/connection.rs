@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
+use std::{fmt, thread};
 
 use ssh2::ErrorCode;
 use tokio::sync::oneshot;
@@ -17,12 +17,16 @@ use super::{Destination, Passphrases, SshError};
 /// Most output that a command may have, in bytes.
 const MAX_OUTPUT: usize = 256 << 20;
 
+/// Less is not to be told from a host that answers.
+const LEAST_SILENCE: Duration = Duration::from_secs(3);
+
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// From the name to being logged in, all jumps included; and opening a channel.
     pub open: Duration,
-    /// A host that says nothing for that long while a command runs, though asked, is taken for dead.
+    /// A host that says nothing for that long while a command runs, though asked, is taken for dead; at least three
+    /// seconds, since it is asked every two or more.
     pub silence: Duration,
 }
 
@@ -67,6 +71,12 @@ pub struct Connection {
     host: Arc<Host>,
 }
 
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection to {}", self.host.destination.address())
+    }
+}
+
 /// What it takes to open a connection again, or another one.
 pub(super) struct Host {
     pub(super) destination: Destination,
@@ -91,6 +101,7 @@ impl Connection {
         passphrases: Arc<Passphrases>,
         limits: Limits,
     ) -> Result<Self, SshError> {
+        let limits = Limits { silence: limits.silence.max(LEAST_SILENCE), ..limits };
         let host = Arc::new(Host { destination, passphrases, limits });
         let (jobs, queue) = mpsc::channel();
         let (reply, opened) = oneshot::channel();
@@ -251,7 +262,7 @@ impl Worker {
                     self.wire = Some(wire);
                     return Ok(output);
                 }
-                Err(broken) if fresh || broken.sent => {
+                Err(broken) if fresh || broken.sent || deadline.left().is_zero() => {
                     return Err(host.explain(command, Some(limit), &broken));
                 }
                 // It died while nobody looked; nothing was sent.

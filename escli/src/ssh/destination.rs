@@ -114,7 +114,9 @@ impl Resolver<'_> {
         given.extend(named("User", ssh.user.clone()));
         given.extend(named("Port", ssh.port.map(|port| port.to_string())));
         given.extend(named("IdentityFile", ssh.identity_file.as_ref().map(file)));
-        given.extend(named("ProxyJump", ssh.jump.clone()));
+        // ssh takes no blanks there, and no quotes.
+        let jump = ssh.jump.as_ref().map(|jump| jump.split_whitespace().collect());
+        given.extend(named("ProxyJump", jump));
         let answer = (self.ask)(&Question { host: host.to_owned(), given })?;
         let mut target = self.destination(host, ssh, &answer);
         if let Some(path) = &ssh.known_hosts {

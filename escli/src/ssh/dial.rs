@@ -27,12 +27,15 @@ pub fn dial(
 ) -> Result<Wire, SshError> {
     // It is not known of which kind a pinned key is: each is asked for until it is the one.
     let mut kinds = matches!(destination.host_keys, HostKeys::Pinned(_)).then(each_kind);
-    let mut first = None;
+    // A key that the host has says more than a kind of which it has none.
+    let mut refused = None;
     loop {
         let kind = kinds.as_mut().and_then(Iterator::next);
         match walk(destination, kind, passphrases, &mut deadline) {
-            Err(Step::OtherKind(error)) if kind.is_some() => _ = first.get_or_insert(error),
-            Err(Step::Over(error) | Step::OtherKind(error)) => return Err(first.unwrap_or(error)),
+            Err(Step::OtherKind(error)) if kind.is_some() => {
+                refused = refused.or(Some(error).filter(|error| matches!(error, SshError::Refused(_))));
+            }
+            Err(Step::Over(error) | Step::OtherKind(error)) => return Err(refused.unwrap_or(error)),
             Ok(wire) => return Ok(wire),
         }
     }
@@ -88,13 +91,14 @@ fn greet(
     })?;
     match wire.until(deadline, ssh2::Session::handshake) {
         Ok(()) => {}
-        Err(stop @ (Stop::Timeout | Stop::Silent | Stop::Abandoned)) => {
+        Err(stop @ Stop::Timeout) => {
             let message = format!("{} takes connections and says nothing: {}", at(), stop.text());
             return Err(SshError::unreachable(message)
                 .hint("something else may listen there, or the host is overloaded: look at its sshd")
                 .into());
         }
-        Err(stop) if is_disagreement(&stop) => {
+        // Both look alike to libssh2.
+        Err(stop) if is_disagreement(&stop) && !wire.is_closed() => {
             let error = SshError::failed(format!("{} and escli have no algorithms in common", at()))
                 .detail(stop.text())
                 .detail(format!("asked for host keys: {algorithms}"));
@@ -121,9 +125,16 @@ fn is_disagreement(stop: &Stop) -> bool {
     matches!(stop.code(), Some(LIBSSH2_ERROR_KEX_FAILURE | LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE))
 }
 
-/// A TCP connection to the first address that takes one. Each gets its share of the time.
 fn connect(hop: &Destination, deadline: &Deadline) -> Result<OwnedFd, SshError> {
-    let addresses = resolve(hop, deadline)?;
+    reach(hop, &resolve(hop, deadline)?, deadline)
+}
+
+/// A TCP connection to the first address that takes one. Each gets its share of the time.
+pub(super) fn reach(
+    hop: &Destination,
+    addresses: &[SocketAddr],
+    deadline: &Deadline,
+) -> Result<OwnedFd, SshError> {
     let mut failures = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
         let share = deadline.left() / u32::try_from(addresses.len() - index).unwrap_or(1);

@@ -110,15 +110,22 @@ pub struct Broken {
 /// # Errors
 /// When the host refuses, goes silent, or time runs out. The wire is of no use then.
 pub fn run(wire: &mut Wire, open: Duration, task: Task<'_>) -> Result<Status, Broken> {
-    let before = |stop| Broken { sent: false, stop };
-    let after = |stop| Broken { sent: true, stop };
     let mut deadline = task.deadline.or_after(open);
-    let mut channel = wire.until(&mut deadline, |session| session.channel_session()).map_err(before)?;
-    let mut deadline = task.deadline;
-    wire.until(&mut deadline, |_| channel.exec(task.command)).map_err(after)?;
-    let mut running =
-        Running { wire, channel, buffer: vec![0; CHUNK], written: 0, full: 0, fed: false, task };
-    running.finish().map_err(after)
+    let (sent, result) = match wire.until(&mut deadline, |session| session.channel_session()) {
+        Err(stop) => (false, Err(stop)),
+        Ok(channel) => {
+            wire.listen();
+            let buffer = vec![0; CHUNK];
+            let mut running =
+                Running { wire: &mut *wire, channel, buffer, written: 0, full: 0, fed: false, task };
+            (true, running.finish())
+        }
+    };
+    result.map_err(|stop| match stop {
+        // libssh2 has many words for it, most of them of no use.
+        Stop::Error(_) if wire.is_closed() => Broken { sent, stop: Stop::Closed },
+        stop => Broken { sent, stop },
+    })
 }
 
 struct Running<'w, 'a> {
@@ -136,7 +143,7 @@ struct Running<'w, 'a> {
 impl Running<'_, '_> {
     fn finish(&mut self) -> Result<Status, Stop> {
         let mut chunk = vec![0; CHUNK];
-        self.wire.listen();
+        self.patiently(|running| running.channel.exec(running.task.command))?;
         loop {
             let mut moved = self.feed()?;
             moved |= self.drain(Source::Stdout, &mut chunk)?;
@@ -219,18 +226,26 @@ impl Running<'_, '_> {
         }
     }
 
+    /// Does it until it is done.
+    fn patiently<T>(&mut self, mut step: impl FnMut(&mut Self) -> Result<T, ssh2::Error>) -> Result<T, Stop> {
+        loop {
+            match self.whole(&mut step)? {
+                Some(done) => return Ok(done),
+                None => self.pause()?,
+            }
+        }
+    }
+
     /// Whether the host has closed the channel, so that nothing reads the input any more.
     fn is_closed(&mut self) -> Result<bool, Stop> {
         self.whole(|running| running.channel.wait_close()).map(|closed| closed.is_some())
     }
 
     fn status(&mut self) -> Result<Status, Stop> {
-        let Self { wire, channel, task, .. } = self;
-        let mut deadline = task.deadline;
-        wire.until(&mut deadline, |_| channel.close())?;
-        wire.until(&mut deadline, |_| channel.wait_close())?;
-        let signal = channel.exit_signal().map_err(Stop::Error)?.exit_signal;
-        let code = channel.exit_status().map_err(Stop::Error)?;
+        self.patiently(|running| running.channel.close())?;
+        self.patiently(|running| running.channel.wait_close())?;
+        let signal = self.channel.exit_signal().map_err(Stop::Error)?.exit_signal;
+        let code = self.channel.exit_status().map_err(Stop::Error)?;
         Ok(signal.map_or(Status::Exited(code), Status::Signalled))
     }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use libssh2_sys::LIBSSH2_ERROR_EAGAIN;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use ssh2::{BlockDirections, ErrorCode, Session};
 
 use super::SshError;
@@ -16,6 +18,8 @@ pub enum Stop {
     Timeout,
     /// The host has said nothing for too long, not even to be asked whether it is there.
     Silent,
+    /// The host, or somebody on the way, has closed the connection.
+    Closed,
     /// Nobody waits for it any more.
     Abandoned,
     /// The command's input cannot be read.
@@ -40,6 +44,7 @@ impl Stop {
         match self {
             Self::Timeout => "no answer in time".to_owned(),
             Self::Silent => "the host went silent".to_owned(),
+            Self::Closed => "the connection was closed".to_owned(),
             Self::Abandoned => "nobody waits for it any more".to_owned(),
             Self::Input(error) => format!("cannot read its input: {error}"),
             Self::TooMuch => "it prints too much".to_owned(),
@@ -159,6 +164,15 @@ impl Wire {
     /// Whether a packet is half sent: then only the call that sends it may be made.
     pub fn is_sending(&self) -> bool {
         matches!(self.session.block_directions(), BlockDirections::Outbound | BlockDirections::Both)
+    }
+
+    /// Whether the other end has closed the connection, and everything from it is read.
+    pub fn is_closed(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match recv(&self.socket, &mut [0; 1][..], flags) {
+            Ok((_, count)) => count == 0,
+            Err(error) => error != Errno::WOULDBLOCK,
+        }
     }
 
     /// For how long nothing has moved on the socket while somebody waited for it.

@@ -12,8 +12,11 @@ use crate::exit::Failure;
 use crate::plan::{Plan, Question};
 use crate::report::Report;
 use crate::settings::Settings;
+use crate::ssh::{NoPrompt, Passphrases, Prompt};
 
 pub mod alerts;
+pub mod check;
+pub mod diff;
 pub mod document;
 pub mod history;
 pub mod paint;
@@ -100,6 +103,20 @@ pub fn listener(settings: &Settings) -> Box<dyn Listener> {
     }
 }
 
+/// Asks for the passphrases of key files, on the terminal where there is one.
+pub fn passphrases(settings: &Settings) -> Passphrases {
+    if settings.env.can_ask { Passphrases::new(Terminal) } else { Passphrases::new(NoPrompt) }
+}
+
+/// The operator's terminal, which does not show what is typed.
+struct Terminal;
+
+impl Prompt for Terminal {
+    fn secret(&self, question: &str) -> Option<String> {
+        rpassword::prompt_password(question).ok().filter(|answer| !answer.is_empty())
+    }
+}
+
 /// Asks the operator; called only on a terminal. `true` is a yes.
 pub fn ask(settings: &Settings, question: &Question) -> bool {
     let paint = err_paint(settings);
@@ -132,6 +149,11 @@ pub fn next_steps(settings: &Settings, lines: &[String]) {
     let paint = err_paint(settings);
     let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
     tell(&format!("{}\n{lines}", paint.dim("next:")));
+}
+
+/// Prints what went wrong with a part of something that goes on.
+pub fn warn(settings: &Settings, failure: &Failure) {
+    tell(&report::failure(failure, err_paint(settings)));
 }
 
 /// A hint for people on standard error. Silent with `-q` or a machine format.

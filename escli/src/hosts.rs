@@ -1,0 +1,113 @@
+//! The machines of a cluster, whatever reaches them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use shared::ids::NodeId;
+
+use crate::engine::ports::{Hosts, PortError};
+use crate::local::LocalHosts;
+use crate::plan::Action;
+use crate::plan::facts::{HostFacts, Reach};
+use crate::plan::wanted::Wanted;
+use crate::remote::RemoteHosts;
+
+/// One transport or the other.
+pub enum Machines {
+    /// Processes of this machine.
+    Local(LocalHosts),
+    /// Hosts of their own.
+    Remote(Box<RemoteHosts>),
+}
+
+/// The same call for either transport.
+macro_rules! either {
+    ($machines:expr, $hosts:ident => $call:expr) => {
+        match $machines {
+            Machines::Local($hosts) => $call,
+            Machines::Remote($hosts) => $call,
+        }
+    };
+}
+
+impl Machines {
+    /// What each node should be given.
+    pub fn wanted(&self) -> &Wanted {
+        either!(self, hosts => hosts.wanted())
+    }
+
+    /// Hosts of their own, if they are.
+    pub fn remote(&self) -> Option<&RemoteHosts> {
+        match self {
+            Self::Local(_) => None,
+            Self::Remote(hosts) => Some(hosts),
+        }
+    }
+}
+
+impl Hosts for Machines {
+    async fn look(&self, id: NodeId) -> Result<HostFacts, PortError> {
+        either!(self, hosts => hosts.look(id).await)
+    }
+
+    async fn is_running(&self, id: NodeId) -> Result<bool, PortError> {
+        either!(self, hosts => hosts.is_running(id).await)
+    }
+
+    async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {
+        either!(self, hosts => hosts.has(id, action).await)
+    }
+
+    async fn mesh(&self, id: NodeId) -> Result<BTreeMap<NodeId, Reach>, PortError> {
+        either!(self, hosts => hosts.mesh(id).await)
+    }
+
+    async fn install(&self, id: NodeId, action: &Action) -> Result<(), PortError> {
+        either!(self, hosts => hosts.install(id, action).await)
+    }
+
+    async fn ensure_dirs(&self, id: NodeId) -> Result<(), PortError> {
+        either!(self, hosts => hosts.ensure_dirs(id).await)
+    }
+
+    async fn write_config(&self, id: NodeId) -> Result<(), PortError> {
+        either!(self, hosts => hosts.write_config(id).await)
+    }
+
+    async fn start(&self, id: NodeId, binary: &Path) -> Result<u32, PortError> {
+        either!(self, hosts => hosts.start(id, binary).await)
+    }
+
+    async fn stop(&self, id: NodeId, force: bool, within: Duration) -> Result<(), PortError> {
+        either!(self, hosts => hosts.stop(id, force, within).await)
+    }
+
+    async fn wipe(&self, id: NodeId) -> Result<(), PortError> {
+        either!(self, hosts => hosts.wipe(id).await)
+    }
+
+    async fn read_config(&self, id: NodeId) -> Result<Option<String>, PortError> {
+        either!(self, hosts => hosts.read_config(id).await)
+    }
+
+    async fn log_tail(&self, id: NodeId, lines: usize) -> Result<Vec<String>, PortError> {
+        either!(self, hosts => hosts.log_tail(id, lines).await)
+    }
+
+    async fn free_base_port(&self, count: usize) -> Option<u16> {
+        either!(self, hosts => hosts.free_base_port(count).await)
+    }
+
+    async fn has_cluster_file(&self, path: &Path) -> bool {
+        either!(self, hosts => hosts.has_cluster_file(path).await)
+    }
+
+    async fn write_cluster_file(&self, path: &Path) -> Result<(), PortError> {
+        either!(self, hosts => hosts.write_cluster_file(path).await)
+    }
+
+    async fn remove_cluster_file(&self, path: &Path) -> Result<(), PortError> {
+        either!(self, hosts => hosts.remove_cluster_file(path).await)
+    }
+}

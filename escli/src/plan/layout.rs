@@ -1,0 +1,120 @@
+//! PURE: what is where on a host that the operator reaches over SSH.
+
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+use shared::spec::{ClusterFile, Deploy, Privilege, Service};
+
+/// Where things go when cluster.yaml does not say.
+const INSTALL_DIR: &str = "/opt/eventstream";
+/// Who owns the data when cluster.yaml does not say.
+const USER: &str = "eventstream";
+/// The systemd unit.
+pub const UNIT: &str = "eventstream";
+
+/// What is where on each host, and who may do what there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostLayout {
+    /// Releases, the program's links and the configuration.
+    pub install: String,
+    /// The node's data directory.
+    pub data: String,
+    /// Owns the data and runs the node; `None` for the user that logs in.
+    pub user: Option<String>,
+    /// How to become root.
+    pub privilege: Privilege,
+    /// What keeps the node running.
+    pub service: Service,
+}
+
+impl HostLayout {
+    /// As cluster.yaml says.
+    ///
+    /// # Errors
+    /// A path or a name that would mean something to a shell, and what is expected of it.
+    pub fn of(spec: &ClusterFile) -> Result<Self, String> {
+        let deploy = spec.deploy.clone().unwrap_or_default();
+        let Deploy { install_dir, user, privilege, service, .. } = deploy;
+        let install = path("deploy.install_dir", install_dir.as_deref().unwrap_or(Path::new(INSTALL_DIR)))?;
+        let data = path("cluster.storage.data_dir", &spec.cluster.storage.data_dir)?;
+        let user = match privilege {
+            Privilege::None => None,
+            Privilege::Sudo => Some(name("deploy.user", user.unwrap_or_else(|| USER.to_owned()))?),
+        };
+        Ok(Self { install, data, user, privilege, service })
+    }
+
+    /// What each start runs.
+    pub fn program(&self) -> String {
+        format!("{}/esnode", self.install)
+    }
+
+    /// Where a release's program lies.
+    pub fn released(&self, release: &str) -> String {
+        format!("{}/releases/{release}/esnode", self.install)
+    }
+
+    /// The node's cluster.yaml.
+    pub fn config(&self) -> String {
+        format!("{}/config/cluster.yaml", self.install)
+    }
+
+    /// The systemd unit's file.
+    pub fn unit(&self) -> String {
+        format!("/etc/systemd/system/{UNIT}.service")
+    }
+}
+
+fn path(key: &str, path: &Path) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    let fits =
+        |text: &&str| text.len() > 1 && text.bytes().all(plain) && !text.split('/').any(|part| part == "..");
+    match path.to_str().filter(|_| path.is_absolute()).filter(fits) {
+        Some(text) => Ok(text.trim_end_matches('/').to_owned()),
+        None => Err(format!(
+            "{key} is {}; expected an absolute path of letters, digits, dots, dashes and underscores",
+            path.display()
+        )),
+    }
+}
+
+fn name(key: &str, name: String) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if begins && name.len() <= 32 && name.bytes().all(plain) {
+        return Ok(name);
+    }
+    Err(format!("{key} is {name}; expected a user's name of small letters, digits, dashes and underscores"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::remote_spec;
+
+    #[test]
+    fn what_cluster_yaml_does_not_say_is_as_documented() {
+        let layout = HostLayout::of(&remote_spec(3)).unwrap();
+        assert_eq!(layout.program(), "/opt/eventstream/esnode");
+        assert_eq!(layout.released("1.4.2"), "/opt/eventstream/releases/1.4.2/esnode");
+        assert_eq!(layout.config(), "/opt/eventstream/config/cluster.yaml");
+        assert_eq!(
+            (layout.data.as_str(), layout.user.as_deref()),
+            ("/var/lib/eventstream/raft", Some("eventstream"))
+        );
+    }
+
+    #[test]
+    fn what_a_shell_would_read_is_refused() {
+        for bad in ["relative", "/", "/a b", "/a;reboot", "/$HOME", "/a/../etc", "/a'b"] {
+            let mut spec = remote_spec(3);
+            spec.cluster.storage.data_dir = bad.into();
+            assert!(HostLayout::of(&spec).unwrap_err().starts_with("cluster.storage.data_dir is "), "{bad}");
+        }
+        for bad in ["", "Root", "-x", "a b", "a;b"] {
+            let mut spec = remote_spec(3);
+            spec.deploy = Some(Deploy { user: Some(bad.to_owned()), ..Deploy::default() });
+            assert!(HostLayout::of(&spec).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! PURE: what speaks against bringing nodes up on their hosts, found before anything is changed.
+
+use serde::Serialize;
+use shared::ids::NodeId;
+use shared::spec::{ClusterFile, Privilege, Service};
+
+use super::facts::{Facts, HostFacts, HostSight, Machine, Reach};
+use super::layout::HostLayout;
+use super::program::Program;
+
+/// Room that a node needs to begin with: two segments, a checkpoint, some air.
+const DATA_MIB: u64 = 512;
+/// A clock further off than this makes logs hard to read and retention early or late.
+const SKEW_S: i64 = 5;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It will work, and the operator should know.
+    Warning,
+    /// It cannot work.
+    Failure,
+}
+
+/// What one check found on one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The node.
+    pub node: NodeId,
+    /// The check, e.g. `disk`.
+    pub check: &'static str,
+    /// How bad it is.
+    pub level: Level,
+    /// What was found.
+    pub text: String,
+    /// Evidence, line by line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+    /// What to do about it, when something is to be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// One host's findings in the making.
+struct Host<'a> {
+    node: NodeId,
+    facts: &'a HostFacts,
+    machine: &'a Machine,
+    found: Vec<Finding>,
+}
+
+impl Host<'_> {
+    fn say(&mut self, check: &'static str, level: Level, text: impl Into<String>, hint: Option<String>) {
+        let (node, text) = (self.node, text.into());
+        self.found.push(Finding { node, check, level, text, details: Vec::new(), hint });
+    }
+
+    fn ok(&mut self, check: &'static str, text: impl Into<String>) {
+        self.say(check, Level::Ok, text, None);
+    }
+}
+
+/// What the checks find on the hosts of `targets`, in the order of nodes and checks.
+pub fn preflight(
+    spec: &ClusterFile,
+    layout: &HostLayout,
+    program: Option<&Program>,
+    facts: &Facts,
+    targets: &[NodeId],
+) -> Vec<Finding> {
+    let mut all = Vec::new();
+    for id in targets {
+        let (node, check) = (*id, "reach");
+        let failed = |text: &str, details: &[String], hint: Option<&String>| Finding {
+            node,
+            check,
+            level: Level::Failure,
+            text: text.to_owned(),
+            details: details.to_vec(),
+            hint: hint.cloned(),
+        };
+        match facts.nodes.get(id).map(|node| &node.host) {
+            Some(HostSight::Seen(host)) => {
+                let Some(machine) = &host.machine else { continue };
+                let mut host = Host { node, facts: host, machine, found: Vec::new() };
+                host.ok("reach", format!("logged in; {}", machine.arch));
+                root(&mut host, layout);
+                service(&mut host, layout);
+                program_runs(&mut host, program);
+                disk(&mut host, layout, program);
+                data(&mut host);
+                ports(&mut host);
+                clock(&mut host);
+                mesh(&mut host, spec, facts);
+                all.append(&mut host.found);
+            }
+            Some(HostSight::Unreachable { reason, details, hints }) => {
+                all.push(failed(reason, details, hints.first()));
+            }
+            Some(HostSight::NotAsked) | None => all.push(failed("was not asked", &[], None)),
+        }
+    }
+    all
+}
+
+fn root(host: &mut Host<'_>, layout: &HostLayout) {
+    match (&host.machine.no_root, layout.privilege) {
+        (_, Privilege::None) => host.ok("root", "not needed"),
+        (None, Privilege::Sudo) => host.ok("root", "root, or sudo without a password"),
+        (Some(why), Privilege::Sudo) => host.say(
+            "root",
+            Level::Failure,
+            why.clone(),
+            Some("let the user run sudo without a password, log in as root (deploy.ssh.user), or set deploy.privilege: none".to_owned()),
+        ),
+    }
+}
+
+fn service(host: &mut Host<'_>, layout: &HostLayout) {
+    match (layout.service, host.machine.systemd) {
+        (Service::Process, _) => host.ok("service", "a process with a pid file"),
+        (Service::Systemd, true) => host.ok("service", "systemd"),
+        (Service::Systemd, false) => host.say(
+            "service",
+            Level::Failure,
+            "systemd does not run this machine",
+            Some("set deploy.service: process".to_owned()),
+        ),
+    }
+}
+
+fn program_runs(host: &mut Host<'_>, program: Option<&Program>) {
+    let Some(program) = program else { return };
+    match program.cannot_run_on(host.machine) {
+        None => host.ok("binary", format!("esnode {}", program.release)),
+        Some(why) => {
+            let hint = format!("build esnode for {} and name it: --binary PATH", host.machine.arch);
+            host.say("binary", Level::Failure, why, Some(hint));
+        }
+    }
+}
+
+fn disk(host: &mut Host<'_>, layout: &HostLayout, program: Option<&Program>) {
+    let needs = program.map_or(0, |program| 2 * program.mib);
+    let places = [
+        (layout.install.as_str(), host.machine.free_install_mib, needs),
+        (layout.data.as_str(), host.machine.free_data_mib, DATA_MIB),
+    ];
+    for (place, free, needed) in places {
+        if free < needed {
+            let text = format!("{free} MiB left for {place}, at least {needed} are needed");
+            host.say("disk", Level::Failure, text, Some("make room there, or name another place".to_owned()));
+            return;
+        }
+    }
+    let free = host.machine.free_data_mib / 1024;
+    host.ok("disk", format!("{free} GiB left for {}", layout.data));
+}
+
+fn data(host: &mut Host<'_>) {
+    let strange = host.facts.config_hash.is_none() && !host.facts.data_empty;
+    if strange {
+        let text = "the data directory is not empty, and there is no cluster.yaml beside the program";
+        let hint = "if it is of this cluster, go on; if it is of another one, move it away";
+        host.say("data", Level::Warning, text, Some(hint.to_owned()));
+    } else {
+        host.ok("data", if host.facts.data_empty { "empty" } else { "a node's" });
+    }
+}
+
+fn ports(host: &mut Host<'_>) {
+    for taken in host.facts.taken.clone() {
+        let holder = taken.holder.as_deref().unwrap_or("another process");
+        let text = format!("port {} ({}) is held by {holder}", taken.port, taken.key);
+        let hint = "end that process, or change the port in cluster.yaml".to_owned();
+        host.say("ports", Level::Failure, text, Some(hint));
+    }
+    if host.facts.taken.is_empty() {
+        host.ok("ports", if host.facts.runs() { "the node has them" } else { "free" });
+    }
+}
+
+fn clock(host: &mut Host<'_>) {
+    let skew = host.machine.skew_s;
+    if skew.abs() <= SKEW_S {
+        return host.ok("clock", "as here");
+    }
+    let which = if skew > 0 { "ahead of" } else { "behind" };
+    let text = format!("{} s {which} this machine's", skew.abs());
+    host.say("clock", Level::Warning, text, Some("timedatectl set-ntp true".to_owned()));
+}
+
+fn mesh(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
+    let Some(links) = facts.mesh.get(&host.node) else { return };
+    let address = |id: &NodeId| {
+        spec.node(*id).map_or_else(String::new, |node| format!(" {}:{}", node.host, node.cluster_port))
+    };
+    let blocked: Vec<String> = links
+        .iter()
+        .filter(|(_, reach)| **reach == Reach::Silent)
+        .map(|(id, _)| format!("node {id}{}", address(id)))
+        .collect();
+    if !blocked.is_empty() {
+        let text = format!("no answer from {}", blocked.join(", "));
+        let hint = "let the nodes reach each other's cluster_port: firewall, routes".to_owned();
+        return host.say("mesh", Level::Failure, text, Some(hint));
+    }
+    if links.values().any(|reach| *reach == Reach::Unknown) {
+        let text = "could not be tried: there is no bash on that machine";
+        return host.say("mesh", Level::Warning, text, None);
+    }
+    host.ok("mesh", "reaches all other nodes");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::facts::TakenPort;
+    use crate::plan::tests::{remote_facts, remote_spec};
+
+    fn find(change: impl Fn(&mut HostFacts)) -> Vec<(&'static str, Level)> {
+        let spec = remote_spec(3);
+        let mut facts = remote_facts(&spec);
+        if let Some(HostSight::Seen(host)) = facts.nodes.get_mut(&2).map(|node| &mut node.host) {
+            change(host);
+        }
+        let program = Program { arch: Some("x86_64".to_owned()), mib: 15, ..Program::default() };
+        let layout = HostLayout::of(&spec).unwrap();
+        let found = preflight(&spec, &layout, Some(&program), &facts, &[1, 2, 3]);
+        assert!(found.iter().filter(|finding| finding.node != 2).all(|finding| finding.level == Level::Ok));
+        let bad = found.iter().filter(|finding| finding.level != Level::Ok);
+        bad.map(|finding| (finding.check, finding.level)).collect()
+    }
+
+    fn machine(change: impl Fn(&mut Machine)) -> Vec<(&'static str, Level)> {
+        find(|host| change(host.machine.as_mut().unwrap()))
+    }
+
+    #[test]
+    fn a_good_host_has_nothing_against_it() {
+        assert_eq!(find(|_| {}), []);
+    }
+
+    #[test]
+    fn each_thing_that_is_amiss_is_found() {
+        assert_eq!(
+            machine(|m| m.no_root = Some("a password is required".into())),
+            [("root", Level::Failure)]
+        );
+        assert_eq!(machine(|m| m.systemd = false), [("service", Level::Failure)]);
+        assert_eq!(machine(|m| m.arch = "aarch64".into()), [("binary", Level::Failure)]);
+        assert_eq!(machine(|m| m.free_data_mib = 3), [("disk", Level::Failure)]);
+        assert_eq!(machine(|m| m.free_install_mib = 20), [("disk", Level::Failure)]);
+        assert_eq!(machine(|m| m.skew_s = -60), [("clock", Level::Warning)]);
+        assert_eq!(find(|host| host.data_empty = false), [("data", Level::Warning)]);
+        let taken = TakenPort { port: 9000, key: "client_port".to_owned(), holder: None };
+        assert_eq!(find(|host| host.taken = vec![taken.clone()]), [("ports", Level::Failure)]);
+    }
+
+    #[test]
+    fn a_host_that_is_not_there_and_a_path_that_is_cut_are_findings() {
+        let spec = remote_spec(3);
+        let mut facts = remote_facts(&spec);
+        let layout = HostLayout::of(&spec).unwrap();
+        facts.mesh.insert(1, [(2, Reach::Open), (3, Reach::Silent)].into());
+        let gone =
+            HostSight::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
+        facts.nodes.get_mut(&3).unwrap().host = gone;
+        let found = preflight(&spec, &layout, None, &facts, &[1, 2, 3]);
+        let bad: Vec<_> = found.iter().filter(|finding| finding.level == Level::Failure).collect();
+        let texts: Vec<_> =
+            bad.iter().map(|finding| (finding.node, finding.check, finding.text.as_str())).collect();
+        assert_eq!(texts, [(1, "mesh", "no answer from node 3 10.0.0.3:9100"), (3, "reach", "no route")]);
+    }
+}

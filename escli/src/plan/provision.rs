@@ -1,0 +1,144 @@
+//! PURE: what hosts lack before their nodes can be started: user, directories, program, unit.
+
+use serde::{Deserialize, Serialize};
+use shared::ids::NodeId;
+use shared::spec::Service;
+
+use super::facts::{HostFacts, Machine};
+use super::layout::HostLayout;
+use super::preflight::{Finding, Level};
+use super::program::Program;
+use super::wanted::Wanted;
+use super::{Action, Plan, Refusal, Step};
+
+/// What nodes on hosts of their own are given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remote {
+    /// What is where.
+    pub layout: HostLayout,
+    /// The node's program; `None` when there is none, or what is installed is to be started.
+    pub program: Option<Program>,
+    /// The operator named it.
+    pub named: bool,
+}
+
+/// The steps that give `hosts` what they lack, except their cluster.yaml.
+pub fn provision(
+    plan: &mut Plan,
+    remote: &Remote,
+    wanted: &Wanted,
+    hosts: &[(NodeId, &HostFacts, &Machine)],
+    any_runs: bool,
+) {
+    let layout = &remote.layout;
+    let users = hosts.iter().filter(|(_, _, machine)| !machine.user).filter_map(|(id, ..)| {
+        let user = layout.user.clone()?;
+        Some(Step::on(*id, Action::EnsureUser { user }, "missing"))
+    });
+    plan.stage("users", users.collect());
+    let dirs = hosts.iter().filter(|(_, host, _)| !host.dirs);
+    plan.stage("directories", dirs.map(|(id, ..)| Step::on(*id, Action::EnsureDirs, "missing")).collect());
+    let taking: Vec<_> = hosts.iter().filter(|host| takes(remote, any_runs, host)).collect();
+    let program = remote.program.iter();
+    let copies = program.clone().flat_map(|program| taking.iter().map(move |host| (program, host)));
+    let copies = copies.filter_map(|(program, (id, _, machine))| {
+        let why = match machine.program.as_deref() {
+            Some(found) if found == program.sha256 => return None,
+            Some(_) => "damaged",
+            None => "missing",
+        };
+        let Program { path, release, sha256, .. } = program.clone();
+        Some(Step::on(*id, Action::PlaceBinary { source: path, release, sha256 }, why))
+    });
+    plan.stage("copy", copies.collect());
+    let switches = program.flat_map(|program| taking.iter().map(move |host| (program, host)));
+    let switches = switches.filter_map(|(program, (id, _, machine))| {
+        let why = match machine.current.as_deref() {
+            Some(found) if found == program.release => return None,
+            Some(found) => format!("{found} is now"),
+            None => "none is yet".to_owned(),
+        };
+        Some(Step::on(*id, Action::SwitchRelease { release: program.release.clone() }, why))
+    });
+    plan.stage("releases", switches.collect());
+    if layout.service == Service::Systemd {
+        plan.stage("units", units(wanted, hosts));
+    }
+}
+
+/// A node takes the operator's program when it has none, or the very same; another one only when that was named and the
+/// whole cluster is down. Everything else is an upgrade, which has a command of its own.
+fn takes(remote: &Remote, any_runs: bool, (_, host, machine): &(NodeId, &HostFacts, &Machine)) -> bool {
+    let Some(program) = &remote.program else { return false };
+    let another = machine.current.as_ref().is_some_and(|current| *current != program.release);
+    !host.runs() && (!another || remote.named && !any_runs)
+}
+
+fn units(wanted: &Wanted, hosts: &[(NodeId, &HostFacts, &Machine)]) -> Vec<Step> {
+    let unit = |(id, _, machine): &(NodeId, &HostFacts, &Machine)| {
+        let hash = wanted.unit_hash(*id)?;
+        let why = match machine.unit.as_deref() {
+            Some(found) if found == hash && machine.enabled => return None,
+            Some(found) if found == hash => "not started at boot",
+            Some(_) => "differs",
+            None => "missing",
+        };
+        Some(Step::on(*id, Action::InstallUnit { hash: hash.to_owned() }, why))
+    };
+    hosts.iter().filter_map(unit).collect()
+}
+
+/// Nodes that keep another release than the operator's, for the operator to know.
+pub fn other_releases(
+    remote: &Remote,
+    hosts: &[(NodeId, &HostFacts, &Machine)],
+    any_runs: bool,
+) -> Vec<String> {
+    let Some(program) = &remote.program else { return Vec::new() };
+    let keeps = hosts.iter().filter(|host| !takes(remote, any_runs, host));
+    let releases = keeps.filter_map(|(id, _, machine)| Some((id, machine.current.as_ref()?)));
+    let others = releases.filter(|(_, current)| **current != program.release);
+    others
+        .map(|(id, current)| format!("node {id} keeps release {current}; here is {}", program.release))
+        .collect()
+}
+
+/// Refuses to start nodes for which there is no program at all.
+///
+/// # Errors
+/// Names them.
+pub fn refuse_without_program(
+    remote: &Remote,
+    hosts: &[(NodeId, &HostFacts, &Machine)],
+) -> Result<(), Refusal> {
+    let bare = hosts.iter().filter(|(_, host, machine)| !host.runs() && machine.current.is_none());
+    let bare: Vec<_> = bare.map(|(id, ..)| format!("node {id} has none installed")).collect();
+    if remote.program.is_some() || bare.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal { reasons: bare, ..no_program() })
+}
+
+/// There is no program to start nodes with.
+pub fn no_program() -> Refusal {
+    Refusal::new("the node's program, esnode, was not found; nothing was changed")
+        .because("looked at deploy.binary, $ESNODE, beside escli, and along the PATH")
+        .hint("name it:   --binary path/to/esnode")
+        .hint("build it:  cargo build --release -p esnode")
+}
+
+/// Refuses when a check failed.
+///
+/// # Errors
+/// Each failed check is a reason, and its hint a hint.
+pub fn refuse(findings: &[Finding]) -> Result<(), Refusal> {
+    let mut refusal = Refusal::new("the hosts are not ready; nothing was changed");
+    for finding in findings.iter().filter(|finding| finding.level == Level::Failure) {
+        refusal = refusal.because(format!("node {}: {}", finding.node, finding.text));
+        refusal.reasons.extend(finding.details.iter().map(|line| format!("  {line}")));
+        if let Some(hint) = finding.hint.as_ref().filter(|hint| !refusal.hints.contains(hint)) {
+            refusal = refusal.hint(hint.clone());
+        }
+    }
+    if refusal.reasons.is_empty() { Ok(()) } else { Err(refusal) }
+}

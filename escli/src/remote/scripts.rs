@@ -1,0 +1,409 @@
+//! PURE: what is run on hosts, as text for a POSIX shell. Every path and name in it was checked by [`HostLayout`].
+//!
+//! What needs root is one of a short list of programs, run by `as_root`: stat, ls, ss, useradd, install, tee, sha256sum,
+//! chmod, sync, mv, ln, rm, mkdir, systemctl, journalctl, tail, runuser. Nothing secret is ever an argument.
+
+use shared::ids::NodeId;
+use shared::spec::{Privilege, Service};
+
+use crate::plan::layout::{HostLayout, UNIT};
+use crate::ssh::quote;
+
+/// Printed before the node's cluster.yaml, which ends a look.
+pub const CONFIG_MARK: &str = "--- cluster.yaml";
+
+/// How commands run as root, and as the node's user.
+fn prelude(layout: &HostLayout) -> String {
+    let user = layout.user.as_deref().unwrap_or("$(id -un)");
+    let (root, own) = match layout.privilege {
+        Privilege::None => (r#""$@""#, r#""$@""#),
+        Privilege::Sudo => (
+            r#"if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi"#,
+            r#"as_root runuser -u "$user" -- "$@""#,
+        ),
+    };
+    format!("export LC_ALL=C; umask 022\nuser={user}\nas_root() {{ {root}; }}\nas_user() {{ {own}; }}\n")
+}
+
+fn script(layout: &HostLayout, body: &str) -> String {
+    let HostLayout { install, data, .. } = layout;
+    let (config, unit) = (layout.config(), layout.unit());
+    format!(
+        "{}install={install}\ndata={data}\nconfig={config}\nunit={unit}\nname={UNIT}\n{body}\n",
+        prelude(layout)
+    )
+}
+
+/// Prints `key value` lines about the host and the node, then the node's cluster.yaml. `release` is the one that should
+/// be there.
+pub fn look(layout: &HostLayout, id: NodeId, release: Option<&str>) -> String {
+    let body = format!(
+        r#"{SAY}
+room() {{ d=$1; while ! [ -d "$d" ]; do d=$(dirname "$d"); done; df -Pk "$d" | tail -n 1 | awk '{{ print int($4 / 1024) }}'; }}
+say time "$(date +%s)"
+say arch "$(uname -m)"
+say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+[ -d /run/systemd/system ] && say systemd yes
+why=$(as_root ls / 2>&1 >/dev/null) || say no_root "$(printf '%s' "$why" | head -n 1)"
+[ -n "$(as_root ls -A $data 2>/dev/null | head -n 1)" ] && say data yes
+{pid}
+[ -n "$pid" ] && say pid "$pid"
+say free_data "$(room $data)"
+say free_install "$(room $install)"
+cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | sed 's/^/tcp /'
+[ -n "$pid" ] || as_root ss -Hltnp 2>/dev/null | sed 's/^/ss /'
+{installed}"#,
+        pid = process(layout, id),
+        installed = installed(layout, release),
+    );
+    script(layout, &body)
+}
+
+/// Prints only what is installed, in the same form.
+pub fn glance(layout: &HostLayout, release: Option<&str>) -> String {
+    script(layout, &format!("{SAY}\n{}", installed(layout, release)))
+}
+
+const SAY: &str = r#"say() { printf '%s %s\n' "$1" "$2"; }"#;
+
+fn installed(layout: &HostLayout, release: Option<&str>) -> String {
+    let hash = "sha256sum 2>/dev/null <";
+    let program = release.map_or_else(String::new, |release| {
+        format!("say program \"$({hash} $install/releases/{release}/esnode | cut -d ' ' -f 1)\"\n")
+    });
+    let unit = match layout.service {
+        Service::Systemd => format!(
+            "say unit \"$({hash} $unit | cut -d ' ' -f 1)\"\n\
+             [ -e /etc/systemd/system/multi-user.target.wants/$name.service ] && say enabled yes\n"
+        ),
+        Service::Process => String::new(),
+    };
+    format!(
+        r#"id -u "$user" >/dev/null 2>&1 && say user yes
+[ "$(as_root stat -c '%U %a' $data 2>/dev/null)" = "$user 700" ] && [ -d $install/releases ] && [ -d $install/config ] && say dirs yes
+say current "$(readlink $install/current | sed 's,.*/,,')"
+{program}{unit}printf '%s\n' '{CONFIG_MARK}'
+cat $config 2>/dev/null
+exit 0"#
+    )
+}
+
+/// Sets `pid` to the node's process, or to nothing.
+fn process(layout: &HostLayout, id: NodeId) -> String {
+    match layout.service {
+        Service::Systemd => {
+            "pid=$(as_root systemctl show -p MainPID --value $name 2>/dev/null); [ \"$pid\" = 0 ] && pid="
+                .to_owned()
+        }
+        // A pid file outlives its process, and numbers are used again.
+        Service::Process => format!(
+            "pid=$(cat $install/run/pid 2>/dev/null); tr '\\0' ' ' 2>/dev/null < /proc/$pid/cmdline | grep -q -- '--node-id={id} --config={} ' || pid=",
+            layout.config()
+        ),
+    }
+}
+
+/// Prints the process id of the node, when it runs.
+pub fn is_running(layout: &HostLayout, id: NodeId) -> String {
+    script(layout, &format!("{}\nprintf '%s\\n' \"$pid\"", process(layout, id)))
+}
+
+/// Tries each `host:port` and prints `open`, `silent` or `unknown` for it, in the order given.
+pub fn mesh(peers: &[(String, u16)], seconds: u64) -> String {
+    let mut text = String::from(
+        "try() {\n  bash -c : 2>/dev/null || { echo unknown; return; }\n  \
+         timeout \"$3\" bash -c \": < /dev/tcp/$1/$2\" 2>/dev/null\n  \
+         if [ $? = 124 ]; then echo silent; else echo open; fi\n}\n",
+    );
+    for (host, port) in peers {
+        // A name that does not resolve there ends at once, and says so itself.
+        text.push_str(&format!(
+            "getent ahosts '{host}' >/dev/null && try '{host}' {port} {seconds} || echo silent\n"
+        ));
+    }
+    text
+}
+
+/// Creates the user that owns the data.
+pub fn ensure_user(layout: &HostLayout) -> String {
+    script(
+        layout,
+        "id -u $user >/dev/null 2>&1 || as_root useradd --system --user-group --no-create-home \
+         --home-dir $(dirname $data) --shell /usr/sbin/nologin $user",
+    )
+}
+
+/// Creates the directories.
+pub fn ensure_dirs(layout: &HostLayout) -> String {
+    let run = match layout.service {
+        Service::Process => "as_root install -d -m 755 -o $user -g $group $install/run",
+        Service::Systemd => "",
+    };
+    let body = format!(
+        r#"set -e
+group=$(id -gn $user)
+as_root install -d -m 755 $install $install/releases $install/config
+[ -d "$(dirname $data)" ] || as_root install -d -m 755 -o $user -g $group "$(dirname $data)"
+as_root install -d -m 700 -o $user -g $group $data
+{run}"#
+    );
+    script(layout, &body)
+}
+
+/// Puts standard input at `path`, whole or not at all: beside it first, compared with what it should be, synced, renamed.
+/// `tried` is run on the copy before the rename.
+pub fn place(layout: &HostLayout, path: &str, mode: &str, sha256: &str, tried: &str) -> String {
+    let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+    let body = format!(
+        r#"set -e
+new={path}.escli-new
+[ -d {folder} ] || as_root mkdir -p {folder}
+as_root tee $new >/dev/null
+found=$(as_root sha256sum $new | cut -d ' ' -f 1)
+[ "$found" = {sha256} ] || {{ as_root rm -f $new; echo "what arrived is not what was sent: sha256 is $found" >&2; exit 1; }}
+as_root chmod {mode} $new
+{tried}
+as_root sync $new
+as_root mv -T $new {path}
+as_root sync {folder}"#
+    );
+    script(layout, &body)
+}
+
+/// For [`place`]: the program runs on this machine.
+pub const RUNS: &str = "out=$(as_root $new --version 2>&1) || { as_root rm -f $new; echo \"it does not run here: $out\" >&2; exit 1; }";
+
+/// Reads the unit anew, and has it started at boot.
+pub fn enable(layout: &HostLayout) -> String {
+    script(layout, "set -e\nas_root systemctl daemon-reload\nas_root systemctl --quiet enable $name")
+}
+
+/// Makes a release the one that is started, and keeps the one before it besides.
+pub fn switch(layout: &HostLayout, release: &str) -> String {
+    let body = format!(
+        r#"set -e
+before=$(readlink $install/current | sed 's,.*/,,') || true
+link() {{ as_root ln -sfn "$1" "$2.escli-new"; as_root mv -T "$2.escli-new" "$2"; }}
+link releases/{release} $install/current
+link current/esnode $install/esnode
+link current/esnode $install/event_stream_core
+as_root sync $install
+[ "$before" != {release} ] || exit 0
+for old in $(ls $install/releases); do
+  case $old in {release} | "$before") ;; *) as_root rm -rf "$install/releases/$old" ;; esac
+done"#
+    );
+    script(layout, &body)
+}
+
+/// Starts the node and prints its process id.
+pub fn start(layout: &HostLayout, id: NodeId) -> String {
+    let body = match layout.service {
+        Service::Systemd => {
+            "set -e\nas_root systemctl start $name\nas_root systemctl show -p MainPID --value $name"
+                .to_owned()
+        }
+        // The shell that waits for the node must not keep the connection's own files open.
+        Service::Process => format!(
+            r#"set -e
+cd $data 2>/dev/null || cd /
+as_user rm -f {run}/pid 2>/dev/null || true
+( exec < /dev/null > /dev/null 2>&1
+  as_user setsid sh -c 'umask 077; echo $$ > {run}/pid; exec {program} --node-id={id} --config={config} >> {run}/log 2>&1' ) &
+for turn in 1 2 3 4 5 6 7 8 9 10; do [ -s {run}/pid ] && break; sleep 0.05; done
+cat {run}/pid"#,
+            run = format_args!("{}/run", layout.install),
+            program = layout.program(),
+            config = layout.config(),
+        ),
+    };
+    script(layout, &body)
+}
+
+/// Asks the node to end, or kills it. With systemd, returns when it has.
+pub fn stop(layout: &HostLayout, id: NodeId, kill: bool) -> String {
+    let body = match (layout.service, kill) {
+        (Service::Systemd, false) => "as_root systemctl stop $name".to_owned(),
+        (Service::Systemd, true) => {
+            "as_root systemctl kill -s KILL $name; as_root systemctl stop $name".to_owned()
+        }
+        (Service::Process, kill) => {
+            let signal = if kill { "KILL" } else { "TERM" };
+            format!("{}\n[ -z \"$pid\" ] || as_user kill -s {signal} $pid", process(layout, id))
+        }
+    };
+    script(layout, &body)
+}
+
+/// Deletes the node's data and configuration, and lets no boot start it.
+pub fn wipe(layout: &HostLayout) -> String {
+    let unit = match layout.service {
+        Service::Systemd => {
+            "as_root systemctl --quiet disable $name 2>/dev/null || true\nas_root rm -f $unit\nas_root systemctl daemon-reload"
+        }
+        Service::Process => "as_root rm -rf $install/run",
+    };
+    script(layout, &format!("set -e\n{unit}\nas_root rm -rf $data $config\nas_root sync $install/config"))
+}
+
+/// Prints the node's last log lines.
+pub fn log_tail(layout: &HostLayout, lines: usize) -> String {
+    let body = match layout.service {
+        Service::Systemd => format!("as_root journalctl -q -u $name -n {lines} -o cat --no-pager"),
+        Service::Process => format!("as_root tail -n {lines} $install/run/log 2>/dev/null"),
+    };
+    script(layout, &format!("{body}\nexit 0"))
+}
+
+/// Prints the node's cluster.yaml; nothing when there is none.
+pub fn read_config(layout: &HostLayout) -> String {
+    script(layout, "[ -e $config ] || exit 0\ncat $config")
+}
+
+/// Prints the node's last log lines, and those that come.
+pub fn log_follow(layout: &HostLayout, lines: usize) -> String {
+    script(
+        layout,
+        &match layout.service {
+            Service::Systemd => format!("as_root journalctl -q -u $name -n {lines} -f -o cat --no-pager"),
+            Service::Process => format!("as_root tail -n {lines} -F $install/run/log 2>/dev/null"),
+        },
+    )
+}
+
+/// Adds standard input, a line, to the host's own account of what operators did there.
+pub fn note(layout: &HostLayout) -> String {
+    script(layout, "[ ! -d $install ] || as_root tee -a $install/operations.jsonl >/dev/null")
+}
+
+/// Takes the host's lease for `holder`, a line of JSON, prints `held` and holds it as long as somebody reads; prints the
+/// holder's line and ends with [`LEASED`] when it is taken. It ends with the connection: what it says then reaches nobody.
+pub fn lease(layout: &HostLayout, holder: &str) -> String {
+    let lock = match layout.privilege {
+        Privilege::Sudo => "/run/eventstream-operation.lock",
+        Privilege::None => "$HOME/.eventstream-operation.lock",
+    };
+    let body = format!(
+        r#"as_root flock -w 2 -E {LEASED} {lock} sh -c 'printf "%s\n" "$2" > "$1"; echo held; while sleep 0.5; do echo .; done' sh {lock} {holder}
+code=$?
+[ $code != {LEASED} ] || cat {lock}
+exit $code"#,
+        holder = quote::word(holder)
+    );
+    script(layout, &body)
+}
+
+/// How [`lease`] ends when another operation holds the host.
+pub const LEASED: i32 = 75;
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::plan::tests::remote_spec;
+
+    /// Runs a script of a host whose directories are all below `temp`, with nobody else's rights.
+    fn run(
+        temp: &std::path::Path,
+        text: impl Fn(&HostLayout) -> String,
+        input: &str,
+    ) -> (bool, String, String) {
+        let path = |name: &str| temp.join(name).display().to_string();
+        let layout = HostLayout {
+            install: path("opt"),
+            data: path("data/raft"),
+            user: None,
+            privilege: Privilege::None,
+            service: Service::Process,
+        };
+        let file = temp.join("input");
+        std::fs::write(&file, input).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", &text(&layout)]).stdin(Stdio::from(std::fs::File::open(file).unwrap()));
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    }
+
+    fn look_at(temp: &std::path::Path) -> crate::plan::facts::HostFacts {
+        let (ok, said, wrong) = run(temp, |layout| look(layout, 2, Some("r1")), "");
+        assert!(ok && wrong.is_empty(), "{said}{wrong}");
+        super::super::sight::facts(&said, &remote_spec(3).cluster.nodes[1], 0)
+    }
+
+    #[test]
+    fn directories_files_and_releases_are_seen_once_they_are_there() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = temp.path();
+        let bare = look_at(at);
+        let machine = bare.machine.unwrap();
+        assert!(!bare.dirs && bare.data_empty && machine.user && machine.current.is_none());
+        assert!(!machine.arch.is_empty() && machine.free_data_mib > 0 && machine.program.is_none());
+
+        assert!(run(at, ensure_dirs, "").0);
+        let text = remote_spec(3).for_node(2).unwrap().to_yaml();
+        let hash = crate::sha256::hex(text.as_bytes());
+        let (ok, _, wrong) = run(at, |layout| place(layout, &layout.config(), "644", &hash, ""), &text);
+        assert!(ok, "{wrong}");
+        let script = "#!/bin/sh\necho esnode 9\n";
+        let hash = crate::sha256::hex(script.as_bytes());
+        let (ok, _, wrong) =
+            run(at, |layout| place(layout, &layout.released("r1"), "755", &hash, RUNS), script);
+        assert!(ok, "{wrong}");
+        assert!(run(at, |layout| switch(layout, "r1"), "").0);
+        let facts = look_at(at);
+        let machine = facts.machine.unwrap();
+        assert!(facts.dirs && facts.config_hash == Some(remote_spec(3).config_hash()));
+        assert_eq!((machine.current.as_deref(), machine.program), (Some("r1"), Some(hash)));
+        let out = Command::new(at.join("opt/event_stream_core")).output().unwrap();
+        assert_eq!(out.stdout, b"esnode 9\n");
+    }
+
+    #[test]
+    fn what_arrives_damaged_or_does_not_run_leaves_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(run(temp.path(), ensure_dirs, "").0);
+        let place = |hash: String| {
+            run(
+                temp.path(),
+                move |layout| place(layout, &layout.released("r1"), "755", &hash, RUNS),
+                "#!/bin/false\n",
+            )
+        };
+        let (ok, _, wrong) = place(crate::sha256::hex(b"something else"));
+        assert!(!ok && wrong.contains("what arrived is not what was sent"), "{wrong}");
+        let (ok, _, wrong) = place(crate::sha256::hex(b"#!/bin/false\n"));
+        assert!(!ok && wrong.contains("it does not run here"), "{wrong}");
+        let left = std::fs::read_dir(temp.path().join("opt/releases/r1")).unwrap().count();
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn the_release_before_stays_and_older_ones_go() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(run(temp.path(), ensure_dirs, "").0);
+        for release in ["r1", "r2", "r3"] {
+            std::fs::create_dir(temp.path().join("opt/releases").join(release)).unwrap();
+            assert!(run(temp.path(), |layout| switch(layout, release), "").0);
+        }
+        assert!(run(temp.path(), |layout| switch(layout, "r3"), "").0, "again");
+        let mut left: Vec<_> = std::fs::read_dir(temp.path().join("opt/releases")).unwrap().collect();
+        left.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
+        let names: Vec<_> = left.iter().map(|entry| entry.as_ref().unwrap().file_name()).collect();
+        assert_eq!(names, ["r2", "r3"]);
+    }
+
+    #[test]
+    fn a_port_nobody_answers_on_is_told_from_one_nobody_listens_on() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap().port();
+        let peers = [
+            ("127.0.0.1".to_owned(), open),
+            ("127.0.0.1".to_owned(), 1),
+            ("no.such.name.invalid".to_owned(), 1),
+        ];
+        let output = Command::new("sh").args(["-c", &mesh(&peers, 1)]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "open\nopen\nsilent\n");
+    }
+}

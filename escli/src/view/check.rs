@@ -1,0 +1,60 @@
+//! PURE: what checks found, as a table and as a document.
+
+use std::fmt::Write as _;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::paint::Paint;
+use crate::plan::preflight::{Finding, Level};
+use crate::report::SCHEMA_VERSION;
+
+/// The document of `check`.
+#[derive(Debug, Serialize)]
+pub struct CheckDocument<'a> {
+    schema_version: u32,
+    cluster: &'a str,
+    /// The worst of all.
+    level: Level,
+    findings: &'a [Finding],
+}
+
+/// The document of these findings.
+pub fn document<'a>(cluster: &'a str, findings: &'a [Finding]) -> CheckDocument<'a> {
+    let level = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+    CheckDocument { schema_version: SCHEMA_VERSION, cluster, level, findings }
+}
+
+/// A table, then what to do.
+pub fn text(document: &CheckDocument<'_>, paint: Paint) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if paint.is_on() {
+        table.enforce_styling();
+    }
+    table.set_header(["NODE", "CHECK", "", "FOUND"]);
+    for finding in document.findings {
+        let level = match finding.level {
+            Level::Ok => paint.good("ok"),
+            Level::Warning => paint.warn("warning"),
+            Level::Failure => paint.bad("FAILED"),
+        };
+        let found = [std::slice::from_ref(&finding.text), &finding.details].concat().join("\n");
+        table.add_row([finding.node.to_string(), finding.check.to_owned(), level, found]);
+    }
+    let mut text = format!("{}\n", table.trim_fmt());
+    let mut told = Vec::new();
+    for hint in document.findings.iter().filter_map(|finding| finding.hint.as_ref()) {
+        if !told.contains(&hint) {
+            let _ = writeln!(text, "{} {hint}", paint.good("→"));
+            told.push(hint);
+        }
+    }
+    let verdict = match document.level {
+        Level::Ok => paint.good("nothing speaks against it"),
+        Level::Warning => paint.warn("it will work"),
+        Level::Failure => paint.bad("it cannot work like this"),
+    };
+    let _ = writeln!(text, "check {}: {verdict}", document.cluster);
+    text
+}

@@ -1,0 +1,49 @@
+//! A thread that the node cannot do without ends the node when it panics: half a node looks alive and is not. Threads that
+//! read strangers' bytes end alone.
+
+use std::{panic, process, thread};
+
+/// Names of the threads that nothing replaces before the next start.
+const VITAL: [&str; 7] = ["raft", "wal", "log-reader", "log-filler", "log-scrub", "checkpoint", "catch-up"];
+
+/// How a process ends that panicked; the same as that of a Rust program whose first thread did.
+const PANICKED: i32 = 101;
+
+/// From now on a panic in a vital thread ends the process, once it has been reported.
+pub fn end_the_node() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        report(info);
+        if thread::current().name().is_some_and(|name| VITAL.contains(&name)) {
+            process::exit(PANICKED);
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names the thread that panics in [`in_a_process_of_its_own`].
+    const WHO: &str = "ESNODE_TEST_PANIC_IN";
+
+    #[test]
+    #[ignore = "run by the other test, in a process of its own"]
+    fn in_a_process_of_its_own() {
+        let Ok(name) = std::env::var(WHO) else { return };
+        end_the_node();
+        let ended = thread::Builder::new().name(name).spawn(|| panic!("for a test")).unwrap().join();
+        assert!(ended.is_err());
+    }
+
+    #[test]
+    fn only_a_vital_thread_takes_the_node_with_it() {
+        let code = |name: &str| {
+            let mut own = process::Command::new(std::env::current_exe().unwrap());
+            own.args(["--exact", "panics::tests::in_a_process_of_its_own", "--ignored"]).env(WHO, name);
+            own.output().unwrap().status.code()
+        };
+        assert_eq!(code("checkpoint"), Some(PANICKED));
+        assert_eq!(code("peer-in-1"), Some(0));
+    }
+}

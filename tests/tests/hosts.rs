@@ -1,0 +1,343 @@
+//! `escli` on Linux hosts of its own, over real SSH and under real systemd: from nothing to a cluster, what it refuses,
+//! what it survives.
+//!
+//! Needs what `tests/lab/lab.sh` needs, and says so loudly where that is missing.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use shared::ids::NodeId;
+use tempfile::TempDir;
+use tests::client::Client;
+use tests::cluster::binary;
+use tests::lab::Lab;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// An operator with a cluster.yaml of the lab's hosts.
+struct Operator<'a> {
+    lab: &'a Lab,
+    dir: TempDir,
+}
+
+impl<'a> Operator<'a> {
+    /// Logs in to every host as `user`; `deploy` is added to that section of cluster.yaml.
+    fn new(lab: &'a Lab, user: &str, deploy: &str) -> Result<Self> {
+        let this = Self { lab, dir: tempfile::tempdir()? };
+        let known_hosts = this.dir.path().join("known_hosts");
+        std::fs::copy(lab.known_hosts()?, &known_hosts)?;
+        let nodes: String = lab
+            .ids()
+            .iter()
+            .map(|id| format!("    - {{ id: {id}, host: {} }}\n", lab.address(*id)))
+            .collect();
+        let text = format!(
+            "cluster:\n  name: lab\n  nodes:\n{nodes}deploy:\n{deploy}  ssh:\n    user: {user}\n    \
+             identity_file: {}\n    known_hosts: {}\n",
+            lab.key()?.display(),
+            known_hosts.display()
+        );
+        std::fs::write(this.dir.path().join("cluster.yaml"), text)?;
+        Ok(this)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("escli"));
+        let state = self.dir.path().join("state");
+        command.args(args).current_dir(self.dir.path());
+        command.env("XDG_STATE_HOME", &state).env("XDG_DATA_HOME", &state).env("HOME", self.dir.path());
+        command.env("ESNODE", binary("esnode")).env_remove("ESCLI_CONFIG").env_remove("SSH_AUTH_SOCK");
+        command
+    }
+
+    fn escli(&self, args: &[&str]) -> Result<Output> {
+        Ok(self.command(args).stdin(Stdio::null()).output()?)
+    }
+
+    /// Runs with `-o json`; the exit code and the one document.
+    fn json(&self, args: &[&str]) -> Result<(i32, Value)> {
+        let output = self.escli(&[args, &["-o", "json"]].concat())?;
+        let code = output.status.code().context("an exit code")?;
+        let document = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("{args:?} printed {:?}, {:?}", text(&output.stdout), text(&output.stderr))
+        })?;
+        Ok((code, document))
+    }
+
+    /// Brings the cluster up, and says what changed.
+    fn up(&self) -> Result<Value> {
+        let (code, report) = self.json(&["up"])?;
+        ensure!(code == 0 && report["outcome"] == "succeeded", "{report:#}");
+        self.healthy()?;
+        Ok(report)
+    }
+
+    fn healthy(&self) -> Result<()> {
+        let (code, status) = self.json(&["status"])?;
+        ensure!(code == 0 && status["health"] == "HEALTHY", "{status:#}");
+        Ok(())
+    }
+
+    fn until_healthy(&self) -> Result<()> {
+        let output =
+            self.escli(&["watch", "--until", "healthy", "--interval", "100ms", "--timeout", "20s"])?;
+        ensure!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+        Ok(())
+    }
+
+    /// Refused with exit code 3; all its reasons and hints.
+    fn refused(&self, args: &[&str]) -> Result<String> {
+        let (code, report) = self.json(args)?;
+        ensure!(code == 3 && report["changed"] == 0, "{report:#}");
+        Ok(report["error"].to_string())
+    }
+
+    /// Every host is as bare as it was.
+    fn nothing_changed(&self) -> Result<()> {
+        for id in self.lab.ids() {
+            let found = self.lab.exec(id, &["sh", "-c", "ls -d /opt/eventstream /var/lib/eventstream 2>/dev/null; id -un eventstream 2>/dev/null; true"])?;
+            ensure!(found.is_empty(), "on host {id}: {found}");
+        }
+        Ok(())
+    }
+
+    fn journals(&self) -> Result<Vec<PathBuf>> {
+        let dir = self.dir.path().join("state/eventstream/lab");
+        let Ok(entries) = std::fs::read_dir(dir) else { return Ok(Vec::new()) };
+        let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect())
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn ids(report: &Value) -> Vec<&str> {
+    report["steps"].as_array().into_iter().flatten().filter_map(|step| step["id"].as_str()).collect()
+}
+
+#[test]
+fn bare_hosts_become_a_cluster_that_outlives_reboots_and_power_cuts() -> Result<()> {
+    let Some(lab) = Lab::bare(3)? else { return Ok(()) };
+    let operator = Operator::new(&lab, "admin", "")?;
+    let (code, plan) = operator.json(&["up", "--dry-run"])?;
+    ensure!(code == 0, "{plan:#}");
+    operator.nothing_changed()?;
+
+    let began = Instant::now();
+    let report = operator.up()?;
+    println!("from bare hosts to a verified cluster in {:.2?}", began.elapsed());
+    ensure!(ids(&plan) == ids(&report), "planned {:?}, ran {:?}", ids(&plan), ids(&report));
+    let began = Instant::now();
+    let report = operator.up()?;
+    println!("a second time in {:.2?}", began.elapsed());
+    ensure!(report["changed"] == 0, "{report:#}");
+
+    as_documented(&lab)?;
+    let mut client = Client::connect(lab.kafka(1), LIMIT)?;
+    let leader = lab.wait_ready(&lab.ids())?;
+    ensure!(client.create_topic("t", 1)? == 0, "no topic");
+    drop(client);
+    let mut client = Client::connect(lab.kafka(leader), LIMIT)?;
+    ensure!(client.produce("t", 0, b"kept")?.is_ok(), "not acknowledged");
+    drop(client);
+
+    lab.reboot(2)?;
+    operator.until_healthy()?;
+    lab.pull_plugs(&lab.ids())?;
+    lab.ids().into_iter().try_for_each(|id| lab.boot_again(id))?;
+    operator.until_healthy()?;
+    let (code, stopped) = operator.json(&["stop", "--yes"])?;
+    ensure!(code == 0 && stopped["changed"] == 3, "{stopped:#}");
+    operator.up()?;
+    let leader = lab.wait_ready(&lab.ids())?;
+    let events = Client::connect(lab.kafka(leader), LIMIT)?.read_all("t", 0)?;
+    ensure!(events.len() == 1, "{} events", events.len());
+
+    let (code, report) = operator.json(&["down", "--purge-data", "--yes", "--confirm", "lab"])?;
+    ensure!(code == 0, "{report:#}");
+    ensure!(lab.exec(1, &["ls", "/var/lib/eventstream"])?.is_empty(), "data is left");
+    Ok(())
+}
+
+/// Files, owners and modes, and how much the unit is exposed.
+fn as_documented(lab: &Lab) -> Result<()> {
+    let paths = [
+        ("/opt/eventstream", "root root 755"),
+        ("/opt/eventstream/config/cluster.yaml", "root root 644"),
+        ("/opt/eventstream/current/esnode", "root root 755"),
+        ("/etc/systemd/system/eventstream.service", "root root 644"),
+        ("/var/lib/eventstream", "eventstream eventstream 755"),
+        ("/var/lib/eventstream/raft", "eventstream eventstream 700"),
+    ];
+    for id in lab.ids() {
+        for (path, expected) in paths {
+            let found = lab.exec(id, &["stat", "-c", "%U %G %a", path])?;
+            ensure!(found.trim() == expected, "{path} on host {id}: {found}");
+        }
+        let version = lab.exec(id, &["/opt/eventstream/event_stream_core", "--version"])?;
+        ensure!(version.starts_with("esnode "), "{version}");
+        let analysis = lab.exec(id, &["systemd-analyze", "security", "--no-pager", "eventstream"])?;
+        let exposure = analysis.rsplit_once("eventstream.service: ").map(|(_, rest)| rest);
+        let exposure: f64 = exposure.and_then(|rest| rest.split(' ').next()).context("a figure")?.parse()?;
+        ensure!(exposure <= 2.0, "exposure {exposure}");
+    }
+    Ok(())
+}
+
+#[test]
+fn hosts_that_are_not_ready_are_refused_with_the_reason_and_left_alone() -> Result<()> {
+    let Some(lab) = Lab::bare(3)? else { return Ok(()) };
+    let says = |operator: &Operator<'_>, args: &[&str], wanted: &[&str]| -> Result<()> {
+        let reasons = operator.refused(args)?;
+        ensure!(wanted.iter().all(|text| reasons.contains(text)), "{args:?}: {reasons}");
+        operator.nothing_changed()
+    };
+    says(&Operator::new(&lab, "pwadmin", "")?, &["up"], &["node 1: sudo: a password is required"])?;
+    says(
+        &Operator::new(&lab, "guest", "")?,
+        &["up"],
+        &["node 1: sudo: a password is required", "deploy.privilege"],
+    )?;
+    says(&Operator::new(&lab, "nobody-there", "")?, &["up"], &["node 2: "])?;
+
+    let operator = Operator::new(&lab, "root", "")?;
+    let alien = operator.dir.path().join("alien");
+    let mut head = b"\x7fELF\x02\x01\x01".to_vec();
+    head.resize(64, 0);
+    head[18] = 183;
+    std::fs::write(&alien, head)?;
+    std::fs::set_permissions(&alien, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let alien = alien.display().to_string();
+    says(&operator, &["up", "--binary", &alien], &["is built for aarch64, the machine is x86_64"])?;
+
+    lab.exec(2, &["sh", "-c", "mkdir -p /srv/full && mount -t tmpfs -o size=1m tmpfs /srv/full"])?;
+    let elsewhere = Operator::new(&lab, "root", "  install_dir: /srv/full/es\n")?;
+    says(&elsewhere, &["up"], &["node 2: 1 MiB left for /srv/full/es"])?;
+
+    lab.exec(3, &["sh", "-c", "setsid sshd -p 9100 -o PidFile=/run/other.pid </dev/null >/dev/null 2>&1"])
+        .or_else(|_| lab.exec(3, &["/usr/sbin/sshd", "-p", "9100", "-o", "PidFile=/run/other.pid"]))?;
+    says(&operator, &["up"], &["node 3: port 9100 (cluster_port) is held by sshd (pid "])?;
+    lab.exec(3, &["sh", "-c", "kill $(cat /run/other.pid)"])?;
+
+    lab.isolate(1)?;
+    let (code, found) = operator.json(&["check"])?;
+    lab.heal()?;
+    let mesh =
+        found["findings"].as_array().into_iter().flatten().filter(|finding| finding["level"] == "failure");
+    let mesh: Vec<_> = mesh.map(|finding| (finding["node"].as_u64(), finding["check"].as_str())).collect();
+    let all = [(Some(1), Some("mesh")), (Some(2), Some("mesh")), (Some(3), Some("mesh"))];
+    ensure!(code == 3 && mesh == all, "{found:#}");
+
+    lab.exec(2, &["sh", "-c", "rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh"])?;
+    says(&operator, &["up"], &["SHA256:", "known_hosts", "ssh-keygen"])?;
+    lab.pull_plugs(&[2])?;
+    let began = Instant::now();
+    let reasons = operator.refused(&["up", "--ssh-timeout", "2s"])?;
+    ensure!(reasons.contains("node 2: "), "{reasons}");
+    ensure!(began.elapsed() < Duration::from_secs(10), "refused only after {:?}", began.elapsed());
+    Ok(())
+}
+
+#[test]
+fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
+    let Some(lab) = Lab::bare(3)? else { return Ok(()) };
+    let operator = Operator::new(&lab, "admin", "")?;
+    let mut kills = 0;
+    while kill_at_next_step(&operator, kills % 2 == 1)? {
+        kills += 1;
+    }
+    println!("killed {kills} times");
+    ensure!(kills >= 8, "only {kills} kills");
+    operator.up()?;
+
+    // The same in the middle of an operation whose host goes silent.
+    let (code, _) = operator.json(&["down", "--purge-data", "--yes", "--confirm", "lab"])?;
+    ensure!(code == 0, "down");
+    let mut child =
+        operator.command(&["up", "-o", "json", "--ssh-timeout", "2s"]).stdout(Stdio::piped()).spawn()?;
+    wait_for_step(&operator, &mut child, |started, _| started >= 2)?;
+    lab.cut_off(2)?;
+    let output = child.wait_with_output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(matches!(output.status.code(), Some(4 | 7 | 1)), "{report:#}");
+    lab.heal()?;
+    operator.up()?;
+
+    // A second operator, whose escli knows nothing of the first one's lock.
+    let second = Operator::new(&lab, "root", "")?;
+    operator.json(&["stop", "--yes"])?;
+    let mut first = operator.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    wait_for_step(&operator, &mut first, |started, _| started >= 1)?;
+    lab.freeze(3)?;
+    let (code, refused) = second.json(&["start", "--ssh-timeout", "3s"])?;
+    lab.thaw(3)?;
+    ensure!(code == 6 && refused["error"].to_string().contains("up by "), "{code} {refused:#}");
+    first.wait()?;
+    second.until_healthy()
+}
+
+/// Runs `up` and kills it at the first step that is not yet done, at its beginning or its end. `false` when it ended
+/// before.
+fn kill_at_next_step(operator: &Operator<'_>, at_end: bool) -> Result<bool> {
+    let mut child = operator.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let reached =
+        wait_for_step(operator, &mut child, |started, ended| if at_end { ended >= 1 } else { started >= 1 })?;
+    child.kill()?;
+    child.wait()?;
+    Ok(reached)
+}
+
+/// Waits until so many changing steps of the newest operation have started and ended. `false` when escli ended first.
+fn wait_for_step(
+    operator: &Operator<'_>,
+    child: &mut Child,
+    reached: impl Fn(usize, usize) -> bool,
+) -> Result<bool> {
+    let before = operator.journals()?;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(30) {
+        for path in operator.journals()?.into_iter().filter(|path| !before.contains(path)) {
+            let journal = std::fs::read_to_string(path).unwrap_or_default();
+            let of = |kind: &str| {
+                let lines = journal.lines().filter(|line| line.contains(&format!("\"record\":\"{kind}\"")));
+                lines.filter(|line| !line.contains("cluster.")).count()
+            };
+            if reached(of("started"), of("succeeded")) {
+                return Ok(true);
+            }
+        }
+        if child.try_wait()?.is_some() {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    anyhow::bail!("no step for 30 s")
+}
+
+#[test]
+fn a_user_without_root_runs_nodes_of_their_own() -> Result<()> {
+    let Some(lab) = Lab::bare(3)? else { return Ok(()) };
+    let deploy = "  privilege: none\n  service: process\n  install_dir: /home/guest/eventstream\n";
+    let operator = Operator::new(&lab, "guest", deploy)?;
+    let file = operator.dir.path().join("cluster.yaml");
+    let yaml = std::fs::read_to_string(&file)?;
+    std::fs::write(
+        &file,
+        yaml.replacen("deploy:", "  storage:\n    data_dir: /home/guest/data\ndeploy:", 1),
+    )?;
+    operator.up()?;
+    let again = operator.up()?;
+    ensure!(again["changed"] == 0, "{again:#}");
+    let owner = lab.exec(2, &["stat", "-c", "%U %a", "/home/guest/data"])?;
+    ensure!(owner.trim() == "guest 700", "{owner}");
+    let log = text(&operator.escli(&["logs", "-n", "50"])?.stdout);
+    ensure!((1..=3).all(|id: NodeId| log.contains(&format!("n{id} | "))), "{log}");
+    let (code, report) = operator.json(&["down", "--yes"])?;
+    ensure!(code == 0 && report["changed"] == 3, "{report:#}");
+    Ok(())
+}
