@@ -30,7 +30,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         binary: binary::find(settings, args.binary.as_deref(), target.named_binary())?,
         retry: retry.clone(),
     };
-    let request = Request::Up(options);
+    let request = Request::Up(Box::new(options));
     let operation =
         Operation { settings, target: &target, name: "start", retry, confirm: None, request, resumes: None };
     let report = operation.run().await?;

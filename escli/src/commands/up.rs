@@ -33,7 +33,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         retry: retry(settings, args, false),
     };
     let retry = retry(settings, args, true);
-    let request = Request::Up(options);
+    let request = Request::Up(Box::new(options));
     let operation =
         Operation { settings, target: &target, name: "up", retry, confirm: None, request, resumes: None };
     let report = operation.run().await?;

@@ -17,7 +17,7 @@ use super::{Plan, Refusal};
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// `up` and `start`.
-    Up(Options),
+    Up(Box<Options>),
     /// `stop`.
     Stop(StopOptions),
     /// `down`.
