@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use shared::api::{ClusterStatus, Health};
+use shared::api::{ClusterStatus, ErrorBody, Health, TransferRequest};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
@@ -13,6 +13,9 @@ use crate::exit::Failure;
 
 /// A node answers from memory; one that needs longer than this is stuck, whatever `--ssh-timeout` says.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// A change waits for the others, and the node gives up by itself before this.
+const CHANGE_LIMIT: Duration = Duration::from_secs(15);
 
 /// The admin ports of one cluster.
 #[derive(Clone, Debug)]
@@ -47,12 +50,24 @@ impl AdminClient {
         self.get(id, "/health/ready").await
     }
 
+    /// `GET /metrics` of one node, as it is.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn metrics(&self, id: NodeId) -> Result<String, PortError> {
+        let node = self.node(id)?;
+        let failed = |error: &reqwest::Error| self.explain(node, error);
+        let answer = self.http.get(url(node, "/metrics")).send().await.map_err(|error| failed(&error))?;
+        answer.text().await.map_err(|error| failed(&error))
+    }
+
+    fn node(&self, id: NodeId) -> Result<&Node, PortError> {
+        let node = self.nodes.iter().find(|node| node.id == id);
+        node.ok_or_else(|| PortError::Failed(format!("node {id} is not in cluster.yaml")))
+    }
+
     async fn get<T: DeserializeOwned>(&self, id: NodeId, path: &str) -> Result<T, PortError> {
-        let node = self
-            .nodes
-            .iter()
-            .find(|node| node.id == id)
-            .ok_or_else(|| PortError::Failed(format!("node {id} is not in cluster.yaml")))?;
+        let node = self.node(id)?;
         let failed = |error: &reqwest::Error| self.explain(node, error);
         let answer = self.http.get(url(node, path)).send().await.map_err(|error| failed(&error))?;
         answer.json().await.map_err(|error| failed(&error))
@@ -73,6 +88,19 @@ impl AdminClient {
 impl Cluster for AdminClient {
     async fn status(&self, node: NodeId) -> Result<ClusterStatus, PortError> {
         self.get(node, "/cluster/status").await
+    }
+
+    async fn transfer(&self, to: NodeId) -> Result<(), PortError> {
+        let node = self.node(to)?;
+        let failed = |error: &reqwest::Error| self.explain(node, error);
+        let call = self.http.post(url(node, "/cluster/leader/transfer")).timeout(CHANGE_LIMIT);
+        let answer = call.json(&TransferRequest { to: Some(to) }).send().await;
+        let answer = answer.map_err(|error| failed(&error))?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        let ErrorBody { message, hint, .. } = answer.json().await.map_err(|error| failed(&error))?;
+        Err(PortError::Failed(format!("{message}: {hint}")))
     }
 }
 

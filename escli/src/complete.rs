@@ -7,6 +7,7 @@ use clap::Parser;
 use clap_complete::CompletionCandidate;
 
 use crate::cli::Cli;
+use crate::engine::past;
 use crate::settings::{Environment, Settings, Source};
 
 /// The nodes' ids, each with its host. Nothing when there is no cluster.yaml, or none that makes sense.
@@ -26,6 +27,15 @@ pub fn node_ids() -> Vec<CompletionCandidate> {
     nodes
         .map(|node| CompletionCandidate::new(node.id.to_string()).help(Some(node.host.clone().into())))
         .collect()
+}
+
+/// The ids of past operations, the newest first.
+pub fn operations() -> Vec<CompletionCandidate> {
+    let state = Environment::of_process().state_dir;
+    let Ok((found, _)) = past::all(&state) else { return Vec::new() };
+    let help =
+        |past: &past::Past| format!("{} {}, {}", past.plan.operation, past.plan.cluster, past.end.word());
+    found.iter().rev().map(|past| CompletionCandidate::new(&past.id).help(Some(help(past).into()))).collect()
 }
 
 /// What `watch --until` takes.

@@ -87,6 +87,10 @@ impl Hosts for Machines {
         either!(self, hosts => hosts.wipe(id).await)
     }
 
+    async fn read_config(&self, id: NodeId) -> Result<Option<String>, PortError> {
+        either!(self, hosts => hosts.read_config(id).await)
+    }
+
     async fn log_tail(&self, id: NodeId, lines: usize) -> Result<Vec<String>, PortError> {
         either!(self, hosts => hosts.log_tail(id, lines).await)
     }

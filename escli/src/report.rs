@@ -58,6 +58,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// As in documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Planned => "planned",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Partial => "partial",
+            Self::TimedOut => "timed out",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
     /// The exit code that says the same.
     pub fn exit(self) -> Exit {
         match self {

@@ -1,77 +1,11 @@
 //! `escli` against real nodes on this machine: up, status, stop, start, down, and what it refuses.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tempfile::TempDir;
 use tests::client::Client;
-use tests::cluster::binary;
-
-/// A place of its own for one local cluster: folder, state, and a range of ports that nobody else uses.
-struct Place {
-    dir: TempDir,
-    base: u16,
-}
-
-impl Place {
-    fn new() -> Result<Self> {
-        // Suites run in processes of their own; each takes a range by its process id, below the ephemeral ports.
-        let base = 10_000 + u16::try_from(std::process::id() % 40)? * 400;
-        let free = |base: &u16| (0..300).all(|port| TcpListener::bind(("127.0.0.1", base + port)).is_ok());
-        let base = (0..40).map(|turn| 10_000 + (base - 10_000 + turn * 400) % 16_000).find(free);
-        Ok(Self { dir: tempfile::tempdir()?, base: base.context("no free ports")? })
-    }
-
-    fn cluster(&self) -> PathBuf {
-        self.dir.path().join("cluster")
-    }
-
-    fn escli(&self, args: &[&str]) -> Result<Output> {
-        let state = self.dir.path().join("state");
-        let output = Command::new(binary("escli"))
-            .args(args)
-            .env("XDG_STATE_HOME", &state)
-            .env("XDG_DATA_HOME", &state)
-            .env_remove("ESCLI_CONFIG")
-            .env("ESNODE", binary("esnode"))
-            .current_dir(self.dir.path())
-            .output()?;
-        Ok(output)
-    }
-
-    /// Runs with `-o json`; the exit code and the one document.
-    fn json(&self, args: &[&str]) -> Result<(i32, Value)> {
-        let output = self.escli(&[args, &["-o", "json"]].concat())?;
-        let code = output.status.code().context("an exit code")?;
-        let document = serde_json::from_slice(&output.stdout).with_context(|| {
-            format!("{args:?} printed {:?}, {:?}", text(&output.stdout), text(&output.stderr))
-        })?;
-        Ok((code, document))
-    }
-
-    fn up(&self) -> Result<(i32, Value)> {
-        let dir = self.cluster();
-        let base = self.base.to_string();
-        self.json(&["up", "--local", "--dir", path(&dir), "--base-port", &base])
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = self.escli(&["down", "--yes"]);
-    }
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap_or_default()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use tests::place::{Place, ids, path, text};
 
 fn node(status: &Value, id: u64) -> Result<&Value> {
     let nodes = status["nodes"].as_array().context("nodes")?;
@@ -153,16 +87,6 @@ fn a_dry_run_lists_the_steps_that_the_run_then_reports() -> Result<()> {
     let (_, report) = place.up()?;
     ensure!(!planned.is_empty() && planned == ids(&report), "{planned:?}\n{report:#}");
     Ok(())
-}
-
-/// Step ids in order, wherever the document keeps them.
-fn ids(document: &Value) -> Vec<String> {
-    let steps = |value: &Value| value["steps"].as_array().cloned();
-    let all = steps(document).or_else(|| {
-        let stages = document["stages"].as_array()?;
-        Some(stages.iter().filter_map(steps).flatten().collect())
-    });
-    all.unwrap_or_default().iter().filter_map(|step| Some(step["id"].as_str()?.to_owned())).collect()
 }
 
 #[test]

@@ -5,17 +5,24 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub mod alerts;
 pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod down;
 pub mod exec;
 pub mod health;
+pub mod history;
 pub mod logs;
 pub mod man;
+pub mod plan;
+pub mod reload;
 pub mod render;
+pub mod restart;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod transfer_leader;
 pub mod up;
 pub mod validate;
 pub mod version;
@@ -127,12 +134,24 @@ pub enum Command {
     Start(start::Args),
     /// Stop nodes: followers first, the leader last.
     Stop(stop::Args),
+    /// Restart nodes one at a time: followers first, the leader last.
+    Restart(restart::Args),
+    /// Give nodes their changed cluster.yaml, and restart those that run with an older one.
+    Reload(reload::Args),
+    /// Hand leadership to another node.
+    TransferLeader(transfer_leader::Args),
     /// Stop the whole cluster, and with --purge-data delete its data.
     Down(down::Args),
+    /// Show the steps that `up` would run, and why.
+    Plan(plan::Args),
+    /// Compare what nodes should be given with their files and with what runs.
+    Diff(diff::Args),
     /// Look at the cluster once.
     Status(status::Args),
     /// Say whether the cluster is healthy, and why not.
     Health(health::Args),
+    /// Say which of the promised alerts fire.
+    Alerts(alerts::Args),
     /// Look at the cluster again and again.
     Watch(watch::Args),
     /// See whether hosts are ready for their nodes.
@@ -141,6 +160,8 @@ pub enum Command {
     Exec(exec::Args),
     /// Show what nodes logged.
     Logs(logs::Args),
+    /// Show what was done, and go on with what did not come to its end.
+    History(history::Args),
     /// Check cluster.yaml without touching anything.
     Validate(validate::Args),
     /// Show the file each node gets.

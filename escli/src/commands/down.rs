@@ -5,7 +5,8 @@ use super::operation::{Operation, finish};
 use super::target::Target;
 use crate::cli::down::Args;
 use crate::exit::{Exit, Failure};
-use crate::plan::down::{DownOptions, down};
+use crate::plan::down::DownOptions;
+use crate::plan::request::Request;
 use crate::settings::Settings;
 
 /// Stops every node; with `--purge-data` deletes their data.
@@ -24,7 +25,9 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         retry.push_str(" --purge-data");
     }
     let confirm = args.confirm.as_deref();
-    let operation = Operation { settings, target: &target, name: "down", retry, confirm, mesh: false };
-    let report = operation.run(|facts| down(&target.spec, facts, &options)).await?;
+    let request = Request::Down(options);
+    let operation =
+        Operation { settings, target: &target, name: "down", retry, confirm, request, resumes: None };
+    let report = operation.run().await?;
     Ok(finish(settings, report.as_ref()))
 }

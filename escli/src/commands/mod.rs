@@ -6,21 +6,28 @@ use crate::settings::Settings;
 use shared::ids::NodeId;
 use std::fmt::Write as _;
 
+pub mod alerts;
 pub mod binary;
 pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod down;
 pub mod exec;
 pub mod health;
+pub mod history;
 pub mod logs;
 pub mod man;
 pub mod operation;
+pub mod plan;
+pub mod reload;
 pub mod render;
+pub mod restart;
 pub mod sight;
 pub mod start;
 pub mod status;
 pub mod stop;
 pub mod target;
+pub mod transfer_leader;
 pub mod up;
 pub mod validate;
 pub mod version;
@@ -32,10 +39,17 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Up(args) => up::run(settings, args).await,
         Command::Start(args) => start::run(settings, args).await,
         Command::Stop(args) => stop::run(settings, args).await,
+        Command::Restart(args) => restart::run(settings, args).await,
+        Command::Reload(args) => reload::run(settings, args).await,
+        Command::TransferLeader(args) => transfer_leader::run(settings, args).await,
         Command::Down(args) => down::run(settings, args).await,
+        Command::Plan(args) => plan::run(settings, args).await,
+        Command::Diff(args) => diff::run(settings, args).await,
         Command::Status(args) => status::run(settings, args).await,
         Command::Health(args) => health::run(settings, args).await,
+        Command::Alerts(args) => alerts::run(settings, args).await,
         Command::Watch(args) => watch::run(settings, args).await,
+        Command::History(args) => history::run(settings, args).await,
         Command::Check(args) => check::run(settings, args).await,
         Command::Exec(args) => exec::run(settings, args).await,
         Command::Logs(args) => logs::run(settings, args).await,

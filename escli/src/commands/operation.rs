@@ -1,7 +1,7 @@
 //! What every changing command does around its planner: lock, observe, plan, ask, journal, execute, report.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
@@ -10,12 +10,14 @@ use shared::ids::NodeId;
 
 use super::target::Target;
 use crate::engine::interrupt::Interrupt;
-use crate::engine::journal::{self, Journal};
+use crate::engine::journal::{self, Journal, Origin, Record};
 use crate::engine::lock::{Holder, Lock};
 use crate::engine::{Engine, execute::Limits};
 use crate::exit::{Exit, Failure};
 use crate::observe::observe;
 use crate::plan::facts::Facts;
+use crate::plan::membership::Membership;
+use crate::plan::request::Request;
 use crate::plan::{Plan, Question, Refusal};
 use crate::remote::Lease;
 use crate::report::{Outcome, Report, SCHEMA_VERSION, StepOutcome};
@@ -34,26 +36,40 @@ pub struct Operation<'a> {
     pub retry: String,
     /// `--confirm`: the name typed in advance.
     pub confirm: Option<&'a str>,
-    /// The planner wants to know whether hosts reach each other.
-    pub mesh: bool,
+    /// What is asked for.
+    pub request: Request,
+    /// The interrupted operation that this one goes on with.
+    pub resumes: Option<&'a Interrupted>,
+}
+
+/// An operation that has stopped before its end.
+#[derive(Clone, Debug)]
+pub struct Interrupted {
+    /// Its journal.
+    pub path: PathBuf,
+    /// Who was a member when it began.
+    pub membership: Membership,
 }
 
 impl Operation<'_> {
-    /// Plans with `planner` and runs the plan, or shows it with `--dry-run`. Returns what it left to be reported;
+    /// Plans what is asked for and runs the plan, or shows it with `--dry-run`. Returns what it left to be reported;
     /// `None` after a dry run.
     ///
     /// # Errors
     /// When another operation holds the lock, or the journal cannot be written.
-    pub async fn run(
-        &self,
-        planner: impl FnOnce(&Facts) -> Result<Plan, Refusal>,
-    ) -> Result<Option<Report>, Failure> {
+    pub async fn run(&self) -> Result<Option<Report>, Failure> {
         let began = Instant::now();
         let Self { settings, target, .. } = self;
         let _held = if settings.dry_run { None } else { Some((self.lock()?, self.lease().await?)) };
         let (hosts, cluster) = (&target.hosts, &target.cluster);
-        let facts = observe(&target.spec, hosts, cluster, settings.concurrency, self.mesh).await;
-        let mut report = match planner(&facts) {
+        // Only before a start does it matter whether hosts reach each other.
+        let mesh = matches!(&self.request, Request::Up(options) if options.operation == "up");
+        let facts = observe(&target.spec, hosts, cluster, settings.concurrency, mesh).await;
+        let mut request = self.request.clone();
+        request.witness(&facts);
+        let planned = self.unmoved(&facts);
+        let planned = planned.and_then(|()| request.plan(&target.spec, target.wanted(), &facts));
+        let mut report = match planned {
             Err(refusal) => self.refused(refusal.into()),
             Ok(plan) if settings.dry_run => {
                 view::plan(settings, &plan);
@@ -61,11 +77,43 @@ impl Operation<'_> {
             }
             Ok(plan) => match self.consent(plan.question.as_ref()) {
                 Err(refusal) => self.refused(refusal),
-                Ok(()) => self.execute(&plan, began).await?,
+                Ok(asked) => {
+                    if asked {
+                        request.agreed();
+                    }
+                    self.execute(&plan, self.origin(request, &facts), began).await?
+                }
             },
         };
         report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Some(report))
+    }
+
+    /// Whoever resumes an operation must find the members that it began with.
+    fn unmoved(&self, facts: &Facts) -> Result<(), Refusal> {
+        let Some(before) = self.resumes else { return Ok(()) };
+        let moved = before.membership.moved(&Membership::seen(facts));
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let refusal = Refusal::new("the members have changed since the operation began; nothing was changed");
+        let refusal = moved.into_iter().fold(refusal, Refusal::because);
+        Err(refusal
+            .hint("look at the cluster:     escli status")
+            .hint(format!("then begin it anew:      {}", self.retry)))
+    }
+
+    fn origin(&self, request: Request, facts: &Facts) -> Origin {
+        let file = self.target.file.clone().unwrap_or_else(|| PathBuf::from("-"));
+        let is_new = matches!(&request, Request::Up(options) if options.new_file.is_some());
+        let text = is_new.then(|| self.target.text.clone());
+        // An operation that is resumed twice is still measured by its first look.
+        let membership = self
+            .resumes
+            .map(|before| before.membership.clone())
+            .filter(|before| !before.members.is_empty())
+            .unwrap_or_else(|| Membership::seen(facts));
+        Origin { file, text, request, membership }
     }
 
     fn refused(&self, failure: Failure) -> Report {
@@ -124,15 +172,15 @@ impl Operation<'_> {
         let _: Vec<_> = stream::iter(notes).buffer_unordered(self.settings.concurrency).collect().await;
     }
 
-    /// The operator agrees: in advance by options, or now, on a terminal.
-    fn consent(&self, question: Option<&Question>) -> Result<(), Failure> {
-        let Some(question) = question else { return Ok(()) };
+    /// The operator agrees: in advance by options, or now, on a terminal. `true` when there was something to ask.
+    fn consent(&self, question: Option<&Question>) -> Result<bool, Failure> {
+        let Some(question) = question else { return Ok(false) };
         let given = match question {
             Question::Downtime { .. } => false,
             Question::TypeName { word, .. } => self.settings.yes && self.confirm == Some(word.as_str()),
         };
         if given {
-            return Ok(());
+            return Ok(true);
         }
         if let (Question::TypeName { word, .. }, Some(typed)) = (question, self.confirm)
             && typed != word
@@ -144,7 +192,7 @@ impl Operation<'_> {
         }
         if self.settings.env.can_ask && !self.settings.output.is_machine() {
             return if view::ask(self.settings, question) {
-                Ok(())
+                Ok(true)
             } else {
                 Err(Failure::new(Exit::Refused, "not confirmed; nothing was changed"))
             };
@@ -159,17 +207,41 @@ impl Operation<'_> {
         })
     }
 
-    async fn execute(&self, plan: &Plan, began: Instant) -> Result<Report, Failure> {
+    /// Begins the journal; that of an operation that is resumed says by whom.
+    fn journal(&self, id: &str, plan: &Plan, origin: Origin) -> Result<Journal, Failure> {
+        let folder = self.settings.env.state_dir.join(self.target.name());
+        let begun =
+            Journal::begin(&folder, id, &self.settings.env.who, plan, Some(origin)).and_then(|journal| {
+                if let Some(before) = self.resumes {
+                    Journal::reopen(&before.path)?
+                        .append(&Record::Resumed { by: id.to_owned(), at: Timestamp::now() })?;
+                }
+                Ok(journal)
+            });
+        begun.map_err(|error| {
+            Failure::failed(format!("cannot write a journal in {}: {error}", folder.display()))
+        })
+    }
+
+    /// Nothing is left to be done of an operation that is resumed.
+    fn close(&self) -> Result<(), Failure> {
+        let Some(before) = self.resumes else { return Ok(()) };
+        let ended = Record::Ended { outcome: Outcome::Succeeded, at: Timestamp::now() };
+        Journal::reopen(&before.path).and_then(|journal| journal.append(&ended)).map_err(|error| {
+            Failure::failed(format!("cannot write the journal {}: {error}", before.path.display()))
+        })
+    }
+
+    async fn execute(&self, plan: &Plan, origin: Origin, began: Instant) -> Result<Report, Failure> {
         let Self { settings, target, .. } = self;
         let mut report = Report::unrun(plan, Outcome::Succeeded);
         if plan.stages.is_empty() {
+            self.close()?;
             return Ok(report);
         }
         let id = journal::operation_id(self.name, Timestamp::now());
-        let folder = settings.env.state_dir.join(target.name());
-        let journal = Journal::begin(&folder, &id, &settings.env.who, plan).map_err(|error| {
-            Failure::failed(format!("cannot write a journal in {}: {error}", folder.display()))
-        })?;
+        let needs_resume = origin.request.needs_resume();
+        let journal = self.journal(&id, plan, origin)?;
         let interrupt = Interrupt::listen()
             .map_err(|error| Failure::failed(format!("cannot listen for Ctrl-C: {error}")))?;
         let listener = view::listener(settings);
@@ -185,7 +257,8 @@ impl Operation<'_> {
             concurrency: settings.concurrency,
         };
         let run = engine.execute(plan).await;
-        let retry = format!("to go on from here:  {}", self.retry);
+        let retry = if needs_resume { format!("escli history resume {id}") } else { self.retry.clone() };
+        let retry = format!("to go on from here:  {retry}");
         report = Report {
             schema_version: SCHEMA_VERSION,
             operation_id: Some(id),
@@ -222,17 +295,20 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+    use crate::plan::down::StopOptions;
     use crate::settings::Environment;
     use crate::starter;
 
     /// Consent without a terminal.
-    fn consent(arguments: &[&str], confirm: Option<&str>, question: &Question) -> Result<(), Failure> {
+    fn consent(arguments: &[&str], confirm: Option<&str>, question: &Question) -> Result<bool, Failure> {
         let cli = Cli::parse_from([&["escli", "stop"], arguments].concat());
         let settings = Settings::new(&cli.global, Environment::default());
         let spec = starter::local_spec("local", 3, None);
         let target = Target::new(&settings, spec, String::new(), Path::new("/nowhere")).unwrap();
         let retry = "escli stop 1 2".to_owned();
-        Operation { settings: &settings, target: &target, name: "stop", retry, confirm, mesh: false }
+        let request = Request::Stop(StopOptions::default());
+        let (settings, target) = (&settings, &target);
+        Operation { settings, target, name: "stop", retry, confirm, request, resumes: None }
             .consent(Some(question))
     }
 
@@ -251,6 +327,6 @@ mod tests {
         assert!(consent(&["--yes"], None, &purge).is_err());
         assert!(consent(&[], Some("local"), &purge).is_err());
         assert!(consent(&["--yes"], Some("prod"), &purge).is_err());
-        assert_eq!(consent(&["--yes"], Some("local"), &purge), Ok(()));
+        assert_eq!(consent(&["--yes"], Some("local"), &purge), Ok(true));
     }
 }

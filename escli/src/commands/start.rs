@@ -7,7 +7,8 @@ use super::target::Target;
 use super::{again, binary};
 use crate::cli::start::Args;
 use crate::exit::{Exit, Failure};
-use crate::plan::up::{Options, up};
+use crate::plan::request::Request;
+use crate::plan::up::Options;
 use crate::settings::Settings;
 
 /// Starts what is down among the nodes named, or among all.
@@ -29,7 +30,9 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         binary: binary::find(settings, args.binary.as_deref(), target.named_binary())?,
         retry: retry.clone(),
     };
-    let operation = Operation { settings, target: &target, name: "start", retry, confirm: None, mesh: false };
-    let report = operation.run(|facts| up(&target.spec, target.wanted(), facts, &options)).await?;
+    let request = Request::Up(Box::new(options));
+    let operation =
+        Operation { settings, target: &target, name: "start", retry, confirm: None, request, resumes: None };
+    let report = operation.run().await?;
     Ok(finish(settings, report.as_ref()))
 }

@@ -5,7 +5,8 @@ use super::operation::{Operation, finish};
 use super::target::Target;
 use crate::cli::stop::Args;
 use crate::exit::{Exit, Failure};
-use crate::plan::down::{StopOptions, stop};
+use crate::plan::down::StopOptions;
+use crate::plan::request::Request;
 use crate::settings::Settings;
 
 /// Stops the nodes named, or all.
@@ -17,7 +18,9 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let options =
         StopOptions { nodes: args.nodes.clone(), force: args.force, allow_downtime: args.allow_downtime };
     let retry = again(settings, "stop", &args.nodes);
-    let operation = Operation { settings, target: &target, name: "stop", retry, confirm: None, mesh: false };
-    let report = operation.run(|facts| stop(&target.spec, facts, &options)).await?;
+    let request = Request::Stop(options);
+    let operation =
+        Operation { settings, target: &target, name: "stop", retry, confirm: None, request, resumes: None };
+    let report = operation.run().await?;
     Ok(finish(settings, report.as_ref()))
 }

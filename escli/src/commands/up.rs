@@ -9,7 +9,8 @@ use super::{again, binary};
 use crate::cli::up::Args;
 use crate::exit::{Exit, Failure};
 use crate::local::{Layout, files};
-use crate::plan::up::{Options, up};
+use crate::plan::request::Request;
+use crate::plan::up::Options;
 use crate::report::Outcome;
 use crate::settings::{self, Settings, Source};
 use crate::{starter, view};
@@ -32,8 +33,10 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         retry: retry(settings, args, false),
     };
     let retry = retry(settings, args, true);
-    let operation = Operation { settings, target: &target, name: "up", retry, confirm: None, mesh: true };
-    let report = operation.run(|facts| up(&target.spec, target.wanted(), facts, &options)).await?;
+    let request = Request::Up(Box::new(options));
+    let operation =
+        Operation { settings, target: &target, name: "up", retry, confirm: None, request, resumes: None };
+    let report = operation.run().await?;
     let exit = finish(settings, report.as_ref());
     let ran = report.is_some_and(|report| report.outcome != Outcome::Refused);
     if ran && args.local {
@@ -123,7 +126,7 @@ fn retry(settings: &Settings, args: &Args, with_ports: bool) -> String {
 }
 
 /// From now on the other commands find this cluster from any directory. Not finding it later is no failure of `up`.
-fn remember(settings: &Settings, target: &Target) {
+pub(super) fn remember(settings: &Settings, target: &Target) {
     let Some(path) = &target.file else { return };
     let _ = files::write_atomically(&settings.last_local_file(), &format!("{}\n", path.display()));
 }

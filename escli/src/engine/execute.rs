@@ -21,6 +21,8 @@ pub struct Limits {
     pub live: Duration,
     /// Until there is a leader, and until all follow it.
     pub leader: Duration,
+    /// Until a node that was started again has what the leader has.
+    pub catch_up: Duration,
     /// From asking a node to end to its end.
     pub stop: Duration,
     /// Between two looks.
@@ -32,6 +34,7 @@ impl Default for Limits {
         Self {
             live: Duration::from_secs(60),
             leader: Duration::from_secs(30),
+            catch_up: Duration::from_secs(300),
             stop: Duration::from_secs(30),
             poll: Duration::from_millis(10),
         }

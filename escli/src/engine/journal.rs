@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
+use crate::plan::membership::Membership;
+use crate::plan::request::Request;
 use crate::report::Outcome;
 
 /// One line.
@@ -27,6 +29,9 @@ pub enum Record {
         at: Timestamp,
         /// What will be done.
         plan: Plan,
+        /// What is needed to plan it again; journals of older versions have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Box<Origin>>,
     },
     /// A step is about to run.
     Started {
@@ -67,6 +72,34 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
+    /// Another operation goes on from here.
+    Resumed {
+        /// Its id.
+        by: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody has said that it is over.
+    Aborted {
+        /// E.g. `ada@host`.
+        who: String,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// What an operation was about and asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The cluster.yaml.
+    pub file: PathBuf,
+    /// Its text, where the operation was to write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The arguments.
+    pub request: Request,
+    /// The members then.
+    pub membership: Membership,
 }
 
 /// An operation's journal, open for writing.
@@ -86,7 +119,13 @@ impl Journal {
     ///
     /// # Errors
     /// Those of the file system; the operation must not run then.
-    pub fn begin(dir: &Path, operation_id: &str, who: &str, plan: &Plan) -> io::Result<Self> {
+    pub fn begin(
+        dir: &Path,
+        operation_id: &str,
+        who: &str,
+        plan: &Plan,
+        origin: Option<Origin>,
+    ) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let path = dir.join(format!("{operation_id}.jsonl"));
         let file = OpenOptions::new().create_new(true).append(true).open(&path)?;
@@ -98,8 +137,21 @@ impl Journal {
             escli: env!("CARGO_PKG_VERSION").to_owned(),
             at: Timestamp::now(),
             plan: plan.clone(),
+            origin: origin.map(Box::new),
         })?;
         Ok(journal)
+    }
+
+    /// Opens an existing journal, to say what became of the operation after it had stopped.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn reopen(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).append(true).open(path)?;
+        // A line that a crash has cut off ends here, as if it had not been written.
+        let whole = fs::read(path)?.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        file.set_len(u64::try_from(whole).map_err(io::Error::other)?)?;
+        Ok(Self { file, path: path.to_owned() })
     }
 
     /// Adds one line and syncs it.
@@ -144,7 +196,11 @@ pub fn unfinished(records: &[Record]) -> Vec<&str> {
             Record::Succeeded { step, .. } | Record::Failed { step, .. } => {
                 open.retain(|id| *id != step.as_str());
             }
-            Record::Began { .. } | Record::Skipped { .. } | Record::Ended { .. } => {}
+            Record::Began { .. }
+            | Record::Skipped { .. }
+            | Record::Ended { .. }
+            | Record::Resumed { .. }
+            | Record::Aborted { .. } => {}
         }
     }
     open
@@ -152,7 +208,10 @@ pub fn unfinished(records: &[Record]) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
+    use shared::api::Role;
+
     use super::*;
+    use crate::plan::rolling::RollOptions;
 
     fn started(step: &str) -> Record {
         Record::Started { step: step.to_owned(), at: Timestamp::UNIX_EPOCH }
@@ -165,7 +224,8 @@ mod tests {
     fn written() -> (tempfile::TempDir, PathBuf) {
         let temp = tempfile::tempdir().unwrap();
         let journal =
-            Journal::begin(&temp.path().join("local"), "op", "ada@host", &Plan::new("up", "local")).unwrap();
+            Journal::begin(&temp.path().join("local"), "op", "ada@host", &Plan::new("up", "local"), None)
+                .unwrap();
         for record in [started("n1.start"), succeeded("n1.start"), started("n2.start")] {
             journal.append(&record).unwrap();
         }
@@ -179,6 +239,32 @@ mod tests {
         let records = read(&path).unwrap();
         assert!(matches!(&records[0], Record::Began { who, .. } if who == "ada@host"));
         assert_eq!(unfinished(&records), ["n2.start"]);
+    }
+
+    #[test]
+    fn what_was_asked_for_comes_back_as_it_was() {
+        let temp = tempfile::tempdir().unwrap();
+        let options = RollOptions {
+            nodes: vec![1],
+            before: [(1, Some("2026-01-31T10:15:30Z".to_owned())), (2, None)].into(),
+            ..RollOptions::default()
+        };
+        let membership = Membership { cluster: None, members: [(1, Role::Voter)].into() };
+        let request = Request::Restart(options);
+        let origin = Origin { file: "/d/cluster.yaml".into(), text: None, request, membership };
+        let plan = Plan::new("restart", "local");
+        let journal = Journal::begin(temp.path(), "op", "ada@host", &plan, Some(origin.clone())).unwrap();
+        let records = read(journal.path()).unwrap();
+        assert!(matches!(&records[0], Record::Began { origin: Some(read), .. } if **read == origin));
+    }
+
+    #[test]
+    fn a_journal_that_was_cut_off_is_gone_on_with_on_a_line_of_its_own() {
+        let (_temp, path) = written();
+        let cut = fs::read_to_string(&path).unwrap() + "{\"record\":\"st";
+        fs::write(&path, cut).unwrap();
+        Journal::reopen(&path).unwrap().append(&succeeded("n2.start")).unwrap();
+        assert!(unfinished(&read(&path).unwrap()).is_empty());
     }
 
     #[test]

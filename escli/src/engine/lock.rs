@@ -56,8 +56,22 @@ impl Lock {
     }
 }
 
+/// Who holds the lock at `path` just now; nobody when it is free.
+pub fn holder(path: &Path) -> Option<Holder> {
+    let file = File::open(path).ok()?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => written(path),
+        // Free; this handle gives it back at once.
+        _ => None,
+    }
+}
+
+fn written(path: &Path) -> Option<Holder> {
+    fs::read_to_string(path).ok().and_then(|text| serde_json::from_str(&text).ok())
+}
+
 fn taken(path: &Path) -> Failure {
-    let holder = fs::read_to_string(path).ok().and_then(|text| serde_json::from_str::<Holder>(&text).ok());
+    let holder = written(path);
     let message = holder.map_or_else(
         || "another operation is running on this cluster".to_owned(),
         |holder| {

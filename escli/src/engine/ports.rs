@@ -63,6 +63,8 @@ pub trait Hosts {
     ) -> impl Future<Output = Result<(), PortError>>;
     /// Deletes the node's directory with all its data.
     fn wipe(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
+    /// The node's cluster.yaml as it lies on its host; `None` when there is none.
+    fn read_config(&self, node: NodeId) -> impl Future<Output = Result<Option<String>, PortError>>;
     /// The node's last log lines.
     fn log_tail(&self, node: NodeId, lines: usize) -> impl Future<Output = Result<Vec<String>, PortError>>;
     /// A first port with which a new local cluster of `count` nodes finds all its ports free; `None` where nobody
@@ -80,4 +82,6 @@ pub trait Hosts {
 pub trait Cluster {
     /// What one node knows.
     fn status(&self, node: NodeId) -> impl Future<Output = Result<ClusterStatus, PortError>>;
+    /// Asks for leadership to be handed to `node`; whoever leads is found by itself.
+    fn transfer(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
 }

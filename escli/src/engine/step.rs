@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use shared::api::ClusterStatus;
+use shared::api::{ClusterStatus, NodeState};
 use shared::ids::NodeId;
 
 use super::execute::Engine;
@@ -40,6 +40,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             (Action::RemoveClusterFile { path }, _) => Ok(!self.hosts.has_cluster_file(path).await),
             (Action::StartNode { .. }, Some(id)) => self.hosts.is_running(id).await,
             (Action::StopNode { .. }, Some(id)) => self.hosts.is_running(id).await.map(|running| !running),
+            (Action::TransferLeader, Some(id)) => Ok(self.leads(id).await),
             (action, Some(id)) if action.changes() => self.hosts.has(id, action).await,
             _ => Ok(false),
         };
@@ -52,6 +53,11 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             (Action::AwaitLive, Some(id)) => return self.await_live(id).await,
             (Action::AwaitLeader { nodes }, _) => return self.await_leader(nodes).await,
             (Action::VerifyCluster { nodes }, _) => return self.verify(nodes).await,
+            (Action::CheckQuorum { nodes }, Some(id)) => return self.check_quorum(id, nodes).await,
+            (Action::AwaitCaughtUp { nodes, config }, Some(id)) => {
+                return self.await_caught_up(id, nodes, config.as_deref()).await;
+            }
+            (Action::TransferLeader, Some(id)) => return self.transfer(step, id).await,
             _ => {}
         }
         let note = self.change(step).await?;
@@ -114,6 +120,60 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         let hints = ["escli status".to_owned(), "escli health".to_owned()];
         self.wait("the nodes do not agree", &hints, self.limits.leader, async || {
             self.judge(nodes, |statuses| agreement::all(nodes, statuses, self.voters)).await
+        })
+        .await
+    }
+
+    async fn leads(&self, id: NodeId) -> bool {
+        self.cluster.status(id).await.is_ok_and(|status| status.state == NodeState::Leader)
+    }
+
+    async fn transfer(&self, step: &Step, id: NodeId) -> Result<String, Trouble> {
+        self.cluster.transfer(id).await.map_err(|error| failed(step, &error))?;
+        let hints = ["escli status".to_owned()];
+        self.wait(&format!("node {id} did not become the leader"), &hints, self.limits.leader, async || {
+            match self.cluster.status(id).await {
+                Ok(status) if status.state == NodeState::Leader => {
+                    Look::There(format!("term {}", status.term))
+                }
+                Ok(_) => Look::NotYet(format!("n{id} answers and does not lead")),
+                Err(error) => Look::NotYet(error.to_string()),
+            }
+        })
+        .await
+    }
+
+    async fn check_quorum(&self, id: NodeId, nodes: &[NodeId]) -> Result<String, Trouble> {
+        let what = format!("the others could not go on without node {id}; it was not stopped");
+        let hints = ["escli health".to_owned()];
+        self.wait(&what, &hints, self.limits.leader, async || {
+            self.judge(nodes, |statuses| {
+                agreement::may_stop(id, statuses, agreement::voters(statuses, self.voters))
+            })
+            .await
+        })
+        .await
+    }
+
+    async fn await_caught_up(
+        &self,
+        id: NodeId,
+        nodes: &[NodeId],
+        config: Option<&str>,
+    ) -> Result<String, Trouble> {
+        let what = format!("node {id} did not catch up");
+        let hints = [format!("escli logs {id}"), "escli health".to_owned()];
+        self.wait(&what, &hints, self.limits.catch_up, async || {
+            self.judge(nodes, |statuses| {
+                let own = statuses.iter().find(|status| status.node_id == id);
+                if let (Some(own), Some(config)) = (own, config)
+                    && own.config_hash != config
+                {
+                    return Err(format!("n{id} runs with something else than its cluster.yaml"));
+                }
+                agreement::keeps_up(id, statuses, agreement::voters(statuses, self.voters))
+            })
+            .await
         })
         .await
     }

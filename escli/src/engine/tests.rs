@@ -37,6 +37,8 @@ struct Machine {
     running: RefCell<BTreeSet<NodeId>>,
     configs: RefCell<BTreeMap<NodeId, String>>,
     calls: RefCell<Vec<String>>,
+    /// Who was made the leader; else the first that runs leads.
+    made_leader: RefCell<Option<NodeId>>,
     faults: Faults,
 }
 
@@ -104,6 +106,9 @@ impl Hosts for Machine {
     async fn wipe(&self, _id: NodeId) -> Result<(), PortError> {
         Ok(())
     }
+    async fn read_config(&self, id: NodeId) -> Result<Option<String>, PortError> {
+        Ok(self.configs.borrow().get(&id).cloned())
+    }
     async fn log_tail(&self, _id: NodeId, lines: usize) -> Result<Vec<String>, PortError> {
         Ok((0..lines).map(|line| format!("log line {line}")).collect())
     }
@@ -122,12 +127,21 @@ impl Hosts for Machine {
 }
 
 impl Cluster for Machine {
+    async fn transfer(&self, id: NodeId) -> Result<(), PortError> {
+        self.called(format!("lead {id}"));
+        if !self.faults.forget.contains(&id) {
+            *self.made_leader.borrow_mut() = Some(id);
+        }
+        Ok(())
+    }
+
     async fn status(&self, id: NodeId) -> Result<ClusterStatus, PortError> {
         let running = self.running.borrow();
         if !running.contains(&id) || self.faults.mute.contains(&id) {
             return Err(PortError::Unreachable("connection refused :8080".to_owned()));
         }
-        let leader = running.iter().next().copied();
+        let made = self.made_leader.borrow().filter(|id| running.contains(id));
+        let leader = made.or(running.iter().next().copied());
         let split = self.faults.split == Some(id);
         Ok(ClusterStatus {
             node_id: id,
@@ -184,9 +198,15 @@ impl Bench {
 
     async fn run_with(&self, plan: &Plan, listener: &dyn Listener) -> Run {
         let id = format!("op{}", std::fs::read_dir(self.folder.path()).unwrap().count());
-        let journal = Journal::begin(self.folder.path(), &id, "ada@host", plan).unwrap();
+        let journal = Journal::begin(self.folder.path(), &id, "ada@host", plan, None).unwrap();
         let short = Duration::from_millis(60);
-        let limits = Limits { live: short, leader: short, stop: short, poll: Duration::from_millis(1) };
+        let limits = Limits {
+            live: short,
+            leader: short,
+            catch_up: short,
+            stop: short,
+            poll: Duration::from_millis(1),
+        };
         let engine = Engine {
             hosts: &self.machine,
             cluster: &self.machine,
@@ -340,4 +360,54 @@ async fn a_node_that_will_not_end_is_killed_only_when_that_was_said() {
     let error = bench.run(&stop(false)).await.error.unwrap();
     assert_eq!(error.hints[0], "escli stop 1 --force");
     assert_eq!(bench.run(&stop(true)).await.outcome, Outcome::Succeeded);
+}
+
+#[tokio::test]
+async fn leadership_that_does_not_arrive_is_no_success_and_one_that_leads_is_left_alone() {
+    let lead = |id| {
+        let mut plan = Plan::new("transfer-leader", "local");
+        plan.stage("hand over", vec![Step::on(id, Action::TransferLeader, "test")]);
+        plan
+    };
+    let bench = Bench::new(Faults { forget: [3].into(), ..Faults::default() });
+    bench.machine.running.borrow_mut().extend([1, 2, 3]);
+    assert_eq!(outcome(&bench.run(&lead(1)).await, "n1.lead"), StepOutcome::Skipped);
+    assert_eq!(bench.run(&lead(2)).await.outcome, Outcome::Succeeded);
+    let failed = bench.run(&lead(3)).await;
+    assert_eq!(failed.error.unwrap().details, ["n3 answers and does not lead"]);
+    assert_eq!(*bench.machine.calls.borrow(), ["lead 2", "lead 3"]);
+}
+
+#[tokio::test]
+async fn a_gate_is_looked_at_just_before_the_stop_and_keeps_it_from_happening() {
+    let mut plan = Plan::new("restart", "local");
+    let nodes = vec![1, 2, 3];
+    plan.stage("safe", vec![Step::on(2, Action::CheckQuorum { nodes }, "test")]);
+    plan.stage("stop", vec![Step::on(2, Action::StopNode { force: false }, "test")]);
+    let bench = Bench::new(Faults::default());
+    bench.machine.running.borrow_mut().extend([1, 2]);
+    let run = bench.run(&plan).await;
+    assert_eq!(
+        (outcome(&run, "n2.safe"), outcome(&run, "n2.stop")),
+        (StepOutcome::Failed, StepOutcome::NotRun)
+    );
+    assert!(bench.machine.calls.borrow().is_empty());
+    let bench = Bench::new(Faults::default());
+    bench.machine.running.borrow_mut().extend([1, 2, 3]);
+    assert_eq!(bench.run(&plan).await.outcome, Outcome::Succeeded);
+}
+
+#[tokio::test]
+async fn a_node_that_runs_with_an_older_file_has_not_caught_up() {
+    let caught_up = |config: &str| {
+        let mut plan = Plan::new("reload", "local");
+        let (nodes, config) = (vec![1, 2, 3], Some(config.to_owned()));
+        plan.stage("see", vec![Step::on(2, Action::AwaitCaughtUp { nodes, config }, "test")]);
+        plan
+    };
+    let bench = Bench::new(Faults::default());
+    bench.machine.running.borrow_mut().extend([1, 2, 3]);
+    assert_eq!(bench.run(&caught_up("new")).await.outcome, Outcome::Succeeded);
+    let failed = bench.run(&caught_up("newer")).await;
+    assert_eq!(failed.error.unwrap().details, ["n2 runs with something else than its cluster.yaml"]);
 }

@@ -210,6 +210,15 @@ impl Hosts for LocalHosts {
         }
     }
 
+    async fn read_config(&self, id: NodeId) -> Result<Option<String>, PortError> {
+        let path = self.layout.config(id);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path, &error)),
+        }
+    }
+
     async fn log_tail(&self, id: NodeId, lines: usize) -> Result<Vec<String>, PortError> {
         let path = self.layout.log(id);
         tail::last_lines(&path, lines).map_err(|error| failed("read", &path, &error))

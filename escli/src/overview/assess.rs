@@ -11,8 +11,7 @@ use super::{ConfigState, Scene, config};
 use crate::plan::facts::Answer;
 use crate::plan::quorum::quorum;
 
-/// Entries behind the leader from which a node counts as slow; the promised alert has the same limit.
-pub const LAG_LIMIT: u64 = 100;
+pub use crate::plan::agreement::LAG_LIMIT;
 
 /// How a cluster is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

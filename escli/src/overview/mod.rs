@@ -13,7 +13,9 @@ use crate::plan::quorum::quorum;
 use crate::plan::wanted::Wanted;
 use crate::report::SCHEMA_VERSION;
 
+pub mod alerts;
 pub mod assess;
+pub mod metrics;
 pub mod until;
 
 pub use assess::{LAG_LIMIT, Verdict};

@@ -67,6 +67,21 @@ pub enum Action {
         /// The nodes asked.
         nodes: Vec<NodeId>,
     },
+    /// See, just before the node is stopped, that the others keep their majority.
+    CheckQuorum {
+        /// The nodes asked.
+        nodes: Vec<NodeId>,
+    },
+    /// Hand leadership to the node.
+    TransferLeader,
+    /// Wait until the node follows the one leader and keeps up.
+    AwaitCaughtUp {
+        /// The nodes asked.
+        nodes: Vec<NodeId>,
+        /// What it must run with, as `ClusterStatus::config_hash`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        config: Option<String>,
+    },
     /// Delete the node's directory with all its data.
     Wipe,
     /// Delete the cluster.yaml that escli wrote itself.
@@ -92,6 +107,9 @@ impl Action {
             Self::AwaitLive => "await_live",
             Self::AwaitLeader { .. } => "await_leader",
             Self::VerifyCluster { .. } => "verify_cluster",
+            Self::CheckQuorum { .. } => "check_quorum",
+            Self::TransferLeader => "transfer_leader",
+            Self::AwaitCaughtUp { .. } => "await_caught_up",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove_cluster_file",
         }
@@ -112,6 +130,9 @@ impl Action {
             Self::AwaitLive => "live",
             Self::AwaitLeader { .. } => "leader",
             Self::VerifyCluster { .. } => "verify",
+            Self::CheckQuorum { .. } => "safe",
+            Self::TransferLeader => "lead",
+            Self::AwaitCaughtUp { .. } => "caught-up",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove-file",
         }
@@ -133,6 +154,9 @@ impl Action {
             Self::AwaitLive => "wait until it answers".to_owned(),
             Self::AwaitLeader { .. } => "wait for a leader".to_owned(),
             Self::VerifyCluster { .. } => "check that all agree".to_owned(),
+            Self::CheckQuorum { .. } => "see that the others can go on without it".to_owned(),
+            Self::TransferLeader => "make it the leader".to_owned(),
+            Self::AwaitCaughtUp { .. } => "wait until it has caught up".to_owned(),
             Self::Wipe => "delete its data".to_owned(),
             Self::RemoveClusterFile { path } => format!("delete {}", path.display()),
         }
@@ -151,6 +175,13 @@ impl Action {
 
     /// Running it changes something, as opposed to looking or waiting.
     pub fn changes(&self) -> bool {
-        !matches!(self, Self::AwaitLive | Self::AwaitLeader { .. } | Self::VerifyCluster { .. })
+        !matches!(
+            self,
+            Self::AwaitLive
+                | Self::AwaitLeader { .. }
+                | Self::VerifyCluster { .. }
+                | Self::CheckQuorum { .. }
+                | Self::AwaitCaughtUp { .. }
+        )
     }
 }

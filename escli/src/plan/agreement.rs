@@ -1,9 +1,12 @@
 //! PURE: when nodes' answers amount to a cluster with a leader.
 
-use shared::api::{ClusterStatus, NodeState};
+use shared::api::{ClusterStatus, NodeState, Role};
 use shared::ids::NodeId;
 
 use super::quorum::quorum;
+
+/// Entries behind the leader from which a node counts as slow; the promised alert has the same limit.
+pub const LAG_LIMIT: u64 = 100;
 
 /// What the nodes agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,93 @@ pub fn all(nodes: &[NodeId], statuses: &[ClusterStatus], voters: usize) -> Resul
         }
     }
     Ok(agreement)
+}
+
+/// One leader, which a majority follows and nobody disputes, one cluster id, and no membership change under way: only
+/// then may a running cluster be worked on.
+///
+/// # Errors
+/// What is amiss, for people.
+pub fn sound(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
+    let agreement = leader(statuses, voters)?;
+    if statuses.iter().any(|status| status.pending_change) {
+        return Err("a membership change is under way".to_owned());
+    }
+    let cluster = statuses.iter().find(|s| s.node_id == agreement.leader).and_then(|head| head.cluster_id);
+    for status in statuses {
+        let id = status.node_id;
+        if status.state == NodeState::Leader && id != agreement.leader {
+            return Err(format!("n{id} says it leads in term {}, n{}", status.term, agreement.leader)
+                + &format!(" in term {}", agreement.term));
+        }
+        if let (Some(own), Some(cluster)) = (status.cluster_id, cluster)
+            && own != cluster
+        {
+            return Err(format!("n{id} belongs to another cluster: {own}, not {cluster}"));
+        }
+    }
+    Ok(agreement)
+}
+
+/// The node answers, follows the one leader, and keeps up with it.
+///
+/// # Errors
+/// What is missing, for people.
+pub fn keeps_up(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
+    let agreement = leader(statuses, voters)?;
+    let Some(status) = statuses.iter().find(|status| status.node_id == id) else {
+        return Err(format!("n{id} does not answer"));
+    };
+    if !follows(status, agreement) {
+        let seen = status.leader.map_or_else(|| "no leader".to_owned(), |leader| format!("leader n{leader}"));
+        return Err(format!("n{id} knows {seen} in term {}, not {agreement}", status.term));
+    }
+    let Some(head) = statuses.iter().find(|status| status.node_id == agreement.leader) else {
+        return Err("the leader does not answer".to_owned());
+    };
+    if let Some(peer) = head.peers.iter().find(|peer| peer.id == id) {
+        if !peer.connected {
+            return Err(format!("n{} has no connection to n{id}", head.node_id));
+        }
+        if let Some(lag) = peer.lag.filter(|lag| *lag > LAG_LIMIT) {
+            return Err(format!("n{id} is {lag} entries behind the leader"));
+        }
+    }
+    let unapplied = head.commit_index.saturating_sub(status.applied_index);
+    if unapplied > LAG_LIMIT {
+        return Err(format!("n{id} has yet to apply {unapplied} entries"));
+    }
+    Ok(agreement)
+}
+
+/// The voters that follow the one leader and keep up.
+pub fn well(statuses: &[ClusterStatus], voters: usize) -> Vec<NodeId> {
+    let votes = statuses.iter().filter(|status| status.role == Role::Voter).map(|status| status.node_id);
+    votes.filter(|id| keeps_up(*id, statuses, voters).is_ok()).collect()
+}
+
+/// The others go on when the node stops: a majority of healthy voters is left without it.
+///
+/// # Errors
+/// Why they would not, for people.
+pub fn may_stop(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
+    let agreement = sound(statuses, voters)?;
+    let left = well(statuses, voters).into_iter().filter(|other| *other != id).count();
+    if left < quorum(voters) {
+        return Err(format!(
+            "without n{id} {left} healthy voters are left, and {} are needed",
+            quorum(voters)
+        ));
+    }
+    Ok(agreement)
+}
+
+/// How many vote, by the leader's own account where there is one; else `founders`.
+pub fn voters(statuses: &[ClusterStatus], founders: usize) -> usize {
+    let leads = |status: &&ClusterStatus| status.state == NodeState::Leader;
+    let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else { return founders };
+    let peers = head.peers.iter().filter(|peer| peer.role == Role::Voter).count();
+    if head.peers.is_empty() { founders } else { peers + usize::from(head.role == Role::Voter) }
 }
 
 fn follows(status: &ClusterStatus, agreement: Agreement) -> bool {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
@@ -11,7 +12,7 @@ use super::up::{hosts, targets};
 use super::{Action, Plan, Question, Refusal, Step};
 
 /// What `stop` is asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopOptions {
     /// The nodes to stop; all when empty.
     pub nodes: Vec<NodeId>,
@@ -22,7 +23,7 @@ pub struct StopOptions {
 }
 
 /// What `down` is asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DownOptions {
     /// Kill what does not end by itself.
     pub force: bool,

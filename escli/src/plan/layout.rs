@@ -1,5 +1,6 @@
 //! PURE: what is where on a host that the operator reaches over SSH.
 
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 use shared::spec::{ClusterFile, Deploy, Privilege, Service};
@@ -12,7 +13,7 @@ const USER: &str = "eventstream";
 pub const UNIT: &str = "eventstream";
 
 /// What is where on each host, and who may do what there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostLayout {
     /// Releases, the program's links and the configuration.
     pub install: String,

@@ -1,11 +1,12 @@
 //! PURE: the node's program as the operator has it, and whether a machine can run it.
 
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 use super::facts::Machine;
 
 /// A program to be copied to hosts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// Where the operator has it.
     pub path: PathBuf,

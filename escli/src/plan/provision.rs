@@ -1,5 +1,6 @@
 //! PURE: what hosts lack before their nodes can be started: user, directories, program, unit.
 
+use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use shared::spec::Service;
 
@@ -11,7 +12,7 @@ use super::wanted::Wanted;
 use super::{Action, Plan, Refusal, Step};
 
 /// What nodes on hosts of their own are given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remote {
     /// What is where.
     pub layout: HostLayout,

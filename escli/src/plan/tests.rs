@@ -16,6 +16,8 @@ use super::wanted::{self, Wanted};
 use super::{Action, Plan, Question};
 use crate::starter;
 
+mod rolling;
+
 struct World {
     spec: ClusterFile,
     wanted: Wanted,

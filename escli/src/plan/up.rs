@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
@@ -14,7 +15,7 @@ use super::wanted::Wanted;
 use super::{Action, Plan, Refusal, Step};
 
 /// What `up` and `start` are asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// The subcommand: `up` or `start`.
     pub operation: String,

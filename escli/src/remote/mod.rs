@@ -318,6 +318,11 @@ impl Hosts for RemoteHosts {
         self.script(id, &scripts::wipe(&self.layout), Input::None, COPY_LIMIT).await.map(drop)
     }
 
+    async fn read_config(&self, id: NodeId) -> Result<Option<String>, PortError> {
+        let text = self.script(id, &scripts::read_config(&self.layout), Input::None, self.limit).await?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
     async fn log_tail(&self, id: NodeId, lines: usize) -> Result<Vec<String>, PortError> {
         let text = self.script(id, &scripts::log_tail(&self.layout, lines), Input::None, self.limit).await?;
         Ok(text.lines().map(str::to_owned).collect())

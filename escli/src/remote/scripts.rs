@@ -255,6 +255,11 @@ pub fn log_tail(layout: &HostLayout, lines: usize) -> String {
     script(layout, &format!("{body}\nexit 0"))
 }
 
+/// Prints the node's cluster.yaml; nothing when there is none.
+pub fn read_config(layout: &HostLayout) -> String {
+    script(layout, "[ -e $config ] || exit 0\ncat $config")
+}
+
 /// Prints the node's last log lines, and those that come.
 pub fn log_follow(layout: &HostLayout, lines: usize) -> String {
     script(

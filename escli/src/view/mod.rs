@@ -14,8 +14,11 @@ use crate::report::Report;
 use crate::settings::Settings;
 use crate::ssh::{NoPrompt, Passphrases, Prompt};
 
+pub mod alerts;
 pub mod check;
+pub mod diff;
 pub mod document;
+pub mod history;
 pub mod paint;
 pub mod plan;
 pub mod progress;

@@ -1,0 +1,75 @@
+//! `escli alerts`: looks for a while at the figures that every node serves, and judges them.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use crate::cli::alerts::Args;
+use crate::client::AdminClient;
+use crate::exit::{Exit, Failure};
+use crate::overview::alerts::{Alert, AlertState, Look, judge};
+use crate::overview::metrics::Figures;
+use crate::report::SCHEMA_VERSION;
+use crate::settings::{Loaded, Settings};
+use crate::view;
+
+/// Between two looks; a short window has five.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The document of `alerts`.
+#[derive(Debug, Serialize)]
+struct Document {
+    schema_version: u32,
+    cluster: String,
+    window_ms: u64,
+    looks: usize,
+    firing: usize,
+    alerts: Vec<Alert>,
+}
+
+/// Says which of the promised alerts fire.
+///
+/// # Errors
+/// Usage.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let loaded = settings.load()?;
+    let client = AdminClient::new(&loaded.spec, settings.host_timeout)?;
+    let looks = watch(&loaded, &client, args.window.min(settings.timeout)).await;
+    let alerts = judge(&looks);
+    let firing = alerts.iter().filter(|alert| alert.state == AlertState::Firing).count();
+    let document = Document {
+        schema_version: SCHEMA_VERSION,
+        cluster: loaded.spec.cluster.name.clone(),
+        window_ms: u64::try_from(args.window.as_millis()).unwrap_or(u64::MAX),
+        looks: looks.len(),
+        firing,
+        alerts,
+    };
+    view::show(settings, &document, |paint| view::alerts::text(&document.cluster, &document.alerts, paint));
+    Ok(if firing > 0 { Exit::Unhealthy } else { Exit::Ok })
+}
+
+async fn watch(loaded: &Loaded, client: &AdminClient, window: Duration) -> Vec<Look> {
+    let interval = INTERVAL.min(window / 5).max(Duration::from_millis(20));
+    let began = Instant::now();
+    let mut looks = Vec::new();
+    loop {
+        let at = began.elapsed();
+        looks.push(look(loaded, client, at).await);
+        if at >= window {
+            return looks;
+        }
+        let next = (at + interval).min(window);
+        tokio::time::sleep_until((began + next).into()).await;
+    }
+}
+
+async fn look(loaded: &Loaded, client: &AdminClient, at: Duration) -> Look {
+    let ids: Vec<_> = loaded.spec.cluster.nodes.iter().map(|node| node.id).collect();
+    let asked = ids.iter().map(|id| async move {
+        let text = client.metrics(*id).await.map_err(|error| error.to_string());
+        (*id, text.and_then(|text| Figures::parse(&text)))
+    });
+    Look { at, nodes: join_all(asked).await.into_iter().collect() }
+}

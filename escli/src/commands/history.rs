@@ -1,0 +1,145 @@
+//! `escli history`: what was done, and going on with what did not come to its end.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::operation::{Interrupted, Operation, finish};
+use super::target::Target;
+use super::up;
+use crate::cli::history::{Args, What};
+use crate::engine::journal::{Journal, Origin, Record};
+use crate::engine::past::{self, End, Past};
+use crate::exit::{Exit, Failure};
+use crate::local::Layout;
+use crate::plan::request::Request;
+use crate::settings::{self, Settings, Source};
+use crate::view;
+
+/// Lists, shows, resumes or aborts.
+///
+/// # Errors
+/// Usage; the state directory cannot be read; what [`Operation::run`] says.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let (all, broken) = operations(settings)?;
+    match args.what.as_ref().unwrap_or(&What::List) {
+        What::List => {
+            let document = view::history::list_document(&all, &broken);
+            view::show(settings, &document, |paint| view::history::list(&all, &broken, paint));
+            Ok(Exit::Ok)
+        }
+        What::Show { id } => {
+            let past = find(&all, id.as_deref())?;
+            view::show(settings, &view::history::show_document(past), |paint| {
+                view::history::show(past, paint)
+            });
+            Ok(Exit::Ok)
+        }
+        What::Resume { id } => resume(settings, find(&all, id.as_deref())?).await,
+        What::Abort { id } => abort(settings, find(&all, Some(id))?),
+    }
+}
+
+/// All, or with `-c` those of that cluster.yaml.
+fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>), Failure> {
+    let folder = &settings.env.state_dir;
+    let (mut all, broken) = past::all(folder)
+        .map_err(|error| Failure::failed(format!("cannot read {}: {error}", folder.display())))?;
+    if let Some(file) = &settings.config {
+        let meant = layout_of(&settings.env.working_dir.join(file)).cluster_file();
+        // Journals of older versions do not say which file they are about.
+        all.retain(|past| past.origin.as_ref().is_none_or(|origin| origin.file == meant));
+    }
+    Ok((all, broken))
+}
+
+fn layout_of(file: &Path) -> Layout {
+    Layout::new(file.parent().unwrap_or(Path::new(".")))
+}
+
+/// The one with this id, or the last.
+fn find<'a>(all: &'a [Past], id: Option<&str>) -> Result<&'a Past, Failure> {
+    let found = match id {
+        Some(id) => all.iter().find(|past| past.id == id),
+        None => all.last(),
+    };
+    found.ok_or_else(|| {
+        let message = id
+            .map_or_else(|| "there are no operations".to_owned(), |id| format!("there is no operation {id}"));
+        Failure::usage(message).hint("escli history")
+    })
+}
+
+/// It can be gone on with.
+fn open(past: &Past) -> Result<&Origin, Failure> {
+    let id = &past.id;
+    let refused = |why: String| Failure::new(Exit::Refused, why).hint(format!("escli history show {id}"));
+    match &past.end {
+        End::Running => Err(Failure::new(Exit::Locked, format!("{id} is running"))
+            .hint("wait until it is done; escli watch shows how far it is")),
+        End::Resumed { by } => Err(refused(format!("{id} was resumed already, by {by}"))
+            .hint(format!("go on with that one:  escli history resume {by}"))),
+        end if !end.is_open() => Err(refused(format!("{id} is over: {}", end.word()))),
+        _ => past.origin.as_ref().ok_or_else(|| {
+            refused(format!("{id} was begun by an older escli, whose journals cannot be resumed"))
+                .hint(format!("begin it anew:  escli {}", past.plan.operation))
+        }),
+    }
+}
+
+async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
+    let origin = open(past)?;
+    let (mut target, is_new) = target(settings, origin)?;
+    let mut request = origin.request.clone();
+    if let Request::Up(options) = &mut request {
+        options.new_file = options.new_file.take().filter(|_| is_new);
+        if let Some(before) = options.remote.take() {
+            let program = before.program.as_ref().map(|program| program.path.as_path());
+            options.remote = target.provide(program, before.named)?;
+        }
+    }
+    let interrupted = Interrupted { path: past.path.clone(), membership: origin.membership.clone() };
+    let retry = format!("escli -c {} {}", origin.file.display(), past.plan.operation);
+    let is_local_up = past.plan.operation == "up" && matches!(request, Request::Up(_));
+    let operation = Operation {
+        settings,
+        target: &target,
+        name: &past.plan.operation,
+        retry,
+        confirm: None,
+        request,
+        resumes: Some(&interrupted),
+    };
+    let report = operation.run().await?;
+    if is_local_up && report.is_some() {
+        up::remember(settings, &target);
+    }
+    Ok(finish(settings, report.as_ref()))
+}
+
+/// The cluster that the operation was about; `true` when its cluster.yaml has yet to be written.
+fn target(settings: &Settings, origin: &Origin) -> Result<(Target, bool), Failure> {
+    if let (Some(text), false) = (&origin.text, origin.file.exists()) {
+        let spec = settings::parse(&Source::File(origin.file.clone()), text)?;
+        let folder = origin.file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+        return Ok((Target::new(settings, spec, text.clone(), &folder)?, true));
+    }
+    let settings = Settings { config: Some(origin.file.clone()), ..settings.clone() };
+    Ok((Target::open(&settings)?, false))
+}
+
+fn abort(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
+    if past.end == End::Running {
+        return Err(Failure::new(Exit::Locked, format!("{} is running", past.id))
+            .hint("stop it first: Ctrl-C where it runs finishes the step and frees the lock"));
+    }
+    if !past.end.is_open() {
+        return Err(Failure::new(Exit::Refused, format!("{} is over: {}", past.id, past.end.word())));
+    }
+    let record = Record::Aborted { who: settings.env.who.clone(), at: Timestamp::now() };
+    Journal::reopen(&past.path).and_then(|journal| journal.append(&record)).map_err(|error| {
+        Failure::failed(format!("cannot write the journal {}: {error}", past.path.display()))
+    })?;
+    view::remark(settings, &format!("{} is over; what it did stays as it is", past.id));
+    Ok(Exit::Ok)
+}

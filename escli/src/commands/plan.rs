@@ -1,0 +1,32 @@
+//! `escli plan`: the steps that `escli up` would run.
+
+use super::target::Target;
+use super::{again, binary};
+use crate::cli::plan::Args;
+use crate::exit::{Exit, Failure};
+use crate::observe::observe;
+use crate::plan::up::{Options, up};
+use crate::settings::Settings;
+use crate::view;
+
+/// Shows the plan of `up` and runs none of it.
+///
+/// # Errors
+/// Usage; or the planner refuses.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let mut target = Target::open(settings)?;
+    let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;
+    let named = args.binary.is_some() || target.named_binary().is_some();
+    let options = Options {
+        operation: "up".to_owned(),
+        nodes: Vec::new(),
+        new_file: None,
+        remote: target.provide(binary.as_deref(), named)?,
+        binary,
+        retry: again(settings, "up", &[]),
+    };
+    let facts = observe(&target.spec, &target.hosts, &target.cluster, settings.concurrency, true).await;
+    let plan = up(&target.spec, target.wanted(), &facts, &options)?;
+    view::plan(settings, &plan);
+    Ok(if plan.changes() > 0 { Exit::Differences } else { Exit::Ok })
+}

@@ -1,0 +1,68 @@
+//! `escli restart`, and what `escli reload` has in common with it.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use shared::ids::NodeId;
+
+use super::operation::{Operation, finish};
+use super::target::Target;
+use super::{again, binary};
+use crate::cli::restart::Args;
+use crate::exit::{Exit, Failure};
+use crate::plan::request::Request;
+use crate::plan::rolling::RollOptions;
+use crate::settings::Settings;
+
+/// Restarts the nodes named, or all, one at a time.
+///
+/// # Errors
+/// Usage; or the lock is taken.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let given = Given { nodes: &args.nodes, binary: args.binary.as_deref(), force: args.force };
+    roll(settings, "restart", &given, args.allow_downtime, Request::Restart).await
+}
+
+/// What both commands are given.
+pub(super) struct Given<'a> {
+    pub(super) nodes: &'a [NodeId],
+    pub(super) binary: Option<&'a Path>,
+    pub(super) force: bool,
+}
+
+/// Runs one of them.
+pub(super) async fn roll(
+    settings: &Settings,
+    name: &str,
+    given: &Given<'_>,
+    allow_downtime: bool,
+    request: fn(RollOptions) -> Request,
+) -> Result<Exit, Failure> {
+    let target = Target::open(settings)?;
+    let mut retry = again(settings, name, given.nodes);
+    if let Some(path) = given.binary {
+        let _ = write!(retry, " --binary {}", path.display());
+    }
+    let request = request(RollOptions {
+        nodes: given.nodes.to_vec(),
+        allow_downtime,
+        force: given.force,
+        binary: program(settings, &target, given.binary)?,
+        ..RollOptions::default()
+    });
+    let operation =
+        Operation { settings, target: &target, name, retry, confirm: None, request, resumes: None };
+    let report = operation.run().await?;
+    Ok(finish(settings, report.as_ref()))
+}
+
+/// On hosts of their own what is installed is started again; another program is the business of an upgrade.
+fn program(settings: &Settings, target: &Target, named: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    match target.hosts.remote() {
+        Some(_) if named.is_some() => Err(Failure::usage(
+            "--binary is for local clusters: on hosts of their own what is installed is started",
+        )),
+        Some(hosts) => Ok(Some(hosts.layout().program().into())),
+        None => binary::find(settings, named, target.named_binary()),
+    }
+}

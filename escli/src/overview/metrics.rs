@@ -1,0 +1,73 @@
+//! PURE: the figures of `GET /metrics` that the promised alerts are about.
+
+/// What one node said at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// `raft_cluster_size`: voters.
+    pub cluster_size: u64,
+    /// `raft_peers_connected`.
+    pub peers_connected: u64,
+    /// `raft_replication_lag`, in entries.
+    pub lag: u64,
+    /// `raft_elections_total`, since the process was started.
+    pub elections: u64,
+    /// `raft_commit_index`.
+    pub commit: u64,
+    /// `eventstream_log_last_index`.
+    pub last: u64,
+    /// `raft_leader`; `None` when it knows none.
+    pub leader: Option<u64>,
+    /// It leads.
+    pub leads: bool,
+}
+
+impl Figures {
+    /// Reads the text of `/metrics`.
+    ///
+    /// # Errors
+    /// The first figure that is missing: what answers is no esnode, or its raft thread is stuck.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let find = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            let value = value.and_then(|value| value.trim().parse::<u64>().ok());
+            value.ok_or_else(|| format!("its metrics lack {name}"))
+        };
+        Ok(Self {
+            cluster_size: find("raft_cluster_size")?,
+            peers_connected: find("raft_peers_connected")?,
+            lag: find("raft_replication_lag")?,
+            elections: find("raft_elections_total")?,
+            commit: find("raft_commit_index")?,
+            last: find("eventstream_log_last_index")?,
+            leader: Some(find("raft_leader")?).filter(|leader| *leader > 0),
+            leads: find("raft_state{state=\"leader\"}")? == 1,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# HELP raft_term Current term\n# TYPE raft_term gauge\nraft_term 3\nraft_commit_index 42\n\
+        raft_leader 0\nraft_state{state=\"follower\"} 0\nraft_state{state=\"leader\"} 1\nraft_peers_connected 2\n\
+        raft_replication_lag 7\nraft_elections_total 1\nraft_cluster_size 3\neventstream_log_last_index 43\n";
+
+    #[test]
+    fn figures_are_found_by_their_names() {
+        let figures = Figures::parse(TEXT).unwrap();
+        let expected = Figures {
+            cluster_size: 3,
+            peers_connected: 2,
+            lag: 7,
+            elections: 1,
+            commit: 42,
+            last: 43,
+            leader: None,
+            leads: true,
+        };
+        assert_eq!(figures, expected);
+        let error = Figures::parse(&TEXT.replace("raft_replication_lag", "another")).unwrap_err();
+        assert_eq!(error, "its metrics lack raft_replication_lag");
+    }
+}

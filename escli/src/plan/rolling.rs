@@ -1,0 +1,330 @@
+//! `restart` and `reload`: one node at a time. Nodes that are down go first, then followers, the leader last, after it
+//! has handed over to one that keeps up. The gates between are steps of the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use shared::api::{ClusterStatus, Role};
+use shared::ids::NodeId;
+use shared::spec::ClusterFile;
+
+use super::agreement::{self, Agreement};
+use super::facts::{Facts, NodeFacts};
+use super::quorum::quorum;
+use super::transfer::successor;
+use super::up::{hosts, targets};
+use super::wanted::Wanted;
+use super::{Action, Plan, Question, Refusal, Step};
+
+/// What `restart` and `reload` are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollOptions {
+    /// The nodes; all when empty.
+    pub nodes: Vec<NodeId>,
+    /// Go on where it costs the majority.
+    pub allow_downtime: bool,
+    /// Kill what does not end by itself.
+    pub force: bool,
+    /// The node's program; `None` when none was found.
+    pub binary: Option<PathBuf>,
+    /// Each node's process as the operation first saw it, `None` for one that was down: where it is another one now,
+    /// the node was restarted since. Empty: nothing was done yet.
+    #[serde(default, with = "super::listed")]
+    pub before: BTreeMap<NodeId, Option<String>>,
+}
+
+/// One node's part.
+#[derive(Clone, Debug)]
+struct Turn {
+    id: NodeId,
+    why: String,
+    state: State,
+    /// Hash of the file to write first.
+    write: Option<String>,
+    /// Hash of the file that it must run with afterwards.
+    prove: Option<String>,
+}
+
+/// What a node is before its turn; in this order they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    /// Does not run: starting it costs nothing.
+    Down,
+    /// Was restarted by this operation before it was interrupted.
+    Restarted,
+    /// Runs.
+    Runs,
+}
+
+impl RollOptions {
+    /// Remembers the nodes' processes, the first time that they are seen.
+    pub fn witness(&mut self, facts: &Facts) {
+        if !self.before.is_empty() {
+            return;
+        }
+        for (id, node) in &facts.nodes {
+            match (process(node), node.pid()) {
+                (Some(process), _) => self.before.insert(*id, Some(process)),
+                (None, None) => self.before.insert(*id, None),
+                // Runs and does not answer: nobody can tell later whether it is the same process.
+                (None, Some(_)) => None,
+            };
+        }
+    }
+
+    fn state(&self, id: NodeId, facts: &Facts) -> State {
+        let Some(node) = facts.nodes.get(&id).filter(|node| node.pid().is_some()) else { return State::Down };
+        match (self.before.get(&id), process(node)) {
+            (Some(before), Some(process)) if before.as_ref() != Some(&process) => State::Restarted,
+            _ => State::Runs,
+        }
+    }
+
+    /// It ran when the operation began.
+    fn ran(&self, id: NodeId) -> bool {
+        matches!(self.before.get(&id), Some(Some(_)))
+    }
+}
+
+/// What tells a node's process from the one before it: when it was started is known to the second only, and numbers of
+/// processes come again.
+fn process(node: &NodeFacts) -> Option<String> {
+    Some(format!("{} since {}", node.pid()?, node.status()?.started_at))
+}
+
+/// Plans `restart`.
+///
+/// # Errors
+/// Refuses unknown nodes, hosts that cannot be looked at, nodes that were never set up, and what would cost the
+/// majority.
+pub fn restart(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result<Plan, Refusal> {
+    let targets = targets(spec, &options.nodes)?;
+    let mut turns = Vec::new();
+    for (id, host) in hosts(facts, &targets)? {
+        if host.config_hash.is_none() {
+            return Err(Refusal::new(format!(
+                "node {id} has no cluster.yaml of its own; nothing was changed"
+            ))
+            .hint("give it one:  escli up"));
+        }
+        let state = options.state(id, facts);
+        let why = match state {
+            State::Down => "not running",
+            State::Restarted => "was restarted already",
+            State::Runs => "running",
+        };
+        turns.push(Turn { id, why: why.to_owned(), state, write: None, prove: None });
+    }
+    let mut plan = Plan::new("restart", &spec.cluster.name);
+    roll(&mut plan, spec, facts, turns, options)?;
+    Ok(plan)
+}
+
+/// Plans `reload`.
+///
+/// # Errors
+/// As [`restart`]; and a node that runs and does not answer, because nobody can tell what it runs with.
+pub fn reload(
+    spec: &ClusterFile,
+    wanted: &Wanted,
+    facts: &Facts,
+    options: &RollOptions,
+) -> Result<Plan, Refusal> {
+    let targets = targets(spec, &options.nodes)?;
+    let mut plan = Plan::new("reload", &spec.cluster.name);
+    let (mut turns, mut only_written) = (Vec::new(), Vec::new());
+    for (id, host) in hosts(facts, &targets)? {
+        let Some(hash) = wanted.hash(id) else { continue };
+        if !host.dirs && host.config_hash.is_none() {
+            plan.notes.push(format!("node {id} was never set up: escli up"));
+            continue;
+        }
+        let write = (host.config_hash.as_deref() != Some(hash)).then(|| hash.to_owned());
+        let status = facts.nodes.get(&id).and_then(|node| node.status());
+        if host.runs() && status.is_none() {
+            return Err(Refusal::new(format!(
+                "node {id} runs and does not answer on its admin port; nothing was changed"
+            ))
+            .because("what it runs with is not known")
+            .hint(format!("escli status --node {id}"))
+            .hint(format!("when the admin port itself was changed:  escli restart {id}")));
+        }
+        let state = options.state(id, facts);
+        let current = status.is_some_and(|status| status.config_hash == hash);
+        let takes = match state {
+            State::Down => options.ran(id),
+            State::Restarted => true,
+            State::Runs => !current,
+        };
+        if takes {
+            let state = if current { state } else { state.min_running() };
+            let why = if current { "was restarted already" } else { "runs with an older cluster.yaml" };
+            let prove = Some(hash.to_owned());
+            turns.push(Turn { id, why: why.to_owned(), state, write, prove });
+            continue;
+        }
+        if state == State::Down {
+            plan.notes.push(format!(
+                "node {id} is down and takes its cluster.yaml when it is started: escli start {id}"
+            ));
+        }
+        only_written.extend(write.map(|hash| Step::on(id, Action::WriteConfig { hash }, "differs")));
+    }
+    plan.stage("configure", only_written);
+    roll(&mut plan, spec, facts, turns, options)?;
+    Ok(plan)
+}
+
+impl State {
+    /// One that was restarted and still runs with an older file takes its turn like any other.
+    fn min_running(self) -> Self {
+        if self == Self::Restarted { Self::Runs } else { self }
+    }
+}
+
+/// What the planner knows of the cluster.
+struct Ground {
+    statuses: Vec<ClusterStatus>,
+    now: Option<Agreement>,
+    voters: usize,
+    /// All that are asked while it goes on.
+    nodes: Vec<NodeId>,
+}
+
+fn roll(
+    plan: &mut Plan,
+    spec: &ClusterFile,
+    facts: &Facts,
+    mut turns: Vec<Turn>,
+    options: &RollOptions,
+) -> Result<(), Refusal> {
+    if turns.is_empty() {
+        return Ok(());
+    }
+    let ground = ground(spec, facts, options)?;
+    let leader = ground.now.map(|now| now.leader);
+    let mut well: BTreeSet<NodeId> = agreement::well(&ground.statuses, ground.voters).into_iter().collect();
+    turns.sort_by_key(|turn| (turn.state, leader == Some(turn.id), well.contains(&turn.id), turn.id));
+    let mut cost = None;
+    for turn in &turns {
+        let left = well.iter().filter(|id| **id != turn.id).count();
+        let costs = turn.state == State::Runs && votes(&ground, turn.id) && left < quorum(ground.voters);
+        if costs && cost.is_none() {
+            cost = Some((turn.id, left));
+        }
+        stages(plan, &ground, turn, &turns, !costs, options)?;
+        if votes(&ground, turn.id) {
+            well.insert(turn.id);
+        }
+    }
+    weigh(plan, spec, facts, &ground, cost, options)?;
+    let mut nodes = facts.running();
+    nodes.extend(turns.iter().map(|turn| turn.id));
+    nodes.sort_unstable();
+    nodes.dedup();
+    plan.stage("verify", vec![Step::cluster(Action::VerifyCluster { nodes }, "nodes were restarted")]);
+    Ok(())
+}
+
+/// Sees that the cluster can be worked on at all. One without a majority can only be when that was said.
+fn ground(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result<Ground, Refusal> {
+    let statuses: Vec<ClusterStatus> = facts.statuses().map(|(_, status)| status.clone()).collect();
+    let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
+    let nodes = spec.cluster.nodes.iter().map(|node| node.id).collect();
+    let now = match agreement::sound(&statuses, voters) {
+        Ok(now) => Some(now),
+        Err(_) if options.allow_downtime && facts.running().len() < quorum(voters) => None,
+        Err(reason) => {
+            return Err(Refusal::new(
+                "nodes are restarted one by one only while the cluster is led; nothing was changed",
+            )
+            .because(reason)
+            .hint("see what is wrong:          escli health")
+            .hint("start whatever is down:     escli start"));
+        }
+    };
+    Ok(Ground { statuses, now, voters, nodes })
+}
+
+/// Whether the node counts for the quorum; one that is silent does until the leader says otherwise.
+fn votes(ground: &Ground, id: NodeId) -> bool {
+    let own = ground.statuses.iter().find(|status| status.node_id == id).map(|status| status.role);
+    let head = ground.now.and_then(|now| ground.statuses.iter().find(|s| s.node_id == now.leader));
+    let told = head.and_then(|head| head.peers.iter().find(|peer| peer.id == id)).map(|peer| peer.role);
+    own.or(told).unwrap_or(Role::Voter) == Role::Voter
+}
+
+/// Gate, file, hand-over, stop, start, proof: each is done before the next begins.
+fn stages(
+    plan: &mut Plan,
+    ground: &Ground,
+    turn: &Turn,
+    turns: &[Turn],
+    gated: bool,
+    options: &RollOptions,
+) -> Result<(), Refusal> {
+    let id = turn.id;
+    let mut one = |title: String, step: Step| plan.stage(title, vec![step]);
+    let runs = turn.state == State::Runs;
+    if runs && gated {
+        let check = Action::CheckQuorum { nodes: ground.nodes.clone() };
+        one(format!("see whether n{id} can go"), Step::on(id, check, "before it is stopped"));
+    }
+    if let Some(hash) = &turn.write {
+        one(format!("configure n{id}"), Step::on(id, Action::WriteConfig { hash: hash.clone() }, "differs"));
+    }
+    let leads = ground.now.filter(|now| now.leader == id);
+    if let Some(now) = leads.filter(|_| runs) {
+        let others: Vec<NodeId> = turns.iter().map(|turn| turn.id).collect();
+        if let Some(to) = successor(&ground.statuses, ground.voters, now, &others) {
+            let why = format!("n{id} leads, and is restarted next");
+            one(format!("hand over to n{to}"), Step::on(to, Action::TransferLeader, why));
+        }
+    }
+    if runs {
+        one(format!("stop n{id}"), Step::on(id, Action::StopNode { force: options.force }, turn.why.clone()));
+    }
+    if turn.state != State::Restarted {
+        let binary = options.binary.clone().ok_or_else(|| {
+            Refusal::new("the node's program, esnode, was not found; nothing was changed")
+                .hint("name it:   --binary path/to/esnode")
+        })?;
+        let why = if runs { "was stopped" } else { "not running" };
+        one(format!("start n{id}"), Step::on(id, Action::StartNode { binary }, why));
+        one(format!("see n{id} answer"), Step::on(id, Action::AwaitLive, "just started"));
+    }
+    let proof = Action::AwaitCaughtUp { nodes: ground.nodes.clone(), config: turn.prove.clone() };
+    one(format!("see n{id} catch up"), Step::on(id, proof, "before anything else is touched"));
+    Ok(())
+}
+
+/// What the first node whose stop costs the majority costs: a question where it cannot be helped, else a refusal.
+fn weigh(
+    plan: &mut Plan,
+    spec: &ClusterFile,
+    facts: &Facts,
+    ground: &Ground,
+    cost: Option<(NodeId, usize)>,
+    options: &RollOptions,
+) -> Result<(), Refusal> {
+    let Some((id, left)) = cost.filter(|_| !options.allow_downtime) else { return Ok(()) };
+    let (voters, needed, name) = (ground.voters, quorum(ground.voters), &spec.cluster.name);
+    let text = format!(
+        "while n{id} is away {left} healthy voters are left and {needed} are needed: {name} would accept no writes"
+    );
+    if voters <= 2 {
+        plan.question = Some(Question::Downtime { text });
+        return Ok(());
+    }
+    let mut refusal = Refusal::new("refused; nothing was changed").because(text);
+    for node in spec.cluster.nodes.iter().map(|node| node.id).filter(|other| *other != id) {
+        if let Err(reason) = agreement::keeps_up(node, &ground.statuses, voters) {
+            refusal = refusal.because(reason);
+            if facts.nodes.get(&node).is_some_and(|node| node.pid().is_none()) {
+                refusal = refusal.hint(format!("start it first:  escli start {node}"));
+            }
+        }
+    }
+    Err(refusal.hint(format!("if that is meant:  escli {} --allow-downtime", plan.operation)))
+}

@@ -1,0 +1,84 @@
+//! `transfer-leader`: leadership goes only to a voter that follows and keeps up.
+
+use serde::{Deserialize, Serialize};
+use shared::api::{ClusterStatus, Role};
+use shared::ids::NodeId;
+use shared::spec::ClusterFile;
+
+use super::agreement::{self, Agreement};
+use super::facts::{Answer, Facts};
+use super::up::targets;
+use super::{Action, Plan, Refusal, Step};
+
+/// What `transfer-leader` is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferOptions {
+    /// The wanted leader; the most caught-up follower when none is named.
+    pub to: Option<NodeId>,
+}
+
+/// Plans `transfer-leader`.
+///
+/// # Errors
+/// Refuses while there is no undisputed leader, and a node that could not take over.
+pub fn transfer(spec: &ClusterFile, facts: &Facts, options: &TransferOptions) -> Result<Plan, Refusal> {
+    if let Some(to) = options.to {
+        targets(spec, &[to])?;
+    }
+    let statuses: Vec<ClusterStatus> = facts.statuses().map(|(_, status)| status.clone()).collect();
+    let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
+    let now = agreement::sound(&statuses, voters).map_err(|reason| {
+        Refusal::new("leadership cannot be handed over now; nothing was changed")
+            .because(reason)
+            .hint("escli health")
+    })?;
+    let mut plan = Plan::new("transfer-leader", &spec.cluster.name);
+    if options.to == Some(now.leader) {
+        plan.notes.push(format!("node {} leads already", now.leader));
+        return Ok(plan);
+    }
+    let to = match options.to {
+        Some(to) => fit(to, facts, &statuses, voters)?,
+        None => successor(&statuses, voters, now, &[])
+            .ok_or_else(|| Refusal::new("there is no follower that could take over; nothing was changed"))?,
+    };
+    let why = format!("n{} leads", now.leader);
+    plan.stage("hand over", vec![Step::on(to, Action::TransferLeader, why)]);
+    let nodes: Vec<NodeId> = statuses.iter().map(|status| status.node_id).collect();
+    plan.stage("verify", vec![Step::cluster(Action::VerifyCluster { nodes }, "another leader")]);
+    Ok(plan)
+}
+
+/// The node can take over.
+fn fit(to: NodeId, facts: &Facts, statuses: &[ClusterStatus], voters: usize) -> Result<NodeId, Refusal> {
+    let refused = |why: String| {
+        Refusal::new(format!("node {to} cannot lead now; nothing was changed"))
+            .because(why)
+            .hint("let the leader choose:  escli transfer-leader")
+    };
+    if let Some(Answer::Silent { reason }) = facts.nodes.get(&to).map(|node| &node.api) {
+        let hint = format!("start it, if it is down:  escli start {to}");
+        return Err(refused(format!("n{to} does not answer: {reason}")).hint(hint));
+    }
+    match statuses.iter().find(|status| status.node_id == to).map(|status| status.role) {
+        Some(Role::Voter) => {}
+        Some(Role::Learner) => return Err(refused(format!("n{to} is a learner: it does not vote yet"))),
+        Some(Role::None) | None => return Err(refused(format!("n{to} is not a member"))),
+    }
+    agreement::keeps_up(to, statuses, voters)
+        .map(|_| to)
+        .map_err(|reason| refused(reason).hint("wait until it has caught up:  escli watch --until caught-up"))
+}
+
+/// Who should lead next: one of `preferred` if any of them can, and among equals the one that has the most.
+pub fn successor(
+    statuses: &[ClusterStatus],
+    voters: usize,
+    now: Agreement,
+    preferred: &[NodeId],
+) -> Option<NodeId> {
+    let head = statuses.iter().find(|status| status.node_id == now.leader);
+    let lag = |id: NodeId| head?.peers.iter().find(|peer| peer.id == id)?.lag;
+    let able = agreement::well(statuses, voters).into_iter().filter(|id| *id != now.leader);
+    able.min_by_key(|id| (!preferred.contains(id), lag(*id).unwrap_or(u64::MAX), *id))
+}
