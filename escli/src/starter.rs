@@ -72,6 +72,38 @@ pub fn local_text(count: u8, base: Option<u16>, binary: Option<&Path>) -> String
     text
 }
 
+/// A cluster.yaml to begin with, for nodes on hosts of their own. The names are checked by whoever reads it.
+pub fn hosts_text(name: &str, hosts: &[&str], user: Option<&str>) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let nodes =
+        hosts.iter().zip(1..).map(|(host, id)| format!("    - {{ id: {id}, host: {} }}\n", quoted(host)));
+    let user =
+        user.map_or_else(|| "    # user: admin".to_owned(), |user| format!("    user: {}", quoted(user)));
+    format!(
+        "# What is not here has its default; `escli render` shows everything, `escli validate` checks.
+cluster:
+  name: {name}
+  # Three nodes go on without one, five without two.
+  nodes:
+{nodes}    # Each may say more: client_port 9000, cluster_port 9100, http_port 8080, advertised_host, ssh
+  # storage:
+  #   data_dir: /var/lib/eventstream/raft
+deploy:
+  # How to log in. What is not here comes from ~/.ssh/config, then from ssh's own defaults.
+  ssh:
+    # Whom to log in as: root, or somebody who may sudo without a password.
+{user}
+    # identity_file: ~/.ssh/id_ed25519
+    # jump: bastion.example
+    host_keys: strict    # or accept-new, or SHA256:... of the one key
+  # privilege: none      # without root: also service: process, and directories of your own
+  # install_dir: /opt/eventstream
+",
+        name = quoted(name),
+        nodes = nodes.collect::<String>(),
+    )
+}
+
 /// `text`, which says `spec`, is exactly what [`local_text`] writes: nobody has changed it.
 pub fn is_own(spec: &ClusterFile, text: &str) -> bool {
     let nodes = &spec.cluster.nodes;

@@ -13,6 +13,7 @@ pub mod down;
 pub mod exec;
 pub mod health;
 pub mod history;
+pub mod init;
 pub mod logs;
 pub mod man;
 pub mod plan;
@@ -162,6 +163,8 @@ pub enum Command {
     Logs(logs::Args),
     /// Show what was done, and go on with what did not come to its end.
     History(history::Args),
+    /// Write a cluster.yaml to begin with.
+    Init(init::Args),
     /// Check cluster.yaml without touching anything.
     Validate(validate::Args),
     /// Show the file each node gets.

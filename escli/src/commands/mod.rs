@@ -15,6 +15,7 @@ pub mod down;
 pub mod exec;
 pub mod health;
 pub mod history;
+pub mod init;
 pub mod logs;
 pub mod man;
 pub mod operation;
@@ -53,6 +54,7 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Check(args) => check::run(settings, args).await,
         Command::Exec(args) => exec::run(settings, args).await,
         Command::Logs(args) => logs::run(settings, args).await,
+        Command::Init(args) => init::run(settings, args),
         Command::Validate(args) => validate::run(settings, args).await,
         Command::Render(args) => render::run(settings, args).await,
         Command::Completions(args) => completions::run(settings, args).await,
