@@ -70,7 +70,7 @@ fn a_rolling_restart_replaces_every_process_while_events_go_on() -> Result<()> {
     ensure!(code == 0, "{report:#}");
     ensure!(ids(&planned) == ids(&report), "{planned:#}\n{report:#}");
     let steps = ids(&report);
-    let last_stop = steps.iter().filter(|id| id.ends_with(".stop")).next_back();
+    let last_stop = steps.iter().rfind(|id| id.ends_with(".stop"));
     ensure!(last_stop == Some(&format!("n{first}.stop")), "the leader comes last: {steps:?}");
     let handed = steps.iter().position(|id| id.ends_with(".lead"));
     ensure!(handed < steps.iter().position(|id| Some(id) == last_stop), "{steps:?}");
