@@ -182,6 +182,11 @@ pub fn enable(layout: &HostLayout) -> String {
     script(layout, "set -e\nas_root systemctl daemon-reload\nas_root systemctl --quiet enable $name")
 }
 
+/// The unit is no longer started at boot.
+pub fn disable(layout: &HostLayout) -> String {
+    script(layout, "as_root systemctl --quiet disable $name")
+}
+
 /// Makes a release the one that is started, and keeps the one before it besides.
 pub fn switch(layout: &HostLayout, release: &str) -> String {
     let body = format!(
