@@ -12,6 +12,7 @@ use super::members::{ReplaceOptions, add, remove, replace};
 use super::rolling::{RollOptions, reload, restart};
 use super::transfer::{TransferOptions, transfer};
 use super::up::{Options, up};
+use super::upgrade::{UpgradeOptions, upgrade};
 use super::wanted::Wanted;
 use super::{Plan, Refusal};
 
@@ -31,6 +32,8 @@ pub enum Request {
     Reload(RollOptions),
     /// `transfer-leader`.
     TransferLeader(TransferOptions),
+    /// `upgrade`.
+    Upgrade(Box<UpgradeOptions>),
     /// `add-node`.
     AddNode(Box<AddOptions>),
     /// `remove-node`.
@@ -52,6 +55,7 @@ impl Request {
             Self::Restart(options) => restart(spec, facts, options),
             Self::Reload(options) => reload(spec, wanted, facts, options),
             Self::TransferLeader(options) => transfer(spec, facts, options),
+            Self::Upgrade(options) => upgrade(spec, facts, options),
             Self::AddNode(options) => add(spec, wanted, facts, options),
             Self::RemoveNode(options) => remove(spec, wanted, facts, options),
             Self::ReplaceNode(options) => replace(spec, wanted, facts, options),
@@ -86,6 +90,7 @@ impl Request {
         match self {
             Self::Restart(options) | Self::Reload(options) => options.witness(facts),
             Self::AddNode(options) => options.witness(facts),
+            Self::Upgrade(options) => options.witness(facts),
             Self::ReplaceNode(options) => options.add.witness(facts),
             _ => {}
         }
@@ -96,6 +101,7 @@ impl Request {
         match self {
             Self::Stop(options) => options.allow_downtime = true,
             Self::Restart(options) | Self::Reload(options) => options.allow_downtime = true,
+            Self::Upgrade(options) => options.roll.allow_downtime = true,
             Self::RemoveNode(options) => options.agreed = true,
             Self::ReplaceNode(options) => options.remove.agreed = true,
             Self::Up(_) | Self::Down(_) | Self::TransferLeader(_) | Self::AddNode(_) => {}
