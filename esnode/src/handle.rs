@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::BytesMut;
 use crossbeam_channel::Sender;
 use parking_lot::{RwLock, RwLockReadGuard};
-use shared::api::ClusterStatus;
+use shared::api::{CatchUp, ClusterStatus};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 use tokio::sync::{Notify, oneshot, watch};
@@ -17,6 +17,7 @@ use crate::entry::MAX_PAYLOAD;
 use crate::net::peer::{PeerStats, Transport};
 use crate::report;
 use crate::storage::Log;
+use crate::storage::stats::Stats;
 use crate::stream::command::{Command, Reply};
 use crate::stream::members::Change;
 use crate::stream::{Stream, TopicId};
@@ -195,6 +196,7 @@ impl Handle {
             settings_hash: &self.inner.settings_hash,
             started_at: &parts.started_at,
             raft: raft.as_ref(),
+            catch_up: catch_up(parts.log.stats()),
             lacks_room: parts.log.stats().lacks_room.load(Ordering::Relaxed),
             peers: &self.peer_stats(),
         })
@@ -253,4 +255,9 @@ impl Drop for Budget {
     fn drop(&mut self) {
         self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
+}
+
+fn catch_up(stats: &Stats) -> Option<CatchUp> {
+    let total = Some(stats.incoming_bytes.load(Ordering::Relaxed)).filter(|total| *total > 0)?;
+    Some(CatchUp { received: stats.received_bytes.load(Ordering::Relaxed).min(total), total })
 }

@@ -107,6 +107,11 @@ impl Text {
         let stats = node.log().stats();
         let gauges = [
             ("eventstream_log_bytes", "Bytes of log in the segments", stats.log_bytes.load(Relaxed)),
+            (
+                "eventstream_catch_up_bytes",
+                "Bytes to get from another node before this one has what was retained",
+                stats.incoming_bytes.load(Relaxed),
+            ),
             ("eventstream_log_segments", "Segment files", stats.segments.load(Relaxed)),
             ("eventstream_log_last_index", "Highest durable log index", node.log().last_index()),
         ];

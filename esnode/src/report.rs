@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
+use shared::api::{CatchUp, ClusterStatus, NodeState, PeerStatus, Role};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{ClusterFile, Node};
 
@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub started_at: &'a str,
     /// Consensus; `None` while the node waits to found or join a cluster.
     pub raft: Option<&'a consensus::Status>,
+    /// How far it has come with the files that it gets from another node.
+    pub catch_up: Option<CatchUp>,
     /// There is no room on the disk for more log.
     pub lacks_room: bool,
     /// The connections to the other nodes.
@@ -61,6 +63,7 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
         started_at: facts.started_at.to_owned(),
         wal_sync: facts.file.cluster.storage.wal_sync,
         pending_change: raft.pending_change,
+        catch_up: facts.catch_up,
         disk: disk(facts.lacks_room, raft.disk_wait),
     }
 }

@@ -16,6 +16,15 @@ pub enum Event<'a> {
         /// Which.
         step: &'a Step,
     },
+    /// A step that takes its time has come so far.
+    Progress {
+        /// Which.
+        step: &'a Step,
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
     /// A step is over; `Skipped` comes without `Started`.
     Ended {
         /// Which.

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{CatchUp, ClusterStatus, NodeState, Role};
 use shared::ids::NodeId;
 
+use super::event::Event;
 use super::execute::Engine;
 use super::ports::{Cluster, Hosts, PortError};
 use crate::exit::{Exit, Failure};
@@ -59,7 +60,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             (Action::VerifyCluster { nodes }, _) => return self.verify(nodes).await,
             (Action::CheckQuorum { nodes }, Some(id)) => return self.check_quorum(id, nodes).await,
             (Action::AwaitCaughtUp { nodes, config }, Some(id)) => {
-                return self.await_caught_up(id, nodes, config.as_deref()).await;
+                return self.await_caught_up(step, id, nodes, config.as_deref()).await;
             }
             (Action::TransferLeader, Some(id)) => return self.transfer(step, id).await,
             (Action::ProveReach { from }, Some(id)) => return self.prove_reach(id, from).await,
@@ -170,6 +171,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
 
     async fn await_caught_up(
         &self,
+        step: &Step,
         id: NodeId,
         nodes: &[NodeId],
         config: Option<&str>,
@@ -179,6 +181,9 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         self.wait(&what, &hints, self.limits.catch_up, async || {
             self.judge(nodes, &[id], |statuses| {
                 let own = statuses.iter().find(|status| status.node_id == id);
+                if let Some(CatchUp { received: done, total }) = own.and_then(|own| own.catch_up) {
+                    self.listener.hear(Event::Progress { step, done, total });
+                }
                 if let (Some(own), Some(config)) = (own, config)
                     && own.config_hash != config
                 {

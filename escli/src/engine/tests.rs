@@ -175,6 +175,7 @@ impl Cluster for Machine {
             started_at: "2026-01-01T00:00:00Z".to_owned(),
             wal_sync: true,
             pending_change: false,
+            catch_up: None,
             disk: None,
         })
     }

@@ -73,6 +73,7 @@ fn status(spec: &ClusterFile, id: NodeId, config_hash: &str) -> ClusterStatus {
         started_at: "2026-01-31T10:15:30Z".to_owned(),
         wal_sync: true,
         pending_change: false,
+        catch_up: None,
         disk: None,
     }
 }

@@ -270,7 +270,8 @@ mod tests {
         let spec = remote_spec(3);
         let mut facts = remote_facts(&spec);
         let layout = HostLayout::of(&spec).unwrap();
-        facts.mesh.insert(1, [(2, Reach::Open), (3, Reach::Silent)].into());
+        facts.mesh.insert(1, [(2, Reach::Silent), (3, Reach::Open)].into());
+        facts.mesh.insert(2, [(1, Reach::Open), (3, Reach::Silent)].into());
         let gone =
             HostSight::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
         facts.nodes.get_mut(&3).unwrap().host = gone;
@@ -278,6 +279,8 @@ mod tests {
         let bad: Vec<_> = found.iter().filter(|finding| finding.level == Level::Failure).collect();
         let texts: Vec<_> =
             bad.iter().map(|finding| (finding.node, finding.check, finding.text.as_str())).collect();
-        assert_eq!(texts, [(1, "mesh", "no answer from node 3 10.0.0.3:9100"), (3, "reach", "no route")]);
+        assert_eq!(texts, [(1, "mesh", "no answer from node 2 10.0.0.2:9100"), (3, "reach", "no route")]);
+        let warned = |finding: &&Finding| finding.level == Level::Warning && finding.check == "mesh";
+        assert_eq!(found.iter().find(warned).map(|finding| finding.node), Some(2), "nobody reaches the dead");
     }
 }

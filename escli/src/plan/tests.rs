@@ -76,6 +76,7 @@ pub fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterS
         started_at: "2026-01-01T00:00:00Z".to_owned(),
         wal_sync: true,
         pending_change: false,
+        catch_up: None,
         disk: None,
     }
 }

@@ -36,7 +36,7 @@ impl Lines {
                 self.total.set(plan.steps().count());
                 None
             }
-            Event::Started { .. } => None,
+            Event::Started { .. } | Event::Progress { .. } => None,
             Event::Ended { step, outcome, ms, note } => {
                 self.ended.set(self.ended.get() + 1);
                 Some(self.ended_line(step, *outcome, *ms, note))
@@ -71,12 +71,24 @@ fn name(step: &Step) -> String {
 pub struct Plain {
     lines: Lines,
     verbose: bool,
+    /// The last tenth of a step's progress that was told.
+    told: Cell<u64>,
 }
 
 impl Plain {
     /// `verbose` tells beginnings too.
     pub fn new(paint: Paint, verbose: bool) -> Self {
-        Self { lines: Lines::new(paint), verbose }
+        Self { lines: Lines::new(paint), verbose, told: Cell::new(0) }
+    }
+}
+
+impl Plain {
+    /// One line for every tenth.
+    fn tenth(&self, step: &Step, done: u64, total: u64) {
+        let tenth = done.saturating_mul(10) / total.max(1);
+        if tenth > self.told.replace(tenth) {
+            super::tell(&format!("{}: {} of {} MiB\n", name(step), done >> 20, total >> 20));
+        }
     }
 }
 
@@ -84,6 +96,9 @@ impl Listener for Plain {
     fn hear(&self, event: Event<'_>) {
         if let (Event::Started { step }, true) = (&event, self.verbose) {
             super::tell(&format!("{}: {}, because {}\n", name(step), step.action.describe(), step.why));
+        }
+        if let Event::Progress { step, done, total } = &event {
+            self.tenth(step, *done, *total);
         }
         if let Some(line) = self.lines.line(&event) {
             super::tell(&format!("{line}\n"));
@@ -123,6 +138,17 @@ impl Listener for Bars {
                 bar.set_message(format!("{}: {}", name(step), step.action.describe()));
                 bar.enable_steady_tick(TICK);
                 self.running.borrow_mut().insert(step.id.clone(), bar);
+            }
+            Event::Progress { step, done, total } => {
+                if let Some(bar) = self.running.borrow().get(&step.id) {
+                    if bar.length().is_none() {
+                        bar.set_style(style(
+                            "{spinner} {msg}  {bar:20} {bytes}/{total_bytes} {bytes_per_sec}  {elapsed}",
+                        ));
+                    }
+                    bar.set_length(total);
+                    bar.set_position(done);
+                }
             }
             Event::Ended { step, .. } => {
                 if let Some(bar) = self.running.borrow_mut().remove(&step.id) {

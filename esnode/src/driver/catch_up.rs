@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Instant;
 
@@ -19,7 +20,8 @@ use crate::net::peer::{Files, Transport};
 use crate::nice::give_way;
 use crate::storage::checkpoint::is_full;
 use crate::storage::outgoing::Piece;
-use crate::storage::{Incoming, OpenError, Staged};
+use crate::storage::stats::Stats;
+use crate::storage::{Incoming, Log, OpenError, Staged};
 
 /// What was got.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ enum PullError {
 pub(super) struct CatchUp {
     incoming: Incoming,
     transport: Arc<Transport>,
+    /// For its figures.
+    log: Log,
     inputs: Sender<Input>,
     way: WayBack<Pulled>,
 }
@@ -58,8 +62,13 @@ impl Content for Pulled {
 }
 
 impl CatchUp {
-    pub(super) fn new(incoming: Incoming, transport: Arc<Transport>, inputs: Sender<Input>) -> Self {
-        Self { incoming, transport, inputs, way: WayBack::default() }
+    pub(super) fn new(
+        incoming: Incoming,
+        transport: Arc<Transport>,
+        log: Log,
+        inputs: Sender<Input>,
+    ) -> Self {
+        Self { incoming, transport, log, inputs, way: WayBack::default() }
     }
 
     /// Raft sends this node, which has applied everything up to `have`, to a checkpoint. Returns the message to give to
@@ -117,14 +126,15 @@ impl CatchUp {
 
     fn begin(&mut self, from: NodeId, have: u64) {
         let (incoming, transport) = (self.incoming.clone(), Arc::clone(&self.transport));
-        let inputs = self.inputs.clone();
+        let (log, inputs) = (self.log.clone(), self.inputs.clone());
         let pull = move || {
             give_way();
-            let input = match pull(&incoming, &transport, from, have) {
+            let input = match pull(&incoming, &transport, log.stats(), from, have) {
                 Ok(pulled) => Input::Pulled(Ok(pulled)),
                 Err(PullError::Passing(error)) => Input::Pulled(Err(error)),
                 Err(PullError::Disk(error)) => Input::DiskFailed(error),
             };
+            log.stats().incoming_bytes.store(0, Relaxed);
             // The raft thread is gone only when the node stops.
             let _ = inputs.send(input);
         };
@@ -157,7 +167,13 @@ fn disk(error: io::Error) -> PullError {
 }
 
 /// Gets everything, as far as it is not there already from an earlier attempt.
-fn pull(incoming: &Incoming, transport: &Transport, from: NodeId, have: u64) -> Result<Pulled, PullError> {
+fn pull(
+    incoming: &Incoming,
+    transport: &Transport,
+    stats: &Stats,
+    from: NodeId,
+    have: u64,
+) -> Result<Pulled, PullError> {
     let started = Instant::now();
     let mut files = transport.dial_files(from)?;
     let gone = || io::Error::other("the other node has no checkpoint any more that would help");
@@ -171,6 +187,8 @@ fn pull(incoming: &Incoming, transport: &Transport, from: NodeId, have: u64) -> 
         segments = offer.segments.len(),
         "catching up by files"
     );
+    stats.received_bytes.store(0, Relaxed);
+    stats.incoming_bytes.store(bytes, Relaxed);
     incoming.begin(&offer).map_err(disk)?;
     let mut payload = Vec::new();
     files.fetch(None, 0, offer.payload, |piece| {
@@ -181,7 +199,7 @@ fn pull(incoming: &Incoming, transport: &Transport, from: NodeId, have: u64) -> 
     let mut parts = Vec::new();
     let mut received = 0;
     for piece in &offer.segments {
-        received += receive(incoming, &mut files, *piece)?;
+        received += receive(incoming, &mut files, stats, *piece)?;
         parts.push(incoming.check(*piece)?);
     }
     let staged = Arc::new(incoming.complete(&offer, payload.into(), parts)?);
@@ -190,11 +208,13 @@ fn pull(incoming: &Incoming, transport: &Transport, from: NodeId, have: u64) -> 
 }
 
 /// Gets what is lacking of one segment. Returns how many bytes that was.
-fn receive(incoming: &Incoming, files: &mut Files, piece: Piece) -> Result<u64, PullError> {
+fn receive(incoming: &Incoming, files: &mut Files, stats: &Stats, piece: Piece) -> Result<u64, PullError> {
     let mut receiving = incoming.receive(piece).map_err(disk)?;
     let had = receiving.have();
+    stats.received_bytes.fetch_add(had, Relaxed);
     let mut failed = None;
     let fetched = files.fetch(Some(piece.generation), had, piece.length, |bytes| {
+        stats.received_bytes.fetch_add(bytes.len() as u64, Relaxed);
         receiving.push(bytes).map_err(|error| {
             let kind = error.kind();
             failed = Some(disk(error));

@@ -146,7 +146,8 @@ impl Driver {
         let inputs = parts.inputs.0.clone();
         let checkpointing =
             Checkpointing::start(*interval, applied, files.clone(), parts.log.clone(), inputs.clone())?;
-        let catch_up = CatchUp::new(incoming.clone(), Arc::clone(&parts.transport), inputs);
+        let catch_up =
+            CatchUp::new(incoming.clone(), Arc::clone(&parts.transport), parts.log.clone(), inputs);
         Ok(Self {
             parts,
             on_cluster: Some(on_cluster),

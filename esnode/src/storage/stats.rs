@@ -38,6 +38,10 @@ pub struct Stats {
     pub segments: AtomicU64,
     /// Bytes of log in them; allocated but unused space not counted.
     pub log_bytes: AtomicU64,
+    /// Bytes of segments that this node is getting from another one, far behind as it is; 0 when it is not.
+    pub incoming_bytes: AtomicU64,
+    /// Those of them that are here.
+    pub received_bytes: AtomicU64,
     /// The writer waits for room for the next segment.
     pub lacks_room: AtomicBool,
 }

@@ -46,9 +46,21 @@ pub struct ClusterStatus {
     pub wal_sync: bool,
     /// A membership change is in flight.
     pub pending_change: bool,
+    /// It gets the log from another node just now, file by file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<CatchUp>,
     /// What is wrong with the node's disk just now, in words; absent when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
+}
+
+/// How far a node has come that gets the log from another one, file by file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatchUp {
+    /// Bytes that are here.
+    pub received: u64,
+    /// Bytes in all.
+    pub total: u64,
 }
 
 /// One other member, as the answering node sees it.

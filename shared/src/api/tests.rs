@@ -38,6 +38,7 @@ fn status() -> ClusterStatus {
         started_at: "2026-01-02T03:04:05Z".to_owned(),
         wal_sync: true,
         pending_change: false,
+        catch_up: None,
         disk: None,
     }
 }

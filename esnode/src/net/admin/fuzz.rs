@@ -71,6 +71,7 @@ impl Node for Calm {
             started_at: "2026-01-01T00:00:00Z".into(),
             wal_sync: true,
             pending_change: false,
+            catch_up: None,
             disk: None,
         }
     }

@@ -40,6 +40,7 @@ pub fn status() -> ClusterStatus {
         started_at: "2026-01-01T00:00:00Z".into(),
         wal_sync: true,
         pending_change: false,
+        catch_up: None,
         disk: None,
     }
 }
