@@ -6,6 +6,8 @@ use shared::spec::ClusterFile;
 
 use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::Facts;
+use super::fix::fix;
+use super::provision::Remote;
 use super::rolling::{RollOptions, reload, restart};
 use super::transfer::{TransferOptions, transfer};
 use super::up::{Options, up};
@@ -28,6 +30,8 @@ pub enum Request {
     Reload(RollOptions),
     /// `transfer-leader`.
     TransferLeader(TransferOptions),
+    /// `check --fix`.
+    Fix(Box<Remote>),
 }
 
 impl Request {
@@ -43,6 +47,7 @@ impl Request {
             Self::Restart(options) => restart(spec, facts, options),
             Self::Reload(options) => reload(spec, wanted, facts, options),
             Self::TransferLeader(options) => transfer(spec, facts, options),
+            Self::Fix(remote) => Ok(fix(spec, remote, facts)),
         }
     }
 
@@ -58,7 +63,7 @@ impl Request {
         match self {
             Self::Stop(options) => options.allow_downtime = true,
             Self::Restart(options) | Self::Reload(options) => options.allow_downtime = true,
-            Self::Up(_) | Self::Down(_) | Self::TransferLeader(_) => {}
+            Self::Up(_) | Self::Down(_) | Self::TransferLeader(_) | Self::Fix(_) => {}
         }
     }
 

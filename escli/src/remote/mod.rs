@@ -269,6 +269,7 @@ impl Hosts for RemoteHosts {
     async fn install(&self, id: NodeId, action: &Action) -> Result<(), PortError> {
         match action {
             Action::EnsureUser { .. } => self.simple(id, &scripts::ensure_user(&self.layout)).await,
+            Action::RemoveLeftovers => self.simple(id, &scripts::remove_leftovers(&self.layout)).await,
             Action::PlaceBinary { source, release, sha256 } => {
                 let path = self.layout.released(release);
                 let script = scripts::place(&self.layout, &path, "755", sha256, scripts::RUNS);

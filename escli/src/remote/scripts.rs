@@ -44,7 +44,7 @@ say time "$(date +%s)"
 say arch "$(uname -m)"
 say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 [ -d /run/systemd/system ] && say systemd yes
-why=$(as_root ls / 2>&1 >/dev/null) || say no_root "$(printf '%s' "$why" | head -n 1)"
+{closed}why=$(as_root ls / 2>&1 >/dev/null) || say no_root "$(printf '%s' "$why" | head -n 1)"
 [ -n "$(as_root ls -A $data 2>/dev/null | head -n 1)" ] && say data yes
 {pid}
 [ -n "$pid" ] && say pid "$pid"
@@ -53,6 +53,7 @@ say free_install "$(room $install)"
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | sed 's/^/tcp /'
 [ -n "$pid" ] || as_root ss -Hltnp 2>/dev/null | sed 's/^/ss /'
 {installed}"#,
+        closed = closed(layout),
         pid = process(layout, id),
         installed = installed(layout, release),
     );
@@ -80,12 +81,40 @@ fn installed(layout: &HostLayout, release: Option<&str>) -> String {
     };
     format!(
         r#"id -u "$user" >/dev/null 2>&1 && say user yes
-[ "$(as_root stat -c '%U %a' $data 2>/dev/null)" = "$user 700" ] && [ -d $install/releases ] && [ -d $install/config ] && say dirs yes
+owner=$(as_root stat -c '%U %a' $data 2>/dev/null)
+say owner "$owner"
+[ "$owner" = "$user 700" ] && [ -d $install/releases ] && [ -d $install/config ] && say dirs yes
+for left in {LEFTOVERS}; do [ -e "$left" ] || [ -L "$left" ] && say leftover "$left"; done
 say current "$(readlink $install/current | sed 's,.*/,,')"
 {program}{unit}printf '%s\n' '{CONFIG_MARK}'
 cat $config 2>/dev/null
 exit 0"#
     )
+}
+
+/// What [`place`] and [`switch`] leave behind when the host dies in the middle of them, as a shell finds it.
+const LEFTOVERS: &str =
+    "$install/*.escli-new $install/config/*.escli-new $install/releases/*/*.escli-new $unit.escli-new";
+
+/// Without root, says where the user cannot write what the node needs there: the directory itself, or the nearest one
+/// above it that exists. A mode is changed by the owner alone.
+fn closed(layout: &HostLayout) -> &'static str {
+    match layout.privilege {
+        Privilege::Sudo => "",
+        Privilege::None => {
+            r#"for d in $install $install/releases $install/config $data; do
+  while ! [ -d "$d" ]; do d=$(dirname "$d"); done
+  [ -w "$d" ] && [ -x "$d" ] || say closed "$d"
+done
+[ ! -d $data ] || [ -O $data ] || [ "$(id -u)" = 0 ] || say closed $data
+"#
+        }
+    }
+}
+
+/// Deletes them. Whoever works on the host holds its lease, so nothing is being uploaded now.
+pub fn remove_leftovers(layout: &HostLayout) -> String {
+    script(layout, &format!("for left in {LEFTOVERS}; do as_root rm -f \"$left\"; done"))
 }
 
 /// Sets `pid` to the node's process, or to nothing.
@@ -392,6 +421,37 @@ mod tests {
         left.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
         let names: Vec<_> = left.iter().map(|entry| entry.as_ref().unwrap().file_name()).collect();
         assert_eq!(names, ["r2", "r3"]);
+    }
+
+    #[test]
+    fn what_a_broken_upload_left_is_seen_and_deleted_and_nothing_else() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = temp.path();
+        let left = |at| look_at(at).machine.unwrap().leftovers;
+        assert!(run(at, ensure_dirs, "").0);
+        assert!(run(at, |layout| switch(layout, "r1"), "").0 && left(at).is_empty());
+        std::fs::create_dir(at.join("opt/releases/r1")).unwrap();
+        std::fs::write(at.join("opt/releases/r1/esnode"), "kept").unwrap();
+        std::fs::write(at.join("opt/releases/r1/esnode.escli-new"), "half").unwrap();
+        std::fs::write(at.join("opt/config/cluster.yaml.escli-new"), "half").unwrap();
+        std::os::unix::fs::symlink("releases/r1", at.join("opt/current.escli-new")).unwrap();
+        assert_eq!(left(at).len(), 3, "{:?}", left(at));
+        let (ok, _, wrong) = run(at, remove_leftovers, "");
+        assert!(ok && left(at).is_empty(), "{wrong}{:?}", left(at));
+        assert!(at.join("opt/releases/r1/esnode").exists() && at.join("opt/current").is_symlink());
+    }
+
+    #[test]
+    fn a_directory_that_is_open_to_others_is_seen_and_closed() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = temp.path();
+        assert!(run(at, ensure_dirs, "").0);
+        let data = at.join("data/raft");
+        std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let seen = look_at(at);
+        let owner = seen.machine.unwrap().owner.unwrap();
+        assert!(!seen.dirs && owner.ends_with(" 755"), "{owner}");
+        assert!(run(at, ensure_dirs, "").0 && look_at(at).dirs);
     }
 
     #[test]
