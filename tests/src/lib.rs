@@ -8,6 +8,7 @@ pub mod hostile;
 pub mod lab;
 pub mod ledger;
 pub mod mutate;
+pub mod operator;
 pub mod place;
 pub mod power;
 pub mod proxy;

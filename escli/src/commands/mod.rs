@@ -6,6 +6,7 @@ use crate::settings::Settings;
 use shared::ids::NodeId;
 use std::fmt::Write as _;
 
+pub mod admin;
 pub mod alerts;
 pub mod binary;
 pub mod check;

@@ -1,17 +1,18 @@
 //! The cluster a command is about: its file, its hosts and its admin API.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use shared::spec::{ClusterFile, Transport};
 
-use super::binary;
+use super::{admin, binary};
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::hosts::Machines;
 use crate::local::{Layout, LocalHosts};
 use crate::plan::provision::Remote;
 use crate::plan::wanted::Wanted;
-use crate::remote::RemoteHosts;
+use crate::remote::{RemoteHosts, destinations};
 use crate::settings::{Loaded, Settings, Source};
 use crate::{starter, view};
 
@@ -63,8 +64,9 @@ impl Target {
 
     /// A cluster of hosts that are reached over SSH.
     fn remote(settings: &Settings, spec: ClusterFile, text: String, source: Source) -> Result<Self, Failure> {
-        let cluster = AdminClient::new(&spec, settings.host_timeout)?;
-        let hosts = RemoteHosts::new(&spec, view::passphrases(settings), settings.host_timeout)?;
+        let (ways, passphrases) = (destinations(&spec), Arc::new(view::passphrases(settings)));
+        let cluster = admin::behind(settings, &spec, &ways, &passphrases)?;
+        let hosts = RemoteHosts::new(&spec, ways, passphrases, settings.host_timeout)?;
         let file = match source {
             Source::File(path) => Some(path.canonicalize().unwrap_or(path)),
             Source::Stdin => None,

@@ -157,6 +157,7 @@ impl Cluster for Machine {
             last_index: 1,
             version: "0.1.0".to_owned(),
             config_hash: "new".to_owned(),
+            settings_hash: String::new(),
             started_at: "2026-01-01T00:00:00Z".to_owned(),
             wal_sync: true,
             pending_change: false,

@@ -311,8 +311,8 @@ fn role(status: &ClusterStatus) -> RoleName {
 
 /// `None` when nobody can tell what the node should run with.
 pub fn config(scene: &Scene<'_>, status: &ClusterStatus) -> Option<ConfigState> {
-    let wanted = scene.wanted.hash(status.node_id)?;
-    Some(if wanted == status.config_hash { ConfigState::InSync } else { ConfigState::RestartNeeded })
+    scene.wanted.hash(status.node_id)?;
+    Some(if scene.wanted.is_run_by(status) { ConfigState::InSync } else { ConfigState::RestartNeeded })
 }
 
 impl Overview {

@@ -151,7 +151,7 @@ pub fn reload(
             .hint(format!("when the admin port itself was changed:  escli restart {id}")));
         }
         let state = options.state(id, facts);
-        let current = status.is_some_and(|status| status.config_hash == hash);
+        let current = status.is_some_and(|status| wanted.is_run_by(status));
         let takes = match state {
             State::Down => options.ran(id),
             State::Restarted => true,

@@ -54,7 +54,7 @@ fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
     World { spec, wanted, facts }
 }
 
-fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterStatus {
+pub fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterStatus {
     ClusterStatus {
         node_id: id,
         state: if leader == Some(id) { NodeState::Leader } else { NodeState::Follower },
@@ -69,6 +69,7 @@ fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterStatu
         last_index: 10,
         version: "0.1.0".to_owned(),
         config_hash: config_hash.to_owned(),
+        settings_hash: String::new(),
         started_at: "2026-01-01T00:00:00Z".to_owned(),
         wal_sync: true,
         pending_change: false,

@@ -66,8 +66,8 @@ pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options)
     }
     conclude(&mut plan, spec, facts, &down);
     for (id, host) in &hosts {
-        let loaded = facts.nodes.get(id).and_then(|node| loaded_hash(node));
-        let stale = host.runs() && loaded.is_some() && loaded != wanted.hash(*id);
+        let status = facts.nodes.get(id).and_then(|node| node.status());
+        let stale = host.runs() && status.is_some_and(|status| !wanted.is_run_by(status));
         if stale {
             plan.notes.push(format!(
                 "node {id} runs with an older cluster.yaml; it takes the new one when it is restarted: \
@@ -76,10 +76,6 @@ pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options)
         }
     }
     Ok(plan)
-}
-
-fn loaded_hash(node: &super::facts::NodeFacts) -> Option<&str> {
-    node.status().map(|status| status.config_hash.as_str())
 }
 
 /// The nodes a command is about: those named, or all.

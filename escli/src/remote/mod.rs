@@ -36,6 +36,21 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a node is given to answer another one's knock.
 const KNOCK_S: u64 = 2;
 
+/// How each node's host is reached, or why that makes no sense.
+pub type Destinations = BTreeMap<NodeId, Result<Destination, SshError>>;
+
+/// How the hosts of `spec` are reached, by its own account and that of the operator's SSH configuration.
+pub fn destinations(spec: &ClusterFile) -> Destinations {
+    let operator = Operator::here(ssh::ConfigFile::Default);
+    let for_all = spec.deploy.as_ref().and_then(|deploy| deploy.ssh.as_ref());
+    let resolve = |node: &Node| {
+        Destination::resolve(&node.host, node.ssh.as_ref(), for_all, &operator, &mut |question| {
+            ssh::ask(&operator.config, question)
+        })
+    };
+    spec.cluster.nodes.iter().map(|node| (node.id, resolve(node))).collect()
+}
+
 /// The hosts of one cluster.
 pub struct RemoteHosts {
     layout: HostLayout,
@@ -65,7 +80,12 @@ impl RemoteHosts {
     ///
     /// # Errors
     /// Usage, when cluster.yaml names what cannot be.
-    pub fn new(spec: &ClusterFile, passphrases: Passphrases, limit: Duration) -> Result<Self, Failure> {
+    pub fn new(
+        spec: &ClusterFile,
+        mut destinations: Destinations,
+        passphrases: Arc<Passphrases>,
+        limit: Duration,
+    ) -> Result<Self, Failure> {
         let layout = HostLayout::of(spec).map_err(Failure::usage)?;
         if layout.privilege == Privilege::None && layout.service == Service::Systemd {
             return Err(Failure::usage("deploy.privilege is none, and a systemd unit takes root").hint(
@@ -73,22 +93,13 @@ impl RemoteHosts {
             ));
         }
         let wanted = wanted::remote(spec, &layout, |text| sha256::hex(text.as_bytes()));
-        let operator = Operator::here(ssh::ConfigFile::Default);
-        let for_all = spec.deploy.as_ref().and_then(|deploy| deploy.ssh.as_ref());
-        let link = |node: &Node| Link {
-            node: node.clone(),
-            destination: Destination::resolve(
-                &node.host,
-                node.ssh.as_ref(),
-                for_all,
-                &operator,
-                &mut |question| ssh::ask(&operator.config, question),
-            ),
-            connection: OnceCell::new(),
-        };
-        let links = spec.cluster.nodes.iter().map(|node| (node.id, link(node))).collect();
+        let links = spec.cluster.nodes.iter().filter_map(|node| {
+            let destination = destinations.remove(&node.id)?;
+            Some((node.id, Link { node: node.clone(), destination, connection: OnceCell::new() }))
+        });
+        let links = links.collect();
         let limits = Limits { open: limit, silence: limit.max(Limits::default().silence) };
-        Ok(Self { layout, links, wanted, program: None, passphrases: Arc::new(passphrases), limits, limit })
+        Ok(Self { layout, links, wanted, program: None, passphrases, limits, limit })
     }
 
     /// Lets looks compare what is installed with `program`.

@@ -180,27 +180,31 @@ as_root install -d -m 700 -o $user -g $group $data
 }
 
 /// Puts standard input at `path`, whole or not at all: beside it first, compared with what it should be, synced, renamed.
+/// A copy that fails takes no room on a disk that may have none.
 /// `tried` is run on the copy before the rename.
 pub fn place(layout: &HostLayout, path: &str, mode: &str, sha256: &str, tried: &str) -> String {
     let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
     let body = format!(
         r#"set -e
 new={path}.escli-new
+trap 'as_root rm -f $new' EXIT
 [ -d {folder} ] || as_root mkdir -p {folder}
 as_root tee $new >/dev/null
 found=$(as_root sha256sum $new | cut -d ' ' -f 1)
-[ "$found" = {sha256} ] || {{ as_root rm -f $new; echo "what arrived is not what was sent: sha256 is $found" >&2; exit 1; }}
+[ "$found" = {sha256} ] || {{ echo "what arrived is not what was sent: sha256 is $found" >&2; exit 1; }}
 as_root chmod {mode} $new
 {tried}
 as_root sync $new
 as_root mv -T $new {path}
+trap - EXIT
 as_root sync {folder}"#
     );
     script(layout, &body)
 }
 
 /// For [`place`]: the program runs on this machine.
-pub const RUNS: &str = "out=$(as_root $new --version 2>&1) || { as_root rm -f $new; echo \"it does not run here: $out\" >&2; exit 1; }";
+pub const RUNS: &str =
+    "out=$(as_root $new --version 2>&1) || { echo \"it does not run here: $out\" >&2; exit 1; }";
 
 /// Reads the unit anew, and has it started at boot.
 pub fn enable(layout: &HostLayout) -> String {
