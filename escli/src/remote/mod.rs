@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::engine::lock::Holder;
 use crate::engine::ports::{Hosts, PortError};
+use crate::evidence::Evidence;
 use crate::exit::{Exit, Failure};
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Reach};
@@ -180,6 +181,14 @@ impl RemoteHosts {
         let script = scripts::log_follow(&self.layout, lines);
         let line = ssh::quote::join(["exec", "sh", "-c", script.as_str()]);
         self.connection(id).await?.stream(&line).await.map_err(|error| explained(&error))
+    }
+
+    /// What the host says of itself and of the node.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn evidence(&self, id: NodeId, what: Evidence) -> Result<String, PortError> {
+        self.script(id, &scripts::evidence(&self.layout, id, what), Input::None, self.limit).await
     }
 
     /// Keeps other operators from the host for as long as the lease lives.

@@ -6,6 +6,7 @@
 use shared::ids::NodeId;
 use shared::spec::{Privilege, Service};
 
+use crate::evidence::{self, Evidence};
 use crate::plan::layout::{HostLayout, UNIT};
 use crate::ssh::quote;
 
@@ -302,6 +303,24 @@ pub fn log_follow(layout: &HostLayout, lines: usize) -> String {
             Service::Process => format!("as_root tail -n {lines} -F $install/run/log 2>/dev/null"),
         },
     )
+}
+
+/// Prints what the host says of itself and of the node.
+pub fn evidence(layout: &HostLayout, id: NodeId, what: Evidence) -> String {
+    let body = match (what, layout.service) {
+        (Evidence::Version, _) => "exec $install/esnode --version --json".to_owned(),
+        (Evidence::Service, Service::Systemd) => "as_root systemctl status --no-pager -l -n 0 $name\n\
+             printf '\\n'; as_root systemctl show $name\nprintf '\\n'; cat $unit\nexit 0"
+            .to_owned(),
+        (Evidence::Service, Service::Process) => format!(
+            "{}\n[ -n \"$pid\" ] || {{ echo 'it does not run'; exit 0; }}\n{}",
+            process(layout, id),
+            evidence::PROCESS
+        ),
+        (Evidence::Machine, _) => evidence::machine("$install", "$data", "as_root"),
+        (Evidence::Operations, _) => "tail -n 500 $install/operations.jsonl".to_owned(),
+    };
+    script(layout, &body)
 }
 
 /// Adds standard input, a line, to the host's own account of what operators did there.

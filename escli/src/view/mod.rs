@@ -15,6 +15,7 @@ use crate::settings::Settings;
 use crate::ssh::{NoPrompt, Passphrases, Prompt};
 
 pub mod alerts;
+pub mod bundle;
 pub mod check;
 pub mod diff;
 pub mod document;
