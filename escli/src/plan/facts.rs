@@ -104,6 +104,15 @@ pub struct Machine {
     /// Where the user that logs in would have to write and may not, when nothing is done as root.
     #[serde(default)]
     pub closed: Vec<String>,
+    /// Who logs in there.
+    #[serde(default)]
+    pub login: Option<String>,
+    /// A systemd of that user's own runs.
+    #[serde(default)]
+    pub manager: bool,
+    /// It runs from boot to shutdown, not only while the user is logged in.
+    #[serde(default)]
+    pub lingers: bool,
     /// Files of uploads that never came to their end.
     #[serde(default)]
     pub leftovers: Vec<String>,

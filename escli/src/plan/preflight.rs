@@ -198,6 +198,7 @@ fn leftovers(host: &mut Host<'_>) {
 fn service(host: &mut Host<'_>, layout: &HostLayout) {
     match (layout.service, host.machine.systemd) {
         (Service::Process, _) => host.ok("service", "a process with a pid file"),
+        (Service::Systemd, true) if layout.is_user_unit() => user_service(host),
         (Service::Systemd, true) => host.ok("service", "systemd"),
         (Service::Systemd, false) => host.say(
             "service",
@@ -205,6 +206,27 @@ fn service(host: &mut Host<'_>, layout: &HostLayout) {
             "systemd does not run this machine",
             Some("set deploy.service: process".to_owned()),
         ),
+    }
+}
+
+/// A node under the user's own systemd lives as long as that does.
+fn user_service(host: &mut Host<'_>) {
+    let login = host.machine.login.clone().unwrap_or_else(|| "the user that logs in".to_owned());
+    let by_root = format!("as root there:  loginctl enable-linger {login}");
+    match (host.machine.manager, host.machine.lingers) {
+        (_, true) => host.ok("service", format!("the systemd of {login}")),
+        (true, false) => {
+            let text = format!(
+                "lingering is off for {login}: the node would end with the last login, and no boot would start it"
+            );
+            let hint = format!("escli up tries to switch it on; where it may not, {by_root}");
+            host.say("service", Level::Warning, text, Some(hint));
+        }
+        (false, false) => {
+            let text = format!("{login} has no systemd there");
+            let hint = format!("{by_root}; or set deploy.service: process");
+            host.say("service", Level::Failure, text, Some(hint));
+        }
     }
 }
 
@@ -360,6 +382,25 @@ mod tests {
         spec.deploy = Some(Deploy { privilege: Privilege::None, service, ..Deploy::default() });
         let found = failures(&spec);
         assert!(found[0].0 == "writable" && found[0].1.contains("may not write in /opt, where"), "{found:?}");
+    }
+
+    #[test]
+    fn a_systemd_that_ends_with_the_login_is_warned_of() {
+        let mut spec = remote_spec(3);
+        spec.deploy = Some(Deploy { privilege: Privilege::None, ..Deploy::default() });
+        let found = |manager: bool, lingers: bool| {
+            let mut facts = remote_facts(&spec);
+            let HostSight::Seen(host) = &mut facts.nodes.get_mut(&1).unwrap().host else { panic!() };
+            let machine = host.machine.as_mut().unwrap();
+            (machine.manager, machine.lingers, machine.login) = (manager, lingers, Some("ada".to_owned()));
+            let found = preflight(&spec, &HostLayout::of(&spec).unwrap(), None, &facts, &[1]);
+            found.into_iter().find(|finding| finding.check == "service").unwrap()
+        };
+        assert_eq!(found(true, true).level, Level::Ok);
+        let off = found(true, false);
+        assert_eq!(off.level, Level::Warning);
+        assert!(off.hint.unwrap().ends_with("as root there:  loginctl enable-linger ada"));
+        assert_eq!(found(false, false).level, Level::Failure);
     }
 
     #[test]

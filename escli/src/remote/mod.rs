@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shared::ids::NodeId;
-use shared::spec::{ClusterFile, Node, Privilege, Service};
+use shared::spec::{ClusterFile, Node};
 use tokio::sync::OnceCell;
 
 use crate::engine::lock::Holder;
@@ -88,11 +88,6 @@ impl RemoteHosts {
         limit: Duration,
     ) -> Result<Self, Failure> {
         let layout = HostLayout::of(spec).map_err(Failure::usage)?;
-        if layout.privilege == Privilege::None && layout.service == Service::Systemd {
-            return Err(Failure::usage("deploy.privilege is none, and a systemd unit takes root").hint(
-                "set deploy.service: process, and name a deploy.install_dir and a cluster.storage.data_dir of your own",
-            ));
-        }
         let wanted = wanted::remote(spec, &layout, |text| sha256::hex(text.as_bytes()));
         let links = spec.cluster.nodes.iter().filter_map(|node| {
             let destination = destinations.remove(&node.id)?;
