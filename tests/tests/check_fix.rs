@@ -82,5 +82,14 @@ fn what_cannot_be_put_right_keeps_its_hint_and_hinders_nothing_else() -> Result<
         fs::read_to_string(lab.path("known_hosts"))?.is_empty(),
         "a key was believed that nobody looked at"
     );
+
+    // Where that is wanted it is believed, and said.
+    let file = place.dir.path().join("cluster.yaml");
+    let text = fs::read_to_string(&file)?;
+    fs::write(&file, text.replacen("  ssh:\n", "  ssh:\n    host_keys: accept-new\n", 1))?;
+    let fingerprint = lab.at(0).fingerprint("ed25519")?;
+    let told = |output: std::process::Output| String::from_utf8_lossy(&output.stderr).contains(&fingerprint);
+    ensure!(told(place.escli(&["check"])?), "a new key was believed and nobody was told");
+    ensure!(!told(place.escli(&["check"])?), "it is known by now");
     Ok(())
 }
