@@ -5,12 +5,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use shared::api::{ClusterStatus, ErrorBody, Health, TransferRequest};
+use shared::api::{AddMember, ClusterStatus, ErrorBody, Health, TransferRequest};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
 use crate::engine::ports::{Cluster, PortError};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::ssh::Forward;
 
 /// A node answers from memory; one that needs longer than this is stuck, whatever `--ssh-timeout` says.
@@ -80,6 +80,30 @@ impl AdminClient {
         node.ok_or_else(|| PortError::Failed(format!("node {id} is not in cluster.yaml")))
     }
 
+    /// Asks the first of the other nodes that answers; whoever it is finds the leader.
+    async fn change(
+        &self,
+        about: NodeId,
+        request: impl Fn(&reqwest::Client, &Node) -> reqwest::RequestBuilder,
+    ) -> Result<(), PortError> {
+        let mut nobody = PortError::Unreachable("there is no other node".to_owned());
+        for node in self.nodes.iter().filter(|node| node.id != about) {
+            let answer = request(self.http(node.id), node).timeout(CHANGE_LIMIT).send().await;
+            match answer {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) => {
+                    let read: Result<ErrorBody, _> = answer.json().await;
+                    let ErrorBody { message, hint, .. } = read.map_err(|error| self.explain(node, &error))?;
+                    let refused = Failure::new(Exit::Refused, format!("the cluster refuses: {message}"));
+                    return Err(PortError::Explained(Box::new(refused.hint(hint))));
+                }
+                // It was never asked; whoever was asked and did not answer may have done it, and doing it again is safe.
+                Err(error) => nobody = self.explain(node, &error),
+            }
+        }
+        Err(nobody)
+    }
+
     fn http(&self, id: NodeId) -> &reqwest::Client {
         self.behind.get(&id).map_or(&self.http, |behind| &behind.http)
     }
@@ -122,6 +146,24 @@ impl Cluster for AdminClient {
         }
         let ErrorBody { message, hint, .. } = answer.json().await.map_err(|error| failed(&error))?;
         Err(PortError::Failed(format!("{message}: {hint}")))
+    }
+
+    async fn add(&self, member: &Node, stays_learner: bool) -> Result<(), PortError> {
+        let body = AddMember {
+            id: member.id,
+            host: member.host.clone(),
+            port: member.cluster_port,
+            client_port: member.client_port,
+            http_port: member.http_port,
+            advertised_host: member.advertised_host.clone(),
+            learner: stays_learner,
+        };
+        self.change(member.id, |http, node| http.post(url(node, "/cluster/members")).json(&body)).await
+    }
+
+    async fn remove(&self, id: NodeId) -> Result<(), PortError> {
+        let path = format!("/cluster/members/{id}");
+        self.change(id, |http, node| http.delete(url(node, &path))).await
     }
 }
 

@@ -9,6 +9,8 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod complete;
+pub mod described;
+pub mod edit;
 pub mod engine;
 pub mod evidence;
 pub mod exit;

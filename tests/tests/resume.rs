@@ -177,6 +177,67 @@ fn rolling(place: &Place, operation: &str, prepare: impl Fn() -> Result<()>) -> 
     Ok(())
 }
 
+/// Kills two operations, each of which takes the other one back, at every step of their plans. After each the voters are
+/// as it promised.
+fn there_and_back(place: &Place, operations: [(&[&str], &[u64]); 2]) -> Result<()> {
+    let counts = operations.map(|(args, _)| args);
+    let mut resumed = 0;
+    let mut at = 0;
+    loop {
+        let mut left = false;
+        for record in RECORDS {
+            for (args, voters) in operations {
+                let steps = planned(place, args)?;
+                let journal = match steps.get(at) {
+                    Some(step) => killed(place, args, record, step)?,
+                    None => {
+                        let output = place.escli(args)?;
+                        ensure!(output.status.success(), "{}", text(&output.stderr));
+                        None
+                    }
+                };
+                left |= steps.len() > at;
+                let moment = format!("{} killed at {record} {:?}", args.join(" "), steps.get(at));
+                if let Some(journal) = journal {
+                    resume(place, &journal).with_context(|| moment.clone())?;
+                    resumed += 1;
+                }
+                let (code, status) = place.json(&["status"])?;
+                let nodes = status["nodes"].as_array().context("nodes")?;
+                let votes =
+                    nodes.iter().filter(|node| node["role"] == "leader" || node["role"] == "follower");
+                let votes: Vec<_> = votes.filter_map(|node| node["id"].as_u64()).collect();
+                ensure!(code == 0 && votes == voters && nodes.len() == voters.len(), "{moment}: {status:#}");
+                ensure!(place.json(&["diff"])?.0 == 0, "{moment}: something differs");
+            }
+        }
+        if !left {
+            break;
+        }
+        at += 1;
+    }
+    ensure!(at > 8 && resumed > 3 * at, "{counts:?}: {at} steps, only {resumed} were killed in time");
+    Ok(())
+}
+
+#[test]
+fn a_node_that_joins_or_leaves_does_so_wherever_escli_was_killed() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let leave = ["remove-node", "4", "--purge", "--yes", "--confirm", "local"];
+    there_and_back(&place, [(&["add-node", "4"], &[1, 2, 3, 4]), (&leave, &[1, 2, 3])])
+}
+
+#[test]
+fn a_node_is_replaced_wherever_escli_was_killed() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let purge = ["--purge", "--yes", "--confirm", "local"];
+    let there = [&["replace-node", "3", "4"], &purge[..]].concat();
+    let back = [&["replace-node", "4", "3"], &purge[..]].concat();
+    there_and_back(&place, [(&there, &[1, 2, 4]), (&back, &[1, 2, 3])])
+}
+
 #[test]
 fn what_is_over_is_not_resumed_and_what_is_aborted_neither() -> Result<()> {
     let place = Place::new()?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub mod add_node;
 pub mod alerts;
 pub mod check;
 pub mod completions;
@@ -18,7 +19,9 @@ pub mod logs;
 pub mod man;
 pub mod plan;
 pub mod reload;
+pub mod remove_node;
 pub mod render;
+pub mod replace_node;
 pub mod restart;
 pub mod start;
 pub mod status;
@@ -142,6 +145,12 @@ pub enum Command {
     Reload(reload::Args),
     /// Hand leadership to another node.
     TransferLeader(transfer_leader::Args),
+    /// Take a node in: prepared, started, caught up, then a voter.
+    AddNode(add_node::Args),
+    /// Let a node go, for good.
+    RemoveNode(remove_node::Args),
+    /// Put a new node in the place of another, dead or alive.
+    ReplaceNode(replace_node::Args),
     /// Stop the whole cluster, and with --purge-data delete its data.
     Down(down::Args),
     /// Show the steps that `up` would run, and why.

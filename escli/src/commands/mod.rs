@@ -19,6 +19,7 @@ pub mod history;
 pub mod init;
 pub mod logs;
 pub mod man;
+pub mod members;
 pub mod operation;
 pub mod plan;
 pub mod reload;
@@ -45,6 +46,9 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Restart(args) => restart::run(settings, args).await,
         Command::Reload(args) => reload::run(settings, args).await,
         Command::TransferLeader(args) => transfer_leader::run(settings, args).await,
+        Command::AddNode(args) => members::add(settings, args).await,
+        Command::RemoveNode(args) => members::remove(settings, args).await,
+        Command::ReplaceNode(args) => members::replace(settings, args).await,
         Command::Down(args) => down::run(settings, args).await,
         Command::Plan(args) => plan::run(settings, args).await,
         Command::Diff(args) => diff::run(settings, args).await,

@@ -77,7 +77,7 @@ fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), Failure> {
     let source = Source::File(file);
     let text = settings::read(&source)?;
     let spec = settings::parse(&source, &text)?;
-    let target = Target::new(settings, spec, text, &dir)?;
+    let target = Target::found(settings, spec, text, &dir)?;
     refuse_changes(args, &target, &source)?;
     Ok((target, false))
 }

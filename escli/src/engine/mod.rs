@@ -5,6 +5,7 @@ pub mod execute;
 pub mod interrupt;
 pub mod journal;
 pub mod lock;
+mod members;
 pub mod past;
 pub mod ports;
 mod step;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use shared::api::{ClusterStatus, NodeState, Role};
 use shared::ids::{ClusterId, NodeId};
+use shared::spec::Node;
 use uuid::Uuid;
 
 use super::*;
@@ -127,6 +128,16 @@ impl Hosts for Machine {
 }
 
 impl Cluster for Machine {
+    async fn add(&self, member: &Node, _stays_learner: bool) -> Result<(), PortError> {
+        self.called(format!("add {}", member.id));
+        Ok(())
+    }
+
+    async fn remove(&self, id: NodeId) -> Result<(), PortError> {
+        self.called(format!("remove {id}"));
+        Ok(())
+    }
+
     async fn transfer(&self, id: NodeId) -> Result<(), PortError> {
         self.called(format!("lead {id}"));
         if !self.faults.forget.contains(&id) {

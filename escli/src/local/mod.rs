@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
+use crate::described::Described;
 use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::{self, Evidence};
 use crate::plan::Action;
@@ -45,15 +46,16 @@ pub struct LocalHosts {
     layout: Layout,
     nodes: BTreeMap<NodeId, Node>,
     wanted: Wanted,
-    cluster_text: String,
+    described: Described,
 }
 
 impl LocalHosts {
-    /// The nodes of `spec` under `layout`. `cluster_text` is what the cluster's own cluster.yaml says or will say.
-    pub fn new(layout: Layout, spec: &ClusterFile, cluster_text: String) -> Self {
-        let wanted = wanted::local(spec, |id| layout.data(id));
+    /// The nodes of `spec` under `layout`; those of `goal` are given files, and it is what the cluster's own cluster.yaml
+    /// will say.
+    pub fn new(layout: Layout, spec: &ClusterFile, goal: &ClusterFile, described: Described) -> Self {
+        let wanted = wanted::local(goal, |id| layout.data(id));
         let nodes = spec.cluster.nodes.iter().map(|node| (node.id, node.clone())).collect();
-        Self { layout, nodes, wanted, cluster_text }
+        Self { layout, nodes, wanted, described }
     }
 
     /// What each node should be given.
@@ -271,11 +273,11 @@ impl Hosts for LocalHosts {
     }
 
     async fn has_cluster_file(&self, path: &Path) -> bool {
-        fs::read_to_string(path).is_ok_and(|text| text == self.cluster_text)
+        self.described.is_at(path)
     }
 
     async fn write_cluster_file(&self, path: &Path) -> Result<(), PortError> {
-        files::write_atomically(path, &self.cluster_text).map_err(|error| failed("write", path, &error))
+        self.described.write(path)
     }
 
     async fn remove_cluster_file(&self, path: &Path) -> Result<(), PortError> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
+use shared::spec::Node;
 
 /// What one step does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +85,32 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         config: Option<String>,
     },
+    /// See that the members reach the node's `cluster_port`.
+    ProveReach {
+        /// The nodes whose hosts try it.
+        from: Vec<NodeId>,
+    },
+    /// Have the cluster take the node in, as a learner at first.
+    AddMember {
+        /// Where it is.
+        member: Box<Node>,
+        /// It never votes.
+        stays_learner: bool,
+        /// The nodes asked.
+        nodes: Vec<NodeId>,
+    },
+    /// Wait until the leader has made the learner a voter.
+    AwaitVoter {
+        /// The nodes asked.
+        nodes: Vec<NodeId>,
+    },
+    /// Have the cluster let the node go, and see that a majority knows.
+    RemoveMember {
+        /// The nodes that stay.
+        nodes: Vec<NodeId>,
+    },
+    /// Let the node's unit no longer be started at boot.
+    DisableUnit,
     /// Delete the node's directory with all its data.
     Wipe,
     /// Delete the cluster.yaml that escli wrote itself.
@@ -113,6 +140,11 @@ impl Action {
             Self::CheckQuorum { .. } => "check_quorum",
             Self::TransferLeader => "transfer_leader",
             Self::AwaitCaughtUp { .. } => "await_caught_up",
+            Self::ProveReach { .. } => "prove_reach",
+            Self::AddMember { .. } => "add_member",
+            Self::AwaitVoter { .. } => "await_voter",
+            Self::RemoveMember { .. } => "remove_member",
+            Self::DisableUnit => "disable_unit",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove_cluster_file",
         }
@@ -137,6 +169,11 @@ impl Action {
             Self::CheckQuorum { .. } => "safe",
             Self::TransferLeader => "lead",
             Self::AwaitCaughtUp { .. } => "caught-up",
+            Self::ProveReach { .. } => "reach",
+            Self::AddMember { .. } => "join",
+            Self::AwaitVoter { .. } => "voter",
+            Self::RemoveMember { .. } => "leave",
+            Self::DisableUnit => "disable",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove-file",
         }
@@ -162,6 +199,13 @@ impl Action {
             Self::CheckQuorum { .. } => "see that the others can go on without it".to_owned(),
             Self::TransferLeader => "make it the leader".to_owned(),
             Self::AwaitCaughtUp { .. } => "wait until it has caught up".to_owned(),
+            Self::ProveReach { .. } => "see that the members reach it".to_owned(),
+            Self::AddMember { member, .. } => {
+                format!("have the cluster take it in, at {}:{}", member.host, member.cluster_port)
+            }
+            Self::AwaitVoter { .. } => "wait until it votes".to_owned(),
+            Self::RemoveMember { .. } => "have the cluster let it go".to_owned(),
+            Self::DisableUnit => "no longer start it at boot".to_owned(),
             Self::Wipe => "delete its data".to_owned(),
             Self::RemoveClusterFile { path } => format!("delete {}", path.display()),
         }
@@ -176,6 +220,7 @@ impl Action {
                 | Self::PlaceBinary { .. }
                 | Self::SwitchRelease { .. }
                 | Self::InstallUnit { .. }
+                | Self::DisableUnit
         )
     }
 
@@ -188,6 +233,8 @@ impl Action {
                 | Self::VerifyCluster { .. }
                 | Self::CheckQuorum { .. }
                 | Self::AwaitCaughtUp { .. }
+                | Self::ProveReach { .. }
+                | Self::AwaitVoter { .. }
         )
     }
 }

@@ -188,6 +188,7 @@ impl HostFacts {
             Action::InstallUnit { hash } => {
                 machine(&|machine| machine.unit.as_ref() == Some(hash) && machine.enabled)
             }
+            Action::DisableUnit => machine(&|machine| !machine.enabled),
             _ => false,
         }
     }

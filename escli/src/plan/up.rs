@@ -37,33 +37,9 @@ pub struct Options {
 /// Refuses unknown nodes, hosts that cannot be looked at, and taken ports.
 pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let targets = targets(spec, &options.nodes)?;
-    let notes = match &options.remote {
-        Some(remote) => checked(spec, remote, facts, &targets)?,
-        None => Vec::new(),
-    };
+    let mut plan = Plan::new(&options.operation, &spec.cluster.name);
+    let down = prepare(&mut plan, spec, wanted, facts, options, &targets)?;
     let hosts = hosts(facts, &targets)?;
-    let down: Vec<NodeId> = hosts.iter().filter(|(_, host)| !host.runs()).map(|(id, _)| *id).collect();
-    refuse_taken_ports(&hosts, facts, options)?;
-    refuse_orphaned_data(&hosts, options)?;
-    let binary = program(&down, options)?;
-
-    let mut plan = Plan { notes, ..Plan::new(&options.operation, &spec.cluster.name) };
-    if let Some(path) = &options.new_file {
-        plan.stage(
-            "describe",
-            vec![Step::cluster(Action::WriteClusterFile { path: path.clone() }, "a new cluster")],
-        );
-    }
-    match &options.remote {
-        Some(remote) => install(&mut plan, remote, wanted, facts, &hosts)?,
-        None => directories(&mut plan, &hosts),
-    }
-    configure(&mut plan, wanted, &hosts);
-    for id in &down {
-        let start = Action::StartNode { binary: binary.clone() };
-        plan.stage(format!("start n{id}"), vec![Step::on(*id, start, "not running")]);
-        plan.stage(format!("see n{id} answer"), vec![Step::on(*id, Action::AwaitLive, "just started")]);
-    }
     conclude(&mut plan, spec, facts, &down);
     for (id, host) in &hosts {
         let status = facts.nodes.get(id).and_then(|node| node.status());
@@ -76,6 +52,45 @@ pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options)
         }
     }
     Ok(plan)
+}
+
+/// Adds the stages after which `targets` run; returns those that have to be started.
+///
+/// # Errors
+/// Refuses hosts that cannot be looked at or are not ready, and taken ports.
+pub fn prepare(
+    plan: &mut Plan,
+    spec: &ClusterFile,
+    wanted: &Wanted,
+    facts: &Facts,
+    options: &Options,
+    targets: &[NodeId],
+) -> Result<Vec<NodeId>, Refusal> {
+    if let Some(remote) = &options.remote {
+        plan.notes.extend(checked(spec, remote, facts, targets)?);
+    }
+    let hosts = hosts(facts, targets)?;
+    let down: Vec<NodeId> = hosts.iter().filter(|(_, host)| !host.runs()).map(|(id, _)| *id).collect();
+    refuse_taken_ports(&hosts, facts, options)?;
+    refuse_orphaned_data(&hosts, options)?;
+    let binary = program(&down, options)?;
+    if let Some(path) = &options.new_file {
+        plan.stage(
+            "describe",
+            vec![Step::cluster(Action::WriteClusterFile { path: path.clone() }, "a new cluster")],
+        );
+    }
+    match &options.remote {
+        Some(remote) => install(plan, remote, wanted, facts, &hosts)?,
+        None => directories(plan, &hosts),
+    }
+    configure(plan, wanted, &hosts);
+    for id in &down {
+        let start = Action::StartNode { binary: binary.clone() };
+        plan.stage(format!("start n{id}"), vec![Step::on(*id, start, "not running")]);
+        plan.stage(format!("see n{id} answer"), vec![Step::on(*id, Action::AwaitLive, "just started")]);
+    }
+    Ok(down)
 }
 
 /// The nodes a command is about: those named, or all.

@@ -11,6 +11,7 @@ use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 use tokio::sync::OnceCell;
 
+use crate::described::Described;
 use crate::engine::lock::Holder;
 use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::Evidence;
@@ -57,6 +58,7 @@ pub struct RemoteHosts {
     layout: HostLayout,
     links: BTreeMap<NodeId, Link>,
     wanted: Wanted,
+    described: Described,
     program: Option<Program>,
     passphrases: Arc<Passphrases>,
     limits: Limits,
@@ -77,25 +79,27 @@ pub struct Lease {
 }
 
 impl RemoteHosts {
-    /// The hosts of `spec`. Nothing is reached yet. `limit` is for reaching a host, and for one command there.
+    /// The hosts of `spec`; those of `goal` are given files. Nothing is reached yet. `limit` is for reaching a host, and for one command there.
     ///
     /// # Errors
     /// Usage, when cluster.yaml names what cannot be.
     pub fn new(
         spec: &ClusterFile,
+        goal: &ClusterFile,
+        described: Described,
         mut destinations: Destinations,
         passphrases: Arc<Passphrases>,
         limit: Duration,
     ) -> Result<Self, Failure> {
         let layout = HostLayout::of(spec).map_err(Failure::usage)?;
-        let wanted = wanted::remote(spec, &layout, |text| sha256::hex(text.as_bytes()));
+        let wanted = wanted::remote(goal, &layout, |text| sha256::hex(text.as_bytes()));
         let links = spec.cluster.nodes.iter().filter_map(|node| {
             let destination = destinations.remove(&node.id)?;
             Some((node.id, Link { node: node.clone(), destination, connection: OnceCell::new() }))
         });
         let links = links.collect();
         let limits = Limits { open: limit, silence: limit.max(Limits::default().silence) };
-        Ok(Self { layout, links, wanted, program: None, passphrases, limits, limit })
+        Ok(Self { layout, links, wanted, described, program: None, passphrases, limits, limit })
     }
 
     /// Lets looks compare what is installed with `program`.
@@ -298,6 +302,7 @@ impl Hosts for RemoteHosts {
                 self.place_text(id, &self.layout.unit(), text).await?;
                 self.simple(id, &scripts::enable(&self.layout)).await
             }
+            Action::DisableUnit => self.simple(id, &scripts::disable(&self.layout)).await,
             other => Err(PortError::Failed(format!("{} installs nothing", other.name()))),
         }
     }
@@ -348,15 +353,15 @@ impl Hosts for RemoteHosts {
         None
     }
 
-    // The cluster.yaml of nodes on hosts of their own is the operator's.
     async fn has_cluster_file(&self, path: &Path) -> bool {
-        path.exists()
+        self.described.is_at(path)
     }
 
     async fn write_cluster_file(&self, path: &Path) -> Result<(), PortError> {
-        Err(not_ours(path))
+        self.described.write(path)
     }
 
+    // The cluster.yaml of nodes on hosts of their own is the operator's.
     async fn remove_cluster_file(&self, path: &Path) -> Result<(), PortError> {
         Err(not_ours(path))
     }

@@ -243,6 +243,11 @@ pub fn enable(layout: &HostLayout) -> String {
     script(layout, &format!("set -e\nctl daemon-reload\nctl --quiet enable $name{linger}"))
 }
 
+/// The unit is no longer started at boot.
+pub fn disable(layout: &HostLayout) -> String {
+    script(layout, "as_root systemctl --quiet disable $name")
+}
+
 /// Makes a release the one that is started, and keeps the one before it besides.
 pub fn switch(layout: &HostLayout, release: &str) -> String {
     let body = format!(

@@ -91,7 +91,10 @@ pub fn text(plan: &Plan, paint: Paint) -> String {
         let _ = writeln!(text, "{line}  {}", paint.dim(why));
     }
     text.push_str(&notes(plan));
-    if let Some(Question::Downtime { text: cost } | Question::TypeName { text: cost, .. }) = &plan.question {
+    if let Some(question) = &plan.question {
+        let (Question::Confirm { text: cost }
+        | Question::Downtime { text: cost }
+        | Question::TypeName { text: cost, .. }) = question;
         let _ = writeln!(text, "{} {cost}", paint.warn("would ask first:"));
     }
     let operation = &plan.operation;
