@@ -29,7 +29,8 @@ impl Evidence {
 }
 
 /// Describes the process `$pid`.
-pub const PROCESS: &str = "ps -o pid,ppid,user,etime,rss,nlwp,args -p $pid\ncat /proc/$pid/limits\nexit 0";
+pub const PROCESS: &str =
+    "tr '\\0' ' ' < /proc/$pid/cmdline\nprintf '\\n'; cat /proc/$pid/status /proc/$pid/limits\nexit 0";
 
 /// Describes the machine; `install` and `data` are words of a shell, and `ls` is run by `prefix`.
 pub fn machine(install: &str, data: &str, prefix: &str) -> String {

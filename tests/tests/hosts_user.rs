@@ -78,6 +78,10 @@ fn the_users_own_systemd_runs_nodes_and_brings_them_back() -> Result<()> {
     ensure!((1..=3).all(|id: NodeId| log.contains(&format!("n{id} | "))), "{log}");
 
     bundle_without_a_host(&lab, &operator)?;
+    let (code, report) = operator.json(&["remove-node", "3", "--allow-downtime", "--yes"])?;
+    ensure!(code == 0, "{report:#}");
+    let wants = lab.exec(3, &["find", "/home/guest/.config/systemd", "-path", "*.wants/*"])?;
+    ensure!(wants.is_empty() && pids(&lab)[2].is_none(), "a boot would start it: {wants}");
     let (code, report) = operator.json(&["down", "--purge-data", "--yes", "--confirm", "lab"])?;
     ensure!(code == 0, "{report:#}");
     ensure!(pids(&lab).iter().all(Option::is_none), "a node is left");

@@ -109,7 +109,10 @@ impl Request {
 
     /// The same command would begin anew; only resuming it goes on from where it stopped.
     pub fn needs_resume(&self) -> bool {
-        let again = matches!(self, Self::Up(_) | Self::Stop(_) | Self::Down(_) | Self::TransferLeader(_));
+        let again = matches!(
+            self,
+            Self::Up(_) | Self::Stop(_) | Self::Down(_) | Self::TransferLeader(_) | Self::Fix(_)
+        );
         !again
     }
 }

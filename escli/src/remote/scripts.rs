@@ -245,7 +245,7 @@ pub fn enable(layout: &HostLayout) -> String {
 
 /// The unit is no longer started at boot.
 pub fn disable(layout: &HostLayout) -> String {
-    script(layout, "as_root systemctl --quiet disable $name")
+    script(layout, "ctl --quiet disable $name")
 }
 
 /// Makes a release the one that is started, and keeps the one before it besides.
