@@ -12,6 +12,7 @@ pub mod operator;
 pub mod place;
 pub mod power;
 pub mod proxy;
+pub mod pulse;
 pub mod sim;
 pub mod sshd;
 pub mod strace;

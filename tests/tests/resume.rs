@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tests::cluster::{binary, stamped};
 use tests::place::{Place, ids, path, text};
 
 /// An operation that takes longer is stuck.
@@ -179,7 +180,11 @@ fn rolling(place: &Place, operation: &str, prepare: impl Fn() -> Result<()>) -> 
 
 /// Kills two operations, each of which takes the other one back, at every step of their plans. After each the voters are
 /// as it promised.
-fn there_and_back(place: &Place, operations: [(&[&str], &[u64]); 2]) -> Result<()> {
+fn there_and_back(
+    place: &Place,
+    operations: [(&[&str], &[u64]); 2],
+    promised: impl Fn(&[&str]) -> Result<()>,
+) -> Result<()> {
     let counts = operations.map(|(args, _)| args);
     let mut resumed = 0;
     let mut at = 0;
@@ -209,6 +214,7 @@ fn there_and_back(place: &Place, operations: [(&[&str], &[u64]); 2]) -> Result<(
                 let votes: Vec<_> = votes.filter_map(|node| node["id"].as_u64()).collect();
                 ensure!(code == 0 && votes == voters && nodes.len() == voters.len(), "{moment}: {status:#}");
                 ensure!(place.json(&["diff"])?.0 == 0, "{moment}: something differs");
+                promised(args).context(moment)?;
             }
         }
         if !left {
@@ -225,7 +231,7 @@ fn a_node_that_joins_or_leaves_does_so_wherever_escli_was_killed() -> Result<()>
     let place = Place::new()?;
     ensure!(place.up()?.0 == 0);
     let leave = ["remove-node", "4", "--purge", "--yes", "--confirm", "local"];
-    there_and_back(&place, [(&["add-node", "4"], &[1, 2, 3, 4]), (&leave, &[1, 2, 3])])
+    there_and_back(&place, [(&["add-node", "4"], &[1, 2, 3, 4]), (&leave, &[1, 2, 3])], |_| Ok(()))
 }
 
 #[test]
@@ -235,7 +241,31 @@ fn a_node_is_replaced_wherever_escli_was_killed() -> Result<()> {
     let purge = ["--purge", "--yes", "--confirm", "local"];
     let there = [&["replace-node", "3", "4"], &purge[..]].concat();
     let back = [&["replace-node", "4", "3"], &purge[..]].concat();
-    there_and_back(&place, [(&there, &[1, 2, 4]), (&back, &[1, 2, 3])])
+    there_and_back(&place, [(&there, &[1, 2, 4]), (&back, &[1, 2, 3])], |_| Ok(()))
+}
+
+#[test]
+fn an_upgrade_goes_on_wherever_escli_was_killed() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let (new, old) = (stamped("0.1.1"), binary("esnode"));
+    let args = |to| ["upgrade", "--soak", "20ms", "--allow-downgrade", "--binary", path(to)];
+    // The first one keeps what runs, which later ones need not.
+    let first = args(&new);
+    let steps = planned(&place, &first)?;
+    let journal = killed(&place, &first, "started", &steps[4])?.context("killed in time")?;
+    resume(&place, &journal)?;
+    let (back, there) = (args(&old), args(&new));
+    there_and_back(&place, [(&back, &[1, 2, 3]), (&there, &[1, 2, 3])], |args| {
+        let wanted = if args == back { "0.1.0" } else { "0.1.1" };
+        let (_, status) = place.json(&["upgrade", "status"])?;
+        let nodes = status["nodes"].as_array().context("nodes")?;
+        ensure!(
+            nodes.iter().all(|node| node["version"] == wanted && node["next"] == node["release"]),
+            "{status:#}"
+        );
+        Ok(())
+    })
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub mod stop;
 pub mod support_bundle;
 pub mod transfer_leader;
 pub mod up;
+pub mod upgrade;
 pub mod validate;
 pub mod version;
 pub mod watch;
@@ -145,6 +146,8 @@ pub enum Command {
     Reload(reload::Args),
     /// Hand leadership to another node.
     TransferLeader(transfer_leader::Args),
+    /// Give the nodes another program, one at a time: followers first, the leader last.
+    Upgrade(upgrade::Args),
     /// Take a node in: prepared, started, caught up, then a voter.
     AddNode(add_node::Args),
     /// Let a node go, for good.

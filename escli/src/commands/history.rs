@@ -41,7 +41,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// All, or with `-c` those of that cluster.yaml.
-fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>), Failure> {
+pub(super) fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>), Failure> {
     let folder = &settings.env.state_dir;
     let (mut all, broken) = past::all(folder)
         .map_err(|error| Failure::failed(format!("cannot read {}: {error}", folder.display())))?;
@@ -87,7 +87,7 @@ fn open(past: &Past) -> Result<&Origin, Failure> {
     }
 }
 
-async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
+pub(super) async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
     let origin = open(past)?;
     let (mut target, is_new) = target(settings, origin)?;
     let mut request = origin.request.clone();
@@ -126,6 +126,10 @@ fn again_with(request: &mut Request, target: &mut Target) -> Result<(), Failure>
         Request::AddNode(options) => (Some(&mut **options), None),
         Request::RemoveNode(options) => (None, Some(&mut **options)),
         Request::ReplaceNode(options) => (Some(&mut options.add), Some(&mut options.remove)),
+        Request::Upgrade(options) => {
+            options.remote = target.provide(Some(&options.program.path), true)?;
+            return Ok(());
+        }
         _ => return Ok(()),
     };
     if let Some(options) = removing {
@@ -157,7 +161,7 @@ fn target(settings: &Settings, origin: &Origin) -> Result<(Target, bool), Failur
     Ok((Target::changing(&settings, &change)?, false))
 }
 
-fn abort(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
+pub(super) fn abort(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
     if past.end == End::Running {
         return Err(Failure::new(Exit::Locked, format!("{} is running", past.id))
             .hint("stop it first: Ctrl-C where it runs finishes the step and frees the lock"));

@@ -33,6 +33,7 @@ pub mod support_bundle;
 pub mod target;
 pub mod transfer_leader;
 pub mod up;
+pub mod upgrade;
 pub mod validate;
 pub mod version;
 pub mod watch;
@@ -46,6 +47,7 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Restart(args) => restart::run(settings, args).await,
         Command::Reload(args) => reload::run(settings, args).await,
         Command::TransferLeader(args) => transfer_leader::run(settings, args).await,
+        Command::Upgrade(args) => upgrade::run(settings, args).await,
         Command::AddNode(args) => members::add(settings, args).await,
         Command::RemoveNode(args) => members::remove(settings, args).await,
         Command::ReplaceNode(args) => members::replace(settings, args).await,

@@ -30,6 +30,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         new_file: target.file.clone().filter(|_| is_new),
         remote: target.provide(binary.as_deref(), named)?,
         binary,
+        named: args.binary.is_some(),
         retry: retry(settings, args, false),
     };
     let retry = retry(settings, args, true);

@@ -8,6 +8,7 @@ pub mod lock;
 mod members;
 pub mod past;
 pub mod ports;
+mod soak;
 mod step;
 
 pub use execute::{Engine, Run};

@@ -63,6 +63,9 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             }
             (Action::TransferLeader, Some(id)) => return self.transfer(step, id).await,
             (Action::ProveReach { from }, Some(id)) => return self.prove_reach(id, from).await,
+            (Action::Soak { nodes, version, ms }, Some(id)) => {
+                return self.soak(id, nodes, version.as_deref(), Duration::from_millis(*ms)).await;
+            }
             (Action::AwaitVoter { nodes }, Some(id)) => return self.await_voter(id, nodes).await,
             (Action::RemoveMember { nodes }, Some(id)) => return self.remove(step, id, nodes).await,
             _ => {}
@@ -189,7 +192,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 
     /// What the answers of `nodes` amount to; without it, the end of one of `vital` is final.
-    async fn judge(
+    pub(super) async fn judge(
         &self,
         nodes: &[NodeId],
         vital: &[NodeId],

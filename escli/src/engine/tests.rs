@@ -60,6 +60,9 @@ impl Hosts for Machine {
             config_hash: self.configs.borrow().get(&id).cloned(),
             dirs: true,
             data_empty: false,
+            current: None,
+            installed: None,
+            exe: None,
             taken: Vec::new(),
             machine: None,
         })

@@ -25,6 +25,7 @@ use crate::starter;
 pub mod files;
 pub mod layout;
 pub mod process;
+pub mod releases;
 pub mod tail;
 
 pub use layout::Layout;
@@ -61,6 +62,11 @@ impl LocalHosts {
     /// What each node should be given.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
+    }
+
+    /// Every node.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.keys().copied()
     }
 
     /// Where everything is.
@@ -168,6 +174,9 @@ impl Hosts for LocalHosts {
             dirs: self.layout.data(id).is_dir(),
             data_empty: fs::read_dir(self.layout.data(id))
                 .map_or(true, |mut entries| entries.next().is_none()),
+            current: releases::current(&self.layout, id),
+            installed: releases::installed(&self.layout, id),
+            exe: pid.and_then(process::exe),
             taken: if pid.is_some() { Vec::new() } else { self.taken(id) },
             machine: None,
         })
@@ -178,6 +187,9 @@ impl Hosts for LocalHosts {
     }
 
     async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {
+        if let Action::PlaceBinary { release, sha256, .. } = action {
+            return Ok(releases::has(&self.layout, release, sha256));
+        }
         self.look(id).await.map(|host| host.has(action))
     }
 
@@ -185,8 +197,16 @@ impl Hosts for LocalHosts {
         Ok(BTreeMap::new())
     }
 
-    async fn install(&self, _id: NodeId, action: &Action) -> Result<(), PortError> {
-        Err(PortError::Failed(format!("{} is for hosts of their own", action.name())))
+    async fn install(&self, id: NodeId, action: &Action) -> Result<(), PortError> {
+        match action {
+            Action::PlaceBinary { source, release, sha256 } => {
+                releases::place(&self.layout, id, source, release, sha256)
+            }
+            Action::SwitchRelease { release } => {
+                releases::switch(&self.layout, self.nodes.keys().copied(), id, release)
+            }
+            other => Err(PortError::Failed(format!("{} is for hosts of their own", other.name()))),
+        }
     }
 
     async fn ensure_dirs(&self, id: NodeId) -> Result<(), PortError> {
@@ -243,7 +263,11 @@ impl Hosts for LocalHosts {
         }
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", &path, &error)),
-            _ => Ok(()),
+            _ => {
+                let left = self.nodes.keys().filter_map(|id| releases::current(&self.layout, *id));
+                releases::keep(&self.layout, &left.collect());
+                Ok(())
+            }
         }
     }
 

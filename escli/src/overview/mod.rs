@@ -16,6 +16,7 @@ use crate::report::SCHEMA_VERSION;
 pub mod alerts;
 pub mod assess;
 pub mod metrics;
+pub mod rollout;
 pub mod until;
 
 pub use assess::{LAG_LIMIT, Verdict};

@@ -111,6 +111,15 @@ pub enum Action {
     },
     /// Let the node's unit no longer be started at boot.
     DisableUnit,
+    /// See that the node runs the wanted version, follows one leader and keeps up, without a break for a while.
+    Soak {
+        /// The nodes asked.
+        nodes: Vec<NodeId>,
+        /// What it must report; `None` when the program could not be asked.
+        version: Option<String>,
+        /// For how long, in milliseconds.
+        ms: u64,
+    },
     /// Delete the node's directory with all its data.
     Wipe,
     /// Delete the cluster.yaml that escli wrote itself.
@@ -145,6 +154,7 @@ impl Action {
             Self::AwaitVoter { .. } => "await_voter",
             Self::RemoveMember { .. } => "remove_member",
             Self::DisableUnit => "disable_unit",
+            Self::Soak { .. } => "soak",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove_cluster_file",
         }
@@ -174,6 +184,7 @@ impl Action {
             Self::AwaitVoter { .. } => "voter",
             Self::RemoveMember { .. } => "leave",
             Self::DisableUnit => "disable",
+            Self::Soak { .. } => "soak",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove-file",
         }
@@ -206,6 +217,10 @@ impl Action {
             Self::AwaitVoter { .. } => "wait until it votes".to_owned(),
             Self::RemoveMember { .. } => "have the cluster let it go".to_owned(),
             Self::DisableUnit => "no longer start it at boot".to_owned(),
+            Self::Soak { version: Some(version), ms, .. } => {
+                format!("see {version} serve steadily for {ms} ms")
+            }
+            Self::Soak { version: None, ms, .. } => format!("see it serve steadily for {ms} ms"),
             Self::Wipe => "delete its data".to_owned(),
             Self::RemoveClusterFile { path } => format!("delete {}", path.display()),
         }
@@ -235,6 +250,7 @@ impl Action {
                 | Self::AwaitCaughtUp { .. }
                 | Self::ProveReach { .. }
                 | Self::AwaitVoter { .. }
+                | Self::Soak { .. }
         )
     }
 }

@@ -25,6 +25,7 @@ pub mod rolling;
 pub mod transfer;
 pub mod unit;
 pub mod up;
+pub mod upgrade;
 pub mod wanted;
 
 pub use action::Action;
@@ -141,6 +142,11 @@ impl Plan {
     /// Appends a stage, unless it has no steps.
     pub fn stage(&mut self, title: impl Into<String>, steps: Vec<Step>) {
         self.guarded(title, steps, Vec::new());
+    }
+
+    /// Appends a stage of one step.
+    pub fn one(&mut self, title: impl Into<String>, step: Step) {
+        self.stage(title, vec![step]);
     }
 
     /// The same, with what is done when it fails.

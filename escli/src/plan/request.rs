@@ -14,6 +14,7 @@ use super::provision::Remote;
 use super::rolling::{RollOptions, reload, restart};
 use super::transfer::{TransferOptions, transfer};
 use super::up::{Options, up};
+use super::upgrade::{UpgradeOptions, upgrade};
 use super::wanted::Wanted;
 use super::{Plan, Refusal};
 
@@ -35,6 +36,8 @@ pub enum Request {
     TransferLeader(TransferOptions),
     /// `check --fix`.
     Fix(Box<Remote>),
+    /// `upgrade`.
+    Upgrade(Box<UpgradeOptions>),
     /// `add-node`.
     AddNode(Box<AddOptions>),
     /// `remove-node`.
@@ -57,6 +60,7 @@ impl Request {
             Self::Reload(options) => reload(spec, wanted, facts, options),
             Self::TransferLeader(options) => transfer(spec, facts, options),
             Self::Fix(remote) => Ok(fix(spec, remote, facts)),
+            Self::Upgrade(options) => upgrade(spec, facts, options),
             Self::AddNode(options) => add(spec, wanted, facts, options),
             Self::RemoveNode(options) => remove(spec, wanted, facts, options),
             Self::ReplaceNode(options) => replace(spec, wanted, facts, options),
@@ -91,6 +95,7 @@ impl Request {
         match self {
             Self::Restart(options) | Self::Reload(options) => options.witness(facts),
             Self::AddNode(options) => options.witness(facts),
+            Self::Upgrade(options) => options.witness(facts),
             Self::ReplaceNode(options) => options.add.witness(facts),
             _ => {}
         }
@@ -101,6 +106,7 @@ impl Request {
         match self {
             Self::Stop(options) => options.allow_downtime = true,
             Self::Restart(options) | Self::Reload(options) => options.allow_downtime = true,
+            Self::Upgrade(options) => options.roll.allow_downtime = true,
             Self::RemoveNode(options) => options.agreed = true,
             Self::ReplaceNode(options) => options.remove.agreed = true,
             Self::Up(_) | Self::Down(_) | Self::TransferLeader(_) | Self::AddNode(_) | Self::Fix(_) => {}

@@ -25,6 +25,9 @@ pub struct Options {
     pub new_file: Option<PathBuf>,
     /// The node's program; `None` when none was found.
     pub binary: Option<PathBuf>,
+    /// It was named for this very command, and so comes before what is installed.
+    #[serde(default)]
+    pub named: bool,
     /// What nodes on hosts of their own are given; `None` for processes of this machine.
     pub remote: Option<Remote>,
     /// The same command without ports, for hints, e.g. `escli up --local --dir x`.
@@ -73,7 +76,6 @@ pub fn prepare(
     let down: Vec<NodeId> = hosts.iter().filter(|(_, host)| !host.runs()).map(|(id, _)| *id).collect();
     refuse_taken_ports(&hosts, facts, options)?;
     refuse_orphaned_data(&hosts, options)?;
-    let binary = program(&down, options)?;
     if let Some(path) = &options.new_file {
         plan.stage(
             "describe",
@@ -85,8 +87,8 @@ pub fn prepare(
         None => directories(plan, &hosts),
     }
     configure(plan, wanted, &hosts);
-    for id in &down {
-        let start = Action::StartNode { binary: binary.clone() };
+    for (id, host) in hosts.iter().filter(|(id, _)| down.contains(id)) {
+        let start = Action::StartNode { binary: program(host, options)? };
         plan.stage(format!("start n{id}"), vec![Step::on(*id, start, "not running")]);
         plan.stage(format!("see n{id} answer"), vec![Step::on(*id, Action::AwaitLive, "just started")]);
     }
@@ -116,7 +118,7 @@ pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'
     let mut refusal = Refusal::new("not every host can be looked at");
     for id in targets {
         match facts.nodes.get(id).map(|node| &node.host) {
-            Some(HostSight::Seen(host)) => seen.push((*id, host)),
+            Some(HostSight::Seen(host)) => seen.push((*id, &**host)),
             Some(HostSight::Unreachable { reason, details, hints }) => {
                 refusal = refusal.because(format!("node {id}: {reason}"));
                 refusal.reasons.extend(details.iter().cloned());
@@ -170,7 +172,7 @@ fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &Options) -> Re
 }
 
 /// Refuses when a check of the hosts fails; returns what it warns of.
-fn checked(
+pub(super) fn checked(
     spec: &ClusterFile,
     remote: &Remote,
     facts: &Facts,
@@ -198,16 +200,13 @@ fn install(
     Ok(())
 }
 
-/// The program to start `down` with; which one does not matter when there is nothing to start.
-fn program(down: &[NodeId], options: &Options) -> Result<PathBuf, Refusal> {
+/// The program to start the node with: what was named, else what is installed there, else what was found.
+fn program(host: &HostFacts, options: &Options) -> Result<PathBuf, Refusal> {
     if let Some(remote) = &options.remote {
         return Ok(remote.layout.program().into());
     }
-    match &options.binary {
-        Some(binary) => Ok(binary.clone()),
-        None if down.is_empty() => Ok(PathBuf::new()),
-        None => Err(provision::no_program()),
-    }
+    let installed = host.installed.clone().filter(|_| !options.named);
+    installed.or_else(|| options.binary.clone()).ok_or_else(provision::no_program)
 }
 
 fn directories(plan: &mut Plan, hosts: &[(NodeId, &HostFacts)]) {

@@ -57,7 +57,7 @@ say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 {closed}why=$(as_root ls / 2>&1 >/dev/null) || say no_root "$(printf '%s' "$why" | head -n 1)"
 [ -n "$(as_root ls -A $data 2>/dev/null | head -n 1)" ] && say data yes
 {pid}
-[ -n "$pid" ] && say pid "$pid"
+[ -n "$pid" ] && say pid "$pid" && say exe "$(as_root ls -l /proc/$pid/exe 2>/dev/null | sed 's/.* -> //')"
 say free_data "$(room $data)"
 say free_install "$(room $install)"
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | sed 's/^/tcp /'
@@ -425,7 +425,7 @@ mod tests {
         let at = temp.path();
         let bare = look_at(at);
         let machine = bare.machine.unwrap();
-        assert!(!bare.dirs && bare.data_empty && machine.user && machine.current.is_none());
+        assert!(!bare.dirs && bare.data_empty && machine.user && bare.current.is_none());
         assert!(!machine.arch.is_empty() && machine.free_data_mib > 0 && machine.program.is_none());
 
         assert!(run(at, ensure_dirs, "").0);
@@ -442,7 +442,7 @@ mod tests {
         let facts = look_at(at);
         let machine = facts.machine.unwrap();
         assert!(facts.dirs && facts.config_hash == Some(remote_spec(3).config_hash()));
-        assert_eq!((machine.current.as_deref(), machine.program), (Some("r1"), Some(hash)));
+        assert_eq!((facts.current.as_deref(), machine.program), (Some("r1"), Some(hash)));
         let out = Command::new(at.join("opt/event_stream_core")).output().unwrap();
         assert_eq!(out.stdout, b"esnode 9\n");
     }

@@ -25,6 +25,7 @@ pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod status;
+pub mod upgrade;
 pub mod watch;
 
 use paint::Paint;
