@@ -11,6 +11,12 @@ use serde_json::Value;
 use tests::place::{Place, ids};
 use tests::sshd::Lab;
 
+/// The first of the node's three ports. A look at a host sees what listens on all of this machine's addresses, so they are
+/// of no range that other suites take.
+fn port() -> u16 {
+    5_000 + u16::try_from(std::process::id() % 1_000).unwrap_or_default() * 3
+}
+
 /// A host without anything on it, and the directory of its node's data.
 fn host(lab: &mut Lab, place: &Place) -> Result<PathBuf> {
     let address = lab.at(0).address;
@@ -20,9 +26,9 @@ fn host(lab: &mut Lab, place: &Place) -> Result<PathBuf> {
          storage:\n    data_dir: {}\ndeploy:\n  privilege: none\n  service: process\n  install_dir: {}\n  ssh:\n    \
          user: {}\n    port: {}\n    identity_file: {}\n    known_hosts: {}\n",
         address.ip(),
-        place.base,
-        place.base + 1,
-        place.base + 2,
+        port(),
+        port() + 1,
+        port() + 2,
         data.display(),
         lab.path("opt").display(),
         lab.user(),
@@ -71,7 +77,7 @@ fn what_can_be_put_right_is_shown_first_then_done_then_looked_at() -> Result<()>
 fn what_cannot_be_put_right_keeps_its_hint_and_hinders_nothing_else() -> Result<()> {
     let (mut lab, place) = (Lab::start(1)?, Place::new()?);
     let data = host(&mut lab, &place)?;
-    let _taken = TcpListener::bind((lab.at(0).address.ip(), place.base))?;
+    let _taken = TcpListener::bind((lab.at(0).address.ip(), port()))?;
     let (code, fixed) = place.json(&["check", "--fix"])?;
     ensure!(code == 3 && amiss(&fixed) == ["ports"] && data.is_dir(), "{fixed:#}");
     ensure!(fixed.to_string().contains("end that process"), "{fixed:#}");
