@@ -304,7 +304,12 @@ fn mesh(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
     if !blocked.is_empty() {
         let text = format!("no answer from {}", blocked.join(", "));
         let hint = "let the nodes reach each other's cluster_port: firewall, routes".to_owned();
-        return host.say("mesh", Level::Failure, text, Some(hint));
+        // A host that nobody reaches is dead, and no reason not to work on the others.
+        let alive = |id: &NodeId| facts.nodes.get(id).is_some_and(|node| node.host().is_some());
+        let silent = |reach: &Reach| *reach == Reach::Silent;
+        let cut_off = links.iter().any(|(id, reach)| silent(reach) && alive(id));
+        let level = if cut_off { Level::Failure } else { Level::Warning };
+        return host.say("mesh", level, text, Some(hint));
     }
     if links.values().any(|reach| *reach == Reach::Unknown) {
         let text = "could not be tried: there is no bash on that machine";
@@ -408,7 +413,9 @@ mod tests {
         let spec = remote_spec(3);
         let mut facts = remote_facts(&spec);
         let layout = HostLayout::of(&spec).unwrap();
-        facts.mesh.insert(1, [(2, Reach::Open), (3, Reach::Silent)].into());
+        facts.mesh.insert(1, [(2, Reach::Silent), (3, Reach::Open)].into());
+        // Nobody reaches it, so this path is not what is amiss.
+        facts.mesh.insert(2, [(1, Reach::Open), (3, Reach::Silent)].into());
         let gone =
             HostSight::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
         facts.nodes.get_mut(&3).unwrap().host = gone;
@@ -416,6 +423,6 @@ mod tests {
         let bad: Vec<_> = found.iter().filter(|finding| finding.level == Level::Failure).collect();
         let texts: Vec<_> =
             bad.iter().map(|finding| (finding.node, finding.check, finding.text.as_str())).collect();
-        assert_eq!(texts, [(1, "mesh", "no answer from node 3 10.0.0.3:9100"), (3, "reach", "no route")]);
+        assert_eq!(texts, [(1, "mesh", "no answer from node 2 10.0.0.2:9100"), (3, "reach", "no route")]);
     }
 }
