@@ -7,6 +7,7 @@ use std::time::Duration;
 use shared::ids::NodeId;
 
 use crate::engine::ports::{Hosts, PortError};
+use crate::evidence::Evidence;
 use crate::local::LocalHosts;
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Reach};
@@ -35,6 +36,14 @@ impl Machines {
     /// What each node should be given.
     pub fn wanted(&self) -> &Wanted {
         either!(self, hosts => hosts.wanted())
+    }
+
+    /// What a node's machine says of itself and of the node.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn evidence(&self, id: NodeId, what: Evidence) -> Result<String, PortError> {
+        either!(self, hosts => hosts.evidence(id, what).await)
     }
 
     /// Hosts of their own, if they are.

@@ -96,7 +96,7 @@ deploy:
     # identity_file: ~/.ssh/id_ed25519
     # jump: bastion.example
     host_keys: strict    # or accept-new, or SHA256:... of the one key
-  # privilege: none      # without root: also service: process, and directories of your own
+  # privilege: none      # without root: directories of your own, and your own systemd with lingering on
   # install_dir: /opt/eventstream
 ",
         name = quoted(name),

@@ -15,7 +15,7 @@ SUITE=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 BASE=$STATE/base
 SWITCH=$NAME-switch
 UPLINK=$NAME-op
-PACKAGES=systemd,systemd-sysv,openssh-server,sudo,iproute2
+PACKAGES=systemd,systemd-sysv,libpam-systemd,dbus,openssh-server,sudo,iproute2
 KEY=$STATE/ssh/id_ed25519
 export EVENTSTREAM_LAB=$STATE
 

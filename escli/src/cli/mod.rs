@@ -26,6 +26,7 @@ pub mod restart;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod support_bundle;
 pub mod transfer_leader;
 pub mod up;
 pub mod upgrade;
@@ -173,6 +174,8 @@ pub enum Command {
     Exec(exec::Args),
     /// Show what nodes logged.
     Logs(logs::Args),
+    /// Gather what somebody who helps needs to see into one archive.
+    SupportBundle(support_bundle::Args),
     /// Show what was done, and go on with what did not come to its end.
     History(history::Args),
     /// Write a cluster.yaml to begin with.

@@ -7,7 +7,8 @@ use crate::overview::Until;
 /// Arguments of `watch`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "On a terminal a live view (q quits); elsewhere, and with -o json, one line of JSON for each look.
+    after_help = "On a terminal a live view (q quits) with the commit rate of the cluster, and rate and lag of each node over time;
+elsewhere, and with -o json, one line of JSON for each look.
 
 What can be waited for:
   healthy     the verdict is HEALTHY

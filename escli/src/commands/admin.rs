@@ -41,7 +41,8 @@ pub fn behind(
         let Some((last, before)) = destination.jumps.split_last() else { continue };
         let mut via = last.clone();
         via.jumps = before.to_vec();
-        let limits = Limits { open: limit, ..Limits::default() };
+        // The way must give up before whoever waits at its end does, so that it says why.
+        let limits = Limits { open: limit.mul_f64(0.75), ..Limits::default() };
         let forward = Forward::begin(via, &node.host, node.http_port, Arc::clone(passphrases), limits)
             .map_err(|error| Failure::failed(error.to_string()))?;
         client.reach(node.id, forward)?;

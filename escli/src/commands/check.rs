@@ -1,19 +1,23 @@
-//! `escli check`: what speaks against bringing nodes up on their hosts.
+//! `escli check`: what speaks against bringing nodes up on their hosts, and with `--fix` what can be done about it.
 
-use super::binary;
+use super::operation::Operation;
 use super::target::Target;
+use super::{again, binary};
 use crate::cli::check::Args;
 use crate::exit::{Exit, Failure};
 use crate::observe::observe;
 use crate::plan::preflight::{Level, preflight};
+use crate::plan::provision::Remote;
+use crate::plan::request::Request;
 use crate::plan::up::targets;
+use crate::report::Report;
 use crate::settings::Settings;
 use crate::view::{self, check};
 
-/// Looks at every host and says what was found.
+/// Looks at every host and says what was found; with `--fix` after putting right what can be.
 ///
 /// # Errors
-/// Usage; a cluster of this machine has nothing to be checked.
+/// Usage; a cluster of this machine has nothing to be checked; with `--fix` what [`Operation::run`] says.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;
@@ -23,11 +27,34 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         )
         .hint("escli up --local --dry-run shows what would be done"));
     };
+    let fixed = if args.fix { fix(settings, &target, &remote).await? } else { None };
+    if args.fix && settings.dry_run {
+        return Ok(Exit::Ok);
+    }
     let facts = observe(&target.spec, &target.hosts, &target.cluster, settings.concurrency, true).await;
     let ids = targets(&target.spec, &[])?;
     let findings = preflight(&target.spec, &remote.layout, remote.program.as_ref(), &facts, &ids);
-    let document = check::document(target.name(), &findings);
+    let document = check::document(target.name(), &findings, fixed.as_ref());
     view::show(settings, &document, |paint| check::text(&document, paint));
+    let error = fixed.as_ref().and_then(|report| report.error.as_ref());
+    if let Some(error) = error.filter(|_| !settings.output.is_machine()) {
+        view::warn(settings, error);
+    }
+    let exit = fixed.as_ref().map_or(Exit::Ok, Report::exit);
     let fails = findings.iter().any(|finding| finding.level == Level::Failure);
-    Ok(if fails { Exit::Refused } else { Exit::Ok })
+    Ok(if exit == Exit::Ok && fails { Exit::Refused } else { exit })
+}
+
+/// Runs the steps, or shows them with `--dry-run`.
+async fn fix(settings: &Settings, target: &Target, remote: &Remote) -> Result<Option<Report>, Failure> {
+    let operation = Operation {
+        settings,
+        target,
+        name: "check",
+        retry: format!("{} --fix", again(settings, "check", &[])),
+        confirm: None,
+        request: Request::Fix(Box::new(remote.clone())),
+        resumes: None,
+    };
+    operation.run().await
 }

@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use serde::Serialize;
+use shared::ids::NodeId;
 
 use super::target::Target;
 use crate::cli::diff::Args;
@@ -9,6 +10,7 @@ use crate::engine::ports::Hosts;
 use crate::exit::{Exit, Failure};
 use crate::observe::observe;
 use crate::plan::diff::{NodeDiff, diff};
+use crate::plan::facts::Facts;
 use crate::plan::up::targets;
 use crate::report::SCHEMA_VERSION;
 use crate::settings::Settings;
@@ -31,16 +33,21 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let target = Target::open(settings)?;
     let ids = targets(&target.spec, &args.nodes)?;
     let facts = observe(&target.spec, &target.hosts, &target.cluster, settings.concurrency, false).await;
+    let nodes = compare(&target, &ids, &facts).await;
+    let differences = nodes.iter().filter(|node| node.is_any()).count();
+    let cluster = target.name().to_owned();
+    let document = Document { schema_version: SCHEMA_VERSION, cluster, differences, nodes };
+    view::show(settings, &document, |paint| view::diff::text(&document.cluster, &document.nodes, paint));
+    Ok(if differences > 0 { Exit::Differences } else { Exit::Ok })
+}
+
+/// What differs, node by node.
+pub(super) async fn compare(target: &Target, ids: &[NodeId], facts: &Facts) -> Vec<NodeDiff> {
     let texts = join_all(ids.iter().map(|id| target.hosts.read_config(*id))).await;
     let compare = |(id, text): (&_, Result<Option<String>, _>)| {
         let text = text.map_err(|error: crate::engine::ports::PortError| error.to_string());
         let text = text.as_ref().map(|text| text.as_deref()).map_err(String::as_str);
         Some(diff(*id, target.wanted(), facts.nodes.get(id)?, text))
     };
-    let nodes: Vec<NodeDiff> = ids.iter().zip(texts).filter_map(compare).collect();
-    let differences = nodes.iter().filter(|node| node.is_any()).count();
-    let cluster = target.name().to_owned();
-    let document = Document { schema_version: SCHEMA_VERSION, cluster, differences, nodes };
-    view::show(settings, &document, |paint| view::diff::text(&document.cluster, &document.nodes, paint));
-    Ok(if differences > 0 { Exit::Differences } else { Exit::Ok })
+    ids.iter().zip(texts).filter_map(compare).collect()
 }

@@ -100,7 +100,8 @@ pub(super) async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Fai
         }
     }
     let interrupted = Interrupted { path: past.path.clone(), membership: origin.membership.clone() };
-    let retry = format!("escli -c {} {}", origin.file.display(), past.plan.operation);
+    let flag = if matches!(request, Request::Fix(_)) { " --fix" } else { "" };
+    let retry = format!("escli -c {} {}{flag}", origin.file.display(), past.plan.operation);
     let is_local_up = past.plan.operation == "up" && matches!(request, Request::Up(_));
     let operation = Operation {
         settings,

@@ -29,6 +29,7 @@ pub mod sight;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod support_bundle;
 pub mod target;
 pub mod transfer_leader;
 pub mod up;
@@ -57,6 +58,7 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Health(args) => health::run(settings, args).await,
         Command::Alerts(args) => alerts::run(settings, args).await,
         Command::Watch(args) => watch::run(settings, args).await,
+        Command::SupportBundle(args) => support_bundle::run(settings, args).await,
         Command::History(args) => history::run(settings, args).await,
         Command::Check(args) => check::run(settings, args).await,
         Command::Exec(args) => exec::run(settings, args).await,

@@ -15,9 +15,11 @@ use shared::spec::{ClusterFile, Node};
 
 use crate::described::Described;
 use crate::engine::ports::{Hosts, PortError};
+use crate::evidence::{self, Evidence};
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Process, Reach, TakenPort};
 use crate::plan::wanted::{self, Wanted};
+use crate::ssh::quote;
 use crate::starter;
 
 pub mod files;
@@ -32,6 +34,9 @@ pub use layout::Layout;
 const SEEN_WITHIN: Duration = Duration::from_millis(200);
 /// How often a process is looked at while waiting for its end.
 const POLL: Duration = Duration::from_millis(5);
+
+/// How long this machine may take to say something of itself.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a killed process may take to go away.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -114,6 +119,36 @@ impl LocalHosts {
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", binary.display())))?;
         files::write_atomically(&self.layout.pid(id), &format!("{}\n", child.id()))?;
         Ok(child.id())
+    }
+
+    /// What this machine says of itself and of the node.
+    ///
+    /// # Errors
+    /// When there is nothing to be asked.
+    pub async fn evidence(&self, id: NodeId, what: Evidence) -> Result<String, PortError> {
+        let running = || {
+            self.pid(id).ok_or_else(|| PortError::Failed(format!("node {id} does not run on this machine")))
+        };
+        let script = match what {
+            Evidence::Version => format!("exec /proc/{}/exe --version --json", running()?),
+            Evidence::Service => format!("pid={}\n{}", running()?, evidence::PROCESS),
+            Evidence::Machine => {
+                let place = |path: &Path| quote::word(&path.display().to_string());
+                evidence::machine(&place(self.layout.dir()), &place(&self.layout.data(id)), "")
+            }
+            Evidence::Operations => {
+                return Err(PortError::Failed("only hosts of their own keep one".to_owned()));
+            }
+        };
+        let mut command = tokio::process::Command::new("sh");
+        let run = command.args(["-c", &script]).stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = tokio::time::timeout(ASK_LIMIT, run).await;
+        let output = output.map_err(|_| PortError::Failed(format!("no answer within {ASK_LIMIT:?}")))?;
+        let output = output.map_err(|error| PortError::Failed(format!("cannot run sh: {error}")))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(PortError::Failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 
     async fn gone(&self, id: NodeId, within: Duration) -> bool {

@@ -22,6 +22,8 @@ pub enum Action {
     },
     /// Create the node's directories.
     EnsureDirs,
+    /// Delete what uploads left that never came to their end.
+    RemoveLeftovers,
     /// Copy the node's program to its place among the releases.
     PlaceBinary {
         /// The operator's copy.
@@ -134,6 +136,7 @@ impl Action {
             Self::WriteClusterFile { .. } => "write_cluster_file",
             Self::EnsureUser { .. } => "ensure_user",
             Self::EnsureDirs => "ensure_dirs",
+            Self::RemoveLeftovers => "remove_leftovers",
             Self::PlaceBinary { .. } => "place_binary",
             Self::SwitchRelease { .. } => "switch_release",
             Self::InstallUnit { .. } => "install_unit",
@@ -163,6 +166,7 @@ impl Action {
             Self::WriteClusterFile { .. } => "file",
             Self::EnsureUser { .. } => "user",
             Self::EnsureDirs => "dirs",
+            Self::RemoveLeftovers => "leftovers",
             Self::PlaceBinary { .. } => "binary",
             Self::SwitchRelease { .. } => "release",
             Self::InstallUnit { .. } => "unit",
@@ -192,6 +196,7 @@ impl Action {
             Self::WriteClusterFile { path } => format!("write {}", path.display()),
             Self::EnsureUser { user } => format!("create the user {user}"),
             Self::EnsureDirs => "create its directories".to_owned(),
+            Self::RemoveLeftovers => "delete what broken uploads left".to_owned(),
             Self::PlaceBinary { release, .. } => format!("copy esnode {release}"),
             Self::SwitchRelease { release } => format!("make {release} the release that is started"),
             Self::InstallUnit { .. } => "install its systemd unit".to_owned(),
@@ -226,6 +231,7 @@ impl Action {
         matches!(
             self,
             Self::EnsureUser { .. }
+                | Self::RemoveLeftovers
                 | Self::PlaceBinary { .. }
                 | Self::SwitchRelease { .. }
                 | Self::InstallUnit { .. }

@@ -49,6 +49,7 @@ pub struct NodeFacts {
 /// What a node's host says, when it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "sight", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "there is one for each node, and nearly always the largest")]
 pub enum HostSight {
     /// Not asked: the command needs the admin API only.
     NotAsked,
@@ -107,6 +108,24 @@ pub struct Machine {
     pub no_root: Option<String>,
     /// The user that is to own the data exists.
     pub user: bool,
+    /// Owner and mode of the data directory, e.g. `root 755`; `None` when there is none.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Where the user that logs in would have to write and may not, when nothing is done as root.
+    #[serde(default)]
+    pub closed: Vec<String>,
+    /// Who logs in there.
+    #[serde(default)]
+    pub login: Option<String>,
+    /// A systemd of that user's own runs.
+    #[serde(default)]
+    pub manager: bool,
+    /// It runs from boot to shutdown, not only while the user is logged in.
+    #[serde(default)]
+    pub lingers: bool,
+    /// Files of uploads that never came to their end.
+    #[serde(default)]
+    pub leftovers: Vec<String>,
     /// SHA-256 of the unit's text.
     pub unit: Option<String>,
     /// The unit is started at boot.
@@ -171,6 +190,7 @@ impl HostFacts {
                 machine(&|machine| machine.program.as_ref() == Some(sha256))
             }
             Action::SwitchRelease { release } => self.current.as_ref() == Some(release),
+            Action::RemoveLeftovers => machine(&|machine| machine.leftovers.is_empty()),
             Action::InstallUnit { hash } => {
                 machine(&|machine| machine.unit.as_ref() == Some(hash) && machine.enabled)
             }

@@ -59,9 +59,35 @@ impl HostLayout {
         format!("{}/config/cluster.yaml", self.install)
     }
 
-    /// The systemd unit's file.
+    /// Where the node logs, if to a file.
+    pub fn log(&self) -> String {
+        format!("{}/run/log", self.install)
+    }
+
+    /// The systemd of the user that logs in runs the node, not that of the machine.
+    pub fn is_user_unit(&self) -> bool {
+        self.service == Service::Systemd && self.privilege == Privilege::None
+    }
+
+    /// The node logs to a file beside its program: only root can be sure to read what systemd keeps.
+    pub fn logs_to_file(&self) -> bool {
+        self.service == Service::Process || self.is_user_unit()
+    }
+
+    /// Where systemd looks for units, as a shell spells it.
+    pub fn units(&self) -> &'static str {
+        if self.is_user_unit() { "$HOME/.config/systemd/user" } else { "/etc/systemd/system" }
+    }
+
+    /// The systemd unit's file, as a shell spells it.
     pub fn unit(&self) -> String {
-        format!("/etc/systemd/system/{UNIT}.service")
+        format!("{}/{UNIT}.service", self.units())
+    }
+
+    /// What is there once a boot starts the unit, as a shell spells it.
+    pub fn wanted_by(&self) -> String {
+        let target = if self.is_user_unit() { "default" } else { "multi-user" };
+        format!("{}/{target}.target.wants/{UNIT}.service", self.units())
     }
 }
 

@@ -9,6 +9,7 @@ pub mod agreement;
 pub mod diff;
 pub mod down;
 pub mod facts;
+pub mod fix;
 pub mod join;
 pub mod layout;
 pub mod leave;

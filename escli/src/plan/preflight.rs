@@ -4,6 +4,7 @@ use serde::Serialize;
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Privilege, Service};
 
+use super::Action;
 use super::facts::{Facts, HostFacts, HostSight, Machine, Reach};
 use super::layout::HostLayout;
 use super::program::Program;
@@ -42,6 +43,9 @@ pub struct Finding {
     /// What to do about it, when something is to be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What `check --fix` does about it, where it can do anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<Action>,
 }
 
 /// One host's findings in the making.
@@ -55,7 +59,16 @@ struct Host<'a> {
 impl Host<'_> {
     fn say(&mut self, check: &'static str, level: Level, text: impl Into<String>, hint: Option<String>) {
         let (node, text) = (self.node, text.into());
-        self.found.push(Finding { node, check, level, text, details: Vec::new(), hint });
+        self.found.push(Finding { node, check, level, text, details: Vec::new(), hint, fix: None });
+    }
+
+    fn fixable(&mut self, check: &'static str, level: Level, text: impl Into<String>, fix: Action) {
+        // `up` makes what is merely not there yet, so only what is amiss has something to be done about.
+        let hint = (level > Level::Ok).then(|| "escli check --fix".to_owned());
+        self.say(check, level, text, hint);
+        if let Some(finding) = self.found.last_mut() {
+            finding.fix = Some(fix);
+        }
     }
 
     fn ok(&mut self, check: &'static str, text: impl Into<String>) {
@@ -74,13 +87,14 @@ pub fn preflight(
     let mut all = Vec::new();
     for id in targets {
         let (node, check) = (*id, "reach");
-        let failed = |text: &str, details: &[String], hint: Option<&String>| Finding {
+        let failed = |text: &str, details: &[String], hints: &[String]| Finding {
             node,
             check,
             level: Level::Failure,
             text: text.to_owned(),
             details: details.to_vec(),
-            hint: hint.cloned(),
+            hint: Some(hints.join("; ")).filter(|hint| !hint.is_empty()),
+            fix: None,
         };
         match facts.nodes.get(id).map(|node| &node.host) {
             Some(HostSight::Seen(host)) => {
@@ -88,9 +102,13 @@ pub fn preflight(
                 let mut host = Host { node, facts: host, machine, found: Vec::new() };
                 host.ok("reach", format!("logged in; {}", machine.arch));
                 root(&mut host, layout);
+                writable(&mut host, layout);
                 service(&mut host, layout);
                 program_runs(&mut host, program);
                 disk(&mut host, layout, program);
+                user(&mut host, layout);
+                dirs(&mut host, layout);
+                leftovers(&mut host);
                 data(&mut host);
                 ports(&mut host);
                 clock(&mut host);
@@ -98,9 +116,9 @@ pub fn preflight(
                 all.append(&mut host.found);
             }
             Some(HostSight::Unreachable { reason, details, hints }) => {
-                all.push(failed(reason, details, hints.first()));
+                all.push(failed(reason, details, hints));
             }
-            Some(HostSight::NotAsked) | None => all.push(failed("was not asked", &[], None)),
+            Some(HostSight::NotAsked) | None => all.push(failed("was not asked", &[], &[])),
         }
     }
     all
@@ -119,9 +137,68 @@ fn root(host: &mut Host<'_>, layout: &HostLayout) {
     }
 }
 
+/// Without root, the user that logs in makes everything itself.
+fn writable(host: &mut Host<'_>, layout: &HostLayout) {
+    if layout.privilege != Privilege::None {
+        return;
+    }
+    let mut closed = host.machine.closed.clone();
+    closed.dedup();
+    if closed.is_empty() {
+        return host.ok("writable", format!("{} and {}", layout.install, layout.data));
+    }
+    let text = format!(
+        "the user that logs in may not write in {}, where {} and {} are to be",
+        closed.join(" and "),
+        layout.install,
+        layout.data
+    );
+    let hint =
+        "name places of that user's own: deploy.install_dir and cluster.storage.data_dir in cluster.yaml";
+    host.say("writable", Level::Failure, text, Some(hint.to_owned()));
+}
+
+fn user(host: &mut Host<'_>, layout: &HostLayout) {
+    let Some(user) = &layout.user else { return };
+    if host.machine.user {
+        return host.ok("user", user.clone());
+    }
+    let missing = format!("there is no {user} yet");
+    host.fixable("user", Level::Ok, missing, Action::EnsureUser { user: user.clone() });
+}
+
+fn dirs(host: &mut Host<'_>, layout: &HostLayout) {
+    if host.facts.dirs {
+        return host.ok("dirs", "there, with the right owner and mode");
+    }
+    let (level, text) = match host.machine.owner.as_deref().and_then(|owner| owner.split_once(' ')) {
+        None => (Level::Ok, "not there yet".to_owned()),
+        Some((owner, mode)) if wrong(owner, mode, layout) => {
+            let whose = layout.user.as_deref().unwrap_or("the user that logs in");
+            (Level::Warning, format!("{} is {owner}'s with mode {mode}, not {whose}'s with 700", layout.data))
+        }
+        Some(_) => (Level::Ok, format!("{} has parts that are not there yet", layout.install)),
+    };
+    host.fixable("dirs", level, text, Action::EnsureDirs);
+}
+
+fn wrong(owner: &str, mode: &str, layout: &HostLayout) -> bool {
+    mode != "700" || layout.user.as_ref().is_some_and(|user| user != owner)
+}
+
+fn leftovers(host: &mut Host<'_>) {
+    let left = &host.machine.leftovers;
+    if left.is_empty() {
+        return;
+    }
+    let text = format!("an upload that never ended left {}", left.join(", "));
+    host.fixable("leftovers", Level::Warning, text, Action::RemoveLeftovers);
+}
+
 fn service(host: &mut Host<'_>, layout: &HostLayout) {
     match (layout.service, host.machine.systemd) {
         (Service::Process, _) => host.ok("service", "a process with a pid file"),
+        (Service::Systemd, true) if layout.is_user_unit() => user_service(host),
         (Service::Systemd, true) => host.ok("service", "systemd"),
         (Service::Systemd, false) => host.say(
             "service",
@@ -129,6 +206,27 @@ fn service(host: &mut Host<'_>, layout: &HostLayout) {
             "systemd does not run this machine",
             Some("set deploy.service: process".to_owned()),
         ),
+    }
+}
+
+/// A node under the user's own systemd lives as long as that does.
+fn user_service(host: &mut Host<'_>) {
+    let login = host.machine.login.clone().unwrap_or_else(|| "the user that logs in".to_owned());
+    let by_root = format!("as root there:  loginctl enable-linger {login}");
+    match (host.machine.manager, host.machine.lingers) {
+        (_, true) => host.ok("service", format!("the systemd of {login}")),
+        (true, false) => {
+            let text = format!(
+                "lingering is off for {login}: the node would end with the last login, and no boot would start it"
+            );
+            let hint = format!("escli up tries to switch it on; where it may not, {by_root}");
+            host.say("service", Level::Warning, text, Some(hint));
+        }
+        (false, false) => {
+            let text = format!("{login} has no systemd there");
+            let hint = format!("{by_root}; or set deploy.service: process");
+            host.say("service", Level::Failure, text, Some(hint));
+        }
     }
 }
 
@@ -223,6 +321,8 @@ fn mesh(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::spec::Deploy;
+
     use crate::plan::facts::TakenPort;
     use crate::plan::tests::{remote_facts, remote_spec};
 
@@ -261,8 +361,51 @@ mod tests {
         assert_eq!(machine(|m| m.free_install_mib = 20), [("disk", Level::Failure)]);
         assert_eq!(machine(|m| m.skew_s = -60), [("clock", Level::Warning)]);
         assert_eq!(find(|host| host.data_empty = false), [("data", Level::Warning)]);
+        let owner = Some("root 755".to_owned());
+        assert_eq!(machine(|m| m.owner.clone_from(&owner)), [("dirs", Level::Warning)]);
+        let left = vec!["/opt/eventstream/current.escli-new".to_owned()];
+        assert_eq!(machine(|m| m.leftovers.clone_from(&left)), [("leftovers", Level::Warning)]);
         let taken = TakenPort { port: 9000, key: "client_port".to_owned(), holder: None };
         assert_eq!(find(|host| host.taken = vec![taken.clone()]), [("ports", Level::Failure)]);
+    }
+
+    #[test]
+    fn without_root_the_user_must_be_let_in_where_files_go() {
+        let mut spec = remote_spec(3);
+        let mut facts = remote_facts(&spec);
+        for node in facts.nodes.values_mut() {
+            let HostSight::Seen(host) = &mut node.host else { continue };
+            host.machine.as_mut().unwrap().closed = vec!["/opt".to_owned(), "/opt".to_owned()];
+        }
+        let failures = |spec: &ClusterFile| {
+            let found = preflight(spec, &HostLayout::of(spec).unwrap(), None, &facts, &[1]);
+            let failed = found.into_iter().filter(|finding| finding.level == Level::Failure);
+            failed.map(|finding| (finding.check, finding.text)).collect::<Vec<_>>()
+        };
+        assert!(failures(&spec).is_empty(), "root may write anywhere");
+        let service = Service::Process;
+        spec.deploy = Some(Deploy { privilege: Privilege::None, service, ..Deploy::default() });
+        let found = failures(&spec);
+        assert!(found[0].0 == "writable" && found[0].1.contains("may not write in /opt, where"), "{found:?}");
+    }
+
+    #[test]
+    fn a_systemd_that_ends_with_the_login_is_warned_of() {
+        let mut spec = remote_spec(3);
+        spec.deploy = Some(Deploy { privilege: Privilege::None, ..Deploy::default() });
+        let found = |manager: bool, lingers: bool| {
+            let mut facts = remote_facts(&spec);
+            let HostSight::Seen(host) = &mut facts.nodes.get_mut(&1).unwrap().host else { panic!() };
+            let machine = host.machine.as_mut().unwrap();
+            (machine.manager, machine.lingers, machine.login) = (manager, lingers, Some("ada".to_owned()));
+            let found = preflight(&spec, &HostLayout::of(&spec).unwrap(), None, &facts, &[1]);
+            found.into_iter().find(|finding| finding.check == "service").unwrap()
+        };
+        assert_eq!(found(true, true).level, Level::Ok);
+        let off = found(true, false);
+        assert_eq!(off.level, Level::Warning);
+        assert!(off.hint.unwrap().ends_with("as root there:  loginctl enable-linger ada"));
+        assert_eq!(found(false, false).level, Level::Failure);
     }
 
     #[test]

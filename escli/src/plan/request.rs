@@ -6,9 +6,11 @@ use shared::spec::ClusterFile;
 
 use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::Facts;
+use super::fix::fix;
 use super::join::AddOptions;
 use super::leave::RemoveOptions;
 use super::members::{ReplaceOptions, add, remove, replace};
+use super::provision::Remote;
 use super::rolling::{RollOptions, reload, restart};
 use super::transfer::{TransferOptions, transfer};
 use super::up::{Options, up};
@@ -32,6 +34,8 @@ pub enum Request {
     Reload(RollOptions),
     /// `transfer-leader`.
     TransferLeader(TransferOptions),
+    /// `check --fix`.
+    Fix(Box<Remote>),
     /// `upgrade`.
     Upgrade(Box<UpgradeOptions>),
     /// `add-node`.
@@ -55,6 +59,7 @@ impl Request {
             Self::Restart(options) => restart(spec, facts, options),
             Self::Reload(options) => reload(spec, wanted, facts, options),
             Self::TransferLeader(options) => transfer(spec, facts, options),
+            Self::Fix(remote) => Ok(fix(spec, remote, facts)),
             Self::Upgrade(options) => upgrade(spec, facts, options),
             Self::AddNode(options) => add(spec, wanted, facts, options),
             Self::RemoveNode(options) => remove(spec, wanted, facts, options),
@@ -104,13 +109,16 @@ impl Request {
             Self::Upgrade(options) => options.roll.allow_downtime = true,
             Self::RemoveNode(options) => options.agreed = true,
             Self::ReplaceNode(options) => options.remove.agreed = true,
-            Self::Up(_) | Self::Down(_) | Self::TransferLeader(_) | Self::AddNode(_) => {}
+            Self::Up(_) | Self::Down(_) | Self::TransferLeader(_) | Self::AddNode(_) | Self::Fix(_) => {}
         }
     }
 
     /// The same command would begin anew; only resuming it goes on from where it stopped.
     pub fn needs_resume(&self) -> bool {
-        let again = matches!(self, Self::Up(_) | Self::Stop(_) | Self::Down(_) | Self::TransferLeader(_));
+        let again = matches!(
+            self,
+            Self::Up(_) | Self::Stop(_) | Self::Down(_) | Self::TransferLeader(_) | Self::Fix(_)
+        );
         !again
     }
 }

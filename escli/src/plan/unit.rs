@@ -10,8 +10,25 @@ use super::layout::HostLayout;
 /// Ports below this one are root's (ip(7), `ip_unprivileged_port_start`).
 const FIRST_COMMON_PORT: u16 = 1024;
 
-const HARDENING: &str = "\
+/// What a user's own systemd can do as well: it takes no namespaces and no capabilities.
+const FILTERS: &str = "\
 NoNewPrivileges=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+# Threads whose work can wait step back by setpriority(2), which is among @resources.
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallFilter=setpriority
+SystemCallErrorNumber=EPERM
+";
+
+/// What only the machine's systemd can do.
+const HARDENING: &str = "\
 ProtectSystem=strict
 ProtectHome=HOME
 PrivateTmp=yes
@@ -27,24 +44,15 @@ ProtectKernelTunables=yes
 ProtectProc=invisible
 DevicePolicy=closed
 KeyringMode=private
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
 RemoveIPC=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-# Threads whose work can wait step back by setpriority(2), which is among @resources.
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
-SystemCallFilter=setpriority
-SystemCallErrorNumber=EPERM
 ";
 
 /// The unit of node `id`; `None` when there is no such node.
 pub fn unit(spec: &ClusterFile, layout: &HostLayout, id: NodeId) -> Option<String> {
     let node = spec.node(id)?;
+    if layout.is_user_unit() {
+        return Some(user_unit(spec, layout, id));
+    }
     let owner = layout.user.as_ref().map(|user| format!("User={user}\nGroup={user}\n")).unwrap_or_default();
     let HostLayout { install, data, .. } = layout;
     let capability = if binds_low_port(node) { "CAP_NET_BIND_SERVICE" } else { "" };
@@ -76,7 +84,7 @@ UMask=0077
 ReadWritePaths={data}
 CapabilityBoundingSet={capability}
 AmbientCapabilities={capability}
-{hardening}
+{hardening}{FILTERS}
 [Install]
 WantedBy=multi-user.target
 ",
@@ -86,6 +94,36 @@ WantedBy=multi-user.target
     ))
 }
 
+/// The same under the systemd of the user that logs in, which knows nothing of the network and of other users.
+fn user_unit(spec: &ClusterFile, layout: &HostLayout, id: NodeId) -> String {
+    format!(
+        "# Written by escli, which writes it again whenever it says something else.
+[Unit]
+Description=EventStream node {id} of {name}
+# Never give up: a node that cannot start is tried again until somebody looks.
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart={program} --node-id={id} --config={config}
+Restart=on-failure
+RestartSec=1
+TimeoutStopSec=60
+LimitNOFILE=65536
+UMask=0077
+StandardOutput=append:{log}
+StandardError=inherit
+{FILTERS}
+[Install]
+WantedBy=default.target
+",
+        name = spec.cluster.name,
+        program = layout.program(),
+        config = layout.config(),
+        log = layout.log(),
+    )
+}
+
 fn binds_low_port(node: &Node) -> bool {
     [node.client_port, node.cluster_port, node.http_port].iter().any(|port| *port < FIRST_COMMON_PORT)
 }
@@ -93,6 +131,8 @@ fn binds_low_port(node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::spec::{Deploy, Privilege};
+
     use crate::plan::tests::remote_spec;
 
     fn text(spec: &ClusterFile) -> String {
@@ -111,6 +151,24 @@ mod tests {
         }
         assert!(text.contains("CapabilityBoundingSet=\n") && text.contains("PrivateUsers=yes\n"), "{text}");
         assert!(!text.contains("HOME"), "{text}");
+    }
+
+    #[test]
+    fn a_user_without_root_gets_what_their_own_systemd_can_do() {
+        let mut spec = remote_spec(3);
+        let install_dir = Some("/home/ada/es".into());
+        spec.deploy = Some(Deploy { privilege: Privilege::None, install_dir, ..Deploy::default() });
+        let text = text(&spec);
+        for line in [
+            "NoNewPrivileges=yes\n",
+            "StandardOutput=append:/home/ada/es/run/log\n",
+            "WantedBy=default.target\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        for word in ["User=", "Protect", "Private", "Capabilit", "network-online"] {
+            assert!(!text.contains(word), "{word} takes root or a namespace:\n{text}");
+        }
     }
 
     #[test]

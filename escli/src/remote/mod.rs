@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shared::ids::NodeId;
-use shared::spec::{ClusterFile, Node, Privilege, Service};
+use shared::spec::{ClusterFile, Node};
 use tokio::sync::OnceCell;
 
 use crate::described::Described;
 use crate::engine::lock::Holder;
 use crate::engine::ports::{Hosts, PortError};
+use crate::evidence::Evidence;
 use crate::exit::{Exit, Failure};
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Reach};
@@ -91,11 +92,6 @@ impl RemoteHosts {
         limit: Duration,
     ) -> Result<Self, Failure> {
         let layout = HostLayout::of(spec).map_err(Failure::usage)?;
-        if layout.privilege == Privilege::None && layout.service == Service::Systemd {
-            return Err(Failure::usage("deploy.privilege is none, and a systemd unit takes root").hint(
-                "set deploy.service: process, and name a deploy.install_dir and a cluster.storage.data_dir of your own",
-            ));
-        }
         let wanted = wanted::remote(goal, &layout, |text| sha256::hex(text.as_bytes()));
         let links = spec.cluster.nodes.iter().filter_map(|node| {
             let destination = destinations.remove(&node.id)?;
@@ -184,6 +180,14 @@ impl RemoteHosts {
         let script = scripts::log_follow(&self.layout, lines);
         let line = ssh::quote::join(["exec", "sh", "-c", script.as_str()]);
         self.connection(id).await?.stream(&line).await.map_err(|error| explained(&error))
+    }
+
+    /// What the host says of itself and of the node.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn evidence(&self, id: NodeId, what: Evidence) -> Result<String, PortError> {
+        self.script(id, &scripts::evidence(&self.layout, id, what), Input::None, self.limit).await
     }
 
     /// Keeps other operators from the host for as long as the lease lives.
@@ -284,6 +288,7 @@ impl Hosts for RemoteHosts {
     async fn install(&self, id: NodeId, action: &Action) -> Result<(), PortError> {
         match action {
             Action::EnsureUser { .. } => self.simple(id, &scripts::ensure_user(&self.layout)).await,
+            Action::RemoveLeftovers => self.simple(id, &scripts::remove_leftovers(&self.layout)).await,
             Action::PlaceBinary { source, release, sha256 } => {
                 let path = self.layout.released(release);
                 let script = scripts::place(&self.layout, &path, "755", sha256, scripts::RUNS);

@@ -6,6 +6,7 @@
 use shared::ids::NodeId;
 use shared::spec::{Privilege, Service};
 
+use crate::evidence::{self, Evidence};
 use crate::plan::layout::{HostLayout, UNIT};
 use crate::ssh::quote;
 
@@ -22,7 +23,16 @@ fn prelude(layout: &HostLayout) -> String {
             r#"as_root runuser -u "$user" -- "$@""#,
         ),
     };
-    format!("export LC_ALL=C; umask 022\nuser={user}\nas_root() {{ {root}; }}\nas_user() {{ {own}; }}\n")
+    // A login that is no session of logind's does not say where the user's systemd listens.
+    let systemctl = if layout.is_user_unit() {
+        r#"export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"; systemctl --user "$@""#
+    } else {
+        r#"as_root systemctl "$@""#
+    };
+    format!(
+        "export LC_ALL=C; umask 022\nuser={user}\nas_root() {{ {root}; }}\nas_user() {{ {own}; }}\n\
+         ctl() {{ {systemctl}; }}\n"
+    )
 }
 
 fn script(layout: &HostLayout, body: &str) -> String {
@@ -44,7 +54,7 @@ say time "$(date +%s)"
 say arch "$(uname -m)"
 say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 [ -d /run/systemd/system ] && say systemd yes
-why=$(as_root ls / 2>&1 >/dev/null) || say no_root "$(printf '%s' "$why" | head -n 1)"
+{closed}why=$(as_root ls / 2>&1 >/dev/null) || say no_root "$(printf '%s' "$why" | head -n 1)"
 [ -n "$(as_root ls -A $data 2>/dev/null | head -n 1)" ] && say data yes
 {pid}
 [ -n "$pid" ] && say pid "$pid" && say exe "$(as_root ls -l /proc/$pid/exe 2>/dev/null | sed 's/.* -> //')"
@@ -53,6 +63,7 @@ say free_install "$(room $install)"
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | sed 's/^/tcp /'
 [ -n "$pid" ] || as_root ss -Hltnp 2>/dev/null | sed 's/^/ss /'
 {installed}"#,
+        closed = closed(layout) + &users_own(layout),
         pid = process(layout, id),
         installed = installed(layout, release),
     );
@@ -74,13 +85,19 @@ fn installed(layout: &HostLayout, release: Option<&str>) -> String {
     let unit = match layout.service {
         Service::Systemd => format!(
             "say unit \"$({hash} $unit | cut -d ' ' -f 1)\"\n\
-             [ -e /etc/systemd/system/multi-user.target.wants/$name.service ] && say enabled yes\n"
+             [ -e {wanted_by} ] {lingers}&& say enabled yes\n",
+            wanted_by = layout.wanted_by(),
+            lingers = if layout.is_user_unit() { format!("&& {LINGERS} ") } else { String::new() },
         ),
         Service::Process => String::new(),
     };
+    let run = if layout.logs_to_file() { "&& [ -d $install/run ] " } else { "" };
     format!(
         r#"id -u "$user" >/dev/null 2>&1 && say user yes
-[ "$(as_root stat -c '%U %a' $data 2>/dev/null)" = "$user 700" ] && [ -d $install/releases ] && [ -d $install/config ] && say dirs yes
+owner=$(as_root stat -c '%U %a' $data 2>/dev/null)
+say owner "$owner"
+[ "$owner" = "$user 700" ] && [ -d $install/releases ] && [ -d $install/config ] {run}&& say dirs yes
+for left in {LEFTOVERS}; do [ -e "$left" ] || [ -L "$left" ] && say leftover "$left"; done
 say current "$(readlink $install/current | sed 's,.*/,,')"
 {program}{unit}printf '%s\n' '{CONFIG_MARK}'
 cat $config 2>/dev/null
@@ -88,12 +105,49 @@ exit 0"#
     )
 }
 
+/// What [`place`] and [`switch`] leave behind when the host dies in the middle of them, as a shell finds it.
+const LEFTOVERS: &str =
+    "$install/*.escli-new $install/config/*.escli-new $install/releases/*/*.escli-new $unit.escli-new";
+
+/// Without root, says where the user cannot write what the node needs there: the directory itself, or the nearest one
+/// above it that exists. A mode is changed by the owner alone.
+fn closed(layout: &HostLayout) -> String {
+    match layout.privilege {
+        Privilege::Sudo => String::new(),
+        Privilege::None => r#"for d in $install $install/releases $install/config $data; do
+  while ! [ -d "$d" ]; do d=$(dirname "$d"); done
+  [ -w "$d" ] && [ -x "$d" ] || say closed "$d"
+done
+[ ! -d $data ] || [ -O $data ] || [ "$(id -u)" = 0 ] || say closed $data
+"#
+        .to_owned(),
+    }
+}
+
+/// Says how the user's own systemd stands.
+fn users_own(layout: &HostLayout) -> String {
+    if !layout.is_user_unit() {
+        return String::new();
+    }
+    format!(
+        "say login \"$user\"\n[ -S \"${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}}/systemd/private\" ] && say manager yes\n\
+         {LINGERS} && say lingers yes\n"
+    )
+}
+
+/// The user's systemd is started by the boot, and stays.
+const LINGERS: &str = "[ -e /var/lib/systemd/linger/$user ]";
+
+/// Deletes them. Whoever works on the host holds its lease, so nothing is being uploaded now.
+pub fn remove_leftovers(layout: &HostLayout) -> String {
+    script(layout, &format!("for left in {LEFTOVERS}; do as_root rm -f \"$left\"; done"))
+}
+
 /// Sets `pid` to the node's process, or to nothing.
 fn process(layout: &HostLayout, id: NodeId) -> String {
     match layout.service {
         Service::Systemd => {
-            "pid=$(as_root systemctl show -p MainPID --value $name 2>/dev/null); [ \"$pid\" = 0 ] && pid="
-                .to_owned()
+            "pid=$(ctl show -p MainPID --value $name 2>/dev/null); [ \"$pid\" = 0 ] && pid=".to_owned()
         }
         // A pid file outlives its process, and numbers are used again.
         Service::Process => format!(
@@ -135,10 +189,8 @@ pub fn ensure_user(layout: &HostLayout) -> String {
 
 /// Creates the directories.
 pub fn ensure_dirs(layout: &HostLayout) -> String {
-    let run = match layout.service {
-        Service::Process => "as_root install -d -m 755 -o $user -g $group $install/run",
-        Service::Systemd => "",
-    };
+    let run =
+        if layout.logs_to_file() { "as_root install -d -m 755 -o $user -g $group $install/run" } else { "" };
     let body = format!(
         r#"set -e
 group=$(id -gn $user)
@@ -179,12 +231,21 @@ pub const RUNS: &str =
 
 /// Reads the unit anew, and has it started at boot.
 pub fn enable(layout: &HostLayout) -> String {
-    script(layout, "set -e\nas_root systemctl daemon-reload\nas_root systemctl --quiet enable $name")
+    let linger = if layout.is_user_unit() {
+        format!(
+            "\n{LINGERS} || loginctl --no-ask-password enable-linger || {{ echo \"as root there:  loginctl enable-linger $user\" >&2\n\
+             echo \"lingering is off for $user and could not be switched on: the node would end with the last login\" >&2\n\
+             exit 1; }}"
+        )
+    } else {
+        String::new()
+    };
+    script(layout, &format!("set -e\nctl daemon-reload\nctl --quiet enable $name{linger}"))
 }
 
 /// The unit is no longer started at boot.
 pub fn disable(layout: &HostLayout) -> String {
-    script(layout, "as_root systemctl --quiet disable $name")
+    script(layout, "ctl --quiet disable $name")
 }
 
 /// Makes a release the one that is started, and keeps the one before it besides.
@@ -208,10 +269,7 @@ done"#
 /// Starts the node and prints its process id.
 pub fn start(layout: &HostLayout, id: NodeId) -> String {
     let body = match layout.service {
-        Service::Systemd => {
-            "set -e\nas_root systemctl start $name\nas_root systemctl show -p MainPID --value $name"
-                .to_owned()
-        }
+        Service::Systemd => "set -e\nctl start $name\nctl show -p MainPID --value $name".to_owned(),
         // The shell that waits for the node must not keep the connection's own files open.
         Service::Process => format!(
             r#"set -e
@@ -232,10 +290,8 @@ cat {run}/pid"#,
 /// Asks the node to end, or kills it. With systemd, returns when it has.
 pub fn stop(layout: &HostLayout, id: NodeId, kill: bool) -> String {
     let body = match (layout.service, kill) {
-        (Service::Systemd, false) => "as_root systemctl stop $name".to_owned(),
-        (Service::Systemd, true) => {
-            "as_root systemctl kill -s KILL $name; as_root systemctl stop $name".to_owned()
-        }
+        (Service::Systemd, false) => "ctl stop $name".to_owned(),
+        (Service::Systemd, true) => "ctl kill -s KILL $name; ctl stop $name".to_owned(),
         (Service::Process, kill) => {
             let signal = if kill { "KILL" } else { "TERM" };
             format!("{}\n[ -z \"$pid\" ] || as_user kill -s {signal} $pid", process(layout, id))
@@ -248,18 +304,23 @@ pub fn stop(layout: &HostLayout, id: NodeId, kill: bool) -> String {
 pub fn wipe(layout: &HostLayout) -> String {
     let unit = match layout.service {
         Service::Systemd => {
-            "as_root systemctl --quiet disable $name 2>/dev/null || true\nas_root rm -f $unit\nas_root systemctl daemon-reload"
+            "ctl --quiet disable $name 2>/dev/null || true\nas_root rm -f $unit\nctl daemon-reload\n"
         }
-        Service::Process => "as_root rm -rf $install/run",
+        Service::Process => "",
     };
-    script(layout, &format!("set -e\n{unit}\nas_root rm -rf $data $config\nas_root sync $install/config"))
+    let run = if layout.logs_to_file() { "as_root rm -rf $install/run" } else { "" };
+    script(
+        layout,
+        &format!("set -e\n{unit}{run}\nas_root rm -rf $data $config\nas_root sync $install/config"),
+    )
 }
 
 /// Prints the node's last log lines.
 pub fn log_tail(layout: &HostLayout, lines: usize) -> String {
-    let body = match layout.service {
-        Service::Systemd => format!("as_root journalctl -q -u $name -n {lines} -o cat --no-pager"),
-        Service::Process => format!("as_root tail -n {lines} $install/run/log 2>/dev/null"),
+    let body = if layout.logs_to_file() {
+        format!("as_root tail -n {lines} $install/run/log 2>/dev/null")
+    } else {
+        format!("as_root journalctl -q -u $name -n {lines} -o cat --no-pager")
     };
     script(layout, &format!("{body}\nexit 0"))
 }
@@ -271,13 +332,30 @@ pub fn read_config(layout: &HostLayout) -> String {
 
 /// Prints the node's last log lines, and those that come.
 pub fn log_follow(layout: &HostLayout, lines: usize) -> String {
-    script(
-        layout,
-        &match layout.service {
-            Service::Systemd => format!("as_root journalctl -q -u $name -n {lines} -f -o cat --no-pager"),
-            Service::Process => format!("as_root tail -n {lines} -F $install/run/log 2>/dev/null"),
-        },
-    )
+    let body = if layout.logs_to_file() {
+        format!("as_root tail -n {lines} -F $install/run/log 2>/dev/null")
+    } else {
+        format!("as_root journalctl -q -u $name -n {lines} -f -o cat --no-pager")
+    };
+    script(layout, &body)
+}
+
+/// Prints what the host says of itself and of the node.
+pub fn evidence(layout: &HostLayout, id: NodeId, what: Evidence) -> String {
+    let body = match (what, layout.service) {
+        (Evidence::Version, _) => "exec $install/esnode --version --json".to_owned(),
+        (Evidence::Service, Service::Systemd) => "ctl status --no-pager -l -n 0 $name\n\
+             printf '\\n'; ctl show $name\nprintf '\\n'; cat $unit\nexit 0"
+            .to_owned(),
+        (Evidence::Service, Service::Process) => format!(
+            "{}\n[ -n \"$pid\" ] || {{ echo 'it does not run'; exit 0; }}\n{}",
+            process(layout, id),
+            evidence::PROCESS
+        ),
+        (Evidence::Machine, _) => evidence::machine("$install", "$data", "as_root"),
+        (Evidence::Operations, _) => "tail -n 500 $install/operations.jsonl".to_owned(),
+    };
+    script(layout, &body)
 }
 
 /// Adds standard input, a line, to the host's own account of what operators did there.
@@ -401,6 +479,37 @@ mod tests {
         left.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
         let names: Vec<_> = left.iter().map(|entry| entry.as_ref().unwrap().file_name()).collect();
         assert_eq!(names, ["r2", "r3"]);
+    }
+
+    #[test]
+    fn what_a_broken_upload_left_is_seen_and_deleted_and_nothing_else() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = temp.path();
+        let left = |at| look_at(at).machine.unwrap().leftovers;
+        assert!(run(at, ensure_dirs, "").0);
+        assert!(run(at, |layout| switch(layout, "r1"), "").0 && left(at).is_empty());
+        std::fs::create_dir(at.join("opt/releases/r1")).unwrap();
+        std::fs::write(at.join("opt/releases/r1/esnode"), "kept").unwrap();
+        std::fs::write(at.join("opt/releases/r1/esnode.escli-new"), "half").unwrap();
+        std::fs::write(at.join("opt/config/cluster.yaml.escli-new"), "half").unwrap();
+        std::os::unix::fs::symlink("releases/r1", at.join("opt/current.escli-new")).unwrap();
+        assert_eq!(left(at).len(), 3, "{:?}", left(at));
+        let (ok, _, wrong) = run(at, remove_leftovers, "");
+        assert!(ok && left(at).is_empty(), "{wrong}{:?}", left(at));
+        assert!(at.join("opt/releases/r1/esnode").exists() && at.join("opt/current").is_symlink());
+    }
+
+    #[test]
+    fn a_directory_that_is_open_to_others_is_seen_and_closed() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = temp.path();
+        assert!(run(at, ensure_dirs, "").0);
+        let data = at.join("data/raft");
+        std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let seen = look_at(at);
+        let owner = seen.machine.unwrap().owner.unwrap();
+        assert!(!seen.dirs && owner.ends_with(" 755"), "{owner}");
+        assert!(run(at, ensure_dirs, "").0 && look_at(at).dirs);
     }
 
     #[test]

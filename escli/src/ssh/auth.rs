@@ -24,10 +24,13 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(1);
 /// The request for that: its length, then its number.
 const LIST_IDENTITIES: [u8; 5] = [0, 0, 0, 1, 11];
 
-/// Asks the operator for a secret. Implementations must not print what is typed.
+/// Asks the operator for a secret, and tells what they should know. Implementations must not print what is typed.
 pub trait Prompt: Send + Sync {
     /// The answer, or none where there is no terminal or the operator gives none.
     fn secret(&self, question: &str) -> Option<String>;
+
+    /// One line for the operator.
+    fn tell(&self, _text: &str) {}
 }
 
 /// Asks nobody.
@@ -56,6 +59,11 @@ impl Passphrases {
     /// Asks with `prompt` when it must.
     pub fn new(prompt: impl Prompt + 'static) -> Self {
         Self { prompt: Box::new(prompt), asked: Mutex::default() }
+    }
+
+    /// Tells the operator.
+    pub(super) fn tell(&self, text: &str) {
+        self.prompt.tell(text);
     }
 
     /// The passphrase of a key file; `wrong` is one that did not fit. Others who want it wait for the operator.

@@ -67,7 +67,10 @@ fn walk(
             Some((wire, before)) => jump::through(wire, before, hop, deadline)?,
         };
         let mut wire = Wire::new(socket)?;
-        greet(&mut wire, hop, kind.filter(|_| std::ptr::eq(hop, destination)), deadline)?;
+        let kind = kind.filter(|_| std::ptr::eq(hop, destination));
+        if let Some(added) = greet(&mut wire, hop, kind, deadline)? {
+            passphrases.tell(&added);
+        }
         log_in(&mut wire, hop, passphrases, deadline)?;
         reached = Some((wire, hop));
     }
@@ -75,13 +78,13 @@ fn walk(
     reached.map(|(wire, _)| wire).ok_or_else(|| nowhere().into())
 }
 
-/// The handshake, and the host's key.
+/// The handshake, and the host's key; what is to be told of that.
 fn greet(
     wire: &mut Wire,
     hop: &Destination,
     kind: Option<&str>,
     deadline: &mut Deadline,
-) -> Result<(), Step> {
+) -> Result<Option<String>, Step> {
     let known = host_key::known(hop)?;
     let algorithms = kind.map_or_else(|| known.algorithms(&Name::of(hop)), str::to_owned);
     let at = || format!("{} ({})", hop.name, place(&hop.host, hop.port));

@@ -39,20 +39,21 @@ pub fn is_other_than_pinned(destination: &Destination, key: &[u8]) -> bool {
     matches!(&destination.host_keys, HostKeys::Pinned(wanted) if fingerprint(key) != *wanted)
 }
 
-/// Believes the key or says why not. Where new hosts are accepted, the key is known afterwards.
+/// Believes the key or says why not. Where new hosts are accepted, the key is known afterwards, and what was written down
+/// is returned for the operator to know.
 ///
 /// # Errors
 /// `Refused` when the key is not believed, `Failed` when it cannot be written down.
-pub fn check(destination: &Destination, known: &KnownHosts, key: &[u8]) -> Result<(), SshError> {
+pub fn check(destination: &Destination, known: &KnownHosts, key: &[u8]) -> Result<Option<String>, SshError> {
     let name = Name::of(destination);
     let verdict = known.judge(&name, key);
     if let Verdict::Revoked(entry) = &verdict {
         return Err(revoked(destination, entry, key));
     }
     match (&destination.host_keys, verdict) {
-        (HostKeys::Pinned(wanted), _) if fingerprint(key) == *wanted => Ok(()),
+        (HostKeys::Pinned(wanted), _) if fingerprint(key) == *wanted => Ok(None),
         (HostKeys::Pinned(wanted), _) => Err(not_pinned(destination, wanted, key)),
-        (_, Verdict::Known) => Ok(()),
+        (_, Verdict::Known) => Ok(None),
         (_, Verdict::Changed(entries)) => Err(changed(destination, &name, &entries, key)),
         (HostKeys::AcceptNew, Verdict::Unknown(_)) => accept(destination, &name, key),
         (_, Verdict::Unknown(authorities)) => Err(unknown(destination, &authorities, key)),
@@ -60,7 +61,7 @@ pub fn check(destination: &Destination, known: &KnownHosts, key: &[u8]) -> Resul
     }
 }
 
-fn accept(destination: &Destination, name: &Name, key: &[u8]) -> Result<(), SshError> {
+fn accept(destination: &Destination, name: &Name, key: &[u8]) -> Result<Option<String>, SshError> {
     let Some(path) = destination.known_hosts.first() else {
         let message = format!("there is no file to write the host key of {} to", destination.name);
         return Err(SshError::failed(message).hint("name one: known_hosts in deploy.ssh of cluster.yaml"));
@@ -68,7 +69,7 @@ fn accept(destination: &Destination, name: &Name, key: &[u8]) -> Result<(), SshE
     // A panic elsewhere leaves nothing half done here.
     let _guard = ADDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match self::known(destination)?.judge(name, key) {
-        Verdict::Known => return Ok(()),
+        Verdict::Known => return Ok(None),
         // Another connection met the host just now, and saw another key.
         Verdict::Changed(entries) => return Err(changed(destination, name, &entries, key)),
         _ => {}
@@ -79,7 +80,9 @@ fn accept(destination: &Destination, name: &Name, key: &[u8]) -> Result<(), SshE
         let message =
             format!("cannot add the host key of {} to {}: {error}", destination.name, path.display());
         SshError::failed(message).hint("name another file: known_hosts in deploy.ssh of cluster.yaml")
-    })
+    })?;
+    let added = format!("{} is met for the first time and believed: {}", who(destination), shown(key));
+    Ok(Some(format!("{added}, now in {}", path.display())))
 }
 
 /// In one write at the end: a rename would break a link and lose what ssh adds meanwhile.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::paint::Paint;
 use crate::plan::preflight::{Finding, Level};
-use crate::report::SCHEMA_VERSION;
+use crate::report::{Report, SCHEMA_VERSION};
 
 /// The document of `check`.
 #[derive(Debug, Serialize)]
@@ -17,12 +17,15 @@ pub struct CheckDocument<'a> {
     /// The worst of all.
     level: Level,
     findings: &'a [Finding],
+    /// What `--fix` did before that was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<&'a Report>,
 }
 
 /// The document of these findings.
-pub fn document<'a>(cluster: &'a str, findings: &'a [Finding]) -> CheckDocument<'a> {
+pub fn document<'a>(cluster: &'a str, findings: &'a [Finding], fix: Option<&'a Report>) -> CheckDocument<'a> {
     let level = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
-    CheckDocument { schema_version: SCHEMA_VERSION, cluster, level, findings }
+    CheckDocument { schema_version: SCHEMA_VERSION, cluster, level, findings, fix }
 }
 
 /// A table, then what to do.
@@ -42,7 +45,8 @@ pub fn text(document: &CheckDocument<'_>, paint: Paint) -> String {
         let found = [std::slice::from_ref(&finding.text), &finding.details].concat().join("\n");
         table.add_row([finding.node.to_string(), finding.check.to_owned(), level, found]);
     }
-    let mut text = format!("{}\n", table.trim_fmt());
+    let fixed = document.fix.map_or_else(String::new, |report| super::report::text(report, paint));
+    let mut text = format!("{fixed}{}\n", table.trim_fmt());
     let mut told = Vec::new();
     for hint in document.findings.iter().filter_map(|finding| finding.hint.as_ref()) {
         if !told.contains(&hint) {

@@ -12,9 +12,10 @@ use crate::exit::Failure;
 use crate::plan::{Plan, Question};
 use crate::report::Report;
 use crate::settings::Settings;
-use crate::ssh::{NoPrompt, Passphrases, Prompt};
+use crate::ssh::{Passphrases, Prompt};
 
 pub mod alerts;
+pub mod bundle;
 pub mod check;
 pub mod diff;
 pub mod document;
@@ -104,17 +105,29 @@ pub fn listener(settings: &Settings) -> Box<dyn Listener> {
     }
 }
 
-/// Asks for the passphrases of key files, on the terminal where there is one.
+/// Asks for the passphrases of key files, on the terminal where there is one, and says which new hosts are believed.
 pub fn passphrases(settings: &Settings) -> Passphrases {
-    if settings.env.can_ask { Passphrases::new(Terminal) } else { Passphrases::new(NoPrompt) }
+    let (can_ask, quiet) = (settings.env.can_ask, settings.quiet);
+    Passphrases::new(Terminal { can_ask, quiet, paint: err_paint(settings) })
 }
 
 /// The operator's terminal, which does not show what is typed.
-struct Terminal;
+struct Terminal {
+    can_ask: bool,
+    quiet: bool,
+    paint: Paint,
+}
 
 impl Prompt for Terminal {
     fn secret(&self, question: &str) -> Option<String> {
-        rpassword::prompt_password(question).ok().filter(|answer| !answer.is_empty())
+        let answer = self.can_ask.then(|| rpassword::prompt_password(question).ok())??;
+        Some(answer).filter(|answer| !answer.is_empty())
+    }
+
+    fn tell(&self, text: &str) {
+        if !self.quiet {
+            tell(&format!("{} {text}\n", self.paint.warn("!")));
+        }
     }
 }
 

@@ -247,23 +247,34 @@ fn the_live_view_shows_rates_and_lags_over_time() {
     let mut world = healthy(3);
     for (second, commit) in [(0, 48_211), (1, 48_311), (2, 48_411), (4, 49_411)] {
         world.says(1).commit_index = commit;
+        world.says(1).applied_index = commit;
+        // It applies half of what it gets.
+        world.says(2).applied_index = 40_000 + (commit - 48_211) / 2;
         history.push(std::time::Duration::from_secs(second), &world.overview());
     }
     assert_eq!(history.rates(), [Some(100), Some(100), Some(500)]);
     assert_eq!(history.lags(2), [Some(2); 4]);
+    assert_eq!(history.rates_of(1), history.rates());
+    assert_eq!(history.rates_of(2), [Some(50), Some(50), Some(250)]);
+    assert_eq!(history.rates_of(9), [None; 3], "a node that was not there then");
     let text = screen(&degraded(), &history, 110, 24);
     for part in [
         "orders-prod  DEGRADED  2/3 voters",
         "unreachable",
         "connection refused :8080",
         "committed entries per second: 500",
-        "n2 lag 2",
+        "n1 500/s",
+        "n2 250/s",
+        "lag 2",
         "████",
         "! n3 does not answer: connection refused :8080",
         "q quit",
     ] {
         assert!(text.contains(part), "{part} is missing:\n{text}");
     }
+    // One scale for all: what the second node applies fills half the height.
+    let line = |node: &str| text.lines().find(|line| line.starts_with(node)).unwrap().to_owned();
+    assert!(line("n1 500/s").contains('█') && line("n2 250/s").contains('▄'), "{text}");
 }
 
 #[test]

@@ -27,7 +27,15 @@ const KEY_POLL: Duration = Duration::from_millis(200);
 struct Sample {
     at: Duration,
     commit: Option<u64>,
-    lags: Vec<(NodeId, Option<u64>)>,
+    nodes: Vec<Point>,
+}
+
+/// One node in it.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    id: NodeId,
+    applied: Option<u64>,
+    lag: Option<u64>,
 }
 
 /// What was seen so far.
@@ -42,25 +50,41 @@ impl History {
         if self.samples.len() == MEMORY {
             self.samples.pop_front();
         }
-        let lags = seen.nodes.iter().map(|node| (node.id, node.lag)).collect();
-        self.samples.push_back(Sample { at, commit: seen.commit_index, lags });
+        let point = |node: &NodeRow| Point { id: node.id, applied: node.applied_index, lag: node.lag };
+        let nodes = seen.nodes.iter().map(point).collect();
+        self.samples.push_back(Sample { at, commit: seen.commit_index, nodes });
     }
 
     /// Entries committed per second between each look and the one before it; `None` where one of them saw nothing.
     pub fn rates(&self) -> Vec<Option<u64>> {
-        let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
-        let rate = |(before, after): (&Sample, &Sample)| {
-            let ms =
-                u64::try_from(after.at.saturating_sub(before.at).as_millis()).ok().filter(|ms| *ms > 0)?;
-            Some(after.commit?.saturating_sub(before.commit?).saturating_mul(1000) / ms)
-        };
-        pairs.map(rate).collect()
+        self.per_second(|sample| sample.commit)
+    }
+
+    /// One node's own part in that: committed entries that it has applied, per second.
+    pub fn rates_of(&self, id: NodeId) -> Vec<Option<u64>> {
+        self.per_second(|sample| sample.of(id)?.applied)
     }
 
     /// One node's lag at each look.
     pub fn lags(&self, id: NodeId) -> Vec<Option<u64>> {
-        let of = |sample: &Sample| sample.lags.iter().find(|(node, _)| *node == id).and_then(|(_, lag)| *lag);
-        self.samples.iter().map(of).collect()
+        self.samples.iter().map(|sample| sample.of(id)?.lag).collect()
+    }
+
+    fn per_second(&self, index: impl Fn(&Sample) -> Option<u64>) -> Vec<Option<u64>> {
+        let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
+        let rate = |(before, after): (&Sample, &Sample)| {
+            let ms =
+                u64::try_from(after.at.saturating_sub(before.at).as_millis()).ok().filter(|ms| *ms > 0)?;
+            // A node that was started again begins anew.
+            Some(index(after)?.saturating_sub(index(before)?).saturating_mul(1000) / ms)
+        };
+        pairs.map(rate).collect()
+    }
+}
+
+impl Sample {
+    fn of(&self, id: NodeId) -> Option<Point> {
+        self.nodes.iter().find(|point| point.id == id).copied()
     }
 }
 
@@ -76,16 +100,35 @@ pub fn draw(frame: &mut Frame<'_>, seen: &Overview, history: &History, footer: &
     let rates = history.rates();
     let now = rates.last().copied().flatten().map_or_else(|| "-".to_owned(), |rate| rate.to_string());
     frame.render_widget(Paragraph::new(format!("committed entries per second: {now}")), take(&mut rest, 1));
-    spark(frame, take(&mut rest, 3), &rates, ink.style(Color::Cyan));
-    for node in &seen.nodes {
-        let area = take(&mut rest, 1);
-        let [label, line] = Layout::horizontal([Constraint::Length(16), Constraint::Min(0)]).areas(area);
-        let lag = node.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string());
-        frame.render_widget(Paragraph::new(format!("n{} lag {lag}", node.id)), label);
-        spark(frame, line, &history.lags(node.id), ink.style(Color::Yellow));
-    }
+    let area = take(&mut rest, 3);
+    spark(frame, area, &rates, most([&rates]), ink.style(Color::Cyan));
+    let area = take(&mut rest, nodes);
+    lines(frame, area, seen, history, ink);
     frame.render_widget(remarks(seen, ink), rest);
     frame.render_widget(Paragraph::new(footer).style(ink.style(Color::DarkGray)), foot);
+}
+
+/// For each node its rate and its lag over time, each drawn to one scale for all nodes.
+fn lines(frame: &mut Frame<'_>, area: Rect, seen: &Overview, history: &History, ink: Ink) {
+    let rates: Vec<_> = seen.nodes.iter().map(|node| history.rates_of(node.id)).collect();
+    let lags: Vec<_> = seen.nodes.iter().map(|node| history.lags(node.id)).collect();
+    let (top_rate, top_lag) = (most(&rates), most(&lags));
+    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    for (((node, rates), lags), row) in seen.nodes.iter().zip(&rates).zip(&lags).zip(area.rows()) {
+        let columns =
+            [Constraint::Length(14), Constraint::Fill(1), Constraint::Length(12), Constraint::Fill(1)];
+        let [rate_label, rate, lag_label, lag] = Layout::horizontal(columns).spacing(1).areas(row);
+        let now = number(rates.last().copied().flatten());
+        frame.render_widget(Paragraph::new(format!("n{} {now}/s", node.id)), rate_label);
+        spark(frame, rate, rates, top_rate, ink.style(Color::Cyan));
+        frame.render_widget(Paragraph::new(format!("lag {}", number(node.lag))), lag_label);
+        spark(frame, lag, lags, top_lag, ink.style(Color::Yellow));
+    }
+}
+
+/// The largest value of all, at least 1.
+fn most<'a>(all: impl IntoIterator<Item = &'a Vec<Option<u64>>>) -> u64 {
+    all.into_iter().flatten().flatten().copied().max().unwrap_or_default().max(1)
 }
 
 /// The next `height` rows, or as many as there are.
@@ -96,10 +139,11 @@ fn take(rest: &mut Rect, height: u16) -> Rect {
     taken
 }
 
-/// The newest values that fit.
-fn spark(frame: &mut Frame<'_>, area: Rect, values: &[Option<u64>], style: Style) {
+/// The newest values that fit; `top` fills the whole height.
+fn spark(frame: &mut Frame<'_>, area: Rect, values: &[Option<u64>], top: u64, style: Style) {
     let newest = &values[values.len().saturating_sub(usize::from(area.width))..];
-    frame.render_widget(Sparkline::default().data(newest).style(style).absent_value_symbol(" "), area);
+    let line = Sparkline::default().data(newest).max(top).style(style).absent_value_symbol(" ");
+    frame.render_widget(line, area);
 }
 
 /// Colour, or none.

@@ -55,7 +55,7 @@ pub enum Privilege {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Service {
-    /// A systemd unit.
+    /// A systemd unit; without root one of the user's own systemd.
     #[default]
     Systemd,
     /// A plain process with a pid file.

@@ -1,0 +1,52 @@
+//! `escli check --fix` on Linux hosts of their own: users, owners and modes, as root would put them right.
+//!
+//! Needs what `tests/lab/lab.sh` needs, and says so loudly where that is missing.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::lab::Lab;
+use tests::operator::Operator;
+
+fn ids(report: &Value) -> Vec<&str> {
+    report["steps"].as_array().into_iter().flatten().filter_map(|step| step["id"].as_str()).collect()
+}
+
+/// The checks that are not well, each with its node.
+fn amiss(document: &Value) -> Vec<(u64, &str)> {
+    let findings = document["findings"].as_array().into_iter().flatten();
+    let amiss = findings.filter(|finding| finding["level"] != "ok");
+    amiss.filter_map(|finding| Some((finding["node"].as_u64()?, finding["check"].as_str()?))).collect()
+}
+
+#[test]
+fn users_owners_and_modes_are_put_right_and_what_is_not_ours_is_left() -> Result<()> {
+    let Some(lab) = Lab::bare(3)? else { return Ok(()) };
+    let locked = Operator::new(&lab, "pwadmin", "")?;
+    let (code, document) = locked.json(&["check", "--fix"])?;
+    ensure!(code == 3 && ids(&document["fix"]).is_empty(), "{document:#}");
+    locked.nothing_changed()?;
+
+    let operator = Operator::new(&lab, "admin", "")?;
+    lab.pull_plugs(&[3])?;
+    let (code, document) = operator.json(&["check", "--fix", "--ssh-timeout", "2s"])?;
+    let expected = ["n1.user", "n2.user", "n1.dirs", "n2.dirs"];
+    ensure!(code == 3 && ids(&document["fix"]) == expected, "one host is off: {document:#}");
+    ensure!(amiss(&document).contains(&(3, "reach")), "{document:#}");
+    lab.boot_again(3)?;
+    operator.up()?;
+
+    // As after somebody has copied the data as root, and while the node is down.
+    ensure!(operator.escli(&["stop", "2", "--yes"])?.status.success());
+    let data = "/var/lib/eventstream/raft";
+    lab.exec(2, &["sh", "-ec", &format!("chown root:root {data}; chmod 755 {data}")])?;
+    let (code, document) = operator.json(&["check"])?;
+    ensure!(code == 0 && amiss(&document) == [(2, "dirs")], "{document:#}");
+    let (code, document) = operator.json(&["check", "--fix"])?;
+    ensure!(code == 0 && ids(&document["fix"]) == ["n2.dirs"] && amiss(&document).is_empty(), "{document:#}");
+    let found = lab.exec(2, &["stat", "-c", "%U %G %a", data])?;
+    ensure!(found.trim() == "eventstream eventstream 700", "{found}");
+    let journal = operator.journals()?.into_iter().rfind(|path| path.to_string_lossy().contains("-check-"));
+    let journal = std::fs::read_to_string(journal.context("no journal")?)?;
+    ensure!(journal.contains("n2.dirs"), "{journal}");
+    operator.up().map(drop)
+}
