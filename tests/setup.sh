@@ -37,6 +37,17 @@ if ! cargo nextest --version >/dev/null 2>&1; then
 fi
 command -v kcat >/dev/null || debian kcat "the tests with kcat will fail" || true
 command -v curl >/dev/null || debian curl "the test of the documented calls will fail" || true
+# promtool alone: the package would start a server.
+promtool() {
+    local to=target/prometheus
+    if type -P promtool >/dev/null || [ -x $to/usr/bin/promtool ]; then return; fi
+    echo "getting promtool"
+    mkdir -p $to
+    (cd $to && apt-get download -qq prometheus 2>/dev/null && dpkg -x prometheus_*.deb . && rm prometheus_*.deb) ||
+        cannot "promtool is missing: the alert rules will not be tried. Install it: sudo apt-get install prometheus"
+}
+
+promtool
 [ -x /usr/sbin/sshd ] || debian openssh-server "the tests over SSH will fail" || true
 command -v strace >/dev/null || debian strace "the tests of failing disks will fail" || true
 command -v python3 >/dev/null || debian python3 "the tests of Python clients will fail" || true

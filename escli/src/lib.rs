@@ -16,6 +16,7 @@ pub mod evidence;
 pub mod exit;
 pub mod hosts;
 pub mod local;
+pub mod monitoring;
 pub mod observe;
 pub mod overview;
 pub mod plan;

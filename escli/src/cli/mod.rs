@@ -17,6 +17,7 @@ pub mod history;
 pub mod init;
 pub mod logs;
 pub mod man;
+pub mod monitoring;
 pub mod plan;
 pub mod reload;
 pub mod remove_node;
@@ -156,6 +157,8 @@ pub enum Command {
     ReplaceNode(replace_node::Args),
     /// Stop the whole cluster, and with --purge-data delete its data.
     Down(down::Args),
+    /// Write what Prometheus and Grafana need to watch the cluster.
+    Monitoring(monitoring::Args),
     /// Show the steps that `up` would run, and why.
     Plan(plan::Args),
     /// Compare what nodes should be given with their files and with what runs.

@@ -20,6 +20,7 @@ pub mod init;
 pub mod logs;
 pub mod man;
 pub mod members;
+pub mod monitoring;
 pub mod operation;
 pub mod plan;
 pub mod reload;
@@ -52,6 +53,7 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::RemoveNode(args) => members::remove(settings, args).await,
         Command::ReplaceNode(args) => members::replace(settings, args).await,
         Command::Down(args) => down::run(settings, args).await,
+        Command::Monitoring(args) => monitoring::run(settings, args),
         Command::Plan(args) => plan::run(settings, args).await,
         Command::Diff(args) => diff::run(settings, args).await,
         Command::Status(args) => status::run(settings, args).await,

@@ -1,0 +1,98 @@
+//! What `escli monitoring` writes is understood by Prometheus itself, names figures that a node really serves, and fires
+//! when it should.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::client::http;
+use tests::cluster::binary;
+use tests::place::{Place, path, text};
+
+/// Debian's promtool, where it was installed or got by tests/setup.sh.
+fn promtool() -> Option<PathBuf> {
+    let got = binary("esnode").ancestors().nth(2)?.join("prometheus/usr/bin/promtool");
+    let found = [got, PathBuf::from("/usr/bin/promtool")].into_iter().find(|path| path.exists());
+    if found.is_none() {
+        eprintln!(
+            "\n!! NO promtool HERE, so the rules were not tried by Prometheus itself: run tests/setup.sh\n"
+        );
+    }
+    found
+}
+
+fn check(tool: &Path, args: &[&str]) -> Result<()> {
+    let output = Command::new(tool).args(args).output()?;
+    ensure!(output.status.success(), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    Ok(())
+}
+
+/// A minute in which all is well, and one in which nothing is.
+const TESTS: &str = r#"
+rule_files: [eventstream-rules.yml]
+evaluation_interval: 5s
+tests:
+  - interval: 5s
+    input_series:
+      - { series: 'raft_peers_connected{cluster="c", node="1"}', values: '2x12 1x12' }
+      - { series: 'raft_cluster_size{cluster="c", node="1"}', values: '3x24' }
+      - { series: 'raft_replication_lag{cluster="c", node="1"}', values: '100x12 101x12' }
+      - { series: 'raft_elections_total{cluster="c", node="1"}', values: '1x12 2 3 4x12' }
+      - { series: 'raft_commit_index{cluster="c", node="1"}', values: '1+1x12 13x12' }
+      - { series: 'eventstream_log_last_index{cluster="c", node="1"}', values: '1+1x12 14x12' }
+      - { series: 'raft_leader{cluster="c", node="1"}', values: '1x24' }
+    alert_rule_test:
+"#;
+
+#[test]
+fn prometheus_understands_what_is_written_and_fires_when_it_should() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let (code, document) = place.json(&["monitoring", "--out", "m"])?;
+    ensure!(code == 0 && document["files"].as_array().map(Vec::len) == Some(3), "{document:#}");
+    let folder = place.dir.path().join("m");
+    let file = |name: &str| std::fs::read_to_string(folder.join(name));
+    let (rules, board) = (file("eventstream-rules.yml")?, file("eventstream-dashboard.json")?);
+    let board: Value = serde_json::from_str(&board)?;
+
+    // Every figure that is looked at is one that a node serves.
+    let (_, served) = http(&format!("127.0.0.1:{}", place.base + 200), "GET", "/metrics", "")?;
+    let served: BTreeSet<&str> = served
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    let panels = board["panels"].as_array().context("panels")?;
+    ensure!(panels.len() > 8, "{board:#}");
+    let queries = panels.iter().filter_map(|panel| panel["targets"][0]["expr"].as_str());
+    let queries: String = queries.chain([rules.as_str()]).collect::<Vec<_>>().join("\n");
+    let word = |letter: char| !(letter.is_ascii_alphanumeric() || letter == '_');
+    let named: BTreeSet<&str> = queries
+        .split(word)
+        .filter(|name| name.starts_with("raft_") || name.starts_with("eventstream_"))
+        .collect();
+    let unknown: Vec<_> = named.difference(&served).collect();
+    ensure!(named.len() > 8 && unknown.is_empty(), "no node serves {unknown:?}");
+
+    let Some(tool) = promtool() else { return Ok(()) };
+    check(&tool, &["check", "config", path(&folder.join("prometheus.yml"))])?;
+    let fires = |name: &str, at: &str| -> Result<bool> {
+        let none = format!("{TESTS}      - {{ eval_time: {at}, alertname: {name}, exp_alerts: [] }}\n");
+        let tests = folder.join("tests.yml");
+        std::fs::write(&tests, none)?;
+        // That nothing fires is wrong exactly when it does.
+        let output = Command::new(&tool).args(["test", "rules", path(&tests)]).output()?;
+        let said = text(&output.stdout) + &text(&output.stderr);
+        ensure!(output.status.success() || said.contains(&format!("alertname: {name}")), "{said}");
+        Ok(!output.status.success())
+    };
+    for name in ["NodeDown", "SlowFollower", "Unstable", "WriteFailure"] {
+        let name = format!("EventStream{name}");
+        let late = if name.ends_with("Unstable") { "70s" } else { "115s" };
+        ensure!(!fires(&name, "50s")?, "{name} fires for nothing");
+        ensure!(fires(&name, late)?, "{name} does not fire");
+    }
+    Ok(())
+}
