@@ -8,7 +8,7 @@ up:      ## build, then start three nodes on 127.0.0.1
 	@cargo build --release -p esnode -p escli && target/release/escli up --local
 
 test:    ## install what the tests need, build, run every test
-	@tests/setup.sh && cargo build --workspace --bins && cargo nextest run --workspace
+	@tests/setup.sh && tests/stamp.sh && cargo build --workspace --bins && cargo nextest run --workspace
 
 verify:  ## read-only checks: format, lints, dependencies
 	@tests/verify.sh

@@ -1,15 +1,17 @@
 //! The admin API over HTTP: implements [`crate::engine::ports::Cluster`].
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use shared::api::{ClusterStatus, ErrorBody, Health, TransferRequest};
+use shared::api::{AddMember, ClusterStatus, ErrorBody, Health, TransferRequest};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
 use crate::engine::ports::{Cluster, PortError};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::ssh::Forward;
 
 /// A node answers from memory; one that needs longer than this is stuck, whatever `--ssh-timeout` says.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -18,11 +20,19 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 const CHANGE_LIMIT: Duration = Duration::from_secs(15);
 
 /// The admin ports of one cluster.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct AdminClient {
     http: reqwest::Client,
     nodes: Vec<Node>,
     limit: Duration,
+    behind: BTreeMap<NodeId, Behind>,
+}
+
+/// A node whose admin port is reached through a jump host.
+#[derive(Debug)]
+struct Behind {
+    http: reqwest::Client,
+    forward: Forward,
 }
 
 impl AdminClient {
@@ -32,14 +42,18 @@ impl AdminClient {
     /// When the HTTP client cannot be set up.
     pub fn new(spec: &ClusterFile, limit: Duration) -> Result<Self, Failure> {
         let limit = limit.min(ANSWER_LIMIT);
-        // A proxy set for the operator's browsing has no business between escli and its nodes.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(limit)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| Failure::failed(format!("cannot set up the HTTP client: {error}")))?;
-        Ok(Self { http, nodes: spec.cluster.nodes.clone(), limit })
+        let http = built(builder(limit))?;
+        Ok(Self { http, nodes: spec.cluster.nodes.clone(), limit, behind: BTreeMap::new() })
+    }
+
+    /// From now on the node is reached by `forward`.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be set up.
+    pub fn reach(&mut self, id: NodeId, forward: Forward) -> Result<(), Failure> {
+        let http = built(builder(self.limit).unix_socket(forward.socket()))?;
+        self.behind.insert(id, Behind { http, forward });
+        Ok(())
     }
 
     /// `GET /health/ready` of one node: 200 and 503 are both answers.
@@ -57,7 +71,7 @@ impl AdminClient {
     pub async fn metrics(&self, id: NodeId) -> Result<String, PortError> {
         let node = self.node(id)?;
         let failed = |error: &reqwest::Error| self.explain(node, error);
-        let answer = self.http.get(url(node, "/metrics")).send().await.map_err(|error| failed(&error))?;
+        let answer = self.http(id).get(url(node, "/metrics")).send().await.map_err(|error| failed(&error))?;
         answer.text().await.map_err(|error| failed(&error))
     }
 
@@ -66,10 +80,38 @@ impl AdminClient {
         node.ok_or_else(|| PortError::Failed(format!("node {id} is not in cluster.yaml")))
     }
 
+    /// Asks the first of the other nodes that answers; whoever it is finds the leader.
+    async fn change(
+        &self,
+        about: NodeId,
+        request: impl Fn(&reqwest::Client, &Node) -> reqwest::RequestBuilder,
+    ) -> Result<(), PortError> {
+        let mut nobody = PortError::Unreachable("there is no other node".to_owned());
+        for node in self.nodes.iter().filter(|node| node.id != about) {
+            let answer = request(self.http(node.id), node).timeout(CHANGE_LIMIT).send().await;
+            match answer {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) => {
+                    let read: Result<ErrorBody, _> = answer.json().await;
+                    let ErrorBody { message, hint, .. } = read.map_err(|error| self.explain(node, &error))?;
+                    let refused = Failure::new(Exit::Refused, format!("the cluster refuses: {message}"));
+                    return Err(PortError::Explained(Box::new(refused.hint(hint))));
+                }
+                // It was never asked; whoever was asked and did not answer may have done it, and doing it again is safe.
+                Err(error) => nobody = self.explain(node, &error),
+            }
+        }
+        Err(nobody)
+    }
+
+    fn http(&self, id: NodeId) -> &reqwest::Client {
+        self.behind.get(&id).map_or(&self.http, |behind| &behind.http)
+    }
+
     async fn get<T: DeserializeOwned>(&self, id: NodeId, path: &str) -> Result<T, PortError> {
         let node = self.node(id)?;
         let failed = |error: &reqwest::Error| self.explain(node, error);
-        let answer = self.http.get(url(node, path)).send().await.map_err(|error| failed(&error))?;
+        let answer = self.http(id).get(url(node, path)).send().await.map_err(|error| failed(&error))?;
         answer.json().await.map_err(|error| failed(&error))
     }
 
@@ -77,6 +119,9 @@ impl AdminClient {
         let port = node.http_port;
         if error.is_decode() {
             return PortError::Failed(format!("what answers on :{port} is not an esnode"));
+        }
+        if let Some(trouble) = self.behind.get(&node.id).and_then(|behind| behind.forward.trouble()) {
+            return PortError::Unreachable(trouble.report().message.clone());
         }
         if error.is_timeout() {
             return PortError::Unreachable(format!("no answer within {:?} :{port}", self.limit));
@@ -93,7 +138,7 @@ impl Cluster for AdminClient {
     async fn transfer(&self, to: NodeId) -> Result<(), PortError> {
         let node = self.node(to)?;
         let failed = |error: &reqwest::Error| self.explain(node, error);
-        let call = self.http.post(url(node, "/cluster/leader/transfer")).timeout(CHANGE_LIMIT);
+        let call = self.http(to).post(url(node, "/cluster/leader/transfer")).timeout(CHANGE_LIMIT);
         let answer = call.json(&TransferRequest { to: Some(to) }).send().await;
         let answer = answer.map_err(|error| failed(&error))?;
         if answer.status().is_success() {
@@ -102,6 +147,33 @@ impl Cluster for AdminClient {
         let ErrorBody { message, hint, .. } = answer.json().await.map_err(|error| failed(&error))?;
         Err(PortError::Failed(format!("{message}: {hint}")))
     }
+
+    async fn add(&self, member: &Node, stays_learner: bool) -> Result<(), PortError> {
+        let body = AddMember {
+            id: member.id,
+            host: member.host.clone(),
+            port: member.cluster_port,
+            client_port: member.client_port,
+            http_port: member.http_port,
+            advertised_host: member.advertised_host.clone(),
+            learner: stays_learner,
+        };
+        self.change(member.id, |http, node| http.post(url(node, "/cluster/members")).json(&body)).await
+    }
+
+    async fn remove(&self, id: NodeId) -> Result<(), PortError> {
+        let path = format!("/cluster/members/{id}");
+        self.change(id, |http, node| http.delete(url(node, &path))).await
+    }
+}
+
+fn builder(limit: Duration) -> reqwest::ClientBuilder {
+    // A proxy set for the operator's browsing has no business between escli and its nodes.
+    reqwest::Client::builder().no_proxy().timeout(limit).tcp_nodelay(true)
+}
+
+fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, Failure> {
+    builder.build().map_err(|error| Failure::failed(format!("cannot set up the HTTP client: {error}")))
 }
 
 /// The address of a call on a node's admin port.

@@ -8,6 +8,8 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod complete;
+pub mod described;
+pub mod edit;
 pub mod engine;
 pub mod exit;
 pub mod hosts;

@@ -20,7 +20,7 @@ pub async fn observe<H: Hosts, C: Cluster>(
     let looks = ids(spec).map(|id| async move {
         let (host, api) = join(hosts.look(id), ask(cluster, id)).await;
         let host = match host {
-            Ok(facts) => HostSight::Seen(facts),
+            Ok(facts) => HostSight::Seen(Box::new(facts)),
             Err(error) => {
                 let Failure { message, details, hints, .. } = error.into();
                 HostSight::Unreachable { reason: message, details, hints }

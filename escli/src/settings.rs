@@ -188,7 +188,8 @@ impl Settings {
         self.env.state_dir.join("local.path")
     }
 
-    fn last_local(&self) -> Option<PathBuf> {
+    /// The cluster.yaml of the local cluster last brought up.
+    pub fn last_local(&self) -> Option<PathBuf> {
         let path = std::fs::read_to_string(self.last_local_file()).ok()?;
         Some(PathBuf::from(path.trim_end_matches('\n')))
     }

@@ -54,7 +54,7 @@ pub fn local_spec(name: &str, count: u8, base: Option<u16>) -> ClusterFile {
 pub fn local_text(count: u8, base: Option<u16>, binary: Option<&Path>) -> String {
     let spec = local_spec(LOCAL_NAME, count, base);
     let mut text = format!(
-        "# A local cluster of {count}, written by `escli up --local`. From now on this file is the truth: change it, then\n\
+        "# A local cluster, written by `escli up --local`. From now on this file is the truth: change it, then\n\
          # run `escli up --local` again. What is not here has its default; `escli render` shows everything.\n\
          cluster:\n  name: {LOCAL_NAME}\n  nodes:\n"
     );

@@ -57,6 +57,7 @@ pub struct Parts {
 struct Inner {
     parts: Parts,
     config_hash: String,
+    settings_hash: String,
     proposed_bytes: Arc<AtomicUsize>,
 }
 
@@ -111,7 +112,8 @@ impl Handle {
     /// Joins the parts.
     pub fn new(parts: Parts) -> Self {
         let config_hash = parts.file.config_hash();
-        Self { inner: Arc::new(Inner { parts, config_hash, proposed_bytes: Arc::default() }) }
+        let settings_hash = parts.file.settings_hash(parts.node_id);
+        Self { inner: Arc::new(Inner { parts, config_hash, settings_hash, proposed_bytes: Arc::default() }) }
     }
 
     /// This node.
@@ -192,6 +194,7 @@ impl Handle {
             roster: &self.roster(),
             cluster_id,
             config_hash: &self.inner.config_hash,
+            settings_hash: &self.inner.settings_hash,
             started_at: &parts.started_at,
             raft: raft.as_ref(),
             lacks_room: parts.log.stats().lacks_room.load(Ordering::Relaxed),

@@ -26,6 +26,8 @@ pub struct Facts<'a> {
     pub cluster_id: Option<ClusterId>,
     /// Hash of that configuration.
     pub config_hash: &'a str,
+    /// Hash of it without the other nodes.
+    pub settings_hash: &'a str,
     /// RFC 3339.
     pub started_at: &'a str,
     /// Consensus; `None` while the node waits to found or join a cluster.
@@ -55,6 +57,7 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
         last_index: raft.last_index,
         version: version::build_info().version,
         config_hash: facts.config_hash.to_owned(),
+        settings_hash: facts.settings_hash.to_owned(),
         started_at: facts.started_at.to_owned(),
         wal_sync: facts.file.cluster.storage.wal_sync,
         pending_change: raft.pending_change,
@@ -98,6 +101,7 @@ fn peer_status(node: &Node, raft: &consensus::Status, stats: Option<&PeerStats>)
         cluster_port: node.cluster_port,
         client_port: node.client_port,
         http_port: node.http_port,
+        advertised_host: node.advertised_host.clone(),
         role: member_role(node.id, raft),
         connected,
         last_contact_ms: stats

@@ -26,6 +26,13 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// The node's program with the stamp of another version.
+pub fn stamped(version: &str) -> PathBuf {
+    let path = binary("esnode").with_file_name("stamped").join(format!("esnode-{version}"));
+    assert!(path.exists(), "{} is missing: run tests/stamp.sh first", path.display());
+    path
+}
+
 /// Three or more nodes; killed and removed when dropped.
 pub struct Cluster {
     /// Disks of the nodes' own, where a test wants them: unmounted before the folder goes.

@@ -3,118 +3,17 @@
 //!
 //! Needs what `tests/lab/lab.sh` needs, and says so loudly where that is missing.
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use shared::ids::NodeId;
-use tempfile::TempDir;
 use tests::client::Client;
-use tests::cluster::binary;
 use tests::lab::Lab;
+use tests::operator::{Operator, text};
 
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// An operator with a cluster.yaml of the lab's hosts.
-struct Operator<'a> {
-    lab: &'a Lab,
-    dir: TempDir,
-}
-
-impl<'a> Operator<'a> {
-    /// Logs in to every host as `user`; `deploy` is added to that section of cluster.yaml.
-    fn new(lab: &'a Lab, user: &str, deploy: &str) -> Result<Self> {
-        let this = Self { lab, dir: tempfile::tempdir()? };
-        let known_hosts = this.dir.path().join("known_hosts");
-        std::fs::copy(lab.known_hosts()?, &known_hosts)?;
-        let nodes: String = lab
-            .ids()
-            .iter()
-            .map(|id| format!("    - {{ id: {id}, host: {} }}\n", lab.address(*id)))
-            .collect();
-        let text = format!(
-            "cluster:\n  name: lab\n  nodes:\n{nodes}deploy:\n{deploy}  ssh:\n    user: {user}\n    \
-             identity_file: {}\n    known_hosts: {}\n",
-            lab.key()?.display(),
-            known_hosts.display()
-        );
-        std::fs::write(this.dir.path().join("cluster.yaml"), text)?;
-        Ok(this)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary("escli"));
-        let state = self.dir.path().join("state");
-        command.args(args).current_dir(self.dir.path());
-        command.env("XDG_STATE_HOME", &state).env("XDG_DATA_HOME", &state).env("HOME", self.dir.path());
-        command.env("ESNODE", binary("esnode")).env_remove("ESCLI_CONFIG").env_remove("SSH_AUTH_SOCK");
-        command
-    }
-
-    fn escli(&self, args: &[&str]) -> Result<Output> {
-        Ok(self.command(args).stdin(Stdio::null()).output()?)
-    }
-
-    /// Runs with `-o json`; the exit code and the one document.
-    fn json(&self, args: &[&str]) -> Result<(i32, Value)> {
-        let output = self.escli(&[args, &["-o", "json"]].concat())?;
-        let code = output.status.code().context("an exit code")?;
-        let document = serde_json::from_slice(&output.stdout).with_context(|| {
-            format!("{args:?} printed {:?}, {:?}", text(&output.stdout), text(&output.stderr))
-        })?;
-        Ok((code, document))
-    }
-
-    /// Brings the cluster up, and says what changed.
-    fn up(&self) -> Result<Value> {
-        let (code, report) = self.json(&["up"])?;
-        ensure!(code == 0 && report["outcome"] == "succeeded", "{report:#}");
-        self.healthy()?;
-        Ok(report)
-    }
-
-    fn healthy(&self) -> Result<()> {
-        let (code, status) = self.json(&["status"])?;
-        ensure!(code == 0 && status["health"] == "HEALTHY", "{status:#}");
-        Ok(())
-    }
-
-    fn until_healthy(&self) -> Result<()> {
-        let output =
-            self.escli(&["watch", "--until", "healthy", "--interval", "100ms", "--timeout", "20s"])?;
-        ensure!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-        Ok(())
-    }
-
-    /// Refused with exit code 3; all its reasons and hints.
-    fn refused(&self, args: &[&str]) -> Result<String> {
-        let (code, report) = self.json(args)?;
-        ensure!(code == 3 && report["changed"] == 0, "{report:#}");
-        Ok(report["error"].to_string())
-    }
-
-    /// Every host is as bare as it was.
-    fn nothing_changed(&self) -> Result<()> {
-        for id in self.lab.ids() {
-            let found = self.lab.exec(id, &["sh", "-c", "ls -d /opt/eventstream /var/lib/eventstream 2>/dev/null; id -un eventstream 2>/dev/null; true"])?;
-            ensure!(found.is_empty(), "on host {id}: {found}");
-        }
-        Ok(())
-    }
-
-    fn journals(&self) -> Result<Vec<PathBuf>> {
-        let dir = self.dir.path().join("state/eventstream/lab");
-        let Ok(entries) = std::fs::read_dir(dir) else { return Ok(Vec::new()) };
-        let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-        Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect())
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 fn ids(report: &Value) -> Vec<&str> {
     report["steps"].as_array().into_iter().flatten().filter_map(|step| step["id"].as_str()).collect()
@@ -206,7 +105,7 @@ fn hosts_that_are_not_ready_are_refused_with_the_reason_and_left_alone() -> Resu
     says(&Operator::new(&lab, "nobody-there", "")?, &["up"], &["node 2: "])?;
 
     let operator = Operator::new(&lab, "root", "")?;
-    let alien = operator.dir.path().join("alien");
+    let alien = operator.dir().join("alien");
     let mut head = b"\x7fELF\x02\x01\x01".to_vec();
     head.resize(64, 0);
     head[18] = 183;
@@ -260,7 +159,7 @@ fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
     ensure!(code == 0, "down");
     let mut child =
         operator.command(&["up", "-o", "json", "--ssh-timeout", "2s"]).stdout(Stdio::piped()).spawn()?;
-    wait_for_step(&operator, &mut child, |started, _| started >= 2)?;
+    operator.wait_for_step(&mut child, |started, _| started >= 2)?;
     lab.cut_off(2)?;
     let output = child.wait_with_output()?;
     let report: Value = serde_json::from_slice(&output.stdout)?;
@@ -272,7 +171,7 @@ fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
     let second = Operator::new(&lab, "root", "")?;
     operator.json(&["stop", "--yes"])?;
     let mut first = operator.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    wait_for_step(&operator, &mut first, |started, _| started >= 1)?;
+    operator.wait_for_step(&mut first, |started, _| started >= 1)?;
     lab.freeze(3)?;
     let (code, refused) = second.json(&["start", "--ssh-timeout", "3s"])?;
     lab.thaw(3)?;
@@ -285,38 +184,11 @@ fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
 /// before.
 fn kill_at_next_step(operator: &Operator<'_>, at_end: bool) -> Result<bool> {
     let mut child = operator.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let reached =
-        wait_for_step(operator, &mut child, |started, ended| if at_end { ended >= 1 } else { started >= 1 })?;
+    let reached = operator
+        .wait_for_step(&mut child, |started, ended| if at_end { ended >= 1 } else { started >= 1 })?;
     child.kill()?;
     child.wait()?;
     Ok(reached)
-}
-
-/// Waits until so many changing steps of the newest operation have started and ended. `false` when escli ended first.
-fn wait_for_step(
-    operator: &Operator<'_>,
-    child: &mut Child,
-    reached: impl Fn(usize, usize) -> bool,
-) -> Result<bool> {
-    let before = operator.journals()?;
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(30) {
-        for path in operator.journals()?.into_iter().filter(|path| !before.contains(path)) {
-            let journal = std::fs::read_to_string(path).unwrap_or_default();
-            let of = |kind: &str| {
-                let lines = journal.lines().filter(|line| line.contains(&format!("\"record\":\"{kind}\"")));
-                lines.filter(|line| !line.contains("cluster.")).count()
-            };
-            if reached(of("started"), of("succeeded")) {
-                return Ok(true);
-            }
-        }
-        if child.try_wait()?.is_some() {
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    anyhow::bail!("no step for 30 s")
 }
 
 #[test]
@@ -324,12 +196,7 @@ fn a_user_without_root_runs_nodes_of_their_own() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let deploy = "  privilege: none\n  service: process\n  install_dir: /home/guest/eventstream\n";
     let operator = Operator::new(&lab, "guest", deploy)?;
-    let file = operator.dir.path().join("cluster.yaml");
-    let yaml = std::fs::read_to_string(&file)?;
-    std::fs::write(
-        &file,
-        yaml.replacen("deploy:", "  storage:\n    data_dir: /home/guest/data\ndeploy:", 1),
-    )?;
+    operator.edit("deploy:", "  storage:\n    data_dir: /home/guest/data\ndeploy:")?;
     operator.up()?;
     let again = operator.up()?;
     ensure!(again["changed"] == 0, "{again:#}");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tests::cluster::{binary, stamped};
 use tests::place::{Place, ids, path, text};
 
 /// An operation that takes longer is stuck.
@@ -175,6 +176,96 @@ fn rolling(place: &Place, operation: &str, prepare: impl Fn() -> Result<()>) -> 
     }
     ensure!(resumed >= 2 * count - 4, "only {resumed} of {} were killed in time", 2 * count);
     Ok(())
+}
+
+/// Kills two operations, each of which takes the other one back, at every step of their plans. After each the voters are
+/// as it promised.
+fn there_and_back(
+    place: &Place,
+    operations: [(&[&str], &[u64]); 2],
+    promised: impl Fn(&[&str]) -> Result<()>,
+) -> Result<()> {
+    let counts = operations.map(|(args, _)| args);
+    let mut resumed = 0;
+    let mut at = 0;
+    loop {
+        let mut left = false;
+        for record in RECORDS {
+            for (args, voters) in operations {
+                let steps = planned(place, args)?;
+                let journal = match steps.get(at) {
+                    Some(step) => killed(place, args, record, step)?,
+                    None => {
+                        let output = place.escli(args)?;
+                        ensure!(output.status.success(), "{}", text(&output.stderr));
+                        None
+                    }
+                };
+                left |= steps.len() > at;
+                let moment = format!("{} killed at {record} {:?}", args.join(" "), steps.get(at));
+                if let Some(journal) = journal {
+                    resume(place, &journal).with_context(|| moment.clone())?;
+                    resumed += 1;
+                }
+                let (code, status) = place.json(&["status"])?;
+                let nodes = status["nodes"].as_array().context("nodes")?;
+                let votes =
+                    nodes.iter().filter(|node| node["role"] == "leader" || node["role"] == "follower");
+                let votes: Vec<_> = votes.filter_map(|node| node["id"].as_u64()).collect();
+                ensure!(code == 0 && votes == voters && nodes.len() == voters.len(), "{moment}: {status:#}");
+                ensure!(place.json(&["diff"])?.0 == 0, "{moment}: something differs");
+                promised(args).context(moment)?;
+            }
+        }
+        if !left {
+            break;
+        }
+        at += 1;
+    }
+    ensure!(at > 8 && resumed > 3 * at, "{counts:?}: {at} steps, only {resumed} were killed in time");
+    Ok(())
+}
+
+#[test]
+fn a_node_that_joins_or_leaves_does_so_wherever_escli_was_killed() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let leave = ["remove-node", "4", "--purge", "--yes", "--confirm", "local"];
+    there_and_back(&place, [(&["add-node", "4"], &[1, 2, 3, 4]), (&leave, &[1, 2, 3])], |_| Ok(()))
+}
+
+#[test]
+fn a_node_is_replaced_wherever_escli_was_killed() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let purge = ["--purge", "--yes", "--confirm", "local"];
+    let there = [&["replace-node", "3", "4"], &purge[..]].concat();
+    let back = [&["replace-node", "4", "3"], &purge[..]].concat();
+    there_and_back(&place, [(&there, &[1, 2, 4]), (&back, &[1, 2, 3])], |_| Ok(()))
+}
+
+#[test]
+fn an_upgrade_goes_on_wherever_escli_was_killed() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let (new, old) = (stamped("0.1.1"), binary("esnode"));
+    let args = |to| ["upgrade", "--soak", "20ms", "--allow-downgrade", "--binary", path(to)];
+    // The first one keeps what runs, which later ones need not.
+    let first = args(&new);
+    let steps = planned(&place, &first)?;
+    let journal = killed(&place, &first, "started", &steps[4])?.context("killed in time")?;
+    resume(&place, &journal)?;
+    let (back, there) = (args(&old), args(&new));
+    there_and_back(&place, [(&back, &[1, 2, 3]), (&there, &[1, 2, 3])], |args| {
+        let wanted = if args == back { "0.1.0" } else { "0.1.1" };
+        let (_, status) = place.json(&["upgrade", "status"])?;
+        let nodes = status["nodes"].as_array().context("nodes")?;
+        ensure!(
+            nodes.iter().all(|node| node["version"] == wanted && node["next"] == node["release"]),
+            "{status:#}"
+        );
+        Ok(())
+    })
 }
 
 #[test]

@@ -17,7 +17,7 @@ const PURE: [&str; 6] = [
 /// Who may write to standard output and standard error.
 const PRINTERS: [&str; 3] = ["escli/src/view/", "escli/src/main.rs", "esnode/src/main.rs"];
 /// All that escli's planner may use besides the standard library and itself.
-const PLANNERS_CRATES: [&str; 2] = ["shared", "serde"];
+const PLANNERS_CRATES: [&str; 3] = ["shared", "serde", "semver"];
 
 /// Words that the product's code under some paths does without.
 struct Rule {

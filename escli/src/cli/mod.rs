@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub mod add_node;
 pub mod alerts;
 pub mod check;
 pub mod completions;
@@ -18,13 +19,16 @@ pub mod logs;
 pub mod man;
 pub mod plan;
 pub mod reload;
+pub mod remove_node;
 pub mod render;
+pub mod replace_node;
 pub mod restart;
 pub mod start;
 pub mod status;
 pub mod stop;
 pub mod transfer_leader;
 pub mod up;
+pub mod upgrade;
 pub mod validate;
 pub mod version;
 pub mod watch;
@@ -141,6 +145,14 @@ pub enum Command {
     Reload(reload::Args),
     /// Hand leadership to another node.
     TransferLeader(transfer_leader::Args),
+    /// Give the nodes another program, one at a time: followers first, the leader last.
+    Upgrade(upgrade::Args),
+    /// Take a node in: prepared, started, caught up, then a voter.
+    AddNode(add_node::Args),
+    /// Let a node go, for good.
+    RemoveNode(remove_node::Args),
+    /// Put a new node in the place of another, dead or alive.
+    ReplaceNode(replace_node::Args),
     /// Stop the whole cluster, and with --purge-data delete its data.
     Down(down::Args),
     /// Show the steps that `up` would run, and why.

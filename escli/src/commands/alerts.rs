@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use super::admin::admin;
 use crate::cli::alerts::Args;
 use crate::client::AdminClient;
 use crate::exit::{Exit, Failure};
@@ -34,7 +35,7 @@ struct Document {
 /// Usage.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let loaded = settings.load()?;
-    let client = AdminClient::new(&loaded.spec, settings.host_timeout)?;
+    let client = admin(settings, &loaded.spec)?;
     let looks = watch(&loaded, &client, args.window.min(settings.timeout)).await;
     let alerts = judge(&looks);
     let firing = alerts.iter().filter(|alert| alert.state == AlertState::Firing).count();

@@ -50,21 +50,22 @@ pub fn program(path: &Path) -> Result<Program, Failure> {
         let bytes = file.metadata()?.len();
         file.take(64).read_to_end(&mut head)?;
         let (arch, sha256) = (arch_of(&head), sha256::of_file(path)?);
-        let version = version(path, arch.as_deref());
+        let info = info(path, arch.as_deref());
+        let version = info.as_ref().map_or("unknown", |info| info.version.as_str());
         let release = format!("{version}-{}", sha256.get(..8).unwrap_or_default());
-        Ok(Program { path: path.to_owned(), release, sha256, mib: bytes.div_ceil(1 << 20), arch })
+        Ok(Program { path: path.to_owned(), release, sha256, mib: bytes.div_ceil(1 << 20), arch, info })
     };
     read().map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))
 }
 
 /// What the program says of itself; one that is built for another machine cannot be asked.
-fn version(path: &Path, arch: Option<&str>) -> String {
+fn info(path: &Path, arch: Option<&str>) -> Option<BuildInfo> {
     let here = arch.is_none_or(|arch| arch == std::env::consts::ARCH);
     let output = here.then(|| Command::new(path).args(["--version", "--json"]).output().ok()).flatten();
     let info = output.and_then(|output| serde_json::from_slice::<BuildInfo>(&output.stdout).ok());
     let plain =
         |info: &BuildInfo| info.version.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    info.filter(plain).map_or_else(|| "unknown".to_owned(), |info| info.version)
+    info.filter(plain)
 }
 
 fn is_executable(path: &Path) -> bool {

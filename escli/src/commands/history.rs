@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::operation::{Interrupted, Operation, finish};
-use super::target::Target;
+use super::target::{Change, Target};
 use super::up;
 use crate::cli::history::{Args, What};
 use crate::engine::journal::{Journal, Origin, Record};
@@ -41,7 +41,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// All, or with `-c` those of that cluster.yaml.
-fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>), Failure> {
+pub(super) fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>), Failure> {
     let folder = &settings.env.state_dir;
     let (mut all, broken) = past::all(folder)
         .map_err(|error| Failure::failed(format!("cannot read {}: {error}", folder.display())))?;
@@ -87,10 +87,11 @@ fn open(past: &Past) -> Result<&Origin, Failure> {
     }
 }
 
-async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
+pub(super) async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
     let origin = open(past)?;
     let (mut target, is_new) = target(settings, origin)?;
     let mut request = origin.request.clone();
+    again_with(&mut request, &mut target)?;
     if let Request::Up(options) = &mut request {
         options.new_file = options.new_file.take().filter(|_| is_new);
         if let Some(before) = options.remote.take() {
@@ -117,6 +118,32 @@ async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
     Ok(finish(settings, report.as_ref()))
 }
 
+/// What a request says of the operator's own machine, as it is there now.
+fn again_with(request: &mut Request, target: &mut Target) -> Result<(), Failure> {
+    let file = target.file_to_write();
+    let (adding, removing) = match request {
+        Request::AddNode(options) => (Some(&mut **options), None),
+        Request::RemoveNode(options) => (None, Some(&mut **options)),
+        Request::ReplaceNode(options) => (Some(&mut options.add), Some(&mut options.remove)),
+        Request::Upgrade(options) => {
+            options.remote = target.provide(Some(&options.program.path), true)?;
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
+    if let Some(options) = removing {
+        options.file.clone_from(&file);
+    }
+    if let Some(options) = adding {
+        options.file = file;
+        if let Some(before) = options.remote.take() {
+            let program = before.program.as_ref().map(|program| program.path.as_path());
+            options.remote = target.provide(program, before.named)?;
+        }
+    }
+    Ok(())
+}
+
 /// The cluster that the operation was about; `true` when its cluster.yaml has yet to be written.
 fn target(settings: &Settings, origin: &Origin) -> Result<(Target, bool), Failure> {
     if let (Some(text), false) = (&origin.text, origin.file.exists()) {
@@ -125,10 +152,15 @@ fn target(settings: &Settings, origin: &Origin) -> Result<(Target, bool), Failur
         return Ok((Target::new(settings, spec, text.clone(), &folder)?, true));
     }
     let settings = Settings { config: Some(origin.file.clone()), ..settings.clone() };
-    Ok((Target::open(&settings)?, false))
+    let request = &origin.request;
+    let change = Change {
+        comes: request.joining().map(|options| options.member.clone()),
+        goes: request.leaving().map(|options| options.member.clone()),
+    };
+    Ok((Target::changing(&settings, &change)?, false))
 }
 
-fn abort(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
+pub(super) fn abort(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
     if past.end == End::Running {
         return Err(Failure::new(Exit::Locked, format!("{} is running", past.id))
             .hint("stop it first: Ctrl-C where it runs finishes the step and frees the lock"));

@@ -6,6 +6,7 @@ use crate::settings::Settings;
 use shared::ids::NodeId;
 use std::fmt::Write as _;
 
+pub mod admin;
 pub mod alerts;
 pub mod binary;
 pub mod check;
@@ -18,6 +19,7 @@ pub mod history;
 pub mod init;
 pub mod logs;
 pub mod man;
+pub mod members;
 pub mod operation;
 pub mod plan;
 pub mod reload;
@@ -30,6 +32,7 @@ pub mod stop;
 pub mod target;
 pub mod transfer_leader;
 pub mod up;
+pub mod upgrade;
 pub mod validate;
 pub mod version;
 pub mod watch;
@@ -43,6 +46,10 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Restart(args) => restart::run(settings, args).await,
         Command::Reload(args) => reload::run(settings, args).await,
         Command::TransferLeader(args) => transfer_leader::run(settings, args).await,
+        Command::Upgrade(args) => upgrade::run(settings, args).await,
+        Command::AddNode(args) => members::add(settings, args).await,
+        Command::RemoveNode(args) => members::remove(settings, args).await,
+        Command::ReplaceNode(args) => members::replace(settings, args).await,
         Command::Down(args) => down::run(settings, args).await,
         Command::Plan(args) => plan::run(settings, args).await,
         Command::Diff(args) => diff::run(settings, args).await,

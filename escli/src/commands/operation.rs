@@ -62,8 +62,7 @@ impl Operation<'_> {
         let Self { settings, target, .. } = self;
         let _held = if settings.dry_run { None } else { Some((self.lock()?, self.lease().await?)) };
         let (hosts, cluster) = (&target.hosts, &target.cluster);
-        // Only before a start does it matter whether hosts reach each other.
-        let mesh = matches!(&self.request, Request::Up(options) if options.operation == "up");
+        let mesh = self.request.needs_mesh();
         let facts = observe(&target.spec, hosts, cluster, settings.concurrency, mesh).await;
         let mut request = self.request.clone();
         request.witness(&facts);
@@ -92,7 +91,13 @@ impl Operation<'_> {
     /// Whoever resumes an operation must find the members that it began with.
     fn unmoved(&self, facts: &Facts) -> Result<(), Refusal> {
         let Some(before) = self.resumes else { return Ok(()) };
-        let moved = before.membership.moved(&Membership::seen(facts));
+        // Whom the operation itself takes in or lets go is its own doing.
+        let own = [
+            self.request.joining().map(|options| options.member.id),
+            self.request.leaving().map(|options| options.member.id),
+        ];
+        let own: Vec<NodeId> = own.into_iter().flatten().collect();
+        let moved = before.membership.clone().without(&own).moved(&Membership::seen(facts).without(&own));
         if moved.is_empty() {
             return Ok(());
         }
@@ -177,6 +182,7 @@ impl Operation<'_> {
         let Some(question) = question else { return Ok(false) };
         let given = match question {
             Question::Downtime { .. } => false,
+            Question::Confirm { .. } => self.settings.yes,
             Question::TypeName { word, .. } => self.settings.yes && self.confirm == Some(word.as_str()),
         };
         if given {
@@ -201,6 +207,9 @@ impl Operation<'_> {
             Question::Downtime { text } => Failure::new(Exit::Refused, "refused; nothing was changed")
                 .detail(text.clone())
                 .hint(format!("if that is meant:  {} --allow-downtime", self.retry)),
+            Question::Confirm { text } => Failure::new(Exit::Refused, "refused; nothing was changed")
+                .detail(text.clone())
+                .hint(format!("if that is meant:  {} --yes", self.retry)),
             Question::TypeName { text, word } => Failure::new(Exit::Refused, "refused; nothing was changed")
                 .detail(text.clone())
                 .hint(format!("if that is meant:  {} --yes --confirm {word}", self.retry)),

@@ -23,6 +23,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         new_file: None,
         remote: target.provide(binary.as_deref(), named)?,
         binary,
+        named: args.binary.is_some(),
         retry: again(settings, "up", &[]),
     };
     let facts = observe(&target.spec, &target.hosts, &target.cluster, settings.concurrency, true).await;

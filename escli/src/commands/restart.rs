@@ -48,6 +48,7 @@ pub(super) async fn roll(
         allow_downtime,
         force: given.force,
         binary: program(settings, &target, given.binary)?,
+        named: given.binary.is_some(),
         ..RollOptions::default()
     });
     let operation =

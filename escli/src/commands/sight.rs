@@ -5,6 +5,7 @@ use std::path::Path;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
+use super::admin::admin;
 use super::target::is_local;
 use crate::client::AdminClient;
 use crate::exit::Failure;
@@ -33,7 +34,7 @@ impl Sight {
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
         let loaded = settings.load()?;
         let wanted = wanted_files(&loaded);
-        let cluster = AdminClient::new(&loaded.spec, settings.host_timeout)?;
+        let cluster = admin(settings, &loaded.spec)?;
         Ok(Self { spec: loaded.spec, wanted, cluster, concurrency: settings.concurrency })
     }
 

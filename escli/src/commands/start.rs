@@ -28,6 +28,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         // On hosts of their own, what is installed is started, unless another program is named.
         remote: target.provide(args.binary.as_deref(), args.binary.is_some())?,
         binary: binary::find(settings, args.binary.as_deref(), target.named_binary())?,
+        named: args.binary.is_some(),
         retry: retry.clone(),
     };
     let request = Request::Up(Box::new(options));

@@ -1,32 +1,46 @@
 //! The cluster a command is about: its file, its hosts and its admin API.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use shared::spec::{ClusterFile, Transport};
+use shared::spec::{ClusterFile, Node, Transport};
 
-use super::binary;
+use super::{admin, binary};
 use crate::client::AdminClient;
-use crate::exit::Failure;
+use crate::described::Described;
+use crate::edit::{self, EditError};
+use crate::exit::{Exit, Failure};
 use crate::hosts::Machines;
 use crate::local::{Layout, LocalHosts};
 use crate::plan::provision::Remote;
 use crate::plan::wanted::Wanted;
-use crate::remote::RemoteHosts;
-use crate::settings::{Loaded, Settings, Source};
+use crate::remote::{RemoteHosts, destinations};
+use crate::settings::{self, Loaded, Settings, Source};
 use crate::{starter, view};
 
 /// A cluster, ready to be looked at and worked on.
 pub struct Target {
-    /// What its cluster.yaml says.
+    /// What its cluster.yaml says, with everybody who comes or goes.
     pub spec: ClusterFile,
-    /// The text of that file.
+    /// The text of that file, as it is to be.
     pub text: String,
     /// Where that file is; `None` for standard input.
     pub file: Option<PathBuf>,
+    /// It is to say something else than it does.
+    changes_file: bool,
     /// Its hosts.
     pub hosts: Machines,
     /// Its admin API.
     pub cluster: AdminClient,
+}
+
+/// Who comes to a cluster, and who goes.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Comes, if cluster.yaml does not name it yet.
+    pub comes: Option<Node>,
+    /// Goes, if cluster.yaml still names it.
+    pub goes: Option<Node>,
 }
 
 impl Target {
@@ -35,41 +49,75 @@ impl Target {
     /// # Errors
     /// Usage, when there is none, it makes no sense, or the hosts cannot be worked on.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
-        let Loaded { spec, text, source } = settings.load()?;
-        if !is_local(&spec) {
-            return Self::remote(settings, spec, text, source);
+        Self::changing(settings, &Change::default())
+    }
+
+    /// The same, with the members that it is to have.
+    ///
+    /// # Errors
+    /// The same; and when cluster.yaml cannot be made to say so.
+    pub fn changing(settings: &Settings, change: &Change) -> Result<Self, Failure> {
+        let loaded = settings.load()?;
+        let shape = Shape::of(&loaded, change)?;
+        if !is_local(&loaded.spec) {
+            return Self::remote(settings, shape, loaded.source);
         }
-        let Source::File(path) = source else {
+        let Source::File(path) = loaded.source else {
             return Err(Failure::usage(
                 "a local cluster lives beside its cluster.yaml, which cannot be standard input",
             )
             .hint("name the file:  escli -c path/to/cluster.yaml ..."));
         };
-        Self::new(settings, spec, text, path.parent().unwrap_or(Path::new("")))
+        Self::local(settings, shape, path.parent().unwrap_or(Path::new("")))
     }
 
-    /// A cluster of processes of this machine, under `dir`.
+    /// A new cluster of processes of this machine, under `dir`.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn new(settings: &Settings, spec: ClusterFile, text: String, dir: &Path) -> Result<Self, Failure> {
-        let cluster = AdminClient::new(&spec, settings.host_timeout)?;
+        let shape = Shape { goal: spec.clone(), spec, before: None, text };
+        Self::local(settings, shape, dir)
+    }
+
+    /// One that is there, under `dir`.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be set up.
+    pub fn found(settings: &Settings, spec: ClusterFile, text: String, dir: &Path) -> Result<Self, Failure> {
+        let shape = Shape { goal: spec.clone(), spec, before: Some(text.clone()), text };
+        Self::local(settings, shape, dir)
+    }
+
+    fn local(settings: &Settings, shape: Shape, dir: &Path) -> Result<Self, Failure> {
+        let cluster = AdminClient::new(&shape.spec, settings.host_timeout)?;
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         let layout = Layout::new(dir);
         let file = Some(layout.cluster_file());
-        let hosts = Machines::Local(LocalHosts::new(layout, &spec, text.clone()));
-        Ok(Self { spec, text, file, hosts, cluster })
+        let hosts = LocalHosts::new(layout, &shape.spec, &shape.goal, shape.described());
+        let Shape { spec, before, text, .. } = shape;
+        let changes_file = before.is_some_and(|before| before != text);
+        Ok(Self { spec, text, file, changes_file, hosts: Machines::Local(hosts), cluster })
     }
 
     /// A cluster of hosts that are reached over SSH.
-    fn remote(settings: &Settings, spec: ClusterFile, text: String, source: Source) -> Result<Self, Failure> {
-        let cluster = AdminClient::new(&spec, settings.host_timeout)?;
-        let hosts = RemoteHosts::new(&spec, view::passphrases(settings), settings.host_timeout)?;
+    fn remote(settings: &Settings, shape: Shape, source: Source) -> Result<Self, Failure> {
+        let (ways, passphrases) = (destinations(&shape.spec), Arc::new(view::passphrases(settings)));
+        let cluster = admin::behind(settings, &shape.spec, &ways, &passphrases)?;
+        let limit = settings.host_timeout;
+        let hosts = RemoteHosts::new(&shape.spec, &shape.goal, shape.described(), ways, passphrases, limit)?;
         let file = match source {
             Source::File(path) => Some(path.canonicalize().unwrap_or(path)),
             Source::Stdin => None,
         };
-        Ok(Self { spec, text, file, hosts: Machines::Remote(Box::new(hosts)), cluster })
+        let Shape { spec, before, text, .. } = shape;
+        let changes_file = before.is_some_and(|before| before != text);
+        Ok(Self { spec, text, file, changes_file, hosts: Machines::Remote(Box::new(hosts)), cluster })
+    }
+
+    /// cluster.yaml, when it has yet to be written what the operation is about.
+    pub fn file_to_write(&self) -> Option<PathBuf> {
+        self.file.clone().filter(|_| self.changes_file)
     }
 
     /// What each node should be given.
@@ -102,6 +150,44 @@ impl Target {
     /// Its cluster.yaml, when it is exactly what escli wrote: then it is not the operator's own.
     pub fn own_file(&self) -> Option<PathBuf> {
         self.file.clone().filter(|_| starter::is_own(&self.spec, &self.text))
+    }
+}
+
+/// A cluster.yaml as it is and as it is to be.
+struct Shape {
+    /// Everybody concerned: who stays, who comes, who goes.
+    spec: ClusterFile,
+    /// Who will be there.
+    goal: ClusterFile,
+    /// The text as it was read; `None` when there is no file yet.
+    before: Option<String>,
+    /// The text as it is to be.
+    text: String,
+}
+
+impl Shape {
+    fn of(loaded: &Loaded, change: &Change) -> Result<Self, Failure> {
+        let refused = |error: &EditError, what: String| {
+            Failure::new(Exit::Refused, format!("{}: {error}; nothing was changed", loaded.source.name()))
+                .hint(format!("{what} in that file, then try again"))
+        };
+        let mut text = loaded.text.clone();
+        if let Some(node) = change.comes.as_ref().filter(|node| loaded.spec.node(node.id).is_none()) {
+            text = edit::with_node(&text, node)
+                .map_err(|error| refused(&error, format!("write node {} below cluster.nodes", node.id)))?;
+        }
+        if let Some(node) = change.goes.as_ref().filter(|node| loaded.spec.node(node.id).is_some()) {
+            text = edit::without_node(&text, node.id)
+                .map_err(|error| refused(&error, "put every node on lines of its own".to_owned()))?;
+        }
+        let goal = settings::parse(&loaded.source, &text)?;
+        let mut spec = goal.clone();
+        spec.cluster.nodes.extend(change.goes.clone());
+        Ok(Self { spec, goal, before: Some(loaded.text.clone()), text })
+    }
+
+    fn described(&self) -> Described {
+        Described { before: self.before.clone(), after: self.text.clone() }
     }
 }
 

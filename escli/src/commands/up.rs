@@ -30,6 +30,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         new_file: target.file.clone().filter(|_| is_new),
         remote: target.provide(binary.as_deref(), named)?,
         binary,
+        named: args.binary.is_some(),
         retry: retry(settings, args, false),
     };
     let retry = retry(settings, args, true);
@@ -77,7 +78,7 @@ fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), Failure> {
     let source = Source::File(file);
     let text = settings::read(&source)?;
     let spec = settings::parse(&source, &text)?;
-    let target = Target::new(settings, spec, text, &dir)?;
+    let target = Target::found(settings, spec, text, &dir)?;
     refuse_changes(args, &target, &source)?;
     Ok((target, false))
 }

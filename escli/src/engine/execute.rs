@@ -1,5 +1,6 @@
 //! The loop over a plan's stages: skip what is done, journal, perform, prove, tell.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
@@ -13,6 +14,9 @@ use super::step::Trouble;
 use crate::exit::Failure;
 use crate::plan::{Plan, Stage, Step};
 use crate::report::{Outcome, StepOutcome, StepReport};
+
+/// How long taking back may take after `--timeout` has passed.
+const RESCUE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the steps may take, each on its own.
 #[derive(Clone, Copy, Debug)]
@@ -99,13 +103,39 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             let (ended, end) = self.run_stage(stage).await;
             reports.extend(ended);
             if let StageEnd::Trouble(what) = end {
-                trouble = Some(what);
+                trouble = Some(self.rescue(stage, what, &mut reports).await);
             }
         }
         let run = conclude(plan, reports, trouble);
         // The operation is over; a journal that cannot say so reads as "may be unfinished", which is safe.
         let _ = self.journal.append(&Record::Ended { outcome: run.outcome, at: Timestamp::now() });
         run
+    }
+
+    /// Takes back what a stage that failed has begun. Whoever interrupts goes on later, and nothing is taken back.
+    async fn rescue(&self, stage: &Stage, trouble: Trouble, reports: &mut Vec<StepReport>) -> Trouble {
+        let (Trouble::Failed(mut failure), timed_out) = (match trouble {
+            Trouble::TimedOut(failure) => (Trouble::Failed(failure), true),
+            other => (other, false),
+        }) else {
+            return Trouble::Interrupted;
+        };
+        // Time may be over; what was begun is taken back all the same.
+        let rescuer = Engine { deadline: self.deadline.max(Instant::now() + RESCUE_LIMIT), ..*self };
+        let mut undone = !stage.rescue.is_empty();
+        for step in &stage.rescue {
+            let (report, trouble) = rescuer.run_step(step).await;
+            reports.push(report);
+            if let Some(trouble) = trouble {
+                *failure = failure.detail(format!("and it could not be taken back: {}: {trouble}", step.id));
+                undone = false;
+                break;
+            }
+        }
+        if undone {
+            *failure = failure.detail("what had been begun was taken back");
+        }
+        if timed_out { Trouble::TimedOut(failure) } else { Trouble::Failed(failure) }
     }
 
     async fn run_stage(&self, stage: &Stage) -> (Vec<StepReport>, StageEnd) {
@@ -186,10 +216,16 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
 }
 
 fn conclude(plan: &Plan, steps: Vec<StepReport>, trouble: Option<Trouble>) -> Run {
-    let changing = plan.steps().zip(&steps).filter(|(step, _)| step.action.changes());
-    let changed = changing.filter(|(_, report)| report.outcome == StepOutcome::Succeeded).count();
+    let rescue = plan.stages.iter().flat_map(|stage| &stage.rescue);
+    let changing: HashSet<_> =
+        plan.steps().chain(rescue).filter(|step| step.action.changes()).map(|step| &step.id).collect();
+    let ran = steps.iter().filter(|report| report.outcome == StepOutcome::Succeeded);
+    let changed = ran.filter(|report| changing.contains(&report.id)).count();
     let (outcome, error) = match trouble {
         None => (Outcome::Succeeded, None),
+        Some(Trouble::Failed(failure)) if changed == 0 && failure.exit == crate::exit::Exit::Refused => {
+            (Outcome::Refused, Some(*failure))
+        }
         Some(Trouble::Failed(failure)) if changed == 0 => (Outcome::Failed, Some(*failure)),
         Some(Trouble::Failed(failure)) => (Outcome::Partial, Some(*failure)),
         Some(Trouble::TimedOut(failure)) => (Outcome::TimedOut, Some(*failure)),

@@ -5,8 +5,10 @@ pub mod execute;
 pub mod interrupt;
 pub mod journal;
 pub mod lock;
+mod members;
 pub mod past;
 pub mod ports;
+mod soak;
 mod step;
 
 pub use execute::{Engine, Run};

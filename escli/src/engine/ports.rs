@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shared::api::ClusterStatus;
 use shared::ids::NodeId;
+use shared::spec::Node;
 
 use crate::exit::{Exit, Failure};
 use crate::plan::Action;
@@ -84,4 +85,8 @@ pub trait Cluster {
     fn status(&self, node: NodeId) -> impl Future<Output = Result<ClusterStatus, PortError>>;
     /// Asks for leadership to be handed to `node`; whoever leads is found by itself.
     fn transfer(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
+    /// Asks for the node to be taken in; done again it changes nothing.
+    fn add(&self, member: &Node, stays_learner: bool) -> impl Future<Output = Result<(), PortError>>;
+    /// Asks for the node to be let go.
+    fn remove(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
 }

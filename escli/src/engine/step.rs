@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use shared::api::{ClusterStatus, NodeState};
+use shared::api::{ClusterStatus, NodeState, Role};
 use shared::ids::NodeId;
 
 use super::execute::Engine;
@@ -26,7 +26,7 @@ pub(super) enum Trouble {
 }
 
 /// One look while waiting.
-enum Look {
+pub(super) enum Look {
     There(String),
     NotYet(String),
     Never(Failure),
@@ -41,6 +41,10 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             (Action::StartNode { .. }, Some(id)) => self.hosts.is_running(id).await,
             (Action::StopNode { .. }, Some(id)) => self.hosts.is_running(id).await.map(|running| !running),
             (Action::TransferLeader, Some(id)) => Ok(self.leads(id).await),
+            (Action::AddMember { nodes, .. }, Some(id)) => {
+                Ok(matches!(self.role(id, nodes).await, Some(Role::Voter | Role::Learner)))
+            }
+            (Action::RemoveMember { nodes }, Some(id)) => Ok(self.is_gone(id, nodes).await),
             (action, Some(id)) if action.changes() => self.hosts.has(id, action).await,
             _ => Ok(false),
         };
@@ -58,6 +62,12 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
                 return self.await_caught_up(id, nodes, config.as_deref()).await;
             }
             (Action::TransferLeader, Some(id)) => return self.transfer(step, id).await,
+            (Action::ProveReach { from }, Some(id)) => return self.prove_reach(id, from).await,
+            (Action::Soak { nodes, version, ms }, Some(id)) => {
+                return self.soak(id, nodes, version.as_deref(), Duration::from_millis(*ms)).await;
+            }
+            (Action::AwaitVoter { nodes }, Some(id)) => return self.await_voter(id, nodes).await,
+            (Action::RemoveMember { nodes }, Some(id)) => return self.remove(step, id, nodes).await,
             _ => {}
         }
         let note = self.change(step).await?;
@@ -85,6 +95,9 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
                 hosts.stop(id, *force, self.limit(self.limits.stop)).await.map(nothing)
             }
             (Action::Wipe, Some(id)) => hosts.wipe(id).await.map(nothing),
+            (Action::AddMember { member, stays_learner, .. }, Some(_)) => {
+                self.cluster.add(member, *stays_learner).await.map(nothing)
+            }
             (install, Some(id)) if install.installs() => hosts.install(id, install).await.map(nothing),
             _ => Err(PortError::Failed("the step names no node".to_owned())),
         };
@@ -111,7 +124,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     async fn await_leader(&self, nodes: &[NodeId]) -> Result<String, Trouble> {
         let hints = ["escli status".to_owned(), "escli logs".to_owned()];
         self.wait("no leader was elected", &hints, self.limits.leader, async || {
-            self.judge(nodes, |statuses| agreement::leader(statuses, self.voters)).await
+            self.judge(nodes, nodes, |statuses| agreement::leader(statuses, self.voters)).await
         })
         .await
     }
@@ -119,7 +132,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     async fn verify(&self, nodes: &[NodeId]) -> Result<String, Trouble> {
         let hints = ["escli status".to_owned(), "escli health".to_owned()];
         self.wait("the nodes do not agree", &hints, self.limits.leader, async || {
-            self.judge(nodes, |statuses| agreement::all(nodes, statuses, self.voters)).await
+            self.judge(nodes, nodes, |statuses| agreement::all(nodes, statuses, self.voters)).await
         })
         .await
     }
@@ -147,7 +160,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         let what = format!("the others could not go on without node {id}; it was not stopped");
         let hints = ["escli health".to_owned()];
         self.wait(&what, &hints, self.limits.leader, async || {
-            self.judge(nodes, |statuses| {
+            self.judge(nodes, &[], |statuses| {
                 agreement::may_stop(id, statuses, agreement::voters(statuses, self.voters))
             })
             .await
@@ -164,7 +177,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         let what = format!("node {id} did not catch up");
         let hints = [format!("escli logs {id}"), "escli health".to_owned()];
         self.wait(&what, &hints, self.limits.catch_up, async || {
-            self.judge(nodes, |statuses| {
+            self.judge(nodes, &[id], |statuses| {
                 let own = statuses.iter().find(|status| status.node_id == id);
                 if let (Some(own), Some(config)) = (own, config)
                     && own.config_hash != config
@@ -178,9 +191,11 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         .await
     }
 
-    async fn judge(
+    /// What the answers of `nodes` amount to; without it, the end of one of `vital` is final.
+    pub(super) async fn judge(
         &self,
         nodes: &[NodeId],
+        vital: &[NodeId],
         verdict: impl Fn(&[ClusterStatus]) -> Result<agreement::Agreement, String>,
     ) -> Look {
         let answers = join_all(nodes.iter().map(|id| self.cluster.status(*id))).await;
@@ -189,7 +204,10 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             Ok(agreement) => Look::There(agreement.to_string()),
             Err(reason) => {
                 for (id, answer) in nodes.iter().zip(&answers) {
-                    if answer.is_err() && matches!(self.hosts.is_running(*id).await, Ok(false)) {
+                    if vital.contains(id)
+                        && answer.is_err()
+                        && matches!(self.hosts.is_running(*id).await, Ok(false))
+                    {
                         return Look::Never(self.died(*id).await);
                     }
                 }
@@ -199,7 +217,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 
     /// Looks again and again until it is there, can never be, or time is over.
-    async fn wait(
+    pub(super) async fn wait(
         &self,
         what: &str,
         hints: &[String],
@@ -247,7 +265,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 }
 
-fn failed(step: &Step, error: &PortError) -> Trouble {
+pub(super) fn failed(step: &Step, error: &PortError) -> Trouble {
     let mut failure = Failure::from(error.clone());
     if let (Action::StopNode { force: false }, Some(id)) = (&step.action, step.node) {
         failure = failure.hint(format!("escli stop {id} --force")).hint(format!("escli logs {id}"));

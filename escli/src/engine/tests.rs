@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use shared::api::{ClusterStatus, NodeState, Role};
 use shared::ids::{ClusterId, NodeId};
+use shared::spec::Node;
 use uuid::Uuid;
 
 use super::*;
@@ -59,6 +60,9 @@ impl Hosts for Machine {
             config_hash: self.configs.borrow().get(&id).cloned(),
             dirs: true,
             data_empty: false,
+            current: None,
+            installed: None,
+            exe: None,
             taken: Vec::new(),
             machine: None,
         })
@@ -127,6 +131,16 @@ impl Hosts for Machine {
 }
 
 impl Cluster for Machine {
+    async fn add(&self, member: &Node, _stays_learner: bool) -> Result<(), PortError> {
+        self.called(format!("add {}", member.id));
+        Ok(())
+    }
+
+    async fn remove(&self, id: NodeId) -> Result<(), PortError> {
+        self.called(format!("remove {id}"));
+        Ok(())
+    }
+
     async fn transfer(&self, id: NodeId) -> Result<(), PortError> {
         self.called(format!("lead {id}"));
         if !self.faults.forget.contains(&id) {
@@ -157,6 +171,7 @@ impl Cluster for Machine {
             last_index: 1,
             version: "0.1.0".to_owned(),
             config_hash: "new".to_owned(),
+            settings_hash: String::new(),
             started_at: "2026-01-01T00:00:00Z".to_owned(),
             wal_sync: true,
             pending_change: false,

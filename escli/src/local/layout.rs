@@ -1,4 +1,5 @@
-//! Where a local cluster keeps what: `D/cluster.yaml`, and for each node `D/nI/{cluster.yaml,data/,log,pid}`.
+//! Where a local cluster keeps what: `D/cluster.yaml`, and for each node `D/nI/{cluster.yaml,data/,log,pid}`;
+//! after an upgrade `D/releases/R/esnode`, and `D/nI/current` that leads to one of them.
 
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,21 @@ impl Layout {
     /// What the node prints.
     pub fn log(&self, id: NodeId) -> PathBuf {
         self.node(id).join("log")
+    }
+
+    /// The programs that were upgraded to.
+    pub fn releases(&self) -> PathBuf {
+        self.dir.join("releases")
+    }
+
+    /// Where a release's program lies.
+    pub fn released(&self, release: &str) -> PathBuf {
+        self.releases().join(release).join("esnode")
+    }
+
+    /// Leads to the release that the node's next start runs; not there before a first upgrade.
+    pub fn current(&self, id: NodeId) -> PathBuf {
+        self.node(id).join("current")
     }
 
     /// The node's process id.

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
+use crate::described::Described;
 use crate::engine::ports::{Hosts, PortError};
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Process, Reach, TakenPort};
@@ -22,6 +23,7 @@ use crate::starter;
 pub mod files;
 pub mod layout;
 pub mod process;
+pub mod releases;
 pub mod tail;
 
 pub use layout::Layout;
@@ -40,20 +42,26 @@ pub struct LocalHosts {
     layout: Layout,
     nodes: BTreeMap<NodeId, Node>,
     wanted: Wanted,
-    cluster_text: String,
+    described: Described,
 }
 
 impl LocalHosts {
-    /// The nodes of `spec` under `layout`. `cluster_text` is what the cluster's own cluster.yaml says or will say.
-    pub fn new(layout: Layout, spec: &ClusterFile, cluster_text: String) -> Self {
-        let wanted = wanted::local(spec, |id| layout.data(id));
+    /// The nodes of `spec` under `layout`; those of `goal` are given files, and it is what the cluster's own cluster.yaml
+    /// will say.
+    pub fn new(layout: Layout, spec: &ClusterFile, goal: &ClusterFile, described: Described) -> Self {
+        let wanted = wanted::local(goal, |id| layout.data(id));
         let nodes = spec.cluster.nodes.iter().map(|node| (node.id, node.clone())).collect();
-        Self { layout, nodes, wanted, cluster_text }
+        Self { layout, nodes, wanted, described }
     }
 
     /// What each node should be given.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
+    }
+
+    /// Every node.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.keys().copied()
     }
 
     /// Where everything is.
@@ -131,6 +139,9 @@ impl Hosts for LocalHosts {
             dirs: self.layout.data(id).is_dir(),
             data_empty: fs::read_dir(self.layout.data(id))
                 .map_or(true, |mut entries| entries.next().is_none()),
+            current: releases::current(&self.layout, id),
+            installed: releases::installed(&self.layout, id),
+            exe: pid.and_then(process::exe),
             taken: if pid.is_some() { Vec::new() } else { self.taken(id) },
             machine: None,
         })
@@ -141,6 +152,9 @@ impl Hosts for LocalHosts {
     }
 
     async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {
+        if let Action::PlaceBinary { release, sha256, .. } = action {
+            return Ok(releases::has(&self.layout, release, sha256));
+        }
         self.look(id).await.map(|host| host.has(action))
     }
 
@@ -148,8 +162,16 @@ impl Hosts for LocalHosts {
         Ok(BTreeMap::new())
     }
 
-    async fn install(&self, _id: NodeId, action: &Action) -> Result<(), PortError> {
-        Err(PortError::Failed(format!("{} is for hosts of their own", action.name())))
+    async fn install(&self, id: NodeId, action: &Action) -> Result<(), PortError> {
+        match action {
+            Action::PlaceBinary { source, release, sha256 } => {
+                releases::place(&self.layout, id, source, release, sha256)
+            }
+            Action::SwitchRelease { release } => {
+                releases::switch(&self.layout, self.nodes.keys().copied(), id, release)
+            }
+            other => Err(PortError::Failed(format!("{} is for hosts of their own", other.name()))),
+        }
     }
 
     async fn ensure_dirs(&self, id: NodeId) -> Result<(), PortError> {
@@ -206,7 +228,11 @@ impl Hosts for LocalHosts {
         }
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", &path, &error)),
-            _ => Ok(()),
+            _ => {
+                let left = self.nodes.keys().filter_map(|id| releases::current(&self.layout, *id));
+                releases::keep(&self.layout, &left.collect());
+                Ok(())
+            }
         }
     }
 
@@ -236,11 +262,11 @@ impl Hosts for LocalHosts {
     }
 
     async fn has_cluster_file(&self, path: &Path) -> bool {
-        fs::read_to_string(path).is_ok_and(|text| text == self.cluster_text)
+        self.described.is_at(path)
     }
 
     async fn write_cluster_file(&self, path: &Path) -> Result<(), PortError> {
-        files::write_atomically(path, &self.cluster_text).map_err(|error| failed("write", path, &error))
+        self.described.write(path)
     }
 
     async fn remove_cluster_file(&self, path: &Path) -> Result<(), PortError> {

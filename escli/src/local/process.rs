@@ -19,6 +19,11 @@ pub fn is_node(pid: u32, arguments: &[String; 2]) -> bool {
     arguments.iter().all(|argument| given.contains(&argument.as_bytes()))
 }
 
+/// The program that the process runs, also when its file is gone.
+pub fn exe(pid: u32) -> Option<String> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_str().map(str::to_owned)
+}
+
 /// The process started with `arguments`, wherever its pid file went.
 pub fn find_node(arguments: &[String; 2]) -> Option<u32> {
     // What a process has just forked bears its arguments too, until it becomes another program; it leads no group.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::client::AdminClient;
+use crate::described::Described;
 use crate::observe::observe;
 
 const OBEDIENT: &str = "trap 'echo bye; exit 0' TERM; echo hello; while :; do sleep 0.02; done";
@@ -36,7 +37,12 @@ impl Bench {
         for node in &mut spec.cluster.nodes {
             node.host = format!("127.{}.{middle}.{low}", 100 + high % 100);
         }
-        let hosts = LocalHosts::new(Layout::new(&folder.path().join("d")), &spec, "text".to_owned());
+        let hosts = LocalHosts::new(
+            Layout::new(&folder.path().join("d")),
+            &spec,
+            &spec,
+            Described { before: None, after: "text".to_owned() },
+        );
         for id in [1, 2] {
             hosts.ensure_dirs(id).await.unwrap();
             hosts.write_config(id).await.unwrap();

@@ -16,6 +16,7 @@ use crate::report::SCHEMA_VERSION;
 pub mod alerts;
 pub mod assess;
 pub mod metrics;
+pub mod rollout;
 pub mod until;
 
 pub use assess::{LAG_LIMIT, Verdict};
@@ -311,8 +312,8 @@ fn role(status: &ClusterStatus) -> RoleName {
 
 /// `None` when nobody can tell what the node should run with.
 pub fn config(scene: &Scene<'_>, status: &ClusterStatus) -> Option<ConfigState> {
-    let wanted = scene.wanted.hash(status.node_id)?;
-    Some(if wanted == status.config_hash { ConfigState::InSync } else { ConfigState::RestartNeeded })
+    scene.wanted.hash(status.node_id)?;
+    Some(if scene.wanted.is_run_by(status) { ConfigState::InSync } else { ConfigState::RestartNeeded })
 }
 
 impl Overview {

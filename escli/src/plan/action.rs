@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
+use shared::spec::Node;
 
 /// What one step does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +83,41 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         config: Option<String>,
     },
+    /// See that the members reach the node's `cluster_port`.
+    ProveReach {
+        /// The nodes whose hosts try it.
+        from: Vec<NodeId>,
+    },
+    /// Have the cluster take the node in, as a learner at first.
+    AddMember {
+        /// Where it is.
+        member: Box<Node>,
+        /// It never votes.
+        stays_learner: bool,
+        /// The nodes asked.
+        nodes: Vec<NodeId>,
+    },
+    /// Wait until the leader has made the learner a voter.
+    AwaitVoter {
+        /// The nodes asked.
+        nodes: Vec<NodeId>,
+    },
+    /// Have the cluster let the node go, and see that a majority knows.
+    RemoveMember {
+        /// The nodes that stay.
+        nodes: Vec<NodeId>,
+    },
+    /// Let the node's unit no longer be started at boot.
+    DisableUnit,
+    /// See that the node runs the wanted version, follows one leader and keeps up, without a break for a while.
+    Soak {
+        /// The nodes asked.
+        nodes: Vec<NodeId>,
+        /// What it must report; `None` when the program could not be asked.
+        version: Option<String>,
+        /// For how long, in milliseconds.
+        ms: u64,
+    },
     /// Delete the node's directory with all its data.
     Wipe,
     /// Delete the cluster.yaml that escli wrote itself.
@@ -110,6 +146,12 @@ impl Action {
             Self::CheckQuorum { .. } => "check_quorum",
             Self::TransferLeader => "transfer_leader",
             Self::AwaitCaughtUp { .. } => "await_caught_up",
+            Self::ProveReach { .. } => "prove_reach",
+            Self::AddMember { .. } => "add_member",
+            Self::AwaitVoter { .. } => "await_voter",
+            Self::RemoveMember { .. } => "remove_member",
+            Self::DisableUnit => "disable_unit",
+            Self::Soak { .. } => "soak",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove_cluster_file",
         }
@@ -133,6 +175,12 @@ impl Action {
             Self::CheckQuorum { .. } => "safe",
             Self::TransferLeader => "lead",
             Self::AwaitCaughtUp { .. } => "caught-up",
+            Self::ProveReach { .. } => "reach",
+            Self::AddMember { .. } => "join",
+            Self::AwaitVoter { .. } => "voter",
+            Self::RemoveMember { .. } => "leave",
+            Self::DisableUnit => "disable",
+            Self::Soak { .. } => "soak",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove-file",
         }
@@ -157,6 +205,17 @@ impl Action {
             Self::CheckQuorum { .. } => "see that the others can go on without it".to_owned(),
             Self::TransferLeader => "make it the leader".to_owned(),
             Self::AwaitCaughtUp { .. } => "wait until it has caught up".to_owned(),
+            Self::ProveReach { .. } => "see that the members reach it".to_owned(),
+            Self::AddMember { member, .. } => {
+                format!("have the cluster take it in, at {}:{}", member.host, member.cluster_port)
+            }
+            Self::AwaitVoter { .. } => "wait until it votes".to_owned(),
+            Self::RemoveMember { .. } => "have the cluster let it go".to_owned(),
+            Self::DisableUnit => "no longer start it at boot".to_owned(),
+            Self::Soak { version: Some(version), ms, .. } => {
+                format!("see {version} serve steadily for {ms} ms")
+            }
+            Self::Soak { version: None, ms, .. } => format!("see it serve steadily for {ms} ms"),
             Self::Wipe => "delete its data".to_owned(),
             Self::RemoveClusterFile { path } => format!("delete {}", path.display()),
         }
@@ -170,6 +229,7 @@ impl Action {
                 | Self::PlaceBinary { .. }
                 | Self::SwitchRelease { .. }
                 | Self::InstallUnit { .. }
+                | Self::DisableUnit
         )
     }
 
@@ -182,6 +242,9 @@ impl Action {
                 | Self::VerifyCluster { .. }
                 | Self::CheckQuorum { .. }
                 | Self::AwaitCaughtUp { .. }
+                | Self::ProveReach { .. }
+                | Self::AwaitVoter { .. }
+                | Self::Soak { .. }
         )
     }
 }

@@ -58,7 +58,7 @@ pub fn diff(id: NodeId, wanted: &Wanted, node: &NodeFacts, disk: Result<Option<&
         Ok(Some(found)) => (Compared::Differs, changed(found, text)),
     };
     let running = match (node.status(), &node.host) {
-        (Some(status), _) if status.config_hash == hash => Compared::Same,
+        (Some(status), _) if wanted.is_run_by(status) => Compared::Same,
         (Some(_), _) => Compared::Differs,
         (None, HostSight::Seen(host)) if !host.runs() => Compared::Missing,
         (None, _) => {

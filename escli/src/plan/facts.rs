@@ -1,6 +1,7 @@
 //! What was seen of hosts and cluster at one moment. Only `observe` makes them; planners and views read them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use shared::api::{ClusterStatus, NodeState};
@@ -63,7 +64,7 @@ pub enum HostSight {
         hints: Vec<String>,
     },
     /// Answered.
-    Seen(HostFacts),
+    Seen(Box<HostFacts>),
 }
 
 /// What a host says about one node.
@@ -77,6 +78,15 @@ pub struct HostFacts {
     pub dirs: bool,
     /// The data directory is missing or has nothing in it.
     pub data_empty: bool,
+    /// The release that its next start runs, where releases are kept.
+    #[serde(default)]
+    pub current: Option<String>,
+    /// That release's program, on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<PathBuf>,
+    /// The program that its process runs, as the system names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
     /// The ports it wants, taken by something that is not this node.
     pub taken: Vec<TakenPort>,
     /// What its machine is and has; `None` where nodes are processes of the operator's own.
@@ -101,8 +111,6 @@ pub struct Machine {
     pub unit: Option<String>,
     /// The unit is started at boot.
     pub enabled: bool,
-    /// The release that `current` leads to.
-    pub current: Option<String>,
     /// SHA-256 of the program in the wanted release's place.
     pub program: Option<String>,
     /// Room left where the data is, in MiB.
@@ -162,14 +170,21 @@ impl HostFacts {
             Action::PlaceBinary { sha256, .. } => {
                 machine(&|machine| machine.program.as_ref() == Some(sha256))
             }
-            Action::SwitchRelease { release } => {
-                machine(&|machine| machine.current.as_ref() == Some(release))
-            }
+            Action::SwitchRelease { release } => self.current.as_ref() == Some(release),
             Action::InstallUnit { hash } => {
                 machine(&|machine| machine.unit.as_ref() == Some(hash) && machine.enabled)
             }
+            Action::DisableUnit => machine(&|machine| !machine.enabled),
             _ => false,
         }
+    }
+}
+
+impl HostFacts {
+    /// The release that the node's process runs; `None` when it runs none, or a program that is no release.
+    pub fn runs_release(&self) -> Option<&str> {
+        let (_, rest) = self.exe.as_deref()?.split_once("/releases/")?;
+        rest.split('/').next()
     }
 }
 

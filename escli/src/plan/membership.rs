@@ -30,6 +30,13 @@ impl Membership {
         Self { cluster: best.cluster_id, members: all.filter(|(_, role)| *role != Role::None).collect() }
     }
 
+    /// The same without some nodes.
+    #[must_use]
+    pub fn without(mut self, nodes: &[NodeId]) -> Self {
+        self.members.retain(|id, _| !nodes.contains(id));
+        self
+    }
+
     /// What is not as it was, for people; what was or is not known is no difference.
     pub fn moved(&self, now: &Self) -> Vec<String> {
         let mut found = Vec::new();

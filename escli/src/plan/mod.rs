@@ -9,8 +9,11 @@ pub mod agreement;
 pub mod diff;
 pub mod down;
 pub mod facts;
+pub mod join;
 pub mod layout;
+pub mod leave;
 mod listed;
+pub mod members;
 pub mod membership;
 pub mod preflight;
 pub mod program;
@@ -21,6 +24,7 @@ pub mod rolling;
 pub mod transfer;
 pub mod unit;
 pub mod up;
+pub mod upgrade;
 pub mod wanted;
 
 pub use action::Action;
@@ -49,6 +53,9 @@ pub struct Stage {
     pub title: String,
     /// In any order.
     pub steps: Vec<Step>,
+    /// What is done, in order, when one of them fails: nothing half done is left to serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rescue: Vec<Step>,
 }
 
 /// One thing that is done, proved and journalled.
@@ -68,6 +75,11 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Question {
+    /// Yes or no: it cannot be undone by itself. Without a terminal it takes `--yes`.
+    Confirm {
+        /// What will happen; the view adds the question.
+        text: String,
+    },
     /// Yes or no: the cluster will accept no writes. Without a terminal it takes `--allow-downtime`.
     Downtime {
         /// What it costs; the view adds the question.
@@ -128,8 +140,18 @@ impl Plan {
 
     /// Appends a stage, unless it has no steps.
     pub fn stage(&mut self, title: impl Into<String>, steps: Vec<Step>) {
+        self.guarded(title, steps, Vec::new());
+    }
+
+    /// Appends a stage of one step.
+    pub fn one(&mut self, title: impl Into<String>, step: Step) {
+        self.stage(title, vec![step]);
+    }
+
+    /// The same, with what is done when it fails.
+    pub fn guarded(&mut self, title: impl Into<String>, steps: Vec<Step>, rescue: Vec<Step>) {
         if !steps.is_empty() {
-            self.stages.push(Stage { title: title.into(), steps });
+            self.stages.push(Stage { title: title.into(), steps, rescue });
         }
     }
 
@@ -148,6 +170,11 @@ impl Step {
     /// A step about one node; its id is `n<node>.<verb>`.
     pub fn on(node: NodeId, action: Action, why: impl Into<String>) -> Self {
         Self { id: format!("n{node}.{}", action.verb()), node: Some(node), action, why: why.into() }
+    }
+
+    /// A step that takes back what was begun on a node; its id is `n<node>.undo-<verb>`.
+    pub fn undo(node: NodeId, action: Action, why: impl Into<String>) -> Self {
+        Self { id: format!("n{node}.undo-{}", action.verb()), ..Self::on(node, action, why) }
     }
 
     /// A step about the whole cluster; its id is `cluster.<verb>`.

@@ -206,7 +206,12 @@ fn mesh(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
     if !blocked.is_empty() {
         let text = format!("no answer from {}", blocked.join(", "));
         let hint = "let the nodes reach each other's cluster_port: firewall, routes".to_owned();
-        return host.say("mesh", Level::Failure, text, Some(hint));
+        // A host that nobody reaches is dead, and no reason not to work on the others.
+        let alive = |id: &NodeId| facts.nodes.get(id).is_some_and(|node| node.host().is_some());
+        let silent = |reach: &Reach| *reach == Reach::Silent;
+        let cut_off = links.iter().any(|(id, reach)| silent(reach) && alive(id));
+        let level = if cut_off { Level::Failure } else { Level::Warning };
+        return host.say("mesh", level, text, Some(hint));
     }
     if links.values().any(|reach| *reach == Reach::Unknown) {
         let text = "could not be tried: there is no bash on that machine";

@@ -1,6 +1,7 @@
 //! PURE: the node's program as the operator has it, and whether a machine can run it.
 
 use serde::{Deserialize, Serialize};
+use shared::version::BuildInfo;
 use std::path::PathBuf;
 
 use super::facts::Machine;
@@ -16,6 +17,9 @@ pub struct Program {
     pub sha256: String,
     /// Size in MiB, rounded up.
     pub mib: u64,
+    /// What it says of itself; `None` when it cannot be run here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<BuildInfo>,
     /// What it runs on, as `uname -m` says it; `None` when that cannot be told.
     pub arch: Option<String>,
 }

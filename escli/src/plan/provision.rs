@@ -52,8 +52,8 @@ pub fn provision(
     });
     plan.stage("copy", copies.collect());
     let switches = program.flat_map(|program| taking.iter().map(move |host| (program, host)));
-    let switches = switches.filter_map(|(program, (id, _, machine))| {
-        let why = match machine.current.as_deref() {
+    let switches = switches.filter_map(|(program, (id, host, _))| {
+        let why = match host.current.as_deref() {
             Some(found) if found == program.release => return None,
             Some(found) => format!("{found} is now"),
             None => "none is yet".to_owned(),
@@ -68,9 +68,9 @@ pub fn provision(
 
 /// A node takes the operator's program when it has none, or the very same; another one only when that was named and the
 /// whole cluster is down. Everything else is an upgrade, which has a command of its own.
-fn takes(remote: &Remote, any_runs: bool, (_, host, machine): &(NodeId, &HostFacts, &Machine)) -> bool {
+fn takes(remote: &Remote, any_runs: bool, (_, host, _): &(NodeId, &HostFacts, &Machine)) -> bool {
     let Some(program) = &remote.program else { return false };
-    let another = machine.current.as_ref().is_some_and(|current| *current != program.release);
+    let another = host.current.as_ref().is_some_and(|current| *current != program.release);
     !host.runs() && (!another || remote.named && !any_runs)
 }
 
@@ -96,7 +96,7 @@ pub fn other_releases(
 ) -> Vec<String> {
     let Some(program) = &remote.program else { return Vec::new() };
     let keeps = hosts.iter().filter(|host| !takes(remote, any_runs, host));
-    let releases = keeps.filter_map(|(id, _, machine)| Some((id, machine.current.as_ref()?)));
+    let releases = keeps.filter_map(|(id, host, _)| Some((id, host.current.as_ref()?)));
     let others = releases.filter(|(_, current)| **current != program.release);
     others
         .map(|(id, current)| format!("node {id} keeps release {current}; here is {}", program.release))
@@ -111,7 +111,7 @@ pub fn refuse_without_program(
     remote: &Remote,
     hosts: &[(NodeId, &HostFacts, &Machine)],
 ) -> Result<(), Refusal> {
-    let bare = hosts.iter().filter(|(_, host, machine)| !host.runs() && machine.current.is_none());
+    let bare = hosts.iter().filter(|(_, host, _)| !host.runs() && host.current.is_none());
     let bare: Vec<_> = bare.map(|(id, ..)| format!("node {id} has none installed")).collect();
     if remote.program.is_some() || bare.is_empty() {
         return Ok(());

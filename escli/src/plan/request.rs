@@ -6,9 +6,13 @@ use shared::spec::ClusterFile;
 
 use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::Facts;
+use super::join::AddOptions;
+use super::leave::RemoveOptions;
+use super::members::{ReplaceOptions, add, remove, replace};
 use super::rolling::{RollOptions, reload, restart};
 use super::transfer::{TransferOptions, transfer};
 use super::up::{Options, up};
+use super::upgrade::{UpgradeOptions, upgrade};
 use super::wanted::Wanted;
 use super::{Plan, Refusal};
 
@@ -28,6 +32,14 @@ pub enum Request {
     Reload(RollOptions),
     /// `transfer-leader`.
     TransferLeader(TransferOptions),
+    /// `upgrade`.
+    Upgrade(Box<UpgradeOptions>),
+    /// `add-node`.
+    AddNode(Box<AddOptions>),
+    /// `remove-node`.
+    RemoveNode(Box<RemoveOptions>),
+    /// `replace-node`.
+    ReplaceNode(Box<ReplaceOptions>),
 }
 
 impl Request {
@@ -43,27 +55,62 @@ impl Request {
             Self::Restart(options) => restart(spec, facts, options),
             Self::Reload(options) => reload(spec, wanted, facts, options),
             Self::TransferLeader(options) => transfer(spec, facts, options),
+            Self::Upgrade(options) => upgrade(spec, facts, options),
+            Self::AddNode(options) => add(spec, wanted, facts, options),
+            Self::RemoveNode(options) => remove(spec, wanted, facts, options),
+            Self::ReplaceNode(options) => replace(spec, wanted, facts, options),
         }
+    }
+
+    /// Who comes.
+    pub fn joining(&self) -> Option<&AddOptions> {
+        match self {
+            Self::AddNode(options) => Some(options),
+            Self::ReplaceNode(options) => Some(&options.add),
+            _ => None,
+        }
+    }
+
+    /// Who goes.
+    pub fn leaving(&self) -> Option<&RemoveOptions> {
+        match self {
+            Self::RemoveNode(options) => Some(options),
+            Self::ReplaceNode(options) => Some(&options.remove),
+            _ => None,
+        }
+    }
+
+    /// It starts nodes on hosts that may not reach the others.
+    pub fn needs_mesh(&self) -> bool {
+        matches!(self, Self::Up(options) if options.operation == "up") || self.joining().is_some()
     }
 
     /// Keeps what only the first look can tell.
     pub fn witness(&mut self, facts: &Facts) {
-        if let Self::Restart(options) | Self::Reload(options) = self {
-            options.witness(facts);
+        match self {
+            Self::Restart(options) | Self::Reload(options) => options.witness(facts),
+            Self::AddNode(options) => options.witness(facts),
+            Self::Upgrade(options) => options.witness(facts),
+            Self::ReplaceNode(options) => options.add.witness(facts),
+            _ => {}
         }
     }
 
-    /// The operator has agreed to the downtime that the plan asked about.
+    /// The operator has agreed to what the plan asked about.
     pub fn agreed(&mut self) {
         match self {
             Self::Stop(options) => options.allow_downtime = true,
             Self::Restart(options) | Self::Reload(options) => options.allow_downtime = true,
-            Self::Up(_) | Self::Down(_) | Self::TransferLeader(_) => {}
+            Self::Upgrade(options) => options.roll.allow_downtime = true,
+            Self::RemoveNode(options) => options.agreed = true,
+            Self::ReplaceNode(options) => options.remove.agreed = true,
+            Self::Up(_) | Self::Down(_) | Self::TransferLeader(_) | Self::AddNode(_) => {}
         }
     }
 
     /// The same command would begin anew; only resuming it goes on from where it stopped.
     pub fn needs_resume(&self) -> bool {
-        matches!(self, Self::Restart(_) | Self::Reload(_))
+        let again = matches!(self, Self::Up(_) | Self::Stop(_) | Self::Down(_) | Self::TransferLeader(_));
+        !again
     }
 }

@@ -10,7 +10,7 @@ use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
 use super::agreement::{self, Agreement};
-use super::facts::{Facts, NodeFacts};
+use super::facts::{Facts, HostFacts, NodeFacts};
 use super::quorum::quorum;
 use super::transfer::successor;
 use super::up::{hosts, targets};
@@ -28,6 +28,9 @@ pub struct RollOptions {
     pub force: bool,
     /// The node's program; `None` when none was found.
     pub binary: Option<PathBuf>,
+    /// It was named for this very command, and so comes before what is installed.
+    #[serde(default)]
+    pub named: bool,
     /// Each node's process as the operation first saw it, `None` for one that was down: where it is another one now,
     /// the node was restarted since. Empty: nothing was done yet.
     #[serde(default, with = "super::listed")]
@@ -36,19 +39,35 @@ pub struct RollOptions {
 
 /// One node's part.
 #[derive(Clone, Debug)]
-struct Turn {
-    id: NodeId,
-    why: String,
-    state: State,
+pub(super) struct Turn {
+    pub(super) id: NodeId,
+    pub(super) why: String,
+    pub(super) state: State,
     /// Hash of the file to write first.
-    write: Option<String>,
+    pub(super) write: Option<String>,
     /// Hash of the file that it must run with afterwards.
-    prove: Option<String>,
+    pub(super) prove: Option<String>,
+    /// The program that it is started with; `None` when there is none.
+    pub(super) binary: Option<PathBuf>,
+    /// The release that it changes to.
+    pub(super) switch: Option<Switch>,
+}
+
+/// From one release to another.
+#[derive(Clone, Debug)]
+pub(super) struct Switch {
+    pub(super) to: String,
+    /// The version that it must report then.
+    pub(super) version: Option<String>,
+    /// For how long it must serve before the next one's turn.
+    pub(super) soak_ms: u64,
+    /// What it returns to when that fails: a release, and its program.
+    pub(super) back: Option<(String, PathBuf)>,
 }
 
 /// What a node is before its turn; in this order they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
+pub(super) enum State {
     /// Does not run: starting it costs nothing.
     Down,
     /// Was restarted by this operation before it was interrupted.
@@ -71,6 +90,12 @@ impl RollOptions {
                 (None, Some(_)) => None,
             };
         }
+    }
+
+    /// What the node is started with: what was named, else what is installed there, else what was found.
+    fn program(&self, host: &HostFacts) -> Option<PathBuf> {
+        let installed = host.installed.clone().filter(|_| !self.named);
+        installed.or_else(|| self.binary.clone())
     }
 
     fn state(&self, id: NodeId, facts: &Facts) -> State {
@@ -114,7 +139,8 @@ pub fn restart(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Resu
             State::Restarted => "was restarted already",
             State::Runs => "running",
         };
-        turns.push(Turn { id, why: why.to_owned(), state, write: None, prove: None });
+        let binary = options.program(host);
+        turns.push(Turn { id, why: why.to_owned(), state, write: None, prove: None, binary, switch: None });
     }
     let mut plan = Plan::new("restart", &spec.cluster.name);
     roll(&mut plan, spec, facts, turns, options)?;
@@ -151,7 +177,7 @@ pub fn reload(
             .hint(format!("when the admin port itself was changed:  escli restart {id}")));
         }
         let state = options.state(id, facts);
-        let current = status.is_some_and(|status| status.config_hash == hash);
+        let current = status.is_some_and(|status| wanted.is_run_by(status));
         let takes = match state {
             State::Down => options.ran(id),
             State::Restarted => true,
@@ -161,7 +187,8 @@ pub fn reload(
             let state = if current { state } else { state.min_running() };
             let why = if current { "was restarted already" } else { "runs with an older cluster.yaml" };
             let prove = Some(hash.to_owned());
-            turns.push(Turn { id, why: why.to_owned(), state, write, prove });
+            let binary = options.program(host);
+            turns.push(Turn { id, why: why.to_owned(), state, write, prove, binary, switch: None });
             continue;
         }
         if state == State::Down {
@@ -192,7 +219,7 @@ struct Ground {
     nodes: Vec<NodeId>,
 }
 
-fn roll(
+pub(super) fn roll(
     plan: &mut Plan,
     spec: &ClusterFile,
     facts: &Facts,
@@ -265,38 +292,76 @@ fn stages(
     options: &RollOptions,
 ) -> Result<(), Refusal> {
     let id = turn.id;
-    let mut one = |title: String, step: Step| plan.stage(title, vec![step]);
     let runs = turn.state == State::Runs;
     if runs && gated {
         let check = Action::CheckQuorum { nodes: ground.nodes.clone() };
-        one(format!("see whether n{id} can go"), Step::on(id, check, "before it is stopped"));
+        plan.one(format!("see whether n{id} can go"), Step::on(id, check, "before it is stopped"));
     }
     if let Some(hash) = &turn.write {
-        one(format!("configure n{id}"), Step::on(id, Action::WriteConfig { hash: hash.clone() }, "differs"));
+        plan.one(
+            format!("configure n{id}"),
+            Step::on(id, Action::WriteConfig { hash: hash.clone() }, "differs"),
+        );
     }
     let leads = ground.now.filter(|now| now.leader == id);
     if let Some(now) = leads.filter(|_| runs) {
         let others: Vec<NodeId> = turns.iter().map(|turn| turn.id).collect();
         if let Some(to) = successor(&ground.statuses, ground.voters, now, &others) {
             let why = format!("n{id} leads, and is restarted next");
-            one(format!("hand over to n{to}"), Step::on(to, Action::TransferLeader, why));
+            plan.one(format!("hand over to n{to}"), Step::on(to, Action::TransferLeader, why));
         }
     }
+    let begun = plan.stages.len();
     if runs {
-        one(format!("stop n{id}"), Step::on(id, Action::StopNode { force: options.force }, turn.why.clone()));
+        plan.one(
+            format!("stop n{id}"),
+            Step::on(id, Action::StopNode { force: options.force }, turn.why.clone()),
+        );
     }
     if turn.state != State::Restarted {
-        let binary = options.binary.clone().ok_or_else(|| {
-            Refusal::new("the node's program, esnode, was not found; nothing was changed")
-                .hint("name it:   --binary path/to/esnode")
-        })?;
-        let why = if runs { "was stopped" } else { "not running" };
-        one(format!("start n{id}"), Step::on(id, Action::StartNode { binary }, why));
-        one(format!("see n{id} answer"), Step::on(id, Action::AwaitLive, "just started"));
+        start(plan, turn)?;
     }
     let proof = Action::AwaitCaughtUp { nodes: ground.nodes.clone(), config: turn.prove.clone() };
-    one(format!("see n{id} catch up"), Step::on(id, proof, "before anything else is touched"));
+    plan.one(format!("see n{id} catch up"), Step::on(id, proof, "before anything else is touched"));
+    if let Some(switch) = &turn.switch {
+        let Switch { version, soak_ms: ms, .. } = switch.clone();
+        let soak = Action::Soak { nodes: ground.nodes.clone(), version, ms };
+        plan.one(format!("see n{id} serve"), Step::on(id, soak, "before anything else is touched"));
+        let rescue = way_back(turn, switch, ground);
+        plan.stages[begun..].iter_mut().for_each(|stage| stage.rescue.clone_from(&rescue));
+    }
     Ok(())
+}
+
+/// The node is started, with the release that it is to run from now on.
+fn start(plan: &mut Plan, turn: &Turn) -> Result<(), Refusal> {
+    let id = turn.id;
+    let binary = turn.binary.clone().ok_or_else(|| {
+        Refusal::new("the node's program, esnode, was not found; nothing was changed")
+            .hint("name it:   --binary path/to/esnode")
+    })?;
+    if let Some(Switch { to, .. }) = &turn.switch {
+        let switch = Action::SwitchRelease { release: to.clone() };
+        plan.one(format!("switch n{id}"), Step::on(id, switch, turn.why.clone()));
+    }
+    let why = if turn.state == State::Runs { "was stopped" } else { "not running" };
+    plan.one(format!("start n{id}"), Step::on(id, Action::StartNode { binary }, why));
+    plan.one(format!("see n{id} answer"), Step::on(id, Action::AwaitLive, "just started"));
+    Ok(())
+}
+
+/// What brings a node back that does not serve with its new release.
+fn way_back(turn: &Turn, switch: &Switch, ground: &Ground) -> Vec<Step> {
+    let (id, why) = (turn.id, format!("{} does not serve there", switch.to));
+    let Some((release, binary)) = &switch.back else { return Vec::new() };
+    let actions = [
+        Action::StopNode { force: true },
+        Action::SwitchRelease { release: release.clone() },
+        Action::StartNode { binary: binary.clone() },
+        Action::AwaitLive,
+        Action::AwaitCaughtUp { nodes: ground.nodes.clone(), config: None },
+    ];
+    actions.into_iter().map(|action| Step::undo(id, action, why.clone())).collect()
 }
 
 /// What the first node whose stop costs the majority costs: a question where it cannot be helped, else a refusal.

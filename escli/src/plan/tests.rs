@@ -40,6 +40,9 @@ fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
             config_hash: wanted.hash(id).map(str::to_owned),
             dirs: true,
             data_empty: false,
+            current: None,
+            installed: None,
+            exe: None,
             taken: Vec::new(),
             machine: None,
         };
@@ -48,13 +51,13 @@ fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
         } else {
             Answer::Silent { reason: "connection refused".to_owned() }
         };
-        (id, NodeFacts { host: HostSight::Seen(host), api })
+        (id, NodeFacts { host: HostSight::Seen(Box::new(host)), api })
     });
     let facts = Facts { nodes: nodes.collect(), ..Facts::default() };
     World { spec, wanted, facts }
 }
 
-fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterStatus {
+pub fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterStatus {
     ClusterStatus {
         node_id: id,
         state: if leader == Some(id) { NodeState::Leader } else { NodeState::Follower },
@@ -69,6 +72,7 @@ fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterStatu
         last_index: 10,
         version: "0.1.0".to_owned(),
         config_hash: config_hash.to_owned(),
+        settings_hash: String::new(),
         started_at: "2026-01-01T00:00:00Z".to_owned(),
         wal_sync: true,
         pending_change: false,
@@ -307,11 +311,14 @@ pub(crate) fn remote_facts(spec: &ClusterFile) -> Facts {
         config_hash: None,
         dirs: false,
         data_empty: true,
+        current: None,
+        installed: None,
+        exe: None,
         taken: Vec::new(),
         machine: Some(machine),
     };
     let api = Answer::Silent { reason: "connection refused".to_owned() };
-    let node = NodeFacts { host: HostSight::Seen(host), api };
+    let node = NodeFacts { host: HostSight::Seen(Box::new(host)), api };
     let nodes = spec.cluster.nodes.iter().map(|own| (own.id, node.clone()));
     Facts { nodes: nodes.collect(), ..Facts::default() }
 }
@@ -323,6 +330,7 @@ fn remote_options(spec: &ClusterFile, named: bool) -> Options {
         sha256: "3fa9c1d2".to_owned(),
         mib: 15,
         arch: Some("x86_64".to_owned()),
+        info: None,
     };
     let remote = Remote { layout: HostLayout::of(spec).unwrap(), program: Some(program), named };
     Options { operation: "up".to_owned(), remote: Some(remote), ..Options::default() }
@@ -357,8 +365,8 @@ fn installed(facts: &mut Facts, id: NodeId) {
     machine.user = true;
     machine.enabled = true;
     machine.unit = wanted.unit_hash(id).map(str::to_owned);
-    machine.current = Some("1.4.2-3fa9c1d2".to_owned());
     machine.program = Some("3fa9c1d2".to_owned());
+    host.current = Some("1.4.2-3fa9c1d2".to_owned());
 }
 
 #[test]
@@ -390,7 +398,7 @@ fn bare_hosts_get_everything_in_order() {
 fn up_is_no_upgrade() {
     let mut facts = remote_facts(&remote_spec(3));
     (1..=3).for_each(|id| installed(&mut facts, id));
-    host_of(&mut facts, 1).machine.as_mut().unwrap().current = Some("1.3.0".to_owned());
+    host_of(&mut facts, 1).current = Some("1.3.0".to_owned());
     let touches = |steps: &[String]| steps.iter().any(|step| step == "n1.release");
     assert!(!touches(&plan_remote(&facts, false)), "nobody asked for it");
     assert!(touches(&plan_remote(&facts, true)), "all are down, and it was named");

@@ -70,15 +70,14 @@ fn fit(to: NodeId, facts: &Facts, statuses: &[ClusterStatus], voters: usize) -> 
         .map_err(|reason| refused(reason).hint("wait until it has caught up:  escli watch --until caught-up"))
 }
 
-/// Who should lead next: one of `preferred` if any of them can, and among equals the one that has the most.
+/// Who should lead next: one of `preferred` if any of them can. All who can keep up, so the lowest id decides, and two
+/// looks a moment apart choose the same one.
 pub fn successor(
     statuses: &[ClusterStatus],
     voters: usize,
     now: Agreement,
     preferred: &[NodeId],
 ) -> Option<NodeId> {
-    let head = statuses.iter().find(|status| status.node_id == now.leader);
-    let lag = |id: NodeId| head?.peers.iter().find(|peer| peer.id == id)?.lag;
     let able = agreement::well(statuses, voters).into_iter().filter(|id| *id != now.leader);
-    able.min_by_key(|id| (!preferred.contains(id), lag(*id).unwrap_or(u64::MAX), *id))
+    able.min_by_key(|id| (!preferred.contains(id), *id))
 }

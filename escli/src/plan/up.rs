@@ -25,6 +25,9 @@ pub struct Options {
     pub new_file: Option<PathBuf>,
     /// The node's program; `None` when none was found.
     pub binary: Option<PathBuf>,
+    /// It was named for this very command, and so comes before what is installed.
+    #[serde(default)]
+    pub named: bool,
     /// What nodes on hosts of their own are given; `None` for processes of this machine.
     pub remote: Option<Remote>,
     /// The same command without ports, for hints, e.g. `escli up --local --dir x`.
@@ -37,37 +40,13 @@ pub struct Options {
 /// Refuses unknown nodes, hosts that cannot be looked at, and taken ports.
 pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
     let targets = targets(spec, &options.nodes)?;
-    let notes = match &options.remote {
-        Some(remote) => checked(spec, remote, facts, &targets)?,
-        None => Vec::new(),
-    };
+    let mut plan = Plan::new(&options.operation, &spec.cluster.name);
+    let down = prepare(&mut plan, spec, wanted, facts, options, &targets)?;
     let hosts = hosts(facts, &targets)?;
-    let down: Vec<NodeId> = hosts.iter().filter(|(_, host)| !host.runs()).map(|(id, _)| *id).collect();
-    refuse_taken_ports(&hosts, facts, options)?;
-    refuse_orphaned_data(&hosts, options)?;
-    let binary = program(&down, options)?;
-
-    let mut plan = Plan { notes, ..Plan::new(&options.operation, &spec.cluster.name) };
-    if let Some(path) = &options.new_file {
-        plan.stage(
-            "describe",
-            vec![Step::cluster(Action::WriteClusterFile { path: path.clone() }, "a new cluster")],
-        );
-    }
-    match &options.remote {
-        Some(remote) => install(&mut plan, remote, wanted, facts, &hosts)?,
-        None => directories(&mut plan, &hosts),
-    }
-    configure(&mut plan, wanted, &hosts);
-    for id in &down {
-        let start = Action::StartNode { binary: binary.clone() };
-        plan.stage(format!("start n{id}"), vec![Step::on(*id, start, "not running")]);
-        plan.stage(format!("see n{id} answer"), vec![Step::on(*id, Action::AwaitLive, "just started")]);
-    }
     conclude(&mut plan, spec, facts, &down);
     for (id, host) in &hosts {
-        let loaded = facts.nodes.get(id).and_then(|node| loaded_hash(node));
-        let stale = host.runs() && loaded.is_some() && loaded != wanted.hash(*id);
+        let status = facts.nodes.get(id).and_then(|node| node.status());
+        let stale = host.runs() && status.is_some_and(|status| !wanted.is_run_by(status));
         if stale {
             plan.notes.push(format!(
                 "node {id} runs with an older cluster.yaml; it takes the new one when it is restarted: \
@@ -78,8 +57,42 @@ pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options)
     Ok(plan)
 }
 
-fn loaded_hash(node: &super::facts::NodeFacts) -> Option<&str> {
-    node.status().map(|status| status.config_hash.as_str())
+/// Adds the stages after which `targets` run; returns those that have to be started.
+///
+/// # Errors
+/// Refuses hosts that cannot be looked at or are not ready, and taken ports.
+pub fn prepare(
+    plan: &mut Plan,
+    spec: &ClusterFile,
+    wanted: &Wanted,
+    facts: &Facts,
+    options: &Options,
+    targets: &[NodeId],
+) -> Result<Vec<NodeId>, Refusal> {
+    if let Some(remote) = &options.remote {
+        plan.notes.extend(checked(spec, remote, facts, targets)?);
+    }
+    let hosts = hosts(facts, targets)?;
+    let down: Vec<NodeId> = hosts.iter().filter(|(_, host)| !host.runs()).map(|(id, _)| *id).collect();
+    refuse_taken_ports(&hosts, facts, options)?;
+    refuse_orphaned_data(&hosts, options)?;
+    if let Some(path) = &options.new_file {
+        plan.stage(
+            "describe",
+            vec![Step::cluster(Action::WriteClusterFile { path: path.clone() }, "a new cluster")],
+        );
+    }
+    match &options.remote {
+        Some(remote) => install(plan, remote, wanted, facts, &hosts)?,
+        None => directories(plan, &hosts),
+    }
+    configure(plan, wanted, &hosts);
+    for (id, host) in hosts.iter().filter(|(id, _)| down.contains(id)) {
+        let start = Action::StartNode { binary: program(host, options)? };
+        plan.stage(format!("start n{id}"), vec![Step::on(*id, start, "not running")]);
+        plan.stage(format!("see n{id} answer"), vec![Step::on(*id, Action::AwaitLive, "just started")]);
+    }
+    Ok(down)
 }
 
 /// The nodes a command is about: those named, or all.
@@ -105,7 +118,7 @@ pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'
     let mut refusal = Refusal::new("not every host can be looked at");
     for id in targets {
         match facts.nodes.get(id).map(|node| &node.host) {
-            Some(HostSight::Seen(host)) => seen.push((*id, host)),
+            Some(HostSight::Seen(host)) => seen.push((*id, &**host)),
             Some(HostSight::Unreachable { reason, details, hints }) => {
                 refusal = refusal.because(format!("node {id}: {reason}"));
                 refusal.reasons.extend(details.iter().cloned());
@@ -159,7 +172,7 @@ fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &Options) -> Re
 }
 
 /// Refuses when a check of the hosts fails; returns what it warns of.
-fn checked(
+pub(super) fn checked(
     spec: &ClusterFile,
     remote: &Remote,
     facts: &Facts,
@@ -187,16 +200,13 @@ fn install(
     Ok(())
 }
 
-/// The program to start `down` with; which one does not matter when there is nothing to start.
-fn program(down: &[NodeId], options: &Options) -> Result<PathBuf, Refusal> {
+/// The program to start the node with: what was named, else what is installed there, else what was found.
+fn program(host: &HostFacts, options: &Options) -> Result<PathBuf, Refusal> {
     if let Some(remote) = &options.remote {
         return Ok(remote.layout.program().into());
     }
-    match &options.binary {
-        Some(binary) => Ok(binary.clone()),
-        None if down.is_empty() => Ok(PathBuf::new()),
-        None => Err(provision::no_program()),
-    }
+    let installed = host.installed.clone().filter(|_| !options.named);
+    installed.or_else(|| options.binary.clone()).ok_or_else(provision::no_program)
 }
 
 fn directories(plan: &mut Plan, hosts: &[(NodeId, &HostFacts)]) {

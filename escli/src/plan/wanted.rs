@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use shared::api::{ClusterStatus, PeerStatus, Role};
 use shared::ids::NodeId;
-use shared::spec::{self, ClusterFile};
+use shared::spec::{self, ClusterFile, Node};
 
 use super::layout::HostLayout;
 use super::unit::unit;
@@ -14,6 +15,9 @@ use super::unit::unit;
 pub struct Wanted {
     files: BTreeMap<NodeId, NodeFile>,
     units: BTreeMap<NodeId, NodeFile>,
+    /// Hashes of the files without the other nodes.
+    settings: BTreeMap<NodeId, String>,
+    nodes: Vec<Node>,
 }
 
 /// The file of one node.
@@ -34,6 +38,21 @@ impl Wanted {
         self.files.get(&id).map(|file| file.hash.as_str())
     }
 
+    /// The node that said `status` runs with what its file should say. Members that have come or gone since it was started
+    /// ask for no restart: it knows them from the log.
+    pub fn is_run_by(&self, status: &ClusterStatus) -> bool {
+        let id = status.node_id;
+        if self.hash(id) == Some(status.config_hash.as_str()) {
+            return true;
+        }
+        let knows = |node: &Node| {
+            let peer = status.peers.iter().find(|peer| peer.id == node.id && peer.role != Role::None);
+            peer.is_none_or(|peer| is_at(peer, node))
+        };
+        self.settings.get(&id) == Some(&status.settings_hash)
+            && self.nodes.iter().filter(|node| node.id != id).all(knows)
+    }
+
     /// What the node's systemd unit should say.
     pub fn unit(&self, id: NodeId) -> Option<&str> {
         self.units.get(&id).map(|unit| unit.text.as_str())
@@ -47,12 +66,14 @@ impl Wanted {
 
 /// The files of a local cluster, where each node keeps its data in a place of its own.
 pub fn local(spec: &ClusterFile, data_dir: impl Fn(NodeId) -> PathBuf) -> Wanted {
-    let files = spec.cluster.nodes.iter().filter_map(|node| {
-        let mut own = spec.for_node(node.id)?;
-        own.cluster.storage.data_dir = data_dir(node.id);
-        Some((node.id, NodeFile { text: own.to_yaml(), hash: own.config_hash() }))
-    });
-    Wanted { files: files.collect(), units: BTreeMap::new() }
+    let mut wanted = Wanted { nodes: spec.cluster.nodes.clone(), ..Wanted::default() };
+    for id in spec.cluster.nodes.iter().map(|node| node.id) {
+        let Some(mut own) = spec.for_node(id) else { continue };
+        own.cluster.storage.data_dir = data_dir(id);
+        wanted.settings.insert(id, own.settings_hash(id));
+        wanted.files.insert(id, NodeFile { text: own.to_yaml(), hash: own.config_hash() });
+    }
+    wanted
 }
 
 /// The files and units of nodes on hosts of their own.
@@ -64,7 +85,52 @@ pub fn remote(spec: &ClusterFile, layout: &HostLayout, hash: impl Fn(&str) -> St
     Wanted { units: units.collect(), ..local(spec, |_| layout.data.clone().into()) }
 }
 
+fn is_at(peer: &PeerStatus, node: &Node) -> bool {
+    let there = (&peer.host, peer.cluster_port, peer.client_port, peer.http_port, &peer.advertised_host);
+    there == (&node.host, node.cluster_port, node.client_port, node.http_port, &node.advertised_host)
+}
+
 /// The hash of a node's file as it lies on disk; `None` when it makes no sense.
 pub fn hash_of(text: &str) -> Option<String> {
     spec::parse("cluster.yaml", text).ok().map(|file| file.config_hash())
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::api::NodeState;
+
+    use super::*;
+    use crate::plan::tests::{remote_spec, status};
+
+    #[test]
+    fn members_that_come_and_go_ask_for_no_restart_and_one_that_moves_does() {
+        let files = |spec: &ClusterFile| local(spec, |_| PathBuf::from("/data"));
+        let before = remote_spec(3);
+        let mut runs = status(1, Some(1), files(&before).hash(1).unwrap());
+        runs.settings_hash = files(&before).settings[&1].clone();
+        assert!(files(&before).is_run_by(&runs));
+        let mut more = remote_spec(4);
+        assert!(files(&more).is_run_by(&runs), "node 4 has not joined yet");
+        let node = more.node(4).unwrap().clone();
+        runs.peers.push(PeerStatus {
+            id: node.id,
+            state: NodeState::Follower,
+            match_index: None,
+            host: node.host,
+            cluster_port: node.cluster_port,
+            client_port: node.client_port,
+            http_port: node.http_port,
+            advertised_host: None,
+            role: Role::Learner,
+            connected: true,
+            last_contact_ms: None,
+            lag: None,
+        });
+        assert!(files(&more).is_run_by(&runs), "node 4 has joined");
+        more.cluster.nodes[3].cluster_port += 1;
+        assert!(!files(&more).is_run_by(&runs), "node 4 is said to be elsewhere");
+        let mut other = remote_spec(3);
+        other.network.max_connections += 1;
+        assert!(!files(&other).is_run_by(&runs));
+    }
 }

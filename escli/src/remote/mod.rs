@@ -11,6 +11,7 @@ use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node, Privilege, Service};
 use tokio::sync::OnceCell;
 
+use crate::described::Described;
 use crate::engine::lock::Holder;
 use crate::engine::ports::{Hosts, PortError};
 use crate::exit::{Exit, Failure};
@@ -36,11 +37,27 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a node is given to answer another one's knock.
 const KNOCK_S: u64 = 2;
 
+/// How each node's host is reached, or why that makes no sense.
+pub type Destinations = BTreeMap<NodeId, Result<Destination, SshError>>;
+
+/// How the hosts of `spec` are reached, by its own account and that of the operator's SSH configuration.
+pub fn destinations(spec: &ClusterFile) -> Destinations {
+    let operator = Operator::here(ssh::ConfigFile::Default);
+    let for_all = spec.deploy.as_ref().and_then(|deploy| deploy.ssh.as_ref());
+    let resolve = |node: &Node| {
+        Destination::resolve(&node.host, node.ssh.as_ref(), for_all, &operator, &mut |question| {
+            ssh::ask(&operator.config, question)
+        })
+    };
+    spec.cluster.nodes.iter().map(|node| (node.id, resolve(node))).collect()
+}
+
 /// The hosts of one cluster.
 pub struct RemoteHosts {
     layout: HostLayout,
     links: BTreeMap<NodeId, Link>,
     wanted: Wanted,
+    described: Described,
     program: Option<Program>,
     passphrases: Arc<Passphrases>,
     limits: Limits,
@@ -61,34 +78,32 @@ pub struct Lease {
 }
 
 impl RemoteHosts {
-    /// The hosts of `spec`. Nothing is reached yet. `limit` is for reaching a host, and for one command there.
+    /// The hosts of `spec`; those of `goal` are given files. Nothing is reached yet. `limit` is for reaching a host, and for one command there.
     ///
     /// # Errors
     /// Usage, when cluster.yaml names what cannot be.
-    pub fn new(spec: &ClusterFile, passphrases: Passphrases, limit: Duration) -> Result<Self, Failure> {
+    pub fn new(
+        spec: &ClusterFile,
+        goal: &ClusterFile,
+        described: Described,
+        mut destinations: Destinations,
+        passphrases: Arc<Passphrases>,
+        limit: Duration,
+    ) -> Result<Self, Failure> {
         let layout = HostLayout::of(spec).map_err(Failure::usage)?;
         if layout.privilege == Privilege::None && layout.service == Service::Systemd {
             return Err(Failure::usage("deploy.privilege is none, and a systemd unit takes root").hint(
                 "set deploy.service: process, and name a deploy.install_dir and a cluster.storage.data_dir of your own",
             ));
         }
-        let wanted = wanted::remote(spec, &layout, |text| sha256::hex(text.as_bytes()));
-        let operator = Operator::here(ssh::ConfigFile::Default);
-        let for_all = spec.deploy.as_ref().and_then(|deploy| deploy.ssh.as_ref());
-        let link = |node: &Node| Link {
-            node: node.clone(),
-            destination: Destination::resolve(
-                &node.host,
-                node.ssh.as_ref(),
-                for_all,
-                &operator,
-                &mut |question| ssh::ask(&operator.config, question),
-            ),
-            connection: OnceCell::new(),
-        };
-        let links = spec.cluster.nodes.iter().map(|node| (node.id, link(node))).collect();
+        let wanted = wanted::remote(goal, &layout, |text| sha256::hex(text.as_bytes()));
+        let links = spec.cluster.nodes.iter().filter_map(|node| {
+            let destination = destinations.remove(&node.id)?;
+            Some((node.id, Link { node: node.clone(), destination, connection: OnceCell::new() }))
+        });
+        let links = links.collect();
         let limits = Limits { open: limit, silence: limit.max(Limits::default().silence) };
-        Ok(Self { layout, links, wanted, program: None, passphrases: Arc::new(passphrases), limits, limit })
+        Ok(Self { layout, links, wanted, described, program: None, passphrases, limits, limit })
     }
 
     /// Lets looks compare what is installed with `program`.
@@ -282,6 +297,7 @@ impl Hosts for RemoteHosts {
                 self.place_text(id, &self.layout.unit(), text).await?;
                 self.simple(id, &scripts::enable(&self.layout)).await
             }
+            Action::DisableUnit => self.simple(id, &scripts::disable(&self.layout)).await,
             other => Err(PortError::Failed(format!("{} installs nothing", other.name()))),
         }
     }
@@ -332,15 +348,15 @@ impl Hosts for RemoteHosts {
         None
     }
 
-    // The cluster.yaml of nodes on hosts of their own is the operator's.
     async fn has_cluster_file(&self, path: &Path) -> bool {
-        path.exists()
+        self.described.is_at(path)
     }
 
     async fn write_cluster_file(&self, path: &Path) -> Result<(), PortError> {
-        Err(not_ours(path))
+        self.described.write(path)
     }
 
+    // The cluster.yaml of nodes on hosts of their own is the operator's.
     async fn remove_cluster_file(&self, path: &Path) -> Result<(), PortError> {
         Err(not_ours(path))
     }

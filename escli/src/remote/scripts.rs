@@ -47,7 +47,7 @@ say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 why=$(as_root ls / 2>&1 >/dev/null) || say no_root "$(printf '%s' "$why" | head -n 1)"
 [ -n "$(as_root ls -A $data 2>/dev/null | head -n 1)" ] && say data yes
 {pid}
-[ -n "$pid" ] && say pid "$pid"
+[ -n "$pid" ] && say pid "$pid" && say exe "$(as_root ls -l /proc/$pid/exe 2>/dev/null | sed 's/.* -> //')"
 say free_data "$(room $data)"
 say free_install "$(room $install)"
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | sed 's/^/tcp /'
@@ -151,31 +151,40 @@ as_root install -d -m 700 -o $user -g $group $data
 }
 
 /// Puts standard input at `path`, whole or not at all: beside it first, compared with what it should be, synced, renamed.
+/// A copy that fails takes no room on a disk that may have none.
 /// `tried` is run on the copy before the rename.
 pub fn place(layout: &HostLayout, path: &str, mode: &str, sha256: &str, tried: &str) -> String {
     let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
     let body = format!(
         r#"set -e
 new={path}.escli-new
+trap 'as_root rm -f $new' EXIT
 [ -d {folder} ] || as_root mkdir -p {folder}
 as_root tee $new >/dev/null
 found=$(as_root sha256sum $new | cut -d ' ' -f 1)
-[ "$found" = {sha256} ] || {{ as_root rm -f $new; echo "what arrived is not what was sent: sha256 is $found" >&2; exit 1; }}
+[ "$found" = {sha256} ] || {{ echo "what arrived is not what was sent: sha256 is $found" >&2; exit 1; }}
 as_root chmod {mode} $new
 {tried}
 as_root sync $new
 as_root mv -T $new {path}
+trap - EXIT
 as_root sync {folder}"#
     );
     script(layout, &body)
 }
 
 /// For [`place`]: the program runs on this machine.
-pub const RUNS: &str = "out=$(as_root $new --version 2>&1) || { as_root rm -f $new; echo \"it does not run here: $out\" >&2; exit 1; }";
+pub const RUNS: &str =
+    "out=$(as_root $new --version 2>&1) || { echo \"it does not run here: $out\" >&2; exit 1; }";
 
 /// Reads the unit anew, and has it started at boot.
 pub fn enable(layout: &HostLayout) -> String {
     script(layout, "set -e\nas_root systemctl daemon-reload\nas_root systemctl --quiet enable $name")
+}
+
+/// The unit is no longer started at boot.
+pub fn disable(layout: &HostLayout) -> String {
+    script(layout, "as_root systemctl --quiet disable $name")
 }
 
 /// Makes a release the one that is started, and keeps the one before it besides.
@@ -338,7 +347,7 @@ mod tests {
         let at = temp.path();
         let bare = look_at(at);
         let machine = bare.machine.unwrap();
-        assert!(!bare.dirs && bare.data_empty && machine.user && machine.current.is_none());
+        assert!(!bare.dirs && bare.data_empty && machine.user && bare.current.is_none());
         assert!(!machine.arch.is_empty() && machine.free_data_mib > 0 && machine.program.is_none());
 
         assert!(run(at, ensure_dirs, "").0);
@@ -355,7 +364,7 @@ mod tests {
         let facts = look_at(at);
         let machine = facts.machine.unwrap();
         assert!(facts.dirs && facts.config_hash == Some(remote_spec(3).config_hash()));
-        assert_eq!((machine.current.as_deref(), machine.program), (Some("r1"), Some(hash)));
+        assert_eq!((facts.current.as_deref(), machine.program), (Some("r1"), Some(hash)));
         let out = Command::new(at.join("opt/event_stream_core")).output().unwrap();
         assert_eq!(out.stdout, b"esnode 9\n");
     }

@@ -25,7 +25,6 @@ pub fn facts(said: &str, node: &Node, now: i64) -> HostFacts {
         user: one("user").is_some(),
         unit: one("unit"),
         enabled: one("enabled").is_some(),
-        current: one("current"),
         program: one("program"),
         free_data_mib: number("free_data").and_then(|free| u64::try_from(free).ok()).unwrap_or_default(),
         free_install_mib: number("free_install")
@@ -39,6 +38,9 @@ pub fn facts(said: &str, node: &Node, now: i64) -> HostFacts {
         dirs: one("dirs").is_some(),
         data_empty: one("data").is_none(),
         taken: if pid.is_some() { Vec::new() } else { taken(node, &all("tcp"), &all("ss")) },
+        current: one("current"),
+        installed: None,
+        exe: one("exe"),
         machine: Some(machine),
     }
 }
@@ -89,7 +91,7 @@ mod tests {
         let machine = facts.machine.unwrap();
         assert_eq!((machine.arch.as_str(), machine.libc.as_deref()), ("x86_64", Some("glibc 2.36")));
         assert_eq!((machine.skew_s, machine.free_data_mib), (10, 812));
-        assert!(machine.systemd && !machine.user && machine.current.is_none() && machine.no_root.is_none());
+        assert!(machine.systemd && !machine.user && facts.current.is_none() && machine.no_root.is_none());
         assert_eq!((facts.process, facts.config_hash, facts.data_empty), (Process::Stopped, None, true));
     }
 

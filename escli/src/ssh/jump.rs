@@ -30,23 +30,56 @@ pub fn through(
     next: &Destination,
     deadline: &mut Deadline,
 ) -> Result<OwnedFd, SshError> {
-    let opened = wire.until(deadline, |session| session.channel_direct_tcpip(&next.host, next.port, None));
-    let channel = opened.map_err(|stop| {
-        let (place, jump) = (place(&next.host, next.port), &before.name);
+    let channel = open(&mut wire, before, &next.name, (&next.host, next.port), deadline)?;
+    let (ours, theirs) = UnixStream::pair().map_err(|error| cannot(&error))?;
+    carry(wire, before, channel, theirs)?;
+    Ok(ours.into())
+}
+
+/// Lets `local` lead to a port, through the host that `wire` is logged in to.
+///
+/// # Errors
+/// `Unreachable` when that host cannot connect to the port in time.
+pub fn forward(
+    mut wire: Wire,
+    before: &Destination,
+    (host, port): (&str, u16),
+    local: UnixStream,
+    deadline: &mut Deadline,
+) -> Result<(), SshError> {
+    let channel = open(&mut wire, before, host, (host, port), deadline)?;
+    carry(wire, before, channel, local)
+}
+
+fn open(
+    wire: &mut Wire,
+    before: &Destination,
+    name: &str,
+    (host, port): (&str, u16),
+    deadline: &mut Deadline,
+) -> Result<Channel, SshError> {
+    let opened = wire.until(deadline, |session| session.channel_direct_tcpip(host, port, None));
+    opened.map_err(|stop| {
+        let (place, jump) = (place(host, port), &before.name);
         let why = match stop.code() {
             Some(LIBSSH2_ERROR_CHANNEL_FAILURE) => format!("{jump} cannot connect to it ({})", stop.text()),
             _ => stop.text(),
         };
-        SshError::unreachable(format!("{} ({place}) cannot be reached through {jump}: {why}", next.name))
-            .hint(format!("try on {jump}: nc -vz {} {}", next.host, next.port))
+        SshError::unreachable(format!("{name} ({place}) cannot be reached through {jump}: {why}"))
+            .hint(format!("try on {jump}: nc -vz {host} {port}"))
             .hint(format!("its sshd must allow it: AllowTcpForwarding yes, on {jump}"))
-    })?;
-    let failed = |error: io::Error| SshError::failed(format!("cannot begin a jump: {error}"));
-    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-    theirs.set_nonblocking(true).map_err(failed)?;
+    })
+}
+
+fn carry(wire: Wire, before: &Destination, channel: Channel, local: UnixStream) -> Result<(), SshError> {
+    local.set_nonblocking(true).map_err(|error| cannot(&error))?;
     let carrier = thread::Builder::new().name(format!("jump {}", before.name));
-    carrier.spawn(move || _ = Carrier { wire, channel, local: theirs }.run()).map_err(failed)?;
-    Ok(ours.into())
+    carrier.spawn(move || _ = Carrier { wire, channel, local }.run()).map_err(|error| cannot(&error))?;
+    Ok(())
+}
+
+fn cannot(error: &io::Error) -> SshError {
+    SshError::failed(format!("cannot begin a jump: {error}"))
 }
 
 struct Carrier {

@@ -2,7 +2,7 @@
 //!
 //! [`Destination::resolve`] says where a host is and how to log in (`destination`, asking `config`); [`Connection::open`]
 //! goes there (`dial`: `jump`, `host_key` by `known_hosts`, `auth` by `key_file`); [`Connection::run`] and
-//! [`Connection::stream`] run commands there (`exec` on a `wire`). Remote arguments are quoted with [`quote`].
+//! [`Connection::stream`] run commands there (`exec` on a `wire`); [`Forward`] leads to a port behind a jump host. Remote arguments are quoted with [`quote`].
 
 mod auth;
 mod config;
@@ -11,6 +11,7 @@ mod destination;
 mod dial;
 mod error;
 mod exec;
+mod forward;
 mod host_key;
 mod jump;
 mod key_file;
@@ -27,4 +28,5 @@ pub use connection::{Connection, Limits, Output};
 pub use destination::{Destination, Operator};
 pub use error::{Report, SshError};
 pub use exec::{Input, Source, Status};
+pub use forward::Forward;
 pub use stream::{Lines, Said};

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod status;
+pub mod upgrade;
 pub mod watch;
 
 use paint::Paint;
@@ -121,7 +122,9 @@ impl Prompt for Terminal {
 pub fn ask(settings: &Settings, question: &Question) -> bool {
     let paint = err_paint(settings);
     let prompt = match question {
-        Question::Downtime { text } => format!("{} {text}\nGo on? [y/N] ", paint.warn("!")),
+        Question::Downtime { text } | Question::Confirm { text } => {
+            format!("{} {text}\nGo on? [y/N] ", paint.warn("!"))
+        }
         Question::TypeName { text, word } => {
             format!("{} {text}\nType the cluster's name ({}) to go on: ", paint.bad("!"), paint.bold(word))
         }
@@ -136,7 +139,9 @@ pub fn ask(settings: &Settings, question: &Question) -> bool {
 
 fn is_yes(question: &Question, answer: &str) -> bool {
     match question {
-        Question::Downtime { .. } => matches!(answer.to_lowercase().as_str(), "y" | "yes"),
+        Question::Downtime { .. } | Question::Confirm { .. } => {
+            matches!(answer.to_lowercase().as_str(), "y" | "yes")
+        }
         Question::TypeName { word, .. } => answer == word,
     }
 }

@@ -91,10 +91,14 @@ pub fn text(plan: &Plan, paint: Paint) -> String {
         let _ = writeln!(text, "{line}  {}", paint.dim(why));
     }
     text.push_str(&notes(plan));
-    if let Some(Question::Downtime { text: cost } | Question::TypeName { text: cost, .. }) = &plan.question {
+    if let Some(question) = &plan.question {
+        let (Question::Confirm { text: cost }
+        | Question::Downtime { text: cost }
+        | Question::TypeName { text: cost, .. }) = question;
         let _ = writeln!(text, "{} {cost}", paint.warn("would ask first:"));
     }
-    text.push_str(&paint.dim("Nothing was changed. Without --dry-run exactly these steps run."));
+    let operation = &plan.operation;
+    text.push_str(&paint.dim(&format!("Nothing was changed. escli {operation} runs exactly these steps.")));
     text.push('\n');
     text
 }

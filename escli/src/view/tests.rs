@@ -155,7 +155,7 @@ up local: 4 steps, 3 of them would change something
   3  n1       start it                not running
   4  cluster  wait for a leader       writes need one
 note: one node tolerates no failure
-Nothing was changed. Without --dry-run exactly these steps run.
+Nothing was changed. escli up runs exactly these steps.
 ";
     assert_eq!(plan::text(&a_plan(), plain()), expected);
     let json: serde_json::Value =

@@ -37,6 +37,9 @@ pub struct ClusterStatus {
     pub version: String,
     /// Hash of the configuration the node was started with: hex SHA-256 of the canonical JSON of its file.
     pub config_hash: String,
+    /// The same of what only its own file tells it: all but the other nodes, which `peers` shows as they are now.
+    #[serde(default)]
+    pub settings_hash: String,
     /// RFC 3339, UTC.
     pub started_at: String,
     /// False when `wal_sync: false`: acknowledged then means written, not fsynced, on a majority.
@@ -65,6 +68,9 @@ pub struct PeerStatus {
     pub client_port: u16,
     /// Its admin port.
     pub http_port: u16,
+    /// What Kafka clients are told instead of `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertised_host: Option<String>,
     /// Voter or learner.
     pub role: Role,
     /// Both directions of the peer connection are up.

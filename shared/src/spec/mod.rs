@@ -91,6 +91,22 @@ pub struct Node {
     pub ssh: Option<Ssh>,
 }
 
+impl Node {
+    /// A node with the ports that everybody has who says nothing else.
+    pub fn at(id: NodeId, host: impl Into<String>) -> Self {
+        Self {
+            id,
+            host: host.into(),
+            client_port: default_client_port(),
+            cluster_port: default_cluster_port(),
+            http_port: default_http_port(),
+            bind: None,
+            advertised_host: None,
+            ssh: None,
+        }
+    }
+}
+
 /// Raft's timing, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

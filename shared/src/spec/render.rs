@@ -22,9 +22,19 @@ impl ClusterFile {
     pub fn config_hash(&self) -> String {
         let mut file = self.without_deploy();
         file.cluster.node_id = None;
-        let mut json = serde_json::to_value(&file).expect("plain structs with UTF-8 paths always serialise");
-        json.sort_all_objects();
-        Sha256::digest(json.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+        file.hash()
+    }
+
+    /// The same of what node `id` takes from its file alone: everything but the other nodes, which come and go without a
+    /// restart.
+    ///
+    /// # Panics
+    /// As [`Self::config_hash`].
+    pub fn settings_hash(&self, id: NodeId) -> String {
+        let mut file = self.without_deploy();
+        file.cluster.node_id = Some(id);
+        file.cluster.nodes.retain(|node| node.id == id);
+        file.hash()
     }
 
     /// The file as text, byte for byte the same for equal files; it reads back as an equal file.
@@ -33,6 +43,12 @@ impl ClusterFile {
     /// When a path is not UTF-8, which no file that was read can hold.
     pub fn to_yaml(&self) -> String {
         serde_saphyr::to_string(self).expect("plain structs with UTF-8 paths always serialise")
+    }
+
+    fn hash(&self) -> String {
+        let mut json = serde_json::to_value(self).expect("plain structs with UTF-8 paths always serialise");
+        json.sort_all_objects();
+        Sha256::digest(json.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn without_deploy(&self) -> Self {

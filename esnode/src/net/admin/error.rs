@@ -24,7 +24,7 @@ impl ApiError {
             StatusCode::SERVICE_UNAVAILABLE,
             "stalled",
             "the node did not answer in time: it is overloaded, stopping, or waits for its disk",
-            "look at the node's log and at esnode_disk_fsync_seconds; try again",
+            "look at the node's log and at eventstream_log_sync_seconds; try again",
         )
     }
 }

@@ -67,6 +67,7 @@ impl Node for Calm {
             last_index: 42,
             version: "0".into(),
             config_hash: String::new(),
+            settings_hash: String::new(),
             started_at: "2026-01-01T00:00:00Z".into(),
             wal_sync: true,
             pending_change: false,

@@ -1,0 +1,222 @@
+//! `escli add-node`, `remove-node` and `replace-node`: who is meant, and the request that the planner gets.
+
+use std::fmt::Write as _;
+
+use shared::api::{PeerStatus, Role};
+use shared::ids::NodeId;
+use shared::spec::{ClusterFile, Node, Service};
+
+use super::admin::admin;
+use super::operation::{Operation, finish};
+use super::target::{Change, Target, is_local};
+use super::{again, binary};
+use crate::cli::add_node::Place;
+use crate::cli::remove_node::Going;
+use crate::cli::{add_node, remove_node, replace_node};
+use crate::exit::{Exit, Failure};
+use crate::observe::observe_api;
+use crate::plan::join::AddOptions;
+use crate::plan::leave::RemoveOptions;
+use crate::plan::members::ReplaceOptions;
+use crate::plan::request::Request;
+use crate::settings::Settings;
+
+/// Takes a node in.
+///
+/// # Errors
+/// Usage; or the lock is taken.
+pub async fn add(settings: &Settings, args: &add_node::Args) -> Result<Exit, Failure> {
+    let settings = &of_local(settings, args.place.local)?;
+    let spec = settings.load()?.spec;
+    let node = newcomer(&spec, args.id, &args.place)?;
+    let mut target = Target::changing(settings, &Change { comes: Some(node.clone()), goes: None })?;
+    let add = joining(settings, &mut target, node, &args.place, args.learner_only)?;
+    let mut retry = again(settings, "add-node", &[args.id]);
+    describe(&mut retry, &args.place);
+    if args.learner_only {
+        retry.push_str(" --learner-only");
+    }
+    run(settings, &target, "add-node", retry, None, Request::AddNode(Box::new(add))).await
+}
+
+/// Lets a node go.
+///
+/// # Errors
+/// Usage; or the lock is taken.
+pub async fn remove(settings: &Settings, args: &remove_node::Args) -> Result<Exit, Failure> {
+    let spec = settings.load()?.spec;
+    let node = member(settings, &spec, args.id).await?;
+    let target = Target::changing(settings, &Change { comes: None, goes: Some(node.clone()) })?;
+    let remove = leaving(&target, node, &args.going);
+    let mut retry = again(settings, "remove-node", &[args.id]);
+    describe_going(&mut retry, &args.going);
+    let request = Request::RemoveNode(Box::new(remove));
+    run(settings, &target, "remove-node", retry, args.going.confirm.as_deref(), request).await
+}
+
+/// Puts one node in another one's place.
+///
+/// # Errors
+/// Usage; or the lock is taken.
+pub async fn replace(settings: &Settings, args: &replace_node::Args) -> Result<Exit, Failure> {
+    let settings = &of_local(settings, args.place.local)?;
+    let spec = settings.load()?.spec;
+    let (comes, goes) = (newcomer(&spec, args.new, &args.place)?, member(settings, &spec, args.old).await?);
+    let change = Change { comes: Some(comes.clone()), goes: Some(goes.clone()) };
+    let mut target = Target::changing(settings, &change)?;
+    let add = joining(settings, &mut target, comes, &args.place, false)?;
+    let remove = leaving(&target, goes, &args.going);
+    let mut retry = again(settings, "replace-node", &[args.old, args.new]);
+    describe(&mut retry, &args.place);
+    describe_going(&mut retry, &args.going);
+    let request = Request::ReplaceNode(Box::new(ReplaceOptions { add, remove }));
+    run(settings, &target, "replace-node", retry, args.going.confirm.as_deref(), request).await
+}
+
+async fn run(
+    settings: &Settings,
+    target: &Target,
+    name: &str,
+    retry: String,
+    confirm: Option<&str>,
+    request: Request,
+) -> Result<Exit, Failure> {
+    let operation = Operation { settings, target, name, retry, confirm, request, resumes: None };
+    let report = operation.run().await?;
+    Ok(finish(settings, report.as_ref()))
+}
+
+/// With `--local`, the local cluster's file.
+fn of_local(settings: &Settings, local: bool) -> Result<Settings, Failure> {
+    if !local {
+        return Ok(settings.clone());
+    }
+    let spec = settings.load()?.spec;
+    if is_local(&spec) {
+        return Ok(settings.clone());
+    }
+    if settings.config.is_some() {
+        return Err(Failure::usage(
+            "-c names a cluster of hosts of their own, --local means one of this machine",
+        ));
+    }
+    let file = settings.last_local().unwrap_or_else(|| settings.default_local());
+    Ok(Settings { config: Some(file), ..settings.clone() })
+}
+
+/// The node that is to come: as cluster.yaml has it already, or as the command line says.
+fn newcomer(spec: &ClusterFile, id: NodeId, place: &Place) -> Result<Node, Failure> {
+    if let Some(node) = spec.node(id) {
+        return match &place.host {
+            Some(host) if *host != node.host => Err(Failure::usage(format!(
+                "cluster.yaml names node {id} already, at {}; the command line says {host}",
+                node.host
+            ))),
+            _ => Ok(node.clone()),
+        };
+    }
+    let mut node = if is_local(spec) { next(spec, id) } else { Node::at(id, "") };
+    match &place.host {
+        Some(host) => node.host.clone_from(host),
+        None if node.host.is_empty() => {
+            return Err(Failure::usage(format!(
+                "node {id} is not in cluster.yaml, and its host was not named"
+            ))
+            .hint(format!("escli add-node {id} --host HOST")));
+        }
+        None => {}
+    }
+    node.client_port = place.client_port.unwrap_or(node.client_port);
+    node.cluster_port = place.cluster_port.unwrap_or(node.cluster_port);
+    node.http_port = place.http_port.unwrap_or(node.http_port);
+    node.advertised_host.clone_from(&place.advertised_host);
+    Ok(node)
+}
+
+/// On the machine of a local cluster: the ports behind those that are taken.
+fn next(spec: &ClusterFile, id: NodeId) -> Node {
+    let nodes = &spec.cluster.nodes;
+    let behind = |port: fn(&Node) -> u16| nodes.iter().map(port).max().unwrap_or_default().saturating_add(1);
+    Node {
+        client_port: behind(|node| node.client_port),
+        cluster_port: behind(|node| node.cluster_port),
+        http_port: behind(|node| node.http_port),
+        ..Node::at(id, nodes.first().map_or("127.0.0.1", |node| node.host.as_str()))
+    }
+}
+
+/// The node that is to go: one of cluster.yaml, or a member that only the cluster itself still knows.
+async fn member(settings: &Settings, spec: &ClusterFile, id: NodeId) -> Result<Node, Failure> {
+    if let Some(node) = spec.node(id) {
+        return Ok(node.clone());
+    }
+    let client = admin(settings, spec)?;
+    let facts = observe_api(spec, &client, settings.concurrency).await;
+    let peers = facts.statuses().flat_map(|(_, status)| &status.peers);
+    let known: Option<&PeerStatus> = peers.into_iter().find(|peer| peer.id == id && peer.role != Role::None);
+    let known = known.ok_or_else(|| {
+        Failure::usage(format!("there is no node {id}, neither in cluster.yaml nor among the members"))
+            .hint("escli status")
+    })?;
+    Ok(Node {
+        client_port: known.client_port,
+        cluster_port: known.cluster_port,
+        http_port: known.http_port,
+        advertised_host: known.advertised_host.clone(),
+        ..Node::at(id, known.host.clone())
+    })
+}
+
+fn joining(
+    settings: &Settings,
+    target: &mut Target,
+    member: Node,
+    place: &Place,
+    stays_learner: bool,
+) -> Result<AddOptions, Failure> {
+    let binary = binary::find(settings, place.binary.as_deref(), target.named_binary())?;
+    let named = place.binary.is_some() || target.named_binary().is_some();
+    let remote = target.provide(binary.as_deref(), named)?;
+    let file = target.file_to_write();
+    Ok(AddOptions { member, stays_learner, binary, remote, file, was_empty: None })
+}
+
+fn leaving(target: &Target, member: Node, going: &Going) -> RemoveOptions {
+    let service: Option<Service> = target.hosts.remote().map(|hosts| hosts.layout().service);
+    let Going { purge, force, allow_downtime, .. } = *going;
+    RemoveOptions {
+        member,
+        purge,
+        force,
+        allow_downtime,
+        agreed: false,
+        service,
+        file: target.file_to_write(),
+    }
+}
+
+fn describe(retry: &mut String, place: &Place) {
+    if let Some(host) = &place.host {
+        let _ = write!(retry, " --host {host}");
+    }
+    let ports = [("client", place.client_port), ("cluster", place.cluster_port), ("http", place.http_port)];
+    for (name, port) in ports {
+        if let Some(port) = port {
+            let _ = write!(retry, " --{name}-port {port}");
+        }
+    }
+    if let Some(host) = &place.advertised_host {
+        let _ = write!(retry, " --advertised-host {host}");
+    }
+    if let Some(binary) = &place.binary {
+        let _ = write!(retry, " --binary {}", binary.display());
+    }
+}
+
+fn describe_going(retry: &mut String, going: &Going) {
+    for (option, given) in [("--purge", going.purge), ("--force", going.force)] {
+        if given {
+            let _ = write!(retry, " {option}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Steps that change the members, and those that see that they have changed.
+
+use futures_util::future::join_all;
+use shared::api::{ClusterStatus, NodeState, Role};
+use shared::ids::NodeId;
+
+use super::Engine;
+use super::ports::{Cluster, Hosts, PortError};
+use super::step::{Look, Trouble, failed};
+use crate::plan::Step;
+use crate::plan::facts::Reach;
+use crate::plan::quorum::quorum;
+
+impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
+    async fn statuses(&self, nodes: &[NodeId]) -> Vec<ClusterStatus> {
+        join_all(nodes.iter().map(|id| self.cluster.status(*id))).await.into_iter().flatten().collect()
+    }
+
+    /// The node's part by the leader's account; `None` while nobody of `nodes` leads.
+    pub(super) async fn role(&self, id: NodeId, nodes: &[NodeId]) -> Option<Role> {
+        let statuses = self.statuses(nodes).await;
+        let leads = statuses.iter().filter(|status| status.state == NodeState::Leader);
+        leads.max_by_key(|status| status.term).map(|head| role(head, id))
+    }
+
+    /// A majority of those who stay knows that the node is no member.
+    pub(super) async fn is_gone(&self, id: NodeId, stay: &[NodeId]) -> bool {
+        let statuses = self.statuses(stay).await;
+        let voters = statuses.iter().filter(|status| status.role == Role::Voter);
+        let knows = voters.filter(|status| role(status, id) == Role::None).count();
+        knows >= quorum(stay.len())
+    }
+
+    pub(super) async fn remove(&self, step: &Step, id: NodeId, stay: &[NodeId]) -> Result<String, Trouble> {
+        self.cluster.remove(id).await.map_err(|error| failed(step, &error))?;
+        let what = format!("node {id} was let go, and a majority does not know yet");
+        let hints = ["escli status".to_owned()];
+        self.wait(&what, &hints, self.limits.leader, async || {
+            if self.is_gone(id, stay).await {
+                Look::There("a majority knows".to_owned())
+            } else {
+                Look::NotYet(format!("fewer than {} of the others know", quorum(stay.len())))
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn await_voter(&self, id: NodeId, nodes: &[NodeId]) -> Result<String, Trouble> {
+        let what = format!("node {id} was not made a voter");
+        let hints = ["escli status".to_owned(), format!("escli logs {id}")];
+        self.wait(&what, &hints, self.limits.catch_up, async || match self.role(id, nodes).await {
+            Some(Role::Voter) => Look::There(String::new()),
+            Some(_) => Look::NotYet(format!("n{id} is still a learner")),
+            None => Look::NotYet("nobody leads".to_owned()),
+        })
+        .await
+    }
+
+    /// Every member's host reaches the node's `cluster_port`; hosts on one machine need no proof.
+    pub(super) async fn prove_reach(&self, id: NodeId, from: &[NodeId]) -> Result<String, Trouble> {
+        let what = format!("not every member reaches node {id}'s cluster_port");
+        let hints = ["escli check".to_owned(), "look at firewalls between the hosts".to_owned()];
+        self.wait(&what, &hints, self.limits.leader, async || {
+            let tried = join_all(from.iter().map(|member| self.hosts.mesh(*member))).await;
+            let cut = from.iter().zip(tried).filter_map(|(member, mesh)| cut(*member, id, mesh));
+            let cut: Vec<String> = cut.collect();
+            if cut.is_empty() {
+                Look::There(format!("from {} hosts", from.len()))
+            } else {
+                Look::NotYet(cut.join("; "))
+            }
+        })
+        .await
+    }
+}
+
+fn cut(
+    from: NodeId,
+    to: NodeId,
+    mesh: Result<std::collections::BTreeMap<NodeId, Reach>, PortError>,
+) -> Option<String> {
+    match mesh {
+        Ok(mesh) if mesh.get(&to) == Some(&Reach::Silent) => {
+            Some(format!("n{from} gets no answer from n{to}"))
+        }
+        Ok(_) => None,
+        Err(error) => Some(format!("n{from}: {error}")),
+    }
+}
+
+/// The part of `id` as one node knows it.
+fn role(status: &ClusterStatus, id: NodeId) -> Role {
+    if status.node_id == id {
+        return status.role;
+    }
+    status.peers.iter().find(|peer| peer.id == id).map_or(Role::None, |peer| peer.role)
+}

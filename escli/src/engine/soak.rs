@@ -1,0 +1,76 @@
+//! The last gate of an upgraded node: it serves steadily.
+
+use std::time::{Duration, Instant};
+
+use shared::api::ClusterStatus;
+use shared::ids::NodeId;
+
+use super::Engine;
+use super::ports::{Cluster, Hosts};
+use super::step::{Look, Trouble};
+use crate::exit::Failure;
+use crate::plan::agreement::{self, Agreement};
+
+/// What must stay as it is while the node is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Steady {
+    process: String,
+    agreement: Agreement,
+}
+
+impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
+    /// A change of leader begins the time anew; another process, or another version, is the end of it.
+    pub(super) async fn soak(
+        &self,
+        id: NodeId,
+        nodes: &[NodeId],
+        version: Option<&str>,
+        time: Duration,
+    ) -> Result<String, Trouble> {
+        let what = format!("node {id} did not serve steadily for {time:?}");
+        let hints = [format!("escli logs {id}"), "escli health".to_owned()];
+        let seen: std::cell::RefCell<Option<(Steady, Instant)>> = std::cell::RefCell::default();
+        let first: std::cell::OnceCell<String> = std::cell::OnceCell::new();
+        self.wait(&what, &hints, time + self.limits.leader, async || {
+            let judge = |statuses: &[ClusterStatus]| {
+                let now = steady(id, statuses, self.voters)?;
+                let mut seen = seen.borrow_mut();
+                let since = match &*seen {
+                    Some((before, since)) if *before == now => *since,
+                    _ => Instant::now(),
+                };
+                let agreement = now.agreement;
+                _ = first.set(now.process.clone());
+                *seen = Some((now, since));
+                if since.elapsed() >= time {
+                    Ok(agreement)
+                } else {
+                    Err(format!("for {:.1?} so far", since.elapsed()))
+                }
+            };
+            let look = self.judge(nodes, &[id], judge).await;
+            match self.cluster.status(id).await {
+                Ok(status) if version.is_some_and(|version| status.version != version) => {
+                    Look::Never(Failure::failed(format!(
+                        "node {id} runs {}, not {}",
+                        status.version,
+                        version.unwrap_or_default()
+                    )))
+                }
+                Ok(status) if first.get().is_some_and(|first| *first != status.started_at) => {
+                    Look::Never(Failure::failed(format!("node {id} was restarted by itself")))
+                }
+                _ => look,
+            }
+        })
+        .await
+    }
+}
+
+/// The node keeps up with one leader, and has applied what that one had committed.
+fn steady(id: NodeId, statuses: &[ClusterStatus], founders: usize) -> Result<Steady, String> {
+    let voters = agreement::voters(statuses, founders);
+    let agreement = agreement::keeps_up(id, statuses, voters)?;
+    let own = statuses.iter().find(|status| status.node_id == id).ok_or("it does not answer")?;
+    Ok(Steady { process: own.started_at.clone(), agreement })
+}

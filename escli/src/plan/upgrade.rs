@@ -1,0 +1,201 @@
+//! `upgrade`: the program lies on every host before the first node is touched; then one node at a time, those that are
+//! down first, followers, the leader last; each must serve steadily before the next one's turn, and returns to what it
+//! ran when it does not.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use shared::ids::NodeId;
+use shared::spec::ClusterFile;
+
+use super::facts::{Facts, HostFacts, NodeFacts};
+use super::program::Program;
+use super::provision::Remote;
+use super::rolling::{RollOptions, State, Switch, Turn, roll};
+use super::up::{checked, hosts, targets};
+use super::{Action, Plan, Refusal, Step};
+
+/// What `upgrade` is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeOptions {
+    /// What it has in common with every rolling change; `binary` is the program on hosts of their own.
+    pub roll: RollOptions,
+    /// The program.
+    pub program: Program,
+    /// For how long each node must serve before the next one's turn, in milliseconds.
+    pub soak_ms: u64,
+    /// Stop after so many nodes.
+    pub pause_after: Option<usize>,
+    /// Leave a node that fails as it is.
+    pub no_rollback: bool,
+    /// An older version is meant.
+    pub allow_downgrade: bool,
+    /// A version further than the next one is meant.
+    pub allow_skip: bool,
+    /// What nodes on hosts of their own are given; `None` for processes of this machine.
+    pub remote: Option<Remote>,
+    /// Where a local cluster keeps its releases.
+    pub releases: PathBuf,
+    /// Programs of a local cluster that run from somewhere else: they are kept as releases first.
+    #[serde(default, with = "super::listed")]
+    pub adopted: BTreeMap<NodeId, Program>,
+    /// The release of each node when the operation began, to which it returns.
+    #[serde(default, with = "super::listed")]
+    pub from: BTreeMap<NodeId, Option<String>>,
+}
+
+impl UpgradeOptions {
+    /// Remembers what every node ran, the first time that it is seen.
+    pub fn witness(&mut self, facts: &Facts) {
+        if !self.from.is_empty() {
+            return;
+        }
+        let seen = facts.nodes.iter().filter_map(|(id, node)| Some((*id, node.host()?)));
+        self.from = seen.map(|(id, host)| (id, self.release_of(id, host))).collect();
+    }
+
+    fn release_of(&self, id: NodeId, host: &HostFacts) -> Option<String> {
+        let adopted = || self.adopted.get(&id).map(|program| program.release.clone());
+        host.runs_release().map(str::to_owned).or_else(|| host.current.clone()).or_else(adopted)
+    }
+
+    /// A release's program on its host.
+    fn at(&self, release: &str) -> PathBuf {
+        match &self.remote {
+            Some(remote) => remote.layout.program().into(),
+            None => self.releases.join(release).join("esnode"),
+        }
+    }
+}
+
+/// Plans `upgrade`.
+///
+/// # Errors
+/// Refuses hosts that are not ready, versions that were not named, and what would cost the majority.
+pub fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOptions) -> Result<Plan, Refusal> {
+    let mut plan = Plan::new("upgrade", &spec.cluster.name);
+    let targets = targets(spec, &[])?;
+    if let Some(remote) = &options.remote {
+        plan.notes.extend(checked(spec, remote, facts, &targets)?);
+    }
+    let hosts = hosts(facts, &targets)?;
+    allowed(facts, options)?;
+    let turns: Vec<Turn> = hosts.iter().filter_map(|(id, host)| turn(*id, host, facts, options)).collect();
+    if turns.is_empty() {
+        plan.notes.push(format!("every node runs {} already", options.program.release));
+        return Ok(plan);
+    }
+    keep(&mut plan, &turns, options);
+    let copies = turns.iter().filter(|turn| turn.state != State::Restarted).map(|turn| {
+        let Program { path, release, sha256, .. } = options.program.clone();
+        Step::on(turn.id, Action::PlaceBinary { source: path, release, sha256 }, "before any node is touched")
+    });
+    plan.stage("copy", copies.collect());
+    let before = plan.stages.len();
+    roll(&mut plan, spec, facts, turns, &options.roll)?;
+    pause(&mut plan, before, options);
+    Ok(plan)
+}
+
+/// The node's part, unless it has none: it ran the release before, or was proved to since.
+fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -> Option<Turn> {
+    let release = &options.program.release;
+    let from = options.from.get(&id).cloned().flatten();
+    let now = options.release_of(id, host);
+    if from.as_ref() == Some(release) && now.as_ref() == Some(release) {
+        return None;
+    }
+    let state = match (facts.nodes.get(&id).and_then(NodeFacts::pid), host.runs_release()) {
+        (None, _) => State::Down,
+        (Some(_), Some(runs)) if runs == release => State::Restarted,
+        (Some(_), _) => State::Runs,
+    };
+    let back = from.clone().filter(|from| !options.no_rollback && from != release);
+    let switch = Switch {
+        to: release.clone(),
+        version: options.program.info.as_ref().map(|info| info.version.clone()),
+        soak_ms: options.soak_ms,
+        back: back.map(|from| (from.clone(), options.at(&from))),
+    };
+    let why = match from {
+        Some(from) => format!("from {from} to {release}"),
+        None => format!("to {release}"),
+    };
+    let binary = Some(options.at(release));
+    Some(Turn { id, why, state, write: None, prove: None, binary, switch: Some(switch) })
+}
+
+/// Programs that run from somewhere else are kept first: what they were started from may be gone.
+fn keep(plan: &mut Plan, turns: &[Turn], options: &UpgradeOptions) {
+    let kept: Vec<_> =
+        turns.iter().filter_map(|turn| Some((turn.id, options.adopted.get(&turn.id)?))).collect();
+    let named = |id: NodeId, action: Action, verb: &str| Step {
+        id: format!("n{id}.{verb}"),
+        ..Step::on(id, action, "to return to")
+    };
+    let copies = kept.iter().map(|(id, program)| {
+        let Program { path, release, sha256, .. } = (*program).clone();
+        named(*id, Action::PlaceBinary { source: path, release, sha256 }, "keep")
+    });
+    plan.stage("keep what runs", copies.collect());
+    let links = kept.iter().map(|(id, program)| {
+        named(*id, Action::SwitchRelease { release: program.release.clone() }, "keep-release")
+    });
+    plan.stage("keep what runs", links.collect());
+}
+
+/// Ends the plan after so many nodes that were not upgraded yet.
+fn pause(plan: &mut Plan, before: usize, options: &UpgradeOptions) {
+    let Some(most) = options.pause_after else { return };
+    let starts = |plan: &Plan, from: usize| {
+        let stages = plan.stages[from..].iter().enumerate();
+        let starts = stages.filter(|(_, stage)| stage.steps.iter().any(|step| step.action.name() == "soak"));
+        starts.map(|(at, _)| from + at).collect::<Vec<_>>()
+    };
+    let ends = starts(plan, before);
+    let (Some(last), Some(verify)) =
+        (most.checked_sub(1).and_then(|last| ends.get(last)).copied(), plan.stages.pop())
+    else {
+        return;
+    };
+    let left = ends.len() - most;
+    plan.stages.truncate(last + 1);
+    plan.stages.push(verify);
+    if left > 0 {
+        plan.notes.push(format!("{left} nodes are left as they are; go on with:  escli upgrade resume"));
+    }
+}
+
+/// Back, or further than to the next minor version, only where that was said.
+fn allowed(facts: &Facts, options: &UpgradeOptions) -> Result<(), Refusal> {
+    let Some(new) = options.program.info.as_ref().and_then(|info| Version::parse(&info.version).ok()) else {
+        return Ok(());
+    };
+    let running =
+        facts.statuses().filter_map(|(id, status)| Some((id, Version::parse(&status.version).ok()?)));
+    for (id, old) in running {
+        let refused = |what: &str, option: &str| {
+            Err(Refusal::new(format!("this would be {what}; nothing was changed"))
+                .because(format!("node {id} runs {old}, {} is {new}", options.program.path.display()))
+                .hint(format!("if that is meant:  escli upgrade {option} ...")))
+        };
+        if new < old && !options.allow_downgrade {
+            return refused("a downgrade", "--allow-downgrade");
+        }
+        if new > old && further(&old, &new) && !options.allow_skip {
+            return refused("a jump over a version in between", "--allow-skip");
+        }
+    }
+    Ok(())
+}
+
+/// Not the same minor version and not the one after it, nor the first of the next major one.
+fn further(old: &Version, new: &Version) -> bool {
+    match new.major - old.major {
+        0 => new.minor > old.minor + 1,
+        1 => new.minor > 0,
+        _ => true,
+    }
+}

@@ -1,0 +1,85 @@
+//! A socket of this machine that leads to a port behind a jump host, as `ssh -L` does it: for programs that speak
+//! something else than SSH with what only that host can reach.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{io, thread};
+
+use tempfile::TempDir;
+
+use super::connection::Host;
+use super::wire::Deadline;
+use super::{Destination, Limits, Passphrases, SshError, jump};
+
+/// Listens as long as it lives. Every connection to it is a connection to the port, with an SSH session of its own.
+#[derive(Debug)]
+pub struct Forward {
+    socket: PathBuf,
+    trouble: Arc<Mutex<Option<SshError>>>,
+    _private: TempDir,
+}
+
+/// What leads there.
+struct Way {
+    via: Host,
+    host: String,
+    port: u16,
+    trouble: Arc<Mutex<Option<SshError>>>,
+}
+
+impl Forward {
+    /// A socket that leads to `port` of `host`, as `via` calls it. Nothing is reached yet.
+    ///
+    /// # Errors
+    /// `Failed`, when this machine has no place for a socket that is only the operator's.
+    pub fn begin(
+        via: Destination,
+        host: &str,
+        port: u16,
+        passphrases: Arc<Passphrases>,
+        limits: Limits,
+    ) -> Result<Self, SshError> {
+        let failed = |error: io::Error| SshError::failed(format!("cannot listen for a forward: {error}"));
+        let private = tempfile::Builder::new().prefix("escli-").tempdir().map_err(failed)?;
+        let socket = private.path().join("forward");
+        let listener = UnixListener::bind(&socket).map_err(failed)?;
+        let trouble = Arc::new(Mutex::new(None));
+        let via = Host { destination: via, passphrases, limits };
+        let way = Arc::new(Way { via, host: host.to_owned(), port, trouble: Arc::clone(&trouble) });
+        thread::Builder::new()
+            .name(format!("forward {host}"))
+            .spawn(move || {
+                for local in listener.incoming().map_while(Result::ok) {
+                    let way = Arc::clone(&way);
+                    // Without a thread the connection is dropped, and whoever made it sees that.
+                    _ = thread::Builder::new().name("forward".to_owned()).spawn(move || way.carry(local));
+                }
+            })
+            .map_err(failed)?;
+        Ok(Self { socket, trouble, _private: private })
+    }
+
+    /// The socket; nobody else may connect to it.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Why the last connection came to nothing, when it did.
+    pub fn trouble(&self) -> Option<SshError> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Way {
+    fn carry(&self, local: UnixStream) {
+        let trouble = self.lead(local).err();
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    fn lead(&self, local: UnixStream) -> Result<(), SshError> {
+        let mut deadline = Deadline::after(self.via.limits.open);
+        let wire = self.via.dial(deadline)?;
+        jump::forward(wire, &self.via.destination, (&self.host, self.port), local, &mut deadline)
+    }
+}

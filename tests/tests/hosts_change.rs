@@ -1,0 +1,145 @@
+//! Members come and go, and programs are upgraded, on Linux hosts of their own: with hosts that are dead, cut off or full.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::client::Client;
+use tests::cluster::stamped;
+use tests::lab::Lab;
+use tests::operator::Operator;
+use tests::place::ids;
+use tests::pulse::Pulse;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn versions(operator: &Operator<'_>) -> Result<BTreeSet<String>> {
+    let (_, status) = operator.json(&["status"])?;
+    let nodes = status["nodes"].as_array().context("nodes")?;
+    Ok(nodes.iter().filter_map(|node| node["version"].as_str()).map(str::to_owned).collect())
+}
+
+fn done(operator: &Operator<'_>, args: &[&str]) -> Result<Value> {
+    let (_, plan) = operator.json(&[args, &["--dry-run"]].concat())?;
+    let (code, report) = operator.json(args)?;
+    ensure!(code == 0, "{report:#}");
+    ensure!(ids(&plan) == ids(&report), "{plan:#}\n{report:#}");
+    Ok(report)
+}
+
+#[test]
+fn hosts_come_and_go_and_a_dead_one_is_replaced() -> Result<()> {
+    let Some(lab) = Lab::bare(5)? else { return Ok(()) };
+    let operator = Operator::of(&lab, &[1, 2, 3], "admin", "")?;
+    operator.up()?;
+    let mut client = Client::connect(lab.kafka(lab.wait_ready(&[1, 2, 3])?), LIMIT)?;
+    ensure!(client.create_topic("t", 1)? == 0 && client.produce("t", 0, b"kept")?.is_ok());
+    drop(client);
+    done(&operator, &["add-node", "4", "--host", &lab.address(4)])?;
+    operator.healthy()?;
+    done(&operator, &["remove-node", "1", "--purge", "--yes", "--confirm", "lab"])?;
+    operator.healthy()?;
+    let left =
+        lab.exec(1, &["sh", "-c", "ls -A /var/lib/eventstream; systemctl is-enabled eventstream; true"])?;
+    ensure!(matches!(left.trim(), "" | "disabled" | "not-found"), "{left}");
+
+    lab.pull_plugs(&[2])?;
+    let (code, report) = operator.json(&[
+        "replace-node",
+        "2",
+        "5",
+        "--host",
+        &lab.address(5),
+        "--yes",
+        "--ssh-timeout",
+        "2s",
+    ])?;
+    ensure!(code == 0, "{report:#}");
+    let (_, status) = operator.json(&["status"])?;
+    let members: Vec<_> =
+        status["nodes"].as_array().into_iter().flatten().map(|node| node["id"].clone()).collect();
+    ensure!(members == [3, 4, 5] && status["health"] == "HEALTHY", "{status:#}");
+    // It comes back from the dead, knows nothing of it, and is told.
+    lab.boot_again(2)?;
+    lab.wait("node 2 to end by itself", || {
+        let state = lab.exec(2, &["systemctl", "show", "-P", "ActiveState,Result", "eventstream"]).ok()?;
+        (!state.contains("active\n") || state.contains("inactive")).then_some(())
+    })?;
+    operator.healthy()?;
+    let leader = lab.wait_ready(&[3, 4, 5])?;
+    ensure!(Client::connect(lab.kafka(leader), LIMIT)?.read_all("t", 0)?.len() == 1, "the event is gone");
+
+    // A host that the others do not reach is not taken in.
+    lab.isolate(1)?;
+    let (code, report) =
+        operator.json(&["add-node", "1", "--host", &lab.address(1), "--ssh-timeout", "2s"])?;
+    lab.heal()?;
+    ensure!(code == 3 && report.to_string().contains("node 1: no answer from"), "{code} {report:#}");
+    operator.healthy()
+}
+
+#[test]
+fn an_upgrade_over_ssh_is_not_noticed_and_stops_where_it_must() -> Result<()> {
+    let Some(lab) = Lab::bare(3)? else { return Ok(()) };
+    let operator = Operator::new(&lab, "admin", "")?;
+    operator.up()?;
+    let new = stamped("0.1.1").display().to_string();
+    let upgrade = ["upgrade", "--binary", &new, "--soak", "1s"];
+
+    // No room on one host: nothing is touched anywhere.
+    let before = processes(&lab)?;
+    lab.exec(
+        3,
+        &[
+            "sh",
+            "-c",
+            "mkdir -p /opt/eventstream/releases && mount -t tmpfs -o size=4m tmpfs /opt/eventstream/releases",
+        ],
+    )?;
+    let (code, report) = operator.json(&upgrade)?;
+    ensure!(matches!(code, 1 | 3 | 4) && report["error"].to_string().contains("node 3"), "{code} {report:#}");
+    ensure!(processes(&lab)? == before, "a node was touched");
+    lab.exec(3, &["umount", "/opt/eventstream/releases"])?;
+
+    let leader = lab.wait_ready(&lab.ids())?;
+    ensure!(Client::connect(lab.kafka(leader), LIMIT)?.create_topic("beats", 1)? == 0);
+    let pulse = Pulse::start(lab.ids().into_iter().map(|id| lab.kafka(id)).collect(), "beats");
+    let report = done(&operator, &upgrade)?;
+    let gaps = pulse.finish();
+    println!("upgraded over SSH in {} ms, longest gaps {:?}", report["duration_ms"], &gaps[..3]);
+    ensure!(versions(&operator)? == BTreeSet::from(["0.1.1".to_owned()]));
+    let releases = lab.exec(1, &["ls", "/opt/eventstream/releases"])?;
+    ensure!(releases.lines().count() == 2, "the last two are kept: {releases}");
+
+    // A partition in the middle: nothing further is stopped, and it goes on when it is over.
+    let next = stamped("0.2.0").display().to_string();
+    let args = ["upgrade", "--binary", &next, "--soak", "1s", "-o", "json"];
+    let mut child = operator.command(&args).stdout(Stdio::piped()).spawn()?;
+    operator.wait_for_step(&mut child, |started, _| started >= 9)?;
+    let leader = lab.wait_ready(&lab.ids()).or_else(|_| lab.wait_ready(&[1, 2]))?;
+    let cut = lab.ids().into_iter().rev().find(|id| *id != leader).context("a follower")?;
+    lab.isolate(cut)?;
+    std::thread::sleep(Duration::from_secs(3));
+    let away = lab.ids().into_iter().filter(|id| lab.status(*id).is_err()).count();
+    lab.heal()?;
+    let output = child.wait_with_output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(matches!(output.status.code(), Some(0 | 4)), "{report:#}");
+    ensure!(away == 0, "another node was stopped meanwhile: {report:#}");
+    operator.until_healthy()?;
+    if !output.status.success() {
+        let (code, report) = operator.json(&["upgrade", "resume"])?;
+        ensure!(code == 0, "{report:#}");
+    }
+    ensure!(versions(&operator)? == BTreeSet::from(["0.2.0".to_owned()]));
+    operator.healthy()
+}
+
+fn processes(lab: &Lab) -> Result<Vec<String>> {
+    lab.ids()
+        .into_iter()
+        .map(|id| lab.exec(id, &["systemctl", "show", "-P", "MainPID", "eventstream"]))
+        .collect()
+}
