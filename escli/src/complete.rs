@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use clap_complete::CompletionCandidate;
+use shared::spec;
 
 use crate::cli::Cli;
 use crate::engine::past;
@@ -27,6 +28,12 @@ pub fn node_ids() -> Vec<CompletionCandidate> {
     nodes
         .map(|node| CompletionCandidate::new(node.id.to_string()).help(Some(node.host.clone().into())))
         .collect()
+}
+
+/// The keys of cluster.yaml.
+pub fn keys() -> Vec<CompletionCandidate> {
+    let key = |key: spec::Key| CompletionCandidate::new(key.path).help(Some(key.about.into()));
+    spec::keys().into_iter().map(key).collect()
 }
 
 /// The ids of past operations, the newest first.

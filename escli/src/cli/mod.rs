@@ -12,6 +12,7 @@ pub mod completions;
 pub mod diff;
 pub mod down;
 pub mod exec;
+pub mod explain;
 pub mod health;
 pub mod history;
 pub mod init;
@@ -183,6 +184,8 @@ pub enum Command {
     History(history::Args),
     /// Write a cluster.yaml to begin with.
     Init(init::Args),
+    /// Say what the keys of cluster.yaml mean.
+    Explain(explain::Args),
     /// Check cluster.yaml without touching anything.
     Validate(validate::Args),
     /// Show the file each node gets.

@@ -14,6 +14,7 @@ pub mod completions;
 pub mod diff;
 pub mod down;
 pub mod exec;
+pub mod explain;
 pub mod health;
 pub mod history;
 pub mod init;
@@ -66,6 +67,7 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Exec(args) => exec::run(settings, args).await,
         Command::Logs(args) => logs::run(settings, args).await,
         Command::Init(args) => init::run(settings, args),
+        Command::Explain(args) => explain::run(settings, args),
         Command::Validate(args) => validate::run(settings, args).await,
         Command::Render(args) => render::run(settings, args).await,
         Command::Completions(args) => completions::run(settings, args).await,

@@ -229,7 +229,7 @@ as_root sync {folder}"#
 pub const RUNS: &str =
     "out=$(as_root $new --version 2>&1) || { echo \"it does not run here: $out\" >&2; exit 1; }";
 
-/// Reads the unit anew, and has it started at boot.
+/// Has the unit started at boot, which makes systemd read it anew.
 pub fn enable(layout: &HostLayout) -> String {
     let linger = if layout.is_user_unit() {
         format!(
@@ -240,7 +240,7 @@ pub fn enable(layout: &HostLayout) -> String {
     } else {
         String::new()
     };
-    script(layout, &format!("set -e\nctl daemon-reload\nctl --quiet enable $name{linger}"))
+    script(layout, &format!("set -e\nctl --quiet enable $name{linger}"))
 }
 
 /// The unit is no longer started at boot.

@@ -19,6 +19,7 @@ pub mod bundle;
 pub mod check;
 pub mod diff;
 pub mod document;
+pub mod explain;
 pub mod history;
 pub mod paint;
 pub mod plan;

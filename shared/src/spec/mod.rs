@@ -4,6 +4,7 @@
 //! `render` writes them.
 
 mod deploy;
+mod keys;
 mod parse;
 mod render;
 mod schema;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::NodeId;
 pub use deploy::{Deploy, HostKeys, Privilege, Service, Ssh, Transport};
+pub use keys::{Key, keys};
 pub use parse::{Problem, SpecErrors, parse};
 pub use schema::schema;
 pub use validate::valid_host;

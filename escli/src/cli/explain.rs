@@ -1,0 +1,17 @@
+//! `escli explain`.
+
+use clap_complete::ArgValueCandidates;
+
+use crate::complete;
+
+/// Arguments of `explain`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  escli explain                     every key of cluster.yaml
+  escli explain deploy.ssh          what is below it
+  escli explain cluster.raft.heartbeat_interval")]
+pub struct Args {
+    /// A key, with dots from the top; all when none is given.
+    #[arg(value_name = "KEY", add = ArgValueCandidates::new(complete::keys))]
+    pub key: Option<String>,
+}

@@ -1,0 +1,36 @@
+//! `escli explain`: what the keys of cluster.yaml mean.
+
+use serde::Serialize;
+use shared::spec::{Key, keys};
+
+use crate::cli::explain::Args;
+use crate::exit::{Exit, Failure};
+use crate::report::SCHEMA_VERSION;
+use crate::settings::Settings;
+use crate::view;
+
+/// The document of `explain`.
+#[derive(Debug, Serialize)]
+struct Document {
+    schema_version: u32,
+    keys: Vec<Key>,
+}
+
+/// Explains a key and what is below it.
+///
+/// # Errors
+/// Usage, when there is no such key.
+pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let wanted = args.key.as_deref().unwrap_or_default();
+    let is_meant = |path: &str| match path.strip_prefix(wanted) {
+        Some(rest) => wanted.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']),
+        None => false,
+    };
+    let keys: Vec<Key> = keys().into_iter().filter(|key| is_meant(&key.path)).collect();
+    if keys.is_empty() {
+        return Err(Failure::usage(format!("cluster.yaml has no key {wanted}")).hint("escli explain"));
+    }
+    let document = Document { schema_version: SCHEMA_VERSION, keys };
+    view::show(settings, &document, |paint| view::explain::text(&document.keys, paint));
+    Ok(Exit::Ok)
+}

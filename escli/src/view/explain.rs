@@ -1,0 +1,17 @@
+//! Keys of cluster.yaml as text.
+
+use shared::spec::Key;
+
+use super::paint::Paint;
+
+/// A line for what a key takes, one for what it means.
+pub fn text(keys: &[Key], paint: Paint) -> String {
+    let line = |key: &Key| {
+        let default = key.default.as_ref().map_or_else(String::new, |default| match default.as_str() {
+            Some(text) => format!(", else {text}"),
+            None => format!(", else {default}"),
+        });
+        format!("{}: {}{default}\n    {}\n", key.path, paint.dim(&key.takes), key.about)
+    };
+    keys.iter().map(line).collect()
+}

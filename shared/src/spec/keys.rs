@@ -1,0 +1,93 @@
+//! Every key of a cluster.yaml, as its JSON Schema describes it.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::schema;
+
+/// One key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Key {
+    /// From the top, with dots, e.g. `cluster.raft.heartbeat_interval`; an item of a list is `cluster.nodes[]`.
+    pub path: String,
+    /// What it takes, e.g. `integer`, or `sudo | none`.
+    pub takes: String,
+    /// What it is when it is not there; absent when it must be there, or has no value then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+    /// What it is for.
+    pub about: String,
+}
+
+/// All of them, each before those below it, in the order of the alphabet.
+pub fn keys() -> Vec<Key> {
+    let root = schema();
+    let mut found = Vec::new();
+    below(&root, &root, "", &mut found);
+    found
+}
+
+fn below(root: &Value, shape: &Value, path: &str, found: &mut Vec<Key>) {
+    for (name, property) in shape["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let shape = resolved(root, property);
+        let about = property["description"].as_str().or_else(|| shape["description"].as_str());
+        // What has keys of its own shows their defaults there.
+        let default = property.get("default").filter(|default| !default.is_object()).cloned();
+        found.push(Key {
+            path: path.clone(),
+            takes: takes(shape),
+            default,
+            about: about.unwrap_or_default().to_owned(),
+        });
+        below(root, shape, &path, found);
+        below(root, resolved(root, &shape["items"]), &format!("{path}[]"), found);
+    }
+}
+
+/// What a reference leads to; of an optional shape the one that it has when it is there.
+fn resolved<'a>(root: &'a Value, shape: &'a Value) -> &'a Value {
+    let named =
+        |shape: &'a Value| shape["$ref"].as_str().and_then(|name| root.pointer(name.trim_start_matches('#')));
+    let any = shape["anyOf"].as_array().and_then(|shapes| shapes.iter().find_map(named));
+    named(shape).or(any).unwrap_or(shape)
+}
+
+fn takes(shape: &Value) -> String {
+    let word = |value: &Value| value.as_str().map(str::to_owned);
+    let choices =
+        shape["oneOf"].as_array().map(|choices| choices.iter().filter_map(|choice| word(&choice["const"])));
+    if let Some(choices) = choices.map(Iterator::collect::<Vec<_>>).filter(|choices| !choices.is_empty()) {
+        return choices.join(" | ");
+    }
+    if let Some(choices) = shape["enum"].as_array() {
+        return choices.iter().filter_map(word).collect::<Vec<_>>().join(" | ");
+    }
+    let kinds = match &shape["type"] {
+        Value::Array(kinds) => kinds.iter().find_map(|kind| word(kind).filter(|kind| kind != "null")),
+        kind => word(kind),
+    };
+    match kinds.as_deref() {
+        Some("object") => "keys of its own".to_owned(),
+        Some("array") => "a list".to_owned(),
+        Some(kind) => kind.to_owned(),
+        None => "a value".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_there_with_what_it_takes_and_its_default() {
+        let keys = keys();
+        let of = |path: &str| keys.iter().find(|key| key.path == path).unwrap_or_else(|| panic!("{path}"));
+        assert_eq!(of("cluster.raft.heartbeat_interval").default, Some(50.into()));
+        assert_eq!(of("cluster.nodes[].client_port").takes, "integer");
+        assert_eq!(of("deploy.privilege").default, Some("sudo".into()));
+        assert!(of("deploy.privilege").takes.contains("none"), "{:?}", of("deploy.privilege"));
+        assert_eq!(of("deploy.ssh.jump").takes, "string");
+        assert!(keys.iter().all(|key| !key.about.is_empty()), "a key is not described");
+    }
+}
