@@ -16,6 +16,7 @@ use super::wanted::{self, Wanted};
 use super::{Action, Plan, Question};
 use crate::starter;
 
+mod members;
 mod rolling;
 
 struct World {
