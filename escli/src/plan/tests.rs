@@ -17,6 +17,7 @@ use super::{Action, Plan, Question};
 use crate::starter;
 
 mod rolling;
+mod versions;
 
 struct World {
     spec: ClusterFile,
@@ -78,6 +79,9 @@ pub fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterS
         pending_change: false,
         catch_up: None,
         disk: None,
+        protocol: None,
+        format: None,
+        active_format: None,
     }
 }
 
