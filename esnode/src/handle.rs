@@ -71,6 +71,8 @@ pub struct Leadership {
     pub term: u64,
     /// This node leads and has applied everything committed before its term: it may serve clients.
     pub serving: bool,
+    /// This node is handing over: it takes no more events, and whoever asks who leads had better wait for the answer.
+    pub handing_over: bool,
 }
 
 /// Why a proposal has no reply.

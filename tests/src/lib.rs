@@ -17,3 +17,4 @@ pub mod sim;
 pub mod sshd;
 pub mod strace;
 pub mod traffic;
+pub mod unbroken;

@@ -95,7 +95,7 @@ fn the_next_format_begins_when_all_read_it_and_ends_the_way_back() -> Result<()>
     ensure!(place.up()?.0 == 0);
     let addresses: Vec<SocketAddr> =
         (0..3).map(|index| SocketAddr::from(([127, 0, 0, 1], place.base + index))).collect();
-    let leads = || Some(place.json(&["status"]).ok()?.1["leader"].as_u64()? as usize - 1);
+    let leads = || usize::try_from(place.json(&["status"]).ok()?.1["leader"].as_u64()? - 1).ok();
     let mut client = Client::connect(addresses[leads().context("a leader")?], Duration::from_secs(2))?;
     ensure!(client.create_topic("t", 1)? == 0);
     ensure!(active(&place) == [Some(1); 3], "{:?}", statuses(&place));

@@ -83,12 +83,16 @@ impl Proposals {
         }
     }
 
-    /// This node no longer leads: what is in the log may or may not happen, what is not will not.
-    pub(super) fn lost_leadership(&mut self, leader: Option<u64>) {
+    /// Whether something is in the log that is not answered yet.
+    pub(super) fn any_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// This node no longer leads: what is in the log may or may not happen.
+    pub(super) fn lost_leadership(&mut self) {
         for pending in self.pending.drain(..) {
             refuse(pending.parts, ProposeError::Unknown);
         }
-        self.refuse_gathered(ProposeError::NotLeader(leader));
     }
 
     pub(super) fn refuse_gathered(&mut self, error: ProposeError) {

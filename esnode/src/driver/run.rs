@@ -22,13 +22,13 @@ use super::membership::{ChangeError, Pending, change_of};
 use super::proposals::Proposals;
 use super::raft_log;
 use super::reads::Reads;
-use super::transfer::{self, Transfer};
+use super::transfer::Transfer;
 use super::way_back::is_sent_there;
 use crate::consensus::{
     ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role,
 };
 use crate::entry::{Entry, EntryKind, HardState};
-use crate::handle::{Leadership, ProposeError, TransferError};
+use crate::handle::{Leadership, ProposeError};
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
 use crate::storage::writer::Work;
 use crate::storage::{Batch, Checkpoints, Incoming, Log};
@@ -41,8 +41,6 @@ const MAX_INPUTS: usize = 4096;
 const SNAPSHOT_RETRY_TICKS: u64 = 100;
 /// Ticks after the start from which on an unfinished catch-up of an earlier life is not gone on with.
 const UNNEEDED_TICKS: u64 = 6000;
-/// Ticks after which a hand-over counts as failed.
-const TRANSFER_TICKS: u64 = 100;
 
 /// What the driver joins.
 pub struct Parts {
@@ -108,7 +106,7 @@ pub struct Driver {
     pub(super) parts: Parts,
     on_cluster: Option<Box<dyn FnOnce(ClusterId) + Send>>,
     reader: Sender<Fetch>,
-    proposals: Proposals,
+    pub(super) proposals: Proposals,
     reads: Reads,
     pub(super) introductions: Introductions,
     pub(super) heard: Heard,
@@ -136,7 +134,8 @@ pub struct Driver {
     applied: u64,
     /// As leader: applied up to here means that everything committed before this term is applied.
     pub(super) serves_from: Option<u64>,
-    stopping: Option<u64>,
+    /// When this node, which was told to stop, does.
+    pub(super) stopping: Option<u64>,
     pub(super) ended: Option<Ended>,
 }
 
@@ -208,8 +207,9 @@ impl Driver {
             (quiet..passed).for_each(|_| self.on_tick());
             self.propose_gathered();
             self.prove_reads();
-            while let Some(effects) = self.parts.core.effects() {
-                self.perform(effects);
+            self.perform_effects();
+            if self.hand_over_if_due() {
+                self.perform_effects();
             }
             self.catch_up.answered();
             if let Some(ended) = self.ended.take() {
@@ -224,6 +224,12 @@ impl Driver {
         let ending = self.stopping.is_some() || self.leaving.is_some();
         let waiting = ending || self.transfer.is_some() || self.reads.unproven();
         if waiting { 0 } else { self.parts.core.quiet_ticks() }
+    }
+
+    fn perform_effects(&mut self) {
+        while let Some(effects) = self.parts.core.effects() {
+            self.perform(effects);
+        }
     }
 
     fn handle(&mut self, input: Input) {
@@ -371,8 +377,9 @@ impl Driver {
         }
     }
 
-    fn propose_gathered(&mut self) {
-        if !self.proposals.any_gathered() || self.parts.core.transferring() {
+    pub(super) fn propose_gathered(&mut self) {
+        // In a hand-over they wait: for the next leader, which is then named, or for this one to lead on.
+        if !self.proposals.any_gathered() || self.transfer.is_some() {
             return;
         }
         if self.parts.core.role() != Role::Leader {
@@ -554,54 +561,15 @@ impl Driver {
             }
         } else {
             self.serves_from = None;
-            self.proposals.lost_leadership(leader);
+            self.proposals.lost_leadership();
             self.reads.lost_leadership(leader);
             if let Some(mut change) = self.change.take() {
                 change.answer(Err(ChangeError::Unknown));
             }
         }
         let serving = role == Role::Leader && self.serves_from.is_none();
-        self.parts.leadership.send_replace(Leadership { leader, term, serving });
+        let handing_over = self.transfer.is_some();
+        self.parts.leadership.send_replace(Leadership { leader, term, serving, handing_over });
         self.finish_transfer();
-    }
-
-    pub(super) fn begin_transfer(
-        &mut self,
-        to: Option<NodeId>,
-        asker: Option<tokio::sync::oneshot::Sender<Result<(NodeId, u64), TransferError>>>,
-    ) {
-        let status = self.parts.core.status();
-        let answers = |id| self.heard.answers(id, self.tick);
-        match transfer::target(&status, self.parts.own.0, to, answers) {
-            Ok(target) if target == self.parts.own.0 => {
-                asker.map(|asker| asker.send(Ok((target, status.term))));
-            }
-            Ok(target) => {
-                self.transfer = Some(Transfer::begin(status.term, self.tick + TRANSFER_TICKS, asker));
-                self.parts.core.transfer(target);
-            }
-            Err(error) => {
-                asker.map(|asker| asker.send(Err(error)));
-            }
-        }
-    }
-
-    fn finish_transfer(&mut self) {
-        let now = (self.parts.core.leader(), self.parts.core.term());
-        let under_way = self.parts.core.transferring();
-        if self.transfer.as_mut().is_some_and(|t| t.finish(self.parts.own.0, now, self.tick, under_way)) {
-            self.transfer = None;
-            if self.stopping.is_some() {
-                self.ended.get_or_insert(Ended::Stopped);
-            }
-        }
-    }
-
-    fn begin_stop(&mut self) {
-        self.stopping = Some(self.tick + TRANSFER_TICKS);
-        self.begin_transfer(None, None);
-        if self.transfer.is_none() {
-            self.ended.get_or_insert(Ended::Stopped);
-        }
     }
 }

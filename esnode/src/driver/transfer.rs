@@ -1,22 +1,37 @@
 //! Handing leadership over, and telling whoever asked how it ended.
+//!
+//! What is in the log is committed and answered first: cut off in the middle, its producers would not know what became of
+//! it. What comes meanwhile waits, and is refused only when it is known who leads, so that a client goes there at once.
 
 use shared::ids::NodeId;
 use tokio::sync::oneshot;
 
+use super::run::{Driver, Ended};
 use crate::consensus::{Role, Status};
 use crate::handle::TransferError;
 
 type Asker = oneshot::Sender<Result<(NodeId, u64), TransferError>>;
 
+/// Ticks after which a hand-over counts as failed.
+const TRANSFER_TICKS: u64 = 100;
+/// Ticks that a leader which has handed over to stop stays: its clients hear from it where to go, and ask it who leads.
+const FAREWELL_TICKS: u64 = 20;
+/// Ticks after which the hand-over no longer waits for what is in the log: a majority that takes this long needs
+/// another leader more than its clients need their answers.
+const DRAIN_TICKS: u64 = 30;
+
 /// A hand-over under way.
 pub(super) struct Transfer {
+    /// Who takes over, until Raft has been told.
+    draining: Option<NodeId>,
+    drain_until: u64,
     from_term: u64,
     deadline: u64,
     asker: Option<Asker>,
 }
 
 /// Chooses who takes over: the wanted voter, or the most caught-up one that answers.
-pub(super) fn target(
+fn target(
     status: &Status,
     own: NodeId,
     wanted: Option<NodeId>,
@@ -40,19 +55,21 @@ pub(super) fn target(
 }
 
 impl Transfer {
-    pub(super) fn begin(from_term: u64, deadline: u64, asker: Option<Asker>) -> Self {
-        Self { from_term, deadline, asker }
+    /// To `target`, by a node that leads in `from_term`; it has failed `patience` ticks from `tick`.
+    fn begin(target: NodeId, from_term: u64, tick: u64, patience: u64, asker: Option<Asker>) -> Self {
+        let (drain_until, deadline) = (tick + DRAIN_TICKS, tick + patience);
+        Self { draining: Some(target), drain_until, from_term, deadline, asker }
     }
 
-    /// Ends it when another node leads, when time is up, or when Raft has given it up (`under_way` is false) and this
+    /// Whom Raft is to be told now, once: everything in the log is answered (`drained`), or it has waited long enough.
+    fn due(&mut self, drained: bool, tick: u64) -> Option<NodeId> {
+        self.draining.take_if(|_| drained || tick >= self.drain_until)
+    }
+
+    /// Ends it when another node leads, when time is up, or when Raft has given it up (`raft_has_it` is false) and this
     /// node leads still; returns whether it has ended.
-    pub(super) fn finish(
-        &mut self,
-        own: NodeId,
-        now: (Option<NodeId>, u64),
-        tick: u64,
-        under_way: bool,
-    ) -> bool {
+    fn finish(&mut self, own: NodeId, now: (Option<NodeId>, u64), tick: u64, raft_has_it: bool) -> bool {
+        let under_way = raft_has_it || self.draining.is_some();
         let outcome = match now {
             (Some(leader), term) if leader != own && term > self.from_term => Ok((leader, term)),
             (Some(leader), _) if leader == own && !under_way => Err(TransferError::TimedOut),
@@ -63,5 +80,110 @@ impl Transfer {
             let _ = asker.send(outcome);
         }
         true
+    }
+}
+
+impl Driver {
+    /// Begins to hand over to the wanted voter, or to the best one.
+    pub(super) fn begin_transfer(&mut self, to: Option<NodeId>, asker: Option<Asker>) {
+        let status = self.parts.core.status();
+        let answers = |id| self.heard.answers(id, self.tick);
+        match target(&status, self.parts.own.0, to, answers) {
+            Ok(target) if target == self.parts.own.0 => {
+                asker.map(|asker| asker.send(Ok((target, status.term))));
+            }
+            Ok(target) => {
+                // What came before it is not held up by it.
+                self.propose_gathered();
+                self.transfer = Some(Transfer::begin(target, status.term, self.tick, TRANSFER_TICKS, asker));
+                self.parts.leadership.send_modify(|leadership| leadership.handing_over = true);
+            }
+            Err(error) => {
+                asker.map(|asker| asker.send(Err(error)));
+            }
+        }
+    }
+
+    /// Lets Raft hand over once what is in the log is answered; a disk that hangs answers nothing. Returns whether it did.
+    pub(super) fn hand_over_if_due(&mut self) -> bool {
+        let drained = !self.proposals.any_pending() || self.disk_hangs();
+        let Some(target) = self.transfer.as_mut().and_then(|transfer| transfer.due(drained, self.tick))
+        else {
+            return false;
+        };
+        self.parts.core.transfer(target);
+        true
+    }
+
+    /// Looks whether the hand-over has ended.
+    pub(super) fn finish_transfer(&mut self) {
+        let now = (self.parts.core.leader(), self.parts.core.term());
+        let raft_has_it = self.parts.core.transferring();
+        if self.transfer.as_mut().is_some_and(|t| t.finish(self.parts.own.0, now, self.tick, raft_has_it)) {
+            self.transfer = None;
+            self.parts.leadership.send_modify(|leadership| leadership.handing_over = false);
+            if self.stopping.is_some() {
+                let led_on = self.parts.core.role() == Role::Leader;
+                self.stopping = Some(self.tick + if led_on { 0 } else { FAREWELL_TICKS });
+            }
+        }
+    }
+
+    /// Stops: a leader hands over first.
+    pub(super) fn begin_stop(&mut self) {
+        self.stopping = Some(self.tick + TRANSFER_TICKS);
+        self.begin_transfer(None, None);
+        if self.transfer.is_none() {
+            self.ended.get_or_insert(Ended::Stopped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<(NodeId, u64), TransferError>>;
+
+    fn transfer() -> (Transfer, Answer) {
+        let (asker, answer) = oneshot::channel();
+        (Transfer::begin(2, 5, 1000, 100, Some(asker)), answer)
+    }
+
+    #[test]
+    fn raft_is_told_once_and_only_when_the_log_is_answered() {
+        let (mut transfer, _answer) = transfer();
+        assert_eq!(transfer.due(false, 1000), None);
+        assert_eq!(transfer.due(true, 1001), Some(2));
+        assert_eq!(transfer.due(true, 1002), None);
+    }
+
+    #[test]
+    fn a_majority_that_does_not_answer_does_not_keep_it() {
+        let (mut transfer, _answer) = transfer();
+        assert_eq!(transfer.due(false, 999 + DRAIN_TICKS), None);
+        assert_eq!(transfer.due(false, 1000 + DRAIN_TICKS), Some(2));
+    }
+
+    #[test]
+    fn it_is_not_given_up_before_raft_has_it() {
+        let (mut transfer, mut answer) = transfer();
+        assert!(!transfer.finish(1, (Some(1), 5), 1001, false), "it drains");
+        transfer.due(true, 1002);
+        assert!(!transfer.finish(1, (Some(1), 5), 1003, true));
+        assert!(!transfer.finish(1, (None, 6), 1004, false), "who leads is not known yet");
+        assert!(transfer.finish(1, (Some(2), 6), 1005, false));
+        assert_eq!(answer.try_recv(), Ok(Ok((2, 6))));
+    }
+
+    #[test]
+    fn it_has_failed_when_raft_gives_it_up_or_time_is_over() {
+        let (mut given_up, mut answer) = transfer();
+        given_up.due(true, 1000);
+        assert!(given_up.finish(1, (Some(1), 5), 1016, false));
+        assert_eq!(answer.try_recv(), Ok(Err(TransferError::TimedOut)));
+        let (mut late, mut answer) = transfer();
+        assert!(late.finish(1, (None, 6), 1100, false));
+        assert_eq!(answer.try_recv(), Ok(Err(TransferError::TimedOut)));
     }
 }

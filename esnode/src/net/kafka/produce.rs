@@ -32,6 +32,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Serves Produce.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
+    if session.holds_producers(request.to.received) {
+        return Ok(Answer::Busy);
+    }
     let body: ProduceRequest = request.decode()?;
     let (acks, timeout_ms) = (body.acks, body.timeout_ms);
     let refusal = if !(-1..=1).contains(&acks) {

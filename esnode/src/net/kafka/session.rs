@@ -83,10 +83,11 @@ impl Session {
     }
 
     /// The leader that clients can be sent to, and its term: none while this node itself was elected but is not
-    /// ready.
+    /// ready, or is handing over.
     pub fn usable_leader(&self) -> Option<(NodeId, u64)> {
         let now = self.leadership();
-        let leader = now.leader.filter(|leader| *leader != self.node().node_id() || now.serving)?;
+        let usable = now.serving && !now.handing_over;
+        let leader = now.leader.filter(|leader| *leader != self.node().node_id() || usable)?;
         Some((leader, now.term))
     }
 
@@ -105,6 +106,12 @@ impl Session {
             // A change of leadership wakes it at once; that a connection is back it finds out by looking.
             let _ = timeout(LOOK_AGAIN, changes.changed()).await;
         }
+    }
+
+    /// Whether a producer's request, which came at `received`, had better wait here: nobody can say who leads, or this
+    /// node is about to, or about to cease. Sent away now, the client would ask, wait and come back all the same.
+    pub fn holds_producers(&self, received: Instant) -> bool {
+        self.usable_leader().is_none() && received.elapsed() < LEADER_PATIENCE
     }
 
     /// Lets the leader serve the request, if another node leads and can be reached.

@@ -1,0 +1,134 @@
+//! A producer that never rests, as client libraries do it: idempotent, to the leader that Metadata names, each event sent
+//! again until it is acknowledged. What interrupts the service shows as a gap between two acknowledgements.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::client::{Client, Event, numbered};
+use crate::cluster::Cluster;
+
+/// How long one request may take.
+const LIMIT: Duration = Duration::from_secs(2);
+/// After this many attempts at one event something is broken for good.
+const MOST_TRIES: u32 = 2000;
+
+/// One acknowledged event.
+#[derive(Clone, Copy, Debug)]
+pub struct Ack {
+    /// When it was acknowledged.
+    pub at: Instant,
+    /// Times that it had to be sent again.
+    pub retries: u32,
+}
+
+/// The producer at work.
+pub struct Unbroken {
+    stop: Arc<AtomicBool>,
+    worker: JoinHandle<Result<Vec<Ack>>>,
+}
+
+impl Unbroken {
+    /// Starts to write to partition 0 of a topic that is there.
+    pub fn start(cluster: &Cluster, topic: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let nodes = cluster.ids().into_iter().map(|id| cluster.kafka(id)).collect();
+        let (stopped, topic) = (Arc::clone(&stop), topic.to_owned());
+        Self { stop, worker: std::thread::spawn(move || Producer::new(nodes, topic)?.run(&stopped)) }
+    }
+
+    /// Ends it: what was acknowledged, in order.
+    pub fn finish(self) -> Result<Vec<Ack>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.worker.join().ok().context("the producer panicked")?
+    }
+}
+
+struct Producer {
+    nodes: Vec<SocketAddr>,
+    topic: String,
+    id: i64,
+    turn: usize,
+    connected: Option<Client>,
+}
+
+impl Producer {
+    fn new(nodes: Vec<SocketAddr>, topic: String) -> Result<Self> {
+        let first = *nodes.first().context("a node")?;
+        let id = Client::connect(first, LIMIT)?.producer_id()?;
+        let id = id.ok().context("a producer's identity")?;
+        Ok(Self { nodes, topic, id, turn: 0, connected: None })
+    }
+
+    fn run(mut self, stop: &AtomicBool) -> Result<Vec<Ack>> {
+        let mut acks = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let sequence = i32::try_from(acks.len())?;
+            let mut retries = 0;
+            while !self.attempt(sequence) {
+                retries += 1;
+                ensure!(retries < MOST_TRIES, "event {sequence} is never acknowledged");
+            }
+            acks.push(Ack { at: Instant::now(), retries });
+        }
+        Ok(acks)
+    }
+
+    /// Sends one event where the leader is; whether it was acknowledged.
+    fn attempt(&mut self, sequence: i32) -> bool {
+        if self.connected.is_none() {
+            self.connected = self.find_leader();
+        }
+        let Some(client) = self.connected.as_mut() else { return false };
+        let sent = numbered(sequence.to_string().as_bytes(), self.id, sequence)
+            .and_then(|batch| client.produce_batch(&self.topic, 0, batch));
+        let taken = matches!(sent, Ok(Ok(_)));
+        if !taken {
+            self.connected = None;
+        }
+        taken
+    }
+
+    /// Asks one node after the other; looking is no retry of the event.
+    fn find_leader(&mut self) -> Option<Client> {
+        (0..MOST_TRIES).find_map(|_| {
+            self.turn += 1;
+            let node = self.nodes[self.turn % self.nodes.len()];
+            let found = self.ask(node);
+            if found.is_err() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            found.ok()
+        })
+    }
+
+    fn ask(&self, node: SocketAddr) -> Result<Client> {
+        let metadata = Client::connect(node, LIMIT)?.metadata(&[&self.topic])?;
+        let partition = metadata.topics.first().and_then(|topic| topic.partitions.first());
+        let leader = partition.context("a partition")?.leader_id;
+        let Some(broker) = metadata.brokers.iter().find(|broker| broker.node_id == leader) else {
+            bail!("no leader");
+        };
+        let address = SocketAddr::new(broker.host.parse()?, u16::try_from(broker.port)?);
+        Client::connect(address, LIMIT)
+    }
+}
+
+/// The longest time without an acknowledgement that touches the time from `from` to `to`.
+pub fn longest_gap(acks: &[Ack], from: Instant, to: Instant) -> Duration {
+    let touching = acks.windows(2).filter(|two| two[1].at >= from && two[0].at <= to);
+    touching.map(|two| two[1].at - two[0].at).max().unwrap_or_default()
+}
+
+/// Checks that the log holds each acknowledged event once, in order, and nothing else.
+pub fn each_once(acks: &[Ack], log: &[Event]) -> Result<()> {
+    ensure!(log.len() == acks.len(), "{} acknowledged, {} in the log", acks.len(), log.len());
+    for (number, event) in log.iter().enumerate() {
+        ensure!(event.value == number.to_string().as_bytes(), "event {number} is {:?}", event.value);
+    }
+    Ok(())
+}
