@@ -9,6 +9,11 @@ fn main() {
     let given = env::var("ESNODE_VERSION").ok().filter(|version| !version.trim().is_empty());
     let version = given.or_else(|| env::var("CARGO_PKG_VERSION").ok()).unwrap_or_default();
     println!("cargo::rustc-env=ESNODE_VERSION={}", version.trim());
+    // For tests of upgrades: a build that reads, and in time writes, a later on-disk format.
+    println!("cargo::rerun-if-env-changed=ESNODE_FORMAT_MAX");
+    if let Some(newest) = env::var("ESNODE_FORMAT_MAX").ok().filter(|newest| !newest.trim().is_empty()) {
+        println!("cargo::rustc-env=ESNODE_FORMAT_MAX={}", newest.trim());
+    }
 
     // The log of HEAD grows with every commit and checkout, in linked worktrees too.
     if let Some(log) = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"]) {

@@ -187,13 +187,17 @@ impl Handle {
     /// The admin API's status, fresh from the raft thread.
     pub async fn status(&self) -> ClusterStatus {
         let raft = self.raft_status().await;
-        let cluster_id = self.stream().cluster_id();
+        let (cluster_id, active_format) = {
+            let stream = self.stream();
+            (stream.cluster_id(), stream.format())
+        };
         let parts = &self.inner.parts;
         report::cluster_status(&report::Facts {
             node_id: parts.node_id,
             file: &parts.file,
             roster: &self.roster(),
             cluster_id,
+            active_format,
             config_hash: &self.inner.config_hash,
             settings_hash: &self.inner.settings_hash,
             started_at: &parts.started_at,

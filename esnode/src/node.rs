@@ -26,7 +26,7 @@ use crate::driver::{
 use crate::handle::{self, Handle, Leadership};
 use crate::net::kafka::limits::Limits;
 use crate::net::listen;
-use crate::net::peer::{Hello, Transport, TransportConfig};
+use crate::net::peer::{Formats, Hello, Transport, TransportConfig};
 use crate::net::{admin, kafka};
 use crate::retention;
 use crate::storage::checkpoint::is_full;
@@ -34,6 +34,7 @@ use crate::storage::identity::{DataDir, Identity, IdentityError};
 use crate::storage::writer::{self, WalEvent, Writer};
 use crate::storage::{self, Checkpoints, Incoming, Log, Outgoing, Recovered};
 use crate::stream::Stream;
+use crate::version::FORMAT;
 
 /// Largest frame between nodes, in bytes.
 const MAX_FRAME: usize = 16 << 20;
@@ -90,6 +91,7 @@ impl Node {
             members: config.members_digest(),
             founders: founders(&identity.voters),
             your_store: None,
+            formats: Formats { reads: FORMAT, active: identity.format },
         };
         let transport = Arc::new(start_transport(&config, hello, inputs.clone())?);
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
@@ -313,11 +315,12 @@ fn take_part(start: Start) -> Result<()> {
     let founding = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
     let core = start_core(&config, &recovered, conf_state.unwrap_or_else(founding), log.clone())?;
     let waiting = log.clone();
-    let writer = spawn_wal(wal, inputs.0.clone())?;
-    serve_files(&transport, log.clone(), recovered.checkpoints.clone());
-    let incoming = Incoming::of(data_dir.path());
-    let storage = &config.file.cluster.storage;
     let data_dir = Arc::new(Mutex::new(data_dir));
+    let adopt = adopt_format(Arc::clone(&data_dir), Arc::clone(&transport));
+    let writer = spawn_wal(wal, adopt, inputs.0.clone())?;
+    serve_files(&transport, log.clone(), recovered.checkpoints.clone());
+    let incoming = Incoming::of(data_dir.lock().path());
+    let storage = &config.file.cluster.storage;
     let on_cluster = remember_cluster(Arc::clone(&data_dir), Arc::clone(&transport), hello, inputs.0.clone());
     let mut driver = Driver::new(Parts {
         own: (config.node_id, hello.store),
@@ -359,18 +362,19 @@ fn find_cluster(
     met: &mut BTreeMap<NodeId, Hello>,
 ) -> Result<Option<Hello>> {
     let configured = config.member_ids();
-    let (cluster_id, voters) = match found_or_join(inputs, hello, &configured, met)? {
+    let (cluster_id, voters, format) = match found_or_join(inputs, hello, &configured, met)? {
         Founding::Stopped => return Ok(None),
-        Founding::Founded => (None, configured),
-        Founding::Joined(cluster, founders) => {
-            (Some(cluster), founders.into_iter().filter(|id| *id != 0).collect())
+        Founding::Founded => (None, configured, hello.formats.active),
+        Founding::Joined(cluster, founders, format) => {
+            (Some(cluster), founders.into_iter().filter(|id| *id != 0).collect(), format)
         }
     };
     let founders = founders(&voters);
     data_dir.update(|identity| {
-        *identity = Identity { cluster_id, fresh: false, voters, ..identity.clone() };
+        *identity = Identity { format, cluster_id, fresh: false, voters, ..identity.clone() };
     })?;
-    Ok(Some(Hello { fresh: false, cluster: cluster_id, founders, ..hello }))
+    let formats = Formats { active: format, ..hello.formats };
+    Ok(Some(Hello { fresh: false, cluster: cluster_id, founders, formats, ..hello }))
 }
 
 /// How the process ends.
@@ -382,6 +386,7 @@ fn conclude(ended: Ended, node_id: NodeId) -> Result<()> {
             Ok(())
         }
         Ended::WrongStore => Err(JoinError::WrongStore(node_id).into()),
+        Ended::Unreadable(reason) => Err(reason.into()),
         Ended::DiskFailed(error) => Err(error).context(
             "the disk failed: what it holds can no longer be trusted, so this node stops. Nothing acknowledged is \
              lost while a majority lives. Check the disk (dmesg), then start the node again",
@@ -413,8 +418,12 @@ fn start_core(config: &Config, recovered: &Recovered, conf_state: ConfState, log
     Ok(Core::new(core_config, log, &crate::raft_logger::new())?)
 }
 
-fn spawn_wal(wal: storage::Wal, inputs: Sender<Input>) -> io::Result<Writer> {
-    writer::spawn(wal, move |event| {
+fn spawn_wal(
+    wal: storage::Wal,
+    adopt: impl FnMut(u16) -> io::Result<()> + Send + 'static,
+    inputs: Sender<Input>,
+) -> io::Result<Writer> {
+    writer::spawn(wal, adopt, move |event| {
         let input = match event {
             WalEvent::Persisted { number } => Input::Persisted(number),
             WalEvent::Failed(error) => Input::DiskFailed(error),
@@ -441,15 +450,14 @@ fn segment_bytes(storage: &Storage) -> u64 {
 fn remember_cluster(
     data_dir: Arc<Mutex<DataDir>>,
     transport: Arc<Transport>,
-    mut hello: Hello,
+    hello: Hello,
     inputs: Sender<Input>,
 ) -> impl FnOnce(ClusterId) + Send {
     move |cluster| {
         if hello.cluster == Some(cluster) {
             return;
         }
-        hello.cluster = Some(cluster);
-        transport.set_hello(hello);
+        transport.set_cluster(cluster);
         thread::spawn(move || {
             match data_dir.lock().update(|identity| identity.cluster_id = Some(cluster)) {
                 // The next start does it.
@@ -461,6 +469,25 @@ fn remember_cluster(
                 Ok(()) => {}
             }
         });
+    }
+}
+
+/// Writes the on-disk format down that is used from now on, and tells the other nodes.
+fn adopt_format(
+    data_dir: Arc<Mutex<DataDir>>,
+    transport: Arc<Transport>,
+) -> impl FnMut(u16) -> io::Result<()> + Send {
+    move |format| match data_dir.lock().update(|identity| identity.format = identity.format.max(format)) {
+        Err(IdentityError::Io(error)) if is_full(&error) => {
+            tracing::error!("no room to write the on-disk format down, which is tried again: {error}");
+            Ok(())
+        }
+        Err(error) => Err(io::Error::other(error)),
+        Ok(()) => {
+            tracing::info!(format, "the data directory is written in this on-disk format from now on");
+            transport.set_active_format(format);
+            Ok(())
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub started_at: &'a str,
     /// Consensus; `None` while the node waits to found or join a cluster.
     pub raft: Option<&'a consensus::Status>,
+    /// The format that the cluster's data is written in.
+    pub active_format: u16,
     /// How far it has come with the files that it gets from another node.
     pub catch_up: Option<CatchUp>,
     /// There is no room on the disk for more log.
@@ -65,6 +67,9 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
         pending_change: raft.pending_change,
         catch_up: facts.catch_up,
         disk: disk(facts.lacks_room, raft.disk_wait),
+        protocol: Some(version::PROTOCOL),
+        format: Some(version::FORMAT),
+        active_format: Some(facts.active_format),
     }
 }
 

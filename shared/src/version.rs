@@ -1,5 +1,7 @@
 //! What a binary is and which protocols and on-disk formats it speaks.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,24 @@ pub struct Range {
     pub min: u16,
     /// The newest version understood.
     pub max: u16,
+}
+
+impl Range {
+    /// Whether this version is one of them.
+    pub fn contains(self, version: u16) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+
+    /// Whether there is a version in both.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.min <= other.max && other.min <= self.max
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max { self.min.fmt(f) } else { write!(f, "{} to {}", self.min, self.max) }
+    }
 }
 
 /// The answer of `esnode --version --json`.

@@ -207,6 +207,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// What is started from now on.
+    pub fn use_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     /// The process id of a running node.
     pub fn os_pid(&self, id: NodeId) -> u32 {
         self.nodes[Self::position(id)].as_ref().expect("the node runs").id()

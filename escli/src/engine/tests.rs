@@ -177,6 +177,9 @@ impl Cluster for Machine {
             pending_change: false,
             catch_up: None,
             disk: None,
+            protocol: None,
+            format: None,
+            active_format: None,
         })
     }
 }

@@ -75,6 +75,9 @@ fn status(spec: &ClusterFile, id: NodeId, config_hash: &str) -> ClusterStatus {
         pending_change: false,
         catch_up: None,
         disk: None,
+        protocol: None,
+        format: None,
+        active_format: None,
     }
 }
 

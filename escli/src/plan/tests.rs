@@ -18,6 +18,7 @@ use crate::starter;
 
 mod members;
 mod rolling;
+mod versions;
 
 struct World {
     spec: ClusterFile,
@@ -79,6 +80,9 @@ pub fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterS
         pending_change: false,
         catch_up: None,
         disk: None,
+        protocol: None,
+        format: None,
+        active_format: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
+use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
@@ -81,6 +82,7 @@ pub fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOptions) -> R
         plan.notes.extend(checked(spec, remote, facts, &targets)?);
     }
     let hosts = hosts(facts, &targets)?;
+    compatible(facts, options)?;
     allowed(facts, options)?;
     let turns: Vec<Turn> = hosts.iter().filter_map(|(id, host)| turn(*id, host, facts, options)).collect();
     if turns.is_empty() {
@@ -166,6 +168,29 @@ fn pause(plan: &mut Plan, before: usize, options: &UpgradeOptions) {
     if left > 0 {
         plan.notes.push(format!("{left} nodes are left as they are; go on with:  escli upgrade resume"));
     }
+}
+
+/// The program can talk to every node that runs, and read what they have written. Nothing that could be said overrides it:
+/// the node would refuse to start.
+fn compatible(facts: &Facts, options: &UpgradeOptions) -> Result<(), Refusal> {
+    let Some(new) = &options.program.info else { return Ok(()) };
+    let what = format!("{} is {}", options.program.path.display(), new.version);
+    let why = |(id, status): (NodeId, &ClusterStatus)| {
+        let (protocol, active) = (status.protocol, status.active_format);
+        if let Some(spoken) = protocol.filter(|spoken| !spoken.overlaps(new.protocol)) {
+            let speaks = new.protocol;
+            return Some(format!("n{id} speaks peer protocol {spoken}; {what} and speaks {speaks}"));
+        }
+        let format = active.filter(|active| !new.format.contains(*active))?;
+        Some(format!("n{id}'s data is in on-disk format {format}; {what} and reads format {}", new.format))
+    };
+    let reasons: Vec<_> = facts.statuses().filter_map(why).collect();
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    let refusal = Refusal::new("the program cannot take part in this cluster; nothing was changed");
+    let refusal = reasons.into_iter().fold(refusal, Refusal::because);
+    Err(refusal.hint("upgrade to a version that can; there is no way back to one that cannot"))
 }
 
 /// Back, or further than to the next minor version, only where that was said.

@@ -92,9 +92,9 @@ impl CatchUp {
         self.way.pulled(pulled.ok(), have, term)
     }
 
-    /// Raft takes it: what the writer is to install, as the work of this number.
-    pub(super) fn install(&mut self, number: u64) -> Option<Arc<Staged>> {
-        self.way.install(number).map(|pulled| pulled.staged.clone())
+    /// Raft takes it: what the writer is to install, as the work of this number, and the on-disk format that it is in.
+    pub(super) fn install(&mut self, number: u64) -> Option<(Arc<Staged>, u16)> {
+        self.way.install(number).map(|pulled| (pulled.staged.clone(), pulled.image.stream.format()))
     }
 
     /// All of Raft's effects are performed.

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 
+use super::formats::{Unreadable, readable};
 use super::input::Input;
 use crate::consensus::ConfState;
 use crate::nice::give_way;
@@ -39,6 +40,9 @@ pub enum ImageError {
          version of esnode that wrote it, or a later one"
     )]
     Version(u32),
+    /// It is of a cluster whose data this program cannot read.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// It is not what this program writes.
     #[error("the content of the newest checkpoint is not understood: {0}")]
     Malformed(#[from] serde_json::Error),
@@ -77,6 +81,7 @@ impl Image {
             return Err(ImageError::Version(format));
         }
         let Stored { members, stream, .. } = serde_json::from_slice(payload)?;
+        readable(&stream)?;
         let conf_state = ConfState {
             voters: members.voters,
             learners: members.learners,

@@ -23,8 +23,8 @@ use crate::net::peer::{Hello, PeerEvent, RefusalCode};
 pub enum Founding {
     /// It founds a cluster together with a majority of the configured nodes.
     Founded,
-    /// A cluster that was founded with these voters takes it in.
-    Joined(ClusterId, [NodeId; MAX_NODES]),
+    /// A cluster that was founded with these voters, and whose data is in this on-disk format, takes it in.
+    Joined(ClusterId, [NodeId; MAX_NODES], u16),
     /// It was told to stop first.
     Stopped,
 }
@@ -83,9 +83,9 @@ pub fn found_or_join(
             }
             Ok(Input::Peer(PeerEvent::Messages(from, messages))) => {
                 let hello = met.get(&from).filter(|hello| hello.founders[0] != 0);
-                let cluster = hello.and_then(|hello| hello.cluster.map(|cluster| (cluster, hello.founders)));
-                if let Some((cluster, founders)) = cluster.filter(|_| messages.iter().any(from_leader)) {
-                    return Ok(Founding::Joined(cluster, founders));
+                let cluster = hello.and_then(|hello| Some((hello.cluster?, hello)));
+                if let Some((cluster, hello)) = cluster.filter(|_| messages.iter().any(from_leader)) {
+                    return Ok(Founding::Joined(cluster, hello.founders, hello.formats.active));
                 }
             }
             Ok(Input::Peer(PeerEvent::Refused(peer, refused)))

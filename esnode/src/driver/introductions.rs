@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shared::ids::{NodeId, StoreId};
 
 use crate::consensus::{Message, MessageType};
-use crate::net::peer::Hello;
+use crate::net::peer::{Formats, Hello};
 use crate::stream::Stream;
 use crate::stream::command::Command;
 
@@ -36,6 +36,11 @@ pub(super) fn disowning<'a>(met: impl IntoIterator<Item = &'a Hello>, own: Store
 impl Introductions {
     pub(super) fn greet(&mut self, hello: Hello) {
         self.met.insert(hello.node, hello);
+    }
+
+    /// What `node` says of its on-disk formats.
+    pub(super) fn formats_of(&self, node: NodeId) -> Option<Formats> {
+        self.met.get(&node).map(|hello| hello.formats)
     }
 
     /// Whether the message may go out. A leader takes nobody along whose data directory is not the one that the cluster
@@ -133,7 +138,16 @@ mod tests {
 
     fn hello(store: StoreId, fresh: bool) -> Hello {
         let founders = [0; MAX_NODES];
-        Hello { node: 2, store, cluster: None, fresh, members: 1, founders, your_store: None }
+        Hello {
+            node: 2,
+            store,
+            cluster: None,
+            fresh,
+            members: 1,
+            founders,
+            your_store: None,
+            formats: Formats::default(),
+        }
     }
 
     /// A founded cluster that knows node 2 by store 22, if `bound`.

@@ -15,6 +15,7 @@ use super::catch_up::CatchUp;
 use super::changes::Changes;
 use super::checkpoints::{Checkpointing, Image, Made};
 use super::clock::Clock;
+use super::formats::{Raising, Unreadable};
 use super::input::Input;
 use super::introductions::Introductions;
 use super::membership::{ChangeError, Pending, change_of};
@@ -96,6 +97,8 @@ pub enum Ended {
     WrongStore,
     /// The node is no member any more.
     Removed,
+    /// The members write an on-disk format that this program does not read; the process must exit.
+    Unreadable(Unreadable),
 }
 
 /// The raft thread's state.
@@ -108,6 +111,7 @@ pub struct Driver {
     pub(super) introductions: Introductions,
     pub(super) heard: Heard,
     pub(super) promotion: Promotion,
+    pub(super) raising: Raising,
     /// A change of the members under way.
     pub(super) change: Option<Pending>,
     /// The members, and where they are.
@@ -156,6 +160,7 @@ impl Driver {
             introductions: Introductions::default(),
             heard: Heard::default(),
             promotion: Promotion::default(),
+            raising: Raising::default(),
             change: None,
             roster: Arc::default(),
             learners: Vec::new(),
@@ -272,7 +277,10 @@ impl Driver {
                 self.note_answer(from, &messages);
                 messages.into_iter().for_each(|message| self.receive(message));
             }
-            PeerEvent::Disconnected(peer) => self.parts.core.unreachable(peer),
+            PeerEvent::Disconnected(peer) => {
+                self.raising.begin_anew();
+                self.parts.core.unreachable(peer);
+            }
             PeerEvent::Refused(peer, refused) if refused.code == RefusalCode::Removed => {
                 if self.roster.iter().any(|node| node.id == peer) {
                     self.ended = Some(Ended::Removed);
@@ -305,6 +313,7 @@ impl Driver {
         self.reads.retry_overdue(self.tick);
         self.finish_transfer();
         self.promote_learners();
+        self.follow_format();
         self.leave_if_due();
         self.give_way_if_the_disk_hangs();
         self.checkpoint_if_due();
@@ -440,8 +449,11 @@ impl Driver {
         let hard_state = hard_state.or(self.lazy);
         self.lazy = None;
         if snapshot.is_some()
-            && let Some(staged) = self.catch_up.install(number)
+            && let Some((staged, format)) = self.catch_up.install(number)
         {
+            if format > self.parts.transport.formats().active {
+                self.write(0, Work::Adopt(format));
+            }
             // Whoever waits for this number waits for the entries behind it too.
             let number = if entries.is_empty() { number } else { 0 };
             self.write(number, Work::Install(staged, hard_state));
@@ -452,7 +464,7 @@ impl Driver {
         self.write(number, Work::Write(Batch { hard_state, entries }));
     }
 
-    fn write(&mut self, number: u64, work: Work) {
+    pub(super) fn write(&mut self, number: u64, work: Work) {
         if self.parts.wal.send((number, work)).is_err() {
             self.ended = Some(Ended::DiskFailed(io::Error::other("the WAL thread has ended")));
         }
@@ -512,6 +524,7 @@ impl Driver {
         if members_at != self.members_at {
             self.follow_members();
         }
+        self.adopt_format();
         if let (Some(cluster), Some(on_cluster)) = (cluster, self.on_cluster.take_if(|_| cluster.is_some())) {
             on_cluster(cluster);
         }

@@ -12,17 +12,17 @@ use shared::ids::{ClusterId, NodeId, StoreId};
 use uuid::Uuid;
 
 use super::{segment, sync_dir};
+use crate::stream::FIRST_FORMAT;
+use crate::version::{FORMAT, VERSION};
 
-/// The newest layout of data directories that this program knows.
-const FORMAT_VERSION: u32 = 1;
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
 
 /// What a data directory says of itself. One line of JSON, and a line with its CRC32C.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Layout of the directory.
-    pub format: u32,
+    /// The on-disk format of everything in the directory: it stands here before anything is written in it.
+    pub format: u16,
     /// The node it belongs to.
     pub node_id: NodeId,
     /// Drawn when the directory was created: another one means that the disk was lost.
@@ -62,16 +62,17 @@ pub enum IdentityError {
         /// The configured node.
         wanted: NodeId,
     },
-    /// A later version of this program created it.
+    /// Another version of this program wrote it.
     #[error(
-        "{dir} has layout version {found}; this program knows versions up to {FORMAT_VERSION}. Start the version \
-         of esnode that wrote it, or a later one", dir = .dir.display()
+        "{dir} is written in on-disk format {found}; this program, esnode {VERSION}, reads format {FORMAT}. Nothing was \
+         changed. Start the version of esnode that ran here last, or {way} one", dir = .dir.display(),
+        way = if *.found > FORMAT.max { "a later" } else { "an earlier" }
     )]
-    Version {
+    Format {
         /// The directory.
         dir: PathBuf,
-        /// Its version.
-        found: u32,
+        /// Its format.
+        found: u16,
     },
     /// It cannot be told whose it is.
     #[error("{file}: {reason}. {reseed}", file = .file.display(), reseed = super::RESEED)]
@@ -100,6 +101,10 @@ impl DataDir {
     pub fn open(path: &Path, node_id: NodeId) -> Result<Self, IdentityError> {
         let named = segment::at(path, "");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(named)?;
+        // What this program cannot read is left as it is, down to the lock.
+        if let Err(unreadable @ IdentityError::Format { .. }) = load(path) {
+            return Err(unreadable);
+        }
         let lock = lock(path)?;
         let identity = match load(path)? {
             Some(identity) => identity,
@@ -172,15 +177,15 @@ fn load(dir: &Path) -> Result<Option<Identity>, IdentityError> {
     }
     // Fields of a later layout are unknown, its version is not.
     let Format { format } = serde_json::from_str(json).map_err(|error| corrupt(error.to_string()))?;
-    if format > FORMAT_VERSION {
-        return Err(IdentityError::Version { dir: dir.to_owned(), found: format });
+    if !FORMAT.contains(format) {
+        return Err(IdentityError::Format { dir: dir.to_owned(), found: format });
     }
     serde_json::from_str(json).map(Some).map_err(|error| corrupt(error.to_string()))
 }
 
 #[derive(Deserialize)]
 struct Format {
-    format: u32,
+    format: u16,
 }
 
 fn crc_line(json: &str) -> String {
@@ -194,7 +199,7 @@ fn create(dir: &Path, node_id: NodeId) -> Result<Identity, IdentityError> {
         return Err(IdentityError::Corrupt { file: dir.join(IDENTITY), reason });
     }
     let identity = Identity {
-        format: FORMAT_VERSION,
+        format: FIRST_FORMAT,
         node_id,
         store_id: StoreId(Uuid::new_v4()),
         cluster_id: None,
@@ -307,11 +312,17 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_layout_is_told_from_damage() {
+    fn a_newer_format_is_told_from_damage_and_left_as_it_is() {
         let scratch = scratch();
-        let json = r#"{"format":2,"who":"unknown"}"#;
+        let json = r#"{"format":9,"who":"unknown"}"#;
         fs::write(scratch.path().join(IDENTITY), format!("{json}\n{}", crc_line(json))).unwrap();
         let error = DataDir::open(scratch.path(), 1).unwrap_err();
-        assert!(matches!(error, IdentityError::Version { found: 2, .. }), "{error}");
+        assert!(matches!(error, IdentityError::Format { found: 9, .. }), "{error}");
+        let both = format!("format 9; this program, esnode {VERSION}, reads format {FORMAT}");
+        assert!(
+            error.to_string().contains(&both) && error.to_string().ends_with("or a later one"),
+            "{error}"
+        );
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "something was written");
     }
 }

@@ -27,6 +27,8 @@ pub enum WalEvent {
 pub enum Work {
     /// Write it, with whatever else waits, and sync.
     Write(Batch),
+    /// Say that what follows may be written in this on-disk format.
+    Adopt(u16),
     /// Put it behind or in the place of the log, by itself; with it, a new persistent state.
     Install(Arc<Staged>, Option<HardState>),
 }
@@ -37,15 +39,20 @@ pub struct Writer {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread. `on_event` is called on it and must not wait for anything. After [`WalEvent::Failed`] there are
-/// no more events.
+/// Starts the thread. `adopt` and `on_event` are called on it: the one makes [`Work::Adopt`] durable, the other must not
+/// wait for anything. After [`WalEvent::Failed`] there are no more events.
 ///
 /// # Errors
 /// The system refuses another thread.
-pub fn spawn(wal: Wal, on_event: impl FnMut(WalEvent) + Send + 'static) -> io::Result<Writer> {
+pub fn spawn(
+    wal: Wal,
+    adopt: impl FnMut(u16) -> io::Result<()> + Send + 'static,
+    on_event: impl FnMut(WalEvent) + Send + 'static,
+) -> io::Result<Writer> {
     // Unbounded: the sender is the raft thread, which never waits; what is in flight is bounded by proposals.
     let (sender, receiver) = unbounded();
-    let thread = thread::Builder::new().name("wal".into()).spawn(move || run(wal, &receiver, on_event))?;
+    let thread =
+        thread::Builder::new().name("wal".into()).spawn(move || run(wal, &receiver, adopt, on_event))?;
     Ok(Writer { sender, thread })
 }
 
@@ -65,12 +72,17 @@ impl Writer {
     }
 }
 
-fn run(mut wal: Wal, receiver: &Receiver<(u64, Work)>, mut on_event: impl FnMut(WalEvent)) {
+fn run(
+    mut wal: Wal,
+    receiver: &Receiver<(u64, Work)>,
+    mut adopt: impl FnMut(u16) -> io::Result<()>,
+    mut on_event: impl FnMut(WalEvent),
+) {
     while let Ok(first) = receiver.recv() {
         // What arrives from now on belongs to the next group: a busy sender must not keep this one from its sync.
         let queued = receiver.len();
         let group = std::iter::once(first).chain(receiver.try_iter().take(queued));
-        match write_group(&mut wal, group) {
+        match write_group(&mut wal, &mut adopt, group) {
             Ok(number) => on_event(WalEvent::Persisted { number }),
             Err(error) => return on_event(WalEvent::Failed(error)),
         }
@@ -86,11 +98,16 @@ fn run(mut wal: Wal, receiver: &Receiver<(u64, Work)>, mut on_event: impl FnMut(
 }
 
 /// Returns the number of the last batch.
-fn write_group(wal: &mut Wal, group: impl Iterator<Item = (u64, Work)>) -> io::Result<u64> {
+fn write_group(
+    wal: &mut Wal,
+    adopt: &mut impl FnMut(u16) -> io::Result<()>,
+    group: impl Iterator<Item = (u64, Work)>,
+) -> io::Result<u64> {
     let mut last = 0;
     for (number, work) in group {
         match work {
             Work::Write(batch) => wal.write(&batch)?,
+            Work::Adopt(format) => adopt(format)?,
             Work::Install(staged, hard_state) => wal.install(&staged, hard_state)?,
         }
         last = number;

@@ -9,6 +9,7 @@
 //! 6 Append           topic u32 | partition u32 | batch
 //! 7 Trim             topic u32 | partition u32 | offset i64
 //! 8 AlterTopic       name | count u32, then per configuration: key | 1 and value, or 0
+//! 9 RaiseFormat      version u16
 //! ```
 //!
 //! Each begins with its number, one byte. Texts and the batch are a u32 length and bytes. Little endian throughout.
@@ -77,12 +78,17 @@ pub enum Command {
         /// What to set, and with `None` what to take back.
         changes: BTreeMap<String, Option<String>>,
     },
+    /// From here on data is written in a newer on-disk format, which every member reads; never lowers it.
+    RaiseFormat {
+        /// The format's version.
+        to: u16,
+    },
 }
 
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Founded (now or before), bound, deleted, trimmed, altered.
+    /// Founded (now or before), bound, deleted, trimmed, altered, raised.
     Done,
     /// The new topic's number.
     TopicCreated(TopicId),
@@ -189,6 +195,10 @@ impl Command {
                     value.iter().for_each(|value| put_bytes(out, value.as_bytes()));
                 }
             }
+            Self::RaiseFormat { to } => {
+                out.put_u8(9);
+                out.put_u16_le(*to);
+            }
         }
     }
 
@@ -241,6 +251,7 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
             let changes = (0..count).map(|_| get_change(bytes)).collect::<Option<_>>()?;
             Command::AlterTopic { name, changes }
         }
+        9 => Command::RaiseFormat { to: bytes.try_get_u16_le().ok()? },
         _ => return None,
     })
 }
@@ -302,6 +313,7 @@ mod tests {
                     ("retention.ms".to_owned(), None),
                 ]),
             },
+            Command::RaiseFormat { to: 2 },
         ]
     }
 

@@ -36,6 +36,8 @@ pub const MAX_PARTITIONS_IN_ALL: usize = 100_000;
 pub const MAX_CONFIG_BYTES: usize = 16 << 20;
 /// What a setting takes besides its texts.
 const SETTING: usize = 64;
+/// The on-disk format that every cluster begins with.
+pub const FIRST_FORMAT: u16 = 1;
 /// Longest name of a topic (Kafka's rule).
 const MAX_NAME: usize = 249;
 
@@ -52,6 +54,9 @@ pub struct Stream {
     /// Payload of all applied entries.
     payload: u64,
     cluster: Option<ClusterId>,
+    /// On-disk format that every member's data is written in.
+    #[serde(default = "first_format")]
+    format: u16,
     members: Members,
     names: BTreeMap<String, TopicId>,
     topics: BTreeMap<TopicId, Topic>,
@@ -75,6 +80,7 @@ impl Default for Stream {
             applied: 0,
             payload: 0,
             cluster: None,
+            format: FIRST_FORMAT,
             members: Members::default(),
             names: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -126,6 +132,10 @@ pub struct Applied {
 pub fn valid_topic_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX_NAME).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(allowed)
+}
+
+fn first_format() -> u16 {
+    FIRST_FORMAT
 }
 
 fn setting(key: &str, value: &str) -> usize {
@@ -189,6 +199,10 @@ impl Stream {
             Command::Bind { node, store } => {
                 let bound = self.members.bind(place.index, node, store);
                 if bound { Reply::Done } else { Reply::Refused(Refusal::BoundElsewhere) }
+            }
+            Command::RaiseFormat { to } => {
+                self.format = self.format.max(to);
+                Reply::Done
             }
             Command::CreateTopic { name, partitions, configs } => {
                 self.create(name, partitions, configs, touched)
@@ -302,6 +316,11 @@ impl Stream {
         self.cluster
     }
 
+    /// The on-disk format that the cluster's data is written in; it is never lowered.
+    pub fn format(&self) -> u16 {
+        self.format
+    }
+
     /// What is known of the members beside who votes.
     pub fn members(&self) -> &Members {
         &self.members
@@ -328,6 +347,7 @@ impl Stream {
         let mut put = |bytes: &[u8]| crc = crc32c::crc32c_append(crc, bytes);
         put(&self.next_producer.to_le_bytes());
         put(&self.last_topic.to_le_bytes());
+        put(&self.format.to_le_bytes());
         self.cluster.iter().for_each(|cluster| put(cluster.0.as_bytes()));
         self.members.fingerprint(&mut put);
         for topic in self.topics.values() {

@@ -134,6 +134,21 @@ fn a_member_is_bound_once() {
 }
 
 #[test]
+fn the_format_is_raised_never_lowered_and_survives_a_checkpoint() {
+    let mut stream = Stream::default();
+    assert_eq!(stream.format(), 1);
+    let before = stream.digest();
+    let raise = |to| Command::RaiseFormat { to };
+    stream.apply(0, 1, &payload(&[raise(3), raise(2)]));
+    assert!(stream.format() == 3 && stream.digest() != before);
+    let mut stored = serde_json::to_value(&stream).unwrap();
+    assert_eq!(serde_json::from_value::<Stream>(stored.clone()).unwrap().format(), 3);
+    // A checkpoint from before there were formats.
+    stored.as_object_mut().unwrap().remove("format");
+    assert_eq!(serde_json::from_value::<Stream>(stored).unwrap().format(), 1);
+}
+
+#[test]
 fn places_are_remembered_within_bounds_however_long_the_log() {
     let mut stream = Stream::default();
     stream.apply(1, 1, &payload(&[create("t", 3)]));

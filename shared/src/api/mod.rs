@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, NodeId};
 use crate::spec;
+use crate::version::Range;
 
 /// `GET /cluster/status`: what one node knows. A follower answers too, and names the leader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,15 @@ pub struct ClusterStatus {
     /// What is wrong with the node's disk just now, in words; absent when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
+    /// Peer protocol versions that the running binary speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Range>,
+    /// On-disk format versions that the running binary reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Range>,
+    /// The on-disk format that the cluster's data is written in: every node must read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_format: Option<u16>,
 }
 
 /// How far a node has come that gets the log from another one, file by file.

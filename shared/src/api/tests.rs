@@ -40,6 +40,9 @@ fn status() -> ClusterStatus {
         pending_change: false,
         catch_up: None,
         disk: None,
+        protocol: None,
+        format: None,
+        active_format: None,
     }
 }
 

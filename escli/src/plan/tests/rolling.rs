@@ -7,7 +7,7 @@ use crate::plan::transfer::{TransferOptions, transfer};
 use crate::plan::{Question, Refusal};
 
 impl World {
-    fn says(&mut self, id: NodeId) -> &mut ClusterStatus {
+    pub(super) fn says(&mut self, id: NodeId) -> &mut ClusterStatus {
         match &mut self.facts.nodes.get_mut(&id).unwrap().api {
             Answer::Status(status) => status,
             Answer::Silent { .. } => panic!("n{id} is silent"),

@@ -73,6 +73,9 @@ impl Node for Calm {
             pending_change: false,
             catch_up: None,
             disk: None,
+            protocol: None,
+            format: None,
+            active_format: None,
         }
     }
 

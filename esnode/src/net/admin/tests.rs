@@ -42,6 +42,9 @@ pub fn status() -> ClusterStatus {
         pending_change: false,
         catch_up: None,
         disk: None,
+        protocol: None,
+        format: None,
+        active_format: None,
     }
 }
 

@@ -5,10 +5,10 @@ use shared::ids::StoreId;
 use shared::spec::MAX_NODES;
 use uuid::Uuid;
 
-use super::Hello;
 use super::codec;
 use super::frame::{Encoded, FrameReader, HEADER, Kind, write_frames};
 use super::handshake::{Expected, Greeting, Refused, accept};
+use super::{Formats, Hello};
 use crate::version::PROTOCOL;
 
 /// Largest body taken here; real connections take more, and nothing else changes with it.
@@ -67,7 +67,16 @@ fn decode(kind: Kind, body: Bytes) {
 fn ours() -> Hello {
     let store = StoreId(Uuid::from_u128(1));
     let founders = [0; MAX_NODES];
-    Hello { node: 1, store, cluster: None, fresh: true, members: 9, founders, your_store: None }
+    Hello {
+        node: 1,
+        store,
+        cluster: None,
+        fresh: true,
+        members: 9,
+        founders,
+        your_store: None,
+        formats: Formats::default(),
+    }
 }
 
 fn only_body(frames: &[Encoded]) -> Bytes {

@@ -8,8 +8,8 @@ use shared::spec::MAX_NODES;
 use shared::version::Range;
 use uuid::Uuid;
 
-use super::Hello;
 use super::frame::{Encoded, FrameError, Kind};
+use super::{Formats, Hello};
 
 /// First bytes of every greeting: whatever does not start with them is no peer.
 const MAGIC: u32 = u32::from_le_bytes(*b"ESPR");
@@ -74,6 +74,10 @@ pub enum RefusalCode {
     ProtocolTooOld,
     /// The refused side speaks only newer protocol versions.
     ProtocolTooNew,
+    /// The refused side cannot read the on-disk format that the other one writes.
+    FormatTooOld,
+    /// The refused side writes an on-disk format that the other one cannot read.
+    FormatTooNew,
     /// A reason that this version does not know.
     Other(u16),
 }
@@ -87,6 +91,8 @@ impl RefusalCode {
             Self::ProtocolTooOld => 4,
             Self::ProtocolTooNew => 5,
             Self::Removed => 6,
+            Self::FormatTooOld => 7,
+            Self::FormatTooNew => 8,
             Self::Other(code) => code,
         }
     }
@@ -99,6 +105,8 @@ impl RefusalCode {
             4 => Self::ProtocolTooOld,
             5 => Self::ProtocolTooNew,
             6 => Self::Removed,
+            7 => Self::FormatTooOld,
+            8 => Self::FormatTooNew,
             code => Self::Other(code),
         }
     }
@@ -148,8 +156,28 @@ pub fn accept(
                 "node {them} belongs to cluster {other}, node {us} to cluster {mine}: check the addresses in cluster.yaml; a node moves to another cluster only with an empty data directory"
             ),
         ),
-        _ => Ok(version),
+        _ => readable(ours, &theirs.hello).map(|()| version),
     }
+}
+
+/// Whether each of the two reads what the other one writes: entries and files travel as they are.
+fn readable(ours: &Hello, theirs: &Hello) -> Result<(), Refused> {
+    let judge = |reader: &Hello, writer: &Hello, code| {
+        let (read, written) = (reader.formats.reads, writer.formats.active);
+        if read.contains(written) {
+            return Ok(());
+        }
+        let way = if written > read.max { "a later" } else { "an earlier" };
+        refuse(
+            code,
+            format!(
+                "node {}'s data is in on-disk format {written}, node {} reads format {read}: give node {} {way} version of esnode",
+                writer.node, reader.node, reader.node
+            ),
+        )
+    };
+    judge(theirs, ours, RefusalCode::FormatTooOld)?;
+    judge(ours, theirs, RefusalCode::FormatTooNew)
 }
 
 /// Whether a stranger may be a member all the same: it knows the cluster that we belong to, or are to join.
@@ -215,6 +243,8 @@ impl Greeting {
         body.put_u16_le(*port);
         body.put_u16_le(u16::try_from(host.len()).unwrap_or_default());
         body.put_slice(host.as_bytes());
+        let Formats { reads, active } = hello.formats;
+        [reads.min, reads.max, active].into_iter().for_each(|version| body.put_u16_le(version));
         Encoded::new(kind, vec![body.freeze()])
     }
 
@@ -240,7 +270,9 @@ impl Greeting {
             return Err(FrameError::Malformed);
         }
         let host = String::from_utf8(body.split_to(length).into()).map_err(|_| FrameError::Malformed)?;
+        let formats = formats(&mut body)?;
         let hello = Hello {
+            formats,
             node,
             store,
             founders,
@@ -249,11 +281,20 @@ impl Greeting {
             members,
             your_store: (flags & YOUR_STORE != 0).then_some(StoreId(your_store)),
         };
-        if protocol.min > protocol.max || node == 0 {
+        if protocol.min > protocol.max || formats.reads.min > formats.reads.max || node == 0 {
             return Err(FrameError::Malformed);
         }
         Ok(Self { protocol, to, incarnation, revision, hello, at: (host, port) })
     }
+}
+
+/// Older programs end their greeting before this: they read and write the first format.
+fn formats(body: &mut Bytes) -> Result<Formats, FrameError> {
+    if body.is_empty() {
+        return Ok(Formats::default());
+    }
+    let reads = Range { min: body.try_get_u16_le()?, max: body.try_get_u16_le()? };
+    Ok(Formats { reads, active: body.try_get_u16_le()? })
 }
 
 impl Refused {
@@ -290,6 +331,7 @@ mod tests {
             members: 9,
             founders: [1, 2, 3, 0, 0, 0, 0, 0, 7],
             your_store: None,
+            formats: Formats { reads: Range { min: 1, max: 3 }, active: 2 },
         }
     }
 
@@ -328,9 +370,35 @@ mod tests {
         let body = body_of(greeting(1, 2).encode());
         let longer = Bytes::from([&body[..], b"more"].concat());
         assert_eq!(Greeting::decode(longer).unwrap(), greeting(1, 2));
-        for cut in 0..body.len() {
+        let before_formats = body.len() - 6;
+        for cut in (0..body.len()).filter(|cut| *cut != before_formats) {
             assert!(Greeting::decode(body.slice(..cut)).is_err(), "cut at {cut}");
         }
+        let old = Greeting::decode(body.slice(..before_formats)).unwrap().hello;
+        assert_eq!(old, Hello { formats: Formats::default(), ..hello(1) }, "a program that does not say");
+    }
+
+    #[test]
+    fn each_must_read_what_the_other_one_writes() {
+        let with = |node, min, max, active| Hello {
+            formats: Formats { reads: Range { min, max }, active },
+            ..hello(node)
+        };
+        let judge = |mine: Hello, theirs: Hello| {
+            accept(&mine, ONE, &Greeting { hello: theirs, ..greeting(2, 1) }, Expected::Dialled(2))
+        };
+        assert_eq!(judge(with(1, 1, 2, 1), with(2, 1, 1, 1)), Ok(1), "mixed, nothing is raised yet");
+        assert_eq!(judge(with(1, 1, 2, 2), with(2, 1, 2, 1)), Ok(1), "one has not raised it yet");
+        let old = judge(with(1, 1, 2, 2), with(2, 1, 1, 1)).unwrap_err();
+        assert_eq!(old.code, RefusalCode::FormatTooOld);
+        let text = "node 1's data is in on-disk format 2, node 2 reads format 1: give node 2 a later version of esnode";
+        assert_eq!(old.text, text);
+        assert_eq!(code(judge(with(1, 1, 1, 1), with(2, 1, 2, 2))), RefusalCode::FormatTooNew);
+        assert_eq!(
+            code(judge(with(1, 2, 2, 2), with(2, 1, 2, 1))),
+            RefusalCode::FormatTooNew,
+            "too old to read"
+        );
     }
 
     #[test]

@@ -19,7 +19,9 @@ mod transport;
 
 use shared::ids::{ClusterId, NodeId, StoreId};
 use shared::spec::MAX_NODES;
+use shared::version::Range;
 
+use crate::stream::FIRST_FORMAT;
 pub use files::{Files, Source};
 pub use fuzz::{fuzz, mended};
 pub use handshake::{RefusalCode, Refused};
@@ -45,6 +47,24 @@ pub struct Hello {
     /// The data directory that the speaker's applied state binds the listener to, if it is bound. On the way out
     /// it is filled in for each listener from [`Transport::set_bindings`].
     pub your_store: Option<StoreId>,
+    /// On-disk formats.
+    pub formats: Formats,
+}
+
+/// Which on-disk formats a node reads, and which one its data directory is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// Versions that its program reads.
+    pub reads: Range,
+    /// What its data directory says: durable there before it stands here.
+    pub active: u16,
+}
+
+impl Default for Formats {
+    /// What a program reads and writes that does not say.
+    fn default() -> Self {
+        Self { reads: Range { min: FIRST_FORMAT, max: FIRST_FORMAT }, active: FIRST_FORMAT }
+    }
 }
 
 /// What the transport tells the node.

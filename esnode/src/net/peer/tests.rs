@@ -31,7 +31,16 @@ struct Peer {
 fn hello(node: NodeId) -> Hello {
     let store = StoreId(Uuid::from_u128(node.into()));
     let founders = [0; MAX_NODES];
-    Hello { node, store, cluster: None, fresh: true, members: 1, founders, your_store: None }
+    Hello {
+        node,
+        store,
+        cluster: None,
+        fresh: true,
+        members: 1,
+        founders,
+        your_store: None,
+        formats: Formats::default(),
+    }
 }
 
 fn start_at(listen: &str, hello: Hello, protocol: Range, queue_bytes: usize) -> Peer {

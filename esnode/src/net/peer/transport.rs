@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use raft::eraftpb::Message;
-use shared::ids::{NodeId, StoreId};
+use shared::ids::{ClusterId, NodeId, StoreId};
 use shared::spec::MAX_NODES;
 use shared::version::Range;
 use socket2::SockRef;
@@ -18,7 +18,7 @@ use socket2::SockRef;
 use super::files::Source;
 use super::handshake::{Greeting, RefusalCode, Refused, removed};
 use super::link::Link;
-use super::{Hello, PeerEvent, PeerStats, accept, dial};
+use super::{Formats, Hello, PeerEvent, PeerStats, accept, dial};
 use crate::net::listen::listen;
 use crate::net::seldom::Seldom;
 use crate::version::PROTOCOL;
@@ -172,6 +172,21 @@ impl Transport {
     /// Replaces what this node says of itself and tells every peer at once.
     pub fn set_hello(&self, hello: Hello) {
         self.shared.announce(|announced| announced.hello = hello);
+    }
+
+    /// This node belongs to a cluster now: tells every peer.
+    pub fn set_cluster(&self, cluster: ClusterId) {
+        self.shared.announce(|announced| announced.hello.cluster = Some(cluster));
+    }
+
+    /// The data directory says that it is written in this on-disk format: tells every peer.
+    pub fn set_active_format(&self, format: u16) {
+        self.shared.announce(|announced| announced.hello.formats.active = format);
+    }
+
+    /// What this node says of its on-disk formats.
+    pub fn formats(&self) -> Formats {
+        self.shared.hello().formats
     }
 
     /// Replaces which data directory each peer is bound to: what fills [`Hello::your_store`] for it. Tells them. Whoever

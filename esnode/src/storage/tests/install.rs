@@ -193,7 +193,8 @@ fn through_the_writers_thread_it_stands_between_what_comes_before_and_after() {
     let (mine, wal, _) = open(here.path(), SMALL).unwrap();
     let staged = std::sync::Arc::new(bring(&gather(&log, &recovered, 0), here.path()));
     let (sender, events) = std::sync::mpsc::channel();
-    let writer = super::super::writer::spawn(wal, move |event| sender.send(event).unwrap()).unwrap();
+    let writer =
+        super::super::writer::spawn(wal, |_| Ok(()), move |event| sender.send(event).unwrap()).unwrap();
     let works = [
         Work::Write(batch(&entries(1..=3, 2, 50))),
         Work::Install(staged, Some(OWN)),

@@ -8,7 +8,7 @@ use super::*;
 
 fn events(wal: Wal) -> (super::super::writer::Writer, mpsc::Receiver<WalEvent>) {
     let (sender, receiver) = mpsc::channel();
-    (spawn(wal, move |event| sender.send(event).unwrap()).unwrap(), receiver)
+    (spawn(wal, |_| Ok(()), move |event| sender.send(event).unwrap()).unwrap(), receiver)
 }
 
 #[test]

@@ -1,0 +1,179 @@
+//! Versions that differ in their on-disk format: they run side by side in the old one, the new one begins when all read
+//! it, and from then on there is no way back.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use shared::api::{ClusterStatus, Role};
+use shared::ids::NodeId;
+use tests::client::{Client, http};
+use tests::cluster::{Cluster, binary, stamped};
+use tests::history::History;
+use tests::place::{Place, path, text};
+use tests::traffic::Traffic;
+
+/// A format is raised when every member has read it for half a minute; then every node hears of it.
+const RAISED: Duration = Duration::from_secs(60);
+
+fn next() -> PathBuf {
+    stamped("0.1.2-next")
+}
+
+/// Every node of three that answers, by itself.
+fn statuses(place: &Place) -> Vec<ClusterStatus> {
+    let ports = (0..3).map(|index| place.base + 200 + index);
+    let ask = |port| http(&format!("127.0.0.1:{port}"), "GET", "/cluster/status", "").ok();
+    ports.filter_map(ask).filter_map(|(_, body)| serde_json::from_str(&body).ok()).collect()
+}
+
+fn active(place: &Place) -> Vec<Option<u16>> {
+    statuses(place).iter().map(|status| status.active_format).collect()
+}
+
+fn data_dir(place: &Place, id: NodeId) -> PathBuf {
+    place.cluster().join(format!("n{id}/data"))
+}
+
+/// What the identity file says.
+fn written(dir: &Path) -> Result<u64> {
+    let text = std::fs::read_to_string(dir.join("identity"))?;
+    let json: Value = serde_json::from_str(text.lines().next().context("a line")?)?;
+    json["format"].as_u64().context("a format")
+}
+
+/// Every file with its bytes.
+fn content(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(content(&path)?);
+        } else {
+            files.insert(path.clone(), std::fs::read(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+/// Starts `program` as node `id` and waits for its end: its exit code and what it said.
+fn ends(program: &Path, id: NodeId, config: &Path) -> Result<(Option<i32>, String)> {
+    let mut command = Command::new(program);
+    command.arg(format!("--node-id={id}")).arg(format!("--config={}", path(config)));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let end = Instant::now() + Duration::from_secs(10);
+    while child.try_wait()?.is_none() {
+        if Instant::now() > end {
+            child.kill()?;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output()?;
+    Ok((output.status.code(), text(&output.stdout) + &text(&output.stderr)))
+}
+
+fn upgrade<'a>(to: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    [&["upgrade", "--binary", path(to), "--soak", "100ms"], more].concat()
+}
+
+fn wait(what: &str, limit: Duration, done: impl Fn() -> bool) -> Result<()> {
+    let end = Instant::now() + limit;
+    while !done() {
+        ensure!(Instant::now() < end, "waited {limit:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_next_format_begins_when_all_read_it_and_ends_the_way_back() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let addresses: Vec<SocketAddr> =
+        (0..3).map(|index| SocketAddr::from(([127, 0, 0, 1], place.base + index))).collect();
+    let leads = || usize::try_from(place.json(&["status"]).ok()?.1["leader"].as_u64()? - 1).ok();
+    let mut client = Client::connect(addresses[leads().context("a leader")?], Duration::from_secs(2))?;
+    ensure!(client.create_topic("t", 1)? == 0);
+    ensure!(active(&place) == [Some(1); 3], "{:?}", statuses(&place));
+    let traffic = Traffic::among(&addresses, "t", 1);
+
+    // Two of three: the old format stays, however long it takes.
+    let (old, new) = (binary("esnode"), next());
+    let (code, report) = place.json(&upgrade(&new, &["--pause-after", "2"]))?;
+    ensure!(code == 0, "{report:#}");
+    std::thread::sleep(Duration::from_secs(33));
+    ensure!(active(&place) == [Some(1); 3], "{:?}", statuses(&place));
+    let newest = statuses(&place).iter().filter(|status| status.format.is_some_and(|f| f.max == 2)).count();
+    ensure!(newest == 2, "{newest} nodes read format 2");
+    // And there is a way back.
+    let (code, plan) = place.json(&upgrade(&old, &["--allow-downgrade", "--dry-run"]))?;
+    ensure!(code == 0, "{plan:#}");
+
+    let (code, report) = place.json(&["upgrade", "resume"])?;
+    ensure!(code == 0, "{report:#}");
+    ensure!(active(&place) == [Some(1); 3], "the last one may still be taken back");
+    wait("format 2", RAISED, || active(&place) == [Some(2); 3])?;
+    let dirs: Vec<_> = (1..=3).map(|id| data_dir(&place, id)).collect();
+    wait("it to be written down", Duration::from_secs(5), || {
+        dirs.iter().all(|dir| written(dir).is_ok_and(|format| format == 2))
+    })?;
+    let mut history = History::default();
+    traffic.finish(&mut history)?;
+    println!("{} writes, {} looks", history.size().0, history.size().1);
+    let leader = addresses[leads().context("a leader")?];
+    history.check(Client::connect(leader, Duration::from_secs(2))?.read_all("t", 0)?)?;
+
+    // The command line refuses the way back, whatever else is allowed.
+    let back = upgrade(&old, &["--allow-downgrade"]);
+    let (code, report) = place.json(&back)?;
+    let why = "data is in on-disk format 2";
+    ensure!(code == 3 && report["error"].to_string().contains(why), "{code} {report:#}");
+    ensure!(text(&place.escli(&back)?.stderr).contains(why));
+    ensure!(statuses(&place).iter().all(|status| status.version == "0.1.2"), "{:?}", statuses(&place));
+
+    // And so does the program itself, before it touches anything.
+    ensure!(place.escli(&["stop", "3"])?.status.success());
+    let before = content(&dirs[2])?;
+    let (code, said) = ends(&old, 3, &place.cluster().join("n3/cluster.yaml"))?;
+    ensure!(code.is_some_and(|code| code != 0), "{code:?} {said}");
+    ensure!(said.contains("on-disk format 2; this program, esnode 0.1.0, reads format 1"), "{said}");
+    ensure!(said.contains("or a later one"), "{said}");
+    ensure!(content(&dirs[2])? == before, "something was written");
+    ensure!(place.escli(&["start", "3"])?.status.success());
+    wait("node 3", Duration::from_secs(20), || active(&place) == [Some(2); 3])
+}
+
+#[test]
+fn a_node_that_cannot_read_the_active_format_does_not_get_in() -> Result<()> {
+    let mut cluster = Cluster::start_with(1, "", &next())?;
+    cluster.wait_ready()?;
+    let format = |cluster: &Cluster, id| cluster.status(id).ok().and_then(|status| status.active_format);
+    wait("format 2", RAISED, || format(&cluster, 1) == Some(2))?;
+    let id = cluster.grow()?;
+    cluster.use_program(&binary("esnode"));
+    cluster.launch(id)?;
+    let (code, body) = cluster.post(1, "/cluster/members", &cluster.introduction(id))?;
+    ensure!(code == 200, "{body}");
+    let why = "data is in on-disk format 2, node 2 reads format 1: give node 2 a later version of esnode";
+    cluster.wait("both to say why", |cluster| {
+        [1, id].iter().all(|id| cluster.log(*id).contains(why)).then_some(())
+    })?;
+    std::thread::sleep(Duration::from_secs(3));
+    let seen = cluster.status(1)?.peers;
+    ensure!(seen.len() == 1 && seen[0].role == Role::Learner && !seen[0].connected, "{seen:?}");
+    ensure!(written(&cluster.data_dir(id))? == 1, "it took something");
+
+    // With the program that the others run it does, and starts in what they write.
+    ensure!(cluster.stop(id)?);
+    cluster.use_program(&next());
+    cluster.launch(id)?;
+    cluster.wait("it to vote", |cluster| {
+        cluster.status(1).ok()?.peers.iter().any(|peer| peer.role == Role::Voter).then_some(())
+    })?;
+    ensure!(written(&cluster.data_dir(id))? == 2 && format(&cluster, id) == Some(2));
+    Ok(())
+}
