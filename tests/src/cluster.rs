@@ -13,6 +13,7 @@ use shared::ids::NodeId;
 use tempfile::TempDir;
 
 use crate::power::Disk;
+use crate::ready::leader_of_all;
 
 /// How long anything that must happen may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -298,17 +299,11 @@ impl Cluster {
     /// Waits until a leader serves and every running node follows it with everything applied.
     pub fn wait_ready(&self) -> Result<NodeId> {
         self.wait("every running node to be ready", |cluster| {
-            let running = cluster.ids().into_iter().filter(|id| cluster.nodes[Self::position(*id)].is_some());
-            let statuses: Option<Vec<_>> = running.map(|id| cluster.status(id).ok()).collect();
-            let statuses = statuses?;
-            let leader = statuses.iter().find(|s| s.state == NodeState::Leader)?;
-            let ready = statuses.iter().all(|s| {
-                s.leader == Some(leader.node_id)
-                    && s.applied_index >= leader.commit_index
-                    && s.cluster_id.is_some()
-            });
-            let serves = || cluster.get(leader.node_id, "/health/ready").is_ok_and(|(code, _)| code == 200);
-            (ready && serves()).then_some(leader.node_id)
+            let running =
+                || cluster.ids().into_iter().filter(|id| cluster.nodes[Self::position(*id)].is_some());
+            let leader = leader_of_all(|| running().map(|id| cluster.status(id).ok()).collect())?;
+            let serves = || cluster.get(leader, "/health/ready").is_ok_and(|(code, _)| code == 200);
+            serves().then_some(leader)
         })
     }
 

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
-use shared::api::{ClusterStatus, NodeState};
+use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 
 use crate::client::http;
 use crate::cluster::{PATIENCE, binary};
+use crate::ready::leader_of_all;
 
 /// Taken by whoever uses the lab; the script's own lock is taken per command.
 const IN_USE: &str = "/var/tmp/eventstream-lab.in-use";
@@ -227,15 +228,7 @@ impl Lab {
     /// everything applied.
     pub fn wait_ready(&self, among: &[NodeId]) -> Result<NodeId> {
         self.wait("a leader that all follow", || {
-            let statuses: Option<Vec<_>> = among.iter().map(|id| self.status(*id).ok()).collect();
-            let statuses = statuses?;
-            let leader = statuses.iter().find(|status| status.state == NodeState::Leader)?;
-            let follows = |status: &ClusterStatus| {
-                status.leader == Some(leader.node_id)
-                    && status.applied_index >= leader.commit_index
-                    && status.cluster_id.is_some()
-            };
-            statuses.iter().all(follows).then_some(leader.node_id)
+            leader_of_all(|| among.iter().map(|id| self.status(*id).ok()).collect())
         })
     }
 

@@ -13,6 +13,7 @@ pub mod place;
 pub mod power;
 pub mod proxy;
 pub mod pulse;
+pub mod ready;
 pub mod sim;
 pub mod sshd;
 pub mod strace;
