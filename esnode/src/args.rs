@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, Subcommand};
+use shared::ids::NodeId;
+use uuid::Uuid;
 
 /// A node of a replicated event log that speaks the Kafka wire protocol.
 ///
@@ -30,4 +32,28 @@ pub struct Args {
     /// With --version: everything about the build, as JSON
     #[arg(long, requires = "version")]
     pub json: bool,
+    /// Something else than to run
+    #[command(subcommand)]
+    pub task: Option<Task>,
+}
+
+/// What esnode does besides running.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Let another cluster carry on with the log in this node's data directory: the last way out
+    ///
+    /// For a cluster that has lost its quorum for good, on the one node that is to carry on; or for the copies of a backup, on
+    /// every node of the new cluster alike. The cluster before must never run again beside it. `escli recover` and `escli
+    /// restore` see to all of that; call this by hand only if they cannot.
+    #[command(
+        after_help = "Example:\n  esnode --config=cluster.yaml --node-id=2 rebuild --cluster-id=$(uuidgen) --members=2"
+    )]
+    Rebuild {
+        /// The new cluster's identity, never used before: a UUID
+        #[arg(long, value_name = "UUID")]
+        cluster_id: Uuid,
+        /// All members of the new cluster
+        #[arg(long, value_name = "ID", value_delimiter = ',', required = true)]
+        members: Vec<NodeId>,
+    },
 }

@@ -18,6 +18,7 @@ mod nice;
 pub mod node;
 pub mod panics;
 pub mod raft_logger;
+pub mod rebuild;
 pub mod report;
 pub mod retention;
 pub mod storage;

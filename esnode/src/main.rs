@@ -3,10 +3,12 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
-use esnode::args::Args;
+use esnode::args::{Args, Task};
 use esnode::config::Config;
-use esnode::{node, panics, version};
+use esnode::{node, panics, rebuild, version};
+use shared::ids::ClusterId;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -29,11 +31,23 @@ fn main() -> ExitCode {
         .with_target(false)
         .init();
     panics::end_the_node();
-    match Config::load(&args.config, args.node_id).and_then(node::run) {
+    match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let config = Config::load(&args.config, args.node_id)?;
+    match args.task {
+        None => node::run(config),
+        Some(Task::Rebuild { cluster_id, members }) => {
+            let rebuilt = rebuild::run(&config, ClusterId(cluster_id), &members)?;
+            println!("{}", serde_json::to_string(&rebuilt)?);
+            Ok(())
         }
     }
 }

@@ -35,6 +35,20 @@ pub struct Identity {
     pub voters: Vec<NodeId>,
 }
 
+impl Identity {
+    /// That of a data directory which has taken part in nothing.
+    fn new(node_id: NodeId) -> Self {
+        Self {
+            format: FIRST_FORMAT,
+            node_id,
+            store_id: StoreId(Uuid::new_v4()),
+            cluster_id: None,
+            fresh: true,
+            voters: Vec::new(),
+        }
+    }
+}
+
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -115,6 +129,31 @@ impl DataDir {
             return Err(IdentityError::OtherNode { dir, found, wanted: node_id });
         }
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// Makes a copy of another node's files, which has no identity, the data directory of `node_id`. Those files are in
+    /// `format`, of a cluster that was founded with `voters`.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn adopt(
+        path: &Path,
+        node_id: NodeId,
+        format: u16,
+        voters: Vec<NodeId>,
+    ) -> Result<Self, IdentityError> {
+        if !FORMAT.contains(format) {
+            return Err(IdentityError::Format { dir: path.to_owned(), found: format });
+        }
+        let lock = lock(path)?;
+        let identity = Identity { format, fresh: false, voters, ..Identity::new(node_id) };
+        store(path, &identity).map_err(segment::at(path, IDENTITY))?;
+        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// Whether there is a data directory at `path` that says whose it is.
+    pub fn is_at(path: &Path) -> bool {
+        path.join(IDENTITY).exists()
     }
 
     /// Where it is.
@@ -198,14 +237,7 @@ fn create(dir: &Path, node_id: NodeId) -> Result<Identity, IdentityError> {
         let reason = "the file is missing, although there is a log".to_owned();
         return Err(IdentityError::Corrupt { file: dir.join(IDENTITY), reason });
     }
-    let identity = Identity {
-        format: FIRST_FORMAT,
-        node_id,
-        store_id: StoreId(Uuid::new_v4()),
-        cluster_id: None,
-        fresh: true,
-        voters: Vec::new(),
-    };
+    let identity = Identity::new(node_id);
     store(dir, &identity).map_err(segment::at(dir, IDENTITY))?;
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         sync_dir(parent)?;

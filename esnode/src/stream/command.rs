@@ -10,6 +10,7 @@
 //! 7 Trim             topic u32 | partition u32 | offset i64
 //! 8 AlterTopic       name | count u32, then per configuration: key | 1 and value, or 0
 //! 9 RaiseFormat      version u16
+//! 10 CarryOn         cluster id, 16 bytes
 //! ```
 //!
 //! Each begins with its number, one byte. Texts and the batch are a u32 length and bytes. Little endian throughout.
@@ -82,6 +83,11 @@ pub enum Command {
     RaiseFormat {
         /// The format's version.
         to: u16,
+    },
+    /// Another cluster carries on from here: the one before has lost its quorum for good, or this is a copy of its log.
+    CarryOn {
+        /// The new cluster's.
+        cluster_id: ClusterId,
     },
 }
 
@@ -199,6 +205,10 @@ impl Command {
                 out.put_u8(9);
                 out.put_u16_le(*to);
             }
+            Self::CarryOn { cluster_id } => {
+                out.put_u8(10);
+                out.put_slice(cluster_id.0.as_bytes());
+            }
         }
     }
 
@@ -252,6 +262,7 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
             Command::AlterTopic { name, changes }
         }
         9 => Command::RaiseFormat { to: bytes.try_get_u16_le().ok()? },
+        10 => Command::CarryOn { cluster_id: ClusterId(get_uuid(bytes)?) },
         _ => return None,
     })
 }
@@ -314,6 +325,7 @@ mod tests {
                 ]),
             },
             Command::RaiseFormat { to: 2 },
+            Command::CarryOn { cluster_id: ClusterId(Uuid::from_u128(8)) },
         ]
     }
 

@@ -123,6 +123,14 @@ impl Members {
         *self.bindings.entry(node).or_insert(store) == store
     }
 
+    /// Entry `index` begins another cluster with this log: whoever was a member is no longer, and each data directory so far
+    /// is spent. One that comes back has another cluster's votes and entries in it.
+    pub(super) fn begin_anew(&mut self, index: u64) {
+        self.changed_at = index;
+        self.added.clear();
+        self.spent.extend(std::mem::take(&mut self.bindings).into_iter().map(|(node, store)| (store, node)));
+    }
+
     /// What is known of `node`, if it was added.
     pub fn added(&self, node: NodeId) -> Option<&Added> {
         self.added.get(&node)
@@ -213,6 +221,16 @@ mod tests {
         assert!(!members.bind(10, 5, store(44)), "under whatever id");
         assert!(members.bind(11, 4, store(46)));
         assert_eq!((members.store_of(4), members.changed_at()), (Some(store(46)), 11));
+    }
+
+    #[test]
+    fn no_member_of_the_cluster_before_is_one_of_the_next() {
+        let mut members = Members::default();
+        members.apply(1, &Change::Add(4, added("d")));
+        members.bind(2, 4, store(44));
+        members.begin_anew(3);
+        assert!(members.added(4).is_none() && members.is_spent(store(44)) && members.changed_at() == 3);
+        assert!(!members.bind(4, 4, store(44)) && members.bind(4, 4, store(45)));
     }
 
     #[test]

@@ -200,6 +200,11 @@ impl Stream {
                 let bound = self.members.bind(place.index, node, store);
                 if bound { Reply::Done } else { Reply::Refused(Refusal::BoundElsewhere) }
             }
+            Command::CarryOn { cluster_id } => {
+                self.cluster = Some(cluster_id);
+                self.members.begin_anew(place.index);
+                Reply::Done
+            }
             Command::RaiseFormat { to } => {
                 self.format = self.format.max(to);
                 Reply::Done
