@@ -15,6 +15,7 @@ pub mod engine;
 pub mod evidence;
 pub mod exit;
 pub mod hosts;
+pub mod identity;
 pub mod local;
 pub mod monitoring;
 pub mod observe;

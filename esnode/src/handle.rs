@@ -198,6 +198,7 @@ impl Handle {
             roster: &self.roster(),
             cluster_id,
             active_format,
+            last_term: parts.log.term(parts.log.last_index()).ok().flatten(),
             config_hash: &self.inner.config_hash,
             settings_hash: &self.inner.settings_hash,
             started_at: &parts.started_at,

@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub started_at: &'a str,
     /// Consensus; `None` while the node waits to found or join a cluster.
     pub raft: Option<&'a consensus::Status>,
+    /// Term of the log's last entry.
+    pub last_term: Option<u64>,
     /// The format that the cluster's data is written in.
     pub active_format: u16,
     /// How far it has come with the files that it gets from another node.
@@ -70,6 +72,7 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
         protocol: Some(version::PROTOCOL),
         format: Some(version::FORMAT),
         active_format: Some(facts.active_format),
+        last_term: facts.last_term,
     }
 }
 

@@ -143,3 +143,34 @@ fn processes(lab: &Lab) -> Result<Vec<String>> {
         .map(|id| lab.exec(id, &["systemctl", "show", "-P", "MainPID", "eventstream"]))
         .collect()
 }
+
+#[test]
+fn a_cluster_whose_majority_is_lost_carries_on_from_one_host() -> Result<()> {
+    let Some(lab) = Lab::bare(3)? else { return Ok(()) };
+    let operator = Operator::new(&lab, "admin", "")?;
+    operator.up()?;
+    let mut client = Client::connect(lab.kafka(lab.wait_ready(&[1, 2, 3])?), LIMIT)?;
+    ensure!(client.create_topic("t", 1)? == 0 && client.produce("t", 0, b"kept")?.is_ok());
+    lab.wait_ready(&[1, 2, 3])?;
+    lab.pull_plugs(&[1, 3])?;
+    let recover = ["recover", "--survivor", "2", "--ssh-timeout", "2s", "--lost"];
+    let (code, refused) = operator.json(&[&recover[..], &["3"]].concat())?;
+    ensure!(code == 3 && refused.to_string().contains("cannot be looked at: get it back"), "{refused:#}");
+    let sure = ["1,3", "--yes", "--confirm", "recover-lab-from-2"];
+    done(&operator, &[&recover[..], &sure].concat())?;
+    let mut client = Client::connect(lab.kafka(lab.wait_ready(&[2])?), LIMIT)?;
+    ensure!(client.read_all("t", 0)?.len() == 1 && client.produce("t", 0, b"more")?.is_ok());
+
+    // They are a majority of a cluster that is no more, and find out.
+    for id in [1, 3] {
+        lab.boot_again(id)?;
+    }
+    for id in [1, 3] {
+        lab.wait("the old node to end by itself", || {
+            let state = lab.exec(id, &["systemctl", "show", "-P", "ActiveState", "eventstream"]).ok()?;
+            state.contains("inactive").then_some(())
+        })?;
+    }
+    ensure!(client.produce("t", 0, b"and more")?.is_ok() && lab.wait_ready(&[2])? == 2);
+    operator.healthy()
+}

@@ -268,6 +268,58 @@ fn an_upgrade_goes_on_wherever_escli_was_killed() -> Result<()> {
     })
 }
 
+/// The nodes' processes are killed and their disks are gone.
+fn lose(place: &Place, nodes: &[u64]) -> Result<()> {
+    let pids = pids(place)?;
+    for id in nodes {
+        let pid: i32 = pids[usize::try_from(*id)? - 1].parse()?;
+        let pid = rustix::process::Pid::from_raw(pid).context("a process id")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+        let data = place.cluster().join(format!("n{id}/data"));
+        let end = Instant::now() + LIMIT;
+        while fs::remove_dir_all(&data).is_err() && data.exists() {
+            ensure!(Instant::now() < end, "{} stays", data.display());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_recovery_goes_on_wherever_escli_was_killed() -> Result<()> {
+    let place = Place::new()?;
+    let args = ["recover", "--survivor", "2", "--lost", "1,3", "--yes", "--confirm", "recover-local-from-2"];
+    let (mut at, mut resumed) = (0, 0);
+    loop {
+        let mut left = false;
+        for record in RECORDS {
+            ensure!(place.up()?.0 == 0);
+            lose(&place, &[1, 3])?;
+            let steps = planned(&place, &args)?;
+            ensure!(steps.len() > 6, "{steps:?}");
+            if let Some(step) = steps.get(at) {
+                left = true;
+                if let Some(journal) = killed(&place, &args, record, step)? {
+                    resume(&place, &journal).with_context(|| format!("killed at {record} {step}"))?;
+                    resumed += 1;
+                }
+                let (code, status) = place.json(&["status"])?;
+                let nodes = status["nodes"].as_array().context("nodes")?;
+                ensure!(code == 0 && nodes.len() == 1 && nodes[0]["role"] == "leader", "{step}: {status:#}");
+                ensure!(place.json(&["diff"])?.0 == 0, "{step}: something differs");
+            }
+            let purge = ["--purge-data", "--yes", "--confirm", "local"];
+            ensure!(place.json(&[&["down"], &purge[..]].concat())?.0 == 0);
+            let _ = fs::remove_dir_all(place.cluster());
+        }
+        if !left {
+            break;
+        }
+        at += 1;
+    }
+    ensure!(resumed > at, "{at} steps, only {resumed} were killed in time");
+    Ok(())
+}
+
 #[test]
 fn what_is_over_is_not_resumed_and_what_is_aborted_neither() -> Result<()> {
     let place = Place::new()?;

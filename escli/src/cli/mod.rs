@@ -20,6 +20,7 @@ pub mod logs;
 pub mod man;
 pub mod monitoring;
 pub mod plan;
+pub mod recover;
 pub mod reload;
 pub mod remove_node;
 pub mod render;
@@ -156,6 +157,8 @@ pub enum Command {
     RemoveNode(remove_node::Args),
     /// Put a new node in the place of another, dead or alive.
     ReplaceNode(replace_node::Args),
+    /// Carry on with one node when a majority is lost for good. Loses what only the others had.
+    Recover(recover::Args),
     /// Stop the whole cluster, and with --purge-data delete its data.
     Down(down::Args),
     /// Write what Prometheus and Grafana need to watch the cluster.

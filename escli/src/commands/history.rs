@@ -126,6 +126,10 @@ fn again_with(request: &mut Request, target: &mut Target) -> Result<(), Failure>
         Request::AddNode(options) => (Some(&mut **options), None),
         Request::RemoveNode(options) => (None, Some(&mut **options)),
         Request::ReplaceNode(options) => (Some(&mut options.add), Some(&mut options.remove)),
+        Request::Recover(options) => {
+            options.file = file;
+            return Ok(());
+        }
         Request::Upgrade(options) => {
             options.remote = target.provide(Some(&options.program.path), true)?;
             return Ok(());
@@ -154,10 +158,8 @@ fn target(settings: &Settings, origin: &Origin) -> Result<(Target, bool), Failur
     }
     let settings = Settings { config: Some(origin.file.clone()), ..settings.clone() };
     let request = &origin.request;
-    let change = Change {
-        comes: request.joining().map(|options| options.member.clone()),
-        goes: request.leaving().map(|options| options.member.clone()),
-    };
+    let change =
+        Change { comes: request.joining().map(|options| options.member.clone()), goes: request.leaving() };
     Ok((Target::changing(&settings, &change)?, false))
 }
 

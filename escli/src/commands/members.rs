@@ -29,7 +29,7 @@ pub async fn add(settings: &Settings, args: &add_node::Args) -> Result<Exit, Fai
     let settings = &of_local(settings, args.place.local)?;
     let spec = settings.load()?.spec;
     let node = newcomer(&spec, args.id, &args.place)?;
-    let mut target = Target::changing(settings, &Change { comes: Some(node.clone()), goes: None })?;
+    let mut target = Target::changing(settings, &Change { comes: Some(node.clone()), goes: Vec::new() })?;
     let add = joining(settings, &mut target, node, &args.place, args.learner_only)?;
     let mut retry = again(settings, "add-node", &[args.id]);
     describe(&mut retry, &args.place);
@@ -46,7 +46,7 @@ pub async fn add(settings: &Settings, args: &add_node::Args) -> Result<Exit, Fai
 pub async fn remove(settings: &Settings, args: &remove_node::Args) -> Result<Exit, Failure> {
     let spec = settings.load()?.spec;
     let node = member(settings, &spec, args.id).await?;
-    let target = Target::changing(settings, &Change { comes: None, goes: Some(node.clone()) })?;
+    let target = Target::changing(settings, &Change { comes: None, goes: vec![node.clone()] })?;
     let remove = leaving(&target, node, &args.going);
     let mut retry = again(settings, "remove-node", &[args.id]);
     describe_going(&mut retry, &args.going);
@@ -62,7 +62,7 @@ pub async fn replace(settings: &Settings, args: &replace_node::Args) -> Result<E
     let settings = &of_local(settings, args.place.local)?;
     let spec = settings.load()?.spec;
     let (comes, goes) = (newcomer(&spec, args.new, &args.place)?, member(settings, &spec, args.old).await?);
-    let change = Change { comes: Some(comes.clone()), goes: Some(goes.clone()) };
+    let change = Change { comes: Some(comes.clone()), goes: vec![goes.clone()] };
     let mut target = Target::changing(settings, &change)?;
     let add = joining(settings, &mut target, comes, &args.place, false)?;
     let remove = leaving(&target, goes, &args.going);

@@ -24,6 +24,7 @@ pub mod members;
 pub mod monitoring;
 pub mod operation;
 pub mod plan;
+pub mod recover;
 pub mod reload;
 pub mod render;
 pub mod restart;
@@ -53,6 +54,7 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::AddNode(args) => members::add(settings, args).await,
         Command::RemoveNode(args) => members::remove(settings, args).await,
         Command::ReplaceNode(args) => members::replace(settings, args).await,
+        Command::Recover(args) => recover::run(settings, args).await,
         Command::Down(args) => down::run(settings, args).await,
         Command::Monitoring(args) => monitoring::run(settings, args),
         Command::Plan(args) => plan::run(settings, args).await,

@@ -91,13 +91,14 @@ impl Operation<'_> {
     /// Whoever resumes an operation must find the members that it began with.
     fn unmoved(&self, facts: &Facts) -> Result<(), Refusal> {
         let Some(before) = self.resumes else { return Ok(()) };
+        let seen = Membership::seen(facts);
+        if seen.cluster.is_some() && seen.cluster == self.request.begins() {
+            return Ok(());
+        }
         // Whom the operation itself takes in or lets go is its own doing.
-        let own = [
-            self.request.joining().map(|options| options.member.id),
-            self.request.leaving().map(|options| options.member.id),
-        ];
-        let own: Vec<NodeId> = own.into_iter().flatten().collect();
-        let moved = before.membership.clone().without(&own).moved(&Membership::seen(facts).without(&own));
+        let comes = self.request.joining().map(|options| options.member.id);
+        let own: Vec<NodeId> = self.request.leaving().iter().map(|node| node.id).chain(comes).collect();
+        let moved = before.membership.clone().without(&own).moved(&seen.without(&own));
         if moved.is_empty() {
             return Ok(());
         }
@@ -262,7 +263,7 @@ impl Operation<'_> {
             interrupt: &interrupt,
             deadline: began + settings.timeout,
             limits: Limits::default(),
-            voters: target.spec.cluster.nodes.len(),
+            voters: self.request.voters().unwrap_or(target.spec.cluster.nodes.len()),
             concurrency: settings.concurrency,
         };
         let run = engine.execute(plan).await;

@@ -58,7 +58,11 @@ pub(super) async fn roll(
 }
 
 /// On hosts of their own what is installed is started again; another program is the business of an upgrade.
-fn program(settings: &Settings, target: &Target, named: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+pub(super) fn program(
+    settings: &Settings,
+    target: &Target,
+    named: Option<&Path>,
+) -> Result<Option<PathBuf>, Failure> {
     match target.hosts.remote() {
         Some(_) if named.is_some() => Err(Failure::usage(
             "--binary is for local clusters: on hosts of their own what is installed is started",

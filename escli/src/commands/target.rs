@@ -39,8 +39,8 @@ pub struct Target {
 pub struct Change {
     /// Comes, if cluster.yaml does not name it yet.
     pub comes: Option<Node>,
-    /// Goes, if cluster.yaml still names it.
-    pub goes: Option<Node>,
+    /// They go, where cluster.yaml still names them.
+    pub goes: Vec<Node>,
 }
 
 impl Target {
@@ -176,7 +176,7 @@ impl Shape {
             text = edit::with_node(&text, node)
                 .map_err(|error| refused(&error, format!("write node {} below cluster.nodes", node.id)))?;
         }
-        if let Some(node) = change.goes.as_ref().filter(|node| loaded.spec.node(node.id).is_some()) {
+        for node in change.goes.iter().filter(|node| loaded.spec.node(node.id).is_some()) {
             text = edit::without_node(&text, node.id)
                 .map_err(|error| refused(&error, "put every node on lines of its own".to_owned()))?;
         }

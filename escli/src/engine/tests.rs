@@ -17,6 +17,7 @@ use crate::engine::ports::PortError;
 use crate::exit::Exit;
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Process, Reach};
+use crate::plan::tests::voter;
 
 /// What the machine does wrong.
 #[derive(Default)]
@@ -162,7 +163,7 @@ impl Cluster for Machine {
             state: if leader == Some(id) { NodeState::Leader } else { NodeState::Follower },
             term: 1,
             commit_index: 1,
-            peers: Vec::new(),
+            peers: (1..=3).filter(|other| *other != id).map(|other| voter(&Node::at(other, ""))).collect(),
             cluster_name: "local".to_owned(),
             cluster_id: Some(ClusterId(Uuid::nil())),
             leader: if split { None } else { leader },
@@ -180,6 +181,7 @@ impl Cluster for Machine {
             protocol: None,
             format: None,
             active_format: None,
+            last_term: None,
         })
     }
 }

@@ -10,12 +10,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use shared::ids::NodeId;
+use shared::ids::{ClusterId, NodeId};
 use shared::spec::{ClusterFile, Node};
 
 use crate::described::Described;
 use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::{self, Evidence};
+use crate::identity;
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Process, Reach, TakenPort};
 use crate::plan::wanted::{self, Wanted};
@@ -151,6 +152,27 @@ impl LocalHosts {
         Err(PortError::Failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 
+    async fn rebuild(
+        &self,
+        id: NodeId,
+        binary: &Path,
+        cluster: ClusterId,
+        members: &[NodeId],
+    ) -> Result<(), PortError> {
+        let mut command = tokio::process::Command::new(binary);
+        command.args(process::arguments(id, &self.layout.config(id)));
+        command.args(identity::rebuild(cluster, members)).stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await;
+        let output =
+            output.map_err(|error| PortError::Failed(format!("cannot run {}: {error}", binary.display())))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or("esnode said nothing");
+        Err(PortError::Failed(format!("node {id}: {last}")))
+    }
+
     async fn gone(&self, id: NodeId, within: Duration) -> bool {
         let began = Instant::now();
         while self.pid(id).is_some() {
@@ -190,6 +212,10 @@ impl Hosts for LocalHosts {
         if let Action::PlaceBinary { release, sha256, .. } = action {
             return Ok(releases::has(&self.layout, release, sha256));
         }
+        if let Action::Rebuild { cluster, .. } = action {
+            let said = fs::read_to_string(self.layout.data(id).join(identity::FILE)).unwrap_or_default();
+            return Ok(identity::cluster_of(&said) == Some(*cluster));
+        }
         self.look(id).await.map(|host| host.has(action))
     }
 
@@ -205,6 +231,7 @@ impl Hosts for LocalHosts {
             Action::SwitchRelease { release } => {
                 releases::switch(&self.layout, self.nodes.keys().copied(), id, release)
             }
+            Action::Rebuild { binary, cluster, members } => self.rebuild(id, binary, *cluster, members).await,
             other => Err(PortError::Failed(format!("{} is for hosts of their own", other.name()))),
         }
     }

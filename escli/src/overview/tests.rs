@@ -78,6 +78,7 @@ fn status(spec: &ClusterFile, id: NodeId, config_hash: &str) -> ClusterStatus {
         protocol: None,
         format: None,
         active_format: None,
+        last_term: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use shared::ids::NodeId;
+use shared::ids::{ClusterId, NodeId};
 use shared::spec::Node;
 
 /// What one step does.
@@ -120,6 +120,15 @@ pub enum Action {
         /// For how long, in milliseconds.
         ms: u64,
     },
+    /// Make the node's log that of another cluster.
+    Rebuild {
+        /// The program, on the node's host.
+        binary: PathBuf,
+        /// The cluster to come.
+        cluster: ClusterId,
+        /// Its members.
+        members: Vec<NodeId>,
+    },
     /// Delete the node's directory with all its data.
     Wipe,
     /// Delete the cluster.yaml that escli wrote itself.
@@ -155,6 +164,7 @@ impl Action {
             Self::RemoveMember { .. } => "remove_member",
             Self::DisableUnit => "disable_unit",
             Self::Soak { .. } => "soak",
+            Self::Rebuild { .. } => "rebuild",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove_cluster_file",
         }
@@ -185,6 +195,7 @@ impl Action {
             Self::RemoveMember { .. } => "leave",
             Self::DisableUnit => "disable",
             Self::Soak { .. } => "soak",
+            Self::Rebuild { .. } => "rebuild",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove-file",
         }
@@ -221,12 +232,16 @@ impl Action {
                 format!("see {version} serve steadily for {ms} ms")
             }
             Self::Soak { version: None, ms, .. } => format!("see it serve steadily for {ms} ms"),
+            Self::Rebuild { members, .. } => {
+                let members: Vec<String> = members.iter().map(|id| format!("n{id}")).collect();
+                format!("let its log begin a new cluster of {}", members.join(", "))
+            }
             Self::Wipe => "delete its data".to_owned(),
             Self::RemoveClusterFile { path } => format!("delete {}", path.display()),
         }
     }
 
-    /// Gives a host of its own what only such a host needs.
+    /// Changes what lies on the node's host, beside what has a call of its own.
     pub fn installs(&self) -> bool {
         matches!(
             self,
@@ -236,6 +251,7 @@ impl Action {
                 | Self::SwitchRelease { .. }
                 | Self::InstallUnit { .. }
                 | Self::DisableUnit
+                | Self::Rebuild { .. }
         )
     }
 

@@ -149,7 +149,7 @@ pub fn voters(statuses: &[ClusterStatus], founders: usize) -> usize {
     let leads = |status: &&ClusterStatus| status.state == NodeState::Leader;
     let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else { return founders };
     let peers = head.peers.iter().filter(|peer| peer.role == Role::Voter).count();
-    if head.peers.is_empty() { founders } else { peers + usize::from(head.role == Role::Voter) }
+    peers + usize::from(head.role == Role::Voter)
 }
 
 fn follows(status: &ClusterStatus, agreement: Agreement) -> bool {

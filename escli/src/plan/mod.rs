@@ -20,6 +20,7 @@ pub mod preflight;
 pub mod program;
 pub mod provision;
 pub mod quorum;
+pub mod recover;
 pub mod request;
 pub mod rolling;
 pub mod transfer;

@@ -2,7 +2,8 @@
 //! is seen then.
 
 use serde::{Deserialize, Serialize};
-use shared::spec::ClusterFile;
+use shared::ids::ClusterId;
+use shared::spec::{ClusterFile, Node};
 
 use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::Facts;
@@ -11,6 +12,7 @@ use super::join::AddOptions;
 use super::leave::RemoveOptions;
 use super::members::{ReplaceOptions, add, remove, replace};
 use super::provision::Remote;
+use super::recover::{RecoverOptions, recover};
 use super::rolling::{RollOptions, reload, restart};
 use super::transfer::{TransferOptions, transfer};
 use super::up::{Options, up};
@@ -44,6 +46,8 @@ pub enum Request {
     RemoveNode(Box<RemoveOptions>),
     /// `replace-node`.
     ReplaceNode(Box<ReplaceOptions>),
+    /// `recover`.
+    Recover(Box<RecoverOptions>),
 }
 
 impl Request {
@@ -64,6 +68,7 @@ impl Request {
             Self::AddNode(options) => add(spec, wanted, facts, options),
             Self::RemoveNode(options) => remove(spec, wanted, facts, options),
             Self::ReplaceNode(options) => replace(spec, wanted, facts, options),
+            Self::Recover(options) => recover(spec, wanted, facts, options),
         }
     }
 
@@ -77,12 +82,26 @@ impl Request {
     }
 
     /// Who goes.
-    pub fn leaving(&self) -> Option<&RemoveOptions> {
+    pub fn leaving(&self) -> Vec<Node> {
         match self {
-            Self::RemoveNode(options) => Some(options),
-            Self::ReplaceNode(options) => Some(&options.remove),
+            Self::RemoveNode(options) => vec![options.member.clone()],
+            Self::ReplaceNode(options) => vec![options.remove.member.clone()],
+            Self::Recover(options) => options.others.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The cluster that it begins with the log of another one.
+    pub fn begins(&self) -> Option<ClusterId> {
+        match self {
+            Self::Recover(options) => Some(options.cluster),
             _ => None,
         }
+    }
+
+    /// How many vote when the operation has come to its end, where it is itself that decides so.
+    pub fn voters(&self) -> Option<usize> {
+        matches!(self, Self::Recover(_)).then_some(1)
     }
 
     /// It starts nodes on hosts that may not reach the others.
@@ -109,6 +128,7 @@ impl Request {
             Self::Upgrade(options) => options.roll.allow_downtime = true,
             Self::RemoveNode(options) => options.agreed = true,
             Self::ReplaceNode(options) => options.remove.agreed = true,
+            Self::Recover(options) => options.agreed = true,
             Self::Up(_) | Self::Down(_) | Self::TransferLeader(_) | Self::AddNode(_) | Self::Fix(_) => {}
         }
     }

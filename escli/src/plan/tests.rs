@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
 use shared::ids::NodeId;
-use shared::spec::ClusterFile;
+use shared::spec::{ClusterFile, Node};
 
 use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::{Answer, Facts, HostFacts, HostSight, Machine, NodeFacts, Process, TakenPort};
@@ -17,6 +17,7 @@ use super::{Action, Plan, Question};
 use crate::starter;
 
 mod members;
+mod recover;
 mod rolling;
 mod versions;
 
@@ -49,7 +50,9 @@ fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
             machine: None,
         };
         let api = if runs {
-            Answer::Status(Box::new(status(id, leader, wanted.hash(id).unwrap())))
+            let others = spec.cluster.nodes.iter().filter(|node| node.id != id);
+            let peers = others.map(voter).collect();
+            Answer::Status(Box::new(ClusterStatus { peers, ..status(id, leader, wanted.hash(id).unwrap()) }))
         } else {
             Answer::Silent { reason: "connection refused".to_owned() }
         };
@@ -57,6 +60,24 @@ fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
     });
     let facts = Facts { nodes: nodes.collect(), ..Facts::default() };
     World { spec, wanted, facts }
+}
+
+/// Another member, as a leader sees it.
+pub fn voter(node: &Node) -> PeerStatus {
+    PeerStatus {
+        id: node.id,
+        state: NodeState::Follower,
+        match_index: Some(10),
+        host: node.host.clone(),
+        cluster_port: node.cluster_port,
+        client_port: node.client_port,
+        http_port: node.http_port,
+        advertised_host: None,
+        role: Role::Voter,
+        connected: true,
+        last_contact_ms: Some(1),
+        lag: Some(0),
+    }
 }
 
 pub fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterStatus {
@@ -83,6 +104,7 @@ pub fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterS
         protocol: None,
         format: None,
         active_format: None,
+        last_term: None,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::engine::lock::Holder;
 use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::Evidence;
 use crate::exit::{Exit, Failure};
+use crate::identity;
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Reach};
 use crate::plan::layout::HostLayout;
@@ -276,6 +277,10 @@ impl Hosts for RemoteHosts {
     }
 
     async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {
+        if let Action::Rebuild { cluster, .. } = action {
+            let said = self.script(id, &scripts::identity(&self.layout), Input::None, self.limit).await?;
+            return Ok(identity::cluster_of(&said) == Some(*cluster));
+        }
         // The same look as ever, at what the action is about and nothing else.
         let release = match action {
             Action::PlaceBinary { release, .. } => Some(release.as_str()),
@@ -301,6 +306,10 @@ impl Hosts for RemoteHosts {
                 let text = self.wanted.unit(id).unwrap_or_default();
                 self.place_text(id, &self.layout.unit(), text).await?;
                 self.simple(id, &scripts::enable(&self.layout)).await
+            }
+            Action::Rebuild { cluster, members, .. } => {
+                let script = scripts::rebuild(&self.layout, id, *cluster, members);
+                self.script(id, &script, Input::None, COPY_LIMIT).await.map(drop)
             }
             Action::DisableUnit => self.simple(id, &scripts::disable(&self.layout)).await,
             other => Err(PortError::Failed(format!("{} installs nothing", other.name()))),

@@ -3,10 +3,11 @@
 //! What needs root is one of a short list of programs, run by `as_root`: stat, ls, ss, useradd, install, tee, sha256sum,
 //! chmod, sync, mv, ln, rm, mkdir, systemctl, journalctl, tail, runuser. Nothing secret is ever an argument.
 
-use shared::ids::NodeId;
+use shared::ids::{ClusterId, NodeId};
 use shared::spec::{Privilege, Service};
 
 use crate::evidence::{self, Evidence};
+use crate::identity;
 use crate::plan::layout::{HostLayout, UNIT};
 use crate::ssh::quote;
 
@@ -246,6 +247,18 @@ pub fn enable(layout: &HostLayout) -> String {
 /// The unit is no longer started at boot.
 pub fn disable(layout: &HostLayout) -> String {
     script(layout, "ctl --quiet disable $name")
+}
+
+/// Prints what the data directory says of itself; nothing where there is none.
+pub fn identity(layout: &HostLayout) -> String {
+    script(layout, &format!("as_root tail -n +1 $data/{} 2>/dev/null || true", identity::FILE))
+}
+
+/// Makes the log of the node, which does not run, that of another cluster.
+pub fn rebuild(layout: &HostLayout, id: NodeId, cluster: ClusterId, members: &[NodeId]) -> String {
+    let task = identity::rebuild(cluster, members).join(" ");
+    let program = layout.program();
+    script(layout, &format!("cd /\nas_user {program} --node-id={id} --config=$config {task}"))
 }
 
 /// Makes a release the one that is started, and keeps the one before it besides.

@@ -62,6 +62,9 @@ pub struct ClusterStatus {
     /// The on-disk format that the cluster's data is written in: every node must read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_format: Option<u16>,
+    /// Term of the entry at `last_index`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_term: Option<u64>,
 }
 
 /// How far a node has come that gets the log from another one, file by file.

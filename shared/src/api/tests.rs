@@ -43,6 +43,7 @@ fn status() -> ClusterStatus {
         protocol: None,
         format: None,
         active_format: None,
+        last_term: None,
     }
 }
 

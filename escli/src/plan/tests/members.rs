@@ -1,8 +1,5 @@
 //! `add-node`, `remove-node`, `replace-node`: in which order, what is taken back, and what is refused.
 
-use shared::api::PeerStatus;
-use shared::spec::Node;
-
 use super::*;
 use crate::plan::join::AddOptions;
 use crate::plan::leave::RemoveOptions;
@@ -12,23 +9,9 @@ use crate::plan::members::{ReplaceOptions, add, remove, replace};
 fn members(count: u8, members: u64) -> World {
     let all: Vec<NodeId> = (1..=members).collect();
     let mut world = world(count, &all, Some(1));
-    let peer = |node: &Node, id: NodeId| PeerStatus {
-        id,
-        state: NodeState::Follower,
-        match_index: Some(10),
-        host: node.host.clone(),
-        cluster_port: node.cluster_port,
-        client_port: node.client_port,
-        http_port: node.http_port,
-        advertised_host: None,
-        role: Role::Voter,
-        connected: true,
-        last_contact_ms: Some(1),
-        lag: Some(0),
-    };
     for id in &all {
         let others = world.spec.cluster.nodes.iter().filter(|node| node.id != *id && all.contains(&node.id));
-        let peers: Vec<_> = others.map(|node| peer(node, node.id)).collect();
+        let peers: Vec<_> = others.map(voter).collect();
         if let Answer::Status(status) = &mut world.facts.nodes.get_mut(id).unwrap().api {
             status.peers = peers;
         }

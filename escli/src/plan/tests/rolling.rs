@@ -217,5 +217,5 @@ fn members_that_moved_are_told_and_those_nobody_knew_are_not() {
     assert_eq!(members(&[]).moved(&before), Vec::<String>::new());
     assert_eq!(before.moved(&members(&[])), Vec::<String>::new());
     let world = world(3, &[1, 2, 3], Some(1));
-    assert_eq!(Membership::seen(&world.facts).members.len(), 1, "the answering node's own word");
+    assert_eq!(Membership::seen(&world.facts).members.len(), 3, "the leader, and whom it names");
 }

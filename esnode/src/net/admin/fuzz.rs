@@ -76,6 +76,7 @@ impl Node for Calm {
             protocol: None,
             format: None,
             active_format: None,
+            last_term: None,
         }
     }
 

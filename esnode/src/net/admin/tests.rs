@@ -45,6 +45,7 @@ pub fn status() -> ClusterStatus {
         protocol: None,
         format: None,
         active_format: None,
+        last_term: None,
     }
 }
 

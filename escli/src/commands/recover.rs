@@ -1,0 +1,50 @@
+//! `escli recover`: who is meant, and the request that the planner gets.
+
+use std::fmt::Write as _;
+
+use shared::ids::{ClusterId, NodeId};
+use uuid::Uuid;
+
+use super::operation::{Operation, finish};
+use super::target::{Change, Target};
+use super::{again, restart};
+use crate::cli::recover::Args;
+use crate::exit::{Exit, Failure};
+use crate::plan::recover::RecoverOptions;
+use crate::plan::request::Request;
+use crate::settings::Settings;
+
+/// Lets one node carry on as a cluster of its own.
+///
+/// # Errors
+/// Usage; or the lock is taken.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let spec = settings.load()?.spec;
+    let known = |id: &NodeId| spec.node(*id).is_some();
+    if let Some(id) = args.lost.iter().chain([&args.survivor]).find(|id| !known(id)) {
+        return Err(Failure::usage(format!("there is no node {id} in cluster.yaml")));
+    }
+    if args.lost.contains(&args.survivor) {
+        return Err(Failure::usage(format!("node {} cannot be both lost and the survivor", args.survivor)));
+    }
+    let others: Vec<_> = spec.cluster.nodes.iter().filter(|node| node.id != args.survivor).cloned().collect();
+    let target = Target::changing(settings, &Change { comes: None, goes: others.clone() })?;
+    let mut retry = again(settings, "recover", &[]);
+    let lost: Vec<String> = args.lost.iter().map(NodeId::to_string).collect();
+    let _ = write!(retry, " --survivor {} --lost {}", args.survivor, lost.join(","));
+    let request = Request::Recover(Box::new(RecoverOptions {
+        survivor: args.survivor,
+        others,
+        lost: args.lost.clone(),
+        cluster: ClusterId(Uuid::new_v4()),
+        binary: restart::program(settings, &target, args.binary.as_deref())?,
+        service: target.hosts.remote().map(|hosts| hosts.layout().service),
+        file: target.file_to_write(),
+        agreed: false,
+    }));
+    let confirm = args.confirm.as_deref();
+    let operation =
+        Operation { settings, target: &target, name: "recover", retry, confirm, request, resumes: None };
+    let report = operation.run().await?;
+    Ok(finish(settings, report.as_ref()))
+}

@@ -1,0 +1,110 @@
+//! `recover`: refused as long as there is any other way, and loud where there is none.
+
+use shared::ids::ClusterId;
+use uuid::Uuid;
+
+use super::*;
+use crate::plan::Refusal;
+use crate::plan::recover::{RecoverOptions, recover};
+
+/// From a cluster of `count` nodes.
+fn options(world: &World, survivor: NodeId, lost: &[NodeId]) -> RecoverOptions {
+    let others = world.spec.cluster.nodes.iter().filter(|node| node.id != survivor).cloned();
+    RecoverOptions {
+        survivor,
+        others: others.collect(),
+        lost: lost.to_vec(),
+        cluster: ClusterId(Uuid::from_u128(7)),
+        binary: Some("/bin/esnode".into()),
+        service: None,
+        file: Some("/d/cluster.yaml".into()),
+        agreed: false,
+    }
+}
+
+fn planned(world: &World, options: &RecoverOptions) -> Result<Plan, Refusal> {
+    recover(&world.spec, &world.wanted, &world.facts, options)
+}
+
+fn refused(world: &World, survivor: NodeId, lost: &[NodeId]) -> String {
+    let refusal = planned(world, &options(world, survivor, lost)).unwrap_err();
+    assert!(refusal.message.contains("nothing was changed") && !refusal.hints.is_empty(), "{refusal:?}");
+    refusal.reasons.join("; ")
+}
+
+#[test]
+fn it_is_refused_while_there_is_another_way() {
+    assert!(refused(&world(3, &[1, 2], Some(1)), 1, &[3]).contains("the cluster has a majority"));
+    let world = world(5, &[1], None);
+    assert!(
+        refused(&world, 1, &[4, 5]).contains("of 5 nodes 2 are said to be lost: the other 3 are a majority")
+    );
+    assert!(planned(&world, &options(&world, 1, &[3, 4, 5])).is_ok());
+}
+
+#[test]
+fn what_runs_is_not_lost_and_what_cannot_be_seen_must_be_named() {
+    let mut world = world(5, &[1, 3], None);
+    assert!(refused(&world, 1, &[3, 4, 5]).contains("node 3 runs: it is not lost"));
+    world.facts.nodes.get_mut(&2).unwrap().host =
+        HostSight::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
+    assert!(refused(&world, 1, &[4, 5]).contains("node 2's host (127.0.0.1) cannot be looked at"));
+    let plan = planned(&world, &options(&world, 1, &[2, 4, 5])).unwrap();
+    assert!(plan.notes.iter().any(|note| note.contains("n2 cannot be reached")), "{:?}", plan.notes);
+}
+
+#[test]
+fn the_node_that_holds_most_carries_on() {
+    let mut world = world(5, &[1, 2], None);
+    let mut end = |id, term, index| {
+        let status = world.says(id);
+        (status.last_term, status.last_index) = (Some(term), index);
+    };
+    // A longer log of an older term is what a leader had that was cut off.
+    end(1, 3, 900);
+    end(2, 4, 800);
+    let why = "node 2 holds more: its log ends at entry 800 of term 4, node 1's at 900 of 3";
+    assert!(refused(&world, 1, &[3, 4, 5]).contains(why));
+    assert!(planned(&world, &options(&world, 2, &[3, 4, 5])).is_ok());
+}
+
+#[test]
+fn everybody_else_is_stopped_before_the_log_becomes_another_ones() {
+    let mut world = world(5, &[1, 2], None);
+    let options = options(&world, 1, &[3, 4, 5]);
+    let plan = planned(&world, &options).unwrap();
+    let ids: Vec<_> = plan.steps().map(|step| step.id.as_str()).collect();
+    let all = [
+        "n2.stop",
+        "n1.stop",
+        "n1.rebuild",
+        "n1.config",
+        "n1.start",
+        "n1.live",
+        "cluster.leader",
+        "cluster.file",
+        "cluster.verify",
+    ];
+    assert_eq!(ids, all);
+    let Some(Question::TypeName { text, word }) = &plan.question else { panic!("it asks for nothing") };
+    assert!(
+        text.contains("IS LOST") && text.contains("n5 (127.0.0.1)") && word == "recover-local-from-1",
+        "{text}"
+    );
+
+    // Begun and agreed to, it is not asked again; once the survivor is the new cluster, only the rest is left.
+    let agreed = RecoverOptions { agreed: true, ..options };
+    assert_eq!(planned(&world, &agreed).unwrap().question, None);
+    world.says(1).cluster_id = Some(agreed.cluster);
+    let ids: Vec<_> = planned(&world, &agreed).unwrap().steps().map(|step| step.id.clone()).collect();
+    assert_eq!(ids, ["cluster.file", "cluster.verify"]);
+    let done = RecoverOptions { file: None, ..agreed };
+    assert!(planned(&world, &done).unwrap().stages.is_empty());
+}
+
+#[test]
+fn a_node_without_data_is_no_survivor() {
+    let mut world = world(3, &[1], None);
+    world.host(1).data_empty = true;
+    assert!(refused(&world, 1, &[2, 3]).contains("node 1 has no data"));
+}
