@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, Subcommand};
 
 /// A node of a replicated event log that speaks the Kafka wire protocol.
 ///
@@ -12,6 +12,7 @@ use clap::{ArgAction, Parser};
 #[command(
     name = "esnode",
     disable_version_flag = true,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  esnode --node-id=1 --config=/opt/eventstream/config/cluster.yaml\n  esnode --version --json"
 )]
 pub struct Args {
@@ -30,4 +31,25 @@ pub struct Args {
     /// With --version: everything about the build, as JSON
     #[arg(long, requires = "version")]
     pub json: bool,
+    /// Something else than to run
+    #[command(subcommand)]
+    pub task: Option<Task>,
+}
+
+/// What esnode does besides running.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Read all that a node that does not run has on its disk, and say what is not as it was written; changes nothing
+    ///
+    /// Exits with 0 if all is whole, with 1 if anything is damaged. What a crash leaves, and the next start cuts, is said
+    /// and is no damage.
+    #[command(after_help = "Example:\n  esnode verify --data-dir /var/lib/eventstream/raft")]
+    Verify {
+        /// The node's data directory
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// The verdict as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }

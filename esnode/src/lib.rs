@@ -22,4 +22,5 @@ pub mod report;
 pub mod retention;
 pub mod storage;
 pub mod stream;
+pub mod verify;
 pub mod version;

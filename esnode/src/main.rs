@@ -4,9 +4,9 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use esnode::args::Args;
+use esnode::args::{Args, Task};
 use esnode::config::Config;
-use esnode::{node, panics, version};
+use esnode::{node, panics, verify, version};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -28,12 +28,22 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    panics::end_the_node();
-    match Config::load(&args.config, args.node_id).and_then(node::run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
+    let ended = match &args.task {
+        Some(task) => run(task),
+        None => {
+            panics::end_the_node();
+            Config::load(&args.config, args.node_id).and_then(node::run).map(|()| ExitCode::SUCCESS)
         }
-    }
+    };
+    ended.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: &Task) -> anyhow::Result<ExitCode> {
+    let Task::Verify { data_dir, json } = task;
+    let verified = verify::data_dir(data_dir)?;
+    println!("{}", verify::describe(data_dir, &verified, *json)?);
+    Ok(if verified.ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
