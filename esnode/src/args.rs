@@ -56,4 +56,17 @@ pub enum Task {
         #[arg(long, value_name = "ID", value_delimiter = ',', required = true)]
         members: Vec<NodeId>,
     },
+    /// Read all that a node that does not run has on its disk, and say what is not as it was written; changes nothing
+    ///
+    /// Exits with 0 if all is whole, with 1 if anything is damaged. What a crash leaves, and the next start cuts, is said
+    /// and is no damage.
+    #[command(after_help = "Example:\n  esnode verify --data-dir /var/lib/eventstream/raft")]
+    Verify {
+        /// The node's data directory
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// The verdict as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }

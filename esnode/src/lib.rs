@@ -23,4 +23,5 @@ pub mod report;
 pub mod retention;
 pub mod storage;
 pub mod stream;
+pub mod verify;
 pub mod version;

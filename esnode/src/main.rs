@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Parser;
 use esnode::args::{Args, Task};
 use esnode::config::Config;
-use esnode::{node, panics, rebuild, version};
+use esnode::{node, panics, rebuild, verify, version};
 use shared::ids::ClusterId;
 use tracing_subscriber::EnvFilter;
 
@@ -30,24 +30,30 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    panics::end_the_node();
-    match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    run(args).unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    })
 }
 
-fn run(args: Args) -> Result<()> {
-    let config = Config::load(&args.config, args.node_id)?;
+fn run(args: Args) -> Result<ExitCode> {
+    let config = || Config::load(&args.config, args.node_id);
     match args.task {
-        None => node::run(config),
+        None => {
+            panics::end_the_node();
+            node::run(config()?)?;
+        }
         Some(Task::Rebuild { cluster_id, members }) => {
-            let rebuilt = rebuild::run(&config, ClusterId(cluster_id), &members)?;
+            let rebuilt = rebuild::run(&config()?, ClusterId(cluster_id), &members)?;
             println!("{}", serde_json::to_string(&rebuilt)?);
-            Ok(())
+        }
+        Some(Task::Verify { data_dir, json }) => {
+            let verified = verify::data_dir(&data_dir)?;
+            println!("{}", verify::describe(&data_dir, &verified, json)?);
+            if !verified.ok() {
+                return Ok(ExitCode::FAILURE);
+            }
         }
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -25,7 +25,7 @@ use super::{Log, OpenError, segment, sync_dir};
 /// The newest format of checkpoints this program knows.
 const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"EVSTRCKP";
-const HEADER_LEN: usize = 72;
+pub(super) const HEADER_LEN: usize = 72;
 /// Where they are in the data directory.
 pub(super) const DIR: &str = "checkpoints";
 const EXTENSION: &str = ".ckpt";
@@ -103,7 +103,8 @@ pub(super) fn find(dir: &Path) -> Result<Found, OpenError> {
     Ok(found)
 }
 
-fn names(dir: &Path) -> io::Result<Vec<String>> {
+/// Names of all checkpoints in `dir`, oldest first.
+pub(super) fn names(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for file in fs::read_dir(dir).map_err(segment::at(dir, ""))? {
         let name = file?.file_name().to_string_lossy().into_owned();
@@ -235,7 +236,7 @@ fn header(index: u64, term: u64, start: Start, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The checkpoint in `bytes`, or what is wrong with it; an error only for one that a later version wrote.
-fn decode(name: &str, mut bytes: Bytes) -> Result<Result<Checkpoint, String>, OpenError> {
+pub(super) fn decode(name: &str, mut bytes: Bytes) -> Result<Result<Checkpoint, String>, OpenError> {
     let bad = |reason: &str| Ok(Err(reason.to_owned()));
     if bytes.len() < HEADER_LEN {
         return bad("the file is too short for a header");

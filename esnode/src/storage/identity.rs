@@ -181,6 +181,27 @@ impl DataDir {
     }
 }
 
+/// Whose data directory `dir` is, for somebody who reads it and must not change a byte. As long as the file that comes
+/// with it is open, no node starts there.
+///
+/// # Errors
+/// [`IdentityError`]; a node runs there, or there is no data directory.
+pub fn hold(dir: &Path) -> Result<(Option<Identity>, File), IdentityError> {
+    let lock = File::open(dir.join(LOCK)).map_err(segment::at(dir, LOCK))?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok((load(dir)?, lock)),
+        Err(Errno::WOULDBLOCK) => Err(IdentityError::Locked { dir: dir.to_owned(), holder: holder(&lock) }),
+        Err(error) => Err(segment::at(dir, LOCK)(error.into()).into()),
+    }
+}
+
+/// The process that holds the lock, for a message; it may be just about to write it.
+fn holder(mut file: &File) -> String {
+    let mut pid = String::new();
+    let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+    if known { format!("process {}", pid.trim()) } else { "process unknown".to_owned() }
+}
+
 fn lock(dir: &Path) -> Result<File, IdentityError> {
     let named = segment::at(dir, LOCK);
     let mut options = OpenOptions::new();
@@ -189,11 +210,7 @@ fn lock(dir: &Path) -> Result<File, IdentityError> {
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            // Only for the message; the holder may be just about to write it.
-            let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
-            let holder = if known { format!("process {}", pid.trim()) } else { "process unknown".to_owned() };
-            return Err(IdentityError::Locked { dir: dir.to_owned(), holder });
+            return Err(IdentityError::Locked { dir: dir.to_owned(), holder: holder(&file) });
         }
         Err(error) => return Err(named(error.into()).into()),
     }

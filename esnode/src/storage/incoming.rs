@@ -239,6 +239,11 @@ fn file_name(generation: u64) -> String {
     format!("{generation:016x}.part")
 }
 
+/// Whether there is a commit file whose renames may not be done yet.
+pub(super) fn is_decided(dir: &Path) -> bool {
+    dir.join(DIR).join(COMMIT).exists()
+}
+
 /// Does what a commit file says, if there is one. Run before the log and the checkpoints are looked at.
 pub(super) fn finish(dir: &Path) -> Result<(), OpenError> {
     let incoming = dir.join(DIR);

@@ -35,6 +35,7 @@ pub mod stats;
 mod summary;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 mod wal;
 pub mod writer;
 

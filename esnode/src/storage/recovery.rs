@@ -45,8 +45,7 @@ pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
 /// Finds out what the log holds from `start` on; changes nothing. On return everything found is durable. Sealed segments
 /// are read only where no summary tells what they hold.
 pub(super) fn recover(dir: &Path, start: Start) -> Result<Found, OpenError> {
-    let mut found =
-        Found { segments: open_segments(dir, start)?, index: Index::after(start.before), ..Found::default() };
+    let mut found = Found { segments: open_segments(dir, start)?, ..Found::after(start.before) };
     let ends: Vec<u64> = found.segments.iter().skip(1).map(|next| next.header.previous_end).collect();
     for (segment, end) in found.segments.clone().into_iter().zip(ends) {
         let index = match summary::read(dir, &segment, end).filter(|_| end <= segment.capacity) {
@@ -163,7 +162,8 @@ impl Found {
         Err(OpenError::Lost { index, term, reason })
     }
 
-    fn extend(&mut self, segment: &Segment, next: &Index) -> Result<(), OpenError> {
+    /// Adds what the next segment holds.
+    pub fn extend(&mut self, segment: &Segment, next: &Index) -> Result<(), OpenError> {
         if self.index.extend(next) {
             return Ok(());
         }
@@ -172,13 +172,27 @@ impl Found {
         Err(cannot_follow(&self.index, segment, first.position.offset.into(), entry))
     }
 
+    /// Nothing yet, behind this entry and its term.
+    pub fn after(before: (u64, u64)) -> Self {
+        Self { index: Index::after(before), ..Self::default() }
+    }
+
     /// A log of one segment; what it holds comes with [`Found::replay_last`].
     pub fn of(segment: Arc<Segment>) -> Self {
         Self { segments: [segment].into(), ..Self::default() }
     }
 
-    /// The last segment: its tail may be torn.
+    /// The last segment, behind all others.
     pub fn replay_last(&mut self, segment: &Arc<Segment>) -> Result<(), OpenError> {
+        self.read_last(segment)?;
+        let tail = std::mem::take(&mut self.tail);
+        self.extend(segment, &tail)?;
+        self.tail = tail;
+        Ok(())
+    }
+
+    /// What the last segment holds, whatever came before: its tail may be torn.
+    pub fn read_last(&mut self, segment: &Arc<Segment>) -> Result<(), OpenError> {
         let mut frames = Frames::new(segment.clone(), SEGMENT_HEADER_LEN as u64, CHUNK);
         let reason = loop {
             let offset = frames.offset();
@@ -196,9 +210,6 @@ impl Found {
         if rest.synced_to > self.end || never_torn {
             return Err(OpenError::corrupt(&segment.name, self.end, reason));
         }
-        let tail = std::mem::take(&mut self.tail);
-        self.extend(segment, &tail)?;
-        self.tail = tail;
         if rest.dirty_end > self.end {
             self.torn = Some((segment.name.clone(), self.end, rest.dirty_end - self.end));
         }
@@ -215,17 +226,17 @@ impl Found {
 }
 
 /// What lies behind the last frame that can be read.
-struct Rest {
+pub(super) struct Rest {
     /// The highest `synced_to` that any valid state frame there claims.
-    synced_to: u64,
+    pub synced_to: u64,
     /// Behind the last byte that is not zero.
-    dirty_end: u64,
+    pub dirty_end: u64,
 }
 
 impl Rest {
     /// Looks at every byte from `start` on. Only state frames are sought: they have one length, so the time is linear
     /// whatever the bytes are.
-    fn survey(segment: &Segment, start: u64) -> io::Result<Self> {
+    pub fn survey(segment: &Segment, start: u64) -> io::Result<Self> {
         let mut rest = Self { synced_to: 0, dirty_end: start };
         let mut offset = start;
         while offset < segment.capacity {

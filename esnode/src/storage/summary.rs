@@ -20,7 +20,7 @@ use super::segment::Segment;
 
 const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"EVSTRSUM";
-const EXTENSION: &str = "sum";
+pub(super) const EXTENSION: &str = "sum";
 const HEADER_LEN: usize = 48;
 const POINT_LEN: usize = 12;
 const RUN_LEN: usize = 16;

@@ -5,6 +5,7 @@ mod damage;
 mod install;
 mod model;
 mod power_cut;
+mod verify;
 mod writer;
 
 use std::fs::{self, File};

@@ -1,0 +1,270 @@
+//! Reads a data directory that no node uses, every byte that counts, and changes none of them.
+//!
+//! What a start would refuse is damage. What it would pass over, cut or make again is said too, and is harmless. Unlike
+//! a start, this goes on after the first that it finds, and trusts no summary.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::checkpoint::{self, Checkpoint, Start};
+use super::recovery::{self, Found, Rest};
+use super::segment::{self, Segment};
+use super::{OpenError, incoming, summary};
+
+/// Something that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The file, seen from the directory.
+    pub file: String,
+    /// Where in it: the place of the frame that is not whole.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: String,
+    /// A start makes up for it, and nothing is lost.
+    pub harmless: bool,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Lowest index in the log.
+    pub first_index: u64,
+    /// Highest index in the log.
+    pub last_index: u64,
+    /// The newest checkpoint's entry; 0 without one.
+    pub checkpoint: u64,
+    /// Segment files read.
+    pub segments: u64,
+    /// Bytes of log read.
+    pub bytes: u64,
+    /// What is not as it was written.
+    pub findings: Vec<Finding>,
+}
+
+impl Verified {
+    /// Whether nothing is lost.
+    pub fn ok(&self) -> bool {
+        self.findings.iter().all(|finding| finding.harmless)
+    }
+
+    pub(super) fn note(
+        &mut self,
+        file: impl Into<String>,
+        offset: u64,
+        reason: impl Into<String>,
+        harmless: bool,
+    ) {
+        self.findings.push(Finding { file: file.into(), offset, reason: reason.into(), harmless });
+    }
+
+    /// Takes note of what a reader refused; what the system refused is an error here too.
+    pub(super) fn refused(&mut self, folder: &str, error: OpenError) -> io::Result<()> {
+        match error {
+            OpenError::Io(error) => return Err(error),
+            OpenError::Corrupt { file, offset, reason } => {
+                self.note(format!("{folder}{file}"), offset, reason, false);
+            }
+            OpenError::Missing { sequence, before } => {
+                let reason = format!("segment number {sequence}, just before this one, is missing");
+                self.note(format!("{folder}{before}"), 0, reason, false);
+            }
+            OpenError::Checkpoint { file, reason } => self.note(file, 0, reason, false),
+            OpenError::Lost { index, reason, .. } => {
+                self.note(
+                    checkpoint_path(index),
+                    0,
+                    format!("the log does not hold its entry: {reason}"),
+                    false,
+                );
+            }
+            OpenError::Version { file, found, known } => {
+                let reason = format!("format version {found}; this program knows versions up to {known}");
+                self.note(format!("{folder}{file}"), 8, reason, false);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads everything under `dir`, whose lock the caller holds. `decode` says what is wrong with the content of a
+/// checkpoint.
+///
+/// # Errors
+/// The system's; and when an installation of files from another node is half done.
+pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::Result<Verified> {
+    if incoming::is_decided(dir) {
+        return Err(io::Error::other(
+            "files from another node were being put in place when the node ended; start it, which finishes that, stop \
+             it, and verify again",
+        ));
+    }
+    let mut verified = Verified::default();
+    let checkpoints = read_checkpoints(dir, &mut verified, decode)?;
+    let start = checkpoints.first().map_or_else(Start::default, |oldest| oldest.start);
+    verified.checkpoint = checkpoints.last().map_or(0, |newest| newest.index);
+    let log = Reading { dir: dir.join("log"), start, segments: Vec::new(), whole: true };
+    let found = log.read(&mut verified)?;
+    verified.first_index = found.index.first();
+    verified.last_index = found.index.last();
+    // Of a log with holes it cannot be said what it lacks besides.
+    if verified.ok() {
+        for checkpoint in &checkpoints {
+            found.reaches(checkpoint).or_else(|error| verified.refused("", error))?;
+        }
+    }
+    Ok(verified)
+}
+
+/// Those that are whole, oldest first.
+fn read_checkpoints(
+    dir: &Path,
+    verified: &mut Verified,
+    decode: impl Fn(&[u8]) -> Result<(), String>,
+) -> io::Result<Vec<Checkpoint>> {
+    let dir = dir.join(checkpoint::DIR);
+    let mut whole = Vec::new();
+    if !dir.exists() {
+        return Ok(whole);
+    }
+    for name in checkpoint::names(&dir)? {
+        let path = format!("{}/{name}", checkpoint::DIR);
+        let bytes = fs::read(dir.join(&name)).map_err(segment::at(&dir, &name))?;
+        match checkpoint::decode(&name, bytes.into()) {
+            Err(error) => verified.refused("", error)?,
+            Ok(Err(reason)) => verified.note(path, 0, reason, false),
+            Ok(Ok(checkpoint)) => {
+                if let Err(reason) = decode(&checkpoint.payload) {
+                    verified.note(path, checkpoint::HEADER_LEN as u64, reason, false);
+                }
+                whole.push(checkpoint);
+            }
+        }
+    }
+    Ok(whole)
+}
+
+fn checkpoint_path(index: u64) -> String {
+    format!("{}/{}", checkpoint::DIR, checkpoint::file_name(index))
+}
+
+/// The log, on its way through.
+struct Reading {
+    dir: PathBuf,
+    start: Start,
+    /// Those whose header is whole.
+    segments: Vec<Arc<Segment>>,
+    /// All headers are.
+    whole: bool,
+}
+
+impl Reading {
+    fn read(mut self, verified: &mut Verified) -> io::Result<Found> {
+        let mut found = Found::after(self.start.before);
+        if !self.dir.exists() {
+            return Ok(found);
+        }
+        self.open(verified)?;
+        verified.segments = self.segments.len() as u64;
+        for (at, segment) in self.segments.iter().enumerate() {
+            match self.segments.get(at + 1) {
+                Some(next) if follows(segment, next) => self.sealed(segment, next, &mut found, verified)?,
+                // Where it ends stands in the header that is not to be had; its frames are read all the same.
+                Some(_) => self.last(segment, &mut Found::default(), verified)?,
+                None => self.last(segment, &mut found, verified)?,
+            }
+        }
+        found.segments = self.segments.into();
+        Ok(found)
+    }
+
+    /// Reads all headers, and sees whether they make a chain.
+    fn open(&mut self, verified: &mut Verified) -> io::Result<()> {
+        for name in segment::list(&self.dir)? {
+            match Segment::open_to_read(&self.dir, &name) {
+                Ok(segment) => self.segments.push(Arc::new(segment)),
+                Err(error) => {
+                    self.whole = false;
+                    verified.refused("log/", error)?;
+                }
+            }
+        }
+        if !self.whole {
+            return Ok(());
+        }
+        for pair in self.segments.windows(2).filter(|pair| !follows(&pair[0], &pair[1])) {
+            verified.note(path(&pair[1]), 0, "the segment does not continue the one before it", false);
+        }
+        match self.segments.first() {
+            Some(first) if first.header.sequence > self.start.sequence => {
+                let (sequence, before) = (first.header.sequence - 1, first.name.clone());
+                verified.refused("log/", OpenError::Missing { sequence, before })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sealed(
+        &self,
+        segment: &Arc<Segment>,
+        next: &Segment,
+        found: &mut Found,
+        verified: &mut Verified,
+    ) -> io::Result<()> {
+        let end = next.header.previous_end;
+        verified.bytes += end;
+        match recovery::check_sealed(segment, end, |_| ()) {
+            Err(error) => return verified.refused("log/", error),
+            // What came before the start is kept for nobody's sake, and need not join.
+            Ok(index) if segment.header.sequence >= self.start.sequence => {
+                // Behind damage nothing joins.
+                if verified.ok()
+                    && let Err(error) = found.extend(segment, &index)
+                {
+                    verified.refused("log/", error)?;
+                }
+            }
+            Ok(_) => {}
+        }
+        let rest = Rest::survey(segment, end)?;
+        if rest.dirty_end > end {
+            verified.note(path(segment), end, "bytes behind the end that nobody reads", true);
+        }
+        let summary = summary::path(&self.dir, &segment.name);
+        if summary.exists() && summary::read(&self.dir, segment, end).is_none() {
+            let name = Path::new(&segment.name).with_extension(summary::EXTENSION);
+            let reason = "the summary is not whole; the next start reads the segment itself";
+            verified.note(format!("log/{}", name.display()), 0, reason, true);
+        }
+        Ok(())
+    }
+
+    fn last(&self, segment: &Arc<Segment>, found: &mut Found, verified: &mut Verified) -> io::Result<()> {
+        let joins = self.whole && verified.ok();
+        let mut alone = Found::default();
+        let found = if joins { found } else { &mut alone };
+        // One that stands alone follows nothing.
+        let read = if joins { found.replay_last(segment) } else { found.read_last(segment) };
+        read.or_else(|error| verified.refused("log/", error))?;
+        verified.bytes += found.end;
+        if let Some((_, offset, bytes)) = &found.torn {
+            let reason = format!(
+                "a torn tail of {bytes} bytes, never acknowledged: what a crash leaves; the next start cuts it"
+            );
+            verified.note(path(segment), *offset, reason, true);
+        }
+        Ok(())
+    }
+}
+
+fn path(segment: &Segment) -> String {
+    format!("log/{}", segment.name)
+}
+
+fn follows(one: &Segment, next: &Segment) -> bool {
+    next.header.sequence == one.header.sequence + 1
+        && next.header.previous_generation == one.header.generation
+}
