@@ -8,7 +8,7 @@ use shared::ids::NodeId;
 
 use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::Evidence;
-use crate::local::LocalHosts;
+use crate::local::{LocalHosts, releases};
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Reach};
 use crate::plan::wanted::Wanted;
@@ -44,6 +44,29 @@ impl Machines {
     /// When it cannot be asked.
     pub async fn evidence(&self, id: NodeId, what: Evidence) -> Result<String, PortError> {
         either!(self, hosts => hosts.evidence(id, what).await)
+    }
+
+    /// Has the node's program read all that the node, which does not run, has on its disk; its verdict as JSON. `binary`
+    /// is for nodes of this machine that keep none of their own.
+    ///
+    /// # Errors
+    /// When it comes to none.
+    pub async fn verify(
+        &self,
+        id: NodeId,
+        binary: Option<&Path>,
+        limit: Duration,
+    ) -> Result<String, PortError> {
+        match self {
+            Self::Remote(hosts) => hosts.verify(id, limit).await,
+            Self::Local(hosts) => {
+                let kept = releases::installed(hosts.layout(), id);
+                let Some(binary) = kept.as_deref().or(binary) else {
+                    return Err(PortError::Failed("no esnode was found; set $ESNODE".to_owned()));
+                };
+                hosts.verify(id, binary).await
+            }
+        }
     }
 
     /// Hosts of their own, if they are.

@@ -50,7 +50,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Some(Task::Verify { data_dir, json }) => {
             let verified = verify::data_dir(&data_dir)?;
             println!("{}", verify::describe(&data_dir, &verified, json)?);
-            if !verified.ok() {
+            if !verified.ok {
                 return Ok(ExitCode::FAILURE);
             }
         }

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::driver::Image;
 use crate::storage::identity::{self, IdentityError};
-use crate::storage::verify::{self, Finding, Verified};
+use crate::storage::verify;
+use shared::verified::{Finding, Verified};
 
 /// Reads the data directory of a node that does not run.
 ///
@@ -19,7 +20,7 @@ pub fn data_dir(dir: &Path) -> Result<Verified> {
         Err(IdentityError::Corrupt { file, reason }) => {
             let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let mut verified = verify::verify(dir, content)?;
-            verified.findings.push(Finding { file, offset: 0, reason, harmless: false });
+            verified.note(file, 0, reason, false);
             return Ok(verified);
         }
         held => held.with_context(|| format!("{} is not verified", dir.display()))?,
@@ -40,9 +41,7 @@ fn content(payload: &[u8]) -> Result<(), String> {
 /// None that is known.
 pub fn describe(path: &Path, verified: &Verified, json: bool) -> Result<String> {
     if json {
-        let mut document = serde_json::to_value(verified)?;
-        document["ok"] = verified.ok().into();
-        return Ok(document.to_string());
+        return Ok(serde_json::to_string(verified)?);
     }
     let mut text = String::new();
     for Finding { file, offset, reason, harmless } in &verified.findings {
@@ -50,7 +49,7 @@ pub fn describe(path: &Path, verified: &Verified, json: bool) -> Result<String> 
         let _ = writeln!(text, "{kind}: {file}, byte {offset}: {reason}");
     }
     let Verified { first_index, last_index, checkpoint, segments, bytes, .. } = verified;
-    let verdict = if verified.ok() { "whole" } else { "damaged" };
+    let verdict = if verified.ok { "whole" } else { "damaged" };
     let _ = write!(
         text,
         "{} is {verdict}: entries {first_index} to {last_index}, checkpoint {checkpoint}, {segments} segments, {bytes} \

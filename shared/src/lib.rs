@@ -5,4 +5,5 @@
 pub mod api;
 pub mod ids;
 pub mod spec;
+pub mod verified;
 pub mod version;

@@ -87,6 +87,12 @@ fn nodes_are_restarted_reloaded_and_led_over_ssh() -> Result<()> {
     let next = leader % 3 + 1;
     let (code, report) = operator.json(&["transfer-leader", "--to", &next.to_string()])?;
     ensure!(code == 0 && lab.wait_ready(&lab.ids())? == next, "{report:#}");
+    let (code, report) = operator.json(&["stop", "3"])?;
+    ensure!(code == 0, "{report:#}");
+    let (code, whole) = operator.json(&["verify", "3"])?;
+    ensure!(code == 0 && whole["nodes"][0]["ok"] == true, "{whole:#}");
+    let (code, report) = operator.json(&["start", "3"])?;
+    ensure!(code == 0, "{report:#}");
     let answers = text(&operator.escli(&["exec", "--", "id", "-un"])?.stdout);
     ensure!(answers.matches("admin").count() == 3, "{answers}");
     Ok(())

@@ -34,6 +34,7 @@ pub mod transfer_leader;
 pub mod up;
 pub mod upgrade;
 pub mod validate;
+pub mod verify;
 pub mod version;
 pub mod watch;
 
@@ -157,6 +158,8 @@ pub enum Command {
     RemoveNode(remove_node::Args),
     /// Put a new node in the place of another, dead or alive.
     ReplaceNode(replace_node::Args),
+    /// Read all that stopped nodes have on their disks, and say what is damaged.
+    Verify(verify::Args),
     /// Carry on with one node when a majority is lost for good. Loses what only the others had.
     Recover(recover::Args),
     /// Stop the whole cluster, and with --purge-data delete its data.

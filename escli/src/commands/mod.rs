@@ -38,6 +38,7 @@ pub mod transfer_leader;
 pub mod up;
 pub mod upgrade;
 pub mod validate;
+pub mod verify;
 pub mod version;
 pub mod watch;
 
@@ -68,6 +69,7 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Check(args) => check::run(settings, args).await,
         Command::Exec(args) => exec::run(settings, args).await,
         Command::Logs(args) => logs::run(settings, args).await,
+        Command::Verify(args) => verify::run(settings, args).await,
         Command::Init(args) => init::run(settings, args),
         Command::Explain(args) => explain::run(settings, args),
         Command::Validate(args) => validate::run(settings, args).await,

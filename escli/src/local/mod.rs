@@ -168,9 +168,23 @@ impl LocalHosts {
         if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().last().unwrap_or("esnode said nothing");
-        Err(PortError::Failed(format!("node {id}: {last}")))
+        Err(PortError::Failed(format!("node {id}: {}", last_line(&output.stderr))))
+    }
+
+    /// Has `binary` read all that the node has on its disk; its verdict as JSON.
+    ///
+    /// # Errors
+    /// When it comes to none.
+    pub async fn verify(&self, id: NodeId, binary: &Path) -> Result<String, PortError> {
+        let mut command = tokio::process::Command::new(binary);
+        command.args(["verify", "--json", "--data-dir"]).arg(self.layout.data(id));
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+        let output =
+            output.map_err(|error| PortError::Failed(format!("cannot run {}: {error}", binary.display())))?;
+        if output.stdout.is_empty() {
+            return Err(PortError::Failed(last_line(&output.stderr)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     async fn gone(&self, id: NodeId, within: Duration) -> bool {
@@ -337,6 +351,11 @@ impl Hosts for LocalHosts {
         let _ = fs::remove_dir(self.layout.dir());
         Ok(())
     }
+}
+
+fn last_line(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    said.lines().last().unwrap_or("esnode said nothing").to_owned()
 }
 
 /// Where a node listens; `None` for a name nobody knows.

@@ -191,6 +191,14 @@ impl RemoteHosts {
         self.script(id, &scripts::evidence(&self.layout, id, what), Input::None, self.limit).await
     }
 
+    /// Has the installed program read all that the node has on its disk; its verdict as JSON.
+    ///
+    /// # Errors
+    /// When it comes to none.
+    pub async fn verify(&self, id: NodeId, limit: Duration) -> Result<String, PortError> {
+        self.script(id, &scripts::verify(&self.layout), Input::None, limit).await
+    }
+
     /// Keeps other operators from the host for as long as the lease lives.
     ///
     /// # Errors

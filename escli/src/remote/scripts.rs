@@ -254,6 +254,16 @@ pub fn identity(layout: &HostLayout) -> String {
     script(layout, &format!("as_root tail -n +1 $data/{} 2>/dev/null || true", identity::FILE))
 }
 
+/// Reads all that the node, which does not run, has on its disk, and prints a verdict. Damage is one, too.
+pub fn verify(layout: &HostLayout) -> String {
+    let program = layout.program();
+    let body = format!(
+        "cd /\nsaid=$(as_user {program} verify --json --data-dir $data) || [ -n \"$said\" ] || exit 1\n\
+         printf '%s\\n' \"$said\""
+    );
+    script(layout, &body)
+}
+
 /// Makes the log of the node, which does not run, that of another cluster.
 pub fn rebuild(layout: &HostLayout, id: NodeId, cluster: ClusterId, members: &[NodeId]) -> String {
     let task = identity::rebuild(cluster, members).join(" ");

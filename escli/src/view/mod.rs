@@ -27,6 +27,7 @@ pub mod progress;
 pub mod report;
 pub mod status;
 pub mod upgrade;
+pub mod verified;
 pub mod watch;
 
 use paint::Paint;

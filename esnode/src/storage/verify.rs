@@ -8,87 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
+use shared::verified::Verified;
 
 use super::checkpoint::{self, Checkpoint, Start};
 use super::recovery::{self, Found, Rest};
 use super::segment::{self, Segment};
 use super::{OpenError, incoming, summary};
-
-/// Something that is not as it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The file, seen from the directory.
-    pub file: String,
-    /// Where in it: the place of the frame that is not whole.
-    pub offset: u64,
-    /// What is wrong there.
-    pub reason: String,
-    /// A start makes up for it, and nothing is lost.
-    pub harmless: bool,
-}
-
-/// What was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Verified {
-    /// Lowest index in the log.
-    pub first_index: u64,
-    /// Highest index in the log.
-    pub last_index: u64,
-    /// The newest checkpoint's entry; 0 without one.
-    pub checkpoint: u64,
-    /// Segment files read.
-    pub segments: u64,
-    /// Bytes of log read.
-    pub bytes: u64,
-    /// What is not as it was written.
-    pub findings: Vec<Finding>,
-}
-
-impl Verified {
-    /// Whether nothing is lost.
-    pub fn ok(&self) -> bool {
-        self.findings.iter().all(|finding| finding.harmless)
-    }
-
-    pub(super) fn note(
-        &mut self,
-        file: impl Into<String>,
-        offset: u64,
-        reason: impl Into<String>,
-        harmless: bool,
-    ) {
-        self.findings.push(Finding { file: file.into(), offset, reason: reason.into(), harmless });
-    }
-
-    /// Takes note of what a reader refused; what the system refused is an error here too.
-    pub(super) fn refused(&mut self, folder: &str, error: OpenError) -> io::Result<()> {
-        match error {
-            OpenError::Io(error) => return Err(error),
-            OpenError::Corrupt { file, offset, reason } => {
-                self.note(format!("{folder}{file}"), offset, reason, false);
-            }
-            OpenError::Missing { sequence, before } => {
-                let reason = format!("segment number {sequence}, just before this one, is missing");
-                self.note(format!("{folder}{before}"), 0, reason, false);
-            }
-            OpenError::Checkpoint { file, reason } => self.note(file, 0, reason, false),
-            OpenError::Lost { index, reason, .. } => {
-                self.note(
-                    checkpoint_path(index),
-                    0,
-                    format!("the log does not hold its entry: {reason}"),
-                    false,
-                );
-            }
-            OpenError::Version { file, found, known } => {
-                let reason = format!("format version {found}; this program knows versions up to {known}");
-                self.note(format!("{folder}{file}"), 8, reason, false);
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Reads everything under `dir`, whose lock the caller holds. `decode` says what is wrong with the content of a
 /// checkpoint.
@@ -102,7 +27,7 @@ pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::R
              it, and verify again",
         ));
     }
-    let mut verified = Verified::default();
+    let mut verified = Verified::new();
     let checkpoints = read_checkpoints(dir, &mut verified, decode)?;
     let start = checkpoints.first().map_or_else(Start::default, |oldest| oldest.start);
     verified.checkpoint = checkpoints.last().map_or(0, |newest| newest.index);
@@ -111,9 +36,9 @@ pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::R
     verified.first_index = found.index.first();
     verified.last_index = found.index.last();
     // Of a log with holes it cannot be said what it lacks besides.
-    if verified.ok() {
+    if verified.ok {
         for checkpoint in &checkpoints {
-            found.reaches(checkpoint).or_else(|error| verified.refused("", error))?;
+            found.reaches(checkpoint).or_else(|error| refused(&mut verified, "", error))?;
         }
     }
     Ok(verified)
@@ -134,7 +59,7 @@ fn read_checkpoints(
         let path = format!("{}/{name}", checkpoint::DIR);
         let bytes = fs::read(dir.join(&name)).map_err(segment::at(&dir, &name))?;
         match checkpoint::decode(&name, bytes.into()) {
-            Err(error) => verified.refused("", error)?,
+            Err(error) => refused(verified, "", error)?,
             Ok(Err(reason)) => verified.note(path, 0, reason, false),
             Ok(Ok(checkpoint)) => {
                 if let Err(reason) = decode(&checkpoint.payload) {
@@ -188,7 +113,7 @@ impl Reading {
                 Ok(segment) => self.segments.push(Arc::new(segment)),
                 Err(error) => {
                     self.whole = false;
-                    verified.refused("log/", error)?;
+                    refused(verified, "log/", error)?;
                 }
             }
         }
@@ -201,7 +126,7 @@ impl Reading {
         match self.segments.first() {
             Some(first) if first.header.sequence > self.start.sequence => {
                 let (sequence, before) = (first.header.sequence - 1, first.name.clone());
-                verified.refused("log/", OpenError::Missing { sequence, before })
+                refused(verified, "log/", OpenError::Missing { sequence, before })
             }
             _ => Ok(()),
         }
@@ -217,14 +142,14 @@ impl Reading {
         let end = next.header.previous_end;
         verified.bytes += end;
         match recovery::check_sealed(segment, end, |_| ()) {
-            Err(error) => return verified.refused("log/", error),
+            Err(error) => return refused(verified, "log/", error),
             // What came before the start is kept for nobody's sake, and need not join.
             Ok(index) if segment.header.sequence >= self.start.sequence => {
                 // Behind damage nothing joins.
-                if verified.ok()
+                if verified.ok
                     && let Err(error) = found.extend(segment, &index)
                 {
-                    verified.refused("log/", error)?;
+                    refused(verified, "log/", error)?;
                 }
             }
             Ok(_) => {}
@@ -243,12 +168,12 @@ impl Reading {
     }
 
     fn last(&self, segment: &Arc<Segment>, found: &mut Found, verified: &mut Verified) -> io::Result<()> {
-        let joins = self.whole && verified.ok();
+        let joins = self.whole && verified.ok;
         let mut alone = Found::default();
         let found = if joins { found } else { &mut alone };
         // One that stands alone follows nothing.
         let read = if joins { found.replay_last(segment) } else { found.read_last(segment) };
-        read.or_else(|error| verified.refused("log/", error))?;
+        read.or_else(|error| refused(verified, "log/", error))?;
         verified.bytes += found.end;
         if let Some((_, offset, bytes)) = &found.torn {
             let reason = format!(
@@ -267,4 +192,32 @@ fn path(segment: &Segment) -> String {
 fn follows(one: &Segment, next: &Segment) -> bool {
     next.header.sequence == one.header.sequence + 1
         && next.header.previous_generation == one.header.generation
+}
+
+/// Takes note of what a reader refused; what the system refused is an error here too.
+fn refused(verified: &mut Verified, folder: &str, error: OpenError) -> io::Result<()> {
+    match error {
+        OpenError::Io(error) => return Err(error),
+        OpenError::Corrupt { file, offset, reason } => {
+            verified.note(format!("{folder}{file}"), offset, reason, false);
+        }
+        OpenError::Missing { sequence, before } => {
+            let reason = format!("segment number {sequence}, just before this one, is missing");
+            verified.note(format!("{folder}{before}"), 0, reason, false);
+        }
+        OpenError::Checkpoint { file, reason } => verified.note(file, 0, reason, false),
+        OpenError::Lost { index, reason, .. } => {
+            verified.note(
+                checkpoint_path(index),
+                0,
+                format!("the log does not hold its entry: {reason}"),
+                false,
+            );
+        }
+        OpenError::Version { file, found, known } => {
+            let reason = format!("format version {found}; this program knows versions up to {known}");
+            verified.note(format!("{folder}{file}"), 8, reason, false);
+        }
+    }
+    Ok(())
 }

@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::FileExt;
 
+use shared::verified::Verified;
+
 use super::super::frame::STATE_LEN;
-use super::super::verify::{Verified, verify};
+use super::super::verify::verify;
 use super::*;
 
 fn look_at(dir: &Path) -> Verified {
@@ -82,10 +84,10 @@ fn a_missing_segment_and_a_lost_end_are_damage() {
     for path in [&paths[0], &paths[2], paths.last().unwrap()] {
         fs::rename(path, &aside).unwrap();
         let verified = look_at(dir.path());
-        assert!(!verified.ok(), "without {}: {verified:?}", path.display());
+        assert!(!verified.ok, "without {}: {verified:?}", path.display());
         fs::rename(&aside, path).unwrap();
     }
-    assert!(look_at(dir.path()).ok());
+    assert!(look_at(dir.path()).ok);
 }
 
 #[test]
@@ -103,6 +105,6 @@ fn a_torn_tail_is_told_from_damage() {
     torn[end - 50] ^= 1;
     fs::write(path, torn).unwrap();
     let verified = look_at(dir.path());
-    assert!(verified.ok() && verified.findings.len() == 1, "{verified:?}");
+    assert!(verified.ok && verified.findings.len() == 1, "{verified:?}");
     assert!(verified.findings[0].reason.contains("torn tail"), "{verified:?}");
 }

@@ -1,0 +1,22 @@
+//! `escli verify`.
+
+use clap_complete::ArgValueCandidates;
+use shared::ids::NodeId;
+
+use crate::complete;
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Reads every byte that counts and changes none. What a crash leaves behind, and the next start cuts, is told from
+damage. A node that runs is not verified: it reads its disk over and over by itself, and says so when something is
+wrong. The exit code is 0 when all is whole, 1 when anything is damaged, 3 where a node runs.\n\n\
+Examples:
+  escli stop 2 && escli verify 2; escli start 2
+  escli verify 1 2 3 -o json"
+)]
+pub struct Args {
+    /// Ids of the nodes.
+    #[arg(value_name = "NODE", required = true, add = ArgValueCandidates::new(complete::node_ids))]
+    pub nodes: Vec<NodeId>,
+}
