@@ -16,6 +16,9 @@ use crate::ssh::Forward;
 /// A node answers from memory; one that needs longer than this is stuck, whatever `--ssh-timeout` says.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
+/// For answers that are as long as the log: whoever reads them has a limit for silence.
+const ENDLESS: Duration = Duration::from_secs(30 * 86_400);
+
 /// A change waits for the others, and the node gives up by itself before this.
 const CHANGE_LIMIT: Duration = Duration::from_secs(15);
 
@@ -73,6 +76,32 @@ impl AdminClient {
         let failed = |error: &reqwest::Error| self.explain(node, error);
         let answer = self.http(id).get(url(node, "/metrics")).send().await.map_err(|error| failed(&error))?;
         answer.text().await.map_err(|error| failed(&error))
+    }
+
+    /// `GET /backup` of one node: a copy of everything up to entry `covers`, at least. The node begins within `limit`.
+    ///
+    /// # Errors
+    /// When the node does not answer, or refuses.
+    pub async fn backup(
+        &self,
+        id: NodeId,
+        covers: u64,
+        limit: Duration,
+    ) -> Result<reqwest::Response, PortError> {
+        let node = self.node(id)?;
+        let failed = |error: &reqwest::Error| self.explain(node, error);
+        let path = format!("/backup?covers={covers}");
+        let call = self.http(id).get(url(node, &path)).timeout(ENDLESS).send();
+        let answer = tokio::time::timeout(limit, call).await;
+        let answer =
+            answer.map_err(|_| PortError::Unreachable(format!("n{id} did not begin within {limit:?}")))?;
+        let answer = answer.map_err(|error| failed(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let ErrorBody { message, hint, .. } = answer.json().await.map_err(|error| failed(&error))?;
+        let refused = Failure::new(Exit::Refused, format!("n{id} gives no backup: {message}"));
+        Err(PortError::Explained(Box::new(refused.hint(hint))))
     }
 
     fn node(&self, id: NodeId) -> Result<&Node, PortError> {

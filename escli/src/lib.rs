@@ -4,6 +4,7 @@
 //! local`; `engine -> plan`; `local`, `remote` (by way of `ssh`) and `client` implement the ports of the engine; `plan` knows `shared` and
 //! nothing else; `overview` judges what `plan::facts` hold. Only `view` and `main.rs` print.
 
+pub mod backup;
 pub mod bundle;
 pub mod cli;
 pub mod client;

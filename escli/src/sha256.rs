@@ -21,6 +21,7 @@ pub fn of_file(path: &Path) -> io::Result<String> {
     Ok(text(&hasher.finalize()))
 }
 
-fn text(digest: &[u8]) -> String {
+/// A digest in hex.
+pub fn text(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,10 +8,12 @@ use bytes::BytesMut;
 use crossbeam_channel::Sender;
 use parking_lot::{RwLock, RwLockReadGuard};
 use shared::api::{CatchUp, ClusterStatus};
+use shared::backup::{self, Manifest};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::backup::{BackupError, Backups, Pieces};
 use crate::driver::{ChangeError, Changes, Input, Proposal};
 use crate::entry::MAX_PAYLOAD;
 use crate::net::peer::{PeerStats, Transport};
@@ -21,6 +23,7 @@ use crate::storage::stats::Stats;
 use crate::stream::command::{Command, Reply};
 use crate::stream::members::Change;
 use crate::stream::{Stream, TopicId};
+use crate::version::VERSION;
 
 /// Bytes proposed through this node and not yet answered; beyond it proposals are refused as busy.
 const MAX_PROPOSED_BYTES: usize = 128 << 20;
@@ -53,6 +56,8 @@ pub struct Parts {
     pub roster: watch::Receiver<Arc<[Node]>>,
     /// The other nodes.
     pub transport: Arc<Transport>,
+    /// Copies of the log.
+    pub backups: Backups,
 }
 
 struct Inner {
@@ -207,6 +212,38 @@ impl Handle {
             lacks_room: parts.log.stats().lacks_room.load(Ordering::Relaxed),
             peers: &self.peer_stats(),
         })
+    }
+
+    /// Begins a copy of everything up to entry `covers`, at least, and of all that this node knows to be committed.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn backup(&self, covers: u64) -> Result<Pieces, BackupError> {
+        let parts = &self.inner.parts;
+        let committed = self.raft_status().await.map_or(0, |status| status.commit);
+        // The raft thread is gone only when the node stops.
+        let hurry = || drop(parts.inputs.send(Input::Checkpoint));
+        let describe = || {
+            let (cluster_id, format) = {
+                let stream = self.stream();
+                (stream.cluster_id()?, stream.format())
+            };
+            Some(Manifest {
+                schema_version: backup::SCHEMA_VERSION,
+                cluster_name: parts.file.cluster.name.clone(),
+                cluster_id,
+                node: parts.node_id,
+                version: VERSION.to_owned(),
+                format,
+                founders: parts.transport.founders(),
+                first_index: 0,
+                last_index: 0,
+                last_term: 0,
+                taken_at: format!("{:.0}", jiff::Timestamp::now()),
+                files: Vec::new(),
+            })
+        };
+        parts.backups.begin(&parts.log, covers.max(committed), hurry, describe).await
     }
 
     /// Consensus's own status; `None` while the node waits to found or join a cluster, or is stopping.

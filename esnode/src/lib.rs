@@ -4,6 +4,7 @@
 //! `driver` alone joins them.
 
 pub mod args;
+pub mod backup;
 pub mod config;
 pub mod consensus;
 mod descriptors;

@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
+use crate::backup::Backups;
 use crate::config::Config;
 use crate::consensus::{Core, CoreConfig, Timing};
 use crate::descriptors;
@@ -113,6 +114,7 @@ impl Node {
             leadership: leadership_seen,
             roster: roster_seen,
             transport: Arc::clone(&transport),
+            backups: Backups::new(recovered.checkpoints.clone()),
         });
         let (shutdown, stop) = watch::channel(false);
         let (done, ended) = oneshot::channel();

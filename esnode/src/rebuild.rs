@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use shared::backup::{MANIFEST, Manifest, SUM};
 use shared::ids::{ClusterId, NodeId, StoreId};
 use uuid::Uuid;
 
@@ -20,8 +21,6 @@ use crate::storage::identity::DataDir;
 use crate::storage::{self, Batch, Log, Recovered, Wal};
 use crate::stream::Stream;
 
-/// What a backup says of itself; it lies beside the log that was copied, until that is a node's own.
-pub const BACKUP: &str = "backup.json";
 /// Payload read in one go.
 const READ_BYTES: u64 = 8 << 20;
 
@@ -42,13 +41,6 @@ pub struct Rebuilt {
     pub changed: bool,
 }
 
-/// What is needed of [`BACKUP`].
-#[derive(Deserialize)]
-struct Origin {
-    format: u16,
-    founders: Vec<NodeId>,
-}
-
 /// Makes the data directory of the configured node, which must not run, one of `cluster` with these members.
 ///
 /// # Errors
@@ -66,23 +58,28 @@ pub fn run(config: &Config, cluster: ClusterId, members: &[NodeId]) -> Result<Re
             identity.cluster_id = Some(cluster);
         }
     })?;
-    match fs::remove_file(data_dir.path().join(BACKUP)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).context("deleting backup.json")
+    for file in [SUM, MANIFEST] {
+        let path = data_dir.path().join(file);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("deleting {}", path.display()));
+            }
+            _ => {}
         }
-        _ => Ok(rebuilt),
     }
+    Ok(rebuilt)
 }
 
 fn open(dir: &Path, node_id: NodeId) -> Result<DataDir> {
     ensure!(dir.join("log").exists(), "{} holds no log: there is nothing to carry on with", dir.display());
-    let file = dir.join(BACKUP);
+    let file = dir.join(MANIFEST);
     if DataDir::is_at(dir) || !file.exists() {
         return Ok(DataDir::open(dir, node_id)?);
     }
     let text = fs::read(&file).with_context(|| file.display().to_string())?;
-    let origin: Origin = serde_json::from_slice(&text).with_context(|| file.display().to_string())?;
-    Ok(DataDir::adopt(dir, node_id, origin.format, origin.founders)?)
+    let Manifest { format, founders, .. } =
+        serde_json::from_slice(&text).with_context(|| file.display().to_string())?;
+    Ok(DataDir::adopt(dir, node_id, format, founders)?)
 }
 
 /// A log, and all that it has led to.

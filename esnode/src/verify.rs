@@ -4,17 +4,22 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-
-use crate::driver::Image;
-use crate::storage::identity::{self, IdentityError};
-use crate::storage::verify;
+use shared::backup::MANIFEST;
 use shared::verified::{Finding, Verified};
 
-/// Reads the data directory of a node that does not run.
+use crate::driver::Image;
+use crate::storage::identity::{self, DataDir, IdentityError};
+use crate::storage::verify;
+
+/// Reads the data directory of a node that does not run, or a backup that is a folder.
 ///
 /// # Errors
 /// The node runs, it is no data directory, or the system refuses.
 pub fn data_dir(dir: &Path) -> Result<Verified> {
+    // A backup has no identity, and no node runs on it.
+    if !DataDir::is_at(dir) && dir.join(MANIFEST).exists() {
+        return Ok(verify::verify(dir, content)?);
+    }
     let held = match identity::hold(dir) {
         // Its other files are worth a look all the same, and nothing starts on this one.
         Err(IdentityError::Corrupt { file, reason }) => {

@@ -3,6 +3,7 @@
 //! Nothing here touches a file, a socket, a clock or a terminal: both programs bring those themselves.
 
 pub mod api;
+pub mod backup;
 pub mod ids;
 pub mod spec;
 pub mod verified;

@@ -90,7 +90,7 @@ fn nodes_are_restarted_reloaded_and_led_over_ssh() -> Result<()> {
     let (code, report) = operator.json(&["stop", "3"])?;
     ensure!(code == 0, "{report:#}");
     let (code, whole) = operator.json(&["verify", "3"])?;
-    ensure!(code == 0 && whole["nodes"][0]["ok"] == true, "{whole:#}");
+    ensure!(code == 0 && whole["verified"][0]["ok"] == true, "{whole:#}");
     let (code, report) = operator.json(&["start", "3"])?;
     ensure!(code == 0, "{report:#}");
     let answers = text(&operator.escli(&["exec", "--", "id", "-un"])?.stdout);

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub mod add_node;
 pub mod alerts;
+pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod diff;
@@ -158,7 +159,9 @@ pub enum Command {
     RemoveNode(remove_node::Args),
     /// Put a new node in the place of another, dead or alive.
     ReplaceNode(replace_node::Args),
-    /// Read all that stopped nodes have on their disks, and say what is damaged.
+    /// Copy everything that was acknowledged into one file, or a folder.
+    Backup(backup::Args),
+    /// Read all that stopped nodes have on their disks, or a backup, and say what is damaged.
     Verify(verify::Args),
     /// Carry on with one node when a majority is lost for good. Loses what only the others had.
     Recover(recover::Args),

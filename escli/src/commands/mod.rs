@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 pub mod admin;
 pub mod alerts;
+pub mod backup;
 pub mod binary;
 pub mod check;
 pub mod completions;
@@ -69,6 +70,7 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Check(args) => check::run(settings, args).await,
         Command::Exec(args) => exec::run(settings, args).await,
         Command::Logs(args) => logs::run(settings, args).await,
+        Command::Backup(args) => backup::run(settings, args).await,
         Command::Verify(args) => verify::run(settings, args).await,
         Command::Init(args) => init::run(settings, args),
         Command::Explain(args) => explain::run(settings, args),

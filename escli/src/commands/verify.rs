@@ -1,11 +1,15 @@
-//! `escli verify`: whether what stopped nodes have on their disks is what was written.
+//! `escli verify`: whether what stopped nodes have on their disks, or a backup, is what was written.
+
+use std::path::{Path, PathBuf};
 
 use futures_util::stream::{self, StreamExt};
 use shared::ids::NodeId;
 use shared::verified::Verified;
+use tokio::process::Command;
 
 use super::binary;
 use super::target::Target;
+use crate::backup::{private_folder, read_folder, read_tar};
 use crate::cli::verify::Args;
 use crate::engine::ports::{Hosts, PortError};
 use crate::exit::{Exit, Failure};
@@ -13,13 +17,28 @@ use crate::plan::up::targets;
 use crate::settings::Settings;
 use crate::view::{self, verified};
 
-/// Verifies the nodes, all at once.
+/// A verdict, or why there is none.
+type Verdict = Result<Verified, String>;
+
+/// Verifies the nodes, all at once, or the backups.
 ///
 /// # Errors
-/// Usage; and where one of them runs.
+/// Usage; and where a node runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let ids: Vec<Option<NodeId>> = args.what.iter().map(|what| what.to_str()?.parse().ok()).collect();
+    let verdicts = match ids.iter().copied().collect::<Option<Vec<_>>>() {
+        Some(ids) => nodes(settings, &ids).await?,
+        None if ids.iter().all(Option::is_none) => backups(settings, &args.what).await?,
+        None => return Err(Failure::usage("nodes and backups are verified by separate commands")),
+    };
+    let document = verified::document(verdicts);
+    view::show(settings, &document, |paint| verified::text(&document, paint));
+    Ok(if document.ok { Exit::Ok } else { Exit::Failed })
+}
+
+async fn nodes(settings: &Settings, named: &[NodeId]) -> Result<Vec<(String, Verdict)>, Failure> {
     let target = Target::open(settings)?;
-    let ids = targets(&target.spec, &args.nodes)?;
+    let ids = targets(&target.spec, named)?;
     let at_rest = stream::iter(ids.iter().map(|id| target.hosts.is_running(*id)));
     let at_rest: Vec<_> = at_rest.buffered(settings.concurrency).collect().await;
     let mut refusal = Failure::new(Exit::Refused, "a node that runs is not verified; nothing was read");
@@ -34,17 +53,53 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let binary = binary::find(settings, None, target.named_binary())?;
     let look = |id: NodeId| {
         let (hosts, binary) = (&target.hosts, binary.as_deref());
-        async move { (id, verdict(hosts.verify(id, binary, settings.timeout).await)) }
+        async move { (format!("n{id}"), understood(hosts.verify(id, binary, settings.timeout).await)) }
     };
-    let looks = stream::iter(ids.into_iter().map(look));
-    let verdicts: Vec<_> = looks.buffered(settings.concurrency).collect().await;
-    let document = verified::document(target.name(), verdicts);
-    view::show(settings, &document, |paint| verified::text(&document, paint));
-    Ok(if document.ok { Exit::Ok } else { Exit::Failed })
+    Ok(stream::iter(ids.into_iter().map(look)).buffered(settings.concurrency).collect().await)
 }
 
 /// What the node's program made of it, or why it came to nothing.
-fn verdict(said: Result<String, PortError>) -> Result<Verified, String> {
+fn understood(said: Result<String, PortError>) -> Verdict {
     let said = said.map_err(|error| error.to_string())?;
     serde_json::from_str(&said).map_err(|_| format!("esnode verify printed {said:?}"))
+}
+
+async fn backups(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<(String, Verdict)>, Failure> {
+    let Some(binary) = binary::find(settings, None, None)? else {
+        return Err(
+            Failure::usage("no esnode was found, which reads what is in a backup").hint("set $ESNODE")
+        );
+    };
+    let mut verdicts = Vec::new();
+    for path in paths {
+        let whole = settings.env.working_dir.join(path);
+        verdicts.push((path.display().to_string(), backup(&binary, &whole).await));
+    }
+    Ok(verdicts)
+}
+
+/// Checksums first; then what was copied is read as a node would read it. A damaged log has good checksums, too.
+async fn backup(binary: &Path, path: &Path) -> Verdict {
+    let place = path.to_owned();
+    let read = move || -> Result<(PathBuf, Option<tempfile::TempDir>), String> {
+        if place.is_dir() {
+            return read_folder(&place).map(|_| (place, None)).map_err(|error| error.to_string());
+        }
+        let file = std::fs::File::open(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+        let beside = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            private_folder(beside).map_err(|error| format!("unpacking it beside itself: {error}"))?;
+        read_tar(std::io::BufReader::new(file), Some(folder.path())).map_err(|error| error.to_string())?;
+        Ok((folder.path().to_owned(), Some(folder)))
+    };
+    let read = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?;
+    let (folder, _unpacked) = read?;
+    let mut command = Command::new(binary);
+    command.args(["verify", "--json", "--data-dir"]).arg(&folder).kill_on_drop(true);
+    let output =
+        command.output().await.map_err(|error| format!("cannot run {}: {error}", binary.display()))?;
+    if output.stdout.is_empty() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    understood(Ok(String::from_utf8_lossy(&output.stdout).into_owned()))
 }

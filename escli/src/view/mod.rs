@@ -15,6 +15,7 @@ use crate::settings::Settings;
 use crate::ssh::{Passphrases, Prompt};
 
 pub mod alerts;
+pub mod backup;
 pub mod bundle;
 pub mod check;
 pub mod diff;

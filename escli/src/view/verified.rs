@@ -1,10 +1,9 @@
-//! PURE: what was found on nodes' disks, as a table and as a document.
+//! PURE: what was found on nodes' disks and in backups, as a table and as a document.
 
 use std::fmt::Write as _;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use shared::ids::NodeId;
 use shared::verified::Verified;
 
 use super::paint::Paint;
@@ -12,17 +11,17 @@ use crate::report::SCHEMA_VERSION;
 
 /// The document of `verify`.
 #[derive(Debug, Serialize)]
-pub struct VerifiedDocument<'a> {
+pub struct VerifiedDocument {
     schema_version: u32,
-    cluster: &'a str,
     /// All of them are whole.
     pub ok: bool,
-    nodes: Vec<Row>,
+    verified: Vec<Row>,
 }
 
 #[derive(Debug, Serialize)]
 struct Row {
-    id: NodeId,
+    /// A node, such as `n2`, or a backup's path.
+    what: String,
     #[serde(flatten)]
     verified: Option<Verified>,
     /// Why there is no verdict.
@@ -31,34 +30,34 @@ struct Row {
 }
 
 /// The document of these verdicts.
-pub fn document(cluster: &str, verdicts: Vec<(NodeId, Result<Verified, String>)>) -> VerifiedDocument<'_> {
-    let row = |(id, verdict): (NodeId, Result<Verified, String>)| match verdict {
-        Ok(verified) => Row { id, verified: Some(verified), error: None },
-        Err(error) => Row { id, verified: None, error: Some(error) },
+pub fn document(verdicts: Vec<(String, Result<Verified, String>)>) -> VerifiedDocument {
+    let row = |(what, verdict): (String, Result<Verified, String>)| match verdict {
+        Ok(verified) => Row { what, verified: Some(verified), error: None },
+        Err(error) => Row { what, verified: None, error: Some(error) },
     };
-    let nodes: Vec<Row> = verdicts.into_iter().map(row).collect();
-    let ok = nodes.iter().all(|row| row.verified.as_ref().is_some_and(|verified| verified.ok));
-    VerifiedDocument { schema_version: SCHEMA_VERSION, cluster, ok, nodes }
+    let verified: Vec<Row> = verdicts.into_iter().map(row).collect();
+    let ok = verified.iter().all(|row| row.verified.as_ref().is_some_and(|verified| verified.ok));
+    VerifiedDocument { schema_version: SCHEMA_VERSION, ok, verified }
 }
 
 /// A table, each finding, and what to do.
-pub fn text(document: &VerifiedDocument<'_>, paint: Paint) -> String {
+pub fn text(document: &VerifiedDocument, paint: Paint) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     if paint.is_on() {
         table.enforce_styling();
     }
-    table.set_header(["NODE", "", "ENTRIES", "CHECKPOINT", "SEGMENTS", "LOG"]);
+    table.set_header(["WHAT", "", "ENTRIES", "CHECKPOINT", "SEGMENTS", "LOG"]);
     let mut told = String::new();
-    for Row { id, verified, error } in &document.nodes {
+    for Row { what, verified, error } in &document.verified {
         let Some(verified) = verified else {
-            table.add_row([id.to_string(), paint.bad("no verdict")]);
-            let _ = writeln!(told, "n{id}: {}", error.as_deref().unwrap_or_default());
+            table.add_row([what.clone(), paint.bad("FAILED")]);
+            let _ = writeln!(told, "{what}: {}", error.as_deref().unwrap_or_default());
             continue;
         };
         let verdict = if verified.ok { paint.good("whole") } else { paint.bad("DAMAGED") };
         table.add_row([
-            id.to_string(),
+            what.clone(),
             verdict,
             format!("{}-{}", verified.first_index, verified.last_index),
             verified.checkpoint.to_string(),
@@ -69,17 +68,15 @@ pub fn text(document: &VerifiedDocument<'_>, paint: Paint) -> String {
             let kind = if finding.harmless { "harmless" } else { "DAMAGED" };
             let _ = writeln!(
                 told,
-                "n{id}: {kind}: {}, byte {}: {}",
+                "{what}: {kind}: {}, byte {}: {}",
                 finding.file, finding.offset, finding.reason
             );
         }
-        if !verified.ok {
-            let hint = format!(
-                "the others have everything: look at the disk (dmesg), then put another node in its place:  escli \
-                 replace-node {id} NEW"
-            );
-            let _ = writeln!(told, "{} {hint}", paint.good("→"));
-        }
+    }
+    if !document.ok {
+        let hint = "nothing was changed. The other nodes have everything: look at the disk (dmesg), then put another node \
+                    in its place:  escli replace-node OLD NEW";
+        let _ = writeln!(told, "{} {hint}", paint.good("→"));
     }
     format!("{}\n{told}", table.trim_fmt())
 }

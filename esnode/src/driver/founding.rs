@@ -123,6 +123,7 @@ fn decline(input: Input) {
         Input::Peer(_)
         | Input::Persisted(_)
         | Input::DiskFailed(_)
+        | Input::Checkpoint
         | Input::Checkpointed(_)
         | Input::Pulled(_)
         | Input::Fetched(..)

@@ -48,6 +48,8 @@ pub enum Input {
     Pulled(io::Result<Pulled>),
     /// From the reader: old entries for a lagging follower.
     Fetched(Fetch, Vec<Entry>),
+    /// Write a checkpoint soon, if there is anything new.
+    Checkpoint,
     /// Prove leadership and wait until all that is committed now is applied.
     ReadBarrier(oneshot::Sender<Result<(), ProposeError>>),
     /// What consensus knows; `None` while joining.

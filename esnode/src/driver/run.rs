@@ -238,6 +238,7 @@ impl Driver {
             Input::Peer(event) => self.handle_peer(event),
             Input::Persisted(number) => self.on_persisted(number),
             Input::DiskFailed(error) => self.ended = Some(Ended::DiskFailed(error)),
+            Input::Checkpoint => self.checkpointing.hurry(),
             Input::Checkpointed(written) => {
                 if let Some(made) = self.checkpointing.done(written) {
                     self.offer_checkpoint(made);

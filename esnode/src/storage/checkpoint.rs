@@ -156,6 +156,11 @@ impl Checkpoints {
         }
     }
 
+    /// The newest one's entry, if there is one.
+    pub fn newest_index(&self) -> Option<u64> {
+        self.kept.lock().last().map(|(index, _)| *index)
+    }
+
     /// The newest one, as it is on the disk.
     ///
     /// # Errors

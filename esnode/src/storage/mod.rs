@@ -18,6 +18,7 @@
 //! protected soon after its sync.
 
 pub mod checkpoint;
+pub mod copy;
 mod filler;
 mod frame;
 mod fuzz;

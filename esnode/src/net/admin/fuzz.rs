@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::Node;
 use super::routes::router;
 use super::server::{Limits, converse};
+use crate::backup::{BackupError, Pieces};
 use crate::driver::ChangeError;
 use crate::handle::TransferError;
 use crate::stream::members::Change;
@@ -93,6 +94,10 @@ impl Node for Calm {
             Some(1) | None => Ok((1, 1)),
             Some(other) => Err(TransferError::BadTarget(other, "not a voter".to_owned())),
         }
+    }
+
+    async fn backup(&self, _covers: u64) -> Result<Pieces, BackupError> {
+        Err(BackupError::Busy)
     }
 
     async fn change(&self, change: Change) -> Result<(), ChangeError> {

@@ -1,7 +1,8 @@
-//! The admin API over HTTP (default port 8080): status, health, metrics, members, transfer of leadership.
+//! The admin API over HTTP (default port 8080): status, health, metrics, members, transfer of leadership, backup.
 //!
 //! It asks the node through [`Node`] and decides nothing about the cluster itself.
 
+mod backup;
 mod error;
 mod forward;
 mod fuzz;
@@ -18,6 +19,7 @@ use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
+use crate::backup::{BackupError, Pieces};
 use crate::driver::ChangeError;
 use crate::handle::{Handle, TransferError};
 use crate::metrics;
@@ -42,6 +44,8 @@ pub trait Node: Clone + Send + Sync + 'static {
         &self,
         to: Option<NodeId>,
     ) -> impl Future<Output = Result<(NodeId, u64), TransferError>> + Send;
+    /// Begins a copy of everything up to entry `covers`, at least.
+    fn backup(&self, covers: u64) -> impl Future<Output = Result<Pieces, BackupError>> + Send;
     /// Changes the members, as leader; resolves once that is done.
     fn change(&self, change: Change) -> impl Future<Output = Result<(), ChangeError>> + Send;
 }
@@ -77,6 +81,10 @@ impl Node for Running {
         to: Option<NodeId>,
     ) -> impl Future<Output = Result<(NodeId, u64), TransferError>> + Send {
         self.handle.transfer(to)
+    }
+
+    fn backup(&self, covers: u64) -> impl Future<Output = Result<Pieces, BackupError>> + Send {
+        self.handle.backup(covers)
     }
 
     fn change(&self, change: Change) -> impl Future<Output = Result<(), ChangeError>> + Send {

@@ -15,6 +15,7 @@ use shared::ids::NodeId;
 use tokio::time::timeout;
 
 use super::Node;
+use super::backup;
 use super::error::{ApiError, json};
 use super::forward::{FORWARDED, Leader, forward};
 use super::health;
@@ -49,6 +50,7 @@ pub fn router<N: Node>(node: N) -> Router {
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/metrics", get(scrape))
+        .route("/backup", get(backup::backup))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(App { node }))
@@ -167,7 +169,7 @@ async fn not_found(uri: Uri) -> ApiError {
         StatusCode::NOT_FOUND,
         "not_found",
         format!("there is nothing at {}", uri.path()),
-        "see /cluster/status, /cluster/members, /health/live, /health/ready and /metrics",
+        "see /cluster/status, /cluster/members, /health/live, /health/ready, /metrics and /backup",
     )
 }
 

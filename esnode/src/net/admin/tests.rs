@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{Limits, Node, serve};
+use crate::backup::{BackupError, Pieces};
 use crate::consensus::NoQuorum;
 use crate::driver::ChangeError;
 use crate::handle::TransferError;
@@ -102,6 +103,10 @@ impl Node for Made {
     async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
         self.asked.lock().push(to);
         self.transfer.clone()
+    }
+
+    async fn backup(&self, _covers: u64) -> Result<Pieces, BackupError> {
+        Err(BackupError::Busy)
     }
 
     async fn change(&self, change: Change) -> Result<(), ChangeError> {

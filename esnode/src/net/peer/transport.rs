@@ -189,6 +189,11 @@ impl Transport {
         self.shared.hello().formats
     }
 
+    /// The voters that the cluster was founded with, as far as this node knows.
+    pub fn founders(&self) -> Vec<NodeId> {
+        self.shared.hello().founders.into_iter().filter(|id| *id != 0).collect()
+    }
+
     /// Replaces which data directory each peer is bound to: what fills [`Hello::your_store`] for it. Tells them. Whoever
     /// comes with one that is `spent` is refused from now on.
     pub fn set_bindings(&self, bindings: HashMap<NodeId, StoreId>, spent: HashSet<StoreId>) {

@@ -1,0 +1,147 @@
+//! `escli backup`: a copy of the log from a node that has time for it.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use shared::api::ClusterStatus;
+use shared::backup::Manifest;
+use shared::ids::NodeId;
+use tokio::sync::mpsc;
+
+use super::admin::admin;
+use crate::backup::{BackupError, keep};
+use crate::cli::backup::Args;
+use crate::client::AdminClient;
+use crate::engine::interrupt::Interrupt;
+use crate::exit::{Exit, Failure};
+use crate::observe::observe_api;
+use crate::plan::agreement;
+use crate::settings::Settings;
+use crate::view::{self, backup};
+
+/// A node that sends nothing for so long is given up.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Pieces that wait to be written.
+const AHEAD: usize = 8;
+
+/// Takes a backup.
+///
+/// # Errors
+/// Usage; there is something at that place already; no node can give one; it breaks off.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let spec = settings.load()?.spec;
+    let name = &spec.cluster.name;
+    let path = args.path.clone().unwrap_or_else(|| {
+        PathBuf::from(format!("eventstream-{name}-{}.tar", Timestamp::now().strftime("%Y%m%dT%H%M%SZ")))
+    });
+    let path = settings.env.working_dir.join(path);
+    if path.is_file() || path.read_dir().is_ok_and(|mut files| files.next().is_some()) {
+        return Err(Failure::new(
+            Exit::Refused,
+            format!("{} is there already; nothing was written", path.display()),
+        )
+        .hint("name another place:  escli backup PATH"));
+    }
+    let client = admin(settings, &spec)?;
+    let facts = observe_api(&spec, &client, settings.concurrency).await;
+    let statuses: Vec<_> = facts.statuses().map(|(_, status)| status.clone()).collect();
+    let node = source(&statuses, spec.cluster.nodes.len(), args.node)?;
+    // Whatever was acknowledged until now is committed, and the leader knows.
+    let covers = statuses.iter().map(|status| status.commit_index).max().unwrap_or_default();
+    if settings.dry_run {
+        view::remark(settings, &format!("would copy the log of n{node} to {}", path.display()));
+        return Ok(Exit::Ok);
+    }
+    let interrupt =
+        Interrupt::listen().map_err(|error| Failure::failed(format!("cannot listen for Ctrl-C: {error}")))?;
+    let manifest = tokio::select! {
+        taken = take(settings, &client, node, covers, &path) => taken?,
+        () = interrupt.reached(1) => {
+            return Err(Failure::new(Exit::Interrupted, "interrupted; nothing was kept"));
+        }
+    };
+    let document = backup::document(&path, &manifest, began.elapsed());
+    view::show(settings, &document, |paint| backup::text(&document, paint));
+    Ok(Exit::Ok)
+}
+
+/// Who gives it: of the followers that keep up the first, the leader if there is none, or who was named.
+fn source(statuses: &[ClusterStatus], members: usize, named: Option<NodeId>) -> Result<NodeId, Failure> {
+    if let Some(id) = named {
+        return Ok(id);
+    }
+    let voters = agreement::voters(statuses, members);
+    let leader = agreement::leader(statuses, voters).map_err(|reason| {
+        Failure::new(Exit::Refused, "nobody can tell what was acknowledged; nothing was written")
+            .detail(reason)
+            .hint("see what is wrong:                 escli health")
+            .hint("take what one node has all the same:  escli backup --node ID")
+    })?;
+    let mut well = agreement::well(statuses, voters);
+    well.sort_unstable();
+    Ok(well.into_iter().find(|id| *id != leader.leader).unwrap_or(leader.leader))
+}
+
+async fn take(
+    settings: &Settings,
+    client: &AdminClient,
+    node: NodeId,
+    covers: u64,
+    path: &Path,
+) -> Result<Manifest, Failure> {
+    let mut answer = client.backup(node, covers, SILENCE).await?;
+    let (pieces, received) = mpsc::channel(AHEAD);
+    let place = path.to_owned();
+    let written =
+        tokio::task::spawn_blocking(move || keep(Incoming { pieces: received, rest: Vec::new() }, &place));
+    let meter = view::backup::Meter::new(settings);
+    loop {
+        let piece = match tokio::time::timeout(SILENCE, answer.chunk()).await {
+            Ok(Ok(Some(piece))) => Ok(piece.to_vec()),
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) => Err(io::Error::other(format!("n{node} broke off: {error}"))),
+            Err(_) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, format!("n{node} sent nothing for {SILENCE:?}")))
+            }
+        };
+        meter.add(piece.as_ref().map_or(0, Vec::len));
+        let is_end = piece.is_err();
+        // Whoever writes has given up, and says why.
+        if pieces.send(piece).await.is_err() || is_end {
+            break;
+        }
+    }
+    drop(pieces);
+    let written = written.await.map_err(|error| Failure::failed(format!("writing the backup: {error}")))?;
+    written.map_err(|error| {
+        let again = Failure::failed(format!("no backup was kept: {error}"));
+        match error {
+            BackupError::Damaged(_) => again.hint("try another node:  escli backup --node ID"),
+            BackupError::Io(_) => again.hint("is there room, and does the node still answer?  escli status"),
+        }
+    })
+}
+
+/// What comes from the node, as something to read.
+struct Incoming {
+    pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
+    rest: Vec<u8>,
+}
+
+impl Read for Incoming {
+    fn read(&mut self, mut buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.rest = piece?,
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.rest.len());
+        buffer.write_all(&self.rest[..length])?;
+        self.rest.drain(..length);
+        Ok(length)
+    }
+}
