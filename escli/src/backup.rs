@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -27,6 +27,15 @@ pub enum BackupError {
     Damaged(String),
 }
 
+/// A backup that is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// SHA-256 of that, in hex: another backup has another one.
+    pub sum: String,
+}
+
 /// What a file turned out to be: its length and its checksum.
 type Found = BTreeMap<String, (u64, String)>;
 
@@ -34,7 +43,7 @@ type Found = BTreeMap<String, (u64, String)>;
 ///
 /// # Errors
 /// [`BackupError`]; what is in `folder` is then of no use.
-pub fn read_tar(tar: impl Read, folder: Option<&Path>) -> Result<Manifest, BackupError> {
+pub fn read_tar(tar: impl Read, folder: Option<&Path>) -> Result<Whole, BackupError> {
     let mut archive = tar::Archive::new(tar);
     let (mut found, mut manifest, mut sum) = (Found::new(), Vec::new(), Vec::new());
     for entry in archive.entries()? {
@@ -61,9 +70,9 @@ pub fn read_tar(tar: impl Read, folder: Option<&Path>) -> Result<Manifest, Backu
             file.sync_all()?;
         }
     }
-    let manifest = parse(&manifest, &sum)?;
-    compare(&manifest, &found)?;
-    Ok(manifest)
+    let whole = parse(&manifest, &sum)?;
+    compare(&whole.manifest, &found)?;
+    Ok(whole)
 }
 
 /// Writes a backup that comes as a tar to `path`, where nothing but an empty folder may be: as it comes if that ends in
@@ -72,31 +81,63 @@ pub fn read_tar(tar: impl Read, folder: Option<&Path>) -> Result<Manifest, Backu
 /// # Errors
 /// [`BackupError`]; nothing is left behind.
 pub fn keep(tar: impl Read, path: &Path) -> Result<Manifest, BackupError> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let here = |error: io::Error| named(parent, &error);
-    let manifest = if path.extension().is_some_and(|end| end == "tar") {
-        let mut file = tempfile::NamedTempFile::new_in(parent).map_err(here)?;
-        let mut tee = Tee { from: tar, to: file.as_file_mut() };
-        let manifest = read_tar(&mut tee, None)?;
-        // What stands behind the last file ends the tar, and belongs to it.
-        io::copy(&mut tee, &mut io::sink())?;
-        file.as_file().sync_all()?;
-        file.persist_noclobber(path).map_err(|error| named(path, &error.error))?;
-        manifest
-    } else {
-        let folder = private_folder(parent).map_err(here)?;
-        let manifest = read_tar(tar, Some(folder.path()))?;
-        for place in ["log", "checkpoints", "."] {
-            File::open(folder.path().join(place))?.sync_all()?;
-        }
-        fs::rename(folder.path(), path).map_err(|error| named(path, &error))?;
-        manifest
-    };
+    if path.extension().is_none_or(|end| end != "tar") {
+        return keep_folder(tar, path);
+    }
+    let parent = above(path);
+    let mut file = tempfile::NamedTempFile::new_in(parent).map_err(|error| named(parent, &error))?;
+    let mut tee = Tee { from: tar, to: file.as_file_mut() };
+    let Whole { manifest, .. } = read_tar(&mut tee, None)?;
+    // What stands behind the last file ends the tar, and belongs to it.
+    io::copy(&mut tee, &mut io::sink())?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| named(path, &error.error))?;
     File::open(parent)?.sync_all()?;
     Ok(manifest)
+}
+
+/// Puts a backup, a tar or a folder, in the place of the empty folder `path`, in one step.
+///
+/// # Errors
+/// [`BackupError`]; `path` is then as it was.
+pub fn unpack(source: &Path, path: &Path) -> Result<(), BackupError> {
+    if !source.is_dir() {
+        return keep_folder(BufReader::new(File::open(source).map_err(|error| named(source, &error))?), path)
+            .map(drop);
+    }
+    read_folder(source)?;
+    let folder = private_folder(above(path))?;
+    for place in ["log", "checkpoints", ""] {
+        let from = source.join(place);
+        make_room(folder.path(), &Path::new(place).join("x"))?;
+        for file in fs::read_dir(&from)?.flatten().filter(|file| file.path().is_file()) {
+            let mut to = create(&folder.path().join(place).join(file.file_name()))?;
+            copy(&mut File::open(file.path())?, Some(&mut to))?;
+            to.sync_all()?;
+        }
+    }
+    settle(&folder, path)
+}
+
+fn keep_folder(tar: impl Read, path: &Path) -> Result<Manifest, BackupError> {
+    let parent = above(path);
+    let folder = private_folder(parent).map_err(|error| named(parent, &error))?;
+    let Whole { manifest, .. } = read_tar(tar, Some(folder.path()))?;
+    settle(&folder, path)?;
+    Ok(manifest)
+}
+
+/// Gives a folder whose files are durable its name.
+fn settle(folder: &tempfile::TempDir, path: &Path) -> Result<(), BackupError> {
+    for place in ["log", "checkpoints", "."] {
+        File::open(folder.path().join(place))?.sync_all()?;
+    }
+    fs::rename(folder.path(), path).map_err(|error| named(path, &error))?;
+    Ok(File::open(above(path))?.sync_all()?)
+}
+
+fn above(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A folder for what is nobody else's business; gone when it is dropped.
@@ -125,11 +166,11 @@ impl<R: Read> Read for Tee<'_, R> {
 ///
 /// # Errors
 /// [`BackupError`].
-pub fn read_folder(folder: &Path) -> Result<Manifest, BackupError> {
+pub fn read_folder(folder: &Path) -> Result<Whole, BackupError> {
     let path = folder.join(MANIFEST);
     let text = fs::read(&path).map_err(|error| named(&path, &error))?;
     let sum = fs::read(folder.join(SUM)).unwrap_or_default();
-    let manifest = parse(&text, &sum)?;
+    let whole = parse(&text, &sum)?;
     let mut found = Found::new();
     for place in ["log", "checkpoints"] {
         let place = folder.join(place);
@@ -140,19 +181,20 @@ pub fn read_folder(folder: &Path) -> Result<Manifest, BackupError> {
             found.insert(name, copy(&mut file, None)?);
         }
     }
-    compare(&manifest, &found)?;
-    Ok(manifest)
+    compare(&whole.manifest, &found)?;
+    Ok(whole)
 }
 
 fn named(path: &Path, error: &io::Error) -> BackupError {
     BackupError::Io(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-fn parse(text: &[u8], sum: &[u8]) -> Result<Manifest, BackupError> {
+fn parse(text: &[u8], sum: &[u8]) -> Result<Whole, BackupError> {
     if sum.is_empty() {
         return Err(BackupError::Damaged(format!("{SUM}, which is its end, is missing: it broke off")));
     }
-    if sum != backup::sum(&sha256::hex(text)).as_bytes() {
+    let own = sha256::hex(text);
+    if sum != backup::sum(&own).as_bytes() {
         return Err(BackupError::Damaged(format!(
             "{MANIFEST} is not what was written: {SUM} says otherwise"
         )));
@@ -170,7 +212,8 @@ fn parse(text: &[u8], sum: &[u8]) -> Result<Manifest, BackupError> {
              wrote it"
         )));
     }
-    serde_json::from_slice(text).map_err(damaged)
+    let manifest = serde_json::from_slice(text).map_err(damaged)?;
+    Ok(Whole { manifest, sum: own })
 }
 
 /// A path of a backup, and nothing that leads out of it.
@@ -285,10 +328,10 @@ mod tests {
     fn what_is_whole_is_unpacked_and_read_again() {
         let temp = tempfile::tempdir().unwrap();
         let whole = tar(&FILES, &text());
-        assert_eq!(read_tar(&whole[..], None).unwrap(), manifest());
-        assert_eq!(read_tar(&whole[..], Some(temp.path())).unwrap(), manifest());
+        assert_eq!(read_tar(&whole[..], None).unwrap().manifest, manifest());
+        assert_eq!(read_tar(&whole[..], Some(temp.path())).unwrap().manifest, manifest());
         assert_eq!(fs::read(temp.path().join("log/1.seg")).unwrap(), b"segment");
-        assert_eq!(read_folder(temp.path()).unwrap(), manifest());
+        assert_eq!(read_folder(temp.path()).unwrap().manifest, manifest());
         fs::write(temp.path().join("log/2.seg"), b"more").unwrap();
         assert!(read_folder(temp.path()).unwrap_err().to_string().contains("log/2.seg does not belong"));
     }
@@ -301,7 +344,7 @@ mod tests {
             bad[at] ^= 0x10;
             // What tar says of owners, times and padding is nobody's.
             if let Ok(read) = read_tar(&bad[..], None) {
-                assert_eq!(read, manifest(), "byte {at}");
+                assert_eq!(read.manifest, manifest(), "byte {at}");
             }
         }
         let end = whole.iter().rposition(|byte| *byte != 0).unwrap();

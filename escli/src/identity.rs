@@ -2,7 +2,10 @@
 //! makes it say something else.
 
 use serde::Deserialize;
+use shared::backup;
 use shared::ids::{ClusterId, NodeId};
+
+use crate::plan::Action;
 
 /// The file's name in the data directory.
 pub const FILE: &str = "identity";
@@ -17,6 +20,19 @@ pub fn cluster_of(text: &str) -> Option<ClusterId> {
     serde_json::from_str::<Identity>(text.lines().next()?).ok()?.cluster_id
 }
 
+/// The data directory is as `action` would make it; `sum` is what it has of a backup's checksum. `None` for actions about
+/// something else.
+pub fn has(action: &Action, identity: &str, sum: &str) -> Option<bool> {
+    match action {
+        Action::Rebuild { cluster, .. } => Some(cluster_of(identity) == Some(*cluster)),
+        // Once it is the node's own log, nothing tells any more which backup it was.
+        Action::PlaceBackup { sum: wanted, cluster, .. } => {
+            Some(cluster_of(identity) == Some(*cluster) || sum.trim_end() == backup::sum(wanted).trim_end())
+        }
+        _ => None,
+    }
+}
+
 /// What esnode is called with, beside node and configuration, to make the log of a data directory that of `cluster`.
 pub fn rebuild(cluster: ClusterId, members: &[NodeId]) -> [String; 3] {
     let members: Vec<String> = members.iter().map(NodeId::to_string).collect();
@@ -26,6 +42,21 @@ pub fn rebuild(cluster: ClusterId, members: &[NodeId]) -> [String; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_is_there_until_it_is_the_nodes_own_log() {
+        let cluster = ClusterId("6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11".parse().unwrap());
+        let (source, sum) = ("/b.tar".into(), "ab".repeat(32));
+        let place = Action::PlaceBackup { source, sum: sum.clone(), bytes: 1, cluster };
+        let own = Action::Rebuild { binary: "/esnode".into(), cluster, members: vec![1] };
+        let identity = format!("{{\"cluster_id\":\"{}\"}}\n", cluster.0);
+        let both = |identity: &str, sum: &str| (has(&place, identity, sum), has(&own, identity, sum));
+        assert_eq!(both("", ""), (Some(false), Some(false)));
+        assert_eq!(both("", &backup::sum("other")), (Some(false), Some(false)));
+        assert_eq!(both("", &backup::sum(&sum)), (Some(true), Some(false)));
+        assert_eq!(both(&identity, ""), (Some(true), Some(true)));
+        assert_eq!(has(&Action::Wipe, "", ""), None);
+    }
 
     #[test]
     fn the_first_line_names_the_cluster_once_there_is_one() {

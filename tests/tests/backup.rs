@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tests::client::Client;
 use tests::cluster::{Cluster, binary};
 use tests::history::History;
-use tests::place::{Place, path, text};
+use tests::place::{Place, ids, path, text};
 use tests::traffic::Traffic;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -65,8 +65,48 @@ fn what_was_acknowledged_before_is_in_it_and_another_cluster_carries_on() -> Res
     let again = place.escli(&["backup", path(&tar)])?;
     ensure!(again.status.code() == Some(3) && text(&again.stderr).contains("is there already"));
 
+    restored(&place, &tar)?;
+    rebuilt(&folder)
+}
+
+/// A cluster of another size is brought up with it by one command; what is there already is not touched.
+fn restored(place: &Place, tar: &Path) -> Result<()> {
+    let (other, base) = (Place::new()?, place.base + 20);
+    let dir = other.cluster();
+    let restore = [
+        "restore",
+        path(tar),
+        "--local",
+        "--nodes",
+        "5",
+        "--dir",
+        path(&dir),
+        "--base-port",
+        &base.to_string(),
+    ];
+    let (_, plan) = other.json(&[&restore[..], &["--dry-run"]].concat())?;
+    let (code, report) = other.json(&restore)?;
+    ensure!(code == 0 && ids(&plan) == ids(&report), "{report:#}");
+    let (_, status) = other.json(&["status"])?;
+    ensure!(
+        status["nodes"].as_array().map(Vec::len) == Some(5) && status["health"] == "HEALTHY",
+        "{status:#}"
+    );
+    let mine = place.json(&["status"])?.1["cluster_id"].clone();
+    ensure!(status["cluster_id"] != mine, "{status:#}");
+    let leads = u16::try_from(leader(&other)?)? - 1;
+    let mut client = Client::connect(SocketAddr::from(([127, 0, 0, 1], base + leads)), LIMIT)?;
+    ensure!(client.read_all("before", 0)?.len() == usize::try_from(BEFORE)?);
+    ensure!(client.produce("before", 0, b"goes on")? == Ok(BEFORE));
+    let (code, again) = other.json(&restore)?;
+    ensure!(code == 3 && again.to_string().contains("node 1 has data"), "{again:#}");
+    Ok(())
+}
+
+/// A node makes it its own without escli.
+fn rebuilt(folder: &Path) -> Result<()> {
     let mut other = Cluster::prepare(1, "", &binary("esnode"))?;
-    copied(&folder, &other.data_dir(1))?;
+    copied(folder, &other.data_dir(1))?;
     let rebuilt = Command::new(binary("esnode"))
         .args(["--node-id=1", &format!("--config={}", other.config(1).display())])
         .args(["rebuild", "--cluster-id", NEXT, "--members", "1"])
@@ -124,7 +164,12 @@ fn what_is_no_longer_whole_is_named() -> Result<()> {
     fs::remove_file(folder.join("log/other.seg"))?;
     fs::remove_file(folder.join("backup.json.sha256"))?;
     damaged(&folder, "it broke off")?;
-    damaged(&place.dir.path().join("nowhere"), "No such file")
+    damaged(&place.dir.path().join("nowhere"), "No such file")?;
+    let refused = place.escli(&["restore", path(&tar), "--local", "--dir", "other"])?;
+    let said = text(&refused.stderr);
+    ensure!(refused.status.code() == Some(1) && said.contains("is no whole backup"), "{said}");
+    ensure!(!place.dir.path().join("other").exists());
+    Ok(())
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tests::client::Client;
 use tests::cluster::stamped;
 use tests::lab::Lab;
 use tests::operator::Operator;
-use tests::place::ids;
+use tests::place::{ids, path};
 use tests::pulse::Pulse;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -173,4 +173,32 @@ fn a_cluster_whose_majority_is_lost_carries_on_from_one_host() -> Result<()> {
     }
     ensure!(client.produce("t", 0, b"and more")?.is_ok() && lab.wait_ready(&[2])? == 2);
     operator.healthy()
+}
+
+#[test]
+fn hosts_without_data_carry_on_from_a_backup() -> Result<()> {
+    let Some(lab) = Lab::bare(3)? else { return Ok(()) };
+    let operator = Operator::new(&lab, "admin", "")?;
+    operator.up()?;
+    let mut client = Client::connect(lab.kafka(lab.wait_ready(&[1, 2, 3])?), LIMIT)?;
+    ensure!(client.create_topic("t", 1)? == 0 && client.produce("t", 0, b"kept")?.is_ok());
+    let folder = tempfile::tempdir()?;
+    let tar = folder.path().join("all.tar");
+    let (code, taken) = operator.json(&["backup", path(&tar)])?;
+    ensure!(code == 0, "{taken:#}");
+    let (code, refused) = operator.json(&["restore", path(&tar)])?;
+    ensure!(code == 3 && refused.to_string().contains("node 1 has data"), "{refused:#}");
+    done(&operator, &["down", "--purge-data", "--yes", "--confirm", "lab"])?;
+
+    done(&operator, &["restore", path(&tar)])?;
+    operator.healthy()?;
+    let mut client = Client::connect(lab.kafka(lab.wait_ready(&[1, 2, 3])?), LIMIT)?;
+    ensure!(client.read_all("t", 0)?.len() == 1 && client.produce("t", 0, b"more")? == Ok(1));
+    let left = lab.exec(
+        1,
+        &["sh", "-c", "ls -A /var/lib/eventstream/raft; stat -c '%U %a' /var/lib/eventstream/raft"],
+    )?;
+    ensure!(!left.contains("backup.json") && !left.contains("escli-new"), "{left}");
+    ensure!(left.ends_with("eventstream 700\n"), "{left}");
+    Ok(())
 }

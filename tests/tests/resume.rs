@@ -321,6 +321,32 @@ fn a_recovery_goes_on_wherever_escli_was_killed() -> Result<()> {
 }
 
 #[test]
+fn a_restore_goes_on_wherever_escli_was_killed() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let tar = place.dir.path().join("all.tar");
+    ensure!(place.json(&["backup", path(&tar)])?.0 == 0);
+    let purge = || place.json(&["down", "--purge-data", "--yes", "--confirm", "local"]);
+    ensure!(purge()?.0 == 0);
+    let (dir, base) = (place.cluster(), place.base.to_string());
+    let args = ["restore", path(&tar), "--local", "--dir", path(&dir), "--base-port", &base];
+    let steps = planned(&place, &args)?;
+    ensure!(steps.iter().filter(|step| step.ends_with(".rebuild")).count() == 3, "{steps:?}");
+    let mut resumed = 0;
+    for step in &steps {
+        for record in RECORDS {
+            if let Some(journal) = killed(&place, &args, record, step)? {
+                resume(&place, &journal).with_context(|| format!("killed at {record} {step}"))?;
+                resumed += 1;
+            }
+            ensure!(purge()?.0 == 0);
+        }
+    }
+    ensure!(resumed + 6 >= 2 * steps.len(), "only {resumed} of {} were killed in time", 2 * steps.len());
+    Ok(())
+}
+
+#[test]
 fn what_is_over_is_not_resumed_and_what_is_aborted_neither() -> Result<()> {
     let place = Place::new()?;
     ensure!(place.escli(&["history", "resume"])?.status.code() == Some(2), "nothing was done yet");

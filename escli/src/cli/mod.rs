@@ -27,6 +27,7 @@ pub mod remove_node;
 pub mod render;
 pub mod replace_node;
 pub mod restart;
+pub mod restore;
 pub mod start;
 pub mod status;
 pub mod stop;
@@ -161,6 +162,8 @@ pub enum Command {
     ReplaceNode(replace_node::Args),
     /// Copy everything that was acknowledged into one file, or a folder.
     Backup(backup::Args),
+    /// Bring a new cluster up that carries on where a backup ends.
+    Restore(restore::Args),
     /// Read all that stopped nodes have on their disks, or a backup, and say what is damaged.
     Verify(verify::Args),
     /// Carry on with one node when a majority is lost for good. Loses what only the others had.

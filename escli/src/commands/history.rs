@@ -92,7 +92,12 @@ pub(super) async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Fai
     let (mut target, is_new) = target(settings, origin)?;
     let mut request = origin.request.clone();
     again_with(&mut request, &mut target)?;
-    if let Request::Up(options) = &mut request {
+    let up = match &mut request {
+        Request::Up(options) => Some(&mut **options),
+        Request::Restore(options) => Some(&mut options.up),
+        _ => None,
+    };
+    if let Some(options) = up {
         options.new_file = options.new_file.take().filter(|_| is_new);
         if let Some(before) = options.remote.take() {
             let program = before.program.as_ref().map(|program| program.path.as_path());

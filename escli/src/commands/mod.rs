@@ -29,6 +29,7 @@ pub mod recover;
 pub mod reload;
 pub mod render;
 pub mod restart;
+pub mod restore;
 pub mod sight;
 pub mod start;
 pub mod status;
@@ -71,6 +72,7 @@ pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure
         Command::Exec(args) => exec::run(settings, args).await,
         Command::Logs(args) => logs::run(settings, args).await,
         Command::Backup(args) => backup::run(settings, args).await,
+        Command::Restore(args) => restore::run(settings, args).await,
         Command::Verify(args) => verify::run(settings, args).await,
         Command::Init(args) => init::run(settings, args),
         Command::Explain(args) => explain::run(settings, args),

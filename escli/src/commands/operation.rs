@@ -111,7 +111,11 @@ impl Operation<'_> {
 
     fn origin(&self, request: Request, facts: &Facts) -> Origin {
         let file = self.target.file.clone().unwrap_or_else(|| PathBuf::from("-"));
-        let is_new = matches!(&request, Request::Up(options) if options.new_file.is_some());
+        let is_new = match &request {
+            Request::Up(options) => options.new_file.is_some(),
+            Request::Restore(options) => options.up.new_file.is_some(),
+            _ => false,
+        };
         let text = is_new.then(|| self.target.text.clone());
         // An operation that is resumed twice is still measured by its first look.
         let membership = self

@@ -22,17 +22,7 @@ use crate::{starter, view};
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let (mut target, is_new) =
         if args.local { local(settings, args)? } else { (Target::open(settings)?, false) };
-    let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;
-    let named = args.binary.is_some() || target.named_binary().is_some();
-    let options = Options {
-        operation: "up".to_owned(),
-        nodes: Vec::new(),
-        new_file: target.file.clone().filter(|_| is_new),
-        remote: target.provide(binary.as_deref(), named)?,
-        binary,
-        named: args.binary.is_some(),
-        retry: retry(settings, args, false),
-    };
+    let options = options(settings, args, &mut target, is_new, "up")?;
     let retry = retry(settings, args, true);
     let request = Request::Up(Box::new(options));
     let operation =
@@ -49,8 +39,29 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// How the nodes come up.
+pub(super) fn options(
+    settings: &Settings,
+    args: &Args,
+    target: &mut Target,
+    is_new: bool,
+    operation: &str,
+) -> Result<Options, Failure> {
+    let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;
+    let named = args.binary.is_some() || target.named_binary().is_some();
+    Ok(Options {
+        operation: operation.to_owned(),
+        nodes: Vec::new(),
+        new_file: target.file.clone().filter(|_| is_new),
+        remote: target.provide(binary.as_deref(), named)?,
+        binary,
+        named: args.binary.is_some(),
+        retry: retry(settings, args, false),
+    })
+}
+
 /// The local cluster that is there, or a new one; `true` when it is new.
-fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), Failure> {
+pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), Failure> {
     // clap does not see a contradiction between a global option and a command's own.
     if settings.config.is_some() {
         return Err(Failure::usage(
@@ -106,7 +117,7 @@ fn refuse_changes(args: &Args, target: &Target, source: &Source) -> Result<(), F
 }
 
 /// The same command again; with the ports, or for a hint that offers others.
-fn retry(settings: &Settings, args: &Args, with_ports: bool) -> String {
+pub(super) fn retry(settings: &Settings, args: &Args, with_ports: bool) -> String {
     let mut command = again(settings, "up", &[]);
     if args.local {
         command.push_str(" --local");

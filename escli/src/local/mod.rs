@@ -10,9 +10,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use shared::backup::SUM;
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{ClusterFile, Node};
 
+use crate::backup;
 use crate::described::Described;
 use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::{self, Evidence};
@@ -226,9 +228,9 @@ impl Hosts for LocalHosts {
         if let Action::PlaceBinary { release, sha256, .. } = action {
             return Ok(releases::has(&self.layout, release, sha256));
         }
-        if let Action::Rebuild { cluster, .. } = action {
-            let said = fs::read_to_string(self.layout.data(id).join(identity::FILE)).unwrap_or_default();
-            return Ok(identity::cluster_of(&said) == Some(*cluster));
+        let own = |file| fs::read_to_string(self.layout.data(id).join(file)).unwrap_or_default();
+        if let Some(has) = identity::has(action, &own(identity::FILE), &own(SUM)) {
+            return Ok(has);
         }
         self.look(id).await.map(|host| host.has(action))
     }
@@ -244,6 +246,12 @@ impl Hosts for LocalHosts {
             }
             Action::SwitchRelease { release } => {
                 releases::switch(&self.layout, self.nodes.keys().copied(), id, release)
+            }
+            Action::PlaceBackup { source, .. } => {
+                let (source, data) = (source.clone(), self.layout.data(id));
+                let unpacked = tokio::task::spawn_blocking(move || backup::unpack(&source, &data)).await;
+                let unpacked = unpacked.map_err(|error| PortError::Failed(error.to_string()))?;
+                unpacked.map_err(|error| PortError::Failed(format!("node {id}: {error}")))
             }
             Action::Rebuild { binary, cluster, members } => self.rebuild(id, binary, *cluster, members).await,
             other => Err(PortError::Failed(format!("{} is for hosts of their own", other.name()))),

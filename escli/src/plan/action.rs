@@ -120,6 +120,17 @@ pub enum Action {
         /// For how long, in milliseconds.
         ms: u64,
     },
+    /// Put a backup in the place of the node's data.
+    PlaceBackup {
+        /// The backup, on the operator's machine.
+        source: PathBuf,
+        /// SHA-256 of what it says of itself.
+        sum: String,
+        /// Bytes of its files.
+        bytes: u64,
+        /// The cluster that will carry on with it.
+        cluster: ClusterId,
+    },
     /// Make the node's log that of another cluster.
     Rebuild {
         /// The program, on the node's host.
@@ -164,6 +175,7 @@ impl Action {
             Self::RemoveMember { .. } => "remove_member",
             Self::DisableUnit => "disable_unit",
             Self::Soak { .. } => "soak",
+            Self::PlaceBackup { .. } => "place_backup",
             Self::Rebuild { .. } => "rebuild",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove_cluster_file",
@@ -195,6 +207,7 @@ impl Action {
             Self::RemoveMember { .. } => "leave",
             Self::DisableUnit => "disable",
             Self::Soak { .. } => "soak",
+            Self::PlaceBackup { .. } => "copy",
             Self::Rebuild { .. } => "rebuild",
             Self::Wipe => "wipe",
             Self::RemoveClusterFile { .. } => "remove-file",
@@ -232,6 +245,7 @@ impl Action {
                 format!("see {version} serve steadily for {ms} ms")
             }
             Self::Soak { version: None, ms, .. } => format!("see it serve steadily for {ms} ms"),
+            Self::PlaceBackup { bytes, .. } => format!("copy {} MiB of log", bytes.div_ceil(1 << 20)),
             Self::Rebuild { members, .. } => {
                 let members: Vec<String> = members.iter().map(|id| format!("n{id}")).collect();
                 format!("let its log begin a new cluster of {}", members.join(", "))
@@ -251,6 +265,7 @@ impl Action {
                 | Self::SwitchRelease { .. }
                 | Self::InstallUnit { .. }
                 | Self::DisableUnit
+                | Self::PlaceBackup { .. }
                 | Self::Rebuild { .. }
         )
     }

@@ -22,6 +22,7 @@ pub mod provision;
 pub mod quorum;
 pub mod recover;
 pub mod request;
+pub mod restore;
 pub mod rolling;
 pub mod transfer;
 pub mod unit;

@@ -13,6 +13,7 @@ use super::leave::RemoveOptions;
 use super::members::{ReplaceOptions, add, remove, replace};
 use super::provision::Remote;
 use super::recover::{RecoverOptions, recover};
+use super::restore::{RestoreOptions, restore};
 use super::rolling::{RollOptions, reload, restart};
 use super::transfer::{TransferOptions, transfer};
 use super::up::{Options, up};
@@ -46,6 +47,8 @@ pub enum Request {
     RemoveNode(Box<RemoveOptions>),
     /// `replace-node`.
     ReplaceNode(Box<ReplaceOptions>),
+    /// `restore`.
+    Restore(Box<RestoreOptions>),
     /// `recover`.
     Recover(Box<RecoverOptions>),
 }
@@ -68,6 +71,7 @@ impl Request {
             Self::AddNode(options) => add(spec, wanted, facts, options),
             Self::RemoveNode(options) => remove(spec, wanted, facts, options),
             Self::ReplaceNode(options) => replace(spec, wanted, facts, options),
+            Self::Restore(options) => restore(spec, wanted, facts, options),
             Self::Recover(options) => recover(spec, wanted, facts, options),
         }
     }
@@ -95,6 +99,7 @@ impl Request {
     pub fn begins(&self) -> Option<ClusterId> {
         match self {
             Self::Recover(options) => Some(options.cluster),
+            Self::Restore(options) => Some(options.cluster),
             _ => None,
         }
     }
@@ -106,7 +111,9 @@ impl Request {
 
     /// It starts nodes on hosts that may not reach the others.
     pub fn needs_mesh(&self) -> bool {
-        matches!(self, Self::Up(options) if options.operation == "up") || self.joining().is_some()
+        matches!(self, Self::Up(options) if options.operation == "up")
+            || matches!(self, Self::Restore(_))
+            || self.joining().is_some()
     }
 
     /// Keeps what only the first look can tell.
@@ -114,6 +121,7 @@ impl Request {
         match self {
             Self::Restart(options) | Self::Reload(options) => options.witness(facts),
             Self::AddNode(options) => options.witness(facts),
+            Self::Restore(options) => options.witness(facts),
             Self::Upgrade(options) => options.witness(facts),
             Self::ReplaceNode(options) => options.add.witness(facts),
             _ => {}
@@ -129,7 +137,12 @@ impl Request {
             Self::RemoveNode(options) => options.agreed = true,
             Self::ReplaceNode(options) => options.remove.agreed = true,
             Self::Recover(options) => options.agreed = true,
-            Self::Up(_) | Self::Down(_) | Self::TransferLeader(_) | Self::AddNode(_) | Self::Fix(_) => {}
+            Self::Up(_)
+            | Self::Down(_)
+            | Self::TransferLeader(_)
+            | Self::AddNode(_)
+            | Self::Restore(_)
+            | Self::Fix(_) => {}
         }
     }
 

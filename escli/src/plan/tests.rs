@@ -18,6 +18,7 @@ use crate::starter;
 
 mod members;
 mod recover;
+mod restore;
 mod rolling;
 mod versions;
 

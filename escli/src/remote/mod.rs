@@ -32,6 +32,8 @@ mod sight;
 
 /// Copying a program over a slow line takes its time; the operation's own limit stands above it.
 const COPY_LIMIT: Duration = Duration::from_secs(600);
+/// Bytes of a backup that take a second more, at the worst.
+const SLOW: u64 = 1 << 20;
 /// Between two looks at a process that was asked to end.
 const POLL: Duration = Duration::from_millis(50);
 /// How long a killed process may take to go away.
@@ -285,9 +287,10 @@ impl Hosts for RemoteHosts {
     }
 
     async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {
-        if let Action::Rebuild { cluster, .. } = action {
+        if matches!(action, Action::PlaceBackup { .. } | Action::Rebuild { .. }) {
             let said = self.script(id, &scripts::identity(&self.layout), Input::None, self.limit).await?;
-            return Ok(identity::cluster_of(&said) == Some(*cluster));
+            let (identity, sum) = said.split_once(scripts::SUM_MARK).unwrap_or((&said, ""));
+            return Ok(identity::has(action, identity, sum).unwrap_or_default());
         }
         // The same look as ever, at what the action is about and nothing else.
         let release = match action {
@@ -314,6 +317,11 @@ impl Hosts for RemoteHosts {
                 let text = self.wanted.unit(id).unwrap_or_default();
                 self.place_text(id, &self.layout.unit(), text).await?;
                 self.simple(id, &scripts::enable(&self.layout)).await
+            }
+            Action::PlaceBackup { source, bytes, .. } => {
+                let limit = COPY_LIMIT + Duration::from_secs(bytes / SLOW);
+                let input = Input::File(source.clone());
+                self.script(id, &scripts::unpack(&self.layout), input, limit).await.map(drop)
             }
             Action::Rebuild { cluster, members, .. } => {
                 let script = scripts::rebuild(&self.layout, id, *cluster, members);

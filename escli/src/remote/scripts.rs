@@ -1,8 +1,9 @@
 //! PURE: what is run on hosts, as text for a POSIX shell. Every path and name in it was checked by [`HostLayout`].
 //!
 //! What needs root is one of a short list of programs, run by `as_root`: stat, ls, ss, useradd, install, tee, sha256sum,
-//! chmod, sync, mv, ln, rm, mkdir, systemctl, journalctl, tail, runuser. Nothing secret is ever an argument.
+//! chmod, sync, mv, ln, rm, mkdir, systemctl, journalctl, tail, runuser; what the node's user does is run by `as_user`. Nothing secret is ever an argument.
 
+use shared::backup::{MANIFEST, SUM};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{Privilege, Service};
 
@@ -249,9 +250,38 @@ pub fn disable(layout: &HostLayout) -> String {
     script(layout, "ctl --quiet disable $name")
 }
 
-/// Prints what the data directory says of itself; nothing where there is none.
+/// Printed before the checksum of a backup.
+pub const SUM_MARK: &str = "--- sum\n";
+
+/// Prints what the data directory says of itself, and which backup lies in it; nothing where there is none.
 pub fn identity(layout: &HostLayout) -> String {
-    script(layout, &format!("as_root tail -n +1 $data/{} 2>/dev/null || true", identity::FILE))
+    let body = format!(
+        "as_root tail -n +1 $data/{} 2>/dev/null || true\nprintf '%s' '{SUM_MARK}'\n\
+         as_root tail -n +1 $data/{SUM} 2>/dev/null || true",
+        identity::FILE
+    );
+    script(layout, &body)
+}
+
+/// Unpacks a backup from standard input into the empty data directory, once it was read whole there. The log comes first:
+/// no node starts on a log without an identity.
+pub fn unpack(layout: &HostLayout) -> String {
+    let program = layout.program();
+    let body = format!(
+        r#"set -e
+cd /
+new=$data/escli-new
+as_user rm -rf $new
+as_user mkdir -m 700 $new
+as_user tar -C $new --no-same-owner -xf -
+as_user sh -c "cd $new && sha256sum --quiet -c {SUM}"
+as_user {program} verify --data-dir $new >&2
+as_user sync -f $new
+as_user mv $new/log $new/checkpoints $new/{MANIFEST} $new/{SUM} $data/
+as_user rm -rf $new
+as_user sync -f $data"#
+    );
+    script(layout, &body)
 }
 
 /// Reads all that the node, which does not run, has on its disk, and prints a verdict. Damage is one, too.

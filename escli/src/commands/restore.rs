@@ -1,0 +1,74 @@
+//! `escli restore`: the backup is read first; then it is `up`, with more to do.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use shared::backup::SUM;
+use shared::ids::ClusterId;
+use uuid::Uuid;
+
+use super::operation::{Operation, finish};
+use super::target::Target;
+use super::up::{local, options, remember, retry};
+use crate::backup::{BackupError, Whole, read_folder, read_tar};
+use crate::cli::restore::Args;
+use crate::exit::{Exit, Failure};
+use crate::plan::request::Request;
+use crate::plan::restore::RestoreOptions;
+use crate::report::Outcome;
+use crate::settings::Settings;
+
+/// Brings a new cluster up that carries on where the backup ends.
+///
+/// # Errors
+/// Usage; the backup is not whole; or the lock is taken.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let (mut target, is_new) =
+        if args.up.local { local(settings, &args.up)? } else { (Target::open(settings)?, false) };
+    let source = settings.env.working_dir.join(&args.path);
+    if source.is_dir() && target.hosts.remote().is_some() {
+        let dir = source.display();
+        return Err(Failure::usage(format!("{dir} is a folder; to hosts a backup goes as one file"))
+            .hint(format!("tar -C {dir} -cf {dir}.tar log checkpoints backup.json {SUM}")));
+    }
+    let place = source.clone();
+    let read = tokio::task::spawn_blocking(move || whole(&place)).await;
+    let Whole { manifest, sum } = read.map_err(|error| Failure::failed(error.to_string()))??;
+    let up = options(settings, &args.up, &mut target, is_new, "restore")?;
+    let retry =
+        retry(settings, &args.up, true).replacen(" up", &format!(" restore {}", args.path.display()), 1);
+    let request = Request::Restore(Box::new(RestoreOptions {
+        up,
+        source,
+        sum,
+        bytes: manifest.bytes(),
+        cluster: ClusterId(Uuid::new_v4()),
+        were_empty: false,
+    }));
+    let operation = Operation {
+        settings,
+        target: &target,
+        name: "restore",
+        retry,
+        confirm: None,
+        request,
+        resumes: None,
+    };
+    let report = operation.run().await?;
+    let exit = finish(settings, report.as_ref());
+    if report.is_some_and(|report| report.outcome != Outcome::Refused) && args.up.local {
+        remember(settings, &target);
+    }
+    Ok(exit)
+}
+
+/// The backup, once all of it is read.
+fn whole(path: &Path) -> Result<Whole, Failure> {
+    let from_file = || read_tar(BufReader::new(File::open(path)?), None);
+    let read: Result<_, BackupError> = if path.is_dir() { read_folder(path) } else { from_file() };
+    read.map_err(|error| {
+        Failure::failed(format!("{} is no whole backup: {error}; nothing was changed", path.display()))
+            .hint(format!("escli verify {}", path.display()))
+    })
+}

@@ -1,0 +1,86 @@
+//! `restore`: a new cluster that carries on where a backup ends. Every node gets the same copy of the log, and makes it
+//! its own; from then on it is `up`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use shared::ids::{ClusterId, NodeId};
+use shared::spec::ClusterFile;
+
+use super::facts::{Facts, NodeFacts};
+use super::up::{Options, hosts, up};
+use super::wanted::Wanted;
+use super::{Action, Plan, Refusal, Stage, Step};
+
+/// What `restore` is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreOptions {
+    /// How the nodes come up.
+    pub up: Options,
+    /// The backup, on the operator's machine.
+    pub source: PathBuf,
+    /// SHA-256 of what it says of itself: another backup has another one.
+    pub sum: String,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Identity of the new cluster, drawn when the operation was begun.
+    pub cluster: ClusterId,
+    /// No node had any data when the operation was begun: what is there now is the operation's own.
+    #[serde(default)]
+    pub were_empty: bool,
+}
+
+impl RestoreOptions {
+    /// Remembers that there was nothing, the first time that it is seen.
+    pub fn witness(&mut self, facts: &Facts) {
+        let hosts: Vec<_> = facts.nodes.values().map(NodeFacts::host).collect();
+        self.were_empty |= hosts.iter().all(|host| host.is_some_and(|host| host.data_empty && !host.runs()));
+    }
+}
+
+/// Plans it.
+///
+/// # Errors
+/// Those of [`up`]; and where there is data already.
+pub fn restore(
+    spec: &ClusterFile,
+    wanted: &Wanted,
+    facts: &Facts,
+    options: &RestoreOptions,
+) -> Result<Plan, Refusal> {
+    let all: Vec<NodeId> = spec.cluster.nodes.iter().map(|node| node.id).collect();
+    let mut refusal = Refusal::new(format!("{} is not restored; nothing was changed", spec.cluster.name));
+    for (id, host) in hosts(facts, &all)? {
+        if !options.were_empty && (!host.data_empty || host.runs()) {
+            refusal = refusal.because(format!("node {id} has data"));
+        }
+    }
+    if !refusal.reasons.is_empty() {
+        return Err(refusal
+            .hint("restore into a cluster.yaml with other hosts")
+            .hint("or, if nothing in it is needed:  escli down --purge-data"));
+    }
+    let mut plan = up(spec, wanted, facts, &options.up)?;
+    let starts =
+        |stage: &Stage| stage.steps.iter().any(|step| matches!(step.action, Action::StartNode { .. }));
+    let Some(at) = plan.stages.iter().position(starts) else { return Ok(plan) };
+    let programs = plan.steps().filter_map(|step| match &step.action {
+        Action::StartNode { binary } => Some((step.node?, binary.clone())),
+        _ => None,
+    });
+    let programs: Vec<_> = programs.collect();
+    let copy = |(id, _): &(NodeId, PathBuf)| {
+        let RestoreOptions { source, sum, cluster, bytes, .. } = options;
+        let (source, sum) = (source.clone(), sum.clone());
+        Step::on(*id, Action::PlaceBackup { source, sum, cluster: *cluster, bytes: *bytes }, "it has no data")
+    };
+    let own = |(id, binary): &(NodeId, PathBuf)| {
+        let (binary, cluster, members) = (binary.clone(), options.cluster, all.clone());
+        Step::on(*id, Action::Rebuild { binary, cluster, members }, "the cluster is a new one")
+    };
+    let stage = |title: &str, steps| Stage { title: title.to_owned(), steps, rescue: Vec::new() };
+    let copies = stage("copy the log", programs.iter().map(copy).collect());
+    let owns = stage("make it a new cluster's", programs.iter().map(own).collect());
+    plan.stages.splice(at..at, [copies, owns]);
+    Ok(plan)
+}
