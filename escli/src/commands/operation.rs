@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
@@ -23,6 +23,11 @@ use crate::remote::Lease;
 use crate::report::{Outcome, Report, SCHEMA_VERSION, StepOutcome};
 use crate::settings::Settings;
 use crate::{sha256, view};
+
+/// A change of the members that is under way is usually over within this time.
+const SETTLED_WITHIN: Duration = Duration::from_secs(3);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// One changing command.
 pub struct Operation<'a> {
@@ -61,9 +66,7 @@ impl Operation<'_> {
         let began = Instant::now();
         let Self { settings, target, .. } = self;
         let _held = if settings.dry_run { None } else { Some((self.lock()?, self.lease().await?)) };
-        let (hosts, cluster) = (&target.hosts, &target.cluster);
-        let mesh = self.request.needs_mesh();
-        let facts = observe(&target.spec, hosts, cluster, settings.concurrency, mesh).await;
+        let facts = self.seen().await;
         let mut request = self.request.clone();
         request.witness(&facts);
         let planned = self.unmoved(&facts);
@@ -86,6 +89,23 @@ impl Operation<'_> {
         };
         report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Some(report))
+    }
+
+    /// What there is, once no change of the members is under way: the leader makes a voter of a learner by itself, and that
+    /// takes a moment. One that lasts is the planner's business.
+    async fn seen(&self) -> Facts {
+        let Self { settings, target, .. } = self;
+        let (hosts, cluster) = (&target.hosts, &target.cluster);
+        let mesh = self.request.needs_mesh();
+        let end = Instant::now() + SETTLED_WITHIN;
+        loop {
+            let facts = observe(&target.spec, hosts, cluster, settings.concurrency, mesh).await;
+            let changes = facts.statuses().any(|(_, status)| status.pending_change);
+            if !changes || Instant::now() > end {
+                return facts;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Whoever resumes an operation must find the members that it began with.

@@ -21,7 +21,7 @@ use crate::nice::give_way;
 use crate::storage::checkpoint::is_full;
 use crate::storage::outgoing::Piece;
 use crate::storage::stats::Stats;
-use crate::storage::{Incoming, Log, OpenError, Staged};
+use crate::storage::{Incoming, Log, OpenError, Part, Staged};
 
 /// What was got.
 #[derive(Debug)]
@@ -196,15 +196,43 @@ fn pull(
         Ok(())
     })?;
     let image = Box::new(Image::decode(&payload).map_err(io::Error::other)?);
-    let mut parts = Vec::new();
-    let mut received = 0;
-    for piece in &offer.segments {
-        received += receive(incoming, &mut files, stats, *piece)?;
-        parts.push(incoming.check(*piece)?);
-    }
+    let (received, parts) = receive_all(incoming, &mut files, stats, &offer.segments)?;
     let staged = Arc::new(incoming.complete(&offer, payload.into(), parts)?);
     tracing::info!(received, took = ?started.elapsed(), "the files are here");
     Ok(Pulled { staged, image })
+}
+
+/// Gets what is lacking of all segments, and reads each through while the next one comes. Returns how many bytes came.
+fn receive_all(
+    incoming: &Incoming,
+    files: &mut Files,
+    stats: &Stats,
+    pieces: &[Piece],
+) -> Result<(u64, Vec<Part>), PullError> {
+    thread::scope(|scope| {
+        let (mut received, mut parts) = (0, Vec::new());
+        let mut last: Option<Checking<'_>> = None;
+        for piece in pieces {
+            received += receive(incoming, files, stats, *piece)?;
+            parts.extend(last.take().map(checked).transpose()?);
+            last = Some(scope.spawn(|| {
+                give_way();
+                incoming.check(*piece)
+            }));
+        }
+        parts.extend(last.map(checked).transpose()?);
+        Ok((received, parts))
+    })
+}
+
+/// A segment that is being read through.
+type Checking<'scope> = thread::ScopedJoinHandle<'scope, Result<Part, OpenError>>;
+
+fn checked(checking: Checking<'_>) -> Result<Part, PullError> {
+    let ended = checking.join();
+    Ok(ended.map_err(|_| {
+        io::Error::other("reading a segment through came to no end; the reason stands above")
+    })??)
 }
 
 /// Gets what is lacking of one segment. Returns how many bytes that was.
