@@ -1,11 +1,13 @@
 //! Retention: the leader looks now and then at what is due to be forgotten, and proposes it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::driver::Now;
 use crate::handle::Handle;
+use crate::stream::clock::CLOCK_FORMAT;
 use crate::stream::retention::{Retention, due};
 
 /// How often the leader looks: events may outlive their time by as much.
@@ -28,7 +30,16 @@ pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
         if !leadership.borrow().serving {
             continue;
         }
-        let trims = due(&node.stream(), default, now_ms());
+        let trims = {
+            let stream = node.stream();
+            let ticks = stream.clock().latest().is_some();
+            if !ticks && stream.format() >= CLOCK_FORMAT {
+                // It is about to begin.
+                continue;
+            }
+            let now = if ticks { node.time().now() } else { Now::read().wall };
+            due(&stream, default, now)
+        };
         for trims in trims.chunks(MOST) {
             // Whoever leads next time tries again.
             if let Err(error) = node.propose(trims).await {
@@ -37,9 +48,4 @@ pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
             }
         }
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

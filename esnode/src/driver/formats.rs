@@ -71,6 +71,9 @@ impl Driver {
         if self.parts.core.role() != Role::Leader || self.serves_from.is_some() {
             return self.raising.begin_anew();
         }
+        if self.parts.stream.read().clock().latest().is_none() {
+            self.tick_log_clock();
+        }
         let conf = self.parts.core.conf_state();
         let ids = [conf.voters, conf.voters_outgoing, conf.learners, conf.learners_next].concat();
         let connected = self.parts.transport.connected();

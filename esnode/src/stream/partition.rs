@@ -98,6 +98,15 @@ impl Partition {
         self.locate_time(timestamp).map_or(self.next_offset, |position| position.base_offset)
     }
 
+    /// First offset of the oldest batches that may stand in entry `index` or behind it; the next offset when none does.
+    pub fn first_from(&self, index: u64) -> i64 {
+        if self.latest.is_none_or(|latest| latest < index) {
+            return self.next_offset;
+        }
+        let after = self.points.partition_point(|point| point.position.index <= index);
+        after.checked_sub(1).map_or(self.start_offset, |place| self.points[place].position.base_offset)
+    }
+
     /// First offset with which at least the newest `bytes` are kept.
     pub fn first_within(&self, bytes: u64) -> i64 {
         let after = self.points.partition_point(|point| self.bytes - point.bytes >= bytes);

@@ -1,8 +1,10 @@
 //! How long events are kept: what Kafka's topic configuration says of it, and what is due to go.
 //!
-//! Only the leader asks, with its clock; what it finds goes through the log as [`Command::Trim`], so that every replica
-//! forgets the same events.
+//! Only the leader asks; what it finds goes through the log as [`Command::Trim`], so that every replica forgets the same
+//! events. The age of events counts from when they were appended, by the log's clock, whatever their producers' stamps say.
+//! In a cluster of format 1, which has no such clock, it still goes by the stamps and the leader's own.
 
+use super::clock::LogClock;
 use super::command::Command;
 use super::{Partition, Stream, Topic};
 
@@ -14,7 +16,7 @@ pub const RETENTION_BYTES: &str = "retention.bytes";
 /// How much is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Events whose batch is older than this go; forever when absent.
+    /// Events that were appended longer ago than this go; forever when absent.
     pub ms: Option<u64>,
     /// Events go while at least so many bytes of newer ones remain; never when absent.
     pub bytes: Option<u64>,
@@ -31,9 +33,13 @@ impl Retention {
         }
     }
 
-    /// First offset to keep at time `now` (ms since 1970).
-    fn first_kept(self, partition: &Partition, now: i64) -> i64 {
-        let by_time = self.ms.map(|ms| partition.first_since(now.saturating_sub_unsigned(ms)));
+    /// First offset to keep at time `now`.
+    fn first_kept(self, partition: &Partition, clock: &LogClock, now: i64) -> i64 {
+        let by_time = self.ms.map(|ms| {
+            let since = now.saturating_sub_unsigned(ms);
+            let index = clock.first_since(since);
+            index.map_or_else(|| partition.first_since(since), |index| partition.first_from(index))
+        });
         let by_size = self.bytes.map(|bytes| partition.first_within(bytes));
         by_time.max(by_size).unwrap_or(0)
     }
@@ -48,13 +54,14 @@ pub fn check_config(key: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What is to be forgotten at time `now` (ms since 1970) by topics that have `default` where they say nothing.
+/// What is to be forgotten at time `now` (ms since 1970, by the log's clock if it ticks) by topics that have `default` where
+/// they say nothing.
 pub fn due(stream: &Stream, default: Retention, now: i64) -> Vec<Command> {
     let mut due = Vec::new();
     for topic in stream.topics() {
         let retention = default.of(topic);
         for (number, partition) in (0..).zip(&topic.partitions) {
-            let start_offset = retention.first_kept(partition, now);
+            let start_offset = retention.first_kept(partition, stream.clock(), now);
             if start_offset > partition.start_offset() {
                 due.push(Command::Trim { topic: topic.id, partition: number, start_offset });
             }

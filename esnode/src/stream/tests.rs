@@ -314,7 +314,7 @@ fn what_is_needed_of_the_log_only_grows_younger_and_holds_every_event_kept() {
 }
 
 #[test]
-fn events_go_by_age_and_by_size() {
+fn before_format_2_events_go_by_their_stamps_and_by_size() {
     use super::retention::{Retention, due};
     let mut stream = Stream::default();
     stream.apply(1, 1, &payload(&[create("t", 1), create("kept", 1)]));
@@ -344,4 +344,25 @@ fn events_go_by_age_and_by_size() {
     stream.apply(7, 1, &payload(&trim(30)));
     assert_eq!(stream.topic("t").unwrap().partitions[0].start_offset(), 30);
     assert_eq!(stream.first_needed(), 2, "the other topic keeps the log");
+}
+
+#[test]
+fn events_are_kept_for_as_long_as_they_were_to_be_whatever_their_stamps_say() {
+    use super::clock::Tick;
+    use super::retention::{Retention, due};
+    const NOW: i64 = 1_700_000_000_000;
+    const KEPT: u64 = 60_000;
+    let tick = |ms| Command::Clock(Tick { ms, wall: ms, doubted: false, made_up: 0 });
+    let mut stream = Stream::default();
+    // Unknown, zero, in seconds, a backfill, right, and in the future.
+    let stamps = [-1, 0, NOW / 1000, NOW - 86_400_000, NOW, NOW + 86_400_000, i64::MAX];
+    stream.apply(1, 1, &payload(&[tick(NOW), create("t", 7)]));
+    let appends: Vec<_> =
+        (0..).zip(stamps).map(|(partition, stamp)| append(1, partition, batch(3, stamp, None))).collect();
+    stream.apply(2, 1, &payload(&appends));
+    let due = |now| due(&stream, Retention { ms: Some(KEPT), bytes: None }, now).len();
+    let until = NOW + KEPT.cast_signed();
+    assert_eq!(due(until), 0, "too early");
+    assert_eq!(due(until + 3000), stamps.len(), "kept too long");
+    assert_eq!(due(i64::MIN), 0);
 }
