@@ -14,7 +14,7 @@ use shared::spec::{ClusterFile, Node};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::backup::{BackupError, Backups, Pieces};
-use crate::driver::{ChangeError, Changes, Input, Proposal, Timekeeper};
+use crate::driver::{ChangeError, Changes, FormatError, Input, Proposal, Timekeeper};
 use crate::entry::MAX_PAYLOAD;
 use crate::net::peer::{PeerStats, Transport};
 use crate::report;
@@ -94,6 +94,9 @@ pub enum ProposeError {
     /// Too much is in flight; try again.
     #[error("too many proposals in flight")]
     Busy,
+    /// Too many disks are almost full; try again once there is room.
+    #[error("the disks are almost full")]
+    NoRoom,
     /// The payload exceeds one entry.
     #[error("larger than one log entry")]
     TooLarge,
@@ -114,6 +117,17 @@ pub enum TransferError {
     /// It did not happen in time; this node still leads.
     #[error("the transfer did not finish in time")]
     TimedOut,
+}
+
+/// Why the on-disk format was not raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RaiseError {
+    /// The leader does not do it now.
+    #[error(transparent)]
+    Refused(#[from] FormatError),
+    /// It was asked for, and may or may not happen.
+    #[error(transparent)]
+    Proposed(#[from] ProposeError),
 }
 
 impl Handle {
@@ -173,6 +187,9 @@ impl Handle {
         &self,
         commands: &[Command],
     ) -> Result<oneshot::Receiver<Result<Vec<Reply>, ProposeError>>, ProposeError> {
+        if commands.iter().any(takes_room) && self.log().stats().refuses_events.load(Ordering::Relaxed) {
+            return Err(ProposeError::NoRoom);
+        }
         let mut payload = BytesMut::new();
         commands.iter().for_each(|command| command.encode(&mut payload));
         if payload.len() > MAX_PAYLOAD {
@@ -217,6 +234,7 @@ impl Handle {
             raft: raft.as_ref(),
             catch_up: catch_up(parts.log.stats()),
             lacks_room: parts.log.stats().lacks_room.load(Ordering::Relaxed),
+            low_room: parts.log.stats().low_room.load(Ordering::Relaxed),
             peers: &self.peer_stats(),
         })
     }
@@ -280,6 +298,17 @@ impl Handle {
         asked.unwrap_or(Err(ChangeError::Stopping))
     }
 
+    /// Raises the cluster's on-disk format to `wanted`, or to the newest that all members read; resolves with the format
+    /// in which data is written then. What is asked for twice, or was passed already, changes nothing.
+    pub async fn raise_format(&self, wanted: Option<u16>) -> Result<u16, RaiseError> {
+        let asked = self.ask(|reply| Input::RaisableFormat(wanted, reply)).await;
+        let to = asked.ok_or(ProposeError::Stopping)??;
+        if to > self.stream().format() {
+            self.propose(&[Command::RaiseFormat { to }]).await?;
+        }
+        Ok(self.stream().format())
+    }
+
     async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.inner.parts.inputs.send(input(reply)).ok()?;
@@ -306,6 +335,11 @@ impl Drop for Budget {
     fn drop(&mut self) {
         self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
+}
+
+/// What is refused on full disks; the rest makes room, or the cluster cannot do without it.
+fn takes_room(command: &Command) -> bool {
+    matches!(command, Command::Append { .. } | Command::CreateTopic { .. } | Command::AllocateProducer)
 }
 
 fn catch_up(stats: &Stats) -> Option<CatchUp> {

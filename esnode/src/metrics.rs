@@ -112,6 +112,17 @@ impl Text {
                 "Bytes to get from another node before this one has what was retained",
                 stats.incoming_bytes.load(Relaxed),
             ),
+            (
+                "eventstream_disk_low",
+                "1 while there is little room on the disk",
+                u64::from(stats.low_room.load(Relaxed)),
+            ),
+            (
+                "eventstream_events_refused",
+                "1 while this node, as leader, takes no events because too many disks are almost full",
+                u64::from(stats.refuses_events.load(Relaxed)),
+            ),
+            ("eventstream_disk_free_bytes", "Bytes free on the disk", stats.free_bytes.load(Relaxed)),
             ("eventstream_log_segments", "Segment files", stats.segments.load(Relaxed)),
             ("eventstream_log_last_index", "Highest durable log index", node.log().last_index()),
         ];

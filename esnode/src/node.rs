@@ -85,6 +85,7 @@ impl Node {
         let (inputs, received) = crossbeam_channel::unbounded();
         let damaged = inputs.clone();
         storage::scrub::spawn(log.clone(), move |error| drop(damaged.send(Input::DiskFailed(error))))?;
+        storage::room::watch(log.clone(), options.segment_bytes)?;
         let hello = Hello {
             node: config.node_id,
             store: identity.store_id,
@@ -394,6 +395,11 @@ fn conclude(ended: Ended, node_id: NodeId) -> Result<()> {
             tracing::warn!("{}", JoinError::Removed(node_id));
             Ok(())
         }
+        Ended::LostWork => bail!(
+            "a defect of esnode: something was to be written to the log, and the thread that writes it knows of nothing. \
+             This node stops, since it would wait for ever; nothing acknowledged is lost. Start it again, and please \
+             report this with its log"
+        ),
         Ended::WrongStore => Err(JoinError::WrongStore(node_id).into()),
         Ended::Unreadable(reason) => Err(reason.into()),
         Ended::DiskFailed(error) => Err(error).context(

@@ -4,7 +4,8 @@
 use std::{panic, process, thread};
 
 /// Names of the threads that nothing replaces before the next start.
-const VITAL: [&str; 7] = ["raft", "wal", "log-reader", "log-filler", "log-scrub", "checkpoint", "catch-up"];
+const VITAL: [&str; 8] =
+    ["raft", "wal", "log-reader", "log-filler", "log-scrub", "checkpoint", "catch-up", "log-room"];
 
 /// How a process ends that panicked; the same as that of a Rust program whose first thread did.
 const PANICKED: i32 = 101;

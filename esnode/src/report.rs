@@ -40,6 +40,8 @@ pub struct Facts<'a> {
     pub catch_up: Option<CatchUp>,
     /// There is no room on the disk for more log.
     pub lacks_room: bool,
+    /// There soon will be none.
+    pub low_room: bool,
     /// The connections to the other nodes.
     pub peers: &'a BTreeMap<NodeId, PeerStats>,
 }
@@ -68,7 +70,7 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
         wal_sync: facts.file.cluster.storage.wal_sync,
         pending_change: raft.pending_change,
         catch_up: facts.catch_up,
-        disk: disk(facts.lacks_room, raft.disk_wait),
+        disk: disk(facts.lacks_room, facts.low_room, raft.disk_wait),
         protocol: Some(version::PROTOCOL),
         format: Some(version::FORMAT),
         active_format: Some(facts.active_format),
@@ -77,11 +79,16 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
 }
 
 /// What is wrong with the disk, which has not got on with its work for so many ticks.
-fn disk(lacks_room: bool, wait: u64) -> Option<String> {
+fn disk(lacks_room: bool, low_room: bool, wait: u64) -> Option<String> {
     let waited = TICK * u32::try_from(wait).unwrap_or(u32::MAX);
     if lacks_room {
         let what = "full: there is no room for the next segment of the log. Free space or enlarge the disk: the node \
              goes on as soon as there is room";
+        return Some(what.to_owned());
+    }
+    if low_room {
+        let what = "almost full: with most disks like this the cluster takes no more events. Delete topics, shorten \
+             retention, free space or enlarge the disk: the node goes on as soon as there is room";
         return Some(what.to_owned());
     }
     (waited >= SLOW).then(|| format!("it has not finished a write for {:.0} s", waited.as_secs_f64()))

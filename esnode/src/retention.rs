@@ -1,5 +1,6 @@
 //! Retention: the leader looks now and then at what is due to be forgotten, and proposes it.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,6 +13,8 @@ use crate::stream::retention::{Retention, due};
 
 /// How often the leader looks: events may outlive their time by as much.
 const EVERY: Duration = Duration::from_secs(5);
+/// The same while there is no room for events.
+const SOON: Duration = Duration::from_secs(1);
 /// Proposed as one unit, at most: far below what fits an entry.
 const MOST: usize = 1000;
 
@@ -23,6 +26,10 @@ pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
     let mut interval = interval(EVERY);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        if node.log().stats().refuses_events.load(Relaxed) {
+            // Producers wait for what is about to go.
+            interval.reset_after(SOON);
+        }
         tokio::select! {
             _ = interval.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return,
@@ -30,6 +37,7 @@ pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
         if !leadership.borrow().serving {
             continue;
         }
+        node.time().believe_if_steady();
         let trims = {
             let stream = node.stream();
             let ticks = stream.clock().latest().is_some();

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use kafka_protocol::messages::{DeleteTopicsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use shared::api::Health;
 use shared::ids::NodeId;
 use tests::client::Client;
@@ -169,7 +171,7 @@ fn fill_and_make_room(few: impl Fn(NodeId, &[NodeId]) -> Vec<NodeId>, goes_on: b
         produce_somewhere(&cluster, &written[written.len() - 1])?;
     }
     for id in &full {
-        ensure!(cluster.log(*id).contains("no room for the next segment"), "{}", cluster.log(*id));
+        ensure!(cluster.log(*id).contains("the disk is almost full"), "{}", cluster.log(*id));
         cluster.give_room(*id, 400)?;
     }
     written.push(b"with room".to_vec());
@@ -197,8 +199,50 @@ fn a_cluster_without_room_acknowledges_nothing_and_goes_on_with_room() -> Result
     fill_and_make_room(|_, all| all.to_vec(), false)
 }
 
-/// Codes after which Kafka clients try again: no leader is known, it is another, it took too long.
-const RETRIABLE: [i16; 3] = [5, 6, 7];
+/// What is dead leaves full disks by itself once it is deleted, and events are taken again.
+fn delete_on_full_disks(few: impl Fn(NodeId, &[NodeId]) -> Vec<NodeId>) -> Result<()> {
+    // Too few entries for a checkpoint on their account.
+    let mut cluster = Cluster::prepare(3, "    segment_mb: 4\n", &binary("esnode"))?;
+    let all = cluster.ids();
+    cluster.limit_room(&all, 400)?;
+    let (cluster, leader) = started(cluster)?;
+    let full = few(leader, &all);
+    full.iter().try_for_each(|id| cluster.give_room(*id, 40))?;
+    fill(&cluster, &full, &mut Vec::new())?;
+    let code = cluster.wait("events to be refused", |cluster| {
+        Client::connect(cluster.kafka(cluster.leader()?), LIMIT).ok()?.produce("t", 0, b"no room").ok()?.err()
+    })?;
+    ensure!(RETRIABLE.contains(&code), "error code {code}");
+    let began = Instant::now();
+    let any = cluster.leader().map_or(1, |leader| leader % 3 + 1);
+    let names = vec![TopicName(StrBytes::from_static_str("t"))];
+    let request = DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(5000);
+    let answer = Client::connect(cluster.kafka(any), Duration::from_secs(10))?
+        .call::<DeleteTopicsRequest>(4, &request)?;
+    ensure!(answer.responses[0].error_code == 0, "{answer:?}");
+    cluster.wait("events to be taken again", |cluster| {
+        let mut client = Client::connect(cluster.kafka(cluster.leader()?), LIMIT).ok()?;
+        let known = matches!(client.create_topic("t", 1).ok()?, 0 | 36);
+        (known && client.produce("t", 0, b"with room").ok()?.is_ok()).then_some(())
+    })?;
+    let took = began.elapsed();
+    println!("{full:?} were full: events are taken {took:.2?} after a DeleteTopics");
+    ensure!(took < Duration::from_secs(10), "{took:?}");
+    end_alike(cluster, &[b"with room".to_vec()])
+}
+
+#[test]
+fn a_full_cluster_serves_again_after_a_topic_was_deleted() -> Result<()> {
+    delete_on_full_disks(|_, all| all.to_vec())
+}
+
+#[test]
+fn two_full_disks_of_three_refuse_events_and_deleting_frees_them() -> Result<()> {
+    delete_on_full_disks(|leader, all| all.iter().copied().filter(|id| *id != leader).collect())
+}
+
+/// Codes after which Kafka clients try again: no leader is known, it is another, it took too long, its disk is full.
+const RETRIABLE: [i16; 4] = [5, 6, 7, 56];
 
 #[test]
 fn a_full_cluster_refuses_so_that_clients_try_again_and_ends_well() -> Result<()> {
@@ -273,7 +317,9 @@ fn files(cluster: &Cluster, id: NodeId) -> Result<std::collections::BTreeMap<Str
         for file in std::fs::read_dir(data.join(folder))? {
             let path = file?.path();
             // Nothing stands in these.
-            let counts = path.file_name().is_some_and(|name| name != "lock" && name != "next.tmp");
+            let counts = path
+                .file_name()
+                .is_some_and(|name| name != "lock" && name != "next.tmp" && name != "reserve");
             if path.is_file() && counts {
                 let ending = path.extension().unwrap_or_default().to_string_lossy();
                 let ending = if ending.is_empty() { "identity" } else { &ending };

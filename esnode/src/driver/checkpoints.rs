@@ -19,6 +19,8 @@ use crate::stream::Stream;
 
 /// Ticks from one checkpoint to the next, at least: a busy node spends its disk on events.
 const MIN_TICKS: u64 = 100;
+/// Payload of the log between two, at most, in bytes: few large entries are much to replay, and to keep, too.
+const MAX_PAYLOAD_BETWEEN: u64 = 256 << 20;
 /// The newest content of checkpoints that this program knows.
 const FORMAT: u32 = 1;
 
@@ -105,6 +107,8 @@ pub(super) struct Checkpointing {
     interval: u64,
     /// Index of the last one begun.
     last: u64,
+    /// Payload of the log up to it.
+    last_payload: u64,
     /// No other before this tick.
     not_before: u64,
     /// Somebody waits for the next one.
@@ -124,10 +128,11 @@ struct Worker {
 }
 
 impl Checkpointing {
-    /// Starts the thread. A checkpoint is due every `interval` entries after entry `last`.
+    /// Starts the thread. A checkpoint is due every `interval` entries after entry `last`, up to
+    /// which there was that much payload.
     pub(super) fn start(
         interval: u64,
-        last: u64,
+        (last, last_payload): (u64, u64),
         checkpoints: Checkpoints,
         log: Log,
         inputs: Sender<Input>,
@@ -140,6 +145,7 @@ impl Checkpointing {
         Ok(Self {
             interval,
             last,
+            last_payload,
             not_before: 0,
             hurried: false,
             under_way: None,
@@ -147,16 +153,17 @@ impl Checkpointing {
         })
     }
 
-    /// Whether it is time for one, with everything up to `applied` applied.
-    pub(super) fn due(&self, tick: u64, applied: u64) -> bool {
+    /// Whether it is time for one, with everything up to `applied` applied, which is so much payload.
+    pub(super) fn due(&self, tick: u64, applied: u64, payload: u64) -> bool {
         let new = applied.saturating_sub(self.last);
-        let wanted = new >= self.interval || (self.hurried && new > 0);
+        let much = payload.saturating_sub(self.last_payload) >= MAX_PAYLOAD_BETWEEN;
+        let wanted = new >= self.interval || ((much || self.hurried) && new > 0);
         wanted && self.under_way.is_none() && tick >= self.not_before
     }
 
     /// Hands the image of everything up to its entry, of this term, to the thread.
     pub(super) fn begin(&mut self, tick: u64, term: u64, image: Image) {
-        self.last = image.stream.applied_index();
+        (self.last, self.last_payload) = (image.stream.applied_index(), image.stream.payload());
         self.not_before = tick + MIN_TICKS;
         self.hurried = false;
         let made = (self.last, term, image.conf_state.clone());
@@ -175,9 +182,14 @@ impl Checkpointing {
         self.hurried = true;
     }
 
-    /// There is one from another node, of everything up to entry `index`.
-    pub(super) fn installed(&mut self, index: u64) {
-        self.last = index;
+    /// Whether the last one begun is of entry `index`, or of a later one.
+    pub(super) fn covers(&self, index: u64) -> bool {
+        self.last >= index
+    }
+
+    /// There is one from another node, of everything up to entry `index`, which is so much payload.
+    pub(super) fn installed(&mut self, index: u64, payload: u64) {
+        (self.last, self.last_payload) = (index, payload);
     }
 }
 
@@ -249,16 +261,18 @@ mod tests {
         let mut pace = Checkpointing {
             interval: 10,
             last: 5,
+            last_payload: 1,
             not_before: 0,
             hurried: false,
             under_way: None,
             worker: None,
         };
-        assert!(!pace.due(0, 14) && pace.due(0, 15));
+        assert!(!pace.due(0, 14, 1) && pace.due(0, 15, 1));
+        assert!(!pace.due(0, 6, MAX_PAYLOAD_BETWEEN) && pace.due(0, 6, 1 + MAX_PAYLOAD_BETWEEN));
         pace.under_way = Some((5, 1, ConfState::default()));
-        assert!(!pace.due(0, 15));
+        assert!(!pace.due(0, 15, 1));
         assert_eq!(pace.done(true), Some((5, 1, ConfState::default())));
         pace.begin(7, 1, image());
-        assert!(!pace.due(6 + MIN_TICKS, 15) && pace.due(7 + MIN_TICKS, 15));
+        assert!(!pace.due(6 + MIN_TICKS, 15, 1) && pace.due(7 + MIN_TICKS, 15, 1));
     }
 }

@@ -15,13 +15,15 @@ use super::catch_up::CatchUp;
 use super::changes::Changes;
 use super::checkpoints::{Checkpointing, Image, Made};
 use super::clock::Clock;
-use super::formats::{Raising, Unreadable};
+use super::formats::Unreadable;
+use super::give_way::LostWork;
 use super::input::Input;
 use super::introductions::Introductions;
 use super::membership::{ChangeError, Pending, change_of};
 use super::proposals::Proposals;
 use super::raft_log;
 use super::reads::Reads;
+use super::room::LowRoom;
 use super::timekeeper::Timekeeper;
 use super::transfer::Transfer;
 use super::way_back::is_sent_there;
@@ -31,7 +33,7 @@ use crate::consensus::{
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError};
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
-use crate::storage::writer::Work;
+use crate::storage::writer::{Numbered, Work};
 use crate::storage::{Batch, Checkpoints, Incoming, Log};
 use crate::stream::Stream;
 use crate::stream::command::Command;
@@ -51,8 +53,8 @@ pub struct Parts {
     pub core: Core<Log>,
     /// The state machine.
     pub stream: Arc<RwLock<Stream>>,
-    /// The way to the WAL thread: numbered work.
-    pub wal: Sender<(u64, Work)>,
+    /// The way to the WAL thread.
+    pub wal: Sender<Numbered>,
     /// The durable log.
     pub log: Log,
     /// The other nodes.
@@ -96,6 +98,8 @@ pub enum Ended {
     Stopped,
     /// The disk can no longer be trusted; the process must exit.
     DiskFailed(io::Error),
+    /// Something was given to the disk of which the thread that writes knows nothing: a defect. The process must exit.
+    LostWork,
     /// The cluster knows this node by another data directory; the process must exit.
     WrongStore,
     /// The node is no member any more.
@@ -114,7 +118,6 @@ pub struct Driver {
     pub(super) introductions: Introductions,
     pub(super) heard: Heard,
     pub(super) promotion: Promotion,
-    pub(super) raising: Raising,
     /// A change of the members under way.
     pub(super) change: Option<Pending>,
     /// The members, and where they are.
@@ -123,12 +126,17 @@ pub struct Driver {
     pub(super) learners: Vec<NodeId>,
     /// What was last told of the members is as of this entry.
     pub(super) members_at: u64,
+    pub(super) lost_work: LostWork,
     /// Not before this tick does a leader whose disk hangs hand over.
     pub(super) gives_way_from: u64,
     /// When this node, which was removed, ends.
     pub(super) leaving: Option<u64>,
     pub(super) transfer: Option<Transfer>,
-    checkpointing: Checkpointing,
+    pub(super) checkpointing: Checkpointing,
+    /// Followers with little room.
+    pub(super) low: LowRoom,
+    /// Something was forgotten since the last look.
+    pub(super) freed: bool,
     catch_up: CatchUp,
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
@@ -147,11 +155,19 @@ impl Driver {
     pub fn new(mut parts: Parts) -> io::Result<Self> {
         let reader = raft_log::spawn_reader(parts.log.clone(), parts.inputs.0.clone())?;
         let on_cluster = std::mem::replace(&mut parts.on_cluster, Box::new(|_| {}));
-        let applied = parts.stream.read().applied_index();
+        let (applied, payload) = {
+            let stream = parts.stream.read();
+            (stream.applied_index(), stream.payload())
+        };
         let CheckpointParts { files, interval, incoming, .. } = &parts.checkpoints;
         let inputs = parts.inputs.0.clone();
-        let checkpointing =
-            Checkpointing::start(*interval, applied, files.clone(), parts.log.clone(), inputs.clone())?;
+        let checkpointing = Checkpointing::start(
+            *interval,
+            (applied, payload),
+            files.clone(),
+            parts.log.clone(),
+            inputs.clone(),
+        )?;
         let catch_up =
             CatchUp::new(incoming.clone(), Arc::clone(&parts.transport), parts.log.clone(), inputs);
         Ok(Self {
@@ -163,15 +179,17 @@ impl Driver {
             introductions: Introductions::default(),
             heard: Heard::default(),
             promotion: Promotion::default(),
-            raising: Raising::default(),
             change: None,
             roster: Arc::default(),
             learners: Vec::new(),
             members_at: 0,
+            lost_work: LostWork::default(),
             gives_way_from: 0,
             leaving: None,
             transfer: None,
             checkpointing,
+            low: LowRoom::default(),
+            freed: false,
             catch_up,
             lazy: None,
             tick: 0,
@@ -261,6 +279,7 @@ impl Driver {
             Input::Status(reply) => drop(reply.send(Some(self.parts.core.status()))),
             Input::Transfer { to, reply } => self.begin_transfer(to, Some(reply)),
             Input::Change(change, reply) => self.begin_change(&change, Some(reply)),
+            Input::RaisableFormat(wanted, reply) => drop(reply.send(self.raisable_format(wanted))),
             Input::Stop => self.begin_stop(),
         }
     }
@@ -279,10 +298,10 @@ impl Driver {
                 messages.retain(|message| self.introductions.may_take(&stream, from, message));
                 drop(stream);
                 self.note_answer(from, &messages);
+                self.note_room(&messages);
                 messages.into_iter().for_each(|message| self.receive(message));
             }
             PeerEvent::Disconnected(peer) => {
-                self.raising.begin_anew();
                 self.parts.core.unreachable(peer);
             }
             PeerEvent::Refused(peer, refused) if refused.code == RefusalCode::Removed => {
@@ -317,9 +336,12 @@ impl Driver {
         self.reads.retry_overdue(self.tick);
         self.finish_transfer();
         self.promote_learners();
-        self.follow_format();
+        self.retry_adoption();
         self.leave_if_due();
         self.give_way_if_the_disk_hangs();
+        self.begin_log_clock();
+        self.follow_room();
+        self.free_soon();
         self.checkpoint_if_due();
         if self.stopping.is_some_and(|deadline| self.tick >= deadline) {
             self.ended.get_or_insert(Ended::Stopped);
@@ -356,7 +378,8 @@ impl Driver {
         *self.parts.stream.write() = stream;
         self.applied = index;
         self.parts.core.applied(index);
-        self.checkpointing.installed(index);
+        let payload = self.parts.stream.read().payload();
+        self.checkpointing.installed(index, payload);
         self.follow_members();
         if let Ok(Some(term)) = self.parts.log.term(index) {
             self.offer_checkpoint((index, term, conf_state));
@@ -370,7 +393,9 @@ impl Driver {
             self.checkpointing.hurry();
         }
         // Of a node that takes another one's checkpoint, Raft has the members of that one, and the state is the old one.
-        if self.catch_up.is_taking() || !self.checkpointing.due(self.tick, self.applied) {
+        if self.catch_up.is_taking()
+            || !self.checkpointing.due(self.tick, self.applied, self.parts.stream.read().payload())
+        {
             return;
         }
         // Applied is durable, so its term is known.
@@ -436,7 +461,10 @@ impl Driver {
         }
         let mut by_peer: BTreeMap<NodeId, Vec<Message>> = BTreeMap::new();
         let stream = self.parts.stream.read();
-        for message in messages.into_iter().filter(|message| self.introductions.may_send(&stream, message)) {
+        for mut message in
+            messages.into_iter().filter(|message| self.introductions.may_send(&stream, message))
+        {
+            self.tell_room(&mut message);
             by_peer.entry(message.to).or_default().push(message);
         }
         drop(stream);
@@ -457,19 +485,19 @@ impl Driver {
             && let Some((staged, format)) = self.catch_up.install(number)
         {
             if format > self.parts.transport.formats().active {
-                self.write(0, Work::Adopt(format));
+                self.write(None, Work::Adopt(format));
             }
             // Whoever waits for this number waits for the entries behind it too.
-            let number = if entries.is_empty() { number } else { 0 };
+            let number = Some(number).filter(|_| entries.is_empty());
             self.write(number, Work::Install(staged, hard_state));
             if entries.is_empty() {
                 return;
             }
         }
-        self.write(number, Work::Write(Batch { hard_state, entries }));
+        self.write(Some(number), Work::Write(Batch { hard_state, entries }));
     }
 
-    pub(super) fn write(&mut self, number: u64, work: Work) {
+    pub(super) fn write(&mut self, number: Option<u64>, work: Work) {
         if self.parts.wal.send((number, work)).is_err() {
             self.ended = Some(Ended::DiskFailed(io::Error::other("the WAL thread has ended")));
         }
@@ -478,7 +506,7 @@ impl Driver {
     fn flush_lazy(&mut self) {
         if let Some(hard_state) = self.lazy.take() {
             let batch = Batch { hard_state: Some(hard_state), entries: Vec::new() };
-            self.write(0, Work::Write(batch));
+            self.write(None, Work::Write(batch));
         }
     }
 
@@ -495,6 +523,7 @@ impl Driver {
                 }
             };
             touched.extend(applied.touched);
+            self.freed |= applied.freed;
             outcomes.push((entry.index, entry.term, applied.replies));
         }
         drop(stream);
@@ -539,7 +568,9 @@ impl Driver {
             self.serves_from = None;
             self.parts.leadership.send_modify(|leadership| leadership.serving = true);
             if cluster.is_none() {
-                self.propose_own(&[Command::Found { cluster_id: ClusterId(Uuid::new_v4()) }]);
+                let found = Command::Found { cluster_id: ClusterId(Uuid::new_v4()) };
+                let begin: Vec<_> = [found].into_iter().chain(self.begin_in_newest_format()).collect();
+                self.propose_own(&begin);
             }
             self.bind_members();
         }

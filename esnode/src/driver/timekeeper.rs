@@ -3,20 +3,24 @@
 //!
 //! Every node notes when it applied a leader's last tick, so whoever leads next goes on from there, and a wall clock that
 //! leaps, anywhere, moves nothing. After a start, or an outage of all, the own clock is ahead of what the tick says of the
-//! leader's. That is not believed before it has stayed the same for an hour and most voters' clocks agree; until then the
-//! log's time goes on from where it was, and nothing is deleted too early.
+//! leader's. That is not believed before it has stayed the same for an hour; until then the log's time goes on from where it
+//! was, and nothing is deleted too early.
 
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::run::Driver;
+use crate::consensus::Role;
 use crate::stream::clock::{CLOCK_FORMAT, TICK_MS, Tick};
 use crate::stream::command::Command;
 
 /// Clocks of one cluster lie apart by no more than this, in ms, and a tick is no longer on its way.
-pub const NOISE_MS: i64 = 60_000;
+const NOISE_MS: i64 = 60_000;
 /// So long, in ms, must a clock have stayed ahead by the same before it may be believed.
 const STEADY_MS: i64 = 3_600_000;
+
+/// Ticks between two attempts to let the log's clock begin.
+const BEGIN_TICKS: u64 = 50;
 
 /// This machine's clocks, in ms.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,17 @@ impl Now {
 }
 
 impl Driver {
+    /// Lets the clock begin where nothing is written: what is there already grows older too.
+    pub(super) fn begin_log_clock(&mut self) {
+        let leads = self.parts.core.role() == Role::Leader;
+        if leads
+            && self.tick.is_multiple_of(BEGIN_TICKS)
+            && self.parts.stream.read().clock().latest().is_none()
+        {
+            self.tick_log_clock();
+        }
+    }
+
     /// Before events are appended the log says what time it is, unless it just did. By an entry of its own, which shares
     /// their write and their messages.
     pub(super) fn tick_log_clock(&mut self) {
@@ -63,7 +78,14 @@ impl Timekeeper {
     pub(super) fn follow(&self, tick: Option<Tick>) {
         let mut time = self.time.lock();
         if let Some(tick) = tick.filter(|_| tick != time.latest) {
+            let doubted = time.doubt.is_some();
             time.applied(tick, Now::read());
+            if let Some(Doubt { ahead, .. }) = time.doubt.filter(|_| !doubted) {
+                tracing::warn!(
+                    ms = ahead,
+                    "the clock is ahead of the last leader's: it is doubted for an hour"
+                );
+            }
         }
     }
 
@@ -77,20 +99,13 @@ impl Timekeeper {
         self.time.lock().read(Now::read()).ms
     }
 
-    /// By how many ms this node's clock is ahead of the log's time, if that is in doubt and nobody else is asked yet.
-    pub fn doubt(&self) -> Option<i64> {
-        let time = self.time.lock();
-        time.doubt.filter(|_| !time.believed).map(|doubt| doubt.ahead)
-    }
-
-    /// Whether the clock has stayed ahead by the same for so long that the other nodes are worth asking.
-    pub fn may_be_believed(&self) -> bool {
-        self.time.lock().is_steady(Now::read())
-    }
-
-    /// Most voters' clocks agree with this one.
-    pub fn believe(&self) {
-        self.time.lock().believed = true;
+    /// Believes the clock, if it has stayed ahead by the same for long enough.
+    pub fn believe_if_steady(&self) {
+        let mut time = self.time.lock();
+        if !time.believed && time.is_steady(Now::read()) {
+            tracing::warn!("the clock has been steady for an hour: it is believed how long nobody led");
+            time.believed = true;
+        }
     }
 }
 
@@ -202,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_believed_after_an_hour_if_the_others_agree() {
+    fn an_outage_is_believed_after_an_hour() {
         let before = Tick { ms: YEAR, wall: YEAR + 5, doubted: false, made_up: 0 };
         let mut time = LogTime::default();
         time.applied(before, at(0, YEAR + WEEK));
@@ -213,7 +228,7 @@ mod tests {
             assert!(tick.doubted && tick.ms == YEAR + second * 1000, "{tick:?}");
         }
         let now = at(HOUR, YEAR + WEEK + HOUR);
-        assert!(time.is_steady(now) && time.read(now).doubted, "not before the others were asked");
+        assert!(time.is_steady(now) && time.read(now).doubted, "not before somebody looks");
         time.believed = true;
         let tick = tick(&mut time, now);
         let made_up = WEEK - 5;

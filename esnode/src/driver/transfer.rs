@@ -88,6 +88,9 @@ impl Driver {
     pub(super) fn begin_transfer(&mut self, to: Option<NodeId>, asker: Option<Asker>) {
         let status = self.parts.core.status();
         let answers = |id| self.heard.answers(id, self.tick);
+        // Whoever is not asked for by name had better have room.
+        let some_have_room = status.peers.iter().any(|peer| answers(peer.id) && !self.low.has(peer.id));
+        let answers = |id| answers(id) && (to.is_some() || !some_have_room || !self.low.has(id));
         match target(&status, self.parts.own.0, to, answers) {
             Ok(target) if target == self.parts.own.0 => {
                 asker.map(|asker| asker.send(Ok((target, status.term))));

@@ -20,7 +20,7 @@ use bytes::{Buf, BufMut, Bytes};
 use parking_lot::Mutex;
 
 use super::frame::{u32_at, u64_at};
-use super::{Log, OpenError, segment, sync_dir};
+use super::{Log, OpenError, room, segment, sync_dir};
 
 /// The newest format of checkpoints this program knows.
 const FORMAT_VERSION: u32 = 1;
@@ -136,12 +136,21 @@ impl Checkpoints {
         // A checkpoint vouches that the log reaches as far as it does.
         log.settle()?;
         let start = log.start();
-        self.put((index, term, start), payload).map_err(segment::at(&self.dir, UNFINISHED)).inspect_err(
-            |_| {
-                // What is left of it is removed at the next start, at the latest.
-                drop(fs::remove_file(self.dir.join(UNFINISHED)));
-            },
-        )?;
+        let put = || {
+            self.put((index, term, start), payload).map_err(segment::at(&self.dir, UNFINISHED)).inspect_err(
+                |_| {
+                    // What is left of it is removed at the next start, at the latest.
+                    drop(fs::remove_file(self.dir.join(UNFINISHED)));
+                },
+            )
+        };
+        match put() {
+            Err(error) if is_full(&error) => {
+                room::give_up(log.dir());
+                put()?;
+            }
+            put => put?,
+        }
         sync_dir(&self.dir)?;
         kept.retain(|(kept, _)| *kept != index);
         kept.push((index, start));
@@ -154,6 +163,12 @@ impl Checkpoints {
             [older, _] => log.remove_retired(older.1.sequence),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the files of retired segments wait for newer checkpoints: those kept would need them.
+    pub fn owes(&self, log: &Log) -> bool {
+        let first = log.start().sequence;
+        self.kept.lock().iter().any(|(_, start)| start.sequence < first)
     }
 
     /// The newest one's entry, if there is one.

@@ -30,6 +30,7 @@ mod install;
 pub mod outgoing;
 mod reader;
 mod recovery;
+pub mod room;
 pub mod scrub;
 mod segment;
 pub mod stats;

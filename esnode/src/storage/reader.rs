@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -73,6 +73,19 @@ impl Shared {
 impl Log {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// Where the segments are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// Whether [`Log::retire`] with this index would let go of a segment.
+    pub fn would_retire(&self, index: u64) -> bool {
+        let state = self.shared.state.read();
+        let span = state.index.span(index.min(state.index.last()), index);
+        let first = state.segments.front().map_or(0, |first| first.header.sequence);
+        span.is_some_and(|span| span.position.segment > first)
     }
 
     /// Lowest index present; 1 for an empty log.

@@ -42,6 +42,14 @@ pub struct Stats {
     pub incoming_bytes: AtomicU64,
     /// Those of them that are here.
     pub received_bytes: AtomicU64,
+    /// The writer is at work; what it has not taken up yet waits in its channel.
+    pub busy: AtomicBool,
+    /// There is little room on the disk: as many nodes with it as leave no majority take no more events.
+    pub low_room: AtomicBool,
+    /// As leader this node takes no more events, since too many voters have little room.
+    pub refuses_events: AtomicBool,
+    /// Bytes free on the disk, besides the reserve.
+    pub free_bytes: AtomicU64,
     /// The writer waits for room for the next segment.
     pub lacks_room: AtomicBool,
 }

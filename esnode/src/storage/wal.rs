@@ -22,7 +22,7 @@ use super::reader::{Log, Shared, State as LogState};
 use super::recovery::Found;
 use super::segment::{self, Header, SEGMENT_HEADER_LEN, Segment};
 use super::stats::Stats;
-use super::{Batch, Fill, Options, summary, sync_dir};
+use super::{Batch, Fill, Options, room, summary, sync_dir};
 use crate::entry::{Entry, HardState};
 
 /// Bytes gathered before they are handed to the system without waiting for the sync.
@@ -33,6 +33,8 @@ const FIRST_SEGMENT: u64 = 4 << 20;
 const LARGEST_SEGMENT: u64 = 2 << 30;
 /// Room for a header and the first state frame, and some more.
 const SMALLEST_SEGMENT: u64 = 1024;
+/// A segment on a full disk.
+const RESERVE_SEGMENT: u64 = 1 << 20;
 
 /// Between two attempts to find room for the next segment.
 const ROOM_RETRY: Duration = Duration::from_millis(100);
@@ -147,6 +149,11 @@ fn commission(
 }
 
 impl Wal {
+    /// The counters that it keeps.
+    pub(super) fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
     /// Writes one batch; it is not durable, and no reader sees it, before [`Wal::sync`].
     ///
     /// # Errors
@@ -265,7 +272,7 @@ impl Wal {
         }
         let length = HEADER_LEN + entry.data.len();
         if !self.fits(length) {
-            self.roll(index)?;
+            self.roll(index, length)?;
         }
         if !self.fits(length) {
             let message = format!("entry {index} of {} bytes is larger than a segment", entry.data.len());
@@ -285,7 +292,7 @@ impl Wal {
     fn push_state(&mut self) -> io::Result<()> {
         if !self.fits(STATE_LEN) {
             // The new segment begins with what is to be written.
-            return self.roll(self.last_index + 1);
+            return self.roll(self.last_index + 1, 0);
         }
         let state = State { hard_state: self.hard_state, synced_to: self.synced_to };
         self.gather.copy(&frame::encode_state(self.segment.seed, self.end, &state));
@@ -305,15 +312,16 @@ impl Wal {
     }
 
     /// Goes on in a new segment. This one is synced first, so that only the last segment can ever be torn.
-    fn roll(&mut self, first_index: u64) -> io::Result<()> {
+    /// `needed` bytes must fit in it.
+    fn roll(&mut self, first_index: u64, needed: usize) -> io::Result<()> {
         self.flush()?;
         self.sync_segment()?;
         let Header { sequence, generation, .. } = self.segment.header;
         let header = Header::new(sequence + 1, first_index, Some((generation, self.end)));
         let index = std::mem::take(&mut self.tail);
         self.summarise(&index);
-        let (segment, end) =
-            commission(&self.dir, self.with_room(|| self.filler.take())?, header, self.hard_state)?;
+        let blank = self.with_room(|| self.next_segment(needed))?;
+        let (segment, end) = commission(&self.dir, blank, header, self.hard_state)?;
         self.filler.resume(segment.capacity);
         let mut state = self.shared.state.write();
         state.segments.push_back(segment.clone());
@@ -325,6 +333,18 @@ impl Wal {
         (self.segment, self.end, self.synced_to) = (segment, end, end);
         self.mark_owed = false;
         Ok(())
+    }
+
+    /// A full segment, or on a full disk one that is large enough for what makes room, from the reserve.
+    fn next_segment(&self, needed: usize) -> io::Result<Blank> {
+        match self.filler.take() {
+            Err(error) if is_full(&error) => {
+                self.shared.stats.low_room.store(true, Relaxed);
+                room::give_up(&self.dir);
+                Blank::create(&self.dir, RESERVE_SEGMENT.max(needed as u64 + SMALLEST_SEGMENT))
+            }
+            taken => taken,
+        }
     }
 
     /// Makes a new file. Without room for it the writer waits until there is some: what is not written is not

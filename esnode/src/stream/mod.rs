@@ -131,6 +131,8 @@ pub struct Applied {
     pub touched: Vec<(TopicId, u32)>,
     /// The payload was not understood from here on; every replica ignores the same rest.
     pub malformed: Option<Malformed>,
+    /// Events were forgotten: part of the log may not be needed any more.
+    pub freed: bool,
 }
 
 /// Whether Kafka allows a topic of this name.
@@ -154,6 +156,7 @@ impl Stream {
         for (ordinal, command) in (0..).zip(Command::decode_all(payload)) {
             match command {
                 Ok(command) => {
+                    applied.freed |= matches!(command, Command::Trim { .. } | Command::DeleteTopic { .. });
                     let place = Place { index, ordinal, payload: self.payload, spacing: self.spacing };
                     let reply = self.apply_command(command, place, &mut applied.touched);
                     applied.replies.push(reply);
@@ -325,6 +328,11 @@ impl Stream {
     /// Index of the last applied entry.
     pub fn applied_index(&self) -> u64 {
         self.applied
+    }
+
+    /// Payload of all applied entries, in bytes.
+    pub fn payload(&self) -> u64 {
+        self.payload
     }
 
     /// Identity of the cluster, once founded.

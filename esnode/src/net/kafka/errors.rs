@@ -31,6 +31,7 @@ pub fn produce(error: ProposeError) -> ResponseError {
             ResponseError::NotLeaderOrFollower
         }
         ProposeError::Busy => ResponseError::RequestTimedOut,
+        ProposeError::NoRoom => ResponseError::KafkaStorageError,
         ProposeError::TooLarge => ResponseError::MessageTooLarge,
     }
 }
@@ -40,6 +41,7 @@ pub fn topics(error: ProposeError) -> ResponseError {
     match error {
         ProposeError::NotLeader(_) | ProposeError::Stopping => ResponseError::NotController,
         ProposeError::Unknown | ProposeError::Busy => ResponseError::RequestTimedOut,
+        ProposeError::NoRoom => ResponseError::KafkaStorageError,
         ProposeError::TooLarge => ResponseError::InvalidRequest,
     }
 }
@@ -52,6 +54,7 @@ pub fn coordinator(error: ProposeError) -> ResponseError {
         ProposeError::NotLeader(None)
         | ProposeError::Unknown
         | ProposeError::Stopping
+        | ProposeError::NoRoom
         | ProposeError::TooLarge => ResponseError::CoordinatorNotAvailable,
     }
 }
@@ -67,6 +70,7 @@ mod tests {
             ProposeError::NotLeader(Some(2)),
             ProposeError::Unknown,
             ProposeError::Busy,
+            ProposeError::NoRoom,
             ProposeError::Stopping,
         ] {
             assert!(produce(error).is_retriable(), "{error}");
