@@ -145,10 +145,7 @@ impl Checkpoints {
             )
         };
         match put() {
-            Err(error) if is_full(&error) => {
-                room::give_up(log.dir());
-                put()?;
-            }
+            Err(error) if is_full(&error) && room::give_up(log.dir()) => put()?,
             put => put?,
         }
         sync_dir(&self.dir)?;

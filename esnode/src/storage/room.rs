@@ -80,11 +80,13 @@ fn look(log: &Log, marks: Marks) {
     }
 }
 
-/// Gives the reserve up, if there still is one.
-pub(super) fn give_up(dir: &Path) {
-    if fs::remove_file(dir.join(RESERVE)).is_ok() {
+/// Gives the reserve up; returns whether there still was one.
+pub(super) fn give_up(dir: &Path) -> bool {
+    let given = fs::remove_file(dir.join(RESERVE)).is_ok();
+    if given {
         tracing::warn!("the disk is full: the reserve is given up for what makes room");
     }
+    given
 }
 
 #[cfg(test)]
@@ -108,7 +110,7 @@ mod tests {
         for _ in 0..2 {
             look(&log, marks);
             assert_eq!((reserved(), log.stats().low_room.load(Relaxed)), (1 << 20, false));
-            give_up(log.dir());
+            assert!(give_up(log.dir()) && !give_up(log.dir()));
             assert_eq!(reserved(), 0);
         }
         look(&log, Marks { reserve: u64::MAX / 2, low: 1 });

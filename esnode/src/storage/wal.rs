@@ -340,7 +340,7 @@ impl Wal {
         match self.filler.take() {
             Err(error) if is_full(&error) => {
                 self.shared.stats.low_room.store(true, Relaxed);
-                room::give_up(&self.dir);
+                let _ = room::give_up(&self.dir);
                 Blank::create(&self.dir, RESERVE_SEGMENT.max(needed as u64 + SMALLEST_SEGMENT))
             }
             taken => taken,
