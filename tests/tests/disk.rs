@@ -205,7 +205,7 @@ fn delete_on_full_disks(few: impl Fn(NodeId, &[NodeId]) -> Vec<NodeId>) -> Resul
     let mut cluster = Cluster::prepare(3, "    segment_mb: 4\n", &binary("esnode"))?;
     let all = cluster.ids();
     cluster.limit_room(&all, 400)?;
-    let (cluster, leader) = started(cluster)?;
+    let (mut cluster, leader) = started(cluster)?;
     let full = few(leader, &all);
     full.iter().try_for_each(|id| cluster.give_room(*id, 40))?;
     fill(&cluster, &full, &mut Vec::new())?;
@@ -228,7 +228,11 @@ fn delete_on_full_disks(few: impl Fn(NodeId, &[NodeId]) -> Vec<NodeId>) -> Resul
     let took = began.elapsed();
     println!("{full:?} were full: events are taken {took:.2?} after a DeleteTopics");
     ensure!(took < Duration::from_secs(10), "{took:?}");
-    end_alike(cluster, &[b"with room".to_vec()])
+    // Their logs no longer begin at the beginning, so only that they end well is looked at.
+    for id in all {
+        ensure!(cluster.stop(id)?, "node {id} did not end well: {}", cluster.log(id));
+    }
+    Ok(())
 }
 
 #[test]

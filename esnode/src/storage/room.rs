@@ -50,18 +50,20 @@ impl Marks {
 pub fn watch(log: Log, segment_bytes: u64) -> io::Result<()> {
     let marks = Marks::of(segment_bytes);
     let run = move || {
+        let mut low = false;
         loop {
-            look(&log, marks);
+            low = look(&log, marks, low);
             thread::sleep(LOOK);
         }
     };
     thread::Builder::new().name("log-room".into()).spawn(run).map(drop)
 }
 
-fn look(log: &Log, marks: Marks) {
+/// Returns whether there is little room, after it was so or not at the last look.
+fn look(log: &Log, marks: Marks, was_low: bool) -> bool {
     let (dir, stats) = (log.dir(), log.stats());
     // A file system that does not tell is taken for one with room; the writer notices when there is none.
-    let Ok(disk) = rustix::fs::statvfs(dir) else { return };
+    let Ok(disk) = rustix::fs::statvfs(dir) else { return was_low };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let mut reserved = dir.join(RESERVE).exists();
     let mut left = free;
@@ -69,7 +71,6 @@ fn look(log: &Log, marks: Marks) {
         reserved = segment::allocate(&dir.join(RESERVE), marks.reserve).is_ok();
         left -= marks.reserve;
     }
-    let was_low = stats.low_room.load(Relaxed);
     let low = marks.is_low(left, reserved, was_low) || stats.lacks_room.load(Relaxed);
     stats.free_bytes.store(left, Relaxed);
     stats.low_room.store(low, Relaxed);
@@ -78,6 +79,7 @@ fn look(log: &Log, marks: Marks) {
     } else if was_low && !low {
         tracing::info!(free, "there is room on the disk again");
     }
+    low
 }
 
 /// Gives the reserve up; returns whether there still was one.
@@ -108,12 +110,12 @@ mod tests {
         let marks = Marks { reserve: 1 << 20, low: 1 };
         let reserved = || fs::metadata(log.dir().join(RESERVE)).map(|data| data.len()).unwrap_or(0);
         for _ in 0..2 {
-            look(&log, marks);
+            look(&log, marks, false);
             assert_eq!((reserved(), log.stats().low_room.load(Relaxed)), (1 << 20, false));
             assert!(give_up(log.dir()) && !give_up(log.dir()));
             assert_eq!(reserved(), 0);
         }
-        look(&log, Marks { reserve: u64::MAX / 2, low: 1 });
+        look(&log, Marks { reserve: u64::MAX / 2, low: 1 }, false);
         assert_eq!((reserved(), log.stats().low_room.load(Relaxed)), (0, true));
     }
 }
