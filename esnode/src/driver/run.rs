@@ -26,7 +26,7 @@ use super::reads::Reads;
 use super::transfer::Transfer;
 use super::way_back::is_sent_there;
 use crate::consensus::{
-    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role,
+    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role, Timing,
 };
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError};
@@ -47,6 +47,8 @@ const UNNEEDED_TICKS: u64 = 6000;
 pub struct Parts {
     /// This node and its data directory.
     pub own: (NodeId, StoreId),
+    /// What is reported as durable survives a power cut.
+    pub synced: bool,
     /// Consensus, started from what the disk held.
     pub core: Core<Log>,
     /// The state machine.
@@ -96,6 +98,8 @@ pub enum Ended {
     DiskFailed(io::Error),
     /// Something was given to the disk of which the thread that writes knows nothing: a defect. The process must exit.
     LostWork,
+    /// The cluster has several members, and what this node reports as durable is not. The process must exit.
+    NotSynced,
     /// The cluster knows this node by another data directory; the process must exit.
     WrongStore,
     /// The node is no member any more.
@@ -112,6 +116,7 @@ pub struct Driver {
     pub(super) proposals: Proposals,
     reads: Reads,
     pub(super) introductions: Introductions,
+    pub(super) timing: Timing,
     pub(super) heard: Heard,
     pub(super) promotion: Promotion,
     /// A change of the members under way.
@@ -148,6 +153,7 @@ impl Driver {
         let reader = raft_log::spawn_reader(parts.log.clone(), parts.inputs.0.clone())?;
         let on_cluster = std::mem::replace(&mut parts.on_cluster, Box::new(|_| {}));
         let applied = parts.stream.read().applied_index();
+        let timing = *parts.core.timing();
         let CheckpointParts { files, interval, incoming, .. } = &parts.checkpoints;
         let inputs = parts.inputs.0.clone();
         let checkpointing =
@@ -161,8 +167,9 @@ impl Driver {
             proposals: Proposals::default(),
             reads: Reads::default(),
             introductions: Introductions::default(),
-            heard: Heard::default(),
-            promotion: Promotion::default(),
+            heard: Heard::new(&timing),
+            promotion: Promotion::new(&timing),
+            timing,
             change: None,
             roster: Arc::default(),
             learners: Vec::new(),
@@ -314,7 +321,7 @@ impl Driver {
             self.catch_up.discard_if_unneeded();
         }
         self.parts.core.tick();
-        self.reads.retry_overdue(self.tick);
+        self.reads.retry_overdue(self.tick, self.timing.heartbeat as u64);
         self.finish_transfer();
         self.promote_learners();
         self.retry_adoption();

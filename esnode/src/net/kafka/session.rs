@@ -173,7 +173,7 @@ impl Service for Arc<Session> {
     }
 }
 
-/// A node's number as the Kafka protocol writes it.
+/// A node's number as the Kafka protocol writes it; cluster.yaml and the admin API accept none that does not fit.
 pub fn broker_id(node: NodeId) -> i32 {
     i32::try_from(node).unwrap_or(i32::MAX)
 }
