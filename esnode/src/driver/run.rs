@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::RwLock;
@@ -582,7 +583,10 @@ impl Driver {
         }
         let serving = role == Role::Leader && self.serves_from.is_none();
         let handing_over = self.transfer.is_some();
-        self.parts.leadership.send_replace(Leadership { leader, term, serving, handing_over });
+        let before = self.parts.leadership.borrow().leaderless;
+        let leaderless = leader.is_none().then(|| before.unwrap_or_else(Instant::now));
+        let now = Leadership { leader, term, serving, handing_over, leaderless };
+        self.parts.leadership.send_replace(now);
         self.finish_transfer();
     }
 }

@@ -3,6 +3,7 @@
 //! `apis` is the table of what is served; `connection` keeps requests and answers in order; one module per API
 //! does the work. Everything the front end knows of the node comes through [`Handle`].
 
+mod answers;
 mod apis;
 mod configs;
 mod connection;
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::answers::Cache;
 use self::connection::{Common, Ended};
 use self::forward::Link;
 pub use self::fuzz::fuzz;
@@ -66,6 +68,7 @@ impl Kafka {
             // A forwarded request includes a commit, and perhaps a disk that is slow just now.
             link: Link::new(rpc_timeout * 5),
             memory: Memory::new(&limits),
+            metadata: Cache::default(),
             bad_requests: Seldom::default(),
             limits,
         };
