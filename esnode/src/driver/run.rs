@@ -483,6 +483,7 @@ impl Driver {
         let mut touched = Vec::new();
         let mut stream = self.parts.stream.write();
         let mut outcomes = Vec::with_capacity(committed.len());
+        let mut topics = false;
         for entry in committed {
             let applied = match entry.kind {
                 EntryKind::Normal => stream.apply(entry.index, entry.term, &entry.data),
@@ -491,11 +492,16 @@ impl Driver {
                 }
             };
             touched.extend(applied.touched);
+            topics |= applied.topics;
             outcomes.push((entry.index, entry.term, applied.replies));
         }
         drop(stream);
         self.apply_changes(committed);
         self.parts.core.applied(last);
+        if topics {
+            // Whoever is told of it asks any node for the topic at once.
+            self.parts.core.tell_commit();
+        }
         for (index, term, replies) in outcomes {
             self.proposals.applied(index, term, replies);
         }
