@@ -22,6 +22,7 @@ use super::membership::{ChangeError, Pending, change_of};
 use super::proposals::Proposals;
 use super::raft_log;
 use super::reads::Reads;
+use super::timekeeper::Timekeeper;
 use super::transfer::Transfer;
 use super::way_back::is_sent_there;
 use crate::consensus::{
@@ -56,6 +57,8 @@ pub struct Parts {
     pub log: Log,
     /// The other nodes.
     pub transport: Arc<Transport>,
+    /// The log's time.
+    pub time: Arc<Timekeeper>,
     /// Wakes readers.
     pub changes: Arc<Changes>,
     /// The nodes of this node's configuration: where founders are.
@@ -389,6 +392,7 @@ impl Driver {
         if self.disk_hangs() {
             return self.proposals.refuse_gathered(ProposeError::Busy);
         }
+        self.tick_log_clock();
         let packed = self.proposals.pack();
         let payloads = packed.iter().map(|packed| packed.payload.clone()).collect();
         match self.parts.core.propose(payloads) {
@@ -521,7 +525,9 @@ impl Driver {
         let stream = self.parts.stream.read();
         let cluster = stream.cluster_id();
         let members_at = stream.members().changed_at();
+        let ticked = stream.clock().latest();
         drop(stream);
+        self.parts.time.follow(ticked);
         if members_at != self.members_at {
             self.follow_members();
         }

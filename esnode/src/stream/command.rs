@@ -11,6 +11,7 @@
 //! 8 AlterTopic       name | count u32, then per configuration: key | 1 and value, or 0
 //! 9 RaiseFormat      version u16
 //! 10 CarryOn         cluster id, 16 bytes
+//! 11 Clock           ms i64 | time of day i64 | doubted u8 | made up i64; from format 2 on
 //! ```
 //!
 //! Each begins with its number, one byte. Texts and the batch are a u32 length and bytes. Little endian throughout.
@@ -22,6 +23,7 @@ use shared::ids::{ClusterId, NodeId, StoreId};
 use uuid::Uuid;
 
 use super::TopicId;
+use super::clock::Tick;
 
 /// One change of the stream's state. An entry's payload is one or more of them, back to back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,12 +91,14 @@ pub enum Command {
         /// The new cluster's.
         cluster_id: ClusterId,
     },
+    /// Lets the log's clock go on. Only in a cluster of format 2 and above: older programs do not know it.
+    Clock(Tick),
 }
 
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Founded (now or before), bound, deleted, trimmed, altered, raised.
+    /// Founded (now or before), bound, deleted, trimmed, altered, raised, ticked.
     Done,
     /// The new topic's number.
     TopicCreated(TopicId),
@@ -209,6 +213,13 @@ impl Command {
                 out.put_u8(10);
                 out.put_slice(cluster_id.0.as_bytes());
             }
+            Self::Clock(Tick { ms, wall, doubted, made_up }) => {
+                out.put_u8(11);
+                out.put_i64_le(*ms);
+                out.put_i64_le(*wall);
+                out.put_u8((*doubted).into());
+                out.put_i64_le(*made_up);
+            }
         }
     }
 
@@ -263,6 +274,12 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
         }
         9 => Command::RaiseFormat { to: bytes.try_get_u16_le().ok()? },
         10 => Command::CarryOn { cluster_id: ClusterId(get_uuid(bytes)?) },
+        11 => Command::Clock(Tick {
+            ms: bytes.try_get_i64_le().ok()?,
+            wall: bytes.try_get_i64_le().ok()?,
+            doubted: bytes.try_get_u8().ok()? != 0,
+            made_up: bytes.try_get_i64_le().ok()?,
+        }),
         _ => return None,
     })
 }
@@ -326,6 +343,7 @@ mod tests {
             },
             Command::RaiseFormat { to: 2 },
             Command::CarryOn { cluster_id: ClusterId(Uuid::from_u128(8)) },
+            Command::Clock(Tick { ms: 1_700_000_000_000, wall: -1, doubted: true, made_up: 3 }),
         ]
     }
 
