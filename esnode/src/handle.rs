@@ -14,7 +14,7 @@ use shared::spec::{ClusterFile, Node};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::backup::{BackupError, Backups, Pieces};
-use crate::driver::{ChangeError, Changes, Input, Proposal};
+use crate::driver::{ChangeError, Changes, FormatError, Input, Proposal, Timekeeper};
 use crate::entry::MAX_PAYLOAD;
 use crate::net::peer::{PeerStats, Transport};
 use crate::report;
@@ -46,6 +46,8 @@ pub struct Parts {
     pub log: Log,
     /// The state machine.
     pub stream: Arc<RwLock<Stream>>,
+    /// The log's time.
+    pub time: Arc<Timekeeper>,
     /// Wakes readers.
     pub changes: Arc<Changes>,
     /// The way to the raft thread.
@@ -114,6 +116,17 @@ pub enum TransferError {
     TimedOut,
 }
 
+/// Why the on-disk format was not raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RaiseError {
+    /// The leader does not do it now.
+    #[error(transparent)]
+    Refused(#[from] FormatError),
+    /// It was asked for, and may or may not happen.
+    #[error(transparent)]
+    Proposed(#[from] ProposeError),
+}
+
 impl Handle {
     /// Joins the parts.
     pub fn new(parts: Parts) -> Self {
@@ -145,6 +158,11 @@ impl Handle {
     /// The state machine. Hold the guard briefly and never across an await: the raft thread waits for it.
     pub fn stream(&self) -> RwLockReadGuard<'_, Stream> {
         self.inner.parts.stream.read()
+    }
+
+    /// The log's time.
+    pub fn time(&self) -> &Timekeeper {
+        &self.inner.parts.time
     }
 
     /// Who leads, now and when it changes.
@@ -271,6 +289,17 @@ impl Handle {
     pub async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let asked = self.ask(|reply| Input::Change(change, reply)).await;
         asked.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Raises the cluster's on-disk format to `wanted`, or to the newest that all members read; resolves with the format
+    /// in which data is written then. What is asked for twice, or was passed already, changes nothing.
+    pub async fn raise_format(&self, wanted: Option<u16>) -> Result<u16, RaiseError> {
+        let asked = self.ask(|reply| Input::RaisableFormat(wanted, reply)).await;
+        let to = asked.ok_or(ProposeError::Stopping)??;
+        if to > self.stream().format() {
+            self.propose(&[Command::RaiseFormat { to }]).await?;
+        }
+        Ok(self.stream().format())
     }
 
     async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {

@@ -11,6 +11,7 @@
 //! 8 AlterTopic       name | count u32, then per configuration: key | 1 and value, or 0
 //! 9 RaiseFormat      version u16
 //! 10 CarryOn         cluster id, 16 bytes
+//! 11 Clock           ms i64 | time of day i64 | doubted u8 | made up i64
 //! 12 CreatePartitions  name | count u32
 //! 13 DeleteNumbered  topic u32
 //! ```
@@ -24,6 +25,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use shared::ids::{ClusterId, NodeId, StoreId};
 use uuid::Uuid;
 
+use super::clock::Tick;
 use super::{FIRST_FORMAT, MAX_PARTITIONS_IN_ALL, TopicId};
 
 /// One change of the stream's state. An entry's payload is one or more of them, back to back.
@@ -92,6 +94,8 @@ pub enum Command {
         /// The new cluster's.
         cluster_id: ClusterId,
     },
+    /// Lets the log's clock go on. Only in a cluster of format 2 and above: older programs do not know it.
+    Clock(Tick),
     /// Gives a topic more partitions. From on-disk format 2 on.
     CreatePartitions {
         /// Its name.
@@ -109,7 +113,7 @@ pub enum Command {
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Founded (now or before), bound, deleted, grown, trimmed, altered, raised.
+    /// Founded (now or before), bound, deleted, grown, trimmed, altered, raised, ticked.
     Done,
     /// The new topic's number.
     TopicCreated(TopicId),
@@ -170,7 +174,7 @@ impl Command {
     /// The on-disk format from which on it may be proposed: programs that read only older ones do not know it.
     pub fn since(&self) -> u16 {
         match self {
-            Self::CreatePartitions { .. } | Self::DeleteNumbered { .. } => 2,
+            Self::Clock(_) | Self::CreatePartitions { .. } | Self::DeleteNumbered { .. } => 2,
             _ => FIRST_FORMAT,
         }
     }
@@ -231,6 +235,13 @@ impl Command {
             Self::CarryOn { cluster_id } => {
                 out.put_u8(10);
                 out.put_slice(cluster_id.0.as_bytes());
+            }
+            Self::Clock(Tick { ms, wall, doubted, made_up }) => {
+                out.put_u8(11);
+                out.put_i64_le(*ms);
+                out.put_i64_le(*wall);
+                out.put_u8((*doubted).into());
+                out.put_i64_le(*made_up);
             }
             Self::CreatePartitions { name, count } => {
                 out.put_u8(12);
@@ -295,6 +306,12 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
         }
         9 => Command::RaiseFormat { to: bytes.try_get_u16_le().ok()? },
         10 => Command::CarryOn { cluster_id: ClusterId(get_uuid(bytes)?) },
+        11 => Command::Clock(Tick {
+            ms: bytes.try_get_i64_le().ok()?,
+            wall: bytes.try_get_i64_le().ok()?,
+            doubted: bytes.try_get_u8().ok()? != 0,
+            made_up: bytes.try_get_i64_le().ok()?,
+        }),
         12 => Command::CreatePartitions { name: get_text(bytes)?, count: bytes.try_get_u32_le().ok()? },
         13 => Command::DeleteNumbered { topic: bytes.try_get_u32_le().ok()? },
         _ => return None,
@@ -360,6 +377,7 @@ mod tests {
             },
             Command::RaiseFormat { to: 2 },
             Command::CarryOn { cluster_id: ClusterId(Uuid::from_u128(8)) },
+            Command::Clock(Tick { ms: 1_700_000_000_000, wall: -1, doubted: true, made_up: 3 }),
             Command::CreatePartitions { name: "orders".to_owned(), count: 5 },
             Command::DeleteNumbered { topic: 1 },
         ]

@@ -4,6 +4,7 @@
 //! not kept here but in the log; a partition knows where in the log its batches are.
 
 pub mod batch;
+pub mod clock;
 pub mod command;
 pub mod members;
 mod partition;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::ids::ClusterId;
 
+use clock::LogClock;
 use command::{Command, Malformed, Refusal, Reply};
 use members::{Change, Members};
 pub use partition::Partition;
@@ -58,6 +60,8 @@ pub struct Stream {
     /// On-disk format that every member's data is written in.
     #[serde(default = "first_format")]
     format: u16,
+    #[serde(default)]
+    clock: LogClock,
     members: Members,
     names: BTreeMap<String, TopicId>,
     topics: BTreeMap<TopicId, Topic>,
@@ -82,6 +86,7 @@ impl Default for Stream {
             payload: 0,
             cluster: None,
             format: FIRST_FORMAT,
+            clock: LogClock::default(),
             members: Members::default(),
             names: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -223,6 +228,12 @@ impl Stream {
                 partition.trim(start_offset);
                 Reply::Done
             }),
+            Command::Clock(tick) => {
+                let mut clock = std::mem::take(&mut self.clock);
+                clock.tick(place.index, tick, || self.first_needed());
+                self.clock = clock;
+                Reply::Done
+            }
             Command::AllocateProducer => {
                 self.next_producer += 1;
                 Reply::ProducerAllocated(self.next_producer)
@@ -357,6 +368,11 @@ impl Stream {
         self.format
     }
 
+    /// When entries were appended; it has not begun to tick before format 2.
+    pub fn clock(&self) -> &LogClock {
+        &self.clock
+    }
+
     /// What is known of the members beside who votes.
     pub fn members(&self) -> &Members {
         &self.members
@@ -385,6 +401,7 @@ impl Stream {
         put(&self.last_topic.to_le_bytes());
         put(&self.format.to_le_bytes());
         self.cluster.iter().for_each(|cluster| put(cluster.0.as_bytes()));
+        self.clock.fingerprint(&mut put);
         self.members.fingerprint(&mut put);
         for topic in self.topics.values() {
             put(&topic.id.to_le_bytes());
