@@ -76,7 +76,7 @@ fn follow(sent: &Bytes) {
     for (index, batch) in (2..).zip(sent.into_iter().filter(|batch| records::check(batch, &RULES).is_ok())) {
         let header = BatchHeader::parse(&batch).expect("what the front end accepts is a batch");
         for time in [i64::MIN, -1, 0, header.base_timestamp, header.max_timestamp, i64::MAX] {
-            if let Some((offset, at)) = records::first_since(&batch, time) {
+            if let Some((offset, at)) = records::first_since(&batch, 0, time) {
                 assert!((0..header.records()).contains(&offset) && at >= time, "{offset} {at}");
             }
         }

@@ -204,9 +204,9 @@ impl Search {
         if newest < since || live.last_offset < self.start_offset {
             return ControlFlow::Continue(());
         }
-        if let Some((delta, timestamp)) = first_since(live.batch, since)
-            && live.base_offset + delta >= self.start_offset
-        {
+        // The log may hold events of the batch that are to be forgotten.
+        let from = (self.start_offset - live.base_offset).max(0);
+        if let Some((delta, timestamp)) = first_since(live.batch, from, since) {
             let offset = live.base_offset + delta;
             best.found = Some(Found { offset, timestamp, epoch: live.leader_epoch });
             best.timestamp = Some(timestamp);
