@@ -15,7 +15,7 @@ use shared::spec::{ClusterFile, Node};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::backup::{BackupError, Backups, Pieces};
-use crate::driver::{ChangeError, Changes, FormatError, Input, Proposal};
+use crate::driver::{ChangeError, Changes, FormatError, Input, Proposal, Timekeeper};
 use crate::entry::MAX_PAYLOAD;
 use crate::net::peer::{PeerStats, Transport};
 use crate::report;
@@ -47,6 +47,8 @@ pub struct Parts {
     pub log: Log,
     /// The state machine.
     pub stream: Arc<RwLock<Stream>>,
+    /// The log's time.
+    pub time: Arc<Timekeeper>,
     /// Wakes readers.
     pub changes: Arc<Changes>,
     /// The way to the raft thread.
@@ -159,6 +161,11 @@ impl Handle {
     /// The state machine. Hold the guard briefly and never across an await: the raft thread waits for it.
     pub fn stream(&self) -> RwLockReadGuard<'_, Stream> {
         self.inner.parts.stream.read()
+    }
+
+    /// The log's time.
+    pub fn time(&self) -> &Timekeeper {
+        &self.inner.parts.time
     }
 
     /// Who leads, now and when it changes.

@@ -22,7 +22,8 @@ use crate::config::Config;
 use crate::consensus::{Core, CoreConfig, Timing};
 use crate::descriptors;
 use crate::driver::{
-    Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, JoinError, Parts, found_or_join,
+    Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, JoinError, Parts, Timekeeper,
+    found_or_join,
 };
 use crate::handle::{self, Handle, Leadership};
 use crate::net::kafka::limits::Limits;
@@ -102,6 +103,7 @@ impl Node {
         };
         let stream = Arc::new(RwLock::new(stream));
         let changes = Arc::new(Changes::default());
+        let time = Arc::new(Timekeeper::default());
         let (roster, roster_seen) = watch::channel(config.file.cluster.nodes.clone().into());
         let handle = Handle::new(handle::Parts {
             node_id: config.node_id,
@@ -110,6 +112,7 @@ impl Node {
             log: log.clone(),
             stream: Arc::clone(&stream),
             changes: Arc::clone(&changes),
+            time: Arc::clone(&time),
             inputs: inputs.clone(),
             leadership: leadership_seen,
             roster: roster_seen,
@@ -133,6 +136,7 @@ impl Node {
                 conf_state,
                 transport: thread_transport,
                 stream,
+                time,
                 changes,
                 roster,
                 leadership,
@@ -281,6 +285,7 @@ struct Start {
     conf_state: Option<ConfState>,
     transport: Arc<Transport>,
     stream: Arc<RwLock<Stream>>,
+    time: Arc<Timekeeper>,
     changes: Arc<Changes>,
     roster: watch::Sender<Arc<[spec::Node]>>,
     leadership: watch::Sender<Leadership>,
@@ -299,6 +304,7 @@ fn take_part(start: Start) -> Result<()> {
         conf_state,
         transport,
         stream,
+        time,
         changes,
         roster,
         leadership,
@@ -330,6 +336,7 @@ fn take_part(start: Start) -> Result<()> {
         wal: writer.sender().clone(),
         log,
         transport,
+        time,
         changes,
         nodes: config.file.cluster.nodes.clone(),
         roster,

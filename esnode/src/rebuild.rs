@@ -24,6 +24,11 @@ use crate::stream::Stream;
 /// Payload read in one go.
 const READ_BYTES: u64 = 8 << 20;
 
+/// Terms that may have begun among the nodes that are lost, unnoticed here: the cluster that carries on begins behind
+/// them. What a consumer has read in one of those would otherwise look like what is written in it now, and clients take a
+/// lower leader epoch than they know for stale news.
+const MISSED_TERMS: u64 = 1 << 16;
+
 /// What was made of the data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rebuilt {
@@ -134,7 +139,7 @@ impl Rebuilding {
             return Ok(rebuilt(last, 0, false));
         }
         let uncertain = last - self.hard_state.commit.min(last);
-        let term = self.hard_state.term.max(self.log.term(last)?.unwrap_or_default()) + 1;
+        let term = self.hard_state.term.max(self.log.term(last)?.unwrap_or_default()) + MISSED_TERMS;
         let entries = carry_on(&self.image, cluster, members, term);
         let end = entries.last().map_or(last, |entry| entry.index);
         let hard_state = Some(HardState { term, vote: 0, commit: end });

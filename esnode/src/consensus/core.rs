@@ -300,6 +300,12 @@ impl<D: Durable> Core<D> {
         self.raw.mut_store().checkpointed(metadata);
     }
 
+    /// As leader: tells the followers how far the log is committed, without waiting for the next append or heartbeat.
+    pub fn tell_commit(&mut self) {
+        self.raw.ping();
+        self.settle();
+    }
+
     /// Whether a follower needs a newer checkpoint than there is.
     pub fn wants_checkpoint(&mut self) -> bool {
         self.raw.mut_store().take_wanted()

@@ -24,6 +24,7 @@ use super::membership::{ChangeError, Pending, change_of};
 use super::proposals::Proposals;
 use super::raft_log;
 use super::reads::Reads;
+use super::timekeeper::Timekeeper;
 use super::transfer::Transfer;
 use super::way_back::is_sent_there;
 use crate::consensus::{
@@ -60,6 +61,8 @@ pub struct Parts {
     pub log: Log,
     /// The other nodes.
     pub transport: Arc<Transport>,
+    /// The log's time.
+    pub time: Arc<Timekeeper>,
     /// Wakes readers.
     pub changes: Arc<Changes>,
     /// The nodes of this node's configuration: where founders are.
@@ -400,6 +403,7 @@ impl Driver {
         if self.disk_hangs() {
             return self.proposals.refuse_gathered(ProposeError::Busy);
         }
+        self.tick_log_clock();
         let packed = self.proposals.pack();
         let payloads = packed.iter().map(|packed| packed.payload.clone()).collect();
         match self.parts.core.propose(payloads) {
@@ -494,6 +498,7 @@ impl Driver {
         let mut touched = Vec::new();
         let mut stream = self.parts.stream.write();
         let mut outcomes = Vec::with_capacity(committed.len());
+        let mut topics = false;
         for entry in committed {
             let applied = match entry.kind {
                 EntryKind::Normal => stream.apply(entry.index, entry.term, &entry.data),
@@ -502,11 +507,16 @@ impl Driver {
                 }
             };
             touched.extend(applied.touched);
+            topics |= applied.topics;
             outcomes.push((entry.index, entry.term, applied.replies));
         }
         drop(stream);
         self.apply_changes(committed);
         self.parts.core.applied(last);
+        if topics {
+            // Whoever is told of it asks any node for the topic at once.
+            self.parts.core.tell_commit();
+        }
         for (index, term, replies) in outcomes {
             self.proposals.applied(index, term, replies);
         }
@@ -532,7 +542,9 @@ impl Driver {
         let stream = self.parts.stream.read();
         let cluster = stream.cluster_id();
         let members_at = stream.members().changed_at();
+        let ticked = stream.clock().latest();
         drop(stream);
+        self.parts.time.follow(ticked);
         if members_at != self.members_at {
             self.follow_members();
         }

@@ -267,12 +267,12 @@ fn find(stream: &Stream, wanted: &Wanted, cluster: Uuid, otherwise: ResponseErro
 }
 
 /// A topic's number as the Kafka protocol writes it: the same on every node, different in every cluster.
-fn topic_id(cluster: Uuid, topic: TopicId) -> Uuid {
+pub fn topic_id(cluster: Uuid, topic: TopicId) -> Uuid {
     Uuid::from_u128(cluster.as_u128() ^ u128::from(topic))
 }
 
 /// The topic that [`topic_id`] gave this id, without looking through all of them: the state is locked meanwhile.
-fn topic_numbered(stream: &Stream, cluster: Uuid, id: Uuid) -> Option<&stream::Topic> {
+pub fn topic_numbered(stream: &Stream, cluster: Uuid, id: Uuid) -> Option<&stream::Topic> {
     stream.topic_numbered(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
 }
 

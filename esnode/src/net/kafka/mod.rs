@@ -7,15 +7,19 @@ mod answers;
 mod apis;
 mod configs;
 mod connection;
+mod coordinator;
+mod delete_records;
 mod errors;
 mod fetch;
 mod forward;
 mod frame;
 mod fuzz;
+mod leader_epoch;
 pub mod limits;
 mod list_offsets;
 mod metadata;
 pub mod metrics;
+mod partitions;
 mod pool;
 mod produce;
 mod producer_id;
@@ -33,7 +37,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -50,6 +54,8 @@ use crate::net::seldom::Seldom;
 
 /// How long open connections get to send what has begun, when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Searches of the log for a time that are under way together.
+const SEARCHES: usize = 4;
 /// Silence on a connection before the first keepalive probe.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -70,6 +76,8 @@ impl Kafka {
             memory: Memory::new(&limits),
             metadata: Cache::default(),
             bad_requests: Seldom::default(),
+            searches: Semaphore::new(SEARCHES),
+            group_requests: Seldom::default(),
             limits,
         };
         Self { shared: Arc::new(shared) }

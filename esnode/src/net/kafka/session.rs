@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use shared::ids::NodeId;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 use tokio::time::timeout;
 
@@ -50,6 +50,10 @@ pub struct Shared {
     pub metadata: Cache<Made>,
     /// Clients that were disconnected for what they did, in the log.
     pub bad_requests: Seldom,
+    /// Turns at searching the log for a time.
+    pub searches: Semaphore,
+    /// Clients that wanted to join a consumer group, in the log.
+    pub group_requests: Seldom,
 }
 
 /// One client's connection.
