@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use shared::api::{AddMember, ClusterStatus, ErrorBody, Health, TransferRequest};
+use shared::api::{AddMember, ClusterStatus, ErrorBody, FormatRequest, Health, TransferRequest};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
@@ -109,14 +109,14 @@ impl AdminClient {
         node.ok_or_else(|| PortError::Failed(format!("node {id} is not in cluster.yaml")))
     }
 
-    /// Asks the first of the other nodes that answers; whoever it is finds the leader.
+    /// Asks the first node that answers, of all but the one that it is about; whoever it is finds the leader.
     async fn change(
         &self,
-        about: NodeId,
+        about: Option<NodeId>,
         request: impl Fn(&reqwest::Client, &Node) -> reqwest::RequestBuilder,
     ) -> Result<(), PortError> {
         let mut nobody = PortError::Unreachable("there is no other node".to_owned());
-        for node in self.nodes.iter().filter(|node| node.id != about) {
+        for node in self.nodes.iter().filter(|node| Some(node.id) != about) {
             let answer = request(self.http(node.id), node).timeout(CHANGE_LIMIT).send().await;
             match answer {
                 Ok(answer) if answer.status().is_success() => return Ok(()),
@@ -187,12 +187,17 @@ impl Cluster for AdminClient {
             advertised_host: member.advertised_host.clone(),
             learner: stays_learner,
         };
-        self.change(member.id, |http, node| http.post(url(node, "/cluster/members")).json(&body)).await
+        self.change(Some(member.id), |http, node| http.post(url(node, "/cluster/members")).json(&body)).await
+    }
+
+    async fn raise_format(&self, wanted: Option<u16>) -> Result<(), PortError> {
+        let body = FormatRequest { to: wanted };
+        self.change(None, |http, node| http.post(url(node, "/cluster/format")).json(&body)).await
     }
 
     async fn remove(&self, id: NodeId) -> Result<(), PortError> {
         let path = format!("/cluster/members/{id}");
-        self.change(id, |http, node| http.delete(url(node, &path))).await
+        self.change(Some(id), |http, node| http.delete(url(node, &path))).await
     }
 }
 

@@ -14,7 +14,7 @@ use shared::spec::{ClusterFile, Node};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::backup::{BackupError, Backups, Pieces};
-use crate::driver::{ChangeError, Changes, Input, Proposal};
+use crate::driver::{ChangeError, Changes, FormatError, Input, Proposal};
 use crate::entry::MAX_PAYLOAD;
 use crate::net::peer::{PeerStats, Transport};
 use crate::report;
@@ -112,6 +112,17 @@ pub enum TransferError {
     /// It did not happen in time; this node still leads.
     #[error("the transfer did not finish in time")]
     TimedOut,
+}
+
+/// Why the on-disk format was not raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RaiseError {
+    /// The leader does not do it now.
+    #[error(transparent)]
+    Refused(#[from] FormatError),
+    /// It was asked for, and may or may not happen.
+    #[error(transparent)]
+    Proposed(#[from] ProposeError),
 }
 
 impl Handle {
@@ -271,6 +282,17 @@ impl Handle {
     pub async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let asked = self.ask(|reply| Input::Change(change, reply)).await;
         asked.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Raises the cluster's on-disk format to `wanted`, or to the newest that all members read; resolves with the format
+    /// in which data is written then. What is asked for twice, or was passed already, changes nothing.
+    pub async fn raise_format(&self, wanted: Option<u16>) -> Result<u16, RaiseError> {
+        let asked = self.ask(|reply| Input::RaisableFormat(wanted, reply)).await;
+        let to = asked.ok_or(ProposeError::Stopping)??;
+        if to > self.stream().format() {
+            self.propose(&[Command::RaiseFormat { to }]).await?;
+        }
+        Ok(self.stream().format())
     }
 
     async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {

@@ -387,6 +387,11 @@ fn conclude(ended: Ended, node_id: NodeId) -> Result<()> {
             tracing::warn!("{}", JoinError::Removed(node_id));
             Ok(())
         }
+        Ended::LostWork => bail!(
+            "a defect of esnode: something was to be written to the log, and the thread that writes it knows of nothing. \
+             This node stops, since it would wait for ever; nothing acknowledged is lost. Start it again, and please \
+             report this with its log"
+        ),
         Ended::WrongStore => Err(JoinError::WrongStore(node_id).into()),
         Ended::Unreadable(reason) => Err(reason.into()),
         Ended::DiskFailed(error) => Err(error).context(

@@ -291,10 +291,13 @@ impl<D: Durable> Core<D> {
         Ok(())
     }
 
-    /// Begins to hand leadership to a voter; Raft gives up after an election timeout.
+    /// As leader: begins to hand leadership to a voter; Raft gives up after an election timeout. Others would ask the leader
+    /// to, which nobody listens to.
     pub fn transfer(&mut self, to: NodeId) {
-        self.raw.transfer_leader(to);
-        self.settle();
+        if self.raw.raft.state == StateRole::Leader {
+            self.raw.transfer_leader(to);
+            self.settle();
+        }
     }
 
     /// A hand-over is under way: proposals are dropped until it ends.

@@ -15,7 +15,8 @@ use super::catch_up::CatchUp;
 use super::changes::Changes;
 use super::checkpoints::{Checkpointing, Image, Made};
 use super::clock::Clock;
-use super::formats::{Raising, Unreadable};
+use super::formats::Unreadable;
+use super::give_way::LostWork;
 use super::input::Input;
 use super::introductions::Introductions;
 use super::membership::{ChangeError, Pending, change_of};
@@ -31,7 +32,7 @@ use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError};
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
 use crate::net::seldom::Seldom;
-use crate::storage::writer::Work;
+use crate::storage::writer::{Numbered, Work};
 use crate::storage::{Batch, Checkpoints, Incoming, Log};
 use crate::stream::Stream;
 use crate::stream::command::Command;
@@ -51,8 +52,8 @@ pub struct Parts {
     pub core: Core<Log>,
     /// The state machine.
     pub stream: Arc<RwLock<Stream>>,
-    /// The way to the WAL thread: numbered work.
-    pub wal: Sender<(u64, Work)>,
+    /// The way to the WAL thread.
+    pub wal: Sender<Numbered>,
     /// The durable log.
     pub log: Log,
     /// The other nodes.
@@ -94,6 +95,8 @@ pub enum Ended {
     Stopped,
     /// The disk can no longer be trusted; the process must exit.
     DiskFailed(io::Error),
+    /// Something was given to the disk of which the thread that writes knows nothing: a defect. The process must exit.
+    LostWork,
     /// The cluster knows this node by another data directory; the process must exit.
     WrongStore,
     /// The node is no member any more.
@@ -112,7 +115,6 @@ pub struct Driver {
     pub(super) introductions: Introductions,
     pub(super) heard: Heard,
     pub(super) promotion: Promotion,
-    pub(super) raising: Raising,
     /// A change of the members under way.
     pub(super) change: Option<Pending>,
     /// The members, and where they are.
@@ -121,6 +123,7 @@ pub struct Driver {
     pub(super) learners: Vec<NodeId>,
     /// What was last told of the members is as of this entry.
     pub(super) members_at: u64,
+    pub(super) lost_work: LostWork,
     /// Not before this tick does a leader whose disk hangs hand over.
     pub(super) gives_way_from: u64,
     /// When this node, which was removed, ends.
@@ -163,11 +166,11 @@ impl Driver {
             introductions: Introductions::default(),
             heard: Heard::default(),
             promotion: Promotion::default(),
-            raising: Raising::default(),
             change: None,
             roster: Arc::default(),
             learners: Vec::new(),
             members_at: 0,
+            lost_work: LostWork::default(),
             gives_way_from: 0,
             leaving: None,
             transfer: None,
@@ -262,6 +265,7 @@ impl Driver {
             Input::Status(reply) => drop(reply.send(Some(self.parts.core.status()))),
             Input::Transfer { to, reply } => self.begin_transfer(to, Some(reply)),
             Input::Change(change, reply) => self.begin_change(&change, Some(reply)),
+            Input::RaisableFormat(wanted, reply) => drop(reply.send(self.raisable_format(wanted))),
             Input::Stop => self.begin_stop(),
         }
     }
@@ -284,7 +288,6 @@ impl Driver {
                 messages.take().into_iter().for_each(|message| self.receive(message));
             }
             PeerEvent::Disconnected(peer) => {
-                self.raising.begin_anew();
                 self.parts.core.unreachable(peer);
             }
             PeerEvent::Refused(peer, refused) if refused.code == RefusalCode::Removed => {
@@ -328,7 +331,7 @@ impl Driver {
         self.reads.retry_overdue(self.tick);
         self.finish_transfer();
         self.promote_learners();
-        self.follow_format();
+        self.retry_adoption();
         self.leave_if_due();
         self.give_way_if_the_disk_hangs();
         self.checkpoint_if_due();
@@ -467,19 +470,19 @@ impl Driver {
             && let Some((staged, format)) = self.catch_up.install(number)
         {
             if format > self.parts.transport.formats().active {
-                self.write(0, Work::Adopt(format));
+                self.write(None, Work::Adopt(format));
             }
             // Whoever waits for this number waits for the entries behind it too.
-            let number = if entries.is_empty() { number } else { 0 };
+            let number = Some(number).filter(|_| entries.is_empty());
             self.write(number, Work::Install(staged, hard_state));
             if entries.is_empty() {
                 return;
             }
         }
-        self.write(number, Work::Write(Batch { hard_state, entries }));
+        self.write(Some(number), Work::Write(Batch { hard_state, entries }));
     }
 
-    pub(super) fn write(&mut self, number: u64, work: Work) {
+    pub(super) fn write(&mut self, number: Option<u64>, work: Work) {
         if self.parts.wal.send((number, work)).is_err() {
             self.ended = Some(Ended::DiskFailed(io::Error::other("the WAL thread has ended")));
         }
@@ -488,7 +491,7 @@ impl Driver {
     fn flush_lazy(&mut self) {
         if let Some(hard_state) = self.lazy.take() {
             let batch = Batch { hard_state: Some(hard_state), entries: Vec::new() };
-            self.write(0, Work::Write(batch));
+            self.write(None, Work::Write(batch));
         }
     }
 
@@ -547,7 +550,9 @@ impl Driver {
             self.serves_from = None;
             self.parts.leadership.send_modify(|leadership| leadership.serving = true);
             if cluster.is_none() {
-                self.propose_own(&[Command::Found { cluster_id: ClusterId(Uuid::new_v4()) }]);
+                let found = Command::Found { cluster_id: ClusterId(Uuid::new_v4()) };
+                let begin: Vec<_> = [found].into_iter().chain(self.begin_in_newest_format()).collect();
+                self.propose_own(&begin);
             }
             self.bind_members();
         }
