@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::RwLock;
@@ -28,11 +29,12 @@ use super::timekeeper::Timekeeper;
 use super::transfer::Transfer;
 use super::way_back::is_sent_there;
 use crate::consensus::{
-    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role,
+    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role, Timing,
 };
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError};
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
+use crate::net::seldom::Seldom;
 use crate::storage::writer::{Numbered, Work};
 use crate::storage::{Batch, Checkpoints, Incoming, Log};
 use crate::stream::Stream;
@@ -49,6 +51,8 @@ const UNNEEDED_TICKS: u64 = 6000;
 pub struct Parts {
     /// This node and its data directory.
     pub own: (NodeId, StoreId),
+    /// What is reported as durable survives a power cut.
+    pub synced: bool,
     /// Consensus, started from what the disk held.
     pub core: Core<Log>,
     /// The state machine.
@@ -100,6 +104,8 @@ pub enum Ended {
     DiskFailed(io::Error),
     /// Something was given to the disk of which the thread that writes knows nothing: a defect. The process must exit.
     LostWork,
+    /// The cluster has several members, and what this node reports as durable is not. The process must exit.
+    NotSynced,
     /// The cluster knows this node by another data directory; the process must exit.
     WrongStore,
     /// The node is no member any more.
@@ -116,6 +122,7 @@ pub struct Driver {
     pub(super) proposals: Proposals,
     reads: Reads,
     pub(super) introductions: Introductions,
+    pub(super) timing: Timing,
     pub(super) heard: Heard,
     pub(super) promotion: Promotion,
     /// A change of the members under way.
@@ -140,6 +147,8 @@ pub struct Driver {
     catch_up: CatchUp,
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
+    /// Messages that no member can have sent.
+    implausible: Seldom,
     pub(super) tick: u64,
     /// Index of the last applied entry.
     applied: u64,
@@ -159,6 +168,7 @@ impl Driver {
             let stream = parts.stream.read();
             (stream.applied_index(), stream.payload())
         };
+        let timing = *parts.core.timing();
         let CheckpointParts { files, interval, incoming, .. } = &parts.checkpoints;
         let inputs = parts.inputs.0.clone();
         let checkpointing = Checkpointing::start(
@@ -177,8 +187,9 @@ impl Driver {
             proposals: Proposals::default(),
             reads: Reads::default(),
             introductions: Introductions::default(),
-            heard: Heard::default(),
-            promotion: Promotion::default(),
+            heard: Heard::new(&timing),
+            promotion: Promotion::new(&timing),
+            timing,
             change: None,
             roster: Arc::default(),
             learners: Vec::new(),
@@ -192,6 +203,7 @@ impl Driver {
             freed: false,
             catch_up,
             lazy: None,
+            implausible: Seldom::default(),
             tick: 0,
             applied,
             serves_from: None,
@@ -268,7 +280,7 @@ impl Driver {
             Input::Pulled(pulled) => {
                 let term = self.parts.core.term();
                 if let Some(message) = self.catch_up.pulled(pulled, self.applied, term) {
-                    self.parts.core.receive(message);
+                    self.step(message);
                 }
             }
             Input::Fetched(fetch, entries) => self.parts.core.fetched(fetch, entries),
@@ -299,7 +311,8 @@ impl Driver {
                 drop(stream);
                 self.note_answer(from, &messages);
                 self.note_room(&messages);
-                messages.into_iter().for_each(|message| self.receive(message));
+                // What is taken makes room for more only once it is dealt with.
+                messages.take().into_iter().for_each(|message| self.receive(message));
             }
             PeerEvent::Disconnected(peer) => {
                 self.parts.core.unreachable(peer);
@@ -320,7 +333,16 @@ impl Driver {
         let message =
             if is_sent_there(&message) { self.catch_up.sent(message, self.applied) } else { Some(message) };
         if let Some(message) = message {
-            self.parts.core.receive(message);
+            self.step(message);
+        }
+    }
+
+    fn step(&mut self, message: Message) {
+        let (peer, kind) = (message.from, message.get_msg_type());
+        if let Err(reason) = self.parts.core.receive(message)
+            && let Some(times) = self.implausible.due()
+        {
+            tracing::warn!(peer, ?kind, times, "a message that cannot be true is not listened to: {reason}");
         }
     }
 
@@ -333,7 +355,7 @@ impl Driver {
             self.catch_up.discard_if_unneeded();
         }
         self.parts.core.tick();
-        self.reads.retry_overdue(self.tick);
+        self.reads.retry_overdue(self.tick, self.timing.heartbeat as u64);
         self.finish_transfer();
         self.promote_learners();
         self.retry_adoption();
@@ -515,6 +537,7 @@ impl Driver {
         let mut touched = Vec::new();
         let mut stream = self.parts.stream.write();
         let mut outcomes = Vec::with_capacity(committed.len());
+        let mut topics = false;
         for entry in committed {
             let applied = match entry.kind {
                 EntryKind::Normal => stream.apply(entry.index, entry.term, &entry.data),
@@ -524,11 +547,16 @@ impl Driver {
             };
             touched.extend(applied.touched);
             self.freed |= applied.freed;
+            topics |= applied.topics;
             outcomes.push((entry.index, entry.term, applied.replies));
         }
         drop(stream);
         self.apply_changes(committed);
         self.parts.core.applied(last);
+        if topics {
+            // Whoever is told of it asks any node for the topic at once.
+            self.parts.core.tell_commit();
+        }
         for (index, term, replies) in outcomes {
             self.proposals.applied(index, term, replies);
         }
@@ -607,7 +635,10 @@ impl Driver {
         }
         let serving = role == Role::Leader && self.serves_from.is_none();
         let handing_over = self.transfer.is_some();
-        self.parts.leadership.send_replace(Leadership { leader, term, serving, handing_over });
+        let before = self.parts.leadership.borrow().leaderless;
+        let leaderless = leader.is_none().then(|| before.unwrap_or_else(Instant::now));
+        let now = Leadership { leader, term, serving, handing_over, leaderless };
+        self.parts.leadership.send_replace(now);
         self.finish_transfer();
     }
 }
