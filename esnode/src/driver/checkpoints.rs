@@ -11,6 +11,7 @@ use shared::ids::NodeId;
 
 use super::formats::{Unreadable, readable};
 use super::input::Input;
+use super::run::Driver;
 use crate::consensus::ConfState;
 use crate::nice::give_way;
 use crate::storage::checkpoint::is_full;
@@ -221,6 +222,58 @@ fn run(checkpoints: &Checkpoints, log: &Log, images: &Receiver<(u64, Image)>, in
         };
         if inputs.send(input).is_err() {
             return;
+        }
+    }
+}
+
+impl Driver {
+    /// What another node's checkpoint says is the state now.
+    pub(super) fn take_over(&mut self, conf_state: ConfState, stream: Stream) {
+        let index = stream.applied_index();
+        tracing::info!(index, "caught up by files");
+        *self.parts.stream.write() = stream;
+        self.applied = index;
+        self.parts.core.applied(index);
+        let payload = self.parts.stream.read().payload();
+        self.checkpointing.installed(index, payload);
+        self.follow_members();
+        if let Ok(Some(term)) = self.parts.log.term(index) {
+            self.offer_checkpoint((index, term, conf_state));
+        }
+        self.after_apply(index);
+        self.reads.applied(index);
+    }
+
+    /// Followers that lack much may be sent to this checkpoint, and Raft lets go of what they then do not need.
+    pub(super) fn offer_checkpoint(&mut self, (index, term, conf_state): Made) {
+        if self.catch_up.is_taking() {
+            // It is of the log that is about to go, whose start must not move meanwhile.
+            return;
+        }
+        self.parts.core.checkpointed(index, term, conf_state);
+        let kept = self.parts.log.index_before(self.parts.checkpoints.keep_bytes);
+        self.parts.core.compact(kept.saturating_sub(1).min(index));
+        // What holds no event that is kept, and is not replayed from this checkpoint, may leave the disk. The checkpoint's
+        // own entry stays: whoever is sent there gets the log up to it.
+        let needed = self.parts.stream.read().first_needed();
+        self.parts.log.retire(needed.min(index));
+    }
+
+    pub(super) fn checkpoint_if_due(&mut self) {
+        if self.parts.core.wants_checkpoint() {
+            self.checkpointing.hurry();
+        }
+        // Of a node that takes another one's checkpoint, Raft has the members of that one, and the state is the old one.
+        if self.catch_up.is_taking()
+            || !self.checkpointing.due(self.tick, self.applied, self.parts.stream.read().payload())
+        {
+            return;
+        }
+        // Applied is durable, so its term is known.
+        if let Ok(Some(term)) = self.parts.log.term(self.applied) {
+            let conf_state = self.parts.core.conf_state();
+            let stream = self.parts.stream.read().clone();
+            self.checkpointing.begin(self.tick, term, Image { conf_state, stream });
         }
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::catch_up::CatchUp;
 use super::changes::Changes;
-use super::checkpoints::{Checkpointing, Image, Made};
+use super::checkpoints::{Checkpointing, Image};
 use super::clock::Clock;
 use super::formats::Unreadable;
 use super::give_way::LostWork;
@@ -28,9 +28,7 @@ use super::room::LowRoom;
 use super::timekeeper::Timekeeper;
 use super::transfer::Transfer;
 use super::way_back::is_sent_there;
-use crate::consensus::{
-    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role, Timing,
-};
+use crate::consensus::{Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role, Timing};
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError};
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
@@ -120,7 +118,7 @@ pub struct Driver {
     on_cluster: Option<Box<dyn FnOnce(ClusterId) + Send>>,
     reader: Sender<Fetch>,
     pub(super) proposals: Proposals,
-    reads: Reads,
+    pub(super) reads: Reads,
     pub(super) introductions: Introductions,
     pub(super) timing: Timing,
     pub(super) heard: Heard,
@@ -144,14 +142,14 @@ pub struct Driver {
     pub(super) low: LowRoom,
     /// Something was forgotten since the last look.
     pub(super) freed: bool,
-    catch_up: CatchUp,
+    pub(super) catch_up: CatchUp,
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
     /// Messages that no member can have sent.
     implausible: Seldom,
     pub(super) tick: u64,
     /// Index of the last applied entry.
-    applied: u64,
+    pub(super) applied: u64,
     /// As leader: applied up to here means that everything committed before this term is applied.
     pub(super) serves_from: Option<u64>,
     /// When this node, which was told to stop, does.
@@ -370,61 +368,11 @@ impl Driver {
         }
     }
 
-    /// Followers that lack much may be sent to this checkpoint, and Raft lets go of what they then do not need.
-    fn offer_checkpoint(&mut self, (index, term, conf_state): Made) {
-        if self.catch_up.is_taking() {
-            // It is of the log that is about to go, whose start must not move meanwhile.
-            return;
-        }
-        self.parts.core.checkpointed(index, term, conf_state);
-        let kept = self.parts.log.index_before(self.parts.checkpoints.keep_bytes);
-        self.parts.core.compact(kept.saturating_sub(1).min(index));
-        // What holds no event that is kept, and is not replayed from this checkpoint, may leave the disk. The checkpoint's
-        // own entry stays: whoever is sent there gets the log up to it.
-        let needed = self.parts.stream.read().first_needed();
-        self.parts.log.retire(needed.min(index));
-    }
-
     fn on_persisted(&mut self, number: u64) {
         let image = self.catch_up.installed(number);
         self.parts.core.persisted(number);
         if let Some(Image { conf_state, stream }) = image {
             self.take_over(conf_state, stream);
-        }
-    }
-
-    /// What another node's checkpoint says is the state now.
-    fn take_over(&mut self, conf_state: ConfState, stream: Stream) {
-        let index = stream.applied_index();
-        tracing::info!(index, "caught up by files");
-        *self.parts.stream.write() = stream;
-        self.applied = index;
-        self.parts.core.applied(index);
-        let payload = self.parts.stream.read().payload();
-        self.checkpointing.installed(index, payload);
-        self.follow_members();
-        if let Ok(Some(term)) = self.parts.log.term(index) {
-            self.offer_checkpoint((index, term, conf_state));
-        }
-        self.after_apply(index);
-        self.reads.applied(index);
-    }
-
-    fn checkpoint_if_due(&mut self) {
-        if self.parts.core.wants_checkpoint() {
-            self.checkpointing.hurry();
-        }
-        // Of a node that takes another one's checkpoint, Raft has the members of that one, and the state is the old one.
-        if self.catch_up.is_taking()
-            || !self.checkpointing.due(self.tick, self.applied, self.parts.stream.read().payload())
-        {
-            return;
-        }
-        // Applied is durable, so its term is known.
-        if let Ok(Some(term)) = self.parts.log.term(self.applied) {
-            let conf_state = self.parts.core.conf_state();
-            let stream = self.parts.stream.read().clone();
-            self.checkpointing.begin(self.tick, term, Image { conf_state, stream });
         }
     }
 
@@ -578,7 +526,7 @@ impl Driver {
         }
     }
 
-    fn after_apply(&mut self, applied: u64) {
+    pub(super) fn after_apply(&mut self, applied: u64) {
         let stream = self.parts.stream.read();
         let cluster = stream.cluster_id();
         let members_at = stream.members().changed_at();
