@@ -171,7 +171,9 @@ fn fill_and_make_room(few: impl Fn(NodeId, &[NodeId]) -> Vec<NodeId>, goes_on: b
         produce_somewhere(&cluster, &written[written.len() - 1])?;
     }
     for id in &full {
-        ensure!(cluster.log(*id).contains("the disk is almost full"), "{}", cluster.log(*id));
+        cluster.wait("its log to say so", |cluster| {
+            cluster.log(*id).contains("the disk is almost full").then_some(())
+        })?;
         cluster.give_room(*id, 400)?;
     }
     written.push(b"with room".to_vec());
