@@ -150,7 +150,7 @@ impl Wal {
     /// Writes one batch; it is not durable, and no reader sees it, before [`Wal::sync`].
     ///
     /// # Errors
-    /// `InvalidInput` for a gap between entries or one larger than a segment; the system's. All are final.
+    /// `InvalidInput` for a gap between entries; the system's. All are final.
     pub fn write(&mut self, batch: &Batch) -> io::Result<()> {
         self.unless_failed(|wal| wal.append(batch))
     }
@@ -265,11 +265,7 @@ impl Wal {
         }
         let length = HEADER_LEN + entry.data.len();
         if !self.fits(length) {
-            self.roll(index)?;
-        }
-        if !self.fits(length) {
-            let message = format!("entry {index} of {} bytes is larger than a segment", entry.data.len());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            self.roll(index, length)?;
         }
         let offset = u32::try_from(self.end).expect("segments are below 4 GiB");
         self.gather.copy(&frame::encode_entry(self.segment.seed, self.end, entry));
@@ -285,7 +281,7 @@ impl Wal {
     fn push_state(&mut self) -> io::Result<()> {
         if !self.fits(STATE_LEN) {
             // The new segment begins with what is to be written.
-            return self.roll(self.last_index + 1);
+            return self.roll(self.last_index + 1, 0);
         }
         let state = State { hard_state: self.hard_state, synced_to: self.synced_to };
         self.gather.copy(&frame::encode_state(self.segment.seed, self.end, &state));
@@ -304,16 +300,21 @@ impl Wal {
         self.end + length as u64 <= self.segment.capacity
     }
 
-    /// Goes on in a new segment. This one is synced first, so that only the last segment can ever be torn.
-    fn roll(&mut self, first_index: u64) -> io::Result<()> {
+    /// Goes on in a new segment, with room for a frame of `length` bytes. This one is synced first, so that only the last
+    /// segment can ever be torn.
+    fn roll(&mut self, first_index: u64, length: usize) -> io::Result<()> {
         self.flush()?;
         self.sync_segment()?;
         let Header { sequence, generation, .. } = self.segment.header;
         let header = Header::new(sequence + 1, first_index, Some((generation, self.end)));
         let index = std::mem::take(&mut self.tail);
         self.summarise(&index);
-        let (segment, end) =
-            commission(&self.dir, self.with_room(|| self.filler.take())?, header, self.hard_state)?;
+        let (segment, end) = commission(
+            &self.dir,
+            self.with_room(|| self.filler.take((SEGMENT_HEADER_LEN + STATE_LEN + length) as u64))?,
+            header,
+            self.hard_state,
+        )?;
         self.filler.resume(segment.capacity);
         let mut state = self.shared.state.write();
         state.segments.push_back(segment.clone());

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -48,6 +48,8 @@ use crate::net::seldom::Seldom;
 
 /// How long open connections get to send what has begun, when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Requests whose batches are read through at the same time, when that takes more than a moment.
+const CHECKS: usize = 2;
 /// Silence on a connection before the first keepalive probe.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -66,6 +68,7 @@ impl Kafka {
             // A forwarded request includes a commit, and perhaps a disk that is slow just now.
             link: Link::new(rpc_timeout * 5),
             memory: Memory::new(&limits),
+            checks: Semaphore::new(CHECKS),
             bad_requests: Seldom::default(),
             limits,
         };

@@ -20,7 +20,7 @@ use super::frame::{BadRequest, Outcome, Request};
 use super::session::Session;
 use crate::handle::ProposeError;
 use crate::stream::command::{Command, Refusal, Reply};
-use crate::stream::retention::check_config;
+use crate::stream::config;
 use crate::stream::valid_topic_name;
 
 /// A topic that is not created or deleted, and what to tell the client.
@@ -187,7 +187,7 @@ impl Rules {
             .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())))
             .collect();
         for (key, value) in &configs {
-            check_config(key, value).map_err(|why| (ResponseError::InvalidConfig, Some(why)))?;
+            config::check(key, value, self.nodes).map_err(|why| (ResponseError::InvalidConfig, Some(why)))?;
         }
         Ok(creation(name, partitions, configs))
     }
