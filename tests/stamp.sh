@@ -8,5 +8,5 @@ for version in 0.1.1 0.2.0; do
     ESNODE_VERSION=$version cargo build --quiet --workspace --bins
     install -D target/debug/esnode "target/debug/stamped/esnode-$version"
 done
-ESNODE_VERSION=0.1.2 ESNODE_FORMAT_MAX=2 cargo build --quiet --workspace --bins
+ESNODE_VERSION=0.1.2 ESNODE_FORMAT_MAX=3 cargo build --quiet --workspace --bins
 install -D target/debug/esnode target/debug/stamped/esnode-0.1.2-next

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use shared::api::{AddMember, ClusterStatus, ErrorBody, Health, TransferRequest};
+use shared::api::{AddMember, ClusterStatus, ErrorBody, FormatRequest, Health, TransferRequest};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
@@ -19,8 +19,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// For answers that are as long as the log: whoever reads them has a limit for silence.
 const ENDLESS: Duration = Duration::from_secs(30 * 86_400);
 
-/// A change waits for the others, and the node gives up by itself before this.
-const CHANGE_LIMIT: Duration = Duration::from_secs(15);
+/// A change waits for the others: for so many elections, and at least so long. The node gives up by itself before this.
+const CHANGE_LIMIT: (u32, Duration) = (8, Duration::from_secs(15));
 
 /// The admin ports of one cluster.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub struct AdminClient {
     http: reqwest::Client,
     nodes: Vec<Node>,
     limit: Duration,
+    change_limit: Duration,
     behind: BTreeMap<NodeId, Behind>,
 }
 
@@ -46,7 +47,8 @@ impl AdminClient {
     pub fn new(spec: &ClusterFile, limit: Duration) -> Result<Self, Failure> {
         let limit = limit.min(ANSWER_LIMIT);
         let http = built(builder(limit))?;
-        Ok(Self { http, nodes: spec.cluster.nodes.clone(), limit, behind: BTreeMap::new() })
+        let change_limit = spec.cluster.raft.elections(CHANGE_LIMIT.0, CHANGE_LIMIT.1);
+        Ok(Self { http, nodes: spec.cluster.nodes.clone(), limit, change_limit, behind: BTreeMap::new() })
     }
 
     /// From now on the node is reached by `forward`.
@@ -109,15 +111,15 @@ impl AdminClient {
         node.ok_or_else(|| PortError::Failed(format!("node {id} is not in cluster.yaml")))
     }
 
-    /// Asks the first of the other nodes that answers; whoever it is finds the leader.
+    /// Asks the first node that answers, of all but the one that it is about; whoever it is finds the leader.
     async fn change(
         &self,
-        about: NodeId,
+        about: Option<NodeId>,
         request: impl Fn(&reqwest::Client, &Node) -> reqwest::RequestBuilder,
     ) -> Result<(), PortError> {
         let mut nobody = PortError::Unreachable("there is no other node".to_owned());
-        for node in self.nodes.iter().filter(|node| node.id != about) {
-            let answer = request(self.http(node.id), node).timeout(CHANGE_LIMIT).send().await;
+        for node in self.nodes.iter().filter(|node| Some(node.id) != about) {
+            let answer = request(self.http(node.id), node).timeout(self.change_limit).send().await;
             match answer {
                 Ok(answer) if answer.status().is_success() => return Ok(()),
                 Ok(answer) => {
@@ -167,7 +169,7 @@ impl Cluster for AdminClient {
     async fn transfer(&self, to: NodeId) -> Result<(), PortError> {
         let node = self.node(to)?;
         let failed = |error: &reqwest::Error| self.explain(node, error);
-        let call = self.http(to).post(url(node, "/cluster/leader/transfer")).timeout(CHANGE_LIMIT);
+        let call = self.http(to).post(url(node, "/cluster/leader/transfer")).timeout(self.change_limit);
         let answer = call.json(&TransferRequest { to: Some(to) }).send().await;
         let answer = answer.map_err(|error| failed(&error))?;
         if answer.status().is_success() {
@@ -187,12 +189,17 @@ impl Cluster for AdminClient {
             advertised_host: member.advertised_host.clone(),
             learner: stays_learner,
         };
-        self.change(member.id, |http, node| http.post(url(node, "/cluster/members")).json(&body)).await
+        self.change(Some(member.id), |http, node| http.post(url(node, "/cluster/members")).json(&body)).await
+    }
+
+    async fn raise_format(&self, wanted: Option<u16>) -> Result<(), PortError> {
+        let body = FormatRequest { to: wanted };
+        self.change(None, |http, node| http.post(url(node, "/cluster/format")).json(&body)).await
     }
 
     async fn remove(&self, id: NodeId) -> Result<(), PortError> {
         let path = format!("/cluster/members/{id}");
-        self.change(id, |http, node| http.delete(url(node, &path))).await
+        self.change(Some(id), |http, node| http.delete(url(node, &path))).await
     }
 }
 

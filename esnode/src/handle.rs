@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::Sender;
@@ -14,7 +15,7 @@ use shared::spec::{ClusterFile, Node};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::backup::{BackupError, Backups, Pieces};
-use crate::driver::{ChangeError, Changes, Claim, Input, Proposal, Timekeeper};
+use crate::driver::{ChangeError, Changes, Claim, FormatError, Input, Proposal, Timekeeper};
 use crate::entry::MAX_PAYLOAD;
 use crate::net::peer::{PeerStats, Transport};
 use crate::report;
@@ -85,6 +86,8 @@ pub struct Leadership {
     pub serving: bool,
     /// This node is handing over: it takes no more events, and whoever asks who leads had better wait for the answer.
     pub handing_over: bool,
+    /// Since when this node knows of no leader; `None` while there is one.
+    pub leaderless: Option<Instant>,
 }
 
 /// Why a proposal has no reply.
@@ -119,6 +122,17 @@ pub enum TransferError {
     /// It did not happen in time; this node still leads.
     #[error("the transfer did not finish in time")]
     TimedOut,
+}
+
+/// Why the on-disk format was not raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RaiseError {
+    /// The leader does not do it now.
+    #[error(transparent)]
+    Refused(#[from] FormatError),
+    /// It was asked for, and may or may not happen.
+    #[error(transparent)]
+    Proposed(#[from] ProposeError),
 }
 
 impl Handle {
@@ -322,6 +336,17 @@ impl Handle {
     pub async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let asked = self.ask(|reply| Input::Change(change, reply)).await;
         asked.unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Raises the cluster's on-disk format to `wanted`, or to the newest that all members read; resolves with the format
+    /// in which data is written then. What is asked for twice, or was passed already, changes nothing.
+    pub async fn raise_format(&self, wanted: Option<u16>) -> Result<u16, RaiseError> {
+        let asked = self.ask(|reply| Input::RaisableFormat(wanted, reply)).await;
+        let to = asked.ok_or(ProposeError::Stopping)??;
+        if to > self.stream().format() {
+            self.propose(&[Command::RaiseFormat { to }]).await?;
+        }
+        Ok(self.stream().format())
     }
 
     async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {

@@ -240,18 +240,58 @@ fn a_member_that_lost_its_disk_takes_no_part() -> Result<()> {
     Ok(())
 }
 
+/// Whether none of `ids` belongs to a cluster, as they say themselves.
+fn without_cluster(cluster: &Cluster, ids: &[u64]) -> bool {
+    let joins = |id: &u64| cluster.status(*id).is_ok_and(|status| status.state == NodeState::Joining);
+    ids.iter().all(joins)
+}
+
 #[test]
-fn a_member_that_was_late_for_the_founding_is_taken_in() -> Result<()> {
-    let mut cluster = Cluster::start(3)?;
-    cluster.kill(3)?;
-    let _ = std::fs::remove_dir_all(cluster.data_dir(3));
-    let leader = cluster.wait_ready()?;
-    client(&cluster, leader)?.create_topic("t", 1)?;
-    produce(&cluster, "t", "early")?;
+fn a_cluster_is_founded_when_all_its_nodes_have_met() -> Result<()> {
+    let mut cluster = Cluster::prepare(3, "", &tests::cluster::binary("esnode"))?;
+    cluster.launch(1)?;
+    cluster.launch(2)?;
+    cluster.wait("both to say for whom they wait", |cluster| {
+        [1, 2].iter().all(|id| cluster.log(*id).contains("nodes=[3]")).then_some(())
+    })?;
+    assert!(without_cluster(&cluster, &[1, 2]));
     cluster.launch(3)?;
     cluster.wait_ready()?;
-    let status = cluster.status(3)?;
-    assert_eq!(status.cluster_id, cluster.status(leader)?.cluster_id);
+    Ok(())
+}
+
+/// A majority of empty data directories founds nothing in the place of a cluster whose data is away.
+#[test]
+fn two_lost_disks_found_nothing_while_the_third_is_away() -> Result<()> {
+    let mut cluster = Cluster::ready(3)?;
+    let leader = cluster.wait_leader()?;
+    client(&cluster, leader)?.create_topic("t", 1)?;
+    produce(&cluster, "t", "kept")?;
+    let before = cluster.wait("node 3 to have it", |cluster| {
+        let status = cluster.status(3).ok()?;
+        (status.applied_index == cluster.status(leader).ok()?.last_index).then_some(status)
+    })?;
+    for id in [1, 2, 3] {
+        cluster.kill(id)?;
+    }
+    for id in [1, 2] {
+        std::fs::remove_dir_all(cluster.data_dir(id))?;
+        cluster.launch(id)?;
+    }
+    cluster.wait("both to ask for their disks", |cluster| {
+        [1, 2].iter().all(|id| cluster.log(*id).contains("its disk is lost, or not mounted")).then_some(())
+    })?;
+    assert!(without_cluster(&cluster, &[1, 2]));
+    assert!(client(&cluster, 1)?.produce("t", 0, b"lost").map_or(true, |answer| answer.is_err()));
+
+    cluster.launch(3)?;
+    cluster.wait("the empty ones to hear of the cluster", |cluster| {
+        [1, 2].iter().all(|id| cluster.log(*id).contains("not the one that the cluster knows")).then_some(())
+    })?;
+    assert!(without_cluster(&cluster, &[1, 2]));
+    let after = cluster.status(3)?;
+    assert_eq!(after.cluster_id, before.cluster_id);
+    assert!(after.last_index >= before.last_index && after.state != NodeState::Leader);
     Ok(())
 }
 

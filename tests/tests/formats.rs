@@ -1,5 +1,5 @@
 //! Versions that differ in their on-disk format: they run side by side in the old one, the new one begins when all read
-//! it, and from then on there is no way back.
+//! it and an operator asks for it, and from then on there is no way back.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,10 +15,13 @@ use tests::client::{Client, http};
 use tests::cluster::{Cluster, binary, stamped};
 use tests::history::History;
 use tests::place::{Place, path, text};
+use tests::strace::Fault;
 use tests::traffic::Traffic;
 
-/// A format is raised when every member has read it for half a minute; then every node hears of it.
-const RAISED: Duration = Duration::from_secs(60);
+/// Every node hears of it with the next heartbeat.
+const RAISED: Duration = Duration::from_secs(5);
+/// No write waits longer for a raised format than for an election that is split once.
+const ELECTION: Duration = Duration::from_millis(600);
 
 fn next() -> PathBuf {
     stamped("0.1.2-next")
@@ -90,7 +93,7 @@ fn wait(what: &str, limit: Duration, done: impl Fn() -> bool) -> Result<()> {
 }
 
 #[test]
-fn the_next_format_begins_when_all_read_it_and_ends_the_way_back() -> Result<()> {
+fn the_next_format_begins_when_it_is_asked_for_and_ends_the_way_back() -> Result<()> {
     let place = Place::new()?;
     ensure!(place.up()?.0 == 0);
     let addresses: Vec<SocketAddr> =
@@ -98,28 +101,35 @@ fn the_next_format_begins_when_all_read_it_and_ends_the_way_back() -> Result<()>
     let leads = || usize::try_from(place.json(&["status"]).ok()?.1["leader"].as_u64()? - 1).ok();
     let mut client = Client::connect(addresses[leads().context("a leader")?], Duration::from_secs(2))?;
     ensure!(client.create_topic("t", 1)? == 0);
-    ensure!(active(&place) == [Some(1); 3], "{:?}", statuses(&place));
+    ensure!(active(&place) == [Some(2); 3], "a new cluster begins in the newest: {:?}", statuses(&place));
     let traffic = Traffic::among(&addresses, "t", 1);
 
-    // Two of three: the old format stays, however long it takes.
+    // Two of three: nobody can raise it.
     let (old, new) = (binary("esnode"), next());
-    let (code, report) = place.json(&upgrade(&new, &["--pause-after", "2"]))?;
+    let (code, report) = place.json(&upgrade(&new, &["--pause-after", "2", "--keep-way-back"]))?;
     ensure!(code == 0, "{report:#}");
-    std::thread::sleep(Duration::from_secs(33));
-    ensure!(active(&place) == [Some(1); 3], "{:?}", statuses(&place));
-    let newest = statuses(&place).iter().filter(|status| status.format.is_some_and(|f| f.max == 2)).count();
-    ensure!(newest == 2, "{newest} nodes read format 2");
-    // And there is a way back.
+    let newest = statuses(&place).iter().filter(|status| status.format.is_some_and(|f| f.max == 3)).count();
+    ensure!(newest == 2, "{newest} nodes read format 3");
+    let admin = format!("127.0.0.1:{}", place.base + 200);
+    let (code, body) = http(&admin, "POST", "/cluster/format", "{\"to\": 3}")?;
+    ensure!(code == 409 && body.contains("reads on-disk formats up to 2"), "{code} {body}");
+    ensure!(http(&admin, "POST", "/cluster/format", "")?.0 == 200, "the newest that all read is no news");
+    ensure!(active(&place) == [Some(2); 3], "{:?}", statuses(&place));
+
+    // All of them, and the way back was to be kept.
+    let (code, report) = place.json(&["upgrade", "resume"])?;
+    ensure!(code == 0 && report.to_string().contains("there is a way back"), "{report:#}");
+    ensure!(active(&place) == [Some(2); 3], "{:?}", statuses(&place));
     let (code, plan) = place.json(&upgrade(&old, &["--allow-downgrade", "--dry-run"]))?;
     ensure!(code == 0, "{plan:#}");
 
-    let (code, report) = place.json(&["upgrade", "resume"])?;
-    ensure!(code == 0, "{report:#}");
-    ensure!(active(&place) == [Some(1); 3], "the last one may still be taken back");
-    wait("format 2", RAISED, || active(&place) == [Some(2); 3])?;
+    // The same upgrade once more has nothing to do but this.
+    let (code, report) = place.json(&upgrade(&new, &[]))?;
+    ensure!(code == 0 && report["changed"] == 1, "{report:#}");
+    ensure!(active(&place) == [Some(3); 3], "{:?}", statuses(&place));
     let dirs: Vec<_> = (1..=3).map(|id| data_dir(&place, id)).collect();
     wait("it to be written down", Duration::from_secs(5), || {
-        dirs.iter().all(|dir| written(dir).is_ok_and(|format| format == 2))
+        dirs.iter().all(|dir| written(dir).is_ok_and(|format| format == 3))
     })?;
     let mut history = History::default();
     traffic.finish(&mut history)?;
@@ -130,7 +140,7 @@ fn the_next_format_begins_when_all_read_it_and_ends_the_way_back() -> Result<()>
     // The command line refuses the way back, whatever else is allowed.
     let back = upgrade(&old, &["--allow-downgrade"]);
     let (code, report) = place.json(&back)?;
-    let why = "data is in on-disk format 2";
+    let why = "data is in on-disk format 3";
     ensure!(code == 3 && report["error"].to_string().contains(why), "{code} {report:#}");
     ensure!(text(&place.escli(&back)?.stderr).contains(why));
     ensure!(statuses(&place).iter().all(|status| status.version == "0.1.2"), "{:?}", statuses(&place));
@@ -140,25 +150,86 @@ fn the_next_format_begins_when_all_read_it_and_ends_the_way_back() -> Result<()>
     let before = content(&dirs[2])?;
     let (code, said) = ends(&old, 3, &place.cluster().join("n3/cluster.yaml"))?;
     ensure!(code.is_some_and(|code| code != 0), "{code:?} {said}");
-    ensure!(said.contains("on-disk format 2; this program, esnode 0.1.0, reads format 1"), "{said}");
+    ensure!(said.contains("on-disk format 3; this program, esnode 0.1.0, reads format 1 to 2"), "{said}");
     ensure!(said.contains("or a later one"), "{said}");
     ensure!(content(&dirs[2])? == before, "something was written");
     ensure!(place.escli(&["start", "3"])?.status.success());
-    wait("node 3", Duration::from_secs(20), || active(&place) == [Some(2); 3])
+    wait("node 3", Duration::from_secs(20), || active(&place) == [Some(3); 3])
+}
+
+fn format(cluster: &Cluster, id: NodeId) -> Option<u16> {
+    cluster.status(id).ok()?.active_format
+}
+
+/// One producer that waits for each answer before it sends the next event: nothing follows that could push along what is
+/// stuck. Returns the longest wait.
+fn raise_under_one_producer(sync_delay_us: Option<u32>) -> Result<Duration> {
+    let mut cluster = Cluster::prepare(3, "", &next())?;
+    cluster.launch(1)?;
+    cluster.launch(2)?;
+    cluster.use_program(&binary("esnode"));
+    cluster.launch(3)?;
+    cluster.wait_ready()?;
+    ensure!(cluster.stop(3)?);
+    cluster.use_program(&next());
+    cluster.launch(3)?;
+    let leader = cluster.wait_ready()?;
+    ensure!(format(&cluster, leader) == Some(2), "it began in what all founders read");
+    let mut client = Client::connect(cluster.kafka(leader), Duration::from_secs(10))?;
+    ensure!(client.create_topic("t", 1)? == 0);
+    let how = sync_delay_us.map(|us| format!("delay_exit={us}"));
+    let pids = cluster.ids().into_iter().map(|id| cluster.os_pid(id));
+    let faults =
+        how.map(|how| pids.map(|pid| Fault::inject(pid, "fdatasync", &how)).collect::<Result<Vec<_>>>());
+    let _faults = faults.transpose()?;
+    let (mut longest, mut after) = (Duration::ZERO, 0);
+    let mut write = || -> Result<()> {
+        let began = Instant::now();
+        client.produce("t", 0, b"event")?.map_err(|code| anyhow::anyhow!("error code {code}"))?;
+        longest = longest.max(began.elapsed());
+        Ok(())
+    };
+    (0..20).try_for_each(|_| write())?;
+    std::thread::scope(|scope| -> Result<()> {
+        let raised = scope.spawn(|| cluster.post(leader, "/cluster/format", ""));
+        while after < 20 {
+            write()?;
+            after += u32::from(raised.is_finished());
+        }
+        let (code, body) = raised.join().expect("a thread that only asks")?;
+        ensure!(code == 200 && body.contains("\"active_format\": 3"), "{code} {body}");
+        Ok(())
+    })?;
+    Ok(longest)
+}
+
+/// `FORMAT_ROUNDS` fresh clusters, each with and without slow syncs.
+#[test]
+fn no_write_waits_for_a_raised_format() -> Result<()> {
+    let rounds = std::env::var("FORMAT_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2);
+    for round in 0..rounds {
+        // A sync that takes 20 ms lets the raised format gather behind the write of the entry itself.
+        for delay in [None, Some(20_000)] {
+            let longest = raise_under_one_producer(delay)?;
+            println!("round {round}, syncs delayed by {delay:?} us: the longest write took {longest:?}");
+            ensure!(longest < ELECTION, "a write waited for {longest:?}");
+        }
+    }
+    Ok(())
 }
 
 #[test]
 fn a_node_that_cannot_read_the_active_format_does_not_get_in() -> Result<()> {
     let mut cluster = Cluster::start_with(1, "", &next())?;
     cluster.wait_ready()?;
-    let format = |cluster: &Cluster, id| cluster.status(id).ok().and_then(|status| status.active_format);
-    wait("format 2", RAISED, || format(&cluster, 1) == Some(2))?;
+    wait("format 3", RAISED, || format(&cluster, 1) == Some(3))?;
     let id = cluster.grow()?;
     cluster.use_program(&binary("esnode"));
     cluster.launch(id)?;
     let (code, body) = cluster.post(1, "/cluster/members", &cluster.introduction(id))?;
     ensure!(code == 200, "{body}");
-    let why = "data is in on-disk format 2, node 2 reads format 1: give node 2 a later version of esnode";
+    let why =
+        "data is in on-disk format 3, node 2 reads format 1 to 2: give node 2 a later version of esnode";
     cluster.wait("both to say why", |cluster| {
         [1, id].iter().all(|id| cluster.log(*id).contains(why)).then_some(())
     })?;
@@ -174,6 +245,6 @@ fn a_node_that_cannot_read_the_active_format_does_not_get_in() -> Result<()> {
     cluster.wait("it to vote", |cluster| {
         cluster.status(1).ok()?.peers.iter().any(|peer| peer.role == Role::Voter).then_some(())
     })?;
-    ensure!(written(&cluster.data_dir(id))? == 2 && format(&cluster, id) == Some(2));
+    ensure!(written(&cluster.data_dir(id))? == 3 && format(&cluster, id) == Some(3));
     Ok(())
 }

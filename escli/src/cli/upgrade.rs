@@ -11,7 +11,8 @@ use std::time::Duration;
 that are down, followers, the leader last, after it has handed over to one that was upgraded. Before each stop the
 others must have a majority without the node; after each start it must report the version, follow the leader, have
 caught up, and serve steadily for --soak. A node that does not returns to what it ran before, and the upgrade stops
-there (exit 4). An older version, or one further than the next, is refused unless that was said.\n\n\
+there (exit 4). When all were upgraded, and the new version has a newer on-disk format, the last step raises it: from
+then on there is no way back to the version before. --keep-way-back leaves that step out. An older version, or one further than the next, is refused unless that was said.\n\n\
 Examples:
   escli upgrade --binary ./esnode --dry-run
   escli upgrade --binary ./esnode
@@ -38,6 +39,10 @@ pub struct Args {
     /// Leave a node that fails as it is, for a look.
     #[arg(long)]
     pub no_rollback: bool,
+    /// Do not raise the on-disk format at the end, so that there is a way back to the version before. The same upgrade
+    /// once more, without this option, raises it.
+    #[arg(long)]
+    pub keep_way_back: bool,
     /// An older version is meant.
     #[arg(long)]
     pub allow_downgrade: bool,

@@ -63,6 +63,7 @@ async fn begin(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         soak_ms: u64::try_from(args.soak.as_millis()).unwrap_or(u64::MAX),
         pause_after: if args.canary { Some(1) } else { args.pause_after.map(usize::from) },
         no_rollback: args.no_rollback,
+        keep_way_back: args.keep_way_back,
         allow_downgrade: args.allow_downgrade,
         allow_skip: args.allow_skip,
         remote,

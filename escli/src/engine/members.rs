@@ -45,6 +45,34 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         .await
     }
 
+    /// Every node writes its data in this on-disk format, or in the newest that all of them read.
+    pub(super) async fn is_raised(&self, to: Option<u16>, nodes: &[NodeId]) -> bool {
+        let statuses = self.statuses(nodes).await;
+        let common = || statuses.iter().filter_map(|status| status.format).map(|reads| reads.max).min();
+        let Some(wanted) = to.or_else(common) else { return false };
+        statuses.len() == nodes.len()
+            && statuses.iter().all(|status| status.active_format.is_some_and(|active| active >= wanted))
+    }
+
+    pub(super) async fn raise_format(
+        &self,
+        step: &Step,
+        to: Option<u16>,
+        nodes: &[NodeId],
+    ) -> Result<String, Trouble> {
+        self.cluster.raise_format(to).await.map_err(|error| failed(step, &error))?;
+        let what = "the on-disk format was raised, and not every node writes it yet";
+        let hints = ["escli status".to_owned(), "escli logs".to_owned()];
+        self.wait(what, &hints, self.limits.leader, async || {
+            if self.is_raised(to, nodes).await {
+                Look::There("every node writes it".to_owned())
+            } else {
+                Look::NotYet("some node does not say so".to_owned())
+            }
+        })
+        .await
+    }
+
     pub(super) async fn await_voter(&self, id: NodeId, nodes: &[NodeId]) -> Result<String, Trouble> {
         let what = format!("node {id} was not made a voter");
         let hints = ["escli status".to_owned(), format!("escli logs {id}")];

@@ -87,6 +87,8 @@ pub trait Cluster {
     fn transfer(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
     /// Asks for the node to be taken in; done again it changes nothing.
     fn add(&self, member: &Node, stays_learner: bool) -> impl Future<Output = Result<(), PortError>>;
+    /// Asks for the on-disk format to be raised, to `wanted` or as far as all read it; done again it changes nothing.
+    fn raise_format(&self, wanted: Option<u16>) -> impl Future<Output = Result<(), PortError>>;
     /// Asks for the node to be let go.
     fn remove(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
 }

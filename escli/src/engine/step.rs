@@ -46,6 +46,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
                 Ok(matches!(self.role(id, nodes).await, Some(Role::Voter | Role::Learner)))
             }
             (Action::RemoveMember { nodes }, Some(id)) => Ok(self.is_gone(id, nodes).await),
+            (Action::RaiseFormat { to, nodes }, _) => Ok(self.is_raised(*to, nodes).await),
             (action, Some(id)) if action.changes() => self.hosts.has(id, action).await,
             _ => Ok(false),
         };
@@ -69,6 +70,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             }
             (Action::AwaitVoter { nodes }, Some(id)) => return self.await_voter(id, nodes).await,
             (Action::RemoveMember { nodes }, Some(id)) => return self.remove(step, id, nodes).await,
+            (Action::RaiseFormat { to, nodes }, _) => return self.raise_format(step, *to, nodes).await,
             _ => {}
         }
         let note = self.change(step).await?;

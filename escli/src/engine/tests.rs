@@ -137,6 +137,11 @@ impl Cluster for Machine {
         Ok(())
     }
 
+    async fn raise_format(&self, wanted: Option<u16>) -> Result<(), PortError> {
+        self.called(format!("format {wanted:?}"));
+        Ok(())
+    }
+
     async fn remove(&self, id: NodeId) -> Result<(), PortError> {
         self.called(format!("remove {id}"));
         Ok(())

@@ -65,6 +65,14 @@ pub enum Action {
         /// The nodes that should follow it.
         nodes: Vec<NodeId>,
     },
+    /// Raise the on-disk format that the cluster's data is written in. Older programs do not read it any more.
+    RaiseFormat {
+        /// The wanted format; the newest that every node reads when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<u16>,
+        /// The nodes asked.
+        nodes: Vec<NodeId>,
+    },
     /// See that the nodes agree on cluster id, leader and term.
     VerifyCluster {
         /// The nodes asked.
@@ -165,6 +173,7 @@ impl Action {
             Self::StopNode { .. } => "stop_node",
             Self::AwaitLive => "await_live",
             Self::AwaitLeader { .. } => "await_leader",
+            Self::RaiseFormat { .. } => "raise_format",
             Self::VerifyCluster { .. } => "verify_cluster",
             Self::CheckQuorum { .. } => "check_quorum",
             Self::TransferLeader => "transfer_leader",
@@ -197,6 +206,7 @@ impl Action {
             Self::StopNode { .. } => "stop",
             Self::AwaitLive => "live",
             Self::AwaitLeader { .. } => "leader",
+            Self::RaiseFormat { .. } => "format",
             Self::VerifyCluster { .. } => "verify",
             Self::CheckQuorum { .. } => "safe",
             Self::TransferLeader => "lead",
@@ -230,6 +240,12 @@ impl Action {
             Self::StopNode { force: true } => "stop it, kill it if it does not end".to_owned(),
             Self::AwaitLive => "wait until it answers".to_owned(),
             Self::AwaitLeader { .. } => "wait for a leader".to_owned(),
+            Self::RaiseFormat { to: Some(to), .. } => {
+                format!("write data in on-disk format {to} from now on")
+            }
+            Self::RaiseFormat { to: None, .. } => {
+                "write data in the newest on-disk format that all read from now on".to_owned()
+            }
             Self::VerifyCluster { .. } => "check that all agree".to_owned(),
             Self::CheckQuorum { .. } => "see that the others can go on without it".to_owned(),
             Self::TransferLeader => "make it the leader".to_owned(),

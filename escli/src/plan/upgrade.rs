@@ -31,6 +31,9 @@ pub struct UpgradeOptions {
     pub pause_after: Option<usize>,
     /// Leave a node that fails as it is.
     pub no_rollback: bool,
+    /// Leave the on-disk format as it is, so that there is a way back to what ran before.
+    #[serde(default)]
+    pub keep_way_back: bool,
     /// An older version is meant.
     pub allow_downgrade: bool,
     /// A version further than the next one is meant.
@@ -87,6 +90,7 @@ pub fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOptions) -> R
     let turns: Vec<Turn> = hosts.iter().filter_map(|(id, host)| turn(*id, host, facts, options)).collect();
     if turns.is_empty() {
         plan.notes.push(format!("every node runs {} already", options.program.release));
+        raise_format(&mut plan, &targets, facts, options);
         return Ok(plan);
     }
     keep(&mut plan, &turns, options);
@@ -97,8 +101,31 @@ pub fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOptions) -> R
     plan.stage("copy", copies.collect());
     let before = plan.stages.len();
     roll(&mut plan, spec, facts, turns, &options.roll)?;
-    pause(&mut plan, before, options);
+    if pause(&mut plan, before, options) == 0 {
+        raise_format(&mut plan, &targets, facts, options);
+    }
     Ok(plan)
+}
+
+/// Once every node was upgraded, data is written as only the new version reads it; that closes the way back.
+fn raise_format(plan: &mut Plan, nodes: &[NodeId], facts: &Facts, options: &UpgradeOptions) {
+    let to = options.program.info.as_ref().map(|info| info.format.max);
+    let below =
+        |to: u16| facts.statuses().any(|(_, status)| status.active_format.is_some_and(|now| now < to));
+    if to.is_some_and(|to| !below(to)) {
+        return;
+    }
+    if options.keep_way_back {
+        plan.notes.push(
+            "data stays in the on-disk format that it is in, and there is a way back; to raise it later, upgrade to the \
+             same program again without --keep-way-back"
+                .to_owned(),
+        );
+        return;
+    }
+    let action = Action::RaiseFormat { to, nodes: nodes.to_vec() };
+    let why = "every node reads it now; there is no way back from here to a version that does not";
+    plan.one("raise the on-disk format", Step::cluster(action, why));
 }
 
 /// The node's part, unless it has none: it ran the release before, or was proved to since.
@@ -148,9 +175,9 @@ fn keep(plan: &mut Plan, turns: &[Turn], options: &UpgradeOptions) {
     plan.stage("keep what runs", links.collect());
 }
 
-/// Ends the plan after so many nodes that were not upgraded yet.
-fn pause(plan: &mut Plan, before: usize, options: &UpgradeOptions) {
-    let Some(most) = options.pause_after else { return };
+/// Ends the plan after so many nodes that were not upgraded yet. Returns how many are left.
+fn pause(plan: &mut Plan, before: usize, options: &UpgradeOptions) -> usize {
+    let Some(most) = options.pause_after else { return 0 };
     let starts = |plan: &Plan, from: usize| {
         let stages = plan.stages[from..].iter().enumerate();
         let starts = stages.filter(|(_, stage)| stage.steps.iter().any(|step| step.action.name() == "soak"));
@@ -160,7 +187,7 @@ fn pause(plan: &mut Plan, before: usize, options: &UpgradeOptions) {
     let (Some(last), Some(verify)) =
         (most.checked_sub(1).and_then(|last| ends.get(last)).copied(), plan.stages.pop())
     else {
-        return;
+        return 0;
     };
     let left = ends.len() - most;
     plan.stages.truncate(last + 1);
@@ -168,6 +195,7 @@ fn pause(plan: &mut Plan, before: usize, options: &UpgradeOptions) {
     if left > 0 {
         plan.notes.push(format!("{left} nodes are left as they are; go on with:  escli upgrade resume"));
     }
+    left
 }
 
 /// The program can talk to every node that runs, and read what they have written. Nothing that could be said overrides it:

@@ -1,10 +1,17 @@
-//! The on-disk format that the cluster's data is written in: raised by the leader, adopted by every node.
+//! The on-disk format that the cluster's data is written in: raised by the leader when it is asked to, adopted by every
+//! node.
 //!
-//! A format is raised by one entry of the log, once every member has announced for a while that it reads it. A node that
-//! applies the entry writes the new version into its identity file, through the thread that writes the log, and then
-//! announces it. So there are two rules for whatever a later format changes. What a node writes for itself is in the new
-//! format only behind that ([`Work::Adopt`]); what it gives to others, once they have announced it too
+//! A format is raised by one entry of the log, and only while every member says that it reads it. A node that applies the
+//! entry writes the new version into its identity file, through the thread that writes the log, and then announces it. So
+//! there are two rules for whatever a later format changes. What a node writes for itself is in the new format only behind
+//! that ([`Work::Adopt`]); what it gives to others, once they have announced it too
 //! ([`crate::net::peer::Formats::active`]). Until then an older program finds nothing that it cannot read.
+//!
+//! It is never raised unasked: from then on there is no way back to an older program. A new cluster has no way back to
+//! lose, and begins in the newest format that all of its founders read.
+
+use shared::ids::NodeId;
+use tokio::sync::oneshot;
 
 use crate::consensus::Role;
 use crate::net::peer::Formats;
@@ -15,11 +22,11 @@ use crate::version::{FORMAT, VERSION};
 
 use super::run::{Driver, Ended};
 
-/// Ticks for which every member must read a format before it is raised: an upgrade takes the last node back, if it does
-/// not serve, and could not do so afterwards.
-const SETTLED_TICKS: u64 = 3000;
-/// Ticks between two looks.
-const LOOK_TICKS: u64 = 50;
+/// Ticks between two attempts to write down what was raised, where there was no room.
+const RETRY_TICKS: u64 = 50;
+
+/// Who waits to hear to which format the cluster may be raised.
+pub type FormatReply = oneshot::Sender<Result<u16, FormatError>>;
 
 /// The cluster's data is in a format that this program does not read.
 #[derive(Debug, thiserror::Error)]
@@ -29,64 +36,86 @@ const LOOK_TICKS: u64 = 50;
 )]
 pub struct Unreadable(u16);
 
+/// Why the format cannot be raised now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Only the leader can; the named node may be it.
+    #[error("not the leader")]
+    NotLeader(Option<NodeId>),
+    /// What it reads is not known.
+    #[error("node {0} is not connected to the leader, so it is not known which on-disk formats it reads")]
+    Away(NodeId),
+    /// It reads older formats only.
+    #[error("node {node} reads on-disk formats up to {max}")]
+    TooOld {
+        /// The member.
+        node: NodeId,
+        /// The newest format that it reads.
+        max: u16,
+    },
+}
+
 /// Whether this program reads what the members of this cluster write.
 pub(super) fn readable(stream: &Stream) -> Result<(), Unreadable> {
     let format = stream.format();
     if FORMAT.contains(format) { Ok(()) } else { Err(Unreadable(format)) }
 }
 
-/// What a leader has seen of the formats that the members read.
-#[derive(Default)]
-pub(super) struct Raising {
-    /// The format that all of them read, and since when.
-    settled: Option<(u16, u64)>,
-}
-
-impl Raising {
-    /// A member came or went, or another one leads.
-    pub(super) fn begin_anew(&mut self) {
-        self.settled = None;
+/// The format to raise to: `wanted`, or the newest that all `members` read. Of a member without formats nothing is known.
+fn raisable(
+    wanted: Option<u16>,
+    members: impl Iterator<Item = (NodeId, Option<Formats>)>,
+) -> Result<u16, FormatError> {
+    let mut newest = FORMAT.max;
+    for (node, formats) in members {
+        let max = formats.ok_or(FormatError::Away(node))?.reads.max;
+        if wanted.is_some_and(|wanted| wanted > max) {
+            return Err(FormatError::TooOld { node, max });
+        }
+        newest = newest.min(max);
     }
-
-    /// The format to raise to now, if any; `members` are all of them, `None` is one that is not connected.
-    fn due(&mut self, tick: u64, active: u16, members: impl Iterator<Item = Option<Formats>>) -> Option<u16> {
-        let mut common = members.map(|formats| formats.map(|formats| formats.reads));
-        let all = common.try_fold(FORMAT.max, |newest, reads| reads.map(|reads| reads.max.min(newest)));
-        let Some(newest) = all.filter(|newest| *newest > active) else {
-            self.settled = None;
-            return None;
-        };
-        let (_, since) = *self.settled.get_or_insert((newest, tick));
-        (tick >= since + SETTLED_TICKS).then_some(newest)
-    }
+    Ok(wanted.unwrap_or(newest))
 }
 
 impl Driver {
-    /// A leader raises the format that every member has read for a while; every node writes down what was raised.
-    pub(super) fn follow_format(&mut self) {
-        if !self.tick.is_multiple_of(LOOK_TICKS) {
-            return;
-        }
-        self.adopt_format();
+    /// The format that the leader may raise the cluster to.
+    pub(super) fn raisable_format(&self, wanted: Option<u16>) -> Result<u16, FormatError> {
         if self.parts.core.role() != Role::Leader || self.serves_from.is_some() {
-            return self.raising.begin_anew();
+            return Err(FormatError::NotLeader(self.parts.core.leader()));
         }
+        let connected = self.parts.transport.connected();
+        raisable(
+            wanted,
+            self.formats_of_members().map(|(id, formats)| {
+                (id, formats.filter(|_| id == self.parts.own.0 || connected.contains(&id)))
+            }),
+        )
+    }
+
+    /// What begins a new cluster: all its founders have met.
+    pub(super) fn begin_in_newest_format(&self) -> Option<Command> {
+        let active = self.parts.stream.read().format();
+        let to = raisable(None, self.formats_of_members()).ok().filter(|to| *to > active)?;
+        Some(Command::RaiseFormat { to })
+    }
+
+    fn formats_of_members(&self) -> impl Iterator<Item = (NodeId, Option<Formats>)> {
         let conf = self.parts.core.conf_state();
         let ids = [conf.voters, conf.voters_outgoing, conf.learners, conf.learners_next].concat();
-        let connected = self.parts.transport.connected();
-        let (own, active) = (self.parts.own.0, self.parts.stream.read().format());
-        let formats = |id| match id == own {
-            true => Some(self.parts.transport.formats()),
-            false => self.introductions.formats_of(id).filter(|_| connected.contains(&id)),
-        };
-        if let Some(to) = self.raising.due(self.tick, active, ids.into_iter().map(formats)) {
-            tracing::info!(to, "every member reads a newer on-disk format: it is raised");
-            self.propose_own(&[Command::RaiseFormat { to }]);
-            self.raising.begin_anew();
+        ids.into_iter().map(|id| {
+            let own = id == self.parts.own.0;
+            (id, if own { Some(self.parts.transport.formats()) } else { self.introductions.formats_of(id) })
+        })
+    }
+
+    /// Tries again to write down what was raised, where there was no room.
+    pub(super) fn retry_adoption(&mut self) {
+        if self.tick.is_multiple_of(RETRY_TICKS) {
+            self.adopt_format();
         }
     }
 
-    /// Lets the data directory say what was raised, before anything is written in it. Tried again where there was no room.
+    /// Lets the data directory say what was raised, before anything is written in it.
     pub(super) fn adopt_format(&mut self) {
         let stream = self.parts.stream.read();
         let (raised, readable) = (stream.format(), readable(&stream));
@@ -95,7 +124,7 @@ impl Driver {
             return;
         }
         match readable {
-            Ok(()) => self.write(0, Work::Adopt(raised)),
+            Ok(()) => self.write(None, Work::Adopt(raised)),
             Err(unreadable) => self.ended = Some(Ended::Unreadable(unreadable)),
         }
     }
@@ -107,28 +136,23 @@ mod tests {
 
     use super::*;
 
-    fn reads(max: u16) -> Option<Formats> {
-        Some(Formats { reads: Range { min: 1, max }, active: 1 })
+    fn reads(node: NodeId, max: u16) -> (NodeId, Option<Formats>) {
+        (node, Some(Formats { reads: Range { min: 1, max }, active: 1 }))
     }
 
     #[test]
-    fn it_is_raised_once_every_member_has_read_it_for_a_while() {
+    fn it_is_raised_to_what_every_member_reads() {
         let newest = FORMAT.max;
-        let active = newest - 1;
-        let mut raising = Raising::default();
-        let mut at = |tick, members: &[Option<Formats>]| raising.due(tick, active, members.iter().copied());
-        let all = [reads(newest), reads(newest + 1)];
-        assert_eq!(at(0, &all), None);
-        assert_eq!(at(SETTLED_TICKS - 1, &all), None);
-        assert_eq!(at(SETTLED_TICKS, &all), Some(newest), "no more than this program reads itself");
-        // One that is away, or that does not read it, begins the wait anew.
-        for one in [None, reads(active)] {
-            assert_eq!(at(SETTLED_TICKS + 1, &[reads(newest), one]), None);
-            assert_eq!(at(SETTLED_TICKS + 2, &all), None);
-            assert_eq!(at(2 * SETTLED_TICKS + 1, &all), None);
-            assert_eq!(at(2 * SETTLED_TICKS + 2, &all), Some(newest));
-        }
-        assert_eq!(raising.due(9 * SETTLED_TICKS, newest, all.into_iter()), None, "it is active already");
+        let to = |wanted, members: &[(NodeId, Option<Formats>)]| raisable(wanted, members.iter().copied());
+        assert_eq!(
+            to(None, &[reads(1, newest), reads(2, newest + 1)]),
+            Ok(newest),
+            "this program reads no more"
+        );
+        assert_eq!(to(None, &[reads(1, newest), reads(2, newest - 1)]), Ok(newest - 1));
+        let old = FormatError::TooOld { node: 2, max: newest - 1 };
+        assert_eq!(to(Some(newest), &[reads(1, newest), reads(2, newest - 1)]), Err(old));
+        assert_eq!(to(None, &[reads(1, newest), (3, None)]), Err(FormatError::Away(3)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use shared::ids::NodeId;
 use tokio::sync::oneshot;
 
 use super::catch_up::Pulled;
+use super::formats::FormatReply;
 use super::membership::ChangeReply;
 use crate::consensus::{Fetch, Status};
 use crate::entry::Entry;
@@ -90,6 +91,8 @@ pub enum Input {
         /// The new leader and its term.
         reply: oneshot::Sender<Result<(NodeId, u64), TransferError>>,
     },
+    /// To which on-disk format the cluster may be raised: this one, or the newest that all members read.
+    RaisableFormat(Option<u16>, FormatReply),
     /// Change the members.
     Change(Change, ChangeReply),
     /// Hand leadership over if leading, make everything durable, and end.

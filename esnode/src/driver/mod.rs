@@ -27,7 +27,7 @@ mod way_back;
 pub use catch_up::Pulled;
 pub use changes::Changes;
 pub use checkpoints::{Image, ImageError};
-pub use formats::Unreadable;
+pub use formats::{FormatError, Unreadable};
 pub use founding::{Founding, JoinError, found_or_join};
 pub use input::{Claim, Input, Proposal};
 pub use membership::{ChangeError, change_of};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::RwLock;
@@ -15,7 +16,8 @@ use super::catch_up::CatchUp;
 use super::changes::Changes;
 use super::checkpoints::{Checkpointing, Image, Made};
 use super::clock::Clock;
-use super::formats::{Raising, Unreadable};
+use super::formats::Unreadable;
+use super::give_way::LostWork;
 use super::input::Input;
 use super::introductions::Introductions;
 use super::membership::{ChangeError, Pending, change_of};
@@ -26,12 +28,13 @@ use super::timekeeper::Timekeeper;
 use super::transfer::Transfer;
 use super::way_back::is_sent_there;
 use crate::consensus::{
-    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role,
+    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role, Timing,
 };
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError};
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
-use crate::storage::writer::Work;
+use crate::net::seldom::Seldom;
+use crate::storage::writer::{Numbered, Work};
 use crate::storage::{Batch, Checkpoints, Incoming, Log};
 use crate::stream::Stream;
 use crate::stream::command::Command;
@@ -47,12 +50,14 @@ const UNNEEDED_TICKS: u64 = 6000;
 pub struct Parts {
     /// This node and its data directory.
     pub own: (NodeId, StoreId),
+    /// What is reported as durable survives a power cut.
+    pub synced: bool,
     /// Consensus, started from what the disk held.
     pub core: Core<Log>,
     /// The state machine.
     pub stream: Arc<RwLock<Stream>>,
-    /// The way to the WAL thread: numbered work.
-    pub wal: Sender<(u64, Work)>,
+    /// The way to the WAL thread.
+    pub wal: Sender<Numbered>,
     /// The durable log.
     pub log: Log,
     /// The other nodes.
@@ -96,6 +101,10 @@ pub enum Ended {
     Stopped,
     /// The disk can no longer be trusted; the process must exit.
     DiskFailed(io::Error),
+    /// Something was given to the disk of which the thread that writes knows nothing: a defect. The process must exit.
+    LostWork,
+    /// The cluster has several members, and what this node reports as durable is not. The process must exit.
+    NotSynced,
     /// The cluster knows this node by another data directory; the process must exit.
     WrongStore,
     /// The node is no member any more.
@@ -112,9 +121,9 @@ pub struct Driver {
     pub(super) proposals: Proposals,
     reads: Reads,
     pub(super) introductions: Introductions,
+    pub(super) timing: Timing,
     pub(super) heard: Heard,
     pub(super) promotion: Promotion,
-    pub(super) raising: Raising,
     /// A change of the members under way.
     pub(super) change: Option<Pending>,
     /// The members, and where they are.
@@ -123,6 +132,7 @@ pub struct Driver {
     pub(super) learners: Vec<NodeId>,
     /// What was last told of the members is as of this entry.
     pub(super) members_at: u64,
+    pub(super) lost_work: LostWork,
     /// Not before this tick does a leader whose disk hangs hand over.
     pub(super) gives_way_from: u64,
     /// When this node, which was removed, ends.
@@ -132,6 +142,8 @@ pub struct Driver {
     catch_up: CatchUp,
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
+    /// Messages that no member can have sent.
+    implausible: Seldom,
     pub(super) tick: u64,
     /// Index of the last applied entry.
     applied: u64,
@@ -148,6 +160,7 @@ impl Driver {
         let reader = raft_log::spawn_reader(parts.log.clone(), parts.inputs.0.clone())?;
         let on_cluster = std::mem::replace(&mut parts.on_cluster, Box::new(|_| {}));
         let applied = parts.stream.read().applied_index();
+        let timing = *parts.core.timing();
         let CheckpointParts { files, interval, incoming, .. } = &parts.checkpoints;
         let inputs = parts.inputs.0.clone();
         let checkpointing =
@@ -161,19 +174,21 @@ impl Driver {
             proposals: Proposals::default(),
             reads: Reads::default(),
             introductions: Introductions::default(),
-            heard: Heard::default(),
-            promotion: Promotion::default(),
-            raising: Raising::default(),
+            heard: Heard::new(&timing),
+            promotion: Promotion::new(&timing),
+            timing,
             change: None,
             roster: Arc::default(),
             learners: Vec::new(),
             members_at: 0,
+            lost_work: LostWork::default(),
             gives_way_from: 0,
             leaving: None,
             transfer: None,
             checkpointing,
             catch_up,
             lazy: None,
+            implausible: Seldom::default(),
             tick: 0,
             applied,
             serves_from: None,
@@ -250,7 +265,7 @@ impl Driver {
             Input::Pulled(pulled) => {
                 let term = self.parts.core.term();
                 if let Some(message) = self.catch_up.pulled(pulled, self.applied, term) {
-                    self.parts.core.receive(message);
+                    self.step(message);
                 }
             }
             Input::Fetched(fetch, entries) => self.parts.core.fetched(fetch, entries),
@@ -261,6 +276,7 @@ impl Driver {
             Input::Status(reply) => drop(reply.send(Some(self.parts.core.status()))),
             Input::Transfer { to, reply } => self.begin_transfer(to, Some(reply)),
             Input::Change(change, reply) => self.begin_change(&change, Some(reply)),
+            Input::RaisableFormat(wanted, reply) => drop(reply.send(self.raisable_format(wanted))),
             Input::Stop => self.begin_stop(),
         }
     }
@@ -279,10 +295,10 @@ impl Driver {
                 messages.retain(|message| self.introductions.may_take(&stream, from, message));
                 drop(stream);
                 self.note_answer(from, &messages);
-                messages.into_iter().for_each(|message| self.receive(message));
+                // What is taken makes room for more only once it is dealt with.
+                messages.take().into_iter().for_each(|message| self.receive(message));
             }
             PeerEvent::Disconnected(peer) => {
-                self.raising.begin_anew();
                 self.parts.core.unreachable(peer);
             }
             PeerEvent::Refused(peer, refused) if refused.code == RefusalCode::Removed => {
@@ -301,7 +317,16 @@ impl Driver {
         let message =
             if is_sent_there(&message) { self.catch_up.sent(message, self.applied) } else { Some(message) };
         if let Some(message) = message {
-            self.parts.core.receive(message);
+            self.step(message);
+        }
+    }
+
+    fn step(&mut self, message: Message) {
+        let (peer, kind) = (message.from, message.get_msg_type());
+        if let Err(reason) = self.parts.core.receive(message)
+            && let Some(times) = self.implausible.due()
+        {
+            tracing::warn!(peer, ?kind, times, "a message that cannot be true is not listened to: {reason}");
         }
     }
 
@@ -314,10 +339,10 @@ impl Driver {
             self.catch_up.discard_if_unneeded();
         }
         self.parts.core.tick();
-        self.reads.retry_overdue(self.tick);
+        self.reads.retry_overdue(self.tick, self.timing.heartbeat as u64);
         self.finish_transfer();
         self.promote_learners();
-        self.follow_format();
+        self.retry_adoption();
         self.leave_if_due();
         self.give_way_if_the_disk_hangs();
         self.checkpoint_if_due();
@@ -462,19 +487,19 @@ impl Driver {
             && let Some((staged, format)) = self.catch_up.install(number)
         {
             if format > self.parts.transport.formats().active {
-                self.write(0, Work::Adopt(format));
+                self.write(None, Work::Adopt(format));
             }
             // Whoever waits for this number waits for the entries behind it too.
-            let number = if entries.is_empty() { number } else { 0 };
+            let number = Some(number).filter(|_| entries.is_empty());
             self.write(number, Work::Install(staged, hard_state));
             if entries.is_empty() {
                 return;
             }
         }
-        self.write(number, Work::Write(Batch { hard_state, entries }));
+        self.write(Some(number), Work::Write(Batch { hard_state, entries }));
     }
 
-    pub(super) fn write(&mut self, number: u64, work: Work) {
+    pub(super) fn write(&mut self, number: Option<u64>, work: Work) {
         if self.parts.wal.send((number, work)).is_err() {
             self.ended = Some(Ended::DiskFailed(io::Error::other("the WAL thread has ended")));
         }
@@ -483,7 +508,7 @@ impl Driver {
     fn flush_lazy(&mut self) {
         if let Some(hard_state) = self.lazy.take() {
             let batch = Batch { hard_state: Some(hard_state), entries: Vec::new() };
-            self.write(0, Work::Write(batch));
+            self.write(None, Work::Write(batch));
         }
     }
 
@@ -492,6 +517,7 @@ impl Driver {
         let mut touched = Vec::new();
         let mut stream = self.parts.stream.write();
         let mut outcomes = Vec::with_capacity(committed.len());
+        let mut topics = false;
         for entry in committed {
             let applied = match entry.kind {
                 EntryKind::Normal => stream.apply(entry.index, entry.term, &entry.data),
@@ -500,11 +526,16 @@ impl Driver {
                 }
             };
             touched.extend(applied.touched);
+            topics |= applied.topics;
             outcomes.push((entry.index, entry.term, applied.replies));
         }
         drop(stream);
         self.apply_changes(committed);
         self.parts.core.applied(last);
+        if topics {
+            // Whoever is told of it asks any node for the topic at once.
+            self.parts.core.tell_commit();
+        }
         for (index, term, replies) in outcomes {
             self.proposals.applied(index, term, replies);
         }
@@ -544,7 +575,9 @@ impl Driver {
             self.serves_from = None;
             self.parts.leadership.send_modify(|leadership| leadership.serving = true);
             if cluster.is_none() {
-                self.propose_own(&[Command::Found { cluster_id: ClusterId(Uuid::new_v4()) }]);
+                let found = Command::Found { cluster_id: ClusterId(Uuid::new_v4()) };
+                let begin: Vec<_> = [found].into_iter().chain(self.begin_in_newest_format()).collect();
+                self.propose_own(&begin);
             }
             self.bind_members();
         }
@@ -582,7 +615,10 @@ impl Driver {
         }
         let serving = role == Role::Leader && self.serves_from.is_none();
         let handing_over = self.transfer.is_some();
-        self.parts.leadership.send_replace(Leadership { leader, term, serving, handing_over });
+        let before = self.parts.leadership.borrow().leaderless;
+        let leaderless = leader.is_none().then(|| before.unwrap_or_else(Instant::now));
+        let now = Leadership { leader, term, serving, handing_over, leaderless };
+        self.parts.leadership.send_replace(now);
         self.finish_transfer();
     }
 }

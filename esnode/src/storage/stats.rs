@@ -42,6 +42,8 @@ pub struct Stats {
     pub incoming_bytes: AtomicU64,
     /// Those of them that are here.
     pub received_bytes: AtomicU64,
+    /// The writer is at work; what it has not taken up yet waits in its channel.
+    pub busy: AtomicBool,
     /// The writer waits for room for the next segment.
     pub lacks_room: AtomicBool,
 }

@@ -147,6 +147,11 @@ fn commission(
 }
 
 impl Wal {
+    /// The counters that it keeps.
+    pub(super) fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
     /// Writes one batch; it is not durable, and no reader sees it, before [`Wal::sync`].
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -33,9 +34,12 @@ pub enum Work {
     Install(Arc<Staged>, Option<HardState>),
 }
 
+/// Work, with its number if somebody waits until it is durable.
+pub type Numbered = (Option<u64>, Work);
+
 /// Handle of the thread.
 pub struct Writer {
-    sender: Sender<(u64, Work)>,
+    sender: Sender<Numbered>,
     thread: JoinHandle<()>,
 }
 
@@ -57,8 +61,8 @@ pub fn spawn(
 }
 
 impl Writer {
-    /// Where to send work, each with a number higher than the one before.
-    pub fn sender(&self) -> &Sender<(u64, Work)> {
+    /// Where to send work; a number is higher than any before it.
+    pub fn sender(&self) -> &Sender<Numbered> {
         &self.sender
     }
 
@@ -74,7 +78,7 @@ impl Writer {
 
 fn run(
     mut wal: Wal,
-    receiver: &Receiver<(u64, Work)>,
+    receiver: &Receiver<Numbered>,
     mut adopt: impl FnMut(u16) -> io::Result<()>,
     mut on_event: impl FnMut(WalEvent),
 ) {
@@ -82,10 +86,13 @@ fn run(
         // What arrives from now on belongs to the next group: a busy sender must not keep this one from its sync.
         let queued = receiver.len();
         let group = std::iter::once(first).chain(receiver.try_iter().take(queued));
+        wal.stats().busy.store(true, Relaxed);
         match write_group(&mut wal, &mut adopt, group) {
-            Ok(number) => on_event(WalEvent::Persisted { number }),
+            Ok(Some(number)) => on_event(WalEvent::Persisted { number }),
+            Ok(None) => {}
             Err(error) => return on_event(WalEvent::Failed(error)),
         }
+        wal.stats().busy.store(false, Relaxed);
         if receiver.is_empty()
             && let Err(error) = wal.mark()
         {
@@ -97,21 +104,21 @@ fn run(
     }
 }
 
-/// Returns the number of the last batch.
+/// Returns the highest number: what has none stands before and behind what has one, and takes nothing back.
 fn write_group(
     wal: &mut Wal,
     adopt: &mut impl FnMut(u16) -> io::Result<()>,
-    group: impl Iterator<Item = (u64, Work)>,
-) -> io::Result<u64> {
-    let mut last = 0;
+    group: impl Iterator<Item = Numbered>,
+) -> io::Result<Option<u64>> {
+    let mut highest = None;
     for (number, work) in group {
         match work {
             Work::Write(batch) => wal.write(&batch)?,
             Work::Adopt(format) => adopt(format)?,
             Work::Install(staged, hard_state) => wal.install(&staged, hard_state)?,
         }
-        last = number;
+        highest = highest.max(number);
     }
     wal.sync()?;
-    Ok(last)
+    Ok(highest)
 }

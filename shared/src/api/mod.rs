@@ -152,6 +152,23 @@ pub struct TransferResponse {
     pub term: u64,
 }
 
+/// `POST /cluster/format`: raise the on-disk format that the cluster's data is written in. From then on there is no way
+/// back to a program that does not read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormatRequest {
+    /// The wanted format; the newest that every member reads when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u16>,
+}
+
+/// The on-disk format that data is written in from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormatResponse {
+    /// Its version.
+    pub active_format: u16,
+}
+
 /// `POST /cluster/members`: take a node in. It is a learner at first, and votes as soon as it keeps up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

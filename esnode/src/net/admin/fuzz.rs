@@ -12,7 +12,7 @@ use super::routes::router;
 use super::server::{Limits, converse};
 use crate::backup::{BackupError, Pieces};
 use crate::driver::ChangeError;
-use crate::handle::TransferError;
+use crate::handle::{RaiseError, TransferError};
 use crate::stream::members::Change;
 
 /// Bytes that fit between client and server.
@@ -94,6 +94,10 @@ impl Node for Calm {
             Some(1) | None => Ok((1, 1)),
             Some(other) => Err(TransferError::BadTarget(other, "not a voter".to_owned())),
         }
+    }
+
+    async fn raise_format(&self, wanted: Option<u16>) -> Result<u16, RaiseError> {
+        Ok(wanted.unwrap_or(1))
     }
 
     async fn backup(&self, _covers: u64) -> Result<Pieces, BackupError> {

@@ -4,6 +4,7 @@
 
 mod backup;
 mod error;
+mod format;
 mod forward;
 mod fuzz;
 mod health;
@@ -21,7 +22,7 @@ use shared::spec::ClusterFile;
 
 use crate::backup::{BackupError, Pieces};
 use crate::driver::ChangeError;
-use crate::handle::{Handle, TransferError};
+use crate::handle::{Handle, RaiseError, TransferError};
 use crate::metrics;
 use crate::net::kafka::metrics::KafkaMetrics;
 use crate::stream::members::Change;
@@ -44,6 +45,8 @@ pub trait Node: Clone + Send + Sync + 'static {
         &self,
         to: Option<NodeId>,
     ) -> impl Future<Output = Result<(NodeId, u64), TransferError>> + Send;
+    /// Raises the on-disk format, as leader; resolves with the one that data is written in then.
+    fn raise_format(&self, wanted: Option<u16>) -> impl Future<Output = Result<u16, RaiseError>> + Send;
     /// Begins a copy of everything up to entry `covers`, at least.
     fn backup(&self, covers: u64) -> impl Future<Output = Result<Pieces, BackupError>> + Send;
     /// Changes the members, as leader; resolves once that is done.
@@ -81,6 +84,10 @@ impl Node for Running {
         to: Option<NodeId>,
     ) -> impl Future<Output = Result<(NodeId, u64), TransferError>> + Send {
         self.handle.transfer(to)
+    }
+
+    fn raise_format(&self, wanted: Option<u16>) -> impl Future<Output = Result<u16, RaiseError>> + Send {
+        self.handle.raise_format(wanted)
     }
 
     fn backup(&self, covers: u64) -> impl Future<Output = Result<Pieces, BackupError>> + Send {

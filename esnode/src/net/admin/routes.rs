@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::Node;
 use super::backup;
 use super::error::{ApiError, json};
+use super::format;
 use super::forward::{FORWARDED, Leader, forward};
 use super::health;
 use super::members;
@@ -44,6 +45,7 @@ pub fn router<N: Node>(node: N) -> Router {
         .route("/", get(index))
         .route("/cluster/status", get(status))
         .route(TRANSFER, post(transfer))
+        .route(format::FORMAT, post(format::raise))
         .route(members::MEMBERS, post(members::add))
         .route("/cluster/members/{id}", delete(members::remove))
         .route("/cluster/members/{id}/promote", post(members::promote))
@@ -111,7 +113,7 @@ async fn transfer<N: Node>(State(app): Shared<N>, request: Request) -> Result<Re
             if parts.headers.contains_key(FORWARDED) {
                 return Err(not_leader(status.node_id, &leader));
             }
-            Ok(forward(status.node_id, &leader, Method::POST, TRANSFER, body).await)
+            Ok(forward(status.node_id, app.node.file(), &leader, Method::POST, TRANSFER, body).await)
         }
         outcome => {
             let (leader, term) = handed_over(outcome)?;
@@ -169,7 +171,7 @@ async fn not_found(uri: Uri) -> ApiError {
         StatusCode::NOT_FOUND,
         "not_found",
         format!("there is nothing at {}", uri.path()),
-        "see /cluster/status, /cluster/members, /health/live, /health/ready, /metrics and /backup",
+        "see /cluster/status, /cluster/members, /cluster/format, /health/live, /health/ready, /metrics and /backup",
     )
 }
 

@@ -18,7 +18,8 @@ use super::{Limits, Node, serve};
 use crate::backup::{BackupError, Pieces};
 use crate::consensus::NoQuorum;
 use crate::driver::ChangeError;
-use crate::handle::TransferError;
+use crate::driver::FormatError;
+use crate::handle::{RaiseError, TransferError};
 use crate::stream::members::{Added, Address, Change};
 
 /// A follower's status that nothing is wrong with.
@@ -103,6 +104,16 @@ impl Node for Made {
     async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
         self.asked.lock().push(to);
         self.transfer.clone()
+    }
+
+    async fn raise_format(&self, wanted: Option<u16>) -> Result<u16, RaiseError> {
+        let refused = match wanted {
+            Some(9) => FormatError::TooOld { node: 3, max: 1 },
+            Some(8) => FormatError::Away(3),
+            Some(7) => FormatError::NotLeader(Some(1)),
+            _ => return Ok(2),
+        };
+        Err(refused.into())
     }
 
     async fn backup(&self, _covers: u64) -> Result<Pieces, BackupError> {
@@ -239,6 +250,23 @@ async fn a_transfer_takes_a_target_or_none() {
         assert_eq!((answer.status, answer.error().code.as_str()), (400, "bad_request"), "{body}");
     }
     assert!(server.node.asked.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_format_is_raised_or_the_reason_is_said() {
+    let server = start(Ok((2, 8))).await;
+    for (body, status, said) in [
+        ("", 200, "\"active_format\": 2"),
+        ("{\"to\":2}", 200, "\"active_format\": 2"),
+        ("{\"to\":9}", 409, "node 3 reads on-disk formats up to 1"),
+        ("{\"to\":8}", 409, "node 3 is not connected"),
+        ("{\"to\":7}", 503, "no leader is known"),
+        ("{\"version\":7}", 400, "send JSON"),
+    ] {
+        let answer = call(server.port, "POST", "/cluster/format", body).await;
+        assert_eq!(answer.status, status, "{body} {}", answer.body);
+        assert!(answer.body.contains(said), "{body} {}", answer.body);
+    }
 }
 
 #[tokio::test]

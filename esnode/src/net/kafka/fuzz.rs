@@ -2,9 +2,10 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    ProduceRequest,
+    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
 };
 
 use super::apis;
@@ -48,6 +49,11 @@ fn decode(request: &Request) -> Result<(), BadRequest> {
         ApiKey::ListOffsets => request.decode::<ListOffsetsRequest>().map(drop),
         ApiKey::Metadata => request.decode::<MetadataRequest>().map(drop),
         ApiKey::ApiVersions => request.decode::<ApiVersionsRequest>().map(drop),
+        ApiKey::FindCoordinator => request.decode::<FindCoordinatorRequest>().map(drop),
+        ApiKey::JoinGroup => request.decode::<JoinGroupRequest>().map(drop),
+        ApiKey::OffsetForLeaderEpoch => request.decode::<OffsetForLeaderEpochRequest>().map(drop),
+        ApiKey::CreatePartitions => request.decode::<CreatePartitionsRequest>().map(drop),
+        ApiKey::DeleteRecords => request.decode::<DeleteRecordsRequest>().map(drop),
         ApiKey::CreateTopics => request.decode::<CreateTopicsRequest>().map(drop),
         ApiKey::DeleteTopics => request.decode::<DeleteTopicsRequest>().map(drop),
         ApiKey::DescribeConfigs => request.decode::<DescribeConfigsRequest>().map(drop),
@@ -70,7 +76,7 @@ fn follow(sent: &Bytes) {
     for (index, batch) in (2..).zip(sent.into_iter().filter(|batch| records::check(batch, &RULES).is_ok())) {
         let header = BatchHeader::parse(&batch).expect("what the front end accepts is a batch");
         for time in [i64::MIN, -1, 0, header.base_timestamp, header.max_timestamp, i64::MAX] {
-            if let Some((offset, at)) = records::first_since(&batch, time) {
+            if let Some((offset, at)) = records::first_since(&batch, 0, time) {
                 assert!((0..header.records()).contains(&offset) && at >= time, "{offset} {at}");
             }
         }

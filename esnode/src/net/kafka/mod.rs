@@ -3,18 +3,23 @@
 //! `apis` is the table of what is served; `connection` keeps requests and answers in order; one module per API
 //! does the work. Everything the front end knows of the node comes through [`Handle`].
 
+mod answers;
 mod apis;
 mod configs;
 mod connection;
+mod coordinator;
+mod delete_records;
 mod errors;
 mod fetch;
 mod forward;
 mod frame;
 mod fuzz;
+mod leader_epoch;
 pub mod limits;
 mod list_offsets;
 mod metadata;
 pub mod metrics;
+mod partitions;
 mod pool;
 mod produce;
 mod producer_id;
@@ -36,6 +41,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::answers::Cache;
 use self::connection::{Common, Ended};
 use self::forward::Link;
 pub use self::fuzz::fuzz;
@@ -50,6 +56,8 @@ use crate::net::seldom::Seldom;
 const DRAIN: Duration = Duration::from_secs(5);
 /// Requests whose batches are read through at the same time, when that takes more than a moment.
 const CHECKS: usize = 2;
+/// Searches of the log for a time that are under way together.
+const SEARCHES: usize = 4;
 /// Silence on a connection before the first keepalive probe.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -69,7 +77,10 @@ impl Kafka {
             link: Link::new(rpc_timeout * 5),
             memory: Memory::new(&limits),
             checks: Semaphore::new(CHECKS),
+            metadata: Cache::default(),
             bad_requests: Seldom::default(),
+            searches: Semaphore::new(SEARCHES),
+            group_requests: Seldom::default(),
             limits,
         };
         Self { shared: Arc::new(shared) }

@@ -142,13 +142,13 @@ pub fn deliver(batch: &[u8], base_offset: i64, leader_epoch: i32, out: &mut Vec<
     }
 }
 
-/// Offset (counted from the batch's first record) and timestamp of the first record at or after `timestamp`;
-/// `None` when all are older. A batch that is already in the log may be one that cannot be read: what comes before the
+/// Offset (counted from the batch's first record) and timestamp of the first record at or after `timestamp`, from the
+/// offset `from` on (counted alike); `None` when all are older. A batch that is already in the log may be one that cannot be read: what comes before the
 /// fault counts.
-pub fn first_since(batch: &[u8], timestamp: i64) -> Option<(i64, i64)> {
+pub fn first_since(batch: &[u8], from: i64, timestamp: i64) -> Option<(i64, i64)> {
     let header = BatchHeader::read(batch).filter(|header| header.max_timestamp >= timestamp)?;
     let mut records = Decoded::new(batch).ok()?.map_while(Result::ok);
-    let found = records.find(|record| record.timestamp >= timestamp)?;
+    let found = records.find(|record| record.offset_delta >= from && record.timestamp >= timestamp)?;
     // Older programs let through what lies outside the batch; it is not its record.
     Some((found.offset_delta.clamp(0, i64::from(header.last_offset_delta)), found.timestamp))
 }

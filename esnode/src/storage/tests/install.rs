@@ -201,7 +201,7 @@ fn through_the_writers_thread_it_stands_between_what_comes_before_and_after() {
         Work::Write(batch(&entries(LAST + 1..=LAST + 2, 4, 50))),
     ];
     for (number, work) in (1..).zip(works) {
-        writer.sender().send((number, work)).unwrap();
+        writer.sender().send((Some(number), work)).unwrap();
     }
     while !matches!(events.recv().unwrap(), WalEvent::Persisted { number: 3 }) {}
     writer.close();

@@ -165,7 +165,7 @@ fn what_is_compressed_is_read_through() {
         assert!(compressed.len() < sent.len(), "codec {codec}");
         assert_eq!(check(&compressed, &rules()), Ok(()), "codec {codec}");
         assert_eq!(Decoded::new(&compressed).unwrap().count(), 5000);
-        assert_eq!(first_since(&compressed, 1234), Some((1234, 1234)), "codec {codec}");
+        assert_eq!(first_since(&compressed, 0, 1234), Some((1234, 1234)), "codec {codec}");
         let cut = packed(&sent, codec, &compress(&sent[HEADER..sent.len() - 1]));
         assert_eq!(code(&cut), Err(ResponseError::InvalidRecord), "codec {codec}: cut");
         let more = packed(&sent, codec, &compress(&[&sent[HEADER..], b"x"].concat()));
@@ -262,8 +262,10 @@ fn a_time_finds_the_first_record_at_or_after_it() {
         (301, Some((3, 400))),
         (401, None),
     ] {
-        assert_eq!(first_since(&sent, time), found, "{time}");
+        assert_eq!(first_since(&sent, 0, time), found, "{time}");
     }
+    assert_eq!((first_since(&sent, 1, 100), first_since(&sent, 2, 400)), (Some((1, 300)), Some((3, 400))));
+    assert_eq!((first_since(&sent, 2, 300), first_since(&sent, 4, 0)), (Some((3, 400)), None));
 }
 
 #[test]
@@ -276,7 +278,7 @@ fn records_that_lie_about_their_lengths_are_survived() {
             let at = random.usize(HEADER..changed.len());
             changed[at] = random.u8(..);
         }
-        let _ = first_since(&changed, random.i64(0..500));
+        let _ = first_since(&changed, 0, random.i64(0..500));
     }
 }
 
@@ -287,5 +289,5 @@ fn a_record_that_claims_an_offset_elsewhere_is_found_inside_its_batch() {
     let offset = HEADER + 3;
     sent.splice(offset..=offset, [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
     sent[HEADER] += 2 * 9;
-    assert_eq!(first_since(&sent, 100), Some((1, 100)));
+    assert_eq!(first_since(&sent, 0, 100), Some((1, 100)));
 }
