@@ -18,9 +18,9 @@ const INVALID_CONFIG: i16 = 40;
 
 fn create(client: &mut Client, name: &str, configs: &[(&str, &str)]) -> Result<i16> {
     let text = |text: &str| StrBytes::from_string(text.to_owned());
-    let configs = configs
-        .iter()
-        .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
+    let configs = configs.iter().map(|(key, value)| {
+        CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)))
+    });
     let topic = CreatableTopic::default()
         .with_name(TopicName(text(name)))
         .with_num_partitions(1)
@@ -98,7 +98,7 @@ fn batches_of_kafkas_size_and_the_largest_go_all_the_way() -> Result<()> {
     cluster.kill(behind)?;
     ensure!(code(&mut client, "large", sized(15_728_640)?)? == 0);
     ensure!(code(&mut client, "large", sized(15_728_641)?)? == TOO_LARGE);
-    cluster.start_node(behind)?;
+    cluster.launch(behind)?;
     cluster.wait_ready()?;
     Ok(())
 }

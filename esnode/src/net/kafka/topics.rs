@@ -295,7 +295,8 @@ impl Rules {
             .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())))
             .collect();
         for (key, value) in &configs {
-            config::check(key, value, self.members.len()).map_err(|why| (ResponseError::InvalidConfig, Some(why)))?;
+            config::check(key, value, self.members.len())
+                .map_err(|why| (ResponseError::InvalidConfig, Some(why)))?;
         }
         Ok(creation(name, partitions, configs))
     }
