@@ -3,8 +3,12 @@
 use bytes::Bytes;
 use shared::ids::NodeId;
 
-/// Largest payload of one entry, in bytes. Proposals are gathered up to it; a single larger batch is refused.
+/// Payload of one entry up to which proposals are gathered, in bytes; only a single large batch makes a larger one.
 pub const MAX_PAYLOAD: usize = 1 << 20;
+/// Largest record batch, in bytes: a frame between nodes holds 16 MiB, and so does a request of a client.
+pub const MAX_BATCH: usize = (16 << 20) - (4 << 10);
+/// What a command adds to its batch in an entry, at most.
+pub const OVERHEAD: usize = 64;
 
 /// What an entry carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,32 +2,36 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use crossbeam_channel::Sender;
 use parking_lot::{RwLock, RwLockReadGuard};
 use shared::api::{CatchUp, ClusterStatus};
 use shared::backup::{self, Manifest};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::backup::{BackupError, Backups, Pieces};
-use crate::driver::{ChangeError, Changes, FormatError, Input, Proposal, Timekeeper};
+use crate::driver::{ChangeError, Changes, Claim, FormatError, Input, Proposal, Timekeeper};
 use crate::entry::MAX_PAYLOAD;
 use crate::net::peer::{PeerStats, Transport};
 use crate::report;
 use crate::storage::Log;
 use crate::storage::stats::Stats;
+use crate::stream::batch::BatchHeader;
 use crate::stream::command::{Command, Reply};
 use crate::stream::members::Change;
 use crate::stream::{Stream, TopicId};
 use crate::version::VERSION;
 
-/// Bytes proposed through this node and not yet answered; beyond it proposals are refused as busy.
-const MAX_PROPOSED_BYTES: usize = 128 << 20;
+/// Bytes of batches proposed through this node and not yet answered; whoever has more waits. Together with what else is
+/// proposed it is less than what consensus takes before a commit.
+const MAX_APPENDED_BYTES: usize = 56 << 20;
+/// The same of all other commands; beyond it they are refused as busy. Producers cannot use it up.
+const MAX_PROPOSED_BYTES: usize = 4 << 20;
 
 /// The node, seen from a listener.
 #[derive(Clone)]
@@ -67,7 +71,8 @@ struct Inner {
     parts: Parts,
     config_hash: String,
     settings_hash: String,
-    proposed_bytes: Arc<AtomicUsize>,
+    appending: Arc<Semaphore>,
+    proposing: Arc<Semaphore>,
 }
 
 /// Who leads, as this node knows.
@@ -138,7 +143,9 @@ impl Handle {
     pub fn new(parts: Parts) -> Self {
         let config_hash = parts.file.config_hash();
         let settings_hash = parts.file.settings_hash(parts.node_id);
-        Self { inner: Arc::new(Inner { parts, config_hash, settings_hash, proposed_bytes: Arc::default() }) }
+        let appending = Arc::new(Semaphore::new(MAX_APPENDED_BYTES));
+        let proposing = Arc::new(Semaphore::new(MAX_PROPOSED_BYTES));
+        Self { inner: Arc::new(Inner { parts, config_hash, settings_hash, appending, proposing }) }
     }
 
     /// This node.
@@ -186,11 +193,44 @@ impl Handle {
         async move { submitted?.await.unwrap_or(Err(ProposeError::Stopping)) }
     }
 
-    fn submit(
+    /// Waits until batches of so many bytes may be proposed; first come, first served.
+    pub async fn room(&self, bytes: usize) -> Budget {
+        let permit = Arc::clone(&self.inner.appending).acquire_many_owned(Budget::permits(bytes)).await;
+        Budget(permit.ok())
+    }
+
+    /// The same, if there is room now.
+    pub fn try_room(&self, bytes: usize) -> Option<Budget> {
+        let permit = Arc::clone(&self.inner.appending).try_acquire_many_owned(Budget::permits(bytes)).ok()?;
+        Some(Budget(Some(permit)))
+    }
+
+    /// Proposes one batch, as [`Handle::propose`] does, within `budget`. What an idempotent producer would not get
+    /// appended is answered without an entry in the log.
+    pub fn append(
         &self,
-        commands: &[Command],
-    ) -> Result<oneshot::Receiver<Result<Vec<Reply>, ProposeError>>, ProposeError> {
-        if commands.iter().any(takes_room) && self.log().stats().refuses_events.load(Ordering::Relaxed) {
+        (topic, partition): (TopicId, u32),
+        batch: Bytes,
+        budget: Budget,
+    ) -> impl Future<Output = Result<Vec<Reply>, ProposeError>> + Send + 'static {
+        let header = BatchHeader::read(&batch).filter(|header| header.producer_id >= 0);
+        let claim = header.map(|header| Claim { topic, partition, header });
+        let mut payload = BytesMut::new();
+        Command::Append { topic, partition, batch }.encode(&mut payload);
+        let submitted = match self.refuses_events() {
+            true => Err(ProposeError::NoRoom),
+            false => self.send(payload.freeze(), 1, claim, budget),
+        };
+        async move { submitted?.await.unwrap_or(Err(ProposeError::Stopping)) }
+    }
+
+    /// A full disk has room for what makes room.
+    fn refuses_events(&self) -> bool {
+        self.log().stats().refuses_events.load(Ordering::Relaxed)
+    }
+
+    fn submit(&self, commands: &[Command]) -> Result<Replies, ProposeError> {
+        if commands.iter().any(takes_room) && self.refuses_events() {
             return Err(ProposeError::NoRoom);
         }
         let mut payload = BytesMut::new();
@@ -198,9 +238,21 @@ impl Handle {
         if payload.len() > MAX_PAYLOAD {
             return Err(ProposeError::TooLarge);
         }
-        let budget = Budget::take(&self.inner.proposed_bytes, payload.len()).ok_or(ProposeError::Busy)?;
+        let permits = Budget::permits(payload.len());
+        let permit = Arc::clone(&self.inner.proposing).try_acquire_many_owned(permits);
+        let budget = Budget(Some(permit.map_err(|_| ProposeError::Busy)?));
+        self.send(payload.freeze(), commands.len(), None, budget)
+    }
+
+    fn send(
+        &self,
+        payload: Bytes,
+        commands: usize,
+        claim: Option<Claim>,
+        budget: Budget,
+    ) -> Result<Replies, ProposeError> {
         let (reply, answer) = oneshot::channel();
-        let proposal = Proposal { payload: payload.freeze(), commands: commands.len(), reply, budget };
+        let proposal = Proposal { payload, commands, claim, reply, budget };
         self.inner.parts.inputs.send(Input::Propose(proposal)).map_err(|_| ProposeError::Stopping)?;
         Ok(answer)
     }
@@ -319,24 +371,29 @@ impl Handle {
     }
 }
 
+type Replies = oneshot::Receiver<Result<Vec<Reply>, ProposeError>>;
+
 /// A share of the bytes that may be in flight; given back when dropped.
 #[derive(Debug)]
-pub struct Budget {
-    total: Arc<AtomicUsize>,
-    bytes: usize,
-}
+pub struct Budget(Option<OwnedSemaphorePermit>);
 
 impl Budget {
-    fn take(total: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
-        let before = total.fetch_add(bytes, Ordering::Relaxed);
-        let taken = Self { total: Arc::clone(total), bytes };
-        (before + bytes <= MAX_PROPOSED_BYTES).then_some(taken)
+    /// No request waits for more than all there is.
+    fn permits(bytes: usize) -> u32 {
+        u32::try_from(bytes.min(MAX_APPENDED_BYTES)).unwrap_or(u32::MAX)
     }
-}
 
-impl Drop for Budget {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    /// Parts with `bytes` of it; with all of it if there is less.
+    #[must_use]
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let Some(permit) = &mut self.0 else { return Self(None) };
+        Self(permit.split(bytes.min(permit.num_permits())))
+    }
+
+    /// A share of nothing.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self(None)
     }
 }
 

@@ -13,11 +13,38 @@ use crate::consensus::{Fetch, Status};
 use crate::entry::Entry;
 use crate::handle::{Budget, ProposeError, TransferError};
 use crate::net::peer::PeerEvent;
+use crate::stream::TopicId;
+use crate::stream::batch::BatchHeader;
 use crate::stream::command::Reply;
 use crate::stream::members::Change;
 
 /// Where a proposal's outcome goes.
 pub type ReplyTo = oneshot::Sender<Result<Vec<Reply>, ProposeError>>;
+
+/// What an idempotent producer says of its batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// The topic that the batch is for.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: u32,
+    /// What the batch says of itself.
+    pub header: BatchHeader,
+}
+
+impl Claim {
+    /// Which producer of which partition.
+    pub(super) fn key(&self) -> (TopicId, u32, i64) {
+        (self.topic, self.partition, self.header.producer_id)
+    }
+
+    /// Whether both are of the same batch, of the same producer and partition.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        let sequence =
+            |header: &BatchHeader| (header.producer_epoch, header.base_sequence, header.last_offset_delta);
+        sequence(&self.header) == sequence(&other.header)
+    }
+}
 
 /// Commands to be replicated.
 #[derive(Debug)]
@@ -26,6 +53,8 @@ pub struct Proposal {
     pub payload: Bytes,
     /// How many there are.
     pub commands: usize,
+    /// That the only one appends a batch of an idempotent producer.
+    pub claim: Option<Claim>,
     /// Gets one reply per command.
     pub reply: ReplyTo,
     /// Its share of what may be in flight.

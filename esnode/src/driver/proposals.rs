@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::input::{Proposal, ReplyTo};
+use super::input::{Claim, Proposal, ReplyTo};
+use super::reads::Reads;
+use super::sequences::{Prospect, Sequences};
 use crate::consensus::Proposed;
 use crate::entry::MAX_PAYLOAD;
 use crate::handle::{Budget, ProposeError};
+use crate::stream::Stream;
 use crate::stream::command::Reply;
 
 /// The proposals that share one entry, in order.
@@ -18,6 +21,7 @@ pub(super) struct Packed {
 
 struct Part {
     commands: usize,
+    claim: Option<Claim>,
     reply: ReplyTo,
     _budget: Budget,
 }
@@ -33,6 +37,7 @@ struct Pending {
 pub(super) struct Proposals {
     gathered: Vec<Proposal>,
     pending: VecDeque<Pending>,
+    sequences: Sequences,
 }
 
 impl Proposals {
@@ -42,6 +47,30 @@ impl Proposals {
 
     pub(super) fn any_gathered(&self) -> bool {
         !self.gathered.is_empty()
+    }
+
+    /// Answers what was gathered and needs no entry: what was appended before, and what would be refused, once `reads`
+    /// have proven that this node leads. One that does not serve yet, `serving`, cannot tell.
+    pub(super) fn judge(&mut self, stream: &Stream, serving: bool, reads: &mut Reads) {
+        if self.gathered.iter().all(|proposal| proposal.claim.is_none()) {
+            return;
+        }
+        for proposal in std::mem::take(&mut self.gathered) {
+            let prospect = match &proposal.claim {
+                None => Prospect::Appends,
+                Some(claim) if serving => self.sequences.judge(stream, claim),
+                Some(_) => {
+                    let _ = proposal.reply.send(Err(ProposeError::NotLeader(None)));
+                    continue;
+                }
+            };
+            match (prospect, proposal.claim) {
+                (Prospect::Known(reply), _) => drop(proposal.reply.send(Ok(vec![reply]))),
+                (Prospect::Refused(why), _) => reads.refuse(proposal.reply, why, proposal.budget),
+                (Prospect::Again, Some(claim)) => self.sequences.wait(claim, proposal.reply, proposal.budget),
+                (Prospect::Appends | Prospect::Again, _) => self.gathered.push(proposal),
+            }
+        }
     }
 
     /// What was gathered, packed into as few entries as the payload limit allows. A lone proposal is not copied.
@@ -76,7 +105,7 @@ impl Proposals {
     pub(super) fn applied(&mut self, index: u64, term: u64, replies: Vec<Reply>) {
         while let Some(pending) = self.pending.pop_front_if(|pending| pending.index <= index) {
             if (pending.index, pending.term) == (index, term) {
-                answer(pending.parts, replies);
+                self.answer(pending.parts, replies);
                 return;
             }
             refuse(pending.parts, ProposeError::NotLeader(None));
@@ -90,8 +119,32 @@ impl Proposals {
 
     /// This node no longer leads: what is in the log may or may not happen.
     pub(super) fn lost_leadership(&mut self) {
+        self.sequences.lost_leadership();
         for pending in self.pending.drain(..) {
             refuse(pending.parts, ProposeError::Unknown);
+        }
+    }
+
+    /// This node leads in a new term: what it knows of its producers is what is applied when it serves.
+    pub(super) fn new_term(&mut self) {
+        self.sequences.lost_leadership();
+    }
+
+    /// Consensus has not taken what was packed last.
+    pub(super) fn dropped(&mut self, packed: Vec<Packed>) {
+        let parts: Vec<Part> = packed.into_iter().flat_map(|packed| packed.parts).collect();
+        self.sequences.take_back(parts.iter().filter_map(|part| part.claim.as_ref()));
+        refuse(parts, ProposeError::Busy);
+    }
+
+    fn answer(&mut self, parts: Vec<Part>, replies: Vec<Reply>) {
+        let mut replies = replies.into_iter();
+        for part in parts {
+            let replies: Vec<Reply> = replies.by_ref().take(part.commands).collect();
+            if let (Some(claim), [reply]) = (&part.claim, replies.as_slice()) {
+                self.sequences.applied(claim, reply);
+            }
+            let _ = part.reply.send(Ok(replies));
         }
     }
 
@@ -100,12 +153,6 @@ impl Proposals {
             // Whoever asked may be gone; then nobody is left to tell.
             let _ = proposal.reply.send(Err(error));
         }
-    }
-}
-
-impl Packed {
-    pub(super) fn refuse(self, error: ProposeError) {
-        refuse(self.parts, error);
     }
 }
 
@@ -121,16 +168,14 @@ fn join(open: &mut Vec<Proposal>, bytes: usize) -> Option<Packed> {
     };
     let parts = open
         .drain(..)
-        .map(|Proposal { commands, reply, budget, .. }| Part { commands, reply, _budget: budget })
+        .map(|Proposal { commands, claim, reply, budget, .. }| Part {
+            commands,
+            claim,
+            reply,
+            _budget: budget,
+        })
         .collect();
     Some(Packed { payload, parts })
-}
-
-fn answer(parts: Vec<Part>, replies: Vec<Reply>) {
-    let mut replies = replies.into_iter();
-    for part in parts {
-        let _ = part.reply.send(Ok(replies.by_ref().take(part.commands).collect()));
-    }
 }
 
 fn refuse(parts: Vec<Part>, error: ProposeError) {

@@ -4,9 +4,29 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
-use crate::handle::ProposeError;
+use super::input::ReplyTo;
+use crate::handle::{Budget, ProposeError};
+use crate::stream::command::{Refusal, Reply};
 
-type Waiter = oneshot::Sender<Result<(), ProposeError>>;
+/// Who waits.
+enum Waiter {
+    /// Gets to know that the barrier holds.
+    Barrier(oneshot::Sender<Result<(), ProposeError>>),
+    /// Gets to know that its batch is refused: a node that no longer leads must not say so.
+    Refusal(ReplyTo, Refusal, Budget),
+}
+
+impl Waiter {
+    /// Whoever asked may be gone; then nobody is left to tell.
+    fn tell(self, outcome: Result<(), ProposeError>) {
+        match self {
+            Self::Barrier(waiter) => drop(waiter.send(outcome)),
+            Self::Refusal(waiter, refusal, _budget) => {
+                drop(waiter.send(outcome.map(|()| vec![Reply::Refused(refusal)])));
+            }
+        }
+    }
+}
 
 /// Every barrier not yet answered.
 #[derive(Default)]
@@ -18,8 +38,13 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn ask(&mut self, waiter: Waiter) {
-        self.asked.push(waiter);
+    pub(super) fn ask(&mut self, waiter: oneshot::Sender<Result<(), ProposeError>>) {
+        self.asked.push(Waiter::Barrier(waiter));
+    }
+
+    /// Refuses a batch, once it is proven that this node leads.
+    pub(super) fn refuse(&mut self, reply: ReplyTo, refusal: Refusal, budget: Budget) {
+        self.asked.push(Waiter::Refusal(reply, refusal, budget));
     }
 
     /// A context for those who asked since the last one; `None` when nobody did.
@@ -48,8 +73,7 @@ impl Reads {
     pub(super) fn applied(&mut self, index: u64) {
         while let Some(first) = self.proven.first_entry().filter(|first| *first.key() <= index) {
             for waiter in first.remove() {
-                // Whoever asked may be gone; then nobody is left to tell.
-                let _ = waiter.send(Ok(()));
+                waiter.tell(Ok(()));
             }
         }
     }
@@ -64,7 +88,7 @@ impl Reads {
         let Self { asked, proving, proven, .. } = std::mem::take(self);
         let waiting = proving.into_values().map(|(_, waiters)| waiters).chain(proven.into_values());
         for waiter in asked.into_iter().chain(waiting.flatten()) {
-            let _ = waiter.send(Err(ProposeError::NotLeader(leader)));
+            waiter.tell(Err(ProposeError::NotLeader(leader)));
         }
     }
 }

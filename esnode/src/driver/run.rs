@@ -387,12 +387,17 @@ impl Driver {
         if self.disk_hangs() {
             return self.proposals.refuse_gathered(ProposeError::Busy);
         }
+        let serving = self.serves_from.is_none();
+        self.proposals.judge(&self.parts.stream.read(), serving, &mut self.reads);
+        if !self.proposals.any_gathered() {
+            return;
+        }
         self.tick_log_clock();
         let packed = self.proposals.pack();
         let payloads = packed.iter().map(|packed| packed.payload.clone()).collect();
         match self.parts.core.propose(payloads) {
             Ok(at) => self.proposals.proposed(at, packed),
-            Err(_) => packed.into_iter().for_each(|packed| packed.refuse(ProposeError::Busy)),
+            Err(_) => self.proposals.dropped(packed),
         }
     }
 
@@ -570,6 +575,7 @@ impl Driver {
             if !led || self.parts.leadership.borrow().term != term {
                 self.introductions.new_term();
                 self.heard.new_term();
+                self.proposals.new_term();
                 self.promotion.new_term();
                 self.serves_from = Some(self.parts.core.status().last_index);
             }

@@ -133,12 +133,17 @@ impl Filler {
         self.shared.failed.lock().take().map_or(Ok(()), Err)
     }
 
-    /// The next segment's file, as far as it is prepared. Name it, then call [`Filler::resume`].
-    pub fn take(&self) -> io::Result<Blank> {
+    /// The next segment's file, of at least `wanted` bytes, as far as it is prepared. Name it, then call
+    /// [`Filler::resume`].
+    pub fn take(&self, wanted: u64) -> io::Result<Blank> {
         let mut slot = self.shared.next.lock();
-        let capacity = self.shared.next_capacity(slot.current);
+        let capacity = self.shared.next_capacity(slot.current).max(wanted);
         slot.active = false;
-        match slot.blank.take() {
+        let blank = slot.blank.take();
+        if blank.as_ref().is_some_and(|blank| blank.capacity < wanted) {
+            fs::remove_file(self.shared.dir.join(UNFINISHED))?;
+        }
+        match blank.filter(|blank| blank.capacity >= wanted) {
             Some(blank) => Ok(blank),
             None => Blank::create(&self.shared.dir, capacity),
         }

@@ -157,7 +157,7 @@ impl Wal {
     /// Writes one batch; it is not durable, and no reader sees it, before [`Wal::sync`].
     ///
     /// # Errors
-    /// `InvalidInput` for a gap between entries or one larger than a segment; the system's. All are final.
+    /// `InvalidInput` for a gap between entries; the system's. All are final.
     pub fn write(&mut self, batch: &Batch) -> io::Result<()> {
         self.unless_failed(|wal| wal.append(batch))
     }
@@ -274,10 +274,6 @@ impl Wal {
         if !self.fits(length) {
             self.roll(index, length)?;
         }
-        if !self.fits(length) {
-            let message = format!("entry {index} of {} bytes is larger than a segment", entry.data.len());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
         let offset = u32::try_from(self.end).expect("segments are below 4 GiB");
         self.gather.copy(&frame::encode_entry(self.segment.seed, self.end, entry));
         self.gather.payload(&entry.data);
@@ -311,16 +307,17 @@ impl Wal {
         self.end + length as u64 <= self.segment.capacity
     }
 
-    /// Goes on in a new segment. This one is synced first, so that only the last segment can ever be torn.
-    /// `needed` bytes must fit in it.
-    fn roll(&mut self, first_index: u64, needed: usize) -> io::Result<()> {
+    /// Goes on in a new segment, with room for a frame of `length` bytes. This one is synced first, so that only the last
+    /// segment can ever be torn.
+    fn roll(&mut self, first_index: u64, length: usize) -> io::Result<()> {
         self.flush()?;
         self.sync_segment()?;
         let Header { sequence, generation, .. } = self.segment.header;
         let header = Header::new(sequence + 1, first_index, Some((generation, self.end)));
         let index = std::mem::take(&mut self.tail);
         self.summarise(&index);
-        let blank = self.with_room(|| self.next_segment(needed))?;
+        let wanted = SEGMENT_HEADER_LEN + STATE_LEN + length;
+        let blank = self.with_room(|| self.next_segment(wanted as u64))?;
         let (segment, end) = commission(&self.dir, blank, header, self.hard_state)?;
         self.filler.resume(segment.capacity);
         let mut state = self.shared.state.write();
@@ -336,12 +333,12 @@ impl Wal {
     }
 
     /// A full segment, or on a full disk one that is large enough for what makes room, from the reserve.
-    fn next_segment(&self, needed: usize) -> io::Result<Blank> {
-        match self.filler.take() {
+    fn next_segment(&self, wanted: u64) -> io::Result<Blank> {
+        match self.filler.take(wanted) {
             Err(error) if is_full(&error) => {
                 self.shared.stats.low_room.store(true, Relaxed);
                 let _ = room::give_up(&self.dir);
-                Blank::create(&self.dir, RESERVE_SEGMENT.max(needed as u64 + SMALLEST_SEGMENT))
+                Blank::create(&self.dir, RESERVE_SEGMENT.max(wanted))
             }
             taken => taken,
         }

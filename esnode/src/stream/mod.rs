@@ -6,13 +6,14 @@
 pub mod batch;
 pub mod clock;
 pub mod command;
+pub mod config;
 pub mod members;
 mod partition;
 mod producers;
 pub mod retention;
 mod terms;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,8 @@ use command::{Command, Malformed, Refusal, Reply};
 use members::{Change, Members};
 pub use partition::Partition;
 use partition::Place;
+use producers::EXPIRY_MS;
+pub use producers::{Producer, Verdict};
 
 /// A topic's number: never reused, so that late commands for a deleted topic cannot reach its successor.
 pub type TopicId = u32;
@@ -156,11 +159,20 @@ impl Stream {
     /// Applies a committed entry's payload; empty payloads change nothing but the applied index.
     pub fn apply(&mut self, index: u64, term: u64, payload: &Bytes) -> Applied {
         let mut applied = Applied::default();
+        let unexpired = self.unexpired();
         for (ordinal, command) in (0..).zip(Command::decode_all(payload)) {
             match command {
                 Ok(command) => {
                     applied.freed |= matches!(command, Command::Trim { .. } | Command::DeleteTopic { .. });
-                    let place = Place { index, term, ordinal, payload: self.payload, spacing: self.spacing };
+                    let place = Place {
+                        index,
+                        term,
+                        ordinal,
+                        payload: self.payload,
+                        spacing: self.spacing,
+                        format: self.format,
+                        unexpired,
+                    };
                     let reply = self.apply_command(command, place, &mut applied);
                     applied.replies.push(reply);
                 }
@@ -171,6 +183,12 @@ impl Stream {
         self.payload += payload.len() as u64;
         self.thin();
         applied
+    }
+
+    /// The first entry whose producers have not expired; `None` while the log has no time.
+    fn unexpired(&self) -> Option<u64> {
+        let now = self.clock.latest()?;
+        self.clock.first_since(now.ms.saturating_sub(EXPIRY_MS))
     }
 
     /// Applies a committed membership entry; `None`: one that changes nothing here.

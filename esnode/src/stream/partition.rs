@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::Position;
 use super::batch::BatchHeader;
 use super::command::{Refusal, Reply};
-use super::producers::{Producers, Verdict};
+use super::producers::{Producer, Producers, Verdict};
 use super::terms::Terms;
+
+/// The on-disk format from which on what got no offsets is kept in runs.
+const VOID_RUNS_FORMAT: u16 = 2;
 
 /// A partition's offsets and where its batches are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -22,8 +25,15 @@ pub struct Partition {
     points: Vec<Point>,
     /// Entry of the newest live batch.
     latest: Option<u64>,
-    /// Appends of the log that got no offsets: (entry, place among its commands). They are rare.
+    /// Appends of the log that got no offsets, of the time before format 2: (entry, place among its commands).
     voids: BTreeSet<(u64, u32)>,
+    /// The same since then: first and last of those between two that got offsets. Leaders judge before they propose, so
+    /// there are few; and there are never more than batches that are kept.
+    #[serde(default)]
+    void_runs: Vec<((u64, u32), (u64, u32))>,
+    /// No batch got offsets since the last run.
+    #[serde(default)]
+    run_is_open: bool,
     /// Shared with the copies that checkpoints are made of, until it changes.
     producers: Arc<Producers>,
     /// Whose events these are.
@@ -69,6 +79,10 @@ pub(super) struct Place {
     pub(super) payload: u64,
     /// Log payload between two points of a partition, at least.
     pub(super) spacing: u64,
+    /// The on-disk format that the cluster's data is written in.
+    pub(super) format: u16,
+    /// Producers whose latest batch lies before this entry have expired; `None` while the log has no time.
+    pub(super) unexpired: Option<u64>,
 }
 
 impl Partition {
@@ -148,14 +162,29 @@ impl Partition {
         self.points.drain(..after.saturating_sub(1));
         self.terms.trim(self.start_offset);
         if let Some(first) = self.points.first() {
-            self.voids = self.voids.split_off(&(first.position.index, 0));
+            let kept = (first.position.index, 0);
+            self.voids = self.voids.split_off(&kept);
+            self.void_runs.retain(|(_, last)| *last >= kept);
         }
     }
 
     /// Whether the `ordinal`-th command of entry `index`, an append to this partition, was refused or a duplicate
     /// when applied, and so has no offsets.
     pub fn is_void(&self, index: u64, ordinal: u32) -> bool {
-        self.voids.contains(&(index, ordinal))
+        let at = (index, ordinal);
+        let before = self.void_runs.partition_point(|(first, _)| *first <= at);
+        let run = before.checked_sub(1).map(|run| self.void_runs[run]);
+        run.is_some_and(|(_, last)| at <= last) || self.voids.contains(&at)
+    }
+
+    /// What a batch would be, were it appended now.
+    pub fn judge(&self, batch: &BatchHeader) -> Verdict {
+        self.producers.judge(batch)
+    }
+
+    /// What is remembered of an idempotent producer.
+    pub fn producer(&self, id: i64) -> Option<&Producer> {
+        self.producers.get(id)
     }
 
     /// Gives a batch its offsets.
@@ -172,8 +201,10 @@ impl Partition {
                 let base_offset = self.next_offset;
                 self.mark(place, base_offset);
                 if idempotent {
-                    Arc::make_mut(&mut self.producers).remember(&header, base_offset, place.index);
+                    let producers = Arc::make_mut(&mut self.producers);
+                    producers.remember(&header, base_offset, place.index, place.unexpired);
                 }
+                self.run_is_open = false;
                 self.terms.note(place.term, base_offset);
                 self.next_offset += header.records();
                 self.bytes += batch.len() as u64;
@@ -188,7 +219,14 @@ impl Partition {
     }
 
     fn void(&mut self, place: Place, reply: Reply) -> Reply {
-        self.voids.insert((place.index, place.ordinal));
+        let at = (place.index, place.ordinal);
+        match self.void_runs.last_mut() {
+            // A program that reads only the format before would take them for events.
+            _ if place.format < VOID_RUNS_FORMAT => drop(self.voids.insert(at)),
+            Some(run) if self.run_is_open => run.1 = at,
+            _ => self.void_runs.push((at, at)),
+        }
+        self.run_is_open = place.format >= VOID_RUNS_FORMAT;
         reply
     }
 
@@ -230,6 +268,12 @@ impl Partition {
         for (index, ordinal) in &self.voids {
             put(index.cast_signed());
             put(i64::from(*ordinal));
+        }
+        for (first, last) in &self.void_runs {
+            put(first.0.cast_signed());
+            put(i64::from(first.1));
+            put(last.0.cast_signed());
+            put(i64::from(last.1));
         }
         self.producers.fingerprint(put);
     }

@@ -1,4 +1,8 @@
 //! Idempotent producers: what each has appended to one partition, so that a retry is not a second event.
+//!
+//! A producer that has appended nothing to the partition for [`EXPIRY_MS`], by the log's clock, is forgotten (Kafka's
+//! producer.id.expiration.ms). One that is not known may begin with any sequence number, in a partition that has forgotten
+//! some (KIP-360).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,16 +16,25 @@ const REMEMBERED: usize = 5;
 /// Producers remembered per partition; beyond it the longest silent tenth is forgotten.
 const MAX_PRODUCERS: usize = 10_000;
 
+/// Silence after which a producer is forgotten, in ms: Kafka's default.
+pub const EXPIRY_MS: i64 = 24 * 3_600_000;
+/// Appends of idempotent producers between two looks at who has expired.
+const LOOK_APPENDS: u32 = 1000;
+
 /// The producers of one partition.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Producers {
     known: BTreeMap<i64, Producer>,
     /// Some producer was forgotten: an unknown one may be it.
     forgetful: bool,
+    /// Appends since somebody last looked for those who have expired.
+    #[serde(default)]
+    unlooked: u32,
 }
 
+/// What is remembered of one producer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Producer {
+pub struct Producer {
     epoch: i16,
     batches: VecDeque<Batch>,
     /// Entry of its latest batch.
@@ -37,55 +50,116 @@ struct Batch {
 
 /// What a batch is to the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
+    /// It is to be appended.
     New,
     /// Appended before, at this offset.
     Duplicate(i64),
+    /// It must not be appended.
     Refused(Refusal),
+}
+
+impl Producer {
+    /// One that has appended nothing yet, of the epoch of `batch`.
+    pub fn new(batch: &BatchHeader) -> Self {
+        Self { epoch: batch.producer_epoch, batches: VecDeque::new(), seen: 0 }
+    }
+
+    /// Compares a batch with those it has appended before.
+    pub fn judge(&self, batch: &BatchHeader) -> Verdict {
+        if batch.producer_epoch < self.epoch {
+            return Verdict::Refused(Refusal::FencedEpoch);
+        }
+        let (first, last) = sequences(batch);
+        let expected = if batch.producer_epoch > self.epoch {
+            0
+        } else {
+            let mut remembered = self.batches.iter().rev().take(REMEMBERED);
+            if let Some(before) = remembered.find(|before| (before.first, before.last) == (first, last)) {
+                return Verdict::Duplicate(before.base_offset);
+            }
+            self.batches.back().map_or(first, |latest| after(latest.last, 1))
+        };
+        if first == expected { Verdict::New } else { Verdict::Refused(Refusal::OutOfOrderSequence) }
+    }
+
+    /// Remembers a new batch, and those before it until [`Producer::forget`].
+    pub fn remember(&mut self, batch: &BatchHeader, base_offset: i64) {
+        if self.epoch != batch.producer_epoch {
+            *self = Self::new(batch);
+        }
+        let (first, last) = sequences(batch);
+        self.batches.push_back(Batch { first, last, base_offset });
+    }
+
+    /// The batch, which was remembered before, has this offset.
+    pub fn settle(&mut self, batch: &BatchHeader, base_offset: i64) {
+        let sequences = sequences(batch);
+        let known = self.batches.iter_mut().find(|known| (known.first, known.last) == sequences);
+        if let Some(known) = known.filter(|_| self.epoch == batch.producer_epoch) {
+            known.base_offset = base_offset;
+        }
+    }
+
+    /// Takes back the batch that was remembered last.
+    pub fn take_back(&mut self) {
+        self.batches.pop_back();
+    }
+
+    /// Forgets the oldest batches, but for as many as a retry may be of; `kept` more stay.
+    pub fn forget(&mut self, kept: usize) {
+        let surplus = self.batches.len().saturating_sub(REMEMBERED + kept);
+        self.batches.drain(..surplus);
+    }
 }
 
 impl Producers {
     /// Compares a batch with what its producer has appended before (Kafka's idempotent producer, KIP-98).
     pub(super) fn judge(&self, batch: &BatchHeader) -> Verdict {
-        let Some(producer) = self.known.get(&batch.producer_id) else {
+        match self.known.get(&batch.producer_id) {
+            Some(producer) => producer.judge(batch),
             // The first batch must be number 0: a later one overtook it, and to take it would lose the first. Only a
             // producer that was forgotten may go on where it was.
-            let follows = batch.base_sequence == 0 || self.forgetful;
-            return if follows { Verdict::New } else { Verdict::Refused(Refusal::OutOfOrderSequence) };
-        };
-        if batch.producer_epoch < producer.epoch {
-            return Verdict::Refused(Refusal::FencedEpoch);
+            None if batch.base_sequence == 0 || self.forgetful => Verdict::New,
+            None => Verdict::Refused(Refusal::OutOfOrderSequence),
         }
-        let (first, last) = sequences(batch);
-        let expected = if batch.producer_epoch > producer.epoch {
-            0
-        } else {
-            if let Some(before) =
-                producer.batches.iter().find(|before| (before.first, before.last) == (first, last))
-            {
-                return Verdict::Duplicate(before.base_offset);
-            }
-            producer.batches.back().map_or(0, |latest| after(latest.last, 1))
-        };
-        if first == expected { Verdict::New } else { Verdict::Refused(Refusal::OutOfOrderSequence) }
     }
 
-    /// Remembers a new batch of entry `index`.
-    pub(super) fn remember(&mut self, batch: &BatchHeader, base_offset: i64, index: u64) {
-        let (first, last) = sequences(batch);
-        let fresh = Producer { epoch: batch.producer_epoch, batches: VecDeque::new(), seen: index };
-        let producer = self.known.entry(batch.producer_id).or_insert_with(|| fresh.clone());
-        if producer.epoch != batch.producer_epoch {
-            *producer = fresh;
-        }
+    /// What is remembered of a producer.
+    pub(super) fn get(&self, id: i64) -> Option<&Producer> {
+        self.known.get(&id)
+    }
+
+    /// Remembers a new batch of entry `index`; a producer whose latest batch lies before
+    /// entry `unexpired` has expired.
+    pub(super) fn remember(
+        &mut self,
+        batch: &BatchHeader,
+        base_offset: i64,
+        index: u64,
+        unexpired: Option<u64>,
+    ) {
+        let producer = self.known.entry(batch.producer_id).or_insert_with(|| Producer::new(batch));
+        producer.remember(batch, base_offset);
+        producer.forget(0);
         producer.seen = index;
-        if producer.batches.len() == REMEMBERED {
-            producer.batches.pop_front();
+        if let Some(from) = unexpired {
+            self.unlooked += 1;
+            if self.unlooked >= LOOK_APPENDS || self.known.len() > MAX_PRODUCERS {
+                self.unlooked = 0;
+                self.expire(from);
+            }
         }
-        producer.batches.push_back(Batch { first, last, base_offset });
         if self.known.len() > MAX_PRODUCERS {
             self.forget_longest_silent();
         }
+    }
+
+    /// Forgets those whose latest batch lies before entry `from`.
+    fn expire(&mut self, from: u64) {
+        let before = self.known.len();
+        self.known.retain(|_, producer| producer.seen >= from);
+        self.forgetful |= self.known.len() < before;
     }
 
     /// The same on every replica: depends on the log alone.
@@ -101,6 +175,7 @@ impl Producers {
     /// Numbers that stand for the whole state, in a fixed order.
     pub(super) fn fingerprint(&self, mut put: impl FnMut(i64)) {
         put(i64::from(self.forgetful));
+        put(i64::from(self.unlooked));
         for (id, producer) in &self.known {
             put(*id);
             put(i64::from(producer.epoch));
@@ -143,7 +218,7 @@ mod tests {
         let mut offset = 0;
         for header in batches {
             assert_eq!(producers.judge(header), Verdict::New, "{header:?}");
-            producers.remember(header, offset, 1);
+            producers.remember(header, offset, 1, None);
             offset += header.records();
         }
         producers
@@ -177,7 +252,7 @@ mod tests {
     #[test]
     fn sequence_numbers_wrap() {
         let mut producers = Producers::default();
-        producers.remember(&batch(0, i32::MAX - 1, 3), 0, 1);
+        producers.remember(&batch(0, i32::MAX - 1, 3), 0, 1, None);
         assert_eq!(producers.judge(&batch(0, 1, 1)), Verdict::New);
         assert_eq!(producers.judge(&batch(0, i32::MAX - 1, 3)), Verdict::Duplicate(0));
     }
@@ -187,10 +262,23 @@ mod tests {
         let mut producers = Producers::default();
         for id in 0..=10_000 {
             let header = BatchHeader { producer_id: id, ..batch(0, 0, 1) };
-            producers.remember(&header, id, u64::try_from(id).unwrap());
+            producers.remember(&header, id, u64::try_from(id).unwrap(), None);
         }
         assert_eq!(producers.known.len(), 9001);
         let late = BatchHeader { producer_id: 0, ..batch(0, 1, 1) };
         assert_eq!(producers.judge(&late), Verdict::New);
+    }
+
+    #[test]
+    fn whoever_is_silent_for_too_long_is_forgotten_and_may_go_on() {
+        let mut producers = Producers::default();
+        let of = |id, first| BatchHeader { producer_id: id, ..batch(0, first, 1) };
+        producers.remember(&of(1, 0), 0, 10, Some(11));
+        for number in 0..i32::try_from(LOOK_APPENDS).unwrap() {
+            producers.remember(&of(2, number), 1, 20, Some(11));
+        }
+        assert!(producers.get(1).is_none() && producers.get(2).is_some());
+        assert_eq!(producers.judge(&of(1, 1)), Verdict::New, "as Kafka takes one that it does not know");
+        assert_eq!(producers.judge(&of(2, 5)), Verdict::Refused(Refusal::OutOfOrderSequence));
     }
 }

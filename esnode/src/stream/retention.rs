@@ -45,15 +45,6 @@ impl Retention {
     }
 }
 
-/// Why a topic's configuration is not accepted; settings that the log does not know are kept as they are.
-pub fn check_config(key: &str, value: &str) -> Result<(), String> {
-    let limit = key == RETENTION_MS || key == RETENTION_BYTES;
-    if limit && value.parse::<i64>().map_or(true, |number| number < -1) {
-        return Err(format!("{key} is {value:?}; expected a whole number, or -1 for no limit"));
-    }
-    Ok(())
-}
-
 /// What is to be forgotten at time `now` (ms since 1970, by the log's clock if it ticks) by topics that have `default` where
 /// they say nothing.
 pub fn due(stream: &Stream, default: Retention, now: i64) -> Vec<Command> {

@@ -44,11 +44,16 @@ pub enum Answer {
     Now(Outcome),
     /// Known when the future says so; it is first polled when all earlier answers of the connection are out.
     Later(Pin<Box<dyn Future<Output = Outcome> + Send>>),
-    /// Nothing has happened, for the node is busy: the same request must be begun again before any later one.
-    Busy,
+    /// What the future comes to. No later request of the connection is begun before.
+    First(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
 impl Answer {
+    /// Something that must have happened before later requests are begun.
+    pub fn first(future: impl Future<Output = Self> + Send + 'static) -> Self {
+        Self::First(Box::pin(future))
+    }
+
     /// An answer that takes time.
     pub fn later(future: impl Future<Output = Outcome> + Send + 'static) -> Self {
         Self::Later(Box::pin(future))

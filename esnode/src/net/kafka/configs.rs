@@ -22,7 +22,8 @@ use super::frame::{BadRequest, Request};
 use super::session::Session;
 use super::topics::{self, Plan, Refused};
 use crate::stream::command::Command;
-use crate::stream::retention::{RETENTION_BYTES, RETENTION_MS, check_config};
+use crate::stream::config::{self, Kind, SETTINGS};
+use crate::stream::retention::{RETENTION_BYTES, RETENTION_MS};
 use crate::stream::{Stream, Topic};
 
 /// What Kafka calls a topic among the things that have a configuration.
@@ -33,15 +34,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Where a setting comes from: set for the topic, or the node's default.
 const OF_TOPIC: i8 = 1;
 const DEFAULT: i8 = 5;
-/// A setting's type.
-const STRING: i8 = 2;
-const LONG: i8 = 5;
-
 /// What a topic's description takes at most, besides the settings of its own.
-const DESCRIBED: usize = 4 << 10;
+const DESCRIBED: usize = 8 << 10;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
 
 /// Serves DescribeConfigs, here or through the leader.
 pub fn describe(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
@@ -85,10 +84,11 @@ pub fn alter(session: &Arc<Session>, request: &Request) -> Result<Answer, BadReq
         if let Some(outcome) = topics::elsewhere(&session, &request).await {
             return outcome;
         }
+        let nodes = session.node().roster().len();
         let mut plans: Vec<Plan> = body
             .resources
             .iter()
-            .map(|wanted| (wanted.resource_name.clone(), plan(&session.node().stream(), wanted)))
+            .map(|wanted| (wanted.resource_name.clone(), plan(&session.node().stream(), nodes, wanted)))
             .collect();
         if !body.validate_only {
             topics::carry_out(&session, LIMIT, &mut plans).await;
@@ -113,11 +113,11 @@ pub fn alter(session: &Arc<Session>, request: &Request) -> Result<Answer, BadReq
 fn defaults(session: &Session) -> BTreeMap<&'static str, String> {
     let topics = session.node().file().cluster.topics;
     let number = |limit: Option<u64>| limit.map_or("-1".to_owned(), |limit| limit.to_string());
-    BTreeMap::from([
-        (RETENTION_MS, number(topics.retention_ms)),
-        (RETENTION_BYTES, number(topics.retention_bytes)),
-        ("cleanup.policy", "delete".to_owned()),
-    ])
+    let mut defaults: BTreeMap<_, _> =
+        SETTINGS.iter().map(|setting| (setting.key, setting.default.to_owned())).collect();
+    defaults.insert(RETENTION_MS, number(topics.retention_ms));
+    defaults.insert(RETENTION_BYTES, number(topics.retention_bytes));
+    defaults
 }
 
 fn topic<'a>(stream: &'a Stream, kind: i8, name: &StrBytes) -> Result<&'a Topic, Refused> {
@@ -152,7 +152,7 @@ fn described(
     let rest = defaults.iter().filter(|(key, _)| !topic.configs.contains_key(**key));
     let all = own.chain(rest.map(|(key, value)| (*key, value, DEFAULT)));
     let configs = all.filter(|(key, ..)| asked(key)).map(|(key, value, source)| {
-        let kind = if [RETENTION_MS, RETENTION_BYTES].contains(&key) { LONG } else { STRING };
+        let kind = number_of(config::find(key).map_or(Kind::Text, |setting| setting.kind));
         DescribeConfigsResourceResult::default()
             .with_name(StrBytes::from_string(key.to_owned()))
             .with_value(Some(StrBytes::from_string(value.clone())))
@@ -163,8 +163,32 @@ fn described(
     result.with_configs(configs.collect())
 }
 
-/// The command that makes the changes asked for.
-fn plan(stream: &Stream, wanted: &AlterConfigsResource) -> Result<Command, Refused> {
+/// Kafka's number of a kind of value.
+fn number_of(kind: Kind) -> i8 {
+    match kind {
+        Kind::Boolean => 1,
+        Kind::Text => 2,
+        Kind::Int => 3,
+        Kind::Long => 5,
+        Kind::Double => 6,
+        Kind::List => 7,
+    }
+}
+
+/// A list with `change` put behind it, or taken from it.
+fn changed(list: &str, change: &str, append: bool) -> String {
+    let parts = |list: &str| -> Vec<String> {
+        list.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+    };
+    let (mut list, change) = (parts(list), parts(change));
+    list.retain(|part| append || !change.contains(part));
+    let new: Vec<String> = change.into_iter().filter(|part| append && !list.contains(part)).collect();
+    list.extend(new);
+    list.join(",")
+}
+
+/// The command that makes the changes asked for, in a cluster of so many nodes.
+fn plan(stream: &Stream, nodes: usize, wanted: &AlterConfigsResource) -> Result<Command, Refused> {
     let topic = topic(stream, wanted.resource_type, &wanted.resource_name)?;
     let invalid = |why: String| (ResponseError::InvalidConfig, Some(why));
     let mut changes = BTreeMap::new();
@@ -173,10 +197,17 @@ fn plan(stream: &Stream, wanted: &AlterConfigsResource) -> Result<Command, Refus
         let value = match (config.config_operation, &config.value) {
             (SET, Some(value)) => Some(value.to_string()),
             (DELETE, _) => None,
-            _ => return Err(invalid(format!("{key}: only setting to a value and deleting are possible"))),
+            (operation @ (APPEND | SUBTRACT), Some(value)) => {
+                let Some(setting) = config::find(&key).filter(|setting| setting.kind == Kind::List) else {
+                    return Err(invalid(format!("{key} is not a list")));
+                };
+                let now = topic.configs.get(&key).map_or(setting.default, String::as_str);
+                Some(changed(now, value, operation == APPEND))
+            }
+            _ => return Err(invalid(format!("{key}: there is no such change, or it lacks its value"))),
         };
         if let Some(value) = &value {
-            check_config(&key, value).map_err(invalid)?;
+            config::check(&key, value, nodes).map_err(invalid)?;
         }
         changes.insert(key, value);
     }
@@ -245,7 +276,7 @@ mod tests {
                 .with_resource_type(TOPIC)
                 .with_resource_name(StrBytes::from_static_str("t"))
                 .with_configs(vec![config]);
-            plan(&stream(), &resource).map_err(|(error, _)| error)
+            plan(&stream(), 3, &resource).map_err(|(error, _)| error)
         };
         let altered = |key: &str, value: Option<&str>| {
             let changes = BTreeMap::from([(key.to_owned(), value.map(str::to_owned))]);
@@ -253,7 +284,14 @@ mod tests {
         };
         assert_eq!(change(RETENTION_MS, SET, Some("5")), altered(RETENTION_MS, Some("5")));
         assert_eq!(change(RETENTION_MS, DELETE, None), altered(RETENTION_MS, None));
-        assert_eq!(change("segment.bytes", SET, Some("any")), altered("segment.bytes", Some("any")));
+        assert_eq!(
+            change("cleanup.policy", APPEND, Some("delete")),
+            altered("cleanup.policy", Some("delete"))
+        );
+        for (key, operation) in [("cleanup.policy", APPEND), ("cleanup.policy", SET), ("no.such", SET)] {
+            assert_eq!(change(key, operation, Some("compact")), Err(ResponseError::InvalidConfig), "{key}");
+        }
+        assert_eq!(change("cleanup.policy", SUBTRACT, Some("delete")), Err(ResponseError::InvalidConfig));
         for (operation, value) in [(SET, Some("-2")), (SET, Some("a day")), (SET, None), (2, Some("5"))] {
             assert_eq!(change(RETENTION_MS, operation, value), Err(ResponseError::InvalidConfig));
         }

@@ -249,10 +249,10 @@ impl Answers {
         let outcome = match self.head.as_mut().map(|pending| &mut pending.answer) {
             None => return Poll::Ready(None),
             Some(Answer::Later(future)) => ready!(Pin::new(future).poll(context)),
-            Some(answer) => match std::mem::replace(answer, Answer::Busy) {
+            Some(answer) => match std::mem::replace(answer, Answer::Now(Outcome::Close)) {
                 Answer::Now(outcome) => outcome,
                 // `begin` never lets one through; were it to, silence would put every later answer out of step.
-                Answer::Busy | Answer::Later(_) => Outcome::Close,
+                Answer::First(_) | Answer::Later(_) => Outcome::Close,
             },
         };
         Poll::Ready(self.head.take().map(|pending| (pending.to, outcome, pending.permits)))

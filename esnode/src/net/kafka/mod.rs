@@ -54,6 +54,8 @@ use crate::net::seldom::Seldom;
 
 /// How long open connections get to send what has begun, when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Requests whose batches are read through at the same time, when that takes more than a moment.
+const CHECKS: usize = 2;
 /// Searches of the log for a time that are under way together.
 const SEARCHES: usize = 4;
 /// Silence on a connection before the first keepalive probe.
@@ -74,6 +76,7 @@ impl Kafka {
             // A forwarded request includes a commit, and perhaps a disk that is slow just now.
             link: Link::new(rpc_timeout * 5),
             memory: Memory::new(&limits),
+            checks: Semaphore::new(CHECKS),
             metadata: Cache::default(),
             bad_requests: Seldom::default(),
             searches: Semaphore::new(SEARCHES),

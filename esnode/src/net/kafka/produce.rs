@@ -3,16 +3,17 @@
 //! A request is proposed before the next one of its connection is read, so that the log's order is the client's;
 //! only the answer waits. acks=1 waits for the quorum like acks=all.
 
-use std::pin::Pin;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use super::apis::Answer;
@@ -20,23 +21,38 @@ use super::errors;
 use super::frame::{BadRequest, Outcome, ReplyTo, Request};
 use super::records::{self, Rules};
 use super::session::Session;
-use crate::entry::MAX_PAYLOAD;
-use crate::handle::{Handle, ProposeError};
-use crate::stream::command::{Command, Reply};
-use crate::stream::{Stream, TopicId};
+use crate::driver::Now;
+use crate::entry::OVERHEAD;
+use crate::handle::{Budget, ProposeError};
+use crate::stream::command::Reply;
+use crate::stream::{Stream, TopicId, config};
 
 /// How long a producer waits that does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// No producer waits longer; a longer timeout is a mistake.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Bytes of a request that are read through at once: it takes tens of microseconds.
+const CHECKED_AT_ONCE: usize = 256 << 10;
 
-/// Serves Produce.
+/// Serves Produce. Whatever it waits for, the request is decoded and looked at once.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
-    if session.holds_producers(request.to.received) {
-        return Ok(Answer::Busy);
-    }
     let body: ProduceRequest = request.decode()?;
-    let (acks, timeout_ms) = (body.acks, body.timeout_ms);
+    let (session, to) = (Arc::clone(session), request.to);
+    if session.holds_producers(to.received) {
+        return Ok(Answer::first(async move {
+            session.hold_producer(to.received).await;
+            begin(session, to, body)
+        }));
+    }
+    Ok(begin(session, to, body))
+}
+
+fn begin(session: Arc<Session>, to: ReplyTo, body: ProduceRequest) -> Answer {
+    let wait = match u64::try_from(body.timeout_ms) {
+        Ok(ms) if ms > 0 => Duration::from_millis(ms).min(LONGEST_WAIT),
+        _ => DEFAULT_WAIT,
+    };
+    let (acks, deadline) = (body.acks, Instant::now() + wait);
     let refusal = if !(-1..=1).contains(&acks) {
         Some(ResponseError::InvalidRequiredAcks)
     } else if body.transactional_id.is_some() {
@@ -49,52 +65,77 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let mut work = Work::default();
     match refusal {
         Some(error) => work.refuse_all(body, error),
-        None => work.gather(&session.node().stream(), body),
+        None => work.gather(&session.node().stream(), body, to.version),
+    }
+    if work.is_slow_to_check() {
+        return Answer::first(async move {
+            match checked(&session, work).await {
+                Some(work) => propose(session, to, work, acks, deadline),
+                None => Answer::Now(Outcome::Close),
+            }
+        });
     }
     work.validate();
-    let bytes: usize = work.appends.iter().map(|append| append.batch.len()).sum();
-    let Some(proposals) = propose(session.node(), &mut work) else { return Ok(Answer::Busy) };
-    session.shared.metrics.produce_bytes.fetch_add(bytes as u64, Relaxed);
-    let wait = match u64::try_from(timeout_ms) {
-        Ok(ms) if ms > 0 => Duration::from_millis(ms).min(LONGEST_WAIT),
-        _ => DEFAULT_WAIT,
-    };
-    let deadline = Instant::now() + wait;
-    let to = request.to;
-    if proposals.is_empty() {
-        return Ok(Answer::Now(work.outcome(to, acks)));
+    propose(session, to, work, acks, deadline)
+}
+
+/// Reads through what takes more than a moment to read, on a thread where nobody else waits; `None` when the node stops.
+async fn checked(session: &Session, mut work: Work) -> Option<Work> {
+    let _permit = session.shared.checks.acquire().await.ok()?;
+    let work = spawn_blocking(move || {
+        work.validate();
+        work
+    });
+    work.await.ok()
+}
+
+/// Proposes the batches, now or when there is room, before any later request of the connection.
+fn propose(session: Arc<Session>, to: ReplyTo, mut work: Work, acks: i16, deadline: Instant) -> Answer {
+    if work.appends.is_empty() {
+        return Answer::Now(work.outcome(to, acks));
     }
-    Ok(Answer::later(async move {
-        for (first, proposal) in proposals {
-            match timeout_at(deadline, proposal).await {
-                Ok(replies) => work.settle(first, replies.map_err(errors::produce)),
-                Err(_) => work.settle(first, Err(ResponseError::RequestTimedOut)),
+    let bytes = work.appends.iter().map(Append::bytes).sum();
+    match session.node().try_room(bytes) {
+        Some(room) => proposed(&session, to, work, acks, (deadline, room)),
+        None => Answer::first(async move {
+            match timeout_at(deadline, session.node().room(bytes)).await {
+                Ok(room) => proposed(&session, to, work, acks, (deadline, room)),
+                Err(_) => {
+                    for at in 0..work.appends.len() {
+                        work.refuse(at, ResponseError::RequestTimedOut);
+                    }
+                    Answer::Now(work.outcome(to, acks))
+                }
+            }
+        }),
+    }
+}
+
+fn proposed(
+    session: &Session,
+    to: ReplyTo,
+    mut work: Work,
+    acks: i16,
+    (deadline, mut room): (Instant, Budget),
+) -> Answer {
+    let mut bytes = 0;
+    let mut proposals = Vec::with_capacity(work.appends.len());
+    for append in &mut work.appends {
+        bytes += append.batch.len() as u64;
+        let share = room.split(append.bytes());
+        let place = (append.topic, append.partition);
+        proposals.push(session.node().append(place, std::mem::take(&mut append.batch), share));
+    }
+    session.shared.metrics.produce_bytes.fetch_add(bytes, Relaxed);
+    Answer::later(async move {
+        for (at, proposal) in proposals.into_iter().enumerate() {
+            match timeout_at(deadline, proposal).await.unwrap_or(Err(ProposeError::Busy)) {
+                Ok(replies) => replies.iter().for_each(|reply| work.enter(at, reply)),
+                Err(error) => work.refuse(at, errors::produce(error)),
             }
         }
         work.outcome(to, acks)
-    }))
-}
-
-type Proposal = Pin<Box<dyn Future<Output = Result<Vec<Reply>, ProposeError>> + Send>>;
-
-/// Proposes all appends, in as few entries as they fit in; each proposal comes with the number of its first append.
-/// `None` when the node was too busy for the first one, so that nothing has happened.
-fn propose(node: &Handle, work: &mut Work) -> Option<Vec<(usize, Proposal)>> {
-    let mut proposals = Vec::new();
-    let mut first = 0;
-    while first < work.appends.len() {
-        let next = work.fitting(first);
-        let commands: Vec<Command> = work.appends[first..next].iter().map(Append::command).collect();
-        let mut proposal: Proposal = Box::pin(node.propose(&commands));
-        // The node says at once when it is too busy; asking once costs nothing, whoever waits asks again.
-        match proposal.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Err(ProposeError::Busy)) if first == 0 => return None,
-            Poll::Ready(replies) => work.settle(first, replies.map_err(errors::produce)),
-            Poll::Pending => proposals.push((first, proposal)),
-        }
-        first = next;
-    }
-    Some(proposals)
+    })
 }
 
 /// One request on its way: the answer, as far as it is known, and the batches to append.
@@ -110,16 +151,15 @@ struct Append {
     topic: TopicId,
     partition: u32,
     batch: Bytes,
+    rules: Rules,
 }
 
 impl Append {
-    fn command(&self) -> Command {
-        Command::Append { topic: self.topic, partition: self.partition, batch: self.batch.clone() }
+    /// What it takes on its way through the log.
+    fn bytes(&self) -> usize {
+        self.batch.len() + OVERHEAD
     }
 }
-
-/// What a command adds to its batch in an entry, at most.
-const OVERHEAD: usize = 64;
 
 /// Neither appended nor refused yet.
 const OPEN: i64 = -1;
@@ -139,22 +179,33 @@ impl Work {
     }
 
     /// Finds the partitions. The batches are looked at later, when the state's lock is free again.
-    fn gather(&mut self, stream: &Stream, body: ProduceRequest) {
+    fn gather(&mut self, stream: &Stream, body: ProduceRequest, version: i16) {
+        let now = Now::read().wall;
+        let mut seen = HashSet::new();
         for data in body.topic_data {
             let known = stream.topic(&data.name);
+            let rules = known.map(|topic| Rules {
+                version,
+                largest: config::largest_batch(stream, topic),
+                timestamps: config::timestamps(topic, now),
+            });
             let mut partitions = Vec::with_capacity(data.partition_data.len());
             for wanted in data.partition_data {
-                let found = known.and_then(|topic| {
+                let found = known.zip(rules.clone()).and_then(|(topic, rules)| {
                     let partition = u32::try_from(wanted.index).ok()?;
                     topic.partitions.get(partition as usize)?;
-                    Some((topic.id, partition))
+                    Some((topic.id, partition, rules))
                 });
                 let answer = slot(wanted.index);
                 partitions.push(match found {
-                    Some((topic, partition)) => {
+                    // Some of its batches could be refused, and others not.
+                    Some((topic, partition, _)) if !seen.insert((topic, partition)) => {
+                        answer.with_error_code(ResponseError::InvalidRequest.code())
+                    }
+                    Some((topic, partition, rules)) => {
                         let slot = (self.topics.len(), partitions.len());
                         let batch = wanted.records.unwrap_or_default();
-                        self.appends.push(Append { slot, topic, partition, batch });
+                        self.appends.push(Append { slot, topic, partition, batch, rules });
                         answer
                     }
                     None => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
@@ -166,45 +217,28 @@ impl Work {
         }
     }
 
-    /// Splits what was sent for each partition into batches and refuses what the log cannot take; all of a
-    /// partition's batches or none.
+    fn is_slow_to_check(&self) -> bool {
+        let bytes: usize = self.appends.iter().map(|append| append.batch.len()).sum();
+        bytes > CHECKED_AT_ONCE || self.appends.iter().any(|append| records::is_compressed(&append.batch))
+    }
+
+    /// Refuses what the log cannot take.
     fn validate(&mut self) {
         for sent in std::mem::take(&mut self.appends) {
-            let largest = MAX_PAYLOAD - OVERHEAD;
-            let rules = Rules { version: 9, largest, timestamps: i64::MIN..=i64::MAX };
-            match records::check(&sent.batch, &rules) {
+            match records::check(&sent.batch, &sent.rules) {
                 Ok(()) => self.appends.push(sent),
-                Err((error, _)) => self.answer(sent.slot).error_code = error.code(),
+                Err((error, why)) => {
+                    let answer = self.answer(sent.slot);
+                    answer.error_code = error.code();
+                    answer.error_message = Some(StrBytes::from_string(why));
+                }
             }
         }
     }
 
-    /// The number of the append behind the last that fits in one entry together with `first`.
-    fn fitting(&self, first: usize) -> usize {
-        let mut room = MAX_PAYLOAD;
-        let fit = self.appends[first..].iter().take_while(|append| {
-            let left = room.checked_sub(append.batch.len() + OVERHEAD);
-            room = left.unwrap_or(0);
-            left.is_some()
-        });
-        first + fit.count().max(1)
-    }
-
-    /// Enters the replies to the appends from `first` on.
-    fn settle(&mut self, first: usize, replies: Result<Vec<Reply>, ResponseError>) {
-        match replies {
-            Ok(replies) => {
-                for (at, reply) in (first..self.appends.len()).zip(replies) {
-                    self.enter(at, &reply);
-                }
-            }
-            Err(error) => {
-                for at in first..self.fitting(first) {
-                    let slot = self.appends[at].slot;
-                    self.answer(slot).error_code = error.code();
-                }
-            }
-        }
+    fn refuse(&mut self, at: usize, error: ResponseError) {
+        let slot = self.appends[at].slot;
+        self.answer(slot).error_code = error.code();
     }
 
     fn enter(&mut self, at: usize, reply: &Reply) {
@@ -213,9 +247,7 @@ impl Work {
         match reply {
             Reply::Appended { base_offset, log_start_offset } => {
                 answer.log_start_offset = *log_start_offset;
-                if answer.base_offset == OPEN {
-                    answer.base_offset = *base_offset;
-                }
+                answer.base_offset = *base_offset;
             }
             Reply::Refused(why) => answer.error_code = errors::refusal(*why).code(),
             _ => answer.error_code = ResponseError::UnknownServerError.code(),
@@ -254,14 +286,16 @@ mod tests {
     use crate::stream::command::Refusal;
     use kafka_protocol::messages::ApiKey;
 
-    /// Partitions 0, 1, ... of one topic, each with batches of these sizes to append.
-    fn work(batches: &[&[usize]]) -> Work {
+    fn rules() -> Rules {
+        Rules { version: 9, largest: 1000, timestamps: i64::MIN..=i64::MAX }
+    }
+
+    /// Partitions 0, 1, ... of one topic, each with a batch of this size to append.
+    fn work(batches: &[usize]) -> Work {
         let mut work = Work::default();
-        for (partition, sizes) in (0..).zip(batches) {
-            for size in *sizes {
-                let batch = Bytes::from(vec![0; *size]);
-                work.appends.push(Append { slot: (0, partition as usize), topic: 1, partition, batch });
-            }
+        for (partition, size) in (0..).zip(batches) {
+            let (slot, batch) = ((0, partition as usize), Bytes::from(vec![0; *size]));
+            work.appends.push(Append { slot, topic: 1, partition, batch, rules: rules() });
         }
         let partitions = (0..).take(batches.len()).map(slot).collect();
         work.topics = vec![TopicProduceResponse::default().with_partition_responses(partitions)];
@@ -282,43 +316,51 @@ mod tests {
     }
 
     #[test]
-    fn each_partition_learns_what_became_of_its_own_batches() {
-        let mut work = work(&[&[100], &[100, 100], &[100]]);
-        let out_of_order = Reply::Refused(Refusal::OutOfOrderSequence);
-        work.settle(0, Ok(vec![appended(7), appended(20), appended(21), out_of_order]));
-        assert_eq!(result(&work), [(0, 7), (0, 20), (45, -1)]);
+    fn each_partition_learns_what_became_of_its_own_batch() {
+        let mut work = work(&[100, 100, 100]);
+        work.enter(0, &appended(7));
+        work.enter(1, &Reply::Refused(Refusal::OutOfOrderSequence));
+        work.refuse(2, ResponseError::NotLeaderOrFollower);
+        let to = to(9);
+        assert!(matches!(
+            Work { topics: work.topics.clone(), appends: vec![] }.outcome(to, 1),
+            Outcome::Send(_)
+        ));
+        assert_eq!(result(&work), [(0, 7), (45, -1), (6, -1)]);
         encodes(ApiKey::Produce, |_| ProduceResponse::default().with_responses(work.topics.clone()));
     }
 
     #[test]
-    fn a_proposal_that_fails_takes_only_its_own_batches_with_it() {
-        let half = MAX_PAYLOAD / 2;
-        let mut work = work(&[&[half - 100], &[half - 100], &[half]]);
-        assert_eq!((work.fitting(0), work.fitting(2)), (2, 3));
-        work.settle(0, Err(ResponseError::NotLeaderOrFollower));
-        work.settle(2, Ok(vec![appended(5)]));
-        assert_eq!(result(&work), [(6, -1), (6, -1), (0, 5)]);
-    }
-
-    #[test]
-    fn a_batch_larger_than_an_entry_still_makes_progress() {
-        assert_eq!(work(&[&[MAX_PAYLOAD], &[1]]).fitting(0), 1);
+    fn a_partition_named_twice_is_taken_once() {
+        use kafka_protocol::messages::TopicName;
+        use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+        let mut stream = Stream::default();
+        let mut payload = bytes::BytesMut::new();
+        crate::net::kafka::topics::creation("t", 1, vec![]).encode(&mut payload);
+        stream.apply(1, 1, &payload.freeze());
+        let data = TopicProduceData::default()
+            .with_name(TopicName(StrBytes::from_static_str("t")))
+            .with_partition_data(vec![PartitionProduceData::default(); 1000]);
+        let mut work = Work::default();
+        work.gather(&stream, ProduceRequest::default().with_topic_data(vec![data.clone(), data]), 9);
+        assert_eq!(work.appends.len(), 1);
+        assert_eq!(result(&work)[..2], [(0, -1), (42, -1)]);
     }
 
     #[test]
     fn acks_zero_is_silent_unless_something_failed() {
-        let mut done = work(&[&[100]]);
-        done.settle(0, Ok(vec![appended(1)]));
+        let mut done = work(&[100]);
+        done.enter(0, &appended(1));
         assert!(matches!(done.outcome(to(9), 0), Outcome::Silence));
-        let mut failed = work(&[&[100]]);
-        failed.settle(0, Err(ResponseError::NotLeaderOrFollower));
+        let mut failed = work(&[100]);
+        failed.refuse(0, ResponseError::NotLeaderOrFollower);
         assert!(matches!(failed.outcome(to(9), 0), Outcome::Close));
-        assert!(matches!(work(&[&[100]]).outcome(to(9), 1), Outcome::Send(_)));
+        assert!(matches!(work(&[100]).outcome(to(9), 1), Outcome::Send(_)));
     }
 
     #[test]
     fn an_invalid_batch_is_answered_and_never_proposed() {
-        let mut work = work(&[&[100], &[10]]);
+        let mut work = work(&[100, 10]);
         work.validate();
         assert!(work.appends.is_empty());
         assert_eq!(result(&work), [(43, -1), (2, -1)]);

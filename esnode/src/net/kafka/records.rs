@@ -60,11 +60,9 @@ pub fn check(sent: &[u8], rules: &Rules) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Whether it takes more than a moment to check: then it is not done where others wait.
-pub fn is_slow_to_check(sent: &[u8]) -> bool {
-    const AT_ONCE: usize = 256 << 10;
-    sent.len() > AT_ONCE
-        || BatchHeader::read(sent).is_some_and(|header| header.attributes & codec::CODEC != 0)
+/// Whether the records are compressed, so that it may take more than a moment to read through them.
+pub fn is_compressed(sent: &[u8]) -> bool {
+    BatchHeader::read(sent).is_some_and(|header| header.attributes & codec::CODEC != 0)
 }
 
 /// What can be told of a batch without reading through it.

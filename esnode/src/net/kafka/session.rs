@@ -9,7 +9,6 @@ use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use shared::ids::NodeId;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
 use tokio::time::timeout;
 
 use super::answers::Cache;
@@ -25,9 +24,6 @@ use super::pool::Memory;
 use super::versions;
 use crate::handle::{Handle, Leadership};
 use crate::net::seldom::Seldom;
-
-/// How soon a request is begun again that the node was too busy for.
-const BUSY: Duration = Duration::from_millis(1);
 
 /// How long a client may be kept waiting for a new leader: an election, and a second one if the first is split.
 const LEADER_PATIENCE: Duration = Duration::from_secs(1);
@@ -46,6 +42,8 @@ pub struct Shared {
     pub limits: Limits,
     /// The memory that they share.
     pub memory: Memory,
+    /// Who may read through large batches, and compressed ones: it takes memory and time.
+    pub checks: Semaphore,
     /// Metadata of all topics.
     pub metadata: Cache<Made>,
     /// Clients that were disconnected for what they did, in the log.
@@ -149,6 +147,14 @@ impl Session {
         Duration::from_millis(self.node().file().cluster.raft.election_timeout_max)
     }
 
+    /// Holds a producer's request, which came at `received`, for as long as it had better wait here.
+    pub async fn hold_producer(&self, received: Instant) {
+        let mut changes = self.watch_leadership();
+        while self.holds_producers(received) {
+            let _ = timeout(LEADER_PATIENCE.saturating_sub(received.elapsed()), changes.changed()).await;
+        }
+    }
+
     /// Lets the leader serve the request, if another node leads and can be reached.
     pub async fn ask_leader(&self, request: &Request) -> Option<Outcome> {
         let leader = self.leadership().leader?;
@@ -204,12 +210,11 @@ impl Service for Arc<Session> {
             Admitted::Serve(api, request) => (api, request),
             Admitted::NewerApiVersions(to) => return Ok((to, Answer::Now(versions::unsupported(to)))),
         };
-        loop {
-            match api.begin(self, &request)? {
-                Answer::Busy => sleep(BUSY).await,
-                answer => return Ok((request.to, answer)),
-            }
+        let mut answer = api.begin(self, &request)?;
+        while let Answer::First(next) = answer {
+            answer = next.await;
         }
+        Ok((request.to, answer))
     }
 }
 

@@ -26,7 +26,7 @@ use super::metadata::{topic_id, topic_numbered};
 use super::session::{Session, broker_id};
 use crate::handle::ProposeError;
 use crate::stream::command::{Command, Refusal, Reply};
-use crate::stream::retention::check_config;
+use crate::stream::config;
 use crate::stream::{MAX_PARTITIONS, Stream, valid_topic_name};
 
 /// A topic that is not created or deleted, and what to tell the client.
@@ -295,7 +295,8 @@ impl Rules {
             .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())))
             .collect();
         for (key, value) in &configs {
-            check_config(key, value).map_err(|why| (ResponseError::InvalidConfig, Some(why)))?;
+            config::check(key, value, self.members.len())
+                .map_err(|why| (ResponseError::InvalidConfig, Some(why)))?;
         }
         Ok(creation(name, partitions, configs))
     }
