@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use crossbeam_channel::Sender;
@@ -80,6 +81,8 @@ pub struct Leadership {
     pub serving: bool,
     /// This node is handing over: it takes no more events, and whoever asks who leads had better wait for the answer.
     pub handing_over: bool,
+    /// Since when this node knows of no leader; `None` while there is one.
+    pub leaderless: Option<Instant>,
 }
 
 /// Why a proposal has no reply.

@@ -234,9 +234,7 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
         crate::version::build_info().version
     );
     if !config.file.cluster.storage.wal_sync {
-        tracing::warn!(
-            "wal_sync is false: acknowledged means written, not durable, on a majority; a power cut loses it"
-        );
+        tracing::warn!("wal_sync is false: acknowledged means written, not durable; a power cut loses it");
     }
 }
 
@@ -332,6 +330,7 @@ fn take_part(start: Start) -> Result<()> {
     let on_cluster = remember_cluster(Arc::clone(&data_dir), Arc::clone(&transport), hello, inputs.0.clone());
     let mut driver = Driver::new(Parts {
         own: (config.node_id, hello.store),
+        synced: storage.wal_sync,
         core,
         stream,
         wal: writer.sender().clone(),
@@ -398,6 +397,10 @@ fn conclude(ended: Ended, node_id: NodeId) -> Result<()> {
             "a defect of esnode: something was to be written to the log, and the thread that writes it knows of nothing. \
              This node stops, since it would wait for ever; nothing acknowledged is lost. Start it again, and please \
              report this with its log"
+        ),
+        Ended::NotSynced => bail!(
+            "wal_sync is false, and the cluster has several members: what this node acknowledges or votes does not survive a \
+             power cut, and then the others lose events too. Set cluster.storage.wal_sync to true and start it again"
         ),
         Ended::WrongStore => Err(JoinError::WrongStore(node_id).into()),
         Ended::Unreadable(reason) => Err(reason.into()),

@@ -415,6 +415,11 @@ impl<D: Durable> Core<D> {
         self.disk.oldest().map_or(0, |since| self.ticks - since.max(self.disk_moved))
     }
 
+    /// Its timing.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
     /// What this node is.
     pub fn role(&self) -> Role {
         status::role(self.raw.raft.state)

@@ -393,6 +393,12 @@ impl Stream {
         self.names.values().filter_map(|id| self.topics.get(id))
     }
 
+    /// Tells one set of topics and partitions from every other that this log leads to. Numbers are given once; while none
+    /// is, topics only go; and while neither happens, partitions only grow in number.
+    pub fn topics_version(&self) -> (TopicId, usize, usize) {
+        (self.last_topic, self.topics.len(), self.partitions)
+    }
+
     /// CRC32C over the whole state, for comparing replicas.
     pub fn digest(&self) -> u32 {
         let mut crc = crc32c::crc32c(&self.applied.to_le_bytes());

@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use super::apis::Answer;
 use super::frame::{BadRequest, Outcome, Request};
 use super::leader_epoch;
+use super::pool::Held;
 use super::reading::Source;
 use super::session::{self, Session};
 use super::share::{self, Room, Share, State};
@@ -73,7 +74,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         session.shared.metrics.fetch_bytes.fetch_add(fetch.room.taken as u64, Relaxed);
         let permit = fetch.permit.take();
         match (to.send(&fetch.answer(&body)), permit) {
-            (Outcome::Send(frame), Some(permit)) => Outcome::SendHolding(frame, permit),
+            (Outcome::Send(frame), Some(permit)) => Outcome::SendHolding(frame, Held::Events(permit)),
             (outcome, _) => outcome,
         }
     }))

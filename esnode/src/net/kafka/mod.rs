@@ -3,6 +3,7 @@
 //! `apis` is the table of what is served; `connection` keeps requests and answers in order; one module per API
 //! does the work. Everything the front end knows of the node comes through [`Handle`].
 
+mod answers;
 mod apis;
 mod configs;
 mod connection;
@@ -40,6 +41,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::answers::Cache;
 use self::connection::{Common, Ended};
 use self::forward::Link;
 pub use self::fuzz::fuzz;
@@ -72,6 +74,7 @@ impl Kafka {
             // A forwarded request includes a commit, and perhaps a disk that is slow just now.
             link: Link::new(rpc_timeout * 5),
             memory: Memory::new(&limits),
+            metadata: Cache::default(),
             bad_requests: Seldom::default(),
             searches: Semaphore::new(SEARCHES),
             group_requests: Seldom::default(),

@@ -344,7 +344,7 @@ fn a_relayed_answer_carries_the_clients_correlation_id() {
     let to = admit(framed(ApiKey::Metadata, 9, &sample(ApiKey::Metadata, 9))).unwrap().to;
     let theirs = ReplyTo { correlation: 5, ..to }.send(&MetadataResponse::default());
     let Outcome::Send(theirs) = theirs else { panic!("{theirs:?}") };
-    let Outcome::Send(ours) = to.relay(theirs) else { panic!("not sent") };
+    let Outcome::Send(ours) = to.relay(theirs, None) else { panic!("not sent") };
     let Outcome::Send(expected) = to.send(&MetadataResponse::default()) else { panic!("not sent") };
     assert_eq!(ours, expected);
 }
