@@ -147,7 +147,7 @@ fn a_time_finds_the_event_itself_inside_a_compressed_batch() -> Result<()> {
             let part = &answer.topics[0].partitions[0];
             Ok((part.error_code, part.offset, part.timestamp))
         };
-        let time = |offset| 1_700_000_000_000 + 10 * offset;
+        let time = |offset: i64| 1_700_000_000_000 + 10 * offset;
         ensure!(find(6, time(50))? == (0, 50, time(50)), "{topic}: {:?}", find(6, time(50))?);
         ensure!(find(6, time(50) - 1)? == (0, 50, time(50)) && find(6, time(99) + 1)? == (0, -1, -1));
         ensure!(find(7, -3)? == (0, 99, time(99)), "the newest: {:?}", find(7, -3)?);
