@@ -137,7 +137,8 @@ fn a_time_finds_the_event_itself_inside_a_compressed_batch() -> Result<()> {
         (Compression::Zstd, "zstd"),
     ] {
         ensure!(client.create_topic(topic, 1)? == 0);
-        ensure!(client.produce_batch(topic, 0, spread(codec)?)? == Ok(0));
+        let sent = client.produce_batch(topic, 0, spread(codec)?)?;
+        ensure!(sent == Ok(0), "{topic}: {sent:?}");
         let mut find = |version, timestamp| -> Result<(i16, i64, i64)> {
             let part = ListOffsetsPartition::default().with_timestamp(timestamp);
             let topic = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![part]);
