@@ -110,6 +110,14 @@ pub mod seeds {
                     Command::DeleteTopic { name: "a".to_owned() },
                 ],
             ),
+            (
+                "partitions",
+                vec![
+                    topic("a", 1, &[]),
+                    Command::CreatePartitions { name: "a".to_owned(), count: 3 },
+                    Command::DeleteNumbered { topic: 1 },
+                ],
+            ),
             ("appends", vec![topic("a", 2, &[]), append(0), append(1), append(0)]),
             ("producer", vec![Command::AllocateProducer, Command::AllocateProducer]),
         ];

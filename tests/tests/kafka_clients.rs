@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::client::Client;
+use tests::client::{Client, fetch_request};
 use tests::cluster::Cluster;
 use tests::proxy::{Proxies, Weather};
 
@@ -37,12 +37,25 @@ fn run(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
+/// The first batch of a topic lies in the log as the client was told to send it: some send it plain in silence.
+fn compressed(cluster: &Cluster, topic: &str, codec: &str) -> Result<()> {
+    let mut client = Client::connect(cluster.kafka(cluster.wait_ready()?), Duration::from_secs(5))?;
+    let answer = client.call(11, &fetch_request(topic, 0, 0))?;
+    let records = answer.responses[0].partitions[0].records.clone().context("no records")?;
+    let number = ["none", "gzip", "snappy", "lz4", "zstd"].iter().position(|name| *name == codec);
+    // The low byte of the batch's attributes.
+    let sent = usize::from(records.get(22).context("no batch")? & 7);
+    ensure!(Some(sent) == number, "{topic}: codec {sent} was sent");
+    Ok(())
+}
+
 fn roundtrip(library: &str, codecs: &[&str]) -> Result<()> {
     let cluster = Cluster::ready(3)?;
     for codec in codecs {
         let script = root().join("tests/clients/roundtrip.py");
         let topic = format!("{library}-{codec}");
         run(Command::new(python()).arg(script).args([library, &cluster.bootstrap(), &topic, codec, "2000"]))?;
+        compressed(&cluster, &topic, codec)?;
     }
     Ok(())
 }
@@ -67,18 +80,21 @@ fn old_events_go_when_a_client_says_so() -> Result<()> {
 #[test]
 fn kcat_writes_on_one_node_and_reads_from_another() -> Result<()> {
     let cluster = Cluster::ready(3)?;
+    // What compressing makes no smaller is sent as it is.
+    let greetings = "hello\nworld\n".repeat(500);
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let topic = format!("greetings-{codec}");
         let mut producer = Command::new("kcat")
-            .args(["-P", "-b", &cluster.kafka(1).to_string(), "-t", &topic, "-z", codec])
+            .args(["-P", "-b", &cluster.kafka(1).to_string(), "-t", &topic, "-p", "0", "-z", codec])
             .stdin(Stdio::piped())
             .spawn()
             .context("cannot run kcat; `tests/setup.sh` installs it")?;
-        producer.stdin.take().context("kcat's input")?.write_all(b"hello\nworld\n")?;
+        producer.stdin.take().context("kcat's input")?.write_all(greetings.as_bytes())?;
         ensure!(producer.wait()?.success(), "kcat -P failed with {codec}");
         let consumer =
             run(Command::new("kcat").args(["-C", "-b", &cluster.kafka(2).to_string(), "-t", &topic, "-e"]))?;
-        ensure!(consumer.stdout == b"hello\nworld\n", "read {:?}", String::from_utf8_lossy(&consumer.stdout));
+        ensure!(consumer.stdout == greetings.as_bytes(), "{} bytes were read", consumer.stdout.len());
+        compressed(&cluster, &topic, codec)?;
     }
     Ok(())
 }
@@ -117,5 +133,15 @@ fn a_client_leaves_a_leader_that_is_cut_off_from_the_others() -> Result<()> {
     let longest = gaps.iter().filter_map(|gap| gap[1].as_u64()).max().unwrap_or_default();
     println!("cut off for {seconds} s: no acknowledgement for {longest} ms at most, {gaps:?}");
     ensure!(longest <= GAP_MS, "no acknowledgement for {longest} ms: {gaps:?}\n{}", cluster.log(leader));
+    Ok(())
+}
+
+#[test]
+fn whoever_wants_a_group_is_told_and_whoever_assigns_reads() -> Result<()> {
+    let cluster = Cluster::ready(3)?;
+    let script = root().join("tests/clients/groups.py");
+    for library in ["confluent", "kafka-python"] {
+        run(Command::new(python()).arg(&script).args([library, &cluster.bootstrap(), library]))?;
+    }
     Ok(())
 }

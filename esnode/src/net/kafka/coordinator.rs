@@ -2,7 +2,8 @@
 //!
 //! The leader is what coordinates, so FindCoordinator names it. Refused there, clients ask on for ever, or let those
 //! fail that read by assignment alone and only have a group's name set; refused when they join, just those fail that
-//! want a group. (librdkafka compresses by lz4 only where FindCoordinator is offered.)
+//! want a group. Transactions there are not either; librdkafka takes no for an answer only where the coordinator is asked
+//! for, and only this one. (It compresses by lz4 only where FindCoordinator is offered.)
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,8 +22,9 @@ use super::session::{Session, broker_id};
 
 /// From this version on many are asked for in one request.
 const BATCHED: i16 = 4;
-/// Kinds of what is coordinated: consumer groups and transactions.
-const KINDS: std::ops::RangeInclusive<i8> = 0..=1;
+/// Kinds of what is coordinated.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 /// Serves FindCoordinator.
 pub fn find(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
@@ -38,11 +40,13 @@ pub fn find(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequ
 }
 
 fn found(body: &FindCoordinatorRequest, version: i16, leader: Option<&Node>) -> FindCoordinatorResponse {
-    let is = if KINDS.contains(&body.key_type) {
-        leader.ok_or(ResponseError::CoordinatorNotAvailable)
-    } else {
-        Err(ResponseError::InvalidRequest)
+    let is = match body.key_type {
+        GROUP => leader.ok_or(ResponseError::CoordinatorNotAvailable),
+        TRANSACTION => Err(ResponseError::TransactionalIdAuthorizationFailed),
+        _ => Err(ResponseError::InvalidRequest),
     };
+    let why =
+        (body.key_type == TRANSACTION).then(|| StrBytes::from_static_str("transactions are not offered yet"));
     let (node_id, host, port, error) = match is {
         Ok(node) => {
             let host = node.advertised_host.as_ref().unwrap_or(&node.host);
@@ -53,7 +57,7 @@ fn found(body: &FindCoordinatorRequest, version: i16, leader: Option<&Node>) -> 
     if version < BATCHED {
         return FindCoordinatorResponse::default()
             .with_error_code(error)
-            .with_error_message(None)
+            .with_error_message(why)
             .with_node_id(node_id.into())
             .with_host(host)
             .with_port(port);
@@ -64,7 +68,7 @@ fn found(body: &FindCoordinatorRequest, version: i16, leader: Option<&Node>) -> 
         Coordinator::default()
             .with_key(key.clone())
             .with_error_code(error)
-            .with_error_message(None)
+            .with_error_message(why.clone())
             .with_node_id(node_id.into())
             .with_host(host.clone())
             .with_port(port)
@@ -128,6 +132,16 @@ mod tests {
             (answer.coordinators[0].error_code, answer.coordinators[0].node_id.0)
         };
         assert_eq!(error(&group, None), (ResponseError::CoordinatorNotAvailable.code(), -1));
+        let transaction = group.clone().with_key_type(TRANSACTION);
+        encodes(ApiKey::FindCoordinator, |version| match version {
+            BATCHED.. => found(&transaction, version, Some(&leader())),
+            _ => {
+                let one = FindCoordinatorRequest::default().with_key_type(TRANSACTION);
+                found(&one, version, Some(&leader()))
+            }
+        });
+        let refused = ResponseError::TransactionalIdAuthorizationFailed.code();
+        assert_eq!(error(&transaction, Some(&leader())), (refused, -1));
         let share = group.with_key_type(2);
         assert_eq!(error(&share, Some(&leader())), (ResponseError::InvalidRequest.code(), -1));
     }
