@@ -14,7 +14,7 @@ use shared::ids::{ClusterId, NodeId, StoreId};
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::consensus::ConfState;
+use crate::consensus::{ConfState, MAX_NUMBER};
 use crate::driver::{Image, carry_on, is_carried_on};
 use crate::entry::HardState;
 use crate::storage::identity::DataDir;
@@ -139,7 +139,7 @@ impl Rebuilding {
             return Ok(rebuilt(last, 0, false));
         }
         let uncertain = last - self.hard_state.commit.min(last);
-        let term = self.hard_state.term.max(self.log.term(last)?.unwrap_or_default()) + MISSED_TERMS;
+        let term = next_term(self.hard_state.term, self.log.term(last)?.unwrap_or_default())?;
         let entries = carry_on(&self.image, cluster, members, term);
         let end = entries.last().map_or(last, |entry| entry.index);
         let hard_state = Some(HardState { term, vote: 0, commit: end });
@@ -147,5 +147,34 @@ impl Rebuilding {
         self.wal.sync()?;
         self.wal.close()?;
         Ok(rebuilt(end, uncertain, true))
+    }
+}
+
+/// The term of what comes behind a log that ends in term `logged`, in a directory where a node has `seen` this one. What no
+/// election reaches was not seen in one, and no vote was given in it: it ends with the old cluster.
+fn next_term(seen: u64, logged: u64) -> Result<u64> {
+    let reached = |term: u64| term < MAX_NUMBER - MISSED_TERMS;
+    let seen = if reached(seen) { seen } else { 0 };
+    ensure!(
+        reached(logged),
+        "the log ends in term {logged}, which no election reaches: it was damaged, or written to by something else. Go on \
+         with another node's directory, or restore a backup"
+    );
+    Ok(seen.max(logged) + MISSED_TERMS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_that_no_election_reaches_is_passed_over_or_refused() {
+        let behind_seven = 7 + MISSED_TERMS;
+        for (seen, logged) in [(7, 5), (5, 7), (u64::MAX, 7), (MAX_NUMBER, 7)] {
+            assert_eq!(next_term(seen, logged).unwrap(), behind_seven);
+        }
+        for logged in [MAX_NUMBER, u64::MAX] {
+            assert!(next_term(7, logged).unwrap_err().to_string().contains("no election reaches"));
+        }
     }
 }

@@ -17,5 +17,6 @@ pub mod ready;
 pub mod sim;
 pub mod sshd;
 pub mod strace;
+pub mod stranger;
 pub mod traffic;
 pub mod unbroken;

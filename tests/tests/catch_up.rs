@@ -104,15 +104,15 @@ fn a_node_that_was_away_for_long_gets_files() -> Result<()> {
 
 #[test]
 fn a_member_with_nothing_gets_files() -> Result<()> {
-    let mut cluster = Cluster::start_with(3, SMALL, &binary("esnode"))?;
-    cluster.kill(3)?;
-    let _ = std::fs::remove_dir_all(cluster.data_dir(3));
-    let leader = cluster.wait_ready()?;
-    Client::connect(cluster.kafka(leader), LIMIT)?.create_topic("t", 1)?;
+    let mut cluster = cluster()?;
     fill(&cluster, 60)?;
-    settle(&cluster, &[1, 2])?;
-    cluster.launch(3)?;
-    cluster.wait("the files to be taken over", |cluster| (times(cluster, 3, DONE) > 0).then_some(()))?;
+    settle(&cluster, &[1, 2, 3])?;
+    let four = cluster.grow()?;
+    cluster.launch(four)?;
+    let (code, body) =
+        cluster.post(cluster.wait_leader()?, "/cluster/members", &cluster.introduction(four))?;
+    ensure!(code < 300, "{body}");
+    cluster.wait("the files to be taken over", |cluster| (times(cluster, four, DONE) > 0).then_some(()))?;
     end_alike(cluster)
 }
 

@@ -2,7 +2,8 @@
 //! many. Meanwhile an honest client is served, memory stays bounded, and nothing acknowledged is lost.
 //!
 //! `HOSTILE_FRAMES=100000` sends so many to each port; `HOSTILE_PATIENCE=1` waits until the slow ones are let go, which
-//! takes a minute; `HOSTILE_READERS=1000` has so many clients ask for long answers and read none.
+//! takes a minute; `HOSTILE_READERS=1000` has so many clients ask for long answers and read none;
+//! `STRANGER_SECONDS=60` has strangers at the peer ports for so long.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -24,6 +25,7 @@ use tests::client::Client;
 use tests::cluster::{Cluster, binary};
 use tests::hostile::{Honest, Served, attack, crowd, is_closed, memory, seeds};
 use tests::ledger::Ledger;
+use tests::stranger::{Knowledge, Strangers, answers, anything, store_of};
 
 const LIMIT: Duration = Duration::from_secs(5);
 /// An honest request may take so long in the worst of times, on a machine that others use as well.
@@ -73,8 +75,9 @@ fn amid(cluster: &Cluster, what: &str, hostilities: impl FnOnce() -> Result<()>)
     sound(cluster, &topic, served)
 }
 
-fn most_memory(cluster: &Cluster) -> Result<u64> {
-    let peaks = cluster.ids().into_iter().map(|id| memory(cluster.os_pid(id)).map(|(_, peak)| peak));
+fn most_memory(cluster: &Cluster, but: NodeId) -> Result<u64> {
+    let running = cluster.ids().into_iter().filter(|id| *id != but);
+    let peaks = running.map(|id| memory(cluster.os_pid(id)).map(|(_, peak)| peak));
     Ok(peaks.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or_default())
 }
 
@@ -118,7 +121,7 @@ fn damaged_frames_on_all_ports_do_no_harm() -> Result<()> {
         Ok(())
     })?;
     println!("term {term} before, {} after", cluster.status(leader)?.term);
-    let most = most_memory(&cluster)?;
+    let most = most_memory(&cluster, 0)?;
     ensure!(most < 400, "a node took {most} MiB");
     Ok(())
 }
@@ -157,6 +160,88 @@ fn a_stranger_cannot_make_a_node_stop() -> Result<()> {
     let (code, body) = cluster.get(1, "/health/ready").with_context(|| cluster.log(1))?;
     ensure!(code == 200, "{body}\n{}", cluster.log(1));
     cluster.launch(3)?;
+    cluster.wait_ready()?;
+    Ok(())
+}
+
+/// All that can be known of a cluster from outside, and the data directories' identities with it.
+fn knowledge(cluster: &Cluster) -> Result<Knowledge> {
+    let leader = cluster.wait_ready()?;
+    let status = cluster.status(leader)?;
+    let ids = cluster.ids().into_iter();
+    let ports = ids.clone().map(|id| (id, cluster.peer(id))).collect();
+    let stores = ids.map(|id| Ok((id, store_of(&cluster.data_dir(id))?))).collect::<Result<_>>()?;
+    let cluster = status.cluster_id.context("founded")?;
+    Ok(Knowledge { cluster, ports, stores, term: status.term, last: status.commit_index })
+}
+
+/// Strangers who know everything say anything to every node: as members, as the node itself, as somebody new. Then one
+/// member is away, and they do so in its name.
+#[test]
+fn strangers_on_the_peer_ports_change_nothing() -> Result<()> {
+    let seconds = std::env::var("STRANGER_SECONDS").map_or(Ok(4.0), |seconds| seconds.parse())?;
+    let each = Duration::from_secs_f64(seconds / 2.0);
+    let mut cluster = Cluster::ready(3)?;
+    let topic = "honest-strangers";
+    let known = knowledge(&cluster)?;
+    let absent =
+        cluster.ids().into_iter().rfind(|id| cluster.leader() != Some(*id)).context("three nodes")?;
+    let honest = Honest::start(nodes(&cluster), topic)?;
+    let all = Strangers::start(&known, &[1, 2, 3, 9], anything);
+    std::thread::sleep(each);
+    println!("{} connections, {} offers of files", all.attempts.load(Relaxed), all.offers.load(Relaxed));
+    let offered = all.offers.load(Relaxed);
+    all.finish();
+
+    cluster.kill(absent)?;
+    let mut of_the_living =
+        Knowledge { last: cluster.status(cluster.wait_leader()?)?.commit_index, ..known.clone() };
+    of_the_living.ports.retain(|(id, _)| *id != absent);
+    let impostors = Strangers::start(&of_the_living, &[absent], anything);
+    std::thread::sleep(each);
+    println!("{} connections in the name of node {absent}", impostors.attempts.load(Relaxed));
+    ensure!(offered + impostors.offers.load(Relaxed) == 0, "a stranger was offered files");
+    impostors.finish();
+    let served = honest.finish()?;
+    println!("{served}");
+    for id in cluster.ids().into_iter().filter(|id| *id != absent) {
+        ensure!(cluster.is_running(id), "node {id} has ended: {}", cluster.log(id));
+        let term = cluster.status(id)?.term;
+        ensure!(term == known.term, "term {} became {term} on node {id}: {}", known.term, cluster.log(id));
+        println!("node {id}: {:?} MiB", memory(cluster.os_pid(id))?);
+    }
+    ensure!(most_memory(&cluster, absent)? < 400, "a node took too much memory");
+    for id in cluster.ids().into_iter().filter(|id| *id != absent) {
+        cluster.kill(id)?;
+    }
+    cluster.launch_all()?;
+    cluster.wait_ready()?;
+    sound(&cluster, topic, served)
+}
+
+/// A leader that is alone hears from strangers that everybody has everything.
+#[test]
+fn strangers_acknowledge_nothing_in_the_name_of_members() -> Result<()> {
+    let mut cluster = Cluster::ready(3)?;
+    let known = knowledge(&cluster)?;
+    let leader = cluster.wait_leader()?;
+    let mut client = Client::connect(cluster.kafka(leader), Duration::from_secs(3))?;
+    ensure!(client.create_topic("t", 1)? == 0);
+    ensure!(client.produce("t", 0, b"by a majority")?.is_ok());
+    let others: Vec<_> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+    let ports = vec![(leader, cluster.peer(leader))];
+    let last = cluster.status(leader)?.commit_index;
+    let impostors = Strangers::start(&Knowledge { last, ports, ..known }, &others, answers);
+    for id in &others {
+        cluster.kill(*id)?;
+    }
+    let outcome = client.produce("t", 0, b"by nobody else");
+    println!("{outcome:?} after {} connections", impostors.attempts.load(Relaxed));
+    ensure!(!matches!(outcome, Ok(Ok(_))), "it was acknowledged: {outcome:?}");
+    impostors.finish();
+    for id in others {
+        cluster.launch(id)?;
+    }
     cluster.wait_ready()?;
     Ok(())
 }
@@ -208,7 +293,7 @@ fn slow_and_half_open_clients_hold_up_nobody() -> Result<()> {
         ensure!(!patient || slow.is_empty(), "{} slow clients were never let go", slow.len());
         Ok(())
     })?;
-    let most = most_memory(&cluster)?;
+    let most = most_memory(&cluster, 0)?;
     ensure!(most < 400, "the node took {most} MiB");
     Ok(())
 }
@@ -246,7 +331,7 @@ fn clients_that_take_no_answers_hold_up_nobody() -> Result<()> {
         }
         Ok(())
     })?;
-    let most = most_memory(&cluster)?;
+    let most = most_memory(&cluster, 0)?;
     ensure!(most < 700, "the node took {most} MiB");
     Ok(())
 }
@@ -324,7 +409,7 @@ fn clients_that_ask_for_long_answers_and_read_none_hold_up_nobody() -> Result<()
             unread.map(drop)
         })
     })?;
-    let most = most_memory(&cluster)?;
+    let most = most_memory(&cluster, 0)?;
     ensure!(most < 400, "the node took {most} MiB");
     Ok(())
 }
@@ -367,7 +452,7 @@ fn requests_that_swell_when_decoded_are_held_to_account() -> Result<()> {
     let fetches =
         metrics.lines().find_map(|line| line.strip_prefix("eventstream_kafka_requests_total{api=\"1\"} "));
     ensure!(code == 200 && fetches.is_some_and(|count| count.parse::<f64>().is_ok_and(|count| count > 20.0)));
-    let most = most_memory(&cluster)?;
+    let most = most_memory(&cluster, 0)?;
     ensure!(most < 400, "the node took {most} MiB");
     Ok(())
 }

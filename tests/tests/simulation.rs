@@ -306,7 +306,7 @@ teeth! {
     simulation_catches_stale_members_after_a_snapshot: StaleMembersAfterSnapshot within 200;
     simulation_catches_an_installation_that_is_not_durable: InstalledBeforeSync within 200;
     simulation_catches_a_state_from_before_the_installation: StateNotInstalled within 200;
-    simulation_catches_a_checkpoint_of_two_states: CheckpointWhileTaking within 500;
+    simulation_catches_a_checkpoint_of_two_states: CheckpointWhileTaking within 1000;
     simulation_catches_a_trim_on_one_replica_only: TrimAlone within 200;
     simulation_catches_events_retired_that_are_kept: RetireByCheckpoint within 200;
 }

@@ -1,17 +1,18 @@
 //! The machine: inputs in, effects out.
 
 use bytes::Bytes;
-use protobuf::Message as _;
-use raft::eraftpb::{self, ConfChange, ConfChangeV2, ConfState, Message, MessageType, SnapshotMetadata};
+use raft::eraftpb::{self, ConfChange, ConfState, Message, MessageType, SnapshotMetadata};
 use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use shared::ids::NodeId;
 
+use super::change;
 use super::disk::InFlight;
 use super::membership::proven_commit;
+use super::plausible::{Implausible, MAX_NUMBER, Place, plausible};
 use super::status::{self, Role, Status};
 use super::timing::Timing;
 use super::view::{Durable, Fetch, View, from_raft, store_error};
-use crate::entry::{Entry, EntryKind, HardState};
+use crate::entry::{Entry, HardState};
 
 /// Payload of one message to a follower.
 const MAX_MESSAGE_BYTES: u64 = 1 << 20;
@@ -41,10 +42,28 @@ pub struct CoreConfig {
     pub tail_bytes: usize,
 }
 
-/// Raft refused its configuration or its storage.
+/// Consensus cannot start.
 #[derive(Debug, thiserror::Error)]
-#[error("consensus cannot start: {0}")]
-pub struct StartError(raft::Error);
+pub enum StartError {
+    /// Raft refused its configuration or its storage.
+    #[error("consensus cannot start: {0}")]
+    Raft(#[from] raft::Error),
+    /// What is on disk cannot be.
+    #[error(
+        "consensus cannot start: the data directory says term {term} and that entry {commit} is committed, and its log \
+         ends at entry {last}. No cluster comes to that: the directory was damaged, or written to by something else. \
+         Remove this node from the cluster, delete its data directory and add it again; if every node says so, \
+         `escli recover` goes on with one of them"
+    )]
+    Absurd {
+        /// The latest term seen.
+        term: u64,
+        /// Highest index known to be committed.
+        commit: u64,
+        /// Highest index.
+        last: u64,
+    },
+}
 
 /// The proposal was not taken: this node does not lead, is handing over, or has too much in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,8 +141,13 @@ impl<D: Durable> Core<D> {
     /// Starts from what the disk holds. `logger` gets Raft's own account of what it does.
     pub fn new(config: CoreConfig, durable: D, logger: &slog::Logger) -> Result<Self, StartError> {
         let CoreConfig { id, seed, timing, mut hard_state, conf_state, applied, tail_bytes } = config;
-        let proven = proven_commit(&durable, hard_state.commit.max(applied));
-        hard_state.commit = hard_state.commit.max(proven.map_err(|error| StartError(store_error(error)))?);
+        let HardState { term, commit, .. } = hard_state;
+        let last = durable.last_index();
+        if term > MAX_NUMBER || last > MAX_NUMBER || commit.max(applied) > last {
+            return Err(StartError::Absurd { term, commit: commit.max(applied), last });
+        }
+        let proven = proven_commit(&durable, commit.max(applied)).map_err(store_error)?;
+        hard_state.commit = commit.max(proven);
         let raft_config = Config {
             id,
             election_tick: timing.election,
@@ -143,7 +167,7 @@ impl<D: Durable> Core<D> {
             ..Config::default()
         };
         let view = View::new(durable, hard_state, conf_state, tail_bytes);
-        let raw = RawNode::new(&raft_config, view, logger).map_err(StartError)?;
+        let raw = RawNode::new(&raft_config, view, logger)?;
         let mut core = Self {
             raw,
             id,
@@ -192,7 +216,11 @@ impl<D: Durable> Core<D> {
     }
 
     /// A message arrived from another node.
-    pub fn receive(&mut self, message: Message) {
+    ///
+    /// # Errors
+    /// [`Implausible`]: no node can have sent it; nothing has changed.
+    pub fn receive(&mut self, message: Message) -> Result<(), Implausible> {
+        let message = plausible(message, &self.place())?;
         let granted = message.get_msg_type() == MessageType::MsgRequestVoteResponse
             && !message.reject
             && message.term == self.raw.raft.term
@@ -200,7 +228,7 @@ impl<D: Durable> Core<D> {
         self.votes += u64::from(granted);
         if self.installing.is_some() && message.get_msg_type() == MessageType::MsgTimeoutNow {
             // It would campaign at once: see `tick`. Whoever hands over gives up soon.
-            return;
+            return Ok(());
         }
         let (from, commit) = (message.from, message.commit);
         let appends = message.get_msg_type() == MessageType::MsgAppend;
@@ -210,6 +238,20 @@ impl<D: Durable> Core<D> {
             self.heard_commit = self.heard_commit.max(commit);
         }
         self.settle();
+        Ok(())
+    }
+
+    /// What messages are judged by.
+    pub(super) fn place(&self) -> Place {
+        let raft = &self.raw.raft;
+        let committed = raft.raft_log.committed;
+        Place {
+            id: self.id,
+            term: raft.term,
+            leads: raft.state == StateRole::Leader,
+            last_index: raft.raft_log.last_index(),
+            committed: (committed, raft.raft_log.term(committed).unwrap_or_default()),
+        }
     }
 
     /// Proposes payloads, one entry each, in this order.
@@ -249,10 +291,13 @@ impl<D: Durable> Core<D> {
         Ok(())
     }
 
-    /// Begins to hand leadership to a voter; Raft gives up after an election timeout.
+    /// As leader: begins to hand leadership to a voter; Raft gives up after an election timeout. Others would ask the leader
+    /// to, which nobody listens to.
     pub fn transfer(&mut self, to: NodeId) {
-        self.raw.transfer_leader(to);
-        self.settle();
+        if self.raw.raft.state == StateRole::Leader {
+            self.raw.transfer_leader(to);
+            self.settle();
+        }
     }
 
     /// A hand-over is under way: proposals are dropped until it ends.
@@ -325,15 +370,8 @@ impl<D: Durable> Core<D> {
 
     /// Applies a committed membership change; the caller does so when it meets the entry in `committed`.
     pub fn apply_change(&mut self, entry: &Entry) -> Option<ConfState> {
-        let applied = match entry.kind {
-            EntryKind::Normal => return None,
-            EntryKind::ConfChange => {
-                change(entry).and_then(|change| self.raw.apply_conf_change(&change).ok())
-            }
-            EntryKind::ConfChangeV2 => ConfChangeV2::parse_from_bytes(&entry.data)
-                .ok()
-                .and_then(|change| self.raw.apply_conf_change(&change).ok()),
-        };
+        let change = change::change(entry)?;
+        let applied = self.raw.apply_conf_change(&change).ok();
         self.leave_office();
         self.settle();
         applied
@@ -501,12 +539,6 @@ impl<D: Durable> Core<D> {
         self.seen = now;
         changed
     }
-}
-
-/// The membership change that an entry carries.
-pub fn change(entry: &Entry) -> Option<ConfChange> {
-    let carries = entry.kind == EntryKind::ConfChange;
-    carries.then(|| ConfChange::parse_from_bytes(&entry.data).ok()).flatten()
 }
 
 fn read_context(state: &raft::ReadState) -> Option<(u64, u64)> {

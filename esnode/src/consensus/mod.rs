@@ -8,16 +8,20 @@
 //! The caller's loop: feed inputs, then take [`Core::effects`] until there are none, and for each one send
 //! `send`, hand `persist` to the disk, apply `committed` and report [`Core::applied`].
 
+mod change;
 mod core;
 mod disk;
 mod membership;
+mod plausible;
 mod status;
 mod timing;
 mod view;
 
-pub use self::core::{Core, CoreConfig, Dropped, Effects, Persist, Proposed, StartError, change};
+pub use self::change::change;
+pub use self::core::{Core, CoreConfig, Dropped, Effects, Persist, Proposed, StartError};
 pub use self::disk::InFlight;
 pub use self::membership::{Heard, NoQuorum, Promotion, lag, may_have};
+pub use self::plausible::{Implausible, MAX_NUMBER};
 pub use self::status::{Peer, Role, Status};
 pub use self::timing::{TICK, Timing};
 pub use self::view::{Durable, Fetch, ReadFailed};

@@ -41,7 +41,9 @@ impl Driver {
         let promoted = |id: &NodeId| !members.added(*id).is_some_and(|added| added.stays_learner);
         self.learners = conf.learners.into_iter().filter(promoted).collect();
         let bindings = members.bindings().iter().map(|(node, store)| (*node, *store)).collect();
-        self.parts.transport.set_bindings(bindings, members.spent().keys().copied().collect());
+        self.parts
+            .transport
+            .set_bindings(bindings, members.spent().iter().map(|(store, node)| (*store, *node)).collect());
         let peers = roster.iter().map(|node| (node.id, node.host.clone(), node.cluster_port));
         if let Err(error) = self.parts.transport.set_peers(peers.collect()) {
             tracing::error!(%error, "cannot connect to a member");

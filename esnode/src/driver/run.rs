@@ -33,6 +33,7 @@ use crate::consensus::{
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError};
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
+use crate::net::seldom::Seldom;
 use crate::storage::writer::{Numbered, Work};
 use crate::storage::{Batch, Checkpoints, Incoming, Log};
 use crate::stream::Stream;
@@ -141,6 +142,8 @@ pub struct Driver {
     catch_up: CatchUp,
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
+    /// Messages that no member can have sent.
+    implausible: Seldom,
     pub(super) tick: u64,
     /// Index of the last applied entry.
     applied: u64,
@@ -185,6 +188,7 @@ impl Driver {
             checkpointing,
             catch_up,
             lazy: None,
+            implausible: Seldom::default(),
             tick: 0,
             applied,
             serves_from: None,
@@ -261,7 +265,7 @@ impl Driver {
             Input::Pulled(pulled) => {
                 let term = self.parts.core.term();
                 if let Some(message) = self.catch_up.pulled(pulled, self.applied, term) {
-                    self.parts.core.receive(message);
+                    self.step(message);
                 }
             }
             Input::Fetched(fetch, entries) => self.parts.core.fetched(fetch, entries),
@@ -291,7 +295,8 @@ impl Driver {
                 messages.retain(|message| self.introductions.may_take(&stream, from, message));
                 drop(stream);
                 self.note_answer(from, &messages);
-                messages.into_iter().for_each(|message| self.receive(message));
+                // What is taken makes room for more only once it is dealt with.
+                messages.take().into_iter().for_each(|message| self.receive(message));
             }
             PeerEvent::Disconnected(peer) => {
                 self.parts.core.unreachable(peer);
@@ -312,7 +317,16 @@ impl Driver {
         let message =
             if is_sent_there(&message) { self.catch_up.sent(message, self.applied) } else { Some(message) };
         if let Some(message) = message {
-            self.parts.core.receive(message);
+            self.step(message);
+        }
+    }
+
+    fn step(&mut self, message: Message) {
+        let (peer, kind) = (message.from, message.get_msg_type());
+        if let Err(reason) = self.parts.core.receive(message)
+            && let Some(times) = self.implausible.due()
+        {
+            tracing::warn!(peer, ?kind, times, "a message that cannot be true is not listened to: {reason}");
         }
     }
 

@@ -4,4 +4,4 @@ pub mod admin;
 pub mod kafka;
 pub mod listen;
 pub mod peer;
-mod seldom;
+pub mod seldom;

@@ -88,8 +88,7 @@ impl Node {
     /// A message of another node.
     pub(super) fn receive(&mut self, message: Message, env: &mut Env) -> Result<(), Stop> {
         if !is_sent_there(&message) {
-            self.running()?.core.receive(message);
-            return Ok(());
+            return self.step(message);
         }
         // The driver has always applied what Raft gave it before it hands Raft anything more.
         self.apply(env)?;
@@ -123,8 +122,14 @@ impl Node {
         if env.bug == Some(Bug::StaleMembersAfterSnapshot) {
             message.mut_snapshot().mut_metadata().set_conf_state(running.core.conf_state());
         }
-        running.core.receive(message);
-        Ok(())
+        self.step(message)
+    }
+
+    /// No node here means harm, so each must find plausible whatever another one sends, however late it comes.
+    fn step(&mut self, message: Message) -> Result<(), Stop> {
+        let (id, said) = (self.id, format!("{:?} of node {}", message.get_msg_type(), message.from));
+        let outcome = self.running()?.core.receive(message);
+        Ok(outcome.map_err(|reason| Broken(format!("node {id} does not believe {said}: {reason}")))?)
     }
 
     /// What the disk gets with this work, if Raft takes a checkpoint.

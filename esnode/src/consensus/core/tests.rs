@@ -1,10 +1,12 @@
 //! Tests of the machine alone, fed by hand.
 
+use protobuf::Message as _;
 use raft::eraftpb::ConfChangeType;
 use shared::spec::RaftTiming;
 
 use super::*;
 use crate::consensus::ReadFailed;
+use crate::entry::EntryKind;
 
 /// What was durable before the start.
 struct Old(Vec<Entry>);
@@ -51,7 +53,7 @@ fn the_commit_index_is_not_written_ahead_of_the_entries_that_it_covers() {
     let entries: Vec<_> =
         (1..=2).map(|index| eraftpb::Entry { index, term: 1, ..Default::default() }).collect();
     append.set_entries(entries.into());
-    core.receive(append);
+    core.receive(append).unwrap();
     let work = core.effects().and_then(|effects| effects.persist).unwrap();
     assert_eq!(work.entries.len(), 2);
     assert_eq!(work.hard_state, Some(HardState { term: 1, vote: 0, commit: 0 }));
@@ -63,7 +65,7 @@ fn a_follower_that_misses_entries_says_how_far_behind_it_is() {
     let mut append = Message { from: 2, to: 1, term: 1, commit: 900, index: 800, ..Message::default() };
     append.log_term = 1;
     append.set_msg_type(MessageType::MsgAppend);
-    core.receive(append);
+    core.receive(append).unwrap();
     assert_eq!((core.status().commit, core.status().applied), (900, 0));
 }
 
@@ -87,7 +89,7 @@ fn the_disk_is_waited_for_while_it_does_not_get_on() {
         append.log_term = u64::from(index > 1);
         append.set_msg_type(MessageType::MsgAppend);
         append.set_entries(vec![eraftpb::Entry { index, term: 1, ..Default::default() }].into());
-        core.receive(append);
+        core.receive(append).unwrap();
         let number = core.effects().and_then(|effects| effects.persist).unwrap().number;
         (0..ticks).for_each(|_| core.tick());
         (number, core.disk_wait())
@@ -106,7 +108,7 @@ fn the_disk_is_waited_for_while_it_does_not_get_on() {
 fn answer(core: &mut Core<Old>, kind: MessageType, term: u64, index: u64) {
     let mut message = Message { from: 2, to: 1, term, index, ..Message::default() };
     message.set_msg_type(kind);
-    core.receive(message);
+    core.receive(message).unwrap();
 }
 
 /// Does what there is to do, with a disk that is done at once. Returns what was sent and committed.
@@ -177,7 +179,7 @@ fn a_node_does_not_campaign_before_its_snapshot_is_installed() {
     let conf_state = Some(core.conf_state()).into();
     let metadata = SnapshotMetadata { index: 40, term: 2, conf_state, ..SnapshotMetadata::default() };
     message.mut_snapshot().set_metadata(metadata);
-    core.receive(message);
+    core.receive(message).unwrap();
     let work = core.effects().and_then(|effects| effects.persist).unwrap();
     assert_eq!(work.snapshot, Some(40));
     (0..1000).for_each(|_| core.tick());

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::PeerEvent;
+use super::claims::Token;
 use super::codec;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
-use super::handshake::{Expected, Greeting, MAX_GREETING, Refused, accept};
+use super::handshake::{Answer, Expected, Greeting, MAX_GREETING, Refused, accept};
 use super::link::Link;
 use super::transport::Shared;
 
@@ -34,15 +35,17 @@ impl<E: Into<io::Error>> From<E> for End {
 }
 
 /// The sender thread of `link`, until the link is closed.
-pub fn run(shared: &Shared, link: &Link) {
+pub fn run(shared: &Arc<Shared>, link: &Link) {
     let mut backoff = BACKOFF_MIN;
     while !link.queue.is_closed() {
         let began = Instant::now();
-        let end = match dial(shared, link) {
-            Ok((stream, frames, revision)) => converse(shared, link, &stream, frames, revision),
+        let token = link.claims.draw(false);
+        let end = match dial(shared, link, token) {
+            Ok(dialled) => converse(shared, link, token, dialled),
             Err(end) => end,
         };
-        link.set_outbound(None);
+        link.claims.ended(token);
+        close(shared, link);
         if link.queue.is_closed() {
             break;
         }
@@ -54,18 +57,30 @@ pub fn run(shared: &Shared, link: &Link) {
             backoff = BACKOFF_MAX;
         }
         let called = link.queue.pause(backoff);
+        // Whoever names the peer to us calls, and may do so as often as it likes.
+        thread::sleep(BACKOFF_MIN.saturating_sub(began.elapsed()));
         backoff = if called { BACKOFF_MIN } else { (backoff * 2).min(BACKOFF_MAX) };
     }
 }
 
-fn dial(shared: &Shared, link: &Link) -> Result<(Arc<TcpStream>, FrameReader, u64), End> {
+/// A connection on which the peer has greeted us.
+struct Dialled {
+    stream: Arc<TcpStream>,
+    frames: FrameReader,
+    /// Revision of our Hello that it has.
+    revision: u64,
+    /// It asks which connections are ours, and answers the same question.
+    answers: bool,
+}
+
+fn dial(shared: &Arc<Shared>, link: &Link, token: Token) -> Result<Dialled, End> {
     let stream = Arc::new(connect(link, shared.connect_timeout())?);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(shared.silence()))?;
     stream.set_write_timeout(Some(shared.silence()))?;
     link.set_outbound(Some(stream.clone()));
 
-    let greeting = shared.greeting(link.id);
+    let greeting = shared.greeting_with(link.id, token);
     write_frames(&mut &*stream, &[greeting.encode()])?;
     let mut frames = FrameReader::new(MAX_GREETING);
     let (kind, body) = loop {
@@ -74,12 +89,13 @@ fn dial(shared: &Shared, link: &Link) -> Result<(Arc<TcpStream>, FrameReader, u6
             None => link.heard(frames.fill(&mut &*stream)?),
         }
     };
-    match kind {
-        Kind::Hello => introduce(shared, link, &stream, &Greeting::decode(body)?)?,
+    let theirs = match kind {
+        Kind::Hello => Greeting::decode(body)?,
         Kind::Refused => return Err(End::Refused(Refused::decode(body)?)),
         _ => return Err(FrameError::Malformed.into()),
-    }
-    Ok((stream, frames, greeting.revision))
+    };
+    introduce(shared, link, &stream, &theirs)?;
+    Ok(Dialled { stream, frames, revision: greeting.revision, answers: theirs.token.is_some() })
 }
 
 pub(super) fn connect(link: &Link, timeout: Duration) -> io::Result<TcpStream> {
@@ -96,11 +112,14 @@ pub(super) fn connect(link: &Link, timeout: Duration) -> io::Result<TcpStream> {
 }
 
 /// Judges the listener's Hello and passes it on.
-fn introduce(shared: &Shared, link: &Link, stream: &TcpStream, theirs: &Greeting) -> Result<(), End> {
+fn introduce(shared: &Arc<Shared>, link: &Link, stream: &TcpStream, theirs: &Greeting) -> Result<(), End> {
     match accept(&shared.hello(), shared.protocol, theirs, Expected::Dialled(link.id)) {
         Ok(version) => {
             debug!(peer = link.id, version, "introduced");
             link.if_newest(theirs, || shared.emit(PeerEvent::Hello(theirs.hello)));
+            if theirs.hello.cluster.is_some() {
+                shared.named(link.id, theirs.names.clone())?;
+            }
             Ok(())
         }
         Err(refused) => {
@@ -111,13 +130,13 @@ fn introduce(shared: &Shared, link: &Link, stream: &TcpStream, theirs: &Greeting
 }
 
 /// The life of an accepted connection: this thread writes, a second one hears the other side's signs of life.
-fn converse(shared: &Shared, link: &Link, stream: &TcpStream, frames: FrameReader, revision: u64) -> End {
-    link.queue.open();
-    link.outbound_up.store(true, Relaxed);
-    link.connects.fetch_add(1, Relaxed);
-    *link.complaint.lock() = None;
-    info!(peer = link.id, host = %link.host, port = link.port, "connected");
-    shared.emit(PeerEvent::Connected(link.id));
+fn converse(shared: &Arc<Shared>, link: &Link, token: Token, dialled: Dialled) -> End {
+    let Dialled { stream, frames, revision, answers } = dialled;
+    let stream = &stream;
+    link.queue.begin();
+    link.claims.reached(answers, |connection, stream| shared.admit(link, connection, stream));
+    link.claims.greeted(token, answers, || open(shared, link));
+    link.queue.announce();
 
     let end = thread::scope(|scope| {
         let listener =
@@ -139,10 +158,27 @@ fn converse(shared: &Shared, link: &Link, stream: &TcpStream, frames: FrameReade
         }
     });
 
-    link.outbound_up.store(false, Relaxed);
-    link.messages_dropped.fetch_add(link.queue.shut(), Relaxed);
-    shared.emit(PeerEvent::Disconnected(link.id));
+    link.claims.lost();
     end
+}
+
+/// The peer hears us: messages may go to it.
+pub fn open(shared: &Shared, link: &Link) {
+    link.queue.open();
+    link.outbound_up.store(true, Relaxed);
+    link.connects.fetch_add(1, Relaxed);
+    *link.complaint.lock() = None;
+    info!(peer = link.id, host = %link.host, port = link.port, "connected");
+    shared.emit(PeerEvent::Connected(link.id));
+}
+
+/// There is no connection any more, and no thread that would open it.
+fn close(shared: &Shared, link: &Link) {
+    link.set_outbound(None);
+    link.messages_dropped.fetch_add(link.queue.shut(), Relaxed);
+    if link.outbound_up.swap(false, Relaxed) {
+        shared.emit(PeerEvent::Disconnected(link.id));
+    }
 }
 
 /// Writes until the queue says that the connection, or the peer, is gone (`Ok`), or the socket says so.
@@ -155,6 +191,8 @@ fn write(shared: &Shared, link: &Link, stream: &TcpStream, mut revision: u64) ->
             revision = greeting.revision;
             frames.push(greeting.encode());
         }
+        let questions = link.claims.questions().into_iter();
+        frames.extend(questions.map(|token| Answer { token, own: false }.encode(Kind::Ask)));
         let too_large = codec::encode(&work.messages, shared.max_frame, &mut frames);
         if too_large > 0 {
             link.messages_dropped.fetch_add(too_large, Relaxed);
@@ -176,7 +214,7 @@ fn write(shared: &Shared, link: &Link, stream: &TcpStream, mut revision: u64) ->
 }
 
 /// Reads what the listener says on our connection, until it ends or has been silent for too long.
-fn listen(shared: &Shared, link: &Link, stream: &TcpStream, mut frames: FrameReader) -> End {
+fn listen(shared: &Arc<Shared>, link: &Link, stream: &TcpStream, mut frames: FrameReader) -> End {
     let mut hear = || -> Result<(), End> {
         loop {
             while let Some((kind, body)) = frames.next_frame()? {
@@ -184,6 +222,12 @@ fn listen(shared: &Shared, link: &Link, stream: &TcpStream, mut frames: FrameRea
                     Kind::Hello => introduce(shared, link, stream, &Greeting::decode(body)?)?,
                     Kind::Refused => return Err(End::Refused(Refused::decode(body)?)),
                     Kind::Keepalive => {}
+                    Kind::Own => {
+                        let Answer { token, own } = Answer::decode(body)?;
+                        link.claims.answered(token, own, |connection, stream| {
+                            shared.admit(link, connection, stream);
+                        });
+                    }
                     _ => return Err(FrameError::Malformed.into()),
                 }
             }

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use shared::ids::NodeId;
 
+use super::claims::Token;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
 use super::handshake::{Expected, Greeting, MAX_GREETING, Refused, accept};
+use super::link::Link;
 use super::transport::{Shared, Transport};
 use super::{accept as inbound, dial};
 use crate::nice::give_way;
@@ -38,6 +40,19 @@ pub type Source = Box<dyn Fn(u64) -> io::Result<Option<Outgoing>> + Send + Sync>
 pub struct Files {
     stream: Arc<TcpStream>,
     frames: FrameReader,
+    /// Says that the connection is ours for as long as it is.
+    _own: Own,
+}
+
+struct Own {
+    link: Arc<Link>,
+    token: Token,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.link.claims.ended(self.token);
+    }
 }
 
 impl Transport {
@@ -58,8 +73,10 @@ impl Transport {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(shared.silence()))?;
         stream.set_write_timeout(Some(shared.silence()))?;
-        write_frames(&mut &*stream, &[shared.greeting(peer).encode_as(Kind::FilesHello)])?;
-        let mut files = Files { stream, frames: FrameReader::new(MAX_GREETING) };
+        // The peer asks for it at once, before it answers.
+        let own = Own { token: link.claims.draw(true), link };
+        write_frames(&mut &*stream, &[shared.greeting_with(peer, own.token).encode_as(Kind::FilesHello)])?;
+        let mut files = Files { stream, frames: FrameReader::new(MAX_GREETING), _own: own };
         let refuse = |refused: Refused| io::Error::new(io::ErrorKind::PermissionDenied, refused);
         let theirs = match files.next()? {
             (Kind::Hello, body) => Greeting::decode(body)?,
@@ -136,20 +153,30 @@ fn wanted(generation: Option<u64>, offset: u64, length: u64) -> Encoded {
     Encoded::new(Kind::FilesWant, vec![body.freeze()])
 }
 
-/// Answers an asker's questions until it goes, or this node stops.
+/// Answers an asker's questions until it goes, or this node stops: a member's, with the data directory that the cluster
+/// knows it by, as the peer itself says.
 pub fn serve(
     shared: &Shared,
-    stream: &TcpStream,
-    mut frames: FrameReader,
+    link: &Link,
+    connection: u64,
+    stream: &Arc<TcpStream>,
+    frames: FrameReader,
     theirs: &Greeting,
 ) -> io::Result<()> {
-    inbound::judge(shared, stream, theirs, Expected::Member(&shared.peer_ids()))?;
-    let bound = shared.greeting(theirs.hello.node).hello.your_store;
-    if bound.is_some_and(|store| store != theirs.hello.store) {
-        // Its disk was lost or replaced: it learns so from the other connection.
+    if shared.binding(link.id) != Some(theirs.hello.store) {
+        // Its disk was lost or replaced, and it learns so from the other connection; or it is no member yet.
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    write_frames(&mut &*stream, &[shared.greeting(theirs.hello.node).encode()])?;
+    inbound::await_proof(shared, link, (connection, stream), shared.silence())?;
+    link.set_files(connection, Arc::clone(stream));
+    shared.strangers.leave(connection);
+    let ended = answer_all(shared, stream, frames, link.id);
+    link.clear_files(connection);
+    ended
+}
+
+fn answer_all(shared: &Shared, stream: &TcpStream, mut frames: FrameReader, asker: NodeId) -> io::Result<()> {
+    write_frames(&mut &*stream, &[shared.greeting(asker).encode()])?;
     stream.set_read_timeout(Some(IDLE))?;
     give_way();
     let mut answering = Answering { gathered: None, started: Instant::now(), sent: 0 };

@@ -37,13 +37,18 @@ pub enum Kind {
     FilesWant = 8,
     /// The piece.
     FilesPiece = 9,
+    /// Which connection may be the listener's, as in [`super::claims`].
+    Ask = 10,
+    /// Whether it is.
+    Own = 11,
 }
 
 impl Kind {
     fn from_u8(byte: u8) -> Option<Self> {
         let raft = [Self::Hello, Self::Refused, Self::Keepalive, Self::Messages];
         let files = [Self::FilesHello, Self::FilesAsk, Self::FilesOffer, Self::FilesWant, Self::FilesPiece];
-        raft.into_iter().chain(files).find(|kind| *kind as u8 == byte)
+        let claims = [Self::Ask, Self::Own];
+        raft.into_iter().chain(files).chain(claims).find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -141,6 +146,11 @@ impl FrameReader {
     /// Lets bodies grow to `max_body` bytes: strangers get less than peers.
     pub fn set_max_body(&mut self, max_body: usize) {
         self.max_body = max_body;
+    }
+
+    /// Whether the frame at the front keeps to the limits, as far as is known by now.
+    pub fn peek(&self) -> Result<(), FrameError> {
+        self.frame_len().map(drop)
     }
 
     /// The next frame that is wholly there, if one is.

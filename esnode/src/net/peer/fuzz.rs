@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::codec;
 use super::frame::{Encoded, FrameReader, HEADER, Kind, write_frames};
-use super::handshake::{Expected, Greeting, Refused, accept};
+use super::handshake::{Answer, Expected, Greeting, Refused, accept};
 use super::{Formats, Hello};
 use crate::version::PROTOCOL;
 
@@ -39,7 +39,7 @@ fn decode(kind: Kind, body: Bytes) {
         Kind::Hello | Kind::FilesHello => {
             let Ok(greeting) = Greeting::decode(body) else { return };
             assert_eq!(Greeting::decode(only_body(&[greeting.encode()])), Ok(greeting.clone()));
-            let _ = accept(&ours(), PROTOCOL, &greeting, Expected::Member(&[2, 3]));
+            let _ = accept(&ours(), PROTOCOL, &greeting, Expected::Member);
         }
         Kind::Refused => {
             let Ok(refused) = Refused::decode(body) else { return };
@@ -61,6 +61,7 @@ fn decode(kind: Kind, body: Bytes) {
         }
         // What is asked of files, and answered, is JSON or opaque.
         Kind::Keepalive | Kind::FilesAsk | Kind::FilesOffer | Kind::FilesWant | Kind::FilesPiece => {}
+        Kind::Ask | Kind::Own => drop(Answer::decode(body)),
     }
 }
 
@@ -117,7 +118,18 @@ mod tests {
 
     fn greeting(hello: Hello) -> Encoded {
         let at = ("10.0.0.2".to_owned(), 9100);
-        Greeting { protocol: PROTOCOL, to: 1, incarnation: 7, revision: 1, hello, at }.encode()
+        let names = vec![(1, "10.0.0.1".to_owned(), 9100), (2, "10.0.0.2".to_owned(), 9100)];
+        let greeting = Greeting {
+            protocol: PROTOCOL,
+            to: 1,
+            incarnation: 7,
+            revision: 1,
+            hello,
+            at,
+            token: Some(5),
+            names,
+        };
+        greeting.encode()
     }
 
     fn message(kind: MessageType) -> Message {

@@ -8,13 +8,16 @@ use shared::spec::MAX_NODES;
 use shared::version::Range;
 use uuid::Uuid;
 
+use super::claims::Token;
 use super::frame::{Encoded, FrameError, Kind};
-use super::{Formats, Hello};
+use super::{Formats, Hello, PeerAddress};
 
 /// First bytes of every greeting: whatever does not start with them is no peer.
 const MAGIC: u32 = u32::from_le_bytes(*b"ESPR");
 /// Largest body of a greeting or a refusal, now and in later versions.
 pub const MAX_GREETING: usize = 4 << 10;
+/// Longest host name that a greeting carries of another node: nine of them fit.
+const MAX_HOST: usize = 255;
 /// Longest text kept of a refusal.
 const MAX_TEXT: usize = 1 << 10;
 
@@ -35,18 +38,27 @@ pub struct Greeting {
     pub revision: u64,
     /// What it says of itself.
     pub hello: Hello,
-    /// Host and port at which the speaker is reached: the listener may not have learned yet that it is a member.
+    /// Host and port at which the speaker says that it is reached, for people: nobody is dialled there for that.
     pub at: (String, u16),
+    /// From the dialler: what the connection is known by, see [`super::claims`]. Absent from programs of the version
+    /// before, which do not know it.
+    pub token: Option<Token>,
+    /// The members, as far as the speaker knows: whoever dialled it may have been away when they changed.
+    pub names: Vec<PeerAddress>,
 }
 
 /// Whom a side is prepared to hear.
 #[derive(Clone, Copy, Debug)]
-pub enum Expected<'a> {
+pub enum Expected {
     /// The node that was dialled.
     Dialled(NodeId),
-    /// Any of these members, or a node of the same cluster that says it is one: somebody dialled us, and may know of
-    /// changes that have not come here yet.
-    Member(&'a [NodeId]),
+    /// A member has dialled us.
+    Member,
+    /// The configuration or a member names whoever has dialled us, and the log does not: it may know of changes that have
+    /// not come here yet, if it is of the same cluster.
+    Named,
+    /// Nobody has heard of the one that has dialled us.
+    Stranger,
 }
 
 /// Why a connection was refused.
@@ -78,6 +90,8 @@ pub enum RefusalCode {
     FormatTooOld,
     /// The refused side writes an on-disk format that the other one cannot read.
     FormatTooNew,
+    /// The node that the dialler says it is does not say so too, when asked.
+    Unproven,
     /// A reason that this version does not know.
     Other(u16),
 }
@@ -93,6 +107,7 @@ impl RefusalCode {
             Self::Removed => 6,
             Self::FormatTooOld => 7,
             Self::FormatTooNew => 8,
+            Self::Unproven => 9,
             Self::Other(code) => code,
         }
     }
@@ -107,18 +122,14 @@ impl RefusalCode {
             6 => Self::Removed,
             7 => Self::FormatTooOld,
             8 => Self::FormatTooNew,
+            9 => Self::Unproven,
             code => Self::Other(code),
         }
     }
 }
 
 /// Judges `theirs`, as one that speaks `ours`. Returns the protocol version to speak: the highest common one.
-pub fn accept(
-    ours: &Hello,
-    protocol: Range,
-    theirs: &Greeting,
-    expected: Expected<'_>,
-) -> Result<u16, Refused> {
+pub fn accept(ours: &Hello, protocol: Range, theirs: &Greeting, expected: Expected) -> Result<u16, Refused> {
     let (us, them) = (ours.node, theirs.hello.node);
     let version = negotiate(us, protocol, theirs)?;
     if theirs.to != us {
@@ -139,7 +150,9 @@ pub fn accept(
                 ),
             );
         }
-        Expected::Member(members) if !members.contains(&them) && !is_vouched(ours, &theirs.hello) => {
+        Expected::Stranger | Expected::Named
+            if matches!(expected, Expected::Stranger) || !is_vouched(ours, &theirs.hello) =>
+        {
             return refuse(
                 RefusalCode::UnknownNode,
                 format!(
@@ -180,7 +193,8 @@ fn readable(ours: &Hello, theirs: &Hello) -> Result<(), Refused> {
     judge(ours, theirs, RefusalCode::FormatTooNew)
 }
 
-/// Whether a stranger may be a member all the same: it knows the cluster that we belong to, or are to join.
+/// Whether a node that the log does not know may be a member all the same: it is of the cluster that we belong to, or are
+/// to join.
 fn is_vouched(ours: &Hello, theirs: &Hello) -> bool {
     theirs.cluster.is_some() && ours.cluster.is_none_or(|ours| theirs.cluster == Some(ours))
 }
@@ -191,6 +205,22 @@ pub fn removed(node: NodeId) -> Refused {
         "node {node} was removed from the cluster: stop it; to have it back, delete its data directory, start it and add it again"
     );
     Refused { code: RefusalCode::Removed, text }
+}
+
+/// What a connection hears that says it is `node`'s: `node` was asked `at` its address and denies it, or, if not `denied`,
+/// could not be asked.
+pub fn unproven(node: NodeId, at: &(String, u16), denied: bool) -> Refused {
+    let (host, port) = at;
+    let text = if denied {
+        format!(
+            "node {node} is at {host}:{port}, and says that this connection is not its own: two nodes have the same id, or an address in cluster.yaml is wrong"
+        )
+    } else {
+        format!(
+            "node {node} cannot be reached at {host}:{port}, so it cannot say that this connection is its own: check its host and cluster_port, and what is between the two"
+        )
+    };
+    Refused { code: RefusalCode::Unproven, text }
 }
 
 fn negotiate(us: NodeId, ours: Range, theirs: &Greeting) -> Result<u16, Refused> {
@@ -239,12 +269,18 @@ impl Greeting {
         body.put_u128_le(hello.cluster.map_or(0, |id| id.0.as_u128()));
         body.put_u128_le(hello.your_store.map_or(0, |id| id.0.as_u128()));
         hello.founders.iter().for_each(|founder| body.put_u64_le(*founder));
-        let (host, port) = &self.at;
-        body.put_u16_le(*port);
-        body.put_u16_le(u16::try_from(host.len()).unwrap_or_default());
-        body.put_slice(host.as_bytes());
+        put_place(&mut body, &self.at.0, self.at.1);
         let Formats { reads, active } = hello.formats;
         [reads.min, reads.max, active].into_iter().for_each(|version| body.put_u16_le(version));
+        if let Some(token) = self.token {
+            body.put_u128_le(token);
+            let names = self.names.iter().filter(|(_, host, _)| host.len() <= MAX_HOST).take(MAX_NODES);
+            body.put_u8(u8::try_from(names.clone().count()).unwrap_or_default());
+            for (id, host, port) in names {
+                body.put_u64_le(*id);
+                put_place(&mut body, host, *port);
+            }
+        }
         Encoded::new(kind, vec![body.freeze()])
     }
 
@@ -265,12 +301,9 @@ impl Greeting {
         for founder in &mut founders {
             *founder = body.try_get_u64_le()?;
         }
-        let (port, length) = (body.try_get_u16_le()?, usize::from(body.try_get_u16_le()?));
-        if length > body.len() {
-            return Err(FrameError::Malformed);
-        }
-        let host = String::from_utf8(body.split_to(length).into()).map_err(|_| FrameError::Malformed)?;
+        let at = place(&mut body)?;
         let formats = formats(&mut body)?;
+        let (token, names) = token_and_names(&mut body)?;
         let hello = Hello {
             formats,
             node,
@@ -284,7 +317,7 @@ impl Greeting {
         if protocol.min > protocol.max || formats.reads.min > formats.reads.max || node == 0 {
             return Err(FrameError::Malformed);
         }
-        Ok(Self { protocol, to, incarnation, revision, hello, at: (host, port) })
+        Ok(Self { protocol, to, incarnation, revision, hello, at, token, names })
     }
 }
 
@@ -295,6 +328,61 @@ fn formats(body: &mut Bytes) -> Result<Formats, FrameError> {
     }
     let reads = Range { min: body.try_get_u16_le()?, max: body.try_get_u16_le()? };
     Ok(Formats { reads, active: body.try_get_u16_le()? })
+}
+
+/// Programs of the version before end their greeting before this.
+fn token_and_names(body: &mut Bytes) -> Result<(Option<Token>, Vec<PeerAddress>), FrameError> {
+    if body.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let (token, count) = (body.try_get_u128_le()?, usize::from(body.try_get_u8()?));
+    if count > MAX_NODES {
+        return Err(FrameError::Malformed);
+    }
+    let name = |_| {
+        let id = body.try_get_u64_le()?;
+        place(body).map(|(host, port)| (id, host, port))
+    };
+    Ok((Some(token), (0..count).map(name).collect::<Result<_, _>>()?))
+}
+
+fn put_place(body: &mut BytesMut, host: &str, port: u16) {
+    body.put_u16_le(port);
+    body.put_u16_le(u16::try_from(host.len()).unwrap_or_default());
+    body.put_slice(host.as_bytes());
+}
+
+fn place(body: &mut Bytes) -> Result<(String, u16), FrameError> {
+    let (port, length) = (body.try_get_u16_le()?, usize::from(body.try_get_u16_le()?));
+    if length > body.len() {
+        return Err(FrameError::Malformed);
+    }
+    let host = String::from_utf8(body.split_to(length).into()).map_err(|_| FrameError::Malformed)?;
+    Ok((host, port))
+}
+
+/// A question about a connection, and its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What the connection is known by.
+    pub token: Token,
+    /// Whether it is the speaker's own; in a question, false.
+    pub own: bool,
+}
+
+impl Answer {
+    /// As a frame: [`Kind::Ask`] or [`Kind::Own`].
+    pub fn encode(self, kind: Kind) -> Encoded {
+        let mut body = BytesMut::with_capacity(17);
+        body.put_u128_le(self.token);
+        body.put_u8(u8::from(self.own));
+        Encoded::new(kind, vec![body.freeze()])
+    }
+
+    /// From a frame's body. What a later version appended is ignored.
+    pub fn decode(mut body: Bytes) -> Result<Self, FrameError> {
+        Ok(Self { token: body.try_get_u128_le()?, own: body.try_get_u8()? != 0 })
+    }
 }
 
 impl Refused {
@@ -337,7 +425,17 @@ mod tests {
 
     fn greeting(node: NodeId, to: NodeId) -> Greeting {
         let at = ("host".to_owned(), 9100);
-        Greeting { protocol: ONE, to, incarnation: 77, revision: 3, hello: hello(node), at }
+        let names = vec![(1, "a".to_owned(), 1), (2, "b".repeat(MAX_HOST), 2)];
+        Greeting {
+            protocol: ONE,
+            to,
+            incarnation: 77,
+            revision: 3,
+            hello: hello(node),
+            at,
+            token: Some(9),
+            names,
+        }
     }
 
     fn body_of(frame: Encoded) -> Bytes {
@@ -370,10 +468,13 @@ mod tests {
         let body = body_of(greeting(1, 2).encode());
         let longer = Bytes::from([&body[..], b"more"].concat());
         assert_eq!(Greeting::decode(longer).unwrap(), greeting(1, 2));
-        let before_formats = body.len() - 6;
-        for cut in (0..body.len()).filter(|cut| *cut != before_formats) {
+        let unnamed = Greeting { token: None, names: Vec::new(), ..greeting(1, 2) };
+        let before_token = body_of(unnamed.encode()).len();
+        let before_formats = before_token - 6;
+        for cut in (0..body.len()).filter(|cut| ![before_formats, before_token].contains(cut)) {
             assert!(Greeting::decode(body.slice(..cut)).is_err(), "cut at {cut}");
         }
+        assert_eq!(Greeting::decode(body.slice(..before_token)).unwrap(), unnamed);
         let old = Greeting::decode(body.slice(..before_formats)).unwrap().hello;
         assert_eq!(old, Hello { formats: Formats::default(), ..hello(1) }, "a program that does not say");
     }
@@ -415,28 +516,30 @@ mod tests {
 
     #[test]
     fn only_the_node_that_was_meant_is_accepted() {
-        let judge = |theirs: Greeting, expected: Expected<'_>| accept(&hello(1), ONE, &theirs, expected);
+        let judge = |theirs: Greeting, expected: Expected| accept(&hello(1), ONE, &theirs, expected);
         assert_eq!(judge(greeting(2, 1), Expected::Dialled(2)), Ok(1));
-        assert_eq!(judge(greeting(2, 1), Expected::Member(&[2, 3])), Ok(1));
-        assert_eq!(code(judge(greeting(2, 4), Expected::Member(&[2]))), RefusalCode::WrongNode);
+        assert_eq!(judge(greeting(2, 1), Expected::Member), Ok(1));
+        assert_eq!(code(judge(greeting(2, 4), Expected::Member)), RefusalCode::WrongNode);
         assert_eq!(code(judge(greeting(3, 1), Expected::Dialled(2))), RefusalCode::WrongNode);
-        assert_eq!(code(judge(greeting(4, 1), Expected::Member(&[2, 3]))), RefusalCode::UnknownNode);
-        assert_eq!(code(judge(greeting(1, 1), Expected::Member(&[2, 3]))), RefusalCode::UnknownNode);
+        assert_eq!(code(judge(greeting(4, 1), Expected::Stranger)), RefusalCode::UnknownNode);
     }
 
     #[test]
-    fn a_stranger_of_the_same_cluster_may_be_a_member() {
-        let judge = |mine: Option<u128>, other: Option<u128>| {
+    fn a_node_that_is_only_named_must_be_of_the_same_cluster_and_a_stranger_is_refused() {
+        let judge = |mine: Option<u128>, other: Option<u128>, expected| {
             let id = |id: u128| ClusterId(Uuid::from_u128(id));
             let ours = Hello { cluster: mine.map(id), ..hello(1) };
             let theirs = Hello { cluster: other.map(id), ..hello(4) };
-            accept(&ours, ONE, &Greeting { hello: theirs, ..greeting(4, 1) }, Expected::Member(&[2, 3]))
+            accept(&ours, ONE, &Greeting { hello: theirs, ..greeting(4, 1) }, expected)
         };
-        assert_eq!(judge(Some(1), Some(1)), Ok(1));
-        assert_eq!(judge(None, Some(1)), Ok(1), "it may be the leader that takes us in");
-        assert_eq!(code(judge(Some(1), Some(2))), RefusalCode::UnknownNode);
-        assert_eq!(code(judge(Some(1), None)), RefusalCode::UnknownNode);
-        assert_eq!(code(judge(None, None)), RefusalCode::UnknownNode);
+        assert_eq!(judge(Some(1), Some(1), Expected::Named), Ok(1));
+        assert_eq!(judge(None, Some(1), Expected::Named), Ok(1), "it may be the leader that takes us in");
+        for (mine, other) in [(Some(1), Some(2)), (Some(1), None), (None, None)] {
+            assert_eq!(code(judge(mine, other, Expected::Named)), RefusalCode::UnknownNode);
+        }
+        for (mine, other) in [(Some(1), Some(1)), (None, Some(1)), (None, None)] {
+            assert_eq!(code(judge(mine, other, Expected::Stranger)), RefusalCode::UnknownNode);
+        }
     }
 
     #[test]

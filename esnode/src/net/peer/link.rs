@@ -1,6 +1,6 @@
 //! One peer as the transport's threads share it: address, queue, both connections, figures.
 
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -11,9 +11,11 @@ use raft::eraftpb::Message;
 use rustix::net::SendFlags;
 use shared::ids::NodeId;
 
+use super::claims::Claims;
 use super::codec;
 use super::frame::write_frames;
 use super::handshake::Greeting;
+use super::inbox::Inbox;
 use super::queue::Queue;
 
 /// More than this is left to the sender's thread: the caller's has other things to do than to copy.
@@ -24,9 +26,9 @@ const SEND_NOW_BYTES: usize = 64 << 10;
 pub struct PeerStats {
     /// Which.
     pub id: NodeId,
-    /// Our connection to it is up.
+    /// Our connection to it is up, and it hears us.
     pub outbound: bool,
-    /// Its connection to us is up.
+    /// Its connection to us is up, and it says that it is its own.
     pub inbound: bool,
     /// Since anything came from it; absent until something has.
     pub last_contact: Option<Duration>,
@@ -49,8 +51,10 @@ pub struct Link {
     pub host: String,
     pub port: u16,
     pub queue: Queue,
-    /// It came by itself, and is not known to be a member.
-    pub vouched: AtomicBool,
+    /// Whether connections that name it are its own.
+    pub claims: Claims,
+    /// What it has sent and the node has not dealt with.
+    pub inbox: Arc<Inbox>,
     pub outbound_up: AtomicBool,
     pub bytes_sent: AtomicU64,
     pub bytes_received: AtomicU64,
@@ -63,6 +67,10 @@ pub struct Link {
     pub newest: Mutex<(u64, u64)>,
     outbound: Mutex<Option<Arc<TcpStream>>>,
     inbound: Mutex<Option<(u64, Arc<TcpStream>)>>,
+    /// Its connection for files.
+    files: Mutex<Option<(u64, Arc<TcpStream>)>>,
+    /// Where it was last reached.
+    reached: Mutex<Option<IpAddr>>,
     created: Instant,
     /// Milliseconds from `created`, plus one; 0 for never.
     last_contact: AtomicU64,
@@ -76,7 +84,8 @@ impl Link {
             host,
             port,
             queue: Queue::new(queue_bytes),
-            vouched: AtomicBool::new(false),
+            claims: Claims::default(),
+            inbox: Arc::default(),
             outbound_up: AtomicBool::new(false),
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
@@ -86,6 +95,8 @@ impl Link {
             newest: Mutex::default(),
             outbound: Mutex::default(),
             inbound: Mutex::default(),
+            files: Mutex::default(),
+            reached: Mutex::default(),
             created: Instant::now(),
             last_contact: AtomicU64::new(0),
         }
@@ -128,7 +139,15 @@ impl Link {
 
     /// Our connection, from dialling until it ends: [`Link::close`] must be able to break it.
     pub fn set_outbound(&self, stream: Option<Arc<TcpStream>>) {
+        if let Some(address) = stream.as_ref().and_then(|stream| stream.peer_addr().ok()) {
+            *self.reached.lock() = Some(address.ip().to_canonical());
+        }
         *self.outbound.lock() = stream;
+    }
+
+    /// Whether the peer was last reached at this address.
+    pub fn is_at(&self, address: IpAddr) -> bool {
+        *self.reached.lock() == Some(address)
     }
 
     /// The peer's connection to us. One that was there before is closed: the peer has restarted, or given it up.
@@ -146,9 +165,19 @@ impl Link {
         }
     }
 
-    /// The peer's connection to us is up.
-    pub fn has_inbound(&self) -> bool {
-        self.inbound.lock().is_some()
+    /// The peer's connection for files: it has one at a time.
+    pub fn set_files(&self, connection: u64, stream: Arc<TcpStream>) {
+        if let Some((_, old)) = self.files.lock().replace((connection, stream)) {
+            let _ = old.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The peer's connection for files has ended, unless another has taken its place.
+    pub fn clear_files(&self, connection: u64) {
+        let mut files = self.files.lock();
+        if files.as_ref().is_some_and(|(current, _)| *current == connection) {
+            *files = None;
+        }
     }
 
     /// Both directions are up.
@@ -169,7 +198,8 @@ impl Link {
         self.queue.close();
         let outbound = self.outbound.lock().take();
         let inbound = self.inbound.lock().take().map(|(_, stream)| stream);
-        for stream in outbound.into_iter().chain(inbound) {
+        let files = self.files.lock().take().map(|(_, stream)| stream);
+        for stream in outbound.into_iter().chain(inbound).chain(files) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }

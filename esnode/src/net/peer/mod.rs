@@ -3,16 +3,23 @@
 //! Every node dials every peer; the dialled connection carries Raft messages from dialler to listener, and only
 //! introductions and signs of life the other way. Blocking threads, not an async runtime: an election must not
 //! wait for clients. It carries messages and knows nothing of Raft's rules: what may be lost, may be lost.
+//!
+//! Nobody is authenticated here. What a node hears comes from where it would dial itself: a connection that names a peer
+//! is believed once the peer, asked on the connection that this node has dialled, says that it is its own ([`claims`]).
 
 mod accept;
+mod claims;
 mod codec;
 mod dial;
 mod files;
 mod frame;
 mod fuzz;
 mod handshake;
+mod inbox;
+mod known;
 mod link;
 mod queue;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -25,6 +32,7 @@ use crate::stream::FIRST_FORMAT;
 pub use files::{Files, Source};
 pub use fuzz::{fuzz, mended};
 pub use handshake::{RefusalCode, Refused};
+pub use inbox::Messages;
 pub use link::PeerStats;
 pub use transport::{PeerAddress, Transport, TransportConfig};
 
@@ -72,9 +80,9 @@ impl Default for Formats {
 pub enum PeerEvent {
     /// A peer introduced itself (on either side's connection; again whenever it changes).
     Hello(Hello),
-    /// Raft messages from a peer whose Hello was accepted.
-    Messages(NodeId, Vec<raft::eraftpb::Message>),
-    /// Our connection to the peer is up.
+    /// Raft messages from a peer, on a connection that it says is its own.
+    Messages(NodeId, Messages),
+    /// Our connection to the peer is up, and the peer hears us.
     Connected(NodeId),
     /// Our connection to the peer is gone.
     Disconnected(NodeId),

@@ -136,11 +136,21 @@ impl Queue {
         (state.writing, state.last_write) = (false, Instant::now());
     }
 
-    /// A connection is up.
+    /// A connection is up: what is said of this node may go out.
+    pub fn begin(&self) {
+        let mut state = self.state.lock();
+        (state.open, state.lost, state.redial, state.writing, state.bytes) = (false, false, false, false, 0);
+        state.last_write = Instant::now();
+    }
+
+    /// The peer hears this node on it: messages may go out.
     pub fn open(&self) {
         let mut state = self.state.lock();
-        (state.open, state.lost, state.redial, state.writing, state.bytes) = (true, false, false, false, 0);
-        state.last_write = Instant::now();
+        state.open = true;
+        // The sender shows at once that there is somebody.
+        state.announce = true;
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// The connection is gone, and what still waited for it. Returns how many messages that were.
@@ -200,12 +210,19 @@ mod tests {
     const SOON: Duration = Duration::from_millis(5);
     const LATE: Duration = Duration::from_secs(60);
 
+    fn open(queue: &Queue) {
+        queue.begin();
+        queue.open();
+        queue.wait(LATE).expect("an announcement");
+        queue.written(0);
+    }
+
     #[test]
     fn holds_no_more_than_its_limit_until_what_was_taken_is_written() {
         let size = codec::encoded_len(&Message::new());
         let queue = Queue::new(2 * size);
         assert!(!queue.offer(vec![Message::new()]), "nobody is connected");
-        queue.open();
+        open(&queue);
         assert!(queue.offer(vec![Message::new(), Message::new()]));
         assert!(!queue.offer(vec![Message::new()]));
         let work = queue.wait(SOON).unwrap();
@@ -220,13 +237,13 @@ mod tests {
     #[test]
     fn wakes_for_time_announcements_and_the_end() {
         let queue = Queue::new(1000);
-        queue.open();
+        open(&queue);
         assert!(queue.wait(SOON).unwrap().messages.is_empty());
         queue.announce();
         assert!(queue.wait(LATE).is_some());
         queue.lost();
         assert!(queue.wait(SOON).is_none());
-        queue.open();
+        open(&queue);
         assert!(queue.wait(SOON).is_some());
         queue.redial();
         assert!(queue.pause(LATE));
@@ -241,7 +258,7 @@ mod tests {
         let queue = Queue::new(1000);
         let all = || Ok(Bytes::new());
         assert!(!queue.write_past(all), "nobody is connected");
-        queue.open();
+        open(&queue);
         assert!(queue.write_past(all));
         assert!(!queue.write_past(|| Err(io::ErrorKind::WouldBlock.into())));
         assert!(queue.write_past(|| Ok(Bytes::from_static(b"rest"))));
@@ -259,7 +276,7 @@ mod tests {
     #[test]
     fn a_write_past_the_queue_is_a_sign_of_life() {
         let queue = Queue::new(1000);
-        queue.open();
+        open(&queue);
         let began = Instant::now();
         std::thread::sleep(SOON);
         assert!(queue.write_past(|| Ok(Bytes::new())));

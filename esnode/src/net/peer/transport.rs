@@ -1,8 +1,8 @@
 //! The transport as the node sees it: start, send, announce, ask, stop.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -11,13 +11,15 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use raft::eraftpb::Message;
 use shared::ids::{ClusterId, NodeId, StoreId};
-use shared::spec::MAX_NODES;
 use shared::version::Range;
 use socket2::SockRef;
 
+use super::claims::Token;
 use super::files::Source;
-use super::handshake::{Greeting, RefusalCode, Refused, removed};
+use super::handshake::{Expected, Greeting, RefusalCode, Refused, removed};
+use super::known::Known;
 use super::link::Link;
+use super::strangers::Strangers;
 use super::{Formats, Hello, PeerEvent, PeerStats, accept, dial};
 use crate::net::listen::listen;
 use crate::net::seldom::Seldom;
@@ -32,9 +34,6 @@ const SIGNS_OF_LIFE: u32 = 4;
 /// Attempts to connect wait this many `rpc_timeout` at most.
 const CONNECT_TIMEOUTS: u32 = 5;
 
-/// Nodes that may be connected although they are not known to be members.
-const MAX_VOUCHED: usize = 16;
-
 /// A peer's id, host and port.
 pub type PeerAddress = (NodeId, String, u16);
 
@@ -47,7 +46,7 @@ pub struct TransportConfig {
     pub listen: SocketAddr,
     /// Host and port at which the others reach this node.
     pub at: (String, u16),
-    /// The other nodes; this node's own entry, if present, is passed over.
+    /// The nodes of the configuration: the members until the log says more, and dialled for as long as they may be some.
     pub peers: Vec<PeerAddress>,
     /// What this node says of itself at first.
     pub hello: Hello,
@@ -74,18 +73,20 @@ pub(super) struct Shared {
     pub revision: AtomicU64,
     pub stopping: AtomicBool,
     pub next_connection: AtomicU64,
-    /// Accepted connections that have not introduced themselves yet, oldest first.
-    pub strangers: Mutex<BTreeMap<u64, Arc<TcpStream>>>,
+    /// Accepted connections that are not proven to be a member's.
+    pub strangers: Strangers,
     /// Whom we refused last and why: the same is not logged at every retry.
     pub refusals: Mutex<HashMap<NodeId, RefusalCode>>,
-    /// Refusals of nodes that are no peers: anybody can make up as many as they like.
+    /// Refusals of nodes that are no peers, and of those that say they are: anybody can make up as many as they like.
     pub strangers_refused: Seldom,
+    pub peers_refused: Seldom,
     /// Answers those who ask for files, once it is there.
     pub files: OnceLock<Source>,
     queue_bytes: usize,
     incarnation: u64,
     at: (String, u16),
     announced: RwLock<Announced>,
+    known: Mutex<Known>,
     links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
     events: Box<dyn Fn(PeerEvent) + Send + Sync>,
 }
@@ -93,7 +94,7 @@ pub(super) struct Shared {
 struct Announced {
     hello: Hello,
     bindings: HashMap<NodeId, StoreId>,
-    spent: HashSet<StoreId>,
+    spent: HashMap<StoreId, NodeId>,
 }
 
 impl Transport {
@@ -121,9 +122,10 @@ impl Transport {
             revision: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             next_connection: AtomicU64::new(0),
-            strangers: Mutex::default(),
+            strangers: Strangers::default(),
             refusals: Mutex::default(),
             strangers_refused: Seldom::default(),
+            peers_refused: Seldom::default(),
             files: OnceLock::new(),
             queue_bytes,
             incarnation: fastrand::u64(1..),
@@ -131,8 +133,9 @@ impl Transport {
             announced: RwLock::new(Announced {
                 hello: config.hello,
                 bindings: HashMap::new(),
-                spent: HashSet::new(),
+                spent: HashMap::new(),
             }),
+            known: Mutex::new(Known::new(config.node_id, config.peers)),
             links: RwLock::default(),
             events: Box::new(events),
         });
@@ -143,7 +146,7 @@ impl Transport {
                 .spawn(move || accept::run(&shared, &listener))?
         };
         let transport = Self { shared, local, acceptor: Mutex::new(Some((listener, acceptor))) };
-        transport.set_peers(config.peers)?;
+        transport.shared.follow_known()?;
         Ok(transport)
     }
 
@@ -195,47 +198,26 @@ impl Transport {
     }
 
     /// Replaces which data directory each peer is bound to: what fills [`Hello::your_store`] for it. Tells them. Whoever
-    /// comes with one that is `spent` is refused from now on.
-    pub fn set_bindings(&self, bindings: HashMap<NodeId, StoreId>, spent: HashSet<StoreId>) {
+    /// comes with one that is `spent` is refused from now on, and whose it was is no peer because the configuration says so.
+    pub fn set_bindings(&self, bindings: HashMap<NodeId, StoreId>, spent: HashMap<StoreId, NodeId>) {
+        self.shared.known.lock().set_gone(spent.values().copied().collect());
         self.shared.announce(|announced| {
             announced.bindings = bindings;
             announced.spent = spent;
         });
     }
 
-    /// Replaces the set of peers: new ones are dialled, others are let go, those with the same address stay, and so do
-    /// those that have come by themselves: they may be members of whom this node has not heard yet.
-    /// Fails when the system gives no more threads.
-    pub fn set_peers(&self, peers: Vec<PeerAddress>) -> io::Result<()> {
-        let shared = &self.shared;
-        let mut links = shared.links.write();
-        let mut gone = std::mem::take(&mut *links);
-        for (id, host, port) in peers.into_iter().filter(|(id, ..)| *id != shared.node_id) {
-            let kept = gone.remove(&id).filter(|link| {
-                let same = link.host == host && link.port == port;
-                if !same {
-                    link.close();
-                }
-                same
-            });
-            let link = match kept {
-                Some(link) => {
-                    link.vouched.store(false, Relaxed);
-                    link
-                }
-                None => shared.start_link(id, host, port)?,
-            };
-            links.insert(id, link);
+    /// Replaces the members, this node among them. Those that are new, stand in the configuration, or are named by one of
+    /// these two, are dialled; others are let go; those with the same address stay.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn set_peers(&self, members: Vec<PeerAddress>) -> io::Result<()> {
+        let news = self.shared.known.lock().set_members(members);
+        self.shared.follow_known()?;
+        if news {
+            self.shared.announce(|_| {});
         }
-        gone.retain(|id, link| {
-            let vouched = link.vouched.load(Relaxed);
-            if vouched {
-                links.insert(*id, Arc::clone(link));
-            }
-            !vouched
-        });
-        drop(links);
-        gone.values().for_each(|link| link.close());
         Ok(())
     }
 
@@ -256,9 +238,7 @@ impl Transport {
             return;
         }
         self.shared.links.read().values().for_each(|link| link.close());
-        for stream in self.shared.strangers.lock().values() {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        self.shared.strangers.close();
         if let Some((listener, acceptor)) = self.acceptor.lock().take() {
             // Wakes the thread in accept(); closing the descriptor would not.
             let _ = SockRef::from(&*listener).shutdown(Shutdown::Both);
@@ -288,6 +268,12 @@ impl Shared {
 
     /// What to say to `to`, and which revision of it that is.
     pub fn greeting(&self, to: NodeId) -> Greeting {
+        self.greeting_with(to, 0)
+    }
+
+    /// The same, on a connection of ours that is known by `token`.
+    pub fn greeting_with(&self, to: NodeId, token: Token) -> Greeting {
+        let names = self.known.lock().members().to_vec();
         let announced = self.announced.read();
         let your_store = announced.bindings.get(&to).copied().or(announced.hello.your_store);
         Greeting {
@@ -297,6 +283,8 @@ impl Shared {
             revision: self.revision.load(SeqCst),
             hello: Hello { your_store, ..announced.hello },
             at: self.at.clone(),
+            token: Some(token),
+            names,
         }
     }
 
@@ -317,39 +305,60 @@ impl Shared {
 
     /// The refusal of a node that comes with a removed member's data directory.
     pub fn refusal_of(&self, hello: &Hello) -> Option<Refused> {
-        self.announced.read().spent.contains(&hello.store).then(|| removed(hello.node))
+        self.announced.read().spent.contains_key(&hello.store).then(|| removed(hello.node))
     }
 
-    /// The peer that has introduced itself and was accepted; one that is new here is dialled from now on, where it says
-    /// it is, until [`Transport::set_peers`] says otherwise. `None`: there are too many of those.
-    pub fn meet(self: &Arc<Self>, greeting: &Greeting) -> io::Result<Option<Arc<Link>>> {
-        let id = greeting.hello.node;
+    /// Who that is that says it is node `id`.
+    pub fn expected(&self, id: NodeId) -> Expected {
+        if id != self.node_id && self.known.lock().is_member(id) {
+            Expected::Member
+        } else if self.link(id).is_some() {
+            Expected::Named
+        } else {
+            Expected::Stranger
+        }
+    }
+
+    /// Whether a peer was last reached at this address.
+    pub fn reaches(&self, address: IpAddr) -> bool {
+        self.links.read().values().any(|link| link.is_at(address))
+    }
+
+    /// The peer has said that this connection to us is its own: it takes the place of the one before.
+    pub fn admit(&self, link: &Link, connection: u64, stream: Arc<TcpStream>) {
+        if self.strangers.leave(connection) {
+            link.set_inbound(connection, stream);
+        }
+    }
+
+    /// Node `by`, which we have dialled, says who the members are.
+    pub fn named(self: &Arc<Self>, by: NodeId, members: Vec<PeerAddress>) -> io::Result<()> {
+        if self.known.lock().name(by, members) { self.follow_known() } else { Ok(()) }
+    }
+
+    /// Dials whoever is known, and lets go of whoever is no longer.
+    fn follow_known(self: &Arc<Self>) -> io::Result<()> {
         let mut links = self.links.write();
-        if let Some(link) = links.get(&id) {
-            return Ok(Some(link.clone()));
+        // Within the lock: what was known last is followed last.
+        let places = self.known.lock().places();
+        let mut gone = std::mem::take(&mut *links);
+        for (id, (host, port)) in places.into_iter().filter(|_| !self.is_stopping()) {
+            let kept = gone.remove(&id).filter(|link| {
+                let same = link.host == host && link.port == port;
+                if !same {
+                    link.close();
+                }
+                same
+            });
+            let link = match kept {
+                Some(link) => link,
+                None => self.start_link(id, host, port)?,
+            };
+            links.insert(id, link);
         }
-        let (host, port) = greeting.at.clone();
-        if links.len() >= MAX_NODES + MAX_VOUCHED || host.is_empty() || self.is_stopping() {
-            return Ok(None);
-        }
-        let link = self.start_link(id, host, port)?;
-        link.vouched.store(true, Relaxed);
-        links.insert(id, link.clone());
-        Ok(Some(link))
-    }
-
-    /// The peer's connection has ended: one that is not known to be a member is forgotten.
-    pub fn part(&self, link: &Link) {
-        let mut links = self.links.write();
-        if link.vouched.load(Relaxed) && !link.has_inbound() {
-            links.remove(&link.id);
-            link.close();
-        }
-    }
-
-    /// The ids of all peers.
-    pub fn peer_ids(&self) -> Vec<NodeId> {
-        self.links.read().keys().copied().collect()
+        drop(links);
+        gone.values().for_each(|link| link.close());
+        Ok(())
     }
 
     /// After this long without a byte a connection is dead.

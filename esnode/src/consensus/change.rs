@@ -1,0 +1,88 @@
+//! The membership change that an entry carries.
+//!
+//! It is read with protobuf 2.28, which recurses without a limit into what nests (RUSTSEC-2024-0437). A change is flat:
+//! four scalar fields. What is not is no change, and never reaches that parser.
+
+use protobuf::Message as _;
+use raft::eraftpb::ConfChange;
+
+use crate::entry::{Entry, EntryKind};
+
+/// The membership change that an entry carries; `None` for one of a kind that this program never writes.
+pub fn change(entry: &Entry) -> Option<ConfChange> {
+    if entry.kind == EntryKind::ConfChange { parse(&entry.data) } else { None }
+}
+
+/// The change that these bytes stand for.
+pub(super) fn parse(bytes: &[u8]) -> Option<ConfChange> {
+    if is_flat(bytes) { ConfChange::parse_from_bytes(bytes).ok() } else { None }
+}
+
+/// Whether `bytes` are protobuf fields of which none begins or ends a group. A field that has a length may hold anything:
+/// in a change it is opaque.
+fn is_flat(mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        let length = match varint(&mut bytes).map(|tag| tag & 7) {
+            Some(0) => varint(&mut bytes).map(|_| 0),
+            Some(1) => Some(8),
+            Some(2) => varint(&mut bytes),
+            Some(5) => Some(4),
+            _ => None,
+        };
+        let length = length.and_then(|length| usize::try_from(length).ok());
+        match length.and_then(|length| bytes.get(length..)) {
+            Some(rest) => bytes = rest,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Takes a number of at most ten bytes, seven bits each, from the front.
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let length = 1 + bytes.iter().take(10).position(|byte| *byte < 0x80)?;
+    let (number, rest) = bytes.split_at(length);
+    *bytes = rest;
+    Some(number.iter().rev().fold(0, |all, byte| all << 7 | u64::from(byte & 0x7f)))
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::eraftpb::ConfChangeType;
+
+    use super::*;
+
+    fn entry(kind: EntryKind, data: Vec<u8>) -> Entry {
+        Entry { index: 1, term: 1, kind, data: data.into() }
+    }
+
+    #[test]
+    fn a_change_comes_back_as_it_was() {
+        let mut wanted =
+            ConfChange { node_id: u64::MAX, context: vec![0x0b; 70_000].into(), ..ConfChange::default() };
+        wanted.set_change_type(ConfChangeType::AddLearnerNode);
+        let data = wanted.write_to_bytes().unwrap();
+        assert_eq!(change(&entry(EntryKind::ConfChange, data.clone())), Some(wanted));
+        assert_eq!(change(&entry(EntryKind::ConfChangeV2, data.clone())), None);
+        assert_eq!(change(&entry(EntryKind::Normal, data.clone())), None);
+        let unknown = [&data[..], &[0x3d, 1, 2, 3, 4, 0x39, 1, 2, 3, 4, 5, 6, 7, 8]].concat();
+        assert!(parse(&unknown).is_some(), "a later version may add scalar fields");
+    }
+
+    /// Each 0x0b begins another group: protobuf's parser calls itself for every one and ends the process.
+    #[test]
+    fn what_nests_without_end_is_no_change() {
+        assert_eq!(parse(&vec![0x0b; 1 << 20]), None);
+        assert_eq!(parse(&[vec![0x08, 1], vec![0x3b; 1 << 20]].concat()), None);
+        for cut in [
+            &[0x08][..],
+            &[0x08, 0x80],
+            &[0x22, 5, 1],
+            &[0x09, 1],
+            &[0xff; 11],
+            &[0x22, 0xff, 0xff, 0xff, 0xff, 0x0f],
+        ] {
+            assert_eq!(parse(cut), None, "{cut:?}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What one peer has sent and the raft thread has not dealt with yet: so much and no more. A peer that sends faster waits,
+//! which TCP tells it; the raft thread never does.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use raft::eraftpb::{Entry, Message};
+
+/// Bytes of one peer's messages that may wait. A single frame may be larger, alone.
+const LIMIT: usize = 16 << 20;
+
+/// How much waits.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Mutex<usize>,
+    room: Condvar,
+}
+
+/// Messages from a peer, which take its room until they are dropped.
+#[derive(Debug)]
+pub struct Messages {
+    messages: Vec<Message>,
+    bytes: usize,
+    inbox: Arc<Inbox>,
+}
+
+impl Inbox {
+    /// Puts in messages that came in a frame of `length` bytes, once there is room; `Err` gives them back if there is none
+    /// within `longest`.
+    pub fn put(
+        self: &Arc<Self>,
+        messages: Vec<Message>,
+        length: usize,
+        longest: Duration,
+    ) -> Result<Messages, Vec<Message>> {
+        let deadline = Instant::now() + longest;
+        let entries: usize = messages.iter().map(|message| message.entries.len()).sum();
+        let bytes = length + messages.len() * size_of::<Message>() + entries * size_of::<Entry>();
+        let mut waiting = self.bytes.lock();
+        while *waiting > 0 && *waiting + bytes > LIMIT {
+            if self.room.wait_until(&mut waiting, deadline).timed_out() {
+                return Err(messages);
+            }
+        }
+        *waiting += bytes;
+        drop(waiting);
+        Ok(Messages { messages, bytes, inbox: Arc::clone(self) })
+    }
+}
+
+impl Messages {
+    /// The messages, to be dealt with while this stands for the room that they take.
+    pub fn take(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.messages)
+    }
+}
+
+impl Deref for Messages {
+    type Target = Vec<Message>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.messages
+    }
+}
+
+impl DerefMut for Messages {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.messages
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        *self.inbox.bytes.lock() -= self.bytes;
+        self.inbox.room.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_sends_too_much_waits_until_some_of_it_is_dealt_with() {
+        let inbox = Arc::new(Inbox::default());
+        let put = |length| inbox.put(vec![Message::default()], length, Duration::ZERO);
+        let large = put(2 * LIMIT).expect("a frame may be as large as it likes, alone");
+        assert!(put(1).is_err());
+        drop(large);
+        let mut waiting: Vec<_> = (0..).map_while(|_| put(LIMIT / 10).ok()).collect();
+        assert_eq!(waiting.len(), 9, "messages take more room than their bytes");
+        assert_eq!(waiting[0].take().len(), 1);
+        assert!(put(LIMIT / 10).is_err(), "what is taken out is not dealt with yet");
+        waiting.remove(0);
+        assert!(put(LIMIT / 10).is_ok());
+        drop(waiting);
+        assert_eq!(*inbox.bytes.lock(), 0);
+    }
+}

@@ -1,0 +1,101 @@
+//! Connections of which nobody has said yet that they are a member's: so many and no more. One too many closes another
+//! of them, never a member's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// As many may be open at once.
+const MAX: usize = 64;
+
+/// The connections, by number: the lowest is the oldest.
+#[derive(Debug, Default)]
+pub struct Strangers(Mutex<BTreeMap<u64, Stranger>>);
+
+#[derive(Debug)]
+struct Stranger {
+    stream: Arc<TcpStream>,
+    from: Source,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    address: IpAddr,
+    /// This node reaches a member there.
+    members: bool,
+    /// It has introduced itself, as somebody who may be heard.
+    greeted: bool,
+}
+
+impl Strangers {
+    /// A connection has come from `address`, where `members` says whether there is a member. If it is one too many, another
+    /// one is closed.
+    pub fn come(&self, connection: u64, stream: Arc<TcpStream>, address: IpAddr, members: bool) {
+        let mut all = self.0.lock();
+        all.insert(connection, Stranger { stream, from: Source { address, members, greeted: false } });
+        if all.len() > MAX {
+            let sources = all.iter().map(|(connection, stranger)| (*connection, stranger.from));
+            if let Some(surplus) =
+                surplus(&sources.collect::<Vec<_>>()).and_then(|number| all.remove(&number))
+            {
+                let _ = surplus.stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    /// It has introduced itself.
+    pub fn greeted(&self, connection: u64) {
+        if let Some(stranger) = self.0.lock().get_mut(&connection) {
+            stranger.from.greeted = true;
+        }
+    }
+
+    /// It is gone, or no stranger any more. `false`: it has been closed.
+    pub fn leave(&self, connection: u64) -> bool {
+        self.0.lock().remove(&connection).is_some()
+    }
+
+    /// Closes all.
+    pub fn close(&self) {
+        for stranger in self.0.lock().values() {
+            let _ = stranger.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Which one goes: of the address that has the most, those of members last; there the oldest that has said nothing, or
+/// else the oldest.
+fn surplus(all: &[(u64, Source)]) -> Option<u64> {
+    let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+    all.iter().for_each(|(_, from)| *counts.entry(from.address).or_default() += 1);
+    let rank = |from: &Source| (!from.members, counts.get(&from.address).copied(), from.address);
+    let (_, crowd) = all.iter().max_by_key(|(_, from)| rank(from))?;
+    let crowded = all.iter().filter(|(_, from)| from.address == crowd.address);
+    crowded.min_by_key(|(connection, from)| (from.greeted, *connection)).map(|(connection, _)| *connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(last: u8, members: bool, greeted: bool) -> Source {
+        Source { address: [127, 0, 0, last].into(), members, greeted }
+    }
+
+    #[test]
+    fn the_crowd_makes_room_for_the_others() {
+        let crowd = (10..70).map(|connection| (connection, from(9, false, false)));
+        let member = [(1, from(1, true, false)), (2, from(2, false, false))];
+        let all: Vec<_> = member.into_iter().chain(crowd).collect();
+        assert_eq!(surplus(&all), Some(10), "the oldest of those that are most");
+        let crowd = (10..70).map(|connection| (connection, from(1, true, connection % 2 == 0)));
+        let mut all: Vec<_> = crowd.collect();
+        assert_eq!(surplus(&all), Some(11), "one that has said nothing");
+        all.push((99, from(7, false, true)));
+        assert_eq!(surplus(&all), Some(99), "a member's address is the last to give way");
+        assert_eq!(surplus(&[]), None);
+    }
+}
