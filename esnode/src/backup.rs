@@ -4,12 +4,15 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use shared::backup::{self, File, MANIFEST, Manifest, SUM};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
@@ -23,6 +26,12 @@ const CHUNK: usize = 256 << 10;
 const AHEAD: usize = 4;
 /// A copy begins within this time of being asked for.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A piece is taken within this time, or the copy breaks off: no other can begin meanwhile.
+const SLOWEST: Duration = Duration::from_secs(30);
+/// The same once somebody else has asked for a copy.
+const SLOWEST_WANTED: Duration = Duration::from_secs(1);
+/// Between two looks at whether somebody has.
+const GLANCE: Duration = Duration::from_millis(100);
 /// Between two looks at the newest checkpoint.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -51,12 +60,14 @@ pub enum BackupError {
 pub struct Backups {
     checkpoints: Checkpoints,
     free: Arc<Semaphore>,
+    /// Somebody has asked for one while another was being taken.
+    wanted: Arc<AtomicBool>,
 }
 
 impl Backups {
     /// Of the log that these checkpoints belong to.
     pub fn new(checkpoints: Checkpoints) -> Self {
-        Self { checkpoints, free: Arc::new(Semaphore::new(1)) }
+        Self { checkpoints, free: Arc::new(Semaphore::new(1)), wanted: Arc::default() }
     }
 
     /// Begins a copy of everything up to entry `covers`, at least. `hurry` asks for a checkpoint; `describe` completes
@@ -71,7 +82,11 @@ impl Backups {
         hurry: impl Fn(),
         describe: impl FnOnce() -> Option<Manifest>,
     ) -> Result<Pieces, BackupError> {
-        let permit = self.free.clone().try_acquire_owned().map_err(|_| BackupError::Busy)?;
+        let Ok(permit) = self.free.clone().try_acquire_owned() else {
+            self.wanted.store(true, Relaxed);
+            return Err(BackupError::Busy);
+        };
+        self.wanted.store(false, Relaxed);
         let end = Instant::now() + PATIENCE;
         while self.checkpoints.newest_index() < Some(covers.max(1)) {
             if Instant::now() > end {
@@ -83,21 +98,26 @@ impl Backups {
         let manifest = describe().ok_or(BackupError::NoCluster)?;
         let (log, checkpoints) = (log.clone(), self.checkpoints.clone());
         let (pieces, received) = mpsc::channel(AHEAD);
+        let outlet = Outlet { pieces, runtime: Handle::current(), wanted: Arc::clone(&self.wanted) };
         thread::Builder::new().name("backup".into()).spawn(move || {
             give_way();
-            send(&log, &checkpoints, manifest, &pieces);
+            send(&log, &checkpoints, manifest, outlet);
             drop(permit);
         })?;
         Ok(received)
     }
 }
 
-fn send(log: &Log, checkpoints: &Checkpoints, manifest: Manifest, pieces: &mpsc::Sender<io::Result<Bytes>>) {
+fn send(log: &Log, checkpoints: &Checkpoints, manifest: Manifest, outlet: Outlet) {
     let gathered = Copy::gather(log, checkpoints).and_then(|copy| copy.ok_or(io::ErrorKind::NotFound.into()));
-    let outlet = io::BufWriter::with_capacity(CHUNK, Outlet(pieces.clone()));
+    let pieces = outlet.pieces.clone();
+    let outlet = io::BufWriter::with_capacity(CHUNK, outlet);
     match gathered.and_then(|copy| write(&copy, manifest, outlet)) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             tracing::debug!("a backup was not taken to its end");
+        }
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            tracing::warn!(%error, "a backup breaks off; take it again, nearer to the node");
         }
         Err(error) => {
             tracing::error!(%error, "a backup breaks off");
@@ -157,16 +177,59 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// Sends what is written; waits for a client that is slower.
-struct Outlet(mpsc::Sender<io::Result<Bytes>>);
+/// Sends what is written; waits for a client that is slower, within reason.
+struct Outlet {
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+    runtime: Handle,
+    wanted: Arc<AtomicBool>,
+}
 
 impl Write for Outlet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
+        let mut piece = Ok(Bytes::copy_from_slice(bytes));
+        let began = std::time::Instant::now();
+        loop {
+            piece = match self.runtime.block_on(self.pieces.send_timeout(piece, GLANCE)) {
+                Ok(()) => return Ok(bytes.len()),
+                Err(SendTimeoutError::Closed(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(SendTimeoutError::Timeout(piece)) => piece,
+            };
+            let wanted = self.wanted.load(Relaxed);
+            let patience = if wanted { SLOWEST_WANTED } else { SLOWEST };
+            if began.elapsed() > patience {
+                let others = if wanted { " while another one was asked for" } else { "" };
+                let why = format!("its reader took no {CHUNK} bytes within {patience:?}{others}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a reader that takes nothing keeps the copy from ending, and how long.
+    async fn untaken(wanted: bool) -> (io::ErrorKind, Duration) {
+        let (pieces, _unread) = mpsc::channel(AHEAD);
+        let wanted = Arc::new(AtomicBool::new(wanted));
+        let mut outlet = Outlet { pieces, runtime: Handle::current(), wanted };
+        let writing = tokio::task::spawn_blocking(move || {
+            let began = std::time::Instant::now();
+            let error = (0..=AHEAD).find_map(|_| outlet.write(&[0; 8]).err()).unwrap();
+            (error.kind(), began.elapsed())
+        });
+        writing.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_makes_way_for_another() {
+        let (kind, took) = untaken(true).await;
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+        assert!(took >= SLOWEST_WANTED && took < SLOWEST_WANTED * 5, "{took:?}");
     }
 }

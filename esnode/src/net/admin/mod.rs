@@ -9,6 +9,7 @@ mod forward;
 mod fuzz;
 mod health;
 mod members;
+mod origin;
 mod routes;
 mod server;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde::Deserialize;
@@ -21,6 +22,7 @@ use super::format;
 use super::forward::{FORWARDED, Leader, forward};
 use super::health;
 use super::members;
+use super::origin;
 use crate::handle::TransferError;
 
 /// Largest body of a request, and of the leader's answer to a forwarded one, in bytes.
@@ -41,6 +43,7 @@ pub(super) type Shared<N> = State<Arc<App<N>>>;
 
 /// Every route of the admin API.
 pub fn router<N: Node>(node: N) -> Router {
+    let app = Arc::new(App { node });
     Router::new()
         .route("/", get(index))
         .route("/cluster/status", get(status))
@@ -55,7 +58,8 @@ pub fn router<N: Node>(node: N) -> Router {
         .route("/backup", get(backup::backup))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::new(App { node }))
+        .layer(from_fn_with_state(Arc::clone(&app), origin::guard))
+        .with_state(app)
 }
 
 impl<N: Node> App<N> {

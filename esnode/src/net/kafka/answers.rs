@@ -32,7 +32,9 @@ impl Memory {
             return make();
         }
         let mut held = self.answers.take(size).await;
-        match self.build(make).await {
+        // One at a time: what an answer is made of takes several times its own memory.
+        let Ok(_turn) = self.building.acquire().await else { return Outcome::Close };
+        match aside(make).await {
             Some(Outcome::Send(frame)) => {
                 drop(held.split(held.num_permits().saturating_sub(frame.len())));
                 Outcome::SendHolding(frame, Held::Answer(held))
@@ -40,13 +42,11 @@ impl Memory {
             outcome => outcome.unwrap_or(Outcome::Close),
         }
     }
+}
 
-    /// Makes something large away from the threads that serve everybody, one at a time: what it is made of takes several
-    /// times its own memory.
-    async fn build<T: Send + 'static>(&self, make: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let _turn = self.building.acquire().await.ok()?;
-        spawn_blocking(make).await.ok()
-    }
+/// Makes something large away from the threads that serve everybody.
+async fn aside<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    spawn_blocking(make).await.ok()
 }
 
 /// The newest shared answers, each with what it is made from.
@@ -79,7 +79,7 @@ impl<K: PartialEq + Send + 'static> Cache<K> {
         if let Some(found) = self.find(&now()) {
             return Some(found);
         }
-        let (key, body) = memory.build(make).await??;
+        let (key, body) = aside(make).await??;
         let held = match memory.shared.try_take(body.len()) {
             Some(held) => held,
             None => {
