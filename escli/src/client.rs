@@ -19,8 +19,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// For answers that are as long as the log: whoever reads them has a limit for silence.
 const ENDLESS: Duration = Duration::from_secs(30 * 86_400);
 
-/// A change waits for the others, and the node gives up by itself before this.
-const CHANGE_LIMIT: Duration = Duration::from_secs(15);
+/// A change waits for the others: for so many elections, and at least so long. The node gives up by itself before this.
+const CHANGE_LIMIT: (u32, Duration) = (8, Duration::from_secs(15));
 
 /// The admin ports of one cluster.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub struct AdminClient {
     http: reqwest::Client,
     nodes: Vec<Node>,
     limit: Duration,
+    change_limit: Duration,
     behind: BTreeMap<NodeId, Behind>,
 }
 
@@ -46,7 +47,8 @@ impl AdminClient {
     pub fn new(spec: &ClusterFile, limit: Duration) -> Result<Self, Failure> {
         let limit = limit.min(ANSWER_LIMIT);
         let http = built(builder(limit))?;
-        Ok(Self { http, nodes: spec.cluster.nodes.clone(), limit, behind: BTreeMap::new() })
+        let change_limit = spec.cluster.raft.elections(CHANGE_LIMIT.0, CHANGE_LIMIT.1);
+        Ok(Self { http, nodes: spec.cluster.nodes.clone(), limit, change_limit, behind: BTreeMap::new() })
     }
 
     /// From now on the node is reached by `forward`.
@@ -117,7 +119,7 @@ impl AdminClient {
     ) -> Result<(), PortError> {
         let mut nobody = PortError::Unreachable("there is no other node".to_owned());
         for node in self.nodes.iter().filter(|node| Some(node.id) != about) {
-            let answer = request(self.http(node.id), node).timeout(CHANGE_LIMIT).send().await;
+            let answer = request(self.http(node.id), node).timeout(self.change_limit).send().await;
             match answer {
                 Ok(answer) if answer.status().is_success() => return Ok(()),
                 Ok(answer) => {
@@ -167,7 +169,7 @@ impl Cluster for AdminClient {
     async fn transfer(&self, to: NodeId) -> Result<(), PortError> {
         let node = self.node(to)?;
         let failed = |error: &reqwest::Error| self.explain(node, error);
-        let call = self.http(to).post(url(node, "/cluster/leader/transfer")).timeout(CHANGE_LIMIT);
+        let call = self.http(to).post(url(node, "/cluster/leader/transfer")).timeout(self.change_limit);
         let answer = call.json(&TransferRequest { to: Some(to) }).send().await;
         let answer = answer.map_err(|error| failed(&error))?;
         if answer.status().is_success() {

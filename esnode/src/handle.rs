@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use crossbeam_channel::Sender;
@@ -14,7 +15,7 @@ use shared::spec::{ClusterFile, Node};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::backup::{BackupError, Backups, Pieces};
-use crate::driver::{ChangeError, Changes, FormatError, Input, Proposal};
+use crate::driver::{ChangeError, Changes, FormatError, Input, Proposal, Timekeeper};
 use crate::entry::MAX_PAYLOAD;
 use crate::net::peer::{PeerStats, Transport};
 use crate::report;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub log: Log,
     /// The state machine.
     pub stream: Arc<RwLock<Stream>>,
+    /// The log's time.
+    pub time: Arc<Timekeeper>,
     /// Wakes readers.
     pub changes: Arc<Changes>,
     /// The way to the raft thread.
@@ -78,6 +81,8 @@ pub struct Leadership {
     pub serving: bool,
     /// This node is handing over: it takes no more events, and whoever asks who leads had better wait for the answer.
     pub handing_over: bool,
+    /// Since when this node knows of no leader; `None` while there is one.
+    pub leaderless: Option<Instant>,
 }
 
 /// Why a proposal has no reply.
@@ -156,6 +161,11 @@ impl Handle {
     /// The state machine. Hold the guard briefly and never across an await: the raft thread waits for it.
     pub fn stream(&self) -> RwLockReadGuard<'_, Stream> {
         self.inner.parts.stream.read()
+    }
+
+    /// The log's time.
+    pub fn time(&self) -> &Timekeeper {
+        &self.inner.parts.time
     }
 
     /// Who leads, now and when it changes.

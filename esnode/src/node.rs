@@ -22,7 +22,8 @@ use crate::config::Config;
 use crate::consensus::{Core, CoreConfig, Timing};
 use crate::descriptors;
 use crate::driver::{
-    Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, JoinError, Parts, found_or_join,
+    Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, JoinError, Parts, Timekeeper,
+    found_or_join,
 };
 use crate::handle::{self, Handle, Leadership};
 use crate::net::kafka::limits::Limits;
@@ -102,6 +103,7 @@ impl Node {
         };
         let stream = Arc::new(RwLock::new(stream));
         let changes = Arc::new(Changes::default());
+        let time = Arc::new(Timekeeper::default());
         let (roster, roster_seen) = watch::channel(config.file.cluster.nodes.clone().into());
         let handle = Handle::new(handle::Parts {
             node_id: config.node_id,
@@ -110,6 +112,7 @@ impl Node {
             log: log.clone(),
             stream: Arc::clone(&stream),
             changes: Arc::clone(&changes),
+            time: Arc::clone(&time),
             inputs: inputs.clone(),
             leadership: leadership_seen,
             roster: roster_seen,
@@ -133,6 +136,7 @@ impl Node {
                 conf_state,
                 transport: thread_transport,
                 stream,
+                time,
                 changes,
                 roster,
                 leadership,
@@ -230,9 +234,7 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
         crate::version::build_info().version
     );
     if !config.file.cluster.storage.wal_sync {
-        tracing::warn!(
-            "wal_sync is false: acknowledged means written, not durable, on a majority; a power cut loses it"
-        );
+        tracing::warn!("wal_sync is false: acknowledged means written, not durable; a power cut loses it");
     }
 }
 
@@ -283,6 +285,7 @@ struct Start {
     conf_state: Option<ConfState>,
     transport: Arc<Transport>,
     stream: Arc<RwLock<Stream>>,
+    time: Arc<Timekeeper>,
     changes: Arc<Changes>,
     roster: watch::Sender<Arc<[spec::Node]>>,
     leadership: watch::Sender<Leadership>,
@@ -301,6 +304,7 @@ fn take_part(start: Start) -> Result<()> {
         conf_state,
         transport,
         stream,
+        time,
         changes,
         roster,
         leadership,
@@ -326,11 +330,13 @@ fn take_part(start: Start) -> Result<()> {
     let on_cluster = remember_cluster(Arc::clone(&data_dir), Arc::clone(&transport), hello, inputs.0.clone());
     let mut driver = Driver::new(Parts {
         own: (config.node_id, hello.store),
+        synced: storage.wal_sync,
         core,
         stream,
         wal: writer.sender().clone(),
         log,
         transport,
+        time,
         changes,
         nodes: config.file.cluster.nodes.clone(),
         roster,
@@ -391,6 +397,10 @@ fn conclude(ended: Ended, node_id: NodeId) -> Result<()> {
             "a defect of esnode: something was to be written to the log, and the thread that writes it knows of nothing. \
              This node stops, since it would wait for ever; nothing acknowledged is lost. Start it again, and please \
              report this with its log"
+        ),
+        Ended::NotSynced => bail!(
+            "wal_sync is false, and the cluster has several members: what this node acknowledges or votes does not survive a \
+             power cut, and then the others lose events too. Set cluster.storage.wal_sync to true and start it again"
         ),
         Ended::WrongStore => Err(JoinError::WrongStore(node_id).into()),
         Ended::Unreadable(reason) => Err(reason.into()),

@@ -6,8 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A node's number, unique among its cluster's members. Raft reserves 0 for "no node".
+/// A node's number, unique among its cluster's members, from 1 to [`MAX_NODE_ID`]. Raft reserves 0 for "no node".
 pub type NodeId = u64;
+
+/// The largest number that a node may have: Kafka's clients know it as the id of a broker, an i32.
+pub const MAX_NODE_ID: NodeId = i32::MAX as NodeId;
 
 /// A cluster's identity, drawn once by the first leader and replicated; two clusters never share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

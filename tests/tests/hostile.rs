@@ -2,18 +2,24 @@
 //! many. Meanwhile an honest client is served, memory stays bounded, and nothing acknowledged is lost.
 //!
 //! `HOSTILE_FRAMES=100000` sends so many to each port; `HOSTILE_PATIENCE=1` waits until the slow ones are let go, which
-//! takes a minute; `STRANGER_SECONDS=60` has strangers at the peer ports for so long.
+//! takes a minute; `HOSTILE_READERS=1000` has so many clients ask for long answers and read none;
+//! `STRANGER_SECONDS=60` has strangers at the peer ports for so long.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{FetchRequest, TopicName};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, FetchRequest, MetadataRequest, MetadataResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
 use shared::ids::NodeId;
 use tests::client::Client;
 use tests::cluster::{Cluster, binary};
@@ -332,6 +338,84 @@ fn clients_that_take_no_answers_hold_up_nobody() -> Result<()> {
     })?;
     let most = most_memory(&cluster, 0)?;
     ensure!(most < 700, "the node took {most} MiB");
+    Ok(())
+}
+
+/// Topics of a thousand partitions each, as many as there may be.
+const LARGE_TOPICS: usize = 100;
+/// Clients that ask for Metadata and read none, unless `HOSTILE_READERS` says otherwise.
+const READERS: usize = 150;
+
+fn large_topic(number: usize) -> TopicName {
+    TopicName(StrBytes::from_string(format!("large-{number}")))
+}
+
+/// Asks for all topics, for all by their names, or for their settings, many times, and reads nothing.
+fn never_reads(to: SocketAddr, number: usize) -> Result<Client> {
+    let mut client = Client::connect(to, Duration::from_millis(100))?;
+    let named =
+        (0..LARGE_TOPICS).map(|topic| MetadataRequestTopic::default().with_name(Some(large_topic(topic))));
+    let by_name = MetadataRequest::default().with_topics(Some(named.collect()));
+    let setting = DescribeConfigsResource::default().with_resource_type(2).with_configuration_keys(None);
+    let settings = (0..LARGE_TOPICS).map(|topic| setting.clone().with_resource_name(large_topic(topic).0));
+    let settings = DescribeConfigsRequest::default().with_resources(settings.collect());
+    let version = i16::try_from(1 + number % 12)?;
+    for _ in 0..20 {
+        // What it cannot send it need not: nobody reads.
+        let _ = match number % 4 {
+            0 => client.send(version, &by_name),
+            1 => client.send(4, &settings),
+            _ => client.send(version, &MetadataRequest::default().with_topics(None)),
+        };
+    }
+    Ok(client)
+}
+
+/// Until `over`, asks how the cluster is and for all topics; the longest time that each took.
+fn honest_questions(cluster: &Cluster, over: &AtomicBool) -> Result<[Duration; 2]> {
+    let mut longest = [Duration::ZERO; 2];
+    while !over.load(Relaxed) {
+        let began = Instant::now();
+        cluster.status(1)?;
+        longest[0] = longest[0].max(began.elapsed());
+        let began = Instant::now();
+        let mut client = Client::connect(cluster.kafka(1), LIMIT)?;
+        let all: MetadataResponse = client.call(12, &MetadataRequest::default().with_topics(None))?;
+        ensure!(all.topics.len() >= LARGE_TOPICS, "{} topics", all.topics.len());
+        longest[1] = longest[1].max(began.elapsed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(longest)
+}
+
+#[test]
+fn clients_that_ask_for_long_answers_and_read_none_hold_up_nobody() -> Result<()> {
+    let readers = std::env::var("HOSTILE_READERS").map_or(Ok(READERS), |count| count.parse())?;
+    let extra = "network:\n  max_connections: 2000\n";
+    let cluster = Cluster::start_with(1, extra, &binary("esnode"))?;
+    cluster.wait_ready()?;
+    let mut client = Client::connect(cluster.kafka(1), LIMIT)?;
+    for topic in 0..LARGE_TOPICS - 1 {
+        ensure!(client.create_topic(&large_topic(topic).0, 1000)? == 0);
+    }
+    // The honest client needs one.
+    ensure!(client.create_topic(&large_topic(LARGE_TOPICS - 1).0, 900)? == 0);
+    let over = AtomicBool::new(false);
+    amid(&cluster, "long", || {
+        std::thread::scope(|scope| {
+            let questions = scope.spawn(|| honest_questions(&cluster, &over));
+            let unread: Result<Vec<_>> =
+                (0..readers).map(|number| never_reads(cluster.kafka(1), number)).collect();
+            std::thread::sleep(Duration::from_secs(6));
+            over.store(true, Relaxed);
+            let [status, metadata] = questions.join().expect("it returns its errors")?;
+            println!("{readers} readers: status within {status:.1?}, metadata within {metadata:.1?}");
+            ensure!(status < Duration::from_secs(1) && metadata < SERVED, "{status:?} {metadata:?}");
+            unread.map(drop)
+        })
+    })?;
+    let most = most_memory(&cluster, 0)?;
+    ensure!(most < 400, "the node took {most} MiB");
     Ok(())
 }
 

@@ -1,11 +1,19 @@
-//! Real clients against a real cluster: kcat, confluent-kafka and kafka-python, compressed and not.
+//! Real clients against a real cluster: kcat, confluent-kafka and kafka-python, compressed and not, and while their leader
+//! is cut off from the other nodes (for `ISOLATED_SECONDS`, 5 by default).
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::client::Client;
 use tests::cluster::Cluster;
+use tests::proxy::{Proxies, Weather};
+
+/// The longest time without an acknowledgement, when the leader is cut off.
+const GAP_MS: u64 = 1500;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -72,5 +80,42 @@ fn kcat_writes_on_one_node_and_reads_from_another() -> Result<()> {
             run(Command::new("kcat").args(["-C", "-b", &cluster.kafka(2).to_string(), "-t", &topic, "-e"]))?;
         ensure!(consumer.stdout == b"hello\nworld\n", "read {:?}", String::from_utf8_lossy(&consumer.stdout));
     }
+    Ok(())
+}
+
+/// A client that knows nothing of the partition stays connected to the old leader, unless that sends it away.
+#[test]
+fn a_client_leaves_a_leader_that_is_cut_off_from_the_others() -> Result<()> {
+    let seconds = std::env::var("ISOLATED_SECONDS").map_or(Ok(5), |text| text.parse())?;
+    let mut cluster = Cluster::prepare_behind_proxies(3)?;
+    let proxies = Proxies::start(&cluster)?;
+    cluster.launch_all()?;
+    let leader = cluster.wait_ready()?;
+    let code = Client::connect(cluster.kafka(leader), Duration::from_secs(5))?.create_topic("t", 1)?;
+    ensure!(code == 0, "no topic: error code {code}");
+    let script = root().join("tests/clients/unbroken.py");
+    let mut client = Command::new(python())
+        .arg(script)
+        .args([&cluster.bootstrap(), "t"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run Python; `tests/setup.sh` installs what it needs")?;
+    let mut said = BufReader::new(client.stdout.take().context("its output")?).lines();
+    ensure!(said.next().context("it ended")?? == "ready");
+    for other in cluster.ids() {
+        proxies.set(leader, other, Weather::Blocked);
+        proxies.set(other, leader, Weather::Blocked);
+    }
+    std::thread::sleep(Duration::from_secs(seconds));
+    proxies.heal();
+    std::thread::sleep(Duration::from_secs(1));
+    drop(client.stdin.take());
+    let told: Value = serde_json::from_str(&said.next().context("it ended")??)?;
+    ensure!(client.wait()?.success(), "{told}");
+    let gaps = told["gaps"].as_array().context("gaps")?;
+    let longest = gaps.iter().filter_map(|gap| gap[1].as_u64()).max().unwrap_or_default();
+    println!("cut off for {seconds} s: no acknowledgement for {longest} ms at most, {gaps:?}");
+    ensure!(longest <= GAP_MS, "no acknowledgement for {longest} ms: {gaps:?}\n{}", cluster.log(leader));
     Ok(())
 }

@@ -90,6 +90,38 @@ fn wipe(cluster: &Cluster, id: NodeId) -> Result<()> {
     Ok(std::fs::remove_dir_all(cluster.data_dir(id))?)
 }
 
+/// Every limit follows the configured timing: nobody is taken for silent between two heartbeats.
+#[test]
+fn members_change_and_leadership_moves_at_slow_heartbeats() -> Result<()> {
+    let timing = "  raft:\n    election_timeout_min: 1000\n    election_timeout_max: 1500\n    heartbeat_interval: 400\n";
+    let mut cluster = three(timing)?;
+    let leader = cluster.wait_leader()?;
+    let four = cluster.grow()?;
+    cluster.launch(four)?;
+    add(&cluster, leader, four)?;
+    wait_voters(&cluster, &[1, 2, 3, four])?;
+    let to = leader % 3 + 1;
+    let (code, body) = cluster.post(leader, "/cluster/leader/transfer", &format!("{{\"to\": {to}}}"))?;
+    ensure!(code == 200, "{code} {body}");
+    member(remove(&cluster, to, leader))?;
+    cluster.reap(leader)?;
+    let rest: Vec<_> = [1, 2, 3, four].into_iter().filter(|id| *id != leader).collect();
+    wait_voters(&cluster, &rest)
+}
+
+#[test]
+fn what_a_power_cut_takes_back_is_for_a_single_node() -> Result<()> {
+    let cluster = Cluster::start_with(1, "    wal_sync: false\n", &binary("esnode"))?;
+    cluster.wait_ready()?;
+    let another = r#"{"id": 2, "host": "127.0.0.1", "port": 9100}"#;
+    ensure!(refused(cluster.post(1, "/cluster/members", another))? == (409, "not_synced".to_owned()));
+    for id in [0, 1_u64 << 31] {
+        let body = format!(r#"{{"id": {id}, "host": "127.0.0.1", "port": 9100}}"#);
+        ensure!(refused(cluster.post(1, "/cluster/members", &body))? == (400, "bad_request".to_owned()));
+    }
+    Ok(())
+}
+
 #[test]
 fn a_node_is_added_serves_and_goes_again() -> Result<()> {
     let mut cluster = three("")?;

@@ -21,9 +21,9 @@ fn rounds() -> u64 {
     std::env::var("POWER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
 }
 
-/// Three nodes on disks of their own, ready, with a topic.
-fn cluster(extra: &str) -> Result<Cluster> {
-    let mut cluster = Cluster::prepare(3, extra, &binary("esnode"))?;
+/// Nodes on disks of their own, ready, with a topic.
+fn cluster(size: usize, extra: &str) -> Result<Cluster> {
+    let mut cluster = Cluster::prepare(size, extra, &binary("esnode"))?;
     cluster.mount_disks()?;
     cluster.launch_all()?;
     let leader = cluster.wait_ready()?;
@@ -48,7 +48,7 @@ fn round(cluster: &mut Cluster, history: &mut History, number: u64, victims: &[N
 }
 
 fn survives(choose: impl Fn(&Cluster, u64) -> Vec<NodeId>) -> Result<()> {
-    let mut cluster = cluster("")?;
+    let mut cluster = cluster(3, "")?;
     let mut history = History::default();
     for number in 0..rounds() {
         let victims = choose(&cluster, number);
@@ -78,7 +78,7 @@ fn power_cut_of_a_majority_loses_nothing_acknowledged() -> Result<()> {
 /// The proof that the cut cuts: where the log is not synced before the acknowledgement, the same cut loses events.
 #[test]
 fn a_log_that_is_not_synced_does_not_survive() -> Result<()> {
-    let mut cluster = cluster("    wal_sync: false\n")?;
+    let mut cluster = cluster(1, "    wal_sync: false\n")?;
     let all = cluster.ids();
     for id in &all {
         // The topic is to be there afterwards.

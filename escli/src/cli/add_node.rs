@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shared::ids::NodeId;
+use shared::ids::{MAX_NODE_ID, NodeId};
 
 /// Arguments of `add-node`.
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ Examples:
 )]
 pub struct Args {
     /// Its id: a number that no member has.
-    #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..=MAX_NODE_ID))]
     pub id: NodeId,
     /// Where it is.
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! `escli replace-node`.
 
 use clap_complete::ArgValueCandidates;
-use shared::ids::NodeId;
+use shared::ids::{MAX_NODE_ID, NodeId};
 
 use super::add_node::Place;
 use super::remove_node::Going;
@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(value_name = "OLD", add = ArgValueCandidates::new(complete::node_ids))]
     pub old: NodeId,
     /// Id of the node that comes: a number that no member has.
-    #[arg(value_name = "NEW", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_name = "NEW", value_parser = clap::value_parser!(u64).range(1..=MAX_NODE_ID))]
     pub new: NodeId,
     /// Where the new one is.
     #[command(flatten)]

@@ -24,8 +24,8 @@ use crate::report::{Outcome, Report, SCHEMA_VERSION, StepOutcome};
 use crate::settings::Settings;
 use crate::{sha256, view};
 
-/// A change of the members that is under way is usually over within this time.
-const SETTLED_WITHIN: Duration = Duration::from_secs(3);
+/// A change of the members that is under way is usually over within so many elections, and this time.
+const SETTLED_WITHIN: (u32, Duration) = (4, Duration::from_secs(3));
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -97,7 +97,7 @@ impl Operation<'_> {
         let Self { settings, target, .. } = self;
         let (hosts, cluster) = (&target.hosts, &target.cluster);
         let mesh = self.request.needs_mesh();
-        let end = Instant::now() + SETTLED_WITHIN;
+        let end = Instant::now() + target.spec.cluster.raft.elections(SETTLED_WITHIN.0, SETTLED_WITHIN.1);
         loop {
             let facts = observe(&target.spec, hosts, cluster, settings.concurrency, mesh).await;
             let changes = facts.statuses().any(|(_, status)| status.pending_change);
@@ -286,7 +286,7 @@ impl Operation<'_> {
             journal: &journal,
             interrupt: &interrupt,
             deadline: began + settings.timeout,
-            limits: Limits::default(),
+            limits: Limits::of(&target.spec.cluster.raft),
             voters: self.request.voters().unwrap_or(target.spec.cluster.nodes.len()),
             concurrency: settings.concurrency,
         };

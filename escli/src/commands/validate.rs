@@ -70,7 +70,7 @@ fn notices(spec: &ClusterFile) -> Vec<String> {
         notices.push(format!("{count} nodes tolerate {spare} failure(s), no more than {} do", count - 1));
     }
     if !spec.cluster.storage.wal_sync {
-        notices.push("wal_sync is off: acknowledged means written, not fsynced, on a majority".to_owned());
+        notices.push("wal_sync is off: acknowledged means written, not fsynced".to_owned());
     }
     notices
 }

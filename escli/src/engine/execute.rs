@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
+use shared::spec::RaftTiming;
 
 use super::event::{Event, Listener};
 use super::interrupt::Interrupt;
@@ -33,13 +34,14 @@ pub struct Limits {
     pub poll: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// With Raft's timing as it is configured.
+    pub fn of(raft: &RaftTiming) -> Self {
         Self {
             live: Duration::from_secs(60),
-            leader: Duration::from_secs(30),
-            catch_up: Duration::from_secs(300),
-            stop: Duration::from_secs(30),
+            leader: raft.elections(10, Duration::from_secs(30)),
+            catch_up: raft.elections(10, Duration::from_secs(300)),
+            stop: raft.elections(10, Duration::from_secs(30)),
             poll: Duration::from_millis(10),
         }
     }

@@ -345,6 +345,12 @@ impl<D: Durable> Core<D> {
         self.raw.mut_store().checkpointed(metadata);
     }
 
+    /// As leader: tells the followers how far the log is committed, without waiting for the next append or heartbeat.
+    pub fn tell_commit(&mut self) {
+        self.raw.ping();
+        self.settle();
+    }
+
     /// Whether a follower needs a newer checkpoint than there is.
     pub fn wants_checkpoint(&mut self) -> bool {
         self.raw.mut_store().take_wanted()
@@ -445,6 +451,11 @@ impl<D: Durable> Core<D> {
     /// Ticks for which there is work at the disk and none has come back.
     pub fn disk_wait(&self) -> u64 {
         self.disk.oldest().map_or(0, |since| self.ticks - since.max(self.disk_moved))
+    }
+
+    /// Its timing.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
     }
 
     /// What this node is.

@@ -5,27 +5,28 @@ use std::collections::BTreeMap;
 use shared::ids::NodeId;
 
 use super::status::Status;
+use super::timing::Timing;
 use super::view::{Durable, ReadFailed};
 use crate::entry::EntryKind;
 
 /// A learner this many entries behind, or fewer, keeps up.
 const MAX_LAG: u64 = 100;
-/// Ticks for which it must have kept up: one good moment may be luck.
-const STEADY_TICKS: u64 = 50;
-/// Ticks after which a follower that was not heard counts as silent: two election timeouts. Raft's own mark is cleared
-/// at every election timeout, so that just after it nobody seems to answer.
-const SILENT_TICKS: u64 = 30;
-
 /// Payload read in one go when the log is looked through.
 const READ_BYTES: u64 = 4 << 20;
 
 /// When the leader last heard whom answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Heard {
     last: BTreeMap<NodeId, u64>,
+    silent: u64,
 }
 
 impl Heard {
+    /// Nobody was heard yet.
+    pub fn new(timing: &Timing) -> Self {
+        Self { last: BTreeMap::new(), silent: timing.silent() }
+    }
+
     /// `id` has answered this leader, at `tick`.
     pub fn note(&mut self, id: NodeId, tick: u64) {
         self.last.insert(id, tick);
@@ -33,7 +34,7 @@ impl Heard {
 
     /// Whether `id` answers, as seen at `tick`.
     pub fn answers(&self, id: NodeId, tick: u64) -> bool {
-        self.last.get(&id).is_some_and(|last| last + SILENT_TICKS >= tick)
+        self.last.get(&id).is_some_and(|last| last + self.silent >= tick)
     }
 
     /// A new term begins: nobody has answered in it.
@@ -92,13 +93,19 @@ pub(super) fn proven_commit<D: Durable>(durable: &D, from: u64) -> Result<u64, R
 }
 
 /// Which learner has kept up for long enough to vote.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Promotion {
     /// Learners that keep up, and since when.
     since: BTreeMap<NodeId, u64>,
+    steady: u64,
 }
 
 impl Promotion {
+    /// Nobody has kept up yet.
+    pub fn new(timing: &Timing) -> Self {
+        Self { since: BTreeMap::new(), steady: timing.steady() }
+    }
+
     /// Looks at `candidates` among the learners at `tick`: the first that has kept up long enough, if it may vote now.
     pub fn ready(
         &mut self,
@@ -116,8 +123,7 @@ impl Promotion {
         if status.pending_change {
             return None;
         }
-        let steady =
-            self.since.iter().find(|(_, since)| **since + STEADY_TICKS <= tick).map(|(id, _)| *id)?;
+        let steady = self.since.iter().find(|(_, since)| **since + self.steady <= tick).map(|(id, _)| *id)?;
         let voters: Vec<_> = status.voters.iter().copied().chain([steady]).collect();
         may_have(own, &voters, heard, tick).is_ok().then_some(steady)
     }
@@ -130,8 +136,17 @@ impl Promotion {
 
 #[cfg(test)]
 mod tests {
+    use shared::spec::RaftTiming;
+
     use super::super::status::Peer;
     use super::*;
+
+    const SILENT_TICKS: u64 = 30;
+    const STEADY_TICKS: u64 = 50;
+
+    fn timing() -> Timing {
+        Timing::from_spec(&RaftTiming::default())
+    }
 
     /// Node 1 leads 2 and 3; node 4 is a learner at `matched`.
     fn status(matched: u64) -> Status {
@@ -146,7 +161,7 @@ mod tests {
     }
 
     fn heard(ids: &[NodeId], tick: u64) -> Heard {
-        let mut heard = Heard::default();
+        let mut heard = Heard::new(&timing());
         ids.iter().for_each(|id| heard.note(*id, tick));
         heard
     }
@@ -165,7 +180,7 @@ mod tests {
     }
 
     fn fresh() -> (Promotion, Heard) {
-        Default::default()
+        (Promotion::new(&timing()), Heard::new(&timing()))
     }
 
     #[test]

@@ -37,6 +37,29 @@ impl Timing {
         }
     }
 
+    /// Ticks after which a follower that was not heard counts as silent: two election timeouts. Raft's own mark is cleared
+    /// at every election timeout, so that just after it nobody seems to answer.
+    pub fn silent(&self) -> u64 {
+        2 * self.election as u64
+    }
+
+    /// Ticks for which a learner must have kept up: one good moment may be luck.
+    pub fn steady(&self) -> u64 {
+        10 * self.heartbeat as u64
+    }
+
+    /// Ticks after which a hand-over counts as failed: an election by the one that takes over, a second one by anybody if
+    /// the first is split, and time for its news to arrive.
+    pub fn transfer(&self) -> u64 {
+        (3 * self.election_max as u64).max(100)
+    }
+
+    /// Ticks for which a removed node stays: if it led at the end, the others learn from its heartbeats that its removal
+    /// is committed.
+    pub fn farewell(&self) -> u64 {
+        10 * self.heartbeat as u64
+    }
+
     /// This node's timeout for one role in one term: spread evenly over the range, the same for the same seed.
     pub fn draw(&self, seed: u64, term: u64, role: u64) -> usize {
         let range = (self.election_max - self.election_min) as u64;
@@ -65,6 +88,22 @@ mod tests {
     fn the_missions_milliseconds_map_to_ticks() {
         let timing = Timing::from_spec(&RaftTiming::default());
         assert_eq!(timing, Timing { election: 15, election_min: 16, election_max: 31, heartbeat: 5 });
+    }
+
+    #[test]
+    fn every_limit_follows_the_configured_timing() {
+        let limits =
+            |timing: Timing| [timing.silent(), timing.steady(), timing.transfer(), timing.farewell()];
+        assert_eq!(limits(Timing::from_spec(&RaftTiming::default())), [30, 50, 100, 50]);
+        let slow = RaftTiming {
+            election_timeout_min: 1000,
+            election_timeout_max: 2000,
+            heartbeat_interval: 300,
+            ..RaftTiming::default()
+        };
+        let timing = Timing::from_spec(&slow);
+        assert_eq!(limits(timing), [200, 300, 603, 300]);
+        assert!(timing.silent() > 3 * timing.heartbeat as u64, "who answers each heartbeat is never silent");
     }
 
     #[test]

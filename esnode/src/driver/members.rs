@@ -12,9 +12,6 @@ use super::run::{Driver, Ended};
 use crate::consensus::{Message, Role};
 use crate::stream::members::Change;
 
-/// Ticks for which a removed node stays: one that led at the end lets the others know that its removal is committed.
-const LINGER_TICKS: u64 = 50;
-
 impl Driver {
     /// Follows the members, after anything that may have changed them.
     pub(super) fn follow_members(&mut self) {
@@ -25,11 +22,14 @@ impl Driver {
         self.members_at = members.changed_at();
         if members.is_spent(self.parts.own.1) && self.leaving.is_none() {
             tracing::warn!("this node was removed from the cluster: it stops");
-            self.leaving = Some(self.tick + LINGER_TICKS);
+            self.leaving = Some(self.tick + self.timing.farewell());
         }
         let mut ids = [conf.voters, conf.voters_outgoing, conf.learners.clone(), conf.learners_next].concat();
         ids.sort_unstable();
         ids.dedup();
+        if ids.len() > 1 && !self.parts.synced {
+            self.ended.get_or_insert(Ended::NotSynced);
+        }
         let place = |id: &NodeId| {
             let founder = || self.parts.nodes.iter().find(|node| node.id == *id).cloned();
             members.added(*id).map(|added| added.address.of_node(*id)).or_else(founder)

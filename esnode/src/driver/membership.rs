@@ -208,10 +208,11 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consensus::Peer;
+    use crate::consensus::{Peer, Timing};
     use crate::entry::EntryKind;
     use crate::stream::members::Added;
     use protobuf::Message as _;
+    use shared::spec::RaftTiming;
 
     fn node(id: NodeId, host: &str) -> Node {
         let json = serde_json::json!({"id": id, "host": host});
@@ -232,7 +233,7 @@ mod tests {
     impl Made {
         fn new() -> Self {
             let peer = |id, matched| Peer { id, matched };
-            let mut heard = Heard::default();
+            let mut heard = Heard::new(&Timing::from_spec(&RaftTiming::default()));
             [2, 4].into_iter().for_each(|id| heard.note(id, 10));
             let status = Status {
                 role: Role::Leader,

@@ -19,6 +19,7 @@ mod raft_log;
 mod reads;
 mod refounding;
 mod run;
+mod timekeeper;
 mod transfer;
 mod way_back;
 
@@ -31,4 +32,5 @@ pub use input::{Input, Proposal};
 pub use membership::{ChangeError, change_of};
 pub use refounding::{UnknownChange, carry_on, is_carried_on};
 pub use run::{CheckpointParts, Driver, Ended, Parts};
+pub use timekeeper::{NOISE_MS, Now, Timekeeper};
 pub use way_back::{Content, Step, WayBack, is_sent_there};

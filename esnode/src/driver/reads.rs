@@ -8,9 +8,6 @@ use crate::handle::ProposeError;
 
 type Waiter = oneshot::Sender<Result<(), ProposeError>>;
 
-/// Ticks after which a proof that did not come is asked for again: its heartbeat may be lost.
-const RETRY_TICKS: u64 = 5;
-
 /// Every barrier not yet answered.
 #[derive(Default)]
 pub(super) struct Reads {
@@ -57,9 +54,9 @@ impl Reads {
         }
     }
 
-    /// Puts back those whose proof is overdue.
-    pub(super) fn retry_overdue(&mut self, tick: u64) {
-        let overdue = self.proving.extract_if(.., |_, (asked, _)| *asked + RETRY_TICKS <= tick);
+    /// Puts back those whose proof did not come within `patience` ticks: its heartbeat may be lost.
+    pub(super) fn retry_overdue(&mut self, tick: u64, patience: u64) {
+        let overdue = self.proving.extract_if(.., |_, (asked, _)| *asked + patience <= tick);
         self.asked.extend(overdue.flat_map(|(_, (_, waiters))| waiters));
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::RwLock;
@@ -23,10 +24,11 @@ use super::membership::{ChangeError, Pending, change_of};
 use super::proposals::Proposals;
 use super::raft_log;
 use super::reads::Reads;
+use super::timekeeper::Timekeeper;
 use super::transfer::Transfer;
 use super::way_back::is_sent_there;
 use crate::consensus::{
-    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role,
+    ConfState, Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role, Timing,
 };
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError};
@@ -48,6 +50,8 @@ const UNNEEDED_TICKS: u64 = 6000;
 pub struct Parts {
     /// This node and its data directory.
     pub own: (NodeId, StoreId),
+    /// What is reported as durable survives a power cut.
+    pub synced: bool,
     /// Consensus, started from what the disk held.
     pub core: Core<Log>,
     /// The state machine.
@@ -58,6 +62,8 @@ pub struct Parts {
     pub log: Log,
     /// The other nodes.
     pub transport: Arc<Transport>,
+    /// The log's time.
+    pub time: Arc<Timekeeper>,
     /// Wakes readers.
     pub changes: Arc<Changes>,
     /// The nodes of this node's configuration: where founders are.
@@ -97,6 +103,8 @@ pub enum Ended {
     DiskFailed(io::Error),
     /// Something was given to the disk of which the thread that writes knows nothing: a defect. The process must exit.
     LostWork,
+    /// The cluster has several members, and what this node reports as durable is not. The process must exit.
+    NotSynced,
     /// The cluster knows this node by another data directory; the process must exit.
     WrongStore,
     /// The node is no member any more.
@@ -113,6 +121,7 @@ pub struct Driver {
     pub(super) proposals: Proposals,
     reads: Reads,
     pub(super) introductions: Introductions,
+    pub(super) timing: Timing,
     pub(super) heard: Heard,
     pub(super) promotion: Promotion,
     /// A change of the members under way.
@@ -151,6 +160,7 @@ impl Driver {
         let reader = raft_log::spawn_reader(parts.log.clone(), parts.inputs.0.clone())?;
         let on_cluster = std::mem::replace(&mut parts.on_cluster, Box::new(|_| {}));
         let applied = parts.stream.read().applied_index();
+        let timing = *parts.core.timing();
         let CheckpointParts { files, interval, incoming, .. } = &parts.checkpoints;
         let inputs = parts.inputs.0.clone();
         let checkpointing =
@@ -164,8 +174,9 @@ impl Driver {
             proposals: Proposals::default(),
             reads: Reads::default(),
             introductions: Introductions::default(),
-            heard: Heard::default(),
-            promotion: Promotion::default(),
+            heard: Heard::new(&timing),
+            promotion: Promotion::new(&timing),
+            timing,
             change: None,
             roster: Arc::default(),
             learners: Vec::new(),
@@ -328,7 +339,7 @@ impl Driver {
             self.catch_up.discard_if_unneeded();
         }
         self.parts.core.tick();
-        self.reads.retry_overdue(self.tick);
+        self.reads.retry_overdue(self.tick, self.timing.heartbeat as u64);
         self.finish_transfer();
         self.promote_learners();
         self.retry_adoption();
@@ -406,6 +417,7 @@ impl Driver {
         if self.disk_hangs() {
             return self.proposals.refuse_gathered(ProposeError::Busy);
         }
+        self.tick_log_clock();
         let packed = self.proposals.pack();
         let payloads = packed.iter().map(|packed| packed.payload.clone()).collect();
         match self.parts.core.propose(payloads) {
@@ -500,6 +512,7 @@ impl Driver {
         let mut touched = Vec::new();
         let mut stream = self.parts.stream.write();
         let mut outcomes = Vec::with_capacity(committed.len());
+        let mut topics = false;
         for entry in committed {
             let applied = match entry.kind {
                 EntryKind::Normal => stream.apply(entry.index, entry.term, &entry.data),
@@ -508,11 +521,16 @@ impl Driver {
                 }
             };
             touched.extend(applied.touched);
+            topics |= applied.topics;
             outcomes.push((entry.index, entry.term, applied.replies));
         }
         drop(stream);
         self.apply_changes(committed);
         self.parts.core.applied(last);
+        if topics {
+            // Whoever is told of it asks any node for the topic at once.
+            self.parts.core.tell_commit();
+        }
         for (index, term, replies) in outcomes {
             self.proposals.applied(index, term, replies);
         }
@@ -538,7 +556,9 @@ impl Driver {
         let stream = self.parts.stream.read();
         let cluster = stream.cluster_id();
         let members_at = stream.members().changed_at();
+        let ticked = stream.clock().latest();
         drop(stream);
+        self.parts.time.follow(ticked);
         if members_at != self.members_at {
             self.follow_members();
         }
@@ -589,7 +609,10 @@ impl Driver {
         }
         let serving = role == Role::Leader && self.serves_from.is_none();
         let handing_over = self.transfer.is_some();
-        self.parts.leadership.send_replace(Leadership { leader, term, serving, handing_over });
+        let before = self.parts.leadership.borrow().leaderless;
+        let leaderless = leader.is_none().then(|| before.unwrap_or_else(Instant::now));
+        let now = Leadership { leader, term, serving, handing_over, leaderless };
+        self.parts.leadership.send_replace(now);
         self.finish_transfer();
     }
 }

@@ -7,18 +7,13 @@ use shared::ids::NodeId;
 use tokio::sync::oneshot;
 
 use super::run::{Driver, Ended};
-use crate::consensus::{Role, Status};
+use crate::consensus::{Role, Status, Timing};
 use crate::handle::TransferError;
 
 type Asker = oneshot::Sender<Result<(NodeId, u64), TransferError>>;
 
-/// Ticks after which a hand-over counts as failed.
-const TRANSFER_TICKS: u64 = 100;
 /// Ticks that a leader which has handed over to stop stays: its clients hear from it where to go, and ask it who leads.
 const FAREWELL_TICKS: u64 = 20;
-/// Ticks after which the hand-over no longer waits for what is in the log: a majority that takes this long needs
-/// another leader more than its clients need their answers.
-const DRAIN_TICKS: u64 = 30;
 
 /// A hand-over under way.
 pub(super) struct Transfer {
@@ -55,9 +50,10 @@ fn target(
 }
 
 impl Transfer {
-    /// To `target`, by a node that leads in `from_term`; it has failed `patience` ticks from `tick`.
-    fn begin(target: NodeId, from_term: u64, tick: u64, patience: u64, asker: Option<Asker>) -> Self {
-        let (drain_until, deadline) = (tick + DRAIN_TICKS, tick + patience);
+    /// To `target`, by a node that leads in `from_term`, at `tick`. It no longer waits for what is in the log when a
+    /// majority would count as silent: that needs another leader more than its clients need their answers.
+    fn begin(target: NodeId, from_term: u64, tick: u64, timing: &Timing, asker: Option<Asker>) -> Self {
+        let (drain_until, deadline) = (tick + timing.silent(), tick + timing.transfer());
         Self { draining: Some(target), drain_until, from_term, deadline, asker }
     }
 
@@ -95,7 +91,7 @@ impl Driver {
             Ok(target) => {
                 // What came before it is not held up by it.
                 self.propose_gathered();
-                self.transfer = Some(Transfer::begin(target, status.term, self.tick, TRANSFER_TICKS, asker));
+                self.transfer = Some(Transfer::begin(target, status.term, self.tick, &self.timing, asker));
                 self.parts.leadership.send_modify(|leadership| leadership.handing_over = true);
             }
             Err(error) => {
@@ -131,7 +127,7 @@ impl Driver {
 
     /// Stops: a leader hands over first.
     pub(super) fn begin_stop(&mut self) {
-        self.stopping = Some(self.tick + TRANSFER_TICKS);
+        self.stopping = Some(self.tick + self.timing.transfer());
         self.begin_transfer(None, None);
         if self.transfer.is_none() {
             self.ended.get_or_insert(Ended::Stopped);
@@ -141,13 +137,18 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
+    use shared::spec::RaftTiming;
+
     use super::*;
+
+    const DRAIN_TICKS: u64 = 30;
 
     type Answer = oneshot::Receiver<Result<(NodeId, u64), TransferError>>;
 
     fn transfer() -> (Transfer, Answer) {
         let (asker, answer) = oneshot::channel();
-        (Transfer::begin(2, 5, 1000, 100, Some(asker)), answer)
+        let timing = Timing::from_spec(&RaftTiming::default());
+        (Transfer::begin(2, 5, 1000, &timing, Some(asker)), answer)
     }
 
     #[test]

@@ -11,8 +11,12 @@
 //! 8 AlterTopic       name | count u32, then per configuration: key | 1 and value, or 0
 //! 9 RaiseFormat      version u16
 //! 10 CarryOn         cluster id, 16 bytes
+//! 11 Clock           ms i64 | time of day i64 | doubted u8 | made up i64
+//! 12 CreatePartitions  name | count u32
+//! 13 DeleteNumbered  topic u32
 //! ```
 //!
+//! Programs that read only on-disk format 1 know the commands up to 10: those behind it are proposed in later formats.
 //! Each begins with its number, one byte. Texts and the batch are a u32 length and bytes. Little endian throughout.
 
 use std::collections::BTreeMap;
@@ -21,7 +25,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use shared::ids::{ClusterId, NodeId, StoreId};
 use uuid::Uuid;
 
-use super::TopicId;
+use super::clock::Tick;
+use super::{FIRST_FORMAT, MAX_PARTITIONS_IN_ALL, TopicId};
 
 /// One change of the stream's state. An entry's payload is one or more of them, back to back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,12 +94,26 @@ pub enum Command {
         /// The new cluster's.
         cluster_id: ClusterId,
     },
+    /// Lets the log's clock go on. Only in a cluster of format 2 and above: older programs do not know it.
+    Clock(Tick),
+    /// Gives a topic more partitions. From on-disk format 2 on.
+    CreatePartitions {
+        /// Its name.
+        name: String,
+        /// How many it is to have, with those that it has.
+        count: u32,
+    },
+    /// Deletes the topic with this number, whatever has its name by then. From on-disk format 2 on.
+    DeleteNumbered {
+        /// Its number.
+        topic: TopicId,
+    },
 }
 
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Founded (now or before), bound, deleted, trimmed, altered, raised.
+    /// Founded (now or before), bound, deleted, grown, trimmed, altered, raised, ticked.
     Done,
     /// The new topic's number.
     TopicCreated(TopicId),
@@ -127,7 +146,7 @@ pub enum Refusal {
     #[error("the topic's name or number of partitions is not allowed")]
     InvalidTopic,
     /// The cluster has as many partitions as it may.
-    #[error("the cluster has as many partitions as it can hold")]
+    #[error("all topics together can have {MAX_PARTITIONS_IN_ALL} partitions")]
     TooManyPartitions,
     /// The topics' configurations are as large as they may be.
     #[error("the configurations of all topics are as large as the cluster can hold")]
@@ -152,6 +171,14 @@ pub struct Malformed {
 }
 
 impl Command {
+    /// The on-disk format from which on it may be proposed: programs that read only older ones do not know it.
+    pub fn since(&self) -> u16 {
+        match self {
+            Self::Clock(_) | Self::CreatePartitions { .. } | Self::DeleteNumbered { .. } => 2,
+            _ => FIRST_FORMAT,
+        }
+    }
+
     /// Appends the encoding to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
@@ -209,6 +236,22 @@ impl Command {
                 out.put_u8(10);
                 out.put_slice(cluster_id.0.as_bytes());
             }
+            Self::Clock(Tick { ms, wall, doubted, made_up }) => {
+                out.put_u8(11);
+                out.put_i64_le(*ms);
+                out.put_i64_le(*wall);
+                out.put_u8((*doubted).into());
+                out.put_i64_le(*made_up);
+            }
+            Self::CreatePartitions { name, count } => {
+                out.put_u8(12);
+                put_bytes(out, name.as_bytes());
+                out.put_u32_le(*count);
+            }
+            Self::DeleteNumbered { topic } => {
+                out.put_u8(13);
+                out.put_u32_le(*topic);
+            }
         }
     }
 
@@ -263,6 +306,14 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
         }
         9 => Command::RaiseFormat { to: bytes.try_get_u16_le().ok()? },
         10 => Command::CarryOn { cluster_id: ClusterId(get_uuid(bytes)?) },
+        11 => Command::Clock(Tick {
+            ms: bytes.try_get_i64_le().ok()?,
+            wall: bytes.try_get_i64_le().ok()?,
+            doubted: bytes.try_get_u8().ok()? != 0,
+            made_up: bytes.try_get_i64_le().ok()?,
+        }),
+        12 => Command::CreatePartitions { name: get_text(bytes)?, count: bytes.try_get_u32_le().ok()? },
+        13 => Command::DeleteNumbered { topic: bytes.try_get_u32_le().ok()? },
         _ => return None,
     })
 }
@@ -326,6 +377,9 @@ mod tests {
             },
             Command::RaiseFormat { to: 2 },
             Command::CarryOn { cluster_id: ClusterId(Uuid::from_u128(8)) },
+            Command::Clock(Tick { ms: 1_700_000_000_000, wall: -1, doubted: true, made_up: 3 }),
+            Command::CreatePartitions { name: "orders".to_owned(), count: 5 },
+            Command::DeleteNumbered { topic: 1 },
         ]
     }
 

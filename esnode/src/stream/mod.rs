@@ -4,11 +4,13 @@
 //! not kept here but in the log; a partition knows where in the log its batches are.
 
 pub mod batch;
+pub mod clock;
 pub mod command;
 pub mod members;
 mod partition;
 mod producers;
 pub mod retention;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +20,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::ids::ClusterId;
 
+use clock::LogClock;
 use command::{Command, Malformed, Refusal, Reply};
 use members::{Change, Members};
 pub use partition::Partition;
@@ -57,6 +60,8 @@ pub struct Stream {
     /// On-disk format that every member's data is written in.
     #[serde(default = "first_format")]
     format: u16,
+    #[serde(default)]
+    clock: LogClock,
     members: Members,
     names: BTreeMap<String, TopicId>,
     topics: BTreeMap<TopicId, Topic>,
@@ -81,6 +86,7 @@ impl Default for Stream {
             payload: 0,
             cluster: None,
             format: FIRST_FORMAT,
+            clock: LogClock::default(),
             members: Members::default(),
             names: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -124,6 +130,8 @@ pub struct Applied {
     pub replies: Vec<Reply>,
     /// Partitions that grew, were created or deleted (for waking readers).
     pub touched: Vec<(TopicId, u32)>,
+    /// Topics came, grew or went: clients ask any node for them at once.
+    pub topics: bool,
     /// The payload was not understood from here on; every replica ignores the same rest.
     pub malformed: Option<Malformed>,
 }
@@ -144,13 +152,13 @@ fn setting(key: &str, value: &str) -> usize {
 
 impl Stream {
     /// Applies a committed entry's payload; empty payloads change nothing but the applied index.
-    pub fn apply(&mut self, index: u64, _term: u64, payload: &Bytes) -> Applied {
+    pub fn apply(&mut self, index: u64, term: u64, payload: &Bytes) -> Applied {
         let mut applied = Applied::default();
         for (ordinal, command) in (0..).zip(Command::decode_all(payload)) {
             match command {
                 Ok(command) => {
-                    let place = Place { index, ordinal, payload: self.payload, spacing: self.spacing };
-                    let reply = self.apply_command(command, place, &mut applied.touched);
+                    let place = Place { index, term, ordinal, payload: self.payload, spacing: self.spacing };
+                    let reply = self.apply_command(command, place, &mut applied);
                     applied.replies.push(reply);
                 }
                 Err(malformed) => applied.malformed = Some(malformed),
@@ -185,11 +193,11 @@ impl Stream {
         self.max_points = MAX_POINTS.max(self.points + self.points / 2);
     }
 
-    fn apply_command(&mut self, command: Command, place: Place, touched: &mut Vec<(TopicId, u32)>) -> Reply {
+    fn apply_command(&mut self, command: Command, place: Place, applied: &mut Applied) -> Reply {
         match command {
             Command::Append { topic, partition, batch } => {
                 let reply = self.change(topic, partition, |partition| partition.append(&batch, place));
-                touched.push((topic, partition));
+                applied.touched.push((topic, partition));
                 reply
             }
             Command::Found { cluster_id } => {
@@ -210,14 +218,22 @@ impl Stream {
                 Reply::Done
             }
             Command::CreateTopic { name, partitions, configs } => {
-                self.create(name, partitions, configs, touched)
+                self.create(name, partitions, configs, applied)
             }
-            Command::DeleteTopic { name } => self.delete(&name, touched),
+            Command::CreatePartitions { name, count } => self.grow(&name, count, applied),
+            Command::DeleteTopic { name } => self.delete(self.names.get(&name).copied(), applied),
+            Command::DeleteNumbered { topic } => self.delete(Some(topic), applied),
             Command::AlterTopic { name, changes } => self.alter(&name, changes),
             Command::Trim { topic, partition, start_offset } => self.change(topic, partition, |partition| {
                 partition.trim(start_offset);
                 Reply::Done
             }),
+            Command::Clock(tick) => {
+                let mut clock = std::mem::take(&mut self.clock);
+                clock.tick(place.index, tick, || self.first_needed());
+                self.clock = clock;
+                Reply::Done
+            }
             Command::AllocateProducer => {
                 self.next_producer += 1;
                 Reply::ProducerAllocated(self.next_producer)
@@ -246,7 +262,7 @@ impl Stream {
         name: String,
         partitions: u32,
         configs: BTreeMap<String, String>,
-        touched: &mut Vec<(TopicId, u32)>,
+        applied: &mut Applied,
     ) -> Reply {
         if !valid_topic_name(&name) || !(1..=MAX_PARTITIONS).contains(&partitions) {
             return Reply::Refused(Refusal::InvalidTopic);
@@ -254,8 +270,8 @@ impl Stream {
         if self.names.contains_key(&name) {
             return Reply::Refused(Refusal::TopicExists);
         }
-        let (wanted, room) = (partitions as usize, MAX_PARTITIONS_IN_ALL - self.partitions);
-        if wanted > room {
+        let wanted = partitions as usize;
+        if wanted > self.room() {
             return Reply::Refused(Refusal::TooManyPartitions);
         }
         let config: usize = configs.iter().map(|(key, value)| setting(key, value)).sum();
@@ -266,21 +282,42 @@ impl Stream {
         self.partitions += wanted;
         self.last_topic += 1;
         let id = self.last_topic;
-        touched.extend((0..partitions).map(|partition| (id, partition)));
+        applied.topics = true;
+        applied.touched.extend((0..partitions).map(|partition| (id, partition)));
         self.names.insert(name.clone(), id);
         let partitions = (0..partitions).map(|_| Partition::default()).collect();
         self.topics.insert(id, Topic { id, name, configs, partitions });
         Reply::TopicCreated(id)
     }
 
-    fn delete(&mut self, name: &str, touched: &mut Vec<(TopicId, u32)>) -> Reply {
-        let Some(topic) = self.names.remove(name).and_then(|id| self.topics.remove(&id)) else {
+    fn grow(&mut self, name: &str, count: u32, applied: &mut Applied) -> Reply {
+        let Some(topic) = self.names.get(name).and_then(|id| self.topics.get_mut(id)) else {
             return Reply::Refused(Refusal::UnknownTopic);
         };
+        let (have, wanted) = (topic.partitions.len(), count as usize);
+        if wanted <= have || count > MAX_PARTITIONS {
+            return Reply::Refused(Refusal::InvalidTopic);
+        }
+        if wanted - have > MAX_PARTITIONS_IN_ALL.saturating_sub(self.partitions) {
+            return Reply::Refused(Refusal::TooManyPartitions);
+        }
+        self.partitions += wanted - have;
+        topic.partitions.resize_with(wanted, Partition::default);
+        applied.topics = true;
+        applied.touched.extend((0..count).skip(have).map(|partition| (topic.id, partition)));
+        Reply::Done
+    }
+
+    fn delete(&mut self, id: Option<TopicId>, applied: &mut Applied) -> Reply {
+        let Some(topic) = id.and_then(|id| self.topics.remove(&id)) else {
+            return Reply::Refused(Refusal::UnknownTopic);
+        };
+        self.names.remove(&topic.name);
         self.partitions -= topic.partitions.len();
         self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
         self.points -= topic.partitions.iter().map(Partition::points).sum::<usize>();
-        touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
+        applied.topics = true;
+        applied.touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
         Reply::Done
     }
 
@@ -311,6 +348,11 @@ impl Stream {
         partitions.filter_map(Partition::first_index).min().unwrap_or(self.applied + 1)
     }
 
+    /// Partitions that there is room for.
+    pub fn room(&self) -> usize {
+        MAX_PARTITIONS_IN_ALL.saturating_sub(self.partitions)
+    }
+
     /// Index of the last applied entry.
     pub fn applied_index(&self) -> u64 {
         self.applied
@@ -324,6 +366,11 @@ impl Stream {
     /// The on-disk format that the cluster's data is written in; it is never lowered.
     pub fn format(&self) -> u16 {
         self.format
+    }
+
+    /// When entries were appended; it has not begun to tick before format 2.
+    pub fn clock(&self) -> &LogClock {
+        &self.clock
     }
 
     /// What is known of the members beside who votes.
@@ -346,6 +393,12 @@ impl Stream {
         self.names.values().filter_map(|id| self.topics.get(id))
     }
 
+    /// Tells one set of topics and partitions from every other that this log leads to. Numbers are given once; while none
+    /// is, topics only go; and while neither happens, partitions only grow in number.
+    pub fn topics_version(&self) -> (TopicId, usize, usize) {
+        (self.last_topic, self.topics.len(), self.partitions)
+    }
+
     /// CRC32C over the whole state, for comparing replicas.
     pub fn digest(&self) -> u32 {
         let mut crc = crc32c::crc32c(&self.applied.to_le_bytes());
@@ -354,6 +407,7 @@ impl Stream {
         put(&self.last_topic.to_le_bytes());
         put(&self.format.to_le_bytes());
         self.cluster.iter().for_each(|cluster| put(cluster.0.as_bytes()));
+        self.clock.fingerprint(&mut put);
         self.members.fingerprint(&mut put);
         for topic in self.topics.values() {
             put(&topic.id.to_le_bytes());

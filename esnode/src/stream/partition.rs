@@ -9,6 +9,7 @@ use super::Position;
 use super::batch::BatchHeader;
 use super::command::{Refusal, Reply};
 use super::producers::{Producers, Verdict};
+use super::terms::Terms;
 
 /// A partition's offsets and where its batches are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct Partition {
     voids: BTreeSet<(u64, u32)>,
     /// Shared with the copies that checkpoints are made of, until it changes.
     producers: Arc<Producers>,
+    /// Whose events these are.
+    #[serde(default)]
+    terms: Terms,
 }
 
 /// A place in the log where reading can start.
@@ -59,6 +63,7 @@ impl From<Point> for StoredPoint {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) index: u64,
+    pub(super) term: u64,
     pub(super) ordinal: u32,
     /// Payload of all entries before this one.
     pub(super) payload: u64,
@@ -90,7 +95,24 @@ impl Partition {
     pub fn locate_time(&self, timestamp: i64) -> Option<Position> {
         self.max_timestamp.filter(|newest| *newest >= timestamp)?;
         let after = self.points.partition_point(|point| point.before.is_none_or(|before| before < timestamp));
-        self.points.get(after.checked_sub(1)?).map(|point| point.position)
+        // What made all of them late enough may be gone: then the first event kept is where to begin.
+        self.points.get(after.saturating_sub(1)).map(|point| point.position)
+    }
+
+    /// Newest timestamp (ms) of all events that there ever were.
+    pub fn max_timestamp(&self) -> Option<i64> {
+        self.max_timestamp
+    }
+
+    /// The term of the event at `offset`, or of the last one before it; `None` where that is not known.
+    pub fn term_of(&self, offset: i64) -> Option<u64> {
+        self.terms.of(offset)
+    }
+
+    /// The last term up to `term` that has events here, and the offset behind them: a reader that has read on from
+    /// there in `term` has read from another log. Where that is not known, a later offset.
+    pub fn end_of_term(&self, term: u64) -> (u64, i64) {
+        self.terms.end_of(term, self.next_offset)
     }
 
     /// First offset of the oldest batches that may hold an event since `timestamp` (ms); the next offset when none does.
@@ -115,6 +137,7 @@ impl Partition {
         // The point before the first event stays, even when none is left: later ones may share its entry.
         let after = self.points.partition_point(|point| point.position.base_offset <= self.start_offset);
         self.points.drain(..after.saturating_sub(1));
+        self.terms.trim(self.start_offset);
         if let Some(first) = self.points.first() {
             self.voids = self.voids.split_off(&(first.position.index, 0));
         }
@@ -142,6 +165,7 @@ impl Partition {
                 if idempotent {
                     Arc::make_mut(&mut self.producers).remember(&header, base_offset, place.index);
                 }
+                self.terms.note(place.term, base_offset);
                 self.next_offset += header.records();
                 self.bytes += batch.len() as u64;
                 self.max_timestamp = self.max_timestamp.max(Some(header.max_timestamp));

@@ -345,3 +345,75 @@ fn events_go_by_age_and_by_size() {
     assert_eq!(stream.topic("t").unwrap().partitions[0].start_offset(), 30);
     assert_eq!(stream.first_needed(), 2, "the other topic keeps the log");
 }
+
+#[test]
+fn a_topic_grows_within_the_limits_and_keeps_what_it_has() {
+    let mut stream = Stream::default();
+    let grow = |name: &str, count| Command::CreatePartitions { name: name.to_owned(), count };
+    stream.apply(1, 1, &payload(&[create("t", 2), append(1, 1, batch(3, 0, None))]));
+    let applied = stream.apply(2, 1, &payload(&[grow("t", 4), grow("t", 4), grow("t", 3), grow("u", 9)]));
+    let (invalid, unknown) = (Reply::Refused(Refusal::InvalidTopic), Reply::Refused(Refusal::UnknownTopic));
+    assert_eq!(applied.replies, [Reply::Done, invalid.clone(), invalid.clone(), unknown]);
+    assert_eq!((applied.touched, applied.topics), (vec![(1, 2), (1, 3)], true));
+    let next: Vec<_> = stream.topic("t").unwrap().partitions.iter().map(|p| p.next_offset()).collect();
+    assert_eq!(next, [0, 3, 0, 0]);
+    assert_eq!(stream.room(), MAX_PARTITIONS_IN_ALL - 4);
+    let most = stream.apply(3, 1, &payload(&[grow("t", MAX_PARTITIONS + 1), grow("t", MAX_PARTITIONS)]));
+    assert_eq!(most.replies, [invalid, Reply::Done]);
+    let full = MAX_PARTITIONS_IN_ALL / MAX_PARTITIONS as usize - 2;
+    let many: Vec<_> = (0..full).map(|topic| create(&format!("f{topic}"), MAX_PARTITIONS)).collect();
+    stream.apply(4, 1, &payload(&many));
+    let last = payload(&[create("u", MAX_PARTITIONS - 1), grow("u", MAX_PARTITIONS), create("v", 1)]);
+    assert_eq!(stream.apply(5, 1, &last).replies[2], Reply::Refused(Refusal::TooManyPartitions));
+    let delete = Command::DeleteTopic { name: "t".to_owned() };
+    stream.apply(6, 1, &payload(&[delete]));
+    assert_eq!(stream.room(), MAX_PARTITIONS as usize);
+}
+
+#[test]
+fn a_topic_deleted_by_its_number_is_not_its_successor() {
+    let mut stream = Stream::default();
+    let delete = |topic| Command::DeleteNumbered { topic };
+    let name = Command::DeleteTopic { name: "t".to_owned() };
+    let commands = [create("t", 1), name, create("t", 1), delete(1), delete(2), create("t", 1)];
+    let replies = stream.apply(1, 1, &payload(&commands)).replies;
+    assert_eq!(replies[3..], [Reply::Refused(Refusal::UnknownTopic), Reply::Done, Reply::TopicCreated(3)]);
+}
+
+#[test]
+fn the_terms_of_events_are_known_again_after_a_checkpoint_and_no_part_of_what_replicas_compare() {
+    let mut stream = Stream::default();
+    stream.apply(1, 1, &payload(&[create("t", 1)]));
+    for (index, term) in (2..).zip([1, 1, 3, 4]) {
+        stream.apply(index, term, &payload(&[append(1, 0, batch(10, 0, None))]));
+    }
+    let stored = serde_json::to_value(&stream).unwrap();
+    let read: Stream = serde_json::from_value(stored.clone()).unwrap();
+    let end = |stream: &Stream, term| stream.topic("t").unwrap().partitions[0].end_of_term(term);
+    for stream in [&stream, &read] {
+        assert_eq!((end(stream, 1), end(stream, 2), end(stream, 3)), ((1, 20), (1, 20), (3, 30)));
+    }
+    // From a program that kept none.
+    let mut stored = stored;
+    let partition = &mut stored["topics"]["1"]["partitions"][0];
+    assert!(partition.as_object_mut().unwrap().remove("terms").is_some());
+    let older: Stream = serde_json::from_value(stored).unwrap();
+    assert_eq!(older.digest(), stream.digest());
+    assert_eq!(end(&older, 1), (1, 40), "no earlier than it can be");
+}
+
+#[test]
+fn a_newest_time_that_is_gone_hides_nothing_that_is_left() {
+    let mut stream = Stream::default();
+    stream.apply(1, 1, &payload(&[create("t", 1)]));
+    for (index, time) in (2..).zip([9_000, 100, 200]) {
+        stream.apply(index, 1, &payload(&[append(1, 0, batch(10, time, None))]));
+    }
+    stream.apply(9, 1, &payload(&[Command::Trim { topic: 1, partition: 0, start_offset: 10 }]));
+    let partition = &stream.topic("t").unwrap().partitions[0];
+    for time in [50, 150, 8_000] {
+        let at = partition.locate_time(time).map(|at| at.base_offset);
+        assert!(at.is_some_and(|at| at <= 10), "{time}: {at:?}");
+    }
+    assert_eq!(partition.locate_time(9_001), None);
+}

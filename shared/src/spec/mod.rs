@@ -14,11 +14,12 @@ mod tree;
 mod validate;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::NodeId;
+use crate::ids::{MAX_NODE_ID, NodeId};
 pub use deploy::{Deploy, HostKeys, Privilege, Service, Ssh, Transport};
 pub use keys::{Key, keys};
 pub use parse::{Problem, SpecErrors, parse};
@@ -69,7 +70,8 @@ pub struct Cluster {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
-    /// Unique and never 0.
+    /// Unique, from 1 to 2147483647.
+    #[schemars(range(min = 1, max = MAX_NODE_ID))]
     pub id: NodeId,
     /// Name or address that the other nodes, and clients unless `advertised_host` is set, reach it by.
     pub host: String,
@@ -129,7 +131,8 @@ pub struct RaftTiming {
 pub struct Storage {
     /// The node's data directory.
     pub data_dir: PathBuf,
-    /// `true`: acknowledged means fsynced on a majority.
+    /// `true`: acknowledged means fsynced on a majority. A single node may do without, and then loses what it has
+    /// acknowledged in a power cut.
     pub wal_sync: bool,
     /// Entries between checkpoints.
     pub snapshot_interval: u64,
@@ -182,6 +185,13 @@ impl Default for RaftTiming {
             heartbeat_interval: 50,
             rpc_timeout: 100,
         }
+    }
+}
+
+impl RaftTiming {
+    /// How long to wait for what takes so many elections, and never less than `least`.
+    pub fn elections(&self, count: u32, least: Duration) -> Duration {
+        least.max(count * Duration::from_millis(self.election_timeout_max))
     }
 }
 

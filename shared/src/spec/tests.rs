@@ -135,6 +135,8 @@ fn the_shape_is_told_in_words() {
 fn values_that_make_no_sense_are_refused() {
     let cases = [
         ("- id: 2", "- id: 0", "id is 0"),
+        ("- id: 2", "- id: 2147483648", "id is 2147483648; expected a whole number up to 2147483647"),
+        ("wal_sync: true", "wal_sync: false", "wal_sync is false and there are several nodes"),
         ("host: 10.0.0.2", "host: \"\"", "host is \"\""),
         ("host: 10.0.0.2", "host: \"[::1]\"", "expected a host name or an IP address, without a port"),
         (

@@ -4,6 +4,8 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::ids::MAX_NODE_ID;
+
 use super::parse::Problem;
 use super::tree::{Place, Tree};
 use super::{Cluster, ClusterFile, Deploy, MAX_NODES, Node, RaftTiming, Ssh};
@@ -25,6 +27,7 @@ pub(super) fn problems(file: &ClusterFile, tree: &Tree) -> Vec<Problem> {
     check.hosts(&file.cluster.nodes);
     check.addresses(&file.cluster.nodes);
     check.timing(&file.cluster.raft);
+    check.durability(&file.cluster);
     check.limits(file);
     for (index, node) in file.cluster.nodes.iter().enumerate() {
         check.ssh(node.ssh.as_ref(), &format!("cluster.nodes.{index}.ssh"));
@@ -70,8 +73,9 @@ impl Check<'_> {
         let mut seen: BTreeMap<u64, Place> = BTreeMap::new();
         for (index, Node { id, .. }) in nodes.iter().enumerate() {
             let path = format!("cluster.nodes.{index}.id");
-            if *id == 0 {
-                self.add(&path, "id is 0; expected a number from 1, unique and never reused".to_owned());
+            if !(1..=MAX_NODE_ID).contains(id) {
+                let wanted = format!("expected a number from 1 to {MAX_NODE_ID}, unique and never reused");
+                self.add(&path, format!("id is {id}; {wanted}"));
             }
             if let Some(first) = seen.insert(*id, self.tree.near(&path)) {
                 self.add(&path, format!("id {id} is also the id of the node on line {}", first.line));
@@ -150,6 +154,16 @@ impl Check<'_> {
                 self.written("cluster.raft.heartbeat_interval", "cluster.raft.election_timeout_min"),
                 message,
             );
+        }
+    }
+
+    /// A vote or an acknowledgement that a power cut can take back loses what others have committed.
+    fn durability(&mut self, cluster: &Cluster) {
+        if !cluster.storage.wal_sync && cluster.nodes.len() > 1 {
+            let message = "wal_sync is false and there are several nodes; expected true: what a node has acknowledged or \
+                           voted must survive a power cut, or the others lose events too. A single node may do without"
+                .to_owned();
+            self.add("cluster.storage.wal_sync", message);
         }
     }
 

@@ -8,6 +8,7 @@ use esnode::consensus::{ConfState, Message};
 use esnode::stream::retention::Retention;
 use fastrand::Rng;
 use shared::ids::NodeId;
+use shared::spec::RaftTiming;
 
 use super::Micros;
 use super::bugs::Bug;
@@ -122,9 +123,22 @@ pub struct Profile {
     pub retention: Retention,
     /// Nodes beyond the founders, and changes of the membership.
     pub spares: u64,
+    /// Raft's timing: so many times the usual one.
+    pub slowness: u64,
 }
 
 impl Profile {
+    /// Raft's timing of every node.
+    pub fn timing(&self) -> RaftTiming {
+        let usual = RaftTiming::default();
+        RaftTiming {
+            election_timeout_min: self.slowness * usual.election_timeout_min,
+            election_timeout_max: self.slowness * usual.election_timeout_max,
+            heartbeat_interval: self.slowness * usual.heartbeat_interval,
+            ..usual
+        }
+    }
+
     /// Fast disks and plenty of memory.
     pub const FAST: Self = Self {
         tail_bytes: 1 << 20,
@@ -139,6 +153,7 @@ impl Profile {
         transfer: 1_000,
         retention: Retention { ms: None, bytes: None },
         spares: 0,
+        slowness: 1,
     };
 
     /// Nodes that fall behind and need another one's checkpoint all the time, and take long to install it.
@@ -175,6 +190,7 @@ impl Profile {
                 bytes: [None, None, Some(3_000), Some(30_000)][rng.usize(..4)],
             },
             spares: [0, 0, 1, 2][rng.usize(..4)],
+            slowness: [1, 1, 1, 5][rng.usize(..4)],
         }
     }
 }

@@ -10,7 +10,6 @@ use esnode::driver::{Content, WayBack};
 use esnode::entry::Entry;
 use esnode::stream::Stream;
 use shared::ids::NodeId;
-use shared::spec::RaftTiming;
 
 use super::Micros;
 use super::bugs::Bug;
@@ -235,7 +234,7 @@ impl Node {
         let config = CoreConfig {
             id: self.id,
             seed: env.rng.u64(..),
-            timing: Timing::from_spec(&RaftTiming::default()),
+            timing: Timing::from_spec(&env.profile.timing()),
             hard_state,
             conf_state: members,
             applied,

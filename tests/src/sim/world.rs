@@ -137,7 +137,7 @@ impl World {
         self.nodes.iter().map(|node| node.id).filter(|id| !off.contains(id)).collect()
     }
 
-    /// A fresh append within 5 s, and all members among `nodes` alike within 5 s more.
+    /// A fresh append within 5 s at the usual timing, and all members among `nodes` alike within 5 s more.
     fn progress(&mut self, nodes: &[NodeId]) -> Result<(), Broken> {
         for client in &mut self.clients {
             client.retired = true;
@@ -145,12 +145,13 @@ impl World {
         let creator = self.client(Kind::Creator { done: 0 });
         let probe = self.client(Kind::Plain);
         // The topics are there once something is appended to one; whether the creator hears of it is its own luck.
-        let done = self.run_until(5_000_000, |world| world.clients[probe].finished > 0)?;
-        ensure!(done, "liveness: no append within 5 s, though {nodes:?} are connected");
+        let limit = self.env.profile.slowness * 5_000_000;
+        let done = self.run_until(limit, |world| world.clients[probe].finished > 0)?;
+        ensure!(done, "liveness: no append within {limit} us, though {nodes:?} are connected");
         self.clients[creator].retired = true;
         self.clients[probe].retired = true;
-        let alike = self.run_until(5_000_000, |world| world.alike(nodes))?;
-        ensure!(alike, "liveness: {nodes:?} were not alike within 5 s of the last append");
+        let alike = self.run_until(limit, |world| world.alike(nodes))?;
+        ensure!(alike, "liveness: {nodes:?} were not alike within {limit} us of the last append");
         Ok(())
     }
 

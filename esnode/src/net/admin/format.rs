@@ -32,7 +32,7 @@ pub async fn raise<N: Node>(State(app): Shared<N>, request: Request) -> Result<R
             if parts.headers.contains_key(FORWARDED) {
                 return Err(not_leader(status.node_id, &leader));
             }
-            Ok(forward(status.node_id, &leader, Method::POST, FORMAT, body).await)
+            Ok(forward(status.node_id, app.node.file(), &leader, Method::POST, FORMAT, body).await)
         }
         Err(error) => Err(refusal(&error)),
     }

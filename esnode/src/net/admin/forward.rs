@@ -8,10 +8,12 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use shared::ids::NodeId;
+use shared::spec::ClusterFile;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::error::ApiError;
+use super::members::patience;
 use super::routes::MAX_BODY;
 
 /// Who passed a request on. It is never passed on twice, or two nodes that each take the other for the leader would
@@ -19,8 +21,8 @@ use super::routes::MAX_BODY;
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-eventstream-forwarded-by");
 /// Within a rack a connection takes far less; a host that is down should be named soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest that the leader may take: longer than any operation that it answers within.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// What the leader may take beyond the longest operation that it answers within.
+const SPARE: Duration = Duration::from_secs(7);
 
 /// The leader, as it is reached.
 pub struct Leader {
@@ -33,12 +35,20 @@ pub struct Leader {
 }
 
 /// The leader's answer to `method path` with `body`, or why there is none.
-pub async fn forward(from: NodeId, leader: &Leader, method: Method, path: &str, body: Bytes) -> Response {
-    let answer = timeout(ANSWER_TIMEOUT, call(from, leader, method, path, body)).await;
+pub async fn forward(
+    from: NodeId,
+    file: &ClusterFile,
+    leader: &Leader,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Response {
+    let limit = patience(file) + SPARE;
+    let answer = timeout(limit, call(from, leader, method, path, body)).await;
     let problem = match answer {
         Ok(Ok(response)) => return response,
         Ok(Err(problem)) => problem.to_string(),
-        Err(_) => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+        Err(_) => format!("no answer within {} s", limit.as_secs()),
     };
     let Leader { id, host, port } = leader;
     ApiError::new(

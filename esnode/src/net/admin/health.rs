@@ -21,7 +21,7 @@ pub fn ready(status: &ClusterStatus) -> Health {
     reasons.extend(status.disk.iter().map(|problem| format!("disk: {problem}")));
     let ok = reasons.is_empty();
     if !status.wal_sync {
-        reasons.push("wal_sync is off: acknowledged events are written, not fsynced, on a majority".into());
+        reasons.push("wal_sync is off: acknowledged events are written, not fsynced".into());
     }
     Health { ok, reasons }
 }

@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use shared::api::{AddMember, MemberResponse, Role};
-use shared::ids::NodeId;
-use shared::spec::valid_host;
+use shared::ids::{MAX_NODE_ID, NodeId};
+use shared::spec::{ClusterFile, valid_host};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Node;
@@ -21,8 +21,8 @@ use crate::stream::members::{Added, Address, Change};
 
 /// Path of the members, here and on the leader.
 pub const MEMBERS: &str = "/cluster/members";
-/// A change is committed within milliseconds; an election may come first, and a second one.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// A change is committed within milliseconds; an election may come first, and a second one, and a hand-over.
+const PATIENCE: (u32, Duration) = (4, Duration::from_secs(8));
 /// Between two attempts while nobody leads.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -42,6 +42,9 @@ pub async fn add<N: Node>(State(app): Shared<N>, request: Request) -> Result<Res
     let body = read(body).await?;
     let wanted: AddMember = parse(&body, r#"{"id": 4, "host": "10.0.0.4", "port": 9100}"#)?;
     let change = addition(wanted)?;
+    if !app.node.file().cluster.storage.wal_sync {
+        return Err(not_synced());
+    }
     carry_out(&app, Asked::new(change, Method::POST, MEMBERS.to_owned(), body, &parts.headers)).await
 }
 
@@ -81,7 +84,7 @@ fn addition(wanted: AddMember) -> Result<Change, ApiError> {
     let AddMember { id, host, port, client_port, http_port, advertised_host, learner } = wanted;
     let hosts_valid = std::iter::once(&host).chain(&advertised_host).all(|host| valid_host(host));
     let problem = match () {
-        () if id == 0 => "id is 0; expected 1 or more",
+        () if !(1..=MAX_NODE_ID).contains(&id) => "id is not a number from 1 to 2147483647",
         () if !hosts_valid => "host is not a host name or an IP address, without a port",
         () if [port, client_port, http_port].contains(&0) => "a port is 0; expected 1 to 65535",
         () => {
@@ -100,10 +103,11 @@ impl Asked {
 
 /// Has the change made by whoever leads. What nobody could answer is tried again: the same request twice is safe.
 async fn carry_out<N: Node>(app: &Arc<App<N>>, mut asked: Asked) -> Result<Response, ApiError> {
-    let deadline = Instant::now() + PATIENCE;
+    let patience = patience(app.node.file());
+    let deadline = Instant::now() + patience;
     loop {
         let Ok(outcome) = timeout_at(deadline, app.node.change(asked.change.clone())).await else {
-            return Err(timed_out());
+            return Err(timed_out(patience));
         };
         let late = Instant::now() >= deadline;
         match outcome {
@@ -114,7 +118,15 @@ async fn carry_out<N: Node>(app: &Arc<App<N>>, mut asked: Asked) -> Result<Respo
                 if asked.forwarded {
                     return Err(not_leader(status.node_id, &leader));
                 }
-                return Ok(forward(status.node_id, &leader, asked.method, &asked.path, asked.body).await);
+                return Ok(forward(
+                    status.node_id,
+                    app.node.file(),
+                    &leader,
+                    asked.method,
+                    &asked.path,
+                    asked.body,
+                )
+                .await);
             }
             Err(ChangeError::Leads) => {
                 handed_over(app.node.transfer(None).await)?;
@@ -140,11 +152,26 @@ async fn answer<N: Node>(app: &App<N>, id: NodeId) -> Result<Response, ApiError>
     Ok(json(StatusCode::OK, &response))
 }
 
-fn timed_out() -> ApiError {
+fn not_synced() -> ApiError {
+    ApiError::new(
+        StatusCode::CONFLICT,
+        "not_synced",
+        "this node runs with wal_sync: false, which only a single node may: what it has acknowledged or voted does not \
+         survive a power cut",
+        "set cluster.storage.wal_sync to true, restart the node, and add the other one then",
+    )
+}
+
+/// How long a change may take, by the configured timing.
+pub(super) fn patience(file: &ClusterFile) -> Duration {
+    file.cluster.raft.elections(PATIENCE.0, PATIENCE.1)
+}
+
+fn timed_out(patience: Duration) -> ApiError {
     ApiError::new(
         StatusCode::GATEWAY_TIMEOUT,
         "change_timed_out",
-        format!("the change was not committed within {} s; it may still be", PATIENCE.as_secs()),
+        format!("the change was not committed within {} s; it may still be", patience.as_secs()),
         "check that a majority answers (/cluster/status), then send the same request again",
     )
 }

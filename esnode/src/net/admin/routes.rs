@@ -113,7 +113,7 @@ async fn transfer<N: Node>(State(app): Shared<N>, request: Request) -> Result<Re
             if parts.headers.contains_key(FORWARDED) {
                 return Err(not_leader(status.node_id, &leader));
             }
-            Ok(forward(status.node_id, &leader, Method::POST, TRANSFER, body).await)
+            Ok(forward(status.node_id, app.node.file(), &leader, Method::POST, TRANSFER, body).await)
         }
         outcome => {
             let (leader, term) = handed_over(outcome)?;

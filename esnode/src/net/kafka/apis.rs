@@ -9,7 +9,10 @@ use kafka_protocol::messages::ApiKey;
 use super::frame::{BadRequest, Outcome, Request};
 use super::session::Session;
 use super::shape::{self, Field};
-use super::{configs, fetch, list_offsets, metadata, produce, producer_id, topics, versions};
+use super::{
+    configs, coordinator, delete_records, fetch, leader_epoch, list_offsets, metadata, partitions, produce,
+    producer_id, topics, versions,
+};
 
 /// Memory of one element of a request once it is decoded, with what its handler makes of it: it can be fifty times what
 /// the element takes in the frame.
@@ -57,19 +60,24 @@ const fn api(key: ApiKey, versions: (i16, i16), layout: &'static [Field], handle
 }
 
 /// All of them, by number.
-pub static APIS: [Api; 10] = [
+pub static APIS: [Api; 15] = [
     // librdkafka 2.0 stops compressing, silently, when version 0 is not offered.
     Api { offered_from: 0, ..api(ApiKey::Produce, (3, 9), PRODUCE, produce::handle) },
     api(ApiKey::Fetch, (4, 12), FETCH, fetch::handle),
-    api(ApiKey::ListOffsets, (1, 6), LIST_OFFSETS, list_offsets::handle),
+    api(ApiKey::ListOffsets, (1, 8), LIST_OFFSETS, list_offsets::handle),
     // librdkafka 2.16 cannot read version 9 when it tells of several unknown topics: it takes memory in proportion
     // to the answer's length, which suffices only with the topic ids of version 10.
     api(ApiKey::Metadata, (0, 12), METADATA, metadata::handle),
+    api(ApiKey::FindCoordinator, (0, 5), FIND_COORDINATOR, coordinator::find),
+    api(ApiKey::JoinGroup, (0, 9), JOIN_GROUP, coordinator::join),
     api(ApiKey::ApiVersions, (0, 4), API_VERSIONS, versions::handle),
-    api(ApiKey::CreateTopics, (2, 5), CREATE_TOPICS, topics::create),
-    api(ApiKey::DeleteTopics, (1, 5), DELETE_TOPICS, topics::delete),
+    api(ApiKey::CreateTopics, (2, 7), CREATE_TOPICS, topics::create),
+    api(ApiKey::DeleteTopics, (1, 6), DELETE_TOPICS, topics::delete),
+    api(ApiKey::DeleteRecords, (0, 2), DELETE_RECORDS, delete_records::handle),
     api(ApiKey::InitProducerId, (0, 4), INIT_PRODUCER_ID, producer_id::handle),
+    api(ApiKey::OffsetForLeaderEpoch, (2, 4), OFFSET_FOR_LEADER_EPOCH, leader_epoch::handle),
     api(ApiKey::DescribeConfigs, (1, 4), DESCRIBE_CONFIGS, configs::describe),
+    api(ApiKey::CreatePartitions, (0, 3), CREATE_PARTITIONS, partitions::create),
     api(ApiKey::IncrementalAlterConfigs, (0, 1), INCREMENTAL_ALTER_CONFIGS, configs::alter),
 ];
 
@@ -108,6 +116,21 @@ const METADATA: &[Field] = &[
     Between(8, 10, &Fixed(1)),                 // include the cluster's authorized operations
     Since(8, &Fixed(1)),                       // include the topics'
 ];
+const FIND_COORDINATOR: &[Field] = &[
+    Between(0, 3, &String),
+    Since(1, &Fixed(1)), // kind
+    Since(4, &Strings),
+];
+const JOIN_GROUP: &[Field] = &[
+    String,
+    Fixed(4),            // session timeout
+    Since(1, &Fixed(4)), // rebalance timeout
+    String,              // member
+    Since(5, &String),   // group instance
+    String,              // protocol type
+    Structs(&[String, Bytes]),
+    Since(8, &String), // reason
+];
 const API_VERSIONS: &[Field] = &[Since(3, &String), Since(3, &String)];
 const CREATE_TOPICS: &[Field] = &[
     Structs(&[
@@ -118,7 +141,20 @@ const CREATE_TOPICS: &[Field] = &[
     ]),
     Fixed(5), // timeout, validate only
 ];
-const DELETE_TOPICS: &[Field] = &[Strings, Fixed(4)];
+const DELETE_TOPICS: &[Field] = &[
+    Between(1, 5, &Strings),
+    Since(6, &Structs(&[String, Fixed(16)])), // name or id
+    Fixed(4),
+];
+const DELETE_RECORDS: &[Field] = &[Structs(&[String, Structs(&[Fixed(12)])]), Fixed(4)];
+const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
+    Since(3, &Fixed(4)), // replica
+    Structs(&[String, Structs(&[Fixed(12)])]),
+];
+const CREATE_PARTITIONS: &[Field] = &[
+    Structs(&[String, Fixed(4), Structs(&[Numbers(4)])]), // name, count, assignments
+    Fixed(5),                                             // timeout, validate only
+];
 const INIT_PRODUCER_ID: &[Field] = &[String, Fixed(4), Since(3, &Fixed(10))];
 const DESCRIBE_CONFIGS: &[Field] = &[
     Structs(&[Fixed(1), String, Strings]), // kind, name, keys

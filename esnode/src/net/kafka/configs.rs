@@ -37,6 +37,9 @@ const DEFAULT: i8 = 5;
 const STRING: i8 = 2;
 const LONG: i8 = 5;
 
+/// What a topic's description takes at most, besides the settings of its own.
+const DESCRIBED: usize = 4 << 10;
+
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
@@ -48,16 +51,30 @@ pub fn describe(session: &Arc<Session>, request: &Request) -> Result<Answer, Bad
         if let Some(outcome) = topics::elsewhere(&session, &request).await {
             return outcome;
         }
-        let defaults = defaults(&session);
-        let stream = session.node().stream();
-        // Each once: what is asked for in a few bytes may have a long answer.
-        let mut seen = HashSet::new();
-        let once =
-            body.resources.iter().filter(|wanted| seen.insert((wanted.resource_type, &wanted.resource_name)));
-        let results = once.map(|wanted| described(&stream, &defaults, wanted)).collect();
-        drop(stream);
-        request.to.send(&DescribeConfigsResponse::default().with_results(results))
+        let (of, to) = (Arc::clone(&session), request.to);
+        let size = described_size(&session.node().stream(), &body);
+        let make = move || to.send(&describe_all(&of, &body));
+        session.shared.memory.answer(size, make).await
     }))
+}
+
+/// Bytes that the answer takes at most.
+fn described_size(stream: &Stream, body: &DescribeConfigsRequest) -> usize {
+    let named = body.resources.iter().filter_map(|wanted| stream.topic(&wanted.resource_name));
+    // A value stands there twice when clients ask where it comes from.
+    let own = named.flat_map(|topic| &topic.configs).map(|(key, value)| 64 + 2 * (key.len() + value.len()));
+    own.sum::<usize>() + body.resources.len() * DESCRIBED
+}
+
+fn describe_all(session: &Session, body: &DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let defaults = defaults(session);
+    let stream = session.node().stream();
+    // Each once: what is asked for in a few bytes may have a long answer.
+    let mut seen = HashSet::new();
+    let once =
+        body.resources.iter().filter(|wanted| seen.insert((wanted.resource_type, &wanted.resource_name)));
+    let results = once.map(|wanted| described(&stream, &defaults, wanted)).collect();
+    DescribeConfigsResponse::default().with_results(results)
 }
 
 /// Serves IncrementalAlterConfigs, here or through the leader.

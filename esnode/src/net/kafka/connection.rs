@@ -20,7 +20,7 @@ use super::apis::Answer;
 use super::frame::{self, BadRequest, Outcome, ReplyTo};
 use super::limits::Limits;
 use super::metrics::KafkaMetrics;
-use super::pool::{Late, Memory};
+use super::pool::{Held, Late, Memory};
 
 /// Bytes asked of the socket at a time.
 const READ_BUFFER: usize = 64 << 10;
@@ -87,8 +87,11 @@ struct Permits {
 struct Pending {
     to: ReplyTo,
     answer: Answer,
-    _permits: Permits,
+    permits: Permits,
 }
+
+/// An answer, and the memory that its request held so far.
+type Answered = (ReplyTo, Outcome, Permits);
 
 /// Serves one client until it leaves, misbehaves or the node stops; whatever was begun is answered first.
 pub async fn run(mut socket: TcpStream, service: &impl Service, common: Common<'_>) -> Result<(), Ended> {
@@ -129,7 +132,7 @@ impl Reader<'_> {
             let (request, besides) = service.admit(frame)?;
             let permits = self.permits(length + besides).await;
             let (to, answer) = service.begin(request).await?;
-            if queue.send(Pending { to, answer, _permits: permits }).await.is_err() {
+            if queue.send(Pending { to, answer, permits }).await.is_err() {
                 return Ok(());
             }
         }
@@ -239,7 +242,7 @@ struct Answers {
 
 impl Answers {
     /// The next answer in order; `None` when there will be no more.
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<(ReplyTo, Outcome)>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Answered>> {
         if self.head.is_none() {
             self.head = ready!(self.queue.poll_recv(context));
         }
@@ -252,7 +255,66 @@ impl Answers {
                 Answer::Busy | Answer::Later(_) => Outcome::Close,
             },
         };
-        Poll::Ready(self.head.take().map(|pending| (pending.to, outcome)))
+        Poll::Ready(self.head.take().map(|pending| (pending.to, outcome, pending.permits)))
+    }
+}
+
+/// Answers that are written together, and what is held until they are.
+struct Outbox {
+    bytes: BytesMut,
+    /// Comes behind the bytes; others send it too.
+    body: Bytes,
+    requests: Vec<Permits>,
+    held: Vec<Held>,
+}
+
+impl Outbox {
+    fn new() -> Self {
+        let bytes = BytesMut::with_capacity(READ_BUFFER);
+        Self { bytes, body: Bytes::new(), requests: Vec::new(), held: Vec::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= WRITE_BUFFER || !self.body.is_empty()
+    }
+
+    /// Adds an answer; false when none may come behind it.
+    fn put(&mut self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Send(frame) => self.append(frame),
+            Outcome::SendHolding(frame, held) => {
+                self.append(frame);
+                if let Held::Shared(shared) = &held {
+                    self.body = shared.body.clone();
+                }
+                self.held.push(held);
+            }
+            Outcome::Last(outcome) => {
+                self.put(*outcome);
+                return false;
+            }
+            Outcome::Silence => {}
+            Outcome::Close => return false,
+        }
+        true
+    }
+
+    fn append(&mut self, frame: BytesMut) {
+        if self.bytes.is_empty() && frame.len() >= WRITE_BUFFER {
+            self.bytes = frame;
+        } else {
+            self.bytes.extend_from_slice(&frame);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        if self.bytes.capacity() > 2 * WRITE_BUFFER {
+            self.bytes = BytesMut::with_capacity(READ_BUFFER);
+        }
+        self.body = Bytes::new();
+        self.requests.clear();
+        self.held.clear();
     }
 }
 
@@ -267,60 +329,43 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Writes answers in order, as many at once as are ready.
     async fn run(self, mut answers: Answers) -> Result<(), Ended> {
-        let mut out = BytesMut::with_capacity(READ_BUFFER);
+        let mut outbox = Outbox::new();
         loop {
             let mut next = poll_fn(|context| answers.poll_next(context)).await;
             let mut last = next.is_none();
-            let mut held = Vec::new();
-            while let Some((to, outcome)) = next.take() {
+            while let Some((to, outcome, permits)) = next.take() {
                 observe(self.metrics, to);
-                let frame = match outcome {
-                    Outcome::Send(frame) => frame,
-                    Outcome::SendHolding(frame, permit) => {
-                        held.push(permit);
-                        frame
-                    }
-                    Outcome::Silence => BytesMut::new(),
-                    Outcome::Close => {
-                        last = true;
-                        break;
-                    }
-                };
-                if out.is_empty() && frame.len() >= WRITE_BUFFER {
-                    out = frame;
-                } else {
-                    out.extend_from_slice(&frame);
-                }
-                if out.len() < WRITE_BUFFER {
+                outbox.requests.push(permits);
+                last = !outbox.put(outcome);
+                if !last && !outbox.is_full() {
                     next = match poll_fn(|context| Poll::Ready(answers.poll_next(context))).await {
                         Poll::Ready(next) => next,
                         Poll::Pending => None,
                     };
                 }
             }
-            self.write(&out, !held.is_empty()).await?;
+            self.write(&outbox).await?;
             if last {
                 return Ok(());
             }
-            out.clear();
-            if out.capacity() > 2 * WRITE_BUFFER {
-                out = BytesMut::with_capacity(READ_BUFFER);
-            }
+            outbox.clear();
         }
     }
 
-    /// Writes all of it; `events` when memory of fetched events is held meanwhile.
-    async fn write(&self, mut bytes: &[u8], events: bool) -> Result<(), Ended> {
+    /// Writes all of it.
+    async fn write(&self, outbox: &Outbox) -> Result<(), Ended> {
         let mut late = None;
-        while !bytes.is_empty() {
-            match self.socket.try_write(bytes) {
-                Ok(written) => bytes = &bytes[written..],
+        let mut bytes = outbox.bytes.as_ref().chain(&outbox.body[..]);
+        while bytes.has_remaining() {
+            match self.socket.try_write(bytes.chunk()) {
+                Ok(written) => bytes.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // A byte taken now and then does not make the time longer.
                     let now = Instant::now();
                     let (late, deadline) = late.get_or_insert_with(|| {
-                        let requests = self.budget.available_permits() < MAX_IN_FLIGHT_BYTES as usize;
-                        (self.memory.late(now, requests, events), now + self.limits.untaken)
+                        let left = self.budget.available_permits() + READ_BUFFER;
+                        let requests = left < MAX_IN_FLIGHT_BYTES as usize;
+                        (self.memory.late(now, requests, &outbox.held), now + self.limits.untaken)
                     });
                     tokio::select! {
                         ready = self.socket.writable() => ready?,

@@ -23,8 +23,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::apis::Answer;
 use super::frame::{BadRequest, Outcome, Request};
+use super::leader_epoch;
+use super::pool::Held;
 use super::reading::Source;
-use super::session::{Session, leader_epoch};
+use super::session::{self, Session};
 use super::share::{self, Room, Share, State};
 use crate::stream::{Position, TopicId};
 
@@ -72,7 +74,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         session.shared.metrics.fetch_bytes.fetch_add(fetch.room.taken as u64, Relaxed);
         let permit = fetch.permit.take();
         match (to.send(&fetch.answer(&body)), permit) {
-            (Outcome::Send(frame), Some(permit)) => Outcome::SendHolding(frame, permit),
+            (Outcome::Send(frame), Some(permit)) => Outcome::SendHolding(frame, Held::Events(permit)),
             (outcome, _) => outcome,
         }
     }))
@@ -95,11 +97,9 @@ impl Fetch {
         for topic in &body.topics {
             for wanted in &topic.partitions {
                 let room = limit(wanted.partition_max_bytes);
-                let (name, partition) = (topic.topic.clone(), wanted.partition);
-                let (epoch, offset) = (wanted.current_leader_epoch, wanted.fetch_offset);
                 // Each reads the log for itself, so a partition asked for a thousand times would be read as often.
-                let again = !seen.insert((&topic.topic, partition));
-                shares.push(Share::new(name, partition, epoch, offset, room, again));
+                let again = !seen.insert((&topic.topic, wanted.partition));
+                shares.push(Share::new(topic.topic.clone(), wanted, room, again));
             }
         }
         Self {
@@ -114,11 +114,20 @@ impl Fetch {
     async fn gather(&mut self, session: &Arc<Session>, deadline: Instant) -> io::Result<()> {
         let mut leadership = session.watch_leadership();
         let mut stopping = session.stopping.clone();
-        let mut growth = None;
+        let (mut growth, mut proven) = (None, false);
         loop {
             let now = *leadership.borrow_and_update();
-            let high = self.look(session, now.serving.then(|| leader_epoch(now.term)));
+            let high = self.look(session, now.serving.then(|| session::leader_epoch(now.term)));
             self.read(session, high).await?;
+            if !proven && self.shares.iter().any(|share| share.state.needs_proof()) {
+                let proof = leader_epoch::prove(session).await;
+                (proven, growth) = (true, None);
+                match proof {
+                    // What this node did not know yet, it does now.
+                    Ok(_) => continue,
+                    Err(error) => self.withhold(error),
+                }
+            }
             if self.is_enough() || Instant::now() >= deadline || *stopping.borrow() {
                 return Ok(());
             }
@@ -151,8 +160,15 @@ impl Fetch {
         stream.applied_index() + 1
     }
 
+    /// Says `error` instead of what a client would give up, or go back, for.
+    fn withhold(&mut self, error: ResponseError) {
+        let doubtful = self.shares.iter_mut().filter(|share| share.state.needs_proof());
+        doubtful.for_each(|share| share.state = State::Failed(error));
+    }
+
     fn is_enough(&self) -> bool {
-        let is_final = |share: &Share| matches!(share.state, State::Failed(_) | State::Full(..));
+        let is_final =
+            |share: &Share| matches!(share.state, State::Failed(_) | State::Diverged(..) | State::Full(..));
         self.room.taken >= self.min_bytes || self.shares.is_empty() || self.shares.iter().any(is_final)
     }
 
@@ -214,7 +230,7 @@ fn growth_of(session: &Session, shares: &[Share]) -> impl Future<Output = ()> + 
                 change.as_mut().enable();
                 Some(change)
             }
-            State::Failed(_) => None,
+            State::Failed(_) | State::Diverged(..) => None,
         })
         .collect();
     poll_fn(move |context| {

@@ -10,10 +10,12 @@ use bytes::BytesMut;
 use shared::spec::Node;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::timeout;
 
+use super::answers::SMALL;
 use super::frame::{MAX_FRAME, Request};
+use super::pool::{Held, Memory};
 
 /// The way to the leader.
 #[derive(Debug)]
@@ -21,6 +23,9 @@ pub struct Link {
     connection: Mutex<Option<Connection>>,
     limit: Duration,
 }
+
+/// An answer, and the memory that it holds.
+pub type Answered = (BytesMut, Option<Held>);
 
 #[derive(Debug)]
 struct Connection {
@@ -35,21 +40,27 @@ impl Link {
         Self { connection: Mutex::new(None), limit }
     }
 
-    /// The answer of `leader` to `request`: a frame with length prefix, addressed to this node.
-    pub async fn ask(&self, leader: &Node, request: &Request) -> io::Result<BytesMut> {
-        timeout(self.limit, self.exchange((leader.host.clone(), leader.client_port), request))
+    /// The answer of `leader` to `request`: a frame with length prefix, addressed to this node, and the memory that it
+    /// holds if it is a large one.
+    pub async fn ask(&self, leader: &Node, request: &Request, memory: &Memory) -> io::Result<Answered> {
+        timeout(self.limit, self.exchange((leader.host.clone(), leader.client_port), request, memory))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn exchange(&self, address: (String, u16), request: &Request) -> io::Result<BytesMut> {
+    async fn exchange(
+        &self,
+        address: (String, u16),
+        request: &Request,
+        memory: &Memory,
+    ) -> io::Result<Answered> {
         let mut slot = self.connection.lock().await;
         // Taken out while in use: whatever interrupts the exchange, a half-read answer is never left behind.
         let mut connection = match slot.take() {
             Some(kept) if kept.address == address && kept.is_open() => kept,
             _ => Connection::open(address).await?,
         };
-        let answer = connection.exchange(request).await?;
+        let answer = connection.exchange(request, memory).await?;
         *slot = Some(connection);
         Ok(answer)
     }
@@ -67,7 +78,7 @@ impl Connection {
         matches!(self.socket.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    async fn exchange(&mut self, request: &Request) -> io::Result<BytesMut> {
+    async fn exchange(&mut self, request: &Request, memory: &Memory) -> io::Result<Answered> {
         self.sent = self.sent.wrapping_add(1);
         self.socket.write_all(&request.forward(self.sent)).await?;
         let mut head = [0; 8];
@@ -79,17 +90,27 @@ impl Connection {
             .and_then(|length| length.checked_sub(4))
             .filter(|body| *body <= MAX_FRAME && correlation == self.sent)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not the answer to this request"))?;
+        let held = if body > SMALL { Some(Held::Answer(reserve(memory, body)?)) } else { None };
         let mut frame = BytesMut::zeroed(8 + body);
         frame[..8].copy_from_slice(&head);
         self.socket.read_exact(&mut frame[8..]).await?;
-        Ok(frame)
+        Ok((frame, held))
     }
+}
+
+/// Memory for an answer. Nobody waits for it here, where all others would wait behind.
+fn reserve(memory: &Memory, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
+    memory.answers.try_take(bytes).ok_or_else(|| {
+        memory.answers.press();
+        io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the leader's answer just now")
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::net::kafka::frame;
+    use crate::net::kafka::limits::Limits;
     use kafka_protocol::messages::ApiKey;
     use serde_json::json;
     use tokio::net::TcpListener;
@@ -98,6 +119,10 @@ mod tests {
         // Key, version, correlation id, no client id; an empty list of topics.
         let frame = [&[0, 3, 0, 1, 0, 0, 0, 9, 0xff, 0xff], &[0; 4][..]].concat();
         Request::parse(ApiKey::Metadata, frame.into()).unwrap()
+    }
+
+    fn memory() -> Memory {
+        Memory::new(&Limits::default())
     }
 
     async fn leader() -> (TcpListener, Node) {
@@ -132,7 +157,7 @@ mod tests {
         };
         let asking = async {
             for expected in [&b"one"[..], b"two", b"three"] {
-                let frame = link.ask(&node, &request()).await.unwrap();
+                let (frame, _) = link.ask(&node, &request(), &memory()).await.unwrap();
                 assert_eq!(&frame[8..], expected);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -144,16 +169,16 @@ mod tests {
     async fn a_leader_that_does_not_answer_is_given_up_and_asked_anew() {
         let (listener, node) = leader().await;
         let link = Link::new(Duration::from_millis(100));
-        let error = link.ask(&node, &request()).await.unwrap_err();
+        let error = link.ask(&node, &request(), &memory()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let (_silent, _) = listener.accept().await.unwrap();
         let serving = async {
             let (mut socket, _) = listener.accept().await.unwrap();
             answer(&mut socket, b"late").await;
         };
-        let request = request();
-        let (asked, ()) = tokio::join!(link.ask(&node, &request), serving);
-        assert_eq!(&asked.unwrap()[8..], b"late");
+        let (request, memory) = (request(), memory());
+        let (asked, ()) = tokio::join!(link.ask(&node, &request, &memory), serving);
+        assert_eq!(&asked.unwrap().0[8..], b"late");
     }
 
     #[tokio::test]
@@ -166,8 +191,8 @@ mod tests {
             socket.flush().await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        let request = request();
-        let (asked, ()) = tokio::join!(link.ask(&node, &request), serving);
+        let (request, memory) = (request(), memory());
+        let (asked, ()) = tokio::join!(link.ask(&node, &request, &memory), serving);
         assert_eq!(asked.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -1,12 +1,14 @@
 //! Frames: cutting requests out of the bytes read, and putting answers together. Knows no API's meaning.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, ResponseHeader};
+use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable};
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::answers::Shared;
+use super::pool::Held;
 use super::shape::{self, Misshapen};
 
 /// Largest request, without its length prefix.
@@ -82,7 +84,9 @@ pub enum Outcome {
     /// These bytes go back, length prefix and all.
     Send(BytesMut),
     /// The same, where the memory they take is accounted for until they are gone.
-    SendHolding(BytesMut, OwnedSemaphorePermit),
+    SendHolding(BytesMut, Held),
+    /// This, and then the connection ends: the client had better go elsewhere.
+    Last(Box<Outcome>),
     /// Nothing goes back (acks=0).
     Silence,
     /// The connection ends: the only way to tell of an error where no answer is expected.
@@ -163,7 +167,7 @@ impl Request {
             out.put_u8(0);
         }
         out.put_slice(&self.body);
-        seal(&mut out);
+        seal(&mut out, 0);
         out
     }
 }
@@ -171,42 +175,60 @@ impl Request {
 impl ReplyTo {
     /// Encodes an answer. An answer that cannot be encoded is a defect here, logged; the connection ends.
     pub fn send<T: Encodable>(&self, body: &T) -> Outcome {
-        match self.encode(body) {
-            Ok(frame) => Outcome::Send(frame),
-            Err(error) => {
-                tracing::error!(api = ?self.key, version = self.version, %error, "an answer could not be encoded");
-                Outcome::Close
-            }
-        }
+        self.frame(body).map_or(Outcome::Close, Outcome::Send)
     }
 
-    fn encode<T: Encodable>(&self, body: &T) -> Result<BytesMut, String> {
-        let size = body.compute_size(self.version).map_err(|error| error.to_string())?;
+    /// The body of an answer, for [`ReplyTo::share`].
+    pub fn body<T: Encodable>(&self, body: &T) -> Option<Bytes> {
+        let frame = self.frame(body)?.freeze();
+        Some(frame.slice(self.open(0).len()..))
+    }
+
+    /// An answer with a body that others get too.
+    pub fn share(&self, shared: Arc<Shared>) -> Outcome {
+        let mut head = self.open(0);
+        seal(&mut head, shared.body.len());
+        Outcome::SendHolding(head, Held::Shared(shared))
+    }
+
+    fn frame<T: Encodable>(&self, body: &T) -> Option<BytesMut> {
+        let encoded = body.compute_size(self.version).and_then(|size| {
+            let mut out = self.open(size);
+            body.encode(&mut out, self.version)?;
+            seal(&mut out, 0);
+            Ok(out)
+        });
+        let failed = |error: &_| {
+            tracing::error!(api = ?self.key, version = self.version, %error, "an answer could not be encoded");
+        };
+        encoded.inspect_err(failed).ok()
+    }
+
+    /// Room for the length prefix, the header, and capacity for a body of `size` bytes.
+    fn open(&self, size: usize) -> BytesMut {
         let mut out = BytesMut::with_capacity(size + 16);
         out.put_u32(0);
-        ResponseHeader::default()
-            .with_correlation_id(self.correlation)
-            .encode(&mut out, self.key.response_header_version(self.version))
-            .and_then(|()| body.encode(&mut out, self.version))
-            .map_err(|error| error.to_string())?;
-        seal(&mut out);
-        Ok(out)
+        out.put_i32(self.correlation);
+        if self.key.response_header_version(self.version) >= 1 {
+            // No tagged fields.
+            out.put_u8(0);
+        }
+        out
     }
 
     /// Readdresses an answer (with length prefix) that the leader gave to a forwarded request.
-    pub fn relay(&self, mut frame: BytesMut) -> Outcome {
-        match frame.get_mut(4..8) {
-            Some(correlation) => {
-                correlation.copy_from_slice(&self.correlation.to_be_bytes());
-                Outcome::Send(frame)
-            }
-            None => Outcome::Close,
+    pub fn relay(&self, mut frame: BytesMut, held: Option<Held>) -> Outcome {
+        let Some(correlation) = frame.get_mut(4..8) else { return Outcome::Close };
+        correlation.copy_from_slice(&self.correlation.to_be_bytes());
+        match held {
+            Some(held) => Outcome::SendHolding(frame, held),
+            None => Outcome::Send(frame),
         }
     }
 }
 
-/// Fills in the length prefix.
-fn seal(frame: &mut BytesMut) {
-    let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
+/// Fills in the length prefix, where `more` bytes come behind the frame.
+fn seal(frame: &mut BytesMut, more: usize) {
+    let length = u32::try_from(frame.len() - 4 + more).unwrap_or(u32::MAX);
     frame[..4].copy_from_slice(&length.to_be_bytes());
 }

@@ -23,6 +23,10 @@ pub struct Limits {
     pub large_request_bytes: usize,
     /// Memory of events that are held for sending, on all connections together; beyond it answers are small.
     pub fetch_bytes: usize,
+    /// Memory of other large answers that are held for sending, on all connections together; beyond it they wait.
+    pub answer_bytes: usize,
+    /// Memory of answers that many clients get at once, for as long as anybody reads them.
+    pub shared_bytes: usize,
     /// When memory is short, a client that has kept the node waiting for longer than this must give back its own.
     pub patience: Duration,
 }
@@ -39,6 +43,8 @@ impl Default for Limits {
             request_bytes: 128 << 20,
             large_request_bytes: 64 << 20,
             fetch_bytes: 128 << 20,
+            answer_bytes: 32 << 20,
+            shared_bytes: 64 << 20,
             patience: Duration::from_secs(1),
         }
     }

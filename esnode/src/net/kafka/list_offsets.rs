@@ -1,4 +1,4 @@
-//! ListOffsets: the first offset, the next one, or the first at or after a point in time.
+//! ListOffsets: the first offset, the next one, the first at or after a point in time, or that of the newest time.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,32 +13,42 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use tokio::task::spawn_blocking;
 
 use super::apis::Answer;
-use super::errors;
 use super::frame::{BadRequest, Outcome, Request};
-use super::reading::{self, Source, Sources};
+use super::leader_epoch;
+use super::reading::{self, LiveBatch, Source, Sources};
 use super::records::first_since;
-use super::session::{Session, leader_epoch};
+use super::session::{Session, leader_epoch as epoch_of};
 use crate::handle::Handle;
-use crate::stream::{Position, Stream};
+use crate::stream::batch::BatchHeader;
+use crate::stream::{Partition, Position, Stream};
 
 /// Asks for the offset that the next event will get.
 const LATEST: i64 = -1;
 /// Asks for the oldest event's offset.
 const EARLIEST: i64 = -2;
+/// Asks for the event with the newest timestamp.
+const NEWEST: i64 = -3;
+/// Asks for the oldest event that the leader itself has; here it has all.
+const EARLIEST_LOCAL: i64 = -4;
+/// Versions from which on the last two may be asked for.
+const NEWEST_SINCE: i16 = 7;
+const EARLIEST_LOCAL_SINCE: i16 = 8;
 
 /// Serves ListOffsets.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: ListOffsetsRequest = request.decode()?;
     let (session, to) = (Arc::clone(session), request.to);
     Ok(Answer::later(async move {
-        let mut lookups = match lead(&session).await {
-            Ok(epoch) => look(&session.node().stream(), &body, epoch),
+        let mut lookups = match leader_epoch::prove(&session).await {
+            Ok(epoch) => look(&session.node().stream(), &body, epoch, to.version),
             Err(error) => {
                 body.topics.iter().flat_map(|topic| &topic.partitions).map(|_| Err(error)).collect()
             }
         };
         if lookups.iter().any(|lookup| matches!(lookup, Ok(Lookup::Search(_)))) {
             let node = session.node().clone();
+            // It reads and decompresses: however many ask, few do so at a time.
+            let _turn = session.shared.searches.acquire().await;
             lookups = match spawn_blocking(move || {
                 lookups.into_iter().map(|lookup| search(&node, lookup)).collect()
             })
@@ -48,25 +58,33 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
                 Err(_) => return Outcome::Close,
             };
         }
-        to.send(&answer(&body, &lookups, leader_epoch(session.leadership().term), to.version))
+        to.send(&answer(&body, &lookups, to.version))
     }))
 }
 
-/// Makes sure that this node leads still and knows all that was committed; gives its epoch.
-async fn lead(session: &Session) -> Result<i32, ResponseError> {
-    let now = session.leadership();
-    if !now.serving {
-        return Err(ResponseError::NotLeaderOrFollower);
+/// An event's place, as the answer tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Found {
+    offset: i64,
+    /// Its own, where a time was asked for; else -1.
+    timestamp: i64,
+    /// Leader epoch of the event; -1 when it is not known. Never a later one: its reader would seem to have read what is
+    /// not here.
+    epoch: i32,
+}
+
+impl Found {
+    const NOTHING: Self = Self { offset: -1, timestamp: -1, epoch: -1 };
+
+    fn at(partition: &Partition, offset: i64) -> Self {
+        Self { offset, timestamp: -1, epoch: partition.term_of(offset).map_or(-1, epoch_of) }
     }
-    session.node().read_barrier().await.map_err(errors::produce)?;
-    Ok(leader_epoch(now.term))
 }
 
 /// What is known of one partition's offset.
 #[derive(Debug, PartialEq, Eq)]
 enum Lookup {
-    /// The offset, with the timestamp found there or -1.
-    Found(i64, i64),
+    Found(Found),
     /// The log must be searched for a time.
     Search(Search),
 }
@@ -74,7 +92,7 @@ enum Lookup {
 #[derive(Debug, PartialEq, Eq)]
 struct Search {
     source: Source,
-    timestamp: i64,
+    wanted: Time,
     from: Position,
     /// The oldest event kept; the log may hold older ones.
     start_offset: i64,
@@ -82,7 +100,21 @@ struct Search {
     high: u64,
 }
 
-fn look(stream: &Stream, body: &ListOffsetsRequest, epoch: i32) -> Vec<Result<Lookup, ResponseError>> {
+/// Which event a search is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Time {
+    /// The first one at or after this time.
+    Since(i64),
+    /// The first one of the newest time, which was never newer than this.
+    Newest(i64),
+}
+
+fn look(
+    stream: &Stream,
+    body: &ListOffsetsRequest,
+    epoch: i32,
+    version: i16,
+) -> Vec<Result<Lookup, ResponseError>> {
     let mut lookups = Vec::new();
     let mut seen = HashSet::new();
     for topic in &body.topics {
@@ -94,23 +126,9 @@ fn look(stream: &Stream, body: &ListOffsetsRequest, epoch: i32) -> Vec<Result<Lo
             }
             let source = Source::resolve(stream, &topic.name, wanted.partition_index);
             let partition = source.as_ref().and_then(|source| source.find(stream));
-            lookups.push(match (source, partition) {
-                _ if wanted.current_leader_epoch > epoch => Err(ResponseError::UnknownLeaderEpoch),
-                (Some(source), Some(partition)) => match wanted.timestamp {
-                    LATEST => Ok(Lookup::Found(partition.next_offset(), -1)),
-                    EARLIEST => Ok(Lookup::Found(partition.start_offset(), -1)),
-                    timestamp if timestamp < 0 => Err(ResponseError::InvalidRequest),
-                    timestamp => Ok(match partition.locate_time(timestamp) {
-                        None => Lookup::Found(-1, -1),
-                        Some(from) => Lookup::Search(Search {
-                            source,
-                            timestamp,
-                            from,
-                            start_offset: partition.start_offset(),
-                            high: stream.applied_index() + 1,
-                        }),
-                    }),
-                },
+            lookups.push(match (source.clone(), partition) {
+                (Some(source), Some(partition)) => leader_epoch::check(wanted.current_leader_epoch, epoch)
+                    .and_then(|()| one(stream, source, partition, (wanted.timestamp, version))),
                 _ => Err(ResponseError::UnknownTopicOrPartition),
             });
         }
@@ -118,12 +136,37 @@ fn look(stream: &Stream, body: &ListOffsetsRequest, epoch: i32) -> Vec<Result<Lo
     lookups
 }
 
+fn one(
+    stream: &Stream,
+    source: Source,
+    partition: &Partition,
+    (timestamp, version): (i64, i16),
+) -> Result<Lookup, ResponseError> {
+    let (start_offset, next_offset) = (partition.start_offset(), partition.next_offset());
+    let (wanted, from) = match timestamp {
+        LATEST => return Ok(Lookup::Found(Found::at(partition, next_offset))),
+        EARLIEST => return Ok(Lookup::Found(Found::at(partition, start_offset))),
+        EARLIEST_LOCAL if version >= EARLIEST_LOCAL_SINCE => {
+            return Ok(Lookup::Found(Found::at(partition, start_offset)));
+        }
+        NEWEST if version >= NEWEST_SINCE => {
+            let newest = partition.max_timestamp().unwrap_or(i64::MIN);
+            (Time::Newest(newest), partition.locate_time(newest))
+        }
+        0.. => (Time::Since(timestamp), partition.locate_time(timestamp)),
+        _ => return Err(ResponseError::UnsupportedVersion),
+    };
+    let Some(from) = from.filter(|_| start_offset < next_offset) else {
+        return Ok(Lookup::Found(Found::NOTHING));
+    };
+    let high = stream.applied_index() + 1;
+    Ok(Lookup::Search(Search { source, wanted, from, start_offset, high }))
+}
+
 fn search(node: &Handle, lookup: Result<Lookup, ResponseError>) -> Result<Lookup, ResponseError> {
     let Ok(Lookup::Search(search)) = lookup else { return lookup };
     match search.run(node) {
-        Ok(found) => {
-            Ok(found.map_or(Lookup::Found(-1, -1), |(offset, timestamp)| Lookup::Found(offset, timestamp)))
-        }
+        Ok(found) => Ok(Lookup::Found(found.unwrap_or(Found::NOTHING))),
         Err(error) => {
             tracing::error!(%error, "the log could not be searched for a Kafka client");
             Err(ResponseError::KafkaStorageError)
@@ -132,37 +175,57 @@ fn search(node: &Handle, lookup: Result<Lookup, ResponseError>) -> Result<Lookup
 }
 
 impl Search {
-    fn run(self, node: &Handle) -> io::Result<Option<(i64, i64)>> {
+    fn run(self, node: &Handle) -> io::Result<Option<Found>> {
         let mut at = self.from;
-        let sources = Sources::new(vec![self.source]);
-        let mut found = None;
+        let sources = Sources::new(vec![self.source.clone()]);
+        let mut best = Best::default();
         while at.index < self.high {
             let entries = reading::read(node, &sources, at.index, self.high)?;
             if entries.is_empty() {
                 break;
             }
             for batches in &entries {
-                let flow =
-                    batches.walk(0, &mut at, |live| match first_since(live.batch, self.timestamp) {
-                        Some((delta, timestamp)) if live.base_offset + delta >= self.start_offset => {
-                            found = Some((live.base_offset + delta, timestamp));
-                            ControlFlow::Break(())
-                        }
-                        _ => ControlFlow::Continue(()),
-                    })?;
+                let flow = batches.walk(0, &mut at, |live| self.consider(&live, &mut best))?;
                 if flow.is_break() {
-                    return Ok(found);
+                    return Ok(best.found);
                 }
             }
         }
-        Ok(None)
+        Ok(best.found)
     }
+
+    fn consider(&self, live: &LiveBatch<'_>, best: &mut Best) -> ControlFlow<()> {
+        let newest = BatchHeader::read(live.batch).map_or(i64::MIN, |header| header.max_timestamp);
+        let (since, most) = match self.wanted {
+            Time::Since(since) => (since, i64::MIN),
+            // No batch before was as new.
+            Time::Newest(most) => (best.timestamp.map_or(newest, |best| newest.max(best + 1)), most),
+        };
+        if newest < since || live.last_offset < self.start_offset {
+            return ControlFlow::Continue(());
+        }
+        // The log may hold events of the batch that are to be forgotten.
+        let from = (self.start_offset - live.base_offset).max(0);
+        if let Some((delta, timestamp)) = first_since(live.batch, from, since) {
+            let offset = live.base_offset + delta;
+            best.found = Some(Found { offset, timestamp, epoch: live.leader_epoch });
+            best.timestamp = Some(timestamp);
+        }
+        let done = best.timestamp.is_some_and(|best| best >= most);
+        if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// What a search has come upon so far.
+#[derive(Debug, Default)]
+struct Best {
+    found: Option<Found>,
+    timestamp: Option<i64>,
 }
 
 fn answer(
     body: &ListOffsetsRequest,
     lookups: &[Result<Lookup, ResponseError>],
-    epoch: i32,
     version: i16,
 ) -> ListOffsetsResponse {
     let mut lookups = lookups.iter();
@@ -170,9 +233,9 @@ fn answer(
         let partitions = topic.partitions.iter().zip(lookups.by_ref()).map(|(wanted, lookup)| {
             let answer = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
             match lookup {
-                Ok(Lookup::Found(offset, timestamp)) => {
+                Ok(Lookup::Found(Found { offset, timestamp, epoch })) => {
                     // Older versions have no place for the epoch.
-                    let epoch = if version >= 4 { epoch } else { -1 };
+                    let epoch = if version >= 4 { *epoch } else { -1 };
                     answer.with_offset(*offset).with_timestamp(*timestamp).with_leader_epoch(epoch)
                 }
                 Ok(Lookup::Search(_)) => answer.with_error_code(ResponseError::UnknownServerError.code()),
@@ -189,19 +252,54 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::kafka::leader_epoch::tests::stream;
     use crate::net::kafka::tests::encodes;
-    use kafka_protocol::messages::ApiKey;
     use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+    use kafka_protocol::messages::{ApiKey, TopicName};
 
     #[test]
     fn a_partition_asked_about_again_and_again_is_looked_for_once() {
         let partition = ListOffsetsPartition::default().with_timestamp(5);
         let topic = ListOffsetsTopic::default().with_partitions(vec![partition; 100_000]);
         let body = ListOffsetsRequest::default().with_topics(vec![topic.clone(), topic]);
-        let lookups = look(&Stream::default(), &body, 1);
+        let lookups = look(&Stream::default(), &body, 1, 8);
         let again = lookups.iter().filter(|lookup| **lookup == Err(ResponseError::InvalidRequest));
         assert_eq!((lookups.len(), again.count()), (200_000, 199_999));
         assert_eq!(lookups[0], Err(ResponseError::UnknownTopicOrPartition));
+    }
+
+    /// What is known at once of a topic with ten events of term 2 and ten of term 4, by a leader of epoch 9.
+    fn ask(timestamp: i64, current_epoch: i32, version: i16) -> Result<Lookup, ResponseError> {
+        let partition = ListOffsetsPartition::default()
+            .with_timestamp(timestamp)
+            .with_current_leader_epoch(current_epoch);
+        let topic =
+            ListOffsetsTopic::default().with_name(TopicName("t".into())).with_partitions(vec![partition]);
+        let body = ListOffsetsRequest::default().with_topics(vec![topic]);
+        look(&stream(&[2, 4]), &body, 9, version).remove(0)
+    }
+
+    #[test]
+    fn an_offset_comes_with_the_epoch_of_its_event_not_with_the_leaders() {
+        let found = |offset, epoch| Ok(Lookup::Found(Found { offset, timestamp: -1, epoch }));
+        assert_eq!((ask(EARLIEST, -1, 6), ask(LATEST, -1, 6)), (found(0, 2), found(20, 4)));
+        assert_eq!(ask(EARLIEST_LOCAL, -1, 8), found(0, 2));
+    }
+
+    #[test]
+    fn what_a_version_does_not_have_is_unsupported() {
+        let unsupported = Err(ResponseError::UnsupportedVersion);
+        assert!(matches!(ask(NEWEST, -1, 7), Ok(Lookup::Search(_))));
+        for (special, version) in [(NEWEST, 6), (EARLIEST_LOCAL, 7), (-5, 8), (-6, 8), (i64::MIN, 8)] {
+            assert_eq!(ask(special, -1, version), unsupported, "{special}");
+        }
+    }
+
+    #[test]
+    fn whoever_knows_another_leader_is_told_so() {
+        assert!(ask(LATEST, 9, 6).is_ok());
+        assert_eq!(ask(LATEST, 8, 6), Err(ResponseError::FencedLeaderEpoch));
+        assert_eq!(ask(LATEST, 10, 6), Err(ResponseError::UnknownLeaderEpoch));
     }
 
     #[test]
@@ -212,12 +310,12 @@ mod tests {
         };
         let body = ListOffsetsRequest::default().with_topics(vec![topic(0..2), topic(5..6)]);
         let lookups = vec![
-            Ok(Lookup::Found(10, -1)),
+            Ok(Lookup::Found(Found { offset: 10, timestamp: -1, epoch: 4 })),
             Err(ResponseError::UnknownTopicOrPartition),
-            Ok(Lookup::Found(-1, -1)),
+            Ok(Lookup::Found(Found::NOTHING)),
         ];
-        encodes(ApiKey::ListOffsets, |version| answer(&body, &lookups, 4, version));
-        let answer = answer(&body, &lookups, 4, 6);
+        encodes(ApiKey::ListOffsets, |version| answer(&body, &lookups, version));
+        let answer = answer(&body, &lookups, 6);
         let seen: Vec<_> = answer
             .topics
             .iter()

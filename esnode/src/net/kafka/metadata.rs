@@ -16,17 +16,55 @@ use shared::spec::Node;
 use uuid::Uuid;
 
 use super::apis::Answer;
-use super::frame::{BadRequest, Request};
+use super::frame::{BadRequest, Outcome, ReplyTo, Request};
 use super::session::{Session, broker_id, leader_epoch};
 use super::topics::creation;
 use crate::stream::{self, Stream, TopicId, valid_topic_name};
 
+/// What anybody may do with a topic, as bits numbered by Kafka's operations: read 3, write 4, create 5, delete 6, alter 7,
+/// describe 8, describe configs 10, alter configs 11. There are no rules that forbid any.
+const OF_TOPIC: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+/// The same with the cluster: create, alter, describe, act as a node of it (9), describe and alter configs, write
+/// idempotently (12).
+pub const OF_CLUSTER: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
+/// Nobody wanted to know.
+pub const NOT_ASKED: i32 = i32::MIN;
+
+const fn bits(operations: &[u32]) -> i32 {
+    let (mut bits, mut at) = (0, 0);
+    while at < operations.len() {
+        bits |= 1 << operations[at];
+        at += 1;
+    }
+    bits
+}
+
+/// What all topics' metadata is made from: as long as it is the same, so is the answer.
+#[derive(Clone, Debug)]
+pub struct Made {
+    version: i16,
+    operations: Operations,
+    cluster: Uuid,
+    topics: (TopicId, usize, usize),
+    leader: Option<(NodeId, u64)>,
+    nodes: Arc<[Node]>,
+}
+
+impl PartialEq for Made {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { version, operations, cluster, topics, leader, nodes } = other;
+        (self.version, self.operations, self.cluster) == (*version, *operations, *cluster)
+            && (self.topics, self.leader) == (*topics, *leader)
+            && Arc::ptr_eq(&self.nodes, nodes)
+    }
+}
+
 /// Serves Metadata.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: MetadataRequest = request.decode()?;
-    let wanted = Wanted::new(&body, request.to.version);
+    let asked = Arc::new(Asked::new(&body, request.to.version));
     let may_create = body.allow_auto_topic_creation && session.node().file().cluster.topics.auto_create;
-    let known = |session: &Session| wanted.missing(&session.node().stream()).is_empty();
+    let known = |session: &Session| asked.missing(&session.node().stream()).is_empty();
     let at_once =
         session.is_leader_sure() && (known(session) || (session.leadership().serving && !may_create));
     let (session, request) = (Arc::clone(session), request.clone());
@@ -34,29 +72,66 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     // and read none.
     Ok(Answer::later(async move {
         if at_once {
-            let unknown = ResponseError::UnknownTopicOrPartition;
-            return request.to.send(&answer(&session, &wanted, unknown));
+            return respond(&session, request.to, &asked, ResponseError::UnknownTopicOrPartition).await;
         }
         session.await_leader().await;
-        let missing = wanted.missing(&session.node().stream());
-        if missing.is_empty() {
-            let unknown = ResponseError::UnknownTopicOrPartition;
-            return request.to.send(&answer(&session, &wanted, unknown));
-        }
-        if session.leadership().serving {
-            if may_create {
-                create(&session, &missing).await;
-            }
-        } else if let Some(outcome) = session.ask_leader(&request).await {
-            // It also knows of topics that this node will learn of in a moment.
-            return outcome;
-        }
-        // Where topics are created, what is missing will be there soon; without a leader, who knows.
-        let unsure = may_create || session.usable_leader().is_none();
-        let otherwise =
-            if unsure { ResponseError::LeaderNotAvailable } else { ResponseError::UnknownTopicOrPartition };
-        request.to.send(&answer(&session, &wanted, otherwise))
+        let outcome = look_further(&session, &request, &asked, may_create).await;
+        // A client that stays connected would ask this node again and again, and hear of no leader.
+        if session.is_cut_off() { Outcome::Last(Box::new(outcome)) } else { outcome }
     }))
+}
+
+/// The answer when something is missing, or the leader was in doubt.
+async fn look_further(
+    session: &Arc<Session>,
+    request: &Request,
+    asked: &Arc<Asked>,
+    may_create: bool,
+) -> Outcome {
+    let missing = asked.missing(&session.node().stream());
+    if missing.is_empty() {
+        return respond(session, request.to, asked, ResponseError::UnknownTopicOrPartition).await;
+    }
+    if session.leadership().serving {
+        if may_create {
+            create(session, &missing).await;
+        }
+    } else if let Some(outcome) = session.ask_leader(request).await {
+        // It also knows of topics that this node will learn of in a moment.
+        return outcome;
+    }
+    // Where topics are created, what is missing will be there soon; without a leader, who knows.
+    let unsure = may_create || session.usable_leader().is_none();
+    let otherwise =
+        if unsure { ResponseError::LeaderNotAvailable } else { ResponseError::UnknownTopicOrPartition };
+    respond(session, request.to, asked, otherwise).await
+}
+
+/// Makes the answer. The one about all topics, which every client of a large cluster asks for, is shared.
+async fn respond(
+    session: &Arc<Session>,
+    to: ReplyTo,
+    asked: &Arc<Asked>,
+    otherwise: ResponseError,
+) -> Outcome {
+    let memory = &session.shared.memory;
+    let (of, wanted) = (Arc::clone(session), Arc::clone(asked));
+    let Wanted::Some(topics) = &asked.wanted else {
+        let now = || look(session, to.version, asked.operations, |_, _| ()).0;
+        let make = move || {
+            let (made, found) = wanted.look(&of, to.version, otherwise);
+            let body = to.body(&describe(&made, &found))?;
+            Some((made, body))
+        };
+        let shared = session.shared.metadata.get(memory, now, make).await;
+        return shared.map_or(Outcome::Close, |shared| to.share(shared));
+    };
+    let size = size(&session.node().stream(), topics, session.node().roster().len());
+    let make = move || {
+        let (made, found) = wanted.look(&of, to.version, otherwise);
+        to.send(&describe(&made, &found))
+    };
+    memory.answer(size, make).await
 }
 
 async fn create(session: &Session, names: &[StrBytes]) {
@@ -65,6 +140,19 @@ async fn create(session: &Session, names: &[StrBytes]) {
     if let Err(error) = session.node().propose(&commands).await {
         tracing::debug!(%error, "topics could not be created for a client that named them");
     }
+}
+
+/// What a client wants to know.
+struct Asked {
+    wanted: Wanted,
+    operations: Operations,
+}
+
+/// Whether it wants to know what it may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Operations {
+    with_cluster: bool,
+    with_topics: bool,
 }
 
 /// The topics that a client asks about.
@@ -80,33 +168,75 @@ enum Topic {
     Id(Uuid),
 }
 
-impl Wanted {
+impl Asked {
     fn new(body: &MetadataRequest, version: i16) -> Self {
-        match &body.topics {
-            None => Self::All,
+        let operations = Operations {
+            with_cluster: body.include_cluster_authorized_operations,
+            with_topics: body.include_topic_authorized_operations,
+        };
+        let wanted = match &body.topics {
+            None => Wanted::All,
             // Version 0 has no null.
-            Some(topics) if topics.is_empty() && version == 0 => Self::All,
+            Some(topics) if topics.is_empty() && version == 0 => Wanted::All,
             Some(topics) => {
+                // As in Kafka: one id, and all go by their ids. Java's Admin sends empty names with them.
+                let by_id = topics.iter().any(|topic| !topic.topic_id.is_nil());
                 let topics = topics.iter().map(|topic| match &topic.name {
-                    Some(name) => Topic::Name(name.0.clone()),
-                    None => Topic::Id(topic.topic_id),
+                    Some(name) if !by_id => Topic::Name(name.0.clone()),
+                    _ => Topic::Id(topic.topic_id),
                 });
                 // Each once: what is asked for in three bytes may take a thousand partitions to answer.
                 let mut seen = HashSet::new();
-                Self::Some(topics.filter(|topic| seen.insert(topic.clone())).collect())
+                Wanted::Some(topics.filter(|topic| seen.insert(topic.clone())).collect())
             }
-        }
+        };
+        Self { wanted, operations }
     }
 
     /// Topics called by a name that nothing has but something may have.
     fn missing(&self, stream: &Stream) -> Vec<StrBytes> {
-        let Self::Some(topics) = self else { return Vec::new() };
+        let Wanted::Some(topics) = &self.wanted else { return Vec::new() };
         let names = topics.iter().filter_map(|topic| match topic {
             Topic::Name(name) if valid_topic_name(name) && stream.topic(name).is_none() => Some(name.clone()),
             _ => None,
         });
         names.collect()
     }
+
+    /// What the answer is made from, and its topics.
+    fn look(&self, session: &Session, version: i16, otherwise: ResponseError) -> (Made, Vec<Found>) {
+        let find = |stream: &Stream, cluster| find(stream, &self.wanted, cluster, otherwise);
+        look(session, version, self.operations, find)
+    }
+}
+
+/// What an answer is made from now, and what `find` finds in the state and the cluster's identity.
+fn look<T>(
+    session: &Session,
+    version: i16,
+    operations: Operations,
+    find: impl FnOnce(&Stream, Uuid) -> T,
+) -> (Made, T) {
+    let (nodes, leader) = (session.node().roster(), session.usable_leader());
+    let stream = session.node().stream();
+    // Nil before the cluster is founded, when there are no topics: never null.
+    let cluster = stream.cluster_id().map(|id| id.0).unwrap_or_default();
+    let found = find(&stream, cluster);
+    (Made { version, operations, cluster, topics: stream.topics_version(), leader, nodes }, found)
+}
+
+/// Bytes that an answer about these topics takes at most, in any version, where there are so many nodes.
+fn size(stream: &Stream, topics: &[Topic], nodes: usize) -> usize {
+    const NODE: usize = 600;
+    const TOPIC: usize = 300;
+    let partition = 32 + 8 * nodes;
+    let cluster = stream.cluster_id().map(|id| id.0).unwrap_or_default();
+    let partitions = topics.iter().filter_map(|topic| match topic {
+        Topic::Name(name) => stream.topic(name),
+        Topic::Id(id) => topic_numbered(stream, cluster, *id),
+    });
+    let partitions: usize = partitions.map(|topic| topic.partitions.len()).sum();
+    nodes * NODE + topics.len() * TOPIC + partitions * partition
 }
 
 /// A topic as the answer needs it, copied out of the state so that its lock is held briefly.
@@ -114,16 +244,6 @@ struct Found {
     topic: Topic,
     /// Name, number and how many partitions.
     is: Result<(StrBytes, TopicId, usize), ResponseError>,
-}
-
-fn answer(session: &Session, wanted: &Wanted, otherwise: ResponseError) -> MetadataResponse {
-    let (found, cluster) = {
-        let stream = session.node().stream();
-        // Nil before the cluster is founded, when there are no topics: never null.
-        let cluster = stream.cluster_id().map(|id| id.0).unwrap_or_default();
-        (find(&stream, wanted, cluster, otherwise), cluster)
-    };
-    describe(&session.node().roster(), session.usable_leader(), cluster, &found)
 }
 
 fn find(stream: &Stream, wanted: &Wanted, cluster: Uuid, otherwise: ResponseError) -> Vec<Found> {
@@ -147,35 +267,29 @@ fn find(stream: &Stream, wanted: &Wanted, cluster: Uuid, otherwise: ResponseErro
 }
 
 /// A topic's number as the Kafka protocol writes it: the same on every node, different in every cluster.
-fn topic_id(cluster: Uuid, topic: TopicId) -> Uuid {
+pub fn topic_id(cluster: Uuid, topic: TopicId) -> Uuid {
     Uuid::from_u128(cluster.as_u128() ^ u128::from(topic))
 }
 
 /// The topic that [`topic_id`] gave this id, without looking through all of them: the state is locked meanwhile.
-fn topic_numbered(stream: &Stream, cluster: Uuid, id: Uuid) -> Option<&stream::Topic> {
+pub fn topic_numbered(stream: &Stream, cluster: Uuid, id: Uuid) -> Option<&stream::Topic> {
     stream.topic_numbered(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
 }
 
-/// The answer, for a leader and its term if there is one.
-fn describe(
-    nodes: &[Node],
-    leader: Option<(NodeId, u64)>,
-    cluster: Uuid,
-    found: &[Found],
-) -> MetadataResponse {
+fn describe(made: &Made, found: &[Found]) -> MetadataResponse {
+    let Made { version, operations, cluster, leader, nodes, .. } = made;
     let replicas: Vec<BrokerId> = nodes.iter().map(|node| broker_id(node.id).into()).collect();
     let brokers = nodes
         .iter()
         .map(|node| {
-            let host = node.advertised_host.as_ref().unwrap_or(&node.host);
             MetadataResponseBroker::default()
                 .with_node_id(broker_id(node.id).into())
-                .with_host(StrBytes::from_string(host.clone()))
+                .with_host(StrBytes::from_string(advertised(node).to_owned()))
                 .with_port(node.client_port.into())
         })
         .collect();
     let partition = |index: usize| {
-        let (error, leader, epoch) = match leader {
+        let (error, leader, epoch) = match *leader {
             Some((leader, term)) => (0, broker_id(leader), leader_epoch(term)),
             None => (ResponseError::LeaderNotAvailable.code(), -1, -1),
         };
@@ -190,24 +304,29 @@ fn describe(
     let topics = found.iter().map(|found| match &found.is {
         Ok((name, topic, count)) => MetadataResponseTopic::default()
             .with_name(Some(TopicName(name.clone())))
-            .with_topic_id(topic_id(cluster, *topic))
+            .with_topic_id(topic_id(*cluster, *topic))
+            .with_topic_authorized_operations(if operations.with_topics { OF_TOPIC } else { NOT_ASKED })
             .with_partitions((0..*count).map(partition).collect()),
         Err(error) => {
             let (name, id) = match &found.topic {
-                Topic::Name(name) => (name.clone(), Uuid::nil()),
-                Topic::Id(id) => (StrBytes::default(), *id),
+                Topic::Name(name) => (Some(TopicName(name.clone())), Uuid::nil()),
+                // Versions before 12 have no null.
+                Topic::Id(id) => ((*version < 12).then(TopicName::default), *id),
             };
-            MetadataResponseTopic::default()
-                .with_error_code(error.code())
-                .with_name(Some(TopicName(name)))
-                .with_topic_id(id)
+            MetadataResponseTopic::default().with_error_code(error.code()).with_name(name).with_topic_id(id)
         }
     });
     MetadataResponse::default()
         .with_brokers(brokers)
         .with_controller_id(leader.map_or(-1, |(leader, _)| broker_id(leader)).into())
         .with_cluster_id(Some(StrBytes::from_string(cluster.to_string())))
+        .with_cluster_authorized_operations(if operations.with_cluster { OF_CLUSTER } else { NOT_ASKED })
         .with_topics(topics.collect())
+}
+
+/// Where clients reach a node.
+pub fn advertised(node: &Node) -> &str {
+    node.advertised_host.as_ref().unwrap_or(&node.host)
 }
 
 #[cfg(test)]
@@ -217,9 +336,15 @@ mod tests {
     use bytes::BytesMut;
     use kafka_protocol::messages::ApiKey;
     use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+    use kafka_protocol::protocol::Encodable;
     use serde_json::json;
 
     const CLUSTER: Uuid = Uuid::from_u128(0xab00);
+
+    fn made(leader: Option<(NodeId, u64)>) -> Made {
+        let operations = Operations::default();
+        Made { version: 12, operations, cluster: CLUSTER, topics: (0, 0, 0), leader, nodes: roster().into() }
+    }
 
     fn roster() -> Vec<Node> {
         let roster = json!([
@@ -240,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_leader_leads_every_partition_and_every_node_holds_it() {
-        let answer = describe(&roster(), Some((2, 7)), CLUSTER, &found());
+        let answer = describe(&made(Some((2, 7))), &found());
         let brokers: Vec<_> = answer
             .brokers
             .iter()
@@ -268,20 +393,21 @@ mod tests {
         stream.apply(1, 1, &payload.freeze());
         let named = MetadataRequestTopic::default().with_name(Some(TopicName("t".into())));
         let numbered = |id| MetadataRequestTopic::default().with_topic_id(id).with_name(None);
-        let mut topics = vec![named; 100_000];
-        topics.extend(vec![numbered(topic_id(CLUSTER, 1)); 50_000]);
-        topics.extend(vec![numbered(Uuid::from_u128(9)); 50_000]);
-        let body = MetadataRequest::default().with_topics(Some(topics));
-        let unknown = ResponseError::UnknownTopicOrPartition;
-        let found = find(&stream, &Wanted::new(&body, 12), CLUSTER, unknown);
-        let is: Vec<_> = found.into_iter().map(|found| found.is).collect();
+        let ids = [vec![numbered(topic_id(CLUSTER, 1)); 50_000], vec![numbered(Uuid::from_u128(9)); 50_000]];
+        let find = |topics| {
+            let body = MetadataRequest::default().with_topics(Some(topics));
+            let unknown = ResponseError::UnknownTopicOrPartition;
+            let found = find(&stream, &Asked::new(&body, 12).wanted, CLUSTER, unknown);
+            found.into_iter().map(|found| found.is).collect::<Vec<_>>()
+        };
         let there = Ok(("t".into(), 1, 1000));
-        assert_eq!(is, [there.clone(), there, Err(ResponseError::UnknownTopicId)]);
+        assert_eq!(find(vec![named; 100_000]), [there.clone()]);
+        assert_eq!(find(ids.concat()), [there, Err(ResponseError::UnknownTopicId)]);
     }
 
     #[test]
     fn an_election_is_told_and_not_kept_silent() {
-        let answer = describe(&roster(), None, CLUSTER, &found());
+        let answer = describe(&made(None), &found());
         assert_eq!((answer.controller_id.0, answer.brokers.len()), (-1, 3));
         for partition in &answer.topics[0].partitions {
             assert_eq!((partition.error_code, partition.leader_id.0, partition.leader_epoch), (5, -1, -1));
@@ -290,14 +416,14 @@ mod tests {
 
     #[test]
     fn every_version_can_be_sent() {
-        encodes(ApiKey::Metadata, |_| describe(&roster(), Some((2, 7)), CLUSTER, &found()));
+        encodes(ApiKey::Metadata, |version| describe(&Made { version, ..made(Some((2, 7))) }, &found()));
     }
 
     #[test]
     fn null_means_all_topics_and_so_does_an_empty_list_in_version_zero() {
         let is_all = |topics: Option<Vec<MetadataRequestTopic>>, version| {
             let body = MetadataRequest::default().with_topics(topics);
-            matches!(Wanted::new(&body, version), Wanted::All)
+            matches!(Asked::new(&body, version).wanted, Wanted::All)
         };
         assert!(is_all(None, 1) && is_all(None, 9) && is_all(Some(vec![]), 0));
         assert!(
@@ -305,5 +431,52 @@ mod tests {
                 && !is_all(Some(vec![]), 9)
                 && !is_all(Some(vec![Default::default()]), 0)
         );
+    }
+
+    /// Java's Admin sends empty names with its ids.
+    #[test]
+    fn one_id_and_all_go_by_their_ids_and_what_is_unknown_has_no_name() {
+        let topic = |id: u128| {
+            let name = Some(TopicName::default());
+            MetadataRequestTopic::default().with_name(name).with_topic_id(Uuid::from_u128(id))
+        };
+        let body = MetadataRequest::default().with_topics(Some(vec![topic(0xab05), topic(0), topic(9)]));
+        let Wanted::Some(topics) = Asked::new(&body, 12).wanted else { panic!("all") };
+        assert_eq!(topics, [0xab05, 0, 9].map(|id| Topic::Id(Uuid::from_u128(id))));
+        let named = |version| {
+            let answer = describe(&Made { version, ..made(None) }, &found());
+            answer.topics.last().map(|topic| topic.name.is_some())
+        };
+        assert_eq!((named(11), named(12)), (Some(true), Some(false)));
+    }
+
+    /// The figures that a broker without an authorizer answers with.
+    #[test]
+    fn what_may_be_done_is_told_to_whom_asks() {
+        let told = |asks: bool| {
+            let operations = Operations { with_cluster: asks, with_topics: asks };
+            let answer = describe(&Made { operations, ..made(None) }, &found());
+            (answer.topics[0].topic_authorized_operations, answer.cluster_authorized_operations)
+        };
+        assert_eq!((told(true), told(false)), ((3576, 8096), (i32::MIN, i32::MIN)));
+    }
+
+    #[test]
+    fn an_answer_is_as_large_as_was_reckoned_at_most() {
+        let mut stream = Stream::default();
+        for (index, partitions) in (1..).zip([1, 10, 1000]) {
+            let mut payload = BytesMut::new();
+            creation(&"t".repeat(249 - partitions as usize % 10), partitions, Vec::new())
+                .encode(&mut payload);
+            stream.apply(index, 1, &payload.freeze());
+        }
+        let topics: Vec<_> = stream.topics().map(|topic| Topic::Name(topic.name.clone().into())).collect();
+        let reckoned = size(&stream, &topics, 3);
+        let found = find(&stream, &Wanted::Some(topics), CLUSTER, ResponseError::UnknownTopicId);
+        for version in 0..=12 {
+            let answer = describe(&Made { version, ..made(Some((2, 7))) }, &found);
+            let takes = answer.compute_size(version).unwrap();
+            assert!(takes <= reckoned && reckoned < 3 * takes, "version {version}: {takes}, {reckoned}");
+        }
     }
 }

@@ -3,18 +3,23 @@
 //! `apis` is the table of what is served; `connection` keeps requests and answers in order; one module per API
 //! does the work. Everything the front end knows of the node comes through [`Handle`].
 
+mod answers;
 mod apis;
 mod configs;
 mod connection;
+mod coordinator;
+mod delete_records;
 mod errors;
 mod fetch;
 mod forward;
 mod frame;
 mod fuzz;
+mod leader_epoch;
 pub mod limits;
 mod list_offsets;
 mod metadata;
 pub mod metrics;
+mod partitions;
 mod pool;
 mod produce;
 mod producer_id;
@@ -32,10 +37,11 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::answers::Cache;
 use self::connection::{Common, Ended};
 use self::forward::Link;
 pub use self::fuzz::fuzz;
@@ -48,6 +54,8 @@ use crate::net::seldom::Seldom;
 
 /// How long open connections get to send what has begun, when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Searches of the log for a time that are under way together.
+const SEARCHES: usize = 4;
 /// Silence on a connection before the first keepalive probe.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -66,7 +74,10 @@ impl Kafka {
             // A forwarded request includes a commit, and perhaps a disk that is slow just now.
             link: Link::new(rpc_timeout * 5),
             memory: Memory::new(&limits),
+            metadata: Cache::default(),
             bad_requests: Seldom::default(),
+            searches: Semaphore::new(SEARCHES),
+            group_requests: Seldom::default(),
             limits,
         };
         Self { shared: Arc::new(shared) }

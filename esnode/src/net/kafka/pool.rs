@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
+use super::answers::Shared;
 use super::limits::Limits;
 
 /// Requests of up to so many bytes have memory of their own: nobody's large ones can hold up the small ones.
@@ -26,8 +27,26 @@ pub struct Memory {
     pub half_sent: Pool,
     /// Fetched events that are held for sending.
     pub fetches: Pool,
+    /// Large answers that are held for sending.
+    pub answers: Pool,
+    /// Answers that many get at once.
+    pub shared: Pool,
+    /// Large answers are made one at a time.
+    pub building: Semaphore,
     small: Pool,
     large: Pool,
+}
+
+/// Memory that an answer holds until it is written, besides its request's.
+#[derive(Debug)]
+#[allow(dead_code, reason = "permits are held and not read")]
+pub enum Held {
+    /// Of fetched events.
+    Events(OwnedSemaphorePermit),
+    /// Of an answer that is larger than its request.
+    Answer(OwnedSemaphorePermit),
+    /// Of a body that others send too, and that comes behind this answer's header.
+    Shared(Arc<Shared>),
 }
 
 impl Memory {
@@ -37,6 +56,9 @@ impl Memory {
         Self {
             half_sent: pool(limits.half_sent_bytes),
             fetches: pool(limits.fetch_bytes),
+            answers: pool(limits.answer_bytes),
+            shared: pool(limits.shared_bytes),
+            building: Semaphore::new(1),
             small: pool(limits.request_bytes),
             large: pool(limits.large_request_bytes),
         }
@@ -48,12 +70,18 @@ impl Memory {
         pool.take(bytes).await
     }
 
-    /// Notes that a client takes no answers, while what is returned lives; it may have requests in flight, or fetched
-    /// events held for it.
-    pub fn late(&self, since: Instant, requests: bool, events: bool) -> Vec<Late<'_>> {
-        let requests = [&self.small, &self.large].into_iter().filter(|_| requests);
-        let events = events.then_some(&self.fetches);
-        requests.chain(events).map(|pool| pool.late(since)).collect()
+    /// Notes that a client takes no answers, while what is returned lives; it may have much memory of requests in flight,
+    /// and holds `held` for its answers.
+    pub fn late(&self, since: Instant, requests: bool, held: &[Held]) -> Vec<Late<'_>> {
+        let any = |kind: fn(&Held) -> bool| held.iter().any(kind);
+        let pools = [
+            (&self.small, requests),
+            (&self.large, requests),
+            (&self.fetches, any(|held| matches!(held, Held::Events(_)))),
+            (&self.answers, any(|held| matches!(held, Held::Answer(_)))),
+            (&self.shared, any(|held| matches!(held, Held::Shared(_)))),
+        ];
+        pools.into_iter().filter(|(_, holds)| *holds).map(|(pool, _)| pool.late(since)).collect()
     }
 }
 

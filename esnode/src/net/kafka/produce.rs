@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::apis::Answer;
 use super::errors;
 use super::frame::{BadRequest, Outcome, ReplyTo, Request};
-use super::records::{self, OVERHEAD};
+use super::records::{self, Rules};
 use super::session::Session;
 use crate::entry::MAX_PAYLOAD;
 use crate::handle::{Handle, ProposeError};
@@ -118,6 +118,9 @@ impl Append {
     }
 }
 
+/// What a command adds to its batch in an entry, at most.
+const OVERHEAD: usize = 64;
+
 /// Neither appended nor refused yet.
 const OPEN: i64 = -1;
 
@@ -167,11 +170,11 @@ impl Work {
     /// partition's batches or none.
     fn validate(&mut self) {
         for sent in std::mem::take(&mut self.appends) {
-            match records::split(sent.batch.clone()) {
-                Ok(batches) => {
-                    self.appends.extend(batches.into_iter().map(|batch| Append { batch, ..sent }));
-                }
-                Err(error) => self.answer(sent.slot).error_code = error.code(),
+            let largest = MAX_PAYLOAD - OVERHEAD;
+            let rules = Rules { version: 9, largest, timestamps: i64::MIN..=i64::MAX };
+            match records::check(&sent.batch, &rules) {
+                Ok(()) => self.appends.push(sent),
+                Err((error, _)) => self.answer(sent.slot).error_code = error.code(),
             }
         }
     }

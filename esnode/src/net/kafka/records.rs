@@ -1,62 +1,136 @@
-//! Record batches as clients send them (magic 2): what the front end must know of them. Records stay opaque, but
-//! for their timestamps when a client looks for one.
+//! Record batches as clients send them (magic 2): what the front end must know of them. They are kept as they are; their
+//! records are looked at once, when they come in, and when a client looks for a time.
 
-use std::ops::ControlFlow;
+pub mod codec;
+mod decode;
 
-use bytes::Bytes;
+use std::ops::RangeInclusive;
+
 use kafka_protocol::ResponseError;
 
-use crate::entry::MAX_PAYLOAD;
+use self::codec::Codec;
+pub use self::decode::{Decoded, Fault};
 use crate::stream::batch::{BatchHeader, HEADER, extent};
 
-/// What a command adds to its batch in an entry, at most.
-pub const OVERHEAD: usize = 64;
 /// Bytes of the smallest record: its length, attributes, two deltas, two lengths, number of headers.
 const SMALLEST_RECORD: usize = 7;
-const COMPRESSION: i16 = 0x07;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+/// Oldest version of Produce whose clients know Zstandard.
+const ZSTD_SINCE: i16 = 7;
 
-/// The batches in what a client sent for one partition; slices of it. An error refuses all of them.
-pub fn split(mut sent: Bytes) -> Result<Vec<Bytes>, ResponseError> {
-    let mut batches = Vec::with_capacity(1);
-    while !sent.is_empty() {
-        let (length, magic) = extent(&sent).ok_or(ResponseError::CorruptMessage)?;
-        match magic {
-            2 => {}
-            0 | 1 => return Err(ResponseError::UnsupportedForMessageFormat),
-            _ => return Err(ResponseError::CorruptMessage),
-        }
-        if length > sent.len() || length < HEADER {
-            return Err(ResponseError::CorruptMessage);
-        }
-        let batch = sent.split_to(length);
-        validate(&batch)?;
-        batches.push(batch);
-    }
-    if batches.is_empty() { Err(ResponseError::InvalidRecord) } else { Ok(batches) }
+/// What a batch is checked against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Version of the request that it came in.
+    pub version: i16,
+    /// Bytes that it may have, header and all.
+    pub largest: usize,
+    /// Timestamps that its records may have, in ms since 1970.
+    pub timestamps: RangeInclusive<i64>,
 }
 
-fn validate(batch: &[u8]) -> Result<(), ResponseError> {
-    let header = BatchHeader::read(batch).ok_or(ResponseError::CorruptMessage)?;
-    if batch.len() + OVERHEAD > MAX_PAYLOAD {
-        return Err(ResponseError::MessageTooLarge);
+/// Why a batch is not taken: the code, and for who reads it the reason.
+pub type Refused = (ResponseError, String);
+
+/// Whether the log takes what a client sent for one partition: one whole batch, whose records are what it says of them.
+/// Does what Kafka does, which reads through the records too, and so takes its time.
+pub fn check(sent: &[u8], rules: &Rules) -> Result<(), Refused> {
+    let header = outline(sent, rules)?;
+    if !header.is_intact(sent) {
+        return Err((ResponseError::CorruptMessage, "the batch's checksum does not match".to_owned()));
     }
-    if !header.is_intact(batch) {
-        return Err(ResponseError::CorruptMessage);
-    }
-    // Control batches belong to transactions; an offset without a record would be a gap.
-    if header.attributes & (TRANSACTIONAL | CONTROL) != 0 || !header.is_sound() || !has_room(&header, batch) {
-        return Err(ResponseError::InvalidRecord);
+    let mut expected = 0;
+    for record in Decoded::new(sent).map_err(unreadable)? {
+        let record = record.map_err(unreadable)?;
+        if record.offset_delta != expected {
+            return invalid(format!("record {expected} says that it is number {}", record.offset_delta));
+        }
+        if !rules.timestamps.contains(&record.timestamp) {
+            let why = format!(
+                "record {expected} is of {} ms since 1970; the topic takes {} to {} now",
+                record.timestamp,
+                rules.timestamps.start(),
+                rules.timestamps.end()
+            );
+            return Err((ResponseError::InvalidTimestamp, why));
+        }
+        expected += 1;
     }
     Ok(())
 }
 
-/// Whether the batch is long enough for its records, as far as can be told without decompressing it. Every record
-/// takes an offset, so a claim alone must not.
+/// Whether it takes more than a moment to check: then it is not done where others wait.
+pub fn is_slow_to_check(sent: &[u8]) -> bool {
+    const AT_ONCE: usize = 256 << 10;
+    sent.len() > AT_ONCE
+        || BatchHeader::read(sent).is_some_and(|header| header.attributes & codec::CODEC != 0)
+}
+
+/// What can be told of a batch without reading through it.
+fn outline(sent: &[u8], rules: &Rules) -> Result<BatchHeader, Refused> {
+    let corrupt = |why: &str| (ResponseError::CorruptMessage, why.to_owned());
+    if sent.is_empty() {
+        return invalid("there must be one record batch for each partition");
+    }
+    let (length, magic) = extent(sent).ok_or_else(|| corrupt("the batch has no header"))?;
+    match magic {
+        2 => {}
+        0 | 1 => {
+            let why = format!("batches of format {magic} are not taken, only of format 2");
+            return Err((ResponseError::UnsupportedForMessageFormat, why));
+        }
+        _ => return Err(corrupt("the batch is of no known format")),
+    }
+    if length > sent.len() || length < HEADER {
+        return Err(corrupt("the batch is not as long as it says"));
+    }
+    if length < sent.len() {
+        return invalid("there must be only one record batch for each partition");
+    }
+    if length > rules.largest {
+        let why = format!("the batch has {length} bytes, the topic's max.message.bytes is {}", rules.largest);
+        return Err((ResponseError::MessageTooLarge, why));
+    }
+    let header = BatchHeader::read(sent).ok_or_else(|| corrupt("the batch has no header"))?;
+    // Control batches belong to transactions; an offset without a record would be a gap.
+    if header.attributes & (TRANSACTIONAL | CONTROL) != 0 {
+        return invalid("there are no transactions here");
+    }
+    if !header.is_sound() {
+        return invalid("the batch's number of records, offsets or sequence do not go together");
+    }
+    match Codec::of(header.attributes) {
+        None => return Err(unreadable(Fault::UnknownCodec(header.attributes & codec::CODEC))),
+        Some(Codec::Zstd) if rules.version < ZSTD_SINCE => {
+            let why = format!("Zstandard goes with Produce from version {ZSTD_SINCE} on");
+            return Err((ResponseError::UnsupportedCompressionType, why));
+        }
+        Some(Codec::None) if !has_room(&header, sent) => {
+            return invalid("the batch is too short for its number of records");
+        }
+        Some(_) => {}
+    }
+    Ok(header)
+}
+
+fn invalid<T>(why: impl Into<String>) -> Result<T, Refused> {
+    Err((ResponseError::InvalidRecord, why.into()))
+}
+
+fn unreadable(fault: Fault) -> Refused {
+    let code = match fault {
+        Fault::UnknownCodec(_) => ResponseError::UnsupportedCompressionType,
+        Fault::TooLarge => ResponseError::MessageTooLarge,
+        _ => ResponseError::InvalidRecord,
+    };
+    (code, fault.to_string())
+}
+
+/// Whether a batch that is not compressed is long enough for its records.
 fn has_room(header: &BatchHeader, batch: &[u8]) -> bool {
     let most = (batch.len() - HEADER) / SMALLEST_RECORD;
-    header.attributes & COMPRESSION != 0 || usize::try_from(header.count).is_ok_and(|count| count <= most)
+    usize::try_from(header.count).is_ok_and(|count| count <= most)
 }
 
 /// Appends a batch to what a consumer gets, with the offset and the leader epoch that the log gave it; the CRC
@@ -70,39 +144,15 @@ pub fn deliver(batch: &[u8], base_offset: i64, leader_epoch: i32, out: &mut Vec<
     }
 }
 
-/// Offset (counted from the batch's first record) and timestamp of the first record at or after `timestamp`;
-/// `None` when all are older. Records of a compressed batch cannot be looked at: its first one stands for them.
-pub fn first_since(batch: &[u8], timestamp: i64) -> Option<(i64, i64)> {
+/// Offset (counted from the batch's first record) and timestamp of the first record at or after `timestamp`, from the
+/// offset `from` on (counted alike); `None` when all are older. A batch that is already in the log may be one that cannot be read: what comes before the
+/// fault counts.
+pub fn first_since(batch: &[u8], from: i64, timestamp: i64) -> Option<(i64, i64)> {
     let header = BatchHeader::read(batch).filter(|header| header.max_timestamp >= timestamp)?;
-    if header.attributes & COMPRESSION != 0 {
-        return Some((0, header.max_timestamp));
-    }
-    let mut rest = batch.get(HEADER..)?;
-    for _ in 0..header.count {
-        let length = usize::try_from(varint(&mut rest)?).ok()?;
-        let (record, next) = rest.split_at_checked(length)?;
-        rest = next;
-        let mut fields = record.get(1..)?; // after the attributes
-        let at = header.base_timestamp.saturating_add(varint(&mut fields)?);
-        let offset = varint(&mut fields)?;
-        if at >= timestamp {
-            // The producer wrote it, and nobody has checked it: what lies outside the batch is not its record.
-            return Some((offset.clamp(0, i64::from(header.last_offset_delta)), at));
-        }
-    }
-    None
-}
-
-/// A zigzag varint of up to 64 bits.
-fn varint(bytes: &mut &[u8]) -> Option<i64> {
-    let mut value = 0u64;
-    let read = bytes.iter().take(10).enumerate().try_for_each(|(at, byte)| {
-        value |= u64::from(byte & 0x7f) << (7 * at).min(63);
-        if byte & 0x80 == 0 { ControlFlow::Break(at + 1) } else { ControlFlow::Continue(()) }
-    });
-    let ControlFlow::Break(read) = read else { return None };
-    *bytes = &bytes[read..];
-    Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    let mut records = Decoded::new(batch).ok()?.map_while(Result::ok);
+    let found = records.find(|record| record.offset_delta >= from && record.timestamp >= timestamp)?;
+    // Older programs let through what lies outside the batch; it is not its record.
+    Some((found.offset_delta.clamp(0, i64::from(header.last_offset_delta)), found.timestamp))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a handler can use: the node, this listener's shared means, and what one connection remembers.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,16 +8,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use shared::ids::NodeId;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+use super::answers::Cache;
 use super::apis::{self, Answer, Api};
 use super::connection::Service;
 use super::fetch::Cursors;
 use super::forward::Link;
 use super::frame::{self, BadRequest, Outcome, ReplyTo, Request};
 use super::limits::Limits;
+use super::metadata::Made;
 use super::metrics::KafkaMetrics;
 use super::pool::Memory;
 use super::versions;
@@ -43,8 +46,14 @@ pub struct Shared {
     pub limits: Limits,
     /// The memory that they share.
     pub memory: Memory,
+    /// Metadata of all topics.
+    pub metadata: Cache<Made>,
     /// Clients that were disconnected for what they did, in the log.
     pub bad_requests: Seldom,
+    /// Turns at searching the log for a time.
+    pub searches: Semaphore,
+    /// Clients that wanted to join a consumer group, in the log.
+    pub group_requests: Seldom,
 }
 
 /// One client's connection.
@@ -100,18 +109,44 @@ impl Session {
     /// Waits a moment while the leader is in doubt. A client that has just lost the leader asks who leads now; sent
     /// back to the dead one, it would take it for alive and not ask again for long.
     pub async fn await_leader(&self) {
-        let deadline = Instant::now() + LEADER_PATIENCE;
+        let asked = Instant::now();
         let mut changes = self.watch_leadership();
-        while !self.is_leader_sure() && Instant::now() < deadline {
+        while !self.is_leader_sure() && Instant::now() < self.patience(asked) {
             // A change of leadership wakes it at once; that a connection is back it finds out by looking.
             let _ = timeout(LOOK_AGAIN, changes.changed()).await;
         }
     }
 
+    /// Until when whoever asked at `asked` may wait here to hear who leads.
+    fn patience(&self, asked: Instant) -> Instant {
+        let latest = asked + LEADER_PATIENCE;
+        // It is about to be sent elsewhere. Where nobody has a quorum, the wait keeps clients from going round in a whirl.
+        let elsewhere = self.cut_off_from().map(|from| from.max(asked + self.election_timeout()));
+        elsewhere.map_or(latest, |elsewhere| elsewhere.min(latest))
+    }
+
     /// Whether a producer's request, which came at `received`, had better wait here: nobody can say who leads, or this
     /// node is about to, or about to cease. Sent away now, the client would ask, wait and come back all the same.
     pub fn holds_producers(&self, received: Instant) -> bool {
-        self.usable_leader().is_none() && received.elapsed() < LEADER_PATIENCE
+        self.usable_leader().is_none() && received.elapsed() < LEADER_PATIENCE && !self.is_cut_off()
+    }
+
+    /// Whether this node has been without a leader for longer than elections take, so that others may well have one:
+    /// clients had better ask them.
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off_from().is_some_and(|from| from <= Instant::now())
+    }
+
+    /// Two election timeouts after it last heard of a leader, or of a majority if it led. It noticed the silence only
+    /// after the shortest one.
+    fn cut_off_from(&self) -> Option<Instant> {
+        let shortest = Duration::from_millis(self.node().file().cluster.raft.election_timeout_min);
+        self.leadership().leaderless.map(|noticed| noticed + 2 * self.election_timeout() - shortest)
+    }
+
+    /// The longest.
+    fn election_timeout(&self) -> Duration {
+        Duration::from_millis(self.node().file().cluster.raft.election_timeout_max)
     }
 
     /// Lets the leader serve the request, if another node leads and can be reached.
@@ -122,8 +157,13 @@ impl Session {
         }
         let roster = self.node().roster();
         let node = roster.iter().find(|node| node.id == leader)?;
-        match self.shared.link.ask(node, request).await {
-            Ok(frame) => Some(request.to.relay(frame)),
+        let mut changes = self.watch_leadership();
+        let asked = tokio::select! {
+            asked = self.shared.link.ask(node, request, &self.shared.memory) => asked,
+            _ = changes.wait_for(|now| now.leader != Some(leader)) => Err(io::ErrorKind::NotConnected.into()),
+        };
+        match asked {
+            Ok((frame, held)) => Some(request.to.relay(frame, held)),
             Err(error) => {
                 tracing::debug!(leader, %error, "a client's request could not be passed on to the leader");
                 None
@@ -173,7 +213,7 @@ impl Service for Arc<Session> {
     }
 }
 
-/// A node's number as the Kafka protocol writes it.
+/// A node's number as the Kafka protocol writes it; cluster.yaml and the admin API accept none that does not fit.
 pub fn broker_id(node: NodeId) -> i32 {
     i32::try_from(node).unwrap_or(i32::MAX)
 }

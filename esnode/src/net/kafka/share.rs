@@ -7,13 +7,15 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::TopicName;
-use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_response::{EpochEndOffset, PartitionData};
 
 use super::errors;
+use super::leader_epoch;
 use super::reading::{self, Batches, Source, Sources};
 use super::records::deliver;
 use crate::handle::Handle;
-use crate::stream::{Position, Stream};
+use crate::stream::{Partition, Position, Stream};
 
 /// Once an answer holds something, so many reads of the log are made for one more partition.
 const SCAN: usize = 16;
@@ -27,6 +29,8 @@ pub struct Share {
     pub partition: i32,
     /// Leader epoch that the client knows; -1 when it does not say.
     pub epoch: i32,
+    /// Leader epoch of what the client has read last; -1 when it does not say.
+    last_epoch: i32,
     /// Next offset to deliver.
     pub offset: i64,
     /// Room left for this partition, in bytes.
@@ -46,6 +50,8 @@ pub struct Share {
 pub enum State {
     /// It cannot be read.
     Failed(ResponseError),
+    /// What the client has read is not what is in the log: leader epoch and offset from which on it may differ.
+    Diverged(i32, i64),
     /// All there is has been delivered, as far as is known.
     Drained(Source),
     /// What comes next is in the log from here on.
@@ -76,15 +82,24 @@ impl Room {
     }
 }
 
+impl State {
+    /// Whether it makes the client give up or go back: nothing to be said by a node that may lead no more.
+    pub fn needs_proof(&self) -> bool {
+        let errors = [ResponseError::OffsetOutOfRange, ResponseError::UnknownTopicOrPartition];
+        matches!(self, Self::Diverged(..)) || matches!(self, Self::Failed(error) if errors.contains(error))
+    }
+}
+
 impl Share {
-    /// A share of at most `room` bytes, from `offset` on.
-    pub fn new(name: TopicName, partition: i32, epoch: i32, offset: i64, room: usize, again: bool) -> Self {
+    /// A share of at most `room` bytes, of what is `wanted` of a topic; `again` when it was before.
+    pub fn new(name: TopicName, wanted: &FetchPartition, room: usize, again: bool) -> Self {
         let state = State::Failed(ResponseError::UnknownTopicOrPartition);
         Self {
             name,
-            partition,
-            epoch,
-            offset,
+            partition: wanted.partition,
+            epoch: wanted.current_leader_epoch,
+            last_epoch: wanted.last_fetched_epoch,
+            offset: wanted.fetch_offset,
             room,
             state,
             out: Vec::new(),
@@ -105,23 +120,29 @@ impl Share {
         self.state = match epoch {
             _ if self.again => State::Failed(ResponseError::InvalidRequest),
             None => State::Failed(ResponseError::NotLeaderOrFollower),
-            // The client has heard of a later leader than this node. An earlier one does no harm: what is
-            // committed never changes.
-            Some(epoch) if self.epoch > epoch => State::Failed(ResponseError::UnknownLeaderEpoch),
-            Some(_) => self.locate(stream, known).unwrap_or_else(State::Failed),
+            Some(epoch) => leader_epoch::check(self.epoch, epoch)
+                .and_then(|()| self.locate(stream, epoch, known))
+                .unwrap_or_else(State::Failed),
         };
     }
 
     fn locate(
         &mut self,
         stream: &Stream,
+        epoch: i32,
         known: impl FnOnce(&Source, i64) -> Option<Position>,
     ) -> Result<State, ResponseError> {
         let unknown = ResponseError::UnknownTopicOrPartition;
         let source = Source::resolve(stream, &self.name, self.partition).ok_or(unknown)?;
         let partition = source.find(stream).ok_or(unknown)?;
         (self.start_offset, self.next_offset) = (partition.start_offset(), partition.next_offset());
-        if !(self.start_offset..=self.next_offset).contains(&self.offset) {
+        if self.offset < self.start_offset {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        if let Some((epoch, end)) = self.diverges(partition, epoch) {
+            return Ok(State::Diverged(epoch, end));
+        }
+        if self.offset > self.next_offset {
             return Err(ResponseError::OffsetOutOfRange);
         }
         if self.offset == self.next_offset {
@@ -131,6 +152,16 @@ impl Share {
         // Both are right; the later one saves more.
         let at = known(&source, self.offset).filter(|at| at.index > indexed.index).unwrap_or(indexed);
         Ok(State::Behind(source, at))
+    }
+
+    /// Where the log that the client has read from parts from this one, if it says what it has read last, and it does.
+    fn diverges(&self, partition: &Partition, own: i32) -> Option<(i32, i64)> {
+        // What has been delivered since the client asked is of this log.
+        if self.last_epoch < 0 || !self.out.is_empty() {
+            return None;
+        }
+        let (epoch, end) = leader_epoch::end_of(partition, self.last_epoch, own);
+        (epoch < self.last_epoch || end < self.offset).then_some((epoch, end))
     }
 
     /// The entry to read next, if there is anything to read before `high`.
@@ -168,12 +199,20 @@ impl Share {
             State::Failed(error) => {
                 answer.with_error_code(error.code()).with_high_watermark(-1).with_records(Some(Bytes::new()))
             }
-            _ => answer
-                .with_error_code(errors::NONE)
-                .with_high_watermark(self.next_offset)
-                .with_last_stable_offset(self.next_offset)
-                .with_log_start_offset(self.start_offset)
-                .with_records(Some(self.out.into())),
+            state => {
+                let answer = answer
+                    .with_error_code(errors::NONE)
+                    .with_high_watermark(self.next_offset)
+                    .with_last_stable_offset(self.next_offset)
+                    .with_log_start_offset(self.start_offset)
+                    .with_records(Some(self.out.into()));
+                match state {
+                    State::Diverged(epoch, end) => answer.with_diverging_epoch(
+                        EpochEndOffset::default().with_epoch(epoch).with_end_offset(end),
+                    ),
+                    _ => answer,
+                }
+            }
         }
     }
 }
@@ -225,12 +264,13 @@ mod tests {
     /// A share that reads from `offset` on, with an entry 4 that begins at offset 100.
     fn share(offset: i64, room: usize) -> Share {
         let state = State::Behind(source(), Position { index: 4, base_offset: 100 });
-        Share {
-            state,
-            next_offset: 1000,
-            start_offset: 0,
-            ..Share::new(source().name, 0, -1, offset, room, false)
-        }
+        Share { state, next_offset: 1000, start_offset: 0, ..wanting(offset, -1, room) }
+    }
+
+    /// One that a client asks for that has read last in this leader epoch.
+    fn wanting(offset: i64, last_epoch: i32, room: usize) -> Share {
+        let wanted = FetchPartition::default().with_fetch_offset(offset).with_last_fetched_epoch(last_epoch);
+        Share::new(source().name, &wanted, room, false)
     }
 
     fn offsets(share: &Share) -> Vec<i64> {
@@ -292,6 +332,44 @@ mod tests {
         let failed = Share { state: State::Failed(ResponseError::OffsetOutOfRange), ..share(100, 1000) };
         let answer = failed.answer();
         assert_eq!((answer.error_code, answer.high_watermark, answer.records), (1, -1, Some(Bytes::new())));
+    }
+
+    #[test]
+    fn a_consumer_of_another_log_is_told_where_they_part() {
+        let stream = leader_epoch::tests::stream(&[2, 4, 7]);
+        let look = |offset, last_epoch| {
+            let mut share = wanting(offset, last_epoch, 1000);
+            share.look(&stream, Some(9), |_, _| None);
+            share.state
+        };
+        for (offset, last_epoch) in [(5, 2), (10, 2), (20, 4), (30, 7), (25, -1), (30, 9)] {
+            assert!(!look(offset, last_epoch).needs_proof(), "{offset} after {last_epoch}");
+        }
+        assert_eq!((look(11, 2), look(30, 4)), (State::Diverged(2, 10), State::Diverged(4, 20)));
+        assert_eq!((look(5, 3), look(40, 8)), (State::Diverged(2, 10), State::Diverged(7, 30)));
+        let out_of_range = State::Failed(ResponseError::OffsetOutOfRange);
+        assert_eq!((look(31, -1), look(-1, 7)), (out_of_range.clone(), out_of_range));
+        assert_eq!(look(31, 7), State::Diverged(7, 30), "it knows better than to go back to the start");
+        let answer = Share { state: State::Diverged(4, 20), ..share(100, 1000) }.answer();
+        assert_eq!((answer.error_code, answer.records), (0, Some(Bytes::new())));
+        assert_eq!((answer.diverging_epoch.epoch, answer.diverging_epoch.end_offset), (4, 20));
+    }
+
+    #[test]
+    fn a_client_that_knows_another_leader_gets_no_events() {
+        let stream = leader_epoch::tests::stream(&[2]);
+        let look = |current, own| {
+            let wanted = FetchPartition::default().with_current_leader_epoch(current);
+            let mut share = Share::new(source().name, &wanted, 1000, false);
+            share.look(&stream, own, |_, _| None);
+            share.state
+        };
+        assert!(
+            matches!(look(9, Some(9)), State::Behind(..)) && matches!(look(-1, Some(9)), State::Behind(..))
+        );
+        assert_eq!(look(8, Some(9)), State::Failed(ResponseError::FencedLeaderEpoch));
+        assert_eq!(look(10, Some(9)), State::Failed(ResponseError::UnknownLeaderEpoch));
+        assert_eq!(look(9, None), State::Failed(ResponseError::NotLeaderOrFollower));
     }
 
     #[test]

@@ -1,14 +1,23 @@
 //! Frames of every served version, honest and hostile, through parsing, checking and decoding.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::create_partitions_request::{
+    CreatePartitionsAssignment, CreatePartitionsTopic,
+};
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -58,8 +67,30 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Bytes {
             encoded(&request, version)
         }
         ApiKey::CreateTopics => encoded(&create_topics(), version),
+        ApiKey::DeleteTopics if version >= 6 => {
+            let named = DeleteTopicState::default().with_name(Some(name("a")));
+            let numbered = DeleteTopicState::default().with_name(None).with_topic_id(Uuid::from_u128(7));
+            encoded(&DeleteTopicsRequest::default().with_topics(vec![named, numbered]), version)
+        }
         ApiKey::DeleteTopics => {
             encoded(&DeleteTopicsRequest::default().with_topic_names(vec![name("a"), name("bc")]), version)
+        }
+        ApiKey::FindCoordinator | ApiKey::JoinGroup => of_groups(key, version),
+        ApiKey::OffsetForLeaderEpoch => {
+            let part = OffsetForLeaderPartition::default().with_current_leader_epoch(3).with_leader_epoch(2);
+            let topic = OffsetForLeaderTopic::default().with_topic(name("a")).with_partitions(vec![part]);
+            encoded(&OffsetForLeaderEpochRequest::default().with_topics(vec![topic]), version)
+        }
+        ApiKey::CreatePartitions => {
+            let assignment = CreatePartitionsAssignment::default().with_broker_ids(vec![1.into(), 2.into()]);
+            let topic = CreatePartitionsTopic::default().with_name(name("a")).with_count(4);
+            let topic = topic.with_assignments(Some(vec![assignment]));
+            encoded(&CreatePartitionsRequest::default().with_topics(vec![topic]), version)
+        }
+        ApiKey::DeleteRecords => {
+            let part = DeleteRecordsPartition::default().with_offset(-1);
+            let topic = DeleteRecordsTopic::default().with_name(name("a")).with_partitions(vec![part]);
+            encoded(&DeleteRecordsRequest::default().with_topics(vec![topic]), version)
         }
         ApiKey::InitProducerId => {
             let id = Some(StrBytes::from_static_str("tx").into());
@@ -85,6 +116,26 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Bytes {
         }
         other => panic!("no sample of {other:?}: add one"),
     }
+}
+
+fn of_groups(key: ApiKey, version: i16) -> Bytes {
+    let text = StrBytes::from_static_str;
+    if key == ApiKey::FindCoordinator {
+        let find = FindCoordinatorRequest::default();
+        let find =
+            if version < 4 { find.with_key(text("g")) } else { find.with_coordinator_keys(vec![text("g")]) };
+        return encoded(&find, version);
+    }
+    let protocol = JoinGroupRequestProtocol::default()
+        .with_name(text("range"))
+        .with_metadata(Bytes::from_static(b"topics"));
+    let join = JoinGroupRequest::default()
+        .with_group_id(text("g").into())
+        .with_member_id(text("m"))
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol]);
+    let join = if version < 5 { join } else { join.with_group_instance_id(Some(text("i"))) };
+    encoded(&if version < 8 { join } else { join.with_reason(Some(text("why"))) }, version)
 }
 
 /// The body of a request.
@@ -293,7 +344,7 @@ fn a_relayed_answer_carries_the_clients_correlation_id() {
     let to = admit(framed(ApiKey::Metadata, 9, &sample(ApiKey::Metadata, 9))).unwrap().to;
     let theirs = ReplyTo { correlation: 5, ..to }.send(&MetadataResponse::default());
     let Outcome::Send(theirs) = theirs else { panic!("{theirs:?}") };
-    let Outcome::Send(ours) = to.relay(theirs) else { panic!("not sent") };
+    let Outcome::Send(ours) = to.relay(theirs, None) else { panic!("not sent") };
     let Outcome::Send(expected) = to.send(&MetadataResponse::default()) else { panic!("not sent") };
     assert_eq!(ours, expected);
 }

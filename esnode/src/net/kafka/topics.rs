@@ -1,27 +1,33 @@
 //! CreateTopics and DeleteTopics.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
-    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
+    BrokerId, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
+use shared::ids::NodeId;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::apis::Answer;
 use super::errors;
 use super::frame::{BadRequest, Outcome, Request};
-use super::session::Session;
+use super::leader_epoch;
+use super::metadata::{topic_id, topic_numbered};
+use super::session::{Session, broker_id};
 use crate::handle::ProposeError;
 use crate::stream::command::{Command, Refusal, Reply};
 use crate::stream::retention::check_config;
-use crate::stream::valid_topic_name;
+use crate::stream::{MAX_PARTITIONS, Stream, valid_topic_name};
 
 /// A topic that is not created or deleted, and what to tell the client.
 pub type Refused = (ResponseError, Option<String>);
@@ -34,51 +40,93 @@ pub fn creation(name: &str, partitions: u32, configs: Vec<(String, String)>) -> 
 /// Serves CreateTopics, here or through the leader.
 pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: CreateTopicsRequest = request.decode()?;
-    let cluster = &session.node().file().cluster;
     let rules = Rules {
-        nodes: session.node().roster().len(),
-        default_partitions: cluster.topics.default_partitions,
-        repeated: repeated(&body),
+        members: session.node().roster().iter().map(|node| node.id).collect(),
+        default_partitions: session.node().file().cluster.topics.default_partitions,
     };
-    let session = Arc::clone(session);
-    let request = request.clone();
+    let (session, request) = (Arc::clone(session), request.clone());
     Ok(Answer::later(async move {
         if let Some(outcome) = elsewhere(&session, &request).await {
             return outcome;
         }
-        let mut plans: Vec<_> =
-            body.topics.iter().map(|topic| (topic.name.0.clone(), rules.plan(topic))).collect();
+        let mut plans = rules.plans(&body);
+        let mut replies = Vec::new();
         if body.validate_only {
-            let stream = session.node().stream();
-            for (name, plan) in &mut plans {
-                if plan.is_ok() && stream.topic(name).is_some() {
-                    *plan = Err(refused(Refusal::TopicExists));
-                }
-            }
+            foresee(&session.node().stream(), &mut plans);
         } else {
-            carry_out(&session, limit(body.timeout_ms), &mut plans).await;
+            replies = carry_out(&session, limit(body.timeout_ms), &mut plans).await;
         }
-        request.to.send(&created(plans, rules.nodes))
+        let cluster = session.node().stream().cluster_id().map(|id| id.0).unwrap_or_default();
+        request.to.send(&created(plans, &replies, cluster, rules.members.len()))
     }))
+}
+
+/// Refuses what would be refused.
+fn foresee(stream: &Stream, plans: &mut [Plan]) {
+    let mut room = stream.room();
+    for (name, plan) in plans {
+        if let Ok(Command::CreateTopic { partitions, .. }) = plan {
+            if stream.topic(name).is_some() {
+                *plan = Err(refused(Refusal::TopicExists));
+            } else if let Err(why) = check_room(&mut room, *partitions as usize) {
+                *plan = Err(why);
+            }
+        }
+    }
 }
 
 /// Serves DeleteTopics, here or through the leader.
 pub fn delete(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
-    let body: DeleteTopicsRequest = request.decode()?;
-    let session = Arc::clone(session);
-    let request = request.clone();
+    let mut body: DeleteTopicsRequest = request.decode()?;
+    let named = body.topic_names.drain(..).map(|name| DeleteTopicState::default().with_name(Some(name)));
+    body.topics.extend(named);
+    let (session, request) = (Arc::clone(session), request.clone());
     Ok(Answer::later(async move {
         if let Some(outcome) = elsewhere(&session, &request).await {
             return outcome;
         }
-        let mut plans: Vec<_> = body
-            .topic_names
-            .iter()
-            .map(|name| (name.0.clone(), Ok(Command::DeleteTopic { name: name.to_string() })))
-            .collect();
+        // That there is no topic of an id must not be said by a node that may lead no more.
+        let by_id = body.topics.iter().any(|topic| topic.name.is_none());
+        let leads = !by_id || leader_epoch::prove(&session).await.is_ok();
+        let (topics, mut plans) = removals(&session.node().stream(), &body.topics, leads);
         carry_out(&session, limit(body.timeout_ms), &mut plans).await;
-        request.to.send(&deleted(plans))
+        request.to.send(&deleted(&topics, plans))
     }))
+}
+
+/// The topics to delete, each once and with name and id as far as both are known, and what to do with each.
+fn removals(stream: &Stream, topics: &[DeleteTopicState], leads: bool) -> (Vec<DeleteTopicState>, Vec<Plan>) {
+    let cluster = stream.cluster_id().map(|id| id.0).unwrap_or_default();
+    let each =
+        once(topics, |topic| (topic.name.clone(), topic.topic_id)).into_iter().map(|(asked, wanted)| {
+            let is = match &asked {
+                (Some(name), _) => stream.topic(name),
+                (None, id) => topic_numbered(stream, cluster, *id),
+            };
+            let plan = match (&asked, is) {
+                _ if wanted.is_none() => {
+                    refuse(ResponseError::InvalidRequest, "the request names the topic more than once")
+                }
+                ((Some(name), id), _) if id.is_nil() => Ok(Command::DeleteTopic { name: name.to_string() }),
+                ((Some(_), _), _) => {
+                    refuse(ResponseError::InvalidRequest, "name the topic or its id, not both")
+                }
+                ((None, id), _) if id.is_nil() => {
+                    refuse(ResponseError::InvalidRequest, "neither a name nor an id")
+                }
+                _ if !leads => Err((ResponseError::NotController, None)),
+                (_, None) => refuse(ResponseError::UnknownTopicId, "no topic has this id"),
+                // By its number, for by then its name may be another topic's.
+                (_, Some(topic)) => Ok(Command::DeleteNumbered { topic: topic.id }),
+            };
+            let named = |topic: &crate::stream::Topic| TopicName(StrBytes::from_string(topic.name.clone()));
+            let numbered = |topic: &crate::stream::Topic| topic_id(cluster, topic.id);
+            let state = DeleteTopicState::default()
+                .with_name(asked.0.or(is.map(named)))
+                .with_topic_id(is.map_or(asked.1, numbered));
+            (state.clone(), (state.name.unwrap_or_default().0, plan))
+        });
+    each.unzip()
 }
 
 /// The leader's answer when this node does not lead and the leader can be asked.
@@ -87,39 +135,60 @@ pub async fn elsewhere(session: &Session, request: &Request) -> Option<Outcome> 
 }
 
 /// The client's time limit.
-fn limit(timeout_ms: i32) -> Duration {
+pub fn limit(timeout_ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0).max(1))
 }
 
 /// One topic of a request: what to do, or why not.
 pub type Plan = (StrBytes, Result<Command, Refused>);
 
-/// Proposes what is planned as one unit; what does not come about becomes an error.
-pub async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) {
+/// Proposes what is planned as one unit; what does not come about becomes an error. Gives the replies to what does, in
+/// order.
+pub async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) -> Vec<Reply> {
+    withhold(plans, session.node().stream().format());
     let commands: Vec<Command> = plans.iter().filter_map(|(_, plan)| plan.as_ref().ok().cloned()).collect();
     if commands.is_empty() {
-        return;
+        return Vec::new();
     }
     let replies = if session.leadership().serving {
         timeout(limit, session.node().propose(&commands)).await.unwrap_or(Err(ProposeError::Unknown))
     } else {
         Err(ProposeError::NotLeader(session.leadership().leader))
     };
-    settle(plans, replies);
+    settle(plans, replies)
 }
 
-fn settle(plans: &mut [Plan], replies: Result<Vec<Reply>, ProposeError>) {
+/// Members that read only an older on-disk format than a command is of would not know it.
+fn withhold(plans: &mut [Plan], format: u16) {
+    for (_, plan) in plans {
+        if let Some(since) = plan.as_ref().ok().map(Command::since).filter(|since| *since > format) {
+            let why =
+                format!("needs on-disk format {since}; the cluster's is {format} until it has been upgraded");
+            *plan = refuse(ResponseError::UnsupportedVersion, why);
+        }
+    }
+}
+
+fn settle(plans: &mut [Plan], replies: Result<Vec<Reply>, ProposeError>) -> Vec<Reply> {
     let open = plans.iter_mut().map(|(_, plan)| plan).filter(|plan| plan.is_ok());
+    let mut done = Vec::new();
     match replies {
         Ok(replies) => {
             for (plan, reply) in open.zip(replies) {
-                if let Reply::Refused(why) = reply {
-                    *plan = Err(refused(why));
+                match reply {
+                    Reply::Refused(why) => *plan = Err(refused(why)),
+                    reply => done.push(reply),
                 }
             }
         }
         Err(error) => open.for_each(|plan| *plan = Err((errors::topics(error), Some(error.to_string())))),
     }
+    done
+}
+
+/// What is not done, and why.
+pub fn refuse<T>(error: ResponseError, why: impl Into<String>) -> Result<T, Refused> {
+    Err((error, Some(why.into())))
 }
 
 fn refused(why: Refusal) -> Refused {
@@ -129,57 +198,96 @@ fn refused(why: Refusal) -> Refused {
     (code, Some(why.to_string()))
 }
 
-fn repeated(body: &CreateTopicsRequest) -> HashMap<StrBytes, bool> {
-    let mut repeated = HashMap::new();
-    for topic in &body.topics {
-        repeated.entry(topic.name.0.clone()).and_modify(|twice| *twice = true).or_insert(false);
+/// The elements of a request by what they name, each once and in order; none where several name the same.
+pub fn once<K: Clone + Eq + Hash, T>(elements: &[T], key: impl Fn(&T) -> K) -> Vec<(K, Option<&T>)> {
+    let mut places = HashMap::new();
+    let mut once = Vec::with_capacity(elements.len());
+    for element in elements {
+        let key = key(element);
+        match places.get(&key) {
+            Some(place) => once[*place] = (key, None),
+            None => {
+                places.insert(key.clone(), once.len());
+                once.push((key, Some(element)));
+            }
+        }
     }
-    repeated
+    once
+}
+
+/// How many partitions a topic may have.
+pub fn partitions(wanted: i32) -> Result<u32, Refused> {
+    match u32::try_from(wanted) {
+        Ok(number) if (1..=MAX_PARTITIONS).contains(&number) => Ok(number),
+        _ => {
+            refuse(ResponseError::InvalidPartitions, format!("a topic has 1 to {MAX_PARTITIONS} partitions"))
+        }
+    }
+}
+
+/// Takes so many partitions off the room that all topics have.
+pub fn check_room(room: &mut usize, partitions: usize) -> Result<(), Refused> {
+    *room = room.checked_sub(partitions).ok_or_else(|| refused(Refusal::TooManyPartitions))?;
+    Ok(())
+}
+
+/// Whether the nodes that somebody wishes each partition on are members. Every node holds every partition all the same.
+pub fn check_assigned<'a>(
+    mut wishes: impl Iterator<Item = &'a Vec<BrokerId>>,
+    members: &[NodeId],
+) -> Result<(), Refused> {
+    let known = |id: &BrokerId| members.iter().any(|member| broker_id(*member) == id.0);
+    let sound = |ids: &Vec<BrokerId>| {
+        let again = |(place, id): (usize, &BrokerId)| ids[..place].contains(id);
+        // Known and different: no more than there are members, so comparing all with all is little.
+        !ids.is_empty()
+            && ids.len() <= members.len()
+            && ids.iter().all(known)
+            && !ids.iter().enumerate().any(again)
+    };
+    if wishes.all(sound) {
+        return Ok(());
+    }
+    refuse(
+        ResponseError::InvalidReplicaAssignment,
+        format!("a partition is assigned to members, each once: {members:?}"),
+    )
 }
 
 /// What a new topic is checked against.
 struct Rules {
-    nodes: usize,
+    members: Vec<NodeId>,
     default_partitions: u32,
-    /// Names in the request, and whether they occur more than once.
-    repeated: HashMap<StrBytes, bool>,
 }
 
 impl Rules {
+    fn plans(&self, body: &CreateTopicsRequest) -> Vec<Plan> {
+        let once = once(&body.topics, |topic| topic.name.0.clone()).into_iter();
+        let plan = |topic: Option<&CreatableTopic>| match topic {
+            Some(topic) => self.plan(topic),
+            None => refuse(ResponseError::InvalidRequest, "the request names the topic more than once"),
+        };
+        once.map(|(name, topic)| (name, plan(topic))).collect()
+    }
+
     fn plan(&self, topic: &CreatableTopic) -> Result<Command, Refused> {
-        let refuse = |error, why: String| Err((error, Some(why)));
         let name = &topic.name.0;
         if !valid_topic_name(name) {
-            return refuse(
-                ResponseError::InvalidTopicException,
-                "a topic's name has 1 to 249 letters, digits, dots, dashes and underscores".to_owned(),
-            );
+            let why = "a topic's name has 1 to 249 letters, digits, dots, dashes and underscores";
+            return refuse(ResponseError::InvalidTopicException, why);
         }
-        if self.repeated.get(name).copied().unwrap_or(false) {
-            return refuse(
-                ResponseError::InvalidRequest,
-                "the request names the topic more than once".to_owned(),
-            );
-        }
-        if !topic.assignments.is_empty() {
-            return refuse(
-                ResponseError::InvalidReplicaAssignment,
-                "every node holds every partition: leave the assignment out".to_owned(),
-            );
-        }
+        let nodes = self.members.len();
         let factor = topic.replication_factor;
-        if factor != -1 && !(1..=self.nodes).contains(&usize::try_from(factor).unwrap_or(0)) {
+        if factor != -1 && !(1..=nodes).contains(&usize::try_from(factor).unwrap_or(0)) {
             return refuse(
                 ResponseError::InvalidReplicationFactor,
-                format!("the cluster has {} nodes, and every node holds every partition", self.nodes),
+                format!("the cluster has {nodes} nodes, and every node holds every partition"),
             );
         }
         let partitions = match topic.num_partitions {
+            _ if !topic.assignments.is_empty() => self.assigned(topic)?,
             -1 => self.default_partitions,
-            number => match u32::try_from(number) {
-                Ok(number) if number > 0 => number,
-                _ => return refuse(ResponseError::InvalidPartitions, "at least one partition".to_owned()),
-            },
+            number => partitions(number)?,
         };
         let configs: Vec<_> = topic
             .configs
@@ -191,16 +299,40 @@ impl Rules {
         }
         Ok(creation(name, partitions, configs))
     }
+
+    /// How many partitions a topic gets whose partitions are assigned to nodes one by one.
+    fn assigned(&self, topic: &CreatableTopic) -> Result<u32, Refused> {
+        if topic.num_partitions != -1 || topic.replication_factor != -1 {
+            let why = "with replica assignments, number of partitions and replication factor are -1";
+            return refuse(ResponseError::InvalidRequest, why);
+        }
+        let mut indexes: Vec<i32> = topic.assignments.iter().map(|wish| wish.partition_index).collect();
+        indexes.sort_unstable();
+        if !indexes.into_iter().eq(0..i32::try_from(topic.assignments.len()).unwrap_or(i32::MAX)) {
+            let why = "the assigned partitions are not numbered from 0 on without gaps";
+            return refuse(ResponseError::InvalidReplicaAssignment, why);
+        }
+        check_assigned(topic.assignments.iter().map(|wish| &wish.broker_ids), &self.members)?;
+        partitions(i32::try_from(topic.assignments.len()).unwrap_or(i32::MAX))
+    }
 }
 
-fn created(plans: Vec<Plan>, nodes: usize) -> CreateTopicsResponse {
+fn created(plans: Vec<Plan>, replies: &[Reply], cluster: Uuid, nodes: usize) -> CreateTopicsResponse {
+    let mut replies = replies.iter();
     let topics = plans.into_iter().map(|(name, plan)| {
         let result = CreatableTopicResult::default().with_name(TopicName(name));
         match plan {
-            Ok(Command::CreateTopic { partitions, .. }) => result
-                .with_error_message(None)
-                .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
-                .with_replication_factor(i16::try_from(nodes).unwrap_or(i16::MAX)),
+            Ok(Command::CreateTopic { partitions, .. }) => {
+                let id = match replies.next() {
+                    Some(Reply::TopicCreated(id)) => topic_id(cluster, *id),
+                    _ => Uuid::nil(),
+                };
+                result
+                    .with_error_message(None)
+                    .with_topic_id(id)
+                    .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
+                    .with_replication_factor(i16::try_from(nodes).unwrap_or(i16::MAX))
+            }
             Ok(_) => result.with_error_message(None),
             Err((error, why)) => {
                 result.with_error_code(error.code()).with_error_message(why.map(StrBytes::from_string))
@@ -210,13 +342,15 @@ fn created(plans: Vec<Plan>, nodes: usize) -> CreateTopicsResponse {
     CreateTopicsResponse::default().with_topics(topics.collect())
 }
 
-fn deleted(plans: Vec<Plan>) -> DeleteTopicsResponse {
-    let topics = plans.into_iter().map(|(name, plan)| {
-        let result = DeletableTopicResult::default().with_name(Some(TopicName(name)));
+fn deleted(topics: &[DeleteTopicState], plans: Vec<Plan>) -> DeleteTopicsResponse {
+    let topics = topics.iter().zip(plans).map(|(topic, (_, plan))| {
+        let result =
+            DeletableTopicResult::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
         match plan {
-            Ok(_) => result,
-            // Only version 5 has room for the message.
-            Err((error, _)) => result.with_error_code(error.code()),
+            Ok(_) => result.with_error_message(None),
+            Err((error, why)) => {
+                result.with_error_code(error.code()).with_error_message(why.map(StrBytes::from_string))
+            }
         }
     });
     DeleteTopicsResponse::default().with_responses(topics.collect())
@@ -225,12 +359,13 @@ fn deleted(plans: Vec<Plan>) -> DeleteTopicsResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::kafka::leader_epoch::tests::stream;
     use crate::net::kafka::tests::encodes;
     use kafka_protocol::messages::ApiKey;
-    use kafka_protocol::messages::create_topics_request::CreatableTopicConfig;
+    use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
 
     fn rules() -> Rules {
-        Rules { nodes: 3, default_partitions: 4, repeated: HashMap::new() }
+        Rules { members: vec![1, 2, 3], default_partitions: 4 }
     }
 
     fn topic(name: &'static str, partitions: i32, factor: i16) -> CreatableTopic {
@@ -268,20 +403,73 @@ mod tests {
             .with_name(StrBytes::from_static_str("retention.ms"))
             .with_value(Some(StrBytes::from_static_str("soon")));
         assert_eq!(code(&topic("t", 1, 1).with_configs(vec![config])), Err(ResponseError::InvalidConfig));
-        let assigned = topic("t", -1, -1).with_assignments(vec![Default::default()]);
-        assert_eq!(code(&assigned), Err(ResponseError::InvalidReplicaAssignment));
     }
 
     #[test]
-    fn a_name_given_twice_is_refused_both_times() {
-        let body = CreateTopicsRequest::default().with_topics(vec![
-            topic("t", 1, 1),
-            topic("t", 1, 1),
-            topic("u", 1, 1),
-        ]);
-        let rules = Rules { repeated: repeated(&body), ..rules() };
-        let refused: Vec<bool> = body.topics.iter().map(|topic| rules.plan(topic).is_err()).collect();
-        assert_eq!(refused, [true, true, false]);
+    fn too_many_partitions_are_told_how_many_there_may_be() {
+        let (error, why) = rules().plan(&topic("t", 5000, 1)).unwrap_err();
+        assert_eq!(error, ResponseError::InvalidPartitions);
+        assert!(why.unwrap().contains("1000"));
+        let (error, why) = check_room(&mut 2, 3).unwrap_err();
+        assert_eq!(error, ResponseError::PolicyViolation);
+        assert!(why.unwrap().contains("100000"));
+    }
+
+    #[test]
+    fn replicas_may_be_wished_on_members() {
+        let to = |index: i32, ids: &[i32]| {
+            CreatableReplicaAssignment::default()
+                .with_partition_index(index)
+                .with_broker_ids(ids.iter().map(|id| (*id).into()).collect())
+        };
+        let plan = |wishes| rules().plan(&topic("t", -1, -1).with_assignments(wishes));
+        assert_eq!(plan(vec![to(1, &[3]), to(0, &[1, 2])]), Ok(creation("t", 2, vec![])));
+        for wishes in [
+            vec![to(0, &[4])],
+            vec![to(0, &[])],
+            vec![to(0, &[1, 1])],
+            vec![to(0, &[-1])],
+            vec![to(1, &[1])],
+            vec![to(0, &[1]), to(0, &[2])],
+        ] {
+            let refused = plan(wishes.clone()).map_err(|(error, _)| error);
+            assert_eq!(refused, Err(ResponseError::InvalidReplicaAssignment), "{wishes:?}");
+        }
+        for numbers in [(1, -1), (-1, 1)] {
+            let both = topic("t", numbers.0, numbers.1).with_assignments(vec![to(0, &[1])]);
+            assert_eq!(rules().plan(&both).unwrap_err().0, ResponseError::InvalidRequest);
+        }
+    }
+
+    #[test]
+    fn a_name_given_twice_is_refused_and_answered_once() {
+        let topics = vec![topic("t", 1, 1), topic("t", 1, 1), topic("u", 1, 1), topic("t", 1, 1)];
+        let plans = rules().plans(&CreateTopicsRequest::default().with_topics(topics));
+        let answer = created(plans, &[Reply::TopicCreated(1)], Uuid::nil(), 3);
+        let seen: Vec<_> =
+            answer.topics.iter().map(|topic| (topic.name.0.as_str(), topic.error_code)).collect();
+        assert_eq!(seen, [("t", ResponseError::InvalidRequest.code()), ("u", 0)]);
+    }
+
+    #[test]
+    fn what_would_be_refused_is_foreseen() {
+        let mut plans: Vec<Plan> =
+            vec![("t".into(), Ok(creation("t", 1, vec![]))), ("u".into(), Ok(creation("u", 1, vec![])))];
+        foresee(&stream(&[]), &mut plans);
+        let codes = plans.into_iter().map(|(_, plan)| plan.map_err(|(error, _)| error).map(drop));
+        assert!(codes.eq([Err(ResponseError::TopicAlreadyExists), Ok(())]));
+    }
+
+    #[test]
+    fn what_older_members_cannot_read_is_not_proposed() {
+        let grow = Command::CreatePartitions { name: "t".to_owned(), count: 2 };
+        let mut plans: Vec<Plan> =
+            vec![("t".into(), Ok(grow.clone())), ("u".into(), Ok(creation("u", 1, vec![])))];
+        withhold(&mut plans, 2);
+        assert_eq!(plans[0].1, Ok(grow));
+        withhold(&mut plans, 1);
+        assert_eq!(plans[0].1.as_ref().unwrap_err().0, ResponseError::UnsupportedVersion);
+        assert!(plans[1].1.is_ok());
     }
 
     #[test]
@@ -291,28 +479,56 @@ mod tests {
             ("old".into(), Ok(creation("old", 1, vec![]))),
             ("new".into(), Ok(creation("new", 2, vec![]))),
         ];
-        settle(&mut plans, Ok(vec![Reply::Refused(Refusal::TopicExists), Reply::TopicCreated(3)]));
-        let answer = created(plans, 3);
+        let replies =
+            settle(&mut plans, Ok(vec![Reply::Refused(Refusal::TopicExists), Reply::TopicCreated(3)]));
+        let answer = created(plans, &replies, Uuid::from_u128(0xab00), 3);
         encodes(ApiKey::CreateTopics, |_| answer.clone());
         let codes: Vec<i16> = answer.topics.iter().map(|topic| topic.error_code).collect();
         assert_eq!(codes, [37, 36, 0]);
         assert_eq!((answer.topics[2].num_partitions, answer.topics[2].replication_factor), (2, 3));
+        assert_eq!(answer.topics[2].topic_id, Uuid::from_u128(0xab03));
+    }
+
+    fn deletion(name: Option<&'static str>, id: u128) -> DeleteTopicState {
+        let name = name.map(|name| TopicName(StrBytes::from_static_str(name)));
+        DeleteTopicState::default().with_name(name).with_topic_id(Uuid::from_u128(id))
     }
 
     #[test]
     fn deleting_what_is_not_there_fails_alone() {
-        let plan = |name: &'static str| (name.into(), Ok(Command::DeleteTopic { name: name.to_owned() }));
-        let mut plans: Vec<Plan> = vec![plan("a"), plan("b")];
+        let wanted = [deletion(Some("a"), 0), deletion(Some("t"), 0)];
+        let (topics, mut plans) = removals(&stream(&[]), &wanted, true);
         settle(&mut plans, Ok(vec![Reply::Refused(Refusal::UnknownTopic), Reply::Done]));
-        let answer = deleted(plans);
+        let answer = deleted(&topics, plans);
         encodes(ApiKey::DeleteTopics, |_| answer.clone());
         assert_eq!((answer.responses[0].error_code, answer.responses[1].error_code), (3, 0));
+        assert_eq!(answer.responses[1].topic_id, Uuid::from_u128(1));
+    }
+
+    #[test]
+    fn a_topic_is_deleted_by_its_id_and_by_nothing_else_of_its_name() {
+        let wanted = [deletion(None, 1), deletion(None, 9), deletion(None, 0), deletion(Some("t"), 1)];
+        let (topics, plans) = removals(&stream(&[]), &wanted, true);
+        assert_eq!(plans[0], ("t".into(), Ok(Command::DeleteNumbered { topic: 1 })));
+        let answer = deleted(&topics, plans);
+        let codes: Vec<i16> = answer.responses.iter().map(|topic| topic.error_code).collect();
+        assert_eq!(codes, [0, 100, 42, 42]);
+        assert_eq!(answer.responses[0].name, Some(TopicName("t".into())));
+        assert_eq!((&answer.responses[1].name, answer.responses[1].topic_id), (&None, Uuid::from_u128(9)));
+        let (_, plans) = removals(&stream(&[]), &wanted, false);
+        assert_eq!(plans[1].1.as_ref().unwrap_err().0, ResponseError::NotController);
+        let twice = [deletion(None, 1), deletion(Some("u"), 0), deletion(None, 1)];
+        let (topics, plans) = removals(&stream(&[]), &twice, true);
+        assert_eq!((topics.len(), plans[0].1.as_ref().unwrap_err().0), (2, ResponseError::InvalidRequest));
     }
 
     #[test]
     fn a_leader_that_was_lost_is_told_of_every_topic() {
         let mut plans: Vec<Plan> = vec![("a".into(), Ok(creation("a", 1, vec![])))];
         settle(&mut plans, Err(ProposeError::NotLeader(Some(2))));
-        assert_eq!(created(plans, 3).topics[0].error_code, ResponseError::NotController.code());
+        assert_eq!(
+            created(plans, &[], Uuid::nil(), 3).topics[0].error_code,
+            ResponseError::NotController.code()
+        );
     }
 }

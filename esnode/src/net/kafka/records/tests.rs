@@ -1,6 +1,8 @@
 //! Batches made by an independent encoder.
 
-use bytes::BytesMut;
+use std::io::Write;
+
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::records::{
     Compression, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record, RecordBatchDecoder,
@@ -51,14 +53,61 @@ fn patched(batch: &Bytes, at: usize, byte: u8) -> Bytes {
     batch.into()
 }
 
+fn rules() -> Rules {
+    Rules { version: 9, largest: 1 << 20, timestamps: i64::MIN..=i64::MAX }
+}
+
+fn code(sent: &[u8]) -> Result<(), ResponseError> {
+    check(sent, &rules()).map_err(|(code, _)| code)
+}
+
+/// The batch with its records replaced by `records`, compressed by codec `codec`.
+fn packed(batch: &Bytes, codec: u8, records: &[u8]) -> Bytes {
+    let mut packed = [&batch[..HEADER], records].concat();
+    let length = i32::try_from(packed.len() - 12).unwrap();
+    packed[8..12].copy_from_slice(&length.to_be_bytes());
+    patched(&packed.into(), 22, codec)
+}
+
+fn gzip(records: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(records).unwrap();
+    out.finish().unwrap()
+}
+
+fn snappy(records: &[u8]) -> Vec<u8> {
+    let mut out = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+    for block in records.chunks(1000) {
+        let block = snap::raw::Encoder::new().compress_vec(block).unwrap();
+        out.extend(u32::try_from(block.len()).unwrap().to_be_bytes());
+        out.extend(block);
+    }
+    out
+}
+
+fn raw_snappy(records: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(records).unwrap()
+}
+
+fn lz4(records: &[u8]) -> Vec<u8> {
+    let mut out = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    out.write_all(records).unwrap();
+    out.finish().unwrap()
+}
+
+fn zstd(records: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(records, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+type Compress = fn(&[u8]) -> Vec<u8>;
+const CODECS: [(u8, Compress); 5] = [(1, gzip), (2, snappy), (2, raw_snappy), (3, lz4), (4, zstd)];
+
 #[test]
-fn one_batch_or_several_are_slices_of_what_was_sent() {
+fn there_is_one_batch_for_each_partition() {
     let (one, two) = (batch(&[1, 2, 3]), batch(&[4]));
-    assert_eq!(split(one.clone()), Ok(vec![one.clone()]));
-    let both: Bytes = [&one[..], &two[..]].concat().into();
-    let batches = split(both.clone()).unwrap();
-    assert_eq!(batches, [one, two]);
-    assert_eq!(batches[0].as_ptr(), both.as_ptr());
+    assert_eq!(code(&one), Ok(()));
+    assert_eq!(code(&[&one[..], &two[..]].concat()), Err(ResponseError::InvalidRecord));
+    assert_eq!(code(&[]), Err(ResponseError::InvalidRecord));
 }
 
 #[test]
@@ -67,17 +116,19 @@ fn no_changed_byte_under_the_crc_goes_unnoticed() {
     for at in 17..sent.len() {
         let mut changed = sent.to_vec();
         changed[at] ^= 0x40;
-        assert_eq!(split(changed.into()), Err(ResponseError::CorruptMessage), "byte {at}");
+        assert!(code(&changed).is_err(), "byte {at}");
+        if at >= HEADER {
+            assert_eq!(code(&changed), Err(ResponseError::CorruptMessage), "byte {at}");
+        }
     }
 }
 
 #[test]
 fn every_cut_is_refused() {
     let sent = batch(&[1, 2, 3]);
-    for length in 1..sent.len() {
-        assert!(split(sent.slice(..length)).is_err(), "cut at {length}");
+    for length in 0..sent.len() {
+        assert!(code(&sent[..length]).is_err(), "cut at {length}");
     }
-    assert_eq!(split(Bytes::new()), Err(ResponseError::InvalidRecord));
 }
 
 #[test]
@@ -85,16 +136,109 @@ fn what_the_log_cannot_keep_is_refused_by_the_fitting_code() {
     let sent = batch(&[1, 2, 3]);
     for version in [0, 1] {
         let old = patched(&sent, 16, version);
-        assert_eq!(split(old), Err(ResponseError::UnsupportedForMessageFormat), "magic {version}");
+        assert_eq!(code(&old), Err(ResponseError::UnsupportedForMessageFormat), "magic {version}");
     }
-    assert_eq!(split(patched(&sent, 22, 0x10)), Err(ResponseError::InvalidRecord), "transactional");
-    assert_eq!(split(patched(&sent, 22, 0x20)), Err(ResponseError::InvalidRecord), "control");
-    assert_eq!(split(patched(&sent, 60, 2)), Err(ResponseError::InvalidRecord), "count");
-    assert_eq!(split(patched(&sent, 60, 0)), Err(ResponseError::InvalidRecord), "no records");
-    let large = encoded(&records(&[1], MAX_PAYLOAD));
-    assert_eq!(split(large), Err(ResponseError::MessageTooLarge));
-    let largest = encoded(&records(&[1], MAX_PAYLOAD - OVERHEAD - HEADER - 20));
-    assert!(split(largest).is_ok());
+    assert_eq!(code(&patched(&sent, 22, 0x10)), Err(ResponseError::InvalidRecord), "transactional");
+    assert_eq!(code(&patched(&sent, 22, 0x20)), Err(ResponseError::InvalidRecord), "control");
+    assert_eq!(code(&patched(&sent, 60, 2)), Err(ResponseError::InvalidRecord), "count");
+    assert_eq!(code(&patched(&sent, 60, 0)), Err(ResponseError::InvalidRecord), "no records");
+    assert_eq!(code(&patched(&sent, 43, 0)), Err(ResponseError::InvalidRecord), "an id without a sequence");
+    for codec in 5..=7 {
+        assert_eq!(code(&patched(&sent, 22, codec)), Err(ResponseError::UnsupportedCompressionType));
+    }
+    let largest = Rules { largest: sent.len(), ..rules() };
+    assert_eq!(check(&sent, &largest), Ok(()));
+    let smaller = Rules { largest: sent.len() - 1, ..rules() };
+    assert_eq!(check(&sent, &smaller).map_err(|(code, _)| code), Err(ResponseError::MessageTooLarge));
+    let timed = |timestamps| check(&sent, &Rules { timestamps, ..rules() }).map_err(|(code, _)| code);
+    assert_eq!(timed(1..=3), Ok(()));
+    for timestamps in [2..=3, 1..=2] {
+        assert_eq!(timed(timestamps), Err(ResponseError::InvalidTimestamp));
+    }
+}
+
+#[test]
+fn what_is_compressed_is_read_through() {
+    let sent = batch(&(0..5000).collect::<Vec<_>>());
+    for (codec, compress) in CODECS {
+        let compressed = packed(&sent, codec, &compress(&sent[HEADER..]));
+        assert!(compressed.len() < sent.len(), "codec {codec}");
+        assert_eq!(check(&compressed, &rules()), Ok(()), "codec {codec}");
+        assert_eq!(Decoded::new(&compressed).unwrap().count(), 5000);
+        assert_eq!(first_since(&compressed, 0, 1234), Some((1234, 1234)), "codec {codec}");
+        let cut = packed(&sent, codec, &compress(&sent[HEADER..sent.len() - 1]));
+        assert_eq!(code(&cut), Err(ResponseError::InvalidRecord), "codec {codec}: cut");
+        let more = packed(&sent, codec, &compress(&[&sent[HEADER..], b"x"].concat()));
+        assert_eq!(code(&more), Err(ResponseError::InvalidRecord), "codec {codec}: more");
+        let plain = packed(&sent, codec, &sent[HEADER..]);
+        assert_eq!(code(&plain), Err(ResponseError::InvalidRecord), "codec {codec}: not compressed");
+    }
+    let zstd = packed(&sent, 4, &zstd(&sent[HEADER..]));
+    let old = Rules { version: 6, ..rules() };
+    let refused = check(&zstd, &old).map_err(|(code, _)| code);
+    assert_eq!(refused, Err(ResponseError::UnsupportedCompressionType));
+}
+
+#[test]
+fn a_batch_cannot_claim_more_records_than_it_holds_nor_give_them_other_offsets() {
+    let claim = |batch: &Bytes, count: i32| {
+        let mut batch = batch.to_vec();
+        batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        batch[57..61].copy_from_slice(&count.to_be_bytes());
+        patched(&batch.into(), 16, 2)
+    };
+    let sent = batch(&[1, 2, 3]);
+    assert_eq!(code(&claim(&sent, 3)), Ok(()));
+    let mut skipping = records(&[1, 2, 3], 10);
+    skipping[2].offset = 3;
+    let skipping = claim(&encoded(&skipping), 3);
+    assert_eq!(code(&skipping), Err(ResponseError::InvalidRecord));
+    for (codec, compress) in CODECS {
+        let compressed = packed(&sent, codec, &compress(&sent[HEADER..]));
+        for count in [2, 4, i32::MAX] {
+            assert_eq!(code(&claim(&sent, count)), Err(ResponseError::InvalidRecord));
+            assert_eq!(code(&claim(&compressed, count)), Err(ResponseError::InvalidRecord), "codec {codec}");
+        }
+        let skipping = packed(&skipping, codec, &compress(&skipping[HEADER..]));
+        assert_eq!(code(&skipping), Err(ResponseError::InvalidRecord), "codec {codec}");
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_before_it_has_gone_off() {
+    // One record of 300 MiB: its length, and so many zeroes.
+    let mut record = vec![0x80, 0x80, 0x80, 0xac, 0x02];
+    record.resize(65 << 20, 0);
+    let sent = batch(&[1]);
+    let bomb = packed(&sent, 1, &gzip(&record));
+    assert!(bomb.len() < 100_000);
+    let started = std::time::Instant::now();
+    assert_eq!(code(&bomb), Err(ResponseError::MessageTooLarge));
+    assert!(started.elapsed().as_millis() < 50, "its length says it");
+    // Many records.
+    let one = [0x80, 0x80, 0x02, 0, 0, 0, 1]; // 16 KiB
+    let mut record = one.to_vec();
+    record.resize((16 << 10) + 3, 0);
+    let many = gzip(&record.repeat(4200));
+    let mut bomb = packed(&sent, 1, &many).to_vec();
+    bomb[23..27].copy_from_slice(&4199i32.to_be_bytes());
+    bomb[57..61].copy_from_slice(&4200i32.to_be_bytes());
+    let read = Decoded::new(&bomb).unwrap();
+    let faults: Vec<_> = read.filter_map(Result::err).map(|fault| fault.to_string()).collect();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    // A block of snappy that claims 4 GiB.
+    let claim = [0xff, 0xff, 0xff, 0xff, 0x0f, 0];
+    assert_eq!(code(&packed(&sent, 2, &claim)), Err(ResponseError::InvalidRecord));
+}
+
+#[test]
+fn frames_back_to_back_are_one_stream() {
+    let sent = batch(&[1, 2, 3]);
+    let (one, two) = sent[HEADER..].split_at(20);
+    for (codec, compress) in [(1, gzip as Compress), (4, zstd)] {
+        let frames = [compress(one), compress(two)].concat();
+        assert_eq!(code(&packed(&sent, codec, &frames)), Ok(()), "codec {codec}");
+    }
 }
 
 #[test]
@@ -102,7 +246,7 @@ fn a_delivered_batch_has_its_offsets_and_still_its_crc() {
     let mut out = b"before".to_vec();
     deliver(&batch(&[5, 6]), 1000, 7, &mut out);
     let mut delivered = Bytes::from(out).slice(6..);
-    assert!(split(delivered.clone()).is_ok());
+    assert_eq!(code(&delivered), Ok(()));
     let records = RecordBatchDecoder::decode(&mut delivered).unwrap().records;
     let seen: Vec<_> = records.iter().map(|record| (record.offset, record.partition_leader_epoch)).collect();
     assert_eq!(seen, [(1000, 7), (1001, 7)]);
@@ -118,15 +262,10 @@ fn a_time_finds_the_first_record_at_or_after_it() {
         (301, Some((3, 400))),
         (401, None),
     ] {
-        assert_eq!(first_since(&sent, time), found, "{time}");
+        assert_eq!(first_since(&sent, 0, time), found, "{time}");
     }
-}
-
-#[test]
-fn a_compressed_batch_is_found_by_its_first_record() {
-    let compressed = patched(&batch(&[100, 300]), 22, 4);
-    assert_eq!(first_since(&compressed, 200), Some((0, 300)));
-    assert_eq!(first_since(&compressed, 301), None);
+    assert_eq!((first_since(&sent, 1, 100), first_since(&sent, 2, 400)), (Some((1, 300)), Some((3, 400))));
+    assert_eq!((first_since(&sent, 2, 300), first_since(&sent, 4, 0)), (Some((3, 400)), None));
 }
 
 #[test]
@@ -139,29 +278,8 @@ fn records_that_lie_about_their_lengths_are_survived() {
             let at = random.usize(HEADER..changed.len());
             changed[at] = random.u8(..);
         }
-        let _ = first_since(&changed, random.i64(0..500));
+        let _ = first_since(&changed, 0, random.i64(0..500));
     }
-}
-
-#[test]
-fn a_batch_cannot_claim_more_records_than_its_bytes_hold() {
-    let claim = |batch: &Bytes, count: i32| {
-        let mut batch = batch.to_vec();
-        batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
-        batch[57..61].copy_from_slice(&count.to_be_bytes());
-        patched(&batch.into(), 16, 2)
-    };
-    let sent = batch(&[1, 2, 3]);
-    assert_eq!(split(claim(&sent, i32::MAX)), Err(ResponseError::InvalidRecord));
-    assert!(split(claim(&sent, 3)).is_ok());
-    // What is compressed may hold any number.
-    assert!(split(patched(&claim(&sent, i32::MAX), 22, 4)).is_ok());
-}
-
-#[test]
-fn a_producer_id_without_a_sequence_is_refused_before_the_log() {
-    let sent = patched(&batch(&[1]), 43, 0);
-    assert_eq!(split(sent), Err(ResponseError::InvalidRecord));
 }
 
 #[test]
@@ -170,5 +288,6 @@ fn a_record_that_claims_an_offset_elsewhere_is_found_inside_its_batch() {
     // Length (1 byte), attributes, timestamp delta, offset delta: the largest varint takes the bytes behind it.
     let offset = HEADER + 3;
     sent.splice(offset..=offset, [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
-    assert_eq!(first_since(&sent, 100), Some((1, 100)));
+    sent[HEADER] += 2 * 9;
+    assert_eq!(first_since(&sent, 0, 100), Some((1, 100)));
 }

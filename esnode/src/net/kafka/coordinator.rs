@@ -1,0 +1,141 @@
+//! FindCoordinator and JoinGroup: there are no consumer groups yet, and this is where a client hears of it.
+//!
+//! The leader is what coordinates, so FindCoordinator names it. Refused there, clients ask on for ever, or let those
+//! fail that read by assignment alone and only have a group's name set; refused when they join, just those fail that
+//! want a group. (librdkafka compresses by lz4 only where FindCoordinator is offered.)
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::{
+    FindCoordinatorRequest, FindCoordinatorResponse, JoinGroupRequest, JoinGroupResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+use shared::spec::Node;
+
+use super::apis::Answer;
+use super::frame::{BadRequest, Request};
+use super::session::{Session, broker_id};
+
+/// From this version on many are asked for in one request.
+const BATCHED: i16 = 4;
+/// Kinds of what is coordinated: consumer groups and transactions.
+const KINDS: std::ops::RangeInclusive<i8> = 0..=1;
+
+/// Serves FindCoordinator.
+pub fn find(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
+    let body: FindCoordinatorRequest = request.decode()?;
+    let (session, to) = (Arc::clone(session), request.to);
+    Ok(Answer::later(async move {
+        session.await_leader().await;
+        let leader = session.usable_leader().map(|(leader, _)| leader);
+        let roster = session.node().roster();
+        let leader = roster.iter().find(|node| Some(node.id) == leader);
+        to.send(&found(&body, to.version, leader))
+    }))
+}
+
+fn found(body: &FindCoordinatorRequest, version: i16, leader: Option<&Node>) -> FindCoordinatorResponse {
+    let is = if KINDS.contains(&body.key_type) {
+        leader.ok_or(ResponseError::CoordinatorNotAvailable)
+    } else {
+        Err(ResponseError::InvalidRequest)
+    };
+    let (node_id, host, port, error) = match is {
+        Ok(node) => {
+            let host = node.advertised_host.as_ref().unwrap_or(&node.host);
+            (broker_id(node.id), StrBytes::from_string(host.clone()), i32::from(node.client_port), 0)
+        }
+        Err(error) => (-1, StrBytes::default(), -1, error.code()),
+    };
+    if version < BATCHED {
+        return FindCoordinatorResponse::default()
+            .with_error_code(error)
+            .with_error_message(None)
+            .with_node_id(node_id.into())
+            .with_host(host)
+            .with_port(port);
+    }
+    let mut seen = HashSet::new();
+    let once = body.coordinator_keys.iter().filter(|key| seen.insert(*key));
+    let each = once.map(|key| {
+        Coordinator::default()
+            .with_key(key.clone())
+            .with_error_code(error)
+            .with_error_message(None)
+            .with_node_id(node_id.into())
+            .with_host(host.clone())
+            .with_port(port)
+    });
+    FindCoordinatorResponse::default().with_coordinators(each.collect())
+}
+
+/// Refuses JoinGroup.
+pub fn join(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
+    let body: JoinGroupRequest = request.decode()?;
+    let peer = session.peer;
+    if let Some(times) = session.shared.group_requests.due() {
+        tracing::warn!(
+            %peer, group = %*body.group_id, times,
+            "a Kafka client wanted to join a consumer group: groups are not offered yet; let it assign its partitions"
+        );
+    }
+    Ok(Answer::Now(request.to.send(&refused(body.member_id))))
+}
+
+fn refused(member: StrBytes) -> JoinGroupResponse {
+    JoinGroupResponse::default()
+        .with_error_code(ResponseError::UnsupportedVersion.code())
+        .with_generation_id(-1)
+        .with_member_id(member)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::kafka::tests::encodes;
+    use kafka_protocol::messages::ApiKey;
+    use serde_json::json;
+
+    fn leader() -> Node {
+        let node = json!({"id": 2, "host": "b", "advertised_host": "b.example", "client_port": 9002});
+        serde_json::from_value(node).unwrap()
+    }
+
+    #[test]
+    fn the_leader_coordinates_whatever_is_asked_for() {
+        let one = FindCoordinatorRequest::default().with_key("g".into());
+        let many =
+            FindCoordinatorRequest::default().with_coordinator_keys(vec!["g".into(), "h".into(), "g".into()]);
+        let ask = |version| found(if version < BATCHED { &one } else { &many }, version, Some(&leader()));
+        encodes(ApiKey::FindCoordinator, ask);
+        let answer = ask(3);
+        assert_eq!((answer.error_code, answer.node_id.0, answer.port), (0, 2, 9002));
+        assert_eq!(answer.host.as_str(), "b.example");
+        let answer = ask(5);
+        let each =
+            answer.coordinators.iter().map(|each| (each.key.as_str(), each.node_id.0, each.error_code));
+        assert_eq!(each.collect::<Vec<_>>(), [("g", 2, 0), ("h", 2, 0)]);
+    }
+
+    #[test]
+    fn in_an_election_clients_ask_again_and_for_what_nobody_coordinates_they_do_not() {
+        let group = FindCoordinatorRequest::default().with_coordinator_keys(vec!["g".into()]);
+        let error = |body: &FindCoordinatorRequest, leader: Option<&Node>| {
+            let answer = found(body, 4, leader);
+            (answer.coordinators[0].error_code, answer.coordinators[0].node_id.0)
+        };
+        assert_eq!(error(&group, None), (ResponseError::CoordinatorNotAvailable.code(), -1));
+        let share = group.with_key_type(2);
+        assert_eq!(error(&share, Some(&leader())), (ResponseError::InvalidRequest.code(), -1));
+    }
+
+    #[test]
+    fn a_refusal_to_join_is_not_one_that_clients_try_again_after() {
+        encodes(ApiKey::JoinGroup, |_| refused("m".into()));
+        let code = refused("m".into()).error_code;
+        assert!(!ResponseError::try_from_code(code).is_some_and(|error| error.is_retriable()));
+    }
+}
