@@ -248,9 +248,13 @@ fn appends(random: &mut Rng, knowledge: &Knowledge, term: u64) -> Message {
     message
 }
 
-/// The answers of a follower that has everything and more to come.
-pub fn answers(random: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
-    let kind = if random.bool() { MessageType::MsgHeartbeatResponse } else { MessageType::MsgAppendResponse };
+/// A sign of life of a follower.
+pub fn signs_of_life(_: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
+    encode(&message(MessageType::MsgHeartbeatResponse, knowledge.term))
+}
+
+/// The answer of a follower that has the next entry too.
+pub fn has_the_next(_: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
     let Knowledge { term, last, .. } = *knowledge;
-    encode(&Message { index: last + random.u64(..10), commit: last, ..message(kind, term) })
+    encode(&Message { index: last + 1, commit: last, ..message(MessageType::MsgAppendResponse, term) })
 }

@@ -14,6 +14,7 @@ mod input;
 mod introductions;
 mod members;
 mod membership;
+mod peers;
 mod proposals;
 mod raft_log;
 mod reads;

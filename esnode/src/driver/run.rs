@@ -27,11 +27,10 @@ use super::reads::Reads;
 use super::room::LowRoom;
 use super::timekeeper::Timekeeper;
 use super::transfer::Transfer;
-use super::way_back::is_sent_there;
-use crate::consensus::{Core, Effects, Fetch, Heard, Message, MessageType, Persist, Promotion, Role, Timing};
+use crate::consensus::{Core, Effects, Fetch, Heard, Message, Persist, Promotion, Role, Timing};
 use crate::entry::{Entry, EntryKind, HardState};
 use crate::handle::{Leadership, ProposeError};
-use crate::net::peer::{PeerEvent, RefusalCode, Transport};
+use crate::net::peer::Transport;
 use crate::net::seldom::Seldom;
 use crate::storage::writer::{Numbered, Work};
 use crate::storage::{Batch, Checkpoints, Incoming, Log};
@@ -146,7 +145,7 @@ pub struct Driver {
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
     /// Messages that no member can have sent.
-    implausible: Seldom,
+    pub(super) implausible: Seldom,
     pub(super) tick: u64,
     /// Index of the last applied entry.
     pub(super) applied: u64,
@@ -291,56 +290,6 @@ impl Driver {
             Input::Change(change, reply) => self.begin_change(&change, Some(reply)),
             Input::RaisableFormat(wanted, reply) => drop(reply.send(self.raisable_format(wanted))),
             Input::Stop => self.begin_stop(),
-        }
-    }
-
-    fn handle_peer(&mut self, event: PeerEvent) {
-        match event {
-            PeerEvent::Hello(hello) => {
-                self.introductions.greet(hello);
-                if self.introductions.disown(&self.parts.stream.read(), self.parts.own, self.roster.len()) {
-                    self.ended = Some(Ended::WrongStore);
-                }
-                self.bind_members();
-            }
-            PeerEvent::Messages(from, mut messages) => {
-                let stream = self.parts.stream.read();
-                messages.retain(|message| self.introductions.may_take(&stream, from, message));
-                drop(stream);
-                self.note_answer(from, &messages);
-                self.note_room(&messages);
-                // What is taken makes room for more only once it is dealt with.
-                messages.take().into_iter().for_each(|message| self.receive(message));
-            }
-            PeerEvent::Disconnected(peer) => {
-                self.parts.core.unreachable(peer);
-            }
-            PeerEvent::Refused(peer, refused) if refused.code == RefusalCode::Removed => {
-                if self.roster.iter().any(|node| node.id == peer) {
-                    self.ended = Some(Ended::Removed);
-                }
-            }
-            PeerEvent::Connected(_) | PeerEvent::Refused(..) => {}
-        }
-    }
-
-    fn receive(&mut self, message: Message) {
-        if message.get_msg_type() == MessageType::MsgAppend && self.disk_hangs() {
-            return;
-        }
-        let message =
-            if is_sent_there(&message) { self.catch_up.sent(message, self.applied) } else { Some(message) };
-        if let Some(message) = message {
-            self.step(message);
-        }
-    }
-
-    fn step(&mut self, message: Message) {
-        let (peer, kind) = (message.from, message.get_msg_type());
-        if let Err(reason) = self.parts.core.receive(message)
-            && let Some(times) = self.implausible.due()
-        {
-            tracing::warn!(peer, ?kind, times, "a message that cannot be true is not listened to: {reason}");
         }
     }
 

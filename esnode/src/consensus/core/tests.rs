@@ -207,3 +207,27 @@ fn a_restarted_node_asks_no_members_from_before_a_change_that_another_one_follow
     let (sent, _) = perform(&mut core);
     assert!([2, 3, 4].iter().all(|node| sent.iter().any(|message| message.to == *node)));
 }
+
+#[test]
+fn what_no_cluster_comes_to_is_no_state_to_start_from() {
+    let start = |term, commit, applied| {
+        let config = CoreConfig {
+            id: 1,
+            seed: 1,
+            timing: Timing::from_spec(&RaftTiming::default()),
+            hard_state: HardState { term, vote: 0, commit },
+            conf_state: ConfState { voters: vec![1, 2, 3], ..ConfState::default() },
+            applied,
+            tail_bytes: 0,
+        };
+        let log = Old(vec![adds(1, 4), adds(2, 5)]);
+        Core::new(config, log, &slog::Logger::root(slog::Discard, slog::o!())).map(|core| core.term())
+    };
+    assert_eq!(start(MAX_NUMBER, 2, 0).unwrap(), MAX_NUMBER);
+    for (term, commit, applied) in
+        [(u64::MAX, 0, 0), (MAX_NUMBER + 1, 2, 0), (3, 1 << 63, 0), (3, 3, 0), (3, 2, 3)]
+    {
+        let text = start(term, commit, applied).unwrap_err().to_string();
+        assert!(text.contains("escli recover"), "{text}");
+    }
+}

@@ -69,7 +69,7 @@ fn serve(shared: &Arc<Shared>, connection: u64, stream: &Arc<TcpStream>) -> io::
     shared.strangers.greeted(connection);
     let carries = (kind == Kind::Hello).then(|| stream.clone());
     link.claims.make(connection, greeting.token, carries, |connection, stream| {
-        shared.admit(&link, connection, stream)
+        shared.admit(&link, connection, stream);
     });
     // Whether it is the peer's the peer must say, on our connection to it.
     link.queue.redial();
