@@ -74,7 +74,6 @@ impl Node {
     fn start(config: Config, runtime: &Runtime) -> Result<Self> {
         let listeners = Listeners::open(&config)?;
         let data_dir = DataDir::open(&config.data_dir(), config.node_id)?;
-        let identity = data_dir.identity();
         let kept = &config.file.cluster.storage;
         let options = storage::Options { sync: kept.wal_sync, segment_bytes: segment_bytes(kept) };
         refuse_lost_log(&data_dir)?;
@@ -86,16 +85,7 @@ impl Node {
         let damaged = inputs.clone();
         storage::scrub::spawn(log.clone(), move |error| drop(damaged.send(Input::DiskFailed(error))))?;
         storage::room::watch(log.clone(), options.segment_bytes)?;
-        let hello = Hello {
-            node: config.node_id,
-            store: identity.store_id,
-            cluster: identity.cluster_id,
-            fresh: identity.fresh,
-            members: config.members_digest(),
-            founders: founders(&identity.voters),
-            your_store: None,
-            formats: Formats { reads: FORMAT, active: identity.format },
-        };
+        let hello = hello(&config, data_dir.identity());
         let transport = Arc::new(start_transport(&config, hello, inputs.clone())?);
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
         let (stream, conf_state) = match image {
@@ -409,6 +399,20 @@ fn conclude(ended: Ended, node_id: NodeId) -> Result<()> {
             "the disk failed: what it holds can no longer be trusted, so this node stops. Nothing acknowledged is \
              lost while a majority lives. Check the disk (dmesg), then start the node again",
         ),
+    }
+}
+
+/// What a node says of itself at first.
+fn hello(config: &Config, identity: &Identity) -> Hello {
+    Hello {
+        node: config.node_id,
+        store: identity.store_id,
+        cluster: identity.cluster_id,
+        fresh: identity.fresh,
+        members: config.members_digest(),
+        founders: founders(&identity.voters),
+        your_store: None,
+        formats: Formats { reads: FORMAT, active: identity.format },
     }
 }
 

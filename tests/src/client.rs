@@ -234,7 +234,8 @@ fn record(value: &[u8], offset: i64) -> Record {
         producer_epoch: NO_PRODUCER_EPOCH,
         timestamp_type: TimestampType::Creation,
         offset,
-        sequence: NO_SEQUENCE,
+        // The encoder begins a new batch where sequence numbers do not go on, even those that stand for none.
+        sequence: NO_SEQUENCE + i32::try_from(offset).expect("a batch is small"),
         timestamp: 1_700_000_000_000,
         key: None,
         value: Some(Bytes::copy_from_slice(value)),

@@ -112,7 +112,8 @@ fn spread(compression: Compression) -> Result<Bytes> {
         producer_epoch: -1,
         timestamp_type: TimestampType::Creation,
         offset,
-        sequence: -1,
+        // The encoder begins a new batch where sequence numbers do not go on, even those that stand for none.
+        sequence: i32::try_from(offset).expect("few") - 1,
         timestamp: 1_700_000_000_000 + 10 * offset,
         key: None,
         value: Some(Bytes::from_static(b"event")),

@@ -182,10 +182,7 @@ impl Command {
     /// Appends the encoding to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            Self::Found { cluster_id } => {
-                out.put_u8(1);
-                out.put_slice(cluster_id.0.as_bytes());
-            }
+            Self::Found { cluster_id } => put_cluster(out, 1, *cluster_id),
             Self::Bind { node, store } => {
                 out.put_u8(2);
                 out.put_u64_le(*node);
@@ -232,10 +229,7 @@ impl Command {
                 out.put_u8(9);
                 out.put_u16_le(*to);
             }
-            Self::CarryOn { cluster_id } => {
-                out.put_u8(10);
-                out.put_slice(cluster_id.0.as_bytes());
-            }
+            Self::CarryOn { cluster_id } => put_cluster(out, 10, *cluster_id),
             Self::Clock(Tick { ms, wall, doubted, made_up }) => {
                 out.put_u8(11);
                 out.put_i64_le(*ms);
@@ -316,6 +310,11 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
         13 => Command::DeleteNumbered { topic: bytes.try_get_u32_le().ok()? },
         _ => return None,
     })
+}
+
+fn put_cluster(out: &mut BytesMut, number: u8, cluster: ClusterId) {
+    out.put_u8(number);
+    out.put_slice(cluster.0.as_bytes());
 }
 
 fn put_length(out: &mut BytesMut, length: usize) {

@@ -40,8 +40,8 @@ pub fn check(sent: &[u8], rules: &Rules) -> Result<(), Refused> {
     if !header.is_intact(sent) {
         return Err((ResponseError::CorruptMessage, "the batch's checksum does not match".to_owned()));
     }
-    let mut expected = 0;
-    for record in Decoded::new(sent).map_err(unreadable)? {
+    let unreadable = |fault: Fault| unreadable(&fault);
+    for (expected, record) in (0..).zip(Decoded::new(sent).map_err(unreadable)?) {
         let record = record.map_err(unreadable)?;
         if record.offset_delta != expected {
             return invalid(format!("record {expected} says that it is number {}", record.offset_delta));
@@ -55,7 +55,6 @@ pub fn check(sent: &[u8], rules: &Rules) -> Result<(), Refused> {
             );
             return Err((ResponseError::InvalidTimestamp, why));
         }
-        expected += 1;
     }
     Ok(())
 }
@@ -99,7 +98,7 @@ fn outline(sent: &[u8], rules: &Rules) -> Result<BatchHeader, Refused> {
         return invalid("the batch's number of records, offsets or sequence do not go together");
     }
     match Codec::of(header.attributes) {
-        None => return Err(unreadable(Fault::UnknownCodec(header.attributes & codec::CODEC))),
+        None => return Err(unreadable(&Fault::UnknownCodec(header.attributes & codec::CODEC))),
         Some(Codec::Zstd) if rules.version < ZSTD_SINCE => {
             let why = format!("Zstandard goes with Produce from version {ZSTD_SINCE} on");
             return Err((ResponseError::UnsupportedCompressionType, why));
@@ -116,7 +115,7 @@ fn invalid<T>(why: impl Into<String>) -> Result<T, Refused> {
     Err((ResponseError::InvalidRecord, why.into()))
 }
 
-fn unreadable(fault: Fault) -> Refused {
+fn unreadable(fault: &Fault) -> Refused {
     let code = match fault {
         Fault::UnknownCodec(_) => ResponseError::UnsupportedCompressionType,
         Fault::TooLarge => ResponseError::MessageTooLarge,

@@ -96,26 +96,26 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Bytes {
             let id = Some(StrBytes::from_static_str("tx").into());
             encoded(&InitProducerIdRequest::default().with_transactional_id(id), version)
         }
-        ApiKey::DescribeConfigs => {
-            let text = StrBytes::from_static_str;
-            let resource = DescribeConfigsResource::default()
-                .with_resource_type(2)
-                .with_resource_name(text("a"))
-                .with_configuration_keys(Some(vec![text("retention.ms"), text("x")]));
-            encoded(&DescribeConfigsRequest::default().with_resources(vec![resource]), version)
-        }
-        ApiKey::IncrementalAlterConfigs => {
-            let text = StrBytes::from_static_str;
-            let config =
-                AlterableConfig::default().with_name(text("retention.ms")).with_value(Some(text("1")));
-            let resource = AlterConfigsResource::default()
-                .with_resource_type(2)
-                .with_resource_name(text("a"))
-                .with_configs(vec![config]);
-            encoded(&IncrementalAlterConfigsRequest::default().with_resources(vec![resource]), version)
-        }
+        ApiKey::DescribeConfigs | ApiKey::IncrementalAlterConfigs => of_configs(key, version),
         other => panic!("no sample of {other:?}: add one"),
     }
+}
+
+fn of_configs(key: ApiKey, version: i16) -> Bytes {
+    let text = StrBytes::from_static_str;
+    if key == ApiKey::DescribeConfigs {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text("a"))
+            .with_configuration_keys(Some(vec![text("retention.ms"), text("x")]));
+        return encoded(&DescribeConfigsRequest::default().with_resources(vec![resource]), version);
+    }
+    let config = AlterableConfig::default().with_name(text("retention.ms")).with_value(Some(text("1")));
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("a"))
+        .with_configs(vec![config]);
+    encoded(&IncrementalAlterConfigsRequest::default().with_resources(vec![resource]), version)
 }
 
 fn of_groups(key: ApiKey, version: i16) -> Bytes {
