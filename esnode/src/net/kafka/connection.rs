@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::apis::Answer;
-use super::frame::{self, BadRequest, Outcome, ReplyTo};
+use super::frame::{self, BadRequest, MAX_FRAME, Outcome, ReplyTo};
 use super::limits::Limits;
 use super::metrics::KafkaMetrics;
 use super::pool::{Held, Late, Memory};
@@ -38,6 +38,9 @@ pub trait Service {
 
     /// Looks at a frame (without its length prefix) and says how many bytes it will take besides its own.
     fn admit(&self, frame: Bytes) -> Result<(Self::Request, usize), BadRequest>;
+
+    /// The answer to a request that is too large to be held, of which this is the beginning.
+    fn oversized(&self, head: Bytes) -> Result<(ReplyTo, Answer), BadRequest>;
 
     /// Begins to serve a request. The next one is not begun before this returns, which may take a while when there is
     /// too much to do.
@@ -127,19 +130,27 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn run(mut self, service: &impl Service, queue: mpsc::Sender<Pending>) -> Result<(), Ended> {
         loop {
-            let Some(frame) = self.frame().await? else { return Ok(()) };
+            let Some((frame, rest)) = self.frame().await? else { return Ok(()) };
             let length = frame.len();
-            let (request, besides) = service.admit(frame)?;
-            let permits = self.permits(length + besides).await;
-            let (to, answer) = service.begin(request).await?;
+            let (permits, (to, answer)) = if rest > 0 {
+                let answered = service.oversized(frame)?;
+                if !self.skip(rest).await? {
+                    return Ok(());
+                }
+                (self.permits(length).await, answered)
+            } else {
+                let (request, besides) = service.admit(frame)?;
+                (self.permits(length + besides).await, service.begin(request).await?)
+            };
             if queue.send(Pending { to, answer, permits }).await.is_err() {
                 return Ok(());
             }
         }
     }
 
-    /// The next frame, without its prefix; `None` at the end of the stream or when the node stops.
-    async fn frame(&mut self) -> Result<Option<Bytes>, Ended> {
+    /// The next frame, without its prefix; of one that is too large the beginning, and how much comes behind. `None` at
+    /// the end of the stream or when the node stops.
+    async fn frame(&mut self) -> Result<Option<(Bytes, usize)>, Ended> {
         if self.buffer.is_empty() && !self.fill(4, Instant::now() + self.common.limits.idle).await? {
             return Ok(None);
         }
@@ -153,12 +164,27 @@ impl Reader<'_> {
                 None => return Ok(None),
             }
         };
+        let all = length;
+        let length = if all > 4 + MAX_FRAME { READ_BUFFER } else { all };
         let whole = self.gather(length.min(READ_BUFFER), deadline).await?
             && (length <= READ_BUFFER || self.gather_large(length, began).await?);
         Ok(whole.then(|| {
             self.buffer.advance(4);
-            self.buffer.split_to(length - 4).freeze()
+            (self.buffer.split_to(length - 4).freeze(), all - length)
         }))
+    }
+
+    /// Throws the next `rest` bytes away; false at the end or when the node stops.
+    async fn skip(&mut self, mut rest: usize) -> Result<bool, Ended> {
+        let deadline = Instant::now() + self.common.limits.half_sent;
+        loop {
+            let here = rest.min(self.buffer.len());
+            self.buffer.advance(here);
+            rest -= here;
+            if rest == 0 || !self.fill(READ_BUFFER, deadline).await? {
+                return Ok(rest == 0);
+            }
+        }
     }
 
     /// Reads until the buffer holds `length` bytes; false at the end or when the node stops.

@@ -11,8 +11,10 @@ use super::answers::Shared;
 use super::pool::Held;
 use super::shape::{self, Misshapen};
 
-/// Largest request, without its length prefix.
-pub const MAX_FRAME: usize = 16 << 20;
+/// Largest request that is served, without its length prefix: the largest batch, and what stands around it.
+pub const MAX_FRAME: usize = 17 << 20;
+/// Larger ones are read on, thrown away and answered, up to what Kafka takes; beyond it the connection ends.
+pub const MAX_OVERSIZED: usize = 100 << 20;
 
 /// The client id that a node uses when it passes a client's request on to the leader. Such a request is never
 /// passed on again.
@@ -97,7 +99,7 @@ pub enum Outcome {
 pub fn next_length(buffer: &[u8]) -> Result<Option<usize>, BadRequest> {
     let Some(prefix) = buffer.first_chunk::<4>() else { return Ok(None) };
     match usize::try_from(i32::from_be_bytes(*prefix)) {
-        Ok(length) if length <= MAX_FRAME => Ok(Some(length)),
+        Ok(length) if length <= MAX_OVERSIZED => Ok(Some(length)),
         _ => Err(BadRequest::Length(match prefix {
             b"GET " | b"POST" | b"HEAD" | b"PUT " | b"DELE" => {
                 "an HTTP request on the Kafka port; the admin API has a port of its own (http_port)"
@@ -108,7 +110,10 @@ pub fn next_length(buffer: &[u8]) -> Result<Option<usize>, BadRequest> {
                     .to_owned()
             }
             _ => {
-                format!("frame length {} is not between 0 and {MAX_FRAME} bytes", i32::from_be_bytes(*prefix))
+                format!(
+                    "frame length {} is not between 0 and {MAX_OVERSIZED} bytes",
+                    i32::from_be_bytes(*prefix)
+                )
             }
         })),
     }

@@ -19,6 +19,7 @@ pub mod limits;
 mod list_offsets;
 mod metadata;
 pub mod metrics;
+mod oversized;
 mod partitions;
 mod pool;
 mod produce;

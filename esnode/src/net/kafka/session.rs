@@ -16,10 +16,11 @@ use super::apis::{self, Answer, Api};
 use super::connection::Service;
 use super::fetch::Cursors;
 use super::forward::Link;
-use super::frame::{self, BadRequest, Outcome, ReplyTo, Request};
+use super::frame::{self, BadRequest, MAX_FRAME, Outcome, ReplyTo, Request};
 use super::limits::Limits;
 use super::metadata::Made;
 use super::metrics::KafkaMetrics;
+use super::oversized;
 use super::pool::Memory;
 use super::versions;
 use crate::handle::{Handle, Leadership};
@@ -203,6 +204,17 @@ impl Service for Arc<Session> {
             return Ok((Admitted::NewerApiVersions(to), 0));
         }
         Err(BadRequest::Unsupported { key, version })
+    }
+
+    fn oversized(&self, head: Bytes) -> Result<(ReplyTo, Answer), BadRequest> {
+        let (key, version, _) = frame::peek(&head)?;
+        let api = apis::find(key).filter(|api| api.serves(version));
+        let api = api.ok_or(BadRequest::Unsupported { key, version })?;
+        self.shared.metrics.request(key);
+        let request = Request::parse(api.key, head)?;
+        let why = || BadRequest::Length(format!("a request ({:?}) of more than {MAX_FRAME} bytes", api.key));
+        let outcome = oversized::refuse(&request).ok_or_else(why)?;
+        Ok((request.to, Answer::Now(outcome)))
     }
 
     async fn begin(&self, request: Admitted) -> Result<(ReplyTo, Answer), BadRequest> {

@@ -314,9 +314,9 @@ fn noise_is_refused() {
 fn lengths_that_are_no_lengths_say_what_the_client_speaks() {
     assert_eq!(frame::next_length(&[0, 0, 1]), Ok(None));
     assert_eq!(frame::next_length(&[0, 0, 1, 0, 9]), Ok(Some(256)));
-    assert_eq!(frame::next_length(&[1, 0, 0, 0]), Ok(Some(frame::MAX_FRAME)));
+    assert_eq!(frame::next_length(&[6, 0x40, 0, 0]), Ok(Some(frame::MAX_OVERSIZED)));
     for (bytes, words) in [
-        (&[1, 0, 0, 1], "not between"),
+        (&[6, 0x40, 0, 1], "not between"),
         (&[0xff, 0xff, 0xff, 0xff], "not between"),
         (b"GET ", "HTTP"),
         (&[0x16, 0x03, 0x01, 0x02], "TLS"),

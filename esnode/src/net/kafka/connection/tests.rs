@@ -26,6 +26,12 @@ impl<F: Fn(u32, Outcome) -> Answer + Sync> Service for Test<F> {
         Ok((frame, self.besides))
     }
 
+    fn oversized(&self, head: Bytes) -> Result<(ReplyTo, Answer), BadRequest> {
+        let to =
+            ReplyTo { key: ApiKey::Produce, version: 9, correlation: 0, received: std::time::Instant::now() };
+        Ok((to, Answer::Now(Outcome::Send(BytesMut::from(&head[..4])))))
+    }
+
     async fn begin(&self, frame: Bytes) -> Result<(ReplyTo, Answer), BadRequest> {
         self.begun.fetch_add(1, Relaxed);
         let to =
@@ -218,9 +224,19 @@ async fn what_was_begun_is_answered_when_the_client_misbehaves_leaves_or_the_nod
 }
 
 #[tokio::test]
+async fn a_frame_too_large_to_be_held_is_thrown_away_and_answered_in_its_turn() {
+    let limits = Limits { half_sent_bytes: 1 << 20, request_bytes: 1 << 20, ..Limits::default() };
+    let mut client =
+        connect_with(&Arc::new(Listener::new(limits)), |_, outcome| Answer::later(async { outcome })).await;
+    let sent = [frames(0..3, 100), frames(3..5, 20 << 20), frames(5..7, 100)].concat();
+    client.socket.write_all(&sent).await.unwrap();
+    client.expect(0..7).await;
+}
+
+#[tokio::test]
 async fn a_frame_beyond_the_limit_ends_the_connection_before_its_bytes_are_read() {
     let mut client = connect(64 << 20, |_, outcome| Answer::Now(outcome)).await;
-    client.socket.write_all(&(17u32 << 20).to_be_bytes()).await.unwrap();
+    client.socket.write_all(&(101u32 << 20).to_be_bytes()).await.unwrap();
     let ended = client.task.await.unwrap().unwrap_err();
     assert!(matches!(ended, Ended::BadRequest(BadRequest::Length(_))), "{ended}");
 }
