@@ -9,6 +9,8 @@ pub const MAX_PAYLOAD: usize = 1 << 20;
 pub const MAX_BATCH: usize = (16 << 20) - (4 << 10);
 /// What a command adds to its batch in an entry, at most.
 pub const OVERHEAD: usize = 64;
+/// Payload of the largest entry that there may be, in bytes.
+pub const LARGEST_PAYLOAD: usize = MAX_BATCH + OVERHEAD;
 
 /// What an entry carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

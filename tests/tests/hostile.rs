@@ -378,14 +378,19 @@ fn honest_questions(cluster: &Cluster, over: &AtomicBool) -> Result<[Duration; 2
         let began = Instant::now();
         cluster.status(1)?;
         longest[0] = longest[0].max(began.elapsed());
-        let began = Instant::now();
-        let mut client = Client::connect(cluster.kafka(1), LIMIT)?;
-        let all: MetadataResponse = client.call(12, &MetadataRequest::default().with_topics(None))?;
-        ensure!(all.topics.len() >= LARGE_TOPICS, "{} topics", all.topics.len());
-        longest[1] = longest[1].max(began.elapsed());
+        longest[1] = longest[1].max(all_topics(cluster)?);
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(longest)
+}
+
+/// How long Metadata of all topics takes, with reading it.
+fn all_topics(cluster: &Cluster) -> Result<Duration> {
+    let began = Instant::now();
+    let mut client = Client::connect(cluster.kafka(1), LIMIT)?;
+    let all: MetadataResponse = client.call(12, &MetadataRequest::default().with_topics(None))?;
+    ensure!(all.topics.len() >= LARGE_TOPICS, "{} topics", all.topics.len());
+    Ok(began.elapsed())
 }
 
 #[test]
@@ -400,6 +405,8 @@ fn clients_that_ask_for_long_answers_and_read_none_hold_up_nobody() -> Result<()
     }
     // The honest client needs one.
     ensure!(client.create_topic(&large_topic(LARGE_TOPICS - 1).0, 900)? == 0);
+    // Megabytes take their time in an unoptimised build, whoever else asks.
+    let alone = all_topics(&cluster)?;
     let over = AtomicBool::new(false);
     amid(&cluster, "long", || {
         std::thread::scope(|scope| {
@@ -409,8 +416,12 @@ fn clients_that_ask_for_long_answers_and_read_none_hold_up_nobody() -> Result<()
             std::thread::sleep(Duration::from_secs(6));
             over.store(true, Relaxed);
             let [status, metadata] = questions.join().expect("it returns its errors")?;
-            println!("{readers} readers: status within {status:.1?}, metadata within {metadata:.1?}");
-            ensure!(status < Duration::from_secs(1) && metadata < SERVED, "{status:?} {metadata:?}");
+            println!(
+                "{readers} readers: status within {status:.1?}, metadata within {metadata:.1?}, alone {alone:.1?}"
+            );
+            // Long answers are made one at a time, and all readers ask at once before they fall silent.
+            let served = alone + 2 * SERVED;
+            ensure!(status < Duration::from_secs(1) && metadata < served, "{status:?} {metadata:?}");
             unread.map(drop)
         })
     })?;

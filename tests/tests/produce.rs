@@ -99,6 +99,17 @@ fn batches_of_kafkas_size_and_the_largest_go_all_the_way() -> Result<()> {
     ensure!(code(&mut client, "large", sized(15_728_640)?)? == 0);
     ensure!(code(&mut client, "large", sized(15_728_641)?)? == TOO_LARGE);
     cluster.launch(behind)?;
+    // Everybody has everything, the one that was away too.
     cluster.wait_ready()?;
+    for id in cluster.ids() {
+        ensure!(cluster.stop(id)?, "node {id} did not end well: {}", cluster.log(id));
+        cluster.launch(id)?;
+    }
+    let leader = cluster.wait_ready()?;
+    for (topic, most) in [("t", 1_048_588), ("large", 15_728_640)] {
+        let events = Client::connect(cluster.kafka(leader), LIMIT)?.read_all(topic, 0)?;
+        let sizes: Vec<_> = events.iter().map(|event| event.value.len()).collect();
+        ensure!(sizes.len() == 1 && most - sizes[0] < 200, "{topic}: {sizes:?}");
+    }
     Ok(())
 }

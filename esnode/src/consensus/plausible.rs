@@ -8,7 +8,7 @@ use shared::ids::NodeId;
 use shared::spec::MAX_NODES;
 
 use super::change;
-use crate::entry::MAX_PAYLOAD;
+use crate::entry::LARGEST_PAYLOAD;
 
 /// Largest term and index there can be: nothing that counts from 1 reaches it, and nothing added to it overflows.
 pub const MAX_NUMBER: u64 = 1 << 62;
@@ -93,7 +93,7 @@ fn append(message: &Message, place: &Place) -> Result<(), Implausible> {
     for entry in message.entries.iter() {
         ensure(entry.index == before.0 + 1, "entries out of order")?;
         ensure((before.1.max(1)..=term).contains(&entry.term), "an entry's term out of order")?;
-        ensure(entry.data.len() <= MAX_PAYLOAD, "an entry that is too large")?;
+        ensure(entry.data.len() <= LARGEST_PAYLOAD, "an entry that is too large")?;
         ensure(is_known(entry), "an entry that changes the members in an unknown way")?;
         before = (entry.index, entry.term);
     }

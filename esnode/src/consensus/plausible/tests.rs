@@ -116,8 +116,8 @@ fn entries_follow_each_other() {
     assert!(refused(&good, |m| m.mut_entries()[1].term = 6), "of a term after the message's");
     assert!(refused(&good, |m| m.mut_entries()[1].term = 3));
     assert!(refused(&good, |m| m.mut_entries()[0].term = 0));
-    assert!(refused(&good, |m| m.mut_entries()[0].data = vec![0; MAX_PAYLOAD + 1].into()));
-    assert!(!refused(&good, |m| m.mut_entries()[0].data = vec![0; MAX_PAYLOAD].into()));
+    assert!(refused(&good, |m| m.mut_entries()[0].data = vec![0; LARGEST_PAYLOAD + 1].into()));
+    assert!(!refused(&good, |m| m.mut_entries()[0].data = vec![0; LARGEST_PAYLOAD].into()));
     assert!(refused(&good, |m| m.log_term = 2), "what is committed is in every later leader's log");
     assert!(
         !refused(&good, |m| (m.log_term, m.term, m.entries) = (2, 4, Vec::new().into())),

@@ -26,8 +26,8 @@ use super::versions;
 use crate::handle::{Handle, Leadership};
 use crate::net::seldom::Seldom;
 
-/// How long a client may be kept waiting for a new leader: an election, and a second one if the first is split.
-const LEADER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a client may be kept waiting for a new leader: for so many elections, and at least so long.
+const LEADER_PATIENCE: (u32, Duration) = (3, Duration::from_secs(1));
 /// How often to look whether the leader is heard again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -118,7 +118,7 @@ impl Session {
 
     /// Until when whoever asked at `asked` may wait here to hear who leads.
     fn patience(&self, asked: Instant) -> Instant {
-        let latest = asked + LEADER_PATIENCE;
+        let latest = asked + self.leader_patience();
         // It is about to be sent elsewhere. Where nobody has a quorum, the wait keeps clients from going round in a whirl.
         let elsewhere = self.cut_off_from().map(|from| from.max(asked + self.election_timeout()));
         elsewhere.map_or(latest, |elsewhere| elsewhere.min(latest))
@@ -127,7 +127,7 @@ impl Session {
     /// Whether a producer's request, which came at `received`, had better wait here: nobody can say who leads, or this
     /// node is about to, or about to cease. Sent away now, the client would ask, wait and come back all the same.
     pub fn holds_producers(&self, received: Instant) -> bool {
-        self.usable_leader().is_none() && received.elapsed() < LEADER_PATIENCE && !self.is_cut_off()
+        self.usable_leader().is_none() && received.elapsed() < self.leader_patience() && !self.is_cut_off()
     }
 
     /// Whether this node has been without a leader for longer than elections take, so that others may well have one:
@@ -144,6 +144,10 @@ impl Session {
     }
 
     /// The longest.
+    fn leader_patience(&self) -> Duration {
+        self.node().file().cluster.raft.elections(LEADER_PATIENCE.0, LEADER_PATIENCE.1)
+    }
+
     fn election_timeout(&self) -> Duration {
         Duration::from_millis(self.node().file().cluster.raft.election_timeout_max)
     }
@@ -152,7 +156,8 @@ impl Session {
     pub async fn hold_producer(&self, received: Instant) {
         let mut changes = self.watch_leadership();
         while self.holds_producers(received) {
-            let _ = timeout(LEADER_PATIENCE.saturating_sub(received.elapsed()), changes.changed()).await;
+            let _ =
+                timeout(self.leader_patience().saturating_sub(received.elapsed()), changes.changed()).await;
         }
     }
 
