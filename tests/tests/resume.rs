@@ -223,11 +223,9 @@ fn there_and_back(
         }
         at += 1;
     }
-    // How many steps each of the two has depends on who leads.
-    ensure!(
-        at > 8 && resumed >= killed_at - 4,
-        "{counts:?}: only {resumed} of {killed_at} were killed in time"
-    );
+    // How many steps each of the two has depends on who leads; some have nothing to do, and no moment to be killed in.
+    let enough = 4 * resumed >= 3 * killed_at;
+    ensure!(at > 8 && enough, "{counts:?}: only {resumed} of {killed_at} were killed in time");
     Ok(())
 }
 
