@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use shared::api::{AddMember, ClusterStatus, ErrorBody, FormatRequest, Health, TransferRequest};
 use shared::ids::NodeId;
-use shared::spec::{ClusterFile, Node};
+use shared::spec::{ClusterFile, Node, authority};
 
 use crate::engine::ports::{Cluster, PortError};
 use crate::exit::{Exit, Failure};
@@ -214,11 +214,7 @@ fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, Failure> {
 
 /// The address of a call on a node's admin port.
 pub fn url(node: &Node, path: &str) -> String {
-    if node.host.contains(':') && !node.host.starts_with('[') {
-        format!("http://[{}]:{}{path}", node.host, node.http_port)
-    } else {
-        format!("http://{}:{}{path}", node.host, node.http_port)
-    }
+    format!("http://{}{path}", authority(&node.host, node.http_port))
 }
 
 /// The innermost error says it best: "connection refused", not "error sending request for url".

@@ -1,10 +1,11 @@
 //! Arguments, environment and file -> [`Settings`]. clap stops here.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shared::spec::ClusterFile;
+use shared::spec::{self, ClusterFile, Reader, SpecErrors};
 
 use crate::cli::{ColorChoice, Global, Output};
 use crate::exit::Failure;
@@ -26,6 +27,8 @@ pub struct Environment {
     pub data_dir: PathBuf,
     /// The working directory.
     pub working_dir: PathBuf,
+    /// The operator's home, which `~/` stands for.
+    pub home: PathBuf,
     /// `NO_COLOR` is set.
     pub no_color: bool,
     /// Standard input and standard error are terminals, so questions can be asked.
@@ -96,6 +99,11 @@ impl Source {
 }
 
 impl Environment {
+    /// Where a path of this machine leads: from the working directory, and with `~/` from home.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        path.strip_prefix("~").map_or_else(|_| self.working_dir.join(path), |rest| self.home.join(rest))
+    }
+
     /// As this process finds it.
     pub fn of_process() -> Self {
         use std::io::IsTerminal;
@@ -120,6 +128,7 @@ impl Environment {
             state_dir: base("XDG_STATE_HOME", ".local/state"),
             data_dir: base("XDG_DATA_HOME", ".local/share"),
             working_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            home,
             no_color: var("NO_COLOR").is_some(),
             can_ask: std::io::stdin().is_terminal() && stderr_is_terminal,
             stdout_is_terminal: std::io::stdout().is_terminal(),
@@ -173,7 +182,7 @@ impl Settings {
     /// Usage, when there is none, it cannot be read or it makes no sense.
     pub fn load(&self) -> Result<Loaded, Failure> {
         let source = self.find()?;
-        let text = read(&source)?;
+        let text = text(&source)?;
         let spec = parse(&source, &text)?;
         Ok(Loaded { spec, text, source })
     }
@@ -195,19 +204,27 @@ impl Settings {
     }
 }
 
-/// Reads a cluster.yaml.
+/// Reads a cluster.yaml; of one that is too large no more than shows it.
 ///
 /// # Errors
 /// Usage, when it cannot be read.
-pub fn read(source: &Source) -> Result<String, Failure> {
-    let text = match source {
-        Source::File(path) => std::fs::read_to_string(path),
-        Source::Stdin => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
-        }
+pub fn read(source: &Source) -> Result<Vec<u8>, Failure> {
+    let limit = spec::MAX_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    let read = match source {
+        Source::File(path) => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
+        Source::Stdin => std::io::stdin().take(limit).read_to_end(&mut bytes),
     };
-    text.map_err(|error| Failure::usage(format!("cannot read {}: {error}", source.name())))
+    read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", source.name())))?;
+    Ok(bytes)
+}
+
+/// Reads a cluster.yaml, which must be text.
+///
+/// # Errors
+/// Usage, with file, line and column.
+pub fn text(source: &Source) -> Result<String, Failure> {
+    spec::decode(&source.name(), read(source)?).map_err(|errors| senseless(&errors))
 }
 
 /// Checks the text of a cluster.yaml.
@@ -215,12 +232,12 @@ pub fn read(source: &Source) -> Result<String, Failure> {
 /// # Errors
 /// Usage, with file, line and column.
 pub fn parse(source: &Source, text: &str) -> Result<ClusterFile, Failure> {
-    let name = source.name();
-    shared::spec::parse(&name, text).map_err(|error| {
-        let lines = error.problems.iter();
-        let lines = lines.map(|at| format!("{name}:{}:{}: {}", at.line, at.column, at.message)).collect();
-        Failure { details: lines, ..Failure::usage(format!("{name} makes no sense; nothing was done")) }
-    })
+    spec::parse_as(Reader::Operator, &source.name(), text).map_err(|errors| senseless(&errors))
+}
+
+fn senseless(errors: &SpecErrors) -> Failure {
+    let details = errors.lines().collect();
+    Failure { details, ..Failure::usage(format!("{} makes no sense; nothing was done", errors.file)) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::operation::{Interrupted, Operation, finish};
 use super::target::{Change, Target};
-use super::up;
+use super::{up, word};
 use crate::cli::history::{Args, What};
 use crate::engine::journal::{Journal, Origin, Record};
 use crate::engine::past::{self, End, Past};
@@ -106,7 +106,7 @@ pub(super) async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Fai
     }
     let interrupted = Interrupted { path: past.path.clone(), membership: origin.membership.clone() };
     let flag = if matches!(request, Request::Fix(_)) { " --fix" } else { "" };
-    let retry = format!("escli -c {} {}{flag}", origin.file.display(), past.plan.operation);
+    let retry = format!("escli -c {} {}{flag}", word(&origin.file), past.plan.operation);
     let is_local_up = past.plan.operation == "up" && matches!(request, Request::Up(_));
     let operation = Operation {
         settings,

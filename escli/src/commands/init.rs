@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::word;
 use crate::cli::init::Args;
 use crate::exit::{Exit, Failure};
 use crate::local::files;
@@ -37,7 +38,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     }
     files::write_atomically(&place, &text)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
-    let with = settings.config.as_ref().map_or_else(String::new, |path| format!(" -c {}", path.display()));
+    let with = settings.config.as_ref().map_or_else(String::new, |path| format!(" -c {}", word(path)));
     let fill = args.hosts.is_empty().then(|| format!("put your hosts into {}", path.display()));
     let steps =
         [format!("escli{with} check"), format!("escli{with} up --dry-run"), format!("escli{with} up")];
