@@ -33,9 +33,9 @@ pub struct Environment {
     pub no_color: bool,
     /// Standard input and standard error are terminals, so questions can be asked.
     pub can_ask: bool,
-    /// Standard output is a terminal.
+    /// Standard output is a terminal that knows colours and can be drawn on.
     pub stdout_is_terminal: bool,
-    /// Standard error is a terminal.
+    /// Standard error is one.
     pub stderr_is_terminal: bool,
     /// Who runs it, e.g. `ada@host`.
     pub who: String,
@@ -120,6 +120,8 @@ impl Environment {
         );
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let stderr_is_terminal = std::io::stderr().is_terminal();
+        // What a terminal that only prints cannot do, it shows instead.
+        let draws = var("TERM").is_none_or(|kind| kind != "dumb");
         Self {
             config: var("ESCLI_CONFIG").map(PathBuf::from),
             esnode: var("ESNODE").map(PathBuf::from),
@@ -131,8 +133,8 @@ impl Environment {
             home,
             no_color: var("NO_COLOR").is_some(),
             can_ask: std::io::stdin().is_terminal() && stderr_is_terminal,
-            stdout_is_terminal: std::io::stdout().is_terminal(),
-            stderr_is_terminal,
+            stdout_is_terminal: std::io::stdout().is_terminal() && draws,
+            stderr_is_terminal: stderr_is_terminal && draws,
             who: format!("{user}@{}", host.trim()),
         }
     }

@@ -26,7 +26,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let path = settings.config.as_deref().unwrap_or(Path::new("cluster.yaml"));
     settings::parse(&Source::File(path.to_owned()), &text)?;
     if path == Path::new("-") {
-        let _ = view::put(&text);
+        view::put(&text);
         return Ok(Exit::Ok);
     }
     let place = settings.env.working_dir.join(path);

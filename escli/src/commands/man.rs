@@ -23,7 +23,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             let name = args.command.as_deref().unwrap_or_default();
             Failure::usage(format!("there is no command {name}")).hint("escli help")
         })?;
-        let _ = view::put(page);
+        view::put(page);
         return Ok(Exit::Ok);
     };
     for (name, page) in &pages {

@@ -68,7 +68,9 @@ impl Target {
             )
             .hint("name the file:  escli -c path/to/cluster.yaml ..."));
         };
-        Self::local(settings, shape, path.parent().unwrap_or(Path::new("")))
+        let target = Self::local(settings, shape, path.parent().unwrap_or(Path::new("")))?;
+        // Whatever it is called, it is the one that was read.
+        Ok(Self { file: Some(absolute(&path)), ..target })
     }
 
     /// A new cluster of processes of this machine, under `dir`.
@@ -189,6 +191,12 @@ impl Shape {
     fn described(&self) -> Described {
         Described { before: self.before.clone(), after: self.text.clone() }
     }
+}
+
+/// The same file from everywhere: links on the way to it are resolved, it itself may be one.
+pub fn absolute(file: &Path) -> PathBuf {
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Layout::new(dir).dir().join(file.file_name().unwrap_or_default())
 }
 
 /// All nodes are processes of the operator's machine.

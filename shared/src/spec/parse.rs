@@ -124,7 +124,22 @@ fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Problem>> {
         reject_unsupported_tags: true,
         reject_tagged_field_names: true,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| vec![unreadable(&error)])
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| vec![at_its_tag(unreadable(&error), &error, text)])
+}
+
+/// A tag stands before its value, which may begin on the next line; the reader only knows where that is.
+fn at_its_tag(problem: Problem, error: &Error, text: &str) -> Problem {
+    let (Error::UnsupportedTag { tag, .. } | Error::TaggedStructFieldName { tag, .. }) =
+        error.without_snippet()
+    else {
+        return problem;
+    };
+    let lines = (1..).zip(text.lines()).take_while(|(line, _)| *line <= problem.line);
+    let places =
+        lines.filter_map(|(line, text)| Some((line, text[..text.find(tag.as_str())?].chars().count())));
+    let last = places.last().and_then(|(line, before)| Some((line, u64::try_from(before + 1).ok()?)));
+    last.map_or(problem.clone(), |(line, column)| Problem { line, column, ..problem })
 }
 
 /// The reader's own problem, without its excerpt of the text and its advice to programmers.

@@ -190,7 +190,7 @@ fn values_that_make_no_sense_are_refused() {
             "host: !vault |\n        secret",
             "the tag !vault asks for something that is not done here",
         ),
-        ("  node_id: 1", "  !x node_id: 1", "4:6: the tag !x asks for something that is not done here"),
+        ("  node_id: 1", "  !x node_id: 1", "4:3: the tag !x asks for something that is not done here"),
         (
             "keepalive: true",
             "keepalive: true\ndeploy: {ssh: {identity_file: $HOME/id}}",
