@@ -31,7 +31,7 @@ fn explained(said: &clap::Error) -> ExitCode {
     let exit = if said.use_stderr() { Exit::Usage } else { Exit::Ok };
     let printed = said.print();
     if !said.use_stderr() {
-        view::written(printed);
+        view::written(&printed);
     }
     view::settled(exit).into()
 }

@@ -48,12 +48,12 @@ pub fn put(text: &str) -> bool {
 /// The same, whatever a terminal makes of it.
 pub fn put_raw(text: &str) -> bool {
     let mut out = io::stdout().lock();
-    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    written(&out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// Notes what became of data. A reader that has seen enough, such as `head`, is no failure.
-pub fn written(result: io::Result<()>) -> bool {
-    if let Err(error) = &result
+pub fn written(result: &io::Result<()>) -> bool {
+    if let Err(error) = result
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         UNWRITTEN.get_or_init(|| error.to_string());
