@@ -99,9 +99,14 @@ impl Source {
 }
 
 impl Environment {
-    /// Where a path of this machine leads: from the working directory, and with `~/` from home.
+    /// A path of this machine, whose `~/` is the operator's home: no shell expands it behind `=` and in files.
+    fn expanded(&self, path: &Path) -> PathBuf {
+        path.strip_prefix("~").map_or_else(|_| path.to_path_buf(), |rest| self.home.join(rest))
+    }
+
+    /// Where it leads from the working directory.
     pub fn path(&self, path: &Path) -> PathBuf {
-        path.strip_prefix("~").map_or_else(|_| self.working_dir.join(path), |rest| self.home.join(rest))
+        self.working_dir.join(self.expanded(path))
     }
 
     /// As this process finds it.
@@ -144,7 +149,7 @@ impl Settings {
     /// Joins arguments and environment.
     pub fn new(global: &Global, env: Environment) -> Self {
         Self {
-            config: global.config.clone(),
+            config: global.config.as_deref().map(|path| env.expanded(path)),
             output: global.output,
             color: global.color,
             quiet: global.quiet,
@@ -167,7 +172,7 @@ impl Settings {
             return Ok(if path == Path::new("-") { Source::Stdin } else { Source::File(path.clone()) });
         }
         if let Some(path) = &self.env.config {
-            return Ok(Source::File(path.clone()));
+            return Ok(Source::File(self.env.expanded(path)));
         }
         let candidates =
             [Some(self.env.working_dir.join("cluster.yaml")), self.last_local(), Some(self.default_local())];
@@ -287,6 +292,31 @@ mod tests {
         assert_eq!(found(&env).unwrap(), Source::File("named-by-env.yaml".into()));
         assert_eq!(settings(&["-c", "x.yaml"], env.clone()).find().unwrap(), Source::File("x.yaml".into()));
         assert_eq!(settings(&["-c", "-"], env).find().unwrap(), Source::Stdin);
+    }
+
+    #[test]
+    fn home_is_meant_by_every_path_of_this_machine() {
+        let env = Environment {
+            home: PathBuf::from("/home/ada"),
+            working_dir: PathBuf::from("/work"),
+            config: Some(PathBuf::from("~/env.yaml")),
+            ..Environment::default()
+        };
+        let table = [
+            ("~/x", "/home/ada/x"),
+            ("~", "/home/ada"),
+            ("x", "/work/x"),
+            ("/x", "/x"),
+            ("./~/x", "/work/./~/x"),
+        ];
+        for (path, expected) in table {
+            assert_eq!(env.path(Path::new(path)), PathBuf::from(expected), "{path}");
+        }
+        assert_eq!(
+            settings(&["--config=~/c.yaml"], env.clone()).find().unwrap(),
+            Source::File("/home/ada/c.yaml".into())
+        );
+        assert_eq!(settings(&[], env).find().unwrap(), Source::File("/home/ada/env.yaml".into()));
     }
 
     #[test]

@@ -230,6 +230,18 @@ fn what_a_node_says_does_nothing_to_the_terminal() {
 }
 
 #[test]
+fn the_name_of_a_file_does_nothing_either() {
+    let home = tempfile::tempdir().unwrap();
+    let name = "\u{1b}[2Jx\u{9b}.yaml";
+    std::fs::write(home.path().join(name), THREE).unwrap();
+    for line in [format!("validate -c {name}"), format!("validate -c {name}.gone")] {
+        let said = escli(home.path(), &line);
+        let text = text(&said.stdout) + &text(&said.stderr);
+        assert!(text.contains("\\x1b[2Jx\\u009b.yaml") && !text.contains(['\u{1b}', '\u{9b}']), "{text:?}");
+    }
+}
+
+#[test]
 fn what_a_log_says_does_nothing_either_unless_it_is_asked_to() {
     let home = with_file(format!("{THREE}deploy: {{ transport: local }}\n").as_bytes());
     std::fs::create_dir_all(home.path().join("n1")).unwrap();

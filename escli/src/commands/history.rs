@@ -45,7 +45,7 @@ pub(super) fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>)
     let (mut all, broken) = past::all(folder)
         .map_err(|error| Failure::failed(format!("cannot read {}: {error}", folder.display())))?;
     if let Some(file) = &settings.config {
-        let file = settings.env.working_dir.join(file);
+        let file = settings.env.path(file);
         let meant = [absolute(&file), file.canonicalize().unwrap_or(file)];
         // Journals of older versions do not say which file they are about.
         all.retain(|past| past.origin.as_ref().is_none_or(|origin| meant.contains(&origin.file)));

@@ -29,7 +29,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         view::put(&text);
         return Ok(Exit::Ok);
     }
-    let place = settings.env.working_dir.join(path);
+    let place = settings.env.path(path);
     if place.exists() {
         let message = format!("{} is there already; nothing was written", path.display());
         return Err(

@@ -27,7 +27,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     };
     for (name, page) in &pages {
-        let path = settings.env.working_dir.join(folder).join(name);
+        let path = settings.env.path(folder).join(name);
         files::write_atomically(&path, page)
             .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
         view::remark(settings, &format!("wrote {}", path.display()));

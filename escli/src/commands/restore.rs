@@ -27,7 +27,7 @@ use crate::settings::Settings;
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let (mut target, is_new) =
         if args.up.local { local(settings, &args.up)? } else { (Target::open(settings)?, false) };
-    let source = settings.env.working_dir.join(&args.path);
+    let source = settings.env.path(&args.path);
     if source.is_dir() && target.hosts.remote().is_some() {
         let dir = source.display();
         return Err(Failure::usage(format!("{dir} is a folder; to hosts a backup goes as one file"))

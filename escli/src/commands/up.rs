@@ -74,7 +74,7 @@ pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), 
     }
     let default = settings.default_local();
     let dir = match &args.dir {
-        Some(dir) => settings.env.working_dir.join(dir),
+        Some(dir) => settings.env.path(dir),
         None => default.parent().unwrap_or(Path::new(".")).to_path_buf(),
     };
     if dir.to_str().is_none() {

@@ -77,7 +77,7 @@ async fn backups(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<(String, 
     };
     let mut verdicts = Vec::new();
     for path in paths {
-        let whole = settings.env.working_dir.join(path);
+        let whole = settings.env.path(path);
         verdicts.push((path.display().to_string(), backup(&binary, &whole).await));
     }
     Ok(verdicts)

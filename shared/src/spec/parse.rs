@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 use serde_saphyr::Error;
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 use super::tree::{Place, Tree};
 use super::{ClusterFile, schema, validate};
@@ -118,7 +119,8 @@ fn stand_ins() -> impl FnMut(&str) -> Option<Json> {
 fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Problem>> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: MAX_VALUES, max_events: 4 * MAX_VALUES },
-        // As they are written, for whoever judges them.
+        // Both of a pair of keys, and numbers as they are written, for whoever judges them.
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
         leading_zero_numbers_as_strings: true,
         // What they ask for is not done, and the value without them means something else.
         reject_unsupported_tags: true,
@@ -151,9 +153,6 @@ fn unreadable(error: &Error) -> Problem {
 
 fn message(error: &Error) -> String {
     match error {
-        Error::DuplicateMappingKey { key: Some(key), .. } => {
-            format!("key \"{key}\" is here twice in one section")
-        }
         Error::UnsupportedTag { tag, .. } | Error::TaggedStructFieldName { tag, .. } => {
             format!("the tag {tag} asks for something that is not done here; expected the value itself")
         }

@@ -65,8 +65,12 @@ impl<'a> Check<'a> {
         let none = serde_json::Map::new();
         let known = schema["properties"].as_object().unwrap_or(&none);
         let mut sound: Vec<Entry> = Vec::new();
-        for entry in entries {
+        for (index, entry) in entries.iter().enumerate() {
             let mut key = entry.key.as_str();
+            if entries[..index].iter().any(|before| before.key == key) {
+                self.add(entry.place, format!("key \"{key}\" is here twice in one section"));
+                continue;
+            }
             if !known.contains_key(key) {
                 let meant = self.meant(key, &known.keys().map(String::as_str).collect::<Vec<_>>());
                 let message = format!("unknown key \"{key}\" {}; {}", whereabouts(path), meant.1);

@@ -132,7 +132,7 @@ cluster:
     - {id: 2, host: '[::1]', client_port: 09000}
     - 3
   raft: {heartbeat_interval: 900, election_timeout_max: soon, election_timeout_min: 301}
-deploy: {ssh: {host_keys: none, port: 0}, transprot: ssh}
+deploy: {ssh: {host_keys: none, port: 0}, transprot: ssh, user: a, user: b}
 ";
     let said = parse("f", text).unwrap_err().to_string();
     let expected = [
@@ -149,6 +149,7 @@ deploy: {ssh: {host_keys: none, port: 0}, transprot: ssh}
         "f:10:27: host_keys is \"none\"; expected strict",
         "f:10:39: port is 0",
         "f:10:43: unknown key \"transprot\"",
+        "f:10:68: key \"user\" is here twice in one section",
     ];
     assert_eq!(said.lines().count(), expected.len(), "{said}");
     for (line, expected) in said.lines().zip(expected) {
