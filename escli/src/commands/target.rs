@@ -170,8 +170,12 @@ struct Shape {
 impl Shape {
     fn of(loaded: &Loaded, change: &Change) -> Result<Self, Failure> {
         let refused = |error: &EditError, what: String| {
-            Failure::new(Exit::Refused, format!("{}: {error}; nothing was changed", loaded.source.name()))
-                .hint(format!("{what} in that file, then try again"))
+            let name = loaded.source.name();
+            let failure = Failure::new(Exit::Refused, format!("{name}: {error}; nothing was changed"));
+            match error {
+                EditError::Unknown => failure.hint(format!("{what} in that file, then try again")),
+                EditError::Senseless(_) => failure,
+            }
         };
         let mut text = loaded.text.clone();
         if let Some(node) = change.comes.as_ref().filter(|node| loaded.spec.node(node.id).is_none()) {

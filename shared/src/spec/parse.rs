@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 use serde_saphyr::Error;
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
 use super::tree::{Place, Tree};
@@ -156,12 +157,15 @@ fn message(error: &Error) -> String {
         Error::UnsupportedTag { tag, .. } | Error::TaggedStructFieldName { tag, .. } => {
             format!("the tag {tag} asks for something that is not done here; expected the value itself")
         }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
         Error::AliasReplayCounterOverflow { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. }
         | Error::Budget { .. } => too_much(),
         Error::AliasError { error, .. } => message(error),
+        // The scanner's own limit has no variant of its own.
+        other if other.to_string().contains("recursion limit exceeded") => too_deep(),
         Error::MultipleDocuments { .. } => "a second document begins here; expected one".to_owned(),
         Error::Message { msg, .. } => msg.clone(),
         other => {
@@ -169,6 +173,10 @@ fn message(error: &Error) -> String {
             text.rsplit_once(" at line ").map_or(text.clone(), |(message, _)| message.to_owned())
         }
     }
+}
+
+fn too_deep() -> String {
+    "from here on it is nested deeper than any cluster.yaml".to_owned()
 }
 
 fn too_much() -> String {

@@ -74,6 +74,17 @@ fn what_is_never_meant_is_refused_with_its_place() {
 }
 
 #[test]
+fn brackets_in_brackets_are_refused_in_words() {
+    for text in ["[".repeat(3000), "{a: ".repeat(300), "- ".repeat(300)] {
+        let said = parse("f", &text).unwrap_err().to_string();
+        assert!(
+            said.starts_with("f:1:") && !said.contains("recursion") && !said.contains("budget"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn what_goes_into_scripts_on_hosts_is_held_to_more_than_what_a_node_is_given() {
     let with_dir =
         |dir: &str| MISSION.replace("data_dir: /var/lib/eventstream/raft", &format!("data_dir: {dir}"));
