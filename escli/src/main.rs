@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use escli::cli::Cli;
-use escli::exit::{Exit, Failure};
 use escli::settings::{Environment, Settings};
 use escli::{commands, view};
 
@@ -16,7 +15,7 @@ fn main() -> ExitCode {
         Err(said) => return explained(&said),
     };
     let settings = Settings::new(&cli.global, Environment::of_process());
-    let exit = match run(&cli, &settings) {
+    let exit = match commands::run(&cli.command, &settings) {
         Ok(exit) => exit,
         Err(failure) => {
             view::failure(&settings, &failure);
@@ -34,12 +33,4 @@ fn explained(said: &clap::Error) -> ExitCode {
         view::written(&printed);
     }
     view::settled(exit).into()
-}
-
-fn run(cli: &Cli, settings: &Settings) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    runtime.block_on(commands::run(&cli.command, settings))
 }
