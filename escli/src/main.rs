@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use escli::cli::Cli;
+use escli::exit::Exit;
 use escli::settings::{Environment, Settings};
 use escli::{commands, view};
 
