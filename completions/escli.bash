@@ -25,8 +25,30 @@ _clap_complete_escli() {
         compopt -o nospace
     fi
 }
+_escli() {
+    local whole=("${COMP_WORDS[0]}") at=0 number word
+    for ((number = 1; number < ${#COMP_WORDS[@]}; number++)); do
+        word=${COMP_WORDS[number]}
+        if [[ $number == "$COMP_CWORD" && $word != = ]]; then
+            word=$2
+        fi
+        if [[ ${whole[-1]} == --*= || ( $word == = && ${whole[-1]} == --* ) ]]; then
+            whole[-1]+=$word
+        else
+            whole+=("$word")
+        fi
+        if [[ $number == "$COMP_CWORD" ]]; then
+            at=$((${#whole[@]} - 1))
+        fi
+    done
+    local COMP_WORDS=("${whole[@]}") COMP_CWORD=$at
+    _clap_complete_escli "$1" "${whole[at]}" "$3"
+    if [[ ${whole[at]} == --*=* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${whole[at]%%=*}="}")
+    fi
+}
 if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -o nospace -o bashdefault -o nosort -F _clap_complete_escli escli
+    complete -o nospace -o bashdefault -o nosort -F _escli escli
 else
-    complete -o nospace -o bashdefault -F _clap_complete_escli escli
+    complete -o nospace -o bashdefault -F _escli escli
 fi

@@ -5,12 +5,14 @@ use std::error::Error;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use shared::api::{AddMember, ClusterStatus, ErrorBody, FormatRequest, Health, TransferRequest};
 use shared::ids::NodeId;
-use shared::spec::{ClusterFile, Node};
+use shared::spec::{ClusterFile, Node, authority};
 
 use crate::engine::ports::{Cluster, PortError};
 use crate::exit::{Exit, Failure};
+use crate::printable;
 use crate::ssh::Forward;
 
 /// A node answers from memory; one that needs longer than this is stuck, whatever `--ssh-timeout` says.
@@ -101,9 +103,9 @@ impl AdminClient {
         if answer.status().is_success() {
             return Ok(answer);
         }
-        let ErrorBody { message, hint, .. } = answer.json().await.map_err(|error| failed(&error))?;
+        let ErrorBody { message, hint, .. } = self.read(node, answer).await?;
         let refused = Failure::new(Exit::Refused, format!("n{id} gives no backup: {message}"));
-        Err(PortError::Explained(Box::new(refused.hint(hint))))
+        Err(PortError::Explained(Box::new(refused.hint(theirs(node, &hint)))))
     }
 
     fn node(&self, id: NodeId) -> Result<&Node, PortError> {
@@ -123,10 +125,9 @@ impl AdminClient {
             match answer {
                 Ok(answer) if answer.status().is_success() => return Ok(()),
                 Ok(answer) => {
-                    let read: Result<ErrorBody, _> = answer.json().await;
-                    let ErrorBody { message, hint, .. } = read.map_err(|error| self.explain(node, &error))?;
+                    let ErrorBody { message, hint, .. } = self.read(node, answer).await?;
                     let refused = Failure::new(Exit::Refused, format!("the cluster refuses: {message}"));
-                    return Err(PortError::Explained(Box::new(refused.hint(hint))));
+                    return Err(PortError::Explained(Box::new(refused.hint(theirs(node, &hint)))));
                 }
                 // It was never asked; whoever was asked and did not answer may have done it, and doing it again is safe.
                 Err(error) => nobody = self.explain(node, &error),
@@ -143,13 +144,24 @@ impl AdminClient {
         let node = self.node(id)?;
         let failed = |error: &reqwest::Error| self.explain(node, error);
         let answer = self.http(id).get(url(node, path)).send().await.map_err(|error| failed(&error))?;
-        answer.json().await.map_err(|error| failed(&error))
+        self.read(node, answer).await
+    }
+
+    /// What a node says, made printable at the door.
+    async fn read<T: DeserializeOwned>(
+        &self,
+        node: &Node,
+        answer: reqwest::Response,
+    ) -> Result<T, PortError> {
+        let mut json: Value = answer.json().await.map_err(|error| self.explain(node, &error))?;
+        printable::strings(&mut json);
+        serde_json::from_value(json).map_err(|_| strange(node))
     }
 
     fn explain(&self, node: &Node, error: &reqwest::Error) -> PortError {
         let port = node.http_port;
         if error.is_decode() {
-            return PortError::Failed(format!("what answers on :{port} is not an esnode"));
+            return strange(node);
         }
         if let Some(trouble) = self.behind.get(&node.id).and_then(|behind| behind.forward.trouble()) {
             return PortError::Unreachable(trouble.report().message.clone());
@@ -175,8 +187,9 @@ impl Cluster for AdminClient {
         if answer.status().is_success() {
             return Ok(());
         }
-        let ErrorBody { message, hint, .. } = answer.json().await.map_err(|error| failed(&error))?;
-        Err(PortError::Failed(format!("{message}: {hint}")))
+        let ErrorBody { message, hint, .. } = self.read(node, answer).await?;
+        let refused = Failure::failed(format!("n{to} does not take over: {message}"));
+        Err(PortError::Explained(Box::new(refused.hint(theirs(node, &hint)))))
     }
 
     async fn add(&self, member: &Node, stays_learner: bool) -> Result<(), PortError> {
@@ -203,6 +216,15 @@ impl Cluster for AdminClient {
     }
 }
 
+/// A hint is ours unless it says whose it is.
+fn theirs(node: &Node, hint: &str) -> String {
+    format!("n{} says: {hint}", node.id)
+}
+
+fn strange(node: &Node) -> PortError {
+    PortError::Failed(format!("what answers on :{} is not an esnode", node.http_port))
+}
+
 fn builder(limit: Duration) -> reqwest::ClientBuilder {
     // A proxy set for the operator's browsing has no business between escli and its nodes.
     reqwest::Client::builder().no_proxy().timeout(limit).tcp_nodelay(true)
@@ -214,11 +236,7 @@ fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, Failure> {
 
 /// The address of a call on a node's admin port.
 pub fn url(node: &Node, path: &str) -> String {
-    if node.host.contains(':') && !node.host.starts_with('[') {
-        format!("http://[{}]:{}{path}", node.host, node.http_port)
-    } else {
-        format!("http://{}:{}{path}", node.host, node.http_port)
-    }
+    format!("http://{}{path}", authority(&node.host, node.http_port))
 }
 
 /// The innermost error says it best: "connection refused", not "error sending request for url".
@@ -258,6 +276,32 @@ mod tests {
         let client = AdminClient::new(&spec, Duration::from_millis(50)).unwrap();
         let error = client.status(1).await.unwrap_err();
         assert!(error.to_string().starts_with("no answer within 50ms"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_hint_of_a_node_is_printable_and_says_whose_it_is() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut spec = starter::local_spec("local", 1, None);
+        spec.cluster.nodes[0].http_port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let body =
+                    r#"{"code": "x", "message": "no\u001b[2J", "hint": "fine\n\u2192 escli down --yes"}"#;
+                let answer = format!("HTTP/1.1 409 Conflict\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let client = AdminClient::new(&spec, Duration::from_secs(5)).unwrap();
+        let transfer = client.transfer(1).await.unwrap_err();
+        let format = client.raise_format(None).await.unwrap_err();
+        let backup = client.backup(1, 0, Duration::from_secs(5)).await.map(drop).unwrap_err();
+        for error in [transfer, format, backup] {
+            let failure = Failure::from(error);
+            assert!(failure.message.ends_with("no\\x1b[2J"), "{failure:?}");
+            assert_eq!(failure.hints, ["n1 says: fine\\x0a→ escli down --yes"]);
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Described {
         fs::read_to_string(path).is_ok_and(|text| text == self.after)
     }
 
-    /// Writes it, atomically, unless somebody else has written something else since it was read.
+    /// Writes it, in its place and as its owner left it, unless somebody else has written something else since it was read.
     ///
     /// # Errors
     /// When it was changed, or cannot be written.
@@ -45,7 +45,7 @@ impl Described {
                 path.display()
             )));
         }
-        files::write_atomically(path, &self.after).map_err(failed)
+        files::rewrite(path, &self.after).map_err(failed)
     }
 }
 

@@ -1,5 +1,5 @@
 //! PURE: nodes come into a cluster.yaml and go from it, and everything else in it stays as its author wrote it: comments,
-//! order, blank lines.
+//! order, blank lines, ends of lines, a byte order mark.
 //!
 //! Knows the ways in which people write the list of nodes, one item after the other. What it makes is read again and
 //! compared with what it should say, so that a file that it does not understand is refused and never spoilt.
@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use shared::ids::NodeId;
-use shared::spec::{self, ClusterFile, Node};
+use shared::spec::{self, ClusterFile, Node, Reader};
 
 /// Why a text was not edited.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,12 +27,12 @@ pub enum EditError {
 pub fn with_node(text: &str, node: &Node) -> Result<String, EditError> {
     let mut wanted = parse(text)?;
     wanted.cluster.nodes.push(node.clone());
-    let list = List::of(text).ok_or(EditError::Unknown)?;
+    let mut lines = Lines::of(text);
+    let list = List::of(&lines.bare()).ok_or(EditError::Unknown)?;
     let last = list.items.last().ok_or(EditError::Unknown)?;
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let added = list.written_like(&lines[last.clone()], node).ok_or(EditError::Unknown)?;
-    lines.splice(last.end..last.end, added);
-    proved(text, &lines, &wanted)
+    let added = list.written_like(&lines.bare()[last.clone()], node).ok_or(EditError::Unknown)?;
+    lines.insert(list.end, added);
+    proved(&lines, &wanted)
 }
 
 /// The text without the node.
@@ -43,25 +43,67 @@ pub fn without_node(text: &str, id: NodeId) -> Result<String, EditError> {
     let mut wanted = parse(text)?;
     let index = wanted.cluster.nodes.iter().position(|node| node.id == id).ok_or(EditError::Unknown)?;
     wanted.cluster.nodes.remove(index);
-    let list = List::of(text).ok_or(EditError::Unknown)?;
+    let mut lines = Lines::of(text);
+    let list = List::of(&lines.bare()).ok_or(EditError::Unknown)?;
     let item = list.items.get(index).cloned().ok_or(EditError::Unknown)?;
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    lines.drain(item);
-    proved(text, &lines, &wanted)
+    lines.remove(item);
+    proved(&lines, &wanted)
 }
 
 /// The lines as a text, if that says what is wanted.
-fn proved(before: &str, lines: &[String], wanted: &ClusterFile) -> Result<String, EditError> {
-    let mut text = lines.join("\n");
-    if before.ends_with('\n') {
-        text.push('\n');
-    }
+fn proved(lines: &Lines<'_>, wanted: &ClusterFile) -> Result<String, EditError> {
+    let text = lines.text();
     let made = parse(&text)?;
     if made == *wanted { Ok(text) } else { Err(EditError::Unknown) }
 }
 
+/// A text line by line, with what stands between its lines and around them.
+struct Lines<'a> {
+    mark: &'a str,
+    /// Each with its end.
+    lines: Vec<String>,
+    /// How lines of this text end.
+    end: &'static str,
+    /// The last one ends too.
+    is_ended: bool,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
+        let (mark, rest) = text.split_at(if text.starts_with(spec::BOM) { spec::BOM.len_utf8() } else { 0 });
+        let lines: Vec<String> = rest.split_inclusive('\n').map(str::to_owned).collect();
+        let end = if lines.first().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" };
+        Self { mark, lines, end, is_ended: rest.ends_with('\n') }
+    }
+
+    /// Without their ends.
+    fn bare(&self) -> Vec<&str> {
+        self.lines.iter().map(|line| line.trim_end_matches(['\r', '\n'])).collect()
+    }
+
+    fn insert(&mut self, at: usize, added: Vec<String>) {
+        if let Some(before) = at.checked_sub(1).and_then(|before| self.lines.get_mut(before))
+            && !before.ends_with('\n')
+        {
+            before.push_str(self.end);
+        }
+        let end = self.end;
+        self.lines.splice(at..at, added.into_iter().map(|line| line + end));
+    }
+
+    fn remove(&mut self, lines: Range<usize>) {
+        self.lines.drain(lines);
+    }
+
+    fn text(&self) -> String {
+        let text = self.lines.concat();
+        let whole = if self.is_ended { &text } else { text.trim_end_matches(['\r', '\n']) };
+        format!("{}{whole}", self.mark)
+    }
+}
+
 fn parse(text: &str) -> Result<ClusterFile, EditError> {
-    spec::parse("cluster.yaml", text).map_err(|error| {
+    spec::parse_as(Reader::Operator, "cluster.yaml", text).map_err(|error| {
         let first = error.problems.first().map_or_else(String::new, |problem| problem.message.clone());
         EditError::Senseless(first)
     })
@@ -71,11 +113,12 @@ fn parse(text: &str) -> Result<ClusterFile, EditError> {
 struct List {
     column: usize,
     items: Vec<Range<usize>>,
+    /// Behind the last item and the comments under it.
+    end: usize,
 }
 
 impl List {
-    fn of(text: &str) -> Option<Self> {
-        let lines: Vec<&str> = text.lines().collect();
+    fn of(lines: &[&str]) -> Option<Self> {
         let mut below_cluster =
             lines.iter().enumerate().skip_while(|(_, line)| !line.starts_with("cluster:"));
         let (key, line) = below_cluster.find(|(_, line)| bare(line).trim() == "nodes:")?;
@@ -97,11 +140,17 @@ impl List {
                 break;
             }
         }
-        Some(Self { column: column?, items })
+        let (column, last) = (column?, items.last()?.end);
+        // A dash right below its key leaves a comment in that column to what follows.
+        let least = if column > key_column { column } else { column + 1 };
+        let below = lines.iter().enumerate().skip(last).take_while(|(_, line)| bare(line).trim().is_empty());
+        let comments = below.filter(|(_, line)| !line.trim().is_empty() && indent(line) >= least);
+        let end = comments.last().map_or(last, |(number, _)| number + 1);
+        Some(Self { column, items, end })
     }
 
     /// The node, written as the item in `like` is: in braces or line by line, with the keys that that one has.
-    fn written_like(&self, like: &[String], node: &Node) -> Option<Vec<String>> {
+    fn written_like(&self, like: &[&str], node: &Node) -> Option<Vec<String>> {
         let first = like.first()?;
         let says = |key: &str| like.iter().any(|line| bare(line).contains(&format!("{key}:")));
         let scalar = |value: &serde_json::Value| match value.as_str() {
@@ -227,6 +276,42 @@ cluster:
         let mut taken = node(4);
         taken.host = "10.0.0.3".to_owned();
         assert!(matches!(with_node(BLOCK, &taken), Err(EditError::Senseless(_))));
+    }
+
+    #[test]
+    fn a_comment_under_the_last_node_stays_there() {
+        let text = BLOCK.replace(
+            "      host: 10.0.0.3\n      client_port: 9000\n",
+            "      host: 10.0.0.3\n      client_port: 9000\n      # the spare one\n    # rack 3\n",
+        );
+        let more = with_node(&text, &node(4)).unwrap();
+        assert!(more.contains("      # the spare one\n    # rack 3\n    - id: 4\n"), "{more}");
+        assert!(more.contains("      client_port: 9000\n\n  # Timing\n  raft:"), "{more}");
+        assert_eq!(without_node(&more, 4).unwrap(), text);
+        let tight =
+            "cluster:\n  nodes:\n  - {id: 1, host: a}\n    # of 1\n  # Timing\n  raft: {rpc_timeout: 99}\n";
+        let more = with_node(tight, &node(4)).unwrap();
+        assert!(more.contains("    # of 1\n  - { id: 4, host: 10.0.0.4 }\n  # Timing\n"), "{more}");
+        let end = format!("{}\n    # no more", "cluster:\n  nodes:\n    - {id: 1, host: a}");
+        let more = with_node(&end, &node(4)).unwrap();
+        assert!(more.ends_with("    # no more\n    - { id: 4, host: 10.0.0.4 }"), "{more}");
+    }
+
+    #[test]
+    fn ends_of_lines_and_a_byte_order_mark_stay() {
+        let windows = BLOCK.replace('\n', "\r\n");
+        let marked = format!("\u{feff}{BLOCK}");
+        // Somebody has edited one line elsewhere.
+        let mixed = windows.replacen("# the name\r\n", "# the name\n", 1);
+        for text in [&windows, &marked, &format!("\u{feff}{windows}"), &mixed] {
+            let more = with_node(text, &node(4)).unwrap();
+            assert_eq!(
+                more.matches('\r').count(),
+                text.matches('\r').count() + if text == &marked { 0 } else { 3 }
+            );
+            assert_eq!(without_node(&more, 4).unwrap(), *text);
+            assert_eq!(without_node(text, 3).unwrap().starts_with('\u{feff}'), text.starts_with('\u{feff}'));
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod monitoring;
 pub mod observe;
 pub mod overview;
 pub mod plan;
+pub mod printable;
 pub mod remote;
 pub mod report;
 pub mod settings;

@@ -4,13 +4,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use escli::cli::Cli;
+use escli::exit::Exit;
 use escli::settings::{Environment, Settings};
 use escli::{commands, view};
 
 fn main() -> ExitCode {
     // Answers the shell and ends when this is a question for completions.
     clap_complete::CompleteEnv::with_factory(escli::command).var(commands::completions::VARIABLE).complete();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return explained(&said),
+    };
     let settings = Settings::new(&cli.global, Environment::of_process());
     let exit = match commands::run(&cli.command, &settings) {
         Ok(exit) => exit,
@@ -19,5 +23,15 @@ fn main() -> ExitCode {
             failure.exit
         }
     };
-    exit.into()
+    view::settled(exit).into()
+}
+
+/// Help and version are data like any other; everything else that clap says is an error.
+fn explained(said: &clap::Error) -> ExitCode {
+    let exit = if said.use_stderr() { Exit::Usage } else { Exit::Ok };
+    let printed = said.print();
+    if !said.use_stderr() {
+        view::written(&printed);
+    }
+    view::settled(exit).into()
 }

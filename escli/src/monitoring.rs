@@ -1,7 +1,7 @@
 //! PURE: what Prometheus and Grafana need to watch a cluster: a scrape configuration, alert rules, a dashboard.
 
 use serde_json::{Value, json};
-use shared::spec::ClusterFile;
+use shared::spec::{ClusterFile, authority};
 
 /// The alert rules; they hold for every cluster that is scraped.
 pub const RULES: &str = include_str!("../assets/rules.yml");
@@ -20,10 +20,10 @@ pub fn scrape(spec: &ClusterFile) -> String {
          scrape_configs:\n  - job_name: eventstream\n    static_configs:\n"
     );
     for node in &spec.cluster.nodes {
-        let host = if node.host.contains(':') { format!("[{}]", node.host) } else { node.host.clone() };
         text.push_str(&format!(
-            "      - targets: [\"{host}:{}\"]\n        labels: {{ cluster: \"{name}\", node: \"{}\" }}\n",
-            node.http_port, node.id
+            "      - targets: [\"{}\"]\n        labels: {{ cluster: \"{name}\", node: \"{}\" }}\n",
+            authority(&node.host, node.http_port),
+            node.id
         ));
     }
     text

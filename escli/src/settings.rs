@@ -1,10 +1,11 @@
 //! Arguments, environment and file -> [`Settings`]. clap stops here.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shared::spec::ClusterFile;
+use shared::spec::{self, ClusterFile, Reader, SpecErrors};
 
 use crate::cli::{ColorChoice, Global, Output};
 use crate::exit::Failure;
@@ -26,13 +27,15 @@ pub struct Environment {
     pub data_dir: PathBuf,
     /// The working directory.
     pub working_dir: PathBuf,
+    /// The operator's home, which `~/` stands for.
+    pub home: PathBuf,
     /// `NO_COLOR` is set.
     pub no_color: bool,
     /// Standard input and standard error are terminals, so questions can be asked.
     pub can_ask: bool,
-    /// Standard output is a terminal.
+    /// Standard output is a terminal that knows colours and can be drawn on.
     pub stdout_is_terminal: bool,
-    /// Standard error is a terminal.
+    /// Standard error is one.
     pub stderr_is_terminal: bool,
     /// Who runs it, e.g. `ada@host`.
     pub who: String,
@@ -96,6 +99,16 @@ impl Source {
 }
 
 impl Environment {
+    /// A path of this machine, whose `~/` is the operator's home: no shell expands it behind `=` and in files.
+    fn expanded(&self, path: &Path) -> PathBuf {
+        path.strip_prefix("~").map_or_else(|_| path.to_path_buf(), |rest| self.home.join(rest))
+    }
+
+    /// Where it leads from the working directory.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.working_dir.join(self.expanded(path))
+    }
+
     /// As this process finds it.
     pub fn of_process() -> Self {
         use std::io::IsTerminal;
@@ -112,6 +125,8 @@ impl Environment {
         );
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let stderr_is_terminal = std::io::stderr().is_terminal();
+        // What a terminal that only prints cannot do, it shows instead.
+        let draws = var("TERM").is_none_or(|kind| kind != "dumb");
         Self {
             config: var("ESCLI_CONFIG").map(PathBuf::from),
             esnode: var("ESNODE").map(PathBuf::from),
@@ -120,10 +135,11 @@ impl Environment {
             state_dir: base("XDG_STATE_HOME", ".local/state"),
             data_dir: base("XDG_DATA_HOME", ".local/share"),
             working_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            home,
             no_color: var("NO_COLOR").is_some(),
             can_ask: std::io::stdin().is_terminal() && stderr_is_terminal,
-            stdout_is_terminal: std::io::stdout().is_terminal(),
-            stderr_is_terminal,
+            stdout_is_terminal: std::io::stdout().is_terminal() && draws,
+            stderr_is_terminal: stderr_is_terminal && draws,
             who: format!("{user}@{}", host.trim()),
         }
     }
@@ -133,7 +149,7 @@ impl Settings {
     /// Joins arguments and environment.
     pub fn new(global: &Global, env: Environment) -> Self {
         Self {
-            config: global.config.clone(),
+            config: global.config.as_deref().map(|path| env.expanded(path)),
             output: global.output,
             color: global.color,
             quiet: global.quiet,
@@ -156,7 +172,7 @@ impl Settings {
             return Ok(if path == Path::new("-") { Source::Stdin } else { Source::File(path.clone()) });
         }
         if let Some(path) = &self.env.config {
-            return Ok(Source::File(path.clone()));
+            return Ok(Source::File(self.env.expanded(path)));
         }
         let candidates =
             [Some(self.env.working_dir.join("cluster.yaml")), self.last_local(), Some(self.default_local())];
@@ -173,7 +189,7 @@ impl Settings {
     /// Usage, when there is none, it cannot be read or it makes no sense.
     pub fn load(&self) -> Result<Loaded, Failure> {
         let source = self.find()?;
-        let text = read(&source)?;
+        let text = text(&source)?;
         let spec = parse(&source, &text)?;
         Ok(Loaded { spec, text, source })
     }
@@ -195,19 +211,27 @@ impl Settings {
     }
 }
 
-/// Reads a cluster.yaml.
+/// Reads a cluster.yaml; of one that is too large no more than shows it.
 ///
 /// # Errors
 /// Usage, when it cannot be read.
-pub fn read(source: &Source) -> Result<String, Failure> {
-    let text = match source {
-        Source::File(path) => std::fs::read_to_string(path),
-        Source::Stdin => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
-        }
+pub fn read(source: &Source) -> Result<Vec<u8>, Failure> {
+    let limit = spec::MAX_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    let read = match source {
+        Source::File(path) => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
+        Source::Stdin => std::io::stdin().take(limit).read_to_end(&mut bytes),
     };
-    text.map_err(|error| Failure::usage(format!("cannot read {}: {error}", source.name())))
+    read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", source.name())))?;
+    Ok(bytes)
+}
+
+/// Reads a cluster.yaml, which must be text.
+///
+/// # Errors
+/// Usage, with file, line and column.
+pub fn text(source: &Source) -> Result<String, Failure> {
+    spec::decode(&source.name(), read(source)?).map_err(|errors| senseless(&errors))
 }
 
 /// Checks the text of a cluster.yaml.
@@ -215,12 +239,12 @@ pub fn read(source: &Source) -> Result<String, Failure> {
 /// # Errors
 /// Usage, with file, line and column.
 pub fn parse(source: &Source, text: &str) -> Result<ClusterFile, Failure> {
-    let name = source.name();
-    shared::spec::parse(&name, text).map_err(|error| {
-        let lines = error.problems.iter();
-        let lines = lines.map(|at| format!("{name}:{}:{}: {}", at.line, at.column, at.message)).collect();
-        Failure { details: lines, ..Failure::usage(format!("{name} makes no sense; nothing was done")) }
-    })
+    spec::parse_as(Reader::Operator, &source.name(), text).map_err(|errors| senseless(&errors))
+}
+
+fn senseless(errors: &SpecErrors) -> Failure {
+    let details = errors.lines().collect();
+    Failure { details, ..Failure::usage(format!("{} makes no sense; nothing was done", errors.file)) }
 }
 
 #[cfg(test)]
@@ -268,6 +292,31 @@ mod tests {
         assert_eq!(found(&env).unwrap(), Source::File("named-by-env.yaml".into()));
         assert_eq!(settings(&["-c", "x.yaml"], env.clone()).find().unwrap(), Source::File("x.yaml".into()));
         assert_eq!(settings(&["-c", "-"], env).find().unwrap(), Source::Stdin);
+    }
+
+    #[test]
+    fn home_is_meant_by_every_path_of_this_machine() {
+        let env = Environment {
+            home: PathBuf::from("/home/ada"),
+            working_dir: PathBuf::from("/work"),
+            config: Some(PathBuf::from("~/env.yaml")),
+            ..Environment::default()
+        };
+        let table = [
+            ("~/x", "/home/ada/x"),
+            ("~", "/home/ada"),
+            ("x", "/work/x"),
+            ("/x", "/x"),
+            ("./~/x", "/work/./~/x"),
+        ];
+        for (path, expected) in table {
+            assert_eq!(env.path(Path::new(path)), PathBuf::from(expected), "{path}");
+        }
+        assert_eq!(
+            settings(&["--config=~/c.yaml"], env.clone()).find().unwrap(),
+            Source::File("/home/ada/c.yaml".into())
+        );
+        assert_eq!(settings(&[], env).find().unwrap(), Source::File("/home/ada/env.yaml".into()));
     }
 
     #[test]

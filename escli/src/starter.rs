@@ -84,9 +84,9 @@ pub fn hosts_text(name: &str, hosts: &[&str], user: Option<&str>) -> String {
 cluster:
   name: {name}
   # Three nodes go on without one, five without two.
+  # Each may say more: client_port 9000, cluster_port 9100, http_port 8080, advertised_host, ssh
   nodes:
-{nodes}    # Each may say more: client_port 9000, cluster_port 9100, http_port 8080, advertised_host, ssh
-  # storage:
+{nodes}  # storage:
   #   data_dir: /var/lib/eventstream/raft
 deploy:
   # How to log in. What is not here comes from ~/.ssh/config, then from ssh's own defaults.

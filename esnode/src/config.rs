@@ -21,10 +21,11 @@ pub struct Config {
 impl Config {
     /// Reads and checks `path`; `node_id` overrides `cluster.node_id`.
     pub fn load(path: &Path, node_id: Option<NodeId>) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| {
+        let bytes = std::fs::read(path).with_context(|| {
             format!("cannot read the configuration {}; name it with --config=FILE", path.display())
         })?;
-        let file = spec::parse(&path.display().to_string(), &text)?;
+        let name = path.display().to_string();
+        let file = spec::parse(&name, &spec::decode(&name, bytes)?)?;
         Self::new(&file, node_id).with_context(|| format!("in {}", path.display()))
     }
 

@@ -1,7 +1,9 @@
 //! Members come and go while events go on: the real command line, real nodes on this machine.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -65,7 +67,12 @@ fn file(place: &Place) -> Result<String> {
 fn members_come_and_go_while_events_go_on() -> Result<()> {
     let place = Place::new()?;
     ensure!(place.up()?.0 == 0);
-    std::fs::write(place.cluster().join("cluster.yaml"), file(&place)? + "# the operator's own words\n")?;
+    // The operator keeps it elsewhere, private, and writes it on Windows.
+    let (here, kept) = (place.cluster().join("cluster.yaml"), place.dir.path().join("kept.yaml"));
+    std::fs::write(&kept, (file(&place)? + "# the operator's own words\n").replace('\n', "\r\n"))?;
+    std::fs::set_permissions(&kept, Permissions::from_mode(0o600))?;
+    std::fs::remove_file(&here)?;
+    symlink("../kept.yaml", &here)?;
     let first = leader(&place)?;
     let mut client = Client::connect(kafka(&place, first)?, LIMIT)?;
     ensure!(client.create_topic("t", 1)? == 0);
@@ -113,7 +120,12 @@ fn members_come_and_go_while_events_go_on() -> Result<()> {
     history.check(reads)?;
     done(&place, &["restart"])?;
     ensure!(voters(&place)?.len() == 3);
-    ensure!(file(&place)?.ends_with("# the operator's own words\n"), "{}", file(&place)?);
+    let text = std::fs::read_to_string(&kept)?;
+    ensure!(
+        text.ends_with("# the operator's own words\r\n")
+            && text.matches('\n').count() == text.matches('\r').count()
+    );
+    ensure!(here.is_symlink() && kept.metadata()?.permissions().mode() & 0o777 == 0o600);
     Ok(())
 }
 

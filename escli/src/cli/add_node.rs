@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shared::ids::{MAX_NODE_ID, NodeId};
+use shared::ids::NodeId;
 
 /// Arguments of `add-node`.
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ Examples:
 )]
 pub struct Args {
     /// Its id: a number that no member has.
-    #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..=MAX_NODE_ID))]
+    #[arg(value_name = "ID", value_parser = super::node)]
     pub id: NodeId,
     /// Where it is.
     #[command(flatten)]

@@ -25,6 +25,6 @@ pub struct Args {
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
     /// Take it from this node.
-    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::node_ids))]
+    #[arg(long, value_parser = super::node, value_name = "ID", add = ArgValueCandidates::new(complete::node_ids))]
     pub node: Option<NodeId>,
 }

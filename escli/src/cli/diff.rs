@@ -19,7 +19,7 @@ Examples:
   escli diff || escli reload"
 )]
 pub struct Args {
-    /// Ids of the nodes; all when none is given.
-    #[arg(value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    /// The nodes, such as 2 n3 or 2,3; all when none is given.
+    #[arg(value_name = "NODE", value_parser = super::node, value_delimiter = ',', add = ArgValueCandidates::new(complete::node_ids))]
     pub nodes: Vec<NodeId>,
 }

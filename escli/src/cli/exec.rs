@@ -5,6 +5,12 @@ use shared::ids::NodeId;
 
 use crate::complete;
 
+/// A node, or else probably the command.
+fn target(text: &str) -> Result<NodeId, String> {
+    super::node(text)
+        .map_err(|expected| format!("{expected}; the command comes behind --: escli exec -- {text} ..."))
+}
+
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -16,8 +22,8 @@ Examples:
   escli exec -- sh -c 'journalctl -u eventstream | grep -c election'"
 )]
 pub struct Args {
-    /// Ids of the nodes; all when none is given.
-    #[arg(value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    /// The nodes, such as 2 n3 or 2,3; all when none is given.
+    #[arg(value_name = "NODE", value_parser = target, value_delimiter = ',', add = ArgValueCandidates::new(complete::node_ids))]
     pub nodes: Vec<NodeId>,
     /// What to run on their hosts.
     #[arg(last = true, required = true, value_name = "CMD")]

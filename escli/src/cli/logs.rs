@@ -14,8 +14,8 @@ Examples:
   escli logs -f | grep -i election
   escli logs -o json | jq -r 'select(.node == 1) | .line'")]
 pub struct Args {
-    /// Ids of the nodes; all when none is given.
-    #[arg(value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    /// The nodes, such as 2 n3 or 2,3; all when none is given.
+    #[arg(value_name = "NODE", value_parser = super::node, value_delimiter = ',', add = ArgValueCandidates::new(complete::node_ids))]
     pub nodes: Vec<NodeId>,
     /// Go on with what is logged from now on, until Ctrl-C; rotated and truncated files are followed.
     #[arg(short, long)]
@@ -23,4 +23,7 @@ pub struct Args {
     /// Begin with this many of each node's last lines.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
     pub lines: usize,
+    /// Print lines as they are, with whatever they tell a terminal to do; otherwise control characters are spelt out.
+    #[arg(long)]
+    pub raw: bool,
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use shared::ids::{MAX_NODE_ID, NodeId};
 
 pub mod add_node;
 pub mod alerts;
@@ -208,6 +209,14 @@ pub enum Command {
     Man(man::Args),
     /// Say what this escli is.
     Version(version::Args),
+}
+
+/// `2` or `n2`, as nodes are called where they are shown.
+pub fn node(text: &str) -> Result<NodeId, String> {
+    let number = text.strip_prefix(['n', 'N']).unwrap_or(text);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let id = number.parse().ok().filter(|id| is_number && (1..=MAX_NODE_ID).contains(id));
+    id.ok_or_else(|| format!("expected a node, such as 2 or n2, from 1 to {MAX_NODE_ID}"))
 }
 
 /// `10m`, `1h30m`, `500ms`.

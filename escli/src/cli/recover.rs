@@ -22,10 +22,10 @@ Examples:
 )]
 pub struct Args {
     /// The node that carries on: of those left, the one whose log reaches furthest.
-    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::node_ids))]
+    #[arg(long, value_parser = super::node, value_name = "ID", add = ArgValueCandidates::new(complete::node_ids))]
     pub survivor: NodeId,
     /// The nodes that are lost for good.
-    #[arg(long, value_name = "ID", value_delimiter = ',', required = true, add = ArgValueCandidates::new(complete::node_ids))]
+    #[arg(long, value_parser = super::node, value_name = "ID", value_delimiter = ',', required = true, add = ArgValueCandidates::new(complete::node_ids))]
     pub lost: Vec<NodeId>,
     /// The node's program. Without it: what is installed, deploy.binary, $ESNODE, beside escli, the PATH.
     #[arg(long, value_name = "PATH")]

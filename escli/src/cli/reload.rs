@@ -18,8 +18,8 @@ Examples:
   escli reload --dry-run            which nodes would be restarted, and in which order"
 )]
 pub struct Args {
-    /// Ids of the nodes; all when none is given.
-    #[arg(value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    /// The nodes, such as 2 n3 or 2,3; all when none is given.
+    #[arg(value_name = "NODE", value_parser = super::node, value_delimiter = ',', add = ArgValueCandidates::new(complete::node_ids))]
     pub nodes: Vec<NodeId>,
     /// Restart nodes even when the others cannot accept writes meanwhile.
     #[arg(long)]

@@ -18,7 +18,7 @@ Examples:
 )]
 pub struct Args {
     /// Id of the node.
-    #[arg(value_name = "ID", add = ArgValueCandidates::new(complete::node_ids))]
+    #[arg(value_parser = super::node, value_name = "ID", add = ArgValueCandidates::new(complete::node_ids))]
     pub id: NodeId,
     /// How it goes.
     #[command(flatten)]

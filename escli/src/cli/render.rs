@@ -19,7 +19,7 @@ Examples:
 )]
 pub struct Args {
     /// This node's file only.
-    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    #[arg(long, value_parser = super::node, value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
     pub node: Option<NodeId>,
     /// Write nI/cluster.yaml for every node into this directory.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]

@@ -1,7 +1,7 @@
 //! `escli replace-node`.
 
 use clap_complete::ArgValueCandidates;
-use shared::ids::{MAX_NODE_ID, NodeId};
+use shared::ids::NodeId;
 
 use super::add_node::Place;
 use super::remove_node::Going;
@@ -17,10 +17,10 @@ Examples:
 )]
 pub struct Args {
     /// Id of the node that goes.
-    #[arg(value_name = "OLD", add = ArgValueCandidates::new(complete::node_ids))]
+    #[arg(value_parser = super::node, value_name = "OLD", add = ArgValueCandidates::new(complete::node_ids))]
     pub old: NodeId,
     /// Id of the node that comes: a number that no member has.
-    #[arg(value_name = "NEW", value_parser = clap::value_parser!(u64).range(1..=MAX_NODE_ID))]
+    #[arg(value_name = "NEW", value_parser = super::node)]
     pub new: NodeId,
     /// Where the new one is.
     #[command(flatten)]

@@ -15,7 +15,7 @@ use crate::complete;
   escli start --dry-run")]
 pub struct Args {
     /// Ids of the nodes; all that are down when none is given.
-    #[arg(value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    #[arg(value_name = "NODE", value_parser = super::node, value_delimiter = ',', add = ArgValueCandidates::new(complete::node_ids))]
     pub nodes: Vec<NodeId>,
     /// The node's program. Without it: deploy.binary, $ESNODE, beside escli, the PATH.
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]

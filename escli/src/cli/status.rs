@@ -15,6 +15,6 @@ Examples:
   escli status -o json | jq -r '.nodes[] | select(.state != \"up\") | .id'")]
 pub struct Args {
     /// Everything about one node.
-    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    #[arg(long, value_parser = super::node, value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
     pub node: Option<NodeId>,
 }

@@ -12,8 +12,8 @@ use crate::complete;
   escli stop                        all: followers first, the leader last
   escli stop 2 3 --allow-downtime   the rest has no majority")]
 pub struct Args {
-    /// Ids of the nodes; all when none is given.
-    #[arg(value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    /// The nodes, such as 2 n3 or 2,3; all when none is given.
+    #[arg(value_name = "NODE", value_parser = super::node, value_delimiter = ',', add = ArgValueCandidates::new(complete::node_ids))]
     pub nodes: Vec<NodeId>,
     /// Stop them even when the rest cannot accept writes any more.
     #[arg(long)]

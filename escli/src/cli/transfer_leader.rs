@@ -14,6 +14,6 @@ Examples:
   escli transfer-leader --to 2 --dry-run")]
 pub struct Args {
     /// The wanted leader; the most caught-up follower when none is named.
-    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
+    #[arg(long, value_parser = super::node, value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
     pub to: Option<NodeId>,
 }

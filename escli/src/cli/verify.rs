@@ -18,7 +18,7 @@ Examples:
   escli verify orders-monday.tar"
 )]
 pub struct Args {
-    /// Ids of stopped nodes, or backups.
+    /// Stopped nodes, such as 2 n3 or 2,3, or backups (./n2 when one is called like a node).
     #[arg(value_name = "NODE|PATH", required = true, add = ArgValueCandidates::new(complete::node_ids))]
     pub what: Vec<PathBuf>,
 }

@@ -37,7 +37,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let path = args.path.clone().unwrap_or_else(|| {
         PathBuf::from(format!("eventstream-{name}-{}.tar", Timestamp::now().strftime("%Y%m%dT%H%M%SZ")))
     });
-    let path = settings.env.working_dir.join(path);
+    let path = settings.env.path(&path);
     if path.is_file() || path.read_dir().is_ok_and(|mut files| files.next().is_some()) {
         return Err(Failure::new(
             Exit::Refused,

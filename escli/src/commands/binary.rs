@@ -27,7 +27,7 @@ pub fn find(
         [("--binary", option), ("deploy.binary", named), ("$ESNODE", settings.env.esnode.as_deref())];
     for (what, path) in explicit {
         let Some(path) = path else { continue };
-        let path = settings.env.working_dir.join(path);
+        let path = settings.env.path(path);
         return if is_executable(&path) {
             Ok(Some(path))
         } else {

@@ -21,7 +21,7 @@ pub const FILES: [(Shell, &str); 3] =
 pub async fn run(_settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let script =
         script(args.shell).map_err(|error| Failure::failed(format!("cannot make the script: {error}")))?;
-    let _ = view::put(&script);
+    view::put(&script);
     Ok(Exit::Ok)
 }
 
@@ -42,9 +42,42 @@ pub fn script(shell: Shell) -> std::io::Result<String> {
     let script = String::from_utf8_lossy(&script);
     let script = script.trim();
     Ok(match shell {
-        Shell::Bash | Shell::Fish => format!("{script}\n"),
+        Shell::Fish => format!("{script}\n"),
+        Shell::Bash => with_whole_words(script).ok_or(std::io::ErrorKind::Unsupported)?,
         Shell::Zsh => autoloaded(script),
     })
+}
+
+/// bash takes `--output=js` apart at the `=` and wants only what comes after it; escli wants the whole word.
+const WHOLE_WORDS: &str = r#"_escli() {
+    local whole=("${COMP_WORDS[0]}") at=0 number word
+    for ((number = 1; number < ${#COMP_WORDS[@]}; number++)); do
+        word=${COMP_WORDS[number]}
+        if [[ $number == "$COMP_CWORD" && $word != = ]]; then
+            word=$2
+        fi
+        if [[ ${whole[-1]} == --*= || ( $word == = && ${whole[-1]} == --* ) ]]; then
+            whole[-1]+=$word
+        else
+            whole+=("$word")
+        fi
+        if [[ $number == "$COMP_CWORD" ]]; then
+            at=$((${#whole[@]} - 1))
+        fi
+    done
+    local COMP_WORDS=("${whole[@]}") COMP_CWORD=$at
+    _clap_complete_escli "$1" "${whole[at]}" "$3"
+    if [[ ${whole[at]} == --*=* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${whole[at]%%=*}="}")
+    fi
+}
+"#;
+
+/// Puts whole words in front of what clap's own script asks.
+fn with_whole_words(script: &str) -> Option<String> {
+    let (function, registration) = script.rsplit_once("\nif ")?;
+    let registration = registration.replace("-F _clap_complete_escli ", "-F _escli ");
+    registration.contains("-F _escli ").then(|| format!("{function}\n{WHOLE_WORDS}if {registration}\n"))
 }
 
 /// zsh loads `_escli` at the first TAB and runs it as the completer: it must complete then, not only prepare to.

@@ -8,6 +8,7 @@ use super::target::Target;
 use crate::cli::exec::Args;
 use crate::exit::{Exit, Failure};
 use crate::plan::up::targets;
+use crate::printable;
 use crate::report::SCHEMA_VERSION;
 use crate::settings::Settings;
 use crate::ssh::{Status, quote};
@@ -77,9 +78,9 @@ fn text(said: &Said, paint: Paint) -> String {
     let ended = match (said.code, &said.error) {
         (Some(0), _) => None,
         (Some(code), _) => Some(format!("exit code {code}")),
-        (None, error) => error.clone(),
+        (None, error) => error.as_deref().map(|error| printable::line(error).into_owned()),
     };
-    let lines = said.stdout.lines().chain(said.stderr.lines()).map(str::to_owned);
+    let lines = said.stdout.lines().chain(said.stderr.lines()).map(|line| printable::line(line).into_owned());
     let lines = lines.chain(ended.map(|ended| paint.bad(&ended)));
     lines.map(|line| format!("{label} {line}\n")).collect()
 }

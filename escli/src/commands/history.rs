@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::operation::{Interrupted, Operation, finish};
-use super::target::{Change, Target};
-use super::up;
+use super::target::{Change, Target, absolute};
+use super::{up, word};
 use crate::cli::history::{Args, What};
 use crate::engine::journal::{Journal, Origin, Record};
 use crate::engine::past::{self, End, Past};
 use crate::exit::{Exit, Failure};
-use crate::local::Layout;
 use crate::plan::request::Request;
 use crate::settings::{self, Settings, Source};
 use crate::view;
@@ -46,15 +45,12 @@ pub(super) fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>)
     let (mut all, broken) = past::all(folder)
         .map_err(|error| Failure::failed(format!("cannot read {}: {error}", folder.display())))?;
     if let Some(file) = &settings.config {
-        let meant = layout_of(&settings.env.working_dir.join(file)).cluster_file();
+        let file = settings.env.path(file);
+        let meant = [absolute(&file), file.canonicalize().unwrap_or(file)];
         // Journals of older versions do not say which file they are about.
-        all.retain(|past| past.origin.as_ref().is_none_or(|origin| origin.file == meant));
+        all.retain(|past| past.origin.as_ref().is_none_or(|origin| meant.contains(&origin.file)));
     }
     Ok((all, broken))
-}
-
-fn layout_of(file: &Path) -> Layout {
-    Layout::new(file.parent().unwrap_or(Path::new(".")))
 }
 
 /// The one with this id, or the last.
@@ -106,7 +102,7 @@ pub(super) async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Fai
     }
     let interrupted = Interrupted { path: past.path.clone(), membership: origin.membership.clone() };
     let flag = if matches!(request, Request::Fix(_)) { " --fix" } else { "" };
-    let retry = format!("escli -c {} {}{flag}", origin.file.display(), past.plan.operation);
+    let retry = format!("escli -c {} {}{flag}", word(&origin.file), past.plan.operation);
     let is_local_up = past.plan.operation == "up" && matches!(request, Request::Up(_));
     let operation = Operation {
         settings,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::word;
 use crate::cli::init::Args;
 use crate::exit::{Exit, Failure};
 use crate::local::files;
@@ -25,10 +26,10 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let path = settings.config.as_deref().unwrap_or(Path::new("cluster.yaml"));
     settings::parse(&Source::File(path.to_owned()), &text)?;
     if path == Path::new("-") {
-        let _ = view::put(&text);
+        view::put(&text);
         return Ok(Exit::Ok);
     }
-    let place = settings.env.working_dir.join(path);
+    let place = settings.env.path(path);
     if place.exists() {
         let message = format!("{} is there already; nothing was written", path.display());
         return Err(
@@ -37,7 +38,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     }
     files::write_atomically(&place, &text)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
-    let with = settings.config.as_ref().map_or_else(String::new, |path| format!(" -c {}", path.display()));
+    let with = settings.config.as_ref().map_or_else(String::new, |path| format!(" -c {}", word(path)));
     let fill = args.hosts.is_empty().then(|| format!("put your hosts into {}", path.display()));
     let steps =
         [format!("escli{with} check"), format!("escli{with} up --dry-run"), format!("escli{with} up")];

@@ -13,6 +13,7 @@ use crate::engine::ports::Hosts;
 use crate::exit::{Exit, Failure};
 use crate::local::tail::Tail;
 use crate::plan::up::targets;
+use crate::printable;
 use crate::settings::{Loaded, Settings};
 use crate::ssh::Said;
 use crate::view::{self, document, paint::Paint};
@@ -44,7 +45,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         first.push((id, lines));
         tails.push((id, tail));
     }
-    let mut read = print(settings, &merge(first));
+    let printer = Printer { settings, is_raw: args.raw };
+    let mut read = printer.print(&merge(first));
     if !args.follow {
         return Ok(Exit::Ok);
     }
@@ -56,13 +58,14 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             let unreadable = |error| Failure::failed(format!("cannot read the log of node {id}: {error}"));
             more.push((*id, lines.map_err(unreadable)?));
         }
-        read = print(settings, &merge(more));
+        read = printer.print(&merge(more));
     }
     Ok(Exit::Ok)
 }
 
 /// The same of nodes on hosts of their own.
 async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let printer = Printer { settings, is_raw: args.raw };
     let target = Target::open(settings)?;
     let ids = targets(&target.spec, &args.nodes)?;
     let Some(hosts) = target.hosts.remote() else { return Ok(Exit::Ok) };
@@ -80,7 +83,7 @@ async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
                 }
             }
         }
-        print(settings, &merge(read));
+        printer.print(&merge(read));
         return Ok(exit);
     }
     let mut follows = Vec::new();
@@ -93,7 +96,7 @@ async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut follows = stream::select_all(follows);
     while let Some((node, said)) = follows.next().await {
         match said.map_err(|error| Failure::new(Exit::Unreachable, format!("node {node}: {error}")))? {
-            Said::Line(_, line) if !print(settings, &[Line { node, line: line.clone() }]) => break,
+            Said::Line(_, line) if !printer.print(&[Line { node, line: line.clone() }]) => break,
             Said::Line(..) | Said::Ended(_) => {}
         }
     }
@@ -145,27 +148,42 @@ fn time_of(line: &str) -> Option<&str> {
     looks.then_some(time)
 }
 
-/// `false` when nobody reads any more.
-fn print(settings: &Settings, lines: &[Line]) -> bool {
-    let paint = view::out_paint(settings);
-    let one = |line: &Line| {
-        if settings.output.is_machine() {
-            document::item(settings.output, line)
-        } else {
-            labelled(line, paint)
-        }
-    };
-    let text: String = lines.iter().map(one).collect();
-    text.is_empty() || view::put(&text).is_ok()
+/// Where lines go, and how.
+struct Printer<'a> {
+    settings: &'a Settings,
+    is_raw: bool,
 }
 
-fn labelled(Line { node, line }: &Line, paint: Paint) -> String {
+impl Printer<'_> {
+    /// `false` when nobody reads any more.
+    fn print(&self, lines: &[Line]) -> bool {
+        let paint = view::out_paint(self.settings);
+        let is_machine = self.settings.output.is_machine();
+        let one = |line: &Line| match is_machine {
+            true => document::item(self.settings.output, line),
+            false => labelled(line, self.is_raw, paint),
+        };
+        let text: String = lines.iter().map(one).collect();
+        let put = if self.is_raw && !is_machine { view::put_raw } else { view::put };
+        text.is_empty() || put(&text)
+    }
+}
+
+fn labelled(Line { node, line }: &Line, is_raw: bool, paint: Paint) -> String {
+    let line = if is_raw { line.into() } else { printable::line(line) };
     format!("{} {line}\n", paint.node(*node, &format!("n{node} |")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_does_nothing_to_a_terminal_unless_it_is_to() {
+        let line = Line { node: 2, line: "\u{1b}[2Jall is \u{1b}[38;5;10mwell\r".to_owned() };
+        assert_eq!(labelled(&line, false, Paint::default()), "n2 | \\x1b[2Jall is \\x1b[38;5;10mwell\\x0d\n");
+        assert_eq!(labelled(&line, true, Paint::default()), format!("n2 | {}\n", line.line));
+    }
 
     #[test]
     fn lines_are_merged_by_time_and_keep_their_order() {

@@ -23,11 +23,11 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             let name = args.command.as_deref().unwrap_or_default();
             Failure::usage(format!("there is no command {name}")).hint("escli help")
         })?;
-        let _ = view::put(page);
+        view::put(page);
         return Ok(Exit::Ok);
     };
     for (name, page) in &pages {
-        let path = settings.env.working_dir.join(folder).join(name);
+        let path = settings.env.path(folder).join(name);
         files::write_atomically(&path, page)
             .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
         view::remark(settings, &format!("wrote {}", path.display()));

@@ -9,7 +9,7 @@ use shared::spec::{ClusterFile, Node, Service};
 use super::admin::admin;
 use super::operation::{Operation, finish};
 use super::target::{Change, Target, is_local};
-use super::{again, binary};
+use super::{again, binary, word};
 use crate::cli::add_node::Place;
 use crate::cli::remove_node::Going;
 use crate::cli::{add_node, remove_node, replace_node};
@@ -209,7 +209,7 @@ fn describe(retry: &mut String, place: &Place) {
         let _ = write!(retry, " --advertised-host {host}");
     }
     if let Some(binary) = &place.binary {
-        let _ = write!(retry, " --binary {}", binary.display());
+        let _ = write!(retry, " --binary {}", word(binary));
     }
 }
 

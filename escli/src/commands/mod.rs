@@ -3,8 +3,10 @@
 use crate::cli::Command;
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
+use crate::ssh::quote;
 use shared::ids::NodeId;
 use std::fmt::Write as _;
+use std::path::Path;
 
 pub mod admin;
 pub mod alerts;
@@ -95,11 +97,16 @@ async fn dispatch(command: &Command, settings: &Settings) -> Result<Exit, Failur
     }
 }
 
+/// A path as a word of a command that can be pasted.
+fn word(path: &Path) -> String {
+    quote::word(&path.display().to_string())
+}
+
 /// The same command again, as it can be pasted from anywhere.
 fn again(settings: &Settings, command: &str, nodes: &[NodeId]) -> String {
     let mut line = "escli".to_owned();
     if let Some(path) = &settings.config {
-        let _ = write!(line, " -c {}", path.display());
+        let _ = write!(line, " -c {}", word(path));
     }
     let _ = write!(line, " {command}");
     for id in nodes {

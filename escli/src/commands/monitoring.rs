@@ -34,7 +34,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     ];
     let mut written = Vec::new();
     for (name, text) in texts {
-        let path = settings.env.working_dir.join(&args.out).join(name);
+        let path = settings.env.path(&args.out).join(name);
         files::write_atomically(&path, &text)
             .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
         written.push(path.display().to_string());

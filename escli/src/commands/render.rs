@@ -47,8 +47,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let rendered = Rendered { schema_version: SCHEMA_VERSION, cluster: cluster.name.clone(), nodes };
     if let Some(folder) = &args.out {
         for file in &rendered.nodes {
-            let path =
-                settings.env.working_dir.join(folder).join(format!("n{}", file.id)).join("cluster.yaml");
+            let path = settings.env.path(folder).join(format!("n{}", file.id)).join("cluster.yaml");
             files::write_atomically(&path, &file.text)
                 .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
             view::remark(settings, &format!("wrote {}", path.display()));

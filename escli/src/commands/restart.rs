@@ -7,7 +7,7 @@ use shared::ids::NodeId;
 
 use super::operation::{Operation, finish};
 use super::target::Target;
-use super::{again, binary};
+use super::{again, binary, word};
 use crate::cli::restart::Args;
 use crate::exit::{Exit, Failure};
 use crate::plan::request::Request;
@@ -41,7 +41,7 @@ pub(super) async fn roll(
     let target = Target::open(settings)?;
     let mut retry = again(settings, name, given.nodes);
     if let Some(path) = given.binary {
-        let _ = write!(retry, " --binary {}", path.display());
+        let _ = write!(retry, " --binary {}", word(path));
     }
     let request = request(RollOptions {
         nodes: given.nodes.to_vec(),

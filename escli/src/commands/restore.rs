@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::operation::{Operation, finish};
 use super::target::Target;
 use super::up::{local, options, remember, retry};
+use super::word;
 use crate::backup::{BackupError, Whole, read_folder, read_tar};
 use crate::cli::restore::Args;
 use crate::exit::{Exit, Failure};
@@ -26,7 +27,7 @@ use crate::settings::Settings;
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let (mut target, is_new) =
         if args.up.local { local(settings, &args.up)? } else { (Target::open(settings)?, false) };
-    let source = settings.env.working_dir.join(&args.path);
+    let source = settings.env.path(&args.path);
     if source.is_dir() && target.hosts.remote().is_some() {
         let dir = source.display();
         return Err(Failure::usage(format!("{dir} is a folder; to hosts a backup goes as one file"))
@@ -36,8 +37,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let read = tokio::task::spawn_blocking(move || whole(&place)).await;
     let Whole { manifest, sum } = read.map_err(|error| Failure::failed(error.to_string()))??;
     let up = options(settings, &args.up, &mut target, is_new, "restore")?;
-    let retry =
-        retry(settings, &args.up, true).replacen(" up", &format!(" restore {}", args.path.display()), 1);
+    let retry = retry(settings, &args.up, true).replacen(" up", &format!(" restore {}", word(&args.path)), 1);
     let request = Request::Restore(Box::new(RestoreOptions {
         up,
         source,
@@ -69,6 +69,6 @@ fn whole(path: &Path) -> Result<Whole, Failure> {
     let read: Result<_, BackupError> = if path.is_dir() { read_folder(path) } else { from_file() };
     read.map_err(|error| {
         Failure::failed(format!("{} is no whole backup: {error}; nothing was changed", path.display()))
-            .hint(format!("escli verify {}", path.display()))
+            .hint(format!("escli verify {}", word(path)))
     })
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::operation::{Operation, finish};
 use super::target::Target;
-use super::{again, binary};
+use super::{again, binary, word};
 use crate::cli::start::Args;
 use crate::exit::{Exit, Failure};
 use crate::plan::request::Request;
@@ -19,7 +19,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let mut retry = again(settings, "start", &args.nodes);
     if let Some(path) = &args.binary {
-        let _ = write!(retry, " --binary {}", path.display());
+        let _ = write!(retry, " --binary {}", word(path));
     }
     let options = Options {
         operation: "start".to_owned(),

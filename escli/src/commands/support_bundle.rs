@@ -46,7 +46,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let now = Timestamp::now();
     let folder = format!("eventstream-{}-{}", target.name(), now.strftime("%Y%m%dT%H%M%SZ"));
     let path = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{folder}.tar.gz")));
-    let path = settings.env.working_dir.join(path);
+    let path = settings.env.path(&path);
     if settings.dry_run {
         view::remark(settings, &format!("would write {}", path.display()));
         return Ok(Exit::Ok);

@@ -69,7 +69,9 @@ impl Target {
             )
             .hint("name the file:  escli -c path/to/cluster.yaml ..."));
         };
-        Self::local(settings, shape, path.parent().unwrap_or(Path::new("")))
+        let target = Self::local(settings, shape, path.parent().unwrap_or(Path::new("")))?;
+        // Whatever it is called, it is the one that was read.
+        Ok(Self { file: Some(absolute(&path)), ..target })
     }
 
     /// A new cluster of processes of this machine, under `dir`.
@@ -183,8 +185,12 @@ struct Shape {
 impl Shape {
     fn of(loaded: &Loaded, change: &Change) -> Result<Self, Failure> {
         let refused = |error: &EditError, what: String| {
-            Failure::new(Exit::Refused, format!("{}: {error}; nothing was changed", loaded.source.name()))
-                .hint(format!("{what} in that file, then try again"))
+            let name = loaded.source.name();
+            let failure = Failure::new(Exit::Refused, format!("{name}: {error}; nothing was changed"));
+            match error {
+                EditError::Unknown => failure.hint(format!("{what} in that file, then try again")),
+                EditError::Senseless(_) => failure,
+            }
         };
         let mut text = loaded.text.clone();
         if let Some(node) = change.comes.as_ref().filter(|node| loaded.spec.node(node.id).is_none()) {
@@ -204,6 +210,12 @@ impl Shape {
     fn described(&self) -> Described {
         Described { before: self.before.clone(), after: self.text.clone() }
     }
+}
+
+/// The same file from everywhere: links on the way to it are resolved, it itself may be one.
+pub fn absolute(file: &Path) -> PathBuf {
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Layout::new(dir).dir().join(file.file_name().unwrap_or_default())
 }
 
 /// All nodes are processes of the operator's machine.

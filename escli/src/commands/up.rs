@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use shared::spec::authority;
+
 use super::operation::{Operation, finish};
 use super::target::Target;
-use super::{again, binary};
+use super::{again, binary, word};
 use crate::cli::up::Args;
 use crate::exit::{Exit, Failure};
 use crate::local::{Layout, files};
@@ -72,7 +74,7 @@ pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), 
     }
     let default = settings.default_local();
     let dir = match &args.dir {
-        Some(dir) => settings.env.working_dir.join(dir),
+        Some(dir) => settings.env.path(dir),
         None => default.parent().unwrap_or(Path::new(".")).to_path_buf(),
     };
     if dir.to_str().is_none() {
@@ -87,7 +89,7 @@ pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), 
         return Ok((Target::new(settings, spec, text, &dir)?, true));
     }
     let source = Source::File(file);
-    let text = settings::read(&source)?;
+    let text = settings::text(&source)?;
     let spec = settings::parse(&source, &text)?;
     let target = Target::found(settings, spec, text, &dir)?;
     refuse_changes(args, &target, &source)?;
@@ -113,7 +115,10 @@ fn refuse_changes(args: &Args, target: &Target, source: &Source) -> Result<(), F
     Err(refused
         .hint("bring up the one that is there:  escli up --local, without --nodes and --base-port")
         .hint("or another one beside it:        escli up --local --dir ANOTHER --base-port PORT")
-        .hint(format!("or give it up with its data:     escli -c {file} down --purge-data")))
+        .hint(format!(
+            "or give it up with its data:     escli -c {} down --purge-data",
+            word(Path::new(&file))
+        )))
 }
 
 /// The same command again; with the ports, or for a hint that offers others.
@@ -126,13 +131,13 @@ pub(super) fn retry(settings: &Settings, args: &Args, with_ports: bool) -> Strin
         let _ = write!(command, " --nodes {nodes}");
     }
     if let Some(dir) = &args.dir {
-        let _ = write!(command, " --dir {}", dir.display());
+        let _ = write!(command, " --dir {}", word(dir));
     }
     if let Some(base) = args.base_port.filter(|_| with_ports) {
         let _ = write!(command, " --base-port {base}");
     }
     if let Some(binary) = &args.binary {
-        let _ = write!(command, " --binary {}", binary.display());
+        let _ = write!(command, " --binary {}", word(binary));
     }
     command
 }
@@ -155,7 +160,7 @@ fn next_steps(settings: &Settings, target: &Target) -> Vec<String> {
     lines.push(again(settings, "status", &[]));
     let address = |index: usize| {
         let nodes = &target.spec.cluster.nodes;
-        nodes.get(index).or_else(|| nodes.first()).map(|node| format!("{}:{}", node.host, node.client_port))
+        nodes.get(index).or_else(|| nodes.first()).map(|node| authority(&node.host, node.client_port))
     };
     if let (Some(first), Some(second)) = (address(0), address(1)) {
         lines.push(format!("echo hello | kcat -P -b {first} -t greetings"));
@@ -203,6 +208,24 @@ mod tests {
         for line in ["escli -c x.yaml up --local", "escli up --local -c x.yaml"] {
             assert_eq!(open(line, temp.path()).err().unwrap().exit, Exit::Usage);
         }
+    }
+
+    #[test]
+    fn what_to_try_next_can_be_pasted() {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut target, _) = open("escli up --local --dir d", temp.path()).unwrap();
+        target.spec.cluster.nodes[0].host = "::1".to_owned();
+        let settings = Settings::new(
+            &Cli::parse_from(["escli", "-c", "my file.yaml", "up"]).global,
+            Environment::default(),
+        );
+        let steps = next_steps(&settings, &target);
+        assert!(
+            steps.iter().any(|step| step.starts_with("echo hello | kcat -P -b [::1]:9000 ")),
+            "{steps:?}"
+        );
+        assert!(steps.iter().any(|step| step.starts_with("kcat -C -b 127.0.0.1:9001 ")), "{steps:?}");
+        assert!(steps.contains(&"escli -c 'my file.yaml' status".to_owned()), "{steps:?}");
     }
 
     #[test]

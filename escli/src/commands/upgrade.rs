@@ -7,7 +7,7 @@ use shared::ids::NodeId;
 
 use super::operation::{Operation, finish};
 use super::target::Target;
-use super::{again, binary, history};
+use super::{again, binary, history, word};
 use crate::cli::upgrade::{Args, What};
 use crate::engine::past::Past;
 use crate::engine::ports::Hosts;
@@ -83,7 +83,7 @@ async fn operate(settings: &Settings, target: &Target, mut options: UpgradeOptio
     if let Machines::Local(hosts) = &target.hosts {
         options.releases = hosts.layout().releases();
     }
-    let retry = format!("{} --binary {}", again(settings, "upgrade", &[]), options.program.path.display());
+    let retry = format!("{} --binary {}", again(settings, "upgrade", &[]), word(&options.program.path));
     let request = Request::Upgrade(Box::new(options));
     let operation =
         Operation { settings, target, name: "upgrade", retry, confirm: None, request, resumes: None };
@@ -106,7 +106,7 @@ fn runs_here(program: &Program, is_local: bool) -> Result<(), Failure> {
             Exit::Refused,
             format!("{} does not say its version; nothing was changed", program.path.display()),
         )
-        .hint(format!("try it:  {} --version --json", program.path.display())));
+        .hint(format!("try it:  {} --version --json", word(&program.path))));
     }
     Ok(())
 }

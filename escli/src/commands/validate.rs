@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use shared::spec::{self, ClusterFile};
+use shared::spec::{self, ClusterFile, Reader, SpecErrors};
 
 use crate::cli::validate::Args;
 use crate::exit::{Exit, Failure};
@@ -19,6 +19,8 @@ struct Verdict {
     file: String,
     valid: bool,
     problems: Vec<Problem>,
+    #[serde(skip)]
+    lines: Vec<String>,
     notices: Vec<String>,
 }
 
@@ -40,23 +42,21 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     let source = settings.find()?;
-    let text = settings::read(&source)?;
-    let verdict = check(source.name(), &text);
+    let verdict = check(source.name(), settings::read(&source)?);
     view::show(settings, &verdict, |paint| describe(&verdict, paint));
     Ok(if verdict.valid { Exit::Ok } else { Exit::Usage })
 }
 
-fn check(file: String, text: &str) -> Verdict {
-    let (problems, notices) = match spec::parse(&file, text) {
-        Ok(spec) => (Vec::new(), notices(&spec)),
-        Err(errors) => {
-            let problems = errors.problems.into_iter();
-            let problems =
-                problems.map(|at| Problem { line: at.line, column: at.column, message: at.message });
-            (problems.collect(), Vec::new())
-        }
+fn check(file: String, bytes: Vec<u8>) -> Verdict {
+    let read = spec::decode(&file, bytes).and_then(|text| spec::parse_as(Reader::Operator, &file, &text));
+    let (errors, notices) = match read {
+        Ok(spec) => (SpecErrors { file: file.clone(), problems: Vec::new() }, notices(&spec)),
+        Err(errors) => (errors, Vec::new()),
     };
-    Verdict { schema_version: SCHEMA_VERSION, file, valid: problems.is_empty(), problems, notices }
+    let lines: Vec<_> = errors.lines().collect();
+    let problem = |at: spec::Problem| Problem { line: at.line, column: at.column, message: at.message };
+    let problems: Vec<_> = errors.problems.into_iter().map(problem).collect();
+    Verdict { schema_version: SCHEMA_VERSION, file, valid: problems.is_empty(), problems, lines, notices }
 }
 
 /// What makes sense and is seldom meant.
@@ -76,13 +76,12 @@ fn notices(spec: &ClusterFile) -> Vec<String> {
 }
 
 fn describe(verdict: &Verdict, paint: Paint) -> String {
-    let Verdict { file, problems, .. } = verdict;
     let mut text = String::new();
-    for Problem { line, column, message } in problems {
-        let _ = writeln!(text, "{file}:{line}:{column}: {message}");
+    for line in &verdict.lines {
+        let _ = writeln!(text, "{line}");
     }
-    if problems.is_empty() {
-        let _ = writeln!(text, "{file}: {}", paint.good("ok"));
+    if verdict.valid {
+        let _ = writeln!(text, "{}: {}", verdict.file, paint.good("ok"));
     }
     for notice in &verdict.notices {
         let _ = writeln!(text, "{} {notice}", paint.dim("note:"));
@@ -98,7 +97,7 @@ mod tests {
     #[test]
     fn every_problem_has_its_place() {
         let text = starter::local_text(3, None, None).replace("9001", "0").replace("id: 3", "id: 2");
-        let verdict = check("x/cluster.yaml".to_owned(), &text);
+        let verdict = check("x/cluster.yaml".to_owned(), text.into_bytes());
         assert!(!verdict.valid);
         let text = describe(&verdict, Paint::default());
         let lines: Vec<_> = text.lines().collect();
@@ -118,9 +117,12 @@ mod tests {
             (4, "4 nodes tolerate 1"),
         ];
         for (count, notice) in table {
-            let verdict = check("f".to_owned(), &starter::local_text(count, None, None));
+            let verdict = check("f".to_owned(), starter::local_text(count, None, None).into_bytes());
             assert!(verdict.valid && verdict.notices[0].starts_with(notice), "{:?}", verdict.notices);
         }
-        assert_eq!(check("f".to_owned(), &starter::local_text(3, None, None)).notices, Vec::<String>::new());
+        assert_eq!(
+            check("f".to_owned(), starter::local_text(3, None, None).into_bytes()).notices,
+            Vec::<String>::new()
+        );
     }
 }

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::binary;
 use super::target::Target;
 use crate::backup::{private_folder, read_folder, read_tar};
-use crate::cli::verify::Args;
+use crate::cli::{self, verify::Args};
 use crate::engine::ports::{Hosts, PortError};
 use crate::exit::{Exit, Failure};
 use crate::plan::up::targets;
@@ -25,8 +25,8 @@ type Verdict = Result<Verified, String>;
 /// # Errors
 /// Usage; and where a node runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let ids: Vec<Option<NodeId>> = args.what.iter().map(|what| what.to_str()?.parse().ok()).collect();
-    let verdicts = match ids.iter().copied().collect::<Option<Vec<_>>>() {
+    let ids: Vec<Option<Vec<NodeId>>> = args.what.iter().map(|what| named(what)).collect();
+    let verdicts = match ids.iter().cloned().collect::<Option<Vec<_>>>().map(|ids| ids.concat()) {
         Some(ids) => nodes(settings, &ids).await?,
         None if ids.iter().all(Option::is_none) => backups(settings, &args.what).await?,
         None => return Err(Failure::usage("nodes and backups are verified by separate commands")),
@@ -34,6 +34,11 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let document = verified::document(verdicts);
     view::show(settings, &document, |paint| verified::text(&document, paint));
     Ok(if document.ok { Exit::Ok } else { Exit::Failed })
+}
+
+/// The nodes of a list such as `2,n3`; nothing when it is none.
+fn named(what: &Path) -> Option<Vec<NodeId>> {
+    what.to_str()?.split(',').map(|name| cli::node(name).ok()).collect()
 }
 
 async fn nodes(settings: &Settings, named: &[NodeId]) -> Result<Vec<(String, Verdict)>, Failure> {
@@ -72,7 +77,7 @@ async fn backups(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<(String, 
     };
     let mut verdicts = Vec::new();
     for path in paths {
-        let whole = settings.env.working_dir.join(path);
+        let whole = settings.env.path(path);
         verdicts.push((path.display().to_string(), backup(&binary, &whole).await));
     }
     Ok(verdicts)

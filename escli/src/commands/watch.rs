@@ -112,7 +112,7 @@ impl<'a> Output<'a> {
     fn show(&mut self, at: Duration, seen: Overview) -> Result<bool, Failure> {
         match self {
             Self::Lines { settings, last } => {
-                let read = view::put(&document::item(settings.output, &seen)).is_ok();
+                let read = view::put(&document::item(settings.output, &seen));
                 *last = Some(seen);
                 Ok(read)
             }

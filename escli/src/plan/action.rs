@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use shared::ids::{ClusterId, NodeId};
-use shared::spec::Node;
+use shared::spec::{Node, authority};
 
 /// What one step does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,7 +252,7 @@ impl Action {
             Self::AwaitCaughtUp { .. } => "wait until it has caught up".to_owned(),
             Self::ProveReach { .. } => "see that the members reach it".to_owned(),
             Self::AddMember { member, .. } => {
-                format!("have the cluster take it in, at {}:{}", member.host, member.cluster_port)
+                format!("have the cluster take it in, at {}", authority(&member.host, member.cluster_port))
             }
             Self::AwaitVoter { .. } => "wait until it votes".to_owned(),
             Self::RemoveMember { .. } => "have the cluster let it go".to_owned(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use shared::api::{NodeState, Role};
 use shared::ids::NodeId;
-use shared::spec::Node;
+use shared::spec::{Node, authority};
 
 use super::facts::{Facts, NodeFacts};
 use super::members::Scene;
@@ -105,7 +105,8 @@ pub fn join(plan: &mut Plan, scene: &Scene<'_>, options: &AddOptions) -> Result<
 fn elsewhere(scene: &Scene<'_>, member: &Node) -> Result<(), Refusal> {
     let id = member.id;
     let refused = |host: &str, port: u16| {
-        Refusal::new(format!("node {id} is a member already, at {host}:{port}; nothing was changed"))
+        let place = authority(host, port);
+        Refusal::new(format!("node {id} is a member already, at {place}; nothing was changed"))
             .hint(format!("take it out first:  escli remove-node {id}"))
             .hint("or choose another id")
     };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-use shared::spec::{ClusterFile, Deploy, Privilege, Service};
+use shared::spec::{self, ClusterFile, Deploy, Privilege, Service};
 
 /// Where things go when cluster.yaml does not say.
 const INSTALL_DIR: &str = "/opt/eventstream";
@@ -32,11 +32,11 @@ impl HostLayout {
     ///
     /// # Errors
     /// A path or a name that would mean something to a shell, and what is expected of it.
-    pub fn of(spec: &ClusterFile) -> Result<Self, String> {
-        let deploy = spec.deploy.clone().unwrap_or_default();
+    pub fn of(file: &ClusterFile) -> Result<Self, String> {
+        let deploy = file.deploy.clone().unwrap_or_default();
         let Deploy { install_dir, user, privilege, service, .. } = deploy;
         let install = path("deploy.install_dir", install_dir.as_deref().unwrap_or(Path::new(INSTALL_DIR)))?;
-        let data = path("cluster.storage.data_dir", &spec.cluster.storage.data_dir)?;
+        let data = path("cluster.storage.data_dir", &file.cluster.storage.data_dir)?;
         let user = match privilege {
             Privilege::None => None,
             Privilege::Sudo => Some(name("deploy.user", user.unwrap_or_else(|| USER.to_owned()))?),
@@ -92,25 +92,14 @@ impl HostLayout {
 }
 
 fn path(key: &str, path: &Path) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-    let fits =
-        |text: &&str| text.len() > 1 && text.bytes().all(plain) && !text.split('/').any(|part| part == "..");
-    match path.to_str().filter(|_| path.is_absolute()).filter(fits) {
-        Some(text) => Ok(text.trim_end_matches('/').to_owned()),
-        None => Err(format!(
-            "{key} is {}; expected an absolute path of letters, digits, dots, dashes and underscores",
-            path.display()
-        )),
-    }
+    let refused = |wanted| format!("{key} is {}; expected {wanted}", path.display());
+    spec::host_dir(path).map(str::to_owned).map_err(refused)
 }
 
 fn name(key: &str, name: String) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if begins && name.len() <= 32 && name.bytes().all(plain) {
-        return Ok(name);
-    }
-    Err(format!("{key} is {name}; expected a user's name of small letters, digits, dashes and underscores"))
+    let refused = |wanted| format!("{key} is {name}; expected {wanted}");
+    spec::host_user(&name).map_err(refused)?;
+    Ok(name)
 }
 
 #[cfg(test)]

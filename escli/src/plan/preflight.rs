@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use shared::ids::NodeId;
-use shared::spec::{ClusterFile, Privilege, Service};
+use shared::spec::{ClusterFile, Privilege, Service, authority};
 
 use super::Action;
 use super::facts::{Facts, HostFacts, HostSight, Machine, Reach};
@@ -294,7 +294,8 @@ fn clock(host: &mut Host<'_>) {
 fn mesh(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
     let Some(links) = facts.mesh.get(&host.node) else { return };
     let address = |id: &NodeId| {
-        spec.node(*id).map_or_else(String::new, |node| format!(" {}:{}", node.host, node.cluster_port))
+        spec.node(*id)
+            .map_or_else(String::new, |node| format!(" {}", authority(&node.host, node.cluster_port)))
     };
     let blocked: Vec<String> = links
         .iter()

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shared::spec::{HostKeys, Ssh};
+use shared::spec::{HostKeys, Ssh, authority};
 
 use super::config::{Answer, Question};
 use super::{ConfigFile, SshError};
@@ -77,7 +77,7 @@ impl Destination {
 
     /// `user@host:port`, for messages.
     pub fn address(&self) -> String {
-        format!("{}@{}", self.user, place(&self.host, self.port))
+        format!("{}@{}", self.user, authority(&self.host, self.port))
     }
 }
 
@@ -92,11 +92,6 @@ fn merged(for_node: Option<&Ssh>, for_all: Option<&Ssh>) -> Ssh {
         host_keys: node.host_keys.or(all.host_keys),
         jump: node.jump.or(all.jump),
     }
-}
-
-/// `host:port`, with brackets round an IPv6 address.
-pub(super) fn place(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 struct Resolver<'a> {
@@ -146,11 +141,11 @@ impl Resolver<'_> {
         }
         let list = given.or_else(|| answer.one("proxyjump")).filter(|list| *list != "none");
         let Some(list) = list else { return Ok(Vec::new()) };
-        seen.push(place(&target.host, target.port));
+        seen.push(authority(&target.host, target.port));
         let mut found = Vec::new();
         for (index, text) in list.split(',').enumerate() {
             let (hop, its_answer) = self.hop(text.trim(), &target.name)?;
-            let at = place(&hop.host, hop.port);
+            let at = authority(&hop.host, hop.port);
             if seen.contains(&at) || seen.len() > MAX_JUMPS {
                 let round = seen.iter().chain([&at]).map(String::as_str).collect::<Vec<_>>().join(" -> ");
                 return Err(SshError::failed(format!("the jumps to {} lead round in a circle", target.name))

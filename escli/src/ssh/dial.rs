@@ -7,11 +7,10 @@ use std::time::Duration;
 use std::{io, thread};
 
 use libssh2_sys::{LIBSSH2_ERROR_KEX_FAILURE, LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE};
-use shared::spec::HostKeys;
+use shared::spec::{HostKeys, authority};
 use ssh2::MethodType;
 
 use super::auth::{Passphrases, log_in};
-use super::destination::place;
 use super::known_hosts::{Name, each_kind};
 use super::wire::{Deadline, Stop, Wire};
 use super::{Destination, SshError, host_key, jump};
@@ -87,7 +86,7 @@ fn greet(
 ) -> Result<Option<String>, Step> {
     let known = host_key::known(hop)?;
     let algorithms = kind.map_or_else(|| known.algorithms(&Name::of(hop)), str::to_owned);
-    let at = || format!("{} ({})", hop.name, place(&hop.host, hop.port));
+    let at = || format!("{} ({})", hop.name, authority(&hop.host, hop.port));
     let preferred = wire.session.method_pref(MethodType::HostKey, &algorithms);
     preferred.map_err(|error| {
         SshError::failed(format!("cannot ask {} for its host key: {}", at(), error.message()))

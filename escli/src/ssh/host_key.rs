@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
-use shared::spec::HostKeys;
+use shared::spec::{HostKeys, authority};
 
 use super::known_hosts::{Entry, KnownHosts, Name, Verdict, fingerprint, kind_of};
 use super::{Destination, SshError, quote};
@@ -100,7 +100,7 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
 }
 
 fn who(destination: &Destination) -> String {
-    let place = super::destination::place(&destination.host, destination.port);
+    let place = authority(&destination.host, destination.port);
     if place == destination.name { place } else { format!("{} ({place})", destination.name) }
 }
 

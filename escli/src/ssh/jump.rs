@@ -11,9 +11,9 @@ use libssh2_sys::LIBSSH2_ERROR_CHANNEL_FAILURE;
 use rustix::event::PollFlags;
 use ssh2::Channel;
 
-use super::destination::place;
 use super::wire::{Deadline, Wire};
 use super::{Destination, SshError};
+use shared::spec::authority;
 
 /// How much is carried at once.
 const CHUNK: usize = 64 * 1024;
@@ -60,7 +60,7 @@ fn open(
 ) -> Result<Channel, SshError> {
     let opened = wire.until(deadline, |session| session.channel_direct_tcpip(host, port, None));
     opened.map_err(|stop| {
-        let (place, jump) = (place(host, port), &before.name);
+        let (place, jump) = (authority(host, port), &before.name);
         let why = match stop.code() {
             Some(LIBSSH2_ERROR_CHANNEL_FAILURE) => format!("{jump} cannot connect to it ({})", stop.text()),
             _ => stop.text(),

@@ -65,7 +65,7 @@ pub struct Meter(ProgressBar);
 impl Meter {
     /// Nothing has come yet.
     pub fn new(settings: &Settings) -> Self {
-        let shown = settings.env.can_ask && !settings.quiet && !settings.output.is_machine();
+        let shown = settings.env.stderr_is_terminal && !settings.quiet && !settings.output.is_machine();
         let bar = if shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{spinner} {bytes} ({bytes_per_sec})");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));

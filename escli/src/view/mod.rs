@@ -1,15 +1,18 @@
 //! Everything that is printed. Only this module and `main.rs` write to standard output and standard error.
 //!
-//! Data goes to standard output; progress, questions and errors go to standard error.
+//! Data goes to standard output; progress, questions and errors go to standard error. Whatever is printed is made
+//! printable first ([`crate::printable`]).
 
 use std::io::{self, BufRead, Write};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
 use crate::cli::Output;
 use crate::engine::event::{Deaf, Listener};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::plan::{Plan, Question};
+use crate::printable;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::ssh::{Passphrases, Prompt};
@@ -33,20 +36,47 @@ pub mod watch;
 
 use paint::Paint;
 
-/// Writes data to standard output.
-///
-/// # Errors
-/// When nobody reads it any more, which is a reason to stop only for those who write again and again.
-pub fn put(text: &str) -> io::Result<()> {
+/// Why data could not be written to standard output.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// Writes data to standard output. `false` when it cannot be written any more: a reason to stop for those who write again
+/// and again, and otherwise [`settled`] says it in the end.
+pub fn put(text: &str) -> bool {
+    put_raw(&printable::seal(text))
+}
+
+/// The same, whatever a terminal makes of it.
+pub fn put_raw(text: &str) -> bool {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    written(&out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Notes what became of data. A reader that has seen enough, such as `head`, is no failure.
+pub fn written(result: &io::Result<()>) -> bool {
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        UNWRITTEN.get_or_init(|| error.to_string());
+    }
+    result.is_ok()
+}
+
+/// How a run ends: a verdict that nobody could read is none.
+pub fn settled(exit: Exit) -> Exit {
+    let Some(error) = UNWRITTEN.get() else { return exit };
+    let failure = Failure::failed(format!("cannot write to standard output: {error}"))
+        .hint("what was done is done; only what would have been shown is missing");
+    tell(&report::failure(&failure, Paint::default()));
+    match exit {
+        Exit::Ok | Exit::Unhealthy | Exit::Differences => Exit::Failed,
+        failed => failed,
+    }
 }
 
 /// Writes to standard error. There is nowhere to complain when that fails.
 pub fn tell(text: &str) {
     let mut err = io::stderr().lock();
-    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+    let _ = err.write_all(printable::seal(text).as_bytes()).and_then(|()| err.flush());
 }
 
 /// Shows one document: `text` for people, the document for programs.
@@ -56,8 +86,7 @@ pub fn show<T: Serialize>(settings: &Settings, document: &T, text: impl FnOnce(P
     } else {
         text(out_paint(settings))
     };
-    // A reader that has seen enough, such as `head`, is no failure.
-    let _ = put(&text);
+    put(&text);
 }
 
 /// Colour on standard output.
@@ -78,7 +107,7 @@ pub fn is_wide(settings: &Settings) -> bool {
 /// Prints an error: to standard error for people, and as the one document for programs.
 pub fn failure(settings: &Settings, failure: &Failure) {
     if settings.output.is_machine() {
-        let _ = put(&document::failure(settings.output, failure));
+        put(&document::failure(settings.output, failure));
     }
     tell(&report::failure(failure, err_paint(settings)));
 }
@@ -123,7 +152,7 @@ struct Terminal {
 
 impl Prompt for Terminal {
     fn secret(&self, question: &str) -> Option<String> {
-        let answer = self.can_ask.then(|| rpassword::prompt_password(question).ok())??;
+        let answer = self.can_ask.then(|| rpassword::prompt_password(printable::seal(question)).ok())??;
         Some(answer).filter(|answer| !answer.is_empty())
     }
 

@@ -10,6 +10,7 @@ use super::paint::Paint;
 use super::report::duration;
 use crate::engine::event::{Event, Listener};
 use crate::plan::Step;
+use crate::printable;
 use crate::report::StepOutcome;
 
 /// What Ctrl-C does, said when it was pressed.
@@ -55,7 +56,11 @@ impl Lines {
             StepOutcome::Failed => format!("{} ({})", self.paint.bad("FAILED"), duration(ms)),
             StepOutcome::Planned | StepOutcome::NotRun => "not run".to_owned(),
         };
-        let note = if note.is_empty() { String::new() } else { format!("  {}", self.paint.dim(note)) };
+        let note = if note.is_empty() {
+            String::new()
+        } else {
+            format!("  {}", self.paint.dim(&printable::line(note)))
+        };
         format!("{count} {name} ... {end}{note}")
     }
 }
@@ -135,7 +140,9 @@ impl Listener for Bars {
             Event::Started { step } => {
                 let bar = ProgressBar::new_spinner().with_style(style("{spinner} {msg}  {elapsed}"));
                 let bar = self.screen.insert_before(&self.all, bar);
-                bar.set_message(format!("{}: {}", name(step), step.action.describe()));
+                bar.set_message(
+                    printable::line(&format!("{}: {}", name(step), step.action.describe())).into_owned(),
+                );
                 bar.enable_steady_tick(TICK);
                 self.running.borrow_mut().insert(step.id.clone(), bar);
             }
@@ -161,7 +168,7 @@ impl Listener for Bars {
         }
         if let Some(line) = line {
             // A terminal that is gone is no reason to stop working.
-            let _ = self.screen.println(line);
+            let _ = self.screen.println(printable::seal(&line));
         }
     }
 }

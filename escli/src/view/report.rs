@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::paint::Paint;
 use crate::exit::Failure;
+use crate::printable;
 use crate::report::{Outcome, Report, StepOutcome};
 
 /// One line for standard output, and the planner's notes.
@@ -35,14 +36,19 @@ pub fn text(report: &Report, paint: Paint) -> String {
 
 /// What happened, the evidence, and what to do next.
 pub fn failure(failure: &Failure, paint: Paint) -> String {
-    let mut text = format!("{} {}\n", paint.bad("escli:"), failure.message);
+    let mut text = format!("{} {}\n", paint.bad("escli:"), lines(&failure.message));
     for line in &failure.details {
-        let _ = writeln!(text, "  {line}");
+        let _ = writeln!(text, "  {}", lines(line));
     }
     for line in &failure.hints {
-        let _ = writeln!(text, "  {} {line}", paint.good("→"));
+        let _ = writeln!(text, "  {} {}", paint.good("→"), lines(line));
     }
     text
+}
+
+/// Made printable, and further lines set in, so that none of them looks like one of ours.
+fn lines(text: &str) -> String {
+    text.lines().map(printable::line).collect::<Vec<_>>().join("\n    ")
 }
 
 /// `340 ms`, `1.2 s`, `3 min 5 s`.

@@ -1,7 +1,7 @@
 //! Changes of the members: which are allowed, how they travel through the log, and who is told.
 
 use shared::ids::NodeId;
-use shared::spec::{MAX_NODES, Node};
+use shared::spec::{MAX_NODES, Node, authority};
 use tokio::sync::oneshot;
 
 use crate::consensus::{self, ConfChange, ConfChangeType, Heard, NoQuorum, Role, Status, lag, may_have};
@@ -99,7 +99,7 @@ impl Scene<'_> {
 
     fn judge_add(&self, node: NodeId, address: &Address) -> Result<Verdict, ChangeError> {
         if let Some(known) = self.roster.iter().find(|known| known.id == node) {
-            let elsewhere = || ChangeError::IdTaken(node, format!("{}:{}", known.host, known.cluster_port));
+            let elsewhere = || ChangeError::IdTaken(node, authority(&known.host, known.cluster_port));
             return if Address::from(known) == *address { Ok(Verdict::Made) } else { Err(elsewhere()) };
         }
         let here = (&address.host, address.cluster_port);

@@ -21,10 +21,10 @@ pub struct Deploy {
     /// The user that owns the data; created when missing. Absent: the tool's choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Where releases go. Absent: the tool's choice.
+    /// Where releases go on the hosts: an absolute path. Absent: the tool's choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install_dir: Option<PathBuf>,
-    /// The esnode binary to install.
+    /// The esnode binary to install, a path here; `~/` is your home.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binary: Option<PathBuf>,
 }
@@ -72,10 +72,10 @@ pub struct Ssh {
     /// The SSH port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The private key.
+    /// The private key, a path here; `~/` is your home.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity_file: Option<PathBuf>,
-    /// The file of known host keys.
+    /// The file of known host keys, a path here; `~/` is your home.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known_hosts: Option<PathBuf>,
     /// `strict`, `accept-new`, or the fingerprint that the host must have (`SHA256:...`).
@@ -110,7 +110,7 @@ impl TryFrom<String> for HostKeys {
             _ => match text.strip_prefix("SHA256:") {
                 Some(hash) if hash.len() == 43 && hash.bytes().all(base64) => Ok(Self::Pinned(text)),
                 _ => Err(format!(
-                    "host_keys is {text:?}; expected strict, accept-new, or a fingerprint as `ssh-keygen -l` prints \
+                    "{text:?}; expected strict, accept-new, or a fingerprint as `ssh-keygen -l` prints \
                      it: SHA256: and 43 characters"
                 )),
             },

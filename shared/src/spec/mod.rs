@@ -1,15 +1,17 @@
 //! `cluster.yaml`: the one description of a cluster, as the operator writes it and as each node gets it.
 //!
-//! Here are the types. `parse` reads them: `tree` keeps the places, `schema` checks the shape, `validate` the sense.
-//! `render` writes them.
+//! Here are the types. `text` makes text of a file's bytes, `parse` reads it: `tree` keeps the places, `schema` checks the
+//! shape, `validate` the sense, by the rules of `names`. `render` writes them.
 
 mod deploy;
 mod keys;
+mod names;
 mod parse;
 mod render;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tree;
 mod validate;
 
@@ -22,9 +24,10 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{MAX_NODE_ID, NodeId};
 pub use deploy::{Deploy, HostKeys, Privilege, Service, Ssh, Transport};
 pub use keys::{Key, keys};
-pub use parse::{Problem, SpecErrors, parse};
+pub use names::{authority, host_dir, host_user, valid_host};
+pub use parse::{Problem, Reader, SpecErrors, parse, parse_as};
 pub use schema::schema;
-pub use validate::valid_host;
+pub use text::{BOM, MAX_BYTES, decode};
 
 /// Largest cluster.
 pub const MAX_NODES: usize = 9;
@@ -73,7 +76,8 @@ pub struct Node {
     /// Unique, from 1 to 2147483647.
     #[schemars(range(min = 1, max = MAX_NODE_ID))]
     pub id: NodeId,
-    /// Name or address that the other nodes, and clients unless `advertised_host` is set, reach it by.
+    /// Name or address that the other nodes, and clients unless `advertised_host` is set, reach it by. IPv6 addresses stand
+    /// without brackets.
     pub host: String,
     /// Kafka clients connect here.
     #[serde(default = "default_client_port")]
@@ -129,7 +133,7 @@ pub struct RaftTiming {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Storage {
-    /// The node's data directory.
+    /// The node's data directory: an absolute path.
     pub data_dir: PathBuf,
     /// `true`: acknowledged means fsynced on a majority. A single node may do without, and then loses what it has
     /// acknowledged in a power cut.

@@ -4,9 +4,9 @@
 
 use serde_json::Value as Json;
 
-use super::ClusterFile;
 use super::parse::Problem;
-use super::tree::{Place, Tree, Value};
+use super::tree::{Entry, Place, Tree, Value};
+use super::{ClusterFile, HostKeys};
 
 /// Similarity (Jaro-Winkler, 0 to 1) from which a known key is offered for an unknown one.
 const SIMILAR: f64 = 0.75;
@@ -16,12 +16,13 @@ pub fn schema() -> Json {
     schemars::schema_for!(ClusterFile).to_value()
 }
 
-/// Every unknown key, missing key and value of a wrong kind.
-pub(super) fn problems(tree: &Tree) -> Vec<Problem> {
+/// Every unknown key, missing key and value of a wrong kind; and the tree without them, in which a key that is surely a
+/// slip of the pen is the one that was meant.
+pub(super) fn check(tree: &Tree) -> (Tree, Vec<Problem>) {
     let root = schema();
     let mut check = Check { root: &root, found: Vec::new() };
-    check.value(&root, tree, "");
-    check.found
+    let sound = check.value(&root, tree, "");
+    (sound, check.found)
 }
 
 struct Check<'a> {
@@ -34,59 +35,80 @@ impl<'a> Check<'a> {
         self.found.push(Problem { line: at.line, column: at.column, message });
     }
 
-    fn value(&mut self, schema: &'a Json, tree: &Tree, path: &str) {
+    fn value(&mut self, schema: &'a Json, tree: &Tree, path: &str) -> Tree {
         if matches!(tree.value, Value::Scalar(Json::Null)) && nullable(schema) {
-            return;
+            return tree.clone();
         }
         let schema = resolve(self.root, schema);
-        match &tree.value {
-            Value::Section(_) if schema["properties"].is_object() => self.section(schema, tree, path),
+        let value = match &tree.value {
+            Value::Section(entries) if schema["properties"].is_object() => {
+                self.section(schema, entries, tree.place, path)
+            }
             Value::List(items) if schema["items"].is_object() => {
-                for (index, item) in items.iter().enumerate() {
-                    self.value(&schema["items"], item, &join(path, &index.to_string()));
+                let item = |(index, item): (usize, &Tree)| {
+                    self.value(&schema["items"], item, &join(path, &index.to_string()))
+                };
+                Value::List(items.iter().enumerate().map(item).collect())
+            }
+            value => match scalar(schema, value, path) {
+                Ok(scalar) => Value::Scalar(scalar),
+                Err(fault) => {
+                    self.add(tree.place, format!("{} is {fault}", name(path)));
+                    Value::Unknown
                 }
-            }
-            value if accepts(schema, value) => {}
-            value => {
-                let message = format!("{} is {value}; expected {}", name(path), expected(schema));
-                self.add(tree.place, message);
-            }
-        }
+            },
+        };
+        Tree { place: tree.place, value }
     }
 
-    fn section(&mut self, schema: &'a Json, tree: &Tree, path: &str) {
-        let (Value::Section(entries), Some(known)) = (&tree.value, schema["properties"].as_object()) else {
-            return;
-        };
-        for entry in entries {
-            match known.get(&entry.key) {
-                Some(inner) => self.value(inner, &entry.value, &join(path, &entry.key)),
-                None => {
-                    let known: Vec<_> = known.keys().map(String::as_str).collect();
-                    let advice = self.advice(&entry.key, &known);
-                    let message = format!("unknown key \"{}\" {}; {advice}", entry.key, whereabouts(path));
-                    self.add(entry.place, message);
-                }
+    fn section(&mut self, schema: &'a Json, entries: &[Entry], place: Place, path: &str) -> Value {
+        let none = serde_json::Map::new();
+        let known = schema["properties"].as_object().unwrap_or(&none);
+        let mut sound: Vec<Entry> = Vec::new();
+        for (index, entry) in entries.iter().enumerate() {
+            let mut key = entry.key.as_str();
+            if entries[..index].iter().any(|before| before.key == key) {
+                self.add(entry.place, format!("key \"{key}\" is here twice in one section"));
+                continue;
             }
+            if !known.contains_key(key) {
+                let meant = self.meant(key, &known.keys().map(String::as_str).collect::<Vec<_>>());
+                let message = format!("unknown key \"{key}\" {}; {}", whereabouts(path), meant.1);
+                self.add(entry.place, message);
+                let Some(nearest) =
+                    meant.0.filter(|nearest| entries.iter().all(|entry| entry.key != *nearest))
+                else {
+                    continue;
+                };
+                key = nearest;
+            }
+            if sound.iter().any(|entry| entry.key == key) {
+                continue;
+            }
+            let value = self.value(&schema["properties"][key], &entry.value, &join(path, key));
+            sound.push(Entry { key: key.to_owned(), place: entry.place, value });
         }
         for key in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
-            if !entries.iter().any(|entry| entry.key == key) {
-                self.add(tree.place, format!("missing key \"{key}\" {}", whereabouts(path)));
+            if !sound.iter().any(|entry| entry.key == key) {
+                self.add(place, format!("missing key \"{key}\" {}", whereabouts(path)));
+                let value = Tree { place, value: Value::Unknown };
+                sound.push(Entry { key: key.to_owned(), place, value });
             }
         }
+        Value::Section(sound)
     }
 
-    /// What an operator may have meant by `key` where only `known` are known.
-    fn advice(&self, key: &str, known: &[&str]) -> String {
+    /// Which of the `known` keys an operator may have meant by `key`, if there is one, and what to tell them.
+    fn meant<'k>(&self, key: &str, known: &[&'k str]) -> (Option<&'k str>, String) {
         if let Some(home) = home(self.root, self.root, key, "") {
-            return format!("it belongs {}", whereabouts(&home));
+            return (None, format!("it belongs {}", whereabouts(&home)));
         }
-        let similar = known.iter().map(|known| (strsim::jaro_winkler(key, known), known));
+        let similar = known.iter().map(|known| (strsim::jaro_winkler(key, known), *known));
         let nearest =
             similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity >= SIMILAR);
         match nearest {
-            Some((_, nearest)) => format!("did you mean \"{nearest}\"?"),
-            None => format!("known there: {}", known.join(", ")),
+            Some((_, nearest)) => (Some(nearest), format!("did you mean \"{nearest}\"?")),
+            None => (None, format!("known there: {}", known.join(", "))),
         }
     }
 }
@@ -134,21 +156,58 @@ fn choices(schema: &Json) -> Option<Vec<&str>> {
     words.or_else(described)
 }
 
-fn accepts(schema: &Json, value: &Value) -> bool {
-    let Value::Scalar(scalar) = value else { return false };
+/// The value as its kind has it, or what it is instead and what was expected.
+fn scalar(schema: &Json, value: &Value, path: &str) -> Result<Json, String> {
+    let wrong = || format!("{value}; expected {}", expected(schema));
+    let scalar = match value {
+        Value::Scalar(scalar) => scalar,
+        // [fd00::1] is a list of one.
+        Value::List(items) if kind(schema) == "string" => match items.as_slice() {
+            [Tree { value: only @ Value::Scalar(_), .. }] => {
+                return Err(format!("a list, because of its brackets; expected {only} without them"));
+            }
+            _ => return Err(wrong()),
+        },
+        _ => return Err(wrong()),
+    };
     if let Some(words) = choices(schema) {
-        return scalar.as_str().is_some_and(|word| words.contains(&word));
+        let known = scalar.as_str().is_some_and(|word| words.contains(&word));
+        return if known { Ok(scalar.clone()) } else { Err(wrong()) };
     }
     match kind(schema) {
-        "string" => !scalar.is_null(),
-        "boolean" => scalar.is_boolean(),
-        // Templates like to quote; the reader takes quoted numbers too.
-        "integer" => scalar
-            .as_u64()
-            .or_else(|| scalar.as_str()?.parse().ok())
-            .is_some_and(|number| number <= schema["maximum"].as_u64().unwrap_or(u64::MAX)),
-        _ => false,
+        "string" if !scalar.is_null() => text(scalar, path),
+        "boolean" if scalar.is_boolean() => Ok(scalar.clone()),
+        "integer" => {
+            let number =
+                number(scalar)?.filter(|number| *number <= schema["maximum"].as_u64().unwrap_or(u64::MAX));
+            number.map(Json::from).ok_or_else(wrong)
+        }
+        _ => Err(wrong()),
     }
+}
+
+/// Templates like to quote; the reader takes quoted numbers too. A zero in front is octal to some readers and nothing to
+/// others.
+fn number(scalar: &Json) -> Result<Option<u64>, String> {
+    let Some(text) = scalar.as_str() else { return Ok(scalar.as_u64()) };
+    let digits = text.trim_start_matches('0');
+    if digits.len() < text.len() && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!(
+            "{text}, which some read as an octal number; expected it without the zero: {digits}"
+        ));
+    }
+    Ok(text.parse().ok())
+}
+
+fn text(scalar: &Json, path: &str) -> Result<Json, String> {
+    let text = scalar.as_str().map_or_else(|| scalar.to_string(), str::to_owned);
+    // A kind of its own, at which the typed reader would stop.
+    if path.ends_with("host_keys")
+        && let Err(fault) = HostKeys::try_from(text.clone())
+    {
+        return Err(fault);
+    }
+    Ok(text.into())
 }
 
 fn expected(schema: &Json) -> String {

@@ -1,7 +1,8 @@
 //! A YAML document in which every key and every value knows where it stands. Knows nothing of clusters.
 //!
 //! The typed reader stops at its first problem and the public types carry no places; the tree serves both: it is
-//! compared with the schema as a whole, and problems of sense find their place in it by path.
+//! compared with the schema as a whole, and problems of sense find their place in it by path. What the schema has found
+//! wrong is [`Value::Unknown`] from then on, so that the rest can be judged all the same.
 
 use std::fmt;
 
@@ -18,22 +19,24 @@ pub(super) struct Place {
 }
 
 /// A value and where it stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tree {
     pub(super) place: Place,
     pub(super) value: Value,
 }
 
 /// What a value is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Value {
     Scalar(Scalar),
     List(Vec<Tree>),
     Section(Vec<Entry>),
+    /// It is wrong, or missing where it must be, and somebody has said so.
+    Unknown,
 }
 
 /// A key of a section with its value.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) place: Place,
@@ -43,27 +46,46 @@ pub(super) struct Entry {
 impl Tree {
     /// Where the value at `path` stands (keys and indices, joined by dots).
     pub(super) fn find(&self, path: &str) -> Option<Place> {
-        let (place, whole) = self.walk(path);
-        whole.then_some(place)
+        let (tree, whole) = self.walk(path);
+        whole.then_some(tree.place)
     }
 
     /// Where the value at `path` stands, or, when it is not written, the innermost section around it that is.
     pub(super) fn near(&self, path: &str) -> Place {
-        self.walk(path).0
+        self.walk(path).0.place
     }
 
-    fn walk(&self, path: &str) -> (Place, bool) {
+    /// The value at `path`, or what is around it, is wrong already: nothing follows from it.
+    pub(super) fn is_unknown(&self, path: &str) -> bool {
+        matches!(self.walk(path).0.value, Value::Unknown)
+    }
+
+    /// As JSON, with `stand_in` in the place of what is unknown: `None` leaves it out. It gets the key, empty for an item
+    /// of a list.
+    pub(super) fn json(&self, key: &str, stand_in: &mut dyn FnMut(&str) -> Option<Scalar>) -> Option<Scalar> {
+        Some(match &self.value {
+            Value::Unknown => return stand_in(key),
+            Value::Scalar(scalar) => scalar.clone(),
+            Value::List(items) => items.iter().filter_map(|item| item.json("", stand_in)).collect(),
+            Value::Section(entries) => entries
+                .iter()
+                .filter_map(|entry| Some((entry.key.clone(), entry.value.json(&entry.key, stand_in)?)))
+                .collect(),
+        })
+    }
+
+    fn walk(&self, path: &str) -> (&Self, bool) {
         let mut here = self;
         for step in path.split('.') {
             let next = match &here.value {
                 Value::Section(entries) => entries.iter().find(|entry| entry.key == step).map(|e| &e.value),
                 Value::List(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
-                Value::Scalar(_) => None,
+                Value::Scalar(_) | Value::Unknown => None,
             };
-            let Some(next) = next else { return (here.place, false) };
+            let Some(next) = next else { return (here, false) };
             here = next;
         }
-        (here.place, true)
+        (here, true)
     }
 }
 
@@ -80,6 +102,7 @@ impl fmt::Display for Value {
             Value::Scalar(scalar) => scalar.fmt(f),
             Value::List(_) => f.write_str("a list"),
             Value::Section(_) => f.write_str("a section"),
+            Value::Unknown => f.write_str("unknown"),
         }
     }
 }

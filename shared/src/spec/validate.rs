@@ -6,9 +6,10 @@ use std::path::Path;
 
 use crate::ids::MAX_NODE_ID;
 
-use super::parse::Problem;
+use super::names::{authority, expected_host, host_dir, host_user, login, own_path, same_host, valid_host};
+use super::parse::{Problem, Reader};
 use super::tree::{Place, Tree};
-use super::{Cluster, ClusterFile, Deploy, MAX_NODES, Node, RaftTiming, Ssh};
+use super::{Cluster, ClusterFile, Deploy, MAX_NODES, Node, RaftTiming, Ssh, Transport};
 
 /// Longest time that makes sense, in ms.
 const LONGEST: u64 = 600_000;
@@ -19,9 +20,10 @@ const MAX_PARTITIONS: u64 = 1000;
 /// Most connections that a listener may be told to accept.
 const MAX_CONNECTIONS: u64 = 1_000_000;
 
-/// Everything that makes no sense.
-pub(super) fn problems(file: &ClusterFile, tree: &Tree) -> Vec<Problem> {
-    let mut check = Check { tree, found: Vec::new() };
+/// Everything that makes no sense to `reader`, apart from what is unknown in the tree.
+pub(super) fn problems(file: &ClusterFile, tree: &Tree, reader: Reader) -> Vec<Problem> {
+    let is_local = file.deploy.as_ref().is_some_and(|deploy| deploy.transport == Transport::Local);
+    let mut check = Check { tree, found: Vec::new(), scripted: reader == Reader::Operator && !is_local };
     check.cluster(&file.cluster);
     check.ids(&file.cluster.nodes);
     check.hosts(&file.cluster.nodes);
@@ -41,12 +43,16 @@ pub(super) fn problems(file: &ClusterFile, tree: &Tree) -> Vec<Problem> {
 struct Check<'a> {
     tree: &'a Tree,
     found: Vec<Problem>,
+    /// Scripts and units on hosts will name what is in it.
+    scripted: bool,
 }
 
 impl Check<'_> {
     fn add(&mut self, path: &str, message: String) {
-        let Place { line, column } = self.tree.near(path);
-        self.found.push(Problem { line, column, message });
+        if !self.tree.is_unknown(path) {
+            let Place { line, column } = self.tree.near(path);
+            self.found.push(Problem { line, column, message });
+        }
     }
 
     fn cluster(&mut self, cluster: &Cluster) {
@@ -57,7 +63,9 @@ impl Check<'_> {
             self.add("cluster.name", message);
         }
         let ids: Vec<_> = cluster.nodes.iter().map(|node| node.id.to_string()).collect();
-        if let Some(id) = cluster.node_id.filter(|id| !ids.contains(&id.to_string())) {
+        let known = |index: usize| !self.tree.is_unknown(&format!("cluster.nodes.{index}.id"));
+        let all_known = !self.tree.is_unknown("cluster.nodes") && (0..ids.len()).all(known);
+        if let Some(id) = cluster.node_id.filter(|id| all_known && !ids.contains(&id.to_string())) {
             let message = format!("cluster.node_id is {id}; expected the id of a node: {}", ids.join(", "));
             self.add("cluster.node_id", message);
         }
@@ -90,8 +98,7 @@ impl Check<'_> {
             for (key, host) in std::iter::once(("host", &node.host)).chain(given) {
                 let path = format!("cluster.nodes.{index}.{key}");
                 if !valid_host(host) {
-                    let wanted = "expected a host name or an IP address, without a port";
-                    self.add(&path, format!("{key} is {host:?}; {wanted}"));
+                    self.add(&path, format!("{key} is {host:?}; expected {}", expected_host(host)));
                 } else if key != "bind" && host.parse().is_ok_and(|address: IpAddr| address.is_unspecified())
                 {
                     let wanted =
@@ -102,23 +109,37 @@ impl Check<'_> {
         }
     }
 
-    /// No two listeners share an address.
+    /// No two listeners share an address, and clients that are sent to one node do not come to another.
     fn addresses(&mut self, nodes: &[Node]) {
         let mut seen: BTreeMap<(String, u16), (u64, &str)> = BTreeMap::new();
+        let tree = self.tree;
+        let unknown = |index: usize, key: &str| tree.is_unknown(&format!("cluster.nodes.{index}.{key}"));
+        let nameless: Vec<bool> =
+            (0..nodes.len()).map(|index| unknown(index, "id") || unknown(index, "host")).collect();
         for (index, node) in nodes.iter().enumerate() {
             for (key, port) in ports(node) {
                 let path = format!("cluster.nodes.{index}.{key}");
                 if port == 0 {
                     self.add(&path, format!("{key} is 0; expected a port from 1 to 65535"));
-                    continue;
+                } else if !nameless[index]
+                    && !unknown(index, key)
+                    && let Some(other) = seen.insert((same_host(&node.host), port), (node.id, key))
+                {
+                    self.add(&path, taken(&node.host, port, key, node, other));
                 }
-                let Some((other, other_key)) = seen.insert((same_host(&node.host), port), (node.id, key))
-                else {
-                    continue;
-                };
-                let Node { host, id, .. } = node;
-                let message = format!("{host}:{port} is {key} of node {id} and {other_key} of node {other}");
-                self.add(&path, message);
+            }
+        }
+        for (index, node) in nodes.iter().enumerate() {
+            let Some(host) = &node.advertised_host else { continue };
+            let (key, port) = ("advertised_host", node.client_port);
+            let path = format!("cluster.nodes.{index}.{key}");
+            if nameless[index] || port == 0 || unknown(index, "client_port") {
+                continue;
+            }
+            let own = (node.id, "client_port");
+            match seen.insert((same_host(host), port), (node.id, key)) {
+                Some(other) if other != own => self.add(&path, taken(host, port, key, node, other)),
+                _ => {}
             }
         }
     }
@@ -135,7 +156,10 @@ impl Check<'_> {
         for (key, value) in all {
             self.range(&format!("cluster.raft.{key}"), value, LONGEST, " ms");
         }
-        if min >= max {
+        let known = |key: &str| !self.tree.is_unknown(&format!("cluster.raft.{key}"));
+        let (min_known, max_known) = (known("election_timeout_min"), known("election_timeout_max"));
+        let beat_known = known("heartbeat_interval");
+        if min >= max && min_known && max_known {
             let message = format!(
                 "election_timeout_min is {min} and election_timeout_max {max}; expected the minimum to be smaller, or \
                  all nodes stand for election at once"
@@ -145,7 +169,7 @@ impl Check<'_> {
                 message,
             );
         }
-        if beat >= min {
+        if beat >= min && beat_known && min_known {
             let message = format!(
                 "heartbeat_interval is {beat} and election_timeout_min {min}; expected the heartbeat to be shorter, \
                  best a third, or followers give up a healthy leader"
@@ -174,7 +198,7 @@ impl Check<'_> {
 
     fn limits(&mut self, file: &ClusterFile) {
         let Cluster { storage, topics, .. } = &file.cluster;
-        self.absolute("cluster.storage.data_dir", &storage.data_dir);
+        self.dir("cluster.storage.data_dir", &storage.data_dir);
         self.range("cluster.storage.snapshot_interval", storage.snapshot_interval, u64::MAX, "");
         // The largest entry is one of them.
         if !(2..=MAX_SEGMENT_MB).contains(&storage.segment_mb) {
@@ -188,10 +212,10 @@ impl Check<'_> {
     fn deploy(&mut self, deploy: &Deploy) {
         self.ssh(deploy.ssh.as_ref(), "deploy.ssh");
         if let Some(dir) = &deploy.install_dir {
-            self.absolute("deploy.install_dir", dir);
+            self.dir("deploy.install_dir", dir);
         }
-        self.text("deploy.user", deploy.user.as_deref());
-        self.text("deploy.binary", deploy.binary.as_deref().and_then(Path::to_str));
+        self.text("deploy.user", deploy.user.as_deref(), if self.scripted { host_user } else { login });
+        self.text("deploy.binary", deploy.binary.as_deref().and_then(Path::to_str), own_path);
     }
 
     fn ssh(&mut self, ssh: Option<&Ssh>, path: &str) {
@@ -199,10 +223,18 @@ impl Check<'_> {
         if *port == Some(0) {
             self.add(&format!("{path}.port"), "port is 0; expected a port from 1 to 65535".to_owned());
         }
-        self.text(&format!("{path}.user"), user.as_deref());
-        self.text(&format!("{path}.jump"), jump.as_deref());
-        self.text(&format!("{path}.identity_file"), identity_file.as_deref().and_then(Path::to_str));
-        self.text(&format!("{path}.known_hosts"), known_hosts.as_deref().and_then(Path::to_str));
+        let one_word = |text: &str| {
+            let blank = || "a name without blanks".to_owned();
+            if text.contains(char::is_whitespace) { Err(blank()) } else { login(text) }
+        };
+        self.text(&format!("{path}.user"), user.as_deref(), one_word);
+        self.text(&format!("{path}.jump"), jump.as_deref(), login);
+        self.text(
+            &format!("{path}.identity_file"),
+            identity_file.as_deref().and_then(Path::to_str),
+            own_path,
+        );
+        self.text(&format!("{path}.known_hosts"), known_hosts.as_deref().and_then(Path::to_str), own_path);
     }
 
     fn range(&mut self, path: &str, value: u64, most: u64, unit: &str) {
@@ -213,19 +245,19 @@ impl Check<'_> {
         }
     }
 
-    fn absolute(&mut self, path: &str, dir: &Path) {
-        if !dir.is_absolute() {
-            let dir = dir.display().to_string();
-            self.add(path, format!("{} is {dir:?}; expected an absolute path", key(path)));
-        }
+    /// A directory where the node runs.
+    fn dir(&mut self, path: &str, dir: &Path) {
+        let wanted = match host_dir(dir) {
+            Err(wanted) if self.scripted => wanted,
+            _ if dir.is_absolute() => return,
+            _ => "an absolute path".to_owned(),
+        };
+        self.add(path, format!("{} is {:?}; expected {wanted}", key(path), dir.display().to_string()));
     }
 
-    /// Something is written, and nothing that would be taken for an option of a command.
-    fn text(&mut self, path: &str, text: Option<&str>) {
-        if let Some(text) = text.filter(|text| text.trim().is_empty() || text.starts_with('-')) {
-            let message =
-                format!("{} is {text:?}; expected a value that does not begin with a dash", key(path));
-            self.add(path, message);
+    fn text(&mut self, path: &str, text: Option<&str>, fits: impl Fn(&str) -> Result<(), String>) {
+        if let Some((text, Err(wanted))) = text.map(|text| (text, fits(text))) {
+            self.add(path, format!("{} is {text:?}; expected {wanted}", key(path)));
         }
     }
 }
@@ -238,22 +270,8 @@ fn ports(node: &Node) -> [(&'static str, u16); 3] {
     [("client_port", node.client_port), ("cluster_port", node.cluster_port), ("http_port", node.http_port)]
 }
 
-/// One spelling for each host: `::1` and `0:0:0:0:0:0:0:1` are the same, and so are `A` and `a.`.
-fn same_host(host: &str) -> String {
-    let name = || host.trim_end_matches('.').to_ascii_lowercase();
-    host.parse().map_or_else(|_| name(), |address: IpAddr| address.to_string())
-}
-
-/// An IP address, or a host name as RFC 1123 has it (underscores, which are common, are let through).
-pub fn valid_host(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    // All digits and dots, but no address: a mistyped one.
-    let numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let name = host.strip_suffix('.').unwrap_or(host);
-    host.parse::<IpAddr>().is_ok() || (!numeric && name.len() <= 253 && name.split('.').all(label))
+/// One address, twice.
+fn taken(host: &str, port: u16, key: &str, node: &Node, (other, other_key): (u64, &str)) -> String {
+    let address = authority(host, port);
+    format!("{address} is {key} of node {} and {other_key} of node {other}; expected one of its own", node.id)
 }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use shared::ids::NodeId;
-use shared::spec::ClusterFile;
+use shared::spec::{ClusterFile, authority};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -55,7 +55,8 @@ pub async fn forward(
         StatusCode::BAD_GATEWAY,
         "leader_unreachable",
         format!(
-            "node {from} could not pass the request on to the leader, node {id} at {host}:{port}: {problem}"
+            "node {from} could not pass the request on to the leader, node {id} at {}: {problem}",
+            authority(host, *port)
         ),
         "check the cluster's status before trying again: the leader may have acted on the request",
     )
@@ -75,7 +76,7 @@ async fn call(
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header(header::HOST, format!("{}:{}", leader.host, leader.port))
+        .header(header::HOST, authority(&leader.host, leader.port))
         .header(FORWARDED, from.to_string())
         .body(Body::from(body))?;
     // The connection is polled here rather than in a task of its own: it ends with the call, whatever its outcome.

@@ -13,6 +13,7 @@ use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use shared::api::{ClusterStatus, Health, NodeState, TransferRequest, TransferResponse};
 use shared::ids::NodeId;
+use shared::spec::authority;
 use tokio::time::timeout;
 
 use super::Node;
@@ -165,7 +166,7 @@ pub(super) fn not_leader(node: NodeId, leader: &Leader) -> ApiError {
     ApiError::new(
         StatusCode::CONFLICT,
         "not_leader",
-        format!("node {node} does not lead any more; node {id} at {host}:{port} does"),
+        format!("node {node} does not lead any more; node {id} at {} does", authority(host, *port)),
         "try again",
     )
 }

@@ -4,7 +4,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use shared::ids::{ClusterId, NodeId, StoreId};
-use shared::spec::MAX_NODES;
+use shared::spec::{MAX_NODES, authority};
 use shared::version::Range;
 use uuid::Uuid;
 
@@ -210,14 +210,14 @@ pub fn removed(node: NodeId) -> Refused {
 /// What a connection hears that says it is `node`'s: `node` was asked `at` its address and denies it, or, if not `denied`,
 /// could not be asked.
 pub fn unproven(node: NodeId, at: &(String, u16), denied: bool) -> Refused {
-    let (host, port) = at;
+    let at = authority(&at.0, at.1);
     let text = if denied {
         format!(
-            "node {node} is at {host}:{port}, and says that this connection is not its own: two nodes have the same id, or an address in cluster.yaml is wrong"
+            "node {node} is at {at}, and says that this connection is not its own: two nodes have the same id, or an address in cluster.yaml is wrong"
         )
     } else {
         format!(
-            "node {node} cannot be reached at {host}:{port}, so it cannot say that this connection is its own: check its host and cluster_port, and what is between the two"
+            "node {node} cannot be reached at {at}, so it cannot say that this connection is its own: check its host and cluster_port, and what is between the two"
         )
     };
     Refused { code: RefusalCode::Unproven, text }
