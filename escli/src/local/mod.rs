@@ -220,8 +220,8 @@ impl Hosts for LocalHosts {
         })
     }
 
-    async fn is_running(&self, id: NodeId) -> Result<bool, PortError> {
-        Ok(self.pid(id).is_some())
+    async fn process(&self, id: NodeId) -> Result<Process, PortError> {
+        Ok(self.pid(id).map_or(Process::Stopped, |pid| Process::Running { pid }))
     }
 
     async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
-use super::facts::Facts;
+use super::facts::{Facts, NodeFacts, Process};
 use super::quorum::quorum;
 use super::up::{hosts, targets};
 use super::{Action, Plan, Question, Refusal, Step};
@@ -78,10 +78,15 @@ pub fn down(spec: &ClusterFile, facts: &Facts, options: &DownOptions) -> Result<
 fn stop_stages(plan: &mut Plan, facts: &Facts, ids: &[NodeId], force: bool) -> Result<Vec<NodeId>, Refusal> {
     let leader = facts.leader();
     let mut stopping: Vec<NodeId> =
-        hosts(facts, ids)?.into_iter().filter(|(_, host)| host.runs()).map(|(id, _)| id).collect();
+        hosts(facts, ids)?.into_iter().filter(|(_, host)| !host.is_stopped()).map(|(id, _)| id).collect();
     stopping.sort_by_key(|id| (Some(*id) == leader, *id));
     for id in &stopping {
-        let why = if Some(*id) == leader { "running, leads" } else { "running" };
+        let why = match facts.nodes.get(id).and_then(NodeFacts::host).map(|host| host.process) {
+            _ if Some(*id) == leader => "running, leads",
+            Some(Process::Restarting) => "ends and is started again",
+            Some(Process::Unknown) => "nobody can tell whether it runs",
+            _ => "running",
+        };
         plan.stage(format!("stop n{id}"), vec![Step::on(*id, Action::StopNode { force }, why)]);
     }
     Ok(stopping)

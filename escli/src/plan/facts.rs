@@ -149,8 +149,24 @@ pub enum Process {
         /// Its process id.
         pid: u32,
     },
-    /// Does not.
+    /// Does not just now, and comes or goes by itself: a unit between two starts, or on its way in or out.
+    Restarting,
+    /// The service manager there cannot be asked.
+    Unknown,
+    /// Does not, and nothing will start it by itself.
     Stopped,
+}
+
+impl Process {
+    /// It runs.
+    pub fn runs(self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+
+    /// There is none: the last one has ended, whatever comes next.
+    pub fn is_gone(self) -> bool {
+        matches!(self, Self::Restarting | Self::Stopped)
+    }
 }
 
 /// A port that something else listens on.
@@ -229,7 +245,7 @@ impl NodeFacts {
     pub fn pid(&self) -> Option<u32> {
         match self.host()?.process {
             Process::Running { pid } => Some(pid),
-            Process::Stopped => None,
+            Process::Restarting | Process::Unknown | Process::Stopped => None,
         }
     }
 }

@@ -125,7 +125,7 @@ fn retire(plan: &mut Plan, scene: &Scene<'_>, options: &RemoveOptions) {
         }
         return;
     };
-    if host.runs() {
+    if !host.is_stopped() {
         let stop = Step::on(id, Action::StopNode { force: options.force }, "no member any more");
         plan.stage(format!("stop n{id}"), vec![stop]);
     }

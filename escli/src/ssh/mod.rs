@@ -29,4 +29,4 @@ pub use destination::{Destination, Operator};
 pub use error::{Report, SshError};
 pub use exec::{Input, Source, Status};
 pub use forward::Forward;
-pub use stream::{Lines, Said};
+pub use stream::{Lines, Pulse, Said};
