@@ -24,6 +24,7 @@ pub mod overview;
 pub mod plan;
 pub mod remote;
 pub mod report;
+pub mod route;
 pub mod settings;
 pub mod sha256;
 pub mod ssh;

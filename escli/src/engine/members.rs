@@ -109,10 +109,11 @@ fn cut(
     mesh: Result<std::collections::BTreeMap<NodeId, Reach>, PortError>,
 ) -> Option<String> {
     match mesh {
-        Ok(mesh) if mesh.get(&to) == Some(&Reach::Silent) => {
-            Some(format!("n{from} gets no answer from n{to}"))
-        }
-        Ok(_) => None,
+        Ok(mesh) => match mesh.get(&to)? {
+            Reach::Silent => Some(format!("n{from} gets no answer from n{to}")),
+            Reach::Nameless => Some(format!("n{from} knows no address for the name of n{to}")),
+            Reach::Open | Reach::Unknown => None,
+        },
         Err(error) => Some(format!("n{from}: {error}")),
     }
 }

@@ -11,7 +11,7 @@ use shared::spec::Node;
 
 use crate::exit::{Exit, Failure};
 use crate::plan::Action;
-use crate::plan::facts::{HostFacts, Process, Reach};
+use crate::plan::facts::{HostFacts, Process, Reach, Way};
 
 /// Something a port could not do. The message says what and where; it is one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +83,8 @@ pub trait Hosts {
 pub trait Cluster {
     /// What one node knows.
     fn status(&self, node: NodeId) -> impl Future<Output = Result<ClusterStatus, PortError>>;
+    /// How its admin port is reached from here, whether it runs or not.
+    fn way(&self, node: NodeId) -> impl Future<Output = Way>;
     /// Asks for leadership to be handed to `node`; whoever leads is found by itself.
     fn transfer(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
     /// Asks for the node to be taken in; done again it changes nothing.

@@ -16,7 +16,7 @@ use crate::engine::journal;
 use crate::engine::ports::PortError;
 use crate::exit::Exit;
 use crate::plan::Action;
-use crate::plan::facts::{HostFacts, Process, Reach};
+use crate::plan::facts::{HostFacts, Process, Reach, Way};
 use crate::plan::tests::voter;
 
 /// What the machine does wrong.
@@ -148,6 +148,10 @@ impl Cluster for Machine {
         self.called(format!("remove {id}"));
         self.removed.borrow_mut().insert(id);
         Ok(())
+    }
+
+    async fn way(&self, _: NodeId) -> Way {
+        Way::Direct
     }
 
     async fn transfer(&self, id: NodeId) -> Result<(), PortError> {

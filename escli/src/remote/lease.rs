@@ -20,6 +20,8 @@ use crate::ssh::{Lines, Pulse, Said, SshError, quote};
 pub const PULSE: Pulse = Pulse { every: Duration::from_secs(2), late: Duration::from_secs(15) };
 /// The host lets go when it has heard nothing for so long, in seconds; more than [`PULSE`] in all.
 pub const SILENCE_S: u64 = 30;
+/// How long the host waits for whoever has it.
+pub const WAIT: Duration = Duration::from_secs(2);
 /// How the script ends when another operation holds the host.
 const TAKEN: i32 = 75;
 
@@ -31,11 +33,12 @@ pub fn hold(layout: &HostLayout, holder: &Holder, silence: u64) -> String {
         Privilege::None => "$HOME/.eventstream-operation.lock",
     };
     let body = format!(
-        r#"as_root flock -w 2 -E {TAKEN} {lock} sh -c 'printf "%s\n" "$2" > "$1"; echo held
+        r#"as_root flock -w {wait} -E {TAKEN} {lock} sh -c 'printf "%s\n" "$2" > "$1"; echo held
 while timeout {silence} sh -c "read -r beat"; do echo .; done' sh {lock} {holder}
 code=$?
 [ $code != {TAKEN} ] || cat {lock}
 exit $code"#,
+        wait = WAIT.as_secs(),
         holder = quote::word(&serde_json::to_string(holder).unwrap_or_default())
     );
     script(layout, &body)
@@ -100,6 +103,12 @@ fn why(error: &SshError) -> String {
 
 fn on(node: NodeId, failure: Failure) -> Failure {
     Failure { message: format!("node {node}: {}", failure.message), ..failure }
+}
+
+/// The host says neither yes nor no.
+pub fn unsaid(id: NodeId) -> Failure {
+    Failure::failed(format!("node {id}: its host does not say whether it can be kept from other operators"))
+        .hint("look at what its login shell does: escli check")
 }
 
 fn not_taken(id: NodeId, said: &[String]) -> Failure {

@@ -48,19 +48,36 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a node is given to answer another one's knock.
 const KNOCK_S: u64 = 2;
 
+/// Hosts that ssh is asked about at once; each is a process.
+const AT_ONCE: usize = 32;
+
 /// How each node's host is reached, or why that makes no sense.
 pub type Destinations = BTreeMap<NodeId, Result<Destination, SshError>>;
 
 /// How the hosts of `spec` are reached, by its own account and that of the operator's SSH configuration.
 pub fn destinations(spec: &ClusterFile) -> Destinations {
-    let operator = Operator::here(ssh::ConfigFile::Default);
+    resolve(spec, &Operator::here(ssh::ConfigFile::Default))
+}
+
+/// The same for any operator. All are asked for at once: a configuration may run programs and ask the name service.
+pub fn resolve(spec: &ClusterFile, operator: &Operator) -> Destinations {
     let for_all = spec.deploy.as_ref().and_then(|deploy| deploy.ssh.as_ref());
     let resolve = |node: &Node| {
-        Destination::resolve(&node.host, node.ssh.as_ref(), for_all, &operator, &mut |question| {
+        Destination::resolve(&node.host, node.ssh.as_ref(), for_all, operator, &mut |question| {
             ssh::ask(&operator.config, question)
         })
     };
-    spec.cluster.nodes.iter().map(|node| (node.id, resolve(node))).collect()
+    let broken = || SshError::failed("the thread that reads the SSH configuration has ended");
+    let mut found = Destinations::new();
+    for nodes in spec.cluster.nodes.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = nodes.iter().map(|node| (node.id, scope.spawn(|| resolve(node)))).collect();
+            let answers =
+                asked.into_iter().map(|(id, way)| (id, way.join().unwrap_or_else(|_| Err(broken()))));
+            found.extend(answers);
+        });
+    }
+    found
 }
 
 /// The hosts of one cluster.
@@ -215,7 +232,9 @@ impl RemoteHosts {
         let line = frame::line(&mark, &lease::hold(&self.layout, holder, lease::SILENCE_S));
         let held = self.connection(id).await?.hold(&line, lease::PULSE).await;
         let lines = held.map_err(|error| explained(&error))?;
-        Lease::taken(id, &mark, lines).await.map_err(|failure| PortError::Explained(Box::new(failure)))
+        let taken = tokio::time::timeout(self.limit + lease::WAIT, Lease::taken(id, &mark, lines)).await;
+        let taken = taken.unwrap_or_else(|_| Err(lease::unsaid(id)));
+        taken.map_err(|failure| PortError::Explained(Box::new(failure)))
     }
 
     /// Adds a line to the host's own account of what operators did there.
@@ -417,6 +436,7 @@ impl Hosts for RemoteHosts {
         let reach = |line: &str| match line {
             "open" => Reach::Open,
             "silent" => Reach::Silent,
+            "nameless" => Reach::Nameless,
             _ => Reach::Unknown,
         };
         Ok(others.iter().map(|node| node.id).zip(said.lines().map(reach)).collect())

@@ -149,7 +149,7 @@ pub fn remove_leftovers(layout: &HostLayout) -> String {
     script(layout, &format!("for left in {LEFTOVERS}; do as_root rm -f \"$left\"; done"))
 }
 
-/// Tries each `host:port` and prints `open`, `silent` or `unknown` for it, in the order given.
+/// Tries each `host:port` and prints `open`, `silent`, `nameless` or `unknown` for it, in the order given.
 pub fn mesh(peers: &[(String, u16)], seconds: u64) -> String {
     let mut text = String::from(
         "try() {\n  bash -c : 2>/dev/null || { echo unknown; return; }\n  \
@@ -159,7 +159,7 @@ pub fn mesh(peers: &[(String, u16)], seconds: u64) -> String {
     for (host, port) in peers {
         // A name that does not resolve there ends at once, and says so itself.
         text.push_str(&format!(
-            "getent ahosts '{host}' >/dev/null && try '{host}' {port} {seconds} || echo silent\n"
+            "getent ahosts '{host}' >/dev/null && try '{host}' {port} {seconds} || echo nameless\n"
         ));
     }
     text
@@ -507,6 +507,6 @@ mod tests {
             ("no.such.name.invalid".to_owned(), 1),
         ];
         let output = Command::new("sh").args(["-c", &mesh(&peers, 1)]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "open\nopen\nsilent\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "open\nopen\nnameless\n");
     }
 }
