@@ -280,6 +280,8 @@ async fn a_plan_runs_to_its_end_and_a_second_time_changes_nothing() {
     let records = bench.journal();
     assert!(journal::unfinished(&records).is_empty());
     assert!(matches!(records.last(), Some(Record::Ended { outcome: Outcome::Succeeded, .. })));
+    let mode = std::fs::metadata(bench.folder.path().join("op0.jsonl")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
 
     let calls = bench.machine.calls.borrow().len();
     let again = bench.run(&plan(&[1, 2, 3])).await;

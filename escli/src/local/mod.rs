@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -108,7 +109,8 @@ impl LocalHosts {
     }
 
     fn spawn(&self, id: NodeId, binary: &Path) -> io::Result<u32> {
-        let log = OpenOptions::new().create(true).append(true).open(self.layout.log(id))?;
+        // Who reads and writes what is nobody else's business.
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(self.layout.log(id))?;
         // A process group of its own: Ctrl-C in this terminal, and the terminal's end, reach its foreground group
         // only, and the node outlives both.
         let child = Command::new(binary)

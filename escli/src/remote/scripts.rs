@@ -323,7 +323,10 @@ pub fn wipe(layout: &HostLayout) -> String {
 /// Prints the node's last log lines.
 pub fn log_tail(layout: &HostLayout, lines: usize) -> String {
     let body = if layout.logs_to_file() {
-        format!("cd /; as_user tail -n {lines} $install/run/log 2>/dev/null")
+        // The node goes on in a new file when one is large.
+        format!(
+            "cd /; as_user tail -q -n {lines} $install/run/log.1 $install/run/log 2>/dev/null | tail -n {lines}"
+        )
     } else {
         format!("as_root journalctl -q -u $name -n {lines} -o cat --no-pager")
     };
