@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use shared::api::Role;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
 use super::facts::{Facts, NodeFacts, Process};
 use super::quorum::quorum;
 use super::up::{hosts, targets};
-use super::{Action, Plan, Question, Refusal, Step};
+use super::{Action, Plan, Question, Refusal, Step, agreement};
 
 /// What `stop` is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,13 +95,15 @@ fn stop_stages(plan: &mut Plan, facts: &Facts, ids: &[NodeId], force: bool) -> R
 
 /// What it costs to stop these nodes, when it costs more than redundancy.
 fn downtime(spec: &ClusterFile, facts: &Facts, stopping: &[NodeId]) -> Option<String> {
-    let voters = spec.cluster.nodes.len();
+    let statuses: Vec<_> = facts.statuses().map(|(_, status)| status.clone()).collect();
+    let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
     let needed = quorum(voters);
-    let running = facts.running();
+    let learns = |id: &NodeId| statuses.iter().any(|own| own.node_id == *id && own.role != Role::Voter);
+    let running: Vec<NodeId> = facts.running().into_iter().filter(|id| !learns(id)).collect();
     let left = running.iter().filter(|id| !stopping.contains(id)).count();
     (running.len() >= needed && left < needed).then(|| {
         format!(
-            "{left} of {voters} nodes would be left and {needed} are needed: {} would accept no writes",
+            "{left} of {voters} voters would be left and {needed} are needed: {} would accept no writes",
             spec.cluster.name
         )
     })

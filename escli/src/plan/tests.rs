@@ -464,3 +464,15 @@ fn a_node_that_ends_and_is_started_again_is_stopped_like_one_that_runs() {
         assert!(shape(&world.up("up", &[])).contains(&"n3.start".to_owned()), "it does not run");
     }
 }
+
+#[test]
+fn learners_are_no_part_of_the_majority_that_a_stop_leaves() {
+    let mut world = world(3, &[1, 2, 3], Some(1));
+    world.says(3).role = Role::Learner;
+    for id in [1, 2] {
+        let peers = &mut world.says(id).peers;
+        peers.iter_mut().filter(|peer| peer.id == 3).for_each(|peer| peer.role = Role::Learner);
+    }
+    assert!(matches!(world.stop(&[2]).question, Some(Question::Downtime { .. })), "one voter of two is left");
+    assert_eq!(world.stop(&[3]).question, None);
+}
