@@ -512,4 +512,47 @@ mod tests {
         let output = Command::new("sh").args(["-c", &mesh(&peers, 1)]).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "open\nopen\nnameless\n");
     }
+
+    #[test]
+    fn root_follows_no_link_that_the_nodes_user_has_made() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("only root can become somebody else: nothing was shown");
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let at = temp.path();
+        let open = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(at, open(0o755)).unwrap();
+        let layout = HostLayout {
+            install: at.join("opt").display().to_string(),
+            data: at.join("data").display().to_string(),
+            user: Some("nobody".to_owned()),
+            privilege: Privilege::Sudo,
+            service: Service::Process,
+        };
+        let say = |script: String| {
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+        };
+        say(ensure_dirs(&layout));
+        let secret = at.join("secret");
+        std::fs::write(&secret, "for root alone\n").unwrap();
+        std::fs::set_permissions(&secret, open(0o600)).unwrap();
+        for (link, script) in [("opt/run/log", log_tail(&layout, 5)), ("data/identity", identity(&layout))] {
+            std::fs::write(at.join(link), "its own\n").unwrap();
+            assert!(say(script.clone()).contains("its own"), "{link}");
+            std::fs::remove_file(at.join(link)).unwrap();
+            std::os::unix::fs::symlink(&secret, at.join(link)).unwrap();
+            assert!(!say(script).contains("for root alone"), "{link}");
+        }
+        std::fs::remove_dir_all(at.join("data")).unwrap();
+        std::os::unix::fs::symlink(at, at.join("data")).unwrap();
+        assert!(say(ensure_dirs(&layout)).contains("is a link"));
+        let mode = std::fs::metadata(at).unwrap().permissions();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+            0o755,
+            "where it leads is as it was"
+        );
+    }
 }
