@@ -1,7 +1,6 @@
 //! The admin API over HTTP: implements [`crate::engine::ports::Cluster`].
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -12,8 +11,9 @@ use shared::spec::{ClusterFile, Node, authority};
 
 use crate::engine::ports::{Cluster, PortError};
 use crate::exit::{Exit, Failure};
+use crate::plan::facts::Way;
 use crate::printable;
-use crate::ssh::Forward;
+use crate::route::{Route, Unanswered};
 
 /// A node answers from memory; one that needs longer than this is stuck, whatever `--ssh-timeout` says.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -27,40 +27,36 @@ const CHANGE_LIMIT: (u32, Duration) = (8, Duration::from_secs(15));
 /// The admin ports of one cluster.
 #[derive(Debug)]
 pub struct AdminClient {
-    http: reqwest::Client,
     nodes: Vec<Node>,
+    routes: BTreeMap<NodeId, Route>,
     limit: Duration,
     change_limit: Duration,
-    behind: BTreeMap<NodeId, Behind>,
-}
-
-/// A node whose admin port is reached through a jump host.
-#[derive(Debug)]
-struct Behind {
-    http: reqwest::Client,
-    forward: Forward,
 }
 
 impl AdminClient {
-    /// Talks to the nodes of `spec`; each answer may take `limit`, at most two seconds.
+    /// Talks to the nodes of `spec` directly; each answer may take `limit`, at most two seconds.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn new(spec: &ClusterFile, limit: Duration) -> Result<Self, Failure> {
-        let limit = limit.min(ANSWER_LIMIT);
-        let http = built(builder(limit))?;
-        let change_limit = spec.cluster.raft.elections(CHANGE_LIMIT.0, CHANGE_LIMIT.1);
-        Ok(Self { http, nodes: spec.cluster.nodes.clone(), limit, change_limit, behind: BTreeMap::new() })
+        Self::by(spec, limit, |_, limit| Route::direct(limit))
     }
 
-    /// From now on the node is reached by `forward`.
+    /// The same by a route of each node's own.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up.
-    pub fn reach(&mut self, id: NodeId, forward: Forward) -> Result<(), Failure> {
-        let http = built(builder(self.limit).unix_socket(forward.socket()))?;
-        self.behind.insert(id, Behind { http, forward });
-        Ok(())
+    /// Those of `route`.
+    pub fn by(
+        spec: &ClusterFile,
+        limit: Duration,
+        route: impl Fn(&Node, Duration) -> Result<Route, Failure>,
+    ) -> Result<Self, Failure> {
+        let limit = limit.min(ANSWER_LIMIT);
+        let nodes = spec.cluster.nodes.clone();
+        let routes = nodes.iter().map(|node| route(node, limit).map(|route| (node.id, route)));
+        let routes = routes.collect::<Result<_, Failure>>()?;
+        let change_limit = spec.cluster.raft.elections(CHANGE_LIMIT.0, CHANGE_LIMIT.1);
+        Ok(Self { nodes, routes, limit, change_limit })
     }
 
     /// `GET /health/ready` of one node: 200 and 503 are both answers.
@@ -77,8 +73,7 @@ impl AdminClient {
     /// When the node does not answer.
     pub async fn metrics(&self, id: NodeId) -> Result<String, PortError> {
         let node = self.node(id)?;
-        let failed = |error: &reqwest::Error| self.explain(node, error);
-        let answer = self.http(id).get(url(node, "/metrics")).send().await.map_err(|error| failed(&error))?;
+        let answer = self.send(node, |http| http.get(url(node, "/metrics"))).await?;
         answer.text().await.map_err(|error| failed(&error))
     }
 
@@ -93,13 +88,12 @@ impl AdminClient {
         limit: Duration,
     ) -> Result<reqwest::Response, PortError> {
         let node = self.node(id)?;
-        let failed = |error: &reqwest::Error| self.explain(node, error);
         let path = format!("/backup?covers={covers}");
-        let call = self.http(id).get(url(node, &path)).timeout(ENDLESS).send();
+        let call = self.send(node, |http| http.get(url(node, &path)).timeout(ENDLESS));
         let answer = tokio::time::timeout(limit, call).await;
         let answer =
             answer.map_err(|_| PortError::Unreachable(format!("n{id} did not begin within {limit:?}")))?;
-        let answer = answer.map_err(|error| failed(&error))?;
+        let answer = answer?;
         if answer.status().is_success() {
             return Ok(answer);
         }
@@ -121,7 +115,7 @@ impl AdminClient {
     ) -> Result<(), PortError> {
         let mut nobody = PortError::Unreachable("there is no other node".to_owned());
         for node in self.nodes.iter().filter(|node| Some(node.id) != about) {
-            let answer = request(self.http(node.id), node).timeout(self.change_limit).send().await;
+            let answer = self.send(node, |http| request(http, node).timeout(self.change_limit)).await;
             match answer {
                 Ok(answer) if answer.status().is_success() => return Ok(()),
                 Ok(answer) => {
@@ -130,20 +124,28 @@ impl AdminClient {
                     return Err(PortError::Explained(Box::new(refused.hint(theirs(node, &hint)))));
                 }
                 // It was never asked; whoever was asked and did not answer may have done it, and doing it again is safe.
-                Err(error) => nobody = self.explain(node, &error),
+                Err(error) => nobody = error,
             }
         }
         Err(nobody)
     }
 
-    fn http(&self, id: NodeId) -> &reqwest::Client {
-        self.behind.get(&id).map_or(&self.http, |behind| &behind.http)
+    async fn send(
+        &self,
+        node: &Node,
+        request: impl Fn(&reqwest::Client) -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, PortError> {
+        let sent = self.route(node)?.send(request).await;
+        sent.map_err(|unanswered| self.unanswered(node, &unanswered))
+    }
+
+    fn route(&self, node: &Node) -> Result<&Route, PortError> {
+        self.routes.get(&node.id).ok_or_else(|| PortError::Failed(format!("no way leads to n{}", node.id)))
     }
 
     async fn get<T: DeserializeOwned>(&self, id: NodeId, path: &str) -> Result<T, PortError> {
         let node = self.node(id)?;
-        let failed = |error: &reqwest::Error| self.explain(node, error);
-        let answer = self.http(id).get(url(node, path)).send().await.map_err(|error| failed(&error))?;
+        let answer = self.send(node, |http| http.get(url(node, path))).await?;
         self.read(node, answer).await
     }
 
@@ -159,17 +161,19 @@ impl AdminClient {
     }
 
     fn explain(&self, node: &Node, error: &reqwest::Error) -> PortError {
-        let port = node.http_port;
         if error.is_decode() {
             return strange(node);
         }
-        if let Some(trouble) = self.behind.get(&node.id).and_then(|behind| behind.forward.trouble()) {
-            return PortError::Unreachable(trouble.report().message.clone());
-        }
-        if error.is_timeout() {
-            return PortError::Unreachable(format!("no answer within {:?} :{port}", self.limit));
-        }
-        PortError::Unreachable(format!("{} :{port}", root_cause(error)))
+        self.unanswered(node, &Unanswered::of(error))
+    }
+
+    fn unanswered(&self, node: &Node, unanswered: &Unanswered) -> PortError {
+        let port = node.http_port;
+        PortError::Unreachable(if unanswered.timed_out {
+            format!("no answer within {:?} :{port}", self.limit)
+        } else {
+            format!("{} :{port}", unanswered.why)
+        })
     }
 }
 
@@ -178,12 +182,21 @@ impl Cluster for AdminClient {
         self.get(node, "/cluster/status").await
     }
 
+    async fn way(&self, id: NodeId) -> Way {
+        let Ok(node) = self.node(id) else { return Way::Direct };
+        match self.route(node) {
+            Ok(route) => route.way(&url(node, "/cluster/status")).await,
+            Err(error) => Way::Closed { why: error.to_string() },
+        }
+    }
+
     async fn transfer(&self, to: NodeId) -> Result<(), PortError> {
         let node = self.node(to)?;
-        let failed = |error: &reqwest::Error| self.explain(node, error);
-        let call = self.http(to).post(url(node, "/cluster/leader/transfer")).timeout(self.change_limit);
-        let answer = call.json(&TransferRequest { to: Some(to) }).send().await;
-        let answer = answer.map_err(|error| failed(&error))?;
+        let body = TransferRequest { to: Some(to) };
+        let call = |http: &reqwest::Client| {
+            http.post(url(node, "/cluster/leader/transfer")).timeout(self.change_limit).json(&body)
+        };
+        let answer = self.send(node, call).await?;
         if answer.status().is_success() {
             return Ok(());
         }
@@ -225,29 +238,9 @@ fn strange(node: &Node) -> PortError {
     PortError::Failed(format!("what answers on :{} is not an esnode", node.http_port))
 }
 
-fn builder(limit: Duration) -> reqwest::ClientBuilder {
-    // A proxy set for the operator's browsing has no business between escli and its nodes.
-    reqwest::Client::builder().no_proxy().timeout(limit).tcp_nodelay(true)
-}
-
-fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, Failure> {
-    builder.build().map_err(|error| Failure::failed(format!("cannot set up the HTTP client: {error}")))
-}
-
 /// The address of a call on a node's admin port.
 pub fn url(node: &Node, path: &str) -> String {
     format!("http://{}{path}", authority(&node.host, node.http_port))
-}
-
-/// The innermost error says it best: "connection refused", not "error sending request for url".
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let text = cause.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    text.to_lowercase()
 }
 
 #[cfg(test)]

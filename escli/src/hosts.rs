@@ -10,7 +10,7 @@ use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::Evidence;
 use crate::local::{LocalHosts, releases};
 use crate::plan::Action;
-use crate::plan::facts::{HostFacts, Reach};
+use crate::plan::facts::{HostFacts, Process, Reach};
 use crate::plan::wanted::Wanted;
 use crate::remote::RemoteHosts;
 
@@ -83,8 +83,8 @@ impl Hosts for Machines {
         either!(self, hosts => hosts.look(id).await)
     }
 
-    async fn is_running(&self, id: NodeId) -> Result<bool, PortError> {
-        either!(self, hosts => hosts.is_running(id).await)
+    async fn process(&self, id: NodeId) -> Result<Process, PortError> {
+        either!(self, hosts => hosts.process(id).await)
     }
 
     async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {

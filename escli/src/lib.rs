@@ -25,6 +25,7 @@ pub mod plan;
 pub mod printable;
 pub mod remote;
 pub mod report;
+pub mod route;
 pub mod settings;
 pub mod sha256;
 pub mod ssh;

@@ -32,6 +32,8 @@ pub async fn observe<H: Hosts, C: Cluster>(
     let mut facts = Facts { nodes, ..Facts::default() };
     if with_mesh {
         facts.mesh = mesh(&facts, hosts, concurrency).await;
+        let ways = ids(spec).map(|id| async move { (id, cluster.way(id).await) });
+        facts.ways = stream::iter(ways).buffer_unordered(concurrency.max(1)).collect().await;
     }
     let any_taken = facts.nodes.values().filter_map(NodeFacts::host).any(|host| !host.taken.is_empty());
     if any_taken {

@@ -68,9 +68,24 @@ impl Lab {
 
     /// Makes a key that no server knows.
     pub fn stranger(&self, name: &str, passphrase: &str) -> Result<PathBuf> {
+        self.stranger_of("ed25519", name, passphrase)
+    }
+
+    /// The same, of any kind.
+    pub fn stranger_of(&self, kind: &str, name: &str, passphrase: &str) -> Result<PathBuf> {
         let path = self.path(name);
-        keygen(&path, "ed25519", passphrase)?;
+        keygen(&path, kind, passphrase)?;
         Ok(path)
+    }
+
+    /// Certifies a key for whoever runs this, by an authority of the lab's; the path of the certificate.
+    pub fn certify(&self, key: &Path, valid: &str) -> Result<PathBuf> {
+        let mut command = Command::new("ssh-keygen");
+        command.arg("-q").arg("-s").arg(self.path("ca")).args(["-I", "test", "-n", &self.user, "-V", valid]);
+        let output = command.arg(key.with_extension("pub")).output()?;
+        ensure!(output.status.success(), "ssh-keygen -s: {}", String::from_utf8_lossy(&output.stderr));
+        let name = key.file_name().and_then(|name| name.to_str()).context("a name")?;
+        Ok(key.with_file_name(format!("{name}-cert.pub")))
     }
 
     /// Starts one more server, with these lines in its configuration, and makes its keys known.
@@ -101,6 +116,7 @@ impl Lab {
             port: address.port(),
             user: self.user.clone(),
             identity_files: vec![self.path("id_ed25519")],
+            certificate_files: Vec::new(),
             identities_only: false,
             agent: None,
             known_hosts: vec![self.path("known_hosts")],

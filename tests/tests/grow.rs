@@ -195,3 +195,21 @@ fn a_node_that_does_not_catch_up_is_taken_out_again() -> Result<()> {
     ensure!(code == 0 && voters(&place)? == [1, 2, 3, 4], "{report:#}");
     Ok(())
 }
+
+#[test]
+fn the_last_but_one_leaves_and_the_last_one_stays() -> Result<()> {
+    let place = Place::new()?;
+    let (dir, base) = (place.cluster(), place.base.to_string());
+    let (code, report) =
+        place.json(&["up", "--local", "--nodes", "2", "--dir", path(&dir), "--base-port", &base])?;
+    ensure!(code == 0, "{report:#}");
+    let purge = ["--purge", "--yes", "--confirm", "local", "--allow-downtime"];
+    done(&place, &[&["remove-node", "2"], &purge[..]].concat())?;
+    ensure!(voters(&place)? == [1]);
+    // One that came alone would found a cluster of its own.
+    let (code, refused) = place.json(&["replace-node", "1", "2", "--yes"])?;
+    ensure!(code == 3 && refused.to_string().contains("nobody can take over"), "{refused:#}");
+    done(&place, &["add-node", "2"])?;
+    ensure!(voters(&place)? == [1, 2]);
+    Ok(())
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use escli::ssh::{
-    Connection, Destination, Input, Limits, NoPrompt, Passphrases, Said, Source, SshError, Status,
+    Connection, Destination, Input, Limits, NoPrompt, Passphrases, Pulse, Said, Source, SshError, Status,
 };
 use rustix::process::Signal;
 use shared::spec::HostKeys;
@@ -373,6 +373,37 @@ async fn lines_that_nobody_reads_end_at_the_host() -> Result<()> {
     while there() {
         assert!(begin.elapsed() < 5 * SECOND, "the command goes on");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_that_is_held_is_lost_as_soon_as_it_answers_no_more() -> Result<()> {
+    let mut lab = Lab::start(1)?;
+    let pulse = Pulse { every: Duration::from_millis(50), late: Duration::from_millis(600) };
+    let host = open(lab.to(0)).await?;
+    let answers = "echo there; while read -r beat; do echo .; done; echo over";
+    let there = Said::Line(Source::Stdout, "there".to_owned());
+    let mut held = host.hold(answers, pulse).await?;
+    assert_eq!(held.next().await.context("a line")??, there);
+    tokio::time::sleep(2 * pulse.late).await;
+    assert!(held.ready().is_none(), "its answers are not passed on, and it goes on");
+    // It lives and does not answer; or nobody there does.
+    for freezes in [false, true] {
+        let host = open(lab.to(0)).await?;
+        let command = if freezes { answers } else { "echo there; sleep 60" };
+        let mut held = host.hold(command, pulse).await?;
+        assert_eq!(held.next().await.context("a line")??, there);
+        if freezes {
+            lab.at(0).signal_sessions(Signal::STOP);
+        }
+        let begin = Instant::now();
+        let lost = held.next().await.context("an end")?.expect_err("no answer");
+        assert!(
+            matches!(lost, SshError::Lost(_)) && begin.elapsed() < 2 * SECOND,
+            "{lost} {:?}",
+            begin.elapsed()
+        );
     }
     Ok(())
 }

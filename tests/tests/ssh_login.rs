@@ -376,3 +376,87 @@ async fn jumps_in_a_circle_are_an_error() -> Result<()> {
     assert!(begin.elapsed() < Duration::from_secs(5));
     Ok(())
 }
+
+/// A lab whose server trusts an authority and knows no key.
+fn of_authority() -> Result<Lab> {
+    let mut lab = Lab::empty()?;
+    let authority = lab.stranger("ca", "")?;
+    lab.server(&format!("TrustedUserCAKeys {}.pub", authority.display()))?;
+    Ok(lab)
+}
+
+#[tokio::test]
+async fn a_certificate_beside_its_key_logs_in() -> Result<()> {
+    let lab = of_authority()?;
+    let mut destination = lab.to(0);
+    for kind in ["ed25519", "ecdsa", "rsa"] {
+        let key = lab.stranger_of(kind, kind, "")?;
+        destination.identity_files = vec![key.clone()];
+        contains(&refused(destination.clone()).await, &[&format!("{}: not accepted", key.display())]);
+        let certificate = lab.certify(&key, "always:forever")?;
+        works(destination.clone()).await.context(kind)?;
+        lab.certify(&key, "20200101:20200102")?;
+        let with = format!("{} with {}: not accepted", key.display(), certificate.display());
+        contains(&refused(destination.clone()).await, &[&with]);
+    }
+    // One that is encrypted is asked for once.
+    let locked = lab.stranger("locked", "open sesame")?;
+    lab.certify(&locked, "always:forever")?;
+    destination.identity_files = vec![lab.path("ed25519"), locked];
+    let operator = Operates::answering(&["wrong", "open sesame"]);
+    open_asking(destination, &Arc::new(Passphrases::new(operator.clone()))).await?;
+    assert_eq!(operator.questions().len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_certificate_logs_in_from_the_agent_and_from_where_the_configuration_says() -> Result<()> {
+    let mut lab = of_authority()?;
+    let key = lab.stranger("held", "")?;
+    let certificate = lab.certify(&key, "always:forever")?;
+    let socket = lab.agent(&[&key])?;
+    let mut destination = lab.to(0);
+    destination.agent = Some(socket);
+    destination.identity_files = vec![key.clone()];
+    destination.identities_only = true;
+    fs::rename(&key, lab.path("away"))?;
+    works(destination).await?;
+    // Elsewhere than beside the key.
+    fs::rename(lab.path("away"), &key)?;
+    fs::rename(&certificate, lab.path("elsewhere.pub"))?;
+    let address = lab.at(0).address;
+    let config = |more: &str| {
+        format!(
+            "Host *\n HostName {}\n Port {}\n User {}\n IdentityFile {}\n UserKnownHostsFile {}\n{more}",
+            address.ip(),
+            address.port(),
+            lab.user(),
+            key.display(),
+            lab.path("known_hosts").display()
+        )
+    };
+    contains(&refused(resolve(&lab, &config(""), "n0", None)?).await, &["held: not accepted"]);
+    let named = format!(" CertificateFile {}\n", lab.path("elsewhere.pub").display());
+    works(resolve(&lab, &config(&named), "n0", None)?).await
+}
+
+#[test]
+fn the_configuration_is_asked_about_all_hosts_at_once() -> Result<()> {
+    let lab = Lab::empty()?;
+    let file = lab.path("config");
+    fs::write(&file, "Match exec \"sleep 0.5\"\n Port 24\n")?;
+    let nodes: String = (1..=8).map(|id| format!("    - {{ id: {id}, host: 10.0.0.{id} }}\n")).collect();
+    let text = format!("cluster:\n  name: t\n  nodes:\n{nodes}");
+    let spec = shared::spec::parse("cluster.yaml", &text).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let operator =
+        Operator { user: "ann".to_owned(), home: lab.path(""), agent: None, config: ConfigFile::File(file) };
+    let begin = Instant::now();
+    let found = escli::remote::resolve(&spec, &operator);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert_eq!(found.len(), 8);
+    for (id, destination) in found {
+        let destination = destination?;
+        assert_eq!((destination.host, destination.port), (format!("10.0.0.{id}"), 24));
+    }
+    Ok(())
+}

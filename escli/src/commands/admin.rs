@@ -1,15 +1,17 @@
-//! The admin API as a cluster's hosts let it be reached: directly, or through the jump host that leads to them.
+//! The admin API as a cluster's hosts let it be reached: directly, through the jump host that leads to them, or through
+//! their own SSH server.
 
 use std::sync::Arc;
 
-use shared::spec::ClusterFile;
+use shared::spec::{ClusterFile, Node};
 
 use super::target::is_local;
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::remote::{Destinations, destinations};
+use crate::route::{Route, Through};
 use crate::settings::Settings;
-use crate::ssh::{Forward, Limits, Passphrases};
+use crate::ssh::{Destination, Passphrases};
 use crate::view;
 
 /// The admin ports of the nodes of `spec`, for commands that need nothing else of their hosts.
@@ -33,19 +35,23 @@ pub fn behind(
     destinations: &Destinations,
     passphrases: &Arc<Passphrases>,
 ) -> Result<AdminClient, Failure> {
-    let limit = settings.host_timeout;
-    let mut client = AdminClient::new(spec, limit)?;
-    for node in &spec.cluster.nodes {
+    AdminClient::by(spec, settings.host_timeout, |node, limit| {
         // A host that cannot be resolved for SSH may answer all the same.
-        let Some(Ok(destination)) = destinations.get(&node.id) else { continue };
-        let Some((last, before)) = destination.jumps.split_last() else { continue };
-        let mut via = last.clone();
-        via.jumps = before.to_vec();
-        // The way must give up before whoever waits at its end does, so that it says why.
-        let limits = Limits { open: limit.mul_f64(0.75), ..Limits::default() };
-        let forward = Forward::begin(via, &node.host, node.http_port, Arc::clone(passphrases), limits)
-            .map_err(|error| Failure::failed(error.to_string()))?;
-        client.reach(node.id, forward)?;
+        let Some(Ok(destination)) = destinations.get(&node.id) else { return Route::direct(limit) };
+        let Some((last, before)) = destination.jumps.split_last() else {
+            let own = Through::new(destination.clone(), listens(node), node.http_port, passphrases);
+            return Route::either(limit, own);
+        };
+        let via = Destination { jumps: before.to_vec(), ..last.clone() };
+        Ok(Route::behind(limit, Through::new(via, &node.host, node.http_port, passphrases)))
+    })
+}
+
+/// Where the node listens, as its own host calls it.
+fn listens(node: &Node) -> &str {
+    match node.bind.as_deref() {
+        None | Some("0.0.0.0") => "127.0.0.1",
+        Some("::") => "::1",
+        Some(address) => address,
     }
-    Ok(client)
 }

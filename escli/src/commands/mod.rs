@@ -21,6 +21,7 @@ pub mod explain;
 pub mod health;
 pub mod history;
 pub mod init;
+pub mod leases;
 pub mod logs;
 pub mod man;
 pub mod members;

@@ -8,6 +8,7 @@ use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use shared::ids::NodeId;
 
+use super::leases::Leases;
 use super::target::Target;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::journal::{self, Journal, Origin, Record};
@@ -19,7 +20,6 @@ use crate::plan::facts::Facts;
 use crate::plan::membership::Membership;
 use crate::plan::request::Request;
 use crate::plan::{Plan, Question, Refusal};
-use crate::remote::Lease;
 use crate::report::{Outcome, Report, SCHEMA_VERSION, StepOutcome};
 use crate::settings::Settings;
 use crate::{sha256, view};
@@ -65,14 +65,23 @@ impl Operation<'_> {
     pub async fn run(&self) -> Result<Option<Report>, Failure> {
         let began = Instant::now();
         let Self { settings, target, .. } = self;
-        let _held = if settings.dry_run { None } else { Some((self.lock()?, self.lease().await?)) };
+        let _lock = if settings.dry_run { None } else { Some(self.lock()?) };
+        let leases = if settings.dry_run {
+            Leases::default()
+        } else {
+            Leases::take(target, &self.holder(), settings.concurrency).await?
+        };
         let facts = self.seen().await;
         let mut request = self.request.clone();
         request.witness(&facts);
         let planned = self.unmoved(&facts);
         let planned = planned.and_then(|()| request.plan(&target.spec, target.wanted(), &facts));
+        let planned = planned.map_err(Failure::from).and_then(|mut plan| {
+            leases.suffice(&mut plan, &facts)?;
+            Ok(plan)
+        });
         let mut report = match planned {
-            Err(refusal) => self.refused(refusal.into()),
+            Err(refusal) => self.refused(refusal),
             Ok(plan) if settings.dry_run => {
                 view::plan(settings, &plan);
                 return Ok(None);
@@ -83,7 +92,7 @@ impl Operation<'_> {
                     if asked {
                         request.agreed();
                     }
-                    self.execute(&plan, self.origin(request, &facts), began).await?
+                    self.execute(&plan, self.origin(request, &facts), &leases, began).await?
                 }
             },
         };
@@ -168,24 +177,6 @@ impl Operation<'_> {
         }
     }
 
-    /// Keeps operators at other machines from the hosts. One that cannot be reached is the planner's business.
-    async fn lease(&self) -> Result<Vec<Lease>, Failure> {
-        let Some(hosts) = self.target.hosts.remote() else { return Ok(Vec::new()) };
-        let holder = self.holder();
-        let ids = self.target.spec.cluster.nodes.iter().map(|node| node.id);
-        let leases = ids.map(|id| hosts.lease(id, &holder));
-        let leases: Vec<_> = stream::iter(leases).buffer_unordered(self.settings.concurrency).collect().await;
-        let mut held = Vec::new();
-        for lease in leases {
-            match lease.map_err(Failure::from) {
-                Ok(lease) => held.push(lease),
-                Err(taken) if taken.exit == Exit::Locked => return Err(taken),
-                Err(_) => {}
-            }
-        }
-        Ok(held)
-    }
-
     /// Leaves a line on every host that was worked on. The journal is here; a host that takes no line is no failure.
     async fn note(&self, report: &Report) {
         let Some(hosts) = self.target.hosts.remote() else { return };
@@ -266,7 +257,13 @@ impl Operation<'_> {
         })
     }
 
-    async fn execute(&self, plan: &Plan, origin: Origin, began: Instant) -> Result<Report, Failure> {
+    async fn execute(
+        &self,
+        plan: &Plan,
+        origin: Origin,
+        leases: &Leases,
+        began: Instant,
+    ) -> Result<Report, Failure> {
         let Self { settings, target, .. } = self;
         let mut report = Report::unrun(plan, Outcome::Succeeded);
         if plan.stages.is_empty() {
@@ -285,6 +282,7 @@ impl Operation<'_> {
             listener: listener.as_ref(),
             journal: &journal,
             interrupt: &interrupt,
+            lost: &|| leases.lost(),
             deadline: began + settings.timeout,
             limits: Limits::of(&target.spec.cluster.raft),
             voters: self.request.voters().unwrap_or(target.spec.cluster.nodes.len()),

@@ -13,6 +13,7 @@ use crate::backup::{private_folder, read_folder, read_tar};
 use crate::cli::{self, verify::Args};
 use crate::engine::ports::{Hosts, PortError};
 use crate::exit::{Exit, Failure};
+use crate::plan::facts::Process;
 use crate::plan::up::targets;
 use crate::settings::Settings;
 use crate::view::{self, verified};
@@ -44,12 +45,14 @@ fn named(what: &Path) -> Option<Vec<NodeId>> {
 async fn nodes(settings: &Settings, named: &[NodeId]) -> Result<Vec<(String, Verdict)>, Failure> {
     let target = Target::open(settings)?;
     let ids = targets(&target.spec, named)?;
-    let at_rest = stream::iter(ids.iter().map(|id| target.hosts.is_running(*id)));
+    let at_rest = stream::iter(ids.iter().map(|id| target.hosts.process(*id)));
     let at_rest: Vec<_> = at_rest.buffered(settings.concurrency).collect().await;
     let mut refusal = Failure::new(Exit::Refused, "a node that runs is not verified; nothing was read");
-    for (id, running) in ids.iter().zip(at_rest) {
-        if running? {
-            refusal = refusal.detail(format!("node {id} runs")).hint(format!("escli stop {id}"));
+    for (id, process) in ids.iter().zip(at_rest) {
+        let process = process?;
+        if process != Process::Stopped {
+            let how = if process.runs() { "runs" } else { "is not stopped" };
+            refusal = refusal.detail(format!("node {id} {how}")).hint(format!("escli stop {id}"));
         }
     }
     if !refusal.details.is_empty() {

@@ -59,6 +59,8 @@ pub struct Engine<'a, H, C> {
     pub journal: &'a Journal,
     /// Ctrl-C.
     pub interrupt: &'a Interrupt,
+    /// Why nothing may be begun any more: somebody else may be at work on the hosts.
+    pub lost: &'a dyn Fn() -> Option<Failure>,
     /// When `--timeout` is over.
     pub deadline: Instant,
     /// How long the steps may take.
@@ -193,6 +195,9 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             let failure =
                 Failure::new(crate::exit::Exit::Timeout, format!("--timeout passed before {}", step.id));
             return Err(Trouble::TimedOut(Box::new(failure)));
+        }
+        if let Some(failure) = (self.lost)() {
+            return Err(Trouble::Failed(Box::new(failure.detail(format!("before {}", step.id)))));
         }
         self.write(&Record::Started { step: id(), at: Timestamp::now() })?;
         self.listener.hear(Event::Started { step });

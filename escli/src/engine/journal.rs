@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -128,7 +129,8 @@ impl Journal {
     ) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let path = dir.join(format!("{operation_id}.jsonl"));
-        let file = OpenOptions::new().create_new(true).append(true).open(&path)?;
+        // It holds what the operator has typed and a cluster.yaml, which are nobody else's business.
+        let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
         File::open(dir)?.sync_all()?;
         let journal = Self { file, path };
         journal.append(&Record::Began {

@@ -7,9 +7,9 @@ use shared::ids::NodeId;
 use super::Engine;
 use super::ports::{Cluster, Hosts, PortError};
 use super::step::{Look, Trouble, failed};
-use crate::plan::Step;
 use crate::plan::facts::Reach;
 use crate::plan::quorum::quorum;
+use crate::plan::{Step, agreement};
 
 impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     async fn statuses(&self, nodes: &[NodeId]) -> Vec<ClusterStatus> {
@@ -28,7 +28,8 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         let statuses = self.statuses(stay).await;
         let voters = statuses.iter().filter(|status| status.role == Role::Voter);
         let knows = voters.filter(|status| role(status, id) == Role::None).count();
-        knows >= quorum(stay.len())
+        // Learners stay too, and are no part of a majority.
+        knows >= quorum(agreement::voters(&statuses, stay.len()))
     }
 
     pub(super) async fn remove(&self, step: &Step, id: NodeId, stay: &[NodeId]) -> Result<String, Trouble> {
@@ -39,7 +40,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             if self.is_gone(id, stay).await {
                 Look::There("a majority knows".to_owned())
             } else {
-                Look::NotYet(format!("fewer than {} of the others know", quorum(stay.len())))
+                Look::NotYet("fewer than a majority of the others know".to_owned())
             }
         })
         .await
@@ -108,10 +109,11 @@ fn cut(
     mesh: Result<std::collections::BTreeMap<NodeId, Reach>, PortError>,
 ) -> Option<String> {
     match mesh {
-        Ok(mesh) if mesh.get(&to) == Some(&Reach::Silent) => {
-            Some(format!("n{from} gets no answer from n{to}"))
-        }
-        Ok(_) => None,
+        Ok(mesh) => match mesh.get(&to)? {
+            Reach::Silent => Some(format!("n{from} gets no answer from n{to}")),
+            Reach::Nameless => Some(format!("n{from} knows no address for the name of n{to}")),
+            Reach::Open | Reach::Unknown => None,
+        },
         Err(error) => Some(format!("n{from}: {error}")),
     }
 }

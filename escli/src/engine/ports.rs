@@ -11,7 +11,7 @@ use shared::spec::Node;
 
 use crate::exit::{Exit, Failure};
 use crate::plan::Action;
-use crate::plan::facts::{HostFacts, Reach};
+use crate::plan::facts::{HostFacts, Process, Reach, Way};
 
 /// Something a port could not do. The message says what and where; it is one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,8 +41,8 @@ impl From<PortError> for Failure {
 pub trait Hosts {
     /// What a node's host says about the node.
     fn look(&self, node: NodeId) -> impl Future<Output = Result<HostFacts, PortError>>;
-    /// The node's process runs: the cheap part of [`Hosts::look`], for those who wait.
-    fn is_running(&self, node: NodeId) -> impl Future<Output = Result<bool, PortError>>;
+    /// The node's process: the cheap part of [`Hosts::look`], for those who wait.
+    fn process(&self, node: NodeId) -> impl Future<Output = Result<Process, PortError>>;
     /// The host already is as `action`, one about files, users or releases there, would make it.
     fn has(&self, node: NodeId, action: &Action) -> impl Future<Output = Result<bool, PortError>>;
     /// Whether the node's host reaches the other nodes' `cluster_port`; nothing where all nodes share a machine.
@@ -83,6 +83,8 @@ pub trait Hosts {
 pub trait Cluster {
     /// What one node knows.
     fn status(&self, node: NodeId) -> impl Future<Output = Result<ClusterStatus, PortError>>;
+    /// How its admin port is reached from here, whether it runs or not.
+    fn way(&self, node: NodeId) -> impl Future<Output = Way>;
     /// Asks for leadership to be handed to `node`; whoever leads is found by itself.
     fn transfer(&self, node: NodeId) -> impl Future<Output = Result<(), PortError>>;
     /// Asks for the node to be taken in; done again it changes nothing.

@@ -10,6 +10,7 @@ use super::event::Event;
 use super::execute::Engine;
 use super::ports::{Cluster, Hosts, PortError};
 use crate::exit::{Exit, Failure};
+use crate::plan::facts::Process;
 use crate::plan::{Action, Step, agreement};
 
 /// Log lines shown of a node that did not come up.
@@ -39,8 +40,10 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         let done = match (&step.action, step.node) {
             (Action::WriteClusterFile { path }, _) => Ok(self.hosts.has_cluster_file(path).await),
             (Action::RemoveClusterFile { path }, _) => Ok(!self.hosts.has_cluster_file(path).await),
-            (Action::StartNode { .. }, Some(id)) => self.hosts.is_running(id).await,
-            (Action::StopNode { .. }, Some(id)) => self.hosts.is_running(id).await.map(|running| !running),
+            (Action::StartNode { .. }, Some(id)) => self.hosts.process(id).await.map(Process::runs),
+            (Action::StopNode { .. }, Some(id)) => {
+                self.hosts.process(id).await.map(|process| process == Process::Stopped)
+            }
             (Action::TransferLeader, Some(id)) => Ok(self.leads(id).await),
             (Action::AddMember { nodes, .. }, Some(id)) => {
                 Ok(matches!(self.role(id, nodes).await, Some(Role::Voter | Role::Learner)))
@@ -116,8 +119,8 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
                 "node {} answers on the admin port of node {id}",
                 status.node_id
             ))),
-            Err(error) => match self.hosts.is_running(id).await {
-                Ok(false) => Look::Never(self.died(id).await),
+            Err(error) => match self.hosts.process(id).await {
+                Ok(process) if process.is_gone() => Look::Never(self.died(id).await),
                 _ => Look::NotYet(error.to_string()),
             },
         })
@@ -127,7 +130,10 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     async fn await_leader(&self, nodes: &[NodeId]) -> Result<String, Trouble> {
         let hints = ["escli status".to_owned(), "escli logs".to_owned()];
         self.wait("no leader was elected", &hints, self.limits.leader, async || {
-            self.judge(nodes, nodes, |statuses| agreement::leader(statuses, self.voters)).await
+            self.judge(nodes, nodes, |statuses| {
+                agreement::leader(statuses, agreement::voters(statuses, self.voters))
+            })
+            .await
         })
         .await
     }
@@ -135,7 +141,10 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     async fn verify(&self, nodes: &[NodeId]) -> Result<String, Trouble> {
         let hints = ["escli status".to_owned(), "escli health".to_owned()];
         self.wait("the nodes do not agree", &hints, self.limits.leader, async || {
-            self.judge(nodes, nodes, |statuses| agreement::all(nodes, statuses, self.voters)).await
+            self.judge(nodes, nodes, |statuses| {
+                agreement::all(nodes, statuses, agreement::voters(statuses, self.voters))
+            })
+            .await
         })
         .await
     }
@@ -213,7 +222,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
                 for (id, answer) in nodes.iter().zip(&answers) {
                     if vital.contains(id)
                         && answer.is_err()
-                        && matches!(self.hosts.is_running(*id).await, Ok(false))
+                        && self.hosts.process(*id).await.is_ok_and(Process::is_gone)
                     {
                         return Look::Never(self.died(*id).await);
                     }

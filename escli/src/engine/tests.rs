@@ -16,7 +16,7 @@ use crate::engine::journal;
 use crate::engine::ports::PortError;
 use crate::exit::Exit;
 use crate::plan::Action;
-use crate::plan::facts::{HostFacts, Process, Reach};
+use crate::plan::facts::{HostFacts, Process, Reach, Way};
 use crate::plan::tests::voter;
 
 /// What the machine does wrong.
@@ -39,6 +39,8 @@ struct Machine {
     running: RefCell<BTreeSet<NodeId>>,
     configs: RefCell<BTreeMap<NodeId, String>>,
     calls: RefCell<Vec<String>>,
+    /// No members any more.
+    removed: RefCell<BTreeSet<NodeId>>,
     /// Who was made the leader; else the first that runs leads.
     made_leader: RefCell<Option<NodeId>>,
     faults: Faults,
@@ -68,8 +70,8 @@ impl Hosts for Machine {
             machine: None,
         })
     }
-    async fn is_running(&self, id: NodeId) -> Result<bool, PortError> {
-        Ok(self.running.borrow().contains(&id))
+    async fn process(&self, id: NodeId) -> Result<Process, PortError> {
+        self.look(id).await.map(|host| host.process)
     }
     async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {
         self.look(id).await.map(|host| host.has(action))
@@ -144,7 +146,12 @@ impl Cluster for Machine {
 
     async fn remove(&self, id: NodeId) -> Result<(), PortError> {
         self.called(format!("remove {id}"));
+        self.removed.borrow_mut().insert(id);
         Ok(())
+    }
+
+    async fn way(&self, _: NodeId) -> Way {
+        Way::Direct
     }
 
     async fn transfer(&self, id: NodeId) -> Result<(), PortError> {
@@ -168,7 +175,10 @@ impl Cluster for Machine {
             state: if leader == Some(id) { NodeState::Leader } else { NodeState::Follower },
             term: 1,
             commit_index: 1,
-            peers: (1..=3).filter(|other| *other != id).map(|other| voter(&Node::at(other, ""))).collect(),
+            peers: (1..=3)
+                .filter(|other| *other != id && !self.removed.borrow().contains(other))
+                .map(|other| voter(&Node::at(other, "")))
+                .collect(),
             cluster_name: "local".to_owned(),
             cluster_id: Some(ClusterId(Uuid::nil())),
             leader: if split { None } else { leader },
@@ -212,6 +222,7 @@ struct Bench {
     folder: tempfile::TempDir,
     asked: tokio::sync::watch::Sender<u32>,
     interrupt: Interrupt,
+    lost: RefCell<Option<Failure>>,
     timeout: Duration,
 }
 
@@ -220,7 +231,7 @@ impl Bench {
         let (asked, interrupt) = Interrupt::by_hand();
         let folder = tempfile::tempdir().unwrap();
         let machine = Machine { faults, ..Machine::default() };
-        Self { machine, folder, asked, interrupt, timeout: Duration::from_secs(60) }
+        Self { machine, folder, asked, interrupt, lost: RefCell::default(), timeout: Duration::from_secs(60) }
     }
 
     async fn run_with(&self, plan: &Plan, listener: &dyn Listener) -> Run {
@@ -240,6 +251,7 @@ impl Bench {
             listener,
             journal: &journal,
             interrupt: &self.interrupt,
+            lost: &|| self.lost.borrow().clone(),
             deadline: Instant::now() + self.timeout,
             limits,
             voters: 3,
@@ -269,6 +281,8 @@ async fn a_plan_runs_to_its_end_and_a_second_time_changes_nothing() {
     let records = bench.journal();
     assert!(journal::unfinished(&records).is_empty());
     assert!(matches!(records.last(), Some(Record::Ended { outcome: Outcome::Succeeded, .. })));
+    let mode = std::fs::metadata(bench.folder.path().join("op0.jsonl")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
 
     let calls = bench.machine.calls.borrow().len();
     let again = bench.run(&plan(&[1, 2, 3])).await;
@@ -437,4 +451,58 @@ async fn a_node_that_runs_with_an_older_file_has_not_caught_up() {
     assert_eq!(bench.run(&caught_up("new")).await.outcome, Outcome::Succeeded);
     let failed = bench.run(&caught_up("newer")).await;
     assert_eq!(failed.error.unwrap().details, ["n2 runs with something else than its cluster.yaml"]);
+}
+
+/// Loses the lease as soon as a certain step has begun.
+struct LoseAt<'a> {
+    id: &'static str,
+    lost: &'a RefCell<Option<Failure>>,
+}
+
+impl Listener for LoseAt<'_> {
+    fn hear(&self, event: Event<'_>) {
+        if let Event::Started { step } = event
+            && step.id == self.id
+        {
+            *self.lost.borrow_mut() = Some(Failure::new(Exit::Locked, "the lease is lost"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_operation_whose_lease_is_lost_begins_nothing_else_and_takes_nothing_back() {
+    let bench = Bench::new(Faults::default());
+    let mut plan = plan(&[1, 2, 3]);
+    let undo = Step::undo(1, Action::StopNode { force: true }, "test");
+    plan.stages.iter_mut().for_each(|stage| stage.rescue = vec![undo.clone()]);
+    let run = bench.run_with(&plan, &LoseAt { id: "n2.config", lost: &bench.lost }).await;
+    assert_eq!((run.outcome, run.outcome.exit()), (Outcome::Partial, Exit::Partial));
+    assert_eq!(outcome(&run, "n2.config"), StepOutcome::Succeeded, "what runs is finished");
+    assert_eq!(outcome(&run, "n2.start"), StepOutcome::Failed);
+    assert_eq!(*bench.machine.calls.borrow(), ["config 1", "start 1", "config 2"]);
+    let error = run.error.unwrap();
+    assert_eq!((error.exit, error.message.as_str()), (Exit::Locked, "the lease is lost"));
+    assert_eq!(error.details[0], "before n2.start");
+    assert!(journal::unfinished(&bench.journal()).is_empty());
+    // Before anything was changed.
+    let bench = Bench::new(Faults::default());
+    *bench.lost.borrow_mut() = Some(Failure::new(Exit::Locked, "the lease is lost"));
+    let run = bench.run(&plan).await;
+    assert_eq!((run.outcome, run.error.unwrap().exit), (Outcome::Failed, Exit::Locked));
+    assert!(bench.machine.calls.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn the_majority_after_a_removal_is_one_of_those_who_are_left() {
+    let bench = Bench::new(Faults::default());
+    bench.machine.running.borrow_mut().extend([1, 2, 3]);
+    let mut plan = Plan::new("remove-node", "local");
+    for (id, stay) in [(3, vec![1, 2]), (2, vec![1])] {
+        plan.one("leave", Step::on(id, Action::RemoveMember { nodes: stay }, "test"));
+        plan.one("stop", Step::on(id, Action::StopNode { force: false }, "test"));
+    }
+    plan.one("elect", Step::cluster(Action::AwaitLeader { nodes: vec![1] }, "test"));
+    plan.one("verify", Step::cluster(Action::VerifyCluster { nodes: vec![1] }, "test"));
+    let run = bench.run(&plan).await;
+    assert_eq!((run.outcome, run.changed), (Outcome::Succeeded, 4), "{:?}", run.error);
 }

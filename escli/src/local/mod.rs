@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -108,7 +109,8 @@ impl LocalHosts {
     }
 
     fn spawn(&self, id: NodeId, binary: &Path) -> io::Result<u32> {
-        let log = OpenOptions::new().create(true).append(true).open(self.layout.log(id))?;
+        // Who reads and writes what is nobody else's business.
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(self.layout.log(id))?;
         // A process group of its own: Ctrl-C in this terminal, and the terminal's end, reach its foreground group
         // only, and the node outlives both.
         let child = Command::new(binary)
@@ -220,8 +222,8 @@ impl Hosts for LocalHosts {
         })
     }
 
-    async fn is_running(&self, id: NodeId) -> Result<bool, PortError> {
-        Ok(self.pid(id).is_some())
+    async fn process(&self, id: NodeId) -> Result<Process, PortError> {
+        Ok(self.pid(id).map_or(Process::Stopped, |pid| Process::Running { pid }))
     }
 
     async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {

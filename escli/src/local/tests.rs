@@ -71,12 +71,12 @@ async fn a_node_is_started_in_a_group_of_its_own_seen_and_stopped() {
     assert!(bench.hosts.wipe(1).await.is_err(), "a running node keeps its data");
     let group = rustix::process::getpgid(Pid::from_raw(i32::try_from(pid).unwrap())).unwrap();
     assert_eq!(group.as_raw_nonzero().get(), i32::try_from(pid).unwrap(), "Ctrl-C here must not reach it");
-    assert!(!bench.hosts.is_running(2).await.unwrap(), "the other node is another process");
+    assert!(!bench.hosts.process(2).await.unwrap().runs(), "the other node is another process");
     while bench.hosts.log_tail(1, 20).await.unwrap().is_empty() {
         tokio::time::sleep(POLL).await;
     }
     bench.hosts.stop(1, false, Duration::from_secs(10)).await.unwrap();
-    assert!(!bench.hosts.is_running(1).await.unwrap());
+    assert!(!bench.hosts.process(1).await.unwrap().runs());
     assert_eq!(bench.hosts.log_tail(1, 20).await.unwrap(), ["hello", "bye"]);
     assert!(!bench.hosts.layout().pid(1).exists());
 }
@@ -98,9 +98,9 @@ async fn a_node_that_ignores_sigterm_is_killed_only_when_that_was_said() {
     tokio::time::sleep(Duration::from_millis(100)).await; // the trap must be set
     let error = bench.hosts.stop(1, false, Duration::from_millis(100)).await.unwrap_err();
     assert_eq!(error.to_string(), format!("node 1 (pid {pid}) did not end within 100ms"));
-    assert!(bench.hosts.is_running(1).await.unwrap());
+    assert!(bench.hosts.process(1).await.unwrap().runs());
     bench.hosts.stop(1, true, Duration::from_millis(50)).await.unwrap();
-    assert!(!bench.hosts.is_running(1).await.unwrap());
+    assert!(!bench.hosts.process(1).await.unwrap().runs());
 }
 
 #[tokio::test]

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use shared::api::Role;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
-use super::facts::Facts;
+use super::facts::{Facts, NodeFacts, Process};
 use super::quorum::quorum;
 use super::up::{hosts, targets};
-use super::{Action, Plan, Question, Refusal, Step};
+use super::{Action, Plan, Question, Refusal, Step, agreement};
 
 /// What `stop` is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,10 +79,15 @@ pub fn down(spec: &ClusterFile, facts: &Facts, options: &DownOptions) -> Result<
 fn stop_stages(plan: &mut Plan, facts: &Facts, ids: &[NodeId], force: bool) -> Result<Vec<NodeId>, Refusal> {
     let leader = facts.leader();
     let mut stopping: Vec<NodeId> =
-        hosts(facts, ids)?.into_iter().filter(|(_, host)| host.runs()).map(|(id, _)| id).collect();
+        hosts(facts, ids)?.into_iter().filter(|(_, host)| !host.is_stopped()).map(|(id, _)| id).collect();
     stopping.sort_by_key(|id| (Some(*id) == leader, *id));
     for id in &stopping {
-        let why = if Some(*id) == leader { "running, leads" } else { "running" };
+        let why = match facts.nodes.get(id).and_then(NodeFacts::host).map(|host| host.process) {
+            _ if Some(*id) == leader => "running, leads",
+            Some(Process::Restarting) => "ends and is started again",
+            Some(Process::Unknown) => "nobody can tell whether it runs",
+            _ => "running",
+        };
         plan.stage(format!("stop n{id}"), vec![Step::on(*id, Action::StopNode { force }, why)]);
     }
     Ok(stopping)
@@ -89,13 +95,15 @@ fn stop_stages(plan: &mut Plan, facts: &Facts, ids: &[NodeId], force: bool) -> R
 
 /// What it costs to stop these nodes, when it costs more than redundancy.
 fn downtime(spec: &ClusterFile, facts: &Facts, stopping: &[NodeId]) -> Option<String> {
-    let voters = spec.cluster.nodes.len();
+    let statuses: Vec<_> = facts.statuses().map(|(_, status)| status.clone()).collect();
+    let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
     let needed = quorum(voters);
-    let running = facts.running();
+    let learns = |id: &NodeId| statuses.iter().any(|own| own.node_id == *id && own.role != Role::Voter);
+    let running: Vec<NodeId> = facts.running().into_iter().filter(|id| !learns(id)).collect();
     let left = running.iter().filter(|id| !stopping.contains(id)).count();
     (running.len() >= needed && left < needed).then(|| {
         format!(
-            "{left} of {voters} nodes would be left and {needed} are needed: {} would accept no writes",
+            "{left} of {voters} voters would be left and {needed} are needed: {} would accept no writes",
             spec.cluster.name
         )
     })

@@ -20,6 +20,27 @@ pub struct Facts {
     /// For each host that was asked, whether it reaches the other nodes' `cluster_port`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mesh: Mesh,
+    /// How each node's admin port is reached from the operator's machine, looked at together with that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ways: BTreeMap<NodeId, Way>,
+}
+
+/// How a node's admin port is reached from the operator's machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "way", rename_all = "snake_case")]
+pub enum Way {
+    /// Directly.
+    Direct,
+    /// Through SSH, since the direct way is closed.
+    Through {
+        /// What the direct way came to; empty where nobody tries it.
+        why: String,
+    },
+    /// Not at all.
+    Closed {
+        /// Why, for people.
+        why: String,
+    },
 }
 
 /// From each host to each other node.
@@ -33,6 +54,8 @@ pub enum Reach {
     Open,
     /// No answer.
     Silent,
+    /// The name has no address there.
+    Nameless,
     /// Nothing there to try it with.
     Unknown,
 }
@@ -149,8 +172,24 @@ pub enum Process {
         /// Its process id.
         pid: u32,
     },
-    /// Does not.
+    /// Does not just now, and comes or goes by itself: a unit between two starts, or on its way in or out.
+    Restarting,
+    /// The service manager there cannot be asked.
+    Unknown,
+    /// Does not, and nothing will start it by itself.
     Stopped,
+}
+
+impl Process {
+    /// It runs.
+    pub fn runs(self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+
+    /// There is none: the last one has ended, whatever comes next.
+    pub fn is_gone(self) -> bool {
+        matches!(self, Self::Restarting | Self::Stopped)
+    }
 }
 
 /// A port that something else listens on.
@@ -229,7 +268,7 @@ impl NodeFacts {
     pub fn pid(&self) -> Option<u32> {
         match self.host()?.process {
             Process::Running { pid } => Some(pid),
-            Process::Stopped => None,
+            Process::Restarting | Process::Unknown | Process::Stopped => None,
         }
     }
 }

@@ -53,6 +53,7 @@ pub fn leave(
         let preferred: Vec<NodeId> = gained.into_iter().collect();
         let to = successor(&scene.statuses, scene.voters, scene.now, &preferred).ok_or_else(|| {
             Refusal::new(format!("node {id} leads, and nobody can take over; nothing was changed"))
+                .hint("where it is the only voter, take another one in first:  escli add-node ID --host HOST")
                 .hint("escli health")
         })?;
         let why = format!("n{id} leads, and leaves next");
@@ -82,8 +83,8 @@ fn majority(
     if after == 0 {
         return Err(Refusal::new(format!("node {id} is the only voter; nothing was changed"))
             .because("nobody would be left to hold the log")
-            .hint("put another one in its place:  escli replace-node")
-            .hint("give the cluster up:           escli down --purge-data"));
+            .hint("take another one in first:  escli add-node ID --host HOST")
+            .hint("give the cluster up:        escli down --purge-data"));
     }
     if now < quorum(before) || left < quorum(after) {
         let text = format!(
@@ -125,7 +126,7 @@ fn retire(plan: &mut Plan, scene: &Scene<'_>, options: &RemoveOptions) {
         }
         return;
     };
-    if host.runs() {
+    if !host.is_stopped() {
         let stop = Step::on(id, Action::StopNode { force: options.force }, "no member any more");
         plan.stage(format!("stop n{id}"), vec![stop]);
     }

@@ -5,7 +5,7 @@ use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Privilege, Service, authority};
 
 use super::Action;
-use super::facts::{Facts, HostFacts, HostSight, Machine, Reach};
+use super::facts::{Facts, HostFacts, HostSight, Machine, Reach, Way};
 use super::layout::HostLayout;
 use super::program::Program;
 
@@ -113,6 +113,7 @@ pub fn preflight(
                 ports(&mut host);
                 clock(&mut host);
                 mesh(&mut host, spec, facts);
+                admin(&mut host, spec, facts);
                 all.append(&mut host.found);
             }
             Some(HostSight::Unreachable { reason, details, hints }) => {
@@ -297,6 +298,16 @@ fn mesh(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
         spec.node(*id)
             .map_or_else(String::new, |node| format!(" {}", authority(&node.host, node.cluster_port)))
     };
+    let nameless: Vec<&str> = links
+        .iter()
+        .filter(|(_, reach)| **reach == Reach::Nameless)
+        .filter_map(|(id, _)| spec.node(*id).map(|node| node.host.as_str()))
+        .collect();
+    if !nameless.is_empty() {
+        let text = format!("this host knows no address for {}", nameless.join(", "));
+        let hint = "let every host resolve the others' names (DNS, /etc/hosts), or write addresses into cluster.yaml";
+        return host.say("mesh", Level::Failure, text, Some(hint.to_owned()));
+    }
     let blocked: Vec<String> = links
         .iter()
         .filter(|(_, reach)| **reach == Reach::Silent)
@@ -317,6 +328,31 @@ fn mesh(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
         return host.say("mesh", Level::Warning, text, None);
     }
     host.ok("mesh", "reaches all other nodes");
+}
+
+/// The admin port from here, by which every operation sees what it has done.
+fn admin(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
+    let (Some(way), Some(node)) = (facts.ways.get(&host.node), spec.node(host.node)) else { return };
+    let (name, port) = (&node.host, node.http_port);
+    let is_silent = facts.nodes.get(&host.node).is_some_and(|node| node.status().is_none());
+    match way {
+        Way::Direct if host.facts.runs() && is_silent => {
+            let text = format!("the node runs, and {name}:{port} takes no connections from here");
+            let hint =
+                format!("if a firewall refuses them, open http_port {port} for this machine; see escli logs");
+            host.say("admin", Level::Warning, text, Some(hint));
+        }
+        Way::Direct => host.ok("admin", format!("http_port {port} is open from here")),
+        Way::Through { why } if why.is_empty() => host.ok("admin", format!("http_port {port}, through SSH")),
+        Way::Through { why } => host.ok("admin", format!("http_port {port}, through SSH: {why} from here")),
+        Way::Closed { why } => {
+            let text = format!("http_port {port} of {name} cannot be reached from here: {why}");
+            let hint = format!(
+                "open {port} for this machine, or let sshd there forward (AllowTcpForwarding yes); a jump host goes into deploy.ssh.jump"
+            );
+            host.say("admin", Level::Failure, text, Some(hint));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -426,5 +462,50 @@ mod tests {
         assert_eq!(texts, [(1, "mesh", "no answer from node 2 10.0.0.2:9100"), (3, "reach", "no route")]);
         let warned = |finding: &&Finding| finding.level == Level::Warning && finding.check == "mesh";
         assert_eq!(found.iter().find(warned).map(|finding| finding.node), Some(2), "nobody reaches the dead");
+    }
+
+    #[test]
+    fn the_admin_port_is_tried_from_here_and_names_from_every_host() {
+        let spec = remote_spec(3);
+        let layout = HostLayout::of(&spec).unwrap();
+        let facts = |way: Way, reach: Reach| {
+            let mut facts = remote_facts(&spec);
+            facts.ways = [(1, way)].into();
+            facts.mesh = [(1, [(2, reach)].into())].into();
+            facts
+        };
+        let find = |facts: &Facts, check: &str| {
+            let found = preflight(&spec, &layout, None, facts, &[1]);
+            found.into_iter().find(|finding| finding.check == check).unwrap()
+        };
+        let why = "no address".to_owned();
+        for (way, level, text) in [
+            (Way::Direct, Level::Ok, "http_port 8080 is open from here"),
+            (Way::Through { why: String::new() }, Level::Ok, "http_port 8080, through SSH"),
+            (
+                Way::Through { why: why.clone() },
+                Level::Ok,
+                "http_port 8080, through SSH: no address from here",
+            ),
+            (
+                Way::Closed { why },
+                Level::Failure,
+                "http_port 8080 of 10.0.0.1 cannot be reached from here: no address",
+            ),
+        ] {
+            let found = find(&facts(way, Reach::Open), "admin");
+            assert_eq!((found.level, found.text.as_str()), (level, text));
+        }
+        let mut refused = facts(Way::Direct, Reach::Open);
+        let HostSight::Seen(host) = &mut refused.nodes.get_mut(&1).unwrap().host else { panic!() };
+        host.process = crate::plan::facts::Process::Running { pid: 7 };
+        let found = find(&refused, "admin");
+        assert!(
+            found.level == Level::Warning && found.text.contains("takes no connections from here"),
+            "{found:?}"
+        );
+        let found = find(&facts(Way::Direct, Reach::Nameless), "mesh");
+        assert_eq!(found.level, Level::Failure);
+        assert_eq!(found.text, "this host knows no address for 10.0.0.2");
     }
 }

@@ -59,7 +59,7 @@ pub fn recover(
             plan.question = Some(case.question(status));
         }
         case.retire_others(&mut plan);
-        if host.runs() {
+        if !host.is_stopped() {
             let stop = Step::on(id, Action::StopNode { force: false }, "its log is to be worked on");
             plan.one(format!("stop n{id}"), stop);
         }
@@ -216,7 +216,7 @@ impl Case<'_> {
         let mut disables = Vec::new();
         for node in &self.options.others {
             let Some(host) = self.facts.nodes.get(&node.id).and_then(NodeFacts::host) else { continue };
-            if host.runs() {
+            if !host.is_stopped() {
                 stops.push(Step::on(node.id, Action::StopNode { force: true }, "it is given up"));
             }
             let enabled = host.machine.as_ref().is_some_and(|machine| machine.enabled);

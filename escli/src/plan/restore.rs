@@ -34,7 +34,8 @@ impl RestoreOptions {
     /// Remembers that there was nothing, the first time that it is seen.
     pub fn witness(&mut self, facts: &Facts) {
         let hosts: Vec<_> = facts.nodes.values().map(NodeFacts::host).collect();
-        self.were_empty |= hosts.iter().all(|host| host.is_some_and(|host| host.data_empty && !host.runs()));
+        self.were_empty |=
+            hosts.iter().all(|host| host.is_some_and(|host| host.data_empty && host.is_stopped()));
     }
 }
 
@@ -51,8 +52,11 @@ pub fn restore(
     let all: Vec<NodeId> = spec.cluster.nodes.iter().map(|node| node.id).collect();
     let mut refusal = Refusal::new(format!("{} is not restored; nothing was changed", spec.cluster.name));
     for (id, host) in hosts(facts, &all)? {
-        if !options.were_empty && (!host.data_empty || host.runs()) {
-            refusal = refusal.because(format!("node {id} has data"));
+        if !options.were_empty && (!host.data_empty || !host.is_stopped()) {
+            refusal = refusal.because(format!(
+                "node {id} {}",
+                if host.data_empty { "is not stopped" } else { "has data" }
+            ));
         }
     }
     if !refusal.reasons.is_empty() {

@@ -446,3 +446,34 @@ fn a_check_that_fails_refuses_all() {
     assert_eq!(refusal.reasons, ["node 2: sudo: a password is required"]);
     assert_eq!(refusal.hints.len(), 1);
 }
+
+#[test]
+fn a_node_that_ends_and_is_started_again_is_stopped_like_one_that_runs() {
+    for (process, why) in [
+        (Process::Restarting, "ends and is started again"),
+        (Process::Unknown, "nobody can tell whether it runs"),
+    ] {
+        let mut world = world(3, &[1, 2], Some(1));
+        world.host(3).process = process;
+        let plan = world.stop(&[]);
+        assert_eq!(shape(&plan), ["n2.stop", "n3.stop", "n1.stop"]);
+        assert_eq!(plan.stages[1].steps[0].why, why);
+        assert_eq!(shape(&world.stop(&[3])), ["n3.stop"]);
+        let options = DownOptions { purge: true, ..DownOptions::default() };
+        let plan = down(&world.spec, &world.facts, &options).unwrap();
+        assert_eq!(shape(&plan), ["n2.stop", "n3.stop", "n1.stop", "n1.wipe+n2.wipe+n3.wipe"]);
+        assert!(shape(&world.up("up", &[])).contains(&"n3.start".to_owned()), "it does not run");
+    }
+}
+
+#[test]
+fn learners_are_no_part_of_the_majority_that_a_stop_leaves() {
+    let mut world = world(3, &[1, 2, 3], Some(1));
+    world.says(3).role = Role::Learner;
+    for id in [1, 2] {
+        let peers = &mut world.says(id).peers;
+        peers.iter_mut().filter(|peer| peer.id == 3).for_each(|peer| peer.role = Role::Learner);
+    }
+    assert!(matches!(world.stop(&[2]).question, Some(Question::Downtime { .. })), "one voter of two is left");
+    assert_eq!(world.stop(&[3]).question, None);
+}

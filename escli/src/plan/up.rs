@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
-use super::facts::{Facts, HostFacts, HostSight};
+use super::facts::{Facts, HostFacts, HostSight, Process};
 use super::preflight::{Level, preflight};
 use super::provision::{self, Remote};
 use super::quorum::quorum;
@@ -250,6 +250,11 @@ fn conclude(plan: &mut Plan, spec: &ClusterFile, facts: &Facts, starting: &[Node
 impl HostFacts {
     /// The node's process runs.
     pub fn runs(&self) -> bool {
-        matches!(self.process, super::facts::Process::Running { .. })
+        self.process.runs()
+    }
+
+    /// It does not run, and nothing will start it by itself. Whoever wants it stopped stops everything else.
+    pub fn is_stopped(&self) -> bool {
+        self.process == Process::Stopped
     }
 }

@@ -1,6 +1,7 @@
 //! Nodes on hosts of their own, reached over SSH: implements [`crate::engine::ports::Hosts`].
 //!
-//! `scripts` is what is run there, `sight` understands what a look prints.
+//! `scripts` and `service` are what is run there, `frame` tells what they print from what the login prints, `sight`
+//! understands what a look prints, `lease` keeps other operators away.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 use crate::described::Described;
 use crate::engine::lock::Holder;
@@ -18,17 +20,22 @@ use crate::evidence::Evidence;
 use crate::exit::{Exit, Failure};
 use crate::identity;
 use crate::plan::Action;
-use crate::plan::facts::{HostFacts, Reach};
+use crate::plan::facts::{HostFacts, Process, Reach};
 use crate::plan::layout::HostLayout;
 use crate::plan::program::Program;
 use crate::plan::wanted::{self, Wanted};
 use crate::sha256;
 use crate::ssh::{
-    self, Connection, Destination, Input, Limits, Lines, Operator, Output, Passphrases, Said, SshError,
+    self, Connection, Destination, Input, Limits, Operator, Output, Passphrases, Said, SshError,
 };
 
+mod frame;
+mod lease;
 pub mod scripts;
+pub mod service;
 mod sight;
+
+pub use lease::Lease;
 
 /// Copying a program over a slow line takes its time; the operation's own limit stands above it.
 const COPY_LIMIT: Duration = Duration::from_secs(600);
@@ -41,19 +48,36 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a node is given to answer another one's knock.
 const KNOCK_S: u64 = 2;
 
+/// Hosts that ssh is asked about at once; each is a process.
+const AT_ONCE: usize = 32;
+
 /// How each node's host is reached, or why that makes no sense.
 pub type Destinations = BTreeMap<NodeId, Result<Destination, SshError>>;
 
 /// How the hosts of `spec` are reached, by its own account and that of the operator's SSH configuration.
 pub fn destinations(spec: &ClusterFile) -> Destinations {
-    let operator = Operator::here(ssh::ConfigFile::Default);
+    resolve(spec, &Operator::here(ssh::ConfigFile::Default))
+}
+
+/// The same for any operator. All are asked for at once: a configuration may run programs and ask the name service.
+pub fn resolve(spec: &ClusterFile, operator: &Operator) -> Destinations {
     let for_all = spec.deploy.as_ref().and_then(|deploy| deploy.ssh.as_ref());
     let resolve = |node: &Node| {
-        Destination::resolve(&node.host, node.ssh.as_ref(), for_all, &operator, &mut |question| {
+        Destination::resolve(&node.host, node.ssh.as_ref(), for_all, operator, &mut |question| {
             ssh::ask(&operator.config, question)
         })
     };
-    spec.cluster.nodes.iter().map(|node| (node.id, resolve(node))).collect()
+    let broken = || SshError::failed("the thread that reads the SSH configuration has ended");
+    let mut found = Destinations::new();
+    for nodes in spec.cluster.nodes.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = nodes.iter().map(|node| (node.id, scope.spawn(|| resolve(node)))).collect();
+            let answers =
+                asked.into_iter().map(|(id, way)| (id, way.join().unwrap_or_else(|_| Err(broken()))));
+            found.extend(answers);
+        });
+    }
+    found
 }
 
 /// The hosts of one cluster.
@@ -74,11 +98,6 @@ struct Link {
     node: Node,
     destination: Result<Destination, SshError>,
     connection: OnceCell<Connection>,
-}
-
-/// A host kept from other operators; given back when dropped.
-pub struct Lease {
-    _lines: Lines,
 }
 
 impl RemoteHosts {
@@ -145,15 +164,16 @@ impl RemoteHosts {
         input: Input,
         limit: Duration,
     ) -> Result<String, PortError> {
-        let line = ssh::quote::join(["exec", "sh", "-c", script]);
+        let mark = mark();
         let connection = self.connection(id).await?;
-        let output = connection.run(&line, input, limit).await.map_err(|error| explained(&error))?;
-        if output.success() {
-            return Ok(output.text());
+        let output = connection.run(&frame::line(&mark, script), input, limit).await;
+        let output = output.map_err(|error| explained(&error))?;
+        let said = frame::read(&mark, &output).map_err(|failure| PortError::Explained(Box::new(failure)))?;
+        if said.code == 0 {
+            return Ok(said.stdout);
         }
-        let said = output.error_text();
-        let mut lines = said.lines().rev();
-        let last = lines.next().map_or_else(|| format!("{:?}", output.status), str::to_owned);
+        let mut lines = said.stderr.lines().rev();
+        let last = lines.next().map_or_else(|| format!("exit status {}", said.code), str::to_owned);
         let mut failure = Failure::failed(format!("node {id}: {last}"));
         failure.details = lines.rev().map(str::to_owned).collect();
         Err(PortError::Explained(Box::new(failure)))
@@ -168,9 +188,10 @@ impl RemoteHosts {
         self.script(id, &script, Input::Bytes(text.as_bytes().to_vec()), self.limit).await.map(drop)
     }
 
+    /// The node is stopped: no process, and nobody who would start it again.
     async fn gone(&self, id: NodeId, within: Duration) -> Result<bool, PortError> {
         let gone = async {
-            while self.is_running(id).await? {
+            while self.process(id).await? != Process::Stopped {
                 tokio::time::sleep(POLL).await;
             }
             Ok(true)
@@ -179,10 +200,11 @@ impl RemoteHosts {
     }
 
     /// What the node logs, as it comes.
-    pub async fn follow(&self, id: NodeId, lines: usize) -> Result<Lines, PortError> {
-        let script = scripts::log_follow(&self.layout, lines);
-        let line = ssh::quote::join(["exec", "sh", "-c", script.as_str()]);
-        self.connection(id).await?.stream(&line).await.map_err(|error| explained(&error))
+    pub async fn follow(&self, id: NodeId, lines: usize) -> Result<Following, PortError> {
+        let mark = mark();
+        let line = frame::line(&mark, &scripts::log_follow(&self.layout, lines));
+        let lines = self.connection(id).await?.stream(&line).await.map_err(|error| explained(&error))?;
+        Ok(Following { lines, framed: frame::Lines::new(&mark) })
     }
 
     /// What the host says of itself and of the node.
@@ -190,7 +212,7 @@ impl RemoteHosts {
     /// # Errors
     /// When it cannot be asked.
     pub async fn evidence(&self, id: NodeId, what: Evidence) -> Result<String, PortError> {
-        self.script(id, &scripts::evidence(&self.layout, id, what), Input::None, self.limit).await
+        self.script(id, &scripts::evidence(&self.layout, what), Input::None, self.limit).await
     }
 
     /// Has the installed program read all that the node has on its disk; its verdict as JSON.
@@ -206,19 +228,13 @@ impl RemoteHosts {
     /// # Errors
     /// [`Exit::Locked`] with who holds it.
     pub async fn lease(&self, id: NodeId, holder: &Holder) -> Result<Lease, PortError> {
-        let holder = serde_json::to_string(holder).unwrap_or_default();
-        let script = scripts::lease(&self.layout, &holder);
-        let line = ssh::quote::join(["exec", "sh", "-c", script.as_str()]);
-        let mut lines = self.connection(id).await?.stream(&line).await.map_err(|error| explained(&error))?;
-        let mut said = Vec::new();
-        while let Some(next) = lines.next().await {
-            match next.map_err(|error| explained(&error))? {
-                Said::Line(_, line) if line == "held" => return Ok(Lease { _lines: lines }),
-                Said::Line(_, line) => said.push(line),
-                Said::Ended(_) => break,
-            }
-        }
-        Err(PortError::Explained(Box::new(not_leased(id, &said))))
+        let mark = mark();
+        let line = frame::line(&mark, &lease::hold(&self.layout, holder, lease::SILENCE_S));
+        let held = self.connection(id).await?.hold(&line, lease::PULSE).await;
+        let lines = held.map_err(|error| explained(&error))?;
+        let taken = tokio::time::timeout(self.limit + lease::WAIT, Lease::taken(id, &mark, lines)).await;
+        let taken = taken.unwrap_or_else(|_| Err(lease::unsaid(id)));
+        taken.map_err(|failure| PortError::Explained(Box::new(failure)))
     }
 
     /// Adds a line to the host's own account of what operators did there.
@@ -228,21 +244,36 @@ impl RemoteHosts {
     }
 }
 
-fn not_leased(id: NodeId, said: &[String]) -> Failure {
-    let holder = said.iter().find_map(|line| serde_json::from_str::<Holder>(line).ok());
-    match holder {
-        Some(Holder { who, operation, since, .. }) => Failure::new(
-            Exit::Locked,
-            format!("another operation is running on node {id}'s host: {operation} by {who} since {since}"),
-        )
-        .hint("wait until it is done, then try again; the host is free as soon as that escli has ended"),
-        None => {
-            let mut failure =
-                Failure::failed(format!("node {id}: its host cannot be kept from other operators"));
-            failure.details = said.to_vec();
-            failure
+/// The lines of what a node logs, as they come.
+#[derive(Debug)]
+pub struct Following {
+    lines: ssh::Lines,
+    framed: frame::Lines,
+}
+
+impl Following {
+    /// The next line, or how it ended; then none.
+    ///
+    /// # Errors
+    /// When the host goes silent, or runs no commands.
+    pub async fn next(&mut self) -> Option<Result<Said, PortError>> {
+        loop {
+            let said = match self.lines.next().await? {
+                Ok(said) => said,
+                Err(error) => return Some(Err(explained(&error))),
+            };
+            match self.framed.take(said) {
+                Ok(None) => {}
+                Ok(Some(said)) => return Some(Ok(said)),
+                Err(failure) => return Some(Err(PortError::Explained(Box::new(failure)))),
+            }
         }
     }
+}
+
+/// What stands before and behind a script's output; nobody can guess it.
+fn mark() -> String {
+    Uuid::new_v4().simple().to_string()
 }
 
 fn not_ours(path: &Path) -> PortError {
@@ -250,31 +281,30 @@ fn not_ours(path: &Path) -> PortError {
 }
 
 fn explained(error: &SshError) -> PortError {
-    let report = error.report();
+    PortError::Explained(Box::new(failure(error)))
+}
+
+fn failure(error: &SshError) -> Failure {
     let exit = match error {
         SshError::Unreachable(_) | SshError::Refused(_) | SshError::Lost(_) => Exit::Unreachable,
         SshError::Failed(_) => Exit::Failed,
     };
-    PortError::Explained(Box::new(Failure {
-        exit,
-        message: report.message.clone(),
-        details: report.details.clone(),
-        hints: report.hints.clone(),
-    }))
+    let ssh::Report { message, details, hints } = error.report().clone();
+    Failure { exit, message, details, hints }
 }
 
 impl Hosts for RemoteHosts {
     async fn look(&self, id: NodeId) -> Result<HostFacts, PortError> {
         let release = self.program.as_ref().map(|program| program.release.as_str());
-        let script = scripts::look(&self.layout, id, release);
+        let script = scripts::look(&self.layout, release);
         let said = self.script(id, &script, Input::None, self.limit).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Ok(sight::facts(&said, &self.link(id)?.node, i64::try_from(now).unwrap_or_default()))
     }
 
-    async fn is_running(&self, id: NodeId) -> Result<bool, PortError> {
-        let pid = self.script(id, &scripts::is_running(&self.layout, id), Input::None, self.limit).await?;
-        Ok(!pid.is_empty())
+    async fn process(&self, id: NodeId) -> Result<Process, PortError> {
+        let said = self.script(id, &service::stands(&self.layout), Input::None, self.limit).await?;
+        Ok(service::standing(&said))
     }
 
     async fn ensure_dirs(&self, id: NodeId) -> Result<(), PortError> {
@@ -333,7 +363,7 @@ impl Hosts for RemoteHosts {
     }
 
     async fn start(&self, id: NodeId, _binary: &Path) -> Result<u32, PortError> {
-        let pid = self.script(id, &scripts::start(&self.layout, id), Input::None, self.limit).await?;
+        let pid = self.script(id, &service::start(&self.layout, id), Input::None, self.limit).await?;
         pid.trim()
             .parse()
             .map_err(|_| PortError::Failed(format!("node {id}: started, but there is no process: {pid}")))
@@ -341,16 +371,21 @@ impl Hosts for RemoteHosts {
 
     async fn stop(&self, id: NodeId, force: bool, within: Duration) -> Result<(), PortError> {
         // With systemd the command itself waits, by the unit's own limit.
-        let stop =
-            self.script(id, &scripts::stop(&self.layout, id, false), Input::None, within + self.limit).await;
-        if stop.is_ok() && self.gone(id, within).await? {
+        let asked =
+            self.script(id, &service::stop(&self.layout, false), Input::None, within + self.limit).await;
+        // What could not be asked is not waited for, and may have ended all the same.
+        let is_gone = match &asked {
+            Ok(_) => self.gone(id, within).await?,
+            Err(_) => matches!(self.process(id).await, Ok(Process::Stopped)),
+        };
+        if is_gone {
             return Ok(());
         }
         if !force {
-            stop?;
+            asked?;
             return Err(PortError::Failed(format!("node {id} did not end within {within:?}")));
         }
-        self.simple(id, &scripts::stop(&self.layout, id, true)).await?;
+        self.simple(id, &service::stop(&self.layout, true)).await?;
         if self.gone(id, KILL_LIMIT).await? {
             return Ok(());
         }
@@ -358,8 +393,8 @@ impl Hosts for RemoteHosts {
     }
 
     async fn wipe(&self, id: NodeId) -> Result<(), PortError> {
-        if self.is_running(id).await? {
-            return Err(PortError::Failed(format!("node {id} runs; its data is not deleted")));
+        if self.process(id).await? != Process::Stopped {
+            return Err(PortError::Failed(format!("node {id} is not stopped; its data is not deleted")));
         }
         self.script(id, &scripts::wipe(&self.layout), Input::None, COPY_LIMIT).await.map(drop)
     }
@@ -401,6 +436,7 @@ impl Hosts for RemoteHosts {
         let reach = |line: &str| match line {
             "open" => Reach::Open,
             "silent" => Reach::Silent,
+            "nameless" => Reach::Nameless,
             _ => Reach::Unknown,
         };
         Ok(others.iter().map(|node| node.id).zip(said.lines().map(reach)).collect())

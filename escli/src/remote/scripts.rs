@@ -1,16 +1,18 @@
 //! PURE: what is run on hosts, as text for a POSIX shell. Every path and name in it was checked by [`HostLayout`].
 //!
 //! What needs root is one of a short list of programs, run by `as_root`: stat, ls, ss, useradd, install, tee, sha256sum,
-//! chmod, sync, mv, ln, rm, mkdir, systemctl, journalctl, tail, runuser; what the node's user does is run by `as_user`. Nothing secret is ever an argument.
+//! chmod, sync, mv, ln, rm, mkdir, systemctl, journalctl, flock, kill, runuser. What lies where the node's user may write is
+//! read and written as that user, by `as_user`: root would follow the links that it finds there. Nothing secret is ever an
+//! argument.
 
 use shared::backup::{MANIFEST, SUM};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{Privilege, Service};
 
+use super::service::process;
 use crate::evidence::{self, Evidence};
 use crate::identity;
 use crate::plan::layout::{HostLayout, UNIT};
-use crate::ssh::quote;
 
 /// Printed before the node's cluster.yaml, which ends a look.
 pub const CONFIG_MARK: &str = "--- cluster.yaml";
@@ -37,7 +39,8 @@ fn prelude(layout: &HostLayout) -> String {
     )
 }
 
-fn script(layout: &HostLayout, body: &str) -> String {
+/// A script with what all of them know: how to become whom, and what is where.
+pub(super) fn script(layout: &HostLayout, body: &str) -> String {
     let HostLayout { install, data, .. } = layout;
     let (config, unit) = (layout.config(), layout.unit());
     format!(
@@ -48,7 +51,7 @@ fn script(layout: &HostLayout, body: &str) -> String {
 
 /// Prints `key value` lines about the host and the node, then the node's cluster.yaml. `release` is the one that should
 /// be there.
-pub fn look(layout: &HostLayout, id: NodeId, release: Option<&str>) -> String {
+pub fn look(layout: &HostLayout, release: Option<&str>) -> String {
     let body = format!(
         r#"{SAY}
 room() {{ d=$1; while ! [ -d "$d" ]; do d=$(dirname "$d"); done; df -Pk "$d" | tail -n 1 | awk '{{ print int($4 / 1024) }}'; }}
@@ -59,6 +62,7 @@ say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 {closed}why=$(as_root ls / 2>&1 >/dev/null) || say no_root "$(printf '%s' "$why" | head -n 1)"
 [ -n "$(as_root ls -A $data 2>/dev/null | head -n 1)" ] && say data yes
 {pid}
+say state "$state"
 [ -n "$pid" ] && say pid "$pid" && say exe "$(as_root ls -l /proc/$pid/exe 2>/dev/null | sed 's/.* -> //')"
 say free_data "$(room $data)"
 say free_install "$(room $install)"
@@ -66,7 +70,7 @@ cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | sed 's/^/tcp /'
 [ -n "$pid" ] || as_root ss -Hltnp 2>/dev/null | sed 's/^/ss /'
 {installed}"#,
         closed = closed(layout) + &users_own(layout),
-        pid = process(layout, id),
+        pid = process(layout),
         installed = installed(layout, release),
     );
     script(layout, &body)
@@ -145,26 +149,7 @@ pub fn remove_leftovers(layout: &HostLayout) -> String {
     script(layout, &format!("for left in {LEFTOVERS}; do as_root rm -f \"$left\"; done"))
 }
 
-/// Sets `pid` to the node's process, or to nothing.
-fn process(layout: &HostLayout, id: NodeId) -> String {
-    match layout.service {
-        Service::Systemd => {
-            "pid=$(ctl show -p MainPID --value $name 2>/dev/null); [ \"$pid\" = 0 ] && pid=".to_owned()
-        }
-        // A pid file outlives its process, and numbers are used again.
-        Service::Process => format!(
-            "pid=$(cat $install/run/pid 2>/dev/null); tr '\\0' ' ' 2>/dev/null < /proc/$pid/cmdline | grep -q -- '--node-id={id} --config={} ' || pid=",
-            layout.config()
-        ),
-    }
-}
-
-/// Prints the process id of the node, when it runs.
-pub fn is_running(layout: &HostLayout, id: NodeId) -> String {
-    script(layout, &format!("{}\nprintf '%s\\n' \"$pid\"", process(layout, id)))
-}
-
-/// Tries each `host:port` and prints `open`, `silent` or `unknown` for it, in the order given.
+/// Tries each `host:port` and prints `open`, `silent`, `nameless` or `unknown` for it, in the order given.
 pub fn mesh(peers: &[(String, u16)], seconds: u64) -> String {
     let mut text = String::from(
         "try() {\n  bash -c : 2>/dev/null || { echo unknown; return; }\n  \
@@ -174,7 +159,7 @@ pub fn mesh(peers: &[(String, u16)], seconds: u64) -> String {
     for (host, port) in peers {
         // A name that does not resolve there ends at once, and says so itself.
         text.push_str(&format!(
-            "getent ahosts '{host}' >/dev/null && try '{host}' {port} {seconds} || echo silent\n"
+            "getent ahosts '{host}' >/dev/null && try '{host}' {port} {seconds} || echo nameless\n"
         ));
     }
     text
@@ -197,6 +182,7 @@ pub fn ensure_dirs(layout: &HostLayout) -> String {
         r#"set -e
 group=$(id -gn $user)
 as_root install -d -m 755 $install $install/releases $install/config
+[ ! -L $data ] || {{ echo "$data is a link; name the directory itself in cluster.storage.data_dir" >&2; exit 1; }}
 [ -d "$(dirname $data)" ] || as_root install -d -m 755 -o $user -g $group "$(dirname $data)"
 as_root install -d -m 700 -o $user -g $group $data
 {run}"#
@@ -256,8 +242,8 @@ pub const SUM_MARK: &str = "--- sum\n";
 /// Prints what the data directory says of itself, and which backup lies in it; nothing where there is none.
 pub fn identity(layout: &HostLayout) -> String {
     let body = format!(
-        "as_root tail -n +1 $data/{} 2>/dev/null || true\nprintf '%s' '{SUM_MARK}'\n\
-         as_root tail -n +1 $data/{SUM} 2>/dev/null || true",
+        "cd /\nas_user tail -n +1 $data/{} 2>/dev/null || true\nprintf '%s' '{SUM_MARK}'\n\
+         as_user tail -n +1 $data/{SUM} 2>/dev/null || true",
         identity::FILE
     );
     script(layout, &body)
@@ -319,40 +305,6 @@ done"#
     script(layout, &body)
 }
 
-/// Starts the node and prints its process id.
-pub fn start(layout: &HostLayout, id: NodeId) -> String {
-    let body = match layout.service {
-        Service::Systemd => "set -e\nctl start $name\nctl show -p MainPID --value $name".to_owned(),
-        // The shell that waits for the node must not keep the connection's own files open.
-        Service::Process => format!(
-            r#"set -e
-cd $data 2>/dev/null || cd /
-as_user rm -f {run}/pid 2>/dev/null || true
-( exec < /dev/null > /dev/null 2>&1
-  as_user setsid sh -c 'umask 077; echo $$ > {run}/pid; exec {program} --node-id={id} --config={config} >> {run}/log 2>&1' ) &
-for turn in 1 2 3 4 5 6 7 8 9 10; do [ -s {run}/pid ] && break; sleep 0.05; done
-cat {run}/pid"#,
-            run = format_args!("{}/run", layout.install),
-            program = layout.program(),
-            config = layout.config(),
-        ),
-    };
-    script(layout, &body)
-}
-
-/// Asks the node to end, or kills it. With systemd, returns when it has.
-pub fn stop(layout: &HostLayout, id: NodeId, kill: bool) -> String {
-    let body = match (layout.service, kill) {
-        (Service::Systemd, false) => "ctl stop $name".to_owned(),
-        (Service::Systemd, true) => "ctl kill -s KILL $name; ctl stop $name".to_owned(),
-        (Service::Process, kill) => {
-            let signal = if kill { "KILL" } else { "TERM" };
-            format!("{}\n[ -z \"$pid\" ] || as_user kill -s {signal} $pid", process(layout, id))
-        }
-    };
-    script(layout, &body)
-}
-
 /// Deletes the node's data and configuration, and lets no boot start it.
 pub fn wipe(layout: &HostLayout) -> String {
     let unit = match layout.service {
@@ -373,7 +325,7 @@ pub fn log_tail(layout: &HostLayout, lines: usize) -> String {
     let body = if layout.logs_to_file() {
         // The node goes on in a new file when one is large.
         format!(
-            "as_root tail -q -n {lines} $install/run/log.1 $install/run/log 2>/dev/null | tail -n {lines}"
+            "cd /; as_user tail -q -n {lines} $install/run/log.1 $install/run/log 2>/dev/null | tail -n {lines}"
         )
     } else {
         format!("as_root journalctl -q -u $name -n {lines} -o cat --no-pager")
@@ -389,7 +341,7 @@ pub fn read_config(layout: &HostLayout) -> String {
 /// Prints the node's last log lines, and those that come.
 pub fn log_follow(layout: &HostLayout, lines: usize) -> String {
     let body = if layout.logs_to_file() {
-        format!("as_root tail -n {lines} -F $install/run/log 2>/dev/null")
+        format!("cd /; as_user tail -n {lines} -F $install/run/log 2>/dev/null")
     } else {
         format!("as_root journalctl -q -u $name -n {lines} -f -o cat --no-pager")
     };
@@ -397,7 +349,7 @@ pub fn log_follow(layout: &HostLayout, lines: usize) -> String {
 }
 
 /// Prints what the host says of itself and of the node.
-pub fn evidence(layout: &HostLayout, id: NodeId, what: Evidence) -> String {
+pub fn evidence(layout: &HostLayout, what: Evidence) -> String {
     let body = match (what, layout.service) {
         (Evidence::Version, _) => "exec $install/esnode --version --json".to_owned(),
         (Evidence::Service, Service::Systemd) => "ctl status --no-pager -l -n 0 $name\n\
@@ -405,7 +357,7 @@ pub fn evidence(layout: &HostLayout, id: NodeId, what: Evidence) -> String {
             .to_owned(),
         (Evidence::Service, Service::Process) => format!(
             "{}\n[ -n \"$pid\" ] || {{ echo 'it does not run'; exit 0; }}\n{}",
-            process(layout, id),
+            process(layout),
             evidence::PROCESS
         ),
         (Evidence::Machine, _) => evidence::machine("$install", "$data", "as_root"),
@@ -418,26 +370,6 @@ pub fn evidence(layout: &HostLayout, id: NodeId, what: Evidence) -> String {
 pub fn note(layout: &HostLayout) -> String {
     script(layout, "[ ! -d $install ] || as_root tee -a $install/operations.jsonl >/dev/null")
 }
-
-/// Takes the host's lease for `holder`, a line of JSON, prints `held` and holds it as long as somebody reads; prints the
-/// holder's line and ends with [`LEASED`] when it is taken. It ends with the connection: what it says then reaches nobody.
-pub fn lease(layout: &HostLayout, holder: &str) -> String {
-    let lock = match layout.privilege {
-        Privilege::Sudo => "/run/eventstream-operation.lock",
-        Privilege::None => "$HOME/.eventstream-operation.lock",
-    };
-    let body = format!(
-        r#"as_root flock -w 2 -E {LEASED} {lock} sh -c 'printf "%s\n" "$2" > "$1"; echo held; while sleep 0.5; do echo .; done' sh {lock} {holder}
-code=$?
-[ $code != {LEASED} ] || cat {lock}
-exit $code"#,
-        holder = quote::word(holder)
-    );
-    script(layout, &body)
-}
-
-/// How [`lease`] ends when another operation holds the host.
-pub const LEASED: i32 = 75;
 
 #[cfg(test)]
 mod tests {
@@ -470,7 +402,7 @@ mod tests {
     }
 
     fn look_at(temp: &std::path::Path) -> crate::plan::facts::HostFacts {
-        let (ok, said, wrong) = run(temp, |layout| look(layout, 2, Some("r1")), "");
+        let (ok, said, wrong) = run(temp, |layout| look(layout, Some("r1")), "");
         assert!(ok && wrong.is_empty(), "{said}{wrong}");
         super::super::sight::facts(&said, &remote_spec(3).cluster.nodes[1], 0)
     }
@@ -578,6 +510,49 @@ mod tests {
             ("no.such.name.invalid".to_owned(), 1),
         ];
         let output = Command::new("sh").args(["-c", &mesh(&peers, 1)]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "open\nopen\nsilent\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "open\nopen\nnameless\n");
+    }
+
+    #[test]
+    fn root_follows_no_link_that_the_nodes_user_has_made() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("only root can become somebody else: nothing was shown");
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let at = temp.path();
+        let open = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(at, open(0o755)).unwrap();
+        let layout = HostLayout {
+            install: at.join("opt").display().to_string(),
+            data: at.join("data").display().to_string(),
+            user: Some("nobody".to_owned()),
+            privilege: Privilege::Sudo,
+            service: Service::Process,
+        };
+        let say = |script: String| {
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+        };
+        say(ensure_dirs(&layout));
+        let secret = at.join("secret");
+        std::fs::write(&secret, "for root alone\n").unwrap();
+        std::fs::set_permissions(&secret, open(0o600)).unwrap();
+        for (link, script) in [("opt/run/log", log_tail(&layout, 5)), ("data/identity", identity(&layout))] {
+            std::fs::write(at.join(link), "its own\n").unwrap();
+            assert!(say(script.clone()).contains("its own"), "{link}");
+            std::fs::remove_file(at.join(link)).unwrap();
+            std::os::unix::fs::symlink(&secret, at.join(link)).unwrap();
+            assert!(!say(script).contains("for root alone"), "{link}");
+        }
+        std::fs::remove_dir_all(at.join("data")).unwrap();
+        std::os::unix::fs::symlink(at, at.join("data")).unwrap();
+        assert!(say(ensure_dirs(&layout)).contains("is a link"));
+        let mode = std::fs::metadata(at).unwrap().permissions();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+            0o755,
+            "where it leads is as it was"
+        );
     }
 }

@@ -3,7 +3,8 @@
 use shared::spec::Node;
 
 use super::scripts::CONFIG_MARK;
-use crate::plan::facts::{HostFacts, Machine, Process, TakenPort};
+use super::service::standing;
+use crate::plan::facts::{HostFacts, Machine, TakenPort};
 use crate::plan::wanted;
 
 /// What a host said of itself and of `node`; `now` is the operator's time, in seconds.
@@ -39,7 +40,11 @@ pub fn facts(said: &str, node: &Node, now: i64) -> HostFacts {
         skew_s: number("time").map_or(0, |theirs| theirs - now),
     };
     HostFacts {
-        process: pid.map_or(Process::Stopped, |pid| Process::Running { pid }),
+        process: standing(&format!(
+            "{} {}",
+            one("state").unwrap_or_default(),
+            one("pid").unwrap_or_default()
+        )),
         config_hash: wanted::hash_of(config),
         dirs: one("dirs").is_some(),
         data_empty: one("data").is_none(),
@@ -86,12 +91,13 @@ fn holder(port: u16, ss: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::facts::Process;
     use crate::plan::tests::remote_spec;
 
     #[test]
     fn a_bare_host_is_understood() {
         let spec = remote_spec(3);
-        let said = "time 1010\narch x86_64\nlibc glibc 2.36\nsystemd yes\nunit \ncurrent \nprogram \nfree_data 812\n\
+        let said = "state stopped\ntime 1010\narch x86_64\nlibc glibc 2.36\nsystemd yes\nunit \ncurrent \nprogram \nfree_data 812\n\
                     free_install 900\n--- cluster.yaml\n";
         let facts = facts(said, &spec.cluster.nodes[0], 1000);
         let machine = facts.machine.unwrap();
@@ -116,7 +122,11 @@ mod tests {
     fn a_node_that_runs_is_seen_with_its_file() {
         let spec = remote_spec(3);
         let text = spec.for_node(2).unwrap().to_yaml();
-        let facts = facts(&format!("pid 77\ndata yes\n--- cluster.yaml\n{text}"), &spec.cluster.nodes[1], 0);
+        let facts = facts(
+            &format!("state running\npid 77\ndata yes\n--- cluster.yaml\n{text}"),
+            &spec.cluster.nodes[1],
+            0,
+        );
         assert_eq!(facts.process, Process::Running { pid: 77 });
         assert_eq!(facts.config_hash, Some(spec.config_hash()));
         assert!(!facts.data_empty);

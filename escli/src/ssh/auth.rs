@@ -13,6 +13,7 @@ use libssh2_sys::{
 };
 use ssh2::PublicKey;
 
+use super::certificate::Certificate;
 use super::key_file::KeyFile;
 use super::wire::{Deadline, Stop, Wire};
 use super::{Destination, SshError, quote};
@@ -53,6 +54,12 @@ pub struct Passphrases {
 struct Asked {
     times: usize,
     answer: Option<String>,
+}
+
+impl std::fmt::Debug for Passphrases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Passphrases")
+    }
 }
 
 impl Passphrases {
@@ -117,7 +124,9 @@ pub fn log_in(
     }
     let files: Vec<_> =
         destination.identity_files.iter().map(|path| (path.as_path(), KeyFile::look(path))).collect();
-    if login.agent(&files)? || login.files(&files)? { Ok(()) } else { Err(login.refused(None)) }
+    let certificates = Certificate::find(&destination.certificate_files, &destination.identity_files);
+    let is_in = login.agent(&files, &certificates)? || login.files(&files, &certificates)?;
+    if is_in { Ok(()) } else { Err(login.refused(None)) }
 }
 
 struct Login<'a> {
@@ -154,7 +163,7 @@ enum Attempt {
 
 impl Login<'_> {
     /// Tries what the agent has: first the keys that are named, then the others unless only those are allowed.
-    fn agent(&mut self, files: &[(&Path, KeyFile)]) -> Result<bool, SshError> {
+    fn agent(&mut self, files: &[(&Path, KeyFile)], certificates: &[Certificate]) -> Result<bool, SshError> {
         let Some(path) = &self.destination.agent else {
             self.tried.push("agent: none is running (SSH_AUTH_SOCK)".to_owned());
             return Ok(false);
@@ -178,7 +187,10 @@ impl Login<'_> {
                 return Ok(false);
             }
         };
-        let is_named = |key: &PublicKey| files.iter().any(|(_, file)| file.public_half() == Some(key.blob()));
+        let is_named = |key: &PublicKey| {
+            files.iter().any(|(_, file)| file.public_half() == Some(key.blob()))
+                || certificates.iter().any(|certificate| certificate.blob() == key.blob())
+        };
         let (named, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_named);
         let others = if self.destination.identities_only { Vec::new() } else { others };
         if named.is_empty() && others.is_empty() {
@@ -194,24 +206,44 @@ impl Login<'_> {
         Ok(false)
     }
 
-    fn files(&mut self, files: &[(&Path, KeyFile)]) -> Result<bool, SshError> {
+    /// Tries the files, each with its certificates first.
+    fn files(&mut self, files: &[(&Path, KeyFile)], certificates: &[Certificate]) -> Result<bool, SshError> {
         for (path, file) in files {
+            let own = certificates.iter().filter(|certificate| certificate.is_for(path, file.public_half()));
+            let own: Vec<&Path> = own.map(|certificate| certificate.path.as_path()).collect();
             let name = path.display().to_string();
-            let attempt = match file {
-                KeyFile::Missing => Attempt::Useless("not there".to_owned()),
-                KeyFile::Unusable(why) => Attempt::Useless(why.clone()),
-                KeyFile::Public(_) => Attempt::Useless("only the public half is here".to_owned()),
-                KeyFile::Private { encrypted: true, .. } => self.encrypted(path)?,
-                KeyFile::Private { encrypted: false, .. } => self.file(path, None)?,
+            let &KeyFile::Private { encrypted, .. } = file else {
+                let why = match file {
+                    KeyFile::Unusable(why) => why,
+                    KeyFile::Public(_) if own.is_empty() => "only the public half is here",
+                    KeyFile::Public(_) => {
+                        "only the public half is here; its certificate must be in the agent as well"
+                    }
+                    KeyFile::Missing | KeyFile::Private { .. } => "not there",
+                };
+                self.is_in(Attempt::Useless(why.to_owned()), &name);
+                continue;
             };
-            if self.is_in(attempt, &name) {
-                return Ok(true);
+            for certificate in own.into_iter().map(Some).chain([None]) {
+                let attempt = match encrypted {
+                    true => self.encrypted(path, certificate)?,
+                    false => self.file(path, certificate, None)?,
+                };
+                let is_useless = matches!(attempt, Attempt::Useless(_));
+                let with = certificate.map_or_else(String::new, |path| format!(" with {}", path.display()));
+                if self.is_in(attempt, &format!("{name}{with}")) {
+                    return Ok(true);
+                }
+                // The key itself is, so nothing with it will do.
+                if is_useless {
+                    break;
+                }
             }
         }
         Ok(false)
     }
 
-    fn encrypted(&mut self, path: &Path) -> Result<Attempt, SshError> {
+    fn encrypted(&mut self, path: &Path, certificate: Option<&Path>) -> Result<Attempt, SshError> {
         let mut wrong: Option<String> = None;
         loop {
             let passphrases = self.passphrases;
@@ -222,16 +254,21 @@ impl Login<'_> {
                     if wrong.is_some() { "its passphrase was wrong" } else { "no passphrase was given" };
                 return Ok(Attempt::Useless(format!("encrypted, and {why}")));
             };
-            match self.file(path, Some(&passphrase))? {
+            match self.file(path, certificate, Some(&passphrase))? {
                 Attempt::Useless(_) => wrong = Some(passphrase),
                 attempt => return Ok(attempt),
             }
         }
     }
 
-    fn file(&mut self, path: &Path, passphrase: Option<&str>) -> Result<Attempt, SshError> {
+    fn file(
+        &mut self,
+        path: &Path,
+        certificate: Option<&Path>,
+        passphrase: Option<&str>,
+    ) -> Result<Attempt, SshError> {
         let user = &self.destination.user;
-        self.attempt(|session| session.userauth_pubkey_file(user, None, path, passphrase))
+        self.attempt(|session| session.userauth_pubkey_file(user, certificate, path, passphrase))
     }
 
     fn attempt(

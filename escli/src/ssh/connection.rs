@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::dial::dial;
 use super::exec::{self, Broken, Input, Source, Status, Task};
-use super::stream::Lines;
+use super::stream::{Lines, Pulse};
 use super::wire::{Deadline, Stop, Wire};
 use super::{Destination, Passphrases, SshError};
 
@@ -146,7 +146,16 @@ impl Connection {
     /// # Errors
     /// As for opening a connection.
     pub async fn stream(&self, command: &str) -> Result<Lines, SshError> {
-        Lines::of(Arc::clone(&self.host), command.to_owned()).await
+        Lines::of(Arc::clone(&self.host), command.to_owned(), None).await
+    }
+
+    /// The same for a command that reads a line from time to time and answers it with a dot, for as long as it does. Its
+    /// other lines are passed on.
+    ///
+    /// # Errors
+    /// As for opening a connection.
+    pub async fn hold(&self, command: &str, pulse: Pulse) -> Result<Lines, SshError> {
+        Lines::of(Arc::clone(&self.host), command.to_owned(), Some(pulse)).await
     }
 }
 
@@ -293,7 +302,7 @@ fn attempt(
         deadline,
         silence: host.limits.silence,
         output: &mut output,
-        wanted: &|| !reply.is_closed(),
+        check: &|| if reply.is_closed() { Err(Stop::Abandoned) } else { Ok(()) },
     };
     let result = exec::run(wire, host.limits.open, task);
     Ok(result.map(|status| Output { status, stdout, stderr }))

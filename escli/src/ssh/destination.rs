@@ -40,6 +40,8 @@ pub struct Destination {
     pub user: String,
     /// Private keys, in the order in which they are tried.
     pub identity_files: Vec<PathBuf>,
+    /// Certificates for them; where none is named, those beside them count.
+    pub certificate_files: Vec<PathBuf>,
     /// Whether the agent may offer other keys than those.
     pub identities_only: bool,
     /// The agent's socket.
@@ -201,6 +203,7 @@ impl Resolver<'_> {
             port: given.port.or_else(|| answer.one("port")?.parse().ok()).unwrap_or(22),
             user: user.unwrap_or_else(|| self.operator.user.clone()),
             identity_files: Vec::new(),
+            certificate_files: Vec::new(),
             identities_only: answer.yes("identitiesonly"),
             agent: self.operator.agent.clone(),
             known_hosts: Vec::new(),
@@ -211,6 +214,8 @@ impl Resolver<'_> {
             jumps: Vec::new(),
         };
         found.identity_files = self.identity_files(given, answer, &found);
+        let named = answer.all("certificatefile").filter(|path| *path != "none");
+        found.certificate_files = named.map(|path| self.expand(path, &found)).collect();
         found.known_hosts = self.known_hosts(answer, &found);
         match answer.all("identityagent").next() {
             None | Some("SSH_AUTH_SOCK" | "$SSH_AUTH_SOCK") => {}

@@ -84,7 +84,7 @@ pub type Sink<'a> = &'a mut dyn FnMut(Source, &[u8]) -> Result<(), Stop>;
 pub struct Task<'a> {
     /// The line for the remote shell.
     pub command: &'a str,
-    /// What it reads.
+    /// What it reads; what would block has nothing to say just now, and is asked again soon.
     pub input: &'a mut dyn Read,
     /// Until when it must have ended.
     pub deadline: Deadline,
@@ -92,8 +92,8 @@ pub struct Task<'a> {
     pub silence: Duration,
     /// What takes the output.
     pub output: Sink<'a>,
-    /// Whether somebody still waits.
-    pub wanted: &'a dyn Fn() -> bool,
+    /// Why it should not go on.
+    pub check: &'a dyn Fn() -> Result<(), Stop>,
 }
 
 /// Why a command came to nothing.
@@ -164,7 +164,11 @@ impl Running<'_, '_> {
             return Ok(false);
         }
         if self.written == self.full {
-            (self.written, self.full) = (0, self.task.input.read(&mut self.buffer).map_err(Stop::Input)?);
+            let read = match self.task.input.read(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                read => read.map_err(Stop::Input)?,
+            };
+            (self.written, self.full) = (0, read);
         }
         let (written, full) = (self.written, self.full);
         let sent = if full == 0 {
@@ -255,9 +259,7 @@ impl Running<'_, '_> {
         if left.is_zero() {
             return Err(Stop::Timeout);
         }
-        if !(self.task.wanted)() {
-            return Err(Stop::Abandoned);
-        }
+        (self.task.check)()?;
         if self.wire.silent_for() > self.task.silence {
             return Err(Stop::Silent);
         }

@@ -12,11 +12,20 @@ use super::connection::Host;
 use super::wire::Deadline;
 use super::{Destination, Limits, Passphrases, SshError, jump};
 
+/// Where a connection came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Before the port: the host could not be logged in to, or does not forward.
+    Way,
+    /// At the port: nobody takes connections there.
+    Port,
+}
+
 /// Listens as long as it lives. Every connection to it is a connection to the port, with an SSH session of its own.
 #[derive(Debug)]
 pub struct Forward {
     socket: PathBuf,
-    trouble: Arc<Mutex<Option<SshError>>>,
+    trouble: Arc<Mutex<Option<(Obstacle, SshError)>>>,
     _private: TempDir,
 }
 
@@ -25,7 +34,7 @@ struct Way {
     via: Host,
     host: String,
     port: u16,
-    trouble: Arc<Mutex<Option<SshError>>>,
+    trouble: Arc<Mutex<Option<(Obstacle, SshError)>>>,
 }
 
 impl Forward {
@@ -66,20 +75,27 @@ impl Forward {
     }
 
     /// Why the last connection came to nothing, when it did.
-    pub fn trouble(&self) -> Option<SshError> {
+    pub fn trouble(&self) -> Option<(Obstacle, SshError)> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Way {
     fn carry(&self, local: UnixStream) {
+        // Whoever sees the connection end must find why, so it ends after that was written down.
+        let _open = local.try_clone();
         let trouble = self.lead(local).err();
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    fn lead(&self, local: UnixStream) -> Result<(), SshError> {
+    fn lead(&self, local: UnixStream) -> Result<(), (Obstacle, SshError)> {
         let mut deadline = Deadline::after(self.via.limits.open);
-        let wire = self.via.dial(deadline)?;
-        jump::forward(wire, &self.via.destination, (&self.host, self.port), local, &mut deadline)
+        let wire = self.via.dial(deadline).map_err(|error| (Obstacle::Way, error))?;
+        let led = jump::forward(wire, &self.via.destination, (&self.host, self.port), local, &mut deadline);
+        led.map_err(|error| {
+            // sshd has its own words for what it does not allow; else the port itself refused.
+            let is_refused = error.to_string().contains("connect failed");
+            (if is_refused { Obstacle::Port } else { Obstacle::Way }, error)
+        })
     }
 }

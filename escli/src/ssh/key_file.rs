@@ -65,7 +65,7 @@ fn public(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// `ssh-ed25519 AAAA... comment`.
-fn public_line(text: &str) -> Option<Vec<u8>> {
+pub(super) fn public_line(text: &str) -> Option<Vec<u8>> {
     let mut words = text.lines().find(|line| !line.starts_with('#'))?.split_whitespace();
     let (kind, key) = (words.next()?, BASE64_STANDARD.decode(words.next()?).ok()?);
     (super::known_hosts::kind_of(&key) == kind).then_some(key)
@@ -90,7 +90,7 @@ fn header(text: &str) -> Option<(bool, Option<Vec<u8>>)> {
 }
 
 /// A field of SSH's wire format, and what follows it.
-fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }

@@ -1,10 +1,11 @@
 //! SSH: authenticated connections to hosts, and commands run on them. Knows nothing of nodes or clusters.
 //!
 //! [`Destination::resolve`] says where a host is and how to log in (`destination`, asking `config`); [`Connection::open`]
-//! goes there (`dial`: `jump`, `host_key` by `known_hosts`, `auth` by `key_file`); [`Connection::run`] and
+//! goes there (`dial`: `jump`, `host_key` by `known_hosts`, `auth` by `key_file` and `certificate`); [`Connection::run`] and
 //! [`Connection::stream`] run commands there (`exec` on a `wire`); [`Forward`] leads to a port behind a jump host. Remote arguments are quoted with [`quote`].
 
 mod auth;
+mod certificate;
 mod config;
 mod connection;
 mod destination;
@@ -28,5 +29,5 @@ pub use connection::{Connection, Limits, Output};
 pub use destination::{Destination, Operator};
 pub use error::{Report, SshError};
 pub use exec::{Input, Source, Status};
-pub use forward::Forward;
-pub use stream::{Lines, Said};
+pub use forward::{Forward, Obstacle};
+pub use stream::{Lines, Pulse, Said};

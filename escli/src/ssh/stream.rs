@@ -1,8 +1,9 @@
 //! Lines of a command that may never end, such as `tail -f`, as they come.
 
-use std::io;
+use std::cell::Cell;
+use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,6 +28,18 @@ pub enum Said {
     Ended(Status),
 }
 
+/// How often a command hears from us that we are there, and when it is given up.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulse {
+    /// From one line to the next.
+    pub every: Duration,
+    /// Longest wait for the answer to one.
+    pub late: Duration,
+}
+
+/// What a command with a pulse answers.
+const ANSWER: &[u8] = b".\n";
+
 /// The lines of a command. Dropping them cuts the command off.
 #[derive(Debug)]
 pub struct Lines {
@@ -42,11 +55,21 @@ impl Lines {
         self.said.recv().await
     }
 
-    pub(super) async fn of(host: Arc<Host>, command: String) -> Result<Self, SshError> {
+    /// What is there already, without waiting: `None` when there is nothing, `Some(None)` when nothing comes any more.
+    #[allow(clippy::option_option, reason = "two answers without a line, and each means something else")]
+    pub fn ready(&mut self) -> Option<Option<Result<Said, SshError>>> {
+        match self.said.try_recv() {
+            Ok(said) => Some(Some(said)),
+            Err(mpsc::error::TryRecvError::Empty) => None,
+            Err(mpsc::error::TryRecvError::Disconnected) => Some(None),
+        }
+    }
+
+    pub(super) async fn of(host: Arc<Host>, command: String, pulse: Option<Pulse>) -> Result<Self, SshError> {
         let (sender, said) = mpsc::channel(WAITING);
         let (reply, opened) = oneshot::channel();
         let theirs = Arc::clone(&host);
-        host.spawn("ssh lines", move || follow(&theirs, &command, reply, &sender))?;
+        host.spawn("ssh lines", move || follow(&theirs, &command, pulse, reply, &sender))?;
         opened.await.unwrap_or_else(|_| Err(host.gave_up()))?;
         Ok(Self { said })
     }
@@ -55,6 +78,7 @@ impl Lines {
 fn follow(
     host: &Host,
     command: &str,
+    pulse: Option<Pulse>,
     reply: oneshot::Sender<Result<(), SshError>>,
     sender: &mpsc::Sender<Result<Said, SshError>>,
 ) {
@@ -69,17 +93,29 @@ fn follow(
         return;
     }
     let mut halves = [Half::new(Source::Stdout), Half::new(Source::Stderr)];
+    let heart = pulse.map(Heart::new);
     let mut output = |source, bytes: &[u8]| {
+        if let (Some(heart), Source::Stdout) = (&heart, source)
+            && bytes.chunks(ANSWER.len()).all(|chunk| chunk == ANSWER)
+        {
+            heart.answered();
+            return Ok(());
+        }
         let half = if source == Source::Stdout { &mut halves[0] } else { &mut halves[1] };
         half.take(bytes, sender)
     };
     let task = Task {
         command,
-        input: &mut io::empty(),
+        input: &mut Beats(heart.as_ref()),
         deadline: Deadline::after(EVER),
         silence: host.limits.silence,
         output: &mut output,
-        wanted: &|| !sender.is_closed(),
+        check: &|| {
+            if sender.is_closed() {
+                return Err(Stop::Abandoned);
+            }
+            if heart.as_ref().is_some_and(Heart::is_late) { Err(Stop::Silent) } else { Ok(()) }
+        },
     };
     let result = exec::run(&mut wire, host.limits.open, task);
     for half in &mut halves {
@@ -88,6 +124,53 @@ fn follow(
     let last = result.map(Said::Ended).map_err(|broken| host.explain(command, None, &broken));
     // Nobody may be listening any more, which is then why it ended.
     _ = sender.blocking_send(last);
+}
+
+/// Lines sent so that the command knows that we are there: one at a time, each when the one before was answered.
+struct Heart {
+    pulse: Pulse,
+    sent: Cell<Instant>,
+    is_answered: Cell<bool>,
+}
+
+impl Heart {
+    fn new(pulse: Pulse) -> Self {
+        Self { pulse, sent: Cell::new(Instant::now()), is_answered: Cell::new(true) }
+    }
+
+    fn answered(&self) {
+        self.is_answered.set(true);
+    }
+
+    fn is_late(&self) -> bool {
+        !self.is_answered.get() && self.sent.get().elapsed() > self.pulse.late
+    }
+
+    /// Whether it is time for the next one, which is sent then.
+    fn beats(&self) -> bool {
+        let beats = self.is_answered.get() && self.sent.get().elapsed() >= self.pulse.every;
+        if beats {
+            self.sent.set(Instant::now());
+            self.is_answered.set(false);
+        }
+        beats
+    }
+}
+
+/// The heart as a command's input; without one there is none.
+struct Beats<'a>(Option<&'a Heart>);
+
+impl Read for Beats<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match (self.0, into.first_mut()) {
+            (None, _) | (_, None) => Ok(0),
+            (Some(heart), Some(first)) if heart.beats() => {
+                *first = b'\n';
+                Ok(1)
+            }
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
 }
 
 /// The line that has begun.

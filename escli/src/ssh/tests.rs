@@ -56,6 +56,7 @@ fn without_any_settings_sshs_defaults_hold() {
         port: 22,
         user: "ann".to_owned(),
         identity_files: usual.into(),
+        certificate_files: Vec::new(),
         identities_only: false,
         agent: Some(PathBuf::from("/run/agent")),
         known_hosts: vec![PathBuf::from("/home/ann/.ssh/known_hosts")],

@@ -132,3 +132,11 @@ fn the_new_one_votes_before_the_old_one_goes() {
     );
     assert_eq!(steps.iter().filter(|step| *step == "cluster.file").count(), 1);
 }
+
+#[test]
+fn one_that_leaves_and_ends_and_is_started_again_is_stopped_for_good() {
+    let mut world = members(4, 4);
+    world.host(4).process = Process::Restarting;
+    let plan = remove(&world.spec, &world.wanted, &world.facts, &removes(&world, 4)).unwrap();
+    assert!(shape(&plan).contains(&"n4.stop".to_owned()), "{:?}", shape(&plan));
+}

@@ -108,3 +108,15 @@ fn a_node_without_data_is_no_survivor() {
     world.host(1).data_empty = true;
     assert!(refused(&world, 1, &[2, 3]).contains("node 1 has no data"));
 }
+
+#[test]
+fn one_that_is_given_up_and_ends_and_is_started_again_does_not_come_back() {
+    let mut world = world(5, &[1, 2], None);
+    world.host(3).process = Process::Restarting;
+    let plan = planned(&world, &options(&world, 1, &[3, 4, 5])).unwrap();
+    let stops: Vec<_> = plan.stages[0].steps.iter().map(|step| step.id.as_str()).collect();
+    assert_eq!(stops, ["n2.stop", "n3.stop"]);
+    world.host(1).process = Process::Restarting;
+    let plan = planned(&world, &options(&world, 1, &[3, 4, 5])).unwrap();
+    assert!(plan.steps().any(|step| step.id == "n1.stop"), "nothing works on a log that a node may open");
+}

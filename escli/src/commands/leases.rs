@@ -1,0 +1,101 @@
+//! The hosts of an operation, kept from operators at other machines.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use futures_util::stream::{self, StreamExt};
+use shared::ids::NodeId;
+
+use super::target::Target;
+use crate::engine::lock::Holder;
+use crate::exit::{Exit, Failure};
+use crate::plan::facts::{Facts, NodeFacts};
+use crate::plan::{Plan, Step};
+use crate::remote::Lease;
+
+/// What an operation holds, and where it holds nothing.
+#[derive(Debug, Default)]
+pub struct Leases {
+    held: RefCell<Vec<Lease>>,
+    failed: BTreeMap<NodeId, Failure>,
+}
+
+impl Leases {
+    /// Takes those of all nodes' hosts. Nodes of this machine have none: the lock on cluster.yaml is enough.
+    ///
+    /// # Errors
+    /// [`Exit::Locked`], when another operation has one of them.
+    pub async fn take(target: &Target, holder: &Holder, concurrency: usize) -> Result<Self, Failure> {
+        let mut leases = Self::default();
+        let Some(hosts) = target.hosts.remote() else { return Ok(leases) };
+        let ids = target.spec.cluster.nodes.iter().map(|node| node.id);
+        let takes = ids.map(|id| async move { (id, hosts.lease(id, holder).await) });
+        let taken: Vec<_> = stream::iter(takes).buffer_unordered(concurrency).collect().await;
+        for (id, lease) in taken {
+            match lease.map_err(Failure::from) {
+                Ok(lease) => leases.held.get_mut().push(lease),
+                Err(taken) if taken.exit == Exit::Locked => return Err(taken),
+                Err(failure) => _ = leases.failed.insert(id, failure),
+            }
+        }
+        Ok(leases)
+    }
+
+    /// Why nothing may be begun any more.
+    pub fn lost(&self) -> Option<Failure> {
+        self.held.borrow_mut().iter_mut().find_map(Lease::lost)
+    }
+
+    /// The plan works on no host that is not kept from others. Of hosts that nobody can look at it says so.
+    ///
+    /// # Errors
+    /// Why the host could not be had.
+    pub fn suffice(&self, plan: &mut Plan, facts: &Facts) -> Result<(), Failure> {
+        if plan.stages.is_empty() {
+            return Ok(());
+        }
+        for (id, failure) in &self.failed {
+            let is_seen = facts.nodes.get(id).and_then(NodeFacts::host).is_some();
+            let changes = |step: &Step| step.node == Some(*id) && step.action.changes();
+            let rescue = plan.stages.iter().flat_map(|stage| &stage.rescue);
+            if is_seen && plan.steps().chain(rescue).any(changes) {
+                let message = format!("{}; nothing was changed", failure.message);
+                return Err(Failure { exit: Exit::Refused, message, ..failure.clone() });
+            }
+            plan.notes
+                .push(format!("node {id}'s host is not kept from other operators: {}", failure.message));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Action;
+    use crate::plan::facts::HostSight;
+    use crate::plan::tests::{remote_facts, remote_spec};
+
+    #[test]
+    fn a_host_without_a_lease_is_not_worked_on_and_one_that_is_off_is_named() {
+        let mut facts = remote_facts(&remote_spec(3));
+        let failed = |id| [(id, Failure::new(Exit::Unreachable, "no route"))].into();
+        let leases = |id| Leases { failed: failed(id), ..Leases::default() };
+        let mut plan = Plan::new("up", "lab");
+        leases(3).suffice(&mut plan, &facts).unwrap();
+        assert!(plan.notes.is_empty(), "nothing is done");
+        plan.one("directories", Step::on(3, Action::EnsureDirs, "missing"));
+        let refused = leases(3).suffice(&mut plan, &facts).unwrap_err();
+        assert_eq!(
+            (refused.exit, refused.message.as_str()),
+            (Exit::Refused, "no route; nothing was changed")
+        );
+        leases(2).suffice(&mut plan, &facts).unwrap();
+        let reason = "no route".to_owned();
+        facts.nodes.get_mut(&3).unwrap().host =
+            HostSight::Unreachable { reason, details: Vec::new(), hints: Vec::new() };
+        leases(3).suffice(&mut plan, &facts).unwrap();
+        let note = |id| format!("node {id}'s host is not kept from other operators: no route");
+        assert_eq!(plan.notes, [note(2), note(3)]);
+    }
+}

@@ -1,0 +1,70 @@
+//! `escli` and nodes that keep ending and are started again by systemd: whoever stops them has them stopped.
+//!
+//! Needs what `tests/lab/lab.sh` needs, and says so loudly where that is missing.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use shared::ids::NodeId;
+use tests::lab::Lab;
+use tests::operator::Operator;
+
+const DATA: &str = "/var/lib/eventstream/raft";
+/// Longer than systemd waits between two starts.
+const LONGER: Duration = Duration::from_millis(2500);
+
+/// How systemd says that the unit stands.
+fn state(lab: &Lab, id: NodeId) -> Result<String> {
+    lab.exec(id, &["systemctl", "show", "-P", "SubState", "eventstream"]).map(|state| state.trim().to_owned())
+}
+
+/// Makes the node end whenever it starts, and returns when it is between two starts.
+fn loops(lab: &Lab, id: NodeId) -> Result<()> {
+    lab.exec(id, &["sh", "-ec", &format!("chown root:root {DATA}; systemctl kill -s KILL eventstream")])?;
+    let began = Instant::now();
+    while state(lab, id)? != "auto-restart" {
+        ensure!(began.elapsed() < Duration::from_secs(20), "node {id} does not loop: {}", state(lab, id)?);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// It stays stopped.
+fn is_stopped(lab: &Lab, id: NodeId) -> Result<()> {
+    let at_once = state(lab, id)?;
+    std::thread::sleep(LONGER);
+    let later = state(lab, id)?;
+    let stays = |state: &str| matches!(state, "dead" | "failed");
+    ensure!(stays(&at_once) && stays(&later), "node {id} is {at_once}, and then {later}");
+    ensure!(lab.exec(id, &["pidof", "esnode"]).is_err(), "node {id} runs");
+    Ok(())
+}
+
+#[test]
+fn a_unit_that_keeps_failing_is_stopped_by_everything_that_stops() -> Result<()> {
+    let Some(lab) = Lab::bare(3)? else { return Ok(()) };
+    let operator = Operator::new(&lab, "admin", "")?;
+    operator.up()?;
+    loops(&lab, 2)?;
+    let (code, report) = operator.json(&["stop", "2", "--yes"])?;
+    ensure!(code == 0 && report["changed"] == 1, "{report:#}");
+    is_stopped(&lab, 2)?;
+
+    lab.exec(2, &["chown", "eventstream:eventstream", DATA])?;
+    operator.up()?;
+    loops(&lab, 3)?;
+    let (code, report) = operator.json(&["remove-node", "3", "--yes", "--allow-downtime"])?;
+    ensure!(code == 0, "{report:#}");
+    is_stopped(&lab, 3)?;
+
+    operator.healthy()?;
+    // The last but one: the majority is that of who is left.
+    let (code, report) = operator.json(&["remove-node", "2", "--yes", "--allow-downtime"])?;
+    ensure!(code == 0 && report["outcome"] == "succeeded", "{report:#}");
+    loops(&lab, 1)?;
+    let (code, report) = operator.json(&["down", "--purge-data", "--yes", "--confirm", "lab"])?;
+    ensure!(code == 0, "{report:#}");
+    is_stopped(&lab, 1)?;
+    ensure!(lab.exec(1, &["ls", "/var/lib/eventstream"])?.is_empty(), "data is left");
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! `escli` over real SSH to a host of one node, which is a user of this machine without root: what its login says, how
+//! its process ends, and what becomes of an operation that has lost its lease.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::cluster::binary;
+use tests::place::{ids, text};
+use tests::sshd::Lab;
+
+/// A cluster of one node on one host, and its operator.
+struct Desk {
+    lab: Lab,
+}
+
+impl Desk {
+    /// `sshd` is added to the server's configuration.
+    fn new(sshd: &str) -> Result<Self> {
+        let mut lab = Lab::empty()?;
+        lab.key("id_ed25519", "")?;
+        let at = lab.server(sshd)?;
+        let address = lab.at(at).address;
+        let path = |name: &str| lab.path(name).display().to_string();
+        let (host, port) = (address.ip(), address.port());
+        let yaml = format!(
+            "cluster:\n  name: desk\n  nodes:\n    - {{ id: 1, host: {host}, bind: {host} }}\n  storage:\n    data_dir: {}\n\
+             deploy:\n  privilege: none\n  service: process\n  install_dir: {}\n  ssh:\n    user: {}\n    port: {port}\n    \
+             identity_file: {}\n    known_hosts: {}\n",
+            path("data"),
+            path("es"),
+            lab.user(),
+            path("id_ed25519"),
+            path("known_hosts"),
+        );
+        fs::write(lab.path("cluster.yaml"), yaml)?;
+        Ok(Self { lab })
+    }
+
+    /// What the shell reads first when it logs in.
+    fn reads_first(&self, bashrc: &str) -> Result<()> {
+        Ok(fs::write(self.lab.path(".bashrc"), bashrc)?)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("escli"));
+        let state = self.lab.path("state");
+        command.args(args).current_dir(self.lab.path("")).stdin(Stdio::null());
+        command.env("XDG_STATE_HOME", &state).env("XDG_DATA_HOME", &state);
+        command.env("ESNODE", binary("esnode")).env_remove("ESCLI_CONFIG").env_remove("SSH_AUTH_SOCK");
+        command
+    }
+
+    fn escli(&self, args: &[&str]) -> Result<Output> {
+        Ok(self.command(args).output()?)
+    }
+
+    fn json(&self, args: &[&str]) -> Result<(i32, Value)> {
+        let output = self.escli(&[args, &["-o", "json"]].concat())?;
+        let document = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("{args:?}: {}{}", text(&output.stdout), text(&output.stderr)))?;
+        Ok((output.status.code().context("an exit code")?, document))
+    }
+
+    /// Succeeds, and says how many steps changed anything.
+    fn changes(&self, args: &[&str]) -> Result<u64> {
+        let (code, report) = self.json(args)?;
+        ensure!(code == 0 && report["outcome"] == "succeeded", "{args:?}: {report:#}");
+        report["changed"].as_u64().context("a number")
+    }
+
+    /// The findings of `check` that are not well.
+    fn amiss(&self) -> Result<Vec<(String, String)>> {
+        let (_, document) = self.json(&["check"])?;
+        let findings = document["findings"].as_array().context("findings")?.iter();
+        let amiss = findings.filter(|finding| finding["level"] != "ok");
+        Ok(amiss.map(|finding| (finding["check"].to_string(), finding.to_string())).collect())
+    }
+
+    /// Processes whose command line has this in it, other than of shells and of their logins.
+    fn running(&self, part: &str) -> Vec<u32> {
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let runs = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = text(&line).replace('\0', " ");
+            line.contains(part) && line.contains(&self.lab.path("").display().to_string())
+        };
+        pids.filter(runs).collect()
+    }
+
+    fn node(&self) -> Vec<u32> {
+        self.running("--node-id=1 --config=")
+            .into_iter()
+            .filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("esnode")))
+            .collect()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        for pid in self.node() {
+            kill(pid);
+        }
+    }
+}
+
+fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // One that has just ended is what was wanted.
+    _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+}
+
+/// From nothing to a cluster, looked at, stopped and proved to be.
+fn whole_life(desk: &Desk) -> Result<()> {
+    let amiss = desk.amiss()?;
+    ensure!(amiss.is_empty(), "{amiss:?}");
+    ensure!(desk.changes(&["up"])? > 3);
+    ensure!(desk.changes(&["up"])? == 0, "nothing is taken for another thing than it is");
+    ensure!(desk.node().len() == 1);
+    let diff = desk.escli(&["diff"])?;
+    ensure!(diff.status.code() == Some(0), "{}{}", text(&diff.stdout), text(&diff.stderr));
+    let logs = text(&desk.escli(&["logs", "-n", "50"])?.stdout);
+    ensure!(logs.contains("n1 | ") && !logs.contains("WELCOME"), "{logs}");
+    ensure!(desk.changes(&["stop", "--yes"])? == 1 && desk.node().is_empty(), "it was stopped");
+    ensure!(desk.changes(&["down", "--purge-data", "--yes", "--confirm", "desk"])? > 0);
+    ensure!(!desk.lab.path("data").exists());
+    Ok(())
+}
+
+#[test]
+fn what_a_login_says_is_taken_for_nothing_else() -> Result<()> {
+    let desk = Desk::new("")?;
+    desk.reads_first("echo WELCOME; echo 'pid 4711'; echo 'running 4711'; printf open; echo WELCOME >&2\n")?;
+    whole_life(&desk)?;
+    // The next one's server is at the same address.
+    drop(desk);
+    // Around every command, and with an exit status of its own.
+    let desk = Desk::new(
+        "ForceCommand echo WELCOME; eval \"$SSH_ORIGINAL_COMMAND\"; printf 'WELCOME back'; exit 9",
+    )?;
+    whole_life(&desk)
+}
+
+#[test]
+fn a_login_that_runs_nothing_is_named() -> Result<()> {
+    let desk = Desk::new("")?;
+    for bashrc in ["echo go away; exit 1\n", "exit 0\n", "exec cat\n"] {
+        desk.reads_first(bashrc)?;
+        let amiss = desk.amiss()?;
+        ensure!(amiss.len() == 1 && amiss[0].0.contains("reach"), "{bashrc}: {amiss:?}");
+        ensure!(amiss[0].1.contains("runs no commands") && amiss[0].1.contains("~/.bashrc"), "{amiss:?}");
+        let (code, report) = desk.json(&["up"])?;
+        ensure!(code == 3 && report["changed"] == 0, "{bashrc}: {report:#}");
+    }
+    // The next one's server is at the same address.
+    drop(desk);
+    let forced = Desk::new("ForceCommand echo only backups here")?;
+    let amiss = forced.amiss()?;
+    ensure!(
+        amiss[0].1.contains("it said: only backups here") && amiss[0].1.contains("ForceCommand"),
+        "{amiss:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_node_that_lost_its_pid_file_runs_and_is_stopped() -> Result<()> {
+    let desk = Desk::new("")?;
+    desk.changes(&["up"])?;
+    let pid = desk.lab.path("es/run/pid");
+    for content in [None, Some("1\n"), Some("1 /etc/passwd *\n")] {
+        match content {
+            None => fs::remove_file(&pid)?,
+            Some(content) => fs::write(&pid, content)?,
+        }
+        ensure!(desk.changes(&["start"])? == 0, "it runs: {content:?}");
+        ensure!(desk.changes(&["stop", "--yes"])? == 1 && desk.node().is_empty(), "{content:?}");
+        ensure!(desk.changes(&["start"])? == 1 && desk.node().len() == 1);
+    }
+    Ok(())
+}
+
+/// Waits until the operation has begun a step.
+fn begins(desk: &Desk, child: &mut Child) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(20) {
+        let folder = fs::read_dir(desk.lab.path("state/eventstream/desk")).into_iter().flatten().flatten();
+        let mut journals = folder
+            .map(|entry| entry.path())
+            .filter(|path: &PathBuf| path.extension().is_some_and(|end| end == "jsonl"));
+        if journals
+            .any(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("\"record\":\"started\"")))
+        {
+            return Ok(());
+        }
+        ensure!(child.try_wait()?.is_none(), "it has ended");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    anyhow::bail!("no step for 20 s")
+}
+
+#[test]
+fn an_operation_that_has_lost_its_lease_begins_nothing_else() -> Result<()> {
+    let desk = Desk::new("")?;
+    // Every script takes its time, so that there is some in which to act.
+    desk.reads_first("sleep 0.2\n")?;
+    let mut first = desk.command(&["up", "-o", "json"]).stdout(Stdio::piped()).spawn()?;
+    begins(&desk, &mut first)?;
+    // Another operator's escli, which knows nothing of the lock on this machine.
+    let second = desk
+        .command(&["stop", "--yes", "-o", "json"])
+        .env("XDG_STATE_HOME", desk.lab.path("other"))
+        .output()?;
+    ensure!(second.status.code() == Some(6), "{}", text(&second.stdout));
+    ensure!(text(&second.stdout).contains("up by ") || text(&second.stderr).contains("up by "), "who has it");
+    let holders = desk.running("eventstream-operation.lock");
+    ensure!(!holders.is_empty(), "nobody holds the lease");
+    holders.into_iter().for_each(kill);
+    let output = first.wait_with_output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(output.status.code() == Some(4) && report["outcome"] == "partial", "{report:#}");
+    ensure!(
+        report["error"]["message"].to_string().contains("the lease of node 1's host is lost"),
+        "{report:#}"
+    );
+    let steps = report["steps"].as_array().context("steps")?;
+    ensure!(steps.iter().any(|step| step["outcome"] == "not_run"), "{report:#}");
+    ensure!(ids(&report).iter().any(|id| id == "n1.start") && desk.node().is_empty(), "it was started");
+    // The host is free again at once.
+    ensure!(desk.changes(&["up"])? > 0);
+    // No lease outlives its escli by more than the host takes to notice.
+    let ended = Instant::now();
+    while !desk.running("eventstream-operation.lock").is_empty() {
+        ensure!(ended.elapsed() < Duration::from_secs(5), "the lease is still held");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
