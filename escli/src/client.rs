@@ -74,7 +74,7 @@ impl AdminClient {
     pub async fn metrics(&self, id: NodeId) -> Result<String, PortError> {
         let node = self.node(id)?;
         let answer = self.send(node, |http| http.get(url(node, "/metrics"))).await?;
-        answer.text().await.map_err(|error| failed(&error))
+        answer.text().await.map_err(|error| self.explain(node, &error))
     }
 
     /// `GET /backup` of one node: a copy of everything up to entry `covers`, at least. The node begins within `limit`.
