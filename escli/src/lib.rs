@@ -18,6 +18,7 @@ pub mod exit;
 pub mod hosts;
 pub mod identity;
 pub mod local;
+pub mod memory;
 pub mod monitoring;
 pub mod observe;
 pub mod overview;

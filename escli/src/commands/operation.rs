@@ -14,15 +14,17 @@ use crate::engine::journal::{self, Journal, Origin, Record};
 use crate::engine::lock::{Holder, Lock};
 use crate::engine::{Engine, execute::Limits};
 use crate::exit::{Exit, Failure};
-use crate::observe::observe;
+use crate::memory;
+use crate::observe::observe_api;
 use crate::plan::facts::Facts;
+use crate::plan::identity;
 use crate::plan::membership::Membership;
 use crate::plan::request::Request;
 use crate::plan::{Plan, Question, Refusal};
 use crate::remote::Lease;
 use crate::report::{Outcome, Report, SCHEMA_VERSION, StepOutcome};
 use crate::settings::Settings;
-use crate::{sha256, view};
+use crate::view;
 
 /// A change of the members that is under way is usually over within so many elections, and this time.
 const SETTLED_WITHIN: (u32, Duration) = (4, Duration::from_secs(3));
@@ -83,7 +85,9 @@ impl Operation<'_> {
                     if asked {
                         request.agreed();
                     }
-                    self.execute(&plan, self.origin(request, &facts), began).await?
+                    let report = self.execute(&plan, self.origin(request, &facts), began).await?;
+                    self.remember(&facts, &report).await?;
+                    report
                 }
             },
         };
@@ -95,14 +99,14 @@ impl Operation<'_> {
     /// takes a moment. One that lasts is the planner's business.
     async fn seen(&self) -> Facts {
         let Self { settings, target, .. } = self;
-        let (hosts, cluster) = (&target.hosts, &target.cluster);
         let mesh = self.request.needs_mesh();
         let end = Instant::now() + target.spec.cluster.raft.elections(SETTLED_WITHIN.0, SETTLED_WITHIN.1);
         loop {
-            let facts = observe(&target.spec, hosts, cluster, settings.concurrency, mesh).await;
+            let facts = target.look(settings, mesh).await;
             let changes = facts.statuses().any(|(_, status)| status.pending_change);
             if !changes || Instant::now() > end {
-                return facts;
+                let remembered = facts.remembered.filter(|_| !self.request.is_new());
+                return Facts { remembered, ..facts };
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -129,14 +133,35 @@ impl Operation<'_> {
             .hint(format!("then begin it anew:      {}", self.retry)))
     }
 
+    /// From now on this cluster.yaml is about this cluster.
+    async fn remember(&self, facts: &Facts, report: &Report) -> Result<(), Failure> {
+        let Self { settings, target, request, .. } = self;
+        let memory = target.memory(settings);
+        let did = |action: &str| {
+            let mut done = report.steps.iter().filter(|step| step.outcome == StepOutcome::Succeeded);
+            done.any(|step| step.action == action)
+        };
+        let succeeded = report.outcome == Outcome::Succeeded;
+        let kept = if request.purges() && succeeded {
+            memory.forget()
+        } else if let Some(begun) = request.begins().filter(|_| succeeded || did("rebuild")) {
+            memory.keep(begun)
+        } else if facts.remembered.is_none() {
+            let now = observe_api(&target.spec, &target.cluster, settings.concurrency).await;
+            let id = identity::most_say(&now, None).or_else(|| identity::most_say(facts, None));
+            id.map_or(Ok(()), |id| memory.keep(id))
+        } else {
+            Ok(())
+        };
+        kept.map_err(|error| {
+            let folder = settings.env.state_dir.display();
+            Failure::failed(format!("cannot write down in {folder} which cluster this is: {error}"))
+        })
+    }
+
     fn origin(&self, request: Request, facts: &Facts) -> Origin {
         let file = self.target.file.clone().unwrap_or_else(|| PathBuf::from("-"));
-        let is_new = match &request {
-            Request::Up(options) => options.new_file.is_some(),
-            Request::Restore(options) => options.up.new_file.is_some(),
-            _ => false,
-        };
-        let text = is_new.then(|| self.target.text.clone());
+        let text = request.is_new().then(|| self.target.text.clone());
         // An operation that is resumed twice is still measured by its first look.
         let membership = self
             .resumes
@@ -153,9 +178,7 @@ impl Operation<'_> {
     /// One lock per cluster.yaml: two local clusters may bear the same name.
     fn lock(&self) -> Result<Lock, Failure> {
         let file = self.target.file.as_deref().unwrap_or(Path::new("-"));
-        let digest = sha256::hex(file.as_os_str().as_encoded_bytes());
-        let short = digest.get(..8).unwrap_or_default();
-        let path = self.settings.env.state_dir.join(self.target.name()).join(format!("{short}.lock"));
+        let path = memory::place(&self.settings.env.state_dir, self.target.name(), file, "lock");
         Lock::take(&path, &self.holder())
     }
 

@@ -12,6 +12,9 @@ use crate::edit::{self, EditError};
 use crate::exit::{Exit, Failure};
 use crate::hosts::Machines;
 use crate::local::{Layout, LocalHosts};
+use crate::memory::Memory;
+use crate::observe::observe;
+use crate::plan::facts::Facts;
 use crate::plan::provision::Remote;
 use crate::plan::wanted::Wanted;
 use crate::remote::{RemoteHosts, destinations};
@@ -106,10 +109,7 @@ impl Target {
         let cluster = admin::behind(settings, &shape.spec, &ways, &passphrases)?;
         let limit = settings.host_timeout;
         let hosts = RemoteHosts::new(&shape.spec, &shape.goal, shape.described(), ways, passphrases, limit)?;
-        let file = match source {
-            Source::File(path) => Some(path.canonicalize().unwrap_or(path)),
-            Source::Stdin => None,
-        };
+        let file = file_of(&source, false);
         let Shape { spec, before, text, .. } = shape;
         let changes_file = before.is_some_and(|before| before != text);
         Ok(Self { spec, text, file, changes_file, hosts: Machines::Remote(Box::new(hosts)), cluster })
@@ -135,6 +135,17 @@ impl Target {
         let program = binary.map(binary::program).transpose()?;
         hosts.expect(program.clone());
         Ok(Some(Remote { layout: hosts.layout().clone(), program, named }))
+    }
+
+    /// Looks at hosts and admin API, and knows which cluster it was before; `with_mesh` also at the ways between the hosts.
+    pub async fn look(&self, settings: &Settings, with_mesh: bool) -> Facts {
+        let facts = observe(&self.spec, &self.hosts, &self.cluster, settings.concurrency, with_mesh).await;
+        Facts { remembered: self.memory(settings).recall(), ..facts }
+    }
+
+    /// Which cluster its cluster.yaml is about.
+    pub fn memory(&self, settings: &Settings) -> Memory {
+        Memory::of(&settings.env.state_dir, self.name(), self.file.as_deref())
     }
 
     /// The cluster's name.
@@ -188,6 +199,18 @@ impl Shape {
 
     fn described(&self) -> Described {
         Described { before: self.before.clone(), after: self.text.clone() }
+    }
+}
+
+/// The one name of a cluster.yaml, however it was called; `None` for standard input. All that belongs to a local cluster
+/// lies in one folder, and so do its nodes.
+pub fn file_of(source: &Source, is_local: bool) -> Option<PathBuf> {
+    match source {
+        Source::File(path) if is_local => {
+            Some(Layout::new(path.parent().unwrap_or(Path::new(""))).cluster_file())
+        }
+        Source::File(path) => Some(path.canonicalize().unwrap_or_else(|_| path.clone())),
+        Source::Stdin => None,
     }
 }
 

@@ -125,7 +125,7 @@ fn rivals(scene: &Scene<'_>) -> Vec<String> {
 fn is_silent<'a>(scene: &Scene<'a>, id: NodeId) -> Option<&'a str> {
     match scene.facts.nodes.get(&id).map(|node| &node.api) {
         Some(Answer::Status(_)) => None,
-        Some(Answer::Silent { reason }) => Some(reason),
+        Some(Answer::Silent { reason, .. }) => Some(reason),
         None => Some("not asked"),
     }
 }
@@ -142,7 +142,7 @@ fn trouble(scene: &Scene<'_>, id: NodeId) -> Option<String> {
     if !scene.members.contains_key(&id) {
         return None;
     }
-    let identity = scene.head.and_then(|head| head.cluster_id);
+    let identity = scene.facts.remembered.or_else(|| scene.head.and_then(|head| head.cluster_id));
     if let (Some(own), Some(head)) = (status.cluster_id, identity.or_else(|| first_identity(scene)))
         && own != head
     {

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use shared::api::{ClusterStatus, NodeState};
-use shared::ids::NodeId;
+use shared::ids::{ClusterId, NodeId};
 
 use super::Action;
+use super::identity::{Claims, Stranger};
 
 /// Everything that was seen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct Facts {
     /// For each host that was asked, whether it reaches the other nodes' `cluster_port`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mesh: Mesh,
+    /// The cluster that was brought up with this cluster.yaml before, from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remembered: Option<ClusterId>,
 }
 
 /// From each host to each other node.
@@ -90,6 +94,9 @@ pub struct HostFacts {
     pub exe: Option<String>,
     /// The ports it wants, taken by something that is not this node.
     pub taken: Vec<TakenPort>,
+    /// Whose node it is, by what the last deployment left there.
+    #[serde(default)]
+    pub claims: Claims,
     /// What its machine is and has; `None` where nodes are processes of the operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
@@ -174,7 +181,17 @@ pub enum Answer {
     Silent {
         /// Why, short, e.g. `connection refused :8080`.
         reason: String,
+        /// Somebody else did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stranger: Option<Stranger>,
     },
+}
+
+impl Answer {
+    /// Nobody answered.
+    pub fn silent(reason: impl Into<String>) -> Self {
+        Self::Silent { reason: reason.into(), stranger: None }
+    }
 }
 
 impl HostFacts {

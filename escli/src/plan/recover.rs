@@ -11,7 +11,7 @@ use shared::spec::{ClusterFile, Node, Service};
 use super::facts::{Facts, HostFacts, NodeFacts};
 use super::quorum::quorum;
 use super::wanted::Wanted;
-use super::{Action, Plan, Question, Refusal, Step, agreement};
+use super::{Action, Plan, Question, Refusal, Step, agreement, identity};
 
 /// What `recover` is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct RecoverOptions {
 ///
 /// # Errors
 /// Refuses while there is a majority, or could be one; and where another node holds more.
-pub fn recover(
+pub(super) fn recover(
     spec: &ClusterFile,
     wanted: &Wanted,
     facts: &Facts,
@@ -190,7 +190,7 @@ impl Case<'_> {
 
     fn question(&self, status: Option<&ClusterStatus>) -> Question {
         let RecoverOptions { survivor: id, others, .. } = self.options;
-        let name = &self.spec.cluster.name;
+        let name = identity::named(self.spec, self.facts);
         let gone: Vec<String> = others.iter().map(|node| format!("n{} ({})", node.id, node.host)).collect();
         let holds = status.map_or_else(
             || format!("n{id} does not run, so how far its log reaches is not known"),

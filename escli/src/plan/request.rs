@@ -8,6 +8,7 @@ use shared::spec::{ClusterFile, Node};
 use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::Facts;
 use super::fix::fix;
+use super::identity::{self, Intent};
 use super::join::AddOptions;
 use super::leave::RemoveOptions;
 use super::members::{ReplaceOptions, add, remove, replace};
@@ -54,11 +55,13 @@ pub enum Request {
 }
 
 impl Request {
-    /// Plans it.
+    /// Plans it, once everything that cluster.yaml names has been seen to be what it says. There is no other way to a
+    /// planner.
     ///
     /// # Errors
-    /// Those of its planner.
+    /// Where something is somebody else's; those of its planner.
     pub fn plan(&self, spec: &ClusterFile, wanted: &Wanted, facts: &Facts) -> Result<Plan, Refusal> {
+        identity::refuse(spec, facts, &self.intent())?;
         match self {
             Self::Up(options) => up(spec, wanted, facts, options),
             Self::Stop(options) => stop(spec, facts, options),
@@ -102,6 +105,29 @@ impl Request {
             Self::Restore(options) => Some(options.cluster),
             _ => None,
         }
+    }
+
+    fn intent(&self) -> Intent {
+        let leaving = match self {
+            // It never leaves the others' hosts alone.
+            Self::Recover(_) => Vec::new(),
+            _ => self.leaving().iter().map(|node| node.id).collect(),
+        };
+        Intent { begins: self.begins(), leaving, founds: matches!(self, Self::Up(_)) }
+    }
+
+    /// It writes the cluster.yaml of a cluster that is new, whatever was there before.
+    pub fn is_new(&self) -> bool {
+        match self {
+            Self::Up(options) => options.new_file.is_some(),
+            Self::Restore(options) => options.up.new_file.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Nothing is left of the cluster afterwards.
+    pub fn purges(&self) -> bool {
+        matches!(self, Self::Down(options) if options.purge)
     }
 
     /// How many vote when the operation has come to its end, where it is itself that decides so.

@@ -27,6 +27,7 @@ use crate::ssh::{
     self, Connection, Destination, Input, Limits, Lines, Operator, Output, Passphrases, Said, SshError,
 };
 
+mod claims;
 pub mod scripts;
 mod sight;
 

@@ -7,6 +7,7 @@ use shared::backup::{MANIFEST, SUM};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{Privilege, Service};
 
+use super::claims;
 use crate::evidence::{self, Evidence};
 use crate::identity;
 use crate::plan::layout::{HostLayout, UNIT};
@@ -64,7 +65,9 @@ say free_data "$(room $data)"
 say free_install "$(room $install)"
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | sed 's/^/tcp /'
 [ -n "$pid" ] || as_root ss -Hltnp 2>/dev/null | sed 's/^/ss /'
+{claims}
 {installed}"#,
+        claims = claims::script(layout),
         closed = closed(layout) + &users_own(layout),
         pid = process(layout, id),
         installed = installed(layout, release),
