@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use shared::spec::{ClusterFile, Node, Transport};
+use shared::spec::{self, ClusterFile, Node, Transport};
 
 use super::{admin, binary};
 use crate::client::AdminClient;
@@ -105,6 +105,7 @@ impl Target {
 
     /// A cluster of hosts that are reached over SSH.
     fn remote(settings: &Settings, shape: Shape, source: Source) -> Result<Self, Failure> {
+        one_node_each(&shape, &source)?;
         let (ways, passphrases) = (destinations(&shape.spec), Arc::new(view::passphrases(settings)));
         let cluster = admin::behind(settings, &shape.spec, &ways, &passphrases)?;
         let limit = settings.host_timeout;
@@ -200,6 +201,21 @@ impl Shape {
     fn described(&self) -> Described {
         Described { before: self.before.clone(), after: self.text.clone() }
     }
+}
+
+/// No two nodes of those who are there, come or go share a host.
+fn one_node_each(shape: &Shape, source: &Source) -> Result<(), Failure> {
+    let name = source.name();
+    let problems = spec::shared_hosts(&shape.spec, &shape.text);
+    let lines = problems.iter().map(|at| match at.line {
+        0 => at.message.clone(),
+        line => format!("{name}:{line}:{}: {}", at.column, at.message),
+    });
+    let details: Vec<_> = lines.collect();
+    if details.is_empty() {
+        return Ok(());
+    }
+    Err(Failure { details, ..Failure::usage(format!("{name} makes no sense; nothing was done")) })
 }
 
 /// The one name of a cluster.yaml, however it was called; `None` for standard input. All that belongs to a local cluster

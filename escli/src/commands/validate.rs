@@ -48,14 +48,13 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 
 fn check(file: String, text: &str) -> Verdict {
     let (problems, notices) = match spec::parse(&file, text) {
-        Ok(spec) => (Vec::new(), notices(&spec)),
-        Err(errors) => {
-            let problems = errors.problems.into_iter();
-            let problems =
-                problems.map(|at| Problem { line: at.line, column: at.column, message: at.message });
-            (problems.collect(), Vec::new())
-        }
+        Ok(spec) => (spec::shared_hosts(&spec, text), notices(&spec)),
+        Err(errors) => (errors.problems, Vec::new()),
     };
+    let problems: Vec<_> = problems
+        .into_iter()
+        .map(|at| Problem { line: at.line, column: at.column, message: at.message })
+        .collect();
     Verdict { schema_version: SCHEMA_VERSION, file, valid: problems.is_empty(), problems, notices }
 }
 

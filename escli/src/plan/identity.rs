@@ -79,6 +79,8 @@ pub struct Intent {
     pub begins: Option<ClusterId>,
     /// The nodes that go.
     pub leaving: Vec<NodeId>,
+    /// It stops nodes, and goes by what their hosts say: who else has taken their ports meanwhile does not matter.
+    pub by_hosts: bool,
     /// It starts nodes, which found a cluster where none of them has any data.
     pub founds: bool,
 }
@@ -140,9 +142,10 @@ pub fn mismatches(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Vec<Mis
     let seen = spec.cluster.nodes.iter().filter_map(|node| Some((node, facts.nodes.get(&node.id)?)));
     let judged = seen.filter_map(|(node, seen)| {
         let one = Judged { name: &spec.cluster.name, node, seen };
-        let found = one.by_file().or_else(|| one.by_answer()).or_else(|| one.by_store());
+        let found =
+            one.by_file().or_else(|| one.by_answer().filter(|_| !intent.by_hosts)).or_else(|| one.by_store());
         let found = found.or_else(|| one.elsewhere());
-        found.or_else(|| one.by_cluster(meant?, facts.remembered.is_some(), intent.begins))
+        found.or_else(|| one.by_cluster(meant?, facts.remembered.is_some(), intent))
     });
     let mut found: Vec<_> = judged.collect();
     for mismatch in found.iter_mut().filter(|mismatch| intent.leaving.contains(&mismatch.node)) {
@@ -173,10 +176,10 @@ pub fn most_say(facts: &Facts, begins: Option<ClusterId>) -> Option<ClusterId> {
     said().rev().max_by_key(|id| votes(*id))
 }
 
-/// The cluster that a node belongs to, by its own answer or its data directory.
+/// The cluster that a node belongs to, by its data directory or by its own answer.
 pub fn cluster_of(node: &NodeFacts) -> Option<ClusterId> {
-    let by_answer = node.status().and_then(|status| status.cluster_id);
-    by_answer.or_else(|| node.host()?.claims.store?.cluster)
+    let by_store = node.host().and_then(|host| host.claims.store?.cluster);
+    by_store.or_else(|| node.status()?.cluster_id)
 }
 
 /// One node of cluster.yaml, and what was found there.
@@ -224,7 +227,7 @@ impl Judged<'_> {
     fn by_answer(&self) -> Option<Mismatch> {
         let Answer::Silent { stranger: Some(stranger), .. } = &self.seen.api else { return None };
         let (says, name) = (stranger.describe(), self.name);
-        let at = format!("{}:{}", self.node.host, self.node.http_port);
+        let at = self.at();
         if stranger.cluster != name {
             return self.mismatch(format!("{at} {says}, not of {name}"), &self.others(&stranger.cluster));
         }
@@ -260,21 +263,29 @@ impl Judged<'_> {
         )
     }
 
-    /// By the cluster's id.
-    fn by_cluster(&self, meant: ClusterId, remembered: bool, begins: Option<ClusterId>) -> Option<Mismatch> {
-        let own = cluster_of(self.seen).filter(|own| *own != meant && Some(*own) != begins)?;
-        let (place, name) = (self.place(), self.name);
+    /// By the cluster's id: that of the data directory, and that of whoever answers on its admin port.
+    fn by_cluster(&self, meant: ClusterId, remembered: bool, intent: &Intent) -> Option<Mismatch> {
+        let wrong = |own: &ClusterId| *own != meant && Some(*own) != intent.begins;
+        let name = self.name;
         let why = if remembered { "as which it was brought up from here" } else { "as the others are" };
-        let data = self.claims().map_or("its data directory", |claims| &claims.data);
-        let hints = [
-            format!("name the cluster.yaml that it belongs to, with -c"),
-            format!("if an operation was interrupted:  escli history"),
-            format!(
-                "if nothing of it is needed:       stop the node, and delete {data} on {}",
-                self.node.host
-            ),
-        ];
-        self.mismatch(format!("{place} is of the cluster {own}; {name} is {meant}, {why}"), &hints)
+        let own = "name the cluster.yaml that it belongs to, with -c".to_owned();
+        let interrupted = "if an operation was interrupted:  escli history".to_owned();
+        let stored = self.claims().and_then(|claims| Some((&claims.data, claims.store?.cluster?)));
+        if let Some((data, other)) = stored.filter(|(_, other)| wrong(other)) {
+            let host = &self.node.host;
+            let unneeded =
+                format!("if nothing of it is needed:       stop the node, and delete {data} on {host}");
+            let text = format!("{} is of the cluster {other}; {name} is {meant}, {why}", self.place());
+            return self.mismatch(text, &[own, interrupted, unneeded]);
+        }
+        let other = self.seen.status()?.cluster_id.filter(wrong).filter(|_| !intent.by_hosts)?;
+        let text = format!("{} answers for the cluster {other}; {name} is {meant}, {why}", self.at());
+        self.mismatch(text, &[own, interrupted, "or end what answers there, which has the ports".to_owned()])
+    }
+
+    /// Its admin port.
+    fn at(&self) -> String {
+        format!("{}:{}", self.node.host, self.node.http_port)
     }
 
     /// It is another cluster's.

@@ -113,7 +113,12 @@ impl Request {
             Self::Recover(_) => Vec::new(),
             _ => self.leaving().iter().map(|node| node.id).collect(),
         };
-        Intent { begins: self.begins(), leaving, founds: matches!(self, Self::Up(_)) }
+        Intent {
+            begins: self.begins(),
+            leaving,
+            by_hosts: matches!(self, Self::Stop(_) | Self::Down(_)),
+            founds: matches!(self, Self::Up(_)),
+        }
     }
 
     /// It writes the cluster.yaml of a cluster that is new, whatever was there before.
@@ -140,6 +145,11 @@ impl Request {
         matches!(self, Self::Up(options) if options.operation == "up")
             || matches!(self, Self::Restore(_))
             || self.joining().is_some()
+    }
+
+    /// It depends on how far each log reaches, whoever of the nodes runs.
+    pub fn compares_logs(&self) -> bool {
+        matches!(self, Self::Recover(options) if !options.agreed)
     }
 
     /// Keeps what only the first look can tell.

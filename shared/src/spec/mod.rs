@@ -6,6 +6,7 @@
 mod deploy;
 mod keys;
 mod parse;
+mod places;
 mod render;
 mod schema;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::ids::{MAX_NODE_ID, NodeId};
 pub use deploy::{Deploy, HostKeys, Privilege, Service, Ssh, Transport};
 pub use keys::{Key, keys};
 pub use parse::{Problem, SpecErrors, parse};
+pub use places::shared_hosts;
 pub use schema::schema;
 pub use validate::valid_host;
 

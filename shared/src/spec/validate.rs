@@ -239,7 +239,7 @@ fn ports(node: &Node) -> [(&'static str, u16); 3] {
 }
 
 /// One spelling for each host: `::1` and `0:0:0:0:0:0:0:1` are the same, and so are `A` and `a.`.
-fn same_host(host: &str) -> String {
+pub(super) fn same_host(host: &str) -> String {
     let name = || host.trim_end_matches('.').to_ascii_lowercase();
     host.parse().map_or_else(|_| name(), |address: IpAddr| address.to_string())
 }

@@ -134,7 +134,23 @@ fn a_cluster_of_the_same_name_is_told_by_its_id() {
         let says = ClusterStatus { cluster_id: Some(THEIRS), ..status(2, None, "") };
         facts.nodes.get_mut(&2).unwrap().api = Answer::Status(Box::new(says));
     });
-    assert!(running[0].starts_with("10.0.0.2 is of the cluster"), "{running:?}");
+    let answers =
+        format!("10.0.0.2:8080 answers for the cluster {THEIRS}; prod is {OURS}, as the others are");
+    assert_eq!(running, [answers]);
+}
+
+#[test]
+fn what_is_stopped_goes_by_its_host_whoever_has_its_ports() {
+    let (spec, mut facts) = settled();
+    let stranger = Some(Stranger { cluster: "orders".to_owned(), node: 1 });
+    facts.nodes.get_mut(&1).unwrap().api = Answer::Silent { reason: String::new(), stranger };
+    let says = ClusterStatus { cluster_id: Some(THEIRS), ..status(2, None, "") };
+    facts.nodes.get_mut(&2).unwrap().api = Answer::Status(Box::new(says));
+    assert_eq!(mismatches(&spec, &facts, &Intent::default()).len(), 2);
+    let stops = Intent { by_hosts: true, ..Intent::default() };
+    assert_eq!(refuse(&spec, &facts, &stops), Ok(()));
+    deployed(&mut facts, 3).cluster = Some("orders".to_owned());
+    assert!(refuse(&spec, &facts, &stops).is_err(), "a host is believed all the same");
 }
 
 #[test]
