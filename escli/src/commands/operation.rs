@@ -1,22 +1,25 @@
 //! What every changing command does around its planner: lock, observe, plan, ask, journal, execute, report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use shared::ids::NodeId;
+use shared::verified::Finding;
 
 use super::target::Target;
+use super::verify;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::journal::{self, Journal, Origin, Record};
 use crate::engine::lock::{Holder, Lock};
+use crate::engine::ports::PortError;
 use crate::engine::{Engine, execute::Limits};
 use crate::exit::{Exit, Failure};
 use crate::memory;
 use crate::observe::observe_api;
-use crate::plan::facts::Facts;
+use crate::plan::facts::{Facts, Log, LogEnd};
 use crate::plan::identity;
 use crate::plan::membership::Membership;
 use crate::plan::request::Request;
@@ -68,7 +71,10 @@ impl Operation<'_> {
         let began = Instant::now();
         let Self { settings, target, .. } = self;
         let _held = if settings.dry_run { None } else { Some((self.lock()?, self.lease().await?)) };
-        let facts = self.seen().await;
+        let mut facts = self.seen().await;
+        if self.request.compares_logs() {
+            facts.logs = self.logs(&facts).await;
+        }
         let mut request = self.request.clone();
         request.witness(&facts);
         let planned = self.unmoved(&facts);
@@ -110,6 +116,22 @@ impl Operation<'_> {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// How far the logs of those reach that cannot be asked: all that can be read, for the longest may be where nobody runs.
+    async fn logs(&self, facts: &Facts) -> BTreeMap<NodeId, Log> {
+        let at_rest = facts.nodes.iter().filter(|(_, node)| {
+            node.status().is_none() && node.host().is_some_and(|host| !host.runs() && !host.data_empty)
+        });
+        let binary = match &self.request {
+            Request::Recover(options) => options.binary.as_deref(),
+            _ => None,
+        };
+        let reads = at_rest.map(|(id, _)| async move {
+            let said = self.target.hosts.verify(*id, binary, self.settings.timeout).await;
+            (*id, read_log(said))
+        });
+        stream::iter(reads).buffer_unordered(self.settings.concurrency).collect().await
     }
 
     /// Whoever resumes an operation must find the members that it began with.
@@ -333,6 +355,21 @@ impl Operation<'_> {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self { exit: Exit::Refused, message: refusal.message, details: refusal.reasons, hints: refusal.hints }
+    }
+}
+
+/// What a node's program made of the log on its disk.
+fn read_log(said: Result<String, PortError>) -> Log {
+    let verified = match verify::understood(said) {
+        Ok(verified) => verified,
+        Err(reason) => return Log::Unread { reason },
+    };
+    match (verified.findings.iter().find(|finding| !finding.harmless), verified.last_term) {
+        (Some(Finding { file, reason, .. }), _) => Log::Damaged { reason: format!("{file}: {reason}") },
+        (None, Some(term)) => Log::Whole(LogEnd { term, index: verified.last_index }),
+        (None, None) => {
+            Log::Unread { reason: "its esnode does not say the term of its last entry".to_owned() }
+        }
     }
 }
 

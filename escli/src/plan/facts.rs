@@ -21,6 +21,9 @@ pub struct Facts {
     /// For each host that was asked, whether it reaches the other nodes' `cluster_port`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mesh: Mesh,
+    /// How far the logs of nodes that do not run reach; read only where an operation depends on it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logs: BTreeMap<NodeId, Log>,
     /// The cluster that was brought up with this cluster.yaml before, from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remembered: Option<ClusterId>,
@@ -39,6 +42,33 @@ pub enum Reach {
     Silent,
     /// Nothing there to try it with.
     Unknown,
+}
+
+/// What a node that does not run has on its disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "log", rename_all = "snake_case")]
+pub enum Log {
+    /// A whole log.
+    Whole(LogEnd),
+    /// Not all that was written is there.
+    Damaged {
+        /// What is wrong.
+        reason: String,
+    },
+    /// It could not be read.
+    Unread {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The last entry of a log. Of two logs that with the larger one holds more (Raft paper, 5.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogEnd {
+    /// Its term.
+    pub term: u64,
+    /// Its index.
+    pub index: u64,
 }
 
 /// What was seen of one node.
@@ -252,6 +282,17 @@ impl NodeFacts {
 }
 
 impl Facts {
+    /// Where the node's log ends, by its own answer or by what lies on its disk.
+    pub fn log_end(&self, id: NodeId) -> Option<LogEnd> {
+        let answer = self.nodes.get(&id).and_then(NodeFacts::status);
+        let answered = answer
+            .map(|status| LogEnd { term: status.last_term.unwrap_or_default(), index: status.last_index });
+        answered.or_else(|| match self.logs.get(&id)? {
+            Log::Whole(end) => Some(*end),
+            Log::Damaged { .. } | Log::Unread { .. } => None,
+        })
+    }
+
     /// Every answer, by node.
     pub fn statuses(&self) -> impl Iterator<Item = (NodeId, &ClusterStatus)> {
         self.nodes.iter().filter_map(|(id, node)| Some((*id, node.status()?)))
