@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod exit;
 pub mod hosts;
 pub mod identity;
+pub mod last_words;
 pub mod local;
 pub mod memory;
 pub mod monitoring;

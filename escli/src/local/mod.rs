@@ -19,6 +19,7 @@ use crate::described::Described;
 use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::{self, Evidence};
 use crate::identity;
+use crate::last_words;
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Process, Reach, TakenPort};
 use crate::plan::identity::{Claims, Deployed};
@@ -380,8 +381,7 @@ fn claims(layout: &Layout, id: NodeId, config: Option<&str>) -> Claims {
 }
 
 fn last_line(said: &[u8]) -> String {
-    let said = String::from_utf8_lossy(said);
-    said.lines().last().unwrap_or("esnode said nothing").to_owned()
+    last_words::cause(said).unwrap_or_else(|| "esnode said nothing".to_owned())
 }
 
 /// Where a node listens; `None` for a name nobody knows.

@@ -17,6 +17,7 @@ use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::Evidence;
 use crate::exit::{Exit, Failure};
 use crate::identity;
+use crate::last_words;
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Reach};
 use crate::plan::layout::HostLayout;
@@ -153,10 +154,9 @@ impl RemoteHosts {
             return Ok(output.text());
         }
         let said = output.error_text();
-        let mut lines = said.lines().rev();
-        let last = lines.next().map_or_else(|| format!("{:?}", output.status), str::to_owned);
-        let mut failure = Failure::failed(format!("node {id}: {last}"));
-        failure.details = lines.rev().map(str::to_owned).collect();
+        let cause = last_words::cause(said.as_bytes()).unwrap_or_else(|| format!("{:?}", output.status));
+        let mut failure = Failure::failed(format!("node {id}: {cause}"));
+        failure.details = said.lines().filter(|line| *line != cause).map(str::to_owned).collect();
         Err(PortError::Explained(Box::new(failure)))
     }
 
