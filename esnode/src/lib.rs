@@ -13,6 +13,7 @@ pub mod entry;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod handle;
+mod log_file;
 pub mod metrics;
 pub mod net;
 mod nice;

@@ -26,6 +26,7 @@ use crate::driver::{
     found_or_join,
 };
 use crate::handle::{self, Handle, Leadership};
+use crate::log_file;
 use crate::net::kafka::limits::Limits;
 use crate::net::listen;
 use crate::net::peer::{Formats, Hello, Transport, TransportConfig};
@@ -176,7 +177,7 @@ impl Listeners {
     }
 }
 
-/// Everything that lives on the async runtime: the listeners, and what looks after retention.
+/// Everything that lives on the async runtime: the listeners, and what looks after retention and the node's log.
 fn serve(
     runtime: &Runtime,
     listeners: Listeners,
@@ -184,6 +185,7 @@ fn serve(
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let _inside = runtime.enter();
+    runtime.spawn(log_file::rotate(stop.clone()));
     runtime.spawn(retention::run(handle.clone(), stop.clone()));
     let connections = descriptors::connections(handle.file().network.max_connections);
     let front = kafka::Kafka::new(handle.clone(), Limits { connections, ..Limits::default() });

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use shared::ids::NodeId;
+
 use crate::client::Client;
+use crate::cluster::Cluster;
 use crate::ledger::Write as Written;
 use crate::mutate::Mutator;
 
@@ -213,4 +216,11 @@ pub fn seeds(target: &str, without: &[&str]) -> Result<Vec<Vec<u8>>> {
     });
     files.sort();
     files.iter().map(|file| Ok(std::fs::read(file)?)).collect()
+}
+
+/// The most memory that a running node has taken so far, in MiB; `but` is not asked.
+pub fn most_memory(cluster: &Cluster, but: NodeId) -> Result<u64> {
+    let running = cluster.ids().into_iter().filter(|id| *id != but);
+    let peaks = running.map(|id| memory(cluster.os_pid(id)).map(|(_, peak)| peak));
+    Ok(peaks.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or_default())
 }

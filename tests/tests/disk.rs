@@ -186,6 +186,21 @@ fn fill_and_make_room(few: impl Fn(NodeId, &[NodeId]) -> Vec<NodeId>, goes_on: b
     end_alike(cluster, &written)
 }
 
+/// Nobody else can: the file is open for the node's standard error.
+#[test]
+fn a_large_log_of_the_node_goes_on_in_a_new_file() -> Result<()> {
+    let mut cluster = Cluster::prepare(1, "", &binary("esnode"))?;
+    let log = cluster.data_dir(1).parent().context("a parent")?.join("log");
+    let large = std::fs::File::create(&log)?;
+    large.set_len(32 << 20)?;
+    cluster.launch_all()?;
+    cluster.wait_ready()?;
+    cluster.wait("a new file", |cluster| cluster.log(1).contains("the log goes on here").then_some(()))?;
+    let old = std::fs::metadata(log.with_added_extension("1"))?.len();
+    ensure!(old >= 32 << 20, "{old} bytes are in the old file");
+    Ok(())
+}
+
 #[test]
 fn a_follower_with_a_full_disk_waits_for_room() -> Result<()> {
     fill_and_make_room(|leader, all| all.iter().copied().find(|id| *id != leader).into_iter().collect(), true)

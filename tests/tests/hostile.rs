@@ -23,7 +23,7 @@ use kafka_protocol::protocol::StrBytes;
 use shared::ids::NodeId;
 use tests::client::Client;
 use tests::cluster::{Cluster, binary};
-use tests::hostile::{Honest, Served, attack, crowd, is_closed, memory, seeds};
+use tests::hostile::{Honest, Served, attack, crowd, is_closed, memory, most_memory, seeds};
 use tests::ledger::Ledger;
 use tests::stranger::{Knowledge, Strangers, anything, has_the_next, signs_of_life, store_of};
 
@@ -73,12 +73,6 @@ fn amid(cluster: &Cluster, what: &str, hostilities: impl FnOnce() -> Result<()>)
         println!("  node {id}: {} MiB before, {} MiB after, {} MiB at most", before.0, after.0, after.1);
     }
     sound(cluster, &topic, served)
-}
-
-fn most_memory(cluster: &Cluster, but: NodeId) -> Result<u64> {
-    let running = cluster.ids().into_iter().filter(|id| *id != but);
-    let peaks = running.map(|id| memory(cluster.os_pid(id)).map(|(_, peak)| peak));
-    Ok(peaks.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or_default())
 }
 
 /// The seeds of peers as a peer of this cluster would send them: from `from` to `to`, with the cluster's identity.

@@ -12,9 +12,8 @@ use tests::client::{Client, fetch_request};
 use tests::cluster::Cluster;
 use tests::proxy::{Proxies, Weather};
 
-/// The longest time without an acknowledgement, when the leader is cut off for 5 s or more. Mostly it is below half a second;
-/// librdkafka asks who leads at times of its own, up to a second apart, and may come back to the same node once.
-const GAP_MS: u64 = 3500;
+/// The longest time without an acknowledgement, when the leader is cut off for 5 s or more.
+const GAP_MS: u64 = 1500;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

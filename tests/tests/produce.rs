@@ -9,6 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::Compression;
 use tests::client::{Client, batch, numbered, produce_request};
 use tests::cluster::Cluster;
+use tests::hostile::most_memory;
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// Kafka's OUT_OF_ORDER_SEQUENCE_NUMBER, MESSAGE_TOO_LARGE and INVALID_CONFIG.
@@ -77,7 +78,9 @@ fn refused_batches_leave_nothing_behind() -> Result<()> {
         ensure!(asked.elapsed() < Duration::from_secs(1), "no answer for {:?}", asked.elapsed());
     }
     let grown = index()? - before;
-    println!("{sent} batches refused or repeated, {grown} entries");
+    let most = most_memory(&cluster, 0)?;
+    println!("{sent} batches refused or repeated, {grown} entries, at most {most} MiB");
+    ensure!(most < 400, "a node took {most} MiB");
     ensure!(sent > 1000 && grown < 100, "{grown} entries for {sent} batches that changed nothing");
     Ok(())
 }

@@ -8,11 +8,18 @@ use std::path::{Path, PathBuf};
 /// Read at once while going backwards.
 const WINDOW: u64 = 64 * 1024;
 
-/// The last `count` lines of a file, however large it is, without reading what comes before them.
+/// The last `count` lines of a log, however large it is, without reading what comes before them. A node goes on in a new
+/// file when its log is large; the one before has `.1` behind its name.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
+    let lines = lines_of(path, count)?;
+    let older = lines_of(&path.with_added_extension("1"), count - lines.len()).unwrap_or_default();
+    Ok([older, lines].concat())
+}
+
+fn lines_of(path: &Path, count: usize) -> io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let end = file.metadata()?.len();
     let bytes = end_of(&mut file, end, count)?;
@@ -163,6 +170,9 @@ mod tests {
         assert_eq!(lines, ["line 49997", "line 49998", "line 49999"]);
         fs::write(&path, "only").unwrap();
         assert_eq!(last_lines(&path, 20).unwrap(), ["only"]);
+        fs::write(temp.path().join("log.1"), "older\nold\n").unwrap();
+        assert_eq!(last_lines(&path, 2).unwrap(), ["old", "only"]);
+        assert_eq!(last_lines(&path, 1).unwrap(), ["only"]);
     }
 
     #[test]

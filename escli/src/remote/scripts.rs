@@ -374,7 +374,10 @@ pub fn wipe(layout: &HostLayout) -> String {
 /// Prints the node's last log lines.
 pub fn log_tail(layout: &HostLayout, lines: usize) -> String {
     let body = if layout.logs_to_file() {
-        format!("as_root tail -n {lines} $install/run/log 2>/dev/null")
+        // The node goes on in a new file when one is large.
+        format!(
+            "as_root tail -q -n {lines} $install/run/log.1 $install/run/log 2>/dev/null | tail -n {lines}"
+        )
     } else {
         format!("as_root journalctl -q -u $name -n {lines} -o cat --no-pager")
     };

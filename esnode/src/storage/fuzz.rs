@@ -41,6 +41,7 @@ fn recover(bytes: &[u8]) {
         synced: true,
         state,
         stats: Stats::default(),
+        files: Arc::default(),
         ending: AtomicBool::new(false),
     };
     let log = Log::new(Arc::new(shared));

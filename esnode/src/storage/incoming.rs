@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::index::Index;
 use super::outgoing::{Offer, Piece};
-use super::segment::{self, Segment};
+use super::segment::{self, Header, Segment};
 use super::{OpenError, checkpoint, recovery, sync_dir};
 
 const DIR: &str = "incoming";
@@ -55,7 +55,7 @@ pub struct Staged {
 /// A segment that is whole.
 #[derive(Debug)]
 pub struct Part {
-    pub(super) segment: Arc<Segment>,
+    pub(super) header: Header,
     pub(super) length: u64,
     pub(super) index: Index,
     pub(super) file_name: String,
@@ -153,13 +153,13 @@ impl Incoming {
 
     fn read_through(&self, piece: Piece, name: &str) -> Result<Part, OpenError> {
         let segment = Segment::open_unnamed(&self.dir, name)?;
-        segment.file.sync_all().map_err(self.named(name))?;
+        segment.file()?.sync_all().map_err(self.named(name))?;
         if segment.header.generation != piece.generation || segment.capacity != piece.length {
             return Err(OpenError::corrupt(name, 0, "this is not the segment that was offered"));
         }
         let segment = Arc::new(segment);
         let index = recovery::check_sealed(&segment, piece.length, |_| ())?;
-        Ok(Part { segment, length: piece.length, index, file_name: name.to_owned() })
+        Ok(Part { header: segment.header, length: piece.length, index, file_name: name.to_owned() })
     }
 
     fn remove(&self, name: &str) {
@@ -169,6 +169,12 @@ impl Incoming {
 
     fn named<'a>(&'a self, name: &'a str) -> impl Fn(io::Error) -> io::Error + Copy + 'a {
         segment::at(&self.dir, name)
+    }
+
+    /// Gives a segment another header, durably.
+    pub(super) fn put_header(&self, name: &str, header: &Header) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.dir.join(name)).map_err(self.named(name))?;
+        file.write_all_at(&header.encode(), 0).and_then(|()| file.sync_all()).map_err(self.named(name))
     }
 
     /// Writes a file whole, durable but for its name.

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use super::checkpoint::{self, Start};
 use super::frame::{self, State};
@@ -50,9 +49,9 @@ impl Installation {
         let mut headers = Vec::new();
         for part in &staged.parts {
             sequence += 1;
-            let header = Header::new(sequence, part.segment.header.first_index, Some(previous));
-            headers.push(Header { generation: part.segment.header.generation, ..header });
-            previous = (part.segment.header.generation, part.length);
+            let header = Header::new(sequence, part.header.first_index, Some(previous));
+            headers.push(Header { generation: part.header.generation, ..header });
+            previous = (part.header.generation, part.length);
             if !whole.extend(&part.index.renumbered(sequence)) {
                 return refuse("the segments to install do not continue this log");
             }
@@ -71,8 +70,7 @@ impl Installation {
         capacity: u64,
     ) -> io::Result<File> {
         for (part, header) in staged.parts.iter().zip(&self.headers) {
-            part.segment.file.write_all_at(&header.encode(), 0)?;
-            part.segment.file.sync_all()?;
+            incoming.put_header(&part.file_name, header)?;
         }
         let bytes = checkpoint::encode(staged.index, staged.term, self.start, &staged.payload);
         incoming.put(CHECKPOINT, &bytes)?;

@@ -27,6 +27,7 @@ pub mod identity;
 pub mod incoming;
 mod index;
 mod install;
+mod open_files;
 pub mod outgoing;
 mod reader;
 mod recovery;

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 
 use super::checkpoint::Start;
 use super::index::{Index, Span};
+use super::open_files::OpenFiles;
 use super::segment::{self, Frames, Next, Segment};
 use super::stats::Stats;
 use super::summary;
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub synced: bool,
     pub state: RwLock<State>,
     pub stats: Stats,
+    /// Those of sealed segments.
+    pub files: Arc<OpenFiles>,
     /// The writer is to end, and waits for no room any more.
     pub ending: AtomicBool,
 }
@@ -120,7 +123,7 @@ impl Log {
         let mut state = self.shared.state.write();
         let Some(span) = state.index.span(index.min(state.index.last()), index) else { return };
         while state.segments.front().is_some_and(|first| first.header.sequence < span.position.segment) {
-            state.segments.pop_front();
+            state.segments.pop_front().into_iter().for_each(Segment::leave);
             state.sealed_bytes -= state.segments.front().map_or(0, |next| next.header.previous_end);
         }
         state.index.retire(span.position.segment);
@@ -152,7 +155,11 @@ impl Log {
         }
         // A segment is synced before it gets a successor.
         let last = self.shared.state.read().segments.back().cloned();
-        last.map_or(Ok(()), |last| last.file.sync_data().map_err(segment::at(&self.shared.dir, &last.name)))
+        let settle = |last: Arc<Segment>| {
+            let synced = last.file().and_then(|file| file.sync_data());
+            synced.map_err(segment::at(&self.shared.dir, &last.name))
+        };
+        last.map_or(Ok(()), settle)
     }
 
     /// The segment that comes after number `sequence` and has a successor, and where its frames end.

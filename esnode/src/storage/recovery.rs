@@ -11,6 +11,7 @@ use super::checkpoint::{Checkpoint, Start};
 use super::filler::{UNFINISHED, ZEROES};
 use super::frame::{self, Frame, STATE_LEN};
 use super::index::{Index, Position};
+use super::open_files::OpenFiles;
 use super::segment::{self, Frames, Next, SEGMENT_HEADER_LEN, Segment};
 use super::{OpenError, summary};
 use crate::entry::{Entry, HardState};
@@ -24,6 +25,8 @@ const BLOCK: usize = 4096;
 #[derive(Default)]
 pub(super) struct Found {
     pub segments: VecDeque<Arc<Segment>>,
+    /// Those of all segments but the last.
+    pub files: Arc<OpenFiles>,
     pub index: Index,
     /// What the last segment holds.
     pub tail: Index,
@@ -45,7 +48,8 @@ pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
 /// Finds out what the log holds from `start` on; changes nothing. On return everything found is durable. Sealed segments
 /// are read only where no summary tells what they hold.
 pub(super) fn recover(dir: &Path, start: Start) -> Result<Found, OpenError> {
-    let mut found = Found { segments: open_segments(dir, start)?, ..Found::after(start.before) };
+    let mut found = Found::after(start.before);
+    found.segments = open_segments(dir, start, &found.files)?;
     let ends: Vec<u64> = found.segments.iter().skip(1).map(|next| next.header.previous_end).collect();
     for (segment, end) in found.segments.clone().into_iter().zip(ends) {
         let index = match summary::read(dir, &segment, end).filter(|_| end <= segment.capacity) {
@@ -64,7 +68,11 @@ pub(super) fn recover(dir: &Path, start: Start) -> Result<Found, OpenError> {
 }
 
 /// Opens all segments from `start` on, in order, and checks that none is missing.
-fn open_segments(dir: &Path, start: Start) -> Result<VecDeque<Arc<Segment>>, OpenError> {
+fn open_segments(
+    dir: &Path,
+    start: Start,
+    files: &Arc<OpenFiles>,
+) -> Result<VecDeque<Arc<Segment>>, OpenError> {
     let mut segments: VecDeque<Arc<Segment>> = VecDeque::new();
     for name in segment::list(dir)? {
         if segment::sequence(&name).is_some_and(|sequence| sequence < start.sequence) {
@@ -82,6 +90,9 @@ fn open_segments(dir: &Path, start: Start) -> Result<VecDeque<Arc<Segment>>, Ope
         }
         if next.header.sequence <= sequence || next.header.previous_generation != generation {
             return Err(OpenError::corrupt(&name, 0, "the segment does not continue the one before it"));
+        }
+        if let Some(sealed) = segments.back() {
+            sealed.lend(dir, files);
         }
         segments.push_back(Arc::new(next));
     }
@@ -271,16 +282,18 @@ impl Rest {
 /// Makes what is read next what is on the disk. A killed process may have left bytes in memory only; and after a
 /// failed sync the system keeps the bytes it could not write, and calls them clean.
 fn settle(segment: &Segment) -> io::Result<()> {
-    segment.file.sync_data()?;
-    Ok(rustix::fs::fadvise(&segment.file, 0, None, rustix::fs::Advice::DontNeed)?)
+    let file = segment.file()?;
+    file.sync_data()?;
+    Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
 }
 
 fn cut(segment: &Segment, start: u64, end: u64) -> io::Result<()> {
+    let file = segment.file()?;
     let mut offset = start;
     while offset < end {
         let length = usize::try_from(end - offset).unwrap_or(usize::MAX).min(ZEROES.len());
-        segment.file.write_all_at(&ZEROES[..length], offset)?;
+        file.write_all_at(&ZEROES[..length], offset)?;
         offset += length as u64;
     }
-    segment.file.sync_data()
+    file.sync_data()
 }

@@ -1,18 +1,23 @@
 //! One segment file: its name, its header, and reading its frames. Knows nothing of Raft's rules or of other segments.
 //!
+//! A segment that nobody writes to any more may be *lent* to [`OpenFiles`], which closes its file while nobody reads it.
+//!
 //! Named `<sequence>-<first index>.seg`. The sequence number orders segments as they were written; the first index
 //! alone would not, since Raft may replace a suffix that began in an earlier segment.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 
 use super::OpenError;
 use super::frame::{self, Frame, PREFIX_LEN, Seed, u32_at, u64_at};
+use super::open_files::OpenFiles;
 
 /// Bytes of the header; the first frame follows.
 pub(super) const SEGMENT_HEADER_LEN: usize = 56;
@@ -113,13 +118,19 @@ pub(super) fn sequence(name: &str) -> Option<u32> {
     name.split('-').next()?.parse().ok()
 }
 
-/// An open segment.
+/// A segment.
 #[derive(Debug)]
 pub(super) struct Segment {
     /// The file's name, for messages.
     pub name: String,
-    /// Open for reading and writing.
-    pub file: File,
+    /// `None` while it is closed.
+    file: RwLock<Option<Arc<File>>>,
+    /// It was read since [`OpenFiles`] last looked.
+    used: AtomicBool,
+    /// Its file may be closed.
+    lent: OnceLock<Lent>,
+    /// Its file may be gone, and is open for as long as anybody has the segment.
+    kept: OnceLock<Arc<File>>,
     /// Bytes in the file, used or not.
     pub capacity: u64,
     /// Its header.
@@ -128,10 +139,80 @@ pub(super) struct Segment {
     pub seed: Seed,
 }
 
+/// How a segment's file is opened again.
+#[derive(Debug)]
+struct Lent {
+    path: PathBuf,
+    files: Arc<OpenFiles>,
+    segment: Weak<Segment>,
+}
+
 impl Segment {
     /// A segment in `file`, whose header was written already.
     pub fn new(file: File, capacity: u64, header: Header) -> Self {
-        Self { name: header.file_name(), file, capacity, header, seed: Seed::new(header.generation) }
+        Self {
+            name: header.file_name(),
+            file: RwLock::new(Some(Arc::new(file))),
+            used: AtomicBool::new(false),
+            lent: OnceLock::new(),
+            kept: OnceLock::new(),
+            capacity,
+            header,
+            seed: Seed::new(header.generation),
+        }
+    }
+
+    /// Lets `files` close the file, which is in `dir`, while nobody reads it. It must be durable, and nobody writes to it
+    /// any more.
+    pub fn lend(self: &Arc<Self>, dir: &Path, files: &Arc<OpenFiles>) {
+        let segment = Arc::downgrade(self);
+        let lent = Lent { path: dir.join(&self.name), files: Arc::clone(files), segment: segment.clone() };
+        if self.lent.set(lent).is_ok() {
+            files.opened(segment);
+        }
+    }
+
+    /// Its file: for reading and writing, once it is lent only for reading.
+    ///
+    /// # Errors
+    /// The system's, for a file that has to be opened again; they name it.
+    pub fn file(&self) -> io::Result<Arc<File>> {
+        self.used.store(true, Relaxed);
+        if let Some(file) = self.kept.get().or(self.file.read().as_ref()) {
+            return Ok(Arc::clone(file));
+        }
+        let lent = self.lent.get().ok_or(io::ErrorKind::NotFound)?;
+        let mut slot = self.file.write();
+        if let Some(file) = &*slot {
+            return Ok(Arc::clone(file));
+        }
+        let opened = File::open(&lent.path);
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", lent.path.display()));
+        let file = Arc::new(opened.map_err(named)?);
+        *slot = Some(Arc::clone(&file));
+        drop(slot);
+        lent.files.opened(lent.segment.clone());
+        Ok(file)
+    }
+
+    /// The log lets go of it, and its file may be removed: whoever still reads it can go on.
+    pub fn leave(self: Arc<Self>) {
+        // Readers get it from the log only, so that there will be no more of them.
+        if Arc::strong_count(&self) > 1
+            && let Err(error) = self.file().map(|file| self.kept.set(file))
+        {
+            tracing::warn!(%error, "a segment that is still read cannot be kept open");
+        }
+    }
+
+    /// Closes the file, unless it was read since the last call.
+    pub fn close_unless_used(&self) -> bool {
+        let unused = !self.used.swap(false, Relaxed);
+        if unused {
+            *self.file.write() = None;
+        }
+        unused
     }
 
     /// Opens the segment `name` in `dir` and checks its header.
@@ -181,7 +262,7 @@ impl Segment {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("{}: reading at byte {offset}: {error}", self.name))
         };
-        self.file.read_exact_at(&mut buffer, offset).map_err(named)?;
+        self.file()?.read_exact_at(&mut buffer, offset).map_err(named)?;
         Ok(Bytes::from(buffer))
     }
 }

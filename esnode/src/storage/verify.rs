@@ -11,6 +11,7 @@ use std::sync::Arc;
 use shared::verified::Verified;
 
 use super::checkpoint::{self, Checkpoint, Start};
+use super::open_files::OpenFiles;
 use super::recovery::{self, Found, Rest};
 use super::segment::{self, Segment};
 use super::{OpenError, incoming, summary};
@@ -31,7 +32,8 @@ pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::R
     let checkpoints = read_checkpoints(dir, &mut verified, decode)?;
     let start = checkpoints.first().map_or_else(Start::default, |oldest| oldest.start);
     verified.checkpoint = checkpoints.last().map_or(0, |newest| newest.index);
-    let log = Reading { dir: dir.join("log"), start, segments: Vec::new(), whole: true };
+    let files = Arc::default();
+    let log = Reading { dir: dir.join("log"), start, segments: Vec::new(), files, whole: true };
     let found = log.read(&mut verified)?;
     verified.first_index = found.index.first();
     verified.last_index = found.index.last();
@@ -83,6 +85,7 @@ struct Reading {
     start: Start,
     /// Those whose header is whole.
     segments: Vec<Arc<Segment>>,
+    files: Arc<OpenFiles>,
     /// All headers are.
     whole: bool,
 }
@@ -111,7 +114,11 @@ impl Reading {
     fn open(&mut self, verified: &mut Verified) -> io::Result<()> {
         for name in segment::list(&self.dir)? {
             match Segment::open_to_read(&self.dir, &name) {
-                Ok(segment) => self.segments.push(Arc::new(segment)),
+                Ok(segment) => {
+                    let segment = Arc::new(segment);
+                    segment.lend(&self.dir, &self.files);
+                    self.segments.push(segment);
+                }
                 Err(error) => {
                     self.whole = false;
                     refused(verified, "log/", error)?;

@@ -102,6 +102,7 @@ pub(super) fn start(
         synced: options.sync,
         state: RwLock::new(state),
         stats: Stats::default(),
+        files: found.files,
         ending: AtomicBool::new(false),
     });
     shared.count(&shared.state.read());
@@ -141,8 +142,8 @@ fn commission(
     let mut bytes = header.encode().to_vec();
     bytes.extend(frame::encode_state(segment.seed, start, &State { hard_state, synced_to: start }));
     let named = segment::at(dir, UNFINISHED);
-    segment.file.write_all_at(&bytes, 0).map_err(named)?;
-    segment.file.sync_all().map_err(named)?;
+    let file = segment.file()?;
+    file.write_all_at(&bytes, 0).and_then(|()| file.sync_all()).map_err(named)?;
     fs::rename(dir.join(UNFINISHED), dir.join(&segment.name)).map_err(named)?;
     sync_dir(dir)?;
     Ok((Arc::new(segment), bytes.len() as u64))
@@ -327,6 +328,7 @@ impl Wal {
         state.end = end;
         self.shared.count(&state);
         drop(state);
+        self.segment.lend(&self.dir, &self.shared.files);
         (self.segment, self.end, self.synced_to) = (segment, end, end);
         self.mark_owed = false;
         Ok(())
@@ -390,7 +392,9 @@ impl Wal {
         for (part, header) in staged.parts.iter().zip(&plan.headers) {
             let segment = Segment::open(&self.dir, &header.file_name()).map_err(io::Error::other)?;
             let _unneeded = summary::write(&self.dir, &segment, part.length, &part.index);
-            segments.push(Arc::new(segment));
+            let segment = Arc::new(segment);
+            segment.lend(&self.dir, &self.shared.files);
+            segments.push(segment);
         }
         let tail = Arc::new(Segment::new(file, FIRST_SEGMENT, plan.tail));
         segments.push(tail.clone());
@@ -398,7 +402,7 @@ impl Wal {
         if plan.joins {
             state.sealed_bytes += self.end;
         } else {
-            state.segments.clear();
+            state.segments.drain(..).for_each(Segment::leave);
             state.sealed_bytes = 0;
         }
         state.sealed_bytes += staged.parts.iter().map(|part| part.length).sum::<u64>();
@@ -409,6 +413,7 @@ impl Wal {
         self.shared.count(&state);
         drop(state);
         self.filler.resume(tail.capacity);
+        self.segment.lend(&self.dir, &self.shared.files);
         (self.segment, self.end, self.synced_to) = (tail, end, end);
         (self.last_index, self.last_term) = (staged.index, staged.term);
         (self.unsynced, self.mark_owed) = (false, false);
@@ -427,7 +432,7 @@ impl Wal {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let length = self.gather.len() as u64;
         if length > 0 {
-            self.gather.write_to(&self.segment.file, self.end - length)?;
+            self.gather.write_to(&*self.segment.file()?, self.end - length)?;
             self.shared.stats.bytes_written.fetch_add(length, Relaxed);
             self.filler.advance(self.end, length)?;
         }
@@ -436,7 +441,7 @@ impl Wal {
 
     fn sync_segment(&mut self) -> io::Result<()> {
         let started = Instant::now();
-        self.segment.file.sync_data()?;
+        self.segment.file()?.sync_data()?;
         self.shared.stats.synced(started.elapsed());
         self.synced_to = self.end;
         self.unsynced = false;

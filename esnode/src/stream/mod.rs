@@ -16,6 +16,7 @@ mod terms;
 pub(crate) mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,8 @@ const MAX_POINTS: usize = 32 << 10;
 /// Log payload between two points of a partition, at first: bounds what a reader scans.
 const SPACING: u64 = 16 << 10;
 
-/// The state of all topics and producers. A clone is what a checkpoint is made of, so it is cheap.
+/// The state of all topics and producers. A clone is what a checkpoint is made of, so it is cheap: it shares topics and
+/// partitions until one of the two changes them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stream {
     applied: u64,
@@ -67,7 +69,7 @@ pub struct Stream {
     clock: LogClock,
     members: Members,
     names: BTreeMap<String, TopicId>,
-    topics: BTreeMap<TopicId, Topic>,
+    topics: BTreeMap<TopicId, Arc<Topic>>,
     last_topic: TopicId,
     /// Partitions of all topics.
     partitions: usize,
@@ -114,7 +116,7 @@ pub struct Topic {
     /// Kafka's topic configuration, verbatim.
     pub configs: BTreeMap<String, String>,
     /// Its partitions, by number.
-    pub partitions: Vec<Partition>,
+    pub partitions: Vec<Arc<Partition>>,
 }
 
 /// Where to start reading the log for an offset.
@@ -206,10 +208,11 @@ impl Stream {
             return;
         }
         self.spacing = self.spacing.saturating_mul(2);
-        let partitions = self.topics.values_mut().flat_map(|topic| &mut topic.partitions);
+        let topics = self.topics.values_mut().map(Arc::make_mut);
+        let partitions = topics.flat_map(|topic| &mut topic.partitions).map(Arc::make_mut);
         partitions.for_each(|partition| partition.thin(self.spacing));
         let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
-        self.points = partitions.map(Partition::points).sum();
+        self.points = partitions.map(|partition| partition.points()).sum();
         // Every partition keeps its first: very many partitions need more.
         self.max_points = MAX_POINTS.max(self.points + self.points / 2);
     }
@@ -269,9 +272,9 @@ impl Stream {
         partition: u32,
         change: impl FnOnce(&mut Partition) -> Reply,
     ) -> Reply {
-        let found =
-            self.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(partition as usize));
-        let Some(partition) = found else { return Reply::Refused(Refusal::UnknownTopic) };
+        let topic = self.topics.get_mut(&topic).map(Arc::make_mut);
+        let found = topic.and_then(|topic| topic.partitions.get_mut(partition as usize));
+        let Some(partition) = found.map(Arc::make_mut) else { return Reply::Refused(Refusal::UnknownTopic) };
         let before = partition.points();
         let reply = change(partition);
         self.points = self.points + partition.points() - before;
@@ -306,13 +309,14 @@ impl Stream {
         applied.topics = true;
         applied.touched.extend((0..partitions).map(|partition| (id, partition)));
         self.names.insert(name.clone(), id);
-        let partitions = (0..partitions).map(|_| Partition::default()).collect();
-        self.topics.insert(id, Topic { id, name, configs, partitions });
+        let partitions = (0..partitions).map(|_| Arc::default()).collect();
+        self.topics.insert(id, Arc::new(Topic { id, name, configs, partitions }));
         Reply::TopicCreated(id)
     }
 
     fn grow(&mut self, name: &str, count: u32, applied: &mut Applied) -> Reply {
-        let Some(topic) = self.names.get(name).and_then(|id| self.topics.get_mut(id)) else {
+        let topic = self.names.get(name).and_then(|id| self.topics.get_mut(id));
+        let Some(topic) = topic.map(Arc::make_mut) else {
             return Reply::Refused(Refusal::UnknownTopic);
         };
         let (have, wanted) = (topic.partitions.len(), count as usize);
@@ -323,7 +327,7 @@ impl Stream {
             return Reply::Refused(Refusal::TooManyPartitions);
         }
         self.partitions += wanted - have;
-        topic.partitions.resize_with(wanted, Partition::default);
+        topic.partitions.resize_with(wanted, Arc::default);
         applied.topics = true;
         applied.touched.extend((0..count).skip(have).map(|partition| (topic.id, partition)));
         Reply::Done
@@ -336,14 +340,15 @@ impl Stream {
         self.names.remove(&topic.name);
         self.partitions -= topic.partitions.len();
         self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
-        self.points -= topic.partitions.iter().map(Partition::points).sum::<usize>();
+        self.points -= topic.partitions.iter().map(|partition| partition.points()).sum::<usize>();
         applied.topics = true;
         applied.touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
         Reply::Done
     }
 
     fn alter(&mut self, name: &str, changes: BTreeMap<String, Option<String>>) -> Reply {
-        let Some(topic) = self.names.get(name).and_then(|id| self.topics.get_mut(id)) else {
+        let topic = self.names.get(name).and_then(|id| self.topics.get_mut(id));
+        let Some(topic) = topic.map(Arc::make_mut) else {
             return Reply::Refused(Refusal::UnknownTopic);
         };
         let old = changes.keys().filter_map(|key| topic.configs.get(key).map(|value| setting(key, value)));
@@ -366,7 +371,7 @@ impl Stream {
     /// The oldest entry of the log that holds events; the next one to be applied when there are none.
     pub fn first_needed(&self) -> u64 {
         let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
-        partitions.filter_map(Partition::first_index).min().unwrap_or(self.applied + 1)
+        partitions.filter_map(|partition| partition.first_index()).min().unwrap_or(self.applied + 1)
     }
 
     /// Partitions that there is room for.
@@ -406,17 +411,17 @@ impl Stream {
 
     /// A topic by name.
     pub fn topic(&self, name: &str) -> Option<&Topic> {
-        self.topics.get(self.names.get(name)?)
+        self.topics.get(self.names.get(name)?).map(Arc::as_ref)
     }
 
     /// A topic by number.
     pub fn topic_numbered(&self, id: TopicId) -> Option<&Topic> {
-        self.topics.get(&id)
+        self.topics.get(&id).map(Arc::as_ref)
     }
 
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        self.names.values().filter_map(|id| self.topics.get(id))
+        self.names.values().filter_map(|id| self.topics.get(id)).map(Arc::as_ref)
     }
 
     /// Tells one set of topics and partitions from every other that this log leads to. Numbers are given once; while none

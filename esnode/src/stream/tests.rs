@@ -162,7 +162,7 @@ fn places_are_remembered_within_bounds_however_long_the_log() {
     }
     assert!(stream.points > super::MAX_POINTS / 4, "{} points left", stream.points);
     let partitions = &stream.topic("t").unwrap().partitions;
-    assert_eq!(stream.points, partitions.iter().map(super::Partition::points).sum::<usize>());
+    assert_eq!(stream.points, partitions.iter().map(|partition| partition.points()).sum::<usize>());
     for offset in (0..entries.cast_signed()).step_by(97) {
         let at = partitions[2].locate(offset).unwrap();
         let apart = 2 + offset.cast_unsigned() - at.index;

@@ -59,8 +59,8 @@ pub struct Common<'a> {
     pub limits: &'a Limits,
     /// The memory that it shares.
     pub memory: &'a Memory,
-    /// Turns true when the node stops.
-    pub stopping: watch::Receiver<bool>,
+    /// Turns true when the client has to leave.
+    pub leaving: watch::Receiver<bool>,
 }
 
 /// Why a connection ended, other than by the client's wish.
@@ -96,7 +96,7 @@ struct Pending {
 /// An answer, and the memory that its request held so far.
 type Answered = (ReplyTo, Outcome, Permits);
 
-/// Serves one client until it leaves, misbehaves or the node stops; whatever was begun is answered first.
+/// Serves one client until it leaves, misbehaves or has to leave; whatever was begun is answered first.
 pub async fn run(mut socket: TcpStream, service: &impl Service, common: Common<'_>) -> Result<(), Ended> {
     let (read, write) = socket.split();
     let (queue, answers) = mpsc::channel(MAX_IN_FLIGHT);
@@ -149,7 +149,7 @@ impl Reader<'_> {
     }
 
     /// The next frame, without its prefix; of one that is too large the beginning, and how much comes behind. `None` at
-    /// the end of the stream or when the node stops.
+    /// the end of the stream or when the client has to leave.
     async fn frame(&mut self) -> Result<Option<(Bytes, usize)>, Ended> {
         if self.buffer.is_empty() && !self.fill(4, Instant::now() + self.common.limits.idle).await? {
             return Ok(None);
@@ -174,7 +174,7 @@ impl Reader<'_> {
         }))
     }
 
-    /// Throws the next `rest` bytes away; false at the end or when the node stops.
+    /// Throws the next `rest` bytes away; false at the end or when the client has to leave.
     async fn skip(&mut self, mut rest: usize) -> Result<bool, Ended> {
         let deadline = Instant::now() + self.common.limits.half_sent;
         loop {
@@ -187,7 +187,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads until the buffer holds `length` bytes; false at the end or when the node stops.
+    /// Reads until the buffer holds `length` bytes; false at the end or when the client has to leave.
     async fn gather(&mut self, length: usize, deadline: Instant) -> Result<bool, Ended> {
         while self.buffer.len() < length {
             if !self.fill(length, deadline).await? {
@@ -222,13 +222,13 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads what is there, towards `wanted` bytes in the buffer; false at the end or when the node stops.
+    /// Reads what is there, towards `wanted` bytes in the buffer; false at the end or when the client has to leave.
     async fn fill(&mut self, wanted: usize, deadline: Instant) -> Result<bool, Ended> {
         if self.buffer.capacity() - self.buffer.len() < READ_BUFFER / 8 {
             self.buffer.reserve(wanted.saturating_sub(self.buffer.len()).max(READ_BUFFER));
         }
         loop {
-            if *self.common.stopping.borrow() {
+            if *self.common.leaving.borrow() {
                 return Ok(false);
             }
             match self.socket.try_read_buf(&mut self.buffer) {
@@ -236,10 +236,10 @@ impl Reader<'_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
-            let mut stopping = self.common.stopping.clone();
+            let mut leaving = self.common.leaving.clone();
             tokio::select! {
                 ready = self.socket.readable() => ready?,
-                _ = stopping.wait_for(|stop| *stop) => return Ok(false),
+                _ = leaving.wait_for(|leave| *leave) => return Ok(false),
                 () = sleep_until(deadline) => {
                     return if self.buffer.is_empty() { Ok(false) } else { Err(half_sent()) };
                 }

@@ -32,6 +32,7 @@ mod share;
 mod topics;
 mod versions;
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -142,13 +143,19 @@ async fn attend(socket: TcpStream, session: Arc<Session>) {
     if let Err(error) = configure(&socket, &session.shared.node) {
         tracing::debug!(peer = %session.peer, %error, "socket options could not be set");
     }
-    let common = Common {
-        metrics: &metrics,
-        limits: &session.shared.limits,
-        memory: &session.shared.memory,
-        stopping: session.stopping.clone(),
+    let (leave, leaving) = watch::channel(false);
+    let common =
+        Common { metrics: &metrics, limits: &session.shared.limits, memory: &session.shared.memory, leaving };
+    let send_away = async {
+        session.until_sent_away().await;
+        leave.send_replace(true);
+        pending::<()>().await;
     };
-    if let Err(ended) = connection::run(socket, &session, common).await {
+    let ended = tokio::select! {
+        ended = connection::run(socket, &session, common) => ended,
+        () = send_away => Ok(()),
+    };
+    if let Err(ended) = ended {
         report(&ended, &session);
     }
     metrics.connections.fetch_sub(1, Relaxed);

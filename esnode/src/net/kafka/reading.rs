@@ -35,7 +35,7 @@ impl Source {
     /// The partition's state, unless its topic is gone.
     pub fn find<'a>(&self, stream: &'a Stream) -> Option<&'a crate::stream::Partition> {
         let topic = stream.topic(&self.name).filter(|topic| topic.id == self.topic)?;
-        topic.partitions.get(self.partition as usize)
+        topic.partitions.get(self.partition as usize).map(AsRef::as_ref)
     }
 
     /// The partition with this name and number, if there is one.

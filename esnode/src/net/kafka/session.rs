@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use shared::ids::NodeId;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout, timeout_at};
 
 use super::answers::Cache;
 use super::apis::{self, Answer, Api};
@@ -66,13 +66,14 @@ pub struct Session {
     /// Where this client's reads will go on.
     pub cursors: Cursors,
     leadership: watch::Receiver<Leadership>,
+    since: Instant,
 }
 
 impl Session {
     /// For a connection that was just accepted.
     pub fn new(shared: Arc<Shared>, peer: SocketAddr, stopping: watch::Receiver<bool>) -> Self {
         let leadership = shared.node.leadership();
-        Self { shared, peer, stopping, cursors: Cursors::default(), leadership }
+        Self { shared, peer, stopping, cursors: Cursors::default(), leadership, since: Instant::now() }
     }
 
     /// The node.
@@ -120,7 +121,7 @@ impl Session {
     fn patience(&self, asked: Instant) -> Instant {
         let latest = asked + self.leader_patience();
         // It is about to be sent elsewhere. Where nobody has a quorum, the wait keeps clients from going round in a whirl.
-        let elsewhere = self.cut_off_from().map(|from| from.max(asked + self.election_timeout()));
+        let elsewhere = self.cut_off_from().map(|from| from.max(asked + self.election_timeouts().0));
         elsewhere.map_or(latest, |elsewhere| elsewhere.min(latest))
     }
 
@@ -128,6 +129,21 @@ impl Session {
     /// node is about to, or about to cease. Sent away now, the client would ask, wait and come back all the same.
     pub fn holds_producers(&self, received: Instant) -> bool {
         self.usable_leader().is_none() && received.elapsed() < self.leader_patience() && !self.is_cut_off()
+    }
+
+    /// Waits until the client has to leave: the node stops, or is cut off. One that comes only then may stay until it has
+    /// heard of the other nodes.
+    pub async fn until_sent_away(&self) {
+        let (mut changes, mut stopping) = (self.watch_leadership(), self.stopping.clone());
+        loop {
+            changes.mark_unchanged();
+            let from = self.cut_off_from().filter(|from| *from > self.since);
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = sleep_until(from.unwrap_or(self.since).into()), if from.is_some() => return,
+                _ = stopping.wait_for(|stop| *stop) => return,
+            }
+        }
     }
 
     /// Whether this node has been without a leader for longer than elections take, so that others may well have one:
@@ -139,25 +155,27 @@ impl Session {
     /// Two election timeouts after it last heard of a leader, or of a majority if it led. It noticed the silence only
     /// after the shortest one.
     fn cut_off_from(&self) -> Option<Instant> {
-        let shortest = Duration::from_millis(self.node().file().cluster.raft.election_timeout_min);
-        self.leadership().leaderless.map(|noticed| noticed + 2 * self.election_timeout() - shortest)
+        let (shortest, longest) = self.election_timeouts();
+        self.leadership().leaderless.map(|noticed| noticed + 2 * longest - shortest)
     }
 
-    /// The longest.
     fn leader_patience(&self) -> Duration {
         self.node().file().cluster.raft.elections(LEADER_PATIENCE.0, LEADER_PATIENCE.1)
     }
 
-    fn election_timeout(&self) -> Duration {
-        Duration::from_millis(self.node().file().cluster.raft.election_timeout_max)
+    /// The shortest and the longest.
+    fn election_timeouts(&self) -> (Duration, Duration) {
+        let raft = &self.node().file().cluster.raft;
+        (Duration::from_millis(raft.election_timeout_min), Duration::from_millis(raft.election_timeout_max))
     }
 
     /// Holds a producer's request, which came at `received`, for as long as it had better wait here.
     pub async fn hold_producer(&self, received: Instant) {
         let mut changes = self.watch_leadership();
         while self.holds_producers(received) {
-            let _ =
-                timeout(self.leader_patience().saturating_sub(received.elapsed()), changes.changed()).await;
+            let latest = received + self.leader_patience();
+            let until = self.cut_off_from().map_or(latest, |from| from.min(latest));
+            let _ = timeout_at(until.into(), changes.changed()).await;
         }
     }
 

@@ -1,7 +1,5 @@
 //! Another node's segments and checkpoint take their place in a log: whole, in one step, whatever there was before.
 
-use std::os::unix::fs::FileExt;
-
 use super::super::checkpoint::Start;
 use super::super::incoming::Commit;
 use super::super::install::Installation;
@@ -96,9 +94,9 @@ fn an_installation_that_was_cut_short_is_begun_again() {
     let outgoing = gather(&log, &recovered, 0);
     let staged = bring(&outgoing, here.path());
     // The first segment has got the number that the second one came with.
-    let [first, second] = [0, 1].map(|at| staged.parts[at].segment.header);
+    let [first, second] = [0, 1].map(|at| staged.parts[at].header);
     let renumbered = Header { sequence: second.sequence, ..first };
-    staged.parts[0].segment.file.write_all_at(&renumbered.encode(), 0).unwrap();
+    Incoming::of(here.path()).put_header(&staged.parts[0].file_name, &renumbered).unwrap();
     let (mine, mut wal, _) = open(here.path(), options).unwrap();
     wal.install(&bring(&outgoing, here.path()), Some(OWN)).unwrap();
     assert_eq!(all(&mine), entries(1..=50, 1, 5000));

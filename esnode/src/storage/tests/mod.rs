@@ -4,6 +4,7 @@ mod checkpoints;
 mod damage;
 mod install;
 mod model;
+mod open_files;
 mod power_cut;
 mod verify;
 mod writer;

@@ -84,14 +84,14 @@ async fn connect_heavy(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (accepted, _) = listener.accept().await.unwrap();
-    let (stop, stopping) = watch::channel(false);
+    let (stop, leaving) = watch::channel(false);
     let service = Arc::new(Test { begun: AtomicUsize::new(0), besides, answer });
     let counted = Arc::clone(&service);
     let shared = Arc::clone(shared);
     let task = tokio::spawn(async move {
         let metrics = KafkaMetrics::default();
         let Listener { limits, memory } = &*shared;
-        let common = Common { metrics: &metrics, limits, memory, stopping };
+        let common = Common { metrics: &metrics, limits, memory, leaving };
         run(accepted, &*service, common).await
     });
     Client { socket, begun: Arc::new(move || counted.begun.load(Relaxed)), stop, task }
