@@ -30,18 +30,19 @@ impl Memory {
         Self { path: file.map(|file| place(state_dir, name, file, "cluster")) }
     }
 
-    /// The cluster, once there was one.
-    pub fn recall(&self) -> Option<ClusterId> {
-        let text = fs::read_to_string(self.path.as_ref()?).ok()?;
-        text.trim().parse().ok().map(ClusterId)
+    /// The cluster, once there was one; behind it one that was being begun in its place.
+    pub fn recall(&self) -> Vec<ClusterId> {
+        let text = self.path.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok().map(ClusterId)).collect()
     }
 
     /// Keeps it.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn keep(&self, id: ClusterId) -> io::Result<()> {
-        self.path.as_ref().map_or(Ok(()), |path| files::write_atomically(path, &format!("{id}\n")))
+    pub fn keep(&self, ids: &[ClusterId]) -> io::Result<()> {
+        let text: String = ids.iter().map(|id| format!("{id}\n")).collect();
+        self.path.as_ref().map_or(Ok(()), |path| files::write_atomically(path, &text))
     }
 
     /// There is no such cluster any more.
@@ -65,19 +66,20 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let of = |file: &str| Memory::of(temp.path(), "lab", Some(Path::new(file)));
         let id = ClusterId(uuid::Uuid::from_u128(7));
-        assert_eq!(of("/a").recall(), None);
+        assert_eq!(of("/a").recall(), []);
         of("/a").forget().unwrap();
-        of("/a").keep(id).unwrap();
-        assert_eq!((of("/a").recall(), of("/b").recall()), (Some(id), None));
+        let coming = ClusterId(uuid::Uuid::from_u128(8));
+        of("/a").keep(&[id, coming]).unwrap();
+        assert_eq!((of("/a").recall(), of("/b").recall()), (vec![id, coming], vec![]));
         of("/a").forget().unwrap();
-        assert_eq!(of("/a").recall(), None);
+        assert_eq!(of("/a").recall(), []);
     }
 
     #[test]
     fn standard_input_is_another_file_every_time() {
         let temp = tempfile::tempdir().unwrap();
         let memory = Memory::of(temp.path(), "lab", None);
-        memory.keep(ClusterId(uuid::Uuid::from_u128(7))).unwrap();
-        assert_eq!(memory.recall(), None);
+        memory.keep(&[ClusterId(uuid::Uuid::from_u128(7))]).unwrap();
+        assert_eq!(memory.recall(), []);
     }
 }

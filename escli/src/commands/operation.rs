@@ -91,8 +91,9 @@ impl Operation<'_> {
                     if asked {
                         request.agreed();
                     }
+                    self.remember(&facts, None).await?;
                     let report = self.execute(&plan, self.origin(request, &facts), began).await?;
-                    self.remember(&facts, &report).await?;
+                    self.remember(&facts, Some(&report)).await?;
                     report
                 }
             },
@@ -111,7 +112,7 @@ impl Operation<'_> {
             let facts = target.look(settings, mesh).await;
             let changes = facts.statuses().any(|(_, status)| status.pending_change);
             if !changes || Instant::now() > end {
-                let remembered = facts.remembered.filter(|_| !self.request.is_new());
+                let remembered = if self.request.is_new() { Vec::new() } else { facts.remembered };
                 return Facts { remembered, ..facts };
             }
             tokio::time::sleep(LOOK).await;
@@ -155,25 +156,24 @@ impl Operation<'_> {
             .hint(format!("then begin it anew:      {}", self.retry)))
     }
 
-    /// From now on this cluster.yaml is about this cluster.
-    async fn remember(&self, facts: &Facts, report: &Report) -> Result<(), Failure> {
+    /// From now on this cluster.yaml is about this cluster. One that is being begun is known before anything is done: whoever
+    /// is interrupted must not take it for another one.
+    async fn remember(&self, facts: &Facts, report: Option<&Report>) -> Result<(), Failure> {
         let Self { settings, target, request, .. } = self;
         let memory = target.memory(settings);
-        let did = |action: &str| {
-            let mut done = report.steps.iter().filter(|step| step.outcome == StepOutcome::Succeeded);
-            done.any(|step| step.action == action)
-        };
-        let succeeded = report.outcome == Outcome::Succeeded;
-        let kept = if request.purges() && succeeded {
-            memory.forget()
-        } else if let Some(begun) = request.begins().filter(|_| succeeded || did("rebuild")) {
-            memory.keep(begun)
-        } else if facts.remembered.is_none() {
-            let now = observe_api(&target.spec, &target.cluster, settings.concurrency).await;
-            let id = identity::most_say(&now, None).or_else(|| identity::most_say(facts, None));
-            id.map_or(Ok(()), |id| memory.keep(id))
-        } else {
-            Ok(())
+        let succeeded = report.is_some_and(|report| report.outcome == Outcome::Succeeded);
+        let kept = match (request.begins(), report) {
+            (None, Some(_)) if succeeded && request.purges() => memory.forget(),
+            (Some(begun), Some(_)) if succeeded => memory.keep(&[begun]),
+            (Some(begun), None) if matches!(facts.remembered[..], [known] if known != begun) => {
+                memory.keep(&[&facts.remembered[..], &[begun]].concat())
+            }
+            (None, Some(_)) if facts.remembered.len() != 1 => {
+                let now = observe_api(&target.spec, &target.cluster, settings.concurrency).await;
+                let id = identity::most_say(&now, None).or_else(|| identity::most_say(facts, None));
+                id.map_or(Ok(()), |id| memory.keep(&[id]))
+            }
+            _ => Ok(()),
         };
         kept.map_err(|error| {
             let folder = settings.env.state_dir.display();

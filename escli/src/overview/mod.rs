@@ -222,7 +222,10 @@ pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &Wanted) -> Overview 
     Overview {
         schema_version: SCHEMA_VERSION,
         cluster: spec.cluster.name.clone(),
-        cluster_id: facts.statuses().find_map(|(_, status)| status.cluster_id).or(facts.remembered),
+        cluster_id: facts
+            .statuses()
+            .find_map(|(_, status)| status.cluster_id)
+            .or(facts.remembered.first().copied()),
         health: assessment.verdict,
         reasons: assessment.reasons,
         notices: assessment.notices,

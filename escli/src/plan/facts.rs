@@ -24,9 +24,10 @@ pub struct Facts {
     /// How far the logs of nodes that do not run reach; read only where an operation depends on it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub logs: BTreeMap<NodeId, Log>,
-    /// The cluster that was brought up with this cluster.yaml before, from here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remembered: Option<ClusterId>,
+    /// The cluster that was brought up with this cluster.yaml before, from here; behind it one that was being begun in its
+    /// place, and that nobody has seen yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remembered: Vec<ClusterId>,
 }
 
 /// From each host to each other node.

@@ -116,7 +116,7 @@ pub fn refuse(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Result<(), 
 
 /// A cluster that was there and has no data on any host has lost its disks, and is not founded again in silence.
 fn refuse_to_found_again(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusal> {
-    let Some(id) = facts.remembered else { return Ok(()) };
+    let Some(id) = facts.remembered.first() else { return Ok(()) };
     let bare = |host: &HostFacts| host.data_empty && !host.runs();
     let nodes = spec.cluster.nodes.iter().map(|node| facts.nodes.get(&node.id).and_then(NodeFacts::host));
     if !nodes.clone().all(|host| host.is_some_and(bare)) {
@@ -138,14 +138,14 @@ fn refuse_to_found_again(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusa
 
 /// Every place that is not what cluster.yaml says; of each the gravest difference only.
 pub fn mismatches(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Vec<Mismatch> {
-    let meant = facts.remembered.or_else(|| most_say(facts, intent.begins));
+    let meant = facts.remembered.first().copied().or_else(|| most_say(facts, intent.begins));
     let seen = spec.cluster.nodes.iter().filter_map(|node| Some((node, facts.nodes.get(&node.id)?)));
     let judged = seen.filter_map(|(node, seen)| {
         let one = Judged { name: &spec.cluster.name, node, seen };
         let found =
             one.by_file().or_else(|| one.by_answer().filter(|_| !intent.by_hosts)).or_else(|| one.by_store());
         let found = found.or_else(|| one.elsewhere());
-        found.or_else(|| one.by_cluster(meant?, facts.remembered.is_some(), intent))
+        found.or_else(|| one.by_cluster(meant?, &facts.remembered, intent))
     });
     let mut found: Vec<_> = judged.collect();
     for mismatch in found.iter_mut().filter(|mismatch| intent.leaving.contains(&mismatch.node)) {
@@ -264,10 +264,12 @@ impl Judged<'_> {
     }
 
     /// By the cluster's id: that of the data directory, and that of whoever answers on its admin port.
-    fn by_cluster(&self, meant: ClusterId, remembered: bool, intent: &Intent) -> Option<Mismatch> {
-        let wrong = |own: &ClusterId| *own != meant && Some(*own) != intent.begins;
+    fn by_cluster(&self, meant: ClusterId, remembered: &[ClusterId], intent: &Intent) -> Option<Mismatch> {
+        let ours = |own: &ClusterId| *own == meant || Some(*own) == intent.begins || remembered.contains(own);
+        let wrong = |own: &ClusterId| !ours(own);
         let name = self.name;
-        let why = if remembered { "as which it was brought up from here" } else { "as the others are" };
+        let others = remembered.is_empty();
+        let why = if others { "as the others are" } else { "as which it was brought up from here" };
         let own = "name the cluster.yaml that it belongs to, with -c".to_owned();
         let interrupted = "if an operation was interrupted:  escli history".to_owned();
         let stored = self.claims().and_then(|claims| Some((&claims.data, claims.store?.cluster?)));

@@ -62,7 +62,7 @@ fn what_is_as_it_says_is_let_through() {
     // A node that has not taken part in anything yet, and one that was wiped.
     assert_eq!(found(|_, facts| claims(facts, 2).store.as_mut().unwrap().cluster = None), [""; 0]);
     assert_eq!(found(|_, facts| *claims(facts, 2) = Claims::default()), [""; 0]);
-    assert_eq!(found(|_, facts| facts.remembered = Some(OURS)), [""; 0]);
+    assert_eq!(found(|_, facts| facts.remembered = vec![OURS]), [""; 0]);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn data_that_is_elsewhere_is_named_with_both_places() {
 fn a_cluster_of_the_same_name_is_told_by_its_id() {
     let others = found(|_, facts| claims(facts, 3).store.as_mut().unwrap().cluster = Some(THEIRS));
     assert_eq!(others, [format!("10.0.0.3 is of the cluster {THEIRS}; prod is {OURS}, as the others are")]);
-    let all = found(|_, facts| facts.remembered = Some(THEIRS));
+    let all = found(|_, facts| facts.remembered = vec![THEIRS]);
     assert_eq!(all.len(), 3, "{all:?}");
     assert!(all[0].ends_with(&format!("prod is {THEIRS}, as which it was brought up from here")), "{all:?}");
     let running = found(|_, facts| {
@@ -156,12 +156,16 @@ fn what_is_stopped_goes_by_its_host_whoever_has_its_ports() {
 #[test]
 fn an_operation_that_begins_a_cluster_meets_its_own() {
     let (spec, mut facts) = settled();
-    facts.remembered = Some(OURS);
+    facts.remembered = vec![OURS];
     claims(&mut facts, 2).store.as_mut().unwrap().cluster = Some(THEIRS);
     assert!(refuse(&spec, &facts, &Intent::default()).is_err());
+    // Interrupted after it was begun, it is no stranger either.
+    facts.remembered = vec![OURS, THEIRS];
+    assert_eq!(refuse(&spec, &facts, &Intent::default()), Ok(()));
+    facts.remembered = vec![OURS];
     let begins = Intent { begins: Some(THEIRS), ..Intent::default() };
     assert_eq!(refuse(&spec, &facts, &begins), Ok(()));
-    facts.remembered = None;
+    facts.remembered = Vec::new();
     assert_eq!(refuse(&spec, &facts, &begins), Ok(()));
 }
 
@@ -186,7 +190,7 @@ fn what_was_founded_once_is_not_founded_again_on_empty_disks() {
         claims(&mut facts, id).store = None;
     }
     assert_eq!(refuse(&spec, &facts, &founds), Ok(()), "nobody knows that there was anything");
-    facts.remembered = Some(OURS);
+    facts.remembered = vec![OURS];
     let refusal = refuse(&spec, &facts, &founds).unwrap_err();
     assert_eq!(refusal.reasons.len(), 4, "{refusal:?}");
     assert!(refusal.reasons[0].contains(&OURS.to_string()), "{refusal:?}");
