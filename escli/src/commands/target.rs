@@ -63,7 +63,7 @@ impl Target {
         let loaded = settings.load()?;
         let shape = Shape::of(&loaded, change)?;
         if !is_local(&loaded.spec) {
-            return Self::remote(settings, shape, loaded.source);
+            return Self::remote(settings, shape, &loaded.source);
         }
         let Source::File(path) = loaded.source else {
             return Err(Failure::usage(
@@ -104,13 +104,13 @@ impl Target {
     }
 
     /// A cluster of hosts that are reached over SSH.
-    fn remote(settings: &Settings, shape: Shape, source: Source) -> Result<Self, Failure> {
-        one_node_each(&shape, &source)?;
+    fn remote(settings: &Settings, shape: Shape, source: &Source) -> Result<Self, Failure> {
+        one_node_each(&shape, source)?;
         let (ways, passphrases) = (destinations(&shape.spec), Arc::new(view::passphrases(settings)));
         let cluster = admin::behind(settings, &shape.spec, &ways, &passphrases)?;
         let limit = settings.host_timeout;
         let hosts = RemoteHosts::new(&shape.spec, &shape.goal, shape.described(), ways, passphrases, limit)?;
-        let file = file_of(&source, false);
+        let file = file_of(source, false);
         let Shape { spec, before, text, .. } = shape;
         let changes_file = before.is_some_and(|before| before != text);
         Ok(Self { spec, text, file, changes_file, hosts: Machines::Remote(Box::new(hosts)), cluster })

@@ -253,9 +253,7 @@ impl Judged<'_> {
             format!(
                 "if the data is to move:         escli stop, move {old} to {data} on every host, change cluster.yaml, escli up"
             ),
-            format!(
-                "if it is to begin with nothing: put it back, escli down --purge-data, change cluster.yaml, escli up"
-            ),
+            "if it is to begin with nothing: put it back, escli down --purge-data, change cluster.yaml, escli up".to_owned(),
         ];
         self.mismatch(
             format!("{} has its data in {old}, not in {data} (by {path} there)", self.place()),
