@@ -131,9 +131,9 @@ fn refuse_to_found_again(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusa
         refusal = refusal.because(format!("{} is empty on {}", host.claims.data, node.host));
     }
     Err(refusal
-        .hint("are the disks mounted?            escli exec -- df -h")
-        .hint("carry on where a backup ends:     escli restore BACKUP")
-        .hint("if it is to begin with nothing:   escli down --purge-data, then escli up"))
+        .hint("see that the disks are mounted, and try again")
+        .hint("carry on where a backup ends:    escli restore BACKUP")
+        .hint("if it is to begin with nothing:  escli down --purge-data, then escli up"))
 }
 
 /// Every place that is not what cluster.yaml says; of each the gravest difference only.
@@ -149,10 +149,11 @@ pub fn mismatches(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Vec<Mis
     });
     let mut found: Vec<_> = judged.collect();
     for mismatch in found.iter_mut().filter(|mismatch| intent.leaving.contains(&mismatch.node)) {
+        // A machine that is gone leaves its address to others.
         mismatch.hints.push(format!(
-            "to let node {id} go and leave that host alone:  curl -X DELETE http://HOST:HTTP_PORT/cluster/members/{id} of \
-             any other node, then take it out of cluster.yaml",
-            id = mismatch.node
+            "if node {} is gone and its address is somebody else's now:  name one in cluster.yaml where nobody is \
+             (192.0.2.1), and try again",
+            mismatch.node
         ));
     }
     found

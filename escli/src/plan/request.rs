@@ -108,14 +108,9 @@ impl Request {
     }
 
     fn intent(&self) -> Intent {
-        let leaving = match self {
-            // It never leaves the others' hosts alone.
-            Self::Recover(_) => Vec::new(),
-            _ => self.leaving().iter().map(|node| node.id).collect(),
-        };
         Intent {
             begins: self.begins(),
-            leaving,
+            leaving: self.leaving().iter().map(|node| node.id).collect(),
             by_hosts: matches!(self, Self::Stop(_) | Self::Down(_)),
             founds: matches!(self, Self::Up(_)),
         }
