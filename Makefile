@@ -1,14 +1,17 @@
 # Everything a newcomer or CI runs. `make help` lists it.
-.PHONY: help up test verify fix bench
+.PHONY: help up release test verify fix bench
 
 help:    ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: *## */\t/'
 
 up:      ## build, then start three nodes on 127.0.0.1
-	@cargo build --release -p esnode -p escli && target/release/escli up --local
+	@tests/playground.sh && target/up/escli up --local
+
+release: ## build esnode and escli for hosts: target/release
+	@cargo build --release -p esnode -p escli
 
 test:    ## install what the tests need, build, run every test
-	@tests/setup.sh && tests/stamp.sh && cargo build --workspace --bins && cargo nextest run --workspace
+	@tests/run.sh
 
 verify:  ## read-only checks: format, lints, dependencies
 	@tests/verify.sh

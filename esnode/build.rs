@@ -1,6 +1,7 @@
 //! Stamps the binary: the version that a packager gave, the commit and the profile it was built from.
 
 use std::env;
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -22,8 +23,15 @@ fn main() {
     // Sources unpacked inside somebody else's repository are not that repository's commit.
     let tracked = git(&["ls-files", "--error-unmatch", "build.rs"]).is_some();
     let commit = tracked.then(|| git(&["rev-parse", "--short=10", "HEAD"])).flatten();
-    let profile = env::var("PROFILE").unwrap_or_else(|_| "unknown".to_owned());
+    let profile = profile().unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=ESNODE_BUILD={} {profile}", commit.as_deref().unwrap_or("unknown"));
+}
+
+/// `release`, `debug`, or `playground` for what `make up` builds. Cargo tells of a profile of our own only in the path.
+fn profile() -> Option<String> {
+    let out = env::var("OUT_DIR").ok()?;
+    let folder = Path::new(&out).ancestors().nth(3)?.file_name()?;
+    if folder == "up" { Some("playground".to_owned()) } else { env::var("PROFILE").ok() }
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

@@ -44,7 +44,7 @@ promtool() {
     echo "getting promtool"
     mkdir -p $to
     (cd $to && apt-get download -qq prometheus 2>/dev/null && dpkg -x prometheus_*.deb . && rm prometheus_*.deb) ||
-        cannot "promtool is missing: the alert rules will not be tried. Install it: sudo apt-get install prometheus"
+        cannot "promtool is missing: its test will fail, unless SKIP=promtool. Install it: sudo apt-get install prometheus"
 }
 
 promtool
@@ -52,4 +52,4 @@ promtool
 command -v strace >/dev/null || debian strace "the tests of failing disks will fail" || true
 command -v python3 >/dev/null || debian python3 "the tests of Python clients will fail" || true
 python_clients || true
-tests/lab/lab.sh base || cannot "no lab of Linux hosts on this machine, for the reason above: what its tests would show is NOT shown"
+tests/lab/lab.sh base || cannot "no lab of Linux hosts on this machine, for the reason above: its tests will fail, unless SKIP=lab"

@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
 # The node's program once more for each of some later versions, for the tests of upgrades. Only the stamp differs; the
-# last one reads a later on-disk format, too.
+# last one reads a later on-disk format, too. What is there and newer than its sources stays.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-for version in 0.1.1 0.2.0; do
-    ESNODE_VERSION=$version cargo build --quiet --workspace --bins
-    install -D target/debug/esnode "target/debug/stamped/esnode-$version"
-done
-ESNODE_VERSION=0.1.2 ESNODE_FORMAT_MAX=3 cargo build --quiet --workspace --bins
-install -D target/debug/esnode target/debug/stamped/esnode-0.1.2-next
+# stamped NAME VARIABLE=VALUE...
+stamped() {
+    local to=target/debug/stamped/esnode-$1
+    shift
+    if [ -x "$to" ] && [ -z "$(find esnode shared Cargo.toml Cargo.lock -type f -newer "$to" -print -quit)" ]; then return; fi
+    echo "building $to"
+    env "$@" cargo build --workspace --bins
+    install -D target/debug/esnode "$to"
+}
+
+stamped 0.1.1 ESNODE_VERSION=0.1.1
+stamped 0.2.0 ESNODE_VERSION=0.2.0
+stamped 0.1.2-next ESNODE_VERSION=0.1.2 ESNODE_FORMAT_MAX=3

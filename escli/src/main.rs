@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use escli::cli::Cli;
-use escli::exit::{Exit, Failure};
 use escli::settings::{Environment, Settings};
 use escli::{commands, view};
 
@@ -13,7 +12,7 @@ fn main() -> ExitCode {
     clap_complete::CompleteEnv::with_factory(escli::command).var(commands::completions::VARIABLE).complete();
     let cli = Cli::parse();
     let settings = Settings::new(&cli.global, Environment::of_process());
-    let exit = match run(&cli, &settings) {
+    let exit = match commands::run(&cli.command, &settings) {
         Ok(exit) => exit,
         Err(failure) => {
             view::failure(&settings, &failure);
@@ -21,12 +20,4 @@ fn main() -> ExitCode {
         }
     };
     exit.into()
-}
-
-fn run(cli: &Cli, settings: &Settings) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    runtime.block_on(commands::run(&cli.command, settings))
 }

@@ -290,6 +290,7 @@ impl Handle {
             catch_up: catch_up(parts.log.stats()),
             lacks_room: parts.log.stats().lacks_room.load(Ordering::Relaxed),
             low_room: parts.log.stats().low_room.load(Ordering::Relaxed),
+            refuses_events: parts.log.stats().refuses_events.load(Ordering::Relaxed),
             peers: &self.peer_stats(),
         })
     }

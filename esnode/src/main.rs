@@ -9,7 +9,8 @@ use esnode::args::{Args, Task};
 use esnode::config::Config;
 use esnode::{node, panics, rebuild, verify, version};
 use shared::ids::ClusterId;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -17,19 +18,18 @@ fn main() -> ExitCode {
         println!("{}", version::describe(args.json));
         return ExitCode::SUCCESS;
     }
-    let filter = match EnvFilter::try_new(&args.log) {
+    let filter = match args.log.parse::<Targets>() {
         Ok(filter) => filter,
         Err(error) => {
             eprintln!("esnode: --log {:?}: {error}; say error, warn, info, debug or trace", args.log);
             return ExitCode::from(2);
         }
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
     run(args).unwrap_or_else(|error| {
         tracing::error!("{error:#}");
         ExitCode::FAILURE

@@ -42,6 +42,8 @@ pub struct Facts<'a> {
     pub lacks_room: bool,
     /// There soon will be none.
     pub low_room: bool,
+    /// As leader it takes no events for that.
+    pub refuses_events: bool,
     /// The connections to the other nodes.
     pub peers: &'a BTreeMap<NodeId, PeerStats>,
 }
@@ -71,6 +73,7 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
         pending_change: raft.pending_change,
         catch_up: facts.catch_up,
         disk: disk(facts.lacks_room, facts.low_room, raft.disk_wait),
+        refuses_events: facts.refuses_events,
         protocol: Some(version::PROTOCOL),
         format: Some(version::FORMAT),
         active_format: Some(facts.active_format),

@@ -49,6 +49,6 @@ mod tests {
         assert!(info.version.starts_with(|first: char| first.is_ascii_digit()), "{}", info.version);
         let (commit, profile) = info.build.split_once(' ').unwrap();
         assert!(commit == "unknown" || commit.len() >= 7, "{commit}");
-        assert!(["debug", "release"].contains(&profile), "{profile}");
+        assert!(["debug", "playground", "release"].contains(&profile), "{profile}");
     }
 }

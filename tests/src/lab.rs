@@ -15,6 +15,7 @@ use shared::ids::NodeId;
 use crate::client::http;
 use crate::cluster::{PATIENCE, binary};
 use crate::ready::leader_of_all;
+use crate::skip;
 
 /// Taken by whoever uses the lab; the script's own lock is taken per command.
 const IN_USE: &str = "/var/tmp/eventstream-lab.in-use";
@@ -64,8 +65,8 @@ pub struct Lab {
 
 impl Lab {
     /// Hosts `h1` and on, where node `id` is to live on host `id`. The first `members` of them are in the
-    /// configuration of all, the others know themselves as well. `None` where this machine can have no lab, which is
-    /// said.
+    /// configuration of all, the others know themselves as well. `None` where this machine can have no lab and
+    /// that is allowed.
     pub fn boot(size: u64, members: u64) -> Result<Option<Self>> {
         let Some(lab) = Self::bare(size)? else { return Ok(None) };
         for id in lab.ids() {
@@ -77,8 +78,7 @@ impl Lab {
     /// Hosts with nothing on them but systemd and sshd.
     pub fn bare(size: u64) -> Result<Option<Self>> {
         if let Err(lacking) = script(&["base"]) {
-            eprintln!("\n!! NO LAB HERE, so nothing of what it shows has been shown: {lacking:#}\n");
-            return Ok(None);
+            return skip::allowed("lab", &format!("{lacking:#}")).map(|()| None);
         }
         let only = std::fs::File::create(IN_USE)?;
         flock(&only, FlockOperation::LockExclusive)?;

@@ -15,6 +15,7 @@ pub mod proxy;
 pub mod pulse;
 pub mod ready;
 pub mod sim;
+pub mod skip;
 pub mod sshd;
 pub mod strace;
 pub mod stranger;

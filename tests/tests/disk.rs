@@ -2,6 +2,7 @@
 //! what is wrong is said.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -278,7 +279,16 @@ fn a_full_cluster_refuses_so_that_clients_try_again_and_ends_well() -> Result<()
     for id in &all {
         let code = Client::connect(cluster.kafka(*id), LIMIT)?.produce("t", 0, b"no room")?;
         ensure!(code.is_err_and(|code| RETRIABLE.contains(&code)), "node {id} answers {code:?}");
+        let (code, body) = cluster.get(*id, "/health/ready")?;
+        ensure!(code == 503 && body.contains("disk: full"), "node {id} calls itself {code}: {body}");
     }
+    let config = cluster.config(1);
+    let escli = |command: &str| Command::new(binary("escli")).arg("-c").arg(&config).arg(command).output();
+    let (health, alerts) = (escli("health")?, escli("alerts")?);
+    let said = String::from_utf8_lossy(&health.stdout);
+    ensure!(health.status.code() == Some(10) && said.contains("disk full on n1, n2, n3"), "{said}");
+    let said = String::from_utf8_lossy(&alerts.stdout);
+    ensure!(!alerts.status.success() && said.contains("write failure"), "{said}");
     for id in &all {
         let began = Instant::now();
         ensure!(cluster.stop(*id)?, "node {id} did not end well: {}", cluster.log(*id));

@@ -1,7 +1,7 @@
 //! `escli` on Linux hosts of its own, over real SSH and under real systemd: from nothing to a cluster, what it refuses,
 //! what it survives.
 //!
-//! Needs what `tests/lab/lab.sh` needs, and says so loudly where that is missing.
+//! Needs what `tests/lab/lab.sh` needs; fails where that is missing, unless `SKIP=lab`.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

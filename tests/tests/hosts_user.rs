@@ -1,6 +1,6 @@
 //! `escli` as a user without root, whose own systemd runs the nodes: what it takes, and that a reboot brings them back.
 //!
-//! Needs what `tests/lab/lab.sh` needs, and says so loudly where that is missing.
+//! Needs what `tests/lab/lab.sh` needs; fails where that is missing, unless `SKIP=lab`.
 
 use std::process::Command;
 

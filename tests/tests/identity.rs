@@ -188,17 +188,25 @@ fn a_copy_of_a_local_clusters_folder_is_not_taken_for_the_cluster() -> Result<()
     let copy = place.dir.path().join("copy");
     let copied = std::process::Command::new("cp").arg("-r").arg(place.cluster()).arg(&copy).status()?;
     ensure!(copied.success());
-    let said = refused(&place, &copy.join("cluster.yaml"), &["up"], "has its data in")?;
-    let (old, new) = (place.cluster().canonicalize()?.join("n1/data"), copy.canonicalize()?.join("n1/data"));
-    ensure!(said.contains(path(&old)) && said.contains(path(&new)), "both are named: {said}");
-    // A folder that was moved is the cluster.
-    fs::remove_dir_all(place.cluster())?;
-    fs::rename(&copy, place.dir.path().join("moved"))?;
-    let moved = place.dir.path().join("moved/cluster.yaml");
-    let up = place.escli(&["-c", path(&moved), "up"])?;
-    ensure!(up.status.success(), "{}", text(&up.stderr));
-    ensure!(place.escli(&["-c", path(&moved), "down"])?.status.success());
-    Ok(())
+    let moved = place.dir.path().join("moved");
+    let run = || -> Result<()> {
+        let said = refused(&place, &copy.join("cluster.yaml"), &["up"], "has its data in")?;
+        let old = place.cluster().canonicalize()?.join("n1/data");
+        let new = copy.canonicalize()?.join("n1/data");
+        ensure!(said.contains(path(&old)) && said.contains(path(&new)), "both are named: {said}");
+        // A folder that was moved is the cluster.
+        fs::remove_dir_all(place.cluster())?;
+        fs::rename(&copy, &moved)?;
+        let up = place.escli(&["-c", path(&moved.join("cluster.yaml")), "up"])?;
+        ensure!(up.status.success(), "{}", text(&up.stderr));
+        Ok(())
+    };
+    let ended = run();
+    // Whatever became of it, no node stays.
+    for dir in [&copy, &moved] {
+        let _ = place.escli(&["-c", path(&dir.join("cluster.yaml")), "down"]);
+    }
+    ended
 }
 
 /// A cluster of one node on a host of its own, which is this machine: the file that describes it.

@@ -266,3 +266,20 @@ fn an_import_in_braces_is_an_import() {
     );
     assert_eq!(hits("//! x\npub use std::{fmt, path::Path};\nuse core::net::IpAddr;\n"), 0);
 }
+
+/// Suites that run beside others start nothing that measures time or fills the disk.
+#[test]
+fn what_runs_side_by_side_starts_no_cluster() {
+    let config = read(".config/nextest.toml");
+    let (_, names) = config.split_once("not binary(/^(").expect("the rule for the serial group");
+    let (names, _) = names.split_once(")$/)").expect("its end");
+    let starters = ["tests::cluster", "tests::lab", "tests::operator", "tests::place"];
+    for name in names.split('|') {
+        let text = read(&format!("tests/tests/{name}.rs"));
+        let found = starters.iter().find(|starter| text.contains(&format!("use {starter}")));
+        assert!(
+            found.is_none(),
+            "{name} uses {found:?}, so it has to run alone: take it out of .config/nextest.toml"
+        );
+    }
+}

@@ -20,7 +20,8 @@ use crate::view::{self, check};
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;
-    let Some(remote) = target.provide(binary.as_deref(), false)? else {
+    let named = args.binary.is_some() || target.named_binary().is_some();
+    let Some(remote) = target.provide(binary.as_deref(), named)? else {
         return Err(Failure::usage(
             "all nodes of this cluster are processes of this machine: nothing to check",
         )

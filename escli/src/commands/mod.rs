@@ -44,8 +44,19 @@ pub mod verify;
 pub mod version;
 pub mod watch;
 
-/// Runs one subcommand.
-pub async fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure> {
+/// Runs one subcommand to its end. Here and not in the program, which would have to be compiled with all of it once more.
+///
+/// # Errors
+/// Those of the subcommand; when no runtime can be had.
+pub fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?
+        .block_on(dispatch(command, settings))
+}
+
+async fn dispatch(command: &Command, settings: &Settings) -> Result<Exit, Failure> {
     match command {
         Command::Up(args) => up::run(settings, args).await,
         Command::Start(args) => start::run(settings, args).await,

@@ -41,7 +41,8 @@ type Part = (String, Result<String, String>);
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let binary = binary::find(settings, None, target.named_binary()).unwrap_or_default();
-    let remote = target.provide(binary.as_deref(), false)?;
+    // Nobody is given it.
+    let remote = target.provide(binary.as_deref(), true)?;
     let now = Timestamp::now();
     let folder = format!("eventstream-{}-{}", target.name(), now.strftime("%Y%m%dT%H%M%SZ"));
     let path = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{folder}.tar.gz")));

@@ -15,6 +15,7 @@ use crate::local::{Layout, LocalHosts};
 use crate::memory::Memory;
 use crate::observe::observe;
 use crate::plan::facts::Facts;
+use crate::plan::program::{Program, is_playground};
 use crate::plan::provision::Remote;
 use crate::plan::wanted::Wanted;
 use crate::remote::{RemoteHosts, destinations};
@@ -130,10 +131,13 @@ impl Target {
     /// compare with it from now on.
     ///
     /// # Errors
-    /// When the program cannot be read.
+    /// When the program cannot be read; when it is a playground's and nobody has named it.
     pub fn provide(&mut self, binary: Option<&Path>, named: bool) -> Result<Option<Remote>, Failure> {
         let Machines::Remote(hosts) = &mut self.hosts else { return Ok(None) };
         let program = binary.map(binary::program).transpose()?;
+        if let Some(program) = program.as_ref().filter(|_| !named) {
+            refuse_playground(program)?;
+        }
         hosts.expect(program.clone());
         Ok(Some(Remote { layout: hosts.layout().clone(), program, named }))
     }
@@ -163,6 +167,17 @@ impl Target {
     pub fn own_file(&self) -> Option<PathBuf> {
         self.file.clone().filter(|_| starter::is_own(&self.spec, &self.text))
     }
+}
+
+/// Hosts are given a release, unless somebody means it.
+fn refuse_playground(program: &Program) -> Result<(), Failure> {
+    if !program.info.as_ref().is_some_and(is_playground) {
+        return Ok(());
+    }
+    let path = program.path.display();
+    Err(Failure::new(Exit::Refused, format!("{path} is built for trying out; nothing was changed"))
+        .hint("a program for hosts:  make release, then use target/release/escli")
+        .hint(format!("this one all the same:  --binary {path}")))
 }
 
 /// A cluster.yaml as it is and as it is to be.

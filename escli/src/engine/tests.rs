@@ -184,6 +184,7 @@ impl Cluster for Machine {
             pending_change: false,
             catch_up: None,
             disk: None,
+            refuses_events: false,
             protocol: None,
             format: None,
             active_format: None,

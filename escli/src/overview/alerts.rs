@@ -162,6 +162,10 @@ fn waits(look: &Look) -> bool {
 
 fn write_failure(looks: &[Look], newest: &Look) -> Alert {
     let (name, condition) = ("write failure", "raft_commit_index stuck for > 30s");
+    if let Some((id, _)) = newest.figures().find(|(_, figures)| figures.refuses) {
+        let text = format!("n{id}, which leads, takes no events: too many disks are almost full");
+        return alert(name, condition, AlertState::Firing, vec![text]);
+    }
     // The looks since the index last moved, or since nothing waited.
     let standing = looks.iter().rev().take_while(|look| waits(look) && look.commit() == newest.commit());
     let since = standing.last().map(|look| newest.at.saturating_sub(look.at));
@@ -209,6 +213,7 @@ mod tests {
             last: 10,
             leader: Some(1),
             leads,
+            refuses: false,
         }
     }
 
@@ -275,6 +280,13 @@ mod tests {
             figures.elections = if id == 2 && at > 30 { 1 } else { 5 };
         });
         assert_eq!(states(&restarted)[2], Fine, "a counter that begins anew is no election less");
+    }
+
+    #[test]
+    fn events_that_are_refused_are_a_write_failure_at_once() {
+        let looks = looks(1, |_, id, figures| figures.refuses = id == 1);
+        assert_eq!(states(&looks)[3], Firing);
+        assert!(judge(&looks)[3].findings[0].contains("n1, which leads, takes no events"));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub fn assess(scene: &Scene<'_>) -> Assessment {
     let answering = scene.facts.statuses().count();
     let verdict = if answering == 0 {
         Verdict::Unknown
-    } else if let Some(reason) = no_majority(scene, &voters, up) {
+    } else if let Some(reason) = no_majority(scene, &voters, up).or_else(|| no_writes(scene, &voters)) {
         reasons.push(reason);
         Verdict::Unavailable
     } else {
@@ -66,6 +66,7 @@ pub fn assess(scene: &Scene<'_>) -> Assessment {
     };
     reasons.extend(silent_leader(scene));
     reasons.extend(rivals(scene));
+    reasons.extend(disks(scene));
     reasons.extend(scene.spec.cluster.nodes.iter().filter_map(|node| trouble(scene, node.id)));
     if verdict == Verdict::Degraded && reasons.is_empty() {
         return Assessment {
@@ -100,6 +101,35 @@ fn no_majority(scene: &Scene<'_>, voters: &[NodeId], up: usize) -> Option<String
     scene.head?;
     (up < needed)
         .then(|| format!("n{leader} leads, and only {up} of {count} voters follow it; {needed} are needed"))
+}
+
+/// Why a cluster with a leader and a majority takes no events.
+fn no_writes(scene: &Scene<'_>, voters: &[NodeId]) -> Option<String> {
+    if scene.head.is_some_and(|head| head.refuses_events) {
+        return Some("no events are taken: too many disks are almost full".to_owned());
+    }
+    // Such a node follows, and writes nothing.
+    let stuck = |id: &&NodeId| scene.disk(**id).is_some_and(|problem| !problem.starts_with("almost"));
+    let following: Vec<_> = voters.iter().filter(|id| scene.follows(**id)).collect();
+    let (count, needed) = (voters.len(), quorum(voters.len()));
+    let writing = following.iter().filter(|id| !stuck(id)).count();
+    (writing < needed && writing < following.len())
+        .then(|| format!("{writing} of {count} voters can write to their disk; {needed} are needed"))
+}
+
+/// What is wrong with disks: what several have in common is said once.
+fn disks(scene: &Scene<'_>) -> Vec<String> {
+    let mut found: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
+    for node in &scene.spec.cluster.nodes {
+        if let Some(problem) = scene.disk(node.id) {
+            found.entry(problem).or_default().push(node.id);
+        }
+    }
+    let line = |(problem, ids): (&&str, &Vec<NodeId>)| match problem.split_once(": ") {
+        Some((state, advice)) => format!("disk {state} on {}: {advice}", names(ids)),
+        None => format!("disk of {}: {problem}", names(ids)),
+    };
+    found.iter().map(line).collect()
 }
 
 /// A leader that the others name and that does not answer: dead since a moment, or cut off from here alone.

@@ -19,6 +19,8 @@ pub struct Figures {
     pub leader: Option<u64>,
     /// It leads.
     pub leads: bool,
+    /// `eventstream_events_refused`; an older node has none.
+    pub refuses: bool,
 }
 
 impl Figures {
@@ -41,6 +43,7 @@ impl Figures {
             last: find("eventstream_log_last_index")?,
             leader: Some(find("raft_leader")?).filter(|leader| *leader > 0),
             leads: find("raft_state{state=\"leader\"}")? == 1,
+            refuses: find("eventstream_events_refused").is_ok_and(|refuses| refuses == 1),
         })
     }
 }
@@ -51,7 +54,8 @@ mod tests {
 
     const TEXT: &str = "# HELP raft_term Current term\n# TYPE raft_term gauge\nraft_term 3\nraft_commit_index 42\n\
         raft_leader 0\nraft_state{state=\"follower\"} 0\nraft_state{state=\"leader\"} 1\nraft_peers_connected 2\n\
-        raft_replication_lag 7\nraft_elections_total 1\nraft_cluster_size 3\neventstream_log_last_index 43\n";
+        raft_replication_lag 7\nraft_elections_total 1\nraft_cluster_size 3\neventstream_log_last_index 43\n\
+        eventstream_events_refused 1\n";
 
     #[test]
     fn figures_are_found_by_their_names() {
@@ -65,9 +69,12 @@ mod tests {
             last: 43,
             leader: None,
             leads: true,
+            refuses: true,
         };
         assert_eq!(figures, expected);
         let error = Figures::parse(&TEXT.replace("raft_replication_lag", "another")).unwrap_err();
         assert_eq!(error, "its metrics lack raft_replication_lag");
+        let older = Figures::parse(&TEXT.replace("eventstream_events_refused", "another")).unwrap();
+        assert!(!older.refuses);
     }
 }

@@ -185,6 +185,11 @@ impl<'a> Scene<'a> {
         self.head?.peers.iter().find(|peer| peer.id == id)
     }
 
+    /// What is wrong with a node's disk, by its own word.
+    pub fn disk(&self, id: NodeId) -> Option<&'a str> {
+        self.facts.nodes.get(&id)?.status()?.disk.as_deref()
+    }
+
     /// The node follows the leader, or is it; one that does not answer here does when the leader hears it.
     pub fn follows(&self, id: NodeId) -> bool {
         match self.facts.nodes.get(&id).and_then(|node| node.status()) {

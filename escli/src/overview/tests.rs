@@ -75,6 +75,7 @@ fn status(spec: &ClusterFile, id: NodeId, config_hash: &str) -> ClusterStatus {
         pending_change: false,
         catch_up: None,
         disk: None,
+        refuses_events: false,
         protocol: None,
         format: None,
         active_format: None,
@@ -185,6 +186,47 @@ fn verdicts_on_majorities() {
             "no leader: 3 of 3 voters answer, an election is due",
         ),
         ("nobody answers", |w| (1..=3).for_each(|id| w.dies(id)), Unknown, "n2 does not answer"),
+    ];
+    check(&table);
+}
+
+#[test]
+fn verdicts_on_disks() {
+    use Verdict::{Degraded, Unavailable};
+    fn full(world: &mut World, ids: &[NodeId], problem: &str) {
+        ids.iter().for_each(|id| world.says(*id).disk = Some(problem.to_owned()));
+    }
+    let table: [Case; 7] = [
+        ("one is full", |w| full(w, &[2], "full: no room"), Degraded, "disk full on n2: no room"),
+        (
+            "all are full",
+            |w| full(w, &[1, 2, 3], "full: no room"),
+            Unavailable,
+            "disk full on n1, n2, n3: no room",
+        ),
+        ("a majority is full", |w| full(w, &[1, 3], "full: no room"), Unavailable, "1 of 3 voters can write"),
+        (
+            "all are almost full",
+            |w| full(w, &[1, 2, 3], "almost full: soon"),
+            Degraded,
+            "disk almost full on n1, n2, n3",
+        ),
+        ("the leader takes nothing", |w| w.says(1).refuses_events = true, Unavailable, "no events are taken"),
+        (
+            "one hangs",
+            |w| full(w, &[3], "it has not finished a write for 5 s"),
+            Degraded,
+            "disk of n3: it has not",
+        ),
+        (
+            "one is full and one is down",
+            |w| {
+                w.dies(3);
+                full(w, &[2], "full: no room");
+            },
+            Unavailable,
+            "1 of 3 voters can write",
+        ),
     ];
     check(&table);
 }

@@ -32,6 +32,11 @@ impl Program {
     }
 }
 
+/// Whether it was built to try EventStream out, by `make up`: quickly rather than well.
+pub fn is_playground(info: &BuildInfo) -> bool {
+    info.build.ends_with(" playground")
+}
+
 /// What an ELF program runs on, from its first bytes, as `uname -m` says it; `None` for anything else.
 pub fn arch_of(head: &[u8]) -> Option<String> {
     const MACHINES: [(u16, &str); 4] = [(62, "x86_64"), (183, "aarch64"), (243, "riscv64"), (22, "s390x")];

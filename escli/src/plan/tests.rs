@@ -105,6 +105,7 @@ pub fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterS
         pending_change: false,
         catch_up: None,
         disk: None,
+        refuses_events: false,
         protocol: None,
         format: None,
         active_format: None,

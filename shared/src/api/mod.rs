@@ -53,6 +53,9 @@ pub struct ClusterStatus {
     /// What is wrong with the node's disk just now, in words; absent when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
+    /// The node leads, and takes no events: too many disks are almost full.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refuses_events: bool,
     /// Peer protocol versions that the running binary speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Range>,

@@ -40,6 +40,7 @@ fn status() -> ClusterStatus {
         pending_change: false,
         catch_up: None,
         disk: None,
+        refuses_events: false,
         protocol: None,
         format: None,
         active_format: None,

@@ -74,6 +74,7 @@ impl Node for Calm {
             pending_change: false,
             catch_up: None,
             disk: None,
+            refuses_events: false,
             protocol: None,
             format: None,
             active_format: None,

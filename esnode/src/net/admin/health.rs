@@ -19,6 +19,9 @@ pub fn ready(status: &ClusterStatus) -> Health {
         reasons.push(format!("{lag} committed entries are not applied yet: it is catching up"));
     }
     reasons.extend(status.disk.iter().map(|problem| format!("disk: {problem}")));
+    if status.refuses_events {
+        reasons.push("events are refused: too many disks are almost full".into());
+    }
     let ok = reasons.is_empty();
     if !status.wal_sync {
         reasons.push("wal_sync is off: acknowledged events are written, not fsynced".into());
@@ -46,6 +49,7 @@ mod tests {
             (ClusterStatus { role: Role::None, leader: None, ..status() }, "not a member"),
             (ClusterStatus { commit_index: 143, applied_index: 42, ..status() }, "101 committed"),
             (ClusterStatus { disk: Some("full".into()), ..status() }, "disk: full"),
+            (ClusterStatus { refuses_events: true, ..status() }, "refused"),
         ] {
             let health = ready(&status);
             assert!(

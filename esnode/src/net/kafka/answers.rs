@@ -14,8 +14,8 @@ use super::pool::{Held, Memory};
 
 /// An answer of so many bytes needs no memory of its own: every connection has buffers as large.
 pub const SMALL: usize = 64 << 10;
-/// Shared answers that are kept for whoever asks next: clients of a few versions, before and after a change.
-const KEPT: usize = 4;
+/// Shared answers that are kept for whoever asks next: clients of all versions.
+const KEPT: usize = 16;
 
 /// The body of an answer that many get at once, and its memory.
 #[derive(Debug)]
