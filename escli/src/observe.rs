@@ -8,6 +8,7 @@ use shared::spec::ClusterFile;
 use crate::engine::ports::{Cluster, Hosts};
 use crate::exit::Failure;
 use crate::plan::facts::{Answer, Facts, HostSight, Mesh, NodeFacts};
+use crate::plan::identity::Stranger;
 
 /// Looks at hosts and admin API; `with_mesh` also at the ways between the hosts.
 pub async fn observe<H: Hosts, C: Cluster>(
@@ -18,7 +19,7 @@ pub async fn observe<H: Hosts, C: Cluster>(
     with_mesh: bool,
 ) -> Facts {
     let looks = ids(spec).map(|id| async move {
-        let (host, api) = join(hosts.look(id), ask(cluster, id)).await;
+        let (host, api) = join(hosts.look(id), ask(cluster, &spec.cluster.name, id)).await;
         let host = match host {
             Ok(facts) => HostSight::Seen(Box::new(facts)),
             Err(error) => {
@@ -52,8 +53,9 @@ async fn mesh<H: Hosts>(facts: &Facts, hosts: &H, concurrency: usize) -> Mesh {
 
 /// Looks at the admin API only: enough for those who only watch, and it needs no access to the hosts.
 pub async fn observe_api<C: Cluster>(spec: &ClusterFile, cluster: &C, concurrency: usize) -> Facts {
-    let looks = ids(spec)
-        .map(|id| async move { (id, NodeFacts { host: HostSight::NotAsked, api: ask(cluster, id).await }) });
+    let looks = ids(spec).map(|id| async move {
+        (id, NodeFacts { host: HostSight::NotAsked, api: ask(cluster, &spec.cluster.name, id).await })
+    });
     let nodes = stream::iter(looks).buffer_unordered(concurrency.max(1)).collect().await;
     Facts { nodes, ..Facts::default() }
 }
@@ -62,12 +64,14 @@ fn ids(spec: &ClusterFile) -> impl Iterator<Item = NodeId> + '_ {
     spec.cluster.nodes.iter().map(|node| node.id)
 }
 
-async fn ask<C: Cluster>(cluster: &C, id: NodeId) -> Answer {
+/// One that answers for another node, or another cluster, says nothing of this one.
+async fn ask<C: Cluster>(cluster: &C, name: &str, id: NodeId) -> Answer {
     match cluster.status(id).await {
-        Ok(status) if status.node_id != id => Answer::Silent {
-            reason: format!("answers as node {} of {}", status.node_id, status.cluster_name),
-        },
+        Ok(status) if status.node_id != id || status.cluster_name != name => {
+            let stranger = Stranger { cluster: status.cluster_name, node: status.node_id };
+            Answer::Silent { reason: stranger.describe(), stranger: Some(stranger) }
+        }
         Ok(status) => Answer::Status(Box::new(status)),
-        Err(error) => Answer::Silent { reason: error.to_string() },
+        Err(error) => Answer::silent(error.to_string()),
     }
 }

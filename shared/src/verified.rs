@@ -11,6 +11,9 @@ pub struct Verified {
     pub first_index: u64,
     /// Highest index in the log.
     pub last_index: u64,
+    /// Its term, where there is one; versions before do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_term: Option<u64>,
     /// The newest checkpoint's entry; 0 without one.
     pub checkpoint: u64,
     /// Segment files read.

@@ -61,6 +61,25 @@ fn start_brings_back_what_is_down_and_leaves_the_rest_alone() -> Result<()> {
 }
 
 #[test]
+fn a_node_that_panics_is_reported_with_its_panic() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    ensure!(place.escli(&["down"])?.status.success());
+    let program = place.dir.path().join("esnode");
+    let script = "#!/bin/sh\nexec >&2\necho \"thread 'raft' (7) panicked at src/driver/run.rs:1:2:\"\necho 'term out of range'\n\
+                  echo 'stack backtrace:'\nfor at in $(seq 60); do echo \"  $at: somewhere\"; done\n\
+                  echo 'note: Some details are omitted, run with `RUST_BACKTRACE=full`'\nexit 101\n";
+    std::fs::write(&program, script)?;
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let (code, report) = place.json(&["start", "1", "--binary", path(&program)])?;
+    let message = report["error"]["message"].to_string();
+    let panic =
+        "node 1 ended by itself; thread 'raft' (7) panicked at src/driver/run.rs:1:2: term out of range";
+    ensure!(code != 0 && message.contains(panic), "{code} {report:#}");
+    Ok(())
+}
+
+#[test]
 fn a_taken_port_is_named_and_changes_nothing() -> Result<()> {
     let place = Place::new()?;
     let taken = TcpListener::bind(("127.0.0.1", place.base + 1))?;

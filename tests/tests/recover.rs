@@ -46,6 +46,37 @@ fn rows(status: &Value) -> Vec<Value> {
 }
 
 #[test]
+fn the_longest_log_is_found_where_no_node_runs() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let produce = |count: usize| -> Result<()> {
+        let leader = u16::try_from(place.json(&["status"])?.1["leader"].as_u64().context("a leader")?)?;
+        let mut client = Client::connect(kafka(&place, leader), LIMIT)?;
+        (0..count).try_for_each(|_| client.produce("t", 0, b"x").map(drop))
+    };
+    let leader = u16::try_from(place.json(&["status"])?.1["leader"].as_u64().context("a leader")?)?;
+    ensure!(Client::connect(kafka(&place, leader), LIMIT)?.create_topic("t", 1)? == 0);
+    produce(3)?;
+    // Node 1 misses what the others write, and then nobody runs.
+    ensure!(place.escli(&["transfer-leader", "--to", "2"])?.status.success());
+    ensure!(place.escli(&["stop", "1"])?.status.success());
+    produce(20)?;
+    ensure!(place.escli(&["down"])?.status.success());
+
+    let shorter =
+        ["recover", "--survivor", "1", "--lost", "2,3", "--yes", "--confirm", "recover-local-from-1"];
+    refused(&place, &shorter, "holds more: its log ends at entry")?;
+    let (code, report) = place.json(&["recover", "--survivor", "2", "--lost", "1,3"])?;
+    let said = report["error"].to_string();
+    ensure!(code == 3 && said.contains("n1's log ends at entry") && said.contains("IS LOST"), "{report:#}");
+    let sure = ["recover", "--survivor", "2", "--lost", "1,3", "--yes", "--confirm", WORDS];
+    let (code, report) = place.json(&sure)?;
+    ensure!(code == 0, "{report:#}");
+    ensure!(Client::connect(kafka(&place, 2), LIMIT)?.read_all("t", 0)?.len() == 23, "nothing is lost");
+    Ok(())
+}
+
+#[test]
 fn one_node_carries_on_with_everything_and_takes_others_in() -> Result<()> {
     let place = Place::new()?;
     ensure!(place.up()?.0 == 0);

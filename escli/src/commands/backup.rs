@@ -11,13 +11,17 @@ use shared::ids::NodeId;
 use tokio::sync::mpsc;
 
 use super::admin::admin;
+use super::target::{file_of, is_local};
 use crate::backup::{BackupError, keep};
 use crate::cli::backup::Args;
 use crate::client::AdminClient;
 use crate::engine::interrupt::Interrupt;
 use crate::exit::{Exit, Failure};
+use crate::memory::Memory;
 use crate::observe::observe_api;
 use crate::plan::agreement;
+use crate::plan::facts::Facts;
+use crate::plan::identity::{self, Intent};
 use crate::settings::Settings;
 use crate::view::{self, backup};
 
@@ -32,7 +36,8 @@ const AHEAD: usize = 8;
 /// Usage; there is something at that place already; no node can give one; it breaks off.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let spec = settings.load()?.spec;
+    let loaded = settings.load()?;
+    let spec = loaded.spec;
     let name = &spec.cluster.name;
     let path = args.path.clone().unwrap_or_else(|| {
         PathBuf::from(format!("eventstream-{name}-{}.tar", Timestamp::now().strftime("%Y%m%dT%H%M%SZ")))
@@ -47,6 +52,11 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     }
     let client = admin(settings, &spec)?;
     let facts = observe_api(&spec, &client, settings.concurrency).await;
+    let file = file_of(&loaded.source, is_local(&spec));
+    let remembered = Memory::of(&settings.env.state_dir, name, file.as_deref()).recall();
+    // A copy of another cluster's events under this one's name would be taken for this one's later.
+    let facts = Facts { remembered, ..facts };
+    identity::refuse(&spec, &facts, &Intent::default())?;
     let statuses: Vec<_> = facts.statuses().map(|(_, status)| status.clone()).collect();
     let node = source(&statuses, spec.cluster.nodes.len(), args.node)?;
     // Whatever was acknowledged until now is committed, and the leader knows.

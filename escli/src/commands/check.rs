@@ -5,7 +5,6 @@ use super::target::Target;
 use super::{again, binary};
 use crate::cli::check::Args;
 use crate::exit::{Exit, Failure};
-use crate::observe::observe;
 use crate::plan::preflight::{Level, preflight};
 use crate::plan::provision::Remote;
 use crate::plan::request::Request;
@@ -32,7 +31,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     if args.fix && settings.dry_run {
         return Ok(Exit::Ok);
     }
-    let facts = observe(&target.spec, &target.hosts, &target.cluster, settings.concurrency, true).await;
+    let facts = target.look(settings, true).await;
     let ids = targets(&target.spec, &[])?;
     let findings = preflight(&target.spec, &remote.layout, remote.program.as_ref(), &facts, &ids);
     let document = check::document(target.name(), &findings, fixed.as_ref());

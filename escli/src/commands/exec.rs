@@ -7,6 +7,7 @@ use shared::ids::NodeId;
 use super::target::Target;
 use crate::cli::exec::Args;
 use crate::exit::{Exit, Failure};
+use crate::plan::identity::{self, Intent};
 use crate::plan::up::targets;
 use crate::printable;
 use crate::report::SCHEMA_VERSION;
@@ -38,13 +39,17 @@ struct Document<'a> {
 /// # Errors
 /// Usage; a cluster of this machine has no hosts to reach.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let target = Target::open(settings)?;
+    let mut target = Target::open(settings)?;
     let ids = targets(&target.spec, &args.nodes)?;
     let Some(hosts) = target.hosts.remote() else {
         return Err(Failure::usage(
             "all nodes of this cluster are processes of this machine: there is no host to reach",
         ));
     };
+    // What the command does is not known, so it is as good as one that changes something.
+    target.spec.cluster.nodes.retain(|node| ids.contains(&node.id));
+    let facts = target.look(settings, false).await;
+    identity::refuse(&target.spec, &facts, &Intent::default())?;
     let line = quote::join(args.command.iter().map(String::as_str));
     let line = &line;
     let runs = ids.into_iter().map(|node| async move {

@@ -1,28 +1,33 @@
 //! What every changing command does around its planner: lock, observe, plan, ask, journal, execute, report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use shared::ids::NodeId;
+use shared::verified::Finding;
 
 use super::leases::Leases;
 use super::target::Target;
+use super::verify;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::journal::{self, Journal, Origin, Record};
 use crate::engine::lock::{Holder, Lock};
+use crate::engine::ports::PortError;
 use crate::engine::{Engine, execute::Limits};
 use crate::exit::{Exit, Failure};
-use crate::observe::observe;
-use crate::plan::facts::Facts;
+use crate::memory;
+use crate::observe::observe_api;
+use crate::plan::facts::{Facts, Log, LogEnd};
+use crate::plan::identity;
 use crate::plan::membership::Membership;
 use crate::plan::request::Request;
 use crate::plan::{Plan, Question, Refusal};
 use crate::report::{Outcome, Report, SCHEMA_VERSION, StepOutcome};
 use crate::settings::Settings;
-use crate::{sha256, view};
+use crate::view;
 
 /// A change of the members that is under way is usually over within so many elections, and this time.
 const SETTLED_WITHIN: (u32, Duration) = (4, Duration::from_secs(3));
@@ -71,7 +76,10 @@ impl Operation<'_> {
         } else {
             Leases::take(target, &self.holder(), settings.concurrency).await?
         };
-        let facts = self.seen().await;
+        let mut facts = self.seen().await;
+        if self.request.compares_logs() {
+            facts.logs = self.logs(&facts).await;
+        }
         let mut request = self.request.clone();
         request.witness(&facts);
         let planned = self.unmoved(&facts);
@@ -92,7 +100,10 @@ impl Operation<'_> {
                     if asked {
                         request.agreed();
                     }
-                    self.execute(&plan, self.origin(request, &facts), &leases, began).await?
+                    self.remember(&facts, None).await?;
+                    let report = self.execute(&plan, self.origin(request, &facts), &leases, began).await?;
+                    self.remember(&facts, Some(&report)).await?;
+                    report
                 }
             },
         };
@@ -104,17 +115,33 @@ impl Operation<'_> {
     /// takes a moment. One that lasts is the planner's business.
     async fn seen(&self) -> Facts {
         let Self { settings, target, .. } = self;
-        let (hosts, cluster) = (&target.hosts, &target.cluster);
         let mesh = self.request.needs_mesh();
         let end = Instant::now() + target.spec.cluster.raft.elections(SETTLED_WITHIN.0, SETTLED_WITHIN.1);
         loop {
-            let facts = observe(&target.spec, hosts, cluster, settings.concurrency, mesh).await;
+            let facts = target.look(settings, mesh).await;
             let changes = facts.statuses().any(|(_, status)| status.pending_change);
             if !changes || Instant::now() > end {
-                return facts;
+                let remembered = if self.request.is_new() { Vec::new() } else { facts.remembered };
+                return Facts { remembered, ..facts };
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// How far the logs of those reach that cannot be asked: all that can be read, for the longest may be where nobody runs.
+    async fn logs(&self, facts: &Facts) -> BTreeMap<NodeId, Log> {
+        let at_rest = facts.nodes.iter().filter(|(_, node)| {
+            node.status().is_none() && node.host().is_some_and(|host| !host.runs() && !host.data_empty)
+        });
+        let binary = match &self.request {
+            Request::Recover(options) => options.binary.as_deref(),
+            _ => None,
+        };
+        let reads = at_rest.map(|(id, _)| async move {
+            let said = self.target.hosts.verify(*id, binary, self.settings.timeout).await;
+            (*id, read_log(said))
+        });
+        stream::iter(reads).buffer_unordered(self.settings.concurrency).collect().await
     }
 
     /// Whoever resumes an operation must find the members that it began with.
@@ -138,14 +165,34 @@ impl Operation<'_> {
             .hint(format!("then begin it anew:      {}", self.retry)))
     }
 
+    /// From now on this cluster.yaml is about this cluster. One that is being begun is known before anything is done: whoever
+    /// is interrupted must not take it for another one.
+    async fn remember(&self, facts: &Facts, report: Option<&Report>) -> Result<(), Failure> {
+        let Self { settings, target, request, .. } = self;
+        let memory = target.memory(settings);
+        let succeeded = report.is_some_and(|report| report.outcome == Outcome::Succeeded);
+        let kept = match (request.begins(), report) {
+            (None, Some(_)) if succeeded && request.purges() => memory.forget(),
+            (Some(begun), Some(_)) if succeeded => memory.keep(&[begun]),
+            (Some(begun), None) if matches!(facts.remembered[..], [known] if known != begun) => {
+                memory.keep(&[&facts.remembered[..], &[begun]].concat())
+            }
+            (None, Some(_)) if facts.remembered.len() != 1 => {
+                let now = observe_api(&target.spec, &target.cluster, settings.concurrency).await;
+                let id = identity::most_say(&now, None).or_else(|| identity::most_say(facts, None));
+                id.map_or(Ok(()), |id| memory.keep(&[id]))
+            }
+            _ => Ok(()),
+        };
+        kept.map_err(|error| {
+            let folder = settings.env.state_dir.display();
+            Failure::failed(format!("cannot write down in {folder} which cluster this is: {error}"))
+        })
+    }
+
     fn origin(&self, request: Request, facts: &Facts) -> Origin {
         let file = self.target.file.clone().unwrap_or_else(|| PathBuf::from("-"));
-        let is_new = match &request {
-            Request::Up(options) => options.new_file.is_some(),
-            Request::Restore(options) => options.up.new_file.is_some(),
-            _ => false,
-        };
-        let text = is_new.then(|| self.target.text.clone());
+        let text = request.is_new().then(|| self.target.text.clone());
         // An operation that is resumed twice is still measured by its first look.
         let membership = self
             .resumes
@@ -162,9 +209,7 @@ impl Operation<'_> {
     /// One lock per cluster.yaml: two local clusters may bear the same name.
     fn lock(&self) -> Result<Lock, Failure> {
         let file = self.target.file.as_deref().unwrap_or(Path::new("-"));
-        let digest = sha256::hex(file.as_os_str().as_encoded_bytes());
-        let short = digest.get(..8).unwrap_or_default();
-        let path = self.settings.env.state_dir.join(self.target.name()).join(format!("{short}.lock"));
+        let path = memory::place(&self.settings.env.state_dir, self.target.name(), file, "lock");
         Lock::take(&path, &self.holder())
     }
 
@@ -308,6 +353,21 @@ impl Operation<'_> {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self { exit: Exit::Refused, message: refusal.message, details: refusal.reasons, hints: refusal.hints }
+    }
+}
+
+/// What a node's program made of the log on its disk.
+fn read_log(said: Result<String, PortError>) -> Log {
+    let verified = match verify::understood(said) {
+        Ok(verified) => verified,
+        Err(reason) => return Log::Unread { reason },
+    };
+    match (verified.findings.iter().find(|finding| !finding.harmless), verified.last_term) {
+        (Some(Finding { file, reason, .. }), _) => Log::Damaged { reason: format!("{file}: {reason}") },
+        (None, Some(term)) => Log::Whole(LogEnd { term, index: verified.last_index }),
+        (None, None) => {
+            Log::Unread { reason: "its esnode does not say the term of its last entry".to_owned() }
+        }
     }
 }
 

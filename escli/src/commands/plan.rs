@@ -4,8 +4,8 @@ use super::target::Target;
 use super::{again, binary};
 use crate::cli::plan::Args;
 use crate::exit::{Exit, Failure};
-use crate::observe::observe;
-use crate::plan::up::{Options, up};
+use crate::plan::request::Request;
+use crate::plan::up::Options;
 use crate::settings::Settings;
 use crate::view;
 
@@ -26,8 +26,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         named: args.binary.is_some(),
         retry: again(settings, "up", &[]),
     };
-    let facts = observe(&target.spec, &target.hosts, &target.cluster, settings.concurrency, true).await;
-    let plan = up(&target.spec, target.wanted(), &facts, &options)?;
+    let facts = target.look(settings, true).await;
+    let plan = Request::Up(Box::new(options)).plan(&target.spec, target.wanted(), &facts)?;
     view::plan(settings, &plan);
     Ok(if plan.changes() > 0 { Exit::Differences } else { Exit::Ok })
 }

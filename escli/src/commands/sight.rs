@@ -6,12 +6,14 @@ use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
 use super::admin::admin;
-use super::target::is_local;
+use super::target::{file_of, is_local};
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::local::Layout;
+use crate::memory::Memory;
 use crate::observe::observe_api;
 use crate::overview::{Overview, overview};
+use crate::plan::facts::Facts;
 use crate::plan::wanted::{self, Wanted};
 use crate::settings::{Loaded, Settings, Source};
 
@@ -23,6 +25,7 @@ pub struct Sight {
     /// The file of every node.
     pub wanted: Wanted,
     cluster: AdminClient,
+    memory: Memory,
     concurrency: usize,
 }
 
@@ -35,12 +38,15 @@ impl Sight {
         let loaded = settings.load()?;
         let wanted = wanted_files(&loaded);
         let cluster = admin(settings, &loaded.spec)?;
-        Ok(Self { spec: loaded.spec, wanted, cluster, concurrency: settings.concurrency })
+        let file = file_of(&loaded.source, is_local(&loaded.spec));
+        let memory = Memory::of(&settings.env.state_dir, &loaded.spec.cluster.name, file.as_deref());
+        Ok(Self { spec: loaded.spec, wanted, cluster, memory, concurrency: settings.concurrency })
     }
 
     /// Looks at every node at once.
     pub async fn look(&self) -> Overview {
         let facts = observe_api(&self.spec, &self.cluster, self.concurrency).await;
+        let facts = Facts { remembered: self.memory.recall(), ..facts };
         overview(&self.spec, &facts, &self.wanted)
     }
 

@@ -19,12 +19,12 @@ use crate::engine::interrupt::Interrupt;
 use crate::engine::ports::{Cluster, Hosts, PortError};
 use crate::evidence::Evidence;
 use crate::exit::{Exit, Failure};
-use crate::observe::observe;
 use crate::overview::overview;
 use crate::plan::facts::{Answer, Facts, HostSight};
 use crate::plan::preflight::preflight;
 use crate::plan::provision::Remote;
-use crate::plan::up::{Options, targets, up};
+use crate::plan::request::Request;
+use crate::plan::up::{Options, targets};
 use crate::settings::Settings;
 use crate::view::{self, document};
 
@@ -97,7 +97,7 @@ async fn fill(
         archive.add(&path, part)?;
     }
     let mesh = remote.is_some();
-    let facts = observe(&target.spec, &target.hosts, &target.cluster, settings.concurrency, mesh).await;
+    let facts = target.look(settings, mesh).await;
     for (path, part) in verdicts(settings, target, remote, binary, &facts).await {
         archive.add(&path, part)?;
     }
@@ -172,7 +172,7 @@ async fn verdicts(
         retry: again(settings, "up", &[]),
         ..Options::default()
     };
-    let plan = match up(spec, wanted, facts, &options) {
+    let plan = match Request::Up(Box::new(options)).plan(spec, wanted, facts) {
         Ok(plan) => json(&view::plan::document(&plan)),
         Err(refusal) => json(&refusal),
     };
@@ -241,7 +241,7 @@ fn silent(facts: &Facts, id: NodeId) -> (Option<String>, Option<String>) {
         HostSight::NotAsked | HostSight::Seen(_) => None,
     };
     let api = match &node.api {
-        Answer::Silent { reason } => Some(reason.clone()),
+        Answer::Silent { reason, .. } => Some(reason.clone()),
         Answer::Status(_) => None,
     };
     (host, api)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use shared::spec::{ClusterFile, Node, Transport};
+use shared::spec::{self, ClusterFile, Node, Transport};
 
 use super::{admin, binary};
 use crate::client::AdminClient;
@@ -12,6 +12,9 @@ use crate::edit::{self, EditError};
 use crate::exit::{Exit, Failure};
 use crate::hosts::Machines;
 use crate::local::{Layout, LocalHosts};
+use crate::memory::Memory;
+use crate::observe::observe;
+use crate::plan::facts::Facts;
 use crate::plan::program::{Program, is_playground};
 use crate::plan::provision::Remote;
 use crate::plan::wanted::Wanted;
@@ -61,7 +64,7 @@ impl Target {
         let loaded = settings.load()?;
         let shape = Shape::of(&loaded, change)?;
         if !is_local(&loaded.spec) {
-            return Self::remote(settings, shape, loaded.source);
+            return Self::remote(settings, shape, &loaded.source);
         }
         let Source::File(path) = loaded.source else {
             return Err(Failure::usage(
@@ -104,15 +107,13 @@ impl Target {
     }
 
     /// A cluster of hosts that are reached over SSH.
-    fn remote(settings: &Settings, shape: Shape, source: Source) -> Result<Self, Failure> {
+    fn remote(settings: &Settings, shape: Shape, source: &Source) -> Result<Self, Failure> {
+        one_node_each(&shape, source)?;
         let (ways, passphrases) = (destinations(&shape.spec), Arc::new(view::passphrases(settings)));
         let cluster = admin::behind(settings, &shape.spec, &ways, &passphrases)?;
         let limit = settings.host_timeout;
         let hosts = RemoteHosts::new(&shape.spec, &shape.goal, shape.described(), ways, passphrases, limit)?;
-        let file = match source {
-            Source::File(path) => Some(path.canonicalize().unwrap_or(path)),
-            Source::Stdin => None,
-        };
+        let file = file_of(source, false);
         let Shape { spec, before, text, .. } = shape;
         let changes_file = before.is_some_and(|before| before != text);
         Ok(Self { spec, text, file, changes_file, hosts: Machines::Remote(Box::new(hosts)), cluster })
@@ -141,6 +142,17 @@ impl Target {
         }
         hosts.expect(program.clone());
         Ok(Some(Remote { layout: hosts.layout().clone(), program, named }))
+    }
+
+    /// Looks at hosts and admin API, and knows which cluster it was before; `with_mesh` also at the ways between the hosts.
+    pub async fn look(&self, settings: &Settings, with_mesh: bool) -> Facts {
+        let facts = observe(&self.spec, &self.hosts, &self.cluster, settings.concurrency, with_mesh).await;
+        Facts { remembered: self.memory(settings).recall(), ..facts }
+    }
+
+    /// Which cluster its cluster.yaml is about.
+    pub fn memory(&self, settings: &Settings) -> Memory {
+        Memory::of(&settings.env.state_dir, self.name(), self.file.as_deref())
     }
 
     /// The cluster's name.
@@ -216,6 +228,33 @@ impl Shape {
 pub fn absolute(file: &Path) -> PathBuf {
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Layout::new(dir).dir().join(file.file_name().unwrap_or_default())
+}
+
+/// No two nodes of those who are there, come or go share a host.
+fn one_node_each(shape: &Shape, source: &Source) -> Result<(), Failure> {
+    let name = source.name();
+    let problems = spec::shared_hosts(&shape.spec, &shape.text);
+    let lines = problems.iter().map(|at| match at.line {
+        0 => at.message.clone(),
+        line => format!("{name}:{line}:{}: {}", at.column, at.message),
+    });
+    let details: Vec<_> = lines.collect();
+    if details.is_empty() {
+        return Ok(());
+    }
+    Err(Failure { details, ..Failure::usage(format!("{name} makes no sense; nothing was done")) })
+}
+
+/// The one name of a cluster.yaml, however it was called; `None` for standard input. All that belongs to a local cluster
+/// lies in one folder, and so do its nodes.
+pub fn file_of(source: &Source, is_local: bool) -> Option<PathBuf> {
+    match source {
+        Source::File(path) if is_local => {
+            Some(Layout::new(path.parent().unwrap_or(Path::new(""))).cluster_file())
+        }
+        Source::File(path) => Some(path.canonicalize().unwrap_or_else(|_| path.clone())),
+        Source::Stdin => None,
+    }
 }
 
 /// All nodes are processes of the operator's machine.

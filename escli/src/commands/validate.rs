@@ -48,9 +48,13 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 }
 
 fn check(file: String, bytes: Vec<u8>) -> Verdict {
-    let read = spec::decode(&file, bytes).and_then(|text| spec::parse_as(Reader::Operator, &file, &text));
+    let read = spec::decode(&file, bytes);
+    let read = read.and_then(|text| Ok((spec::parse_as(Reader::Operator, &file, &text)?, text)));
     let (errors, notices) = match read {
-        Ok(spec) => (SpecErrors { file: file.clone(), problems: Vec::new() }, notices(&spec)),
+        Ok((spec, text)) => {
+            let problems = spec::shared_hosts(&spec, &text);
+            (SpecErrors { file: file.clone(), problems }, notices(&spec))
+        }
         Err(errors) => (errors, Vec::new()),
     };
     let lines: Vec<_> = errors.lines().collect();

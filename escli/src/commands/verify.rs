@@ -67,7 +67,7 @@ async fn nodes(settings: &Settings, named: &[NodeId]) -> Result<Vec<(String, Ver
 }
 
 /// What the node's program made of it, or why it came to nothing.
-fn understood(said: Result<String, PortError>) -> Verdict {
+pub(super) fn understood(said: Result<String, PortError>) -> Verdict {
     let said = said.map_err(|error| error.to_string())?;
     serde_json::from_str(&said).map_err(|_| format!("esnode verify printed {said:?}"))
 }

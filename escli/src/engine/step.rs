@@ -10,11 +10,14 @@ use super::event::Event;
 use super::execute::Engine;
 use super::ports::{Cluster, Hosts, PortError};
 use crate::exit::{Exit, Failure};
+use crate::last_words;
 use crate::plan::facts::Process;
 use crate::plan::{Action, Step, agreement};
 
 /// Log lines shown of a node that did not come up.
 const LOG_LINES: usize = 20;
+/// Log lines looked through: a panic's trace may be long.
+const LOG_DEPTH: usize = 500;
 
 /// Why a step did not succeed.
 #[derive(Debug)]
@@ -266,12 +269,12 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
 
     /// A node's process is gone: its last words say why.
     async fn died(&self, id: NodeId) -> Failure {
-        let mut failure = Failure::failed(format!("node {id} ended by itself; its last log lines:"));
-        failure.details = match self.hosts.log_tail(id, LOG_LINES).await {
-            Ok(lines) if lines.is_empty() => vec!["(it logged nothing)".to_owned()],
-            Ok(lines) => lines,
-            Err(error) => vec![error.to_string()],
+        let (message, details) = match self.hosts.log_tail(id, LOG_DEPTH).await {
+            Ok(lines) => last_words(&lines),
+            Err(error) => ("its log cannot be read:".to_owned(), vec![error.to_string()]),
         };
+        let mut failure = Failure::failed(format!("node {id} ended by itself; {message}"));
+        failure.details = details;
         failure.hint(format!("escli logs {id}"))
     }
 
@@ -279,6 +282,16 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     fn limit(&self, own: Duration) -> Duration {
         own.min(self.deadline.saturating_duration_since(Instant::now()))
     }
+}
+
+/// What a log says last: its panic and what comes with it, or the last lines.
+fn last_words(lines: &[String]) -> (String, Vec<String>) {
+    if let (Some(at), Some(panic)) = (last_words::panic_in(lines), last_words::panic_line(lines)) {
+        return (panic, lines[at..].iter().take(LOG_LINES).cloned().collect());
+    }
+    let last = lines[lines.len().saturating_sub(LOG_LINES)..].to_vec();
+    let last = if last.is_empty() { vec!["(it logged nothing)".to_owned()] } else { last };
+    ("its last log lines:".to_owned(), last)
 }
 
 pub(super) fn failed(step: &Step, error: &PortError) -> Trouble {

@@ -67,6 +67,7 @@ impl Hosts for Machine {
             installed: None,
             exe: None,
             taken: Vec::new(),
+            claims: crate::plan::identity::Claims::default(),
             machine: None,
         })
     }

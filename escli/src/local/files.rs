@@ -69,6 +69,17 @@ pub fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
+/// There is nothing in the folder, or no folder.
+pub fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// Both paths lead to the same place.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    one == other || place(one).is_some_and(|found| Some(found) == place(other))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,8 +20,10 @@ use crate::described::Described;
 use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::{self, Evidence};
 use crate::identity;
+use crate::last_words;
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Process, Reach, TakenPort};
+use crate::plan::identity::{Claims, Deployed};
 use crate::plan::wanted::{self, Wanted};
 use crate::ssh::quote;
 use crate::starter;
@@ -206,14 +208,14 @@ impl LocalHosts {
 impl Hosts for LocalHosts {
     async fn look(&self, id: NodeId) -> Result<HostFacts, PortError> {
         let pid = self.pid(id);
-        let config_hash =
-            fs::read_to_string(self.layout.config(id)).ok().and_then(|text| wanted::hash_of(&text));
+        let config = fs::read_to_string(self.layout.config(id)).ok();
+        let config_hash = config.as_deref().and_then(wanted::hash_of);
         Ok(HostFacts {
             process: pid.map_or(Process::Stopped, |pid| Process::Running { pid }),
             config_hash,
             dirs: self.layout.data(id).is_dir(),
-            data_empty: fs::read_dir(self.layout.data(id))
-                .map_or(true, |mut entries| entries.next().is_none()),
+            data_empty: files::is_empty(&self.layout.data(id)),
+            claims: claims(&self.layout, id, config.as_deref()),
             current: releases::current(&self.layout, id),
             installed: releases::installed(&self.layout, id),
             exe: pid.and_then(process::exe),
@@ -363,9 +365,25 @@ impl Hosts for LocalHosts {
     }
 }
 
+/// What is there of an earlier deployment.
+fn claims(layout: &Layout, id: NodeId, config: Option<&str>) -> Claims {
+    let data = layout.data(id);
+    let path = layout.config(id).display().to_string();
+    let file = config.and_then(|text| identity::deployed(&path, text)).map(|(file, named)| {
+        let other = named.filter(|named| !files::is_empty(named) && !files::is_same(named, &data));
+        Deployed { elsewhere: other.map(|other| other.display().to_string()), ..file }
+    });
+    let store = fs::read_to_string(data.join(identity::FILE)).ok();
+    Claims {
+        place: Some(layout.node(id).display().to_string()),
+        data: data.display().to_string(),
+        file,
+        store: store.and_then(|text| identity::store(&text)),
+    }
+}
+
 fn last_line(said: &[u8]) -> String {
-    let said = String::from_utf8_lossy(said);
-    said.lines().last().unwrap_or("esnode said nothing").to_owned()
+    last_words::cause(said).unwrap_or_else(|| "esnode said nothing".to_owned())
 }
 
 /// Where a node listens; `None` for a name nobody knows.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 use shared::api::{ClusterStatus, NodeState, Role};
-use shared::ids::NodeId;
+use shared::ids::{ClusterId, NodeId};
 
 use super::{ConfigState, Scene, config};
 use crate::plan::facts::Answer;
@@ -155,7 +155,7 @@ fn rivals(scene: &Scene<'_>) -> Vec<String> {
 fn is_silent<'a>(scene: &Scene<'a>, id: NodeId) -> Option<&'a str> {
     match scene.facts.nodes.get(&id).map(|node| &node.api) {
         Some(Answer::Status(_)) => None,
-        Some(Answer::Silent { reason }) => Some(reason),
+        Some(Answer::Silent { reason, .. }) => Some(reason),
         None => Some("not asked"),
     }
 }
@@ -172,9 +172,12 @@ fn trouble(scene: &Scene<'_>, id: NodeId) -> Option<String> {
     if !scene.members.contains_key(&id) {
         return None;
     }
-    let identity = scene.head.and_then(|head| head.cluster_id);
+    let known = |own: &ClusterId| scene.facts.remembered.contains(own);
+    let identity =
+        scene.facts.remembered.first().copied().or_else(|| scene.head.and_then(|head| head.cluster_id));
     if let (Some(own), Some(head)) = (status.cluster_id, identity.or_else(|| first_identity(scene)))
         && own != head
+        && !known(&own)
     {
         return Some(format!("n{id} belongs to another cluster: {own}, not {head}"));
     }
@@ -195,7 +198,7 @@ fn trouble(scene: &Scene<'_>, id: NodeId) -> Option<String> {
 }
 
 /// Without a leader, the first answer's cluster is as good as any: what matters is that there are two.
-fn first_identity(scene: &Scene<'_>) -> Option<shared::ids::ClusterId> {
+fn first_identity(scene: &Scene<'_>) -> Option<ClusterId> {
     scene.facts.statuses().find_map(|(_, status)| status.cluster_id)
 }
 

@@ -29,7 +29,8 @@ pub struct Overview {
     pub schema_version: u32,
     /// The cluster's name.
     pub cluster: String,
-    /// Drawn once by the first leader; `null` while no node that answers knows it.
+    /// Drawn once by the first leader; of a cluster that does not answer the one that was brought up from here. `null` while
+    /// nobody knows it.
     pub cluster_id: Option<ClusterId>,
     /// The verdict.
     pub health: Verdict,
@@ -226,7 +227,10 @@ pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &Wanted) -> Overview 
     Overview {
         schema_version: SCHEMA_VERSION,
         cluster: spec.cluster.name.clone(),
-        cluster_id: facts.statuses().find_map(|(_, status)| status.cluster_id),
+        cluster_id: facts
+            .statuses()
+            .find_map(|(_, status)| status.cluster_id)
+            .or(facts.remembered.first().copied()),
         health: assessment.verdict,
         reasons: assessment.reasons,
         notices: assessment.notices,
@@ -245,7 +249,7 @@ fn row(scene: &Scene<'_>, id: NodeId) -> NodeRow {
     let answer = scene.facts.nodes.get(&id).map(|node| &node.api);
     let (status, reason) = match answer {
         Some(Answer::Status(status)) => (Some(status), None),
-        Some(Answer::Silent { reason }) => (None, Some(reason.clone())),
+        Some(Answer::Silent { reason, .. }) => (None, Some(reason.clone())),
         None => (None, Some("not asked".to_owned())),
     };
     let peer = scene.seen_by_head(id).filter(|peer| status.is_some() || peer.connected);

@@ -53,7 +53,7 @@ pub fn rollout(cluster: &str, facts: &Facts, upgrade: Option<Last>) -> Rollout {
         release: node.host().and_then(|host| host.runs_release()).map(str::to_owned),
         next: node.host().and_then(|host| host.current.clone()),
         reason: match &node.api {
-            Answer::Silent { reason } => Some(reason.clone()),
+            Answer::Silent { reason, .. } => Some(reason.clone()),
             Answer::Status(_) => None,
         },
     });

@@ -106,8 +106,7 @@ impl World {
 
     /// The node cannot be reached from here, and that is all.
     pub fn hides(&mut self, id: NodeId) {
-        self.facts.nodes.get_mut(&id).unwrap().api =
-            Answer::Silent { reason: "connection refused :8080".to_owned() };
+        self.facts.nodes.get_mut(&id).unwrap().api = Answer::silent("connection refused :8080");
     }
 
     /// What is made of it.

@@ -18,6 +18,9 @@ pub struct NodeDiff {
     /// Lines of the file that differ: `-` on disk, `+` wanted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
+    /// Whose node it is, where it is not the one of cluster.yaml.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// Why something is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -40,7 +43,7 @@ pub enum Compared {
 impl NodeDiff {
     /// Anything but the same.
     pub fn is_any(&self) -> bool {
-        self.disk != Compared::Same || self.running != Compared::Same
+        self.identity.is_some() || self.disk != Compared::Same || self.running != Compared::Same
     }
 }
 
@@ -66,7 +69,7 @@ pub fn diff(id: NodeId, wanted: &Wanted, node: &NodeFacts, disk: Result<Option<&
             Compared::Unknown
         }
     };
-    NodeDiff { id, disk: on_disk, running, lines, reason }
+    NodeDiff { id, disk: on_disk, running, lines, identity: None, reason }
 }
 
 /// Lines that only one of the texts has, in order: those of `old` with `-`, those of `new` with `+`.

@@ -8,6 +8,7 @@ use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
 use super::facts::{Facts, NodeFacts, Process};
+use super::identity;
 use super::quorum::quorum;
 use super::up::{hosts, targets};
 use super::{Action, Plan, Question, Refusal, Step, agreement};
@@ -38,7 +39,7 @@ pub struct DownOptions {
 ///
 /// # Errors
 /// Refuses unknown nodes and hosts that cannot be looked at.
-pub fn stop(spec: &ClusterFile, facts: &Facts, options: &StopOptions) -> Result<Plan, Refusal> {
+pub(super) fn stop(spec: &ClusterFile, facts: &Facts, options: &StopOptions) -> Result<Plan, Refusal> {
     let targets = targets(spec, &options.nodes)?;
     let mut plan = Plan::new("stop", &spec.cluster.name);
     let stopping = stop_stages(&mut plan, facts, &targets, options.force)?;
@@ -54,7 +55,7 @@ pub fn stop(spec: &ClusterFile, facts: &Facts, options: &StopOptions) -> Result<
 ///
 /// # Errors
 /// Refuses hosts that cannot be looked at.
-pub fn down(spec: &ClusterFile, facts: &Facts, options: &DownOptions) -> Result<Plan, Refusal> {
+pub(super) fn down(spec: &ClusterFile, facts: &Facts, options: &DownOptions) -> Result<Plan, Refusal> {
     let targets = targets(spec, &[])?;
     let mut plan = Plan::new("down", &spec.cluster.name);
     stop_stages(&mut plan, facts, &targets, options.force)?;
@@ -69,8 +70,10 @@ pub fn down(spec: &ClusterFile, facts: &Facts, options: &DownOptions) -> Result<
         plan.stage("forget", vec![Step::cluster(remove, "as escli wrote it")]);
     }
     if plan.changes() > 0 {
-        let text = format!("This deletes every event of {}, for good.", spec.cluster.name);
-        plan.question = Some(Question::TypeName { text, word: spec.cluster.name.clone() });
+        // Whoever deletes types the name of what is there, not of what the file takes it for.
+        let word = identity::named(spec, facts);
+        let text = format!("This deletes every event of {word}, for good.");
+        plan.question = Some(Question::TypeName { text, word });
     }
     Ok(plan)
 }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use shared::api::{ClusterStatus, NodeState};
-use shared::ids::NodeId;
+use shared::ids::{ClusterId, NodeId};
 
 use super::Action;
+use super::identity::{Claims, Stranger};
 
 /// Everything that was seen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,13 @@ pub struct Facts {
     /// How each node's admin port is reached from the operator's machine, looked at together with that.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ways: BTreeMap<NodeId, Way>,
+    /// How far the logs of nodes that do not run reach; read only where an operation depends on it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logs: BTreeMap<NodeId, Log>,
+    /// The cluster that was brought up with this cluster.yaml before, from here; behind it one that was being begun in its
+    /// place, and that nobody has seen yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remembered: Vec<ClusterId>,
 }
 
 /// How a node's admin port is reached from the operator's machine.
@@ -58,6 +66,33 @@ pub enum Reach {
     Nameless,
     /// Nothing there to try it with.
     Unknown,
+}
+
+/// What a node that does not run has on its disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "log", rename_all = "snake_case")]
+pub enum Log {
+    /// A whole log.
+    Whole(LogEnd),
+    /// Not all that was written is there.
+    Damaged {
+        /// What is wrong.
+        reason: String,
+    },
+    /// It could not be read.
+    Unread {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The last entry of a log. Of two logs that with the larger one holds more (Raft paper, 5.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogEnd {
+    /// Its term.
+    pub term: u64,
+    /// Its index.
+    pub index: u64,
 }
 
 /// What was seen of one node.
@@ -113,6 +148,9 @@ pub struct HostFacts {
     pub exe: Option<String>,
     /// The ports it wants, taken by something that is not this node.
     pub taken: Vec<TakenPort>,
+    /// Whose node it is, by what the last deployment left there.
+    #[serde(default)]
+    pub claims: Claims,
     /// What its machine is and has; `None` where nodes are processes of the operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
@@ -213,7 +251,17 @@ pub enum Answer {
     Silent {
         /// Why, short, e.g. `connection refused :8080`.
         reason: String,
+        /// Somebody else did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stranger: Option<Stranger>,
     },
+}
+
+impl Answer {
+    /// Nobody answered.
+    pub fn silent(reason: impl Into<String>) -> Self {
+        Self::Silent { reason: reason.into(), stranger: None }
+    }
 }
 
 impl HostFacts {
@@ -274,6 +322,17 @@ impl NodeFacts {
 }
 
 impl Facts {
+    /// Where the node's log ends, by its own answer or by what lies on its disk.
+    pub fn log_end(&self, id: NodeId) -> Option<LogEnd> {
+        let answer = self.nodes.get(&id).and_then(NodeFacts::status);
+        let answered = answer
+            .map(|status| LogEnd { term: status.last_term.unwrap_or_default(), index: status.last_index });
+        answered.or_else(|| match self.logs.get(&id)? {
+            Log::Whole(end) => Some(*end),
+            Log::Damaged { .. } | Log::Unread { .. } => None,
+        })
+    }
+
     /// Every answer, by node.
     pub fn statuses(&self) -> impl Iterator<Item = (NodeId, &ClusterStatus)> {
         self.nodes.iter().filter_map(|(id, node)| Some((*id, node.status()?)))

@@ -13,7 +13,7 @@ use super::{Action, Plan, Step};
 const NEEDED: [&str; 3] = ["reach", "root", "writable"];
 
 /// Plans what can be put right. A host on which nothing can be done is left out; its own findings say why.
-pub fn fix(spec: &ClusterFile, remote: &Remote, facts: &Facts) -> Plan {
+pub(super) fn fix(spec: &ClusterFile, remote: &Remote, facts: &Facts) -> Plan {
     let nodes: Vec<_> = spec.cluster.nodes.iter().map(|node| node.id).collect();
     let findings = preflight(spec, &remote.layout, remote.program.as_ref(), facts, &nodes);
     let fails = |finding: &&Finding| finding.level == Level::Failure;

@@ -8,6 +8,7 @@ use shared::ids::NodeId;
 use shared::spec::{Node, Service};
 
 use super::agreement;
+use super::identity;
 use super::members::Scene;
 use super::quorum::quorum;
 use super::transfer::successor;
@@ -107,7 +108,7 @@ fn majority(
     plan.question = Some(if after < 3 && gained.is_none() && !options.allow_downtime {
         Question::Downtime { text: format!("{text}; {after} voters tolerate no failure") }
     } else if options.purge {
-        Question::TypeName { text, word: scene.spec.cluster.name.clone() }
+        Question::TypeName { text, word: identity::named(scene.spec, scene.facts) }
     } else {
         Question::Confirm { text }
     });

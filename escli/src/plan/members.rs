@@ -92,7 +92,7 @@ impl<'a> Scene<'a> {
 ///
 /// # Errors
 /// Those of [`Scene::of`] and [`join`].
-pub fn add(
+pub(super) fn add(
     spec: &ClusterFile,
     wanted: &Wanted,
     facts: &Facts,
@@ -118,7 +118,7 @@ pub fn add(
 ///
 /// # Errors
 /// Those of [`Scene::of`] and [`leave`].
-pub fn remove(
+pub(super) fn remove(
     spec: &ClusterFile,
     wanted: &Wanted,
     facts: &Facts,
@@ -135,7 +135,7 @@ pub fn remove(
 ///
 /// # Errors
 /// Those of [`add`] and [`remove`].
-pub fn replace(
+pub(super) fn replace(
     spec: &ClusterFile,
     wanted: &Wanted,
     facts: &Facts,

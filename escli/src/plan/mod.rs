@@ -10,6 +10,7 @@ pub mod diff;
 pub mod down;
 pub mod facts;
 pub mod fix;
+pub mod identity;
 pub mod join;
 pub mod layout;
 pub mod leave;

@@ -6,6 +6,7 @@ use shared::spec::{ClusterFile, Privilege, Service, authority};
 
 use super::Action;
 use super::facts::{Facts, HostFacts, HostSight, Machine, Reach, Way};
+use super::identity::{self, Intent, Mismatch};
 use super::layout::HostLayout;
 use super::program::Program;
 
@@ -85,6 +86,7 @@ pub fn preflight(
     targets: &[NodeId],
 ) -> Vec<Finding> {
     let mut all = Vec::new();
+    let strangers = identity::mismatches(spec, facts, &Intent::default());
     for id in targets {
         let (node, check) = (*id, "reach");
         let failed = |text: &str, details: &[String], hints: &[String]| Finding {
@@ -110,6 +112,7 @@ pub fn preflight(
                 dirs(&mut host, layout);
                 leftovers(&mut host);
                 data(&mut host);
+                whose(&mut host, spec, facts, &strangers);
                 ports(&mut host);
                 clock(&mut host);
                 mesh(&mut host, spec, facts);
@@ -268,6 +271,20 @@ fn data(host: &mut Host<'_>) {
     } else {
         host.ok("data", if host.facts.data_empty { "empty" } else { "a node's" });
     }
+}
+
+/// The host says that it is what cluster.yaml says.
+fn whose(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts, strangers: &[Mismatch]) {
+    if let Some(Mismatch { text, hints, .. }) = strangers.iter().find(|mismatch| mismatch.node == host.node) {
+        return host.say("identity", Level::Failure, text.clone(), Some(hints.join("; ")));
+    }
+    let known = facts.nodes.get(&host.node).and_then(identity::cluster_of);
+    let text = match (known, &host.facts.claims.file) {
+        (Some(cluster), _) => format!("node {} of {}, cluster {cluster}", host.node, spec.cluster.name),
+        (None, Some(_)) => format!("node {} of {}", host.node, spec.cluster.name),
+        (None, None) => "nobody's yet".to_owned(),
+    };
+    host.ok("identity", text);
 }
 
 fn ports(host: &mut Host<'_>) {

@@ -8,10 +8,10 @@ use shared::api::ClusterStatus;
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{ClusterFile, Node, Service};
 
-use super::facts::{Facts, HostFacts, NodeFacts};
+use super::facts::{Facts, HostFacts, Log, LogEnd, NodeFacts};
 use super::quorum::quorum;
 use super::wanted::Wanted;
-use super::{Action, Plan, Question, Refusal, Step, agreement};
+use super::{Action, Plan, Question, Refusal, Step, agreement, identity};
 
 /// What `recover` is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct RecoverOptions {
 ///
 /// # Errors
 /// Refuses while there is a majority, or could be one; and where another node holds more.
-pub fn recover(
+pub(super) fn recover(
     spec: &ClusterFile,
     wanted: &Wanted,
     facts: &Facts,
@@ -55,7 +55,7 @@ pub fn recover(
         // Once the survivor was made another cluster, nobody else's votes matter.
         if !options.agreed {
             case.is_lost()?;
-            case.holds_most(status)?;
+            case.holds_most()?;
             plan.question = Some(case.question(status));
         }
         case.retire_others(&mut plan);
@@ -172,28 +172,69 @@ impl Case<'_> {
     }
 
     /// No node that is left has a log that reaches further (Raft paper, 5.4.1).
-    fn holds_most(&self, status: Option<&ClusterStatus>) -> Result<(), Refusal> {
-        let end = |status: &ClusterStatus| (status.last_term.unwrap_or_default(), status.last_index);
-        let Some(own) = status.map(end) else { return Ok(()) };
-        let others = self.facts.statuses().filter(|(id, _)| *id != self.options.survivor);
-        match others.map(|(id, status)| (end(status), id)).max().filter(|(theirs, _)| *theirs > own) {
-            None => Ok(()),
-            Some(((term, index), other)) => Err(self
+    fn holds_most(&self) -> Result<(), Refusal> {
+        let id = self.options.survivor;
+        if let Some(Log::Damaged { reason }) = self.facts.logs.get(&id) {
+            return Err(self
                 .refusal()
-                .because(format!(
-                    "node {other} holds more: its log ends at entry {index} of term {term}, node {}'s at {} of {}",
-                    self.options.survivor, own.1, own.0
-                ))
-                .hint(format!("escli recover --survivor {other} ..."))),
+                .because(format!("node {id}'s log is damaged: {reason}"))
+                .hint(format!("escli verify {id}"))
+                .hint("name another node, with --survivor"));
         }
+        let Some(own) = self.facts.log_end(id) else { return Ok(()) };
+        let others =
+            self.options.others.iter().filter_map(|node| Some((self.facts.log_end(node.id)?, node.id)));
+        let Some((LogEnd { term, index }, other)) = others.max().filter(|(theirs, _)| *theirs > own) else {
+            return Ok(());
+        };
+        let more = match index.checked_sub(own.index).filter(|more| *more > 0) {
+            Some(more) => format!("; {more} entries more"),
+            None => "; what the other has beyond that was written by a leader of an earlier term".to_owned(),
+        };
+        Err(self
+            .refusal()
+            .because(format!(
+                "node {other} holds more: its log ends at entry {index} of term {term}, node {id}'s at {} of {}{more}",
+                own.index, own.term
+            ))
+            .hint(format!("carry on with that one:                       {}", self.again(other)))
+            .hint(format!("if what node {other} has is not to be had, take its data directory away first")))
+    }
+
+    /// The same with another survivor.
+    fn again(&self, survivor: NodeId) -> String {
+        let kept = self.options.lost.iter().copied().filter(|id| *id != survivor);
+        let given_up = self.options.lost.contains(&survivor).then_some(self.options.survivor);
+        let lost: Vec<String> = kept.chain(given_up).map(|id| id.to_string()).collect();
+        format!("escli recover --survivor {survivor} --lost {}", lost.join(","))
+    }
+
+    /// How far each log reaches that nothing is known of otherwise.
+    fn ends(&self) -> String {
+        let end = |id: NodeId| match (self.facts.log_end(id), self.facts.logs.get(&id)) {
+            (Some(LogEnd { term, index }), _) => {
+                Some(format!("n{id}'s log ends at entry {index} of term {term}"))
+            }
+            (None, Some(Log::Damaged { reason })) => Some(format!("n{id}'s log is damaged ({reason})")),
+            (None, Some(Log::Unread { reason })) => Some(format!("n{id}'s log could not be read ({reason})")),
+            (None, _) => None,
+        };
+        let others = self.options.others.iter().filter_map(|node| end(node.id));
+        others.map(|end| format!(". {end}")).collect()
     }
 
     fn question(&self, status: Option<&ClusterStatus>) -> Question {
         let RecoverOptions { survivor: id, others, .. } = self.options;
-        let name = &self.spec.cluster.name;
+        let name = identity::named(self.spec, self.facts);
         let gone: Vec<String> = others.iter().map(|node| format!("n{} ({})", node.id, node.host)).collect();
         let holds = status.map_or_else(
-            || format!("n{id} does not run, so how far its log reaches is not known"),
+            || match (self.facts.log_end(*id), self.facts.logs.get(id)) {
+                (Some(end), _) => format!("n{id}'s log ends at entry {} of term {}", end.index, end.term),
+                (None, Some(Log::Unread { reason })) => {
+                    format!("how far n{id}'s log reaches is not known ({reason})")
+                }
+                (None, _) => format!("how far n{id}'s log reaches is not known"),
+            },
             |status| {
                 format!(
                     "n{id}'s log ends at entry {}, of which {} are known to be committed",
@@ -202,10 +243,11 @@ impl Case<'_> {
             },
         );
         let text = format!(
-            "{name} goes on as a new cluster of n{id} alone. {holds}. WHAT THE OTHERS ACKNOWLEDGED BEYOND THAT IS LOST, \
+            "{name} goes on as a new cluster of n{id} alone. {holds}{ends}. WHAT THE OTHERS ACKNOWLEDGED BEYOND THAT IS LOST, \
              for producers that were told it was safe. Given up: {}. None of them may ever serve again with what it has: \
              clients would write to two clusters",
-            gone.join(", ")
+            gone.join(", "),
+            ends = self.ends()
         );
         Question::TypeName { text, word: format!("recover-{name}-from-{id}") }
     }

@@ -8,6 +8,7 @@ use shared::spec::{ClusterFile, Node};
 use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::Facts;
 use super::fix::fix;
+use super::identity::{self, Intent};
 use super::join::AddOptions;
 use super::leave::RemoveOptions;
 use super::members::{ReplaceOptions, add, remove, replace};
@@ -54,11 +55,13 @@ pub enum Request {
 }
 
 impl Request {
-    /// Plans it.
+    /// Plans it, once everything that cluster.yaml names has been seen to be what it says. There is no other way to a
+    /// planner.
     ///
     /// # Errors
-    /// Those of its planner.
+    /// Where something is somebody else's; those of its planner.
     pub fn plan(&self, spec: &ClusterFile, wanted: &Wanted, facts: &Facts) -> Result<Plan, Refusal> {
+        identity::refuse(spec, facts, &self.intent())?;
         match self {
             Self::Up(options) => up(spec, wanted, facts, options),
             Self::Stop(options) => stop(spec, facts, options),
@@ -104,6 +107,29 @@ impl Request {
         }
     }
 
+    fn intent(&self) -> Intent {
+        Intent {
+            begins: self.begins(),
+            leaving: self.leaving().iter().map(|node| node.id).collect(),
+            by_hosts: matches!(self, Self::Stop(_) | Self::Down(_)),
+            founds: matches!(self, Self::Up(_)),
+        }
+    }
+
+    /// It writes the cluster.yaml of a cluster that is new, whatever was there before.
+    pub fn is_new(&self) -> bool {
+        match self {
+            Self::Up(options) => options.new_file.is_some(),
+            Self::Restore(options) => options.up.new_file.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Nothing is left of the cluster afterwards.
+    pub fn purges(&self) -> bool {
+        matches!(self, Self::Down(options) if options.purge)
+    }
+
     /// How many vote when the operation has come to its end, where it is itself that decides so.
     pub fn voters(&self) -> Option<usize> {
         matches!(self, Self::Recover(_)).then_some(1)
@@ -114,6 +140,11 @@ impl Request {
         matches!(self, Self::Up(options) if options.operation == "up")
             || matches!(self, Self::Restore(_))
             || self.joining().is_some()
+    }
+
+    /// It depends on how far each log reaches, whoever of the nodes runs.
+    pub fn compares_logs(&self) -> bool {
+        matches!(self, Self::Recover(options) if !options.agreed)
     }
 
     /// Keeps what only the first look can tell.

@@ -43,7 +43,7 @@ impl RestoreOptions {
 ///
 /// # Errors
 /// Those of [`up`]; and where there is data already.
-pub fn restore(
+pub(super) fn restore(
     spec: &ClusterFile,
     wanted: &Wanted,
     facts: &Facts,

@@ -123,7 +123,7 @@ fn process(node: &NodeFacts) -> Option<String> {
 /// # Errors
 /// Refuses unknown nodes, hosts that cannot be looked at, nodes that were never set up, and what would cost the
 /// majority.
-pub fn restart(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result<Plan, Refusal> {
+pub(super) fn restart(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result<Plan, Refusal> {
     let targets = targets(spec, &options.nodes)?;
     let mut turns = Vec::new();
     for (id, host) in hosts(facts, &targets)? {
@@ -151,7 +151,7 @@ pub fn restart(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Resu
 ///
 /// # Errors
 /// As [`restart`]; and a node that runs and does not answer, because nobody can tell what it runs with.
-pub fn reload(
+pub(super) fn reload(
     spec: &ClusterFile,
     wanted: &Wanted,
     facts: &Facts,

@@ -8,6 +8,7 @@ use shared::spec::{ClusterFile, Node};
 
 use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::{Answer, Facts, HostFacts, HostSight, Machine, NodeFacts, Process, TakenPort};
+use super::identity::Claims;
 use super::layout::HostLayout;
 use super::program::Program;
 use super::provision::Remote;
@@ -16,6 +17,7 @@ use super::wanted::{self, Wanted};
 use super::{Action, Plan, Question};
 use crate::starter;
 
+mod identity;
 mod members;
 mod recover;
 mod restore;
@@ -48,6 +50,7 @@ fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
             installed: None,
             exe: None,
             taken: Vec::new(),
+            claims: Claims::default(),
             machine: None,
         };
         let api = if runs {
@@ -55,7 +58,7 @@ fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
             let peers = others.map(voter).collect();
             Answer::Status(Box::new(ClusterStatus { peers, ..status(id, leader, wanted.hash(id).unwrap()) }))
         } else {
-            Answer::Silent { reason: "connection refused".to_owned() }
+            Answer::silent("connection refused")
         };
         (id, NodeFacts { host: HostSight::Seen(Box::new(host)), api })
     });
@@ -345,9 +348,10 @@ pub(crate) fn remote_facts(spec: &ClusterFile) -> Facts {
         installed: None,
         exe: None,
         taken: Vec::new(),
+        claims: Claims::default(),
         machine: Some(machine),
     };
-    let api = Answer::Silent { reason: "connection refused".to_owned() };
+    let api = Answer::silent("connection refused");
     let node = NodeFacts { host: HostSight::Seen(Box::new(host)), api };
     let nodes = spec.cluster.nodes.iter().map(|own| (own.id, node.clone()));
     Facts { nodes: nodes.collect(), ..Facts::default() }

@@ -21,7 +21,11 @@ pub struct TransferOptions {
 ///
 /// # Errors
 /// Refuses while there is no undisputed leader, and a node that could not take over.
-pub fn transfer(spec: &ClusterFile, facts: &Facts, options: &TransferOptions) -> Result<Plan, Refusal> {
+pub(super) fn transfer(
+    spec: &ClusterFile,
+    facts: &Facts,
+    options: &TransferOptions,
+) -> Result<Plan, Refusal> {
     if let Some(to) = options.to {
         targets(spec, &[to])?;
     }
@@ -56,7 +60,7 @@ fn fit(to: NodeId, facts: &Facts, statuses: &[ClusterStatus], voters: usize) -> 
             .because(why)
             .hint("let the leader choose:  escli transfer-leader")
     };
-    if let Some(Answer::Silent { reason }) = facts.nodes.get(&to).map(|node| &node.api) {
+    if let Some(Answer::Silent { reason, .. }) = facts.nodes.get(&to).map(|node| &node.api) {
         let hint = format!("start it, if it is down:  escli start {to}");
         return Err(refused(format!("n{to} does not answer: {reason}")).hint(hint));
     }

@@ -38,7 +38,12 @@ pub struct Options {
 ///
 /// # Errors
 /// Refuses unknown nodes, hosts that cannot be looked at, and taken ports.
-pub fn up(spec: &ClusterFile, wanted: &Wanted, facts: &Facts, options: &Options) -> Result<Plan, Refusal> {
+pub(super) fn up(
+    spec: &ClusterFile,
+    wanted: &Wanted,
+    facts: &Facts,
+    options: &Options,
+) -> Result<Plan, Refusal> {
     let targets = targets(spec, &options.nodes)?;
     let mut plan = Plan::new(&options.operation, &spec.cluster.name);
     let down = prepare(&mut plan, spec, wanted, facts, options, &targets)?;

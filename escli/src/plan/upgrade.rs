@@ -78,7 +78,7 @@ impl UpgradeOptions {
 ///
 /// # Errors
 /// Refuses hosts that are not ready, versions that were not named, and what would cost the majority.
-pub fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOptions) -> Result<Plan, Refusal> {
+pub(super) fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOptions) -> Result<Plan, Refusal> {
     let mut plan = Plan::new("upgrade", &spec.cluster.name);
     let targets = targets(spec, &[])?;
     if let Some(remote) = &options.remote {

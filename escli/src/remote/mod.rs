@@ -19,6 +19,7 @@ use crate::engine::ports::{Hosts, PortError};
 use crate::evidence::Evidence;
 use crate::exit::{Exit, Failure};
 use crate::identity;
+use crate::last_words;
 use crate::plan::Action;
 use crate::plan::facts::{HostFacts, Process, Reach};
 use crate::plan::layout::HostLayout;
@@ -29,6 +30,7 @@ use crate::ssh::{
     self, Connection, Destination, Input, Limits, Operator, Output, Passphrases, Said, SshError,
 };
 
+mod claims;
 mod frame;
 mod lease;
 pub mod scripts;
@@ -172,10 +174,11 @@ impl RemoteHosts {
         if said.code == 0 {
             return Ok(said.stdout);
         }
-        let mut lines = said.stderr.lines().rev();
-        let last = lines.next().map_or_else(|| format!("exit status {}", said.code), str::to_owned);
-        let mut failure = Failure::failed(format!("node {id}: {last}"));
-        failure.details = lines.rev().map(str::to_owned).collect();
+        let said_so = said.stderr;
+        let cause = last_words::cause(said_so.as_bytes());
+        let cause = cause.unwrap_or_else(|| format!("exit status {}", said.code));
+        let mut failure = Failure::failed(format!("node {id}: {cause}"));
+        failure.details = said_so.lines().filter(|line| *line != cause).map(str::to_owned).collect();
         Err(PortError::Explained(Box::new(failure)))
     }
 

@@ -9,6 +9,7 @@ use shared::backup::{MANIFEST, SUM};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{Privilege, Service};
 
+use super::claims;
 use super::service::process;
 use crate::evidence::{self, Evidence};
 use crate::identity;
@@ -68,7 +69,9 @@ say free_data "$(room $data)"
 say free_install "$(room $install)"
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | sed 's/^/tcp /'
 [ -n "$pid" ] || as_root ss -Hltnp 2>/dev/null | sed 's/^/ss /'
+{claims}
 {installed}"#,
+        claims = claims::script(layout),
         closed = closed(layout) + &users_own(layout),
         pid = process(layout),
         installed = installed(layout, release),

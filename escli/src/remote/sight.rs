@@ -2,6 +2,7 @@
 
 use shared::spec::Node;
 
+use super::claims;
 use super::scripts::CONFIG_MARK;
 use super::service::standing;
 use crate::plan::facts::{HostFacts, Machine, TakenPort};
@@ -48,6 +49,7 @@ pub fn facts(said: &str, node: &Node, now: i64) -> HostFacts {
         config_hash: wanted::hash_of(config),
         dirs: one("dirs").is_some(),
         data_empty: one("data").is_none(),
+        claims: claims::read(said),
         taken: if pid.is_some() { Vec::new() } else { taken(node, &all("tcp"), &all("ss")) },
         current: one("current"),
         installed: None,

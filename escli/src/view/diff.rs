@@ -2,24 +2,30 @@
 
 use std::fmt::Write as _;
 
+use shared::ids::ClusterId;
+
 use super::paint::Paint;
 use crate::plan::diff::{Compared, NodeDiff};
 
 /// One line for each node, and the lines that differ below it.
-pub fn text(cluster: &str, nodes: &[NodeDiff], paint: Paint) -> String {
+pub fn text(cluster: &str, id: Option<ClusterId>, nodes: &[NodeDiff], paint: Paint) -> String {
     let count = nodes.iter().filter(|node| node.is_any()).count();
     let summary = if count == 0 {
         paint.good("no differences")
     } else {
         paint.warn(&format!("{count} of {} nodes differ", nodes.len()))
     };
-    let mut text = format!("{}  {summary}\n", paint.bold(cluster));
+    let id = id.map_or_else(String::new, |id| format!("  {}", paint.dim(&id.to_string())));
+    let mut text = format!("{}{id}  {summary}\n", paint.bold(cluster));
     for node in nodes {
         let disk = word(node.disk, "no file");
         let running = word(node.running, "not running");
         let _ = write!(text, "n{}  on disk: {disk}  running: {running}", node.id);
         let _ =
             writeln!(text, "{}", node.reason.as_ref().map_or_else(String::new, |why| format!("  ({why})")));
+        if let Some(identity) = &node.identity {
+            let _ = writeln!(text, "    {} {identity}", paint.bad("!"));
+        }
         for line in &node.lines {
             let painted = if line.starts_with('-') { paint.bad(line) } else { paint.good(line) };
             let _ = writeln!(text, "    {painted}");

@@ -27,7 +27,8 @@ pub fn headline(seen: &Overview, paint: Paint) -> String {
 
 /// Headline, one row for every node, and what is wrong or worth knowing.
 pub fn text(seen: &Overview, wide: bool, paint: Paint) -> String {
-    let mut text = format!("{}\n{}\n", headline(seen, paint), table(seen, wide, paint));
+    let id = seen.cluster_id.filter(|_| wide).map_or_else(String::new, |id| format!(" · id {id}"));
+    let mut text = format!("{}{id}\n{}\n", headline(seen, paint), table(seen, wide, paint));
     let silent = |line: &String| {
         // The row of a node that does not answer says so already.
         seen.nodes

@@ -61,6 +61,8 @@ note: restart needed: cluster.yaml says something else than what n2 runs with
 fn wide_shows_more_and_health_shows_every_reason() {
     let seen = degraded();
     let wide = status::text(&seen, true, plain());
+    let first = wide.lines().next().unwrap();
+    assert!(first.ends_with(" · v1.4.2 · id 6f1c2f6e-0000-4000-8000-000000000001"), "{first}");
     let header = wide.lines().nth(1).unwrap();
     assert!(header.ends_with("TERM  COMMIT  MATCH  CLIENTS  NODES  ADMIN  STARTED"), "{header}");
     let health = status::health(&seen, plain());

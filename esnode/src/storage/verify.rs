@@ -37,6 +37,7 @@ pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::R
     let found = log.read(&mut verified)?;
     verified.first_index = found.index.first();
     verified.last_index = found.index.last();
+    verified.last_term = found.index.term(verified.last_index);
     // Of a log with holes it cannot be said what it lacks besides.
     if verified.ok {
         for checkpoint in &checkpoints {

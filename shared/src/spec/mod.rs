@@ -7,6 +7,7 @@ mod deploy;
 mod keys;
 mod names;
 mod parse;
+mod places;
 mod render;
 mod schema;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use deploy::{Deploy, HostKeys, Privilege, Service, Ssh, Transport};
 pub use keys::{Key, keys};
 pub use names::{authority, host_dir, host_user, valid_host};
 pub use parse::{Problem, Reader, SpecErrors, parse, parse_as};
+pub use places::shared_hosts;
 pub use schema::schema;
 pub use text::{BOM, MAX_BYTES, decode};
 

@@ -105,7 +105,7 @@ fn a_leader_hands_over_before_it_leaves_and_is_stopped_after() {
 #[test]
 fn nobody_goes_whom_the_majority_needs() {
     let mut world = members(3, 3);
-    world.facts.nodes.get_mut(&3).unwrap().api = Answer::Silent { reason: "gone".to_owned() };
+    world.facts.nodes.get_mut(&3).unwrap().api = Answer::silent("gone");
     let refused = remove(&world.spec, &world.wanted, &world.facts, &removes(&world, 2)).unwrap_err();
     assert!(
         refused.reasons[0].contains("1 healthy voters of 2 would be left, and 2 are needed"),

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::plan::Refusal;
+use crate::plan::facts::{Log, LogEnd};
 use crate::plan::recover::{RecoverOptions, recover};
 
 /// From a cluster of `count` nodes.
@@ -66,6 +67,55 @@ fn the_node_that_holds_most_carries_on() {
     let why = "node 2 holds more: its log ends at entry 800 of term 4, node 1's at 900 of 3";
     assert!(refused(&world, 1, &[3, 4, 5]).contains(why));
     assert!(planned(&world, &options(&world, 2, &[3, 4, 5])).is_ok());
+}
+
+/// A node that does not run, whose log ends there.
+fn at_rest(world: &mut World, id: NodeId, term: u64, index: u64) {
+    world.facts.logs.insert(id, Log::Whole(LogEnd { term, index }));
+}
+
+#[test]
+fn the_longest_log_carries_on_though_its_node_does_not_run() {
+    let mut world = world(5, &[1], None);
+    (world.says(1).last_term, world.says(1).last_index) = (Some(4), 800);
+    at_rest(&mut world, 2, 4, 807);
+    at_rest(&mut world, 3, 3, 5000);
+    let refusal = planned(&world, &options(&world, 1, &[2, 3, 4])).unwrap_err();
+    let why = "node 2 holds more: its log ends at entry 807 of term 4, node 1's at 800 of 4; 7 entries more";
+    assert_eq!(refusal.reasons, [why]);
+    assert!(refusal.hints[0].ends_with("escli recover --survivor 2 --lost 3,4,1"), "{:?}", refusal.hints);
+    // A later term counts for more than any number of entries.
+    at_rest(&mut world, 2, 5, 12);
+    assert!(refused(&world, 1, &[2, 3, 4]).contains("node 2 holds more: its log ends at entry 12 of term 5"));
+    // Whoever is named may be at rest, too.
+    let plan = planned(&world, &options(&world, 2, &[3, 4, 5])).unwrap();
+    let Some(Question::TypeName { text, .. }) = &plan.question else { panic!("it asks for nothing") };
+    let ends = [
+        "n2's log ends at entry 12 of term 5",
+        "n1's log ends at entry 800 of term 4",
+        "n3's log ends at entry 5000",
+    ];
+    assert!(ends.iter().all(|end| text.contains(end)), "{text}");
+    assert!(refused(&world, 3, &[2, 4, 5]).contains("node 2 holds more"));
+    // As much is enough.
+    at_rest(&mut world, 2, 4, 800);
+    assert!(planned(&world, &options(&world, 1, &[2, 3, 4])).is_ok());
+}
+
+#[test]
+fn what_cannot_be_read_is_said_and_what_is_damaged_does_not_carry_on() {
+    let mut world = world(3, &[], None);
+    at_rest(&mut world, 1, 4, 800);
+    world.facts.logs.insert(2, Log::Damaged { reason: "log/1: bad checksum".to_owned() });
+    world.facts.logs.insert(3, Log::Unread { reason: "no esnode there".to_owned() });
+    let plan = planned(&world, &options(&world, 1, &[2, 3])).unwrap();
+    let Some(Question::TypeName { text, .. }) = &plan.question else { panic!("it asks for nothing") };
+    assert!(text.contains("n2's log is damaged (log/1: bad checksum)"), "{text}");
+    assert!(text.contains("n3's log could not be read (no esnode there)"), "{text}");
+    assert!(refused(&world, 2, &[1, 3]).contains("node 2's log is damaged"));
+    let plan = planned(&world, &options(&world, 3, &[1, 2])).unwrap();
+    let Some(Question::TypeName { text, .. }) = &plan.question else { panic!("it asks for nothing") };
+    assert!(text.contains("how far n3's log reaches is not known (no esnode there)"), "{text}");
 }
 
 #[test]

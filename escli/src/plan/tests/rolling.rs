@@ -159,7 +159,7 @@ fn a_resumed_restart_leaves_alone_what_it_has_restarted_and_starts_what_it_has_s
     options.witness(&world.facts);
     world.says(2).started_at = "2026-01-01T00:09:00Z".to_owned();
     let node = world.facts.nodes.get_mut(&3).unwrap();
-    node.api = Answer::Silent { reason: "connection refused".to_owned() };
+    node.api = Answer::silent("connection refused");
     world.host(3).process = Process::Stopped;
     options.witness(&world.facts);
     let plan = restart(&world.spec, &world.facts, &options).unwrap();

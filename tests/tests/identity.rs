@@ -1,0 +1,336 @@
+//! Nothing is done to nodes that are not those of the cluster.yaml: every command that changes something says whose they
+//! are instead, and leaves everything as it was.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::cluster::binary;
+use tests::place::{Place, path, text};
+use tests::sshd::Lab;
+
+/// Commands that change nothing of a cluster; whatever is not here has to refuse.
+const LOOKS: [&str; 19] = [
+    "alerts",
+    "check",
+    "completions",
+    "diff",
+    "explain",
+    "health",
+    "help",
+    "history",
+    "init",
+    "logs",
+    "man",
+    "monitoring",
+    "render",
+    "status",
+    "support-bundle",
+    "validate",
+    "verify",
+    "version",
+    "watch",
+];
+
+/// Every other command of the command line, as it is called about node 1 of a cluster that the file calls `staging`.
+fn changing(esnode: &str, backup: &str) -> Vec<(String, Vec<String>)> {
+    let names =
+        escli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect::<Vec<_>>();
+    let rest = |name: &str| -> String {
+        match name {
+            "up" | "start" | "stop" | "restart" | "reload" | "transfer-leader" | "plan" => String::new(),
+            "down" => "--purge-data --yes --confirm staging".to_owned(),
+            "upgrade" => format!("--binary {esnode}"),
+            "add-node" => "9 --host 127.0.0.9".to_owned(),
+            "remove-node" => "1 --purge --force --yes --confirm staging".to_owned(),
+            "replace-node" => "1 9 --host 127.0.0.9 --yes".to_owned(),
+            "recover" => "--survivor 1 --lost 2 --yes --confirm recover-staging-from-1".to_owned(),
+            "restore" => format!("{backup} --yes"),
+            "backup" => "--node 1".to_owned(),
+            "exec" => "-- touch /tmp/eventstream-was-here".to_owned(),
+            other => panic!("how is {other} called, or does it change nothing?"),
+        }
+    };
+    let changing = names.into_iter().filter(|name| !LOOKS.contains(&name.as_str()));
+    let calls = changing.map(|name| {
+        let line = format!("{name} {}", rest(&name));
+        let words = line.split_whitespace().map(str::to_owned);
+        (name.clone(), words.collect())
+    });
+    calls.chain([("check".to_owned(), vec!["check".to_owned(), "--fix".to_owned()])]).collect()
+}
+
+/// What every file below `dir` says, apart from logs and data, which a node that runs writes itself.
+fn files(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_owned();
+        if path.is_dir() && !["data", "raft", "run", "state"].iter().any(|own| name == *own) {
+            found.extend(files(&path)?);
+        } else if path.is_file() && name != "log" {
+            found.insert(path.clone(), fs::read(&path)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The cluster.yaml of this place with something else in it, beside it.
+fn variant(place: &Place, of: &Path, name: &str, changes: &[(&str, &str)]) -> Result<PathBuf> {
+    let mut text = fs::read_to_string(of)?;
+    for (from, to) in changes {
+        ensure!(text.contains(from), "no {from} in {text}");
+        text = text.replacen(from, to, 1);
+    }
+    let file = of.parent().unwrap_or(place.dir.path()).join(name);
+    fs::write(&file, text)?;
+    Ok(file)
+}
+
+/// Refused with code 3, and this is among what is said, both as text and as JSON.
+fn refused(place: &Place, file: &Path, args: &[&str], why: &str) -> Result<String> {
+    let args = [&["-c", path(file)], args].concat();
+    let output = place.escli(&args)?;
+    let said = text(&output.stderr) + &text(&output.stdout);
+    ensure!(output.status.code() == Some(3), "{args:?}: {:?}: {said}", output.status);
+    ensure!(said.contains(why), "{args:?}: {why:?} is not in: {said}");
+    Ok(said)
+}
+
+fn every_change_is_refused(
+    place: &Place,
+    file: &Path,
+    backup: &Path,
+    skip: &[&str],
+    why: &str,
+) -> Result<()> {
+    let before = files(place.dir.path())?;
+    for (name, args) in changing(binary("esnode").to_str().context("a path")?, path(backup)) {
+        if skip.contains(&name.as_str()) {
+            continue;
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        // What answers on the admin port is whose it is as well; who only asks there says so.
+        let why = if name == "backup" { "answers as node 1 of " } else { why };
+        refused(place, file, &args, why).with_context(|| name.clone())?;
+        ensure!(files(place.dir.path())? == before, "{name} changed something");
+    }
+    Ok(())
+}
+
+fn pids(place: &Place) -> Result<Vec<String>> {
+    (1..=3).map(|id| Ok(fs::read_to_string(place.cluster().join(format!("n{id}/pid")))?)).collect()
+}
+
+#[test]
+fn a_file_of_another_name_beside_a_local_cluster_does_nothing_to_it() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let own = place.cluster().join("cluster.yaml");
+    let backup = place.dir.path().join("backup.tar");
+    ensure!(place.escli(&["-c", path(&own), "backup", path(&backup)])?.status.success());
+    let staging = variant(&place, &own, "staging.yaml", &[("name: local", "name: staging")])?;
+    let before = pids(&place)?;
+    let n1 = place.cluster().join("n1").canonicalize()?;
+    let why = format!("{} is node 1 of local, not of staging", n1.display());
+    // There is no host to run a command on, and nothing to check.
+    every_change_is_refused(&place, &staging, &backup, &["exec", "check"], &why)?;
+    ensure!(pids(&place)? == before, "a node was started or stopped");
+
+    let (code, diff) = place.json(&["-c", path(&staging), "diff"])?;
+    ensure!(code == 11 && diff["nodes"][0]["identity"].to_string().contains("node 1 of local"), "{diff:#}");
+    let (_, status) = place.json(&["-c", path(&staging), "status"])?;
+    ensure!(status["nodes"][0]["reason"] == "answers as node 1 of local", "{status:#}");
+
+    let (code, status) = place.json(&["-c", path(&own), "status"])?;
+    ensure!(code == 0 && status["health"] == "HEALTHY", "{status:#}");
+    let (_, diff) = place.json(&["-c", path(&own), "diff"])?;
+    ensure!(diff["cluster_id"] == status["cluster_id"] && diff["cluster_id"].is_string(), "{diff:#}");
+    // Stopped, it is still known whose it is.
+    ensure!(place.escli(&["-c", path(&own), "down"])?.status.success());
+    refused(&place, &staging, &["up"], &why)?;
+    refused(&place, &staging, &["down", "--purge-data", "--yes", "--confirm", "staging"], &why)?;
+    let (_, status) = place.json(&["-c", path(&own), "status"])?;
+    ensure!(status["cluster_id"] == diff["cluster_id"], "it is remembered: {status:#}");
+    Ok(())
+}
+
+#[test]
+fn a_local_cluster_whose_disks_are_empty_is_not_founded_again_unless_that_is_meant() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let own = place.cluster().join("cluster.yaml");
+    let id = place.json(&["status"])?.1["cluster_id"].clone();
+    ensure!(place.escli(&["-c", path(&own), "down"])?.status.success());
+    for node in 1..=3 {
+        fs::remove_dir_all(place.cluster().join(format!("n{node}/data")))?;
+    }
+    let why = id.as_str().context("an id")?;
+    for command in ["up", "start"] {
+        refused(&place, &own, &[command], why)?;
+    }
+    let purged = place.escli(&["-c", path(&own), "down", "--purge-data", "--yes", "--confirm", "local"])?;
+    ensure!(purged.status.success(), "{}", text(&purged.stderr));
+    let (code, report) = place.up()?;
+    ensure!(code == 0, "{report:#}");
+    ensure!(place.json(&["status"])?.1["cluster_id"] != id, "a new one");
+    Ok(())
+}
+
+#[test]
+fn a_copy_of_a_local_clusters_folder_is_not_taken_for_the_cluster() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.up()?.0 == 0);
+    let own = place.cluster().join("cluster.yaml");
+    ensure!(place.escli(&["-c", path(&own), "down"])?.status.success());
+    let copy = place.dir.path().join("copy");
+    let copied = std::process::Command::new("cp").arg("-r").arg(place.cluster()).arg(&copy).status()?;
+    ensure!(copied.success());
+    let moved = place.dir.path().join("moved");
+    let run = || -> Result<()> {
+        let said = refused(&place, &copy.join("cluster.yaml"), &["up"], "has its data in")?;
+        let old = place.cluster().canonicalize()?.join("n1/data");
+        let new = copy.canonicalize()?.join("n1/data");
+        ensure!(said.contains(path(&old)) && said.contains(path(&new)), "both are named: {said}");
+        // A folder that was moved is the cluster.
+        fs::remove_dir_all(place.cluster())?;
+        fs::rename(&copy, &moved)?;
+        let up = place.escli(&["-c", path(&moved.join("cluster.yaml")), "up"])?;
+        ensure!(up.status.success(), "{}", text(&up.stderr));
+        Ok(())
+    };
+    let ended = run();
+    // Whatever became of it, no node stays.
+    for dir in [&copy, &moved] {
+        let _ = place.escli(&["-c", path(&dir.join("cluster.yaml")), "down"]);
+    }
+    ended
+}
+
+/// A cluster of one node on a host of its own, which is this machine: the file that describes it.
+fn on_a_host(lab: &mut Lab, place: &Place) -> Result<PathBuf> {
+    let address = lab.at(0).address;
+    let text = format!(
+        "cluster:\n  name: orders\n  nodes:\n    - {{ id: 1, host: {}, client_port: {}, cluster_port: {}, http_port: {} }}\n  \
+         storage:\n    data_dir: {}\ndeploy:\n  privilege: none\n  service: process\n  install_dir: {}\n  ssh:\n    \
+         user: {}\n    port: {}\n    identity_file: {}\n    known_hosts: {}\n",
+        address.ip(),
+        place.base,
+        place.base + 100,
+        place.base + 200,
+        lab.path("data/raft").display(),
+        lab.path("opt").display(),
+        lab.user(),
+        address.port(),
+        lab.path("id_ed25519").display(),
+        lab.path("known_hosts").display(),
+    );
+    let file = place.dir.path().join("orders.yaml");
+    fs::write(&file, text)?;
+    Ok(file)
+}
+
+/// Everything of the host's own, apart from what its node writes.
+fn deployed(lab: &Lab) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    files(&lab.path("opt"))
+}
+
+#[test]
+fn a_host_is_worked_on_as_what_it_is_and_as_nothing_else() -> Result<()> {
+    let (mut lab, place) = (Lab::start(1)?, Place::new()?);
+    let orders = on_a_host(&mut lab, &place)?;
+    let up = place.escli(&["-c", path(&orders), "up"])?;
+    ensure!(up.status.success(), "{}", text(&up.stderr));
+    let run = || -> Result<()> {
+        let host = lab.path("data/raft");
+        let before = deployed(&lab)?;
+        let backup = place.dir.path().join("backup.tar");
+        let taken = place.escli(&["-c", path(&orders), "backup", path(&backup)])?;
+        ensure!(taken.status.success(), "{}", text(&taken.stderr));
+        let ip = lab_ip(&orders)?;
+
+        // Another cluster's file names the host.
+        let staging = variant(&place, &orders, "staging.yaml", &[("name: orders", "name: staging")])?;
+        let why = format!("{ip} is node 1 of orders, not of staging");
+        // It is the only node: nobody else could be lost, or stay.
+        every_change_is_refused(&place, &staging, &backup, &["recover", "remove-node"], &why)?;
+        let (code, check) = place.json(&["-c", path(&staging), "check"])?;
+        ensure!(code == 3 && finding(&check, "identity").to_string().contains(&why), "{check:#}");
+
+        // Another id of the same cluster.
+        let second = variant(&place, &orders, "second.yaml", &[("id: 1", "id: 2")])?;
+        for args in [
+            &["up"][..],
+            &["stop"],
+            &["exec", "--", "true"],
+            &["down", "--purge-data", "--yes", "--confirm", "orders"],
+        ] {
+            refused(&place, &second, args, &format!("{ip} is node 1 of orders, not node 2"))?;
+        }
+
+        // Another data directory, while it runs and when it is stopped.
+        let data = format!("data_dir: {}", host.display());
+        let elsewhere = variant(&place, &orders, "elsewhere.yaml", &[(&data, &format!("{data}-new"))])?;
+        let why = format!("{ip} has its data in {old}, not in {old}-new", old = host.display());
+        refused(&place, &elsewhere, &["up"], &why)?;
+        ensure!(place.escli(&["-c", path(&orders), "down"])?.status.success());
+        for args in [&["up"][..], &["start"], &["down", "--purge-data", "--yes", "--confirm", "orders"]] {
+            refused(&place, &elsewhere, args, &why)?;
+        }
+        ensure!(deployed(&lab)?.len() == before.len() && host.join("identity").exists());
+        // Moved as the hint says, it is found there.
+        fs::rename(&host, host.with_file_name("raft-new"))?;
+        let moved = place.escli(&["-c", path(&elsewhere), "up"])?;
+        ensure!(moved.status.success(), "{}", text(&moved.stderr));
+
+        // The same name, and another cluster than was brought up with this file.
+        let memory = fs::read_dir(place.dir.path().join("state/eventstream/orders"))?;
+        let kept = memory
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "cluster"));
+        for path in kept {
+            fs::write(path, "6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11\n")?;
+        }
+        refused(&place, &elsewhere, &["stop"], "orders is 6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11")?;
+        let (_, status) = place.json(&["-c", path(&elsewhere), "health"])?;
+        ensure!(status["reasons"].to_string().contains("belongs to another cluster"), "{status:#}");
+        Ok(())
+    };
+    let ended = run();
+    // Whatever became of it, no node stays.
+    if let Ok(pid) = fs::read_to_string(lab.path("opt/run/pid")) {
+        let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+        pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+    }
+    ended
+}
+
+fn lab_ip(file: &Path) -> Result<String> {
+    let text = fs::read_to_string(file)?;
+    let host = text.split("host: ").nth(1).and_then(|rest| rest.split(',').next());
+    Ok(host.context("a host")?.to_owned())
+}
+
+fn finding(check: &Value, name: &str) -> Value {
+    let findings = check["findings"].as_array().cloned().unwrap_or_default();
+    findings.into_iter().find(|finding| finding["check"] == name).unwrap_or_default()
+}
+
+#[test]
+fn two_nodes_on_one_host_are_refused_with_the_lines_of_both() -> Result<()> {
+    let place = Place::new()?;
+    let file = place.dir.path().join("cluster.yaml");
+    let text_of = "cluster:\n  nodes:\n    - { id: 1, host: 127.0.0.9 }\n    - { id: 2, host: 127.0.0.9, client_port: 9001, \
+                   cluster_port: 9101, http_port: 8081 }\n";
+    fs::write(&file, text_of)?;
+    for command in ["validate", "up", "check"] {
+        let output = place.escli(&[command])?;
+        let said = text(&output.stdout) + &text(&output.stderr);
+        ensure!(output.status.code() == Some(2), "{command}: {said}");
+        ensure!(said.contains(":4:22: node 2 is on 127.0.0.9, as node 1 on line 3 is"), "{command}: {said}");
+    }
+    Ok(())
+}
