@@ -261,3 +261,27 @@ pub fn file_of(source: &Source, is_local: bool) -> Option<PathBuf> {
 pub fn is_local(spec: &ClusterFile) -> bool {
     spec.deploy.as_ref().is_some_and(|deploy| deploy.transport == Transport::Local)
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::version::{BuildInfo, Range};
+
+    use super::*;
+
+    #[test]
+    fn hosts_are_given_no_playground_unless_it_is_meant() {
+        let one = Range { min: 1, max: 1 };
+        let built = |how: &str| {
+            let info = BuildInfo { version: "1.0.0".into(), build: how.into(), protocol: one, format: one };
+            Program { path: "/up/esnode".into(), info: Some(info), ..Program::default() }
+        };
+        let refused = refuse_playground(&built("0123456789 playground")).unwrap_err();
+        assert_eq!(refused.exit, Exit::Refused);
+        assert!(refused.hints.iter().any(|hint| hint.ends_with("--binary /up/esnode")), "{refused:?}");
+        for meant in ["0123456789 release", "unknown debug"] {
+            refuse_playground(&built(meant)).unwrap();
+        }
+        // What is built for other machines cannot be asked.
+        refuse_playground(&Program::default()).unwrap();
+    }
+}
