@@ -128,7 +128,12 @@ impl Session {
     /// Whether a producer's request, which came at `received`, had better wait here: nobody can say who leads, or this
     /// node is about to, or about to cease. Sent away now, the client would ask, wait and come back all the same.
     pub fn holds_producers(&self, received: Instant) -> bool {
-        self.usable_leader().is_none() && received.elapsed() < self.leader_patience() && !self.is_cut_off()
+        self.usable_leader().is_none() && Instant::now() < self.producers_wait_until(received)
+    }
+
+    fn producers_wait_until(&self, received: Instant) -> Instant {
+        let latest = received + self.leader_patience();
+        self.cut_off_from().map_or(latest, |from| from.min(latest))
     }
 
     /// Waits until the client has to leave: the node stops, or is cut off. One that comes only then may stay until it has
@@ -173,8 +178,7 @@ impl Session {
     pub async fn hold_producer(&self, received: Instant) {
         let mut changes = self.watch_leadership();
         while self.holds_producers(received) {
-            let latest = received + self.leader_patience();
-            let until = self.cut_off_from().map_or(latest, |from| from.min(latest));
+            let until = self.producers_wait_until(received);
             let _ = timeout_at(until.into(), changes.changed()).await;
         }
     }
