@@ -4,7 +4,6 @@
 //! `driver` alone joins them.
 
 pub mod consensus;
-pub mod driver;
 pub mod entry;
 #[doc(hidden)]
 pub mod fuzz;
@@ -12,5 +11,7 @@ pub mod maintenance;
 pub mod net;
 pub mod node;
 pub mod process;
+pub mod replica;
+pub mod runtime;
 pub mod state_machine;
 pub mod storage;

@@ -11,7 +11,7 @@ use super::membership::proven_commit;
 use super::plausible::{Implausible, MAX_NUMBER, Place, plausible};
 use super::status::{self, Role, Status};
 use super::timing::Timing;
-use super::view::{Durable, Fetch, View, from_raft, store_error};
+use super::view::{Durable, LogRead, View, from_raft, store_error};
 use crate::entry::{Entry, HardState};
 
 /// Payload of one message to a follower.
@@ -108,7 +108,7 @@ pub struct Effects {
     /// Role, term or leader changed.
     pub changed: bool,
     /// Read these off-thread and give them to [`Core::fetched`].
-    pub fetch: Vec<Fetch>,
+    pub fetch: Vec<LogRead>,
 }
 
 /// One node's consensus.
@@ -118,7 +118,7 @@ pub struct Core<D: Durable> {
     seed: u64,
     timing: Timing,
     disk: InFlight,
-    /// Number of the newest Ready taken from Raft.
+    /// Number of the newest Effects taken from Raft.
     newest: u64,
     /// Messages freed by the disk, for the next effects.
     freed: Vec<Message>,
@@ -395,7 +395,7 @@ impl<D: Durable> Core<D> {
     }
 
     /// Entries asked for by [`Effects::fetch`].
-    pub fn fetched(&mut self, fetch: Fetch, entries: Vec<Entry>) {
+    pub fn fetched(&mut self, fetch: LogRead, entries: Vec<Entry>) {
         for context in self.raw.mut_store().fetched(fetch, entries) {
             self.raw.on_entries_fetched(context);
         }

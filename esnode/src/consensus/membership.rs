@@ -16,12 +16,12 @@ const READ_BYTES: u64 = 4 << 20;
 
 /// When the leader last heard whom answer.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct LastContact {
     last: BTreeMap<NodeId, u64>,
     silent: u64,
 }
 
-impl Heard {
+impl LastContact {
     /// Nobody was heard yet.
     pub fn new(timing: &Timing) -> Self {
         Self { last: BTreeMap::new(), silent: timing.silent() }
@@ -33,7 +33,7 @@ impl Heard {
     }
 
     /// Whether `id` answers, as seen at `tick`.
-    pub fn answers(&self, id: NodeId, tick: u64) -> bool {
+    pub fn is_active(&self, id: NodeId, tick: u64) -> bool {
         self.last.get(&id).is_some_and(|last| last + self.silent >= tick)
     }
 
@@ -59,8 +59,8 @@ pub struct NoQuorum {
 ///
 /// # Errors
 /// [`NoQuorum`].
-pub fn may_have(own: NodeId, voters: &[NodeId], heard: &Heard, tick: u64) -> Result<(), NoQuorum> {
-    let healthy = voters.iter().filter(|id| **id == own || heard.answers(**id, tick)).count();
+pub fn may_have(own: NodeId, voters: &[NodeId], heard: &LastContact, tick: u64) -> Result<(), NoQuorum> {
+    let healthy = voters.iter().filter(|id| **id == own || heard.is_active(**id, tick)).count();
     let needed = voters.len() / 2 + 1;
     if healthy < needed {
         return Err(NoQuorum { voters: voters.len(), healthy, needed });
@@ -112,10 +112,10 @@ impl Promotion {
         own: NodeId,
         status: &Status,
         candidates: &[NodeId],
-        heard: &Heard,
+        heard: &LastContact,
         tick: u64,
     ) -> Option<NodeId> {
-        let keeps_up = |id: &NodeId| heard.answers(*id, tick) && lag(status, *id).1;
+        let keeps_up = |id: &NodeId| heard.is_active(*id, tick) && lag(status, *id).1;
         self.since.retain(|id, _| candidates.contains(id) && keeps_up(id));
         for id in candidates.iter().filter(|id| keeps_up(id)) {
             self.since.entry(*id).or_insert(tick);
@@ -160,15 +160,15 @@ mod tests {
         }
     }
 
-    fn heard(ids: &[NodeId], tick: u64) -> Heard {
-        let mut heard = Heard::new(&timing());
+    fn heard(ids: &[NodeId], tick: u64) -> LastContact {
+        let mut heard = LastContact::new(&timing());
         ids.iter().for_each(|id| heard.note(*id, tick));
         heard
     }
 
     /// Runs the policy over `ticks`, at each of which those of `answering` answer; the first promotion.
     fn run(
-        (promotion, heard): (&mut Promotion, &mut Heard),
+        (promotion, heard): (&mut Promotion, &mut LastContact),
         status: &Status,
         answering: &[NodeId],
         mut ticks: std::ops::RangeInclusive<u64>,
@@ -179,8 +179,8 @@ mod tests {
         })
     }
 
-    fn fresh() -> (Promotion, Heard) {
-        (Promotion::new(&timing()), Heard::new(&timing()))
+    fn fresh() -> (Promotion, LastContact) {
+        (Promotion::new(&timing()), LastContact::new(&timing()))
     }
 
     #[test]

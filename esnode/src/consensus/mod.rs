@@ -20,11 +20,11 @@ mod view;
 pub use self::change::change;
 pub use self::core::{Core, CoreConfig, Dropped, Effects, Persist, Proposed, StartError};
 pub use self::disk::InFlight;
-pub use self::membership::{Heard, NoQuorum, Promotion, lag, may_have};
+pub use self::membership::{LastContact, NoQuorum, Promotion, lag, may_have};
 pub use self::plausible::{Implausible, MAX_NUMBER};
 pub use self::status::{Peer, Role, Status};
 pub use self::timing::{TICK, Timing};
-pub use self::view::{Durable, Fetch, ReadFailed};
+pub use self::view::{Durable, LogRead, ReadFailed};
 /// Voters and learners, as Raft counts them.
 pub use raft::eraftpb::ConfState;
 /// A change of the members, and what kinds there are.

@@ -27,7 +27,7 @@ pub struct ReadFailed(pub String);
 
 /// Old entries that a lagging follower needs: to be read off-thread and given to `Core::fetched`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fetch {
+pub struct LogRead {
     /// First index wanted.
     pub low: u64,
     /// One past the last index wanted.
@@ -63,7 +63,7 @@ pub(super) struct View<D> {
 const MAX_CONTEXTS: usize = 32;
 
 struct Pending {
-    fetch: Fetch,
+    fetch: LogRead,
     asked: bool,
     contexts: Vec<GetEntriesContext>,
 }
@@ -153,7 +153,7 @@ impl<D: Durable> View<D> {
     }
 
     /// Reads that have not been handed out yet.
-    pub(super) fn take_fetches(&mut self) -> Vec<Fetch> {
+    pub(super) fn take_fetches(&mut self) -> Vec<LogRead> {
         let unasked = self.pending.get_mut().values_mut().filter(|pending| !pending.asked);
         unasked
             .map(|pending| {
@@ -164,7 +164,7 @@ impl<D: Durable> View<D> {
     }
 
     /// Takes a read's answer; the contexts say which sends to try again.
-    pub(super) fn fetched(&mut self, fetch: Fetch, entries: Vec<Entry>) -> Vec<GetEntriesContext> {
+    pub(super) fn fetched(&mut self, fetch: LogRead, entries: Vec<Entry>) -> Vec<GetEntriesContext> {
         let Some(pending) = self.pending.get_mut().remove(&fetch.low) else { return Vec::new() };
         // Another leader may have replaced entries since the read began. If the last one read still stands, so do all
         // before it (log matching); if not, the send that waits asks again.
@@ -210,7 +210,7 @@ impl<D: Durable> View<D> {
             return Ok(within(found.iter().take_while(|entry| entry.index < high).cloned(), max_bytes));
         }
         if context.can_async() {
-            let fetch = Fetch { low, high, max_bytes };
+            let fetch = LogRead { low, high, max_bytes };
             let mut pending = self.pending.borrow_mut();
             let pending = pending.entry(low).or_insert(Pending { fetch, asked: false, contexts: Vec::new() });
             if pending.contexts.len() < MAX_CONTEXTS {
@@ -371,7 +371,7 @@ mod tests {
     }
 
     /// A view of a disk, and a read of entries 3 to 5 that was asked for and done, but not handed over yet.
-    fn reading() -> (View<Disk>, Disk, Fetch, Vec<Entry>) {
+    fn reading() -> (View<Disk>, Disk, LogRead, Vec<Entry>) {
         let disk = Disk::default();
         let mut view = View::new(disk.clone(), HardState::default(), ConfState::default(), 0);
         assert!(view.entries(3, 6, None, GetEntriesContext::empty(true)).is_err());

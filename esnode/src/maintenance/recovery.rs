@@ -14,9 +14,9 @@ use shared::ids::{ClusterId, NodeId, StoreId};
 use uuid::Uuid;
 
 use crate::consensus::{ConfState, MAX_NUMBER};
-use crate::driver::{Image, carry_on, is_carried_on};
 use crate::entry::HardState;
 use crate::process::config::Config;
+use crate::replica::{Snapshot, is_recovered, recover};
 use crate::state_machine::StateMachine;
 use crate::storage::identity::DataDir;
 use crate::storage::{self, Batch, Log, Recovered, Wal};
@@ -56,7 +56,7 @@ pub fn run(config: &Config, cluster: ClusterId, members: &[NodeId]) -> Result<Re
     ensure!(stranger.is_none(), "node {} is not in cluster.nodes", stranger.copied().unwrap_or_default());
     ensure!(members.contains(&config.node_id), "node {} must be one of the members", config.node_id);
     let mut data_dir = open(&config.data_dir(), config.node_id)?;
-    let rebuilt = Rebuilding::open(&data_dir, config)?.carry_on(cluster, members)?;
+    let rebuilt = Rebuilding::open(&data_dir, config)?.recover(cluster, members)?;
     data_dir.update(|identity| {
         if identity.cluster_id != Some(cluster) {
             identity.store_id = StoreId(Uuid::new_v4());
@@ -92,7 +92,7 @@ struct Rebuilding {
     log: Log,
     wal: Wal,
     hard_state: HardState,
-    image: Image,
+    snapshot: Snapshot,
 }
 
 impl Rebuilding {
@@ -102,11 +102,11 @@ impl Rebuilding {
             storage::open(data_dir.path(), storage::Options { sync: true, segment_bytes })?;
         let Recovered { hard_state, checkpoint, .. } = recovered;
         let founders = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
-        let image = match checkpoint {
-            Some(checkpoint) => Image::decode(&checkpoint.payload)?,
-            None => Image { conf_state: founders(), stream: StateMachine::default() },
+        let snapshot = match checkpoint {
+            Some(checkpoint) => Snapshot::decode(&checkpoint.payload)?,
+            None => Snapshot { conf_state: founders(), state: StateMachine::default() },
         };
-        let mut rebuilding = Self { log, wal, hard_state, image };
+        let mut rebuilding = Self { log, wal, hard_state, snapshot };
         rebuilding.replay()?;
         Ok(rebuilding)
     }
@@ -115,18 +115,18 @@ impl Rebuilding {
     fn replay(&mut self) -> Result<()> {
         let last = self.log.last_index();
         ensure!(last > 0, "the log is empty: there is nothing to carry on with");
-        while self.image.stream.applied_index() < last {
-            let next = self.image.stream.applied_index() + 1;
+        while self.snapshot.state.applied_index() < last {
+            let next = self.snapshot.state.applied_index() + 1;
             for entry in self.log.entries(next, last + 1, READ_BYTES)? {
-                self.image.follow(&entry)?;
+                self.snapshot.follow(&entry)?;
             }
         }
         Ok(())
     }
 
-    fn carry_on(mut self, cluster: ClusterId, members: &[NodeId]) -> Result<Rebuilt> {
+    fn recover(mut self, cluster: ClusterId, members: &[NodeId]) -> Result<Rebuilt> {
         let last = self.log.last_index();
-        let from_cluster = self.image.stream.cluster_id();
+        let from_cluster = self.snapshot.state.cluster_id();
         let rebuilt = |last_index, uncertain, changed| Rebuilt {
             from_cluster,
             cluster,
@@ -135,12 +135,12 @@ impl Rebuilding {
             uncertain,
             changed,
         };
-        if is_carried_on(&self.image, cluster, members) {
+        if is_recovered(&self.snapshot, cluster, members) {
             return Ok(rebuilt(last, 0, false));
         }
         let uncertain = last - self.hard_state.commit.min(last);
         let term = next_term(self.hard_state.term, self.log.term(last)?.unwrap_or_default())?;
-        let entries = carry_on(&self.image, cluster, members, term);
+        let entries = recover(&self.snapshot, cluster, members, term);
         let end = entries.last().map_or(last, |entry| entry.index);
         let hard_state = Some(HardState { term, vote: 0, commit: end });
         self.wal.write(&Batch { hard_state, entries })?;

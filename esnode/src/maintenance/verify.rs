@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use shared::backup::MANIFEST;
 use shared::verified::{Finding, Verified};
 
-use crate::driver::Image;
+use crate::replica::Snapshot;
 use crate::storage::identity::{self, DataDir, IdentityError};
 use crate::storage::verify;
 
@@ -37,7 +37,7 @@ pub fn data_dir(dir: &Path) -> Result<Verified> {
 
 /// What is wrong with a checkpoint's content.
 fn content(payload: &[u8]) -> Result<(), String> {
-    Image::decode(payload).map(drop).map_err(|error| error.to_string())
+    Snapshot::decode(payload).map(drop).map_err(|error| error.to_string())
 }
 
 /// The verdict, for people or for programs.

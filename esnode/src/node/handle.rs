@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::Sender;
@@ -12,14 +11,17 @@ use shared::api::{CatchUp, ClusterStatus};
 use shared::backup::{self, Manifest};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
-use crate::driver::{ChangeError, Changes, Claim, FormatError, Input, Proposal, Timekeeper};
 use crate::entry::MAX_PAYLOAD;
 use crate::maintenance::backup::{BackupError, Backups, Pieces};
 use crate::net::peer::{PeerStats, Transport};
 use crate::node::report;
 use crate::process::version::VERSION;
+use crate::replica::{
+    ChangeError, Claim, FormatError, Input, Proposal, ProposeError, Request, TransferError,
+};
+use crate::runtime::{Budget, Event, LeaderView, PartitionWakers, Timekeeper, Waiter};
 use crate::state_machine::batch::BatchHeader;
 use crate::state_machine::command::{Command, Reply};
 use crate::state_machine::members::Change;
@@ -52,13 +54,13 @@ pub struct Parts {
     /// The state machine.
     pub stream: Arc<RwLock<StateMachine>>,
     /// The log's time.
-    pub time: Arc<Timekeeper>,
+    pub time: Timekeeper,
     /// Wakes readers.
-    pub changes: Arc<Changes>,
+    pub wakers: Arc<PartitionWakers>,
     /// The way to the raft thread.
-    pub inputs: Sender<Input>,
+    pub events: Sender<Event>,
     /// Who leads.
-    pub leadership: watch::Receiver<Leadership>,
+    pub leadership: watch::Receiver<LeaderView>,
     /// The members, and where they are.
     pub roster: watch::Receiver<Arc<[Node]>>,
     /// The other nodes.
@@ -73,58 +75,6 @@ struct Inner {
     settings_hash: String,
     appending: Arc<Semaphore>,
     proposing: Arc<Semaphore>,
-}
-
-/// Who leads, as this node knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    /// The leader; `None` during an election.
-    pub leader: Option<NodeId>,
-    /// This node's term.
-    pub term: u64,
-    /// This node leads and has applied everything committed before its term: it may serve clients.
-    pub serving: bool,
-    /// This node is handing over: it takes no more events, and whoever asks who leads had better wait for the answer.
-    pub handing_over: bool,
-    /// Since when this node knows of no leader; `None` while there is one.
-    pub leaderless: Option<Instant>,
-}
-
-/// Why a proposal has no reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// Never entered the log here; the named node may take it.
-    #[error("not the leader")]
-    NotLeader(Option<NodeId>),
-    /// Entered the log, but this node lost leadership before it was committed: it may or may not happen.
-    #[error("the outcome is unknown: leadership was lost")]
-    Unknown,
-    /// Too much is in flight; try again.
-    #[error("too many proposals in flight")]
-    Busy,
-    /// Too many disks are almost full; try again once there is room.
-    #[error("the disks are almost full")]
-    NoRoom,
-    /// The payload exceeds one entry.
-    #[error("larger than one log entry")]
-    TooLarge,
-    /// The node is stopping.
-    #[error("the node is stopping")]
-    Stopping,
-}
-
-/// Why leadership was not handed over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TransferError {
-    /// Only the leader can.
-    #[error("not the leader")]
-    NotLeader(Option<NodeId>),
-    /// The target is not a voter, or not connected.
-    #[error("node {0} cannot take over: {1}")]
-    BadTarget(NodeId, String),
-    /// It did not happen in time; this node still leads.
-    #[error("the transfer did not finish in time")]
-    TimedOut,
 }
 
 /// Why the on-disk format was not raised.
@@ -179,7 +129,7 @@ impl Handle {
     }
 
     /// Who leads, now and when it changes.
-    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+    pub fn leadership(&self) -> watch::Receiver<LeaderView> {
         self.inner.parts.leadership.clone()
     }
 
@@ -195,14 +145,14 @@ impl Handle {
 
     /// Waits until batches of so many bytes may be proposed; first come, first served.
     pub async fn room(&self, bytes: usize) -> Budget {
-        let permit = Arc::clone(&self.inner.appending).acquire_many_owned(Budget::permits(bytes)).await;
-        Budget(permit.ok())
+        let permit = Arc::clone(&self.inner.appending).acquire_many_owned(permits(bytes)).await;
+        Budget::new(permit.ok())
     }
 
     /// The same, if there is room now.
     pub fn try_room(&self, bytes: usize) -> Option<Budget> {
-        let permit = Arc::clone(&self.inner.appending).try_acquire_many_owned(Budget::permits(bytes)).ok()?;
-        Some(Budget(Some(permit)))
+        let permit = Arc::clone(&self.inner.appending).try_acquire_many_owned(permits(bytes)).ok()?;
+        Some(Budget::new(Some(permit)))
     }
 
     /// Proposes one batch, as [`Handle::propose`] does, within `budget`. What an idempotent producer would not get
@@ -238,9 +188,9 @@ impl Handle {
         if payload.len() > MAX_PAYLOAD {
             return Err(ProposeError::TooLarge);
         }
-        let permits = Budget::permits(payload.len());
+        let permits = permits(payload.len());
         let permit = Arc::clone(&self.inner.proposing).try_acquire_many_owned(permits);
-        let budget = Budget(Some(permit.map_err(|_| ProposeError::Busy)?));
+        let budget = Budget::new(Some(permit.map_err(|_| ProposeError::Busy)?));
         self.send(payload.freeze(), commands.len(), None, budget)
     }
 
@@ -252,20 +202,21 @@ impl Handle {
         budget: Budget,
     ) -> Result<Replies, ProposeError> {
         let (reply, answer) = oneshot::channel();
-        let proposal = Proposal { payload, commands, claim, reply, budget };
-        self.inner.parts.inputs.send(Input::Propose(proposal)).map_err(|_| ProposeError::Stopping)?;
+        let request = Request::Propose(Proposal { payload, commands, claim });
+        let event = Event::request(request, Waiter::Proposal(reply, budget));
+        self.inner.parts.events.send(event).map_err(|_| ProposeError::Stopping)?;
         Ok(answer)
     }
 
     /// Returns once this node is proven to be the leader still, and has applied all that was committed when asked
     /// (Raft thesis 6.4, read index).
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
-        self.ask(Input::ReadBarrier).await.unwrap_or(Err(ProposeError::Stopping))
+        self.ask(Request::ReadBarrier, Waiter::ReadBarrier).await.unwrap_or(Err(ProposeError::Stopping))
     }
 
     /// Signalled (`notify_waiters`) whenever the partition grows, is created or deleted.
     pub fn partition_changes(&self, topic: TopicId, partition: u32) -> Arc<Notify> {
-        self.inner.parts.changes.of(topic, partition)
+        self.inner.parts.wakers.of(topic, partition)
     }
 
     /// The admin API's status, fresh from the raft thread.
@@ -303,7 +254,7 @@ impl Handle {
         let parts = &self.inner.parts;
         let committed = self.raft_status().await.map_or(0, |status| status.commit);
         // The raft thread is gone only when the node stops.
-        let hurry = || drop(parts.inputs.send(Input::Checkpoint));
+        let request = || drop(parts.events.send(Event::Input(Input::RequestSnapshot)));
         let describe = || {
             let (cluster_id, format) = {
                 let stream = self.stream();
@@ -324,12 +275,12 @@ impl Handle {
                 files: Vec::new(),
             })
         };
-        parts.backups.begin(&parts.log, covers.max(committed), hurry, describe).await
+        parts.backups.begin(&parts.log, covers.max(committed), request, describe).await
     }
 
     /// Consensus's own status; `None` while the node waits to found or join a cluster, or is stopping.
     pub async fn raft_status(&self) -> Option<crate::consensus::Status> {
-        self.ask(Input::Status).await.flatten()
+        self.ask(Request::Status, Waiter::Status).await.flatten()
     }
 
     /// The connections to the other nodes.
@@ -345,19 +296,20 @@ impl Handle {
 
     /// Hands leadership to `to`, or to the most caught-up voter; resolves with the new leader and its term.
     pub async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
-        self.ask(|reply| Input::Transfer { to, reply }).await.unwrap_or(Err(TransferError::TimedOut))
+        let asked = self.ask(Request::TransferLeader(to), Waiter::Transfer).await;
+        asked.unwrap_or(Err(TransferError::TimedOut))
     }
 
     /// Changes the members, as leader; resolves once the change is committed and applied here, or was made before.
     pub async fn change(&self, change: Change) -> Result<(), ChangeError> {
-        let asked = self.ask(|reply| Input::Change(change, reply)).await;
+        let asked = self.ask(Request::ChangeMembers(change), Waiter::Change).await;
         asked.unwrap_or(Err(ChangeError::Stopping))
     }
 
     /// Raises the cluster's on-disk format to `wanted`, or to the newest that all members read; resolves with the format
     /// in which data is written then. What is asked for twice, or was passed already, changes nothing.
     pub async fn raise_format(&self, wanted: Option<u16>) -> Result<u16, RaiseError> {
-        let asked = self.ask(|reply| Input::RaisableFormat(wanted, reply)).await;
+        let asked = self.ask(Request::RaisableFormat(wanted), Waiter::Format).await;
         let to = asked.ok_or(ProposeError::Stopping)??;
         if to > self.stream().format() {
             self.propose(&[Command::RaiseFormat { to }]).await?;
@@ -365,37 +317,18 @@ impl Handle {
         Ok(self.stream().format())
     }
 
-    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {
+    async fn ask<T>(&self, request: Request, waiter: impl FnOnce(oneshot::Sender<T>) -> Waiter) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.inner.parts.inputs.send(input(reply)).ok()?;
+        self.inner.parts.events.send(Event::request(request, waiter(reply))).ok()?;
         answer.await.ok()
     }
 }
 
 type Replies = oneshot::Receiver<Result<Vec<Reply>, ProposeError>>;
 
-/// A share of the bytes that may be in flight; given back when dropped.
-#[derive(Debug)]
-pub struct Budget(Option<OwnedSemaphorePermit>);
-
-impl Budget {
-    /// No request waits for more than all there is.
-    fn permits(bytes: usize) -> u32 {
-        u32::try_from(bytes.min(MAX_APPENDED_BYTES)).unwrap_or(u32::MAX)
-    }
-
-    /// Parts with `bytes` of it; with all of it if there is less.
-    #[must_use]
-    pub fn split(&mut self, bytes: usize) -> Self {
-        let Some(permit) = &mut self.0 else { return Self(None) };
-        Self(permit.split(bytes.min(permit.num_permits())))
-    }
-
-    /// A share of nothing.
-    #[cfg(test)]
-    pub fn none() -> Self {
-        Self(None)
-    }
+/// The permits for so many bytes: no request waits for more than all there is.
+fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes.min(MAX_APPENDED_BYTES)).unwrap_or(u32::MAX)
 }
 
 /// What is refused on full disks; the rest makes room, or the cluster cannot do without it.

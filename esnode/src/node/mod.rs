@@ -4,7 +4,6 @@ pub mod handle;
 pub mod report;
 mod retention;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -14,19 +13,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Mutex, RwLock};
-use raft::eraftpb::ConfState;
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{self, MAX_NODES, Storage};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
 
-use self::handle::{Handle, Leadership};
-use crate::consensus::{Core, CoreConfig, Timing};
-use crate::driver::{
-    Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, JoinError, Parts, Timekeeper,
-    found_or_join,
-};
+use self::handle::Handle;
+use crate::consensus::{ConfState, Core, CoreConfig, Timing};
 use crate::maintenance::backup::Backups;
 use crate::net::kafka::limits::Limits;
 use crate::net::listen;
@@ -35,6 +30,14 @@ use crate::net::{admin, kafka};
 use crate::process::config::Config;
 use crate::process::version::FORMAT;
 use crate::process::{log_file, rlimit};
+use crate::replica::{
+    Bootstrap, Bootstrapped, Config as ReplicaConfig, End, Input, JoinError, Parts, PeerRegistry, Replica,
+    Snapshot,
+};
+use crate::runtime::{
+    Ended, Event, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread, Surroundings, Timekeeper,
+    find_cluster, read_clocks,
+};
 use crate::state_machine::StateMachine;
 use crate::storage::checkpoint::is_full;
 use crate::storage::identity::{DataDir, Identity, IdentityError};
@@ -47,6 +50,8 @@ const MAX_FRAME: usize = 16 << 20;
 const TAIL_BYTES: usize = 16 << 20;
 /// Full segments' worth of log that Raft keeps for followers; one that lacks more gets files.
 const KEPT_SEGMENTS: u64 = 2;
+/// Ticks from one snapshot to the next, at least: a busy node spends its disk on events.
+const SNAPSHOT_PAUSE_TICKS: u64 = 100;
 
 /// Runs a node until SIGTERM or SIGINT, or until it must not go on.
 pub fn run(config: Config) -> Result<()> {
@@ -66,7 +71,7 @@ struct Listeners {
 
 /// A running node.
 struct Node {
-    inputs: Sender<Input>,
+    events: Sender<Event>,
     ended: oneshot::Receiver<Result<(), anyhow::Error>>,
     shutdown: watch::Sender<bool>,
     raft: JoinHandle<()>,
@@ -82,32 +87,33 @@ impl Node {
         refuse_lost_log(&data_dir)?;
         let (log, wal, recovered) = storage::open(data_dir.path(), options)?;
         report_recovery(&config, &log, &recovered);
-        let image = recovered.checkpoint.as_ref().map(|found| Image::decode(&found.payload)).transpose()?;
+        let snapshot =
+            recovered.checkpoint.as_ref().map(|found| Snapshot::decode(&found.payload)).transpose()?;
 
-        let (inputs, received) = crossbeam_channel::unbounded();
-        let damaged = inputs.clone();
-        storage::scrub::spawn(log.clone(), move |error| drop(damaged.send(Input::DiskFailed(error))))?;
+        let (events, received) = crossbeam_channel::unbounded();
+        let damaged = events.clone();
+        storage::scrub::spawn(log.clone(), move |error| drop(damaged.send(Event::DiskFailed(error))))?;
         storage::room::watch(log.clone(), options.segment_bytes)?;
         let hello = hello(&config, data_dir.identity());
-        let transport = Arc::new(start_transport(&config, hello, inputs.clone())?);
-        let (leadership, leadership_seen) = watch::channel(Leadership::default());
-        let (stream, conf_state) = match image {
-            Some(Image { stream, conf_state }) => (stream, Some(conf_state)),
+        let transport = Arc::new(start_transport(&config, hello, events.clone())?);
+        let (leadership, leadership_seen) = watch::channel(LeaderView::default());
+        let (state, conf_state) = match snapshot {
+            Some(Snapshot { state, conf_state }) => (state, Some(conf_state)),
             None => (StateMachine::default(), None),
         };
-        let stream = Arc::new(RwLock::new(stream));
-        let changes = Arc::new(Changes::default());
-        let time = Arc::new(Timekeeper::default());
+        let state = Arc::new(RwLock::new(state));
+        let wakers = Arc::new(PartitionWakers::default());
+        let time = Timekeeper::default();
         let (roster, roster_seen) = watch::channel(config.file.cluster.nodes.clone().into());
         let handle = Handle::new(handle::Parts {
             node_id: config.node_id,
             file: config.file.clone(),
             started_at: now_rfc3339(),
             log: log.clone(),
-            stream: Arc::clone(&stream),
-            changes: Arc::clone(&changes),
-            time: Arc::clone(&time),
-            inputs: inputs.clone(),
+            stream: Arc::clone(&state),
+            wakers: Arc::clone(&wakers),
+            time: time.clone(),
+            events: events.clone(),
             leadership: leadership_seen,
             roster: roster_seen,
             transport: Arc::clone(&transport),
@@ -118,7 +124,7 @@ impl Node {
         serve(runtime, listeners, handle, stop)?;
 
         let thread_transport = Arc::clone(&transport);
-        let thread_inputs = inputs.clone();
+        let thread_events = events.clone();
         let raft = thread::Builder::new().name("raft".into()).spawn(move || {
             let outcome = take_part(Start {
                 config,
@@ -129,16 +135,16 @@ impl Node {
                 recovered,
                 conf_state,
                 transport: thread_transport,
-                stream,
+                state,
                 time,
-                changes,
+                wakers,
                 roster,
                 leadership,
-                inputs: (thread_inputs, received),
+                events: (thread_events, received),
             });
             let _ = done.send(outcome);
         })?;
-        Ok(Self { inputs, ended, shutdown, raft, transport })
+        Ok(Self { events, ended, shutdown, raft, transport })
     }
 
     /// Waits for a signal, then drains; or for the raft thread to give up.
@@ -154,7 +160,7 @@ impl Node {
             ended
         } else {
             tracing::info!("stopping: handing over and flushing");
-            let _ = self.inputs.send(Input::Stop);
+            let _ = self.events.send(Event::Input(Input::Stop));
             let ended = self.ended.await;
             self.shutdown.send_replace(true);
             ended
@@ -233,7 +239,7 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
     }
 }
 
-fn start_transport(config: &Config, hello: Hello, inputs: Sender<Input>) -> Result<Transport> {
+fn start_transport(config: &Config, hello: Hello, events: Sender<Event>) -> Result<Transport> {
     let listen = config.listen_on(config.node.cluster_port)?;
     let nodes = config.file.cluster.nodes.iter();
     let transport = TransportConfig {
@@ -246,7 +252,7 @@ fn start_transport(config: &Config, hello: Hello, inputs: Sender<Input>) -> Resu
         max_frame: MAX_FRAME,
     };
     // The raft thread is gone only when the node stops.
-    let deliver = move |event| drop(inputs.send(Input::Peer(event)));
+    let deliver = move |event| drop(events.send(Event::Peer(event)));
     Transport::start(transport, deliver).with_context(|| taken(listen, "the other nodes (cluster_port)"))
 }
 
@@ -279,97 +285,96 @@ struct Start {
     /// The members as of the checkpoint, if there is one.
     conf_state: Option<ConfState>,
     transport: Arc<Transport>,
-    stream: Arc<RwLock<StateMachine>>,
-    time: Arc<Timekeeper>,
-    changes: Arc<Changes>,
+    state: Arc<RwLock<StateMachine>>,
+    time: Timekeeper,
+    wakers: Arc<PartitionWakers>,
     roster: watch::Sender<Arc<[spec::Node]>>,
-    leadership: watch::Sender<Leadership>,
-    inputs: (Sender<Input>, Receiver<Input>),
+    leadership: watch::Sender<LeaderView>,
+    events: (Sender<Event>, Receiver<Event>),
 }
 
 /// The raft thread: finds its cluster, then takes part in it until the end.
 fn take_part(start: Start) -> Result<()> {
-    let Start {
-        config,
-        mut data_dir,
-        mut hello,
-        log,
-        wal,
-        recovered,
-        conf_state,
-        transport,
-        stream,
-        time,
-        changes,
-        roster,
-        leadership,
-        inputs,
-    } = start;
-    let mut met = BTreeMap::new();
+    let Start { config, mut data_dir, mut hello, .. } = start;
+    let mut registry = PeerRegistry::default();
     if data_dir.identity().fresh {
-        match find_cluster(&config, &mut data_dir, hello, &inputs.1, &mut met)? {
-            Some(found) => hello = found,
-            None => return Ok(()),
-        }
-        transport.set_hello(hello);
+        let mut bootstrap = Bootstrap::new(hello, config.member_ids());
+        let joined = match find_cluster(&start.events.1, &mut bootstrap)? {
+            JoinOutcome::Stopped => return Ok(()),
+            JoinOutcome::Bootstrapped(joined) => joined,
+        };
+        hello = remember_bootstrap(&config, &mut data_dir, hello, joined)?;
+        start.transport.set_hello(hello);
+        registry = bootstrap.into_registry();
     }
-    let founding = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
-    let core = start_core(&config, &recovered, conf_state.unwrap_or_else(founding), log.clone())?;
-    let waiting = log.clone();
+    let initial = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
+    let conf_state = start.conf_state.unwrap_or_else(initial);
     let data_dir = Arc::new(Mutex::new(data_dir));
-    let adopt = adopt_format(Arc::clone(&data_dir), Arc::clone(&transport));
-    let writer = spawn_wal(wal, adopt, inputs.0.clone())?;
-    serve_files(&transport, log.clone(), recovered.checkpoints.clone());
-    let incoming = Incoming::of(data_dir.lock().path());
-    let storage = &config.file.cluster.storage;
-    let on_cluster = remember_cluster(Arc::clone(&data_dir), Arc::clone(&transport), hello, inputs.0.clone());
-    let mut driver = Driver::new(Parts {
-        own: (config.node_id, hello.store),
-        synced: storage.wal_sync,
-        core,
-        stream,
-        wal: writer.sender().clone(),
+    let adopt = adopt_format(Arc::clone(&data_dir), Arc::clone(&start.transport), start.events.0.clone());
+    let writer = spawn_wal(start.wal, adopt, start.events.0.clone())?;
+    let snapshots = start.recovered.checkpoints.clone();
+    serve_files(&start.transport, start.log.clone(), snapshots.clone());
+    let log =
+        NodeLog { log: start.log.clone(), snapshots: snapshots.clone(), writer: writer.sender().clone() };
+    let parts = Parts {
+        core: start_core(&config, &start.recovered, conf_state, log.clone())?,
         log,
-        transport,
-        time,
-        changes,
-        nodes: config.file.cluster.nodes.clone(),
-        roster,
-        leadership,
-        inputs,
-        on_cluster: Box::new(on_cluster),
-        checkpoints: CheckpointParts {
-            files: recovered.checkpoints,
-            interval: storage.snapshot_interval,
-            keep_bytes: KEPT_SEGMENTS * segment_bytes(storage),
-            term: recovered.checkpoint.map(|checkpoint| checkpoint.term),
-            incoming,
+        state: start.state,
+        time: start.time.log_time(),
+        registry,
+    };
+    let replica = Replica::new(replica_config(&config, hello, &start.recovered), parts, read_clocks());
+    let on_cluster =
+        remember_cluster(Arc::clone(&data_dir), Arc::clone(&start.transport), hello, start.events.0.clone());
+    let thread = RaftThread::new(
+        replica,
+        Surroundings {
+            log: start.log.clone(),
+            snapshots,
+            incoming: Incoming::of(data_dir.lock().path()),
+            writer: writer.sender().clone(),
+            transport: start.transport,
+            wakers: start.wakers,
+            roster: start.roster,
+            leadership: start.leadership,
+            on_cluster: Box::new(on_cluster),
+            events: start.events,
         },
-    })?;
-    met.into_values().for_each(|hello| driver.greet(hello));
-    let ended = driver.run();
-    waiting.stop_waiting();
+    )?;
+    let ended = thread.run();
+    start.log.stop_waiting();
     writer.close();
     // Only now may another process have the directory.
     drop(data_dir);
     conclude(ended, config.node_id)
 }
 
-/// Waits until a node without a past has a cluster, and writes that down: what it says of itself from then on. `None`:
-/// it was told to stop first.
-fn find_cluster(
+fn replica_config(config: &Config, hello: Hello, recovered: &Recovered) -> ReplicaConfig {
+    let storage = &config.file.cluster.storage;
+    ReplicaConfig {
+        own: (config.node_id, hello.store),
+        synced: storage.wal_sync,
+        nodes: config.file.cluster.nodes.clone(),
+        formats: hello.formats,
+        new_cluster: ClusterId(Uuid::new_v4()),
+        snapshot_interval: storage.snapshot_interval,
+        snapshot_pause: SNAPSHOT_PAUSE_TICKS,
+        keep_bytes: KEPT_SEGMENTS * segment_bytes(storage),
+        snapshot_term: recovered.checkpoint.as_ref().map(|snapshot| snapshot.term),
+    }
+}
+
+/// Writes down how a fresh node got a cluster. Returns what it says of itself from then on.
+fn remember_bootstrap(
     config: &Config,
     data_dir: &mut DataDir,
     hello: Hello,
-    inputs: &Receiver<Input>,
-    met: &mut BTreeMap<NodeId, Hello>,
-) -> Result<Option<Hello>> {
-    let configured = config.member_ids();
-    let (cluster_id, voters, format) = match found_or_join(inputs, hello, &configured, met)? {
-        Founding::Stopped => return Ok(None),
-        Founding::Founded => (None, configured, hello.formats.active),
-        Founding::Joined(cluster, founders, format) => {
-            (Some(cluster), founders.into_iter().filter(|id| *id != 0).collect(), format)
+    joined: Bootstrapped,
+) -> Result<Hello> {
+    let (cluster_id, voters, format) = match joined {
+        Bootstrapped::New => (None, config.member_ids(), hello.formats.active),
+        Bootstrapped::Joined(cluster, initial, format) => {
+            (Some(cluster), initial.into_iter().filter(|id| *id != 0).collect(), format)
         }
     };
     let founders = founders(&voters);
@@ -377,32 +382,37 @@ fn find_cluster(
         *identity = Identity { format, cluster_id, fresh: false, voters, ..identity.clone() };
     })?;
     let formats = Formats { active: format, ..hello.formats };
-    Ok(Some(Hello { fresh: false, cluster: cluster_id, founders, formats, ..hello }))
+    Ok(Hello { fresh: false, cluster: cluster_id, founders, formats, ..hello })
 }
 
 /// How the process ends.
 fn conclude(ended: Ended, node_id: NodeId) -> Result<()> {
-    match ended {
-        Ended::Stopped => Ok(()),
-        Ended::Removed => {
+    let end = match ended {
+        Ended::Replica(end) => end,
+        Ended::DiskFailed(error) => {
+            return Err(error).context(
+                "the disk failed: what it holds can no longer be trusted, so this node stops. Nothing acknowledged is \
+                 lost while a majority lives. Check the disk (dmesg), then start the node again",
+            );
+        }
+    };
+    match end {
+        End::Stopped => Ok(()),
+        End::Removed => {
             tracing::warn!("{}", JoinError::Removed(node_id));
             Ok(())
         }
-        Ended::LostWork => bail!(
+        End::LostWrite => bail!(
             "a defect of esnode: something was to be written to the log, and the thread that writes it knows of nothing. \
              This node stops, since it would wait for ever; nothing acknowledged is lost. Start it again, and please \
              report this with its log"
         ),
-        Ended::NotSynced => bail!(
+        End::NotSynced => bail!(
             "wal_sync is false, and the cluster has several members: what this node acknowledges or votes does not survive a \
              power cut, and then the others lose events too. Set cluster.storage.wal_sync to true and start it again"
         ),
-        Ended::WrongStore => Err(JoinError::WrongStore(node_id).into()),
-        Ended::Unreadable(reason) => Err(reason.into()),
-        Ended::DiskFailed(error) => Err(error).context(
-            "the disk failed: what it holds can no longer be trusted, so this node stops. Nothing acknowledged is \
-             lost while a majority lives. Check the disk (dmesg), then start the node again",
-        ),
+        End::WrongStore => Err(JoinError::WrongStore(node_id).into()),
+        End::UnreadableFormat(reason) => Err(reason.into()),
     }
 }
 
@@ -427,7 +437,12 @@ fn founders(voters: &[NodeId]) -> [NodeId; MAX_NODES] {
     founders
 }
 
-fn start_core(config: &Config, recovered: &Recovered, conf_state: ConfState, log: Log) -> Result<Core<Log>> {
+fn start_core(
+    config: &Config,
+    recovered: &Recovered,
+    conf_state: ConfState,
+    log: NodeLog,
+) -> Result<Core<NodeLog>> {
     let applied = recovered.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.index);
     let mut hard_state = recovered.hard_state;
     // What is applied was committed; a commit index on disk may lag.
@@ -447,15 +462,15 @@ fn start_core(config: &Config, recovered: &Recovered, conf_state: ConfState, log
 fn spawn_wal(
     wal: storage::Wal,
     adopt: impl FnMut(u16) -> io::Result<()> + Send + 'static,
-    inputs: Sender<Input>,
+    events: Sender<Event>,
 ) -> io::Result<Writer> {
     writer::spawn(wal, adopt, move |event| {
-        let input = match event {
-            WalEvent::Persisted { number } => Input::Persisted(number),
-            WalEvent::Failed(error) => Input::DiskFailed(error),
+        let event = match event {
+            WalEvent::Persisted { number } => Event::Input(Input::Persisted(number)),
+            WalEvent::Failed(error) => Event::DiskFailed(error),
         };
         // The raft thread is gone only when the node stops.
-        let _ = inputs.send(input);
+        let _ = events.send(event);
     })
 }
 
@@ -477,7 +492,7 @@ fn remember_cluster(
     data_dir: Arc<Mutex<DataDir>>,
     transport: Arc<Transport>,
     hello: Hello,
-    inputs: Sender<Input>,
+    events: Sender<Event>,
 ) -> impl FnOnce(ClusterId) + Send {
     move |cluster| {
         // A log that was carried on names the clusters before this one, too.
@@ -492,7 +507,7 @@ fn remember_cluster(
                     tracing::error!("no room to write the cluster's identity down: {error}");
                 }
                 // The raft thread is gone only when the node stops.
-                Err(error) => drop(inputs.send(Input::DiskFailed(io::Error::other(error)))),
+                Err(error) => drop(events.send(Event::DiskFailed(io::Error::other(error)))),
                 Ok(()) => {}
             }
         });
@@ -503,6 +518,7 @@ fn remember_cluster(
 fn adopt_format(
     data_dir: Arc<Mutex<DataDir>>,
     transport: Arc<Transport>,
+    events: Sender<Event>,
 ) -> impl FnMut(u16) -> io::Result<()> + Send {
     move |format| match data_dir.lock().update(|identity| identity.format = identity.format.max(format)) {
         Err(IdentityError::Io(error)) if is_full(&error) => {
@@ -513,6 +529,8 @@ fn adopt_format(
         Ok(()) => {
             tracing::info!(format, "the data directory is written in this on-disk format from now on");
             transport.set_active_format(format);
+            // The raft thread is gone only when the node stops.
+            let _ = events.send(Event::Input(Input::FormatAdopted(format)));
             Ok(())
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::driver::Now;
 use crate::node::handle::Handle;
+use crate::runtime::read_clocks;
 use crate::state_machine::clock::CLOCK_FORMAT;
 use crate::state_machine::retention::{Retention, due};
 
@@ -45,7 +45,7 @@ pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
                 // It is about to begin.
                 continue;
             }
-            let now = if ticks { node.time().now() } else { Now::read().wall };
+            let now = if ticks { node.time().now() } else { read_clocks().wall };
             due(&stream, default, now)
         };
         for trims in trims.chunks(MOST) {

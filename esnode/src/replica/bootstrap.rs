@@ -1,35 +1,30 @@
-//! What a node without a past does: found a cluster with its like, or wait until the cluster takes it in.
+//! What a node with an empty data directory does: bootstrap a cluster with its like, or wait until a cluster takes it in.
 //!
-//! Fresh nodes that are configured alike found a cluster when all of them have met. All start Raft from the same members,
+//! Fresh nodes that are configured alike bootstrap a cluster when all of them have met. All start Raft with the same members,
 //! so whoever wins the first election leads a proper cluster and gives it its identity. A majority would do for Raft, but
-//! not for the operator: two disks that were lost, of a cluster whose third node is away with all the data, would found an
-//! empty cluster in its place. A fresh node that meets an existing cluster waits until the leader speaks Raft with it: the
+//! not for the operator: two disks that were lost, of a cluster whose third node is away with all the data, would bootstrap
+//! an empty cluster in its place. A fresh node that meets an existing cluster waits until the leader speaks Raft with it: the
 //! leader does so only after it has bound the node to this data directory.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use raft::eraftpb::{Message, MessageType};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::MAX_NODES;
 
 use super::formats::FormatError;
-use super::input::Input;
-use super::introductions::disowning;
-use super::membership::ChangeError;
-use crate::net::peer::{Hello, PeerEvent, RefusalCode};
-use crate::node::handle::{ProposeError, TransferError};
+use super::input::Request;
+use super::peer_registry::{PeerRegistry, disowning};
+use super::response::{ChangeError, ProposeError, Response, TransferError};
+use crate::consensus::{Message, MessageType};
+use crate::net::peer::Hello;
 
-/// How a node without a past got one.
-#[derive(Debug)]
-pub enum Founding {
-    /// It founds a cluster together with all the other configured nodes.
-    Founded,
-    /// A cluster that was founded with these voters, and whose data is in this on-disk format, takes it in.
+/// How a fresh node got a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bootstrapped {
+    /// It begins a new cluster together with all the other configured nodes.
+    New,
+    /// It was taken into this cluster, which began with these voters, and whose data is in this on-disk format.
     Joined(ClusterId, [NodeId; MAX_NODES], u16),
-    /// It was told to stop first.
-    Stopped,
 }
 
 /// Why a node cannot take part.
@@ -54,88 +49,119 @@ pub enum JoinError {
     OtherMembers(NodeId),
 }
 
-/// How long the others may take before the log says who is waited for, and how often it says so.
-const WAIT_IS_SAID: Duration = Duration::from_secs(5);
-
-/// Waits until this fresh node has a cluster. `own` is what it says of itself, `configured` are the nodes of its
-/// configuration; `met` collects what the others say.
-pub fn found_or_join(
-    inputs: &Receiver<Input>,
+/// A fresh node that has no cluster yet.
+#[derive(Debug)]
+pub struct Bootstrap {
     own: Hello,
-    configured: &[NodeId],
-    met: &mut BTreeMap<NodeId, Hello>,
-) -> Result<Founding, JoinError> {
-    let mut said = None;
-    let mut complain = |problem: JoinError| {
-        let text = Some(problem.to_string());
-        if text != said {
-            tracing::warn!("{problem}");
-            said = text;
+    configured: Vec<NodeId>,
+    registry: PeerRegistry,
+    /// The latest reason for a warning, which is not repeated.
+    warned: Option<String>,
+}
+
+impl Bootstrap {
+    /// `own` is what the node says of itself, `configured` are the nodes of its configuration.
+    pub fn new(own: Hello, configured: Vec<NodeId>) -> Self {
+        Self { own, configured, registry: PeerRegistry::default(), warned: None }
+    }
+
+    /// How it got a cluster, once it has one for itself: all configured nodes have met, and none has a cluster.
+    pub fn is_complete(&self) -> bool {
+        all_without_cluster(self.registry.known(), self.own, &self.configured)
+    }
+
+    /// The other nodes, as far as they have said who they are.
+    pub fn registry(&mut self) -> &mut PeerRegistry {
+        &mut self.registry
+    }
+
+    /// The other nodes, for the replica to go on with.
+    pub fn into_registry(self) -> PeerRegistry {
+        self.registry
+    }
+
+    /// Another node said who it is.
+    ///
+    /// # Errors
+    /// Most nodes know this one by another data directory.
+    pub fn hello(&mut self, hello: Hello) -> Result<(), JoinError> {
+        self.registry.register(hello);
+        match disowning(self.registry.known().values(), self.own.store) {
+            0 if hello.cluster.is_none() && hello.members != self.own.members => {
+                self.warn(&JoinError::OtherMembers(hello.node));
+            }
+            0 => {}
+            // One of them alone may not have heard yet that the node with that directory was removed.
+            few if few * 2 < self.configured.len() => self.warn(&JoinError::WrongStore(self.own.node)),
+            _ => return Err(JoinError::WrongStore(self.own.node)),
         }
-    };
-    let mut say_at = Instant::now() + WAIT_IS_SAID;
-    while !all_without_cluster(met, own, configured) {
-        match inputs.recv_deadline(say_at) {
-            Err(RecvTimeoutError::Timeout) => {
-                say_at = Instant::now() + WAIT_IS_SAID;
-                say_who_is_waited_for(met, own, configured);
-            }
-            Err(RecvTimeoutError::Disconnected) | Ok(Input::Stop) => return Ok(Founding::Stopped),
-            Ok(Input::Peer(PeerEvent::Hello(hello))) => {
-                met.insert(hello.node, hello);
-                match disowning(met.values(), own.store) {
-                    0 if hello.cluster.is_none() && hello.members != own.members => {
-                        complain(JoinError::OtherMembers(hello.node));
-                    }
-                    0 => {}
-                    // One of them alone may not have heard yet that the node with that directory was removed.
-                    few if few * 2 < configured.len() => complain(JoinError::WrongStore(own.node)),
-                    _ => return Err(JoinError::WrongStore(own.node)),
-                }
-            }
-            Ok(Input::Peer(PeerEvent::Messages(from, messages))) => {
-                let hello = met.get(&from).filter(|hello| hello.founders[0] != 0);
-                let cluster = hello.and_then(|hello| Some((hello.cluster?, hello)));
-                if let Some((cluster, hello)) = cluster.filter(|_| messages.iter().any(from_leader)) {
-                    return Ok(Founding::Joined(cluster, hello.founders, hello.formats.active));
-                }
-            }
-            Ok(Input::Peer(PeerEvent::Refused(peer, refused)))
-                if refused.code == RefusalCode::Removed && configured.contains(&peer) =>
-            {
-                return Err(JoinError::Removed(own.node));
-            }
-            Ok(other) => decline(other),
+        Ok(())
+    }
+
+    fn warn(&mut self, problem: &JoinError) {
+        let text = Some(problem.to_string());
+        if text != self.warned {
+            tracing::warn!("{problem}");
+            self.warned = text;
         }
     }
-    Ok(Founding::Founded)
+
+    /// Another node sent messages: as a leader, it takes this node into its cluster.
+    pub fn messages(&self, from: NodeId, messages: &[Message]) -> Option<Bootstrapped> {
+        let hello = self.registry.known().get(&from).filter(|hello| hello.founders[0] != 0)?;
+        let leads = messages.iter().any(from_leader);
+        let cluster = hello.cluster.filter(|_| leads)?;
+        Some(Bootstrapped::Joined(cluster, hello.founders, hello.formats.active))
+    }
+
+    /// Another node refuses this one, as a member that was removed.
+    ///
+    /// # Errors
+    /// It is a configured node, and so must know.
+    pub fn refused_as_removed(&self, peer: NodeId) -> Result<(), JoinError> {
+        let known = self.configured.contains(&peer);
+        if known { Err(JoinError::Removed(self.own.node)) } else { Ok(()) }
+    }
+
+    /// Tells in the log whom this node waits for.
+    pub fn log_absent(&self) {
+        match self.registry.known().values().find_map(|hello| hello.cluster) {
+            Some(cluster) => tracing::warn!(
+                "this node's data directory is empty, and it waits to be taken into cluster {cluster}. If it was a member \
+                 before, its disk is lost, or not mounted"
+            ),
+            None => tracing::warn!(
+                nodes = ?absent(self.registry.known(), self.own, &self.configured),
+                "this node's data directory is empty, and it waits for these nodes: a new cluster begins only when all of \
+                 cluster.nodes have met. If there was a cluster before, its disk is lost, or not mounted"
+            ),
+        }
+    }
+}
+
+/// The response of a node without a cluster to a request.
+pub fn decline(request: &Request) -> Response {
+    match request {
+        Request::Propose(_) => Response::Proposed(Err(ProposeError::NotLeader(None))),
+        Request::ReadBarrier => Response::ReadBarrier(Err(ProposeError::NotLeader(None))),
+        Request::Status => Response::Status(None),
+        Request::TransferLeader(_) => Response::LeaderTransferred(Err(TransferError::NotLeader(None))),
+        Request::ChangeMembers(_) => Response::MembersChanged(Err(ChangeError::NotLeader(None))),
+        Request::RaisableFormat(_) => Response::RaisableFormat(Err(FormatError::NotLeader(None))),
+    }
 }
 
 /// Whether every configured node was met, is configured alike, and has no cluster either. One that is not fresh any more
 /// has met all the others and has begun.
-fn all_without_cluster(met: &BTreeMap<NodeId, Hello>, own: Hello, configured: &[NodeId]) -> bool {
-    let no_cluster_yet = met.values().all(|hello| hello.cluster.is_none());
-    no_cluster_yet && absent(met, own, configured).is_empty()
+fn all_without_cluster(known: &BTreeMap<NodeId, Hello>, own: Hello, configured: &[NodeId]) -> bool {
+    let no_cluster_yet = known.values().all(|hello| hello.cluster.is_none());
+    no_cluster_yet && absent(known, own, configured).is_empty()
 }
 
 /// The configured nodes that were not met, or are configured with other members.
-fn absent(met: &BTreeMap<NodeId, Hello>, own: Hello, configured: &[NodeId]) -> Vec<NodeId> {
-    let alike = |id: &NodeId| met.get(id).is_some_and(|hello| hello.members == own.members);
+fn absent(known: &BTreeMap<NodeId, Hello>, own: Hello, configured: &[NodeId]) -> Vec<NodeId> {
+    let alike = |id: &NodeId| known.get(id).is_some_and(|hello| hello.members == own.members);
     configured.iter().copied().filter(|id| *id != own.node && !alike(id)).collect()
-}
-
-fn say_who_is_waited_for(met: &BTreeMap<NodeId, Hello>, own: Hello, configured: &[NodeId]) {
-    match met.values().find_map(|hello| hello.cluster) {
-        Some(cluster) => tracing::warn!(
-            "this node's data directory is empty, and it waits to be taken into cluster {cluster}. If it was a member before, \
-             its disk is lost, or not mounted"
-        ),
-        None => tracing::warn!(
-            nodes = ?absent(met, own, configured),
-            "this node's data directory is empty, and it waits for these nodes: a new cluster is founded only when all of \
-             cluster.nodes have met. If there was a cluster before, its disk is lost, or not mounted"
-        ),
-    }
 }
 
 fn from_leader(message: &Message) -> bool {
@@ -143,26 +169,6 @@ fn from_leader(message: &Message) -> bool {
         message.get_msg_type(),
         MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
     )
-}
-
-/// Answers what a node without a cluster cannot do.
-fn decline(input: Input) {
-    match input {
-        Input::Propose(proposal) => drop(proposal.reply.send(Err(ProposeError::NotLeader(None)))),
-        Input::ReadBarrier(reply) => drop(reply.send(Err(ProposeError::NotLeader(None)))),
-        Input::Status(reply) => drop(reply.send(None)),
-        Input::Change(_, reply) => drop(reply.send(Err(ChangeError::NotLeader(None)))),
-        Input::RaisableFormat(_, reply) => drop(reply.send(Err(FormatError::NotLeader(None)))),
-        Input::Transfer { reply, .. } => drop(reply.send(Err(TransferError::NotLeader(None)))),
-        Input::Peer(_)
-        | Input::Persisted(_)
-        | Input::DiskFailed(_)
-        | Input::Checkpoint
-        | Input::Checkpointed(_)
-        | Input::Pulled(_)
-        | Input::Fetched(..)
-        | Input::Stop => {}
-    }
 }
 
 #[cfg(test)]
@@ -186,22 +192,22 @@ mod tests {
         }
     }
 
-    fn founds(others: &[Hello]) -> bool {
-        let met = others.iter().map(|hello| (hello.node, *hello)).collect();
-        all_without_cluster(&met, hello(1), &[1, 2, 3])
+    fn begins(others: &[Hello]) -> bool {
+        let known = others.iter().map(|hello| (hello.node, *hello)).collect();
+        all_without_cluster(&known, hello(1), &[1, 2, 3])
     }
 
     #[test]
-    fn a_cluster_is_founded_by_all_configured_nodes_and_by_nobody_less() {
-        assert!(!founds(&[hello(2)]), "the third may have all the data");
-        assert!(founds(&[hello(2), hello(3)]));
-        assert!(!founds(&[hello(2), hello(4)]), "a stranger does not stand for it");
+    fn a_cluster_begins_with_all_configured_nodes_and_with_no_fewer() {
+        assert!(!begins(&[hello(2)]), "the third may have all the data");
+        assert!(begins(&[hello(2), hello(3)]));
+        assert!(!begins(&[hello(2), hello(4)]), "a stranger does not stand for it");
         assert!(
-            !founds(&[hello(2), Hello { members: 8, ..hello(3) }]),
+            !begins(&[hello(2), Hello { members: 8, ..hello(3) }]),
             "it is configured with other members"
         );
         let cluster = Some(ClusterId(Uuid::from_u128(9)));
-        assert!(!founds(&[hello(2), Hello { cluster, ..hello(3) }]), "there is a cluster");
-        assert!(founds(&[hello(2), Hello { fresh: false, ..hello(3) }]), "it has begun");
+        assert!(!begins(&[hello(2), Hello { cluster, ..hello(3) }]), "there is a cluster");
+        assert!(begins(&[hello(2), Hello { fresh: false, ..hello(3) }]), "it has begun");
     }
 }

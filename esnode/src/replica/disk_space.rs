@@ -1,30 +1,32 @@
-//! What a cluster does about disks that are almost full: it takes no more events in time, so that what makes room can still
-//! be written, and lets go of dead segments soon.
+//! What a cluster does about disks that are almost full: it refuses events early enough for what frees space to be
+//! written still, and deletes dead segments soon.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use shared::ids::NodeId;
 
-use super::run::Driver;
+use super::effect::Effect;
+use super::environment::ReplicaLog;
+use super::{Environment, Replica};
 use crate::consensus::{Message, MessageType, Role};
 
-/// Ticks between two looks.
-const LOOK_TICKS: u64 = 10;
+/// Ticks between two checks.
+const CHECK_TICKS: u64 = 10;
 /// Ticks between two attempts to hand over.
-const GIVE_WAY_TICKS: u64 = 200;
-/// In the answer to a heartbeat, where Raft has no use for the field: the follower has little room. Older nodes ignore it.
+const STEP_DOWN_TICKS: u64 = 200;
+/// In a heartbeat's response, in a field that Raft does not use there: the follower's disk is almost full. Older nodes
+/// ignore it.
 const LOW: u64 = 1;
 
-/// The followers with little room, as they said themselves.
+/// The followers whose disks are almost full, as they say themselves.
 #[derive(Debug, Default)]
-pub(super) struct LowRoom {
+pub(super) struct LowFollowers {
     nodes: BTreeSet<NodeId>,
 }
 
-impl LowRoom {
-    fn note(&mut self, message: &Message) {
+impl LowFollowers {
+    pub(super) fn note(&mut self, message: &Message) {
         if message.get_msg_type() == MessageType::MsgHeartbeatResponse {
             match message.reject_hint == LOW {
                 true => self.nodes.insert(message.from),
@@ -33,69 +35,59 @@ impl LowRoom {
         }
     }
 
-    pub(super) fn has(&self, node: NodeId) -> bool {
+    pub(super) fn contains(&self, node: NodeId) -> bool {
         self.nodes.contains(&node)
     }
 
-    /// Whether most of `voters` have room, with or without this node, `own`.
+    /// Whether most of `voters` have room, this node, `own`, included.
     fn most_have_room(&self, voters: &[NodeId], own: NodeId, own_is_low: bool) -> bool {
-        let room = voters.iter().filter(|id| if **id == own { !own_is_low } else { !self.has(**id) });
+        let room = voters.iter().filter(|id| if **id == own { !own_is_low } else { !self.contains(**id) });
         room.count() > voters.len() / 2
     }
 }
 
-impl Driver {
-    /// The leader learns whether a follower has room.
-    pub(super) fn note_room(&mut self, messages: &[Message]) {
-        messages.iter().for_each(|message| self.low.note(message));
+/// A follower tells its leader whether its disk is almost full.
+pub(super) fn tell(low: bool, message: &mut Message) {
+    if low && message.get_msg_type() == MessageType::MsgHeartbeatResponse {
+        message.reject_hint = LOW;
     }
+}
 
-    /// A follower tells the leader.
-    pub(super) fn tell_room(&self, message: &mut Message) {
-        let low = self.parts.log.stats().low_room.load(Relaxed);
-        if low && message.get_msg_type() == MessageType::MsgHeartbeatResponse {
-            message.reject_hint = LOW;
-        }
-    }
-
+impl<E: Environment> Replica<E> {
     /// As leader: takes events or refuses them; one that is alone in having no room hands over.
-    pub(super) fn follow_room(&mut self) {
-        if !self.tick.is_multiple_of(LOOK_TICKS) {
+    pub(super) fn follow_disk_space(&mut self) {
+        if !self.tick.is_multiple_of(CHECK_TICKS) {
             return;
         }
-        let (leads, own) = (self.parts.core.role() == Role::Leader, self.parts.own.0);
-        let stats = self.parts.log.stats();
-        let low = stats.low_room.load(Relaxed);
-        let voters = self.parts.core.conf_state().voters;
-        let majority = self.low.most_have_room(&voters, own, low);
+        let (leads, own) = (self.core.role() == Role::Leader, self.config.own.0);
+        let low = self.log.low_on_space();
+        let majority = self.low_followers.most_have_room(&self.core.conf_state().voters, own, low);
         let refuses = leads && (low || !majority);
-        if stats.refuses_events.swap(refuses, Relaxed) != refuses {
+        if std::mem::replace(&mut self.refuses_events, refuses) != refuses {
             tracing::warn!(refuses, "events are refused while too many disks are almost full");
+            self.effects.push(Effect::RefuseEvents(refuses));
         }
-        if leads && low && majority && self.transfer.is_none() && self.tick >= self.gives_way_from {
-            self.gives_way_from = self.tick + GIVE_WAY_TICKS;
-            tracing::warn!("the disk is almost full: this leader hands over to one with room");
-            self.begin_transfer(None, None);
+        if leads && low && majority {
+            self.step_down(
+                STEP_DOWN_TICKS,
+                "the disk is almost full: this leader hands over to one with room",
+            );
         }
     }
 
-    /// What was forgotten leaves the disk after checkpoints that do without it: they come soon, even if nothing else does.
+    /// Deleted segments leave the disk with snapshots that do without them: these come soon, even if nothing else does.
     pub(super) fn free_soon(&mut self) {
-        if std::mem::take(&mut self.freed) {
-            let needed = self.parts.stream.read().first_needed();
-            if self.parts.log.would_retire(needed) {
-                self.checkpointing.hurry();
-            }
+        if std::mem::take(&mut self.freed) && self.log.would_delete(self.state.read().first_needed()) {
+            self.snapshots.request();
         }
-        if !self.tick.is_multiple_of(LOOK_TICKS) || !self.parts.checkpoints.files.owes(&self.parts.log) {
+        if !self.tick.is_multiple_of(CHECK_TICKS) || !self.log.awaits_snapshot() {
             return;
         }
-        self.checkpointing.hurry();
-        let serves = self.parts.core.role() == Role::Leader && self.serves_from.is_none();
-        if serves && self.transfer.is_none() && self.checkpointing.covers(self.parts.core.status().last_index)
-        {
-            // A checkpoint is of an entry of its own. Dropped means that leadership is gone: the next leader sees to it.
-            let _ = self.parts.core.propose(vec![Bytes::new()]);
+        self.snapshots.request();
+        let last = self.core.status().last_index;
+        if self.serves() && self.transfer.is_none() && self.snapshots.covers(last) {
+            // A snapshot is of an entry of its own. Dropped means that leadership is gone: the next leader sees to it.
+            let _ = self.core.propose(vec![Bytes::new()]);
         }
     }
 }
@@ -106,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_majority_with_room_goes_on() {
-        let mut low = LowRoom::default();
+        let mut low = LowFollowers::default();
         let mut says = |node, hint| {
             let mut message = Message { from: node, reject_hint: hint, ..Message::default() };
             message.set_msg_type(MessageType::MsgHeartbeatResponse);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use shared::ids::{ClusterId, NodeId, StoreId};
 use shared::spec::Node;
 
-use super::{Environment, Response, Snapshot, UnreadableFormat};
+use super::environment::{Environment, Staged};
+use super::{Response, Snapshot, UnreadableFormat};
 use crate::consensus::{Implausible, LogRead, Message, MessageType};
 use crate::entry::{Entry, HardState};
 use crate::state_machine::TopicId;
@@ -16,7 +17,7 @@ pub enum Effect<E: Environment> {
     /// Send these messages to this node; loss is tolerated.
     Send(NodeId, Vec<Message>),
     /// Hand this to the disk, which does it in the order in which it is handed over.
-    Write(Write<E::Fetched>),
+    Write(Write<Staged<E>>),
     /// Read these old entries, and answer with [`super::Input::LogRead`].
     ReadLog(LogRead),
     /// Give a response to whoever waits for it.
@@ -48,20 +49,20 @@ pub enum Effect<E: Environment> {
 
 /// One piece of work for the disk.
 #[derive(Debug)]
-pub struct Write<F> {
+pub struct Write<S> {
     /// The number to report in [`super::Input::Persisted`] when this is durable, if anybody waits for it.
     pub number: Option<u64>,
     /// What to do.
-    pub content: WriteContent<F>,
+    pub content: WriteContent<S>,
 }
 
 /// What the disk is to do.
 #[derive(Debug)]
-pub enum WriteContent<F> {
+pub enum WriteContent<S> {
     /// Write a new persistent state, then these entries, which replace what is at their indices and above.
     Append(Option<HardState>, Vec<Entry>),
     /// Put a fetched snapshot and its log behind this log, or in its place, together with a new persistent state.
-    Install(F, Option<HardState>),
+    Install(S, Option<HardState>),
     /// Note that what follows may be written in this on-disk format, and answer with [`super::Input::FormatAdopted`].
     AdoptFormat(u16),
 }

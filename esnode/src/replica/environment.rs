@@ -33,12 +33,26 @@ pub trait ReplicaLog: Durable + Clone {
 
 /// A snapshot of another node that is here, but not installed yet.
 pub trait FetchedSnapshot {
+    /// What the disk needs in order to install it.
+    type Staged;
+
     /// Term of the snapshot's last entry.
     fn term(&self) -> u64;
 
     /// Its content.
     fn snapshot(&self) -> &Snapshot;
 
+    /// What the disk needs in order to install it.
+    fn staged(&self) -> Self::Staged;
+
     /// Its content, to be taken over.
     fn into_snapshot(self) -> Snapshot;
+
+    /// Index of the snapshot's last entry.
+    fn index(&self) -> u64 {
+        self.snapshot().state.applied_index()
+    }
 }
+
+/// What the disk needs in order to install a fetched snapshot.
+pub type Staged<E> = <<E as Environment>::Fetched as FetchedSnapshot>::Staged;

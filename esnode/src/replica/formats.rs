@@ -4,37 +4,38 @@
 //! A format is raised by one entry of the log, and only while every member says that it reads it. A node that applies the
 //! entry writes the new version into its identity file, through the thread that writes the log, and then announces it. So
 //! there are two rules for whatever a later format changes. What a node writes for itself is in the new format only behind
-//! that ([`Work::Adopt`]); what it gives to others, once they have announced it too
+//! that ([`WriteContent::AdoptFormat`]); what it gives to others, once they have announced it too
 //! ([`crate::net::peer::Formats::active`]). Until then an older program finds nothing that it cannot read.
 //!
 //! It is never raised unasked: from then on there is no way back to an older program. A new cluster has no way back to
 //! lose, and begins in the newest format that all of its founders read.
 
 use shared::ids::NodeId;
-use tokio::sync::oneshot;
+use shared::version::Range;
 
-use crate::consensus::Role;
+use super::effect::{Effect, End, Write, WriteContent};
+use super::environment::{Environment, Staged};
+use super::mistake::{Mistake, makes};
+use super::{Replica, members};
 use crate::net::peer::Formats;
-use crate::process::version::{FORMAT, VERSION};
-use crate::state_machine::StateMachine;
+use crate::process::version::VERSION;
 use crate::state_machine::command::Command;
-use crate::storage::writer::Work;
-
-use super::run::{Driver, Ended};
 
 /// Ticks between two attempts to write down what was raised, where there was no room.
 const RETRY_TICKS: u64 = 50;
 
-/// Who waits to hear to which format the cluster may be raised.
-pub type FormatReply = oneshot::Sender<Result<u16, FormatError>>;
-
 /// The cluster's data is in a format that this program does not read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the cluster's data is in on-disk format {0}; this program, esnode {VERSION}, reads format {FORMAT}. Start the \
+    "the cluster's data is in on-disk format {active}; this program, esnode {VERSION}, reads format {reads}. Start the \
      version of esnode that the other nodes run"
 )]
-pub struct Unreadable(u16);
+pub struct UnreadableFormat {
+    /// The format of the data.
+    pub active: u16,
+    /// The formats that this program reads.
+    pub reads: Range,
+}
 
 /// Why the format cannot be raised now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,18 +56,24 @@ pub enum FormatError {
     },
 }
 
-/// Whether this program reads what the members of this cluster write.
-pub(super) fn readable(stream: &StateMachine) -> Result<(), Unreadable> {
-    let format = stream.format();
-    if FORMAT.contains(format) { Ok(()) } else { Err(Unreadable(format)) }
+/// Whether data in the format `active` can be read by a program that `reads` these formats.
+///
+/// # Errors
+/// [`UnreadableFormat`].
+pub(super) fn readable(active: u16, reads: Range) -> Result<(), UnreadableFormat> {
+    if reads.contains(active) { Ok(()) } else { Err(UnreadableFormat { active, reads }) }
 }
 
 /// The format to raise to: `wanted`, or the newest that all `members` read. Of a member without formats nothing is known.
 fn raisable(
     wanted: Option<u16>,
+    own: Range,
     members: impl Iterator<Item = (NodeId, Option<Formats>)>,
 ) -> Result<u16, FormatError> {
-    let mut newest = FORMAT.max;
+    let mut newest = own.max;
+    if makes(Mistake::RaiseUnreadFormat) {
+        return Ok(wanted.unwrap_or(newest));
+    }
     for (node, formats) in members {
         let max = formats.ok_or(FormatError::Away(node))?.reads.max;
         if wanted.is_some_and(|wanted| wanted > max) {
@@ -77,56 +84,62 @@ fn raisable(
     Ok(wanted.unwrap_or(newest))
 }
 
-impl Driver {
-    /// The format that the leader may raise the cluster to.
+impl<E: Environment> Replica<E> {
+    /// The format that this leader may raise the cluster to.
+    ///
+    /// # Errors
+    /// [`FormatError`].
     pub(super) fn raisable_format(&self, wanted: Option<u16>) -> Result<u16, FormatError> {
-        if self.parts.core.role() != Role::Leader || self.serves_from.is_some() {
-            return Err(FormatError::NotLeader(self.parts.core.leader()));
+        if !self.serves() {
+            return Err(FormatError::NotLeader(self.core.leader()));
         }
-        let connected = self.parts.transport.connected();
-        raisable(
-            wanted,
-            self.formats_of_members().map(|(id, formats)| {
-                (id, formats.filter(|_| id == self.parts.own.0 || connected.contains(&id)))
-            }),
-        )
+        let there = |id| id == self.config.own.0 || self.registry.is_connected(id);
+        let members = self.formats_of_members().map(|(id, formats)| (id, formats.filter(|_| there(id))));
+        raisable(wanted, self.config.formats.reads, members)
     }
 
-    /// What begins a new cluster: all its founders have met.
+    /// The command that has a new cluster begin in the newest format that all its members read, which have all met.
     pub(super) fn begin_in_newest_format(&self) -> Option<Command> {
-        let active = self.parts.stream.read().format();
-        let to = raisable(None, self.formats_of_members()).ok().filter(|to| *to > active)?;
-        Some(Command::RaiseFormat { to })
+        let active = self.state.read().format();
+        let to = raisable(None, self.config.formats.reads, self.formats_of_members());
+        to.ok().filter(|to| *to > active).map(|to| Command::RaiseFormat { to })
     }
 
     fn formats_of_members(&self) -> impl Iterator<Item = (NodeId, Option<Formats>)> {
-        let conf = self.parts.core.conf_state();
-        let ids = [conf.voters, conf.voters_outgoing, conf.learners, conf.learners_next].concat();
-        ids.into_iter().map(|id| {
-            let own = id == self.parts.own.0;
-            (id, if own { Some(self.parts.transport.formats()) } else { self.introductions.formats_of(id) })
-        })
+        let own = (self.config.own.0, self.config.formats);
+        let formats = move |id| if id == own.0 { Some(own.1) } else { self.registry.formats_of(id) };
+        members::ids(&self.core.conf_state()).into_iter().map(move |id| (id, formats(id)))
     }
 
-    /// Tries again to write down what was raised, where there was no room.
+    /// Tries again to note a raised format in the data directory, where there was no room.
     pub(super) fn retry_adoption(&mut self) {
         if self.tick.is_multiple_of(RETRY_TICKS) {
             self.adopt_format();
         }
     }
 
-    /// Lets the data directory say what was raised, before anything is written in it.
+    /// Has the data directory say which format the cluster was raised to, before anything is written in it.
     pub(super) fn adopt_format(&mut self) {
-        let stream = self.parts.stream.read();
-        let (raised, readable) = (stream.format(), readable(&stream));
-        drop(stream);
-        if raised <= self.parts.transport.formats().active {
+        let raised = self.state.read().format();
+        let Formats { reads, active } = self.config.formats;
+        if raised <= active {
             return;
         }
-        match readable {
-            Ok(()) => self.write(None, Work::Adopt(raised)),
-            Err(unreadable) => self.ended = Some(Ended::Unreadable(unreadable)),
+        match readable(raised, reads) {
+            Ok(()) => self.write(None, WriteContent::AdoptFormat(raised)),
+            Err(unreadable) => self.end(End::UnreadableFormat(unreadable)),
         }
+    }
+
+    /// The data directory says that it is in this format.
+    pub(super) fn format_adopted(&mut self, format: u16) {
+        let active = &mut self.config.formats.active;
+        *active = format.max(*active);
+    }
+
+    /// Hands work to the disk.
+    pub(super) fn write(&mut self, number: Option<u64>, content: WriteContent<Staged<E>>) {
+        self.effects.push(Effect::Write(Write { number, content }));
     }
 }
 
@@ -142,8 +155,10 @@ mod tests {
 
     #[test]
     fn it_is_raised_to_what_every_member_reads() {
-        let newest = FORMAT.max;
-        let to = |wanted, members: &[(NodeId, Option<Formats>)]| raisable(wanted, members.iter().copied());
+        let newest = 7;
+        let own = Range { min: 1, max: newest };
+        let to =
+            |wanted, members: &[(NodeId, Option<Formats>)]| raisable(wanted, own, members.iter().copied());
         assert_eq!(
             to(None, &[reads(1, newest), reads(2, newest + 1)]),
             Ok(newest),
@@ -156,13 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_a_later_format_is_refused_with_both_versions() {
-        let mut payload = bytes::BytesMut::new();
-        Command::RaiseFormat { to: FORMAT.max + 1 }.encode(&mut payload);
-        let mut stream = StateMachine::default();
-        assert!(readable(&stream).is_ok());
-        stream.apply(1, 1, &payload.freeze());
-        let text = readable(&stream).unwrap_err().to_string();
-        assert!(text.contains(&format!("format {};", FORMAT.max + 1)) && text.contains(VERSION), "{text}");
+    fn data_of_a_later_format_is_refused_with_both_versions() {
+        let reads = Range { min: 1, max: 7 };
+        assert_eq!(readable(7, reads), Ok(()));
+        let text = readable(8, reads).unwrap_err().to_string();
+        assert!(text.contains("format 8;") && text.contains(VERSION), "{text}");
     }
 }

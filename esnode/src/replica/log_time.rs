@@ -6,10 +6,7 @@
 //! leader's. That is not believed before it has stayed the same for an hour; until then the log's time goes on from where it
 //! was, and nothing is deleted too early.
 
-use parking_lot::Mutex;
-use rustix::time::{ClockId, clock_gettime};
-
-use super::run::Driver;
+use super::{Environment, Replica};
 use crate::consensus::Role;
 use crate::state_machine::clock::{CLOCK_FORMAT, TICK_MS, Tick};
 use crate::state_machine::command::Command;
@@ -23,7 +20,7 @@ const STEADY_MS: i64 = 3_600_000;
 const BEGIN_TICKS: u64 = 50;
 
 /// This machine's clocks, in ms.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
     /// Since the machine has started, time in which it was suspended included.
     pub boot: i64,
@@ -31,80 +28,26 @@ pub struct Now {
     pub wall: i64,
 }
 
-impl Now {
-    /// Reads them.
-    pub fn read() -> Self {
-        let ms = |id| {
-            let time = clock_gettime(id);
-            time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
-        };
-        Self { boot: ms(ClockId::Boottime), wall: ms(ClockId::Realtime) }
-    }
-}
-
-impl Driver {
-    /// Lets the clock begin where nothing is written: what is there already grows older too.
-    pub(super) fn begin_log_clock(&mut self) {
-        let leads = self.parts.core.role() == Role::Leader;
-        if leads
-            && self.tick.is_multiple_of(BEGIN_TICKS)
-            && self.parts.stream.read().clock().latest().is_none()
-        {
-            self.tick_log_clock();
+impl<E: Environment> Replica<E> {
+    /// As leader, begins the log's time where nothing is written: what is there already grows older too.
+    pub(super) fn begin_log_time(&mut self) {
+        let leads = self.core.role() == Role::Leader;
+        let due = leads && self.tick.is_multiple_of(BEGIN_TICKS);
+        if due && self.state.read().clock().latest().is_none() {
+            self.tick_log_time();
         }
     }
 
-    /// Before events are appended the log says what time it is, unless it just did. By an entry of its own, which shares
-    /// their write and their messages.
-    pub(super) fn tick_log_clock(&mut self) {
+    /// Has the log say what time it is before events are appended, unless it just did: by an entry of its own, which
+    /// shares their write and their messages.
+    pub(super) fn tick_log_time(&mut self) {
         // Whoever has not applied all that came before it does not know what time it is.
-        if self.serves_from.is_some() || self.parts.stream.read().format() < CLOCK_FORMAT {
+        if self.serves_from.is_some() || self.state.read().format() < CLOCK_FORMAT {
             return;
         }
-        if let Some(tick) = self.parts.time.due() {
+        let due = self.time.lock().due(self.now);
+        if let Some(tick) = due {
             self.propose_own(&[Command::Clock(tick)]);
-        }
-    }
-}
-
-/// The log's time on this node. Shared by the raft thread and those who ask.
-#[derive(Debug, Default)]
-pub struct Timekeeper {
-    time: Mutex<LogTime>,
-}
-
-impl Timekeeper {
-    /// The last tick that was applied is this one.
-    pub(super) fn follow(&self, tick: Option<Tick>) {
-        let mut time = self.time.lock();
-        if let Some(tick) = tick.filter(|_| tick != time.latest) {
-            let doubted = time.doubt.is_some();
-            time.applied(tick, Now::read());
-            if let Some(Doubt { ahead, .. }) = time.doubt.filter(|_| !doubted) {
-                tracing::warn!(
-                    ms = ahead,
-                    "the clock is ahead of the last leader's: it is doubted for an hour"
-                );
-            }
-        }
-    }
-
-    /// The tick to propose, as leader: `None` while the last one is young enough.
-    pub(super) fn due(&self) -> Option<Tick> {
-        self.time.lock().due(Now::read())
-    }
-
-    /// The log's time now, in ms.
-    pub fn now(&self) -> i64 {
-        self.time.lock().read(Now::read()).ms
-    }
-
-    /// Believes the clock, if it has stayed ahead by the same for long enough.
-    pub fn believe_if_steady(&self) {
-        let mut time = self.time.lock();
-        if !time.believed && time.is_steady(Now::read()) {
-            tracing::warn!("the clock has been steady for an hour: it is believed how long nobody led");
-            time.believed = true;
         }
     }
 }
@@ -117,8 +60,9 @@ struct Doubt {
     since: i64,
 }
 
+/// The log's time on this node.
 #[derive(Debug, Default)]
-struct LogTime {
+pub struct LogTime {
     latest: Option<Tick>,
     /// When it was applied, in ms since the machine has started.
     applied_at: i64,
@@ -129,6 +73,29 @@ struct LogTime {
 }
 
 impl LogTime {
+    /// The last tick that was applied is this one.
+    pub(super) fn follow(&mut self, tick: Option<Tick>, now: Now) {
+        let Some(tick) = tick.filter(|_| tick != self.latest) else { return };
+        let doubted = self.doubt.is_some();
+        self.applied(tick, now);
+        if let Some(Doubt { ahead, .. }) = self.doubt.filter(|_| !doubted) {
+            tracing::warn!(ms = ahead, "the clock is ahead of the last leader's: it is doubted for an hour");
+        }
+    }
+
+    /// The log's time, in ms.
+    pub fn ms(&self, now: Now) -> i64 {
+        self.read(now).ms
+    }
+
+    /// Believes the clock, if it has stayed ahead by the same for long enough.
+    pub fn believe_if_steady(&mut self, now: Now) {
+        if !self.believed && self.is_steady(now) {
+            tracing::warn!("the clock has been steady for an hour: it is believed how long nobody led");
+            self.believed = true;
+        }
+    }
+
     fn applied(&mut self, tick: Tick, now: Now) {
         (self.latest, self.applied_at, self.believed) = (Some(tick), now.boot, false);
         let ahead = now.wall.saturating_sub(tick.wall);
@@ -136,6 +103,7 @@ impl LogTime {
         self.doubt = (ahead > NOISE_MS).then(|| same.unwrap_or(Doubt { ahead, since: now.boot }));
     }
 
+    /// The tick to propose, as leader; `None` while the last one is young enough.
     fn due(&mut self, now: Now) -> Option<Tick> {
         let latest = self.latest.map(|_| self.applied_at).max(self.proposed_at);
         if latest.is_some_and(|latest| now.boot - latest < TICK_MS) {

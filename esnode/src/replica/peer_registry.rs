@@ -1,24 +1,26 @@
-//! Who the other nodes say they are, and whether this node may talk Raft with them.
+//! The other nodes as they say who they are, and whether this node may talk Raft with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::ids::{NodeId, StoreId};
 
+use super::mistake::{Mistake, makes};
 use crate::consensus::{Message, MessageType};
 use crate::net::peer::{Formats, Hello};
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::Command;
 
-/// The other nodes' introductions.
-#[derive(Default)]
-pub(super) struct Introductions {
-    met: BTreeMap<NodeId, Hello>,
+/// Every node that has said who it is.
+#[derive(Debug, Default)]
+pub struct PeerRegistry {
+    known: BTreeMap<NodeId, Hello>,
+    connected: BTreeSet<NodeId>,
     /// Bindings proposed in this leader's term, so that each is proposed once.
     binding: BTreeSet<(NodeId, StoreId)>,
 }
 
-/// Whether the message answers a leader or a candidate.
-pub(super) fn is_answer(message: &Message) -> bool {
+/// Whether the message is a response to a leader or a candidate.
+pub(super) fn is_response(message: &Message) -> bool {
     matches!(
         message.get_msg_type(),
         MessageType::MsgAppendResponse
@@ -28,24 +30,45 @@ pub(super) fn is_answer(message: &Message) -> bool {
     )
 }
 
-/// How many know this node by another data directory than `own`.
-pub(super) fn disowning<'a>(met: impl IntoIterator<Item = &'a Hello>, own: StoreId) -> usize {
-    met.into_iter().filter(|hello| hello.your_store.is_some_and(|store| store != own)).count()
+/// How many of these nodes know this node by another data directory than `own`.
+pub(super) fn disowning<'a>(known: impl IntoIterator<Item = &'a Hello>, own: StoreId) -> usize {
+    known.into_iter().filter(|hello| hello.your_store.is_some_and(|store| store != own)).count()
 }
 
-impl Introductions {
-    pub(super) fn greet(&mut self, hello: Hello) {
-        self.met.insert(hello.node, hello);
+impl PeerRegistry {
+    /// Notes who a node says that it is.
+    pub fn register(&mut self, hello: Hello) {
+        self.known.insert(hello.node, hello);
     }
 
-    /// What `node` says of its on-disk formats.
+    /// Notes that the connection to a node is up.
+    pub fn connected(&mut self, node: NodeId) {
+        self.connected.insert(node);
+    }
+
+    /// Notes that the connection to a node is gone.
+    pub fn disconnected(&mut self, node: NodeId) {
+        self.connected.remove(&node);
+    }
+
+    /// All that have said who they are.
+    pub(super) fn known(&self) -> &BTreeMap<NodeId, Hello> {
+        &self.known
+    }
+
+    /// Whether the connection to `node` is up.
+    pub(super) fn is_connected(&self, node: NodeId) -> bool {
+        self.connected.contains(&node)
+    }
+
+    /// The on-disk formats of `node`, if it has told.
     pub(super) fn formats_of(&self, node: NodeId) -> Option<Formats> {
-        self.met.get(&node).map(|hello| hello.formats)
+        self.known.get(&node).map(|hello| hello.formats)
     }
 
     /// Whether the message may go out. A leader takes nobody along whose data directory is not the one that the cluster
     /// knows: with its first message a new node begins to take part.
-    pub(super) fn may_send(&self, stream: &StateMachine, message: &Message) -> bool {
+    pub(super) fn may_send(&self, state: &StateMachine, message: &Message) -> bool {
         let leads = matches!(
             message.get_msg_type(),
             MessageType::MsgAppend
@@ -53,7 +76,7 @@ impl Introductions {
                 | MessageType::MsgSnapshot
                 | MessageType::MsgTimeoutNow
         );
-        !leads || self.trusted(stream, message.to)
+        !leads || self.trusts(state, message.to)
     }
 
     /// Whether the message that `peer` has sent may be given to Raft. Answers are counted, so they must come from the
@@ -61,43 +84,46 @@ impl Introductions {
     /// votes being remembered). This node's own members never run ahead of the bindings that it has applied, so it
     /// always knows whose answers count. Whoever asks is judged by Raft's rules alone: a node that lags does not know
     /// yet who is bound to what, and must follow all the same.
-    pub(super) fn may_take(&self, stream: &StateMachine, peer: NodeId, message: &Message) -> bool {
-        !is_answer(message) || self.trusted(stream, peer)
+    pub(super) fn accepts(&self, state: &StateMachine, peer: NodeId, message: &Message) -> bool {
+        !is_response(message) || self.trusts(state, peer)
     }
 
-    fn trusted(&self, stream: &StateMachine, peer: NodeId) -> bool {
-        let Some(hello) = self.met.get(&peer) else { return true };
-        match stream.members().store_of(peer) {
+    fn trusts(&self, state: &StateMachine, peer: NodeId) -> bool {
+        if makes(Mistake::TrustAnyStore) {
+            return true;
+        }
+        let Some(hello) = self.known.get(&peer) else { return true };
+        match state.members().store_of(peer) {
             Some(store) => store == hello.store,
-            None if stream.members().is_spent(hello.store) => false,
-            None => !(hello.fresh && stream.cluster_id().is_some()),
+            None if state.members().is_spent(hello.store) => false,
+            None => !(hello.fresh && state.cluster_id().is_some()),
         }
     }
 
     /// Whether the cluster knows this node by another data directory: so many of `members` nodes say so that it must be
     /// true. One of them alone may not have heard yet that the node with that directory was removed, and what this node
     /// has applied may be from then too; but once it has applied that it is the one, nobody's word counts against it.
-    pub(super) fn disown(&self, stream: &StateMachine, own: (NodeId, StoreId), members: usize) -> bool {
-        if stream.members().store_of(own.0) == Some(own.1) {
+    pub(super) fn disown(&self, state: &StateMachine, own: (NodeId, StoreId), members: usize) -> bool {
+        if state.members().store_of(own.0) == Some(own.1) {
             return false;
         }
         // Who does not know the cluster does not know its members either.
-        let cluster = stream.cluster_id();
-        let met = self.met.values().filter(|hello| cluster.is_none() || hello.cluster == cluster);
-        disowning(met, own.1) * 2 >= members.max(2)
+        let cluster = state.cluster_id();
+        let alike = self.known.values().filter(|hello| cluster.is_none() || hello.cluster == cluster);
+        disowning(alike, own.1) * 2 >= members.max(2)
     }
 
     /// Bindings of `members` that a leader should propose now.
     pub(super) fn unbound(
         &mut self,
-        stream: &StateMachine,
+        state: &StateMachine,
         own: (NodeId, StoreId),
         members: &[NodeId],
     ) -> Vec<Command> {
-        let met = self.met.values().map(|hello| (hello.node, hello.store));
-        let known = stream.members();
+        let seen = self.known.values().map(|hello| (hello.node, hello.store));
+        let known = state.members();
         let wanted: Vec<_> = std::iter::once(own)
-            .chain(met)
+            .chain(seen)
             .filter(|(node, _)| members.contains(node) && known.store_of(*node).is_none())
             .filter(|(_, store)| !known.is_spent(*store))
             .filter(|bound| !self.binding.contains(bound))
@@ -163,16 +189,16 @@ mod tests {
     }
 
     /// The kinds of messages that may go to node 2, and those that may be taken from it.
-    fn allowed(stream: &StateMachine, hello: Hello) -> [Vec<MessageType>; 2] {
-        let mut met = Introductions::default();
-        met.greet(hello);
+    fn allowed(state: &StateMachine, hello: Hello) -> [Vec<MessageType>; 2] {
+        let mut registry = PeerRegistry::default();
+        registry.register(hello);
         let message = |kind| {
             let mut message = Message { from: 2, to: 2, ..Message::default() };
             message.set_msg_type(kind);
             message
         };
-        let sent = KINDS.into_iter().filter(|kind| met.may_send(stream, &message(*kind)));
-        let taken = KINDS.into_iter().filter(|kind| met.may_take(stream, 2, &message(*kind)));
+        let sent = KINDS.into_iter().filter(|kind| registry.may_send(state, &message(*kind)));
+        let taken = KINDS.into_iter().filter(|kind| registry.accepts(state, 2, &message(*kind)));
         [sent.collect(), taken.collect()]
     }
 
@@ -197,7 +223,7 @@ mod tests {
 
     #[test]
     fn one_of_many_may_be_out_of_date_about_this_node() {
-        let mut met = Introductions::default();
+        let mut registry = PeerRegistry::default();
         let cluster = Some(ClusterId(Uuid::from_u128(1)));
         let knows = |node, other: u128| Hello {
             node,
@@ -206,15 +232,15 @@ mod tests {
             ..hello(store(node.into()), false)
         };
         let unsure = stream(false);
-        met.greet(knows(2, 99));
-        met.greet(knows(3, 11));
-        assert!(!met.disown(&unsure, (1, store(11)), 3), "one of two");
-        met.greet(knows(3, 99));
-        assert!(met.disown(&unsure, (1, store(11)), 3));
-        assert!(!met.disown(&unsure, (1, store(11)), 5), "two of four");
+        registry.register(knows(2, 99));
+        registry.register(knows(3, 11));
+        assert!(!registry.disown(&unsure, (1, store(11)), 3), "one of two");
+        registry.register(knows(3, 99));
+        assert!(registry.disown(&unsure, (1, store(11)), 3));
+        assert!(!registry.disown(&unsure, (1, store(11)), 5), "two of four");
         // What this node has applied itself is above whatever anybody says.
-        met.greet(knows(1, 99));
-        assert!(!met.disown(&stream(true), (2, store(22)), 3));
-        assert!(met.disown(&stream(true), (2, store(23)), 3));
+        registry.register(knows(1, 99));
+        assert!(!registry.disown(&stream(true), (2, store(22)), 3));
+        assert!(registry.disown(&stream(true), (2, store(23)), 3));
     }
 }

@@ -9,8 +9,8 @@ use bytes::BytesMut;
 use protobuf::Message as _;
 use shared::ids::{ClusterId, NodeId};
 
-use super::checkpoints::Image;
-use super::membership::{change_of, to_raft};
+use super::Snapshot;
+use super::conf_change::{change_of, to_raft};
 use crate::consensus::{ConfChangeType, ConfState, change};
 use crate::entry::{Entry, EntryKind};
 use crate::state_machine::command::Command;
@@ -23,7 +23,7 @@ use crate::state_machine::members::Change;
 )]
 pub struct UnknownChange(u64);
 
-impl Image {
+impl Snapshot {
     /// Applies an entry, to the members as to the state.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Image {
     pub fn follow(&mut self, entry: &Entry) -> Result<(), UnknownChange> {
         match entry.kind {
             EntryKind::Normal => {
-                self.stream.apply(entry.index, entry.term, &entry.data);
+                self.state.apply(entry.index, entry.term, &entry.data);
             }
             EntryKind::ConfChange | EntryKind::ConfChangeV2 => {
                 let raft = change(entry).ok_or(UnknownChange(entry.index))?;
@@ -43,25 +43,25 @@ impl Image {
                     ConfChangeType::AddLearnerNode => learners.push(raft.node_id),
                     ConfChangeType::RemoveNode => {}
                 }
-                self.stream.change_members(entry.index, change_of(entry).as_ref());
+                self.state.change_members(entry.index, change_of(entry).as_ref());
             }
         }
         Ok(())
     }
 }
 
-/// Whether `image` is that of `cluster`, with these members and no others.
-pub fn is_carried_on(image: &Image, cluster: ClusterId, members: &[NodeId]) -> bool {
-    let ConfState { voters, learners, .. } = &image.conf_state;
+/// Whether `snapshot` is that of `cluster`, with these members and no others.
+pub fn is_recovered(snapshot: &Snapshot, cluster: ClusterId, members: &[NodeId]) -> bool {
+    let ConfState { voters, learners, .. } = &snapshot.conf_state;
     let same = voters.len() == members.len() && members.iter().all(|id| voters.contains(id));
-    image.stream.cluster_id() == Some(cluster) && same && learners.is_empty()
+    snapshot.state.cluster_id() == Some(cluster) && same && learners.is_empty()
 }
 
-/// What comes behind the log that led to `image`, in `term`, so that `cluster` with these members carries it on.
-pub fn carry_on(image: &Image, cluster: ClusterId, members: &[NodeId], term: u64) -> Vec<Entry> {
+/// What comes behind the log that led to `snapshot`, in `term`, so that `cluster` with these members carries it on.
+pub fn recover(snapshot: &Snapshot, cluster: ClusterId, members: &[NodeId], term: u64) -> Vec<Entry> {
     let mut begin = BytesMut::new();
     Command::CarryOn { cluster_id: cluster }.encode(&mut begin);
-    let ConfState { voters, learners, .. } = &image.conf_state;
+    let ConfState { voters, learners, .. } = &snapshot.conf_state;
     let come = members.iter().filter(|id| !voters.contains(id)).map(|id| Change::Promote(*id));
     let go = voters.iter().chain(learners).filter(|id| !members.contains(id)).map(|id| Change::Remove(*id));
     let changes = come.chain(go).map(|change| {
@@ -70,7 +70,7 @@ pub fn carry_on(image: &Image, cluster: ClusterId, members: &[NodeId], term: u64
         (EntryKind::ConfChange, data.into())
     });
     let contents = [(EntryKind::Normal, begin.freeze())].into_iter().chain(changes);
-    let next = image.stream.applied_index() + 1;
+    let next = snapshot.state.applied_index() + 1;
     (next..).zip(contents).map(|(index, (kind, data))| Entry { index, term, kind, data }).collect()
 }
 
@@ -85,15 +85,15 @@ mod tests {
         ClusterId(Uuid::from_u128(id))
     }
 
-    fn image(voters: &[NodeId], learners: &[NodeId]) -> Image {
+    fn snapshot(voters: &[NodeId], learners: &[NodeId]) -> Snapshot {
         let conf_state =
             ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() };
-        let mut image = Image { conf_state, stream: StateMachine::default() };
+        let mut snapshot = Snapshot { conf_state, state: StateMachine::default() };
         let mut found = BytesMut::new();
         Command::Found { cluster_id: cluster(1) }.encode(&mut found);
         let entry = Entry { index: 7, term: 2, kind: EntryKind::Normal, data: found.freeze() };
-        image.follow(&entry).unwrap();
-        image
+        snapshot.follow(&entry).unwrap();
+        snapshot
     }
 
     #[test]
@@ -102,16 +102,16 @@ mod tests {
             [(&[1, 2, 3][..], &[][..]), (&[1, 2, 3, 4, 5], &[6]), (&[7], &[1]), (&[1], &[])]
         {
             for members in [&[1][..], &[1, 2, 3], &[8, 9, 10, 1]] {
-                let mut image = image(voters, learners);
-                assert!(!is_carried_on(&image, cluster(2), members));
-                let entries = carry_on(&image, cluster(2), members, 3);
+                let mut snapshot = snapshot(voters, learners);
+                assert!(!is_recovered(&snapshot, cluster(2), members));
+                let entries = recover(&snapshot, cluster(2), members, 3);
                 let indices: Vec<_> = entries.iter().map(|entry| entry.index).collect();
                 assert_eq!(indices, (8..8 + entries.len() as u64).collect::<Vec<_>>());
                 for entry in &entries {
-                    image.follow(entry).unwrap();
-                    assert!(!image.conf_state.voters.is_empty(), "nobody could have committed it");
+                    snapshot.follow(entry).unwrap();
+                    assert!(!snapshot.conf_state.voters.is_empty(), "nobody could have committed it");
                 }
-                assert!(is_carried_on(&image, cluster(2), members), "{voters:?} {members:?} {image:?}");
+                assert!(is_recovered(&snapshot, cluster(2), members), "{voters:?} {members:?} {snapshot:?}");
             }
         }
     }

@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use super::input::{Claim, ReplyTo};
-use crate::node::handle::{Budget, ProposeError};
+use super::input::Claim;
+use super::response::{ProposeError, Response, Responses};
 use crate::state_machine::command::{Refusal, Reply};
 use crate::state_machine::{Producer, StateMachine, TopicId, Verdict};
 
@@ -13,18 +13,17 @@ use crate::state_machine::{Producer, StateMachine, TopicId, Verdict};
 const IN_FLIGHT: i64 = -1;
 
 /// Every producer with batches proposed and not applied, by partition and id.
-#[derive(Default)]
-pub(super) struct Sequences {
-    producers: HashMap<(TopicId, u32, i64), Flight>,
+pub(super) struct Sequences<W> {
+    producers: HashMap<(TopicId, u32, i64), Flight<W>>,
 }
 
-struct Flight {
-    /// As it will be.
+struct Flight<W> {
+    /// Its state once everything in flight is applied.
     producer: Producer,
     /// Batches in flight.
     batches: usize,
-    /// Who sent one of them again.
-    again: Vec<(Claim, ReplyTo, Budget)>,
+    /// Those who sent one of them again.
+    again: Vec<(Claim, W)>,
 }
 
 /// What becomes of a batch.
@@ -40,10 +39,16 @@ pub(super) enum Prospect {
     Refused(Refusal),
 }
 
-impl Sequences {
+impl<W> Default for Sequences<W> {
+    fn default() -> Self {
+        Self { producers: HashMap::new() }
+    }
+}
+
+impl<W> Sequences<W> {
     /// What becomes of a batch that is proposed now; one that is to be appended is taken for proposed.
-    pub(super) fn judge(&mut self, stream: &StateMachine, claim: &Claim) -> Prospect {
-        let found = stream.topic_numbered(claim.topic);
+    pub(super) fn prospect(&mut self, state: &StateMachine, claim: &Claim) -> Prospect {
+        let found = state.topic_numbered(claim.topic);
         let Some(partition) = found.and_then(|topic| topic.partitions.get(claim.partition as usize)) else {
             return Prospect::Refused(Refusal::UnknownTopic);
         };
@@ -70,19 +75,17 @@ impl Sequences {
     }
 
     /// Answers when the batch that this one repeats is applied.
-    pub(super) fn wait(&mut self, claim: Claim, reply: ReplyTo, budget: Budget) {
+    pub(super) fn wait(&mut self, claim: Claim, waiter: W) {
         if let Some(flight) = self.producers.get_mut(&claim.key()) {
-            flight.again.push((claim, reply, budget));
+            flight.again.push((claim, waiter));
         }
     }
 
     /// A batch that was to be appended is applied, with this reply.
-    pub(super) fn applied(&mut self, claim: &Claim, reply: &Reply) {
+    pub(super) fn applied(&mut self, claim: &Claim, reply: &Reply, responses: &mut Responses<W>) {
         let Some(flight) = self.producers.get_mut(&claim.key()) else { return };
-        for (_, waiting, _budget) in flight.again.extract_if(.., |(again, ..)| again.repeats(claim)) {
-            // Whoever asked may be gone; then nobody is left to tell.
-            let _ = waiting.send(Ok(vec![reply.clone()]));
-        }
+        let again = flight.again.extract_if(.., |(again, _)| again.repeats(claim));
+        responses.extend(again.map(|(_, waiter)| (waiter, Response::Proposed(Ok(vec![reply.clone()])))));
         if let Reply::Appended { base_offset, .. } = reply {
             flight.producer.settle(&claim.header, *base_offset);
         }
@@ -94,32 +97,33 @@ impl Sequences {
     }
 
     /// The batches, which were to be appended last and in this order, could not be proposed.
-    pub(super) fn take_back<'a>(&mut self, claims: impl DoubleEndedIterator<Item = &'a Claim>) {
+    pub(super) fn take_back<'a>(
+        &mut self,
+        claims: impl DoubleEndedIterator<Item = &'a Claim>,
+        responses: &mut Responses<W>,
+    ) {
         for claim in claims.rev() {
             let Some(flight) = self.producers.get_mut(&claim.key()) else { continue };
             flight.producer.take_back();
             flight.batches -= 1;
-            for (_, waiting, _budget) in flight.again.extract_if(.., |(again, ..)| again.repeats(claim)) {
-                let _ = waiting.send(Err(ProposeError::Busy));
-            }
+            let again = flight.again.extract_if(.., |(again, _)| again.repeats(claim));
+            responses.extend(again.map(|(_, waiter)| (waiter, Response::Proposed(Err(ProposeError::Busy)))));
             if flight.batches == 0 {
                 self.producers.remove(&claim.key());
             }
         }
     }
 
-    /// Nothing is known of what is in flight.
-    pub(super) fn lost_leadership(&mut self) {
-        for (_, waiting, _budget) in self.producers.drain().flat_map(|(_, flight)| flight.again) {
-            let _ = waiting.send(Err(ProposeError::Unknown));
-        }
+    /// Forgets what is in flight: its outcome is unknown.
+    pub(super) fn clear(&mut self, responses: &mut Responses<W>) {
+        let again = self.producers.drain().flat_map(|(_, flight)| flight.again);
+        responses.extend(again.map(|(_, waiter)| (waiter, Response::Proposed(Err(ProposeError::Unknown)))));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use tokio::sync::oneshot;
 
     use super::*;
     use crate::state_machine::batch::BatchHeader;
@@ -156,6 +160,11 @@ mod tests {
         Reply::Appended { base_offset, log_start_offset: 0 }
     }
 
+    /// Waiters are numbers here.
+    fn sequences() -> Sequences<u8> {
+        Sequences::default()
+    }
+
     const OUT_OF_ORDER: Prospect = Prospect::Refused(Refusal::OutOfOrderSequence);
 
     /// What is told in advance is what happens, for random producers, and with some of it in flight.
@@ -163,7 +172,7 @@ mod tests {
     fn the_prospect_is_what_becomes_of_it() {
         let mut random = fastrand::Rng::with_seed(5);
         for _ in 0..200 {
-            let (mut stream, mut sequences) = (stream(), Sequences::default());
+            let (mut stream, mut sequences) = (stream(), sequences());
             let (mut in_flight, mut index) = (std::collections::VecDeque::new(), 1);
             let mut twin = stream.clone();
             for _ in 0..200 {
@@ -173,11 +182,11 @@ mod tests {
                     index += 1;
                     let reply = apply(&mut stream, index, &append(&claim));
                     assert!(matches!(reply, Reply::Appended { .. }), "{reply:?}");
-                    sequences.applied(&claim, &reply);
+                    sequences.applied(&claim, &reply, &mut Vec::new());
                 }
                 let claim = claim(random.i16(0..2), 2 * random.i32(0..20));
                 let truth = apply(&mut twin, 1000, &append(&claim));
-                match sequences.judge(&stream, &claim) {
+                match sequences.prospect(&stream, &claim) {
                     Prospect::Appends => {
                         assert!(matches!(truth, Reply::Appended { .. }));
                         in_flight.push_back(claim);
@@ -189,7 +198,8 @@ mod tests {
             }
             while let Some(claim) = in_flight.pop_front() {
                 index += 1;
-                sequences.applied(&claim, &apply(&mut stream, index, &append(&claim)));
+                let reply = apply(&mut stream, index, &append(&claim));
+                sequences.applied(&claim, &reply, &mut Vec::new());
             }
             assert!(sequences.producers.is_empty());
             assert_eq!(
@@ -201,32 +211,31 @@ mod tests {
 
     #[test]
     fn what_is_sent_again_while_it_is_in_flight_gets_the_same_answer() {
-        let (stream, mut sequences) = (stream(), Sequences::default());
-        assert_eq!(sequences.judge(&stream, &claim(0, 0)), Prospect::Appends);
-        assert_eq!(sequences.judge(&stream, &claim(0, 0)), Prospect::Again);
-        let (reply, mut answer) = oneshot::channel();
-        sequences.wait(claim(0, 0), reply, Budget::none());
+        let (stream, mut sequences) = (stream(), sequences());
+        assert_eq!(sequences.prospect(&stream, &claim(0, 0)), Prospect::Appends);
+        assert_eq!(sequences.prospect(&stream, &claim(0, 0)), Prospect::Again);
+        sequences.wait(claim(0, 0), 5);
         for number in 1..9 {
-            assert_eq!(sequences.judge(&stream, &claim(0, 2 * number)), Prospect::Appends);
+            assert_eq!(sequences.prospect(&stream, &claim(0, 2 * number)), Prospect::Appends);
         }
-        assert!(answer.try_recv().is_err());
-        sequences.applied(&claim(0, 0), &appended(40));
-        assert_eq!(answer.try_recv().unwrap(), Ok(vec![appended(40)]));
+        let mut responses = Vec::new();
+        sequences.applied(&claim(0, 0), &appended(40), &mut responses);
+        assert_eq!(responses, [(5, Response::Proposed(Ok(vec![appended(40)])))]);
     }
 
     #[test]
     fn what_could_not_be_proposed_may_come_again() {
-        let (stream, mut sequences) = (stream(), Sequences::default());
-        assert_eq!(sequences.judge(&stream, &claim(0, 0)), Prospect::Appends);
+        let (stream, mut sequences) = (stream(), sequences());
+        assert_eq!(sequences.prospect(&stream, &claim(0, 0)), Prospect::Appends);
         let lost: Vec<_> = (1..9).map(|number| claim(0, 2 * number)).collect();
         for claim in &lost {
-            assert_eq!(sequences.judge(&stream, claim), Prospect::Appends);
+            assert_eq!(sequences.prospect(&stream, claim), Prospect::Appends);
         }
-        sequences.take_back(lost.iter());
-        assert_eq!(sequences.judge(&stream, &claim(0, 4)), OUT_OF_ORDER);
-        assert_eq!(sequences.judge(&stream, &claim(0, 0)), Prospect::Again);
-        assert_eq!(sequences.judge(&stream, &claim(0, 2)), Prospect::Appends);
-        sequences.lost_leadership();
-        assert_eq!(sequences.judge(&stream, &claim(0, 2)), OUT_OF_ORDER);
+        sequences.take_back(lost.iter(), &mut Vec::new());
+        assert_eq!(sequences.prospect(&stream, &claim(0, 4)), OUT_OF_ORDER);
+        assert_eq!(sequences.prospect(&stream, &claim(0, 0)), Prospect::Again);
+        assert_eq!(sequences.prospect(&stream, &claim(0, 2)), Prospect::Appends);
+        sequences.clear(&mut Vec::new());
+        assert_eq!(sequences.prospect(&stream, &claim(0, 2)), OUT_OF_ORDER);
     }
 }

@@ -1,135 +1,126 @@
-//! What a node does with the messages that send it to a checkpoint, because it is too far behind for entries.
+//! What a node does with messages that name a snapshot, because it is too far behind for entries.
 //!
-//! Such a message says only that there is a checkpoint. What it stands for is pulled from the sender first; then the
-//! message is given to Raft, naming the checkpoint that is there now; and only when Raft agrees is it installed. Whatever
-//! fails is begun again with the next such message, which the leader repeats. Touches nothing, so the simulator runs it.
+//! Such a message says only that there is a snapshot. The sender's newest one is fetched first; then the message is given to
+//! Raft, naming the snapshot that was fetched; and only when Raft agrees is that installed. Whatever fails is begun again
+//! with the next such message, which the leader repeats.
 
-use raft::eraftpb::MessageType;
 use shared::ids::NodeId;
 
-use crate::consensus::{ConfState, Message};
-
-/// A checkpoint that was pulled, and the log before it.
-pub trait Content {
-    /// Its entry.
-    fn index(&self) -> u64;
-    /// The entry's term.
-    fn term(&self) -> u64;
-    /// The members as of it.
-    fn conf_state(&self) -> &ConfState;
-}
+use super::environment::FetchedSnapshot;
+use crate::consensus::{Message, MessageType};
 
 /// What to do about a message.
 #[derive(Debug)]
-pub enum Step {
+pub(super) enum Next {
     /// Nothing: it is being done.
     Wait,
-    /// Pull from this node, then call [`WayBack::pulled`].
-    Pull(NodeId),
-    /// Give this one to Raft, in place of the one that came.
-    Give(Box<Message>),
+    /// Fetch a snapshot from this node, then call [`SnapshotInstaller::fetched`].
+    Fetch(NodeId),
+    /// Give this message to Raft, in place of the one that came.
+    Receive(Box<Message>),
 }
 
 /// How far it has come.
 #[derive(Default)]
-enum State<P> {
+enum State<F> {
     #[default]
     Idle,
-    Pulling,
-    /// Everything is there, but it came when Raft stood in another term than the message.
-    Ready(P),
+    Fetching,
+    /// The snapshot is here, but it came when Raft stood in another term than the message.
+    Ready(F),
     /// Raft was asked to take it; what it makes of that is in its next effects.
-    Asked(P),
-    /// It is put in its place, as the work of this number.
-    Installing(u64, P),
+    Asked(F),
+    /// It is being put in its place, by the write of this number.
+    Installing(u64, F),
 }
 
 /// A node's way back from far behind.
-pub struct WayBack<P> {
-    state: State<P>,
-    /// The latest message that sent this node to a checkpoint.
+pub(super) struct SnapshotInstaller<F> {
+    state: State<F>,
+    /// The latest message that named a snapshot.
     latest: Option<Message>,
 }
 
-impl<P> Default for WayBack<P> {
+impl<F> Default for SnapshotInstaller<F> {
     fn default() -> Self {
         Self { state: State::Idle, latest: None }
     }
 }
 
-/// Whether Raft sends its receiver to a checkpoint with this message.
-pub fn is_sent_there(message: &Message) -> bool {
+/// Whether the message names a snapshot for its receiver.
+pub(super) fn names_snapshot(message: &Message) -> bool {
     message.get_msg_type() == MessageType::MsgSnapshot
 }
 
-impl<P: Content> WayBack<P> {
-    /// Raft sends this node, which has applied everything up to `have`, to a checkpoint.
-    pub fn sent(&mut self, message: Message, have: u64) -> Step {
+impl<F: FetchedSnapshot> SnapshotInstaller<F> {
+    /// A message names a snapshot for this node, which has applied everything up to `have`.
+    pub(super) fn named(&mut self, message: Message, have: u64) -> Next {
         if message.get_snapshot().get_metadata().index <= have {
-            // It has that already, and its word of it was lost. Raft says it again; nothing else would until the sender's
-            // next checkpoint.
-            return Step::Give(Box::new(message));
+            // This node has that already, and its word of it was lost. Raft says it again; nothing else would until the
+            // sender's next snapshot.
+            return Next::Receive(Box::new(message));
         }
         let from = message.from;
         self.latest = Some(message);
         match std::mem::take(&mut self.state) {
-            State::Ready(pulled) if pulled.index() > have => {
-                self.ask(pulled).map_or(Step::Wait, |message| Step::Give(Box::new(message)))
+            State::Ready(fetched) if fetched.index() > have => {
+                self.ask(fetched).map_or(Next::Wait, |message| Next::Receive(Box::new(message)))
             }
             State::Idle | State::Ready(_) => {
-                self.state = State::Pulling;
-                Step::Pull(from)
+                self.state = State::Fetching;
+                Next::Fetch(from)
             }
             // What Raft was asked to take must be at hand when it does.
-            busy @ (State::Pulling | State::Asked(_) | State::Installing(..)) => {
+            busy @ (State::Fetching | State::Asked(_) | State::Installing(..)) => {
                 self.state = busy;
-                Step::Wait
+                Next::Wait
             }
         }
     }
 
-    /// The pull is over; `None`: nothing came of it. Returns the message to give to Raft now, if it stands in `term` still.
-    pub fn pulled(&mut self, pulled: Option<P>, have: u64, term: u64) -> Option<Message> {
+    /// The fetch has ended, with a snapshot or without. Returns the message to give to Raft now, if it stands in `term`
+    /// still.
+    pub(super) fn fetched(&mut self, fetched: Option<F>, have: u64, term: u64) -> Option<Message> {
         self.state = State::Idle;
-        let pulled = pulled.filter(|pulled| pulled.index() > have)?;
+        let fetched = fetched.filter(|fetched| fetched.index() > have)?;
         if self.latest.as_ref().is_some_and(|latest| latest.term == term) {
-            return self.ask(pulled);
+            return self.ask(fetched);
         }
-        self.state = State::Ready(pulled);
+        self.state = State::Ready(fetched);
         None
     }
 
-    fn ask(&mut self, pulled: P) -> Option<Message> {
+    fn ask(&mut self, fetched: F) -> Option<Message> {
         let mut message = self.latest.clone()?;
         let metadata = message.mut_snapshot().mut_metadata();
-        metadata.index = pulled.index();
-        metadata.term = pulled.term();
-        metadata.set_conf_state(pulled.conf_state().clone());
-        self.state = State::Asked(pulled);
+        metadata.index = fetched.index();
+        metadata.term = fetched.term();
+        metadata.set_conf_state(fetched.snapshot().conf_state.clone());
+        self.state = State::Asked(fetched);
         Some(message)
     }
 
-    /// Raft takes it: what is to be installed, as the work of this number.
-    pub fn install(&mut self, number: u64) -> Option<&P> {
-        let State::Asked(pulled) = std::mem::take(&mut self.state) else { return None };
-        self.state = State::Installing(number, pulled);
+    /// Raft takes the snapshot: what is to be installed by the write of this number.
+    pub(super) fn install(&mut self, number: u64) -> Option<&F> {
+        let State::Asked(fetched) = std::mem::take(&mut self.state) else { return None };
+        self.state = State::Installing(number, fetched);
         match &self.state {
-            State::Installing(_, pulled) => Some(pulled),
+            State::Installing(_, fetched) => Some(fetched),
             _ => None,
         }
     }
 
-    /// All of Raft's effects are performed: what it has not taken by now is of no use.
-    pub fn answered(&mut self) {
+    /// Raft has no more effects: what it has not taken by now is of no use.
+    pub(super) fn answered(&mut self) {
         if matches!(self.state, State::Asked(_)) {
             self.state = State::Idle;
         }
     }
 
-    /// Work up to `number` is durable: what this node is at now, if that was the installation.
-    pub fn installed(&mut self, number: u64) -> Option<P> {
+    /// All writes up to `number` are durable. Returns what this node is at now, if one of them was the installation.
+    pub(super) fn installed(&mut self, number: u64) -> Option<F> {
         match std::mem::take(&mut self.state) {
-            State::Installing(install, pulled) if install <= number => Some(pulled),
+            State::Installing(install, fetched) if install <= number => Some(fetched),
             other => {
                 self.state = other;
                 None
@@ -137,38 +128,52 @@ impl<P: Content> WayBack<P> {
         }
     }
 
-    /// Whether Raft was asked to take a checkpoint, or it is being installed: the members may be those of that checkpoint
+    /// Whether Raft was asked to take a snapshot, or it is being installed: the members may be those of that snapshot
     /// already, while log and state are still the old ones.
-    pub fn is_taking(&self) -> bool {
+    pub(super) fn is_installing(&self) -> bool {
         matches!(self.state, State::Asked(_) | State::Installing(..))
     }
 
-    /// Whether this node was ever sent to a checkpoint.
-    pub fn was_sent(&self) -> bool {
+    /// Whether a message has ever named a snapshot.
+    pub(super) fn was_named(&self) -> bool {
         self.latest.is_some()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::consensus::ConfState;
+    use crate::replica::Snapshot;
+    use crate::state_machine::StateMachine;
 
-    struct Pulled(u64, ConfState);
+    struct Fetched(Snapshot);
 
-    impl Content for Pulled {
-        fn index(&self) -> u64 {
-            self.0
-        }
+    impl FetchedSnapshot for Fetched {
+        type Staged = ();
+
         fn term(&self) -> u64 {
             3
         }
-        fn conf_state(&self) -> &ConfState {
-            &self.1
+
+        fn snapshot(&self) -> &Snapshot {
+            &self.0
+        }
+
+        fn staged(&self) {}
+
+        fn into_snapshot(self) -> Snapshot {
+            self.0
         }
     }
 
-    fn pulled(index: u64) -> Option<Pulled> {
-        Some(Pulled(index, ConfState { voters: vec![1, 2, 9], ..ConfState::default() }))
+    fn fetched(index: u64) -> Option<Fetched> {
+        let conf_state = ConfState { voters: vec![1, 2, 9], ..ConfState::default() };
+        let mut state = StateMachine::default();
+        state.apply(index, 3, &Bytes::new());
+        Some(Fetched(Snapshot { conf_state, state }))
     }
 
     fn message(term: u64) -> Message {
@@ -179,58 +184,62 @@ mod tests {
     }
 
     #[test]
-    fn raft_is_asked_to_take_what_was_pulled_not_what_the_message_named() {
-        let mut way = WayBack::default();
-        assert!(matches!(way.sent(message(4), 10), Step::Pull(2)));
-        assert!(matches!(way.sent(message(4), 10), Step::Wait));
-        assert!(!way.is_taking());
-        let asked = way.pulled(pulled(70), 10, 4).unwrap();
-        assert!(way.is_taking(), "its members are no longer those of its state");
+    fn raft_is_asked_to_take_what_was_fetched_not_what_the_message_named() {
+        let mut installer = SnapshotInstaller::<Fetched>::default();
+        assert!(matches!(installer.named(message(4), 10), Next::Fetch(2)));
+        assert!(matches!(installer.named(message(4), 10), Next::Wait));
+        assert!(!installer.is_installing());
+        let asked = installer.fetched(fetched(70), 10, 4).unwrap();
+        assert!(installer.is_installing(), "its members are no longer those of its state");
         let metadata = asked.get_snapshot().get_metadata();
         assert_eq!((metadata.index, metadata.term), (70, 3));
         assert_eq!(metadata.get_conf_state().voters, [1, 2, 9]);
-        assert_eq!(way.install(8).map(Content::index), Some(70));
-        way.answered();
-        assert!(way.is_taking() && way.installed(7).is_none() && way.installed(9).is_some());
-        assert!(!way.is_taking());
+        assert_eq!(installer.install(8).map(FetchedSnapshot::index), Some(70));
+        installer.answered();
+        assert!(
+            installer.is_installing() && installer.installed(7).is_none() && installer.installed(9).is_some()
+        );
+        assert!(!installer.is_installing());
     }
 
     #[test]
     fn another_message_does_not_take_away_what_raft_was_just_asked_to_take() {
-        let mut way = WayBack::default();
-        way.sent(message(4), 10);
-        assert!(way.pulled(pulled(70), 10, 4).is_some());
-        assert!(matches!(way.sent(message(4), 10), Step::Wait));
-        assert!(way.install(8).is_some(), "Raft takes it for granted that this is written");
+        let mut installer = SnapshotInstaller::<Fetched>::default();
+        installer.named(message(4), 10);
+        assert!(installer.fetched(fetched(70), 10, 4).is_some());
+        assert!(matches!(installer.named(message(4), 10), Next::Wait));
+        assert!(installer.install(8).is_some(), "Raft takes it for granted that this is written");
     }
 
     #[test]
-    fn what_raft_refuses_or_has_is_pulled_again() {
-        let mut way = WayBack::default();
-        way.sent(message(4), 10);
-        assert!(way.pulled(pulled(70), 10, 4).is_some());
-        way.answered();
-        assert!(matches!(way.sent(message(4), 10), Step::Pull(2)));
-        assert!(way.pulled(pulled(70), 70, 4).is_none());
-        assert!(matches!(way.sent(message(4), 10), Step::Pull(2)));
-        assert!(way.pulled(None, 10, 4).is_none());
-        assert!(matches!(way.sent(message(4), 10), Step::Pull(2)));
+    fn what_raft_refuses_or_has_is_fetched_again() {
+        let mut installer = SnapshotInstaller::<Fetched>::default();
+        installer.named(message(4), 10);
+        assert!(installer.fetched(fetched(70), 10, 4).is_some());
+        installer.answered();
+        assert!(matches!(installer.named(message(4), 10), Next::Fetch(2)));
+        assert!(installer.fetched(fetched(70), 70, 4).is_none());
+        assert!(matches!(installer.named(message(4), 10), Next::Fetch(2)));
+        assert!(installer.fetched(None, 10, 4).is_none());
+        assert!(matches!(installer.named(message(4), 10), Next::Fetch(2)));
     }
 
     #[test]
     fn a_leader_that_does_not_know_how_far_the_node_is_hears_it_from_raft() {
-        let mut way = WayBack::<Pulled>::default();
-        assert!(matches!(way.sent(message(4), 59), Step::Pull(2)));
-        let Step::Give(message) = way.sent(message(4), 60) else { panic!("there is nothing to pull") };
+        let mut installer = SnapshotInstaller::<Fetched>::default();
+        assert!(matches!(installer.named(message(4), 59), Next::Fetch(2)));
+        let Next::Receive(message) = installer.named(message(4), 60) else {
+            panic!("there is nothing to fetch")
+        };
         assert_eq!(message.get_snapshot().get_metadata().index, 60);
     }
 
     #[test]
     fn what_comes_in_another_term_waits_for_the_next_message() {
-        let mut way = WayBack::default();
-        way.sent(message(4), 10);
-        assert!(way.pulled(pulled(70), 10, 5).is_none());
-        let Step::Give(asked) = way.sent(message(5), 10) else { panic!("it is there") };
+        let mut installer = SnapshotInstaller::<Fetched>::default();
+        installer.named(message(4), 10);
+        assert!(installer.fetched(fetched(70), 10, 5).is_none());
+        let Next::Receive(asked) = installer.named(message(5), 10) else { panic!("it is there") };
         assert_eq!(asked.term, 5);
     }
 }

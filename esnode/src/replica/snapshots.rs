@@ -1,186 +1,70 @@
-//! When a checkpoint is due, what is in it, and the thread that writes it.
-//!
-//! The raft thread only copies the state, which is cheap; encoding and the disk are the thread's.
+//! When a snapshot is due, what it lets go of, and how another node's takes the place of this one's state.
 
-use std::io;
-use std::thread::{self, JoinHandle};
+use super::effect::Effect;
+use super::environment::{FetchedSnapshot, ReplicaLog};
+use super::mistake::{Mistake, makes};
+use super::snapshot_installer::Next;
+use super::{Environment, Replica, Snapshot};
+use crate::consensus::{ConfState, Durable as _, Message};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use serde::{Deserialize, Serialize};
-use shared::ids::NodeId;
-
-use super::formats::{Unreadable, readable};
-use super::input::Input;
-use super::run::Driver;
-use crate::consensus::ConfState;
-use crate::process::thread_priority::lower;
-use crate::state_machine::StateMachine;
-use crate::storage::checkpoint::is_full;
-use crate::storage::{Checkpoints, Log};
-
-/// Ticks from one checkpoint to the next, at least: a busy node spends its disk on events.
-const MIN_TICKS: u64 = 100;
-/// Payload of the log between two, at most, in bytes: few large entries are much to replay, and to keep, too.
+/// Payload of the log between two snapshots, at most, in bytes: few large entries are much to replay, and to keep, too.
 const MAX_PAYLOAD_BETWEEN: u64 = 256 << 20;
-/// The newest content of checkpoints that this program knows.
-const FORMAT: u32 = 1;
+/// Ticks after the start from which on an unfinished fetch of an earlier run is given up.
+const DISCARD_TICKS: u64 = 6000;
 
-/// What every entry up to a certain one has led to.
-#[derive(Clone, Debug)]
-pub struct Image {
-    /// The members.
-    pub conf_state: ConfState,
-    /// The state machine; knows the entry's index.
-    pub stream: StateMachine,
-}
+/// Index, term and members of a snapshot.
+pub(super) type Position = (u64, u64, ConfState);
 
-/// A checkpoint is whole, but its content is not understood.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// A later version of this program wrote it.
-    #[error(
-        "the newest checkpoint has content of version {0}; this program knows versions up to {FORMAT}. Start the \
-         version of esnode that wrote it, or a later one"
-    )]
-    Version(u32),
-    /// It is of a cluster whose data this program cannot read.
-    #[error(transparent)]
-    Unreadable(#[from] Unreadable),
-    /// It is not what this program writes.
-    #[error("the content of the newest checkpoint is not understood: {0}")]
-    Malformed(#[from] serde_json::Error),
-}
-
-/// An image as it is stored, in JSON: fields may be added without a new format.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    format: u32,
-    members: StoredMembers,
-    stream: StateMachine,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredMembers {
-    voters: Vec<NodeId>,
-    learners: Vec<NodeId>,
-    voters_outgoing: Vec<NodeId>,
-    learners_next: Vec<NodeId>,
-    auto_leave: bool,
-}
-
-#[derive(Deserialize)]
-struct Format {
-    format: u32,
-}
-
-impl Image {
-    /// Reads a checkpoint's payload back.
-    ///
-    /// # Errors
-    /// [`ImageError`].
-    pub fn decode(payload: &[u8]) -> Result<Self, ImageError> {
-        let Format { format } = serde_json::from_slice(payload)?;
-        if format > FORMAT {
-            return Err(ImageError::Version(format));
-        }
-        let Stored { members, stream, .. } = serde_json::from_slice(payload)?;
-        readable(&stream)?;
-        let conf_state = ConfState {
-            voters: members.voters,
-            learners: members.learners,
-            voters_outgoing: members.voters_outgoing,
-            learners_next: members.learners_next,
-            auto_leave: members.auto_leave,
-            ..ConfState::default()
-        };
-        Ok(Self { conf_state, stream })
-    }
-
-    fn encode(self) -> io::Result<Vec<u8>> {
-        let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave, .. } = self.conf_state;
-        let members = StoredMembers { voters, learners, voters_outgoing, learners_next, auto_leave };
-        Ok(serde_json::to_vec(&Stored { format: FORMAT, members, stream: self.stream })?)
-    }
-}
-
-/// The thread, and when it gets its next work.
-pub(super) struct Checkpointing {
+/// When the next snapshot is due.
+#[derive(Debug, Default)]
+pub(super) struct SnapshotPace {
+    /// Entries between two.
     interval: u64,
+    /// Ticks from one to the next, at least: a busy node spends its disk on events.
+    pause: u64,
     /// Index of the last one begun.
     last: u64,
-    /// Payload of the log up to it.
+    /// Payload of the log up to it, in bytes.
     last_payload: u64,
     /// No other before this tick.
     not_before: u64,
     /// Somebody waits for the next one.
-    hurried: bool,
-    /// The one being written: index, term and members.
-    under_way: Option<Made>,
-    worker: Option<Worker>,
+    requested: bool,
+    /// The one being written.
+    under_way: Option<Position>,
 }
 
-/// Index, term and members of a checkpoint.
-pub(super) type Made = (u64, u64, ConfState);
-
-/// The thread, and the way to it: terms and images.
-struct Worker {
-    images: Sender<(u64, Image)>,
-    thread: JoinHandle<()>,
-}
-
-impl Checkpointing {
-    /// Starts the thread. A checkpoint is due every `interval` entries after entry `last`, up to
-    /// which there was that much payload.
-    pub(super) fn start(
-        interval: u64,
-        (last, last_payload): (u64, u64),
-        checkpoints: Checkpoints,
-        log: Log,
-        inputs: Sender<Input>,
-    ) -> io::Result<Self> {
-        let (images, received) = bounded(1);
-        let thread = thread::Builder::new().name("checkpoint".into()).spawn(move || {
-            lower();
-            run(&checkpoints, &log, &received, &inputs);
-        })?;
-        Ok(Self {
-            interval,
-            last,
-            last_payload,
-            not_before: 0,
-            hurried: false,
-            under_way: None,
-            worker: Some(Worker { images, thread }),
-        })
+impl SnapshotPace {
+    /// A snapshot is due every `interval` entries after entry `last`, up to which there was that much payload, and no
+    /// sooner than `pause` ticks after the one before.
+    pub(super) fn new((interval, pause): (u64, u64), (last, last_payload): (u64, u64)) -> Self {
+        Self { interval, pause, last, last_payload, ..Self::default() }
     }
 
     /// Whether it is time for one, with everything up to `applied` applied, which is so much payload.
-    pub(super) fn due(&self, tick: u64, applied: u64, payload: u64) -> bool {
+    fn due(&self, tick: u64, applied: u64, payload: u64) -> bool {
         let new = applied.saturating_sub(self.last);
         let much = payload.saturating_sub(self.last_payload) >= MAX_PAYLOAD_BETWEEN;
-        let wanted = new >= self.interval || ((much || self.hurried) && new > 0);
+        let wanted = new >= self.interval || ((much || self.requested) && new > 0);
         wanted && self.under_way.is_none() && tick >= self.not_before
     }
 
-    /// Hands the image of everything up to its entry, of this term, to the thread.
-    pub(super) fn begin(&mut self, tick: u64, term: u64, image: Image) {
-        (self.last, self.last_payload) = (image.stream.applied_index(), image.stream.payload());
-        self.not_before = tick + MIN_TICKS;
-        self.hurried = false;
-        let made = (self.last, term, image.conf_state.clone());
-        // The thread ends before this one only after it has told why.
-        let sent = self.worker.as_ref().is_some_and(|worker| worker.images.try_send((term, image)).is_ok());
-        self.under_way = sent.then_some(made);
+    /// One begins at `tick`, of this position and so much payload.
+    fn begin(&mut self, tick: u64, position: Position, payload: u64) {
+        (self.last, self.last_payload) = (position.0, payload);
+        self.not_before = tick + self.pause;
+        self.requested = false;
+        self.under_way = Some(position);
     }
 
-    /// The thread is ready for another one. Returns the one it has written, if it could.
-    pub(super) fn done(&mut self, written: bool) -> Option<Made> {
+    /// The one under way has ended. Returns its position if it was `written`.
+    fn ended(&mut self, written: bool) -> Option<Position> {
         self.under_way.take().filter(|_| written)
     }
 
     /// The next one is due as soon as there is anything new.
-    pub(super) fn hurry(&mut self) {
-        self.hurried = true;
+    pub(super) fn request(&mut self) {
+        self.requested = true;
     }
 
     /// Whether the last one begun is of entry `index`, or of a later one.
@@ -188,92 +72,106 @@ impl Checkpointing {
         self.last >= index
     }
 
-    /// There is one from another node, of everything up to entry `index`, which is so much payload.
-    pub(super) fn installed(&mut self, index: u64, payload: u64) {
+    /// Another node's snapshot, of everything up to entry `index`, which is so much payload, was installed.
+    fn installed(&mut self, index: u64, payload: u64) {
         (self.last, self.last_payload) = (index, payload);
     }
 }
 
-impl Drop for Checkpointing {
-    /// Waits until the one under way is written: another process may have the directory next.
-    fn drop(&mut self) {
-        if let Some(Worker { images, thread }) = self.worker.take() {
-            drop(images);
-            // A panic there was printed.
-            drop(thread.join());
+impl<E: Environment> Replica<E> {
+    /// Begins a snapshot when it is due.
+    pub(super) fn snapshot_if_due(&mut self) {
+        if self.core.wants_checkpoint() {
+            self.snapshots.request();
         }
-    }
-}
-
-fn run(checkpoints: &Checkpoints, log: &Log, images: &Receiver<(u64, Image)>, inputs: &Sender<Input>) {
-    for (term, image) in images {
-        let index = image.stream.applied_index();
-        let written = image.encode().and_then(|payload| checkpoints.write(log, index, term, &payload));
-        let input = match written {
-            Err(error) if is_full(&error) => {
-                tracing::warn!(index, %error, "no room for a checkpoint; the next one is tried later");
-                Input::Checkpointed(false)
-            }
-            Err(error) => Input::DiskFailed(error),
-            Ok(()) => {
-                tracing::debug!(index, "wrote a checkpoint");
-                Input::Checkpointed(true)
-            }
-        };
-        if inputs.send(input).is_err() {
+        // While a node installs another one's snapshot, Raft has the members of that one, and the state is the old one.
+        if self.installer.is_installing() && !makes(Mistake::SnapshotWhileInstalling) {
             return;
         }
-    }
-}
-
-impl Driver {
-    /// What another node's checkpoint says is the state now.
-    pub(super) fn take_over(&mut self, conf_state: ConfState, stream: StateMachine) {
-        let index = stream.applied_index();
-        tracing::info!(index, "caught up by files");
-        *self.parts.stream.write() = stream;
-        self.applied = index;
-        self.parts.core.applied(index);
-        let payload = self.parts.stream.read().payload();
-        self.checkpointing.installed(index, payload);
-        self.follow_members();
-        if let Ok(Some(term)) = self.parts.log.term(index) {
-            self.offer_checkpoint((index, term, conf_state));
-        }
-        self.after_apply(index);
-        self.reads.applied(index);
-    }
-
-    /// Followers that lack much may be sent to this checkpoint, and Raft lets go of what they then do not need.
-    pub(super) fn offer_checkpoint(&mut self, (index, term, conf_state): Made) {
-        if self.catch_up.is_taking() {
-            // It is of the log that is about to go, whose start must not move meanwhile.
-            return;
-        }
-        self.parts.core.checkpointed(index, term, conf_state);
-        let kept = self.parts.log.index_before(self.parts.checkpoints.keep_bytes);
-        self.parts.core.compact(kept.saturating_sub(1).min(index));
-        // What holds no event that is kept, and is not replayed from this checkpoint, may leave the disk. The checkpoint's
-        // own entry stays: whoever is sent there gets the log up to it.
-        let needed = self.parts.stream.read().first_needed();
-        self.parts.log.retire(needed.min(index));
-    }
-
-    pub(super) fn checkpoint_if_due(&mut self) {
-        if self.parts.core.wants_checkpoint() {
-            self.checkpointing.hurry();
-        }
-        // Of a node that takes another one's checkpoint, Raft has the members of that one, and the state is the old one.
-        if self.catch_up.is_taking()
-            || !self.checkpointing.due(self.tick, self.applied, self.parts.stream.read().payload())
-        {
+        let payload = self.state.read().payload();
+        if !self.snapshots.due(self.tick, self.applied, payload) {
             return;
         }
         // Applied is durable, so its term is known.
-        if let Ok(Some(term)) = self.parts.log.term(self.applied) {
-            let conf_state = self.parts.core.conf_state();
-            let stream = self.parts.stream.read().clone();
-            self.checkpointing.begin(self.tick, term, Image { conf_state, stream });
+        if let Ok(Some(term)) = self.log.term(self.applied) {
+            let conf_state = self.core.conf_state();
+            self.snapshots.begin(self.tick, (self.applied, term, conf_state.clone()), payload);
+            let state = self.state.read().clone();
+            self.effects.push(Effect::WriteSnapshot(term, Box::new(Snapshot { conf_state, state })));
+        }
+    }
+
+    /// The snapshot under way is written, or there was no room for it.
+    pub(super) fn snapshot_ended(&mut self, written: bool) {
+        if let Some(position) = self.snapshots.ended(written) {
+            self.publish_snapshot(position);
+        }
+    }
+
+    /// Lets followers that lack much be sent to this snapshot, and lets go of what nobody needs then.
+    pub(super) fn publish_snapshot(&mut self, (index, term, conf_state): Position) {
+        if self.installer.is_installing() {
+            // It is of the log that is about to go, whose start must not move meanwhile.
+            return;
+        }
+        self.core.checkpointed(index, term, conf_state);
+        let kept = self.log.index_before(self.config.keep_bytes);
+        self.core.compact(kept.saturating_sub(1).min(index));
+        // What holds no event that is kept, and is not replayed from this snapshot, may leave the disk. The snapshot's
+        // own entry stays: whoever is sent there gets the log up to it.
+        let needed = self.state.read().first_needed();
+        let needed = if makes(Mistake::DeleteUpToSnapshot) { index } else { needed };
+        self.effects.push(Effect::DeleteLog(needed.min(index)));
+    }
+
+    /// A message names a snapshot that this node needs. Returns the message to give to Raft, if there is one now.
+    pub(super) fn on_snapshot_named(&mut self, message: Message) -> Option<Message> {
+        match self.installer.named(message, self.applied) {
+            Next::Wait => None,
+            Next::Receive(message) => Some(self.with_members(*message)),
+            Next::Fetch(from) => {
+                self.effects.push(Effect::FetchSnapshot(from, self.applied));
+                None
+            }
+        }
+    }
+
+    /// A fetch has ended, with a snapshot or without.
+    pub(super) fn snapshot_fetched(&mut self, fetched: Option<E::Fetched>) {
+        if let Some(message) = self.installer.fetched(fetched, self.applied, self.core.term()) {
+            let message = self.with_members(message);
+            self.receive(message);
+        }
+    }
+
+    fn with_members(&self, mut message: Message) -> Message {
+        if makes(Mistake::StaleMembersAfterSnapshot) {
+            message.mut_snapshot().mut_metadata().set_conf_state(self.core.conf_state());
+        }
+        message
+    }
+
+    /// Another node's snapshot is durable here: its state is the state now.
+    pub(super) fn take_over(&mut self, fetched: E::Fetched) {
+        let term = fetched.term();
+        let Snapshot { conf_state, state } = fetched.into_snapshot();
+        let (index, payload) = (state.applied_index(), state.payload());
+        tracing::info!(index, "caught up by files");
+        if !makes(Mistake::StateNotInstalled) {
+            *self.state.write() = state;
+        }
+        self.applied = index;
+        self.core.applied(index);
+        self.snapshots.installed(index, payload);
+        self.follow_members();
+        self.publish_snapshot((index, term, conf_state));
+        self.after_apply();
+    }
+
+    /// Has the remains of an earlier fetch removed, if nobody has sent this node to a snapshot since its start.
+    pub(super) fn discard_fetched_if_unneeded(&mut self) {
+        if self.tick == DISCARD_TICKS && !self.installer.was_named() {
+            self.effects.push(Effect::DiscardFetched);
         }
     }
 }
@@ -282,50 +180,18 @@ impl Driver {
 mod tests {
     use super::*;
 
-    fn image() -> Image {
-        let conf_state = ConfState {
-            voters: vec![1, 2],
-            learners: vec![4],
-            voters_outgoing: vec![1, 2, 3],
-            learners_next: vec![3],
-            auto_leave: true,
-            ..ConfState::default()
-        };
-        Image { conf_state, stream: StateMachine::default() }
-    }
-
-    #[test]
-    fn an_image_reads_back() {
-        let payload = image().encode().unwrap();
-        let back = Image::decode(&payload).unwrap();
-        assert_eq!(back.conf_state, image().conf_state);
-        assert_eq!(back.encode().unwrap(), payload);
-    }
-
-    #[test]
-    fn later_content_is_told_from_nonsense() {
-        let later = Image::decode(br#"{"format":2,"members":"other"}"#).unwrap_err();
-        assert!(matches!(later, ImageError::Version(2)));
-        assert!(matches!(Image::decode(b"{}").unwrap_err(), ImageError::Malformed(_)));
-    }
-
     #[test]
     fn the_next_is_due_after_the_interval_and_not_while_one_is_written() {
-        let mut pace = Checkpointing {
-            interval: 10,
-            last: 5,
-            last_payload: 1,
-            not_before: 0,
-            hurried: false,
-            under_way: None,
-            worker: None,
-        };
+        let mut pace = SnapshotPace::new((10, 100), (5, 1));
+        let position = |index| (index, 1, ConfState::default());
         assert!(!pace.due(0, 14, 1) && pace.due(0, 15, 1));
         assert!(!pace.due(0, 6, MAX_PAYLOAD_BETWEEN) && pace.due(0, 6, 1 + MAX_PAYLOAD_BETWEEN));
-        pace.under_way = Some((5, 1, ConfState::default()));
-        assert!(!pace.due(0, 15, 1));
-        assert_eq!(pace.done(true), Some((5, 1, ConfState::default())));
-        pace.begin(7, 1, image());
-        assert!(!pace.due(6 + MIN_TICKS, 15, 1) && pace.due(7 + MIN_TICKS, 15, 1));
+        pace.begin(7, position(6), 2);
+        assert!(!pace.due(500, 16, 2) && pace.covers(6) && !pace.covers(7));
+        assert_eq!(pace.ended(true), Some(position(6)));
+        assert!(!pace.due(106, 16, 2) && pace.due(107, 16, 2));
+        assert!(!pace.due(107, 7, 2));
+        pace.request();
+        assert!(pace.due(107, 7, 2) && !pace.due(107, 6, 2), "there must be something new");
     }
 }

@@ -1,29 +1,30 @@
-//! A leader whose disk does not come back gives way: it acknowledges nothing, and its heartbeats, which do not wait for
-//! the disk, would keep everybody else from leading for as long as it lasts.
+//! A leader whose disk hangs steps down: it acknowledges nothing, and its heartbeats, which do not wait for the disk, would
+//! keep everybody else from leading for as long as that lasts.
 //!
-//! A writer that is idle while work counts as on its way to the disk is another matter: nothing will ever come back, and
+//! A writer that is idle while a write counts as on its way to the disk is another matter: nothing will ever come back, and
 //! that is a defect of this program. Taken for a hanging disk it would last for ever; a restart ends it.
 
-use std::sync::atomic::Ordering::Relaxed;
-
-use super::run::{Driver, Ended};
+use super::effect::End;
+use super::environment::ReplicaLog;
+use super::mistake::{Mistake, makes};
+use super::{Environment, Replica};
 use crate::consensus::Role;
 
 /// Ticks without any progress after which the disk counts as hanging: above the longest step of the writer on a slow disk,
 /// a segment's end with its four syncs at 400 ms each, and far below the patience of a client. Also the time between two
 /// attempts to hand over.
-const HANGS_TICKS: u64 = 200;
+const STALL_TICKS: u64 = 200;
 /// Ticks for which the writer must have been idle: what it has just finished is reported within one.
 const IDLE_TICKS: u64 = 100;
 
-/// Since when work waits for a writer that is idle.
+/// Since when a write waits for a writer that is idle.
 #[derive(Debug, Default)]
-pub(super) struct LostWork {
+pub(super) struct LostWrite {
     since: Option<u64>,
 }
 
-impl LostWork {
-    /// Whether the work that waits at `tick` will never come back.
+impl LostWrite {
+    /// Whether the write that waits at `tick` will never come back.
     fn is_certain(&mut self, waits: bool, idle: bool, tick: u64) -> bool {
         if !(waits && idle) {
             self.since = None;
@@ -32,31 +33,38 @@ impl LostWork {
     }
 }
 
-impl Driver {
-    /// Hands over to the best follower that answers, if the disk has not got on for too long. One whose own
+impl<E: Environment> Replica<E> {
+    /// Hands over to the best follower that responds, if the disk has made no progress for too long. A follower whose own
     /// disk hangs is not caught up, and Raft hands over to nobody else.
-    pub(super) fn give_way_if_the_disk_hangs(&mut self) {
-        self.end_if_work_is_lost();
-        let leads = self.parts.core.role() == Role::Leader;
-        if !(leads && self.disk_hangs()) || self.transfer.is_some() || self.tick < self.gives_way_from {
-            return;
+    pub(super) fn step_down_if_stalled(&mut self) {
+        self.end_if_write_is_lost();
+        if self.core.role() == Role::Leader && self.disk_hangs() && !makes(Mistake::LeadOnStalledDisk) {
+            self.step_down(
+                STALL_TICKS,
+                "the disk has not finished a write for two seconds: this leader hands over",
+            );
         }
-        self.gives_way_from = self.tick + HANGS_TICKS;
-        tracing::warn!("the disk has not finished a write for two seconds: this leader hands over");
-        self.begin_transfer(None, None);
     }
 
-    /// What would have to be written waits in memory, with no end to how much: proposals are refused then, and entries are
-    /// passed over, which their leader sends again.
+    /// Hands over to the best follower, unless that is under way or was tried in the last `pause` ticks.
+    pub(super) fn step_down(&mut self, pause: u64, reason: &str) {
+        if self.transfer.is_none() && self.tick >= self.steps_down_from {
+            self.steps_down_from = self.tick + pause;
+            tracing::warn!("{reason}");
+            self.begin_transfer(None, None);
+        }
+    }
+
+    /// Whether the disk has made no progress for too long. What would have to be written waits in memory then, without
+    /// limit: so proposals are refused and entries are ignored, which their leader sends again.
     pub(super) fn disk_hangs(&self) -> bool {
-        self.parts.core.disk_wait() >= HANGS_TICKS
+        self.core.disk_wait() >= STALL_TICKS
     }
 
-    fn end_if_work_is_lost(&mut self) {
-        let waits = self.parts.core.disk_wait() > 0;
-        let idle = self.parts.wal.is_empty() && !self.parts.log.stats().busy.load(Relaxed);
-        if self.lost_work.is_certain(waits, idle, self.tick) {
-            self.ended.get_or_insert(Ended::LostWork);
+    fn end_if_write_is_lost(&mut self) {
+        let waits = self.core.disk_wait() > 0;
+        if self.lost_write.is_certain(waits, self.log.writer_is_idle(), self.tick) {
+            self.end(End::LostWrite);
         }
     }
 }
@@ -66,8 +74,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_lost_only_when_the_writer_stays_idle() {
-        let mut lost = LostWork::default();
+    fn a_write_is_lost_only_when_the_writer_stays_idle() {
+        let mut lost = LostWrite::default();
         let mut at = |tick, waits, idle| lost.is_certain(waits, idle, tick);
         assert!(!at(10, true, true));
         assert!(!at(9 + IDLE_TICKS, true, true));

@@ -1,39 +1,55 @@
-//! The raft thread: the only place where consensus, the state machine, the disk and the network meet.
+//! The threads around a [`Replica`]: they turn its effects into IO and IO into its inputs, and decide nothing.
 //!
-//! It never waits for the disk or a peer. Whatever takes time is handed to a thread of its own and comes back as
-//! an [`Input`].
+//! The raft thread never waits for the disk or a peer. Whatever takes time is handed to a thread of its own and comes back
+//! as an [`Event`].
 
-mod catch_up;
-mod changes;
-mod checkpoints;
+mod bootstrap;
 mod clock;
-mod formats;
-mod founding;
-mod give_way;
-mod input;
-mod introductions;
-mod members;
-mod membership;
-mod peers;
-mod proposals;
-mod raft_log;
-mod reads;
-mod refounding;
-mod room;
-mod run;
-mod sequences;
+mod leader_view;
+mod log_reader;
+mod node_log;
+mod partition_wakers;
+mod raft_thread;
+mod snapshot_fetcher;
+mod snapshot_writer;
 mod timekeeper;
-mod transfer;
-mod way_back;
+mod waiter;
 
-pub use catch_up::Pulled;
-pub use changes::Changes;
-pub use checkpoints::{Image, ImageError};
-pub use formats::{FormatError, Unreadable};
-pub use founding::{Founding, JoinError, found_or_join};
-pub use input::{Claim, Input, Proposal};
-pub use membership::{ChangeError, change_of};
-pub use refounding::{UnknownChange, carry_on, is_carried_on};
-pub use run::{CheckpointParts, Driver, Ended, Parts};
-pub use timekeeper::{Now, Timekeeper};
-pub use way_back::{Content, Step, WayBack, is_sent_there};
+use std::io;
+
+pub use self::bootstrap::{JoinOutcome, find_cluster};
+pub use self::leader_view::LeaderView;
+pub use self::node_log::NodeLog;
+pub use self::partition_wakers::PartitionWakers;
+pub use self::raft_thread::{Ended, RaftThread, Surroundings};
+pub use self::snapshot_fetcher::Fetched;
+pub use self::timekeeper::{Timekeeper, read_clocks};
+pub use self::waiter::{Budget, Waiter};
+use crate::net::peer::PeerEvent;
+use crate::replica::{Environment, Input, Request};
+
+/// A node as the surroundings of a replica.
+pub struct Threads;
+
+impl Environment for Threads {
+    type Log = NodeLog;
+    type Waiter = Waiter;
+    type Fetched = Fetched;
+}
+
+/// What reaches the raft thread.
+pub enum Event {
+    /// An input of the replica.
+    Input(Input<Threads>),
+    /// Something from the transport.
+    Peer(PeerEvent),
+    /// The disk can no longer be trusted.
+    DiskFailed(io::Error),
+}
+
+impl Event {
+    /// A request, and who waits for the response.
+    pub fn request(request: Request, waiter: Waiter) -> Self {
+        Self::Input(Input::Request(request, waiter))
+    }
+}

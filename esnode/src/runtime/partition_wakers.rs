@@ -10,18 +10,18 @@ use crate::state_machine::TopicId;
 
 /// One signal per partition that somebody has waited for.
 #[derive(Default)]
-pub struct Changes {
+pub struct PartitionWakers {
     waiters: Mutex<HashMap<(TopicId, u32), Arc<Notify>>>,
 }
 
-impl Changes {
+impl PartitionWakers {
     /// The partition's signal.
     pub fn of(&self, topic: TopicId, partition: u32) -> Arc<Notify> {
         Arc::clone(self.waiters.lock().entry((topic, partition)).or_default())
     }
 
-    /// Wakes whoever waits for these partitions, and forgets signals that nobody holds.
-    pub fn announce(&self, touched: &[(TopicId, u32)]) {
+    /// Wakes those who wait for these partitions, and drops signals that nobody holds.
+    pub fn wake(&self, touched: &[(TopicId, u32)]) {
         if touched.is_empty() {
             return;
         }

@@ -9,8 +9,9 @@ use super::Node;
 use super::error::{ApiError, json};
 use super::forward::{FORWARDED, forward};
 use super::routes::{Shared, find, no_leader, not_leader, parse, read};
-use crate::driver::FormatError;
-use crate::node::handle::{ProposeError, RaiseError};
+use crate::node::handle::RaiseError;
+use crate::replica::FormatError;
+use crate::replica::ProposeError;
 
 /// Path of the call, here and on the leader.
 pub const FORMAT: &str = "/cluster/format";

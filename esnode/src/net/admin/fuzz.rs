@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use super::Node;
 use super::routes::router;
 use super::server::{Limits, converse};
-use crate::driver::ChangeError;
 use crate::maintenance::backup::{BackupError, Pieces};
-use crate::node::handle::{RaiseError, TransferError};
+use crate::node::handle::RaiseError;
+use crate::replica::ChangeError;
+use crate::replica::TransferError;
 use crate::state_machine::members::Change;
 
 /// Bytes that fit between client and server.

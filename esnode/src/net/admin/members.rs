@@ -16,7 +16,7 @@ use super::Node;
 use super::error::{ApiError, json};
 use super::forward::{FORWARDED, forward};
 use super::routes::{App, Shared, find, handed_over, no_leader, not_leader, parse, read};
-use crate::driver::ChangeError;
+use crate::replica::ChangeError;
 use crate::state_machine::members::{Added, Address, Change};
 
 /// Path of the members, here and on the leader.

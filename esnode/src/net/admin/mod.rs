@@ -22,10 +22,11 @@ use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
-use crate::driver::ChangeError;
 use crate::maintenance::backup::{BackupError, Pieces};
 use crate::net::kafka::metrics::KafkaMetrics;
-use crate::node::handle::{Handle, RaiseError, TransferError};
+use crate::node::handle::{Handle, RaiseError};
+use crate::replica::ChangeError;
+use crate::replica::TransferError;
 use crate::state_machine::members::Change;
 
 pub use fuzz::fuzz;

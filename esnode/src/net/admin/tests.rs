@@ -16,10 +16,11 @@ use tokio::time::timeout;
 
 use super::{Limits, Node, serve};
 use crate::consensus::NoQuorum;
-use crate::driver::ChangeError;
-use crate::driver::FormatError;
 use crate::maintenance::backup::{BackupError, Pieces};
-use crate::node::handle::{RaiseError, TransferError};
+use crate::node::handle::RaiseError;
+use crate::replica::ChangeError;
+use crate::replica::FormatError;
+use crate::replica::TransferError;
 use crate::state_machine::members::{Added, Address, Change};
 
 /// A follower's status that nothing is wrong with.

@@ -18,7 +18,7 @@ use super::leader_epoch;
 use super::reading::Source;
 use super::session::Session;
 use super::{errors, topics};
-use crate::node::handle::ProposeError;
+use crate::replica::ProposeError;
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::{Command, Reply};
 

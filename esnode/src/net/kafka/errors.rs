@@ -2,7 +2,7 @@
 
 use kafka_protocol::ResponseError;
 
-use crate::node::handle::ProposeError;
+use crate::replica::ProposeError;
 use crate::state_machine::command::Refusal;
 
 /// No error.

@@ -21,9 +21,10 @@ use super::errors;
 use super::frame::{BadRequest, Outcome, ReplyTo, Request};
 use super::records::{self, Rules};
 use super::session::Session;
-use crate::driver::Now;
 use crate::entry::OVERHEAD;
-use crate::node::handle::{Budget, ProposeError};
+use crate::replica::ProposeError;
+use crate::runtime::Budget;
+use crate::runtime::read_clocks;
 use crate::state_machine::command::Reply;
 use crate::state_machine::{StateMachine, TopicId, config};
 
@@ -180,7 +181,7 @@ impl Work {
 
     /// Finds the partitions. The batches are looked at later, when the state's lock is free again.
     fn gather(&mut self, stream: &StateMachine, body: ProduceRequest, version: i16) {
-        let now = Now::read().wall;
+        let now = read_clocks().wall;
         let mut seen = HashSet::new();
         for data in body.topic_data {
             let known = stream.topic(&data.name);

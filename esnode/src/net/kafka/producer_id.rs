@@ -9,7 +9,7 @@ use super::apis::Answer;
 use super::errors;
 use super::frame::{BadRequest, Request};
 use super::session::Session;
-use crate::node::handle::ProposeError;
+use crate::replica::ProposeError;
 use crate::state_machine::command::{Command, Reply};
 
 /// Serves InitProducerId, here or through the leader: librdkafka asks any node and does not look for another.

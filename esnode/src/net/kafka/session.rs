@@ -23,8 +23,9 @@ use super::metrics::KafkaMetrics;
 use super::oversized;
 use super::pool::Memory;
 use super::versions;
-use crate::node::handle::{Handle, Leadership};
+use crate::node::handle::Handle;
 use crate::process::rate_limited_log::RateLimitedLog;
+use crate::runtime::LeaderView;
 
 /// How long a client may be kept waiting for a new leader: for so many elections, and at least so long.
 const LEADER_PATIENCE: (u32, Duration) = (3, Duration::from_secs(1));
@@ -65,7 +66,7 @@ pub struct Session {
     pub stopping: watch::Receiver<bool>,
     /// Where this client's reads will go on.
     pub cursors: Cursors,
-    leadership: watch::Receiver<Leadership>,
+    leadership: watch::Receiver<LeaderView>,
     since: Instant,
 }
 
@@ -82,12 +83,12 @@ impl Session {
     }
 
     /// Who leads, just now.
-    pub fn leadership(&self) -> Leadership {
+    pub fn leadership(&self) -> LeaderView {
         *self.leadership.borrow()
     }
 
     /// A receiver of its own, for waiting until that changes.
-    pub fn watch_leadership(&self) -> watch::Receiver<Leadership> {
+    pub fn watch_leadership(&self) -> watch::Receiver<LeaderView> {
         self.leadership.clone()
     }
 

@@ -24,7 +24,7 @@ use super::frame::{BadRequest, Outcome, Request};
 use super::leader_epoch;
 use super::metadata::{topic_id, topic_numbered};
 use super::session::{Session, broker_id};
-use crate::node::handle::ProposeError;
+use crate::replica::ProposeError;
 use crate::state_machine::command::{Command, Refusal, Reply};
 use crate::state_machine::config;
 use crate::state_machine::{MAX_PARTITIONS, StateMachine, valid_topic_name};

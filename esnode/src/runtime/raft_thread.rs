@@ -1,0 +1,218 @@
+//! The raft thread: events become inputs of the replica, and its effects are performed.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crossbeam_channel::{Receiver, Sender};
+use shared::ids::ClusterId;
+use shared::spec::Node;
+use tokio::sync::watch;
+
+use super::clock::Clock;
+use super::snapshot_fetcher::SnapshotFetcher;
+use super::snapshot_writer::SnapshotWriter;
+use super::{Event, LeaderView, PartitionWakers, Threads, log_reader, read_clocks};
+use crate::consensus::LogRead;
+use crate::net::peer::{PeerEvent, RefusalCode, Transport};
+use crate::process::rate_limited_log::RateLimitedLog;
+use crate::replica::{Effect, End, Input, Members, Now, Replica, Staged, Write, WriteContent};
+use crate::storage::writer::{Numbered, Work};
+use crate::storage::{Batch, Checkpoints, Incoming, Log};
+
+/// Events taken in one go, so that ticks and effects get their turn under any load.
+const MAX_EVENTS: usize = 4096;
+
+/// What the raft thread performs effects with.
+pub struct Surroundings {
+    /// The durable log.
+    pub log: Log,
+    /// The snapshots beside it.
+    pub snapshots: Checkpoints,
+    /// Where snapshots of other nodes arrive.
+    pub incoming: Incoming,
+    /// The way to the thread that writes the log.
+    pub writer: Sender<Numbered>,
+    /// The other nodes.
+    pub transport: Arc<Transport>,
+    /// Wakes readers.
+    pub wakers: Arc<PartitionWakers>,
+    /// Announces the members.
+    pub roster: watch::Sender<Arc<[Node]>>,
+    /// Announces who leads.
+    pub leadership: watch::Sender<LeaderView>,
+    /// Called once, when the cluster's identity is first known here.
+    pub on_cluster: Box<dyn FnOnce(ClusterId) + Send>,
+    /// Where events come from, and a way to send more.
+    pub events: (Sender<Event>, Receiver<Event>),
+}
+
+/// Why the raft thread ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The replica has ended.
+    Replica(End),
+    /// The disk can no longer be trusted; the process must exit.
+    DiskFailed(io::Error),
+}
+
+/// The raft thread's state.
+pub struct RaftThread {
+    replica: Replica<Threads>,
+    /// When the events at hand were taken.
+    now: Now,
+    with: Surroundings,
+    on_cluster: Option<Box<dyn FnOnce(ClusterId) + Send>>,
+    log_reader: Sender<LogRead>,
+    snapshot_writer: SnapshotWriter,
+    snapshot_fetcher: SnapshotFetcher,
+    implausible: RateLimitedLog,
+    ended: Option<Ended>,
+}
+
+impl RaftThread {
+    /// Starts the threads that help this one.
+    ///
+    /// # Errors
+    /// The system refuses another thread.
+    pub fn new(replica: Replica<Threads>, mut with: Surroundings) -> io::Result<Self> {
+        let on_cluster = std::mem::replace(&mut with.on_cluster, Box::new(|_| {}));
+        let events = &with.events.0;
+        let snapshot_fetcher = SnapshotFetcher {
+            incoming: with.incoming.clone(),
+            transport: Arc::clone(&with.transport),
+            log: with.log.clone(),
+            events: events.clone(),
+        };
+        Ok(Self {
+            replica,
+            now: read_clocks(),
+            on_cluster: Some(on_cluster),
+            log_reader: log_reader::spawn(with.log.clone(), events.clone())?,
+            snapshot_writer: SnapshotWriter::spawn(with.snapshots.clone(), with.log.clone(), events.clone())?,
+            snapshot_fetcher,
+            implausible: RateLimitedLog::default(),
+            ended: None,
+            with,
+        })
+    }
+
+    /// Runs until the replica ends, or the disk fails.
+    pub fn run(mut self) -> Ended {
+        let mut clock = Clock::start();
+        let events = self.with.events.1.clone();
+        self.perform_effects();
+        loop {
+            let quiet = self.replica.quiet_ticks();
+            let first = events.recv_timeout(clock.until_after(quiet)).ok();
+            let passed = clock.passed(quiet);
+            self.now = read_clocks();
+            // The quiet ticks lie before the events; the one that acts must not overtake what has arrived.
+            (0..passed.min(quiet)).for_each(|_| self.step(Input::Tick));
+            if let Some(event) = first {
+                self.handle(event);
+                events.try_iter().take(MAX_EVENTS).for_each(|event| self.handle(event));
+            }
+            (quiet..passed).for_each(|_| self.step(Input::Tick));
+            self.perform_effects();
+            if let Some(ended) = self.ended.take() {
+                return ended;
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Input(input) => self.step(input),
+            Event::Peer(event) => self.handle_peer(event),
+            Event::DiskFailed(error) => self.ended = Some(Ended::DiskFailed(error)),
+        }
+    }
+
+    fn handle_peer(&mut self, event: PeerEvent) {
+        let input = match event {
+            PeerEvent::Hello(hello) => Input::Hello(hello),
+            PeerEvent::Messages(from, mut messages) => {
+                // What is taken makes room for more only once it is dealt with.
+                return self.step(Input::Messages(from, messages.take()));
+            }
+            PeerEvent::Connected(peer) => Input::Connected(peer),
+            PeerEvent::Disconnected(peer) => Input::Disconnected(peer),
+            PeerEvent::Refused(peer, refused) if refused.code == RefusalCode::Removed => {
+                Input::RefusedAsRemoved(peer)
+            }
+            PeerEvent::Refused(..) => return,
+        };
+        self.step(input);
+    }
+
+    fn step(&mut self, input: Input<Threads>) {
+        self.replica.step(input, self.now);
+    }
+
+    fn perform_effects(&mut self) {
+        loop {
+            let effects = self.replica.effects(self.now);
+            if effects.is_empty() {
+                return;
+            }
+            effects.into_iter().for_each(|effect| self.perform(effect));
+        }
+    }
+
+    fn perform(&mut self, effect: Effect<Threads>) {
+        match effect {
+            Effect::Send(to, messages) => drop(self.with.transport.send(to, messages)),
+            Effect::Write(write) => self.write(write),
+            // The reader ends only after this thread.
+            Effect::ReadLog(read) => drop(self.log_reader.send(read)),
+            Effect::Respond(waiter, response) => waiter.respond(response),
+            Effect::Wake(partitions) => self.with.wakers.wake(&partitions),
+            Effect::Leadership(leadership) => {
+                self.with.leadership.send_modify(|view| *view = view.next(leadership));
+            }
+            Effect::Members(members) => self.connect(members),
+            Effect::Cluster(cluster) => {
+                if let Some(on_cluster) = self.on_cluster.take() {
+                    on_cluster(cluster);
+                }
+            }
+            Effect::RefuseEvents(refuse) => {
+                self.with.log.stats().refuses_events.store(refuse, Relaxed);
+            }
+            Effect::WriteSnapshot(term, snapshot) => self.snapshot_writer.write(term, snapshot),
+            Effect::FetchSnapshot(from, have) => self.snapshot_fetcher.begin(from, have),
+            Effect::DiscardFetched => self.snapshot_fetcher.discard(),
+            Effect::DeleteLog(index) => self.with.log.retire(index),
+            Effect::Implausible(peer, kind, reason) => {
+                if let Some(times) = self.implausible.due() {
+                    tracing::warn!(peer, ?kind, times, "ignored a message that cannot be true: {reason}");
+                }
+            }
+            Effect::End(end) => {
+                self.ended.get_or_insert(Ended::Replica(end));
+            }
+        }
+    }
+
+    fn write(&mut self, write: Write<Staged<Threads>>) {
+        let work = match write.content {
+            WriteContent::Append(hard_state, entries) => Work::Write(Batch { hard_state, entries }),
+            WriteContent::Install(staged, hard_state) => Work::Install(staged, hard_state),
+            WriteContent::AdoptFormat(format) => Work::Adopt(format),
+        };
+        if self.with.writer.send((write.number, work)).is_err() {
+            self.ended = Some(Ended::DiskFailed(io::Error::other("the WAL thread has ended")));
+        }
+    }
+
+    fn connect(&mut self, members: Members) {
+        let Members { roster, bindings, retired } = members;
+        self.with.transport.set_bindings(bindings.into_iter().collect(), retired.into_iter().collect());
+        let peers = roster.iter().map(|node| (node.id, node.host.clone(), node.cluster_port));
+        if let Err(error) = self.with.transport.set_peers(peers.collect()) {
+            tracing::error!(%error, "cannot connect to a member");
+        }
+        self.with.roster.send_replace(roster);
+    }
+}

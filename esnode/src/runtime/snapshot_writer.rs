@@ -1,0 +1,72 @@
+//! The thread that encodes and writes snapshots. The raft thread only copies the state, which is cheap.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::Event;
+use crate::process::thread_priority::lower;
+use crate::replica::{Input, Snapshot};
+use crate::storage::checkpoint::is_full;
+use crate::storage::{Checkpoints, Log};
+
+/// A snapshot and the term of its last entry.
+type Job = (u64, Box<Snapshot>);
+
+/// The thread.
+pub(super) struct SnapshotWriter(Option<(Sender<Job>, JoinHandle<()>)>);
+
+impl SnapshotWriter {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The system refuses another thread.
+    pub(super) fn spawn(snapshots: Checkpoints, log: Log, events: Sender<Event>) -> io::Result<Self> {
+        let (sender, jobs) = bounded(1);
+        let thread = thread::Builder::new().name("snapshot".into()).spawn(move || {
+            lower();
+            run(&snapshots, &log, &jobs, &events);
+        })?;
+        Ok(Self(Some((sender, thread))))
+    }
+
+    /// Has a snapshot written. The replica asks for no other one before it has heard of this one.
+    pub(super) fn write(&self, term: u64, snapshot: Box<Snapshot>) {
+        // The thread ends before this one only after it has told why.
+        let sender = self.0.as_ref().map(|(sender, _)| sender);
+        let _ = sender.map(|sender| sender.send((term, snapshot)));
+    }
+}
+
+impl Drop for SnapshotWriter {
+    /// Waits until the one under way is written: another process may have the directory next.
+    fn drop(&mut self) {
+        if let Some((sender, thread)) = self.0.take() {
+            drop(sender);
+            // A panic there was printed.
+            drop(thread.join());
+        }
+    }
+}
+
+fn run(snapshots: &Checkpoints, log: &Log, jobs: &Receiver<Job>, events: &Sender<Event>) {
+    for (term, snapshot) in jobs {
+        let index = snapshot.state.applied_index();
+        let payload = snapshot.encode().map_err(io::Error::from);
+        let event = match payload.and_then(|payload| snapshots.write(log, index, term, &payload)) {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(index, %error, "no room for a snapshot; the next one is tried later");
+                Event::Input(Input::SnapshotWritten(false))
+            }
+            Err(error) => Event::DiskFailed(error),
+            Ok(()) => {
+                tracing::debug!(index, "wrote a snapshot");
+                Event::Input(Input::SnapshotWritten(true))
+            }
+        };
+        if events.send(event).is_err() {
+            return;
+        }
+    }
+}
