@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use esnode::consensus::{Durable as _, Role};
+use esnode::replica::Mistake;
 use shared::ids::NodeId;
 use tests::sim::bugs::Bug;
-use tests::sim::checks::Broken;
+use tests::sim::checks::InvariantViolation;
 use tests::sim::env::{Event, Profile};
 use tests::sim::world::{Setup, World};
 use tests::sim::{Report, run, run_in};
@@ -25,7 +26,7 @@ fn from_env(name: &str) -> Option<u64> {
 }
 
 fn keeps_its_promises(seed: u64, print: bool) -> Report {
-    run(seed, None, print).unwrap_or_else(|Broken(what)| {
+    run(seed, None, print).unwrap_or_else(|InvariantViolation(what)| {
         panic!(
             "seed {seed}: {what}\n\
              replay: SIM_SEED={seed} cargo nextest run -p tests --test simulation keeps_all_promises --no-capture"
@@ -52,7 +53,7 @@ fn part(part: u64) {
     let seconds = began.elapsed().as_secs_f64();
     eprintln!(
         "{} seeds, {steps} steps, {:.0} steps/s, {acknowledged} records acknowledged, {elections} elections, \
-         {changes} membership changes, {installations} checkpoints of other nodes installed",
+         {changes} membership changes, {installations} snapshots of other nodes installed",
         reports.len(),
         steps as f64 / seconds
     );
@@ -94,13 +95,13 @@ fn simulation_of_one_seed_is_one_history() {
 #[test]
 fn simulation_of_a_failing_seed_fails_again_the_same_way() {
     let (seed, what) = caught(Bug::AckBeforeSync, 200);
-    assert_eq!(run(seed, Some(Bug::AckBeforeSync), false), Err(Broken(what)));
+    assert_eq!(run(seed, Some(Bug::AckBeforeSync), false), Err(InvariantViolation(what)));
 }
 
 /// A calm cluster with clients, its leader, and the term it leads.
 fn calm(seed: u64) -> (World, NodeId, u64) {
     let mut world = World::new(&Setup { profile: Some(Profile::FAST), ..Setup::seed(seed) });
-    world.crowd();
+    world.many_clients();
     world.run_for(2_000_000).unwrap();
     let leader = world.leader().expect("a calm cluster has a leader");
     let term = world.status(leader).unwrap().term;
@@ -186,10 +187,10 @@ fn start(world: &mut World, nodes: &[NodeId]) {
 
 /// Figure 8 of the Raft paper, which chance takes too long to find: `false` when it took another turn. An entry of the first leader's term is on a majority
 /// of disks, but none of the third leader's term is; then the second leader comes back, whose newer log lacks it.
-fn figure_8(seed: u64, bug: Option<Bug>) -> Result<bool, Broken> {
+fn figure_8(seed: u64, bug: Option<Bug>) -> Result<bool, InvariantViolation> {
     let profile = Profile { tail_bytes: 0, ..Profile::FAST };
     let mut world = World::new(&Setup { nodes: Some(5), profile: Some(profile), bug, ..Setup::seed(seed) });
-    world.crowd();
+    world.many_clients();
     world.run_for(2_000_000)?;
     let first = world.leader().unwrap();
     let [friend, second, left, right] = [1, 2, 3, 4].map(|step| (first + step - 1) % 5 + 1);
@@ -241,23 +242,26 @@ fn simulation_of_a_majority_for_an_old_term_commits_nothing() {
 
 #[test]
 fn simulation_catches_a_commit_by_count_alone() {
-    let caught: Vec<_> = (0..20).filter_map(|seed| figure_8(seed, Some(Bug::CommitByCount)).err()).collect();
+    let caught: Vec<_> =
+        (0..20).filter_map(|seed| figure_8(seed, Some(Bug::Replica(Mistake::CommitByCount))).err()).collect();
     assert!(caught.len() >= 10, "too often unnoticed: {caught:?}");
-    let lost = |Broken(what): &Broken| what.starts_with("leader completeness");
+    let lost = |InvariantViolation(what): &InvariantViolation| what.starts_with("leader completeness");
     assert!(caught.iter().all(lost), "{caught:?}");
 }
 
 /// One run in which nodes fall behind all the time.
-fn behind(seed: u64, bug: Option<Bug>) -> Result<Report, Broken> {
-    run_in(&Setup { profile: Some(Profile::BEHIND), bug, ..Setup::seed(seed) })
+fn behind(seed: u64, bug: Option<Bug>) -> Result<Report, InvariantViolation> {
+    let print = from_env("SIM_SEED") == Some(seed);
+    run_in(&Setup { profile: Some(Profile::BEHIND), bug, print, ..Setup::seed(seed) })
 }
 
 #[test]
 fn simulation_of_nodes_far_behind_keeps_all_promises() {
-    let reports: Vec<_> = (0..100).map(|seed| (seed, behind(seed, None))).collect();
-    let installed = |(seed, report): &(u64, Result<Report, Broken>)| match report {
+    let seeds = from_env("SIM_SEED").map_or(0..100, |seed| seed..seed + 1);
+    let reports: Vec<_> = seeds.map(|seed| (seed, behind(seed, None))).collect();
+    let installed = |(seed, report): &(u64, Result<Report, InvariantViolation>)| match report {
         Ok(report) => report.installations,
-        Err(Broken(what)) => panic!("seed {seed}: {what}"),
+        Err(InvariantViolation(what)) => panic!("seed {seed}: {what}"),
     };
     assert!(reports.iter().map(installed).sum::<usize>() >= 1000, "too few installations to prove anything");
 }
@@ -265,48 +269,49 @@ fn simulation_of_nodes_far_behind_keeps_all_promises() {
 #[test]
 fn simulation_catches_a_log_that_goes_on_from_what_was_never_committed() {
     let caught = (0..300).find_map(|seed| behind(seed, Some(Bug::JoinAnything)).err());
-    let Broken(what) = caught.expect("it went unnoticed");
+    let InvariantViolation(what) = caught.expect("it went unnoticed");
     assert!(what.starts_with("log matching"), "{what}");
 }
 
 /// The first seed whose run catches the bug, and how it showed.
 fn caught(bug: Bug, within: u64) -> (u64, String) {
     (0..within)
-        .find_map(|seed| run(seed, Some(bug), false).err().map(|Broken(what)| (seed, what)))
+        .find_map(|seed| run(seed, Some(bug), false).err().map(|InvariantViolation(what)| (seed, what)))
         .unwrap_or_else(|| panic!("{bug:?} went unnoticed in {within} seeds"))
 }
 
-macro_rules! teeth {
-    ($($name:ident: $bug:ident within $seeds:literal;)*) => {
+macro_rules! catches {
+    ($($name:ident: $bug:expr, within $seeds:literal;)*) => {
         $(#[test]
         fn $name() {
-            let (seed, what) = caught(Bug::$bug, $seeds);
+            let (seed, what) = caught($bug, $seeds);
             eprintln!("caught by seed {seed}: {what}");
         })*
     };
 }
 
-teeth! {
-    simulation_catches_an_ack_before_the_sync: AckBeforeSync within 200;
-    simulation_catches_a_lost_vote: VoteNotSynced within 500;
-    simulation_catches_a_commit_index_ahead_of_its_entries: CommitBeforeEntries within 200;
-    simulation_catches_a_resurrected_suffix: ResurrectSuffix within 200;
-    simulation_catches_an_ack_before_the_commit: AckBeforeCommit within 200;
-    simulation_catches_a_skipped_replay: SkipReplay within 200;
-    simulation_catches_an_entry_applied_twice: ApplyTwice within 200;
-    simulation_catches_an_ack_by_index_alone: AckByIndex within 200;
-    simulation_catches_a_read_without_a_barrier: ReadWithoutBarrier within 200;
-    simulation_catches_a_read_ahead_of_its_barrier: ReadBeforeApply within 500;
-    simulation_catches_a_retry_under_a_new_number: RetryAsNew within 200;
-    simulation_catches_a_stale_read_after_a_pause: LeaseAcrossPause within 1000;
-    simulation_catches_a_failed_sync_that_is_believed: FailedSyncBelieved within 500;
-    simulation_catches_an_entry_applied_twice_after_a_restart: CheckpointAhead within 200;
-    simulation_catches_lost_producers_after_a_restart: LostProducers within 200;
-    simulation_catches_stale_members_after_a_restart: StaleMembers within 200;
-    simulation_catches_stale_members_after_a_snapshot: StaleMembersAfterSnapshot within 200;
-    simulation_catches_an_installation_that_is_not_durable: InstalledBeforeSync within 200;
-    simulation_catches_a_state_from_before_the_installation: StateNotInstalled within 200;
-    simulation_catches_a_checkpoint_of_two_states: CheckpointWhileTaking within 1000;
-    simulation_catches_a_trim_on_one_replica_only: TrimAlone within 200;
-    simulation_catches_events_retired_that_are_kept: RetireByCheckpoint within 200;
+catches! {
+    simulation_catches_an_ack_before_the_sync: Bug::AckBeforeSync, within 200;
+    simulation_catches_a_lost_vote: Bug::VoteNotSynced, within 500;
+    simulation_catches_a_commit_index_ahead_of_its_entries: Bug::CommitBeforeEntries, within 200;
+    simulation_catches_a_resurrected_suffix: Bug::ResurrectSuffix, within 200;
+    simulation_catches_an_ack_before_the_commit: Bug::Replica(Mistake::AckBeforeCommit), within 200;
+    simulation_catches_a_skipped_replay: Bug::SkipReplay, within 200;
+    simulation_catches_an_entry_applied_twice: Bug::Replica(Mistake::ApplyTwice), within 200;
+    simulation_catches_an_ack_by_index_alone: Bug::Replica(Mistake::AckByIndex), within 200;
+    simulation_catches_a_read_without_a_barrier: Bug::ReadWithoutBarrier, within 200;
+    simulation_catches_a_read_ahead_of_its_barrier: Bug::Replica(Mistake::ReadBeforeApply), within 500;
+    simulation_catches_a_leader_that_serves_too_early: Bug::Replica(Mistake::ServeBeforeApplied), within 500;
+    simulation_catches_a_retry_under_a_new_number: Bug::RetryAsNew, within 200;
+    simulation_catches_a_stale_read_after_a_pause: Bug::LeaseAcrossPause, within 1000;
+    simulation_catches_a_failed_sync_that_is_believed: Bug::FailedSyncBelieved, within 500;
+    simulation_catches_an_entry_applied_twice_after_a_restart: Bug::SnapshotAhead, within 200;
+    simulation_catches_lost_producers_after_a_restart: Bug::LostProducers, within 200;
+    simulation_catches_stale_members_after_a_restart: Bug::StaleMembers, within 200;
+    simulation_catches_stale_members_after_a_snapshot: Bug::Replica(Mistake::StaleMembersAfterSnapshot), within 200;
+    simulation_catches_an_installation_that_is_not_durable: Bug::InstalledBeforeSync, within 200;
+    simulation_catches_a_state_from_before_the_installation: Bug::Replica(Mistake::StateNotInstalled), within 200;
+    simulation_catches_a_snapshot_of_two_states: Bug::Replica(Mistake::SnapshotWhileInstalling), within 1000;
+    simulation_catches_a_deletion_on_one_replica_only: Bug::DeleteAlone, within 200;
+    simulation_catches_events_deleted_that_are_kept: Bug::Replica(Mistake::DeleteUpToSnapshot), within 200;
 }

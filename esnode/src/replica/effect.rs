@@ -57,7 +57,7 @@ pub struct Write<S> {
 }
 
 /// What the disk is to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum WriteContent<S> {
     /// Write a new persistent state, then these entries, which replace what is at their indices and above.
     Append(Option<HardState>, Vec<Entry>),

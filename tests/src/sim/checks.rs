@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use esnode::consensus::ConfState;
 use esnode::entry::Entry;
+use esnode::replica::change_of;
+use esnode::state_machine::members::Change;
 use shared::ids::NodeId;
 
 use super::log::Replayed;
@@ -16,12 +18,12 @@ pub type Place = (usize, u32);
 
 /// A promise was broken: which, and how it showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken(pub String);
+pub struct InvariantViolation(pub String);
 
 macro_rules! ensure {
     ($holds:expr, $($what:tt)*) => {
         if !$holds {
-            return Err($crate::sim::checks::Broken(format!($($what)*)));
+            return Err($crate::sim::checks::InvariantViolation(format!($($what)*)));
         }
     };
 }
@@ -60,7 +62,7 @@ struct Partition {
     /// Up to where a fresh read must reach.
     floor: i64,
     /// Up to where a leader has ever wanted to forget.
-    trimmed: i64,
+    deleted: i64,
 }
 
 impl Checks {
@@ -81,7 +83,12 @@ impl Checks {
 
     /// Membership is a function of the log: `node`, which has applied everything up to `index`, must have the members
     /// that others had there.
-    pub fn members(&mut self, node: NodeId, index: u64, members: &ConfState) -> Result<(), Broken> {
+    pub fn members(
+        &mut self,
+        node: NodeId,
+        index: u64,
+        members: &ConfState,
+    ) -> Result<(), InvariantViolation> {
         let (at, first) = self.members.range(..=index).next_back().expect("the founders are at 0");
         ensure!(
             same(first, members),
@@ -90,12 +97,9 @@ impl Checks {
         Ok(())
     }
 
-    /// Entry `index` changed the members.
-    pub fn changed(&mut self, node: NodeId, index: u64, members: &ConfState) -> Result<(), Broken> {
-        if self.members.range(index..).next().is_none() {
-            self.members.insert(index, members.clone());
-        }
-        self.members(node, index, members)
+    /// The members that the cluster began with.
+    pub fn initial_members(&self) -> &ConfState {
+        &self.members[&0]
     }
 
     /// The newest members, as far as anyone has applied.
@@ -110,7 +114,7 @@ impl Checks {
 
     /// Election safety, and leader completeness when the term is new: the leader's log holds all that was committed
     /// in earlier terms. (Votes may arrive so late that a later term has leaders and commits already.)
-    pub fn leads(&mut self, node: NodeId, term: u64, log: &Replayed) -> Result<bool, Broken> {
+    pub fn leads(&mut self, node: NodeId, term: u64, log: &Replayed) -> Result<bool, InvariantViolation> {
         if let Some(first) = self.leaders.get(&term) {
             ensure!(*first == node, "election safety: nodes {first} and {node} both lead term {term}");
             return Ok(false);
@@ -131,7 +135,7 @@ impl Checks {
     }
 
     /// A node in `term` learnt that `entry` is committed: it never changes from now on.
-    pub fn committed(&mut self, node: NodeId, term: u64, entry: &Entry) -> Result<(), Broken> {
+    pub fn committed(&mut self, node: NodeId, term: u64, entry: &Entry) -> Result<(), InvariantViolation> {
         let at = usize::try_from(entry.index - 1).unwrap_or(usize::MAX);
         let fact = fact_of(entry);
         match self.committed.get(at) {
@@ -145,13 +149,28 @@ impl Checks {
             None => {
                 ensure!(at == self.committed.len(), "node {node} skipped to committed entry {}", entry.index);
                 self.committed.push((fact, term));
+                self.follow_members(entry);
             }
         }
         Ok(())
     }
 
+    /// A change of the members is committed.
+    fn follow_members(&mut self, entry: &Entry) {
+        let Some(change) = change_of(entry) else { return };
+        let mut members = self.newest_members().clone();
+        members.voters.retain(|id| *id != change.node());
+        members.learners.retain(|id| *id != change.node());
+        match change {
+            Change::Add(node, _) => members.learners.push(node),
+            Change::Promote(node) => members.voters.push(node),
+            Change::Remove(_) => {}
+        }
+        self.members.insert(entry.index, members);
+    }
+
     /// Log matching: `entry` is durable at `node`, right after an entry of term `before`.
-    pub fn logged(&mut self, node: NodeId, entry: &Entry, before: u64) -> Result<(), Broken> {
+    pub fn logged(&mut self, node: NodeId, entry: &Entry, before: u64) -> Result<(), InvariantViolation> {
         let at = usize::try_from(entry.index - 1).unwrap_or(usize::MAX);
         if at >= self.logged.len() {
             self.logged.resize_with(at + 1, Vec::new);
@@ -170,14 +189,14 @@ impl Checks {
     }
 
     /// State machine safety: the state after `index` is the same everywhere.
-    pub fn applied(&mut self, node: NodeId, index: u64, digest: u32) -> Result<(), Broken> {
+    pub fn applied(&mut self, node: NodeId, index: u64, digest: u32) -> Result<(), InvariantViolation> {
         let first = self.states.entry(index).or_insert(digest);
         ensure!(*first == digest, "state machine safety: node {node} differs after applying entry {index}");
         Ok(())
     }
 
     /// A producer was told that `values` begin at `offset`.
-    pub fn acked(&mut self, place: Place, offset: i64, values: &[Value]) -> Result<(), Broken> {
+    pub fn acked(&mut self, place: Place, offset: i64, values: &[Value]) -> Result<(), InvariantViolation> {
         for (offset, value) in (offset..).zip(values) {
             self.at(place, offset, *value)?;
             if let Some((_, acked)) = self.slot(place, offset) {
@@ -190,7 +209,7 @@ impl Checks {
     }
 
     /// A reader saw `value` at `offset`: everyone must, and nobody anywhere else.
-    pub fn at(&mut self, place: Place, offset: i64, value: Value) -> Result<(), Broken> {
+    pub fn at(&mut self, place: Place, offset: i64, value: Value) -> Result<(), InvariantViolation> {
         let (first, _) = *self.slot(place, offset).get_or_insert((value, false));
         ensure!(
             first == value,
@@ -233,25 +252,31 @@ impl Checks {
     }
 
     /// A leader wants to forget what is before `offset`.
-    pub fn trimmed(&mut self, place: Place, offset: i64) {
-        let trimmed = &mut self.partitions.entry(place).or_default().trimmed;
-        *trimmed = offset.max(*trimmed);
+    pub fn deletes(&mut self, place: Place, offset: i64) {
+        let deleted = &mut self.partitions.entry(place).or_default().deleted;
+        *deleted = offset.max(*deleted);
     }
 
     /// Up to where a leader has ever wanted to forget.
-    pub fn trimmed_to(&self, place: Place) -> i64 {
-        self.partitions.get(&place).map_or(0, |partition| partition.trimmed)
+    pub fn deleted_to(&self, place: Place) -> i64 {
+        self.partitions.get(&place).map_or(0, |partition| partition.deleted)
     }
 
-    /// A node went on from another one's checkpoint.
+    /// A node went on from another one's snapshot.
     pub fn installed(&mut self) {
         self.installed += 1;
     }
 
     /// A whole partition from `start` on, as one node tells it at the end: all that was acknowledged is in it, where it was
     /// said to be, unless it was due to go.
-    pub fn whole(&mut self, node: NodeId, place: Place, start: i64, values: &[Value]) -> Result<(), Broken> {
-        let kept = self.trimmed_to(place);
+    pub fn whole(
+        &mut self,
+        node: NodeId,
+        place: Place,
+        start: i64,
+        values: &[Value],
+    ) -> Result<(), InvariantViolation> {
+        let kept = self.deleted_to(place);
         ensure!(
             start <= kept,
             "kept is kept: node {node} has {place:?} from {start} on, due to go was up to {kept}"
@@ -278,7 +303,7 @@ impl Checks {
         self.acknowledged
     }
 
-    /// How often a node went on from another one's checkpoint.
+    /// How often a node went on from another one's snapshot.
     pub fn installations(&self) -> usize {
         self.installed
     }

@@ -6,7 +6,7 @@ use esnode::state_machine::command::{Command, Refusal, Reply};
 use shared::ids::NodeId;
 
 use super::bugs::Bug;
-use super::checks::{Broken, Place, ensure};
+use super::checks::{InvariantViolation, Place, ensure};
 use super::env::{Env, Event};
 use super::records::{self, Value};
 
@@ -209,7 +209,7 @@ impl Client {
     }
 
     /// An answer came; one to an earlier call tells nothing new.
-    pub fn answer(&mut self, call: u64, answer: Answer, env: &mut Env) -> Result<(), Broken> {
+    pub fn answer(&mut self, call: u64, answer: Answer, env: &mut Env) -> Result<(), InvariantViolation> {
         if call != self.call {
             return Ok(());
         }
@@ -288,7 +288,7 @@ impl Client {
         }
     }
 
-    fn replied(&mut self, doing: Doing, reply: &Reply, env: &mut Env) -> Result<(), Broken> {
+    fn replied(&mut self, doing: Doing, reply: &Reply, env: &mut Env) -> Result<(), InvariantViolation> {
         match (doing, reply, &mut self.kind) {
             (
                 Doing::Create,
@@ -307,7 +307,10 @@ impl Client {
                 }
             }
             (doing, reply, _) => {
-                return Err(Broken(format!("client {} was told {reply:?} when it tried {doing:?}", self.id)));
+                return Err(InvariantViolation(format!(
+                    "client {} was told {reply:?} when it tried {doing:?}",
+                    self.id
+                )));
             }
         }
         self.done(env);
@@ -321,10 +324,10 @@ impl Client {
         next: i64,
         values: &[Value],
         env: &mut Env,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), InvariantViolation> {
         let Doing::Read { at, fresh, floor, from: asked } = doing else { return Ok(()) };
         let place = PLACES[*at];
-        let kept = env.checks.trimmed_to(place);
+        let kept = env.checks.deleted_to(place);
         ensure!(
             from <= *asked.max(&kept),
             "kept is served: {place:?} begins at {from}, of which only what is before {kept} was due to go"

@@ -1,115 +1,141 @@
 //! A node's disk: frames in the order written, of which a crash keeps what was synced and perhaps a little more; and
-//! beside them its newest checkpoint.
+//! beside them its newest snapshot.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
-use esnode::consensus::Persist;
 use esnode::entry::{Entry, HardState};
+use esnode::replica::{Write, WriteContent};
 use fastrand::Rng;
 
 use super::bugs::Bug;
-use super::checkpoint::Checkpoint;
-use super::log::{DiskLog, Frame, Replayed, Staged};
+use super::identity::Identity;
+use super::log::{Activity, DiskLog, Frame, Layout, Replayed, SharedStaged, Staged};
+use super::snapshot_file::SnapshotFile;
 
-/// A write on its way: group commit gathers all that waits into one.
-struct Write {
-    number: u64,
+/// What the disk is asked to do.
+type Work = Write<SharedStaged>;
+
+/// Work on its way to the disk: group commit gathers all that waits into one write.
+struct Group {
+    number: Option<u64>,
     frames: Vec<Frame>,
+}
+
+/// What a sync has made durable.
+pub struct Synced {
+    /// Work up to this number.
+    pub number: Option<u64>,
+    /// Entries, each with the term of the entry before it.
+    pub entries: Vec<(Entry, u64)>,
+    /// The on-disk format.
+    pub format: Option<u16>,
 }
 
 /// The disk. It outlives the node's crashes.
 pub struct Disk {
+    /// The identity file.
+    pub identity: Identity,
     frames: Vec<Frame>,
     log: DiskLog,
-    /// Work, and what it installs.
-    waiting: VecDeque<(Persist, Option<Rc<Staged>>)>,
-    write: Option<Write>,
+    waiting: VecDeque<Work>,
+    write: Option<Group>,
     bug: Option<Bug>,
     /// Frames already there when the node last started.
     old: usize,
     /// The newest one, and index and term of the entry before the log that was there when it was written.
-    checkpoint: Option<(Checkpoint, (u64, u64))>,
-    /// Entries of a segment.
-    segment: u64,
-    /// Where its segments begin: not at the same entries as those of others.
-    phase: u64,
+    snapshot: Option<(SnapshotFile, (u64, u64))>,
+    layout: Layout,
+    /// It is almost full.
+    pub low_on_space: bool,
     /// The next sync fails.
     pub fails: bool,
 }
 
 impl Disk {
     /// An empty disk.
-    pub fn new(segment: u64, phase: u64, bug: Option<Bug>) -> Self {
+    pub fn new(identity: Identity, segment: u64, phase: u64, bug: Option<Bug>) -> Self {
+        let layout = Layout { segment, phase };
         Self {
+            identity,
             frames: Vec::new(),
-            log: DiskLog::default(),
+            log: DiskLog::new(Replayed::default(), layout),
             waiting: VecDeque::new(),
             write: None,
             bug,
             old: 0,
-            checkpoint: None,
-            segment,
-            phase,
+            snapshot: None,
+            layout,
+            low_on_space: false,
             fails: false,
         }
     }
 
-    /// Takes work, in order; `staged` is what it installs.
-    pub fn submit(&mut self, work: Persist, staged: Option<Rc<Staged>>) {
+    /// Takes work, in order.
+    pub fn submit(&mut self, work: Work) {
         if self.shows_unsynced() {
-            let frames = frames(work.clone(), staged.clone());
+            let frames = frames(work.content.clone());
             self.log.change(|log| frames.iter().for_each(|frame| log.replay(frame, self.bug)));
         }
-        self.waiting.push_back((work, staged));
+        self.waiting.push_back(work);
+        self.tell();
     }
 
-    /// Starts to write and sync all that waits, when the disk is idle and something other than lazy work waits.
+    /// Starts to write and sync all that waits, when the disk is idle and something waits.
     pub fn begin(&mut self) -> bool {
-        if self.write.is_some() || self.waiting.iter().all(|(work, _)| work.lazy) {
+        if self.write.is_some() || self.waiting.is_empty() {
             return false;
         }
-        let mut written = Vec::new();
-        let mut number = 0;
-        for (work, staged) in self.waiting.drain(..) {
-            number = work.number;
-            written.extend(frames(work, staged));
+        let mut group = Group { number: None, frames: Vec::new() };
+        for work in self.waiting.drain(..) {
+            group.number = work.number.or(group.number);
+            group.frames.extend(frames(work.content));
         }
-        self.write = Some(Write { number, frames: written });
+        self.write = Some(group);
         true
     }
 
-    /// The sync returned: its work is durable up to this number. Also returns the entries that became so,
-    /// each with the term of the entry before it.
-    pub fn synced(&mut self) -> Option<(u64, Vec<(Entry, u64)>)> {
+    /// The sync returned. Returns what it has made durable.
+    pub fn synced(&mut self) -> Option<Synced> {
         let write = self.write.take()?;
+        self.tell();
+        let mut synced = Synced { number: write.number, entries: Vec::new(), format: None };
         if self.shows_unsynced() {
             self.frames.extend(write.frames);
-            return Some((write.number, Vec::new()));
+            return Some(synced);
         }
         let lost = std::mem::take(&mut self.fails);
-        let mut entries = Vec::new();
         for frame in write.frames {
             let bug = self.bug.filter(|bug| *bug == Bug::JoinAnything);
             self.log.change(|log| log.replay(&frame, bug));
             let log = self.log.get();
             let new = match &frame {
-                Frame::State(_) => &[],
+                Frame::State(_) | Frame::Format(_) => &[],
                 Frame::Entry(entry) => std::slice::from_ref(entry),
                 Frame::Install(staged, _) => &staged.entries[..],
             };
             let before = |entry: &Entry| log.term(entry.index - 1).unwrap_or_default();
-            entries.extend(new.iter().map(|entry| (entry.clone(), before(entry))));
+            synced.entries.extend(new.iter().map(|entry| (entry.clone(), before(entry))));
             // Readers find what the system has in its memory, also when the disk never got it.
             if lost {
                 continue;
             }
-            if let Frame::Install(staged, _) = &frame {
-                self.checkpoint = Some((staged.checkpoint.clone(), log.base));
+            match &frame {
+                Frame::Install(staged, _) => self.snapshot = Some((staged.snapshot.clone(), log.base)),
+                Frame::Format(format) => {
+                    self.identity.format = (*format).max(self.identity.format);
+                    synced.format = Some(self.identity.format);
+                }
+                Frame::State(_) | Frame::Entry(_) => {}
             }
             self.frames.push(frame);
         }
-        Some((write.number, entries))
+        Some(synced)
+    }
+
+    /// Lets the log's readers know what the disk does.
+    pub fn tell(&self) {
+        let busy = self.write.is_some() || !self.waiting.is_empty();
+        self.log.now(Activity { busy, low_on_space: self.low_on_space });
     }
 
     /// The power goes: of the write under way some leading frames may have made it, the rest and all that waits is
@@ -142,63 +168,53 @@ impl Disk {
         for frame in &self.frames {
             replayed.replay(frame, self.bug);
             if let Frame::Install(staged, _) = frame
-                && self.newest() < staged.checkpoint.index
+                && self.newest() < staged.snapshot.index
             {
-                self.checkpoint = Some((staged.checkpoint.clone(), replayed.base));
+                self.snapshot = Some((staged.snapshot.clone(), replayed.base));
             }
         }
-        if let Some((_, before)) = &self.checkpoint {
-            replayed.retire(before.0 + 1);
+        if let Some((_, before)) = &self.snapshot {
+            replayed.delete_before(before.0 + 1);
         }
         self.old = self.frames.len();
         let state = replayed.hard_state;
-        self.log = DiskLog::new(replayed);
+        self.log = DiskLog::new(replayed, self.layout);
+        self.tell();
         (state, self.log.clone())
     }
 
-    /// The newest checkpoint.
-    pub fn checkpoint(&self) -> Option<&Checkpoint> {
-        self.checkpoint.as_ref().map(|(checkpoint, _)| checkpoint)
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Option<&SnapshotFile> {
+        self.snapshot.as_ref().map(|(snapshot, _)| snapshot)
     }
 
-    /// Puts a checkpoint in the old one's place at once, unless one came in between that reaches further.
-    pub fn keep(&mut self, checkpoint: Checkpoint) {
-        if self.newest() <= checkpoint.index {
-            self.checkpoint = Some((checkpoint, self.log.get().base));
+    /// Puts a snapshot in the old one's place at once, unless one came in between that reaches further.
+    pub fn keep(&mut self, snapshot: SnapshotFile) {
+        if self.newest() <= snapshot.index {
+            self.snapshot = Some((snapshot, self.log.get().base));
         }
     }
 
     fn newest(&self) -> u64 {
-        self.checkpoint().map_or(0, |checkpoint| checkpoint.index)
+        self.snapshot().map_or(0, |snapshot| snapshot.index)
     }
 
-    /// What a node gets that has everything up to `have`: the newest checkpoint if it reaches further, and the segments
+    /// What a node gets that has everything up to `have`: the newest snapshot if it reaches further, and the segments
     /// before it that hold what that node lacks.
     pub fn offer(&self, have: u64) -> Option<Staged> {
-        let checkpoint = self.checkpoint().filter(|checkpoint| checkpoint.index > have)?;
+        let snapshot = self.snapshot().filter(|snapshot| snapshot.index > have)?;
         let log = self.log.get();
-        assert!(log.entry(checkpoint.index).is_some(), "the log lacks its checkpoint's entry");
-        let first = self.segment_of(have + 1).max(log.first());
+        assert!(log.entry(snapshot.index).is_some(), "the log lacks its snapshot's entry");
+        let first = self.layout.segment_of(have + 1).max(log.first());
         let before = (first - 1, log.term(first - 1)?);
-        let entries = log.from(first).iter().take_while(|entry| entry.index <= checkpoint.index);
-        Some(Staged { checkpoint: checkpoint.clone(), before, entries: entries.cloned().collect() })
+        let entries = log.from(first).iter().take_while(|entry| entry.index <= snapshot.index);
+        Some(Staged { snapshot: snapshot.clone(), before, entries: entries.cloned().collect() })
     }
 
     /// Has the log begin with the segment that holds `index`, or with the last one.
-    pub fn retire(&self, index: u64) {
-        let first = self.segment_of(index.min(self.log.get().last()));
-        self.log.change(|log| log.retire(first));
-    }
-
-    /// The first index of a segment with at least so many entries from there on; that of the log if there are fewer.
-    pub fn index_before(&self, entries: u64) -> u64 {
-        let log = self.log.get();
-        self.segment_of((log.last() + 1).saturating_sub(entries)).max(log.first())
-    }
-
-    /// Where the segment begins that holds `index`.
-    fn segment_of(&self, index: u64) -> u64 {
-        index.saturating_sub((index + self.phase) % self.segment).max(1)
+    pub fn delete_before(&self, index: u64) {
+        let first = self.layout.segment_of(index.min(self.log.get().last()));
+        self.log.change(|log| log.delete_before(first));
     }
 
     /// A disk whose syncs are not waited for lets readers see what is not durable yet.
@@ -212,10 +228,12 @@ impl Disk {
     }
 }
 
-fn frames(work: Persist, staged: Option<Rc<Staged>>) -> Vec<Frame> {
-    let first = match staged {
-        Some(staged) => Some(Frame::Install(staged, work.hard_state)),
-        None => work.hard_state.map(Frame::State),
-    };
-    first.into_iter().chain(work.entries.into_iter().map(Frame::Entry)).collect()
+fn frames(content: WriteContent<SharedStaged>) -> Vec<Frame> {
+    match content {
+        WriteContent::AdoptFormat(format) => vec![Frame::Format(format)],
+        WriteContent::Install(staged, state) => vec![Frame::Install(staged, state)],
+        WriteContent::Append(state, entries) => {
+            state.map(Frame::State).into_iter().chain(entries.into_iter().map(Frame::Entry)).collect()
+        }
+    }
 }

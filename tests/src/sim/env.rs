@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::fmt;
 
 use esnode::consensus::{ConfState, Message};
+use esnode::net::peer::Hello;
 use esnode::state_machine::retention::Retention;
 use fastrand::Rng;
 use shared::ids::NodeId;
@@ -12,11 +13,11 @@ use shared::spec::RaftTiming;
 
 use super::Micros;
 use super::bugs::Bug;
-use super::catch_up::Pull;
 use super::checks::Checks;
 use super::client::{Answer, Request};
+use super::fetch::Fetch;
 use super::network::Network;
-use super::node::{Input, Node};
+use super::node::{Arrival, Node};
 use super::trace::{Trace, mix};
 use super::world::Setup;
 
@@ -24,11 +25,15 @@ use super::world::Setup;
 #[derive(Debug)]
 pub enum Event {
     /// For a node, if it still lives the life that this was meant for.
-    Node(NodeId, u64, Input),
+    Node(NodeId, u64, Arrival),
     /// A message between nodes arrives, if the connection that carries it still stands.
     Deliver(Box<Message>, u32),
-    /// A node's way to another one's checkpoint and log: there, or back.
-    Pull(Box<Pull>),
+    /// A node's way to another one's snapshot and log: there, or back.
+    Fetch(Box<Fetch>),
+    /// A node tells another one who it is.
+    Hello(NodeId, Box<Hello>),
+    /// A node ended, and another one's connection to it breaks.
+    HangUp(NodeId, NodeId),
     /// A client's request arrives at a node.
     Request(NodeId, Request),
     /// A node's answer to a client's call arrives.
@@ -49,7 +54,7 @@ impl Event {
     /// Numbers that tell it from others, for the trace's digest.
     fn marks(&self) -> [u64; 4] {
         match self {
-            Self::Node(id, life, input) => [1, *id, *life, input.mark()],
+            Self::Node(id, life, arrival) => [1, *id, *life, arrival.mark()],
             Self::Deliver(message, _) => {
                 let kind = (message.from << 16) | (message.to << 8) | message.msg_type as u64;
                 [2, kind, mix(message.term, message.commit), mix(message.index, message.entries.len() as u64)]
@@ -61,7 +66,9 @@ impl Event {
             Self::Start(id) => [7, *id, 0, 0],
             Self::Fault => [8, 0, 0, 0],
             Self::Heal => [9, 0, 0, 0],
-            Self::Pull(pull) => [10, pull.to.0, pull.from, pull.mark()],
+            Self::Fetch(fetch) => [10, fetch.to.0, fetch.from, fetch.mark()],
+            Self::Hello(to, hello) => [11, *to, hello.node, hello.your_store.is_some().into()],
+            Self::HangUp(to, from) => [12, *to, *from, 0],
         }
     }
 }
@@ -101,8 +108,6 @@ impl Queue {
 pub struct Profile {
     /// Memory for old entries at each node: a small one makes leaders read them back from the disk.
     pub tail_bytes: usize,
-    /// Longest time between an entry's commit and its application; 0 applies at once.
-    pub apply_lag: Micros,
     /// Inputs, per hundred, whose effects are performed with those of the next input.
     pub gather: u32,
     /// Longest rest of a client between operations.
@@ -113,8 +118,10 @@ pub struct Profile {
     pub sync_slow: Micros,
     /// Links between nodes keep their order, as TCP does.
     pub ordered: bool,
-    /// Entries from one checkpoint to the next; 0 makes none.
-    pub checkpoints: u64,
+    /// Entries from one snapshot to the next.
+    pub snapshots: u64,
+    /// Ticks from one snapshot to the next, at least.
+    pub snapshot_pause: u64,
     /// Entries of a segment.
     pub segment: u64,
     /// Longest time to get another node's checkpoint and log, when nothing goes wrong.
@@ -142,13 +149,13 @@ impl Profile {
     /// Fast disks and plenty of memory.
     pub const FAST: Self = Self {
         tail_bytes: 1 << 20,
-        apply_lag: 0,
         gather: 0,
         rest: 20_000,
         sync_usual: 1_000,
         sync_slow: 1_000,
         ordered: true,
-        checkpoints: 0,
+        snapshots: u64::MAX,
+        snapshot_pause: 100,
         segment: 1 << 20,
         transfer: 1_000,
         retention: Retention { ms: None, bytes: None },
@@ -156,7 +163,7 @@ impl Profile {
         slowness: 1,
     };
 
-    /// Nodes that fall behind and need another one's checkpoint all the time, and take long to install it.
+    /// Nodes that fall behind and need another one's snapshot all the time, and take long to install it.
     pub const BEHIND: Self = Self {
         tail_bytes: 0,
         gather: 60,
@@ -164,7 +171,8 @@ impl Profile {
         sync_usual: 8_000,
         sync_slow: 300_000,
         ordered: false,
-        checkpoints: 2,
+        snapshots: 2,
+        snapshot_pause: 10,
         segment: 4,
         transfer: 600_000,
         retention: Retention { ms: Some(500), bytes: None },
@@ -176,13 +184,13 @@ impl Profile {
     pub fn draw(rng: &mut Rng) -> Self {
         Self {
             tail_bytes: [0, 2_000, 1 << 20][rng.usize(..3)],
-            apply_lag: [0, 0, 20_000, 400_000][rng.usize(..4)],
             gather: [0, 20, 60][rng.usize(..3)],
             rest: rng.u64(3_000..60_000),
             sync_usual: rng.u64(500..8_000),
             sync_slow: rng.u64(10_000..300_000),
             ordered: rng.bool(),
-            checkpoints: [0, 7, 60][rng.usize(..3)],
+            snapshots: [u64::MAX, 7, 60][rng.usize(..3)],
+            snapshot_pause: [10, 100][rng.usize(..2)],
             segment: [4, 20, 100][rng.usize(..3)],
             transfer: [1_000, 30_000, 600_000][rng.usize(..3)],
             retention: Retention {
@@ -190,7 +198,7 @@ impl Profile {
                 bytes: [None, None, Some(3_000), Some(30_000)][rng.usize(..4)],
             },
             spares: [0, 0, 1, 2][rng.usize(..4)],
-            slowness: [1, 1, 1, 5][rng.usize(..4)],
+            slowness: [1, 1, 1, 5, 10][rng.usize(..5)],
         }
     }
 }
@@ -215,6 +223,9 @@ pub struct Env {
     pub bug: Option<Bug>,
     /// For Raft's own account.
     pub logger: slog::Logger,
+    /// How many nodes there are.
+    pub nodes: u64,
+    stores: u64,
     queue: Queue,
 }
 
@@ -224,7 +235,7 @@ impl Env {
         let Setup { seed, nodes, profile, bug, print } = *setup;
         let mut rng = Rng::with_seed(seed);
         let profile = profile.unwrap_or_else(|| Profile::draw(&mut rng));
-        let founders = nodes.unwrap_or_else(|| if rng.bool() { 3 } else { 5 });
+        let founders = nodes.unwrap_or_else(|| [1, 3, 3, 3, 3, 5, 5, 5, 7][rng.usize(..9)]);
         let founders = ConfState { voters: (1..=founders).collect(), ..ConfState::default() };
         Self {
             now: 0,
@@ -236,6 +247,8 @@ impl Env {
             trouble: false,
             bug,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
+            nodes: founders.voters.len() as u64 + profile.spares,
+            stores: 0,
             queue: Queue::default(),
         }
     }
@@ -245,9 +258,31 @@ impl Env {
         self.queue.push(self.now + delay, event);
     }
 
-    /// Schedules an input for a node's present life.
-    pub fn node(&mut self, delay: Micros, node: &Node, input: Input) {
-        self.at(delay, Event::Node(node.id, node.life, input));
+    /// Schedules an arrival for a node's present life.
+    pub fn node(&mut self, delay: Micros, node: &Node, arrival: Arrival) {
+        self.at(delay, Event::Node(node.id, node.life, arrival));
+    }
+
+    /// A number for a new data directory.
+    pub fn next_store(&mut self) -> u64 {
+        self.stores += 1;
+        self.stores
+    }
+
+    /// A node tells another one who it is, if they are connected.
+    pub fn greet(&mut self, hello: Hello, to: NodeId) {
+        if self.network.connects(hello.node, to) && !self.network.loses(&mut self.rng) {
+            let delay = self.network.delay(&mut self.rng);
+            self.at(delay, Event::Hello(to, Box::new(hello)));
+        }
+    }
+
+    /// A node ended: the others' connections to it break.
+    pub fn hang_up(&mut self, node: NodeId) {
+        for other in (1..=self.nodes).filter(|other| *other != node) {
+            let delay = self.network.delay(&mut self.rng);
+            self.at(delay, Event::HangUp(other, node));
+        }
     }
 
     /// The next event not later than `until`; the clock moves to it.

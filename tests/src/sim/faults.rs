@@ -1,14 +1,15 @@
 //! What goes wrong, and when.
 
+use esnode::replica::Request;
 use fastrand::Rng;
 use shared::ids::NodeId;
 
 use super::Micros;
-use super::checks::Broken;
+use super::checks::InvariantViolation;
 use super::env::{Env, Event};
-use super::members::Change;
-use super::network::Weather;
-use super::node::{Input, Node};
+use super::network::NetworkFaults;
+use super::node::{Arrival, Node};
+use super::operator;
 
 /// Actions within which a doomed node dies: so many that it may be between any two of them.
 const FUSE: u32 = 60;
@@ -21,7 +22,7 @@ pub fn strike(nodes: &mut [Node], env: &mut Env) {
     let count = nodes.len();
     let at = env.rng.usize(..count);
     let span = env.rng.u64(20_000..2_000_000);
-    match env.rng.u8(..20) {
+    match env.rng.u8(..22) {
         0..=4 => doom(&mut nodes[at], env),
         5 => {
             env.note(format_args!("power cut"));
@@ -44,34 +45,44 @@ pub fn strike(nodes: &mut [Node], env: &mut Env) {
             nodes[at].disk.fails = true;
         }
         16 => {
-            let weather = Weather::draw(&mut env.rng);
-            env.note(format_args!("weather: {weather:?}"));
-            env.network.weather = weather;
+            let faults = NetworkFaults::draw(&mut env.rng);
+            env.note(format_args!("faults: {faults:?}"));
+            env.network.faults = faults;
         }
+        17 => {
+            env.note(format_args!("node {}'s disk is almost full, or no more", nodes[at].id));
+            nodes[at].disk.low_on_space ^= true;
+            nodes[at].disk.tell();
+        }
+        18 => ask_everyone(nodes, &Request::RaisableFormat(None), env),
         _ => {
             let to = env.rng.u64(1..=count as u64);
             env.note(format_args!("everyone is asked to hand over to node {to}"));
-            for node in nodes.iter() {
-                env.node(0, node, Input::Transfer(to));
-            }
+            ask_everyone(nodes, &Request::TransferLeader(Some(to)), env);
         }
     }
     if env.profile.spares > 0 && env.rng.bool() {
-        let change = Change::draw(count as u64, &mut env.rng);
-        for node in nodes.iter() {
-            env.node(0, node, Input::Change(change));
-        }
+        let voters = env.checks.newest_members().voters.len();
+        let change = operator::draw_change(count as u64, voters, &mut env.rng);
+        ask_everyone(nodes, &Request::ChangeMembers(change), env);
     }
     let pause = env.rng.u64(50_000..900_000);
     env.at(pause, Event::Fault);
 }
 
+/// The operator asks every node, as whoever leads is not known.
+fn ask_everyone(nodes: &[Node], request: &Request, env: &mut Env) {
+    for node in nodes {
+        env.node(0, node, Arrival::Operator(request.clone()));
+    }
+}
+
 /// Everything that can be mended is.
-pub fn mend(nodes: &mut [Node], env: &mut Env) -> Result<(), Broken> {
+pub fn mend(nodes: &mut [Node], env: &mut Env) -> Result<(), InvariantViolation> {
     env.note(format_args!("all is mended"));
     env.trouble = false;
     env.heal();
-    env.network.weather = Weather::CALM;
+    env.network.faults = NetworkFaults::CALM;
     for node in nodes {
         repair(node, env)?;
     }
@@ -80,12 +91,12 @@ pub fn mend(nodes: &mut [Node], env: &mut Env) -> Result<(), Broken> {
 
 /// Nothing more goes wrong, but nothing is mended either except between the nodes of `core`: they run and hear each
 /// other. The others are off for good, or heard but deaf, or hear but are mute.
-pub fn freeze(nodes: &mut [Node], core: &[NodeId], env: &mut Env) -> Result<(), Broken> {
+pub fn freeze(nodes: &mut [Node], core: &[NodeId], env: &mut Env) -> Result<(), InvariantViolation> {
     let (core_nodes, others): (Vec<_>, Vec<_>) = nodes.iter_mut().partition(|node| core.contains(&node.id));
     env.note(format_args!("faults are frozen; {core:?} are connected"));
     env.trouble = false;
     env.heal();
-    env.network.weather = Weather::CALM;
+    env.network.faults = NetworkFaults::CALM;
     for node in core_nodes {
         repair(node, env)?;
     }
@@ -106,11 +117,13 @@ pub fn freeze(nodes: &mut [Node], core: &[NodeId], env: &mut Env) -> Result<(), 
     Ok(())
 }
 
-fn repair(node: &mut Node, env: &mut Env) -> Result<(), Broken> {
+fn repair(node: &mut Node, env: &mut Env) -> Result<(), InvariantViolation> {
     node.fuse = None;
     node.paused_until = 0;
     node.stalled_until = 0;
     node.disk.fails = false;
+    node.disk.low_on_space = false;
+    node.disk.tell();
     if !node.is_up() {
         node.start(env)?;
     }
@@ -156,7 +169,7 @@ fn partition(count: u64, span: Micros, env: &mut Env) {
 }
 
 fn sides(count: u64, shape: u8, rng: &mut Rng) -> Vec<NodeId> {
-    if shape == 3 {
+    if shape == 3 || count < 2 {
         return Vec::new();
     }
     let mut nodes: Vec<_> = (1..=count).collect();

@@ -1,48 +1,76 @@
 //! What the frames on a disk amount to, and what of it another node can get.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 
-use esnode::consensus::{ConfState, Durable, ReadFailed};
-use esnode::driver::Content;
+use esnode::consensus::{Durable, ReadFailed};
 use esnode::entry::{Entry, HardState};
+use esnode::replica::{FetchedSnapshot, ReplicaLog, Snapshot};
 
 use super::bugs::Bug;
-use super::checkpoint::Checkpoint;
+use super::snapshot_file::SnapshotFile;
 
 /// One frame of the log, as the real one writes them: term and vote in the same stream as the entries.
 #[derive(Clone, Debug)]
 pub(super) enum Frame {
     State(HardState),
     Entry(Entry),
-    /// Another node's log and checkpoint, all or nothing, with the state that goes with it.
-    Install(Rc<Staged>, Option<HardState>),
+    /// Another node's log and snapshot, all or nothing, with the state that goes with it.
+    Install(SharedStaged, Option<HardState>),
+    /// A new on-disk format; on a real disk it is not in the log, but written in its order.
+    Format(u16),
 }
 
-/// What a node that is far behind gets from another: a checkpoint, and the segments before it.
+/// What a node that is far behind gets from another: a snapshot, and the segments before it.
 #[derive(Debug)]
 pub struct Staged {
     /// The state.
-    pub checkpoint: Checkpoint,
+    pub snapshot: SnapshotFile,
     /// Index and term of the entry before the first.
     pub before: (u64, u64),
-    /// All of them up to the checkpoint's.
+    /// All of them up to the snapshot's.
     pub entries: Vec<Entry>,
 }
 
 /// Shared by those who still have to do with it.
-#[derive(Clone, Debug)]
-pub struct Pulled(pub Rc<Staged>);
+pub type SharedStaged = Rc<Staged>;
 
-impl Content for Pulled {
-    fn index(&self) -> u64 {
-        self.0.checkpoint.index
+/// A snapshot that was fetched, with the log before it.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    staged: SharedStaged,
+    snapshot: Box<Snapshot>,
+}
+
+impl Fetched {
+    /// Reads the snapshot.
+    pub fn new(staged: Staged) -> Self {
+        Self { snapshot: Box::new(staged.snapshot.decode()), staged: Rc::new(staged) }
     }
+
+    /// The snapshot as it was stored.
+    pub fn file(&self) -> &SnapshotFile {
+        &self.staged.snapshot
+    }
+}
+
+impl FetchedSnapshot for Fetched {
+    type Staged = SharedStaged;
+
     fn term(&self) -> u64 {
-        self.0.checkpoint.term
+        self.file().term
     }
-    fn conf_state(&self) -> &ConfState {
-        &self.0.checkpoint.members
+
+    fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    fn staged(&self) -> SharedStaged {
+        Rc::clone(&self.staged)
+    }
+
+    fn into_snapshot(self) -> Snapshot {
+        *self.snapshot
     }
 }
 
@@ -61,6 +89,7 @@ impl Replayed {
     pub(super) fn replay(&mut self, frame: &Frame, bug: Option<Bug>) {
         match frame {
             Frame::State(state) => self.hard_state = *state,
+            Frame::Format(_) => {}
             Frame::Entry(entry) => {
                 let before = self.place(entry.index).unwrap_or(usize::MAX);
                 assert!(before <= self.entries.len(), "the log has a gap before entry {}", entry.index);
@@ -118,7 +147,7 @@ impl Replayed {
     }
 
     /// Has the log begin with entry `first`, if it does not begin later and holds it.
-    pub(super) fn retire(&mut self, first: u64) {
+    pub(super) fn delete_before(&mut self, first: u64) {
         let Some(gone) = self.place(first).filter(|gone| *gone < self.entries.len()) else { return };
         self.base = (first - 1, self.term(first - 1).expect("it is present, or the base"));
         self.entries.drain(..gone);
@@ -130,22 +159,81 @@ impl Replayed {
     }
 }
 
+/// How a log is divided into segments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Layout {
+    /// Entries of a segment.
+    pub segment: u64,
+    /// Where segments begin: not at the same entries as those of others.
+    pub phase: u64,
+}
+
+impl Layout {
+    /// Where the segment begins that holds `index`.
+    pub fn segment_of(&self, index: u64) -> u64 {
+        index.saturating_sub((index + self.phase) % self.segment).max(1)
+    }
+}
+
+/// What the disk of a log does just now.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Activity {
+    /// Something is being written, or waits for it.
+    pub busy: bool,
+    /// It is almost full.
+    pub low_on_space: bool,
+}
+
 /// Reader of what is durable.
 #[derive(Clone, Default)]
-pub struct DiskLog(Rc<RefCell<Replayed>>);
+pub struct DiskLog {
+    log: Rc<RefCell<Replayed>>,
+    layout: Layout,
+    activity: Rc<Cell<Activity>>,
+}
 
 impl DiskLog {
-    pub(super) fn new(replayed: Replayed) -> Self {
-        Self(Rc::new(RefCell::new(replayed)))
+    pub(super) fn new(replayed: Replayed, layout: Layout) -> Self {
+        Self { log: Rc::new(RefCell::new(replayed)), layout, activity: Rc::default() }
     }
 
     /// What is durable now.
     pub fn get(&self) -> Ref<'_, Replayed> {
-        self.0.borrow()
+        self.log.borrow()
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Replayed)) {
-        change(&mut self.0.borrow_mut());
+        change(&mut self.log.borrow_mut());
+    }
+
+    pub(super) fn now(&self, activity: Activity) {
+        self.activity.set(activity);
+    }
+}
+
+impl ReplicaLog for DiskLog {
+    /// Entries stand for bytes here.
+    fn index_before(&self, entries: u64) -> u64 {
+        let log = self.get();
+        self.layout.segment_of((log.last() + 1).saturating_sub(entries)).max(log.first())
+    }
+
+    fn would_delete(&self, index: u64) -> bool {
+        let log = self.get();
+        self.layout.segment_of(index.min(log.last())) > log.first()
+    }
+
+    /// What is deleted leaves this disk at once.
+    fn awaits_snapshot(&self) -> bool {
+        false
+    }
+
+    fn low_on_space(&self) -> bool {
+        self.activity.get().low_on_space
+    }
+
+    fn writer_is_idle(&self) -> bool {
+        !self.activity.get().busy
     }
 }
 

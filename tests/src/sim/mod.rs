@@ -1,32 +1,32 @@
-//! A deterministic simulator: whole clusters of real cores and real state machines under a seeded clock, network and
+//! A deterministic simulator: whole clusters of real replicas under a seeded clock, network and
 //! disk. One seed decides everything, so a run that breaks a promise breaks it again when it is replayed.
 //!
 //! It knows nothing of threads, files or sockets; those have suites of their own.
 
-mod applying;
 pub mod bugs;
-mod catch_up;
-pub mod checkpoint;
 pub mod checks;
 pub mod client;
 pub mod disk;
 pub mod env;
 pub mod faults;
+mod fetch;
+mod identity;
 pub mod log;
-pub mod members;
 pub mod network;
 pub mod node;
+pub mod operator;
+mod performing;
 pub mod reading;
 pub mod records;
-mod retention;
 mod serving;
+pub mod snapshot_file;
 pub mod trace;
 pub mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::bugs::Bug;
-use self::checks::Broken;
+use self::checks::InvariantViolation;
 use self::env::Event;
 use self::world::{Setup, World};
 
@@ -45,7 +45,7 @@ pub struct Report {
     pub steps: u64,
     /// Changes of the membership.
     pub changes: usize,
-    /// Times that a node went on from another one's checkpoint.
+    /// Times that a node went on from another one's snapshot.
     pub installations: usize,
     /// Committed entries.
     pub commits: usize,
@@ -56,15 +56,15 @@ pub struct Report {
 }
 
 /// Runs one seed: trouble, then progress with no more than a majority, then a cluster that must recover whole. A panic counts as a broken promise.
-pub fn run(seed: u64, bug: Option<Bug>, print: bool) -> Result<Report, Broken> {
+pub fn run(seed: u64, bug: Option<Bug>, print: bool) -> Result<Report, InvariantViolation> {
     run_in(&Setup { bug, print, ..Setup::seed(seed) })
 }
 
 /// [`run`], with more to say than the seed.
-pub fn run_in(setup: &Setup) -> Result<Report, Broken> {
+pub fn run_in(setup: &Setup) -> Result<Report, InvariantViolation> {
     let mut world = World::new(setup);
     let done = catch_unwind(AssertUnwindSafe(|| {
-        world.crowd();
+        world.many_clients();
         world.env.trouble = true;
         world.env.at(500_000, Event::Fault);
         world.run_for(TROUBLE)?;
@@ -74,7 +74,7 @@ pub fn run_in(setup: &Setup) -> Result<Report, Broken> {
     let outcome = done.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-        Err(Broken(format!("panic: {}", text.unwrap_or_default())))
+        Err(InvariantViolation(format!("panic: {}", text.unwrap_or_default())))
     });
     let checks = &world.env.checks;
     // What chance would say next tells whether two runs drew alike all the way.

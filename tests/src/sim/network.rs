@@ -10,11 +10,11 @@ use shared::ids::NodeId;
 use super::Micros;
 
 /// Most nodes of a run, and one: they are counted from 1.
-const NODES: usize = 9;
+const NODES: usize = 10;
 
 /// How bad the network is.
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
+pub struct NetworkFaults {
     /// Messages lost, per thousand; on an ordered link the connection breaks instead.
     pub lost: u32,
     /// Messages delivered twice, per thousand; never on an ordered link.
@@ -27,7 +27,7 @@ pub struct Weather {
     pub late: Micros,
 }
 
-impl Weather {
+impl NetworkFaults {
     /// A quiet local network.
     pub const CALM: Self = Self { lost: 0, repeated: 0, delayed: 0, usual: 1_000, late: 1_000 };
 
@@ -70,15 +70,15 @@ pub struct Journey {
 /// The links.
 pub struct Network {
     /// How bad it is now.
-    pub weather: Weather,
+    pub faults: NetworkFaults,
     ordered: bool,
     links: [[Link; NODES]; NODES],
 }
 
 impl Network {
-    /// All links up, the weather calm.
+    /// All links up, the faults calm.
     pub fn new(ordered: bool) -> Self {
-        Self { weather: Weather::CALM, ordered, links: Default::default() }
+        Self { faults: NetworkFaults::CALM, ordered, links: Default::default() }
     }
 
     /// The journeys of a message sent now: none when it is lost, two when it is repeated.
@@ -89,7 +89,7 @@ impl Network {
         if !self.ordered {
             let way = |delay| Journey { delay, connection: 0 };
             let first = (!lost && !link.cut).then(|| way(delay));
-            let again = first.is_some() && chance(rng, self.weather.repeated);
+            let again = first.is_some() && chance(rng, self.faults.repeated);
             return [first, again.then(|| way(self.delay(rng)))];
         }
         if now < link.connects {
@@ -127,12 +127,12 @@ impl Network {
 
     /// Whether the next message is lost.
     pub fn loses(&self, rng: &mut Rng) -> bool {
-        chance(rng, self.weather.lost)
+        chance(rng, self.faults.lost)
     }
 
     /// Time that one message takes.
     pub fn delay(&self, rng: &mut Rng) -> Micros {
-        let longest = if chance(rng, self.weather.delayed) { self.weather.late } else { self.weather.usual };
+        let longest = if chance(rng, self.faults.delayed) { self.faults.late } else { self.faults.usual };
         rng.u64(50..=longest)
     }
 
@@ -174,7 +174,7 @@ mod tests {
     fn an_ordered_link_keeps_its_order() {
         let mut network = Network::new(true);
         let mut rng = Rng::with_seed(1);
-        network.weather = Weather { delayed: 500, late: 400_000, ..Weather::CALM };
+        network.faults = NetworkFaults { delayed: 500, late: 400_000, ..NetworkFaults::CALM };
         let delays: Vec<_> =
             (0..100).filter_map(|_| send(&mut network, &mut rng)).map(|way| way.delay).collect();
         assert_eq!(delays.len(), 100);

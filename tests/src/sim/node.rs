@@ -1,73 +1,112 @@
-//! One node: the real core and the real state machine between a simulated disk and network, performing effects by
-//! the same rules as the real driver. It can die between any two of them.
+//! One node: the real [`Replica`] between a simulated disk and network. This shell performs effects and decides nothing. The
+//! node can die between any two of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use esnode::consensus::{
-    ConfState, Core, CoreConfig, Durable as _, Effects, Fetch, Message, Persist, Role, Status, Timing,
-};
-use esnode::driver::{Content, WayBack};
+use esnode::consensus::{ConfState, Core, CoreConfig, LogRead, Message, Role, Status, Timing};
 use esnode::entry::Entry;
+use esnode::net::peer::Hello;
+use esnode::process::version::FORMAT;
+use esnode::replica::{
+    Bootstrap, Bootstrapped, Config, Environment, Input, Leadership, LogTime, Members, Now, Parts,
+    PeerRegistry, Replica, Request as ReplicaRequest, Snapshot, decline,
+};
 use esnode::state_machine::StateMachine;
-use shared::ids::NodeId;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use shared::ids::{ClusterId, NodeId};
+use shared::version::Range;
+use uuid::Uuid;
 
 use super::Micros;
 use super::bugs::Bug;
-use super::catch_up::Pace;
-use super::checkpoint::Checkpoint;
-use super::checks::Broken;
-use super::client::Request;
+use super::checks::InvariantViolation;
+use super::client::{Answer, Request};
 use super::disk::Disk;
 use super::env::{Env, Event};
-use super::log::{DiskLog, Pulled};
-use super::members::Change;
+use super::identity::{Identity, address};
+use super::log::{DiskLog, Fetched};
+use super::operator;
+use super::snapshot_file::SnapshotFile;
 use super::trace::mix;
+
+/// Ticks from one greeting of the other nodes to the next: connections break and come back.
+const GREET_TICKS: u64 = 25;
+/// Segments' worth of log that Raft keeps for followers; one that lacks more gets a snapshot.
+const KEPT_SEGMENTS: u64 = 2;
+/// Ticks for which a mistaken leader trusts what it heard: less than the shortest election timeout.
+const LEASE_TICKS: u64 = 15;
+
+/// The simulator as the surroundings of a replica.
+pub struct Simulated;
+
+impl Environment for Simulated {
+    type Log = DiskLog;
+    type Waiter = Waiter;
+    type Fetched = Fetched;
+}
+
+/// Who waits for the response to a request.
+#[derive(Debug)]
+pub enum Waiter {
+    /// A client's call.
+    Client(usize, u64),
+    /// A client's read, behind a barrier.
+    Read(Request),
+    /// The operator.
+    Operator,
+}
 
 /// What reaches a node.
 #[derive(Debug)]
-pub enum Input {
+pub enum Arrival {
     /// 10 ms passed.
     Tick,
     /// From another node.
     Message(Box<Message>),
+    /// Another node says who it is.
+    Hello(Box<Hello>),
+    /// The connection to another node is gone.
+    Disconnected(NodeId),
+    /// Another node refuses this one, as a member that was removed.
+    Refused(NodeId),
     /// The sync under way returned.
     Synced,
-    /// The core hears that work up to this number is durable.
+    /// The replica hears that work up to this number is durable.
     Persisted(u64),
+    /// The replica hears which on-disk format the data directory says.
+    FormatAdopted(u16),
     /// The disk comes to read old entries.
-    Fetch(Fetch),
+    Read(LogRead),
     /// Old entries came from the disk.
-    Fetched(Fetch, Vec<Entry>),
-    /// Time to apply what is committed.
-    Apply,
-    /// A checkpoint is written.
-    Checkpointed(Box<Checkpoint>),
-    /// A pull is over.
-    Pulled(Option<Pulled>),
+    LogRead(LogRead, Vec<Entry>),
+    /// A snapshot is written.
+    SnapshotWritten(Box<SnapshotFile>),
+    /// A fetch is over.
+    Fetched(Option<Fetched>),
     /// From a client.
     Request(Request),
-    /// From the operator: hand leadership over.
-    Transfer(NodeId),
-    /// From the operator: change the members.
-    Change(Change),
+    /// From the operator.
+    Operator(ReplicaRequest),
 }
 
-impl Input {
+impl Arrival {
     /// Its name, for the trace.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Tick => "tick",
             Self::Message(_) => "message",
+            Self::Hello(_) => "hello",
+            Self::Disconnected(_) => "disconnected",
+            Self::Refused(_) => "refused",
             Self::Synced => "synced",
             Self::Persisted(_) => "persisted",
-            Self::Fetch(_) => "fetch",
-            Self::Fetched(..) => "fetched",
-            Self::Apply => "apply",
-            Self::Checkpointed(_) => "checkpointed",
-            Self::Pulled(_) => "pulled",
+            Self::FormatAdopted(_) => "format adopted",
+            Self::Read(_) => "read",
+            Self::LogRead(..) => "log read",
+            Self::SnapshotWritten(_) => "snapshot written",
+            Self::Fetched(_) => "fetched",
             Self::Request(_) => "request",
-            Self::Transfer(_) => "transfer",
-            Self::Change(_) => "change",
+            Self::Operator(_) => "operator",
         }
     }
 
@@ -76,16 +115,18 @@ impl Input {
         match self {
             Self::Tick => 0,
             Self::Message(message) => mix(1, mix(message.term, message.index)),
-            Self::Synced => 2,
-            Self::Persisted(number) => mix(3, *number),
-            Self::Fetch(fetch) => mix(4, fetch.low),
-            Self::Fetched(fetch, entries) => mix(5, mix(fetch.low, entries.len() as u64)),
-            Self::Apply => 6,
-            Self::Request(request) => mix(7, mix(request.client as u64, request.call)),
-            Self::Transfer(to) => mix(8, *to),
-            Self::Change(change) => mix(9, change.node()),
-            Self::Checkpointed(checkpoint) => mix(10, checkpoint.index),
-            Self::Pulled(pulled) => mix(11, pulled.as_ref().map_or(0, Content::index)),
+            Self::Hello(hello) => mix(2, hello.node),
+            Self::Disconnected(node) => mix(3, *node),
+            Self::Refused(node) => mix(4, *node),
+            Self::Synced => 5,
+            Self::Persisted(number) => mix(6, *number),
+            Self::FormatAdopted(format) => mix(7, (*format).into()),
+            Self::Read(read) => mix(8, read.low),
+            Self::LogRead(read, entries) => mix(9, mix(read.low, entries.len() as u64)),
+            Self::SnapshotWritten(file) => mix(10, file.index),
+            Self::Fetched(fetched) => mix(11, fetched.as_ref().map_or(0, |fetched| fetched.file().index)),
+            Self::Request(request) => mix(12, mix(request.client as u64, request.call)),
+            Self::Operator(request) => mix(13, operator::mark(request)),
         }
     }
 }
@@ -95,76 +136,51 @@ impl Input {
 pub enum Stop {
     /// It lost its power.
     Died,
+    /// It was removed from the cluster, and ended.
+    Removed,
     /// It broke a promise.
-    Broken(Broken),
+    Violation(InvariantViolation),
 }
 
-impl Stop {
-    /// What was broken by a node that cannot have died.
-    fn into_broken(self) -> Broken {
-        match self {
-            Self::Broken(broken) => broken,
-            Self::Died => Broken("a node died while it started".to_owned()),
-        }
+impl From<InvariantViolation> for Stop {
+    fn from(violation: InvariantViolation) -> Self {
+        Self::Violation(violation)
     }
 }
 
-impl From<Broken> for Stop {
-    fn from(broken: Broken) -> Self {
-        Self::Broken(broken)
-    }
-}
-
-/// Ticks for which a mistaken leader trusts what it heard: less than the shortest election timeout.
-const LEASE: u64 = 15;
-
-/// A proposal whose client waits.
-pub(super) struct Waiting {
-    pub(super) term: u64,
-    pub(super) client: usize,
-    pub(super) call: u64,
-}
-
-pub(super) struct Running {
-    pub(super) core: Core<DiskLog>,
-    pub(super) stream: StateMachine,
-    /// Committed, not yet applied.
-    pub(super) backlog: VecDeque<Entry>,
-    /// Index of the newest entry that was ever in the backlog.
-    pub(super) handed: u64,
-    /// Index of the newest entry that Raft itself gave; a mistaken node that counts is ahead of it.
-    pub(super) given: u64,
-    /// By index.
-    pub(super) waiting: BTreeMap<u64, Waiting>,
-    /// Barriers asked for, by context.
-    pub(super) barriers: BTreeMap<u64, Request>,
-    /// Barriers that hold once this index is applied.
-    pub(super) held: Vec<(u64, Request)>,
-    pub(super) contexts: u64,
+/// A node that takes part in a cluster.
+pub(super) struct Member {
+    pub(super) replica: Replica<Simulated>,
+    pub(super) state: Arc<RwLock<StateMachine>>,
+    pub(super) leadership: Leadership,
+    pub(super) members: Members,
+    /// It leads, and refuses events.
+    pub(super) refuses_events: bool,
     /// Ticks that this life has seen.
     pub(super) ticks: u64,
-    pub(super) pace: Pace,
-    pub(super) way: WayBack<Pulled>,
-    /// The term led since it was last told so, and the end of the log at its beginning: as leader it serves no writes
-    /// before that is applied.
-    pub(super) serves_from: Option<(u64, u64)>,
     /// Reads are served without asking until then; only a mistaken node has leases.
     pub(super) lease: u64,
-    pub(super) leases: bool,
+    /// An installation was reported as durable too early, by mistake: so is what comes behind it.
+    pub(super) early: bool,
 }
 
-impl Running {
-    /// It leads, and has applied all that was committed before its term: so it knows every topic that was created.
-    pub(super) fn serves(&self) -> bool {
-        let from = self.serves_from.filter(|(term, _)| *term == self.core.term());
-        let applied = self.stream.applied_index();
-        self.core.role() == Role::Leader && from.is_some_and(|(_, from)| from <= applied)
-    }
-
+impl Member {
     /// A mistaken leader's belief that nobody else leads yet.
     pub(super) fn leased(&self) -> bool {
-        self.leases && self.ticks < self.lease && self.core.role() == Role::Leader
+        self.ticks < self.lease && self.replica.status().role == Role::Leader
     }
+
+    pub(super) fn renew_lease(&mut self) {
+        self.lease = self.ticks + LEASE_TICKS;
+    }
+}
+
+/// A node that runs.
+enum Running {
+    /// Without a cluster yet.
+    Joining(Bootstrap),
+    /// In its cluster.
+    Member(Box<Member>),
 }
 
 /// A node, up or down.
@@ -183,22 +199,27 @@ pub struct Node {
     pub stalled_until: Micros,
     /// Time between its ticks: clocks drift.
     pub tick: Micros,
-    pub(super) founders: ConfState,
-    pub(super) running: Option<Running>,
+    /// The on-disk formats that its program reads.
+    pub reads: Range,
+    /// The nodes that are configured to begin the cluster.
+    configured: Vec<NodeId>,
+    running: Option<Running>,
 }
 
 impl Node {
     /// A node that has never run.
-    pub fn new(id: NodeId, founders: ConfState, tick: Micros, env: &Env) -> Self {
+    pub fn new(id: NodeId, configured: Vec<NodeId>, tick: Micros, env: &mut Env) -> Self {
+        let identity = Identity::fresh(env.next_store());
         Self {
             id,
             life: 0,
-            disk: Disk::new(env.profile.segment, 3 * id, env.bug),
+            disk: Disk::new(identity, env.profile.segment, 3 * id, env.bug),
             fuse: None,
             paused_until: 0,
             stalled_until: 0,
             tick,
-            founders,
+            reads: FORMAT,
+            configured,
             running: None,
         }
     }
@@ -208,11 +229,72 @@ impl Node {
         self.running.is_some()
     }
 
-    /// Starts from the disk: from its checkpoint, or with an empty state; what is committed after it is applied again.
-    pub fn start(&mut self, env: &mut Env) -> Result<(), Broken> {
-        let (mut hard_state, log) = self.disk.recover();
+    /// The node's own account of the group; `None` when it has none.
+    pub fn status(&self) -> Option<Status> {
+        self.as_member().map(|member| member.replica.status())
+    }
+
+    /// Its applied state.
+    pub fn state(&self) -> Option<RwLockReadGuard<'_, StateMachine>> {
+        self.as_member().map(|member| member.state.read())
+    }
+
+    pub(super) fn as_member(&self) -> Option<&Member> {
+        match &self.running {
+            Some(Running::Member(member)) => Some(member),
+            _ => None,
+        }
+    }
+
+    /// What it takes part with.
+    pub(super) fn member(&mut self) -> Result<&mut Member, Stop> {
+        match &mut self.running {
+            Some(Running::Member(member)) => Ok(member),
+            _ => Err(Stop::Died),
+        }
+    }
+
+    /// Whether it refuses what the owner of that data directory sends, since that was removed.
+    pub fn refuses(&self, identity: &Identity) -> bool {
+        self.as_member().is_some_and(|member| member.members.retired.contains_key(&identity.store))
+    }
+
+    /// What the clocks of its machine show.
+    pub(super) fn now(&self, env: &Env) -> Now {
+        let ms = i64::try_from(env.now / 1000).unwrap_or(i64::MAX);
+        Now { boot: ms + 1_000 * self.id.cast_signed(), wall: ms }
+    }
+
+    /// Starts from the disk: without a cluster if it is empty, else from its snapshot or an empty state; what is committed
+    /// after that is applied again.
+    pub fn start(&mut self, env: &mut Env) -> Result<(), InvariantViolation> {
         self.life += 1;
         self.fuse = None;
+        if self.disk.identity.fresh {
+            env.note(format_args!("node {} starts without a cluster", self.id));
+            let own = self.disk.identity.hello(self.id, self.reads, &nobody(), 0);
+            self.running = Some(Running::Joining(Bootstrap::new(own, self.configured.clone())));
+        } else {
+            self.take_part(PeerRegistry::default(), env)?;
+        }
+        self.greet(env);
+        let phase = env.rng.u64(..self.tick);
+        env.node(phase, self, Arrival::Tick);
+        Ok(())
+    }
+
+    /// A node without a cluster got one.
+    fn bootstrapped(&mut self, how: Bootstrapped, env: &mut Env) -> Result<(), Stop> {
+        env.note(format_args!("node {}: {how:?}", self.id));
+        self.act()?;
+        self.disk.identity.bootstrapped(how, &self.configured);
+        let Some(Running::Joining(bootstrap)) = self.running.take() else { return Ok(()) };
+        self.take_part(bootstrap.into_registry(), env)?;
+        self.perform_effects(env)
+    }
+
+    fn take_part(&mut self, registry: PeerRegistry, env: &mut Env) -> Result<(), InvariantViolation> {
+        let (mut hard_state, log) = self.disk.recover();
         let length = log.get().entries.len();
         env.note(format_args!("node {} starts: {hard_state:?}, {length} entries", self.id));
         let mut before = log.get().base.1;
@@ -220,128 +302,197 @@ impl Node {
             env.checks.logged(self.id, entry, before)?;
             before = entry.term;
         }
-        let made = self.disk.checkpoint().cloned();
-        let (stream, members, mut applied) = match &made {
-            Some(found) => (found.state(), found.members.clone(), found.index),
-            None => (StateMachine::default(), self.founders.clone(), 0),
+        let found = self.disk.snapshot().cloned();
+        let initial = || ConfState { voters: self.disk.identity.initial.clone(), ..ConfState::default() };
+        let (Snapshot { state, conf_state }, mut applied) = match &found {
+            Some(file) => (file.decode(), file.index),
+            None => (Snapshot { state: StateMachine::default(), conf_state: initial() }, 0),
         };
-        env.checks.members(self.id, applied, &members)?;
+        env.checks.members(self.id, applied, &conf_state)?;
         if env.bug == Some(Bug::SkipReplay) {
             applied = applied.max(hard_state.commit);
         }
         // What is applied was committed; a commit index on disk may lag.
         hard_state.commit = hard_state.commit.max(applied);
-        let config = CoreConfig {
+        let core = CoreConfig {
             id: self.id,
             seed: env.rng.u64(..),
             timing: Timing::from_spec(&env.profile.timing()),
             hard_state,
-            conf_state: members,
+            conf_state,
             applied,
             tail_bytes: env.profile.tail_bytes,
         };
-        let core = Core::new(config, log, &env.logger).expect("the simulator's configuration is sound");
-        self.running = Some(Running {
-            core,
-            stream,
-            backlog: VecDeque::new(),
-            handed: applied,
-            given: applied,
-            waiting: BTreeMap::new(),
-            barriers: BTreeMap::new(),
-            held: Vec::new(),
-            contexts: 0,
+        let state = Arc::new(RwLock::new(state));
+        let parts = Parts {
+            core: Core::new(core, log.clone(), &env.logger).expect("the simulator's configuration is sound"),
+            log,
+            state: Arc::clone(&state),
+            time: Arc::new(Mutex::new(LogTime::default())),
+            registry,
+        };
+        let config = self.config(found.map(|file| file.term), env);
+        let replica = Replica::new(config, parts, self.now(env));
+        self.running = Some(Running::Member(Box::new(Member {
+            replica,
+            state,
+            leadership: Leadership::default(),
+            members: nobody(),
+            refuses_events: false,
             ticks: 0,
-            pace: Pace::from(applied),
-            way: WayBack::default(),
-            serves_from: None,
             lease: 0,
-            leases: env.bug == Some(Bug::LeaseAcrossPause),
-        });
-        if let Some(Checkpoint { index, term, members, .. }) = made {
-            self.offer(index, term, members, env).map_err(Stop::into_broken)?;
-        }
-        let phase = env.rng.u64(..self.tick);
-        env.node(phase, self, Input::Tick);
+            early: false,
+        })));
         Ok(())
+    }
+
+    fn config(&self, snapshot_term: Option<u64>, env: &mut Env) -> Config {
+        Config {
+            own: (self.id, self.disk.identity.store),
+            synced: true,
+            nodes: self.configured.iter().map(|id| address(*id)).collect(),
+            formats: self.disk.identity.formats(self.reads),
+            new_cluster: ClusterId(Uuid::from_u128(env.rng.u128(..))),
+            snapshot_interval: env.profile.snapshots,
+            snapshot_pause: env.profile.snapshot_pause,
+            keep_bytes: KEPT_SEGMENTS * env.profile.segment,
+            snapshot_term,
+        }
     }
 
     /// The power goes.
     pub fn crash(&mut self, env: &mut Env) {
         let (kept, all) = self.disk.crash(&mut env.rng);
         env.note(format_args!("node {} dies; {kept} of {all} frames under way are kept", self.id));
+        self.end(env);
+    }
+
+    fn end(&mut self, env: &mut Env) {
         env.network.ended(self.id);
         self.running = None;
         self.life += 1;
         self.fuse = None;
+        env.hang_up(self.id);
     }
 
-    /// Takes one input and performs all effects that follow from it.
-    pub fn take(&mut self, input: Input, env: &mut Env) -> Result<(), Broken> {
-        match self.try_take(input, env) {
-            Ok(()) => Ok(()),
-            Err(Stop::Broken(broken)) => Err(broken),
+    /// Its disk is replaced by an empty one, while it is down.
+    pub fn wipe(&mut self, env: &mut Env) {
+        env.note(format_args!("node {} gets an empty disk", self.id));
+        self.disk = Disk::new(Identity::fresh(env.next_store()), env.profile.segment, 3 * self.id, env.bug);
+    }
+
+    /// Takes what arrives, and performs all effects that follow from it.
+    pub fn take(&mut self, arrival: Arrival, env: &mut Env) -> Result<(), InvariantViolation> {
+        let longest = match self.try_take(arrival, env) {
+            Ok(()) => return Ok(()),
+            Err(Stop::Violation(violation)) => return Err(violation),
+            Err(Stop::Removed) => {
+                // As its last words ask: its data directory is deleted, and it starts again to be added again.
+                self.end(env);
+                self.wipe(env);
+                2_000_000
+            }
             Err(Stop::Died) => {
                 self.crash(env);
-                let longest = if env.rng.bool() { 20_000 } else { 2_000_000 };
-                let down = env.rng.u64(1_000..longest);
-                env.at(down, Event::Start(self.id));
-                Ok(())
+                if env.rng.bool() { 20_000 } else { 2_000_000 }
             }
-        }
+        };
+        let down = env.rng.u64(1_000..longest);
+        env.at(down, Event::Start(self.id));
+        Ok(())
     }
 
-    /// The node's own account of the group.
-    pub fn status(&self) -> Option<Status> {
-        self.running.as_ref().map(|running| running.core.status())
-    }
-
-    /// Its applied state.
-    pub fn stream(&self) -> Option<&StateMachine> {
-        self.running.as_ref().map(|running| &running.stream)
-    }
-
-    fn try_take(&mut self, input: Input, env: &mut Env) -> Result<(), Stop> {
-        let Some(running) = &mut self.running else { return Ok(()) };
-        match input {
-            Input::Tick => {
-                running.ticks += 1;
-                running.core.tick();
-                self.checkpoint_if_due(env)?;
-                self.trim_if_due(env)?;
-                env.node(self.tick, self, Input::Tick);
-            }
-            Input::Message(message) => self.receive(*message, env)?,
-            Input::Synced => self.synced(env)?,
-            Input::Persisted(number) => self.persisted(number, env)?,
-            Input::Checkpointed(checkpoint) => self.checkpointed(*checkpoint, env)?,
-            Input::Pulled(pulled) => self.pulled(pulled, env)?,
-            Input::Fetch(fetch) => {
-                // What was retired meanwhile is not there.
-                let found =
-                    self.disk.log().entries(fetch.low, fetch.high, fetch.max_bytes).unwrap_or_default();
-                let wait = env.read_latency();
-                env.node(wait, self, Input::Fetched(fetch, found));
-            }
-            Input::Fetched(fetch, entries) => running.core.fetched(fetch, entries),
-            Input::Apply => self.apply(env)?,
-            Input::Request(request) => self.request(request, env),
-            Input::Transfer(to) => running.core.transfer(to),
-            Input::Change(change) => self.change(change, env)?,
+    fn try_take(&mut self, arrival: Arrival, env: &mut Env) -> Result<(), Stop> {
+        match &mut self.running {
+            None => return Ok(()),
+            Some(Running::Joining(bootstrap)) => match join(bootstrap, arrival)? {
+                Joined::Not => {}
+                Joined::Tick => {
+                    self.greet_if_due(env);
+                    env.node(self.tick, self, Arrival::Tick);
+                }
+                Joined::Now(how) => self.bootstrapped(how, env)?,
+                Joined::Asked(client, call) => {
+                    env.reply(client, call, Answer::of(decline(&ReplicaRequest::ReadBarrier)));
+                }
+            },
+            Some(Running::Member(_)) => self.arrive(arrival, env)?,
         }
         // What came while it stood still is taken in one go.
         if env.now == self.paused_until || env.rng.u32(..100) < env.profile.gather {
             return Ok(());
         }
-        while let Some(effects) = self.running.as_mut().and_then(|running| running.core.effects()) {
-            self.perform(effects, env)?;
+        if self.as_member().is_some() {
+            self.perform_effects(env)?;
         }
-        self.running()?.way.answered();
         if self.disk.begin() {
             let wait = self.disk_wait(env);
-            env.node(wait, self, Input::Synced);
+            env.node(wait, self, Arrival::Synced);
         }
         Ok(())
+    }
+
+    fn arrive(&mut self, arrival: Arrival, env: &mut Env) -> Result<(), Stop> {
+        let input = match arrival {
+            Arrival::Tick => {
+                self.member()?.ticks += 1;
+                self.greet_if_due(env);
+                self.delete_records_if_due(env)?;
+                env.node(self.tick, self, Arrival::Tick);
+                Input::Tick
+            }
+            Arrival::Message(message) => Input::Messages(message.from, vec![*message]),
+            Arrival::Hello(hello) => {
+                self.step(Input::Connected(hello.node), env)?;
+                Input::Hello(*hello)
+            }
+            Arrival::Disconnected(node) => Input::Disconnected(node),
+            Arrival::Refused(node) => Input::RefusedAsRemoved(node),
+            Arrival::Synced => return self.synced(env),
+            Arrival::Persisted(number) => Input::Persisted(number),
+            Arrival::FormatAdopted(format) => Input::FormatAdopted(format),
+            Arrival::Read(read) => return self.read_log(read, env),
+            Arrival::LogRead(read, entries) => Input::LogRead(read, entries),
+            Arrival::SnapshotWritten(file) => {
+                self.act()?;
+                self.disk.keep(*file);
+                Input::SnapshotWritten(true)
+            }
+            Arrival::Fetched(fetched) => Input::SnapshotFetched(fetched),
+            Arrival::Request(request) => return self.request(request, env),
+            Arrival::Operator(request) => Input::Request(request, Waiter::Operator),
+        };
+        self.step(input, env)
+    }
+
+    pub(super) fn step(&mut self, input: Input<Simulated>, env: &Env) -> Result<(), Stop> {
+        let now = self.now(env);
+        self.member()?.replica.step(input, now);
+        Ok(())
+    }
+
+    fn read_log(&mut self, read: LogRead, env: &mut Env) -> Result<(), Stop> {
+        use esnode::consensus::Durable as _;
+        // What was deleted meanwhile is not there.
+        let found = self.disk.log().entries(read.low, read.high, read.max_bytes).unwrap_or_default();
+        let wait = env.read_latency();
+        env.node(wait, self, Arrival::LogRead(read, found));
+        Ok(())
+    }
+
+    fn greet_if_due(&self, env: &mut Env) {
+        if (env.now / self.tick).is_multiple_of(GREET_TICKS) {
+            self.greet(env);
+        }
+    }
+
+    /// Tells all others who it is.
+    fn greet(&self, env: &mut Env) {
+        let nobody = nobody();
+        let members = self.as_member().map_or(&nobody, |member| &member.members);
+        for other in (1..=env.nodes).filter(|other| *other != self.id) {
+            env.greet(self.disk.identity.hello(self.id, self.reads, members, other), other);
+        }
     }
 
     /// Time until the disk has done what it is asked to do now.
@@ -360,129 +511,37 @@ impl Node {
             None => Ok(()),
         }
     }
+}
 
-    pub(super) fn running(&mut self) -> Result<&mut Running, Stop> {
-        self.running.as_mut().ok_or(Stop::Died)
-    }
+/// What an arrival means for a node without a cluster.
+enum Joined {
+    Not,
+    Tick,
+    Now(Bootstrapped),
+    Asked(usize, u64),
+}
 
-    fn perform(&mut self, effects: Effects, env: &mut Env) -> Result<(), Stop> {
-        for message in effects.send {
-            self.act()?;
-            env.send(message);
+fn join(bootstrap: &mut Bootstrap, arrival: Arrival) -> Result<Joined, Stop> {
+    let joined = match arrival {
+        Arrival::Tick => return Ok(Joined::Tick),
+        Arrival::Request(request) => return Ok(Joined::Asked(request.client, request.call)),
+        Arrival::Hello(hello) => {
+            bootstrap.registry().connected(hello.node);
+            // Whoever is known by another data directory ends, and is started again in vain.
+            bootstrap.hello(*hello).map_err(|_| Stop::Died)?;
+            None
         }
-        if let Some(work) = effects.persist {
-            self.act()?;
-            self.persist(work, env)?;
+        Arrival::Message(message) => bootstrap.messages(message.from, &[*message]),
+        Arrival::Refused(peer) => {
+            bootstrap.refused_as_removed(peer).map_err(|_| Stop::Removed)?;
+            None
         }
-        let term = self.running()?.core.term();
-        let committed = !effects.committed.is_empty();
-        for entry in effects.committed {
-            self.running()?.given = entry.index;
-            self.hand(entry, term, env)?;
-        }
-        if env.bug == Some(Bug::CommitByCount) {
-            self.count(term, env)?;
-        }
-        let early = env.bug == Some(Bug::ReadBeforeApply);
-        let running = self.running()?;
-        for (context, index) in effects.reads {
-            if let Some(request) = running.barriers.remove(&context) {
-                running.lease = running.ticks + LEASE;
-                running.held.push((if early { 0 } else { index }, request));
-            }
-        }
-        self.serve_held(env)?;
-        if effects.changed {
-            self.changed(env)?;
-        }
-        for fetch in effects.fetch {
-            let wait = env.read_latency();
-            env.node(wait, self, Input::Fetch(fetch));
-        }
-        if env.profile.apply_lag == 0 {
-            self.apply(env)?;
-        } else if committed {
-            let lag = env.rng.u64(..env.profile.apply_lag);
-            env.node(lag, self, Input::Apply);
-        }
-        Ok(())
-    }
+        _ => None,
+    };
+    let complete = || bootstrap.is_complete().then_some(Bootstrapped::New);
+    Ok(joined.or_else(complete).map_or(Joined::Not, Joined::Now))
+}
 
-    /// Takes a committed entry, to be applied.
-    fn hand(&mut self, entry: Entry, term: u64, env: &mut Env) -> Result<(), Stop> {
-        env.checks.committed(self.id, term, &entry)?;
-        let running = self.running()?;
-        if entry.index > running.handed {
-            running.handed = entry.index;
-            running.backlog.push_back(entry);
-        }
-        Ok(())
-    }
-
-    /// The mistake of a leader that takes for committed whatever a majority has.
-    fn count(&mut self, term: u64, env: &mut Env) -> Result<(), Stop> {
-        let status = self.running()?.core.status();
-        if status.role != Role::Leader {
-            return Ok(());
-        }
-        let own = self.disk.log().last_index();
-        let peer =
-            |id: &NodeId| status.peers.iter().find(|peer| peer.id == *id).map_or(0, |peer| peer.matched);
-        let has = |id: &NodeId| if *id == self.id { own } else { peer(id) };
-        let mut matched: Vec<_> = status.voters.iter().map(has).collect();
-        matched.sort_unstable();
-        let counted = matched[(matched.len() - 1) / 2].min(own);
-        for index in self.running()?.handed + 1..=counted {
-            let Some(entry) = self.disk.log().get().entry(index).cloned() else { break };
-            self.hand(entry, term, env)?;
-        }
-        Ok(())
-    }
-
-    /// As leader: proposes what the operator asks for, when it is safe.
-    fn change(&mut self, change: Change, env: &mut Env) -> Result<(), Stop> {
-        let id = self.id;
-        let running = self.running()?;
-        if let Some(proposal) = change.proposal(id, &running.core.conf_state())
-            && running.core.propose_change(&proposal).is_ok()
-        {
-            env.note(format_args!("node {id} proposes {change:?}"));
-        }
-        Ok(())
-    }
-
-    fn persist(&mut self, mut work: Persist, env: &mut Env) -> Result<(), Stop> {
-        let number = work.number;
-        let running = self.running()?;
-        if env.bug == Some(Bug::CommitBeforeEntries)
-            && let Some(state) = &mut work.hard_state
-        {
-            state.commit = running.core.status().commit;
-        }
-        if env.bug == Some(Bug::AckBeforeSync) && !work.lazy {
-            running.core.persisted(number);
-        }
-        let staged = self.staged(&work)?;
-        let early = staged.is_some() && env.bug == Some(Bug::InstalledBeforeSync);
-        self.disk.submit(work, staged);
-        if early { self.persisted(number, env) } else { Ok(()) }
-    }
-
-    fn synced(&mut self, env: &mut Env) -> Result<(), Stop> {
-        self.act()?;
-        if self.disk.fails && env.bug != Some(Bug::FailedSyncBelieved) {
-            // Nothing is retried and believed: the process ends.
-            return Err(Stop::Died);
-        }
-        let Some((number, entries)) = self.disk.synced() else { return Ok(()) };
-        for (entry, before) in entries {
-            env.checks.logged(self.id, &entry, before)?;
-        }
-        if env.bug != Some(Bug::AckBeforeSync) {
-            // The disk has a thread of its own: it goes on, and its readers see the entries, before the core hears.
-            let lag = env.rng.u64(..500);
-            env.node(lag, self, Input::Persisted(number));
-        }
-        Ok(())
-    }
+fn nobody() -> Members {
+    Members { roster: Arc::default(), bindings: Default::default(), retired: Default::default() }
 }

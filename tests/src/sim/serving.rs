@@ -1,152 +1,95 @@
-//! How a node serves its clients: by the rules of the real driver and listeners.
+//! How a node serves its clients: as the listeners do.
 
 use bytes::{Bytes, BytesMut};
-use esnode::consensus::{Dropped, Role};
-use esnode::entry::Entry;
-use esnode::state_machine::command::{Command, Reply};
+use esnode::replica::{Claim, Input, Proposal, ProposeError, Request as ReplicaRequest, Response};
+use esnode::state_machine::batch::BatchHeader;
+use esnode::state_machine::command::Command;
 
 use super::bugs::Bug;
 use super::client::{Answer, Body, Request};
 use super::env::Env;
-use super::node::{Node, Stop, Waiting};
+use super::node::{Node, Stop, Waiter};
 use super::reading;
 
 impl Node {
-    pub(super) fn request(&mut self, request: Request, env: &mut Env) {
-        let Some(running) = &mut self.running else { return };
+    pub(super) fn request(&mut self, request: Request, env: &mut Env) -> Result<(), Stop> {
         let (client, call) = (request.client, request.call);
-        let commands = match &request.body {
-            Body::Read { fresh: true, .. } if running.leased() => {
-                return env.reply(
-                    client,
-                    call,
-                    reading::read(&running.stream, &self.disk.log().get(), &request.body),
-                );
-            }
-            Body::Read { fresh: true, .. } if env.bug != Some(Bug::ReadWithoutBarrier) => {
-                running.contexts += 1;
-                match running.core.read_index(running.contexts) {
-                    Ok(()) => drop(running.barriers.insert(running.contexts, request)),
-                    Err(Dropped) => env.reply(client, call, Answer::NotLeader(running.core.leader())),
+        let member = self.member()?;
+        let leadership = member.leadership;
+        let answer = match &request.body {
+            Body::Read { fresh: true, .. } => {
+                let leased = env.bug == Some(Bug::LeaseAcrossPause) && member.leased();
+                let leads = leadership.leader == Some(self.id);
+                match env.bug == Some(Bug::ReadWithoutBarrier) {
+                    true if !leads => Answer::NotLeader(leadership.leader),
+                    false if !leased => {
+                        let waiter = Waiter::Read(request);
+                        return self.step(Input::Request(ReplicaRequest::ReadBarrier, waiter), env);
+                    }
+                    _ => self.read(&request.body)?,
                 }
-                return;
             }
-            Body::Read { fresh, .. } => {
-                let stale = *fresh && running.core.role() != Role::Leader;
-                let answer = if stale {
-                    Answer::NotLeader(running.core.leader())
-                } else {
-                    reading::read(&running.stream, &self.disk.log().get(), &request.body)
-                };
-                return env.reply(client, call, answer);
-            }
+            Body::Read { .. } => self.read(&request.body)?,
             // Before the topic is looked up: a node that was removed long ago knows none of them, and its client must not
             // take that for an answer but ask elsewhere.
-            _ if !running.serves() => {
-                return env.reply(client, call, Answer::NotLeader(running.core.leader()));
+            _ if !leadership.serving => Answer::NotLeader(leadership.leader),
+            Body::Write(commands) => {
+                let waiter = Waiter::Client(client, call);
+                return self.step(Input::Request(proposal(commands), waiter), env);
             }
-            Body::Write(commands) => commands.clone(),
-            Body::Append { topic, partition, batch } => match running.stream.topic(topic) {
-                None => return env.reply(client, call, Answer::UnknownTopic),
-                Some(topic) => {
-                    vec![Command::Append { topic: topic.id, partition: *partition, batch: batch.clone() }]
+            Body::Append { .. } if member.refuses_events => Answer::NotLeader(None),
+            Body::Append { topic, partition, batch } => {
+                let found = member.state.read().topic(topic).map(|topic| topic.id);
+                match found {
+                    None => Answer::UnknownTopic,
+                    Some(topic) => {
+                        let header = BatchHeader::read(batch).filter(|header| header.producer_id >= 0);
+                        let claim = header.map(|header| Claim { topic, partition: *partition, header });
+                        let append = Command::Append { topic, partition: *partition, batch: batch.clone() };
+                        let request = ReplicaRequest::Propose(Proposal {
+                            payload: payload(&[append]),
+                            commands: 1,
+                            claim,
+                        });
+                        return self.step(Input::Request(request, Waiter::Client(client, call)), env);
+                    }
                 }
+            }
+        };
+        env.reply(client, call, answer);
+        Ok(())
+    }
+
+    /// Reads from what this node has applied.
+    pub(super) fn read(&mut self, body: &Body) -> Result<Answer, Stop> {
+        let log = self.disk.log().clone();
+        let member = self.member()?;
+        Ok(reading::read(&member.state.read(), &log.get(), body))
+    }
+}
+
+impl Answer {
+    /// What a client is told of a response.
+    pub(super) fn of(response: Response) -> Self {
+        match response {
+            Response::Proposed(Ok(mut replies)) => replies.pop().map_or(Self::Unknown, Self::Reply),
+            Response::Proposed(Err(error)) | Response::ReadBarrier(Err(error)) => match error {
+                ProposeError::NotLeader(leader) => Self::NotLeader(leader),
+                ProposeError::Busy | ProposeError::NoRoom => Self::NotLeader(None),
+                ProposeError::Unknown | ProposeError::TooLarge | ProposeError::Stopping => Self::Unknown,
             },
-        };
-        self.propose(&request, &commands, env);
+            _ => Self::Unknown,
+        }
     }
+}
 
-    fn propose(&mut self, request: &Request, commands: &[Command], env: &mut Env) {
-        let Some(running) = &mut self.running else { return };
-        let Request { client, call, .. } = *request;
-        match running.core.propose(vec![payload(commands)]) {
-            Err(Dropped) => env.reply(client, call, Answer::NotLeader(running.core.leader())),
-            Ok(_) if env.bug == Some(Bug::AckBeforeCommit) => {
-                // What it would be, if nothing went wrong from here on.
-                let mut next = running.stream.clone();
-                let reply = next.apply(next.applied_index() + 1, running.core.term(), &payload(commands));
-                let reply = reply.replies.into_iter().next_back();
-                env.reply(client, call, reply.map_or(Answer::Unknown, Answer::Reply));
-            }
-            Ok(proposed) => {
-                let lost =
-                    running.waiting.insert(proposed.first, Waiting { term: proposed.term, client, call });
-                if let Some(lost) = lost {
-                    env.reply(lost.client, lost.call, Answer::Unknown);
-                }
-            }
-        }
-    }
-
-    pub(super) fn serve_held(&mut self, env: &mut Env) -> Result<(), Stop> {
-        if self.running()?.held.is_empty() {
-            return Ok(());
-        }
-        let log = self.disk.log().clone();
-        let running = self.running()?;
-        let applied = running.stream.applied_index();
-        let (ready, held) =
-            std::mem::take(&mut running.held).into_iter().partition(|(index, _)| *index <= applied);
-        running.held = held;
-        let ready: Vec<_> = ready;
-        for (_, request) in ready {
-            let answer = reading::read(&self.running()?.stream, &log.get(), &request.body);
-            self.act()?;
-            env.reply(request.client, request.call, answer);
-        }
-        Ok(())
-    }
-
-    pub(super) fn answer(
-        &mut self,
-        entry: &Entry,
-        mut replies: Vec<Reply>,
-        env: &mut Env,
-    ) -> Result<(), Stop> {
-        let Some(waiting) = self.running()?.waiting.remove(&entry.index) else { return Ok(()) };
-        self.act()?;
-        let ours = waiting.term == entry.term || env.bug == Some(Bug::AckByIndex);
-        let answer = match replies.pop() {
-            Some(reply) if ours => Answer::Reply(reply),
-            _ => Answer::Unknown,
-        };
-        env.reply(waiting.client, waiting.call, answer);
-        Ok(())
-    }
-
-    /// Whoever waits on a leader that leads no more learns nothing of the outcome.
-    pub(super) fn changed(&mut self, env: &mut Env) -> Result<(), Stop> {
-        let id = self.id;
-        let log = self.disk.log().clone();
-        let running = self.running()?;
-        let (role, term) = (running.core.role(), running.core.term());
-        env.note(format_args!("node {id} is {role:?} in term {term}"));
-        if role == Role::Leader {
-            if running.serves_from.is_none_or(|(led, _)| led != term) {
-                running.serves_from = Some((term, running.core.status().last_index));
-            }
-            env.checks.leads(id, term, &log.get())?;
-            return Ok(());
-        }
-        if env.bug == Some(Bug::AckByIndex) {
-            return Ok(());
-        }
-        let barriers = std::mem::take(&mut running.barriers).into_values();
-        let lost: Vec<_> = barriers.map(|request| (request.client, request.call)).collect();
-        let lost = lost.into_iter().chain(
-            std::mem::take(&mut running.waiting).into_values().map(|waiting| (waiting.client, waiting.call)),
-        );
-        for (client, call) in lost {
-            env.reply(client, call, Answer::Unknown);
-        }
-        Ok(())
-    }
+/// The request to replicate commands.
+pub(super) fn proposal(commands: &[Command]) -> ReplicaRequest {
+    ReplicaRequest::Propose(Proposal { payload: payload(commands), commands: commands.len(), claim: None })
 }
 
 pub(super) fn payload(commands: &[Command]) -> Bytes {
     let mut out = BytesMut::new();
-    for command in commands {
-        command.encode(&mut out);
-    }
+    commands.iter().for_each(|command| command.encode(&mut out));
     out.freeze()
 }

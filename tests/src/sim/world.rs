@@ -1,15 +1,16 @@
 //! A whole cluster, its clients and its troubles under one clock, one source of chance and one queue of events.
 
 use esnode::consensus::Status;
+use esnode::net::peer::Hello;
 use shared::ids::NodeId;
 
 use super::Micros;
 use super::bugs::Bug;
-use super::checks::{Broken, ensure};
+use super::checks::{InvariantViolation, ensure};
 use super::client::{Client, Kind, PLACES, topic};
 use super::env::{Env, Event, Profile};
 use super::faults;
-use super::node::{Input, Node};
+use super::node::{Arrival, Node};
 use super::reading;
 
 /// What to simulate.
@@ -47,15 +48,19 @@ pub struct World {
 impl World {
     /// All nodes start within the first 100 ms, on empty disks.
     pub fn new(setup: &Setup) -> Self {
+        let mistake = match setup.bug {
+            Some(Bug::Replica(mistake)) => Some(mistake),
+            _ => None,
+        };
+        esnode::replica::make(mistake);
         let mut env = Env::new(setup);
-        let count = env.checks.newest_members().voters.len() as u64;
-        let founders = env.checks.newest_members().clone();
-        let nodes = (1..=count + env.profile.spares)
+        let initial = env.checks.newest_members().voters.clone();
+        let nodes = (1..=env.nodes)
             .map(|id| {
                 let tick = env.rng.u64(9_900..=10_100);
                 let start = env.rng.u64(..100_000);
                 env.at(start, Event::Start(id));
-                Node::new(id, founders.clone(), tick, &env)
+                Node::new(id, initial.clone(), tick, &mut env)
             })
             .collect();
         Self { nodes, clients: Vec::new(), env }
@@ -70,7 +75,7 @@ impl World {
     }
 
     /// One who creates the topics, and some of each other kind.
-    pub fn crowd(&mut self) {
+    pub fn many_clients(&mut self) {
         self.client(Kind::Creator { done: 0 });
         for _ in 0..2 {
             self.client(Kind::Plain);
@@ -81,12 +86,16 @@ impl World {
     }
 
     /// Lets time pass.
-    pub fn run_for(&mut self, span: Micros) -> Result<(), Broken> {
+    pub fn run_for(&mut self, span: Micros) -> Result<(), InvariantViolation> {
         self.run_until(span, |_| false).map(|_| ())
     }
 
     /// Lets time pass until `met`, at most `span`. Returns whether it was met.
-    pub fn run_until(&mut self, span: Micros, met: impl Fn(&Self) -> bool) -> Result<bool, Broken> {
+    pub fn run_until(
+        &mut self,
+        span: Micros,
+        met: impl Fn(&Self) -> bool,
+    ) -> Result<bool, InvariantViolation> {
         let end = self.env.now + span;
         while !met(self) {
             let Some(event) = self.env.next(end) else {
@@ -111,14 +120,14 @@ impl World {
     }
 
     /// Freezes the faults and connects no more than a majority, then wants progress from it.
-    pub fn freeze(&mut self) -> Result<(), Broken> {
+    pub fn freeze(&mut self) -> Result<(), InvariantViolation> {
         let core = self.core();
         faults::freeze(&mut self.nodes, &core, &mut self.env)?;
         self.progress(&core)
     }
 
     /// Mends everything, then wants progress from all.
-    pub fn settle(&mut self) -> Result<(), Broken> {
+    pub fn settle(&mut self) -> Result<(), InvariantViolation> {
         faults::mend(&mut self.nodes, &mut self.env)?;
         let all: Vec<_> = self.nodes.iter().map(|node| node.id).collect();
         self.progress(&all)?;
@@ -132,13 +141,14 @@ impl World {
         voters.sort_unstable();
         self.env.rng.shuffle(&mut voters);
         let changing = self.env.profile.spares > 0;
-        let off = voters.len() - if changing { voters.len() - 1 } else { voters.len() / 2 + 1 };
+        let spare = voters.len() - (voters.len() / 2 + 1);
+        let off = if changing { spare.min(1) } else { spare };
         let off = &voters[..off];
         self.nodes.iter().map(|node| node.id).filter(|id| !off.contains(id)).collect()
     }
 
     /// A fresh append within 5 s at the usual timing, and all members among `nodes` alike within 5 s more.
-    fn progress(&mut self, nodes: &[NodeId]) -> Result<(), Broken> {
+    fn progress(&mut self, nodes: &[NodeId]) -> Result<(), InvariantViolation> {
         for client in &mut self.clients {
             client.retired = true;
         }
@@ -161,7 +171,7 @@ impl World {
         let members = self.members();
         let mut wanted =
             self.nodes.iter().filter(|node| nodes.contains(&node.id) && members.contains(&node.id));
-        wanted.all(|node| node.stream().is_some_and(|stream| stream.applied_index() == commits))
+        wanted.all(|node| node.state().is_some_and(|state| state.applied_index() == commits))
     }
 
     /// Voters and learners, as of the newest committed change.
@@ -171,61 +181,77 @@ impl World {
     }
 
     /// What every node holds in the end: what the others had at the same entry, and as a member all that was acknowledged.
-    fn compare(&mut self) -> Result<(), Broken> {
+    fn compare(&mut self) -> Result<(), InvariantViolation> {
         let members = self.members();
         for node in &self.nodes {
-            let Some(stream) = node.stream() else { continue };
-            self.env.checks.applied(node.id, stream.applied_index(), stream.digest())?;
+            let Some(state) = node.state() else { continue };
+            self.env.checks.applied(node.id, state.applied_index(), state.digest())?;
             if !members.contains(&node.id) {
                 continue;
             }
             for place in PLACES {
                 let (start, values) =
-                    reading::whole(stream, &node.disk.log().get(), &topic(place.0), place.1);
+                    reading::whole(&state, &node.disk.log().get(), &topic(place.0), place.1);
                 self.env.checks.whole(node.id, place, start, &values)?;
             }
         }
         Ok(())
     }
 
-    /// Gives a node an input, now or when it stands still no longer.
-    fn input(&mut self, id: NodeId, input: Input) -> Result<(), Broken> {
+    /// Gives a node what arrives, now or when it stands still no longer.
+    fn arrive(&mut self, id: NodeId, arrival: Arrival) -> Result<(), InvariantViolation> {
         let (node, env) = (&mut self.nodes[at(id)], &mut self.env);
         if !node.is_up() {
             return Ok(());
         }
         if let Some(left) = node.paused_until.checked_sub(env.now).filter(|left| *left > 0) {
-            env.node(left, node, input);
+            env.node(left, node, arrival);
             return Ok(());
         }
-        if !matches!(input, Input::Tick) {
-            env.note(format_args!("node {id}: {}", input.kind()));
+        if !matches!(arrival, Arrival::Tick) {
+            env.note(format_args!("node {id}: {}", arrival.kind()));
         }
-        node.take(input, env)
+        node.take(arrival, env)
     }
 
-    fn step(&mut self, event: Event) -> Result<(), Broken> {
+    /// A node hears who another one says it is, or refuses it.
+    fn greet(&mut self, to: NodeId, hello: Hello) -> Result<(), InvariantViolation> {
+        let from = hello.node;
+        let identity = &self.nodes[at(from)].disk.identity;
+        if identity.store != hello.store {
+            return Ok(());
+        }
+        if self.nodes[at(to)].refuses(identity) {
+            return self.arrive(from, Arrival::Refused(to));
+        }
+        self.arrive(to, Arrival::Hello(Box::new(hello)))
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), InvariantViolation> {
         let env = &mut self.env;
         match event {
-            Event::Node(id, life, input) => {
+            Event::Node(id, life, arrival) => {
                 if self.nodes[at(id)].life == life {
-                    return self.input(id, input);
+                    return self.arrive(id, arrival);
                 }
             }
             Event::Deliver(message, connection) => {
-                if env.network.arrives(&message, connection) {
+                let refused = self.nodes[at(message.to)].refuses(&self.nodes[at(message.from)].disk.identity);
+                if env.network.arrives(&message, connection) && !refused {
                     env.note(format_args!(
                         "{} -> {}: {:?} term {} index {}",
                         message.from, message.to, message.msg_type, message.term, message.index
                     ));
-                    return self.input(message.to, Input::Message(message));
+                    return self.arrive(message.to, Arrival::Message(message));
                 }
             }
-            Event::Pull(pull) => {
-                let node = &self.nodes[at(pull.from)];
-                pull.arrives(node.life, node.is_up(), &node.disk, env);
+            Event::Hello(to, hello) => return self.greet(to, *hello),
+            Event::HangUp(to, from) => return self.arrive(to, Arrival::Disconnected(from)),
+            Event::Fetch(fetch) => {
+                let node = &self.nodes[at(fetch.from)];
+                fetch.arrives(node.life, node.is_up(), &node.disk, env);
             }
-            Event::Request(id, request) => return self.input(id, Input::Request(request)),
+            Event::Request(id, request) => return self.arrive(id, Arrival::Request(request)),
             Event::Answer(client, call, answer) => {
                 env.note(format_args!("client {client}, call {call}: {answer:?}"));
                 return self.clients[client].answer(call, answer, env);
