@@ -254,6 +254,16 @@ impl<D: Durable> Core<D> {
         }
     }
 
+    /// The mistake of taking for committed what a majority has, whatever its term (Raft paper, figure 8).
+    #[cfg(feature = "mistakes")]
+    pub fn commit_by_count(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader {
+            let counted = raft.mut_prs().maximal_committed_index().0;
+            raft.raft_log.commit_to(counted);
+        }
+    }
+
     /// Proposes payloads, one entry each, in this order.
     pub fn propose(&mut self, payloads: Vec<Bytes>) -> Result<Proposed, Dropped> {
         if self.raw.raft.state != StateRole::Leader {

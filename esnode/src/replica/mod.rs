@@ -56,6 +56,7 @@ pub use self::snapshot::{Snapshot, SnapshotError};
 
 use self::conf_change::PendingChange;
 use self::disk_space::LowFollowers;
+use self::mistake::makes;
 use self::proposals::Proposals;
 use self::read_barriers::ReadBarriers;
 use self::response::Responses;
@@ -251,6 +252,10 @@ impl<E: Environment> Replica<E> {
         self.now = now;
         self.propose_gathered();
         self.prove_reads();
+        #[cfg(feature = "mistakes")]
+        if makes(Mistake::CommitByCount) {
+            self.core.commit_by_count();
+        }
         if !self.committed.is_empty() {
             self.apply();
         } else if let Some(ready) = self.core.effects() {
@@ -306,7 +311,8 @@ impl<E: Environment> Replica<E> {
 
     /// Whether this node leads and has applied everything committed before its term.
     fn serves(&self) -> bool {
-        self.core.role() == Role::Leader && self.serves_from.is_none()
+        let applied = self.serves_from.is_none() || makes(Mistake::ServeBeforeApplied);
+        self.core.role() == Role::Leader && applied
     }
 
     /// Ends with this reason, unless there is one already.

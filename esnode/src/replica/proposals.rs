@@ -73,7 +73,7 @@ impl<W> Proposals<W> {
                 self.gathered.push((proposal, waiter));
                 continue;
             };
-            if !serving && !makes(Mistake::ServeBeforeApplied) {
+            if !serving {
                 responses.push((waiter, Response::Proposed(Err(ProposeError::NotLeader(None)))));
                 continue;
             }

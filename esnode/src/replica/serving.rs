@@ -40,7 +40,7 @@ impl<E: Environment> Replica<E> {
         if self.disk_hangs() {
             return self.proposals.refuse_gathered(ProposeError::Busy, &mut self.responses);
         }
-        let serving = self.serves_from.is_none();
+        let serving = self.serves();
         self.proposals.sort_out(&self.state.read(), serving, &mut self.barriers, &mut self.responses);
         if !self.proposals.any_gathered() {
             return;

@@ -52,6 +52,8 @@ pub struct Checks {
     offsets: Vec<Vec<Option<i64>>>,
     acknowledged: usize,
     installed: usize,
+    /// A promotion that nobody has looked at yet.
+    promotion: Option<(u64, NodeId)>,
 }
 
 /// What is known of a partition.
@@ -78,6 +80,7 @@ impl Checks {
             offsets: Vec::new(),
             acknowledged: 0,
             installed: 0,
+            promotion: None,
         }
     }
 
@@ -105,6 +108,11 @@ impl Checks {
     /// The newest members, as far as anyone has applied.
     pub fn newest_members(&self) -> &ConfState {
         self.members.values().next_back().expect("the founders are at 0")
+    }
+
+    /// The node that was just promoted, and the entry that did it; once.
+    pub fn take_promotion(&mut self) -> Option<(u64, NodeId)> {
+        self.promotion.take()
     }
 
     /// How often the members changed.
@@ -165,6 +173,9 @@ impl Checks {
             Change::Add(node, _) => members.learners.push(node),
             Change::Promote(node) => members.voters.push(node),
             Change::Remove(_) => {}
+        }
+        if let Change::Promote(node) = change {
+            self.promotion = Some((entry.index, node));
         }
         self.members.insert(entry.index, members);
     }

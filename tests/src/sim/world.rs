@@ -7,11 +7,14 @@ use shared::ids::NodeId;
 use super::Micros;
 use super::bugs::Bug;
 use super::checks::{InvariantViolation, ensure};
-use super::client::{Client, Kind, PLACES, topic};
+use super::client::{Answer, Client, Kind, PLACES, topic};
 use super::env::{Env, Event, Profile};
 use super::faults;
 use super::node::{Arrival, Node};
 use super::reading;
+
+/// Entries that a learner may lack when its promotion is proposed.
+const MAX_LAG: u64 = 100;
 
 /// What to simulate.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,8 @@ pub struct World {
     pub clients: Vec<Client>,
     /// The rest of the world.
     pub env: Env,
+    /// Answers that left a client without knowing what became of its call.
+    pub unknown: usize,
 }
 
 impl World {
@@ -63,7 +68,7 @@ impl World {
                 Node::new(id, initial.clone(), tick, &mut env)
             })
             .collect();
-        Self { nodes, clients: Vec::new(), env }
+        Self { nodes, clients: Vec::new(), env, unknown: 0 }
     }
 
     /// Adds a client.
@@ -103,6 +108,7 @@ impl World {
                 return Ok(met(self));
             };
             self.step(event)?;
+            self.check_promotion()?;
         }
         Ok(true)
     }
@@ -147,8 +153,19 @@ impl World {
         self.nodes.iter().map(|node| node.id).filter(|id| !off.contains(id)).collect()
     }
 
+    /// Only a learner that keeps up gets a vote.
+    fn check_promotion(&mut self) -> Result<(), InvariantViolation> {
+        let Some((index, node)) = self.env.checks.take_promotion() else { return Ok(()) };
+        let last = self.nodes[at(node)].disk.log().get().last();
+        ensure!(
+            last + MAX_LAG + 1 >= index,
+            "no vote for who lags: node {node} has entries up to {last}, and is promoted by entry {index}"
+        );
+        Ok(())
+    }
+
     /// A fresh append within 5 s at the usual timing, and all members among `nodes` alike within 5 s more.
-    fn progress(&mut self, nodes: &[NodeId]) -> Result<(), InvariantViolation> {
+    pub fn progress(&mut self, nodes: &[NodeId]) -> Result<(), InvariantViolation> {
         for client in &mut self.clients {
             client.retired = true;
         }
@@ -254,6 +271,7 @@ impl World {
             Event::Request(id, request) => return self.arrive(id, Arrival::Request(request)),
             Event::Answer(client, call, answer) => {
                 env.note(format_args!("client {client}, call {call}: {answer:?}"));
+                self.unknown += usize::from(matches!(answer, Answer::Unknown));
                 return self.clients[client].answer(call, answer, env);
             }
             Event::Timeout(client, call) => self.clients[client].timeout(call, env),
