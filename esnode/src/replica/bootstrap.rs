@@ -13,6 +13,7 @@ use shared::spec::MAX_NODES;
 
 use super::formats::FormatError;
 use super::input::Request;
+use super::mistake::{Mistake, makes};
 use super::peer_registry::{PeerRegistry, disowning};
 use super::response::{ChangeError, ProposeError, Response, TransferError};
 use crate::consensus::{Message, MessageType};
@@ -106,9 +107,14 @@ impl Bootstrap {
         }
     }
 
-    /// Another node sent messages: as a leader, it takes this node into its cluster.
+    /// Another node sent messages: a leader takes this node into its cluster, unless it knows it by another data
+    /// directory. Such messages may have been on their way already when this node introduced itself.
     pub fn messages(&self, from: NodeId, messages: &[Message]) -> Option<Bootstrapped> {
+        let other = |hello: &Hello| hello.your_store.is_some_and(|store| store != self.own.store);
         let hello = self.registry.known().get(&from).filter(|hello| hello.founders[0] != 0)?;
+        if other(hello) && !makes(Mistake::TrustAnyStore) {
+            return None;
+        }
         let leads = messages.iter().any(from_leader);
         let cluster = hello.cluster.filter(|_| leads)?;
         Some(Bootstrapped::Joined(cluster, hello.founders, hello.formats.active))
