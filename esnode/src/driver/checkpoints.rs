@@ -91,13 +91,12 @@ impl Image {
             voters_outgoing: members.voters_outgoing,
             learners_next: members.learners_next,
             auto_leave: members.auto_leave,
-            ..ConfState::default()
         };
         Ok(Self { conf_state, stream })
     }
 
     fn encode(self) -> io::Result<Vec<u8>> {
-        let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave, .. } = self.conf_state;
+        let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave } = self.conf_state;
         let members = StoredMembers { voters, learners, voters_outgoing, learners_next, auto_leave };
         Ok(serde_json::to_vec(&Stored { format: FORMAT, members, stream: self.stream })?)
     }
@@ -289,7 +288,6 @@ mod tests {
             voters_outgoing: vec![1, 2, 3],
             learners_next: vec![3],
             auto_leave: true,
-            ..ConfState::default()
         };
         Image { conf_state, stream: StateMachine::default() }
     }

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use raft::eraftpb::{Message, MessageType};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::MAX_NODES;
 
@@ -18,6 +17,7 @@ use super::formats::FormatError;
 use super::input::Input;
 use super::introductions::disowning;
 use super::membership::ChangeError;
+use crate::consensus::{Message, MessageType};
 use crate::net::peer::{Hello, PeerEvent, RefusalCode};
 use crate::node::handle::{ProposeError, TransferError};
 
@@ -139,10 +139,7 @@ fn say_who_is_waited_for(met: &BTreeMap<NodeId, Hello>, own: Hello, configured: 
 }
 
 fn from_leader(message: &Message) -> bool {
-    matches!(
-        message.get_msg_type(),
-        MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
-    )
+    matches!(message.kind, MessageType::Append | MessageType::Heartbeat | MessageType::Snapshot)
 }
 
 /// Answers what a node without a cluster cannot do.

@@ -20,11 +20,11 @@ pub(super) struct Introductions {
 /// Whether the message answers a leader or a candidate.
 pub(super) fn is_answer(message: &Message) -> bool {
     matches!(
-        message.get_msg_type(),
-        MessageType::MsgAppendResponse
-            | MessageType::MsgHeartbeatResponse
-            | MessageType::MsgRequestVoteResponse
-            | MessageType::MsgRequestPreVoteResponse
+        message.kind,
+        MessageType::AppendResponse
+            | MessageType::HeartbeatResponse
+            | MessageType::RequestVoteResponse
+            | MessageType::RequestPreVoteResponse
     )
 }
 
@@ -47,11 +47,8 @@ impl Introductions {
     /// knows: with its first message a new node begins to take part.
     pub(super) fn may_send(&self, stream: &StateMachine, message: &Message) -> bool {
         let leads = matches!(
-            message.get_msg_type(),
-            MessageType::MsgAppend
-                | MessageType::MsgHeartbeat
-                | MessageType::MsgSnapshot
-                | MessageType::MsgTimeoutNow
+            message.kind,
+            MessageType::Append | MessageType::Heartbeat | MessageType::Snapshot | MessageType::TimeoutNow
         );
         !leads || self.trusted(stream, message.to)
     }
@@ -122,14 +119,14 @@ mod tests {
     use super::*;
 
     const KINDS: [MessageType; 8] = [
-        MessageType::MsgAppend,
-        MessageType::MsgAppendResponse,
-        MessageType::MsgHeartbeat,
-        MessageType::MsgHeartbeatResponse,
-        MessageType::MsgRequestVote,
-        MessageType::MsgRequestVoteResponse,
-        MessageType::MsgRequestPreVote,
-        MessageType::MsgRequestPreVoteResponse,
+        MessageType::Append,
+        MessageType::AppendResponse,
+        MessageType::Heartbeat,
+        MessageType::HeartbeatResponse,
+        MessageType::RequestVote,
+        MessageType::RequestVoteResponse,
+        MessageType::RequestPreVote,
+        MessageType::RequestPreVoteResponse,
     ];
 
     fn store(id: u128) -> StoreId {
@@ -166,11 +163,7 @@ mod tests {
     fn allowed(stream: &StateMachine, hello: Hello) -> [Vec<MessageType>; 2] {
         let mut met = Introductions::default();
         met.greet(hello);
-        let message = |kind| {
-            let mut message = Message { from: 2, to: 2, ..Message::default() };
-            message.set_msg_type(kind);
-            message
-        };
+        let message = |kind| Message { kind, from: 2, to: 2, ..Message::default() };
         let sent = KINDS.into_iter().filter(|kind| met.may_send(stream, &message(*kind)));
         let taken = KINDS.into_iter().filter(|kind| met.may_take(stream, 2, &message(*kind)));
         [sent.collect(), taken.collect()]
@@ -187,7 +180,7 @@ mod tests {
         ] {
             [sent, taken] = allowed(&stream, hello);
             assert_eq!([sent.len(), taken.len()], [6, 4], "{hello:?}");
-            assert!(!sent.contains(&MessageType::MsgAppend) && !sent.contains(&MessageType::MsgHeartbeat));
+            assert!(!sent.contains(&MessageType::Append) && !sent.contains(&MessageType::Heartbeat));
             assert!(taken.iter().all(|kind| !format!("{kind:?}").ends_with("Response")), "{taken:?}");
         }
         // At the founding nobody is bound yet, and whoever has taken part already may.

@@ -38,7 +38,7 @@ impl Driver {
     }
 
     fn receive(&mut self, message: Message) {
-        if message.get_msg_type() == MessageType::MsgAppend && self.disk_hangs() {
+        if message.kind == MessageType::Append && self.disk_hangs() {
             return;
         }
         let message =
@@ -50,7 +50,7 @@ impl Driver {
 
     /// Gives Raft a message, if it can be true.
     pub(super) fn step(&mut self, message: Message) {
-        let (peer, kind) = (message.from, message.get_msg_type());
+        let (peer, kind) = (message.from, message.kind);
         if let Err(reason) = self.parts.core.receive(message)
             && let Some(times) = self.implausible.due()
         {

@@ -25,7 +25,7 @@ pub(super) struct LowRoom {
 
 impl LowRoom {
     fn note(&mut self, message: &Message) {
-        if message.get_msg_type() == MessageType::MsgHeartbeatResponse {
+        if message.kind == MessageType::HeartbeatResponse {
             match message.reject_hint == LOW {
                 true => self.nodes.insert(message.from),
                 false => self.nodes.remove(&message.from),
@@ -53,7 +53,7 @@ impl Driver {
     /// A follower tells the leader.
     pub(super) fn tell_room(&self, message: &mut Message) {
         let low = self.parts.log.stats().low_room.load(Relaxed);
-        if low && message.get_msg_type() == MessageType::MsgHeartbeatResponse {
+        if low && message.kind == MessageType::HeartbeatResponse {
             message.reject_hint = LOW;
         }
     }
@@ -108,8 +108,8 @@ mod tests {
     fn a_majority_with_room_goes_on() {
         let mut low = LowRoom::default();
         let mut says = |node, hint| {
-            let mut message = Message { from: node, reject_hint: hint, ..Message::default() };
-            message.set_msg_type(MessageType::MsgHeartbeatResponse);
+            let kind = MessageType::HeartbeatResponse;
+            let message = Message { kind, from: node, reject_hint: hint, ..Message::default() };
             low.note(&message);
             [low.most_have_room(&[1, 2, 3], 1, false), low.most_have_room(&[1, 2, 3], 1, true)]
         };

@@ -4,10 +4,9 @@
 //! message is given to Raft, naming the checkpoint that is there now; and only when Raft agrees is it installed. Whatever
 //! fails is begun again with the next such message, which the leader repeats. Touches nothing, so the simulator runs it.
 
-use raft::eraftpb::MessageType;
 use shared::ids::NodeId;
 
-use crate::consensus::{ConfState, Message};
+use crate::consensus::{ConfState, Message, MessageType, SnapshotMetadata};
 
 /// A checkpoint that was pulled, and the log before it.
 pub trait Content {
@@ -59,13 +58,13 @@ impl<P> Default for WayBack<P> {
 
 /// Whether Raft sends its receiver to a checkpoint with this message.
 pub fn is_sent_there(message: &Message) -> bool {
-    message.get_msg_type() == MessageType::MsgSnapshot
+    message.kind == MessageType::Snapshot
 }
 
 impl<P: Content> WayBack<P> {
     /// Raft sends this node, which has applied everything up to `have`, to a checkpoint.
     pub fn sent(&mut self, message: Message, have: u64) -> Step {
-        if message.get_snapshot().get_metadata().index <= have {
+        if message.snapshot.as_ref().map_or(0, |metadata| metadata.index) <= have {
             // It has that already, and its word of it was lost. Raft says it again; nothing else would until the sender's
             // next checkpoint.
             return Step::Give(Box::new(message));
@@ -101,10 +100,8 @@ impl<P: Content> WayBack<P> {
 
     fn ask(&mut self, pulled: P) -> Option<Message> {
         let mut message = self.latest.clone()?;
-        let metadata = message.mut_snapshot().mut_metadata();
-        metadata.index = pulled.index();
-        metadata.term = pulled.term();
-        metadata.set_conf_state(pulled.conf_state().clone());
+        let (index, term, conf_state) = (pulled.index(), pulled.term(), pulled.conf_state().clone());
+        message.snapshot = Some(SnapshotMetadata { index, term, conf_state });
         self.state = State::Asked(pulled);
         Some(message)
     }
@@ -172,10 +169,8 @@ mod tests {
     }
 
     fn message(term: u64) -> Message {
-        let mut message = Message { from: 2, to: 1, term, ..Message::default() };
-        message.set_msg_type(MessageType::MsgSnapshot);
-        message.mut_snapshot().mut_metadata().index = 60;
-        message
+        let snapshot = Some(SnapshotMetadata { index: 60, ..SnapshotMetadata::default() });
+        Message { kind: MessageType::Snapshot, from: 2, to: 1, term, snapshot, ..Message::default() }
     }
 
     #[test]
@@ -186,9 +181,9 @@ mod tests {
         assert!(!way.is_taking());
         let asked = way.pulled(pulled(70), 10, 4).unwrap();
         assert!(way.is_taking(), "its members are no longer those of its state");
-        let metadata = asked.get_snapshot().get_metadata();
+        let metadata = asked.snapshot.unwrap();
         assert_eq!((metadata.index, metadata.term), (70, 3));
-        assert_eq!(metadata.get_conf_state().voters, [1, 2, 9]);
+        assert_eq!(metadata.conf_state.voters, [1, 2, 9]);
         assert_eq!(way.install(8).map(Content::index), Some(70));
         way.answered();
         assert!(way.is_taking() && way.installed(7).is_none() && way.installed(9).is_some());
@@ -222,7 +217,7 @@ mod tests {
         let mut way = WayBack::<Pulled>::default();
         assert!(matches!(way.sent(message(4), 59), Step::Pull(2)));
         let Step::Give(message) = way.sent(message(4), 60) else { panic!("there is nothing to pull") };
-        assert_eq!(message.get_snapshot().get_metadata().index, 60);
+        assert_eq!(message.snapshot.unwrap().index, 60);
     }
 
     #[test]

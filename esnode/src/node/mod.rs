@@ -14,7 +14,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Mutex, RwLock};
-use raft::eraftpb::ConfState;
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{self, MAX_NODES, Storage};
 use tokio::runtime::Runtime;
@@ -22,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use self::handle::{Handle, Leadership};
-use crate::consensus::{Core, CoreConfig, Timing};
+use crate::consensus::{ConfState, Core, CoreConfig, Timing};
 use crate::driver::{
     Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, JoinError, Parts, Timekeeper,
     found_or_join,
@@ -441,7 +440,7 @@ fn start_core(config: &Config, recovered: &Recovered, conf_state: ConfState, log
         applied,
         tail_bytes: TAIL_BYTES,
     };
-    Ok(Core::new(core_config, log, &crate::process::raft_logger::new())?)
+    Ok(Core::new(core_config, log)?)
 }
 
 fn spawn_wal(

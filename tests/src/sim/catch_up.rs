@@ -120,14 +120,15 @@ impl Node {
     fn ask(&mut self, mut message: Message, env: &mut Env) -> Result<(), Stop> {
         let running = self.running()?;
         if env.bug == Some(Bug::StaleMembersAfterSnapshot) {
-            message.mut_snapshot().mut_metadata().set_conf_state(running.core.conf_state());
+            let metadata = message.snapshot.as_mut().expect("a message that names a snapshot");
+            metadata.conf_state = running.core.conf_state();
         }
         self.step(message)
     }
 
     /// No node here means harm, so each must find plausible whatever another one sends, however late it comes.
     fn step(&mut self, message: Message) -> Result<(), Stop> {
-        let (id, said) = (self.id, format!("{:?} of node {}", message.get_msg_type(), message.from));
+        let (id, said) = (self.id, format!("{:?} of node {}", message.kind, message.from));
         let outcome = self.running()?.core.receive(message);
         Ok(outcome.map_err(|reason| Broken(format!("node {id} does not believe {said}: {reason}")))?)
     }

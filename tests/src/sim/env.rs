@@ -51,7 +51,7 @@ impl Event {
         match self {
             Self::Node(id, life, input) => [1, *id, *life, input.mark()],
             Self::Deliver(message, _) => {
-                let kind = (message.from << 16) | (message.to << 8) | message.msg_type as u64;
+                let kind = (message.from << 16) | (message.to << 8) | message.kind as u64;
                 [2, kind, mix(message.term, message.commit), mix(message.index, message.entries.len() as u64)]
             }
             Self::Request(id, request) => [3, *id, request.client as u64, request.call],
@@ -213,8 +213,6 @@ pub struct Env {
     pub trouble: bool,
     /// A mistake to make.
     pub bug: Option<Bug>,
-    /// For Raft's own account.
-    pub logger: slog::Logger,
     queue: Queue,
 }
 
@@ -235,7 +233,6 @@ impl Env {
             profile,
             trouble: false,
             bug,
-            logger: slog::Logger::root(slog::Discard, slog::o!()),
             queue: Queue::default(),
         }
     }

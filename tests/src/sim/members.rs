@@ -1,5 +1,6 @@
 //! Changes of the membership: what an operator may ask for at any moment, and what a leader makes of it.
 
+use bytes::Bytes;
 use esnode::consensus::{ConfChange, ConfChangeType, ConfState};
 use fastrand::Rng;
 use shared::ids::NodeId;
@@ -42,16 +43,11 @@ impl Change {
         // A leader hands over before it goes.
         let parts = votes && (node == leader || members.voters.len() <= FEWEST);
         let (kind, allowed) = match self {
-            Self::Learner(_) => (ConfChangeType::AddLearnerNode, !learns && !parts),
-            Self::Voter(_) => (ConfChangeType::AddNode, !votes),
-            Self::Remove(_) => (ConfChangeType::RemoveNode, (votes || learns) && !parts),
+            Self::Learner(_) => (ConfChangeType::AddLearner, !learns && !parts),
+            Self::Voter(_) => (ConfChangeType::AddVoter, !votes),
+            Self::Remove(_) => (ConfChangeType::Remove, (votes || learns) && !parts),
         };
-        allowed.then(|| {
-            let mut change = ConfChange::default();
-            change.set_change_type(kind);
-            change.node_id = node;
-            change
-        })
+        allowed.then(|| ConfChange { kind, node, context: Bytes::new() })
     }
 }
 

@@ -240,7 +240,7 @@ impl Node {
             applied,
             tail_bytes: env.profile.tail_bytes,
         };
-        let core = Core::new(config, log, &env.logger).expect("the simulator's configuration is sound");
+        let core = Core::new(config, log).expect("the simulator's configuration is sound");
         self.running = Some(Running {
             core,
             stream,

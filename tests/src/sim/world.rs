@@ -216,7 +216,7 @@ impl World {
                 if env.network.arrives(&message, connection) {
                     env.note(format_args!(
                         "{} -> {}: {:?} term {} index {}",
-                        message.from, message.to, message.msg_type, message.term, message.index
+                        message.from, message.to, message.kind, message.term, message.index
                     ));
                     return self.input(message.to, Input::Message(message));
                 }
