@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use tests::sim::checks::Broken;
+use tests::sim::checks::InvariantViolation;
 use tests::sim::run;
 
 fn main() {
@@ -26,7 +26,7 @@ fn main() {
                 elections += report.elections;
                 installations += report.installations;
             }
-            Err(Broken(what)) => {
+            Err(InvariantViolation(what)) => {
                 broken += 1;
                 eprintln!("seed {seed}: {what}");
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::BytesMut;
 use esnode::consensus::{Message, MessageType};
+use esnode::entry::{Entry, EntryKind};
 use esnode::state_machine::command::Command;
 use fastrand::Rng;
 use shared::ids::{ClusterId, NodeId, StoreId};
@@ -173,38 +174,33 @@ fn greeting(random: &mut Rng, knowledge: &Knowledge, kind: u8, from: NodeId, to:
 
 /// A message in its form on the wire; see `codec`. Its sender and receiver are filled in later.
 fn encode(message: &Message) -> Vec<u8> {
-    const SNAPSHOT: u8 = 2 | 4 | 8;
-    let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
-    let mut bytes =
-        vec![message.get_msg_type() as u8, u8::from(message.reject) | if snapshot { SNAPSHOT } else { 0 }];
+    const SNAPSHOT: u8 = 2;
+    let snapshot = message.kind == MessageType::Snapshot;
+    let mut bytes = vec![message.kind as u8, u8::from(message.reject) | if snapshot { SNAPSHOT } else { 0 }];
     let Message { term, log_term, index, commit, commit_term, .. } = *message;
-    for number in [0, 0, term, log_term, index, commit, commit_term, 0, 0, 0, 0] {
+    for number in [0, 0, term, log_term, index, commit, commit_term, 0] {
         bytes.extend(number.to_le_bytes());
     }
     bytes.extend(0u32.to_le_bytes());
     bytes.extend(u32::try_from(message.entries.len()).expect("few").to_le_bytes());
     if snapshot {
-        bytes.extend(0u32.to_le_bytes());
         bytes.extend(message.index.to_le_bytes());
         bytes.extend(message.term.to_le_bytes());
         let voters = [1u32.to_le_bytes().to_vec(), 9u64.to_le_bytes().to_vec()].concat();
         bytes.extend([&voters[..], &[0; 12]].concat());
     }
-    for entry in message.entries.iter() {
+    for entry in &message.entries {
         bytes.push(0);
         bytes.extend(entry.term.to_le_bytes());
         bytes.extend(entry.index.to_le_bytes());
         bytes.extend(u32::try_from(entry.data.len()).expect("small").to_le_bytes());
-        bytes.extend(0u32.to_le_bytes());
         bytes.extend_from_slice(&entry.data);
     }
     bytes
 }
 
 fn message(kind: MessageType, term: u64) -> Message {
-    let mut message = Message { term, ..Message::default() };
-    message.set_msg_type(kind);
-    message
+    Message { kind, term, ..Message::default() }
 }
 
 /// Anything that has ended a node, or would change what it holds.
@@ -212,18 +208,15 @@ pub fn anything(random: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
     let Knowledge { term, last, .. } = *knowledge;
     let ahead = term + random.u64(..3);
     let message = match random.u8(..9) {
-        0 => Message { commit: 1 << 63, ..message(MessageType::MsgHeartbeat, ahead) },
-        1 => message(MessageType::MsgHeartbeat, u64::MAX),
-        2 => Message {
-            index: last,
-            log_term: term,
-            commit: last,
-            ..message(MessageType::MsgRequestVote, ahead)
-        },
-        3 => message(MessageType::MsgTimeoutNow, ahead),
-        4 => Message { index: last + 1000, ..message(MessageType::MsgSnapshot, ahead) },
-        5 => Message { index: last + random.u64(..50), ..message(MessageType::MsgAppendResponse, term) },
-        6 => message(MessageType::MsgPropose, 0),
+        0 => Message { commit: 1 << 63, ..message(MessageType::Heartbeat, ahead) },
+        1 => message(MessageType::Heartbeat, u64::MAX),
+        2 => {
+            Message { index: last, log_term: term, commit: last, ..message(MessageType::RequestVote, ahead) }
+        }
+        3 => message(MessageType::TimeoutNow, ahead),
+        4 => Message { index: last + 1000, ..message(MessageType::Snapshot, ahead) },
+        5 => Message { index: last + random.u64(..50), ..message(MessageType::AppendResponse, term) },
+        6 => return not_a_message(),
         _ => appends(random, knowledge, ahead),
     };
     encode(&message)
@@ -233,28 +226,30 @@ fn appends(random: &mut Rng, knowledge: &Knowledge, term: u64) -> Message {
     let index = knowledge.last + random.u64(..20);
     let commands =
         [Command::RaiseFormat { to: u16::MAX }, Command::DeleteTopic { name: "honest-strangers".into() }];
-    let mut message = Message {
-        index,
-        log_term: knowledge.term,
-        commit: index + 2,
-        ..message(MessageType::MsgAppend, term)
-    };
+    let mut message =
+        Message { index, log_term: knowledge.term, commit: index + 2, ..message(MessageType::Append, term) };
     for (command, index) in commands.iter().zip(index + 1..) {
         let mut data = BytesMut::new();
         command.encode(&mut data);
-        let entry = message.mut_entries().push_default();
-        (entry.index, entry.term, entry.data) = (index, term, data.freeze());
+        message.entries.push(Entry { index, term, kind: EntryKind::Normal, data: data.freeze() });
     }
     message
 }
 
+/// Raft's own proposals have no number on the wire.
+fn not_a_message() -> Vec<u8> {
+    let mut bytes = encode(&message(MessageType::Heartbeat, 0));
+    bytes[0] = u8::MAX;
+    bytes
+}
+
 /// A sign of life of a follower.
 pub fn signs_of_life(_: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
-    encode(&message(MessageType::MsgHeartbeatResponse, knowledge.term))
+    encode(&message(MessageType::HeartbeatResponse, knowledge.term))
 }
 
 /// The answer of a follower that has the next entry too.
 pub fn has_the_next(_: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
     let Knowledge { term, last, .. } = *knowledge;
-    encode(&Message { index: last + 1, commit: last, ..message(MessageType::MsgAppendResponse, term) })
+    encode(&Message { index: last + 1, commit: last, ..message(MessageType::AppendResponse, term) })
 }

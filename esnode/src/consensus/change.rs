@@ -3,19 +3,56 @@
 //! It is read with protobuf 2.28, which recurses without a limit into what nests (RUSTSEC-2024-0437). A change is flat:
 //! four scalar fields. What is not is no change, and never reaches that parser.
 
+use bytes::Bytes;
 use protobuf::Message as _;
-use raft::eraftpb::ConfChange;
+use raft::eraftpb;
+use shared::ids::NodeId;
 
+use super::convert::{change_from_raft, change_to_raft};
 use crate::entry::{Entry, EntryKind};
+
+/// What happens to the node of a [`ConfChange`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfChangeType {
+    /// It becomes a voter.
+    AddVoter,
+    /// It becomes a learner, also if it was a voter.
+    AddLearner,
+    /// It is no member any more.
+    Remove,
+}
+
+/// A change of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfChange {
+    /// What happens.
+    pub kind: ConfChangeType,
+    /// Which node.
+    pub node: NodeId,
+    /// What Raft does not look at.
+    pub context: Bytes,
+}
+
+impl ConfChange {
+    /// The payload of the entry that carries it.
+    pub fn encode(&self) -> Bytes {
+        // Writing to memory fails for a message that lacks required fields; this one has none.
+        change_to_raft(self).write_to_bytes().unwrap_or_default().into()
+    }
+}
 
 /// The membership change that an entry carries; `None` for one of a kind that this program never writes.
 pub fn change(entry: &Entry) -> Option<ConfChange> {
-    if entry.kind == EntryKind::ConfChange { parse(&entry.data) } else { None }
+    parse(entry).map(change_from_raft)
 }
 
-/// The change that these bytes stand for.
-pub(super) fn parse(bytes: &[u8]) -> Option<ConfChange> {
-    if is_flat(bytes) { ConfChange::parse_from_bytes(bytes).ok() } else { None }
+/// The membership change that an entry carries, as Raft takes it.
+pub(super) fn parse(entry: &Entry) -> Option<eraftpb::ConfChange> {
+    if entry.kind == EntryKind::ConfChange { parse_bytes(&entry.data) } else { None }
+}
+
+fn parse_bytes(bytes: &[u8]) -> Option<eraftpb::ConfChange> {
+    if is_flat(bytes) { eraftpb::ConfChange::parse_from_bytes(bytes).ok() } else { None }
 }
 
 /// Whether `bytes` are protobuf fields of which none begins or ends a group. A field that has a length may hold anything:
@@ -48,8 +85,6 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use raft::eraftpb::ConfChangeType;
-
     use super::*;
 
     fn entry(kind: EntryKind, data: Vec<u8>) -> Entry {
@@ -58,22 +93,21 @@ mod tests {
 
     #[test]
     fn a_change_comes_back_as_it_was() {
-        let mut wanted =
-            ConfChange { node_id: u64::MAX, context: vec![0x0b; 70_000].into(), ..ConfChange::default() };
-        wanted.set_change_type(ConfChangeType::AddLearnerNode);
-        let data = wanted.write_to_bytes().unwrap();
+        let context = vec![0x0b; 70_000].into();
+        let wanted = ConfChange { kind: ConfChangeType::AddLearner, node: u64::MAX, context };
+        let data = wanted.encode().to_vec();
         assert_eq!(change(&entry(EntryKind::ConfChange, data.clone())), Some(wanted));
         assert_eq!(change(&entry(EntryKind::ConfChangeV2, data.clone())), None);
         assert_eq!(change(&entry(EntryKind::Normal, data.clone())), None);
         let unknown = [&data[..], &[0x3d, 1, 2, 3, 4, 0x39, 1, 2, 3, 4, 5, 6, 7, 8]].concat();
-        assert!(parse(&unknown).is_some(), "a later version may add scalar fields");
+        assert!(parse_bytes(&unknown).is_some(), "a later version may add scalar fields");
     }
 
     /// Each 0x0b begins another group: protobuf's parser calls itself for every one and ends the process.
     #[test]
     fn what_nests_without_end_is_no_change() {
-        assert_eq!(parse(&vec![0x0b; 1 << 20]), None);
-        assert_eq!(parse(&[vec![0x08, 1], vec![0x3b; 1 << 20]].concat()), None);
+        assert_eq!(parse_bytes(&vec![0x0b; 1 << 20]), None);
+        assert_eq!(parse_bytes(&[vec![0x08, 1], vec![0x3b; 1 << 20]].concat()), None);
         for cut in [
             &[0x08][..],
             &[0x08, 0x80],
@@ -82,7 +116,7 @@ mod tests {
             &[0xff; 11],
             &[0x22, 0xff, 0xff, 0xff, 0xff, 0x0f],
         ] {
-            assert_eq!(parse(cut), None, "{cut:?}");
+            assert_eq!(parse_bytes(cut), None, "{cut:?}");
         }
     }
 }

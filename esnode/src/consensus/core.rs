@@ -1,17 +1,22 @@
 //! The machine: inputs in, effects out.
 
 use bytes::Bytes;
-use raft::eraftpb::{self, ConfChange, ConfState, Message, MessageType, SnapshotMetadata};
+use raft::eraftpb;
 use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use shared::ids::NodeId;
 
-use super::change;
+use super::change::{self, ConfChange};
+use super::convert::{
+    change_to_raft, conf_state_from_raft, entry_from_raft, message_from_raft, message_to_raft,
+};
 use super::disk::InFlight;
+use super::logger;
 use super::membership::proven_commit;
+use super::message::{ConfState, Message, MessageType, SnapshotMetadata};
 use super::plausible::{Implausible, MAX_NUMBER, Place, plausible};
 use super::status::{self, Role, Status};
 use super::timing::Timing;
-use super::view::{Durable, LogRead, View, from_raft, store_error};
+use super::view::{Durable, LogRead, View};
 use crate::entry::{Entry, HardState};
 
 /// Payload of one message to a follower.
@@ -47,7 +52,7 @@ pub struct CoreConfig {
 pub enum StartError {
     /// Raft refused its configuration or its storage.
     #[error("consensus cannot start: {0}")]
-    Raft(#[from] raft::Error),
+    Raft(String),
     /// What is on disk cannot be.
     #[error(
         "consensus cannot start: the data directory says term {term} and that entry {commit} is committed, and its log \
@@ -138,15 +143,19 @@ pub struct Core<D: Durable> {
 }
 
 impl<D: Durable> Core<D> {
-    /// Starts from what the disk holds. `logger` gets Raft's own account of what it does.
-    pub fn new(config: CoreConfig, durable: D, logger: &slog::Logger) -> Result<Self, StartError> {
+    /// Starts from what the disk holds.
+    ///
+    /// # Errors
+    /// [`StartError`]: what is on disk cannot be, or cannot be read.
+    pub fn new(config: CoreConfig, durable: D) -> Result<Self, StartError> {
         let CoreConfig { id, seed, timing, mut hard_state, conf_state, applied, tail_bytes } = config;
         let HardState { term, commit, .. } = hard_state;
         let last = durable.last_index();
         if term > MAX_NUMBER || last > MAX_NUMBER || commit.max(applied) > last {
             return Err(StartError::Absurd { term, commit: commit.max(applied), last });
         }
-        let proven = proven_commit(&durable, commit.max(applied)).map_err(store_error)?;
+        let proven = proven_commit(&durable, commit.max(applied))
+            .map_err(|error| StartError::Raft(error.to_string()))?;
         hard_state.commit = commit.max(proven);
         let raft_config = Config {
             id,
@@ -167,7 +176,8 @@ impl<D: Durable> Core<D> {
             ..Config::default()
         };
         let view = View::new(durable, hard_state, conf_state, tail_bytes);
-        let raw = RawNode::new(&raft_config, view, logger)?;
+        let raw = RawNode::new(&raft_config, view, &logger::new())
+            .map_err(|error| StartError::Raft(error.to_string()))?;
         let mut core = Self {
             raw,
             id,
@@ -221,19 +231,19 @@ impl<D: Durable> Core<D> {
     /// [`Implausible`]: no node can have sent it; nothing has changed.
     pub fn receive(&mut self, message: Message) -> Result<(), Implausible> {
         let message = plausible(message, &self.place())?;
-        let granted = message.get_msg_type() == MessageType::MsgRequestVoteResponse
+        let granted = message.kind == MessageType::RequestVoteResponse
             && !message.reject
             && message.term == self.raw.raft.term
             && self.raw.raft.state == StateRole::Candidate;
         self.votes += u64::from(granted);
-        if self.installing.is_some() && message.get_msg_type() == MessageType::MsgTimeoutNow {
+        if self.installing.is_some() && message.kind == MessageType::TimeoutNow {
             // It would campaign at once: see `tick`. Whoever hands over gives up soon.
             return Ok(());
         }
         let (from, commit) = (message.from, message.commit);
-        let appends = message.get_msg_type() == MessageType::MsgAppend;
+        let appends = message.kind == MessageType::Append;
         // Raft refuses what it cannot place (a stranger's answer, a local message); there is nothing to do about it.
-        let _ = self.raw.step(message);
+        let _ = self.raw.step(message_to_raft(message));
         if appends && self.raw.raft.leader_id == from {
             self.heard_commit = self.heard_commit.max(commit);
         }
@@ -270,12 +280,10 @@ impl<D: Durable> Core<D> {
             return Err(Dropped);
         }
         let count = payloads.len() as u64;
-        let mut message = Message::default();
-        message.set_msg_type(MessageType::MsgPropose);
-        message.from = self.id;
         let entries: Vec<_> =
             payloads.into_iter().map(|data| eraftpb::Entry { data, ..Default::default() }).collect();
-        message.set_entries(entries.into());
+        let mut message = eraftpb::Message { from: self.id, entries: entries.into(), ..Default::default() };
+        message.set_msg_type(eraftpb::MessageType::MsgPropose);
         self.raw.raft.step(message).map_err(|_| Dropped)?;
         self.settle();
         Ok(Proposed { term: self.raw.raft.term, first: self.raw.raft.raft_log.last_index() + 1 - count })
@@ -286,7 +294,7 @@ impl<D: Durable> Core<D> {
         if self.raw.raft.state != StateRole::Leader || self.raw.raft.has_pending_conf() {
             return Err(Dropped);
         }
-        self.raw.propose_conf_change(Vec::new(), change.clone()).map_err(|_| Dropped)?;
+        self.raw.propose_conf_change(Vec::new(), change_to_raft(change)).map_err(|_| Dropped)?;
         self.settle();
         Ok(Proposed { term: self.raw.raft.term, first: self.raw.raft.raft_log.last_index() })
     }
@@ -350,9 +358,7 @@ impl<D: Durable> Core<D> {
 
     /// There is a checkpoint of everything up to this entry, with these members: followers may be sent to it.
     pub fn checkpointed(&mut self, index: u64, term: u64, conf_state: ConfState) {
-        let conf_state = Some(conf_state).into();
-        let metadata = SnapshotMetadata { index, term, conf_state, ..SnapshotMetadata::default() };
-        self.raw.mut_store().checkpointed(metadata);
+        self.raw.mut_store().checkpointed(SnapshotMetadata { index, term, conf_state });
     }
 
     /// As leader: tells the followers how far the log is committed, without waiting for the next append or heartbeat.
@@ -380,11 +386,11 @@ impl<D: Durable> Core<D> {
 
     /// Applies a committed membership change; the caller does so when it meets the entry in `committed`.
     pub fn apply_change(&mut self, entry: &Entry) -> Option<ConfState> {
-        let change = change::change(entry)?;
+        let change = change::parse(entry)?;
         let applied = self.raw.apply_conf_change(&change).ok();
         self.leave_office();
         self.settle();
-        applied
+        applied.map(conf_state_from_raft)
     }
 
     /// A leader that is no voter any more, which is one that was elected while its removal was on its way, hands over to
@@ -422,7 +428,7 @@ impl<D: Durable> Core<D> {
         }
         effects.changed = self.note_change();
         self.appends_sent +=
-            effects.send.iter().filter(|m| m.get_msg_type() == MessageType::MsgAppend).count() as u64;
+            effects.send.iter().filter(|message| message.kind == MessageType::Append).count() as u64;
         let idle = effects.send.is_empty()
             && effects.persist.is_none()
             && effects.committed.is_empty()
@@ -434,7 +440,7 @@ impl<D: Durable> Core<D> {
 
     /// The members, as of what is applied.
     pub fn conf_state(&self) -> ConfState {
-        self.raw.raft.prs().conf().to_conf_state()
+        conf_state_from_raft(self.raw.raft.prs().conf().to_conf_state())
     }
 
     /// This node's view of the group.
@@ -491,9 +497,9 @@ impl<D: Durable> Core<D> {
     fn take_ready(&mut self, effects: &mut Effects) {
         let mut ready = self.raw.ready();
         self.newest = ready.number();
-        effects.send.append(&mut ready.take_messages());
-        let after_disk = ready.take_persisted_messages();
-        effects.committed = ready.take_committed_entries().into_iter().map(from_raft).collect();
+        effects.send.extend(ready.take_messages().into_iter().filter_map(message_from_raft));
+        let after_disk = ready.take_persisted_messages().into_iter().filter_map(message_from_raft).collect();
+        effects.committed = ready.take_committed_entries().into_iter().map(entry_from_raft).collect();
         effects.reads = ready.take_read_states().iter().filter_map(read_context).collect();
 
         let snapshot = Some(ready.snapshot().get_metadata()).filter(|metadata| metadata.index > 0);
@@ -517,7 +523,7 @@ impl<D: Durable> Core<D> {
             self.disk.begin(self.newest, last, ballot, self.ticks);
         }
         if waits || hard_state.is_some() {
-            let entries = entries.into_iter().map(from_raft).collect();
+            let entries = entries.into_iter().map(entry_from_raft).collect();
             let snapshot = snapshot.map(|(index, _)| index);
             effects.persist =
                 Some(Persist { number: self.newest, hard_state, snapshot, entries, lazy: !waits });

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use raft::eraftpb::{Message, MessageType};
+use super::message::{Message, MessageType};
 
 /// One unit of work at the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +74,8 @@ impl InFlight {
 
 fn vouches_for_nothing(message: &Message) -> bool {
     matches!(
-        message.get_msg_type(),
-        MessageType::MsgHeartbeatResponse
-            | MessageType::MsgRequestPreVote
-            | MessageType::MsgRequestPreVoteResponse
+        message.kind,
+        MessageType::HeartbeatResponse | MessageType::RequestPreVote | MessageType::RequestPreVoteResponse
     )
 }
 
@@ -86,20 +84,18 @@ mod tests {
     use super::*;
 
     fn message(kind: MessageType) -> Message {
-        let mut message = Message::default();
-        message.set_msg_type(kind);
-        message
+        Message { kind, ..Message::default() }
     }
 
     #[test]
     fn an_append_response_waits_for_the_disk_and_a_heartbeat_response_does_not() {
         let mut disk = InFlight::default();
         disk.begin(1, Some((5, 1)), false, 0);
-        let both = vec![message(MessageType::MsgAppendResponse), message(MessageType::MsgHeartbeatResponse)];
+        let both = vec![message(MessageType::AppendResponse), message(MessageType::HeartbeatResponse)];
         let now = disk.sort(both);
-        assert_eq!(now, vec![message(MessageType::MsgHeartbeatResponse)]);
+        assert_eq!(now, vec![message(MessageType::HeartbeatResponse)]);
         let (free, last) = disk.finish(1);
-        assert_eq!(free, vec![message(MessageType::MsgAppendResponse)]);
+        assert_eq!(free, vec![message(MessageType::AppendResponse)]);
         assert_eq!(last, Some((5, 1)));
     }
 
@@ -107,7 +103,7 @@ mod tests {
     fn everything_waits_for_a_ballot() {
         let mut disk = InFlight::default();
         disk.begin(1, None, true, 0);
-        assert!(disk.sort(vec![message(MessageType::MsgHeartbeatResponse)]).is_empty());
+        assert!(disk.sort(vec![message(MessageType::HeartbeatResponse)]).is_empty());
         assert_eq!(disk.finish(1).0.len(), 1);
     }
 
@@ -117,7 +113,7 @@ mod tests {
         disk.begin(1, Some((5, 1)), false, 3);
         disk.begin(2, Some((6, 1)), false, 4);
         assert_eq!(disk.oldest(), Some(3));
-        assert!(disk.sort(vec![message(MessageType::MsgAppendResponse)]).is_empty());
+        assert!(disk.sort(vec![message(MessageType::AppendResponse)]).is_empty());
         assert!(disk.finish(1).0.is_empty(), "the second write is still at the disk");
         assert_eq!((disk.settled(9), disk.oldest()), (1, Some(4)));
         assert_eq!(disk.finish(2).0.len(), 1);

@@ -9,25 +9,23 @@
 //! `send`, hand `persist` to the disk, apply `committed` and report [`Core::applied`].
 
 mod change;
+mod convert;
 mod core;
 mod disk;
+mod logger;
 mod membership;
+mod message;
 mod plausible;
 mod status;
 mod timing;
 mod view;
 
-pub use self::change::change;
+pub use self::change::{ConfChange, ConfChangeType, change};
 pub use self::core::{Core, CoreConfig, Dropped, Effects, Persist, Proposed, StartError};
 pub use self::disk::InFlight;
 pub use self::membership::{LastContact, NoQuorum, Promotion, lag, may_have};
+pub use self::message::{ConfState, Message, MessageType, SnapshotMetadata};
 pub use self::plausible::{Implausible, MAX_NUMBER};
 pub use self::status::{Peer, Role, Status};
 pub use self::timing::{TICK, Timing};
 pub use self::view::{Durable, LogRead, ReadFailed};
-/// Voters and learners, as Raft counts them.
-pub use raft::eraftpb::ConfState;
-/// A change of the members, and what kinds there are.
-pub use raft::eraftpb::{ConfChange, ConfChangeType};
-/// A message between nodes, and its kinds.
-pub use raft::eraftpb::{Message, MessageType};

@@ -3,12 +3,12 @@
 //! raft-rs takes every field at its word: it panics on a commit index beyond its log, keeps a term of 2^64 - 1 for ever,
 //! and takes entries that leave a gap. What no node that follows Raft's rules can have sent is refused before.
 
-use raft::eraftpb::{ConfState, Entry, EntryType, Message, MessageType, SnapshotMetadata};
 use shared::ids::NodeId;
 use shared::spec::MAX_NODES;
 
 use super::change;
-use crate::entry::LARGEST_PAYLOAD;
+use super::message::{ConfState, Message, MessageType, SnapshotMetadata};
+use crate::entry::{Entry, EntryKind, LARGEST_PAYLOAD};
 
 /// Largest term and index there can be: nothing that counts from 1 reaches it, and nothing added to it overflows.
 pub const MAX_NUMBER: u64 = 1 << 62;
@@ -35,29 +35,27 @@ pub struct Implausible(&'static str);
 /// `message` as Raft may be given it at `place`.
 pub(super) fn plausible(mut message: Message, place: &Place) -> Result<Message, Implausible> {
     header(&message, place)?;
-    match message.get_msg_type() {
-        MessageType::MsgAppend => append(&message, place)?,
-        MessageType::MsgSnapshot => snapshot(&message, place)?,
-        MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
+    match message.kind {
+        MessageType::Append => append(&message, place)?,
+        MessageType::Snapshot => snapshot(&message, place)?,
+        MessageType::RequestVote | MessageType::RequestPreVote => {
             let last = (message.index, message.log_term);
             ensure(
                 message.commit <= last.0 && message.commit_term <= last.1,
                 "it committed what it does not have",
             )?;
         }
-        MessageType::MsgAppendResponse => {
+        MessageType::AppendResponse => {
             let ours = place.leads && message.term == place.term && !message.reject;
             ensure(!ours || message.index <= place.last_index, "it has entries that this leader never sent")?;
         }
         // The leader is there all the same, and whoever lost entries it was thought to have must not stop for that.
-        MessageType::MsgHeartbeat if message.commit > place.last_index => message.commit = 0,
-        MessageType::MsgHeartbeat
-        | MessageType::MsgHeartbeatResponse
-        | MessageType::MsgRequestVoteResponse
-        | MessageType::MsgRequestPreVoteResponse
-        | MessageType::MsgTimeoutNow => {}
-        // Proposals, reads and transfers stay within a node here: nobody hands them on.
-        _ => return Err(Implausible("nodes send each other no messages of this kind")),
+        MessageType::Heartbeat if message.commit > place.last_index => message.commit = 0,
+        MessageType::Heartbeat
+        | MessageType::HeartbeatResponse
+        | MessageType::RequestVoteResponse
+        | MessageType::RequestPreVoteResponse
+        | MessageType::TimeoutNow => {}
     }
     Ok(message)
 }
@@ -75,11 +73,9 @@ fn header(message: &Message, place: &Place) -> Result<(), Implausible> {
     ensure(term > 0, "it has no term")?;
     ensure(term <= place.term.saturating_add(MAX_TERM_STEP), "its term is too far ahead")?;
     ensure(log_term <= term, "its log is ahead of its term")?;
-    ensure(message.request_snapshot == 0, "nobody asks for snapshots in this way")?;
-    ensure(message.priority == 0 && message.deprecated_priority == 0, "no node has a priority")?;
-    let kind = message.get_msg_type();
-    ensure(message.entries.is_empty() || kind == MessageType::MsgAppend, "entries where none belong")?;
-    ensure(message.snapshot.is_none() || kind == MessageType::MsgSnapshot, "a snapshot where none belongs")
+    let kind = message.kind;
+    ensure(message.entries.is_empty() || kind == MessageType::Append, "entries where none belong")?;
+    ensure(message.snapshot.is_none() || kind == MessageType::Snapshot, "a snapshot where none belongs")
 }
 
 fn append(message: &Message, place: &Place) -> Result<(), Implausible> {
@@ -90,7 +86,7 @@ fn append(message: &Message, place: &Place) -> Result<(), Implausible> {
     let stale = term < place.term || index < committed;
     ensure(stale || log_term >= commit_term, "its log is behind what is committed")?;
     let mut before = (index, log_term);
-    for entry in message.entries.iter() {
+    for entry in &message.entries {
         ensure(entry.index == before.0 + 1, "entries out of order")?;
         ensure((before.1.max(1)..=term).contains(&entry.term), "an entry's term out of order")?;
         ensure(entry.data.len() <= LARGEST_PAYLOAD, "an entry that is too large")?;
@@ -101,26 +97,24 @@ fn append(message: &Message, place: &Place) -> Result<(), Implausible> {
 }
 
 fn is_known(entry: &Entry) -> bool {
-    match entry.get_entry_type() {
-        EntryType::EntryNormal => true,
-        EntryType::EntryConfChange => change::parse(&entry.data).is_some(),
-        EntryType::EntryConfChangeV2 => false,
-    }
+    entry.kind == EntryKind::Normal || change::parse(entry).is_some()
 }
 
 fn snapshot(message: &Message, place: &Place) -> Result<(), Implausible> {
-    let metadata = message.get_snapshot().get_metadata();
-    let SnapshotMetadata { index, term, .. } = *metadata;
+    let Some(SnapshotMetadata { index, term, conf_state }) = &message.snapshot else {
+        return Err(Implausible("a snapshot of nothing"));
+    };
+    let (index, term) = (*index, *term);
     ensure((1..=MAX_NUMBER).contains(&index), "a snapshot of nothing")?;
     ensure((1..=message.term).contains(&term), "a snapshot's term out of order")?;
     let (committed, commit_term) = place.committed;
     ensure(index != committed || term == commit_term, "a snapshot of another history")?;
-    ensure(are_members(metadata.get_conf_state()), "a snapshot with members that cannot be")
+    ensure(are_members(conf_state), "a snapshot with members that cannot be")
 }
 
 /// Whether Raft can restore these members: it panics on those that it cannot, and here nobody is ever between two sets.
 fn are_members(members: &ConfState) -> bool {
-    let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave, .. } = members;
+    let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave } = members;
     let mut all = [&voters[..], &learners[..]].concat();
     all.sort_unstable();
     let distinct = all.windows(2).all(|pair| pair[0] != pair[1]);

@@ -3,10 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 
-use raft::eraftpb::{self, ConfState, EntryType, SnapshotMetadata};
+use raft::eraftpb;
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use crate::entry::{Entry, EntryKind, HardState};
+use super::convert::{conf_state_to_raft, entry_to_raft, snapshot_to_raft};
+use super::message::{ConfState, SnapshotMetadata};
+use crate::entry::{Entry, HardState};
 
 /// Entries that are durable on this node. Implemented by the real log and by the simulator's disk.
 pub trait Durable {
@@ -175,7 +177,7 @@ impl<D: Durable> View<D> {
         if !stands {
             return pending.contexts;
         }
-        self.fetched.get_mut().insert(fetch.low, entries.into_iter().map(to_raft).collect());
+        self.fetched.get_mut().insert(fetch.low, entries.into_iter().map(entry_to_raft).collect());
         pending.contexts
     }
 
@@ -219,7 +221,7 @@ impl<D: Durable> View<D> {
             return Err(StorageError::LogTemporarilyUnavailable.into());
         }
         let found = self.durable.entries(low, high, max_bytes).map_err(store_error)?;
-        Ok(found.into_iter().map(to_raft).collect())
+        Ok(found.into_iter().map(entry_to_raft).collect())
     }
 }
 
@@ -227,7 +229,7 @@ impl<D: Durable> Storage for View<D> {
     fn initial_state(&self) -> raft::Result<RaftState> {
         let HardState { term, vote, commit } = self.hard_state;
         let hard_state = eraftpb::HardState { term, vote, commit, ..Default::default() };
-        Ok(RaftState { hard_state, conf_state: self.conf_state.clone() })
+        Ok(RaftState { hard_state, conf_state: conf_state_to_raft(&self.conf_state) })
     }
 
     fn entries(
@@ -283,15 +285,13 @@ impl<D: Durable> Storage for View<D> {
             groups.into_iter().flatten().any(|id| *id == to)
         };
         let checkpoint = self.checkpoint.as_ref().filter(|metadata| {
-            metadata.index >= request_index.max(self.floor.0) && knows(metadata.get_conf_state())
+            metadata.index >= request_index.max(self.floor.0) && knows(&metadata.conf_state)
         });
         let Some(metadata) = checkpoint else {
             self.wanted.set(true);
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         };
-        let mut snapshot = eraftpb::Snapshot::default();
-        snapshot.set_metadata(metadata.clone());
-        Ok(snapshot)
+        Ok(snapshot_to_raft(metadata))
     }
 }
 
@@ -311,38 +311,13 @@ pub(super) fn store_error(error: ReadFailed) -> raft::Error {
     raft::Error::Store(StorageError::Other(Box::new(error)))
 }
 
-/// Our entry from Raft's; the payload is shared, not copied.
-pub(super) fn from_raft(entry: eraftpb::Entry) -> Entry {
-    let kind = match entry.entry_type {
-        EntryType::EntryNormal => EntryKind::Normal,
-        EntryType::EntryConfChange => EntryKind::ConfChange,
-        EntryType::EntryConfChangeV2 => EntryKind::ConfChangeV2,
-    };
-    Entry { index: entry.index, term: entry.term, kind, data: entry.data }
-}
-
-/// Raft's entry from ours; the payload is shared, not copied.
-fn to_raft(entry: Entry) -> eraftpb::Entry {
-    let entry_type = match entry.kind {
-        EntryKind::Normal => EntryType::EntryNormal,
-        EntryKind::ConfChange => EntryType::EntryConfChange,
-        EntryKind::ConfChangeV2 => EntryType::EntryConfChangeV2,
-    };
-    eraftpb::Entry {
-        entry_type,
-        index: entry.index,
-        term: entry.term,
-        data: entry.data,
-        ..Default::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
     use super::*;
+    use crate::entry::EntryKind;
 
     /// Entries 1 to 5 of term 1, until another leader's entry 4 of term 2 replaces the last two.
     #[derive(Clone, Default)]
@@ -400,8 +375,7 @@ mod tests {
     fn a_snapshot_is_offered_only_to_those_it_knows() {
         let mut view = View::new(Disk::default(), HardState::default(), ConfState::default(), 0);
         assert!(view.snapshot(0, 2).is_err() && view.take_wanted() && !view.take_wanted());
-        let conf_state = Some(members(&[1, 2])).into();
-        view.checkpointed(SnapshotMetadata { index: 4, term: 1, conf_state, ..Default::default() });
+        view.checkpointed(SnapshotMetadata { index: 4, term: 1, conf_state: members(&[1, 2]) });
         assert_eq!(view.snapshot(0, 2).unwrap().get_metadata().index, 4);
         assert!(!view.take_wanted());
         assert!(view.snapshot(0, 3).is_err() && view.take_wanted(), "it became a member later");

@@ -25,14 +25,14 @@ use crate::consensus::{ConfState, Core, CoreConfig, Timing};
 use crate::maintenance::backup::Backups;
 use crate::net::kafka::limits::Limits;
 use crate::net::listen;
-use crate::net::peer::{Formats, Hello, Transport, TransportConfig};
+use crate::net::peer::{Transport, TransportConfig};
 use crate::net::{admin, kafka};
 use crate::process::config::Config;
 use crate::process::version::FORMAT;
 use crate::process::{log_file, rlimit};
 use crate::replica::{
-    Bootstrap, Bootstrapped, Config as ReplicaConfig, End, Input, JoinError, Parts, PeerRegistry, Replica,
-    Snapshot,
+    Bootstrap, Bootstrapped, Config as ReplicaConfig, End, Formats, Hello, Input, JoinError, Parts,
+    PeerRegistry, Replica, Snapshot,
 };
 use crate::runtime::{
     Ended, Event, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread, Surroundings, Timekeeper,
@@ -456,7 +456,7 @@ fn start_core(
         applied,
         tail_bytes: TAIL_BYTES,
     };
-    Ok(Core::new(core_config, log, &crate::process::raft_logger::new())?)
+    Ok(Core::new(core_config, log)?)
 }
 
 fn spawn_wal(

@@ -5,7 +5,6 @@ pub mod abort_on_panic;
 pub mod args;
 pub mod config;
 pub(crate) mod log_file;
-pub mod raft_logger;
 pub(crate) mod rate_limited_log;
 pub(crate) mod rlimit;
 pub(crate) mod thread_priority;

@@ -12,12 +12,12 @@ use shared::ids::{ClusterId, NodeId};
 use shared::spec::MAX_NODES;
 
 use super::formats::FormatError;
+use super::hello::Hello;
 use super::input::Request;
 use super::mistake::{Mistake, makes};
 use super::peer_registry::{PeerRegistry, disowning};
 use super::response::{ChangeError, ProposeError, Response, TransferError};
 use crate::consensus::{Message, MessageType};
-use crate::net::peer::Hello;
 
 /// How a fresh node got a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,10 +171,7 @@ fn absent(known: &BTreeMap<NodeId, Hello>, own: Hello, configured: &[NodeId]) ->
 }
 
 fn from_leader(message: &Message) -> bool {
-    matches!(
-        message.get_msg_type(),
-        MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
-    )
+    matches!(message.kind, MessageType::Append | MessageType::Heartbeat | MessageType::Snapshot)
 }
 
 #[cfg(test)]
@@ -183,7 +180,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::net::peer::Formats;
+    use crate::replica::Formats;
 
     fn hello(node: NodeId) -> Hello {
         Hello {

@@ -118,30 +118,28 @@ impl Context<'_> {
 /// Raft's entry for a change; what Raft does not know travels as its context.
 pub(super) fn to_raft(change: &Change) -> ConfChange {
     let kind = match change {
-        Change::Add(..) => ConfChangeType::AddLearnerNode,
-        Change::Promote(_) => ConfChangeType::AddNode,
-        Change::Remove(_) => ConfChangeType::RemoveNode,
+        Change::Add(..) => ConfChangeType::AddLearner,
+        Change::Promote(_) => ConfChangeType::AddVoter,
+        Change::Remove(_) => ConfChangeType::Remove,
     };
     let context = match change {
         Change::Add(_, added) => serde_json::to_vec(added).unwrap_or_default(),
         Change::Promote(_) | Change::Remove(_) => Vec::new(),
     };
-    let mut raft = ConfChange { node_id: change.node(), context: context.into(), ..ConfChange::default() };
-    raft.set_change_type(kind);
-    raft
+    ConfChange { kind, node: change.node(), context: context.into() }
 }
 
 /// The change in a membership entry; `None` when it changes nothing beside Raft's own members.
 pub fn change_of(entry: &Entry) -> Option<Change> {
     let raft = consensus::change(entry)?;
-    let node = raft.node_id;
-    match raft.get_change_type() {
-        ConfChangeType::AddLearnerNode => {
+    let node = raft.node;
+    match raft.kind {
+        ConfChangeType::AddLearner => {
             let added = serde_json::from_slice(&raft.context);
             added.ok().map(|added| Change::Add(node, added))
         }
-        ConfChangeType::AddNode => Some(Change::Promote(node)),
-        ConfChangeType::RemoveNode => Some(Change::Remove(node)),
+        ConfChangeType::AddVoter => Some(Change::Promote(node)),
+        ConfChangeType::Remove => Some(Change::Remove(node)),
     }
 }
 
@@ -174,7 +172,6 @@ mod tests {
     use crate::consensus::{Peer, Timing};
     use crate::entry::EntryKind;
     use crate::state_machine::members::Added;
-    use protobuf::Message as _;
     use shared::spec::RaftTiming;
 
     fn node(id: NodeId, host: &str) -> Node {
@@ -274,7 +271,7 @@ mod tests {
     #[test]
     fn changes_travel_in_rafts_entries() {
         for change in [add(4, "d"), Change::Promote(4), Change::Remove(4)] {
-            let data = to_raft(&change).write_to_bytes().unwrap().into();
+            let data = to_raft(&change).encode();
             let entry = Entry { index: 7, term: 2, kind: EntryKind::ConfChange, data };
             assert_eq!(change_of(&entry), Some(change));
         }

@@ -27,7 +27,7 @@ pub(super) struct LowFollowers {
 
 impl LowFollowers {
     pub(super) fn note(&mut self, message: &Message) {
-        if message.get_msg_type() == MessageType::MsgHeartbeatResponse {
+        if message.kind == MessageType::HeartbeatResponse {
             match message.reject_hint == LOW {
                 true => self.nodes.insert(message.from),
                 false => self.nodes.remove(&message.from),
@@ -48,7 +48,7 @@ impl LowFollowers {
 
 /// A follower tells its leader whether its disk is almost full.
 pub(super) fn tell(low: bool, message: &mut Message) {
-    if low && message.get_msg_type() == MessageType::MsgHeartbeatResponse {
+    if low && message.kind == MessageType::HeartbeatResponse {
         message.reject_hint = LOW;
     }
 }
@@ -100,8 +100,8 @@ mod tests {
     fn a_majority_with_room_goes_on() {
         let mut low = LowFollowers::default();
         let mut says = |node, hint| {
-            let mut message = Message { from: node, reject_hint: hint, ..Message::default() };
-            message.set_msg_type(MessageType::MsgHeartbeatResponse);
+            let kind = MessageType::HeartbeatResponse;
+            let message = Message { kind, from: node, reject_hint: hint, ..Message::default() };
             low.note(&message);
             [low.most_have_room(&[1, 2, 3], 1, false), low.most_have_room(&[1, 2, 3], 1, true)]
         };

@@ -5,7 +5,7 @@
 //! entry writes the new version into its identity file, through the thread that writes the log, and then announces it. So
 //! there are two rules for whatever a later format changes. What a node writes for itself is in the new format only behind
 //! that ([`WriteContent::AdoptFormat`]); what it gives to others, once they have announced it too
-//! ([`crate::net::peer::Formats::active`]). Until then an older program finds nothing that it cannot read.
+//! ([`super::hello::Formats::active`]). Until then an older program finds nothing that it cannot read.
 //!
 //! It is never raised unasked: from then on there is no way back to an older program. A new cluster has no way back to
 //! lose, and begins in the newest format that all of its founders read.
@@ -15,9 +15,9 @@ use shared::version::Range;
 
 use super::effect::{Effect, End, Write, WriteContent};
 use super::environment::{Environment, Staged};
+use super::hello::Formats;
 use super::mistake::{Mistake, makes};
 use super::{Replica, members};
-use crate::net::peer::Formats;
 use crate::process::version::VERSION;
 use crate::state_machine::command::Command;
 

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use shared::ids::NodeId;
 
 use super::Environment;
+use super::hello::Hello;
 use crate::consensus::{LogRead, Message};
 use crate::entry::Entry;
-use crate::net::peer::Hello;
 use crate::state_machine::TopicId;
 use crate::state_machine::batch::BatchHeader;
 use crate::state_machine::members::Change;

@@ -7,9 +7,9 @@ use shared::ids::NodeId;
 use super::Replica;
 use super::effect::{Effect, End};
 use super::environment::{Environment, ReplicaLog as _};
+use super::hello::Hello;
 use super::snapshot_installer::names_snapshot;
 use crate::consensus::{Message, MessageType};
-use crate::net::peer::Hello;
 
 impl<E: Environment> Replica<E> {
     /// Another node said who it is.
@@ -33,7 +33,7 @@ impl<E: Environment> Replica<E> {
     }
 
     fn on_message(&mut self, message: Message) {
-        if message.get_msg_type() == MessageType::MsgAppend && self.disk_hangs() {
+        if message.kind == MessageType::Append && self.disk_hangs() {
             return;
         }
         let message = if names_snapshot(&message) { self.on_snapshot_named(message) } else { Some(message) };
@@ -44,7 +44,7 @@ impl<E: Environment> Replica<E> {
 
     /// Gives a message to consensus, which ignores one that cannot be true.
     pub(super) fn receive(&mut self, message: Message) {
-        let (peer, kind) = (message.from, message.get_msg_type());
+        let (peer, kind) = (message.from, message.kind);
         if let Err(reason) = self.core.receive(message) {
             self.effects.push(Effect::Implausible(peer, kind, reason));
         }

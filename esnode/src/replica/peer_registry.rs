@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shared::ids::{NodeId, StoreId};
 
+use super::hello::{Formats, Hello};
 use super::mistake::{Mistake, makes};
 use crate::consensus::{Message, MessageType};
-use crate::net::peer::{Formats, Hello};
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::Command;
 
@@ -22,11 +22,11 @@ pub struct PeerRegistry {
 /// Whether the message is a response to a leader or a candidate.
 pub(super) fn is_response(message: &Message) -> bool {
     matches!(
-        message.get_msg_type(),
-        MessageType::MsgAppendResponse
-            | MessageType::MsgHeartbeatResponse
-            | MessageType::MsgRequestVoteResponse
-            | MessageType::MsgRequestPreVoteResponse
+        message.kind,
+        MessageType::AppendResponse
+            | MessageType::HeartbeatResponse
+            | MessageType::RequestVoteResponse
+            | MessageType::RequestPreVoteResponse
     )
 }
 
@@ -70,11 +70,8 @@ impl PeerRegistry {
     /// knows: with its first message a new node begins to take part.
     pub(super) fn may_send(&self, state: &StateMachine, message: &Message) -> bool {
         let leads = matches!(
-            message.get_msg_type(),
-            MessageType::MsgAppend
-                | MessageType::MsgHeartbeat
-                | MessageType::MsgSnapshot
-                | MessageType::MsgTimeoutNow
+            message.kind,
+            MessageType::Append | MessageType::Heartbeat | MessageType::Snapshot | MessageType::TimeoutNow
         );
         !leads || self.trusts(state, message.to)
     }
@@ -148,14 +145,14 @@ mod tests {
     use super::*;
 
     const KINDS: [MessageType; 8] = [
-        MessageType::MsgAppend,
-        MessageType::MsgAppendResponse,
-        MessageType::MsgHeartbeat,
-        MessageType::MsgHeartbeatResponse,
-        MessageType::MsgRequestVote,
-        MessageType::MsgRequestVoteResponse,
-        MessageType::MsgRequestPreVote,
-        MessageType::MsgRequestPreVoteResponse,
+        MessageType::Append,
+        MessageType::AppendResponse,
+        MessageType::Heartbeat,
+        MessageType::HeartbeatResponse,
+        MessageType::RequestVote,
+        MessageType::RequestVoteResponse,
+        MessageType::RequestPreVote,
+        MessageType::RequestPreVoteResponse,
     ];
 
     fn store(id: u128) -> StoreId {
@@ -192,11 +189,7 @@ mod tests {
     fn allowed(state: &StateMachine, hello: Hello) -> [Vec<MessageType>; 2] {
         let mut registry = PeerRegistry::default();
         registry.register(hello);
-        let message = |kind| {
-            let mut message = Message { from: 2, to: 2, ..Message::default() };
-            message.set_msg_type(kind);
-            message
-        };
+        let message = |kind| Message { kind, from: 2, to: 2, ..Message::default() };
         let sent = KINDS.into_iter().filter(|kind| registry.may_send(state, &message(*kind)));
         let taken = KINDS.into_iter().filter(|kind| registry.accepts(state, 2, &message(*kind)));
         [sent.collect(), taken.collect()]
@@ -213,7 +206,7 @@ mod tests {
         ] {
             [sent, taken] = allowed(&stream, hello);
             assert_eq!([sent.len(), taken.len()], [6, 4], "{hello:?}");
-            assert!(!sent.contains(&MessageType::MsgAppend) && !sent.contains(&MessageType::MsgHeartbeat));
+            assert!(!sent.contains(&MessageType::Append) && !sent.contains(&MessageType::Heartbeat));
             assert!(taken.iter().all(|kind| !format!("{kind:?}").ends_with("Response")), "{taken:?}");
         }
         // At the founding nobody is bound yet, and whoever has taken part already may.

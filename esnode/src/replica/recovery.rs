@@ -6,7 +6,6 @@
 //! the operator's decision, and only `esnode rebuild` carries it out.
 
 use bytes::BytesMut;
-use protobuf::Message as _;
 use shared::ids::{ClusterId, NodeId};
 
 use super::Snapshot;
@@ -36,12 +35,12 @@ impl Snapshot {
             EntryKind::ConfChange | EntryKind::ConfChangeV2 => {
                 let raft = change(entry).ok_or(UnknownChange(entry.index))?;
                 let ConfState { voters, learners, .. } = &mut self.conf_state;
-                voters.retain(|id| *id != raft.node_id);
-                learners.retain(|id| *id != raft.node_id);
-                match raft.get_change_type() {
-                    ConfChangeType::AddNode => voters.push(raft.node_id),
-                    ConfChangeType::AddLearnerNode => learners.push(raft.node_id),
-                    ConfChangeType::RemoveNode => {}
+                voters.retain(|id| *id != raft.node);
+                learners.retain(|id| *id != raft.node);
+                match raft.kind {
+                    ConfChangeType::AddVoter => voters.push(raft.node),
+                    ConfChangeType::AddLearner => learners.push(raft.node),
+                    ConfChangeType::Remove => {}
                 }
                 self.state.change_members(entry.index, change_of(entry).as_ref());
             }
@@ -64,11 +63,7 @@ pub fn recover(snapshot: &Snapshot, cluster: ClusterId, members: &[NodeId], term
     let ConfState { voters, learners, .. } = &snapshot.conf_state;
     let come = members.iter().filter(|id| !voters.contains(id)).map(|id| Change::Promote(*id));
     let go = voters.iter().chain(learners).filter(|id| !members.contains(id)).map(|id| Change::Remove(*id));
-    let changes = come.chain(go).map(|change| {
-        // Writing to memory fails for a message without its required fields; this one has none.
-        let data = to_raft(&change).write_to_bytes().unwrap_or_default();
-        (EntryKind::ConfChange, data.into())
-    });
+    let changes = come.chain(go).map(|change| (EntryKind::ConfChange, to_raft(&change).encode()));
     let contents = [(EntryKind::Normal, begin.freeze())].into_iter().chain(changes);
     let next = snapshot.state.applied_index() + 1;
     (next..).zip(contents).map(|(index, (kind, data))| Entry { index, term, kind, data }).collect()

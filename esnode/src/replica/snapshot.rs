@@ -78,7 +78,6 @@ impl Snapshot {
             voters_outgoing: members.voters_outgoing,
             learners_next: members.learners_next,
             auto_leave: members.auto_leave,
-            ..ConfState::default()
         };
         Ok(Self { conf_state, state })
     }
@@ -88,7 +87,7 @@ impl Snapshot {
     /// # Errors
     /// None in practice: the state has a serialised form.
     pub fn encode(self) -> serde_json::Result<Vec<u8>> {
-        let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave, .. } = self.conf_state;
+        let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave } = self.conf_state;
         let members = StoredMembers { voters, learners, voters_outgoing, learners_next, auto_leave };
         serde_json::to_vec(&Stored { format: CONTENT_VERSION, members, state: self.state })
     }
@@ -105,7 +104,6 @@ mod tests {
             voters_outgoing: vec![1, 2, 3],
             learners_next: vec![3],
             auto_leave: true,
-            ..ConfState::default()
         };
         Snapshot { conf_state, state: StateMachine::default() }
     }

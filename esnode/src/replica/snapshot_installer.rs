@@ -7,7 +7,7 @@
 use shared::ids::NodeId;
 
 use super::environment::FetchedSnapshot;
-use crate::consensus::{Message, MessageType};
+use crate::consensus::{Message, MessageType, SnapshotMetadata};
 
 /// What to do about a message.
 #[derive(Debug)]
@@ -49,13 +49,13 @@ impl<F> Default for SnapshotInstaller<F> {
 
 /// Whether the message names a snapshot for its receiver.
 pub(super) fn names_snapshot(message: &Message) -> bool {
-    message.get_msg_type() == MessageType::MsgSnapshot
+    message.kind == MessageType::Snapshot
 }
 
 impl<F: FetchedSnapshot> SnapshotInstaller<F> {
     /// A message names a snapshot for this node, which has applied everything up to `have`.
     pub(super) fn named(&mut self, message: Message, have: u64) -> Next {
-        if message.get_snapshot().get_metadata().index <= have {
+        if message.snapshot.as_ref().map_or(0, |metadata| metadata.index) <= have {
             // This node has that already, and its word of it was lost. Raft says it again; nothing else would until the
             // sender's next snapshot.
             return Next::Receive(Box::new(message));
@@ -92,10 +92,9 @@ impl<F: FetchedSnapshot> SnapshotInstaller<F> {
 
     fn ask(&mut self, fetched: F) -> Option<Message> {
         let mut message = self.latest.clone()?;
-        let metadata = message.mut_snapshot().mut_metadata();
-        metadata.index = fetched.index();
-        metadata.term = fetched.term();
-        metadata.set_conf_state(fetched.snapshot().conf_state.clone());
+        let (index, term) = (fetched.index(), fetched.term());
+        let conf_state = fetched.snapshot().conf_state.clone();
+        message.snapshot = Some(SnapshotMetadata { index, term, conf_state });
         self.state = State::Asked(fetched);
         Some(message)
     }
@@ -177,10 +176,8 @@ mod tests {
     }
 
     fn message(term: u64) -> Message {
-        let mut message = Message { from: 2, to: 1, term, ..Message::default() };
-        message.set_msg_type(MessageType::MsgSnapshot);
-        message.mut_snapshot().mut_metadata().index = 60;
-        message
+        let snapshot = Some(SnapshotMetadata { index: 60, ..SnapshotMetadata::default() });
+        Message { kind: MessageType::Snapshot, from: 2, to: 1, term, snapshot, ..Message::default() }
     }
 
     #[test]
@@ -191,9 +188,9 @@ mod tests {
         assert!(!installer.is_installing());
         let asked = installer.fetched(fetched(70), 10, 4).unwrap();
         assert!(installer.is_installing(), "its members are no longer those of its state");
-        let metadata = asked.get_snapshot().get_metadata();
+        let metadata = asked.snapshot.unwrap();
         assert_eq!((metadata.index, metadata.term), (70, 3));
-        assert_eq!(metadata.get_conf_state().voters, [1, 2, 9]);
+        assert_eq!(metadata.conf_state.voters, [1, 2, 9]);
         assert_eq!(installer.install(8).map(FetchedSnapshot::index), Some(70));
         installer.answered();
         assert!(
@@ -231,7 +228,7 @@ mod tests {
         let Next::Receive(message) = installer.named(message(4), 60) else {
             panic!("there is nothing to fetch")
         };
-        assert_eq!(message.get_snapshot().get_metadata().index, 60);
+        assert_eq!(message.snapshot.unwrap().index, 60);
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl<E: Environment> Replica<E> {
 
     fn with_members(&self, mut message: Message) -> Message {
         if makes(Mistake::StaleMembersAfterSnapshot) {
-            message.mut_snapshot().mut_metadata().set_conf_state(self.core.conf_state());
+            message.snapshot.iter_mut().for_each(|named| named.conf_state = self.core.conf_state());
         }
         message
     }

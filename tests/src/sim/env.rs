@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::fmt;
 
 use esnode::consensus::{ConfState, Message};
-use esnode::net::peer::Hello;
+use esnode::replica::Hello;
 use esnode::state_machine::retention::Retention;
 use fastrand::Rng;
 use shared::ids::NodeId;
@@ -56,7 +56,7 @@ impl Event {
         match self {
             Self::Node(id, life, arrival) => [1, *id, *life, arrival.mark()],
             Self::Deliver(message, _) => {
-                let kind = (message.from << 16) | (message.to << 8) | message.msg_type as u64;
+                let kind = (message.from << 16) | (message.to << 8) | message.kind as u64;
                 [2, kind, mix(message.term, message.commit), mix(message.index, message.entries.len() as u64)]
             }
             Self::Request(id, request) => [3, *id, request.client as u64, request.call],
@@ -221,8 +221,6 @@ pub struct Env {
     pub trouble: bool,
     /// A mistake to make.
     pub bug: Option<Bug>,
-    /// For Raft's own account.
-    pub logger: slog::Logger,
     /// How many nodes there are.
     pub nodes: u64,
     stores: u64,
@@ -246,7 +244,6 @@ impl Env {
             profile,
             trouble: false,
             bug,
-            logger: slog::Logger::root(slog::Discard, slog::o!()),
             nodes: founders.voters.len() as u64 + profile.spares,
             stores: 0,
             queue: Queue::default(),

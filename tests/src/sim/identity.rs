@@ -1,7 +1,7 @@
 //! What a node's data directory says of the node, and what the node tells others of itself.
 
-use esnode::net::peer::{Formats, Hello};
 use esnode::replica::{Bootstrapped, Members};
+use esnode::replica::{Formats, Hello};
 use shared::ids::{ClusterId, NodeId, StoreId};
 use shared::spec::{MAX_NODES, Node};
 use shared::version::Range;

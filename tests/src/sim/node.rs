@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use esnode::consensus::{ConfState, Core, CoreConfig, LogRead, Message, Role, Status, Timing};
 use esnode::entry::Entry;
-use esnode::net::peer::Hello;
 use esnode::process::version::FORMAT;
+use esnode::replica::Hello;
 use esnode::replica::{
     Bootstrap, Bootstrapped, Config, Environment, Input, Leadership, LogTime, Members, Now, Parts,
     PeerRegistry, Replica, Request as ReplicaRequest, Snapshot, decline,
@@ -178,7 +178,7 @@ impl Member {
 /// A node that runs.
 enum Running {
     /// Without a cluster yet.
-    Joining(Bootstrap),
+    Joining(Box<Bootstrap>),
     /// In its cluster.
     Member(Box<Member>),
 }
@@ -273,7 +273,7 @@ impl Node {
         if self.disk.identity.fresh {
             env.note(format_args!("node {} starts without a cluster", self.id));
             let own = self.disk.identity.hello(self.id, self.reads, &nobody(), 0);
-            self.running = Some(Running::Joining(Bootstrap::new(own, self.configured.clone())));
+            self.running = Some(Running::Joining(Box::new(Bootstrap::new(own, self.configured.clone()))));
         } else {
             self.take_part(PeerRegistry::default(), env)?;
         }
@@ -325,7 +325,7 @@ impl Node {
         };
         let state = Arc::new(RwLock::new(state));
         let parts = Parts {
-            core: Core::new(core, log.clone(), &env.logger).expect("the simulator's configuration is sound"),
+            core: Core::new(core, log.clone()).expect("the simulator's configuration is sound"),
             log,
             state: Arc::clone(&state),
             time: Arc::new(Mutex::new(LogTime::default())),

@@ -171,16 +171,16 @@ impl Node {
                 }
                 other => (request.client, request.call, Answer::of(other)),
             },
-            Waiter::Operator => return self.respond_to_operator(response, env),
+            Waiter::Operator => return self.respond_to_operator(&response, env),
         };
         self.act()?;
         env.reply(client, call, answer);
         Ok(())
     }
 
-    fn respond_to_operator(&mut self, response: Response, env: &mut Env) -> Result<(), Stop> {
+    fn respond_to_operator(&mut self, response: &Response, env: &mut Env) -> Result<(), Stop> {
         env.note(format_args!("node {} tells the operator: {response:?}", self.id));
-        if let Response::RaisableFormat(Ok(to)) = response {
+        if let Response::RaisableFormat(Ok(to)) = *response {
             let raise = proposal(&[Command::RaiseFormat { to }]);
             self.step(Input::Request(raise, Waiter::Operator), env)?;
         }

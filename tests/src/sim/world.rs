@@ -1,7 +1,7 @@
 //! A whole cluster, its clients and its troubles under one clock, one source of chance and one queue of events.
 
 use esnode::consensus::Status;
-use esnode::net::peer::Hello;
+use esnode::replica::Hello;
 use shared::ids::NodeId;
 
 use super::Micros;
@@ -257,7 +257,7 @@ impl World {
                 if env.network.arrives(&message, connection) && !refused {
                     env.note(format_args!(
                         "{} -> {}: {:?} term {} index {}",
-                        message.from, message.to, message.msg_type, message.term, message.index
+                        message.from, message.to, message.kind, message.term, message.index
                     ));
                     return self.arrive(message.to, Arrival::Message(message));
                 }

@@ -1,11 +1,9 @@
 //! Tests of the machine alone, fed by hand.
 
-use protobuf::Message as _;
-use raft::eraftpb::ConfChangeType;
 use shared::spec::RaftTiming;
 
 use super::*;
-use crate::consensus::ReadFailed;
+use crate::consensus::{ConfChangeType, ReadFailed};
 use crate::entry::EntryKind;
 
 /// What was durable before the start.
@@ -42,17 +40,23 @@ fn started(log: Vec<Entry>) -> Core<Old> {
         applied: 0,
         tail_bytes: 0,
     };
-    Core::new(config, Old(log), &slog::Logger::root(slog::Discard, slog::o!())).unwrap()
+    Core::new(config, Old(log)).unwrap()
+}
+
+fn empty(index: u64, term: u64) -> Entry {
+    Entry { index, term, kind: EntryKind::Normal, data: Bytes::new() }
+}
+
+/// A message of node 2.
+fn message(kind: MessageType, term: u64) -> Message {
+    Message { kind, from: 2, to: 1, term, ..Message::default() }
 }
 
 #[test]
 fn the_commit_index_is_not_written_ahead_of_the_entries_that_it_covers() {
     let mut core = follower();
-    let mut append = Message { from: 2, to: 1, term: 1, commit: 2, ..Message::default() };
-    append.set_msg_type(MessageType::MsgAppend);
-    let entries: Vec<_> =
-        (1..=2).map(|index| eraftpb::Entry { index, term: 1, ..Default::default() }).collect();
-    append.set_entries(entries.into());
+    let entries = (1..=2).map(|index| empty(index, 1)).collect();
+    let append = Message { commit: 2, entries, ..message(MessageType::Append, 1) };
     core.receive(append).unwrap();
     let work = core.effects().and_then(|effects| effects.persist).unwrap();
     assert_eq!(work.entries.len(), 2);
@@ -62,9 +66,7 @@ fn the_commit_index_is_not_written_ahead_of_the_entries_that_it_covers() {
 #[test]
 fn a_follower_that_misses_entries_says_how_far_behind_it_is() {
     let mut core = follower();
-    let mut append = Message { from: 2, to: 1, term: 1, commit: 900, index: 800, ..Message::default() };
-    append.log_term = 1;
-    append.set_msg_type(MessageType::MsgAppend);
+    let append = Message { commit: 900, index: 800, log_term: 1, ..message(MessageType::Append, 1) };
     core.receive(append).unwrap();
     assert_eq!((core.status().commit, core.status().applied), (900, 0));
 }
@@ -85,10 +87,8 @@ fn quiet_ticks_do_nothing_and_the_next_one_acts() {
 fn the_disk_is_waited_for_while_it_does_not_get_on() {
     let mut core = follower();
     let mut write = |index: u64, ticks: u32| {
-        let mut append = Message { from: 2, to: 1, term: 1, index: index - 1, ..Message::default() };
-        append.log_term = u64::from(index > 1);
-        append.set_msg_type(MessageType::MsgAppend);
-        append.set_entries(vec![eraftpb::Entry { index, term: 1, ..Default::default() }].into());
+        let (log_term, entries) = (u64::from(index > 1), vec![empty(index, 1)]);
+        let append = Message { index: index - 1, log_term, entries, ..message(MessageType::Append, 1) };
         core.receive(append).unwrap();
         let number = core.effects().and_then(|effects| effects.persist).unwrap().number;
         (0..ticks).for_each(|_| core.tick());
@@ -106,9 +106,7 @@ fn the_disk_is_waited_for_while_it_does_not_get_on() {
 
 /// Delivers an answer of node 2.
 fn answer(core: &mut Core<Old>, kind: MessageType, term: u64, index: u64) {
-    let mut message = Message { from: 2, to: 1, term, index, ..Message::default() };
-    message.set_msg_type(kind);
-    core.receive(message).unwrap();
+    core.receive(Message { index, ..message(kind, term) }).unwrap();
 }
 
 /// Does what there is to do, with a disk that is done at once. Returns what was sent and committed.
@@ -130,11 +128,11 @@ fn leader() -> Core<Old> {
         core.tick();
     }
     perform(&mut core);
-    answer(&mut core, MessageType::MsgRequestPreVoteResponse, 1, 0);
+    answer(&mut core, MessageType::RequestPreVoteResponse, 1, 0);
     perform(&mut core);
-    answer(&mut core, MessageType::MsgRequestVoteResponse, 1, 0);
+    answer(&mut core, MessageType::RequestVoteResponse, 1, 0);
     perform(&mut core);
-    answer(&mut core, MessageType::MsgAppendResponse, 1, 1);
+    answer(&mut core, MessageType::AppendResponse, 1, 1);
     let (_, committed) = perform(&mut core);
     assert_eq!((core.role(), committed.len()), (Role::Leader, 1));
     core.applied(1);
@@ -144,13 +142,11 @@ fn leader() -> Core<Old> {
 /// Makes `change` of the leader itself; the disk still has an entry behind it when it is applied.
 fn changes_itself(kind: ConfChangeType) -> (Core<Old>, Vec<Message>) {
     let mut core = leader();
-    let mut change = ConfChange { node_id: 1, ..ConfChange::default() };
-    change.set_change_type(kind);
-    core.propose_change(&change).unwrap();
+    core.propose_change(&ConfChange { kind, node: 1, context: Bytes::new() }).unwrap();
     perform(&mut core);
     core.propose(vec![Bytes::from_static(b"behind")]).unwrap();
     let late = core.effects().and_then(|effects| effects.persist).unwrap().number;
-    answer(&mut core, MessageType::MsgAppendResponse, 1, 2);
+    answer(&mut core, MessageType::AppendResponse, 1, 2);
     let (_, committed) = perform(&mut core);
     core.apply_change(&committed[0]).unwrap();
     core.applied(2);
@@ -161,10 +157,10 @@ fn changes_itself(kind: ConfChangeType) -> (Core<Old>, Vec<Message>) {
 
 #[test]
 fn a_leader_that_is_no_voter_any_more_hands_over_to_the_best_voter() {
-    for kind in [ConfChangeType::RemoveNode, ConfChangeType::AddLearnerNode] {
+    for kind in [ConfChangeType::Remove, ConfChangeType::AddLearner] {
         let (mut core, sent) = changes_itself(kind);
         assert_eq!((core.role(), core.leader()), (Role::Follower, None), "{kind:?}");
-        let now = sent.iter().find(|message| message.get_msg_type() == MessageType::MsgTimeoutNow);
+        let now = sent.iter().find(|message| message.kind == MessageType::TimeoutNow);
         assert_eq!(now.map(|message| message.to), Some(2), "{kind:?}: node 3 has nothing");
         (0..1000).for_each(|_| core.tick());
         assert_eq!(core.role(), Role::Follower, "{kind:?}: it does not come back");
@@ -174,23 +170,17 @@ fn a_leader_that_is_no_voter_any_more_hands_over_to_the_best_voter() {
 #[test]
 fn a_node_does_not_campaign_before_its_snapshot_is_installed() {
     let mut core = follower();
-    let mut message = Message { from: 2, to: 1, term: 3, ..Message::default() };
-    message.set_msg_type(MessageType::MsgSnapshot);
-    let conf_state = Some(core.conf_state()).into();
-    let metadata = SnapshotMetadata { index: 40, term: 2, conf_state, ..SnapshotMetadata::default() };
-    message.mut_snapshot().set_metadata(metadata);
-    core.receive(message).unwrap();
+    let snapshot = Some(SnapshotMetadata { index: 40, term: 2, conf_state: core.conf_state() });
+    core.receive(Message { snapshot, ..message(MessageType::Snapshot, 3) }).unwrap();
     let work = core.effects().and_then(|effects| effects.persist).unwrap();
     assert_eq!(work.snapshot, Some(40));
     (0..1000).for_each(|_| core.tick());
-    answer(&mut core, MessageType::MsgTimeoutNow, 3, 0);
+    answer(&mut core, MessageType::TimeoutNow, 3, 0);
     assert_eq!((core.role(), core.leader()), (Role::Follower, None));
 }
 
-fn adds(index: u64, node_id: NodeId) -> Entry {
-    let mut change = ConfChange { node_id, ..ConfChange::default() };
-    change.set_change_type(ConfChangeType::AddNode);
-    let data = change.write_to_bytes().unwrap().into();
+fn adds(index: u64, node: NodeId) -> Entry {
+    let data = ConfChange { kind: ConfChangeType::AddVoter, node, context: Bytes::new() }.encode();
     Entry { index, term: 1, kind: EntryKind::ConfChange, data }
 }
 
@@ -221,7 +211,7 @@ fn what_no_cluster_comes_to_is_no_state_to_start_from() {
             tail_bytes: 0,
         };
         let log = Old(vec![adds(1, 4), adds(2, 5)]);
-        Core::new(config, log, &slog::Logger::root(slog::Discard, slog::o!())).map(|core| core.term())
+        Core::new(config, log).map(|core| core.term())
     };
     assert_eq!(start(MAX_NUMBER, 2, 0).unwrap(), MAX_NUMBER);
     for (term, commit, applied) in

@@ -2,41 +2,30 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use protobuf::{Message as _, ProtobufEnum as _};
-use raft::eraftpb::{ConfChange, ConfChangeType, Snapshot};
 use shared::spec::RaftTiming;
 
 use super::*;
-use crate::consensus::{Core, CoreConfig, Durable, ReadFailed, Timing};
-use crate::entry::{self, EntryKind, HardState};
+use crate::consensus::{ConfChange, ConfChangeType, Core, CoreConfig, Durable, ReadFailed, Timing};
+use crate::entry::HardState;
 
 /// A follower of term 5 whose log ends at entry 20 of term 4; entry 10 of term 3 is committed.
 const PLACE: Place = Place { id: 1, term: 5, leads: false, last_index: 20, committed: (10, 3) };
 
 fn message(kind: MessageType) -> Message {
-    let mut message = Message { from: 2, to: 1, term: 5, ..Message::default() };
-    message.set_msg_type(kind);
-    message
+    Message { kind, from: 2, to: 1, term: 5, ..Message::default() }
 }
 
 fn normal(index: u64, term: u64) -> Entry {
-    Entry { index, term, data: Bytes::from_static(b"x"), ..Entry::default() }
+    Entry { index, term, kind: EntryKind::Normal, data: Bytes::from_static(b"x") }
 }
 
 fn appends(entries: Vec<Entry>) -> Message {
-    let mut message = message(MessageType::MsgAppend);
-    (message.index, message.log_term, message.commit) = (20, 4, 900);
-    message.entries = entries.into();
-    message
+    Message { index: 20, log_term: 4, commit: 900, entries, ..message(MessageType::Append) }
 }
 
 fn sends_there(index: u64, term: u64, members: ConfState) -> Message {
-    let mut message = message(MessageType::MsgSnapshot);
-    let mut snapshot = Snapshot::default();
-    let conf_state = Some(members).into();
-    snapshot.set_metadata(SnapshotMetadata { index, term, conf_state, ..SnapshotMetadata::default() });
-    message.set_snapshot(snapshot);
-    message
+    let snapshot = Some(SnapshotMetadata { index, term, conf_state: members });
+    Message { snapshot, ..message(MessageType::Snapshot) }
 }
 
 fn voters(voters: &[NodeId]) -> ConfState {
@@ -51,15 +40,15 @@ fn refused(message: &Message, change: impl FnOnce(&mut Message)) -> bool {
 }
 
 const KINDS: [MessageType; 9] = [
-    MessageType::MsgAppend,
-    MessageType::MsgAppendResponse,
-    MessageType::MsgRequestVote,
-    MessageType::MsgRequestVoteResponse,
-    MessageType::MsgRequestPreVote,
-    MessageType::MsgRequestPreVoteResponse,
-    MessageType::MsgHeartbeat,
-    MessageType::MsgHeartbeatResponse,
-    MessageType::MsgTimeoutNow,
+    MessageType::Append,
+    MessageType::AppendResponse,
+    MessageType::RequestVote,
+    MessageType::RequestVoteResponse,
+    MessageType::RequestPreVote,
+    MessageType::RequestPreVoteResponse,
+    MessageType::Heartbeat,
+    MessageType::HeartbeatResponse,
+    MessageType::TimeoutNow,
 ];
 
 #[test]
@@ -75,32 +64,19 @@ fn numbers_that_nobody_counts_to_are_refused_in_every_kind() {
         assert!(refused(&good, |m| m.commit_term = u64::MAX), "{kind:?}");
         assert!(refused(&good, |m| m.reject_hint = u64::MAX), "{kind:?}");
         assert!(refused(&good, |m| m.log_term = 6), "{kind:?}");
-        assert!(refused(&good, |m| m.request_snapshot = 1), "{kind:?}");
-        assert!(refused(&good, |m| m.priority = -1), "{kind:?}: a node of term 0 would refuse in term 0");
-        assert!(refused(&good, |m| m.deprecated_priority = u64::MAX), "{kind:?}");
         assert!(refused(&good, |m| m.from = PLACE.id), "{kind:?}");
         assert!(refused(&good, |m| m.from = 0), "{kind:?}");
-        let entries = kind != MessageType::MsgAppend;
-        assert_eq!(refused(&good, |m| m.set_entries(vec![normal(1, 1)].into())), entries, "{kind:?}");
-        assert!(refused(&good, |m| m.set_snapshot(Snapshot::default())), "{kind:?}");
+        let entries = kind != MessageType::Append;
+        assert_eq!(refused(&good, |m| m.entries = vec![normal(1, 1)]), entries, "{kind:?}");
+        assert!(refused(&good, |m| m.snapshot = Some(SnapshotMetadata::default())), "{kind:?}");
     }
-    assert!(!refused(&message(MessageType::MsgHeartbeat), |m| m.term = PLACE.term + MAX_TERM_STEP));
-}
-
-#[test]
-fn what_stays_within_a_node_does_not_come_from_another() {
-    for kind in (0..19).filter_map(MessageType::from_i32) {
-        let known = KINDS.contains(&kind) || kind == MessageType::MsgSnapshot;
-        let good =
-            if known && !KINDS.contains(&kind) { sends_there(30, 4, voters(&[1])) } else { message(kind) };
-        assert_eq!(refused(&good, |_| {}), !known, "{kind:?}");
-    }
+    assert!(!refused(&message(MessageType::Heartbeat), |m| m.term = PLACE.term + MAX_TERM_STEP));
 }
 
 #[test]
 fn a_heartbeat_is_taken_without_a_commit_that_cannot_be() {
     let with =
-        |commit| plausible(Message { commit, ..message(MessageType::MsgHeartbeat) }, &PLACE).unwrap().commit;
+        |commit| plausible(Message { commit, ..message(MessageType::Heartbeat) }, &PLACE).unwrap().commit;
     assert_eq!((with(20), with(21), with(MAX_NUMBER)), (20, 0, 0));
 }
 
@@ -110,36 +86,31 @@ fn entries_follow_each_other() {
     assert!(!refused(&good, |_| {}));
     assert!(refused(&good, |m| m.log_term = 0), "Raft would find that it matches, beyond its log's end");
     assert!(refused(&good, |m| m.index = 0));
-    assert!(refused(&good, |m| m.mut_entries()[1].index = 24));
-    assert!(refused(&good, |m| m.mut_entries()[0].index = 22));
-    assert!(refused(&good, |m| m.mut_entries()[0].index = u64::MAX));
-    assert!(refused(&good, |m| m.mut_entries()[1].term = 6), "of a term after the message's");
-    assert!(refused(&good, |m| m.mut_entries()[1].term = 3));
-    assert!(refused(&good, |m| m.mut_entries()[0].term = 0));
-    assert!(refused(&good, |m| m.mut_entries()[0].data = vec![0; LARGEST_PAYLOAD + 1].into()));
-    assert!(!refused(&good, |m| m.mut_entries()[0].data = vec![0; LARGEST_PAYLOAD].into()));
+    assert!(refused(&good, |m| m.entries[1].index = 24));
+    assert!(refused(&good, |m| m.entries[0].index = 22));
+    assert!(refused(&good, |m| m.entries[0].index = u64::MAX));
+    assert!(refused(&good, |m| m.entries[1].term = 6), "of a term after the message's");
+    assert!(refused(&good, |m| m.entries[1].term = 3));
+    assert!(refused(&good, |m| m.entries[0].term = 0));
+    assert!(refused(&good, |m| m.entries[0].data = vec![0; LARGEST_PAYLOAD + 1].into()));
+    assert!(!refused(&good, |m| m.entries[0].data = vec![0; LARGEST_PAYLOAD].into()));
     assert!(refused(&good, |m| m.log_term = 2), "what is committed is in every later leader's log");
-    assert!(
-        !refused(&good, |m| (m.log_term, m.term, m.entries) = (2, 4, Vec::new().into())),
-        "it is an old one"
-    );
+    assert!(!refused(&good, |m| (m.log_term, m.term, m.entries) = (2, 4, Vec::new())), "it is an old one");
 }
 
 #[test]
 fn changes_of_the_members_are_flat_and_of_the_kind_that_is_written() {
-    let mut change = ConfChange { node_id: 9, ..ConfChange::default() };
-    change.set_change_type(ConfChangeType::AddNode);
-    let with =
-        |kind, data: Vec<u8>| appends(vec![Entry { entry_type: kind, data: data.into(), ..normal(21, 5) }]);
-    let data = change.write_to_bytes().unwrap();
-    assert!(!refused(&with(EntryType::EntryConfChange, data.clone()), |_| {}));
-    assert!(refused(&with(EntryType::EntryConfChangeV2, data), |_| {}));
-    assert!(refused(&with(EntryType::EntryConfChange, vec![0x0b; 100_000]), |_| {}));
+    let change = ConfChange { kind: ConfChangeType::AddVoter, node: 9, context: Bytes::new() };
+    let with = |kind, data| appends(vec![Entry { kind, data, ..normal(21, 5) }]);
+    let data = change.encode();
+    assert!(!refused(&with(EntryKind::ConfChange, data.clone()), |_| {}));
+    assert!(refused(&with(EntryKind::ConfChangeV2, data), |_| {}));
+    assert!(refused(&with(EntryKind::ConfChange, vec![0x0b; 100_000].into()), |_| {}));
 }
 
 #[test]
 fn nobody_has_more_than_there_is() {
-    let answer = Message { index: 21, ..message(MessageType::MsgAppendResponse) };
+    let answer = Message { index: 21, ..message(MessageType::AppendResponse) };
     let leader = Place { leads: true, ..PLACE };
     assert!(plausible(answer.clone(), &leader).is_err());
     assert!(plausible(Message { index: 20, ..answer.clone() }, &leader).is_ok());
@@ -148,7 +119,7 @@ fn nobody_has_more_than_there_is() {
         "it only says that its term is over"
     );
     assert!(plausible(answer, &PLACE).is_ok(), "nobody counts it");
-    for kind in [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote] {
+    for kind in [MessageType::RequestVote, MessageType::RequestPreVote] {
         let vote = Message { index: 30, log_term: 4, commit: 30, commit_term: 4, ..message(kind) };
         assert!(!refused(&vote, |_| {}));
         assert!(refused(&vote, |m| m.commit = 31));
@@ -160,6 +131,7 @@ fn nobody_has_more_than_there_is() {
 fn a_snapshot_is_of_this_history_and_has_members() {
     let judge = |index, term, members: ConfState| refused(&sends_there(index, term, members), |_| {});
     assert!(!judge(30, 4, voters(&[1, 2, 3])) && !judge(10, 3, voters(&[1])) && !judge(3, 1, voters(&[1])));
+    assert!(refused(&message(MessageType::Snapshot), |_| {}), "it names none");
     assert!(judge(10, 4, voters(&[1])), "another entry is committed there");
     assert!(judge(0, 1, voters(&[1])) && judge(MAX_NUMBER + 1, 1, voters(&[1])));
     assert!(judge(30, 0, voters(&[1])) && judge(30, 6, voters(&[1])));
@@ -179,7 +151,7 @@ struct Disk(std::rc::Rc<std::cell::RefCell<Held>>);
 struct Held {
     /// Index and term of what a snapshot stands for.
     base: (u64, u64),
-    entries: Vec<entry::Entry>,
+    entries: Vec<Entry>,
 }
 
 impl Durable for Disk {
@@ -195,7 +167,7 @@ impl Durable for Disk {
         let found = held.entries.iter().find(|entry| entry.index == index).map(|entry| entry.term);
         Ok(found.or((index == held.base.0).then_some(held.base.1)))
     }
-    fn entries(&self, low: u64, high: u64, _max_bytes: u64) -> Result<Vec<entry::Entry>, ReadFailed> {
+    fn entries(&self, low: u64, high: u64, _max_bytes: u64) -> Result<Vec<Entry>, ReadFailed> {
         let held = self.0.borrow();
         Ok(held.entries.iter().filter(|entry| (low..high).contains(&entry.index)).cloned().collect())
     }
@@ -213,7 +185,7 @@ impl Victim {
     fn new() -> Self {
         let disk = Disk::default();
         disk.0.borrow_mut().entries = (1..=8)
-            .map(|index| entry::Entry {
+            .map(|index| Entry {
                 index,
                 term: index.div_ceil(3),
                 kind: EntryKind::Normal,
@@ -236,7 +208,7 @@ impl Victim {
             applied,
             tail_bytes: 0,
         };
-        Core::new(config, disk.clone(), &slog::Logger::root(slog::Discard, slog::o!())).unwrap()
+        Core::new(config, disk.clone()).unwrap()
     }
 
     fn perform(&mut self) {
@@ -284,8 +256,8 @@ fn number(random: &mut Rng, near: u64) -> u64 {
 
 fn forged(random: &mut Rng, place: &Place) -> Message {
     let mut message = Message { from: random.u64(2..5), to: 1, ..Message::default() };
-    let any = MessageType::from_i32(random.i32(0..19)).unwrap();
-    message.set_msg_type(if random.u8(..8) == 0 { any } else { KINDS[random.usize(..KINDS.len())] });
+    let kinds = if random.u8(..8) == 0 { &MessageType::ALL[..] } else { &KINDS };
+    message.kind = kinds[random.usize(..kinds.len())];
     message.term = if random.u8(..4) > 0 { place.term.max(1) } else { number(random, place.term) };
     let before = random.u64(..3);
     message.log_term = number(random, message.term.saturating_sub(before)).min(u64::MAX - 3);
@@ -299,19 +271,19 @@ fn forged(random: &mut Rng, place: &Place) -> Message {
         message.context = b"CampaignTransfer".to_vec().into();
     }
     let (mut index, mut term) = (message.index, message.log_term);
-    for _ in 0..random.usize(..4) * usize::from(message.get_msg_type() == MessageType::MsgAppend) {
+    for _ in 0..random.usize(..4) * usize::from(message.kind == MessageType::Append) {
         index = if random.u8(..20) == 0 { number(random, index) } else { index.wrapping_add(1) };
         term = if random.u8(..8) > 0 { term.max(1) } else { number(random, place.term) };
         let mut entry = normal(index, term);
         if random.u8(..6) == 0 {
-            let mut change = ConfChange { node_id: random.u64(..5), ..ConfChange::default() };
-            change.set_change_type(ConfChangeType::from_i32(random.i32(0..3)).unwrap());
-            entry.data = change.write_to_bytes().unwrap().into();
-            entry.set_entry_type(EntryType::from_i32(random.i32(1..3)).unwrap());
+            let kinds = [ConfChangeType::AddVoter, ConfChangeType::AddLearner, ConfChangeType::Remove];
+            let (kind, node) = (kinds[random.usize(..3)], random.u64(..5));
+            entry.data = ConfChange { kind, node, context: Bytes::new() }.encode();
+            entry.kind = EntryKind::from_u8(random.u8(1..3)).unwrap();
         }
-        message.mut_entries().push(entry);
+        message.entries.push(entry);
     }
-    if message.get_msg_type() == MessageType::MsgSnapshot {
+    if message.kind == MessageType::Snapshot {
         let members = ConfState {
             voters: (0..random.u64(..4)).map(|_| random.u64(..4)).collect(),
             learners: (0..random.u64(..2)).map(|_| random.u64(..5)).collect(),
@@ -336,8 +308,8 @@ fn no_message_whatever_ends_a_node_and_it_starts_again() {
             }
             victim.perform();
             let message = forged(&mut random, &victim.core.place());
-            let metadata = message.get_snapshot().get_metadata();
-            victim.restored = (metadata.index, metadata.term);
+            victim.restored =
+                message.snapshot.as_ref().map_or((0, 0), |metadata| (metadata.index, metadata.term));
             let outcome = victim.core.receive(message);
             taken += u64::from(outcome.is_ok());
             victim.perform();

@@ -1,33 +1,31 @@
 //! Raft messages as bytes: fixed-width little-endian fields, entry data verbatim.
 //!
 //! Decoding takes any bytes: it never panics, and never holds more memory than a small multiple of the input.
-//! Entry data and contexts come out as slices of the input. `sync_log` and protobuf's unknown fields do not travel.
+//! Entry data and contexts come out as slices of the input.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use protobuf::ProtobufEnum;
-use raft::eraftpb::{ConfState, Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata};
 
 use super::frame::{Encoded, FrameError, Kind};
+use crate::consensus::{ConfState, Message, MessageType, SnapshotMetadata};
+use crate::entry::{Entry, EntryKind};
 
 /// Messages are gathered into one frame up to this many bytes; beyond it the next frame begins.
 const FRAME_TARGET: usize = 1 << 20;
 /// Data below this is copied beside its neighbours: cheaper than one more slice in the vectored write.
 const COPY_BELOW: usize = 2 << 10;
-/// Type, flags, eleven 64-bit fields, context length, number of entries.
-const MESSAGE_FIXED: usize = 2 + 11 * 8 + 4 + 4;
-/// Type, term, index, data length, context length.
-const ENTRY_FIXED: usize = 1 + 8 + 8 + 4 + 4;
+/// Type, flags, eight 64-bit fields, context length, number of entries.
+const MESSAGE_FIXED: usize = 2 + 8 * 8 + 4 + 4;
+/// Kind, term, index, data length.
+const ENTRY_FIXED: usize = 1 + 8 + 8 + 4;
 
 const REJECT: u8 = 1;
 const SNAPSHOT: u8 = 2;
-const METADATA: u8 = 4;
-const CONF_STATE: u8 = 8;
-const AUTO_LEAVE: u8 = 16;
-const ALL_FLAGS: u8 = 31;
+const AUTO_LEAVE: u8 = 4;
+const ALL_FLAGS: u8 = 7;
 
 /// Bytes that `message` takes in a frame's body.
 pub fn encoded_len(message: &Message) -> usize {
-    let entries = message.entries.iter().map(|entry| ENTRY_FIXED + entry.data.len() + entry.context.len());
+    let entries = message.entries.iter().map(|entry| ENTRY_FIXED + entry.data.len());
     MESSAGE_FIXED + message.context.len() + entries.sum::<usize>() + snapshot_len(message)
 }
 
@@ -74,7 +72,7 @@ struct Body {
 
 impl Body {
     fn message(&mut self, message: &Message) {
-        self.tail.put_u8(u8::try_from(message.msg_type.value()).expect("Raft has 19 message types"));
+        self.tail.put_u8(message.kind as u8);
         self.tail.put_u8(flags(message));
         for field in [
             message.to,
@@ -84,38 +82,29 @@ impl Body {
             message.index,
             message.commit,
             message.commit_term,
-            message.request_snapshot,
             message.reject_hint,
-            message.deprecated_priority,
         ] {
             self.tail.put_u64_le(field);
         }
-        self.tail.put_i64_le(message.priority);
         self.count(message.context.len());
         self.count(message.entries.len());
         self.data(&message.context);
-        if let Some(snapshot) = message.snapshot.as_ref() {
+        if let Some(snapshot) = &message.snapshot {
             self.snapshot(snapshot);
         }
         for entry in &message.entries {
-            self.tail.put_u8(u8::try_from(entry.entry_type.value()).expect("Raft has 3 entry types"));
+            self.tail.put_u8(entry.kind as u8);
             self.tail.put_u64_le(entry.term);
             self.tail.put_u64_le(entry.index);
             self.count(entry.data.len());
-            self.count(entry.context.len());
             self.data(&entry.data);
-            self.data(&entry.context);
         }
     }
 
-    fn snapshot(&mut self, snapshot: &Snapshot) {
-        self.count(snapshot.data.len());
-        self.data(&snapshot.data);
-        let Some(metadata) = snapshot.metadata.as_ref() else { return };
-        self.tail.put_u64_le(metadata.index);
-        self.tail.put_u64_le(metadata.term);
-        let Some(conf) = metadata.conf_state.as_ref() else { return };
-        for ids in [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next] {
+    fn snapshot(&mut self, snapshot: &SnapshotMetadata) {
+        self.tail.put_u64_le(snapshot.index);
+        self.tail.put_u64_le(snapshot.term);
+        for ids in lists(&snapshot.conf_state) {
             self.count(ids.len());
             for id in ids {
                 self.tail.put_u64_le(*id);
@@ -143,29 +132,24 @@ impl Body {
 }
 
 fn flags(message: &Message) -> u8 {
-    let snapshot = message.snapshot.as_ref();
-    let metadata = snapshot.and_then(|snapshot| snapshot.metadata.as_ref());
-    let conf = metadata.and_then(|metadata| metadata.conf_state.as_ref());
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-    flag(message.reject, REJECT)
-        | flag(snapshot.is_some(), SNAPSHOT)
-        | flag(metadata.is_some(), METADATA)
-        | flag(conf.is_some(), CONF_STATE)
-        | flag(conf.is_some_and(|conf| conf.auto_leave), AUTO_LEAVE)
+    let auto_leave = message.snapshot.as_ref().is_some_and(|snapshot| snapshot.conf_state.auto_leave);
+    flag(message.reject, REJECT) | flag(message.snapshot.is_some(), SNAPSHOT) | flag(auto_leave, AUTO_LEAVE)
+}
+
+/// The members of `conf` in the order in which they travel.
+fn lists(conf: &ConfState) -> [&Vec<u64>; 4] {
+    [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next]
 }
 
 fn snapshot_len(message: &Message) -> usize {
-    let Some(snapshot) = message.snapshot.as_ref() else { return 0 };
-    let data = 4 + snapshot.data.len();
-    let Some(metadata) = snapshot.metadata.as_ref() else { return data };
-    let Some(conf) = metadata.conf_state.as_ref() else { return data + 16 };
-    let ids = [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next];
-    data + 16 + ids.iter().map(|ids| 4 + 8 * ids.len()).sum::<usize>()
+    let Some(snapshot) = &message.snapshot else { return 0 };
+    16 + lists(&snapshot.conf_state).iter().map(|ids| 4 + 8 * ids.len()).sum::<usize>()
 }
 
 fn message(body: &mut Bytes) -> Result<Message, FrameError> {
-    let mut message = Message::new();
-    message.msg_type = MessageType::from_i32(i32::from(body.try_get_u8()?)).ok_or(FrameError::Malformed)?;
+    let kind = MessageType::from_u8(body.try_get_u8()?).ok_or(FrameError::Malformed)?;
+    let mut message = Message { kind, ..Message::default() };
     let flags = body.try_get_u8()?;
     if flags & !ALL_FLAGS != 0 {
         return Err(FrameError::Malformed);
@@ -179,59 +163,37 @@ fn message(body: &mut Bytes) -> Result<Message, FrameError> {
         &mut message.index,
         &mut message.commit,
         &mut message.commit_term,
-        &mut message.request_snapshot,
         &mut message.reject_hint,
-        &mut message.deprecated_priority,
     ] {
         *field = body.try_get_u64_le()?;
     }
-    message.priority = body.try_get_i64_le()?;
     let context = body.try_get_u32_le()? as usize;
     let entries = body.try_get_u32_le()? as usize;
     message.context = data(body, context)?;
     if flags & SNAPSHOT != 0 {
-        message.snapshot = Some(snapshot(body, flags)?).into();
+        message.snapshot = Some(snapshot(body, flags & AUTO_LEAVE != 0)?);
     }
     bounded(body, entries, ENTRY_FIXED)?;
-    message.entries = (0..entries).map(|_| entry(body)).collect::<Result<Vec<_>, _>>()?.into();
+    message.entries = (0..entries).map(|_| entry(body)).collect::<Result<_, _>>()?;
     Ok(message)
 }
 
 fn entry(body: &mut Bytes) -> Result<Entry, FrameError> {
-    let mut entry = Entry::new();
-    entry.entry_type = EntryType::from_i32(i32::from(body.try_get_u8()?)).ok_or(FrameError::Malformed)?;
-    entry.term = body.try_get_u64_le()?;
-    entry.index = body.try_get_u64_le()?;
+    let kind = EntryKind::from_u8(body.try_get_u8()?).ok_or(FrameError::Malformed)?;
+    let (term, index) = (body.try_get_u64_le()?, body.try_get_u64_le()?);
     let length = body.try_get_u32_le()? as usize;
-    let context = body.try_get_u32_le()? as usize;
-    entry.data = data(body, length)?;
-    entry.context = data(body, context)?;
-    Ok(entry)
+    Ok(Entry { index, term, kind, data: data(body, length)? })
 }
 
-fn snapshot(body: &mut Bytes, flags: u8) -> Result<Snapshot, FrameError> {
-    let mut snapshot = Snapshot::new();
-    let length = body.try_get_u32_le()? as usize;
-    snapshot.data = data(body, length)?;
-    if flags & METADATA == 0 {
-        return Ok(snapshot);
+fn snapshot(body: &mut Bytes, auto_leave: bool) -> Result<SnapshotMetadata, FrameError> {
+    let (index, term) = (body.try_get_u64_le()?, body.try_get_u64_le()?);
+    let mut conf = ConfState { auto_leave, ..ConfState::default() };
+    for ids in [&mut conf.voters, &mut conf.learners, &mut conf.voters_outgoing, &mut conf.learners_next] {
+        let count = body.try_get_u32_le()? as usize;
+        bounded(body, count, 8)?;
+        *ids = (0..count).map(|_| body.try_get_u64_le()).collect::<Result<_, _>>()?;
     }
-    let mut metadata = SnapshotMetadata::new();
-    metadata.index = body.try_get_u64_le()?;
-    metadata.term = body.try_get_u64_le()?;
-    if flags & CONF_STATE != 0 {
-        let mut conf = ConfState::new();
-        conf.auto_leave = flags & AUTO_LEAVE != 0;
-        for ids in [&mut conf.voters, &mut conf.learners, &mut conf.voters_outgoing, &mut conf.learners_next]
-        {
-            let count = body.try_get_u32_le()? as usize;
-            bounded(body, count, 8)?;
-            *ids = (0..count).map(|_| body.try_get_u64_le()).collect::<Result<Vec<_>, _>>()?;
-        }
-        metadata.conf_state = Some(conf).into();
-    }
-    snapshot.metadata = Some(metadata).into();
-    Ok(snapshot)
+    Ok(SnapshotMetadata { index, term, conf_state: conf })
 }
 
 fn data(body: &mut Bytes, length: usize) -> Result<Bytes, FrameError> {
@@ -258,58 +220,47 @@ mod tests {
 
     prop_compose! {
         fn any_entry()(
-            kind in 0..3i32, term: u64, index: u64,
+            kind in 0..3u8, term: u64, index: u64,
             data in proptest::collection::vec(any::<u8>(), 0..6000),
-            context in proptest::collection::vec(any::<u8>(), 0..30),
         ) -> Entry {
-            let mut entry = Entry::new();
-            entry.entry_type = EntryType::from_i32(kind).unwrap();
-            (entry.term, entry.index) = (term, index);
-            (entry.data, entry.context) = (bytes_of(data), bytes_of(context));
-            entry
+            Entry { index, term, kind: EntryKind::from_u8(kind).unwrap(), data: bytes_of(data) }
         }
     }
 
     prop_compose! {
         fn any_snapshot()(
-            depth in 0..3, index: u64, term: u64, auto_leave: bool,
-            data in proptest::collection::vec(any::<u8>(), 0..5000),
+            index: u64, term: u64, auto_leave: bool,
             ids in proptest::collection::vec(proptest::collection::vec(any::<u64>(), 0..9), 4),
-        ) -> Snapshot {
-            let mut snapshot = Snapshot::new();
-            snapshot.data = bytes_of(data);
-            let mut metadata = SnapshotMetadata::new();
-            (metadata.index, metadata.term) = (index, term);
-            if depth == 2 {
-                let mut conf = ConfState::new();
-                [conf.voters, conf.learners, conf.voters_outgoing, conf.learners_next] = ids.try_into().unwrap();
-                conf.auto_leave = auto_leave;
-                metadata.conf_state = Some(conf).into();
-            }
-            if depth > 0 {
-                snapshot.metadata = Some(metadata).into();
-            }
-            snapshot
+        ) -> SnapshotMetadata {
+            let [voters, learners, voters_outgoing, learners_next] = ids.try_into().unwrap();
+            let conf_state = ConfState { voters, learners, voters_outgoing, learners_next, auto_leave };
+            SnapshotMetadata { index, term, conf_state }
         }
     }
 
     prop_compose! {
         fn any_message()(
-            kind in 0..19i32, reject: bool, priority: i64, n in any::<[u64; 10]>(),
+            kind in 1..11u8, reject: bool, n in any::<[u64; 8]>(),
             entries in proptest::collection::vec(any_entry(), 0..5),
             snapshot in proptest::option::of(any_snapshot()),
             context in proptest::collection::vec(any::<u8>(), 0..40),
         ) -> Message {
-            let mut message = Message::new();
-            message.msg_type = MessageType::from_i32(kind).unwrap();
-            (message.to, message.from, message.term, message.log_term) = (n[0], n[1], n[2], n[3]);
-            (message.index, message.commit, message.commit_term) = (n[4], n[5], n[6]);
-            (message.request_snapshot, message.reject_hint, message.deprecated_priority) = (n[7], n[8], n[9]);
-            (message.reject, message.priority) = (reject, priority);
-            message.entries = entries.into();
-            message.snapshot = snapshot.into();
-            message.context = bytes_of(context);
-            message
+            let [to, from, term, log_term, index, commit, commit_term, reject_hint] = n;
+            Message {
+                kind: MessageType::from_u8(kind).unwrap(),
+                from,
+                to,
+                term,
+                log_term,
+                index,
+                commit,
+                commit_term,
+                reject,
+                reject_hint,
+                context: bytes_of(context),
+                entries,
+                snapshot,
+            }
         }
     }
 
@@ -356,18 +307,9 @@ mod tests {
     }
 
     fn append(entries: usize, size: usize) -> Message {
-        let mut message = Message::new();
-        message.msg_type = MessageType::MsgAppend;
-        (message.to, message.from, message.term) = (2, 1, 7);
-        message.entries = (0..entries)
-            .map(|index| {
-                let mut entry = Entry::new();
-                (entry.index, entry.data) = (index as u64, bytes_of(vec![7; size]));
-                entry
-            })
-            .collect::<Vec<_>>()
-            .into();
-        message
+        let entry = |index| Entry { index, term: 0, kind: EntryKind::Normal, data: bytes_of(vec![7; size]) };
+        let entries = (0..entries as u64).map(entry).collect();
+        Message { kind: MessageType::Append, from: 1, to: 2, term: 7, entries, ..Message::default() }
     }
 
     /// Mutated bodies go to the decoder itself, past the checksum that would catch nearly all of them.
@@ -408,6 +350,14 @@ mod tests {
         let entries = MESSAGE_FIXED - 4;
         body[entries..MESSAGE_FIXED].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(decode(Bytes::from(body)), Err(FrameError::Malformed));
+    }
+
+    #[test]
+    fn a_type_that_does_not_travel_is_malformed() {
+        let body = bodies(&[append(0, 0)], 1 << 20)[0].to_vec();
+        for kind in [0, 11, u8::MAX] {
+            assert_eq!(decode([&[kind], &body[1..]].concat().into()), Err(FrameError::Malformed));
+        }
     }
 
     #[test]

@@ -103,11 +103,12 @@ pub fn mended(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
     use shared::ids::ClusterId;
 
     use super::super::handshake::RefusalCode;
     use super::*;
+    use crate::consensus::{ConfState, Message, MessageType, SnapshotMetadata};
+    use crate::entry::{Entry, EntryKind};
     use crate::fuzz::seeds;
 
     fn wire(frames: &[Encoded]) -> Vec<u8> {
@@ -133,37 +134,21 @@ mod tests {
     }
 
     fn message(kind: MessageType) -> Message {
-        let mut message = Message::new();
-        message.msg_type = kind;
-        (message.to, message.from, message.term, message.log_term) = (1, 2, 5, 4);
-        (message.index, message.commit) = (17, 16);
-        message
+        Message { kind, from: 2, to: 1, term: 5, log_term: 4, index: 17, commit: 16, ..Message::default() }
     }
 
     fn append() -> Message {
-        let mut message = message(MessageType::MsgAppend);
-        let entries = (18..21u64).map(|index| {
-            let mut entry = Entry::new();
-            entry.entry_type =
-                if index == 20 { EntryType::EntryConfChangeV2 } else { EntryType::EntryNormal };
-            (entry.term, entry.index) = (5, index);
-            entry.data = vec![u8::try_from(index).unwrap(); 20].into();
-            entry
+        let entries = (18..21u8).map(|index| {
+            let kind = if index == 20 { EntryKind::ConfChangeV2 } else { EntryKind::Normal };
+            Entry { index: index.into(), term: 5, kind, data: vec![index; 20].into() }
         });
-        message.entries = entries.collect::<Vec<_>>().into();
-        message
+        Message { entries: entries.collect(), ..message(MessageType::Append) }
     }
 
     fn snapshot() -> Message {
-        let mut message = message(MessageType::MsgSnapshot);
-        let mut snapshot = Snapshot::new();
-        snapshot.data = b"state".as_slice().into();
-        let metadata = snapshot.mut_metadata();
-        (metadata.index, metadata.term) = (40, 5);
-        metadata.mut_conf_state().voters = vec![1, 2, 3];
-        metadata.mut_conf_state().learners = vec![4];
-        message.snapshot = Some(snapshot).into();
-        message
+        let conf_state = ConfState { voters: vec![1, 2, 3], learners: vec![4], ..ConfState::default() };
+        let snapshot = Some(SnapshotMetadata { index: 40, term: 5, conf_state });
+        Message { snapshot, ..message(MessageType::Snapshot) }
     }
 
     #[test]
@@ -177,11 +162,7 @@ mod tests {
             wire(&frames)
         };
         let refused = Refused { code: RefusalCode::ForeignCluster, text: "another cluster".into() };
-        let votes = [
-            MessageType::MsgRequestPreVote,
-            MessageType::MsgRequestVote,
-            MessageType::MsgRequestVoteResponse,
-        ];
+        let votes = [MessageType::RequestPreVote, MessageType::RequestVote, MessageType::RequestVoteResponse];
         let seeds = [
             ("fresh", wire(&[greeting(hello)])),
             ("bound", wire(&[greeting(bound), Encoded::new(Kind::Keepalive, Vec::new())])),
@@ -189,7 +170,7 @@ mod tests {
             ("append", messages(&[append()])),
             (
                 "heartbeat",
-                messages(&[message(MessageType::MsgHeartbeat), message(MessageType::MsgHeartbeatResponse)]),
+                messages(&[message(MessageType::Heartbeat), message(MessageType::HeartbeatResponse)]),
             ),
             ("votes", messages(&votes.map(message))),
             ("snapshot", messages(&[snapshot(), append()])),

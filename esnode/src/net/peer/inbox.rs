@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use raft::eraftpb::{Entry, Message};
+
+use crate::consensus::Message;
+use crate::entry::Entry;
 
 /// Bytes of one peer's messages that may wait. A single frame may be larger, alone.
 const LIMIT: usize = 16 << 20;

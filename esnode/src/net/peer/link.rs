@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raft::eraftpb::Message;
 use rustix::net::SendFlags;
 use shared::ids::NodeId;
 
@@ -17,6 +16,7 @@ use super::frame::write_frames;
 use super::handshake::Greeting;
 use super::inbox::Inbox;
 use super::queue::Queue;
+use crate::consensus::Message;
 
 /// More than this is left to the sender's thread: the caller's has other things to do than to copy.
 const SEND_NOW_BYTES: usize = 64 << 10;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use raft::eraftpb::Message;
 
 use super::codec;
+use crate::consensus::Message;
 
 /// A mailbox with many writers and one reader. Writers never wait.
 #[derive(Debug)]
@@ -219,17 +219,17 @@ mod tests {
 
     #[test]
     fn holds_no_more_than_its_limit_until_what_was_taken_is_written() {
-        let size = codec::encoded_len(&Message::new());
+        let size = codec::encoded_len(&Message::default());
         let queue = Queue::new(2 * size);
-        assert!(!queue.offer(vec![Message::new()]), "nobody is connected");
+        assert!(!queue.offer(vec![Message::default()]), "nobody is connected");
         open(&queue);
-        assert!(queue.offer(vec![Message::new(), Message::new()]));
-        assert!(!queue.offer(vec![Message::new()]));
+        assert!(queue.offer(vec![Message::default(), Message::default()]));
+        assert!(!queue.offer(vec![Message::default()]));
         let work = queue.wait(SOON).unwrap();
         assert_eq!((work.messages.len(), work.bytes), (2, 2 * size));
-        assert!(!queue.offer(vec![Message::new()]), "taken is not yet written");
+        assert!(!queue.offer(vec![Message::default()]), "taken is not yet written");
         queue.written(work.bytes);
-        assert!(queue.offer(vec![Message::new()]));
+        assert!(queue.offer(vec![Message::default()]));
         assert_eq!(queue.shut(), 1);
         assert_eq!(queue.bytes(), 0);
     }
@@ -263,7 +263,7 @@ mod tests {
         assert!(!queue.write_past(|| Err(io::ErrorKind::WouldBlock.into())));
         assert!(queue.write_past(|| Ok(Bytes::from_static(b"rest"))));
         assert!(!queue.write_past(all), "half a frame is still to come");
-        assert!(queue.offer(vec![Message::new()]));
+        assert!(queue.offer(vec![Message::default()]));
         let work = queue.wait(LATE).unwrap();
         assert_eq!((&work.rest[..], work.messages.len()), (&b"rest"[..], 1));
         assert!(!queue.write_past(all), "the sender is writing");

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, unbounded};
-use raft::eraftpb::{Entry, Message, MessageType};
 use shared::ids::{ClusterId, NodeId, StoreId};
+use shared::spec::MAX_NODES;
 use shared::version::Range;
 use uuid::Uuid;
 
 use super::frame::{FrameReader, Kind, write_frames};
 use super::handshake::Greeting;
 use super::*;
+use crate::consensus::{Message, MessageType};
+use crate::entry::{Entry, EntryKind};
 use crate::process::version::PROTOCOL;
 
 mod strangers;
@@ -122,13 +124,9 @@ impl Peer {
 }
 
 fn append(from: NodeId, to: NodeId, index: u64, size: usize) -> Message {
-    let mut entry = Entry::new();
-    entry.data = Bytes::from(vec![7u8; size]);
-    let mut message = Message::new();
-    message.msg_type = MessageType::MsgAppend;
-    (message.from, message.to, message.index) = (from, to, index);
-    message.entries = vec![entry].into();
-    message
+    let data = Bytes::from(vec![7u8; size]);
+    let entries = vec![Entry { index: 0, term: 0, kind: EntryKind::Normal, data }];
+    Message { kind: MessageType::Append, from, to, index, entries, ..Message::default() }
 }
 
 #[test]

@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use raft::eraftpb::Message;
 use shared::ids::{ClusterId, NodeId, StoreId};
 use shared::version::Range;
 use socket2::SockRef;
@@ -21,6 +20,7 @@ use super::known::Known;
 use super::link::Link;
 use super::strangers::Strangers;
 use super::{Formats, Hello, PeerEvent, PeerStats, accept, dial};
+use crate::consensus::Message;
 use crate::net::listen::listen;
 use crate::process::rate_limited_log::RateLimitedLog;
 use crate::process::version::PROTOCOL;

@@ -1,11 +1,11 @@
-//! Raft's own account of what it does, passed on to this program's log.
+//! Passes raft-rs's own log lines on to this program's log.
 
 use slog::{Drain, Level, Logger, Never, OwnedKVList, Record, o};
 
 struct ToTracing;
 
 /// A logger for raft-rs.
-pub fn new() -> Logger {
+pub(super) fn new() -> Logger {
     Logger::root(ToTracing.fuse(), o!())
 }
 
@@ -14,7 +14,7 @@ impl Drain for ToTracing {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, _values: &OwnedKVList) -> Result<(), Never> {
-        // Raft tells every step at info; an operator wants the driver's own account of it.
+        // raft-rs logs every step at info; an operator reads the node's own account of it.
         match record.level() {
             Level::Critical | Level::Error => tracing::error!(target: "raft", "{}", record.msg()),
             Level::Warning => tracing::warn!(target: "raft", "{}", record.msg()),
