@@ -1,7 +1,11 @@
 //! EventStream's node: a replicated event log that speaks the Kafka wire protocol.
 //!
-//! `consensus` and `state_machine` are pure: no IO, no clock, no randomness. `storage` and `net` touch the world.
-//! `driver` alone joins them.
+//! Its rooms, from the inside out:
+//!
+//! - `consensus`: Raft, behind a facade; `state_machine`: what the log means; `replica`: one node's part in the cluster. These
+//!   three are pure: no IO, no clock, no randomness. The simulator runs whole clusters of them.
+//! - `runtime`: the threads that run a replica; `storage`: the disk; `net`: peers, Kafka clients and operators.
+//! - `node`: a node from start to end; `maintenance`: backup, verification, recovery; `process`: what any Unix process needs.
 
 pub mod consensus;
 pub mod entry;
