@@ -1,57 +1,34 @@
 //! A node from start to end: open the disk, open the ports, take part, drain.
 
 pub mod handle;
+mod identity;
+mod listeners;
+mod raft;
 pub mod report;
 mod retention;
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use crossbeam_channel::{Receiver, Sender};
-use parking_lot::{Mutex, RwLock};
-use shared::ids::{ClusterId, NodeId};
-use shared::spec::{self, MAX_NODES, Storage};
+use anyhow::{Result, bail};
+use crossbeam_channel::Sender;
+use parking_lot::RwLock;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
-use uuid::Uuid;
 
 use self::handle::Handle;
-use crate::consensus::{ConfState, Core, CoreConfig, Timing};
+use self::listeners::{Listeners, serve, start_transport};
+use self::raft::{Start, segment_bytes, take_part};
 use crate::maintenance::backup::Backups;
-use crate::net::kafka::limits::Limits;
-use crate::net::listen;
-use crate::net::peer::{Transport, TransportConfig};
-use crate::net::{admin, kafka};
+use crate::net::peer::Transport;
 use crate::process::config::Config;
-use crate::process::version::FORMAT;
-use crate::process::{log_file, rlimit};
-use crate::replica::{
-    Bootstrap, Bootstrapped, Config as ReplicaConfig, End, Formats, Hello, Input, JoinError, Parts,
-    PeerRegistry, Replica, Snapshot,
-};
-use crate::runtime::{
-    Ended, Event, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread, Surroundings, Timekeeper,
-    find_cluster, read_clocks,
-};
+use crate::process::version::build_info;
+use crate::replica::{Input, Snapshot};
+use crate::runtime::{Event, LeaderView, PartitionWakers, Timekeeper};
 use crate::state_machine::StateMachine;
-use crate::storage::checkpoint::is_full;
-use crate::storage::identity::{DataDir, Identity, IdentityError};
-use crate::storage::writer::{self, WalEvent, Writer};
-use crate::storage::{self, Checkpoints, Incoming, Log, Outgoing, Recovered};
-
-/// Largest frame between nodes, in bytes.
-const MAX_FRAME: usize = 16 << 20;
-/// Payload of recent entries kept in memory for followers.
-const TAIL_BYTES: usize = 16 << 20;
-/// Full segments' worth of log that Raft keeps for followers; one that lacks more gets files.
-const KEPT_SEGMENTS: u64 = 2;
-/// Ticks from one snapshot to the next, at least: a busy node spends its disk on events.
-const SNAPSHOT_PAUSE_TICKS: u64 = 100;
+use crate::storage::identity::DataDir;
+use crate::storage::{self, Log, Recovered};
 
 /// Runs a node until SIGTERM or SIGINT, or until it must not go on.
 pub fn run(config: Config) -> Result<()> {
@@ -61,12 +38,6 @@ pub fn run(config: Config) -> Result<()> {
         .build()?;
     let node = Node::start(config, &runtime)?;
     runtime.block_on(node.until_ended())
-}
-
-/// The listeners for clients, open before anything else is done, so that a taken port changes nothing on disk.
-struct Listeners {
-    kafka: TcpListener,
-    admin: TcpListener,
 }
 
 /// A running node.
@@ -94,7 +65,7 @@ impl Node {
         let damaged = events.clone();
         storage::scrub::spawn(log.clone(), move |error| drop(damaged.send(Event::DiskFailed(error))))?;
         storage::room::watch(log.clone(), options.segment_bytes)?;
-        let hello = hello(&config, data_dir.identity());
+        let hello = identity::hello(&config, data_dir.identity());
         let transport = Arc::new(start_transport(&config, hello, events.clone())?);
         let (leadership, leadership_seen) = watch::channel(LeaderView::default());
         let (state, conf_state) = match snapshot {
@@ -171,44 +142,6 @@ impl Node {
     }
 }
 
-impl Listeners {
-    fn open(config: &Config) -> Result<Self> {
-        let listen = |port, what| -> Result<TcpListener> {
-            let address = config.listen_on(port)?;
-            listen::listen(address).with_context(|| taken(address, what))
-        };
-        let node = &config.node;
-        Ok(Self {
-            kafka: listen(node.client_port, "Kafka clients (client_port)")?,
-            admin: listen(node.http_port, "the admin API (http_port)")?,
-        })
-    }
-}
-
-/// Everything that lives on the async runtime: the listeners, and what looks after retention and the node's log.
-fn serve(
-    runtime: &Runtime,
-    listeners: Listeners,
-    handle: Handle,
-    stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let _inside = runtime.enter();
-    runtime.spawn(log_file::rotate(stop.clone()));
-    runtime.spawn(retention::run(handle.clone(), stop.clone()));
-    let connections = rlimit::connections(handle.file().network.max_connections);
-    let front = kafka::Kafka::new(handle.clone(), Limits { connections, ..Limits::default() });
-    let running = admin::Running { handle, kafka: front.metrics() };
-    let limits = admin::Limits { connections, ..admin::Limits::default() };
-    runtime.spawn(front.serve(tokio_listener(listeners.kafka)?, stop.clone()));
-    runtime.spawn(admin::serve(tokio_listener(listeners.admin)?, running, limits, stop));
-    Ok(())
-}
-
-fn tokio_listener(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
-    listener.set_nonblocking(true)?;
-    tokio::net::TcpListener::from_std(listener)
-}
-
 fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
     if let Some((file, offset, bytes)) = &recovered.torn {
         tracing::warn!(
@@ -232,28 +165,11 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
         term = recovered.hard_state.term,
         data_dir = %config.data_dir().display(),
         "esnode {} starts",
-        crate::process::version::build_info().version
+        build_info().version
     );
     if !config.file.cluster.storage.wal_sync {
         tracing::warn!("wal_sync is false: acknowledged means written, not durable; a power cut loses it");
     }
-}
-
-fn start_transport(config: &Config, hello: Hello, events: Sender<Event>) -> Result<Transport> {
-    let listen = config.listen_on(config.node.cluster_port)?;
-    let nodes = config.file.cluster.nodes.iter();
-    let transport = TransportConfig {
-        node_id: config.node_id,
-        listen,
-        at: (config.node.host.clone(), config.node.cluster_port),
-        peers: nodes.map(|node| (node.id, node.host.clone(), node.cluster_port)).collect(),
-        hello,
-        rpc_timeout: Duration::from_millis(config.file.cluster.raft.rpc_timeout),
-        max_frame: MAX_FRAME,
-    };
-    // The raft thread is gone only when the node stops.
-    let deliver = move |event| drop(events.send(Event::Peer(event)));
-    Transport::start(transport, deliver).with_context(|| taken(listen, "the other nodes (cluster_port)"))
 }
 
 /// A directory that has taken part in Raft has a log. Without it the node would vote as if it had never voted.
@@ -268,272 +184,6 @@ fn refuse_lost_log(data_dir: &DataDir) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn taken(address: SocketAddr, what: &str) -> String {
-    format!("cannot listen on {address} for {what}: is another process using the port? `ss -ltnp` tells")
-}
-
-/// What the raft thread starts from.
-struct Start {
-    config: Config,
-    data_dir: DataDir,
-    hello: Hello,
-    log: Log,
-    wal: storage::Wal,
-    recovered: Recovered,
-    /// The members as of the checkpoint, if there is one.
-    conf_state: Option<ConfState>,
-    transport: Arc<Transport>,
-    state: Arc<RwLock<StateMachine>>,
-    time: Timekeeper,
-    wakers: Arc<PartitionWakers>,
-    roster: watch::Sender<Arc<[spec::Node]>>,
-    leadership: watch::Sender<LeaderView>,
-    events: (Sender<Event>, Receiver<Event>),
-}
-
-/// The raft thread: finds its cluster, then takes part in it until the end.
-fn take_part(start: Start) -> Result<()> {
-    let Start { config, mut data_dir, mut hello, .. } = start;
-    let mut registry = PeerRegistry::default();
-    if data_dir.identity().fresh {
-        let mut bootstrap = Bootstrap::new(hello, config.member_ids());
-        let joined = match find_cluster(&start.events.1, &mut bootstrap)? {
-            JoinOutcome::Stopped => return Ok(()),
-            JoinOutcome::Bootstrapped(joined) => joined,
-        };
-        hello = remember_bootstrap(&config, &mut data_dir, hello, joined)?;
-        start.transport.set_hello(hello);
-        registry = bootstrap.into_registry();
-    }
-    let initial = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
-    let conf_state = start.conf_state.unwrap_or_else(initial);
-    let data_dir = Arc::new(Mutex::new(data_dir));
-    let adopt = adopt_format(Arc::clone(&data_dir), Arc::clone(&start.transport), start.events.0.clone());
-    let writer = spawn_wal(start.wal, adopt, start.events.0.clone())?;
-    let snapshots = start.recovered.checkpoints.clone();
-    serve_files(&start.transport, start.log.clone(), snapshots.clone());
-    let log =
-        NodeLog { log: start.log.clone(), snapshots: snapshots.clone(), writer: writer.sender().clone() };
-    let parts = Parts {
-        core: start_core(&config, &start.recovered, conf_state, log.clone())?,
-        log,
-        state: start.state,
-        time: start.time.log_time(),
-        registry,
-    };
-    let replica = Replica::new(replica_config(&config, hello, &start.recovered), parts, read_clocks());
-    let on_cluster =
-        remember_cluster(Arc::clone(&data_dir), Arc::clone(&start.transport), hello, start.events.0.clone());
-    let thread = RaftThread::new(
-        replica,
-        Surroundings {
-            log: start.log.clone(),
-            snapshots,
-            incoming: Incoming::of(data_dir.lock().path()),
-            writer: writer.sender().clone(),
-            transport: start.transport,
-            wakers: start.wakers,
-            roster: start.roster,
-            leadership: start.leadership,
-            on_cluster: Box::new(on_cluster),
-            events: start.events,
-        },
-    )?;
-    let ended = thread.run();
-    start.log.stop_waiting();
-    writer.close();
-    // Only now may another process have the directory.
-    drop(data_dir);
-    conclude(ended, config.node_id)
-}
-
-fn replica_config(config: &Config, hello: Hello, recovered: &Recovered) -> ReplicaConfig {
-    let storage = &config.file.cluster.storage;
-    ReplicaConfig {
-        own: (config.node_id, hello.store),
-        synced: storage.wal_sync,
-        nodes: config.file.cluster.nodes.clone(),
-        formats: hello.formats,
-        new_cluster: ClusterId(Uuid::new_v4()),
-        snapshot_interval: storage.snapshot_interval,
-        snapshot_pause: SNAPSHOT_PAUSE_TICKS,
-        keep_bytes: KEPT_SEGMENTS * segment_bytes(storage),
-        snapshot_term: recovered.checkpoint.as_ref().map(|snapshot| snapshot.term),
-    }
-}
-
-/// Writes down how a fresh node got a cluster. Returns what it says of itself from then on.
-fn remember_bootstrap(
-    config: &Config,
-    data_dir: &mut DataDir,
-    hello: Hello,
-    joined: Bootstrapped,
-) -> Result<Hello> {
-    let (cluster_id, voters, format) = match joined {
-        Bootstrapped::New => (None, config.member_ids(), hello.formats.active),
-        Bootstrapped::Joined(cluster, initial, format) => {
-            (Some(cluster), initial.into_iter().filter(|id| *id != 0).collect(), format)
-        }
-    };
-    let founders = founders(&voters);
-    data_dir.update(|identity| {
-        *identity = Identity { format, cluster_id, fresh: false, voters, ..identity.clone() };
-    })?;
-    let formats = Formats { active: format, ..hello.formats };
-    Ok(Hello { fresh: false, cluster: cluster_id, founders, formats, ..hello })
-}
-
-/// How the process ends.
-fn conclude(ended: Ended, node_id: NodeId) -> Result<()> {
-    let end = match ended {
-        Ended::Replica(end) => end,
-        Ended::DiskFailed(error) => {
-            return Err(error).context(
-                "the disk failed: what it holds can no longer be trusted, so this node stops. Nothing acknowledged is \
-                 lost while a majority lives. Check the disk (dmesg), then start the node again",
-            );
-        }
-    };
-    match end {
-        End::Stopped => Ok(()),
-        End::Removed => {
-            tracing::warn!("{}", JoinError::Removed(node_id));
-            Ok(())
-        }
-        End::LostWrite => bail!(
-            "a defect of esnode: something was to be written to the log, and the thread that writes it knows of nothing. \
-             This node stops, since it would wait for ever; nothing acknowledged is lost. Start it again, and please \
-             report this with its log"
-        ),
-        End::NotSynced => bail!(
-            "wal_sync is false, and the cluster has several members: what this node acknowledges or votes does not survive a \
-             power cut, and then the others lose events too. Set cluster.storage.wal_sync to true and start it again"
-        ),
-        End::WrongStore => Err(JoinError::WrongStore(node_id).into()),
-        End::UnreadableFormat(reason) => Err(reason.into()),
-    }
-}
-
-/// What a node says of itself at first.
-fn hello(config: &Config, identity: &Identity) -> Hello {
-    Hello {
-        node: config.node_id,
-        store: identity.store_id,
-        cluster: identity.cluster_id,
-        fresh: identity.fresh,
-        members: config.members_digest(),
-        founders: founders(&identity.voters),
-        your_store: None,
-        formats: Formats { reads: FORMAT, active: identity.format },
-    }
-}
-
-/// As a Hello carries them.
-fn founders(voters: &[NodeId]) -> [NodeId; MAX_NODES] {
-    let mut founders = [0; MAX_NODES];
-    founders.iter_mut().zip(voters).for_each(|(place, voter)| *place = *voter);
-    founders
-}
-
-fn start_core(
-    config: &Config,
-    recovered: &Recovered,
-    conf_state: ConfState,
-    log: NodeLog,
-) -> Result<Core<NodeLog>> {
-    let applied = recovered.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.index);
-    let mut hard_state = recovered.hard_state;
-    // What is applied was committed; a commit index on disk may lag.
-    hard_state.commit = hard_state.commit.max(applied);
-    let core_config = CoreConfig {
-        id: config.node_id,
-        seed: fastrand::u64(..),
-        timing: Timing::from_spec(&config.file.cluster.raft),
-        hard_state,
-        conf_state,
-        applied,
-        tail_bytes: TAIL_BYTES,
-    };
-    Ok(Core::new(core_config, log)?)
-}
-
-fn spawn_wal(
-    wal: storage::Wal,
-    adopt: impl FnMut(u16) -> io::Result<()> + Send + 'static,
-    events: Sender<Event>,
-) -> io::Result<Writer> {
-    writer::spawn(wal, adopt, move |event| {
-        let event = match event {
-            WalEvent::Persisted { number } => Event::Input(Input::Persisted(number)),
-            WalEvent::Failed(error) => Event::DiskFailed(error),
-        };
-        // The raft thread is gone only when the node stops.
-        let _ = events.send(event);
-    })
-}
-
-/// Gives nodes that are far behind what they lack.
-fn serve_files(transport: &Transport, log: Log, checkpoints: Checkpoints) {
-    transport.serve_files(Box::new(move |have| {
-        Outgoing::gather(&log, &checkpoints, have).inspect_err(|error| {
-            tracing::error!(%error, "cannot offer another node what it lacks");
-        })
-    }));
-}
-
-fn segment_bytes(storage: &Storage) -> u64 {
-    storage.segment_mb << 20
-}
-
-/// Writes the cluster's identity down, away from the raft thread, and tells the other nodes.
-fn remember_cluster(
-    data_dir: Arc<Mutex<DataDir>>,
-    transport: Arc<Transport>,
-    hello: Hello,
-    events: Sender<Event>,
-) -> impl FnOnce(ClusterId) + Send {
-    move |cluster| {
-        // A log that was carried on names the clusters before this one, too.
-        if hello.cluster.is_some() {
-            return;
-        }
-        transport.set_cluster(cluster);
-        thread::spawn(move || {
-            match data_dir.lock().update(|identity| identity.cluster_id = Some(cluster)) {
-                // The next start does it.
-                Err(IdentityError::Io(error)) if is_full(&error) => {
-                    tracing::error!("no room to write the cluster's identity down: {error}");
-                }
-                // The raft thread is gone only when the node stops.
-                Err(error) => drop(events.send(Event::DiskFailed(io::Error::other(error)))),
-                Ok(()) => {}
-            }
-        });
-    }
-}
-
-/// Writes the on-disk format down that is used from now on, and tells the other nodes.
-fn adopt_format(
-    data_dir: Arc<Mutex<DataDir>>,
-    transport: Arc<Transport>,
-    events: Sender<Event>,
-) -> impl FnMut(u16) -> io::Result<()> + Send {
-    move |format| match data_dir.lock().update(|identity| identity.format = identity.format.max(format)) {
-        Err(IdentityError::Io(error)) if is_full(&error) => {
-            tracing::error!("no room to write the on-disk format down, which is tried again: {error}");
-            Ok(())
-        }
-        Err(error) => Err(io::Error::other(error)),
-        Ok(()) => {
-            tracing::info!(format, "the data directory is written in this on-disk format from now on");
-            transport.set_active_format(format);
-            // The raft thread is gone only when the node stops.
-            let _ = events.send(Event::Input(Input::FormatAdopted(format)));
-            Ok(())
-        }
-    }
 }
 
 fn now_rfc3339() -> String {

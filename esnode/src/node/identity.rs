@@ -1,0 +1,110 @@
+//! What a data directory says of its node, and what the node tells others of itself.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Result;
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+use shared::ids::{ClusterId, NodeId};
+use shared::spec::MAX_NODES;
+
+use crate::net::peer::Transport;
+use crate::process::config::Config;
+use crate::process::version::FORMAT;
+use crate::replica::{Bootstrapped, Formats, Hello, Input};
+use crate::runtime::Event;
+use crate::storage::checkpoint::is_full;
+use crate::storage::identity::{DataDir, Identity, IdentityError};
+
+/// What a node says of itself at first.
+pub(super) fn hello(config: &Config, identity: &Identity) -> Hello {
+    Hello {
+        node: config.node_id,
+        store: identity.store_id,
+        cluster: identity.cluster_id,
+        fresh: identity.fresh,
+        members: config.members_digest(),
+        founders: founders(&identity.voters),
+        your_store: None,
+        formats: Formats { reads: FORMAT, active: identity.format },
+    }
+}
+
+/// As a Hello carries them.
+fn founders(voters: &[NodeId]) -> [NodeId; MAX_NODES] {
+    let mut founders = [0; MAX_NODES];
+    founders.iter_mut().zip(voters).for_each(|(place, voter)| *place = *voter);
+    founders
+}
+
+/// Writes down how a fresh node got a cluster. Returns what it says of itself from then on.
+pub(super) fn remember_bootstrap(
+    config: &Config,
+    data_dir: &mut DataDir,
+    hello: Hello,
+    joined: Bootstrapped,
+) -> Result<Hello> {
+    let (cluster_id, voters, format) = match joined {
+        Bootstrapped::New => (None, config.member_ids(), hello.formats.active),
+        Bootstrapped::Joined(cluster, initial, format) => {
+            (Some(cluster), initial.into_iter().filter(|id| *id != 0).collect(), format)
+        }
+    };
+    let founders = founders(&voters);
+    data_dir.update(|identity| {
+        *identity = Identity { format, cluster_id, fresh: false, voters, ..identity.clone() };
+    })?;
+    let formats = Formats { active: format, ..hello.formats };
+    Ok(Hello { fresh: false, cluster: cluster_id, founders, formats, ..hello })
+}
+
+/// Writes the cluster's identity down, away from the raft thread, and tells the other nodes.
+pub(super) fn remember_cluster(
+    data_dir: Arc<Mutex<DataDir>>,
+    transport: Arc<Transport>,
+    hello: Hello,
+    events: Sender<Event>,
+) -> impl FnOnce(ClusterId) + Send {
+    move |cluster| {
+        // A log that was carried on names the clusters before this one, too.
+        if hello.cluster.is_some() {
+            return;
+        }
+        transport.set_cluster(cluster);
+        thread::spawn(move || {
+            match data_dir.lock().update(|identity| identity.cluster_id = Some(cluster)) {
+                // The next start does it.
+                Err(IdentityError::Io(error)) if is_full(&error) => {
+                    tracing::error!("no room to write the cluster's identity down: {error}");
+                }
+                // The raft thread is gone only when the node stops.
+                Err(error) => drop(events.send(Event::DiskFailed(io::Error::other(error)))),
+                Ok(()) => {}
+            }
+        });
+    }
+}
+
+/// Writes the on-disk format down that is used from now on, and tells the other nodes.
+pub(super) fn adopt_format(
+    data_dir: Arc<Mutex<DataDir>>,
+    transport: Arc<Transport>,
+    events: Sender<Event>,
+) -> impl FnMut(u16) -> io::Result<()> + Send {
+    move |format| match data_dir.lock().update(|identity| identity.format = identity.format.max(format)) {
+        Err(IdentityError::Io(error)) if is_full(&error) => {
+            tracing::error!("no room to write the on-disk format down, which is tried again: {error}");
+            Ok(())
+        }
+        Err(error) => Err(io::Error::other(error)),
+        Ok(()) => {
+            tracing::info!(format, "the data directory is written in this on-disk format from now on");
+            transport.set_active_format(format);
+            // The raft thread is gone only when the node stops.
+            let _ = events.send(Event::Input(Input::FormatAdopted(format)));
+            Ok(())
+        }
+    }
+}
