@@ -1,6 +1,6 @@
 //! What a node with an empty data directory does: bootstrap a cluster with its like, or wait until a cluster takes it in.
 //!
-//! Fresh nodes that are configured alike bootstrap a cluster when all of them have met. All start Raft with the same members,
+//! Fresh nodes that are configured alike bootstrap a cluster when all of them have heard of each other. All start Raft with the same members,
 //! so whoever wins the first election leads a proper cluster and gives it its identity. A majority would do for Raft, but
 //! not for the operator: two disks that were lost, of a cluster whose third node is away with all the data, would bootstrap
 //! an empty cluster in its place. A fresh node that meets an existing cluster waits until the leader speaks Raft with it: the
@@ -66,7 +66,7 @@ impl Bootstrap {
         Self { own, configured, registry: PeerRegistry::default(), warned: None }
     }
 
-    /// How it got a cluster, once it has one for itself: all configured nodes have met, and none has a cluster.
+    /// Whether a new cluster can begin: all configured nodes are known, are configured alike, and have no cluster.
     pub fn is_complete(&self) -> bool {
         all_without_cluster(self.registry.known(), self.own, &self.configured)
     }
@@ -92,7 +92,7 @@ impl Bootstrap {
                 self.warn(&JoinError::OtherMembers(hello.node));
             }
             0 => {}
-            // One of them alone may not have heard yet that the node with that directory was removed.
+            // One node alone may not know yet that the node with that directory was removed.
             few if few * 2 < self.configured.len() => self.warn(&JoinError::WrongStore(self.own.node)),
             _ => return Err(JoinError::WrongStore(self.own.node)),
         }
@@ -139,7 +139,7 @@ impl Bootstrap {
             None => tracing::warn!(
                 nodes = ?absent(self.registry.known(), self.own, &self.configured),
                 "this node's data directory is empty, and it waits for these nodes: a new cluster begins only when all of \
-                 cluster.nodes have met. If there was a cluster before, its disk is lost, or not mounted"
+                 cluster.nodes have heard of each other. If there was a cluster before, its disk is lost, or not mounted"
             ),
         }
     }
@@ -157,14 +157,14 @@ pub fn decline(request: &Request) -> Response {
     }
 }
 
-/// Whether every configured node was met, is configured alike, and has no cluster either. One that is not fresh any more
-/// has met all the others and has begun.
+/// Whether every configured node is known, is configured alike, and has no cluster either. One that is not fresh any more
+/// knew all the others and has begun.
 fn all_without_cluster(known: &BTreeMap<NodeId, Hello>, own: Hello, configured: &[NodeId]) -> bool {
     let no_cluster_yet = known.values().all(|hello| hello.cluster.is_none());
     no_cluster_yet && absent(known, own, configured).is_empty()
 }
 
-/// The configured nodes that were not met, or are configured with other members.
+/// The configured nodes that are not known, or are configured with other members.
 fn absent(known: &BTreeMap<NodeId, Hello>, own: Hello, configured: &[NodeId]) -> Vec<NodeId> {
     let alike = |id: &NodeId| known.get(id).is_some_and(|hello| hello.members == own.members);
     configured.iter().copied().filter(|id| *id != own.node && !alike(id)).collect()

@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(
             fixture.validate(&add(1, "a")),
             Ok(Validated::AlreadyApplied),
-            "a founder is a member too"
+            "an initial member is a member too"
         );
         assert_eq!(fixture.validate(&add(4, "e")), Err(ChangeError::IdTaken(4, "d:9100".into())));
         assert_eq!(fixture.validate(&add(5, "b")), Err(ChangeError::AddressTaken(2)));

@@ -8,7 +8,7 @@
 //! ([`super::hello::Formats::active`]). Until then an older program finds nothing that it cannot read.
 //!
 //! It is never raised unasked: from then on there is no way back to an older program. A new cluster has no way back to
-//! lose, and begins in the newest format that all of its founders read.
+//! lose, and begins in the newest format that all of its initial members read.
 
 use shared::ids::NodeId;
 use shared::version::Range;
@@ -98,7 +98,7 @@ impl<E: Environment> Replica<E> {
         raisable(wanted, self.config.formats.reads, members)
     }
 
-    /// The command that has a new cluster begin in the newest format that all its members read, which have all met.
+    /// The command that has a new cluster begin in the newest format that all its members read; every one of them is known.
     pub(super) fn begin_in_newest_format(&self) -> Option<Command> {
         let active = self.state.read().format();
         let to = raisable(None, self.config.formats.reads, self.formats_of_members());

@@ -97,9 +97,9 @@ impl PeerRegistry {
         }
     }
 
-    /// Whether the cluster knows this node by another data directory: so many of `members` nodes say so that it must be
-    /// true. One of them alone may not have heard yet that the node with that directory was removed, and what this node
-    /// has applied may be from then too; but once it has applied that it is the one, nobody's word counts against it.
+    /// Whether the cluster knows this node by another data directory: at least half of its `members` say so. One of them
+    /// alone may not have applied yet that the node with that directory was removed, and neither may this node; but once
+    /// this node has applied its own binding, nobody's word counts against that.
     pub(super) fn disown(&self, state: &StateMachine, own: (NodeId, StoreId), members: usize) -> bool {
         if state.members().store_of(own.0) == Some(own.1) {
             return false;
@@ -173,16 +173,16 @@ mod tests {
         }
     }
 
-    /// A founded cluster that knows node 2 by store 22, if `bound`.
-    fn stream(bound: bool) -> StateMachine {
+    /// The state of a cluster that knows node 2 by store 22, if `bound`.
+    fn cluster(bound: bool) -> StateMachine {
         let mut payload = BytesMut::new();
         Command::Found { cluster_id: ClusterId(Uuid::from_u128(1)) }.encode(&mut payload);
         if bound {
             Command::Bind { node: 2, store: store(22) }.encode(&mut payload);
         }
-        let mut stream = StateMachine::default();
-        stream.apply(1, 1, &payload.freeze());
-        stream
+        let mut state = StateMachine::default();
+        state.apply(1, 1, &payload.freeze());
+        state
     }
 
     /// The kinds of messages that may go to node 2, and those that may be taken from it.
@@ -197,21 +197,21 @@ mod tests {
 
     #[test]
     fn only_the_known_directorys_answers_count_and_only_it_is_led() {
-        let [mut sent, mut taken] = allowed(&stream(true), hello(store(22), false));
+        let [mut sent, mut taken] = allowed(&cluster(true), hello(store(22), false));
         assert_eq!((sent.len(), taken.len()), (KINDS.len(), KINDS.len()));
-        for (stream, hello) in [
-            (stream(true), hello(store(23), false)),
-            (stream(true), hello(store(23), true)),
-            (stream(false), hello(store(23), true)),
+        for (state, hello) in [
+            (cluster(true), hello(store(23), false)),
+            (cluster(true), hello(store(23), true)),
+            (cluster(false), hello(store(23), true)),
         ] {
-            [sent, taken] = allowed(&stream, hello);
+            [sent, taken] = allowed(&state, hello);
             assert_eq!([sent.len(), taken.len()], [6, 4], "{hello:?}");
             assert!(!sent.contains(&MessageType::Append) && !sent.contains(&MessageType::Heartbeat));
             assert!(taken.iter().all(|kind| !format!("{kind:?}").ends_with("Response")), "{taken:?}");
         }
         // At the founding nobody is bound yet, and whoever has taken part already may.
         assert_eq!(allowed(&StateMachine::default(), hello(store(23), true))[1].len(), KINDS.len());
-        assert_eq!(allowed(&stream(false), hello(store(23), false))[1].len(), KINDS.len());
+        assert_eq!(allowed(&cluster(false), hello(store(23), false))[1].len(), KINDS.len());
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
             your_store: Some(store(other)),
             ..hello(store(node.into()), false)
         };
-        let unsure = stream(false);
+        let unsure = cluster(false);
         registry.register(knows(2, 99));
         registry.register(knows(3, 11));
         assert!(!registry.disown(&unsure, (1, store(11)), 3), "one of two");
@@ -233,7 +233,7 @@ mod tests {
         assert!(!registry.disown(&unsure, (1, store(11)), 5), "two of four");
         // What this node has applied itself is above whatever anybody says.
         registry.register(knows(1, 99));
-        assert!(!registry.disown(&stream(true), (2, store(22)), 3));
-        assert!(registry.disown(&stream(true), (2, store(23)), 3));
+        assert!(!registry.disown(&cluster(true), (2, store(22)), 3));
+        assert!(registry.disown(&cluster(true), (2, store(23)), 3));
     }
 }

@@ -1,9 +1,9 @@
-//! A cluster that is no more, carried on by another one: which entries come behind its log.
+//! Recovery from a permanent loss of quorum: the entries that let a new cluster go on with an old one's log.
 //!
 //! Nothing that is in the log changes, and nothing is taken from it: what stands there without having been committed may
 //! have been acknowledged by a node that is gone. Behind it come an entry that begins the new cluster and one for every
 //! member that differs, as if a leader had proposed them and a majority had them. No leader can have: that this is so is
-//! the operator's decision, and only `esnode rebuild` carries it out.
+//! the operator's decision, and only `esnode recover` carries it out.
 
 use bytes::BytesMut;
 use shared::ids::{ClusterId, NodeId};
@@ -56,14 +56,15 @@ pub fn is_recovered(snapshot: &Snapshot, cluster: ClusterId, members: &[NodeId])
     snapshot.state.cluster_id() == Some(cluster) && same && learners.is_empty()
 }
 
-/// What comes behind the log that led to `snapshot`, in `term`, so that `cluster` with these members carries it on.
+/// The entries that follow the log that led to `snapshot`, in `term`, so that `cluster` with these members goes on with it.
 pub fn recover(snapshot: &Snapshot, cluster: ClusterId, members: &[NodeId], term: u64) -> Vec<Entry> {
     let mut begin = BytesMut::new();
     Command::CarryOn { cluster_id: cluster }.encode(&mut begin);
     let ConfState { voters, learners, .. } = &snapshot.conf_state;
-    let come = members.iter().filter(|id| !voters.contains(id)).map(|id| Change::Promote(*id));
-    let go = voters.iter().chain(learners).filter(|id| !members.contains(id)).map(|id| Change::Remove(*id));
-    let changes = come.chain(go).map(|change| (EntryKind::ConfChange, to_raft(&change).encode()));
+    let joining = members.iter().filter(|id| !voters.contains(id)).map(|id| Change::Promote(*id));
+    let leaving =
+        voters.iter().chain(learners).filter(|id| !members.contains(id)).map(|id| Change::Remove(*id));
+    let changes = joining.chain(leaving).map(|change| (EntryKind::ConfChange, to_raft(&change).encode()));
     let contents = [(EntryKind::Normal, begin.freeze())].into_iter().chain(changes);
     let next = snapshot.state.applied_index() + 1;
     (next..).zip(contents).map(|(index, (kind, data))| Entry { index, term, kind, data }).collect()

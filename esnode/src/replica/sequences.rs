@@ -130,20 +130,21 @@ mod tests {
     use crate::state_machine::command::Command;
     use crate::state_machine::tests::batch;
 
-    fn stream() -> StateMachine {
-        let mut stream = StateMachine::default();
+    /// A state with one topic.
+    fn topic() -> StateMachine {
+        let mut state = StateMachine::default();
         apply(
-            &mut stream,
+            &mut state,
             1,
             &Command::CreateTopic { name: "t".into(), partitions: 2, configs: Default::default() },
         );
-        stream
+        state
     }
 
-    fn apply(stream: &mut StateMachine, index: u64, command: &Command) -> Reply {
+    fn apply(state: &mut StateMachine, index: u64, command: &Command) -> Reply {
         let mut payload = BytesMut::new();
         command.encode(&mut payload);
-        stream.apply(index, 1, &payload.freeze()).replies.remove(0)
+        state.apply(index, 1, &payload.freeze()).replies.remove(0)
     }
 
     fn claim(epoch: i16, sequence: i32) -> Claim {
@@ -172,21 +173,21 @@ mod tests {
     fn the_prospect_is_what_becomes_of_it() {
         let mut random = fastrand::Rng::with_seed(5);
         for _ in 0..200 {
-            let (mut stream, mut sequences) = (stream(), sequences());
+            let (mut state, mut sequences) = (topic(), sequences());
             let (mut in_flight, mut index) = (std::collections::VecDeque::new(), 1);
-            let mut twin = stream.clone();
+            let mut twin = state.clone();
             for _ in 0..200 {
                 if random.u8(..) < 100
                     && let Some(claim) = in_flight.pop_front()
                 {
                     index += 1;
-                    let reply = apply(&mut stream, index, &append(&claim));
+                    let reply = apply(&mut state, index, &append(&claim));
                     assert!(matches!(reply, Reply::Appended { .. }), "{reply:?}");
                     sequences.applied(&claim, &reply, &mut Vec::new());
                 }
                 let claim = claim(random.i16(0..2), 2 * random.i32(0..20));
                 let truth = apply(&mut twin, 1000, &append(&claim));
-                match sequences.prospect(&stream, &claim) {
+                match sequences.prospect(&state, &claim) {
                     Prospect::Appends => {
                         assert!(matches!(truth, Reply::Appended { .. }));
                         in_flight.push_back(claim);
@@ -198,12 +199,12 @@ mod tests {
             }
             while let Some(claim) = in_flight.pop_front() {
                 index += 1;
-                let reply = apply(&mut stream, index, &append(&claim));
+                let reply = apply(&mut state, index, &append(&claim));
                 sequences.applied(&claim, &reply, &mut Vec::new());
             }
             assert!(sequences.producers.is_empty());
             assert_eq!(
-                stream.topic("t").unwrap().partitions[0].next_offset(),
+                state.topic("t").unwrap().partitions[0].next_offset(),
                 twin.topic("t").unwrap().partitions[0].next_offset()
             );
         }
@@ -211,12 +212,12 @@ mod tests {
 
     #[test]
     fn what_is_sent_again_while_it_is_in_flight_gets_the_same_answer() {
-        let (stream, mut sequences) = (stream(), sequences());
-        assert_eq!(sequences.prospect(&stream, &claim(0, 0)), Prospect::Appends);
-        assert_eq!(sequences.prospect(&stream, &claim(0, 0)), Prospect::Again);
+        let (state, mut sequences) = (topic(), sequences());
+        assert_eq!(sequences.prospect(&state, &claim(0, 0)), Prospect::Appends);
+        assert_eq!(sequences.prospect(&state, &claim(0, 0)), Prospect::Again);
         sequences.wait(claim(0, 0), 5);
         for number in 1..9 {
-            assert_eq!(sequences.prospect(&stream, &claim(0, 2 * number)), Prospect::Appends);
+            assert_eq!(sequences.prospect(&state, &claim(0, 2 * number)), Prospect::Appends);
         }
         let mut responses = Vec::new();
         sequences.applied(&claim(0, 0), &appended(40), &mut responses);
@@ -225,17 +226,17 @@ mod tests {
 
     #[test]
     fn what_could_not_be_proposed_may_come_again() {
-        let (stream, mut sequences) = (stream(), sequences());
-        assert_eq!(sequences.prospect(&stream, &claim(0, 0)), Prospect::Appends);
+        let (state, mut sequences) = (topic(), sequences());
+        assert_eq!(sequences.prospect(&state, &claim(0, 0)), Prospect::Appends);
         let lost: Vec<_> = (1..9).map(|number| claim(0, 2 * number)).collect();
         for claim in &lost {
-            assert_eq!(sequences.prospect(&stream, claim), Prospect::Appends);
+            assert_eq!(sequences.prospect(&state, claim), Prospect::Appends);
         }
         sequences.take_back(lost.iter(), &mut Vec::new());
-        assert_eq!(sequences.prospect(&stream, &claim(0, 4)), OUT_OF_ORDER);
-        assert_eq!(sequences.prospect(&stream, &claim(0, 0)), Prospect::Again);
-        assert_eq!(sequences.prospect(&stream, &claim(0, 2)), Prospect::Appends);
+        assert_eq!(sequences.prospect(&state, &claim(0, 4)), OUT_OF_ORDER);
+        assert_eq!(sequences.prospect(&state, &claim(0, 0)), Prospect::Again);
+        assert_eq!(sequences.prospect(&state, &claim(0, 2)), Prospect::Appends);
         sequences.clear(&mut Vec::new());
-        assert_eq!(sequences.prospect(&stream, &claim(0, 2)), OUT_OF_ORDER);
+        assert_eq!(sequences.prospect(&state, &claim(0, 2)), OUT_OF_ORDER);
     }
 }

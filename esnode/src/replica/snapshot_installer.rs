@@ -34,7 +34,7 @@ enum State<F> {
     Installing(u64, F),
 }
 
-/// A node's way back from far behind.
+/// Brings a node that is far behind to another one's snapshot.
 pub(super) struct SnapshotInstaller<F> {
     state: State<F>,
     /// The latest message that named a snapshot.
