@@ -18,10 +18,8 @@ use super::way_back::{Content, Step, WayBack};
 use crate::consensus::{ConfState, Message};
 use crate::net::peer::{Files, Transport};
 use crate::process::thread_priority::lower;
-use crate::storage::checkpoint::is_full;
-use crate::storage::outgoing::Piece;
 use crate::storage::stats::Stats;
-use crate::storage::{Incoming, Log, OpenError, Part, Staged};
+use crate::storage::{Incoming, Log, OpenError, Part, Piece, Staged, is_full};
 
 /// What was got.
 #[derive(Debug)]

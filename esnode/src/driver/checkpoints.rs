@@ -15,8 +15,7 @@ use super::run::Driver;
 use crate::consensus::ConfState;
 use crate::process::thread_priority::lower;
 use crate::state_machine::StateMachine;
-use crate::storage::checkpoint::is_full;
-use crate::storage::{Checkpoints, Log};
+use crate::storage::{Log, Snapshots, is_full};
 
 /// Ticks from one checkpoint to the next, at least: a busy node spends its disk on events.
 const MIN_TICKS: u64 = 100;
@@ -134,7 +133,7 @@ impl Checkpointing {
     pub(super) fn start(
         interval: u64,
         (last, last_payload): (u64, u64),
-        checkpoints: Checkpoints,
+        checkpoints: Snapshots,
         log: Log,
         inputs: Sender<Input>,
     ) -> io::Result<Self> {
@@ -205,7 +204,7 @@ impl Drop for Checkpointing {
     }
 }
 
-fn run(checkpoints: &Checkpoints, log: &Log, images: &Receiver<(u64, Image)>, inputs: &Sender<Input>) {
+fn run(checkpoints: &Snapshots, log: &Log, images: &Receiver<(u64, Image)>, inputs: &Sender<Input>) {
     for (term, image) in images {
         let index = image.stream.applied_index();
         let written = image.encode().and_then(|payload| checkpoints.write(log, index, term, &payload));

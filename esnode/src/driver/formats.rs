@@ -4,7 +4,7 @@
 //! A format is raised by one entry of the log, and only while every member says that it reads it. A node that applies the
 //! entry writes the new version into its identity file, through the thread that writes the log, and then announces it. So
 //! there are two rules for whatever a later format changes. What a node writes for itself is in the new format only behind
-//! that ([`Work::Adopt`]); what it gives to others, once they have announced it too
+//! that ([`WalRequest::Adopt`]); what it gives to others, once they have announced it too
 //! ([`crate::net::peer::Formats::active`]). Until then an older program finds nothing that it cannot read.
 //!
 //! It is never raised unasked: from then on there is no way back to an older program. A new cluster has no way back to
@@ -18,7 +18,7 @@ use crate::net::peer::Formats;
 use crate::process::version::{FORMAT, VERSION};
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::Command;
-use crate::storage::writer::Work;
+use crate::storage::writer::WalRequest;
 
 use super::run::{Driver, Ended};
 
@@ -124,7 +124,7 @@ impl Driver {
             return;
         }
         match readable {
-            Ok(()) => self.write(None, Work::Adopt(raised)),
+            Ok(()) => self.write(None, WalRequest::Adopt(raised)),
             Err(unreadable) => self.ended = Some(Ended::Unreadable(unreadable)),
         }
     }

@@ -34,8 +34,8 @@ use crate::node::handle::{Leadership, ProposeError};
 use crate::process::rate_limited_log::RateLimitedLog;
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::Command;
-use crate::storage::writer::{Numbered, Work};
-use crate::storage::{Batch, Checkpoints, Incoming, Log};
+use crate::storage::writer::{NumberedRequest, WalRequest};
+use crate::storage::{Batch, Incoming, Log, Snapshots};
 
 /// Inputs taken in one go, so that ticks and effects get their turn under any load.
 const MAX_INPUTS: usize = 4096;
@@ -55,7 +55,7 @@ pub struct Parts {
     /// The state machine.
     pub stream: Arc<RwLock<StateMachine>>,
     /// The way to the WAL thread.
-    pub wal: Sender<Numbered>,
+    pub wal: Sender<NumberedRequest>,
     /// The durable log.
     pub log: Log,
     /// The other nodes.
@@ -74,14 +74,14 @@ pub struct Parts {
     pub inputs: (Sender<Input>, Receiver<Input>),
     /// Called once, when the cluster's identity is first known here.
     pub on_cluster: Box<dyn FnOnce(ClusterId) + Send>,
-    /// Checkpoints, and what depends on them.
+    /// Snapshots, and what depends on them.
     pub checkpoints: CheckpointParts,
 }
 
 /// What checkpoints need.
 pub struct CheckpointParts {
     /// Where they go.
-    pub files: Checkpoints,
+    pub files: Snapshots,
     /// Entries between two.
     pub interval: u64,
     /// Bytes of log that Raft keeps for followers at least; one that lacks more gets files.
@@ -409,19 +409,19 @@ impl Driver {
             && let Some((staged, format)) = self.catch_up.install(number)
         {
             if format > self.parts.transport.formats().active {
-                self.write(None, Work::Adopt(format));
+                self.write(None, WalRequest::Adopt(format));
             }
             // Whoever waits for this number waits for the entries behind it too.
             let number = Some(number).filter(|_| entries.is_empty());
-            self.write(number, Work::Install(staged, hard_state));
+            self.write(number, WalRequest::Install(staged, hard_state));
             if entries.is_empty() {
                 return;
             }
         }
-        self.write(Some(number), Work::Write(Batch { hard_state, entries }));
+        self.write(Some(number), WalRequest::Write(Batch { hard_state, entries }));
     }
 
-    pub(super) fn write(&mut self, number: Option<u64>, work: Work) {
+    pub(super) fn write(&mut self, number: Option<u64>, work: WalRequest) {
         if self.parts.wal.send((number, work)).is_err() {
             self.ended = Some(Ended::DiskFailed(io::Error::other("the WAL thread has ended")));
         }
@@ -430,7 +430,7 @@ impl Driver {
     fn flush_lazy(&mut self) {
         if let Some(hard_state) = self.lazy.take() {
             let batch = Batch { hard_state: Some(hard_state), entries: Vec::new() };
-            self.write(None, Work::Write(batch));
+            self.write(None, WalRequest::Write(batch));
         }
     }
 

@@ -17,8 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
 use crate::process::thread_priority::lower;
-use crate::storage::copy::{CopiedFile, Copy};
-use crate::storage::{Checkpoints, Log};
+use crate::storage::{BackupSource, Log, Snapshots, SourceFile};
 
 /// Bytes read and sent at once.
 const CHUNK: usize = 256 << 10;
@@ -58,7 +57,7 @@ pub enum BackupError {
 /// Takes copies, one at a time.
 #[derive(Clone, Debug)]
 pub struct Backups {
-    checkpoints: Checkpoints,
+    checkpoints: Snapshots,
     free: Arc<Semaphore>,
     /// Somebody has asked for one while another was being taken.
     wanted: Arc<AtomicBool>,
@@ -66,7 +65,7 @@ pub struct Backups {
 
 impl Backups {
     /// Of the log that these checkpoints belong to.
-    pub fn new(checkpoints: Checkpoints) -> Self {
+    pub fn new(checkpoints: Snapshots) -> Self {
         Self { checkpoints, free: Arc::new(Semaphore::new(1)), wanted: Arc::default() }
     }
 
@@ -108,8 +107,9 @@ impl Backups {
     }
 }
 
-fn send(log: &Log, checkpoints: &Checkpoints, manifest: Manifest, outlet: Outlet) {
-    let gathered = Copy::gather(log, checkpoints).and_then(|copy| copy.ok_or(io::ErrorKind::NotFound.into()));
+fn send(log: &Log, checkpoints: &Snapshots, manifest: Manifest, outlet: Outlet) {
+    let gathered =
+        BackupSource::gather(log, checkpoints).and_then(|copy| copy.ok_or(io::ErrorKind::NotFound.into()));
     let pieces = outlet.pieces.clone();
     let outlet = io::BufWriter::with_capacity(CHUNK, outlet);
     match gathered.and_then(|copy| write(&copy, manifest, outlet)) {
@@ -129,11 +129,11 @@ fn send(log: &Log, checkpoints: &Checkpoints, manifest: Manifest, outlet: Outlet
 }
 
 /// Writes the copy as a tar, what it says of itself last.
-fn write(copy: &Copy, mut manifest: Manifest, outlet: impl Write) -> io::Result<()> {
+fn write(source: &BackupSource, mut manifest: Manifest, outlet: impl Write) -> io::Result<()> {
     let mut tar = tar::Builder::new(outlet);
-    let Copy { first_index, last_index, last_term, .. } = *copy;
+    let BackupSource { first_index, last_index, last_term, .. } = *source;
     (manifest.first_index, manifest.last_index, manifest.last_term) = (first_index, last_index, last_term);
-    for file in &copy.files {
+    for file in &source.files {
         manifest.files.push(append(&mut tar, file)?);
     }
     let text = serde_json::to_vec_pretty(&manifest)?;
@@ -143,7 +143,7 @@ fn write(copy: &Copy, mut manifest: Manifest, outlet: impl Write) -> io::Result<
     tar.into_inner()?.flush()
 }
 
-fn append(tar: &mut tar::Builder<impl Write>, file: &CopiedFile) -> io::Result<File> {
+fn append(tar: &mut tar::Builder<impl Write>, file: &SourceFile) -> io::Result<File> {
     let mut hashing =
         Hashing { reader: BufReader::with_capacity(CHUNK, file.reader()), hasher: Sha256::new() };
     tar.append_data(&mut header(file.bytes), &file.path, &mut hashing)?;

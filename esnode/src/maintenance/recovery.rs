@@ -18,7 +18,7 @@ use crate::driver::{Image, carry_on, is_carried_on};
 use crate::entry::HardState;
 use crate::process::config::Config;
 use crate::state_machine::StateMachine;
-use crate::storage::identity::DataDir;
+use crate::storage::data_dir::DataDir;
 use crate::storage::{self, Batch, Log, Recovered, Wal};
 
 /// Payload read in one go.
@@ -100,10 +100,10 @@ impl Rebuilding {
         let segment_bytes = config.file.cluster.storage.segment_mb << 20;
         let (log, wal, recovered) =
             storage::open(data_dir.path(), storage::Options { sync: true, segment_bytes })?;
-        let Recovered { hard_state, checkpoint, .. } = recovered;
+        let Recovered { hard_state, snapshot, .. } = recovered;
         let founders = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
-        let image = match checkpoint {
-            Some(checkpoint) => Image::decode(&checkpoint.payload)?,
+        let image = match snapshot {
+            Some(snapshot) => Image::decode(&snapshot.payload)?,
             None => Image { conf_state: founders(), stream: StateMachine::default() },
         };
         let mut rebuilding = Self { log, wal, hard_state, image };

@@ -8,7 +8,7 @@ use shared::backup::MANIFEST;
 use shared::verified::{Finding, Verified};
 
 use crate::driver::Image;
-use crate::storage::identity::{self, DataDir, IdentityError};
+use crate::storage::data_dir::{self, DataDir, IdentityError};
 use crate::storage::verify;
 
 /// Reads the data directory of a node that does not run, or a backup that is a folder.
@@ -20,7 +20,7 @@ pub fn data_dir(dir: &Path) -> Result<Verified> {
     if !DataDir::is_at(dir) && dir.join(MANIFEST).exists() {
         return Ok(verify::verify(dir, content)?);
     }
-    let held = match identity::hold(dir) {
+    let held = match data_dir::hold(dir) {
         // Its other files are worth a look all the same, and nothing starts on this one.
         Err(IdentityError::Corrupt { file, reason }) => {
             let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();

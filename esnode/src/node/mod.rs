@@ -36,10 +36,9 @@ use crate::process::config::Config;
 use crate::process::version::FORMAT;
 use crate::process::{log_file, rlimit};
 use crate::state_machine::StateMachine;
-use crate::storage::checkpoint::is_full;
-use crate::storage::identity::{DataDir, Identity, IdentityError};
+use crate::storage::data_dir::{DataDir, Identity, IdentityError};
 use crate::storage::writer::{self, WalEvent, Writer};
-use crate::storage::{self, Checkpoints, Incoming, Log, Outgoing, Recovered};
+use crate::storage::{self, Incoming, Log, Outgoing, Recovered, Snapshots, is_full};
 
 /// Largest frame between nodes, in bytes.
 const MAX_FRAME: usize = 16 << 20;
@@ -82,12 +81,12 @@ impl Node {
         refuse_lost_log(&data_dir)?;
         let (log, wal, recovered) = storage::open(data_dir.path(), options)?;
         report_recovery(&config, &log, &recovered);
-        let image = recovered.checkpoint.as_ref().map(|found| Image::decode(&found.payload)).transpose()?;
+        let image = recovered.snapshot.as_ref().map(|found| Image::decode(&found.payload)).transpose()?;
 
         let (inputs, received) = crossbeam_channel::unbounded();
         let damaged = inputs.clone();
         storage::scrub::spawn(log.clone(), move |error| drop(damaged.send(Input::DiskFailed(error))))?;
-        storage::room::watch(log.clone(), options.segment_bytes)?;
+        storage::disk_space::watch(log.dir().to_owned(), log.stats().clone(), options.segment_bytes)?;
         let hello = hello(&config, data_dir.identity());
         let transport = Arc::new(start_transport(&config, hello, inputs.clone())?);
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
@@ -111,7 +110,7 @@ impl Node {
             leadership: leadership_seen,
             roster: roster_seen,
             transport: Arc::clone(&transport),
-            backups: Backups::new(recovered.checkpoints.clone()),
+            backups: Backups::new(recovered.snapshots.clone()),
         });
         let (shutdown, stop) = watch::channel(false);
         let (done, ended) = oneshot::channel();
@@ -221,7 +220,7 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
     }
     tracing::info!(
         node = config.node_id,
-        checkpoint = recovered.checkpoint.as_ref().map(|checkpoint| checkpoint.index),
+        checkpoint = recovered.snapshot.as_ref().map(|checkpoint| checkpoint.index),
         last_index = log.last_index(),
         term = recovered.hard_state.term,
         data_dir = %config.data_dir().display(),
@@ -318,8 +317,8 @@ fn take_part(start: Start) -> Result<()> {
     let waiting = log.clone();
     let data_dir = Arc::new(Mutex::new(data_dir));
     let adopt = adopt_format(Arc::clone(&data_dir), Arc::clone(&transport));
-    let writer = spawn_wal(wal, adopt, inputs.0.clone())?;
-    serve_files(&transport, log.clone(), recovered.checkpoints.clone());
+    let writer = spawn_wal(wal, recovered.snapshots.clone(), adopt, inputs.0.clone())?;
+    serve_files(&transport, log.clone(), recovered.snapshots.clone());
     let incoming = Incoming::of(data_dir.lock().path());
     let storage = &config.file.cluster.storage;
     let on_cluster = remember_cluster(Arc::clone(&data_dir), Arc::clone(&transport), hello, inputs.0.clone());
@@ -339,10 +338,10 @@ fn take_part(start: Start) -> Result<()> {
         inputs,
         on_cluster: Box::new(on_cluster),
         checkpoints: CheckpointParts {
-            files: recovered.checkpoints,
+            files: recovered.snapshots,
             interval: storage.snapshot_interval,
             keep_bytes: KEPT_SEGMENTS * segment_bytes(storage),
-            term: recovered.checkpoint.map(|checkpoint| checkpoint.term),
+            term: recovered.snapshot.map(|checkpoint| checkpoint.term),
             incoming,
         },
     })?;
@@ -428,7 +427,7 @@ fn founders(voters: &[NodeId]) -> [NodeId; MAX_NODES] {
 }
 
 fn start_core(config: &Config, recovered: &Recovered, conf_state: ConfState, log: Log) -> Result<Core<Log>> {
-    let applied = recovered.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.index);
+    let applied = recovered.snapshot.as_ref().map_or(0, |checkpoint| checkpoint.index);
     let mut hard_state = recovered.hard_state;
     // What is applied was committed; a commit index on disk may lag.
     hard_state.commit = hard_state.commit.max(applied);
@@ -446,10 +445,11 @@ fn start_core(config: &Config, recovered: &Recovered, conf_state: ConfState, log
 
 fn spawn_wal(
     wal: storage::Wal,
+    snapshots: Snapshots,
     adopt: impl FnMut(u16) -> io::Result<()> + Send + 'static,
     inputs: Sender<Input>,
 ) -> io::Result<Writer> {
-    writer::spawn(wal, adopt, move |event| {
+    writer::spawn(wal, snapshots, adopt, move |event| {
         let input = match event {
             WalEvent::Persisted { number } => Input::Persisted(number),
             WalEvent::Failed(error) => Input::DiskFailed(error),
@@ -460,7 +460,7 @@ fn spawn_wal(
 }
 
 /// Gives nodes that are far behind what they lack.
-fn serve_files(transport: &Transport, log: Log, checkpoints: Checkpoints) {
+fn serve_files(transport: &Transport, log: Log, checkpoints: Snapshots) {
     transport.serve_files(Box::new(move |have| {
         Outgoing::gather(&log, &checkpoints, have).inspect_err(|error| {
             tracing::error!(%error, "cannot offer another node what it lacks");

@@ -5,7 +5,7 @@ use std::{panic, process, thread};
 
 /// Names of the threads that nothing replaces before the next start.
 const VITAL: [&str; 8] =
-    ["raft", "wal", "log-reader", "log-filler", "log-scrub", "checkpoint", "catch-up", "log-room"];
+    ["raft", "wal", "log-reader", "log-preallocate", "log-scrub", "checkpoint", "catch-up", "log-disk-space"];
 
 /// How a process ends that panicked; the same as that of a Rust program whose first thread did.
 const PANICKED: i32 = 101;

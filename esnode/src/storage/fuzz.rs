@@ -8,11 +8,12 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 
-use super::frame::{HEADER_LEN, PREFIX_LEN, u32_at, u64_at};
-use super::reader::{Log, Shared, State};
-use super::recovery::Found;
-use super::segment::{Header, SEGMENT_HEADER_LEN, Segment};
-use super::stats::Stats;
+use super::log::Log;
+use super::log::frame::{HEADER_LEN, PREFIX_LEN, u32_at, u64_at};
+use super::log::header::{Header, SEGMENT_HEADER_LEN};
+use super::log::recovery::Found;
+use super::log::segment::Segment;
+use super::log::state::{LogState, SharedLog};
 use crate::entry::Entry;
 
 /// Takes `bytes` for a segment file, then once more with checksums that fit: an error, or entries that stand in the
@@ -35,12 +36,12 @@ fn recover(bytes: &[u8]) {
     let again = replay(&segment).expect("what recovery leaves behind can be recovered");
     assert!(again.torn.is_none() && again.index == found.index, "it was torn still");
     let Found { segments, index, end, .. } = found;
-    let state = RwLock::new(State { index, segments, sealed_bytes: 0, end });
-    let shared = Shared {
+    let state = RwLock::new(LogState { index, segments, sealed_bytes: 0, end });
+    let shared = SharedLog {
         dir: PathBuf::new(),
         synced: true,
         state,
-        stats: Stats::default(),
+        stats: Arc::default(),
         files: Arc::default(),
         ending: AtomicBool::new(false),
     };
@@ -116,7 +117,7 @@ fn mend_frames(bytes: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::{Seed, State, encode_entry, encode_state};
+    use super::super::log::frame::{Seed, State, encode_entry, encode_state};
     use super::*;
     use crate::entry::{EntryKind, HardState};
     use crate::fuzz::seeds::{self, Seeds};

@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::FileExt;
 
-use super::super::frame::{HEADER_LEN, STATE_LEN, Seed, State, encode_state, u64_at};
-use super::super::segment::SEGMENT_HEADER_LEN;
+use super::super::log::frame::{HEADER_LEN, STATE_LEN, Seed, State, encode_state, u64_at};
+use super::super::log::header::SEGMENT_HEADER_LEN;
 use super::*;
 
 /// Offset of the first frame after a segment's state frame.

@@ -1,11 +1,11 @@
 //! The log as a whole: files on a real disk, opened again and again.
 
-mod checkpoints;
 mod damage;
 mod install;
 mod model;
 mod open_files;
 mod power_cut;
+mod snapshots;
 mod verify;
 mod writer;
 

@@ -1,8 +1,8 @@
 //! A power cut keeps any part of what was written since the last sync: opening must succeed all the same, with
 //! everything synced and, in order, some of the rest.
 
-use super::super::frame::STATE_LEN;
-use super::super::segment::SEGMENT_HEADER_LEN;
+use super::super::log::frame::STATE_LEN;
+use super::super::log::header::SEGMENT_HEADER_LEN;
 use super::model::Model;
 use super::*;
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use shared::verified::Verified;
 
-use super::super::frame::STATE_LEN;
+use super::super::log::frame::STATE_LEN;
 use super::super::verify::verify;
 use super::*;
 
@@ -12,13 +12,13 @@ fn look_at(dir: &Path) -> Verified {
     verify(dir, |payload| if payload == b"state" { Ok(()) } else { Err("other content".to_owned()) }).unwrap()
 }
 
-/// A log of several segments with two checkpoints, ended in good order.
+/// A log of several segments with two snapshots, ended in good order.
 fn written(dir: &Path) {
     let (log, mut wal, recovered) = open(dir, SMALL).unwrap();
     for index in 1..=60 {
         put(&mut wal, &entries([index], 1, 300));
         if index % 20 == 0 {
-            recovered.checkpoints.write(&log, index, 1, b"state").unwrap();
+            recovered.snapshots.write(&log, index, 1, b"state").unwrap();
         }
     }
     wal.close().unwrap();

@@ -1,11 +1,12 @@
-//! Reads every sealed segment again behind the start, slowly: what a summary vouched for may be damaged on the disk.
+//! Reads every sealed segment again behind the start, slowly: what a footer vouched for may be damaged on the disk.
 
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Log, OpenError, recovery};
+use super::{Log, recovery};
 use crate::process::thread_priority::lower;
+use crate::storage::error::OpenError;
 
 /// Bytes read in a second, at most.
 const RATE: u64 = 64 << 20;
@@ -29,7 +30,7 @@ pub fn spawn(log: Log, on_damage: impl FnOnce(io::Error) + Send + 'static) -> io
 }
 
 /// Checks all sealed segments in turn, at most `rate` bytes a second.
-pub(super) fn scrub(log: &Log, rate: u64) -> Result<(), OpenError> {
+pub(crate) fn scrub(log: &Log, rate: u64) -> Result<(), OpenError> {
     let mut sequence = 0;
     while let Some((segment, end)) = log.next_sealed(sequence) {
         sequence = segment.header.sequence;
@@ -43,7 +44,7 @@ pub(super) fn scrub(log: &Log, rate: u64) -> Result<(), OpenError> {
             }
         };
         // The next start then reads the segment itself, and refuses it.
-        recovery::check_sealed(&segment, end, pace).inspect_err(|_| log.distrust(&segment))?;
+        recovery::check_sealed(&segment, end, pace).inspect_err(|_| log.discard_footer(&segment))?;
     }
     Ok(())
 }

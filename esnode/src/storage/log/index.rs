@@ -5,7 +5,7 @@ const STRIDE: u32 = 16 << 10;
 
 /// A frame's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// Sequence number of the segment.
     pub segment: u32,
     /// Bytes from the start of the file.
@@ -18,7 +18,7 @@ pub(super) struct Position {
 /// that superseded others, so the entries from one point up to the next lie one after the other in one file, and
 /// superseded ones only behind them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Index {
+pub(crate) struct Index {
     points: Vec<Point>,
     terms: Vec<Run>,
     last: u64,
@@ -29,21 +29,21 @@ pub(super) struct Index {
 
 /// A place where a scan can start: the entry `index` lies at `position`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Point {
+pub(crate) struct Point {
     pub index: u64,
     pub position: Position,
 }
 
 /// Entries of one term, from `first` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     pub first: u64,
     pub term: u64,
 }
 
 /// Where to scan for an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     /// The entry at `position`: the wanted one, or one shortly before it.
     pub first: u64,
     /// Where to start.

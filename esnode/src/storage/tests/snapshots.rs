@@ -1,26 +1,25 @@
-//! Checkpoints: whole or passed over, never half believed; and a log that begins where they say.
+//! Snapshots: whole or passed over, never half believed; and a log that begins where they say.
 
-use super::super::checkpoint::{Checkpoint, Start};
-use super::super::scrub;
+use super::super::{LogStart, Snapshot, is_full, scrub};
 use super::*;
 
-fn checkpoint_files(dir: &Path) -> Vec<PathBuf> {
+fn snapshot_files(dir: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(dir.join("checkpoints")).unwrap().map(|file| file.unwrap().path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|ext| ext == "ckpt")).collect();
     files.sort();
     files
 }
 
-fn index_of(found: Option<&Checkpoint>) -> Option<u64> {
-    found.map(|checkpoint| checkpoint.index)
+fn index_of(found: Option<&Snapshot>) -> Option<u64> {
+    found.map(|snapshot| snapshot.index)
 }
 
-/// A log of 60 entries in small segments, with a checkpoint after each of these.
-fn with_checkpoints(dir: &Path, indices: &[u64]) {
+/// A log of 60 entries in small segments, with a snapshot after each of these.
+fn with_snapshots(dir: &Path, indices: &[u64]) {
     let (log, mut wal, recovered) = open(dir, SMALL).unwrap();
     put(&mut wal, &entries(1..=60, 1, 200));
     for index in indices {
-        recovered.checkpoints.write(&log, *index, 1, format!("state {index}").as_bytes()).unwrap();
+        recovered.snapshots.write(&log, *index, 1, format!("state {index}").as_bytes()).unwrap();
     }
     wal.close().unwrap();
 }
@@ -28,29 +27,29 @@ fn with_checkpoints(dir: &Path, indices: &[u64]) {
 #[test]
 fn the_newest_two_are_kept_and_the_newest_is_found() {
     let dir = tempfile::tempdir().unwrap();
-    with_checkpoints(dir.path(), &[10, 25, 40]);
-    assert_eq!(checkpoint_files(dir.path()).len(), 2);
+    with_snapshots(dir.path(), &[10, 25, 40]);
+    assert_eq!(snapshot_files(dir.path()).len(), 2);
     for _ in 0..2 {
         let (found, recovered) = look(dir.path(), SMALL).unwrap();
-        let expected = Checkpoint {
+        let expected = Snapshot {
             index: 40,
             term: 1,
-            start: Start::default(),
+            start: LogStart::default(),
             payload: Bytes::from_static(b"state 40"),
         };
-        assert_eq!((found.len(), recovered.checkpoint, recovered.damaged), (60, Some(expected), vec![]));
+        assert_eq!((found.len(), recovered.snapshot, recovered.damaged), (60, Some(expected), vec![]));
     }
     // The same one written again takes no other's place.
     let (log, _wal, recovered) = open(dir.path(), SMALL).unwrap();
-    recovered.checkpoints.write(&log, 40, 1, b"again").unwrap();
-    assert_eq!(checkpoint_files(dir.path()).len(), 2);
+    recovered.snapshots.write(&log, 40, 1, b"again").unwrap();
+    assert_eq!(snapshot_files(dir.path()).len(), 2);
 }
 
 #[test]
 fn one_torn_at_any_byte_or_with_any_bit_flipped_falls_back_to_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
-    with_checkpoints(dir.path(), &[10, 25]);
-    let newest = checkpoint_files(dir.path()).pop().unwrap();
+    with_snapshots(dir.path(), &[10, 25]);
+    let newest = snapshot_files(dir.path()).pop().unwrap();
     let good = fs::read(&newest).unwrap();
     let cuts = (0..good.len()).map(|length| good[..length].to_vec());
     let flips = (0..good.len() * 8).map(|bit| {
@@ -62,37 +61,37 @@ fn one_torn_at_any_byte_or_with_any_bit_flipped_falls_back_to_the_one_before() {
     for bad in cuts.chain(flips).chain([longer, vec![0; good.len()]]) {
         fs::write(&newest, &bad).unwrap();
         let recovered = look(dir.path(), SMALL).unwrap().1;
-        assert_eq!(index_of(recovered.checkpoint.as_ref()), Some(10), "{bad:?}");
+        assert_eq!(index_of(recovered.snapshot.as_ref()), Some(10), "{bad:?}");
         let [(file, _)] = &recovered.damaged[..] else { panic!("{:?}", recovered.damaged) };
         assert!(newest.to_str().unwrap().ends_with(file.as_str()), "{file}");
     }
     // Under another's name it is no better.
     fs::write(newest.with_file_name(format!("{:020}.ckpt", 26)), &good).unwrap();
     let recovered = look(dir.path(), SMALL).unwrap().1;
-    assert_eq!((index_of(recovered.checkpoint.as_ref()), recovered.damaged.len()), (Some(10), 2));
+    assert_eq!((index_of(recovered.snapshot.as_ref()), recovered.damaged.len()), (Some(10), 2));
 }
 
 #[test]
 fn without_any_the_whole_log_is_replayed() {
     let dir = tempfile::tempdir().unwrap();
-    with_checkpoints(dir.path(), &[10, 25]);
-    for file in checkpoint_files(dir.path()) {
+    with_snapshots(dir.path(), &[10, 25]);
+    for file in snapshot_files(dir.path()) {
         fs::write(file, b"").unwrap();
     }
     let (log, wal, recovered) = open(dir.path(), SMALL).unwrap();
-    assert_eq!((all(&log).len(), recovered.checkpoint, recovered.damaged.len()), (60, None, 2));
+    assert_eq!((all(&log).len(), recovered.snapshot, recovered.damaged.len()), (60, None, 2));
     // The next one cleans up.
-    recovered.checkpoints.write(&log, 30, 1, b"").unwrap();
+    recovered.snapshots.write(&log, 30, 1, b"").unwrap();
     drop(wal);
-    assert_eq!(checkpoint_files(dir.path()).len(), 1);
-    assert_eq!(index_of(look(dir.path(), SMALL).unwrap().1.checkpoint.as_ref()), Some(30));
+    assert_eq!(snapshot_files(dir.path()).len(), 1);
+    assert_eq!(index_of(look(dir.path(), SMALL).unwrap().1.snapshot.as_ref()), Some(30));
 }
 
 #[test]
 fn a_later_format_is_told_from_damage() {
     let dir = tempfile::tempdir().unwrap();
-    with_checkpoints(dir.path(), &[10]);
-    let file = &checkpoint_files(dir.path())[0];
+    with_snapshots(dir.path(), &[10]);
+    let file = &snapshot_files(dir.path())[0];
     let mut bytes = fs::read(file).unwrap();
     bytes[8] = 2;
     let crc = crc32c::crc32c(&bytes[..68]);
@@ -106,43 +105,43 @@ fn a_later_format_is_told_from_damage() {
 #[test]
 fn a_power_cut_while_one_is_written_leaves_the_old_or_the_new() {
     let dir = tempfile::tempdir().unwrap();
-    with_checkpoints(dir.path(), &[10, 25]);
-    let newest = checkpoint_files(dir.path()).pop().unwrap();
+    with_snapshots(dir.path(), &[10, 25]);
+    let newest = snapshot_files(dir.path()).pop().unwrap();
     let unfinished = newest.with_file_name("next.tmp");
     let good = fs::read(&newest).unwrap();
     fs::rename(&newest, newest.with_extension("aside")).unwrap();
     for length in 0..=good.len() {
         fs::write(&unfinished, &good[..length]).unwrap();
         let recovered = look(dir.path(), SMALL).unwrap().1;
-        assert_eq!((index_of(recovered.checkpoint.as_ref()), recovered.damaged), (Some(10), vec![]));
+        assert_eq!((index_of(recovered.snapshot.as_ref()), recovered.damaged), (Some(10), vec![]));
         assert!(!unfinished.exists());
     }
     fs::rename(newest.with_extension("aside"), &newest).unwrap();
-    assert_eq!(index_of(look(dir.path(), SMALL).unwrap().1.checkpoint.as_ref()), Some(25));
+    assert_eq!(index_of(look(dir.path(), SMALL).unwrap().1.snapshot.as_ref()), Some(25));
 }
 
 #[test]
-fn a_full_disk_costs_only_the_checkpoint() {
+fn a_full_disk_costs_only_the_snapshot() {
     let dir = tempfile::tempdir().unwrap();
-    with_checkpoints(dir.path(), &[10, 25]);
+    with_snapshots(dir.path(), &[10, 25]);
     let (log, _wal, recovered) = open(dir.path(), SMALL).unwrap();
     // The kernel's own error: /dev/full takes no bytes.
     std::os::unix::fs::symlink("/dev/full", dir.path().join("checkpoints/next.tmp")).unwrap();
-    let error = recovered.checkpoints.write(&log, 40, 1, b"state").unwrap_err();
-    assert!(super::super::checkpoint::is_full(&error), "{error}");
-    assert_eq!(index_of(look(dir.path(), SMALL).unwrap().1.checkpoint.as_ref()), Some(25));
-    recovered.checkpoints.write(&log, 40, 1, b"state").unwrap();
-    assert_eq!(index_of(look(dir.path(), SMALL).unwrap().1.checkpoint.as_ref()), Some(40));
+    let error = recovered.snapshots.write(&log, 40, 1, b"state").unwrap_err();
+    assert!(is_full(&error), "{error}");
+    assert_eq!(index_of(look(dir.path(), SMALL).unwrap().1.snapshot.as_ref()), Some(25));
+    recovered.snapshots.write(&log, 40, 1, b"state").unwrap();
+    assert_eq!(index_of(look(dir.path(), SMALL).unwrap().1.snapshot.as_ref()), Some(40));
 }
 
 #[test]
-fn a_log_that_ends_before_its_checkpoint_is_refused_untouched() {
+fn a_log_that_ends_before_its_snapshot_is_refused_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut wal, recovered) = open(dir.path(), ROOMY).unwrap();
     put(&mut wal, &entries(1..=5, 1, 100));
-    recovered.checkpoints.write(&log, 5, 1, b"").unwrap();
+    recovered.snapshots.write(&log, 5, 1, b"").unwrap();
     drop(wal);
-    // No mark covers the last entry: without the checkpoint this would be a torn tail.
+    // No mark covers the last entry: without the snapshot this would be a torn tail.
     let path = &segments(dir.path())[0];
     let mut bytes = fs::read(path).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
@@ -159,24 +158,24 @@ fn a_log_that_ends_before_its_checkpoint_is_refused_untouched() {
 }
 
 #[test]
-fn without_sync_of_entries_a_checkpoint_syncs_them_first() {
+fn without_sync_of_entries_a_snapshot_syncs_them_first() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut wal, recovered) = open(dir.path(), Options { sync: false, ..ROOMY }).unwrap();
     put(&mut wal, &entries(1..=3, 1, 10));
-    recovered.checkpoints.write(&log, 3, 1, b"").unwrap();
-    // A segment that takes every byte but cannot be synced must not get a checkpoint.
+    recovered.snapshots.write(&log, 3, 1, b"").unwrap();
+    // A segment that takes every byte but cannot be synced must not get a snapshot.
     log.replace_last(File::options().write(true).open("/dev/null").unwrap());
-    recovered.checkpoints.write(&log, 3, 1, b"").unwrap_err();
+    recovered.snapshots.write(&log, 3, 1, b"").unwrap_err();
 }
 
-/// Retires what comes before `index`, and writes a checkpoint after entry `at`.
+/// Retires what comes before `index`, and writes a snapshot after entry `at`.
 fn retire(log: &Log, recovered: &Recovered, index: u64, at: u64) {
     log.retire(index);
-    recovered.checkpoints.write(log, at, log.term(at).unwrap().unwrap(), b"").unwrap();
+    recovered.snapshots.write(log, at, log.term(at).unwrap().unwrap(), b"").unwrap();
 }
 
 #[test]
-fn retired_segments_are_gone_for_readers_at_once_and_from_the_disk_after_two_checkpoints() {
+fn retired_segments_are_gone_for_readers_at_once_and_from_the_disk_after_two_snapshots() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
     put(&mut wal, &entries(1..=60, 1, 200));
@@ -189,15 +188,15 @@ fn retired_segments_are_gone_for_readers_at_once_and_from_the_disk_after_two_che
     assert_eq!(log.entries(first - 1, 60, 1).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     assert_eq!(all(&log), entries(first..=60, 1, 200));
     assert!(log.stats().log_bytes.load(Relaxed) < bytes);
-    assert_eq!(segments(dir.path()).len(), files, "one checkpoint is no way back");
-    recovered.checkpoints.write(&log, 50, 1, b"").unwrap();
+    assert_eq!(segments(dir.path()).len(), files, "one snapshot is no way back");
+    recovered.snapshots.write(&log, 50, 1, b"").unwrap();
     let left = segments(dir.path()).len();
     assert!(left < files);
     assert_eq!(log.stats().segments.load(Relaxed), left as u64);
     drop(wal);
 
-    // Either checkpoint is enough to start from, and the log goes on.
-    let newest = checkpoint_files(dir.path()).pop().unwrap();
+    // Either snapshot is enough to start from, and the log goes on.
+    let newest = snapshot_files(dir.path()).pop().unwrap();
     for _ in 0..2 {
         let (log, mut wal, _) = open(dir.path(), SMALL).unwrap();
         assert_eq!((log.first_index(), log.term(first - 1).unwrap()), (first, Some(1)));
@@ -207,9 +206,9 @@ fn retired_segments_are_gone_for_readers_at_once_and_from_the_disk_after_two_che
         fs::write(&newest, b"").unwrap();
     }
     // With none the log's start is not known.
-    checkpoint_files(dir.path()).into_iter().for_each(|file| fs::write(file, b"").unwrap());
+    snapshot_files(dir.path()).into_iter().for_each(|file| fs::write(file, b"").unwrap());
     let error = look(dir.path(), SMALL).unwrap_err();
-    assert!(matches!(error, OpenError::Checkpoint { .. }), "{error}");
+    assert!(matches!(error, OpenError::Snapshot { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(newest.file_name().unwrap().to_str().unwrap()) && text.contains("add it again"));
 }
@@ -272,7 +271,7 @@ fn a_replaced_suffix_survives_retirement() {
 #[test]
 fn a_summary_that_is_not_whole_costs_only_time() {
     let dir = tempfile::tempdir().unwrap();
-    with_checkpoints(dir.path(), &[]);
+    with_snapshots(dir.path(), &[]);
     let summary = segments(dir.path())[0].with_extension("sum");
     let good = fs::read(&summary).unwrap();
     for length in 0..good.len() {
@@ -287,7 +286,7 @@ fn a_summary_that_is_not_whole_costs_only_time() {
 #[test]
 fn damage_behind_a_summary_is_found_refused_and_not_served() {
     let dir = tempfile::tempdir().unwrap();
-    with_checkpoints(dir.path(), &[]);
+    with_snapshots(dir.path(), &[]);
     let path = &segments(dir.path())[0];
     let (summary, good) = (fs::read(path.with_extension("sum")).unwrap(), fs::read(path).unwrap());
     let used = 4096 - 225;

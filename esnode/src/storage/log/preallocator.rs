@@ -1,7 +1,7 @@
 //! Prepares the next segment in the background: allocated, and filled with zeroes.
 //!
 //! A sync of bytes that overwrite zeroes has nothing to record in the file system's journal: 2 to 3 times faster on
-//! ext4 with a journal, no faster on one without (`examples/fsync.rs` measures it). The filler works only
+//! ext4 with a journal, no faster on one without (`examples/fsync.rs` measures it). The preallocator works only
 //! on the next file, never on the one being written: the writer's syncs then never wait for its zeroes, and they can
 //! never overwrite an event. It advances in step with the use of the current segment (an idle node writes none)
 //! and rests while the writer itself keeps the disk busy.
@@ -17,31 +17,29 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::Fill;
-use super::checkpoint::is_full;
-use super::segment;
+use crate::storage::files::{allocate, is_full, named};
+use crate::storage::options::Fill;
 
 /// Name of the segment in preparation.
-pub(super) const UNFINISHED: &str = "next.tmp";
+pub(crate) const UNFINISHED: &str = "next.tmp";
 /// Bytes zeroed and synced in one step.
-pub(super) static ZEROES: [u8; 1 << 20] = [0; 1 << 20];
+pub(crate) static ZEROES: [u8; 1 << 20] = [0; 1 << 20];
 /// Time between two steps: at most 40 MiB/s of zeroes.
-const STEP: Duration = Duration::from_millis(25);
-/// Time between two tries on a full disk.
-const FULL: Duration = Duration::from_millis(500);
+const STEP_INTERVAL: Duration = Duration::from_millis(25);
+/// Time between two attempts on a full disk.
+const FULL_RETRY: Duration = Duration::from_millis(500);
 
 /// A segment file without a header, still named [`UNFINISHED`].
-pub(super) struct Blank {
+pub(crate) struct PreparedSegment {
     pub file: File,
     pub capacity: u64,
     zeroed: u64,
 }
 
-impl Blank {
+impl PreparedSegment {
     /// Allocates the file, all of it unwritten.
     pub fn create(dir: &Path, capacity: u64) -> io::Result<Self> {
-        let file =
-            segment::allocate(&dir.join(UNFINISHED), capacity).map_err(segment::at(dir, UNFINISHED))?;
+        let file = allocate(&dir.join(UNFINISHED), capacity).map_err(named(dir, UNFINISHED))?;
         Ok(Self { file, capacity, zeroed: 0 })
     }
 
@@ -64,12 +62,13 @@ impl Blank {
 }
 
 /// The background thread's handle. Dropping it ends the thread.
-pub(super) struct Filler {
-    shared: Arc<Shared>,
+pub(crate) struct Preallocator {
+    shared: Arc<Worker>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+/// What the thread and its handle share.
+struct Worker {
     dir: PathBuf,
     largest: u64,
     /// Held during a step, so that a segment is never taken half way through one.
@@ -88,20 +87,20 @@ struct Shared {
 }
 
 struct Slot {
-    blank: Option<Blank>,
+    prepared: Option<PreparedSegment>,
     /// Bytes of the segment in use.
     current: u64,
     /// Whether [`UNFINISHED`] is ours to create and fill.
     active: bool,
 }
 
-impl Filler {
+impl Preallocator {
     /// Starts; the segment in use has `current` bytes, `used` of them written. Segments double up to `largest`.
     pub fn start(dir: &Path, fill: Fill, largest: u64, current: u64, used: u64) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Worker {
             dir: dir.to_owned(),
             largest,
-            next: Mutex::new(Slot { blank: None, current, active: true }),
+            next: Mutex::new(Slot { prepared: None, current, active: true }),
             used: AtomicU64::new(used),
             written: AtomicU64::new(0),
             wake_at: AtomicU64::new(u64::MAX),
@@ -113,7 +112,7 @@ impl Filler {
             Fill::Nothing => None,
             Fill::Zeroes => {
                 let shared = shared.clone();
-                Some(thread::Builder::new().name("log-filler".into()).spawn(move || shared.run())?)
+                Some(thread::Builder::new().name("log-preallocator".into()).spawn(move || shared.run())?)
             }
         };
         Ok(Self { shared, thread })
@@ -134,18 +133,18 @@ impl Filler {
     }
 
     /// The next segment's file, of at least `wanted` bytes, as far as it is prepared. Name it, then call
-    /// [`Filler::resume`].
-    pub fn take(&self, wanted: u64) -> io::Result<Blank> {
+    /// [`Preallocator::resume`].
+    pub fn take(&self, wanted: u64) -> io::Result<PreparedSegment> {
         let mut slot = self.shared.next.lock();
         let capacity = self.shared.next_capacity(slot.current).max(wanted);
         slot.active = false;
-        let blank = slot.blank.take();
-        if blank.as_ref().is_some_and(|blank| blank.capacity < wanted) {
+        let prepared = slot.prepared.take();
+        if prepared.as_ref().is_some_and(|prepared| prepared.capacity < wanted) {
             fs::remove_file(self.shared.dir.join(UNFINISHED))?;
         }
-        match blank.filter(|blank| blank.capacity >= wanted) {
-            Some(blank) => Ok(blank),
-            None => Blank::create(&self.shared.dir, capacity),
+        match prepared.filter(|prepared| prepared.capacity >= wanted) {
+            Some(prepared) => Ok(prepared),
+            None => PreparedSegment::create(&self.shared.dir, capacity),
         }
     }
 
@@ -164,18 +163,18 @@ impl Filler {
     }
 }
 
-impl Drop for Filler {
+impl Drop for Preallocator {
     fn drop(&mut self) {
         self.shared.stop.store(true, Relaxed);
         self.wake();
         if let Some(thread) = self.thread.take() {
-            // It has nothing to say: a panic there was printed, and a file left behind is removed at the next start.
+            // A panic there was printed already, and a file left behind is removed at the next start.
             drop(thread.join());
         }
     }
 }
 
-impl Shared {
+impl Worker {
     fn next_capacity(&self, current: u64) -> u64 {
         self.largest.min(current * 2)
     }
@@ -185,7 +184,7 @@ impl Shared {
         loop {
             if self.goal().is_some() {
                 self.wake_at.store(u64::MAX, Relaxed);
-                thread::park_timeout(if self.full.load(Relaxed) { FULL } else { STEP });
+                thread::park_timeout(if self.full.load(Relaxed) { FULL_RETRY } else { STEP_INTERVAL });
             } else {
                 self.wake_at.store(self.next_use(), Relaxed);
                 thread::park();
@@ -206,7 +205,7 @@ impl Shared {
         let slot = self.next.lock();
         let capacity = self.next_capacity(slot.current);
         let part = capacity.saturating_mul(2 * self.used.load(Relaxed)) / slot.current;
-        let zeroed = slot.blank.as_ref().map_or(0, |blank| blank.zeroed);
+        let zeroed = slot.prepared.as_ref().map_or(0, |prepared| prepared.zeroed);
         // In whole steps, or the thread would wake for every group; the last one may be short.
         let step = ZEROES.len() as u64;
         let goal = part.next_multiple_of(step).min(capacity);
@@ -217,7 +216,7 @@ impl Shared {
     fn next_use(&self) -> u64 {
         let slot = self.next.lock();
         let capacity = self.next_capacity(slot.current);
-        let zeroed = slot.blank.as_ref().map_or(0, |blank| blank.zeroed);
+        let zeroed = slot.prepared.as_ref().map_or(0, |prepared| prepared.zeroed);
         if !slot.active || zeroed == capacity {
             return u64::MAX;
         }
@@ -234,7 +233,7 @@ impl Shared {
             return;
         };
         // The file is given up, so nothing relies on it.
-        slot.blank = None;
+        slot.prepared = None;
         drop(fs::remove_file(self.dir.join(UNFINISHED)));
         if !is_full(&error) {
             slot.active = false;
@@ -245,10 +244,10 @@ impl Shared {
     }
 
     fn try_step(&self, slot: &mut Slot, goal: u64) -> io::Result<()> {
-        let blank = match &mut slot.blank {
-            Some(blank) => blank,
-            none => none.insert(Blank::create(&self.dir, self.next_capacity(slot.current))?),
+        let prepared = match &mut slot.prepared {
+            Some(prepared) => prepared,
+            none => none.insert(PreparedSegment::create(&self.dir, self.next_capacity(slot.current))?),
         };
-        blank.zero_step(goal).map_err(segment::at(&self.dir, UNFINISHED))
+        prepared.zero_step(goal).map_err(named(&self.dir, UNFINISHED))
     }
 }

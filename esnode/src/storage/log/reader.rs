@@ -1,22 +1,20 @@
 //! Reading the log: what is durable, and nothing else. Never writes to it, never waits for the writer's disk.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
-use parking_lot::RwLock;
-
-use super::checkpoint::Start;
+use super::collector::Collector;
 use super::index::{Index, Span};
-use super::open_files::OpenFiles;
-use super::segment::{self, Frames, Next, Segment};
-use super::stats::Stats;
-use super::summary;
+use super::scan::Frames;
+use super::segment::{self, Segment};
+use super::state::{Sealed, SharedLog};
+use super::{LogStart, footer, header};
 use crate::entry::Entry;
-use crate::storage::frame::Frame;
+use crate::storage::files::named;
+use crate::storage::stats::Stats;
 
 /// Smallest and largest read, in bytes.
 const CHUNK: std::ops::RangeInclusive<u64> = (32 << 10)..=(1 << 20);
@@ -24,62 +22,16 @@ const CHUNK: std::ops::RangeInclusive<u64> = (32 << 10)..=(1 << 20);
 /// Reader of everything durable. Cheap to clone; safe from any thread.
 #[derive(Clone)]
 pub struct Log {
-    shared: Arc<Shared>,
-}
-
-/// What the writer tells the readers.
-pub(super) struct Shared {
-    pub dir: PathBuf,
-    /// Entries become visible only once they are synced.
-    pub synced: bool,
-    pub state: RwLock<State>,
-    pub stats: Stats,
-    /// Those of sealed segments.
-    pub files: Arc<OpenFiles>,
-    /// The writer is to end, and waits for no room any more.
-    pub ending: AtomicBool,
-}
-
-/// The durable log.
-#[derive(Default)]
-pub(super) struct State {
-    pub index: Index,
-    /// In order of sequence numbers, without gaps.
-    pub segments: VecDeque<Arc<Segment>>,
-    /// Bytes in all segments but the last.
-    pub sealed_bytes: u64,
-    /// Where the last segment's frames end.
-    pub end: u64,
-}
-
-impl State {
-    fn segment(&self, sequence: u32) -> Option<&Arc<Segment>> {
-        let first = self.segments.front()?.header.sequence;
-        self.segments.get(sequence.checked_sub(first)? as usize)
-    }
-}
-
-/// Segments with their ends, and index and term of the entry before what they hold.
-pub(super) struct Sealed {
-    pub before: (u64, u64),
-    pub segments: Vec<(Arc<Segment>, u64)>,
-}
-
-impl Shared {
-    /// Brings the counters up to date.
-    pub fn count(&self, state: &State) {
-        self.stats.segments.store(state.segments.len() as u64, Relaxed);
-        self.stats.log_bytes.store(state.sealed_bytes + state.end, Relaxed);
-    }
+    shared: Arc<SharedLog>,
 }
 
 impl Log {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<SharedLog>) -> Self {
         Self { shared }
     }
 
     /// Where the segments are.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.shared.dir
     }
 
@@ -110,20 +62,20 @@ impl Log {
     }
 
     /// Where the log begins now.
-    pub fn start(&self) -> Start {
+    pub fn start(&self) -> LogStart {
         let state = self.shared.state.read();
         let sequence = state.segments.front().map_or(1, |segment| segment.header.sequence);
-        Start { sequence, before: state.index.base() }
+        LogStart { sequence, before: state.index.base() }
     }
 
     /// Moves the log's start up to the beginning of the segment that holds `index`: nothing before can be read any
-    /// more. The files stay until the two newest checkpoints begin behind them ([`super::Checkpoints::write`]), so
+    /// more. The files stay until the two newest snapshots begin behind them ([`super::Snapshots::write`]), so
     /// that a start from either finds what it needs. The segment in use stays whatever `index` is.
     pub fn retire(&self, index: u64) {
         let mut state = self.shared.state.write();
         let Some(span) = state.index.span(index.min(state.index.last()), index) else { return };
         while state.segments.front().is_some_and(|first| first.header.sequence < span.position.segment) {
-            state.segments.pop_front().into_iter().for_each(Segment::leave);
+            state.segments.pop_front().into_iter().for_each(Segment::release);
             state.sealed_bytes -= state.segments.front().map_or(0, |next| next.header.previous_end);
         }
         state.index.retire(span.position.segment);
@@ -134,12 +86,12 @@ impl Log {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn remove_retired(&self, sequence: u32) -> io::Result<()> {
+    pub(crate) fn remove_retired(&self, sequence: u32) -> io::Result<()> {
         let (dir, limit) = (&self.shared.dir, sequence.min(self.start().sequence));
         for name in segment::list(dir)? {
-            if segment::sequence(&name).is_some_and(|sequence| sequence < limit) {
-                summary::remove(dir, &name);
-                fs::remove_file(dir.join(&name)).map_err(segment::at(dir, &name))?;
+            if header::sequence(&name).is_some_and(|sequence| sequence < limit) {
+                footer::remove(dir, &name);
+                fs::remove_file(dir.join(&name)).map_err(named(dir, &name))?;
             }
         }
         Ok(())
@@ -149,21 +101,21 @@ impl Log {
     ///
     /// # Errors
     /// The system's; final, as the writer's are.
-    pub(super) fn settle(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         if self.shared.synced {
             return Ok(());
         }
         // A segment is synced before it gets a successor.
         let last = self.shared.state.read().segments.back().cloned();
-        let settle = |last: Arc<Segment>| {
+        let sync = |last: Arc<Segment>| {
             let synced = last.file().and_then(|file| file.sync_data());
-            synced.map_err(segment::at(&self.shared.dir, &last.name))
+            synced.map_err(named(&self.shared.dir, &last.name))
         };
-        last.map_or(Ok(()), settle)
+        last.map_or(Ok(()), sync)
     }
 
     /// The segment that comes after number `sequence` and has a successor, and where its frames end.
-    pub(super) fn next_sealed(&self, sequence: u32) -> Option<(Arc<Segment>, u64)> {
+    pub(crate) fn next_sealed(&self, sequence: u32) -> Option<(Arc<Segment>, u64)> {
         let state = self.shared.state.read();
         let at = state.segments.partition_point(|segment| segment.header.sequence <= sequence);
         Some((state.segments.get(at)?.clone(), state.segments.get(at + 1)?.header.previous_end))
@@ -171,29 +123,29 @@ impl Log {
 
     /// The sealed segments that hold entries from `low` on and come before the one that holds `high`, with their ends;
     /// and index and term of the entry before what the first of them, or that one, holds.
-    pub(super) fn sealed_between(&self, low: u64, high: u64) -> Sealed {
+    pub(crate) fn sealed_between(&self, low: u64, high: u64) -> Sealed {
         let state = self.shared.state.read();
         let index = &state.index;
         let sequence =
             |at: u64| index.span(at.max(index.first()), at).map_or(0, |span| span.position.segment);
-        let wanted = sequence(low)..sequence(high);
-        let before = index.first_in(wanted.start).unwrap_or(index.first()) - 1;
+        let sequences = sequence(low)..sequence(high);
+        let before = index.first_in(sequences.start).unwrap_or(index.first()) - 1;
         let ends = state.segments.iter().skip(1).map(|next| next.header.previous_end);
         let sealed = state.segments.iter().zip(ends);
-        let sealed = sealed.filter(|(segment, _)| wanted.contains(&segment.header.sequence));
+        let sealed = sealed.filter(|(segment, _)| sequences.contains(&segment.header.sequence));
         let sealed = sealed.map(|(segment, end)| (segment.clone(), end)).collect();
         Sealed { before: (before, index.term(before).unwrap_or_default()), segments: sealed }
     }
 
     /// The segment that holds the entry at `index`, and where the entry ends in it.
-    pub(super) fn end_of(&self, index: u64) -> io::Result<(Arc<Segment>, u64)> {
+    pub(crate) fn end_of(&self, index: u64) -> io::Result<(Arc<Segment>, u64)> {
         let unchanged = self.shared.state.read().index.supersessions();
         let gone = || io::Error::new(io::ErrorKind::InvalidInput, format!("entry {index} is not in the log"));
         let (segment, span, until) = self.locate(index, index + 1, unchanged).ok_or_else(gone)?;
         let mut frames = Frames::new(segment.clone(), 0, 64 << 10);
         frames.seek(span.position.offset.into(), until);
-        let mut wanted = Wanted { next: index, high: index + 1, room: u64::MAX, entries: Vec::new() };
-        wanted.take(&mut frames, &span)?;
+        let mut collector = Collector { next: index, high: index + 1, budget: u64::MAX, entries: Vec::new() };
+        collector.take(&mut frames, &span)?;
         Ok((segment, frames.offset()))
     }
 
@@ -211,19 +163,18 @@ impl Log {
     }
 
     /// Has the next start read this segment, and refuse it.
-    pub(super) fn distrust(&self, segment: &Segment) {
-        summary::remove(&self.shared.dir, &segment.name);
+    pub(crate) fn discard_footer(&self, segment: &Segment) {
+        footer::remove(&self.shared.dir, &segment.name);
     }
 
-    /// A copy of the index.
-    #[cfg(test)]
-    pub(super) fn index(&self) -> Index {
-        self.shared.state.read().index.clone()
+    /// Runs `read` with the index, while the writer waits.
+    pub(crate) fn with_index<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
+        read(&self.shared.state.read().index)
     }
 
     /// Lets the next sync of the last segment go to another file, which can fail.
     #[cfg(test)]
-    pub(super) fn replace_last(&self, file: fs::File) {
+    pub(crate) fn replace_last(&self, file: fs::File) {
         let mut state = self.shared.state.write();
         if let Some(last) = state.segments.back_mut() {
             *last = Arc::new(Segment::new(file, last.capacity, last.header));
@@ -236,7 +187,7 @@ impl Log {
     }
 
     /// The writer's counters.
-    pub fn stats(&self) -> &Stats {
+    pub fn stats(&self) -> &Arc<Stats> {
         &self.shared.stats
     }
 
@@ -264,23 +215,23 @@ impl Log {
             let message = format!("entry {low} was asked for, but the log begins at {first}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let mut wanted = Wanted { next: low, high, room: max_bytes, entries: Vec::new() };
+        let mut collector = Collector { next: low, high, budget: max_bytes, entries: Vec::new() };
         let mut frames = None;
-        while wanted.next < high {
-            let Some((segment, span, until)) = self.locate(wanted.next, high, unchanged) else {
+        while collector.next < high {
+            let Some((segment, span, until)) = self.locate(collector.next, high, unchanged) else {
                 return Ok(None);
             };
             let mut cursor = match frames.take() {
                 Some(frames) if Arc::ptr_eq(Frames::segment(&frames), &segment) => frames,
                 _ => {
-                    let chunk = wanted.room.saturating_add(*CHUNK.start()).min(*CHUNK.end());
+                    let chunk = collector.budget.saturating_add(*CHUNK.start()).min(*CHUNK.end());
                     Frames::new(segment, 0, usize::try_from(chunk).expect("at most 1 MiB"))
                 }
             };
             cursor.seek(span.position.offset.into(), until);
-            let taken = wanted.take(&mut cursor, &span).inspect_err(|error| {
+            let taken = collector.take(&mut cursor, &span).inspect_err(|error| {
                 if error.kind() == io::ErrorKind::InvalidData {
-                    self.distrust(cursor.segment());
+                    self.discard_footer(cursor.segment());
                 }
             })?;
             if !taken {
@@ -288,7 +239,7 @@ impl Log {
             }
             frames = Some(cursor);
         }
-        Ok(Some(wanted.entries))
+        Ok(Some(collector.entries))
     }
 
     /// Where to look for the entry `next`, and the offset behind which none below `high` lies.
@@ -302,48 +253,5 @@ impl Log {
         let is_last = state.segments.back().is_some_and(|last| Arc::ptr_eq(last, segment));
         let end = if is_last { state.end } else { segment.capacity };
         Some((segment.clone(), span, span.until.map_or(end, u64::from)))
-    }
-}
-
-/// The entries still wanted, and those found.
-struct Wanted {
-    next: u64,
-    high: u64,
-    room: u64,
-    entries: Vec<Entry>,
-}
-
-impl Wanted {
-    /// Takes the wanted entries of one span; false when no more fit.
-    fn take(&mut self, frames: &mut Frames, span: &Span) -> io::Result<bool> {
-        let segment = frames.segment().clone();
-        let end = span.end.unwrap_or(u64::MAX).min(self.high);
-        let mut present = span.first;
-        while present < end {
-            let offset = frames.offset();
-            let damaged = |reason: &str| {
-                let message = format!("the log is damaged: {}, byte {offset}: {reason}", segment.name);
-                io::Error::new(io::ErrorKind::InvalidData, message)
-            };
-            let entry = match frames.next()? {
-                Next::Frame(Frame::State(_)) => continue,
-                Next::Frame(Frame::Entry(entry)) if entry.index == present => entry,
-                Next::Frame(Frame::Entry(_)) => return Err(damaged("not the entry that was written here")),
-                Next::End => return Err(damaged("an entry is gone")),
-                Next::Bad(reason) => return Err(damaged(reason)),
-            };
-            present += 1;
-            if entry.index < self.next {
-                continue;
-            }
-            let size = entry.data.len() as u64;
-            if size > self.room && !self.entries.is_empty() {
-                return Ok(false);
-            }
-            self.room = self.room.saturating_sub(size);
-            self.next = present;
-            self.entries.push(entry);
-        }
-        Ok(true)
     }
 }

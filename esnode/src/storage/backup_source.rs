@@ -1,4 +1,4 @@
-//! A consistent copy of the log while it goes on: the newest checkpoint, and the segments up to its entry.
+//! A consistent copy of the log while it goes on: the newest snapshot, and the segments up to its entry.
 //!
 //! Segments are append-only, so what is copied stays what it is, whatever is written or retired meanwhile.
 
@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::checkpoint::{self, Checkpoint, Checkpoints, Start};
-use super::reader::{Log, Sealed};
-use super::segment::Segment;
+use super::log::segment::Segment;
+use super::log::state::Sealed;
+use super::log::{Log, LogStart};
+use super::snapshot::{self, Snapshot, Snapshots};
 
 /// What is to be copied.
-pub struct Copy {
+pub struct BackupSource {
     /// The first entry's index.
     pub first_index: u64,
     /// The last entry's index.
@@ -20,11 +21,11 @@ pub struct Copy {
     /// The last entry's term.
     pub last_term: u64,
     /// Every file.
-    pub files: Vec<CopiedFile>,
+    pub files: Vec<SourceFile>,
 }
 
 /// One file of it.
-pub struct CopiedFile {
+pub struct SourceFile {
     /// Where it goes, seen from the data directory.
     pub path: String,
     /// Its length.
@@ -37,34 +38,34 @@ enum Content {
     Segment(Arc<Segment>),
 }
 
-impl Copy {
-    /// Gathers everything up to the newest checkpoint's entry; `None` if there is no checkpoint.
+impl BackupSource {
+    /// Gathers everything up to the newest snapshot's entry; `None` if there is no snapshot.
     ///
     /// # Errors
-    /// The system's; `InvalidData` if the log or the checkpoint is damaged.
-    pub fn gather(log: &Log, checkpoints: &Checkpoints) -> io::Result<Option<Self>> {
-        let Some(Checkpoint { index, term, payload, .. }) = checkpoints.newest()? else { return Ok(None) };
+    /// The system's; `InvalidData` if the log or the snapshot is damaged.
+    pub fn gather(log: &Log, snapshots: &Snapshots) -> io::Result<Option<Self>> {
+        let Some(Snapshot { index, term, payload, .. }) = snapshots.newest()? else { return Ok(None) };
         let Sealed { before, segments: sealed } = log.sealed_between(0, index);
         let segments: Vec<_> = sealed.into_iter().chain([log.end_of(index)?]).collect();
-        // What was retired since the checkpoint was written is not in the copy.
+        // What was retired since the snapshot was written is not in the copy.
         let sequence = segments.first().map_or(1, |(first, _)| first.header.sequence);
-        let checkpoint = checkpoint::encode(index, term, Start { sequence, before }, &payload);
-        let segments = segments.into_iter().map(|(segment, bytes)| CopiedFile {
+        let snapshot = snapshot::encode(index, term, LogStart { sequence, before }, &payload);
+        let segments = segments.into_iter().map(|(segment, bytes)| SourceFile {
             path: format!("log/{}", segment.name),
             bytes,
             content: Content::Segment(segment),
         });
-        let checkpoint = CopiedFile {
-            path: format!("{}/{}", checkpoint::DIR, checkpoint::file_name(index)),
-            bytes: checkpoint.len() as u64,
-            content: Content::Bytes(checkpoint.into()),
+        let snapshot = SourceFile {
+            path: format!("{}/{}", snapshot::DIR, snapshot::file_name(index)),
+            bytes: snapshot.len() as u64,
+            content: Content::Bytes(snapshot.into()),
         };
-        let files = segments.chain([checkpoint]).collect();
+        let files = segments.chain([snapshot]).collect();
         Ok(Some(Self { first_index: before.0 + 1, last_index: index, last_term: term, files }))
     }
 }
 
-impl CopiedFile {
+impl SourceFile {
     /// Its bytes, from the beginning.
     pub fn reader(&self) -> impl Read {
         FileReader { file: self, offset: 0 }
@@ -82,7 +83,7 @@ impl CopiedFile {
 }
 
 struct FileReader<'a> {
-    file: &'a CopiedFile,
+    file: &'a SourceFile,
     offset: u64,
 }
 

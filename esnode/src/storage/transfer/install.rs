@@ -3,22 +3,52 @@
 use std::fs::File;
 use std::io;
 
-use super::checkpoint::{self, Start};
-use super::frame::{self, State};
-use super::incoming::{Commit, Incoming, Staged};
-use super::index::Index;
-use super::segment::{Header, SEGMENT_HEADER_LEN};
+use super::commit::{self, Commit};
+use super::incoming::{Incoming, Staged};
 use crate::entry::HardState;
+use crate::storage::log::frame::{self, State};
+use crate::storage::log::header::{Header, SEGMENT_HEADER_LEN};
+use crate::storage::log::index::Index;
+use crate::storage::log::replace::Replacement;
+use crate::storage::log::wal::FIRST_SEGMENT;
+use crate::storage::log::{LogStart, Wal};
+use crate::storage::snapshot::{self, Snapshots};
 
 /// Names in `incoming` of what is made here.
 const TAIL: &str = "tail";
-const CHECKPOINT: &str = "checkpoint";
+const SNAPSHOT: &str = "checkpoint";
+
+/// Puts what is staged behind the log of `wal`, or in its place if it begins later. Durable and visible on return, with the
+/// state. Where both have an entry they have the same one, since both are committed.
+///
+/// # Errors
+/// `InvalidData` if it does not fit this log; the system's. All are final, as those of [`Wal::write`].
+pub fn install(
+    wal: &mut Wal,
+    snapshots: &Snapshots,
+    staged: &Staged,
+    hard_state: Option<HardState>,
+) -> io::Result<()> {
+    wal.replace(hard_state, |wal| {
+        let (log, last) = (wal.log(), wal.position());
+        let start = log.start();
+        let plan = log.with_index(|index| Installation::plan(start, index, last, staged))?;
+        let dir = log.dir().parent().unwrap_or(log.dir());
+        let incoming = Incoming::of(dir);
+        let file = wal.with_room(|| plan.stage(&incoming, staged, wal.hard_state(), FIRST_SEGMENT))?;
+        snapshots.replace((staged.index, plan.start), || {
+            commit::decide(dir, &plan.commit(staged))?;
+            commit::finish(dir).map_err(io::Error::other)
+        })?;
+        Ok(plan.replacement(staged, file))
+    })
+}
 
 /// The log as it will be.
-pub(super) struct Installation {
+pub(crate) struct Installation {
     /// It goes on where this log ends; otherwise this log is given up.
     pub joins: bool,
-    pub start: Start,
+    pub start: LogStart,
     /// The new segments' headers: they keep generation and frames, and get numbers of this log.
     pub headers: Vec<Header>,
     /// The new last segment's header.
@@ -29,7 +59,7 @@ pub(super) struct Installation {
 impl Installation {
     /// Plans it for a log that begins at `start`, holds what `index` says, and whose last segment, `last`, ends at `end`.
     pub fn plan(
-        start: Start,
+        start: LogStart,
         index: &Index,
         (last, end): (Header, u64),
         staged: &Staged,
@@ -56,7 +86,8 @@ impl Installation {
                 return refuse("the segments to install do not continue this log");
             }
         }
-        let start = if joins { start } else { Start { sequence: last.sequence + 1, before: staged.before } };
+        let start =
+            if joins { start } else { LogStart { sequence: last.sequence + 1, before: staged.before } };
         let tail = Header::new(sequence + 1, staged.index + 1, Some(previous));
         Ok(Self { joins, start, headers, tail, index: whole })
     }
@@ -72,8 +103,8 @@ impl Installation {
         for (part, header) in staged.parts.iter().zip(&self.headers) {
             incoming.put_header(&part.file_name, header)?;
         }
-        let bytes = checkpoint::encode(staged.index, staged.term, self.start, &staged.payload);
-        incoming.put(CHECKPOINT, &bytes)?;
+        let bytes = snapshot::encode(staged.index, staged.term, self.start, &staged.payload);
+        incoming.put(SNAPSHOT, &bytes)?;
         let start = SEGMENT_HEADER_LEN as u64;
         let state = State { hard_state, synced_to: start };
         let mut head = self.tail.encode().to_vec();
@@ -81,14 +112,26 @@ impl Installation {
         incoming.put_tail(TAIL, capacity, &head)
     }
 
+    /// What the log takes over once the renames are done.
+    fn replacement(self, staged: &Staged, last: File) -> Replacement {
+        let sealed = self.headers.into_iter().zip(&staged.parts);
+        Replacement {
+            joins: self.joins,
+            sealed: sealed.map(|(header, part)| (header, part.length, part.index.clone())).collect(),
+            last: (self.tail, last, FIRST_SEGMENT),
+            index: self.index,
+            last_entry: (staged.index, staged.term),
+        }
+    }
+
     /// Where everything goes.
     pub fn commit(&self, staged: &Staged) -> Commit {
         let segments = staged.parts.iter().zip(&self.headers);
         let segments = segments.map(|(part, header)| (part.file_name.clone(), log_path(header)));
-        let checkpoint = checkpoint::file_name(staged.index);
-        let path = format!("{}/{checkpoint}", checkpoint::DIR);
-        let ours = [(TAIL.to_owned(), log_path(&self.tail)), (CHECKPOINT.to_owned(), path)];
-        Commit { renames: segments.chain(ours).collect(), checkpoint }
+        let snapshot = snapshot::file_name(staged.index);
+        let path = format!("{}/{snapshot}", snapshot::DIR);
+        let ours = [(TAIL.to_owned(), log_path(&self.tail)), (SNAPSHOT.to_owned(), path)];
+        Commit { renames: segments.chain(ours).collect(), snapshot }
     }
 }
 

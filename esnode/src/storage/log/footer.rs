@@ -1,4 +1,4 @@
-//! What a sealed segment holds, in short: a file beside it that saves the next start from reading all of it.
+//! The footer of a sealed segment: what it holds, in a file beside it that saves the next start from reading all of it.
 //!
 //! Named like the segment, with another extension, and written when the segment is sealed. It is never needed and never
 //! synced: one that is missing, torn, damaged or of another segment is passed over, and the segment itself is read.
@@ -20,29 +20,29 @@ use super::segment::Segment;
 
 const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"EVSTRSUM";
-pub(super) const EXTENSION: &str = "sum";
+pub(crate) const EXTENSION: &str = "sum";
 const HEADER_LEN: usize = 48;
 const POINT_LEN: usize = 12;
 const RUN_LEN: usize = 16;
 
 /// The file beside the segment of this name.
-pub(super) fn path(dir: &Path, segment: &str) -> PathBuf {
+pub(crate) fn path(dir: &Path, segment: &str) -> PathBuf {
     dir.join(segment).with_extension(EXTENSION)
 }
 
 /// Writes down what a segment holds that was sealed at `end`.
-pub(super) fn write(dir: &Path, segment: &Segment, end: u64, index: &Index) -> io::Result<()> {
+pub(crate) fn write(dir: &Path, segment: &Segment, end: u64, index: &Index) -> io::Result<()> {
     fs::write(path(dir, &segment.name), encode(segment, end, index))
 }
 
 /// What the segment holds, if the file beside it can tell, and tells of this very segment, sealed at `end`.
-pub(super) fn read(dir: &Path, segment: &Segment, end: u64) -> Option<Index> {
+pub(crate) fn read(dir: &Path, segment: &Segment, end: u64) -> Option<Index> {
     let bytes = fs::read(path(dir, &segment.name)).ok()?;
     decode(segment, end, &bytes)
 }
 
 /// Has the next start read the segment itself.
-pub(super) fn remove(dir: &Path, segment: &str) {
+pub(crate) fn remove(dir: &Path, segment: &str) {
     // One that stays only puts off to the scrub what the next start would have found.
     drop(fs::remove_file(path(dir, segment)));
 }
@@ -106,7 +106,7 @@ fn decode(segment: &Segment, end: u64, bytes: &[u8]) -> Option<Index> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::segment::Header;
+    use super::super::header::Header;
     use super::*;
 
     fn segment() -> Segment {

@@ -1,24 +1,28 @@
 //! Room on the disk: whether there is little, and a reserve for what makes some.
 //!
 //! A log that must be written to forget something cannot be freed once it is full. So part of the disk is kept back, in a
-//! file that is given up only when a segment or a checkpoint finds no room; and before it comes to that, at a low-water
+//! file that is given up only when a segment or a snapshot finds no room; and before it comes to that, at a low-water
 //! mark, the cluster takes no more events ([`super::stats::Stats::low_room`]). What is left then is for deletes, trims,
-//! members and checkpoints. Once there is room again, the reserve is put back first.
+//! members and snapshots. Once there is room again, the reserve is put back first.
 
 use std::fs;
 use std::io;
-use std::path::Path;
-use std::sync::atomic::Ordering::Relaxed;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use super::reader::Log;
-use super::segment;
+use super::files::{allocate, is_full};
+use super::stats::Stats;
 
 /// Name of the file.
 const RESERVE: &str = "reserve";
-/// Time between two looks.
-const LOOK: Duration = Duration::from_millis(500);
+/// Time between two looks at the free space.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Time between two attempts to find room for a segment.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How much room is wanted, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -47,28 +51,27 @@ impl Marks {
 ///
 /// # Errors
 /// The system refuses another thread.
-pub fn watch(log: Log, segment_bytes: u64) -> io::Result<()> {
+pub fn watch(dir: PathBuf, stats: Arc<Stats>, segment_bytes: u64) -> io::Result<()> {
     let marks = Marks::of(segment_bytes);
     let run = move || {
         let mut low = false;
         loop {
-            low = look(&log, marks, low);
-            thread::sleep(LOOK);
+            low = check(&dir, &stats, marks, low);
+            thread::sleep(POLL_INTERVAL);
         }
     };
-    thread::Builder::new().name("log-room".into()).spawn(run).map(drop)
+    thread::Builder::new().name("log-disk-space".into()).spawn(run).map(drop)
 }
 
 /// Returns whether there is little room, after it was so or not at the last look.
-fn look(log: &Log, marks: Marks, was_low: bool) -> bool {
-    let (dir, stats) = (log.dir(), log.stats());
+fn check(dir: &Path, stats: &Stats, marks: Marks, was_low: bool) -> bool {
     // A file system that does not tell is taken for one with room; the writer notices when there is none.
     let Ok(disk) = rustix::fs::statvfs(dir) else { return was_low };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let mut reserved = dir.join(RESERVE).exists();
     let mut left = free;
     if !reserved && free >= marks.reserve + marks.low {
-        reserved = segment::allocate(&dir.join(RESERVE), marks.reserve).is_ok();
+        reserved = allocate(&dir.join(RESERVE), marks.reserve).is_ok();
         left -= marks.reserve;
     }
     let low = marks.is_low(left, reserved, was_low) || stats.lacks_room.load(Relaxed);
@@ -82,8 +85,33 @@ fn look(log: &Log, marks: Marks, was_low: bool) -> bool {
     low
 }
 
+/// Runs `make`, which needs room on the disk, until it finds some. What is not written is not acknowledged, a leader
+/// steps down, and nothing has to be started again. Ends with the error once `ending` is set.
+pub(crate) fn wait_for_room<T>(
+    stats: &Stats,
+    ending: &AtomicBool,
+    make: impl Fn() -> io::Result<T>,
+) -> io::Result<T> {
+    let mut logged = false;
+    loop {
+        match make() {
+            Err(error) if is_full(&error) && !ending.load(Relaxed) => {
+                if !std::mem::replace(&mut logged, true) {
+                    tracing::error!(%error, "no room for the next segment of the log: free some; nothing is lost");
+                }
+                stats.lacks_room.store(true, Relaxed);
+                thread::sleep(RETRY_INTERVAL);
+            }
+            done => {
+                stats.lacks_room.store(false, Relaxed);
+                return done;
+            }
+        }
+    }
+}
+
 /// Gives the reserve up; returns whether there still was one.
-pub(super) fn give_up(dir: &Path) -> bool {
+pub(crate) fn release_reserve(dir: &Path) -> bool {
     let given = fs::remove_file(dir.join(RESERVE)).is_ok();
     if given {
         tracing::warn!("the disk is full: the reserve is given up for what makes room");
@@ -106,16 +134,16 @@ mod tests {
     #[test]
     fn the_reserve_is_taken_given_up_and_put_back() {
         let dir = tempfile::tempdir().unwrap();
-        let (log, ..) = super::super::open(dir.path(), super::super::Options::default()).unwrap();
+        let (dir, stats) = (dir.path(), Stats::default());
         let marks = Marks { reserve: 1 << 20, low: 1 };
-        let reserved = || fs::metadata(log.dir().join(RESERVE)).map(|data| data.len()).unwrap_or(0);
+        let reserved = || fs::metadata(dir.join(RESERVE)).map(|data| data.len()).unwrap_or(0);
         for _ in 0..2 {
-            look(&log, marks, false);
-            assert_eq!((reserved(), log.stats().low_room.load(Relaxed)), (1 << 20, false));
-            assert!(give_up(log.dir()) && !give_up(log.dir()));
+            check(dir, &stats, marks, false);
+            assert_eq!((reserved(), stats.low_room.load(Relaxed)), (1 << 20, false));
+            assert!(release_reserve(dir) && !release_reserve(dir));
             assert_eq!(reserved(), 0);
         }
-        look(&log, Marks { reserve: u64::MAX / 2, low: 1 }, false);
-        assert_eq!((reserved(), log.stats().low_room.load(Relaxed)), (0, true));
+        check(dir, &stats, Marks { reserve: u64::MAX / 2, low: 1 }, false);
+        assert_eq!((reserved(), stats.low_room.load(Relaxed)), (0, true));
     }
 }

@@ -1,4 +1,4 @@
-//! What a node that is far behind gets from this one: the newest checkpoint and the segment files before it, piece by
+//! What a node that is far behind gets from this one: the newest snapshot and the segment files before it, piece by
 //! piece. Segments are append-only, so what is offered stays what it is, even while the log goes on or is retired.
 
 use std::io;
@@ -7,20 +7,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{Checkpoint, Checkpoints};
-use super::reader::{Log, Sealed};
-use super::segment::Segment;
+use crate::storage::log::Log;
+use crate::storage::log::segment::Segment;
+use crate::storage::log::state::Sealed;
+use crate::storage::snapshot::{Snapshot, Snapshots};
 
 /// What there is to get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
-    /// The checkpoint's entry: nothing beyond it is offered.
+    /// The snapshot's entry: nothing beyond it is offered.
     pub index: u64,
     /// Its term.
     pub term: u64,
     /// Index and term of the entry before the first segment's first.
     pub before: (u64, u64),
-    /// Bytes of the checkpoint's payload.
+    /// Bytes of the snapshot's payload.
     pub payload: u64,
     /// The segments, in order; each continues the one before it.
     pub segments: Vec<Piece>,
@@ -43,13 +44,13 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Gathers what a node lacks whose log holds everything up to entry `have`; `None` if there is no checkpoint beyond
+    /// Gathers what a node lacks whose log holds everything up to entry `have`; `None` if there is no snapshot beyond
     /// that.
     ///
     /// # Errors
-    /// The system's; `InvalidData` if the log or the checkpoint is damaged.
-    pub fn gather(log: &Log, checkpoints: &Checkpoints, have: u64) -> io::Result<Option<Self>> {
-        let Some(Checkpoint { index, term, payload, .. }) = checkpoints.newest()? else { return Ok(None) };
+    /// The system's; `InvalidData` if the log or the snapshot is damaged.
+    pub fn gather(log: &Log, snapshots: &Snapshots, have: u64) -> io::Result<Option<Self>> {
+        let Some(Snapshot { index, term, payload, .. }) = snapshots.newest()? else { return Ok(None) };
         if index <= have {
             return Ok(None);
         }
@@ -71,7 +72,7 @@ impl Outgoing {
         &self.offer
     }
 
-    /// Bytes of the checkpoint's payload (`None`) or of the segment of this generation, as many as there are from
+    /// Bytes of the snapshot's payload (`None`) or of the segment of this generation, as many as there are from
     /// `offset` on, up to `length`; nothing for a segment that is not in the offer.
     ///
     /// # Errors

@@ -1,29 +1,28 @@
 //! Finding out, at the start, what the log holds; refusing damage; cutting a torn tail. Runs before the writer.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::checkpoint::{Checkpoint, Start};
-use super::filler::{UNFINISHED, ZEROES};
-use super::frame::{self, Frame, STATE_LEN};
+use super::frame::Frame;
+use super::header::{self, SEGMENT_HEADER_LEN};
 use super::index::{Index, Position};
 use super::open_files::OpenFiles;
-use super::segment::{self, Frames, Next, SEGMENT_HEADER_LEN, Segment};
-use super::{OpenError, summary};
+use super::scan::{Frames, Next};
+use super::segment::{self, Segment};
+use super::tail::{self, Unread};
+use super::{LogStart, footer};
 use crate::entry::{Entry, HardState};
+use crate::storage::error::OpenError;
+use crate::storage::files::named;
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
-/// Zeroes are skipped in steps of this size.
-const BLOCK: usize = 4096;
 
 /// What is in the log.
 #[derive(Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub segments: VecDeque<Arc<Segment>>,
     /// Those of all segments but the last.
     pub files: Arc<OpenFiles>,
@@ -37,29 +36,21 @@ pub(super) struct Found {
     pub torn: Option<(String, u64, u64)>,
 }
 
-/// Removes a segment that was being prepared; it holds nothing.
-pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
-    match fs::remove_file(dir.join(UNFINISHED)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(segment::at(dir, UNFINISHED)(error)),
-        _ => Ok(()),
-    }
-}
-
 /// Finds out what the log holds from `start` on; changes nothing. On return everything found is durable. Sealed segments
-/// are read only where no summary tells what they hold.
-pub(super) fn recover(dir: &Path, start: Start) -> Result<Found, OpenError> {
+/// are read only where no footer tells what they hold.
+pub(crate) fn recover(dir: &Path, start: LogStart) -> Result<Found, OpenError> {
     let mut found = Found::after(start.before);
     found.segments = open_segments(dir, start, &found.files)?;
     let ends: Vec<u64> = found.segments.iter().skip(1).map(|next| next.header.previous_end).collect();
     for (segment, end) in found.segments.clone().into_iter().zip(ends) {
-        let index = match summary::read(dir, &segment, end).filter(|_| end <= segment.capacity) {
+        let index = match footer::read(dir, &segment, end).filter(|_| end <= segment.capacity) {
             Some(index) => index,
             None => read_sealed(dir, &segment, end)?,
         };
         found.extend(&segment, &index)?;
     }
     if let Some(last) = found.segments.back().cloned() {
-        settle(&last).map_err(segment::at(dir, &last.name))?;
+        tail::drop_cached(&last).map_err(named(dir, &last.name))?;
         found.replay_last(&last)?;
     }
     // Others may have told this node of commits that it had not yet stored itself.
@@ -70,12 +61,12 @@ pub(super) fn recover(dir: &Path, start: Start) -> Result<Found, OpenError> {
 /// Opens all segments from `start` on, in order, and checks that none is missing.
 fn open_segments(
     dir: &Path,
-    start: Start,
+    start: LogStart,
     files: &Arc<OpenFiles>,
 ) -> Result<VecDeque<Arc<Segment>>, OpenError> {
     let mut segments: VecDeque<Arc<Segment>> = VecDeque::new();
     for name in segment::list(dir)? {
-        if segment::sequence(&name).is_some_and(|sequence| sequence < start.sequence) {
+        if header::sequence(&name).is_some_and(|sequence| sequence < start.sequence) {
             continue;
         }
         let next = Segment::open(dir, &name)?;
@@ -92,7 +83,7 @@ fn open_segments(
             return Err(OpenError::corrupt(&name, 0, "the segment does not continue the one before it"));
         }
         if let Some(sealed) = segments.back() {
-            sealed.lend(dir, files);
+            sealed.close_when_idle(dir, files);
         }
         segments.push_back(Arc::new(next));
     }
@@ -102,7 +93,7 @@ fn open_segments(
 /// Reads a segment that has a successor, and writes down what it holds.
 fn read_sealed(dir: &Path, segment: &Arc<Segment>, end: u64) -> Result<Index, OpenError> {
     let index = check_sealed(segment, end, |_| ())?;
-    if let Err(error) = summary::write(dir, segment, end, &index) {
+    if let Err(error) = footer::write(dir, segment, end, &index) {
         tracing::warn!(file = segment.name, %error, "cannot write down what a segment holds");
     }
     Ok(index)
@@ -110,7 +101,7 @@ fn read_sealed(dir: &Path, segment: &Arc<Segment>, end: u64) -> Result<Index, Op
 
 /// What a segment with a successor holds. It was synced up to `end`, so whatever is wrong below is damage. `progress`
 /// hears how far the reading is.
-pub(super) fn check_sealed(
+pub(crate) fn check_sealed(
     segment: &Arc<Segment>,
     end: u64,
     mut progress: impl FnMut(u64),
@@ -161,9 +152,8 @@ fn cannot_follow(index: &Index, segment: &Segment, offset: u64, (at, term): (u64
 }
 
 impl Found {
-    /// Checks that the log holds the entry that a checkpoint ends with.
-    pub fn reaches(&self, checkpoint: &Checkpoint) -> Result<(), OpenError> {
-        let Checkpoint { index, term, .. } = *checkpoint;
+    /// Checks that the log holds the entry that a snapshot ends with.
+    pub fn reaches(&self, (index, term): (u64, u64)) -> Result<(), OpenError> {
         let reason = match self.index.term(index) {
             _ if self.segments.is_empty() => "it is gone".to_owned(),
             Some(found) if found == term => return Ok(()),
@@ -215,7 +205,7 @@ impl Found {
             }
         };
         self.end = frames.offset();
-        let rest = Rest::survey(segment, self.end)?;
+        let rest = Unread::survey(segment, self.end)?;
         // A new segment's first state frame is synced before the file gets its name.
         let never_torn = self.end == SEGMENT_HEADER_LEN as u64;
         if rest.synced_to > self.end || never_torn {
@@ -230,70 +220,8 @@ impl Found {
     /// Zeroes the torn tail, so that nothing of it ever comes back.
     pub fn cut_tail(&self) -> io::Result<()> {
         match (&self.torn, self.segments.back()) {
-            (Some((_, start, length)), Some(last)) => cut(last, *start, start + length),
+            (Some((_, start, length)), Some(last)) => tail::zero(last, *start, start + length),
             _ => Ok(()),
         }
     }
-}
-
-/// What lies behind the last frame that can be read.
-pub(super) struct Rest {
-    /// The highest `synced_to` that any valid state frame there claims.
-    pub synced_to: u64,
-    /// Behind the last byte that is not zero.
-    pub dirty_end: u64,
-}
-
-impl Rest {
-    /// Looks at every byte from `start` on. Only state frames are sought: they have one length, so the time is linear
-    /// whatever the bytes are.
-    pub fn survey(segment: &Segment, start: u64) -> io::Result<Self> {
-        let mut rest = Self { synced_to: 0, dirty_end: start };
-        let mut offset = start;
-        while offset < segment.capacity {
-            let left = usize::try_from(segment.capacity - offset).unwrap_or(usize::MAX);
-            // A frame may reach over the chunk's end.
-            let bytes = segment.read(offset, left.min(CHUNK + STATE_LEN - 1))?;
-            for block in (0..bytes.len().min(CHUNK)).step_by(BLOCK) {
-                let end = bytes.len().min(block + BLOCK);
-                if bytes[block..end] != ZEROES[..end - block] {
-                    rest.survey_block(segment, offset, &bytes, block..end);
-                }
-            }
-            offset += CHUNK as u64;
-        }
-        Ok(rest)
-    }
-
-    fn survey_block(&mut self, segment: &Segment, base: u64, bytes: &[u8], block: std::ops::Range<usize>) {
-        for at in block {
-            if bytes[at] == 0 {
-                continue;
-            }
-            let offset = base + at as u64;
-            self.dirty_end = self.dirty_end.max(offset + 1);
-            if let Some(state) = frame::find_state(segment.seed, offset, &bytes[at..]) {
-                self.synced_to = self.synced_to.max(state.synced_to);
-            }
-        }
-    }
-}
-
-/// Makes what is read next what is on the disk. A killed process may have left bytes in memory only; and after a
-/// failed sync the system keeps the bytes it could not write, and calls them clean.
-fn settle(segment: &Segment) -> io::Result<()> {
-    let file = segment.file()?;
-    file.sync_data()?;
-    Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
-}
-
-fn cut(segment: &Segment, start: u64, end: u64) -> io::Result<()> {
-    let file = segment.file()?;
-    let mut offset = start;
-    while offset < end {
-        let length = usize::try_from(end - offset).unwrap_or(usize::MAX).min(ZEROES.len());
-        file.write_all_at(&ZEROES[..length], offset)?;
-        offset += length as u64;
-    }
-    file.sync_data()
 }

@@ -1,27 +1,23 @@
-//! Segments and a checkpoint from another node, on their way into this node's log.
-//!
-//! They gather in `incoming`, one file per segment named by its generation, and can be gone on with after a crash. What
-//! is complete is read through, frame by frame. The writer then takes it over in one step, [`super::Wal::write`]:
-//! everything is made ready under its last name and synced, a *commit* file that lists the renames follows, and only
-//! then are they done. A crash before the commit file has changed nothing; one after it is made up for by the next
-//! start ([`finish`]).
+//! Segments and a snapshot from another node while they arrive. Transfers can be resumed after a crash. What is complete is
+//! read through, frame by frame.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use super::index::Index;
+use super::DIR;
 use super::outgoing::{Offer, Piece};
-use super::segment::{self, Header, Segment};
-use super::{OpenError, checkpoint, recovery, sync_dir};
+use crate::storage::error::OpenError;
+use crate::storage::files::{allocate, create_dir, named, sync_dir, write_synced};
+use crate::storage::log::header::Header;
+use crate::storage::log::index::Index;
+use crate::storage::log::recovery;
+use crate::storage::log::segment::Segment;
 
-const DIR: &str = "incoming";
-const COMMIT: &str = "commit";
 /// Received bytes that are written out in one go: others may share the disk, and wait for no more than that.
 const SYNC_EVERY: u64 = 1 << 20;
 
@@ -44,29 +40,21 @@ pub struct Receiving {
 #[derive(Debug)]
 pub struct Staged {
     /// The last entry.
-    pub(super) index: u64,
-    pub(super) term: u64,
+    pub(crate) index: u64,
+    pub(crate) term: u64,
     /// Index and term of the entry before the first segment's first.
-    pub(super) before: (u64, u64),
-    pub(super) payload: Bytes,
-    pub(super) parts: Vec<Part>,
+    pub(crate) before: (u64, u64),
+    pub(crate) payload: Bytes,
+    pub(crate) parts: Vec<Part>,
 }
 
 /// A segment that is whole.
 #[derive(Debug)]
 pub struct Part {
-    pub(super) header: Header,
-    pub(super) length: u64,
-    pub(super) index: Index,
-    pub(super) file_name: String,
-}
-
-/// The renames that make an installation, from names in `incoming` to paths in the data directory.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Commit {
-    pub renames: Vec<(String, String)>,
-    /// The only checkpoint that counts afterwards.
-    pub checkpoint: String,
+    pub(crate) header: Header,
+    pub(crate) length: u64,
+    pub(crate) index: Index,
+    pub(crate) file_name: String,
 }
 
 impl Incoming {
@@ -80,7 +68,7 @@ impl Incoming {
     /// # Errors
     /// The system's.
     pub fn begin(&self, offer: &Offer) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(self.named(""))?;
+        create_dir(&self.dir)?;
         for file in fs::read_dir(&self.dir).map_err(self.named(""))? {
             let name = file?.file_name().to_string_lossy().into_owned();
             if !offer.segments.iter().any(|piece| file_name(piece.generation) == name) {
@@ -130,7 +118,7 @@ impl Incoming {
     /// Puts together all that an offer promised.
     ///
     /// # Errors
-    /// [`OpenError::Corrupt`] if the pieces do not make a log that ends with the checkpoint; the system's.
+    /// [`OpenError::Corrupt`] if the pieces do not make a log that ends with the snapshot; the system's.
     pub fn complete(&self, offer: &Offer, payload: Bytes, parts: Vec<Part>) -> Result<Staged, OpenError> {
         let first = parts.first().map_or(1, |part| part.index.first());
         let mut whole = Index::after((first.saturating_sub(1), 0));
@@ -144,7 +132,7 @@ impl Incoming {
         }
         let Offer { index, term, before, .. } = *offer;
         if (whole.last(), whole.term(index)) != (index, Some(term)) {
-            let reason = format!("the segments end at entry {}, the checkpoint at {index}", whole.last());
+            let reason = format!("the segments end at entry {}, the snapshot at {index}", whole.last());
             return Err(OpenError::corrupt(DIR, 0, reason));
         }
         sync_dir(&self.dir)?;
@@ -168,36 +156,26 @@ impl Incoming {
     }
 
     fn named<'a>(&'a self, name: &'a str) -> impl Fn(io::Error) -> io::Error + Copy + 'a {
-        segment::at(&self.dir, name)
+        named(&self.dir, name)
     }
 
     /// Gives a segment another header, durably.
-    pub(super) fn put_header(&self, name: &str, header: &Header) -> io::Result<()> {
+    pub(crate) fn put_header(&self, name: &str, header: &Header) -> io::Result<()> {
         let file = OpenOptions::new().write(true).open(self.dir.join(name)).map_err(self.named(name))?;
         file.write_all_at(&header.encode(), 0).and_then(|()| file.sync_all()).map_err(self.named(name))
     }
 
     /// Writes a file whole, durable but for its name.
-    pub(super) fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.dir.join(name);
-        fs::write(&path, bytes).and_then(|()| File::open(&path)?.sync_all()).map_err(self.named(name))
+    pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        write_synced(&self.dir, name, bytes)
     }
 
     /// A new segment that takes over after the last one installed, with its head written, durable but for its name.
-    pub(super) fn put_tail(&self, name: &str, capacity: u64, head: &[u8]) -> io::Result<File> {
+    pub(crate) fn put_tail(&self, name: &str, capacity: u64, head: &[u8]) -> io::Result<File> {
         self.remove(name);
-        let file = segment::allocate(&self.dir.join(name), capacity).map_err(self.named(name))?;
+        let file = allocate(&self.dir.join(name), capacity).map_err(self.named(name))?;
         file.write_all_at(head, 0).and_then(|()| file.sync_all()).map_err(self.named(name))?;
         Ok(file)
-    }
-
-    /// Decides that the renames are to be: from here on there is no way back.
-    pub(super) fn decide(&self, commit: &Commit) -> io::Result<()> {
-        let json = serde_json::to_string(commit)?;
-        self.put("commit.tmp", format!("{json}\n{:08x}\n", crc32c::crc32c(json.as_bytes())).as_bytes())?;
-        sync_dir(&self.dir)?;
-        fs::rename(self.dir.join("commit.tmp"), self.dir.join(COMMIT)).map_err(self.named(COMMIT))?;
-        sync_dir(&self.dir)
     }
 }
 
@@ -235,7 +213,7 @@ impl Staged {
         self.term
     }
 
-    /// The checkpoint's payload.
+    /// The snapshot's payload.
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
@@ -243,36 +221,4 @@ impl Staged {
 
 fn file_name(generation: u64) -> String {
     format!("{generation:016x}.part")
-}
-
-/// Whether there is a commit file whose renames may not be done yet.
-pub(super) fn is_decided(dir: &Path) -> bool {
-    dir.join(DIR).join(COMMIT).exists()
-}
-
-/// Does what a commit file says, if there is one. Run before the log and the checkpoints are looked at.
-pub(super) fn finish(dir: &Path) -> Result<(), OpenError> {
-    let incoming = dir.join(DIR);
-    let text = match fs::read_to_string(incoming.join(COMMIT)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        read => read.map_err(segment::at(&incoming, COMMIT))?,
-    };
-    let damaged = || OpenError::corrupt("incoming/commit", 0, "checksum mismatch");
-    let (json, crc) = text.split_once('\n').ok_or_else(damaged)?;
-    if crc != format!("{:08x}\n", crc32c::crc32c(json.as_bytes())) {
-        return Err(damaged());
-    }
-    let commit: Commit = serde_json::from_str(json).map_err(|_| damaged())?;
-    for (from, to) in &commit.renames {
-        match fs::rename(incoming.join(from), dir.join(to)) {
-            // Done before a crash.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && dir.join(to).exists() => {}
-            done => done.map_err(segment::at(dir, to))?,
-        }
-    }
-    checkpoint::keep_only(&dir.join(checkpoint::DIR), &commit.checkpoint)?;
-    sync_dir(&dir.join("log"))?;
-    sync_dir(&dir.join(checkpoint::DIR))?;
-    fs::remove_file(incoming.join(COMMIT)).map_err(segment::at(&incoming, COMMIT))?;
-    Ok(sync_dir(&incoming)?)
 }

@@ -12,18 +12,18 @@ use bytes::Bytes;
 use crate::entry::{Entry, EntryKind, HardState};
 
 /// Bytes of `length` and `crc`.
-pub(super) const PREFIX_LEN: usize = 8;
+pub(crate) const PREFIX_LEN: usize = 8;
 /// Bytes before the body.
-pub(super) const HEADER_LEN: usize = PREFIX_LEN + 17;
+pub(crate) const HEADER_LEN: usize = PREFIX_LEN + 17;
 /// Bytes of a whole state frame. Constant, so that recovery can hunt for them past a hole in linear time.
-pub(super) const STATE_LEN: usize = HEADER_LEN + 16;
+pub(crate) const STATE_LEN: usize = HEADER_LEN + 16;
 
 /// Kind of a state frame; smaller numbers are [`EntryKind`]s.
 const STATE_KIND: u8 = 16;
 
 /// What a frame holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// An entry of Raft's log.
     Entry(Entry),
     /// Raft's persistent state, and the mark that tells damage from a torn tail.
@@ -32,7 +32,7 @@ pub(super) enum Frame {
 
 /// Body of a state frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Raft's persistent state.
     pub hard_state: HardState,
     /// Everything in this segment below this offset had been synced before this frame was written.
@@ -41,7 +41,7 @@ pub(super) struct State {
 
 /// CRC of a segment's generation: where the CRC of its frames starts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seed(u32);
+pub(crate) struct Seed(u32);
 
 impl Seed {
     /// The seed for a segment of this generation.
@@ -51,12 +51,12 @@ impl Seed {
 }
 
 /// The header for an entry at `offset`, to be followed by its data.
-pub(super) fn encode_entry(seed: Seed, offset: u64, entry: &Entry) -> [u8; HEADER_LEN] {
+pub(crate) fn encode_entry(seed: Seed, offset: u64, entry: &Entry) -> [u8; HEADER_LEN] {
     encode(seed, offset, entry.kind as u8, entry.term, entry.index, &entry.data)
 }
 
 /// A whole state frame for `offset`.
-pub(super) fn encode_state(seed: Seed, offset: u64, state: &State) -> [u8; STATE_LEN] {
+pub(crate) fn encode_state(seed: Seed, offset: u64, state: &State) -> [u8; STATE_LEN] {
     let HardState { term, vote, commit } = state.hard_state;
     let mut frame = [0; STATE_LEN];
     frame[HEADER_LEN..][..8].copy_from_slice(&vote.to_le_bytes());
@@ -89,7 +89,7 @@ fn checksum(seed: Seed, offset: u64, header: &[u8], body: &[u8]) -> u32 {
 
 /// Length of the whole frame that starts with `prefix`, of which `room` bytes can exist; `None` where nothing was
 /// written. The error says what is wrong.
-pub(super) fn frame_len(prefix: &[u8], room: u64) -> Result<Option<usize>, &'static str> {
+pub(crate) fn frame_len(prefix: &[u8], room: u64) -> Result<Option<usize>, &'static str> {
     let length = u32_at(prefix, 0) as usize;
     match length + PREFIX_LEN {
         PREFIX_LEN => Ok(None),
@@ -100,7 +100,7 @@ pub(super) fn frame_len(prefix: &[u8], room: u64) -> Result<Option<usize>, &'sta
 
 /// Decodes `frame`, exactly as long as [`frame_len`] says. The entry's data is a slice of it, not a copy. The error
 /// says what is wrong.
-pub(super) fn decode(seed: Seed, offset: u64, frame: &Bytes) -> Result<Frame, &'static str> {
+pub(crate) fn decode(seed: Seed, offset: u64, frame: &Bytes) -> Result<Frame, &'static str> {
     let (header, body) = frame.split_at(HEADER_LEN);
     if u32_at(header, 4) != checksum(seed, offset, header, body) {
         return Err("checksum mismatch");
@@ -115,7 +115,7 @@ pub(super) fn decode(seed: Seed, offset: u64, frame: &Bytes) -> Result<Frame, &'
 }
 
 /// The state frame at the start of `bytes`, which lie at `offset`, if there is a valid one.
-pub(super) fn find_state(seed: Seed, offset: u64, bytes: &[u8]) -> Option<State> {
+pub(crate) fn find_state(seed: Seed, offset: u64, bytes: &[u8]) -> Option<State> {
     let frame = bytes.get(..STATE_LEN)?;
     if u32_at(frame, 0) as usize != STATE_LEN - PREFIX_LEN || frame[8] != STATE_KIND {
         return None;
@@ -126,11 +126,11 @@ pub(super) fn find_state(seed: Seed, offset: u64, bytes: &[u8]) -> Option<State>
     }
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
