@@ -19,7 +19,7 @@ use crate::consensus::{ConfState, Message};
 use crate::net::peer::{Files, Transport};
 use crate::process::thread_priority::lower;
 use crate::storage::stats::Stats;
-use crate::storage::{Incoming, Log, OpenError, Part, Piece, Staged, is_full};
+use crate::storage::{Incoming, Log, OfferedSegment, OpenError, ReceivedSegment, Staged, is_full};
 
 /// What was got.
 #[derive(Debug)]
@@ -205,8 +205,8 @@ fn receive_all(
     incoming: &Incoming,
     files: &mut Files,
     stats: &Stats,
-    pieces: &[Piece],
-) -> Result<(u64, Vec<Part>), PullError> {
+    pieces: &[OfferedSegment],
+) -> Result<(u64, Vec<ReceivedSegment>), PullError> {
     thread::scope(|scope| {
         let (mut received, mut parts) = (0, Vec::new());
         let mut last: Option<Checking<'_>> = None;
@@ -224,9 +224,9 @@ fn receive_all(
 }
 
 /// A segment that is being read through.
-type Checking<'scope> = thread::ScopedJoinHandle<'scope, Result<Part, OpenError>>;
+type Checking<'scope> = thread::ScopedJoinHandle<'scope, Result<ReceivedSegment, OpenError>>;
 
-fn checked(checking: Checking<'_>) -> Result<Part, PullError> {
+fn checked(checking: Checking<'_>) -> Result<ReceivedSegment, PullError> {
     let ended = checking.join();
     Ok(ended.map_err(|_| {
         io::Error::other("reading a segment through came to no end; the reason stands above")
@@ -234,7 +234,12 @@ fn checked(checking: Checking<'_>) -> Result<Part, PullError> {
 }
 
 /// Gets what is lacking of one segment. Returns how many bytes that was.
-fn receive(incoming: &Incoming, files: &mut Files, stats: &Stats, piece: Piece) -> Result<u64, PullError> {
+fn receive(
+    incoming: &Incoming,
+    files: &mut Files,
+    stats: &Stats,
+    piece: OfferedSegment,
+) -> Result<u64, PullError> {
     let mut receiving = incoming.receive(piece).map_err(disk)?;
     let had = receiving.have();
     stats.received_bytes.fetch_add(had, Relaxed);

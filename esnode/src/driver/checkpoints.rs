@@ -254,8 +254,8 @@ impl Driver {
         self.parts.core.compact(kept.saturating_sub(1).min(index));
         // What holds no event that is kept, and is not replayed from this checkpoint, may leave the disk. The checkpoint's
         // own entry stays: whoever is sent there gets the log up to it.
-        let needed = self.parts.stream.read().first_needed();
-        self.parts.log.retire(needed.min(index));
+        let needed = self.parts.stream.read().low_watermark();
+        self.parts.log.delete_before(needed.min(index));
     }
 
     pub(super) fn checkpoint_if_due(&mut self) {

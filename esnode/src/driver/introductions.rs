@@ -69,7 +69,7 @@ impl Introductions {
         let Some(hello) = self.met.get(&peer) else { return true };
         match stream.members().store_of(peer) {
             Some(store) => store == hello.store,
-            None if stream.members().is_spent(hello.store) => false,
+            None if stream.members().is_retired(hello.store) => false,
             None => !(hello.fresh && stream.cluster_id().is_some()),
         }
     }
@@ -99,7 +99,7 @@ impl Introductions {
         let wanted: Vec<_> = std::iter::once(own)
             .chain(met)
             .filter(|(node, _)| members.contains(node) && known.store_of(*node).is_none())
-            .filter(|(_, store)| !known.is_spent(*store))
+            .filter(|(_, store)| !known.is_retired(*store))
             .filter(|bound| !self.binding.contains(bound))
             .collect();
         self.binding.extend(&wanted);
@@ -153,7 +153,7 @@ mod tests {
     /// A founded cluster that knows node 2 by store 22, if `bound`.
     fn stream(bound: bool) -> StateMachine {
         let mut payload = BytesMut::new();
-        Command::Found { cluster_id: ClusterId(Uuid::from_u128(1)) }.encode(&mut payload);
+        Command::Bootstrap { cluster_id: ClusterId(Uuid::from_u128(1)) }.encode(&mut payload);
         if bound {
             Command::Bind { node: 2, store: store(22) }.encode(&mut payload);
         }

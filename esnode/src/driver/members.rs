@@ -20,7 +20,7 @@ impl Driver {
         let stream = stream.read();
         let members = stream.members();
         self.members_at = members.changed_at();
-        if members.is_spent(self.parts.own.1) && self.leaving.is_none() {
+        if members.is_retired(self.parts.own.1) && self.leaving.is_none() {
             tracing::warn!("this node was removed from the cluster: it stops");
             self.leaving = Some(self.tick + self.timing.farewell());
         }
@@ -43,7 +43,7 @@ impl Driver {
         let bindings = members.bindings().iter().map(|(node, store)| (*node, *store)).collect();
         self.parts
             .transport
-            .set_bindings(bindings, members.spent().iter().map(|(store, node)| (*store, *node)).collect());
+            .set_bindings(bindings, members.retired().iter().map(|(store, node)| (*store, *node)).collect());
         let peers = roster.iter().map(|node| (node.id, node.host.clone(), node.cluster_port));
         if let Err(error) = self.parts.transport.set_peers(peers.collect()) {
             tracing::error!(%error, "cannot connect to a member");

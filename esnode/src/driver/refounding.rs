@@ -3,7 +3,7 @@
 //! Nothing that is in the log changes, and nothing is taken from it: what stands there without having been committed may
 //! have been acknowledged by a node that is gone. Behind it come an entry that begins the new cluster and one for every
 //! member that differs, as if a leader had proposed them and a majority had them. No leader can have: that this is so is
-//! the operator's decision, and only `esnode rebuild` carries it out.
+//! the operator's decision, and only `esnode recover` carries it out.
 
 use bytes::BytesMut;
 use protobuf::Message as _;
@@ -60,7 +60,7 @@ pub fn is_carried_on(image: &Image, cluster: ClusterId, members: &[NodeId]) -> b
 /// What comes behind the log that led to `image`, in `term`, so that `cluster` with these members carries it on.
 pub fn carry_on(image: &Image, cluster: ClusterId, members: &[NodeId], term: u64) -> Vec<Entry> {
     let mut begin = BytesMut::new();
-    Command::CarryOn { cluster_id: cluster }.encode(&mut begin);
+    Command::RecoverCluster { cluster_id: cluster }.encode(&mut begin);
     let ConfState { voters, learners, .. } = &image.conf_state;
     let come = members.iter().filter(|id| !voters.contains(id)).map(|id| Change::Promote(*id));
     let go = voters.iter().chain(learners).filter(|id| !members.contains(id)).map(|id| Change::Remove(*id));
@@ -90,7 +90,7 @@ mod tests {
             ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() };
         let mut image = Image { conf_state, stream: StateMachine::default() };
         let mut found = BytesMut::new();
-        Command::Found { cluster_id: cluster(1) }.encode(&mut found);
+        Command::Bootstrap { cluster_id: cluster(1) }.encode(&mut found);
         let entry = Entry { index: 7, term: 2, kind: EntryKind::Normal, data: found.freeze() };
         image.follow(&entry).unwrap();
         image

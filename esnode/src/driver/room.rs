@@ -82,12 +82,14 @@ impl Driver {
     /// What was forgotten leaves the disk after checkpoints that do without it: they come soon, even if nothing else does.
     pub(super) fn free_soon(&mut self) {
         if std::mem::take(&mut self.freed) {
-            let needed = self.parts.stream.read().first_needed();
-            if self.parts.log.would_retire(needed) {
+            let needed = self.parts.stream.read().low_watermark();
+            if self.parts.log.would_delete(needed) {
                 self.checkpointing.hurry();
             }
         }
-        if !self.tick.is_multiple_of(LOOK_TICKS) || !self.parts.checkpoints.files.owes(&self.parts.log) {
+        if !self.tick.is_multiple_of(LOOK_TICKS)
+            || !self.parts.checkpoints.files.awaits_deletion(&self.parts.log)
+        {
             return;
         }
         self.checkpointing.hurry();

@@ -498,7 +498,7 @@ impl Driver {
             self.serves_from = None;
             self.parts.leadership.send_modify(|leadership| leadership.serving = true);
             if cluster.is_none() {
-                let found = Command::Found { cluster_id: ClusterId(Uuid::new_v4()) };
+                let found = Command::Bootstrap { cluster_id: ClusterId(Uuid::new_v4()) };
                 let begin: Vec<_> = [found].into_iter().chain(self.begin_in_newest_format()).collect();
                 self.propose_own(&begin);
             }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::input::{Claim, ReplyTo};
 use crate::node::handle::{Budget, ProposeError};
 use crate::state_machine::command::{Refusal, Reply};
-use crate::state_machine::{Producer, StateMachine, TopicId, Verdict};
+use crate::state_machine::{Producer, SequenceCheck, StateMachine, TopicId};
 
 /// The offset of what has none yet.
 const IN_FLIGHT: i64 = -1;
@@ -43,20 +43,22 @@ pub(super) enum Prospect {
 impl Sequences {
     /// What becomes of a batch that is proposed now; one that is to be appended is taken for proposed.
     pub(super) fn judge(&mut self, stream: &StateMachine, claim: &Claim) -> Prospect {
-        let found = stream.topic_numbered(claim.topic);
+        let found = stream.topic_by_id(claim.topic);
         let Some(partition) = found.and_then(|topic| topic.partitions.get(claim.partition as usize)) else {
             return Prospect::Refused(Refusal::UnknownTopic);
         };
         let flight = self.producers.get(&claim.key());
-        let verdict = flight
-            .map_or_else(|| partition.judge(&claim.header), |flight| flight.producer.judge(&claim.header));
+        let verdict = flight.map_or_else(
+            || partition.validate(&claim.header),
+            |flight| flight.producer.validate(&claim.header),
+        );
         match verdict {
-            Verdict::Refused(refusal) => Prospect::Refused(refusal),
-            Verdict::Duplicate(IN_FLIGHT) => Prospect::Again,
-            Verdict::Duplicate(base_offset) => {
+            SequenceCheck::Refused(refusal) => Prospect::Refused(refusal),
+            SequenceCheck::Duplicate(IN_FLIGHT) => Prospect::Again,
+            SequenceCheck::Duplicate(base_offset) => {
                 Prospect::Known(Reply::Appended { base_offset, log_start_offset: partition.start_offset() })
             }
-            Verdict::New => {
+            SequenceCheck::New => {
                 let flight = self.producers.entry(claim.key()).or_insert_with(|| {
                     let known = partition.producer(claim.header.producer_id).cloned();
                     let producer = known.unwrap_or_else(|| Producer::new(&claim.header));
@@ -84,7 +86,7 @@ impl Sequences {
             let _ = waiting.send(Ok(vec![reply.clone()]));
         }
         if let Reply::Appended { base_offset, .. } = reply {
-            flight.producer.settle(&claim.header, *base_offset);
+            flight.producer.set_base_offset(&claim.header, *base_offset);
         }
         flight.batches -= 1;
         flight.producer.forget(flight.batches);
@@ -193,8 +195,8 @@ mod tests {
             }
             assert!(sequences.producers.is_empty());
             assert_eq!(
-                stream.topic("t").unwrap().partitions[0].next_offset(),
-                twin.topic("t").unwrap().partitions[0].next_offset()
+                stream.topic("t").unwrap().partitions[0].high_watermark(),
+                twin.topic("t").unwrap().partitions[0].high_watermark()
             );
         }
     }

@@ -14,7 +14,7 @@ pub const TICK_MS: i64 = 1000;
 /// Runs kept, at most; the more there would be, the more time each of them stands for.
 const MAX_RUNS: usize = 4096;
 /// Ticks between two looks at what nobody needs any more.
-const LOOK_TICKS: u64 = 1024;
+const PRUNE_INTERVAL_TICKS: u64 = 1024;
 
 /// What a leader says of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +66,8 @@ impl LogClock {
         }
     }
 
-    /// A tick in entry `index`. `first_needed` says which entry is the oldest that anybody will ask about.
-    pub(super) fn tick(&mut self, index: u64, tick: Tick, first_needed: impl FnOnce() -> u64) {
+    /// A tick in entry `index`. `low_watermark` says which entry is the oldest that anybody will ask about.
+    pub(super) fn tick(&mut self, index: u64, tick: Tick, low_watermark: impl FnOnce() -> u64) {
         if self.latest.is_some_and(|latest| tick.ms < latest.ms) {
             return;
         }
@@ -87,14 +87,14 @@ impl LogClock {
             self.runs.push((index, until));
         }
         self.ticks += 1;
-        if self.runs.len() > MAX_RUNS || self.ticks.is_multiple_of(LOOK_TICKS) {
-            self.thin(first_needed());
+        if self.runs.len() > MAX_RUNS || self.ticks.is_multiple_of(PRUNE_INTERVAL_TICKS) {
+            self.prune(low_watermark());
         }
     }
 
     /// Lets go of what nobody needs; then slots grow until there are few enough runs, or shrink while there are very few.
-    fn thin(&mut self, first_needed: u64) {
-        let after = self.runs.partition_point(|run| run.0 <= first_needed);
+    fn prune(&mut self, low_watermark: u64) {
+        let after = self.runs.partition_point(|run| run.0 <= low_watermark);
         self.runs.drain(..after.saturating_sub(1));
         if self.runs.len() < MAX_RUNS / 8 {
             self.doublings = self.doublings.saturating_sub(1);

@@ -1,6 +1,6 @@
 //! A consistent copy of the log while it goes on: the newest snapshot, and the segments up to its entry.
 //!
-//! Segments are append-only, so what is copied stays what it is, whatever is written or retired meanwhile.
+//! Segments are append-only, so what is copied stays what it is, whatever is written or deleted meanwhile.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl BackupSource {
         let Some(Snapshot { index, term, payload, .. }) = snapshots.newest()? else { return Ok(None) };
         let Sealed { before, segments: sealed } = log.sealed_between(0, index);
         let segments: Vec<_> = sealed.into_iter().chain([log.end_of(index)?]).collect();
-        // What was retired since the snapshot was written is not in the copy.
+        // What was deleted since the snapshot was written is not in the copy.
         let sequence = segments.first().map_or(1, |(first, _)| first.header.sequence);
         let snapshot = snapshot::encode(index, term, LogStart { sequence, before }, &payload);
         let segments = segments.into_iter().map(|(segment, bytes)| SourceFile {

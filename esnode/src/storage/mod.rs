@@ -43,4 +43,4 @@ pub use log::{Batch, Log, LogStart, Wal, scrub};
 pub use open::{Recovered, open, open_with};
 pub use options::{DEFAULT_SEGMENT_BYTES, Fill, Options};
 pub use snapshot::{Snapshot, Snapshots};
-pub use transfer::{Incoming, Offer, Outgoing, Part, Piece, Staged};
+pub use transfer::{Incoming, Offer, OfferedSegment, Outgoing, ReceivedSegment, Staged};

@@ -39,7 +39,7 @@ pub fn open(dir: &Path, options: Options) -> Result<(Log, Wal, Recovered), OpenE
 /// As [`open`].
 pub fn open_with(dir: &Path, options: Options, fill: Fill) -> Result<(Log, Wal, Recovered), OpenError> {
     commit::finish(dir)?;
-    let snapshot::Found { snapshots, newest: snapshot, damaged } = snapshot::find(dir)?;
+    let snapshot::FoundSnapshots { snapshots, newest: snapshot, damaged } = snapshot::find(dir)?;
     let dir = dir.join("log");
     create_dir(&dir)?;
     remove_if_present(&dir, preallocator::UNFINISHED)?;

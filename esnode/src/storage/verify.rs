@@ -15,7 +15,7 @@ use super::files::named;
 use super::log::LogStart;
 use super::log::footer;
 use super::log::open_files::OpenFiles;
-use super::log::recovery::{self, Found};
+use super::log::recovery::{self, FoundLog};
 use super::log::segment::{self, Segment};
 use super::log::tail::Unread;
 use super::snapshot::{self, Snapshot};
@@ -98,8 +98,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn read(mut self, verified: &mut Verified) -> io::Result<Found> {
-        let mut found = Found::after(self.start.before);
+    fn read(mut self, verified: &mut Verified) -> io::Result<FoundLog> {
+        let mut found = FoundLog::after(self.start.before);
         if !self.dir.exists() {
             return Ok(found);
         }
@@ -109,7 +109,7 @@ impl Reading {
             match self.segments.get(at + 1) {
                 Some(next) if follows(segment, next) => self.sealed(segment, next, &mut found, verified)?,
                 // Where it ends stands in the header that is not to be had; its frames are read all the same.
-                Some(_) => self.last(segment, &mut Found::default(), verified)?,
+                Some(_) => self.last(segment, &mut FoundLog::default(), verified)?,
                 None => self.last(segment, &mut found, verified)?,
             }
         }
@@ -151,7 +151,7 @@ impl Reading {
         &self,
         segment: &Arc<Segment>,
         next: &Segment,
-        found: &mut Found,
+        found: &mut FoundLog,
         verified: &mut Verified,
     ) -> io::Result<()> {
         let end = next.header.previous_end;
@@ -182,9 +182,9 @@ impl Reading {
         Ok(())
     }
 
-    fn last(&self, segment: &Arc<Segment>, found: &mut Found, verified: &mut Verified) -> io::Result<()> {
+    fn last(&self, segment: &Arc<Segment>, found: &mut FoundLog, verified: &mut Verified) -> io::Result<()> {
         let joins = self.whole && verified.ok;
-        let mut alone = Found::default();
+        let mut alone = FoundLog::default();
         let found = if joins { found } else { &mut alone };
         // One that stands alone follows nothing.
         let read = if joins { found.replay_last(segment) } else { found.read_last(segment) };

@@ -186,7 +186,7 @@ impl Node {
         }
         running.core.checkpointed(index, term, members);
         running.core.compact((kept - 1).min(index));
-        let needed = running.stream.first_needed();
+        let needed = running.stream.low_watermark();
         let needed = if env.bug == Some(Bug::RetireByCheckpoint) { index } else { needed };
         self.disk.retire(needed.min(index));
         Ok(())

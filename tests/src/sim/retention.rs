@@ -27,8 +27,8 @@ impl Node {
             return Ok(());
         }
         for trim in &trims {
-            if let Command::Trim { topic, partition, start_offset } = trim
-                && let Some(topic) = running.stream.topic_numbered(*topic)
+            if let Command::DeleteRecords { topic, partition, start_offset } = trim
+                && let Some(topic) = running.stream.topic_by_id(*topic)
             {
                 env.checks.trimmed(place_of(&topic.name, *partition), *start_offset);
             }

@@ -1,38 +1,39 @@
 //! Commands that the log's entries carry, their encoding, and the state machine's replies.
 //!
 //! ```text
-//! 1 Found            cluster id, 16 bytes
+//! 1 Bootstrap        cluster id, 16 bytes
 //! 2 Bind             node u64 | store id, 16 bytes
 //! 3 CreateTopic      name | partitions u32 | count u32, then per configuration: key | value
 //! 4 DeleteTopic      name
 //! 5 AllocateProducer
 //! 6 Append           topic u32 | partition u32 | batch
-//! 7 Trim             topic u32 | partition u32 | offset i64
+//! 7 DeleteRecords    topic u32 | partition u32 | offset i64
 //! 8 AlterTopic       name | count u32, then per configuration: key | 1 and value, or 0
 //! 9 RaiseFormat      version u16
-//! 10 CarryOn         cluster id, 16 bytes
+//! 10 RecoverCluster  cluster id, 16 bytes
 //! 11 Clock           ms i64 | time of day i64 | doubted u8 | made up i64
 //! 12 CreatePartitions  name | count u32
-//! 13 DeleteNumbered  topic u32
+//! 13 DeleteTopicById  topic u32
 //! ```
 //!
 //! Programs that read only on-disk format 1 know the commands up to 10: those behind it are proposed in later formats.
 //! Each begins with its number, one byte. Texts and the batch are a u32 length and bytes. Little endian throughout.
 
+mod codec;
+
 use std::collections::BTreeMap;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use shared::ids::{ClusterId, NodeId, StoreId};
-use uuid::Uuid;
 
 use super::clock::Tick;
-use super::{FIRST_FORMAT, MAX_PARTITIONS_IN_ALL, TopicId};
+use super::{MAX_PARTITIONS_IN_ALL, TopicId};
 
-/// One change of the stream's state. An entry's payload is one or more of them, back to back.
+/// One change of the state machine. An entry's payload is one or more of them, back to back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Founds the cluster: the first leader's first command. Later ones change nothing.
-    Found {
+    /// Gives the new cluster its id: the first leader's first command. Later ones change nothing.
+    Bootstrap {
         /// Drawn at random by that leader.
         cluster_id: ClusterId,
     },
@@ -68,8 +69,8 @@ pub enum Command {
         /// The batch as the producer sent it.
         batch: Bytes,
     },
-    /// Forgets the oldest events of a partition.
-    Trim {
+    /// Deletes the oldest events of a partition.
+    DeleteRecords {
         /// The topic.
         topic: TopicId,
         /// The partition.
@@ -89,8 +90,8 @@ pub enum Command {
         /// The format's version.
         to: u16,
     },
-    /// Another cluster carries on from here: the one before has lost its quorum for good, or this is a copy of its log.
-    CarryOn {
+    /// Starts a new cluster from the log so far: the one before has lost its quorum for good, or this is a copy of its log.
+    RecoverCluster {
         /// The new cluster's.
         cluster_id: ClusterId,
     },
@@ -104,7 +105,7 @@ pub enum Command {
         count: u32,
     },
     /// Deletes the topic with this number, whatever has its name by then. From on-disk format 2 on.
-    DeleteNumbered {
+    DeleteTopicById {
         /// Its number.
         topic: TopicId,
     },
@@ -113,7 +114,7 @@ pub enum Command {
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Founded (now or before), bound, deleted, grown, trimmed, altered, raised, ticked.
+    /// The command was applied, and has nothing to return.
     Done,
     /// The new topic's number.
     TopicCreated(TopicId),
@@ -168,257 +169,4 @@ pub enum Refusal {
 pub struct Malformed {
     /// Offset in the payload of the command.
     pub at: usize,
-}
-
-impl Command {
-    /// The on-disk format from which on it may be proposed: programs that read only older ones do not know it.
-    pub fn since(&self) -> u16 {
-        match self {
-            Self::Clock(_) | Self::CreatePartitions { .. } | Self::DeleteNumbered { .. } => 2,
-            _ => FIRST_FORMAT,
-        }
-    }
-
-    /// Appends the encoding to `out`.
-    pub fn encode(&self, out: &mut BytesMut) {
-        match self {
-            Self::Found { cluster_id } => put_cluster(out, 1, *cluster_id),
-            Self::Bind { node, store } => {
-                out.put_u8(2);
-                out.put_u64_le(*node);
-                out.put_slice(store.0.as_bytes());
-            }
-            Self::CreateTopic { name, partitions, configs } => {
-                out.put_u8(3);
-                put_bytes(out, name.as_bytes());
-                out.put_u32_le(*partitions);
-                put_length(out, configs.len());
-                for text in configs.iter().flat_map(|(key, value)| [key, value]) {
-                    put_bytes(out, text.as_bytes());
-                }
-            }
-            Self::DeleteTopic { name } => {
-                out.put_u8(4);
-                put_bytes(out, name.as_bytes());
-            }
-            Self::AllocateProducer => out.put_u8(5),
-            Self::Append { topic, partition, batch } => {
-                out.reserve(13 + batch.len());
-                out.put_u8(6);
-                out.put_u32_le(*topic);
-                out.put_u32_le(*partition);
-                put_bytes(out, batch);
-            }
-            Self::Trim { topic, partition, start_offset } => {
-                out.put_u8(7);
-                out.put_u32_le(*topic);
-                out.put_u32_le(*partition);
-                out.put_i64_le(*start_offset);
-            }
-            Self::AlterTopic { name, changes } => {
-                out.put_u8(8);
-                put_bytes(out, name.as_bytes());
-                put_length(out, changes.len());
-                for (key, value) in changes {
-                    put_bytes(out, key.as_bytes());
-                    out.put_u8(value.is_some().into());
-                    value.iter().for_each(|value| put_bytes(out, value.as_bytes()));
-                }
-            }
-            Self::RaiseFormat { to } => {
-                out.put_u8(9);
-                out.put_u16_le(*to);
-            }
-            Self::CarryOn { cluster_id } => put_cluster(out, 10, *cluster_id),
-            Self::Clock(Tick { ms, wall, doubted, made_up }) => {
-                out.put_u8(11);
-                out.put_i64_le(*ms);
-                out.put_i64_le(*wall);
-                out.put_u8((*doubted).into());
-                out.put_i64_le(*made_up);
-            }
-            Self::CreatePartitions { name, count } => {
-                out.put_u8(12);
-                put_bytes(out, name.as_bytes());
-                out.put_u32_le(*count);
-            }
-            Self::DeleteNumbered { topic } => {
-                out.put_u8(13);
-                out.put_u32_le(*topic);
-            }
-        }
-    }
-
-    /// The commands of a payload, in order; batches are slices of it, not copies. Ends after the first error.
-    pub fn decode_all(payload: &Bytes) -> impl Iterator<Item = Result<Command, Malformed>> {
-        let total = payload.len();
-        let mut rest = payload.clone();
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let at = total - rest.len();
-            let command = decode(&mut rest).ok_or(Malformed { at });
-            if command.is_err() {
-                rest.clear();
-            }
-            Some(command)
-        })
-    }
-}
-
-fn decode(bytes: &mut Bytes) -> Option<Command> {
-    Some(match bytes.try_get_u8().ok()? {
-        1 => Command::Found { cluster_id: ClusterId(get_uuid(bytes)?) },
-        2 => Command::Bind { node: bytes.try_get_u64_le().ok()?, store: StoreId(get_uuid(bytes)?) },
-        3 => {
-            let name = get_text(bytes)?;
-            let partitions = bytes.try_get_u32_le().ok()?;
-            // Each configuration takes bytes of the payload, so a claimed count cannot make this long.
-            let count = bytes.try_get_u32_le().ok()?;
-            let configs =
-                (0..count).map(|_| Some((get_text(bytes)?, get_text(bytes)?))).collect::<Option<_>>()?;
-            Command::CreateTopic { name, partitions, configs }
-        }
-        4 => Command::DeleteTopic { name: get_text(bytes)? },
-        5 => Command::AllocateProducer,
-        6 => Command::Append {
-            topic: bytes.try_get_u32_le().ok()?,
-            partition: bytes.try_get_u32_le().ok()?,
-            batch: get_bytes(bytes)?,
-        },
-        7 => Command::Trim {
-            topic: bytes.try_get_u32_le().ok()?,
-            partition: bytes.try_get_u32_le().ok()?,
-            start_offset: bytes.try_get_i64_le().ok()?,
-        },
-        8 => {
-            let name = get_text(bytes)?;
-            let count = bytes.try_get_u32_le().ok()?;
-            let changes = (0..count).map(|_| get_change(bytes)).collect::<Option<_>>()?;
-            Command::AlterTopic { name, changes }
-        }
-        9 => Command::RaiseFormat { to: bytes.try_get_u16_le().ok()? },
-        10 => Command::CarryOn { cluster_id: ClusterId(get_uuid(bytes)?) },
-        11 => Command::Clock(Tick {
-            ms: bytes.try_get_i64_le().ok()?,
-            wall: bytes.try_get_i64_le().ok()?,
-            doubted: bytes.try_get_u8().ok()? != 0,
-            made_up: bytes.try_get_i64_le().ok()?,
-        }),
-        12 => Command::CreatePartitions { name: get_text(bytes)?, count: bytes.try_get_u32_le().ok()? },
-        13 => Command::DeleteNumbered { topic: bytes.try_get_u32_le().ok()? },
-        _ => return None,
-    })
-}
-
-fn put_cluster(out: &mut BytesMut, number: u8, cluster: ClusterId) {
-    out.put_u8(number);
-    out.put_slice(cluster.0.as_bytes());
-}
-
-fn put_length(out: &mut BytesMut, length: usize) {
-    out.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
-}
-
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
-    put_length(out, bytes.len());
-    out.put_slice(bytes);
-}
-
-fn get_bytes(bytes: &mut Bytes) -> Option<Bytes> {
-    let length = usize::try_from(bytes.try_get_u32_le().ok()?).ok()?;
-    (length <= bytes.len()).then(|| bytes.split_to(length))
-}
-
-fn get_text(bytes: &mut Bytes) -> Option<String> {
-    String::from_utf8(get_bytes(bytes)?.into()).ok()
-}
-
-fn get_change(bytes: &mut Bytes) -> Option<(String, Option<String>)> {
-    let key = get_text(bytes)?;
-    let value = match bytes.try_get_u8().ok()? {
-        0 => None,
-        1 => Some(get_text(bytes)?),
-        _ => return None,
-    };
-    Some((key, value))
-}
-
-fn get_uuid(bytes: &mut Bytes) -> Option<Uuid> {
-    let mut id = [0; 16];
-    bytes.try_copy_to_slice(&mut id).ok()?;
-    Some(Uuid::from_bytes(id))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn commands() -> Vec<Command> {
-        let configs = BTreeMap::from([("retention.ms".to_owned(), "1000".to_owned())]);
-        vec![
-            Command::Found { cluster_id: ClusterId(Uuid::from_u128(7)) },
-            Command::Bind { node: 3, store: StoreId(Uuid::from_u128(9)) },
-            Command::CreateTopic { name: "orders".to_owned(), partitions: 3, configs },
-            Command::DeleteTopic { name: "orders".to_owned() },
-            Command::AllocateProducer,
-            Command::Append { topic: 1, partition: 2, batch: Bytes::from_static(b"batch") },
-            Command::Trim { topic: 1, partition: 2, start_offset: 9 },
-            Command::AlterTopic {
-                name: "orders".to_owned(),
-                changes: BTreeMap::from([
-                    ("retention.bytes".to_owned(), Some("1".to_owned())),
-                    ("retention.ms".to_owned(), None),
-                ]),
-            },
-            Command::RaiseFormat { to: 2 },
-            Command::CarryOn { cluster_id: ClusterId(Uuid::from_u128(8)) },
-            Command::Clock(Tick { ms: 1_700_000_000_000, wall: -1, doubted: true, made_up: 3 }),
-            Command::CreatePartitions { name: "orders".to_owned(), count: 5 },
-            Command::DeleteNumbered { topic: 1 },
-        ]
-    }
-
-    fn encoded(commands: &[Command]) -> Bytes {
-        let mut out = BytesMut::new();
-        commands.iter().for_each(|command| command.encode(&mut out));
-        out.freeze()
-    }
-
-    #[test]
-    fn commands_read_back() {
-        let read: Result<Vec<_>, _> = Command::decode_all(&encoded(&commands())).collect();
-        assert_eq!(read, Ok(commands()));
-    }
-
-    #[test]
-    fn a_batch_is_a_slice_of_the_payload() {
-        let payload = encoded(&commands()[5..]);
-        let Some(Ok(Command::Append { batch, .. })) = Command::decode_all(&payload).next() else {
-            panic!("an append")
-        };
-        assert!(payload.as_ptr_range().contains(&batch.as_ptr()));
-    }
-
-    #[test]
-    fn a_cut_payload_is_malformed_at_its_last_command() {
-        let payload = encoded(&commands());
-        for length in 1..payload.len() {
-            let read: Vec<_> = Command::decode_all(&payload.slice(..length)).collect();
-            let whole = read.iter().filter(|command| command.is_ok()).count();
-            let cut: Vec<_> = read.into_iter().flatten().collect();
-            assert_eq!(cut, commands()[..whole]);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn hostile_bytes_are_harmless(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let count = Command::decode_all(&Bytes::from(bytes.clone())).count();
-            prop_assert!(count <= bytes.len());
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //! from is not the one it reads from now (KIP-320).
 //!
 //! Derived from the log, and not part of what replicas must agree on: one that began with an older program's
-//! checkpoint does not know the terms of what lies before it. What is then answered is a bound that errs on the side
+//! snapshot does not know the terms of what lies before it. What is then answered is a bound that errs on the side
 //! of "the same log", so that nobody is sent back for nothing.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 /// Terms that a partition remembers; of those before, only where the first of these begins is known.
-const MOST: usize = 32;
+const MAX_TERMS: usize = 32;
 
 /// The terms of a partition's events, oldest first: term, and the offset of its first event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,19 +18,19 @@ pub(super) struct Terms(Arc<Vec<(u64, i64)>>);
 
 impl Terms {
     /// An event of `term` has got `offset`.
-    pub(super) fn note(&mut self, term: u64, offset: i64) {
+    pub(super) fn record(&mut self, term: u64, offset: i64) {
         if self.0.last().is_some_and(|(last, _)| *last >= term) {
             return;
         }
         let terms = Arc::make_mut(&mut self.0);
-        if terms.len() == MOST {
+        if terms.len() == MAX_TERMS {
             terms.remove(0);
         }
         terms.push((term, offset));
     }
 
     /// Events before `start` are gone.
-    pub(super) fn trim(&mut self, start: i64) {
+    pub(super) fn delete_before(&mut self, start: i64) {
         let gone = self.0.partition_point(|(_, first)| *first <= start).saturating_sub(1);
         if gone > 0 {
             Arc::make_mut(&mut self.0).drain(..gone);
@@ -58,7 +58,7 @@ mod tests {
 
     fn terms(events: &[(u64, i64)]) -> Terms {
         let mut terms = Terms::default();
-        events.iter().for_each(|(term, offset)| terms.note(*term, *offset));
+        events.iter().for_each(|(term, offset)| terms.record(*term, *offset));
         terms
     }
 
@@ -81,16 +81,16 @@ mod tests {
         assert_eq!(terms(&[(7, 10)]).end_of(3, 30), (3, 10));
         let many: Vec<_> = (1..=100).map(|term: u64| (term, term.cast_signed())).collect();
         let terms = terms(&many);
-        assert_eq!(terms.0.len(), MOST);
+        assert_eq!(terms.0.len(), MAX_TERMS);
         assert_eq!((terms.end_of(1, 200), terms.end_of(99, 200)), ((1, 69), (99, 100)));
     }
 
     #[test]
     fn what_is_gone_is_forgotten_but_not_the_term_of_the_first_event_kept() {
         let mut terms = terms(&[(2, 0), (5, 10), (6, 20)]);
-        terms.trim(15);
+        terms.delete_before(15);
         assert_eq!(terms, self::terms(&[(5, 10), (6, 20)]));
-        terms.trim(30);
+        terms.delete_before(30);
         assert_eq!(terms.end_of(6, 30), (6, 30));
     }
 }

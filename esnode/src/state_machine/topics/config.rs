@@ -6,9 +6,10 @@
 
 use std::ops::RangeInclusive;
 
+use super::Topic;
 use super::retention::{RETENTION_BYTES, RETENTION_MS};
-use super::{StateMachine, Topic};
 use crate::entry::MAX_BATCH;
+use crate::state_machine::StateMachine;
 
 /// Kafka's name of the largest batch that a topic takes.
 pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";

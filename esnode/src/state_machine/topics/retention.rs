@@ -1,12 +1,13 @@
-//! How long events are kept: what Kafka's topic configuration says of it, and what is due to go.
+//! How long events are kept: what Kafka's topic configuration says of it, and what is due to be deleted.
 //!
-//! Only the leader asks; what it finds goes through the log as [`Command::Trim`], so that every replica forgets the same
+//! Only the leader asks; what it finds goes through the log as [`Command::DeleteRecords`], so that every replica forgets the same
 //! events. The age of events counts from when they were appended, by the log's clock, whatever their producers' stamps say.
 //! In a cluster of format 1, which has no such clock, it still goes by the stamps and the leader's own.
 
-use super::clock::LogClock;
-use super::command::Command;
-use super::{Partition, StateMachine, Topic};
+use super::Topic;
+use crate::state_machine::clock::LogClock;
+use crate::state_machine::command::Command;
+use crate::state_machine::{Partition, StateMachine};
 
 /// Kafka's name of the time that events are kept, in milliseconds; -1 is forever.
 pub const RETENTION_MS: &str = "retention.ms";
@@ -54,7 +55,7 @@ pub fn due(stream: &StateMachine, default: Retention, now: i64) -> Vec<Command> 
         for (number, partition) in (0..).zip(&topic.partitions) {
             let start_offset = retention.first_kept(partition, stream.clock(), now);
             if start_offset > partition.start_offset() {
-                due.push(Command::Trim { topic: topic.id, partition: number, start_offset });
+                due.push(Command::DeleteRecords { topic: topic.id, partition: number, start_offset });
             }
         }
     }

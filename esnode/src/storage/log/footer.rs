@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! magic [8] | format version u32 | sequence u32 | generation u64 | end u64 | last index u64
-//! | points u32 | runs u32 | per point: index u64, offset u32 | per run: first u64, term u64 | crc u32   (little endian)
+//! | entries u32 | runs u32 | per entry: index u64, offset u32 | per run: first u64, term u64 | crc u32   (little endian)
 //! ```
 
 use std::fs;
@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut};
 
-use super::index::{Index, Point, Position, Run};
+use super::index::{Index, IndexEntry, Position, TermRun};
 use super::segment::Segment;
 
 const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"EVSTRSUM";
 pub(crate) const EXTENSION: &str = "sum";
 const HEADER_LEN: usize = 48;
-const POINT_LEN: usize = 12;
+const INDEX_ENTRY_LEN: usize = 12;
 const RUN_LEN: usize = 16;
 
 /// The file beside the segment of this name.
@@ -48,21 +48,22 @@ pub(crate) fn remove(dir: &Path, segment: &str) {
 }
 
 fn encode(segment: &Segment, end: u64, index: &Index) -> Vec<u8> {
-    let (points, terms) = (index.points(), index.terms());
-    let mut bytes = Vec::with_capacity(HEADER_LEN + points.len() * POINT_LEN + terms.len() * RUN_LEN + 4);
+    let (entries, terms) = (index.entries(), index.terms());
+    let mut bytes =
+        Vec::with_capacity(HEADER_LEN + entries.len() * INDEX_ENTRY_LEN + terms.len() * RUN_LEN + 4);
     bytes.put_slice(&MAGIC);
     bytes.put_u32_le(FORMAT_VERSION);
     bytes.put_u32_le(segment.header.sequence);
     bytes.put_u64_le(segment.header.generation);
     bytes.put_u64_le(end);
     bytes.put_u64_le(index.last());
-    bytes.put_u32_le(count(points));
+    bytes.put_u32_le(count(entries));
     bytes.put_u32_le(count(terms));
-    for Point { index, position } in points {
+    for IndexEntry { index, position } in entries {
         bytes.put_u64_le(*index);
         bytes.put_u32_le(position.offset);
     }
-    for Run { first, term } in terms {
+    for TermRun { first, term } in terms {
         bytes.put_u64_le(*first);
         bytes.put_u64_le(*term);
     }
@@ -89,19 +90,19 @@ fn decode(segment: &Segment, end: u64, bytes: &[u8]) -> Option<Index> {
         return None;
     }
     let last = bytes.get_u64_le();
-    let (points, runs) = (bytes.get_u32_le() as usize, bytes.get_u32_le() as usize);
-    if bytes.len() != points * POINT_LEN + runs * RUN_LEN {
+    let (entries, runs) = (bytes.get_u32_le() as usize, bytes.get_u32_le() as usize);
+    if bytes.len() != entries * INDEX_ENTRY_LEN + runs * RUN_LEN {
         return None;
     }
     let sequence = segment.header.sequence;
-    let mut point = || {
+    let mut entry = || {
         let index = bytes.get_u64_le();
-        Point { index, position: Position { segment: sequence, offset: bytes.get_u32_le() } }
+        IndexEntry { index, position: Position { segment: sequence, offset: bytes.get_u32_le() } }
     };
-    let points = (0..points).map(|_| point()).collect();
-    let mut run = || Run { first: bytes.get_u64_le(), term: bytes.get_u64_le() };
+    let entries = (0..entries).map(|_| entry()).collect();
+    let mut run = || TermRun { first: bytes.get_u64_le(), term: bytes.get_u64_le() };
     let runs = (0..runs).map(|_| run()).collect();
-    Some(Index::of(points, runs, last))
+    Some(Index::of(entries, runs, last))
 }
 
 #[cfg(test)]
@@ -126,7 +127,10 @@ mod tests {
         let (segment, index) = (segment(), index());
         let bytes = encode(&segment, 95_000, &index);
         let read = decode(&segment, 95_000, &bytes).unwrap();
-        assert_eq!((read.points(), read.terms(), read.last()), (index.points(), index.terms(), index.last()));
+        assert_eq!(
+            (read.entries(), read.terms(), read.last()),
+            (index.entries(), index.terms(), index.last())
+        );
         assert_eq!(decode(&segment, 95_001, &bytes), None);
         assert_eq!(decode(&self::segment(), 95_000, &bytes), None, "another generation");
     }

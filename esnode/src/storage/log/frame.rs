@@ -27,12 +27,12 @@ pub(crate) enum Frame {
     /// An entry of Raft's log.
     Entry(Entry),
     /// Raft's persistent state, and the mark that tells damage from a torn tail.
-    State(State),
+    State(StateFrame),
 }
 
 /// Body of a state frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct State {
+pub(crate) struct StateFrame {
     /// Raft's persistent state.
     pub hard_state: HardState,
     /// Everything in this segment below this offset had been synced before this frame was written.
@@ -56,7 +56,7 @@ pub(crate) fn encode_entry(seed: Seed, offset: u64, entry: &Entry) -> [u8; HEADE
 }
 
 /// A whole state frame for `offset`.
-pub(crate) fn encode_state(seed: Seed, offset: u64, state: &State) -> [u8; STATE_LEN] {
+pub(crate) fn encode_state(seed: Seed, offset: u64, state: &StateFrame) -> [u8; STATE_LEN] {
     let HardState { term, vote, commit } = state.hard_state;
     let mut frame = [0; STATE_LEN];
     frame[HEADER_LEN..][..8].copy_from_slice(&vote.to_le_bytes());
@@ -108,14 +108,14 @@ pub(crate) fn decode(seed: Seed, offset: u64, frame: &Bytes) -> Result<Frame, &'
     let (kind, term, index) = (header[8], u64_at(header, 9), u64_at(header, 17));
     if kind == STATE_KIND && frame.len() == STATE_LEN {
         let hard_state = HardState { term, vote: u64_at(body, 0), commit: index };
-        return Ok(Frame::State(State { hard_state, synced_to: u64_at(body, 8) }));
+        return Ok(Frame::State(StateFrame { hard_state, synced_to: u64_at(body, 8) }));
     }
     let kind = EntryKind::from_u8(kind).ok_or("unknown kind of frame")?;
     Ok(Frame::Entry(Entry { index, term, kind, data: frame.slice(HEADER_LEN..) }))
 }
 
 /// The state frame at the start of `bytes`, which lie at `offset`, if there is a valid one.
-pub(crate) fn find_state(seed: Seed, offset: u64, bytes: &[u8]) -> Option<State> {
+pub(crate) fn find_state(seed: Seed, offset: u64, bytes: &[u8]) -> Option<StateFrame> {
     let frame = bytes.get(..STATE_LEN)?;
     if u32_at(frame, 0) as usize != STATE_LEN - PREFIX_LEN || frame[8] != STATE_KIND {
         return None;
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(frame_len(&bytes, 1000), Ok(Some(bytes.len())));
         assert_eq!(decode(seed, 640, &Bytes::from(bytes)), Ok(Frame::Entry(entry)));
 
-        let state = State { hard_state: HardState { term: 5, vote: 2, commit: 40 }, synced_to: 512 };
+        let state = StateFrame { hard_state: HardState { term: 5, vote: 2, commit: 40 }, synced_to: 512 };
         let bytes = encode_state(seed, 640, &state);
         assert_eq!(frame_len(&bytes, 1000), Ok(Some(STATE_LEN)));
         assert_eq!(find_state(seed, 640, &bytes), Some(state));

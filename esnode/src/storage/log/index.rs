@@ -1,7 +1,7 @@
-//! Where entries are, kept small: one point every 16 KiB of log, and the runs of equal terms. Pure; knows no files.
+//! Where entries are, kept small: an index entry every 16 KiB of log, and the runs of equal terms. Pure; knows no files.
 
-/// Bytes of log between two points.
-const STRIDE: u32 = 16 << 10;
+/// Bytes of log between two entries of the index.
+const INTERVAL: u32 = 16 << 10;
 
 /// A frame's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,13 +14,13 @@ pub(crate) struct Position {
 
 /// The sparse index.
 ///
-/// Points are sorted by index and by position alike. There is one at every start of a segment and at every entry
-/// that superseded others, so the entries from one point up to the next lie one after the other in one file, and
-/// superseded ones only behind them.
+/// Index entries are sorted by index and by position alike. There is one at every start of a segment and for every log
+/// entry that superseded others, so the log entries from one index entry up to the next lie one after the other in one
+/// file, and superseded ones only behind them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Index {
-    points: Vec<Point>,
-    terms: Vec<Run>,
+    entries: Vec<IndexEntry>,
+    terms: Vec<TermRun>,
     last: u64,
     /// Index and term of the entry just before the first: known still, though it is no longer there.
     base: (u64, u64),
@@ -29,14 +29,14 @@ pub(crate) struct Index {
 
 /// A place where a scan can start: the entry `index` lies at `position`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Point {
+pub(crate) struct IndexEntry {
     pub index: u64,
     pub position: Position,
 }
 
 /// Entries of one term, from `first` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct TermRun {
     pub first: u64,
     pub term: u64,
 }
@@ -60,18 +60,18 @@ impl Index {
         Self { last: base.0, base, ..Self::default() }
     }
 
-    /// An index of these points and runs, the last entry being `last`.
-    pub fn of(points: Vec<Point>, terms: Vec<Run>, last: u64) -> Self {
-        Self { points, terms, last, ..Self::default() }
+    /// An index of these index entries and runs, the last entry being `last`.
+    pub fn of(entries: Vec<IndexEntry>, terms: Vec<TermRun>, last: u64) -> Self {
+        Self { entries, terms, last, ..Self::default() }
     }
 
-    /// Its points, in order.
-    pub fn points(&self) -> &[Point] {
-        &self.points
+    /// Its entries, in order.
+    pub fn entries(&self) -> &[IndexEntry] {
+        &self.entries
     }
 
     /// Its runs of equal terms, in order.
-    pub fn terms(&self) -> &[Run] {
+    pub fn terms(&self) -> &[TermRun] {
         &self.terms
     }
 
@@ -82,7 +82,7 @@ impl Index {
 
     /// The lowest index present; the one after the base when empty.
     pub fn first(&self) -> u64 {
-        self.points.first().map_or(self.base.0 + 1, |point| point.index)
+        self.entries.first().map_or(self.base.0 + 1, |entry| entry.index)
     }
 
     /// The highest index present; that of the base when empty.
@@ -109,17 +109,17 @@ impl Index {
         let supersedes = index <= self.last;
         if supersedes {
             self.supersessions += 1;
-            self.points.truncate(self.points.partition_point(|point| point.index < index));
+            self.entries.truncate(self.entries.partition_point(|entry| entry.index < index));
             self.terms.truncate(self.terms.partition_point(|run| run.first < index));
         }
-        let near = self.points.last().is_some_and(|point| {
-            point.position.segment == position.segment && position.offset - point.position.offset < STRIDE
+        let near = self.entries.last().is_some_and(|entry| {
+            entry.position.segment == position.segment && position.offset - entry.position.offset < INTERVAL
         });
         if supersedes || !near {
-            self.points.push(Point { index, position });
+            self.entries.push(IndexEntry { index, position });
         }
         if self.terms.last().is_none_or(|run| run.term != term) {
-            self.terms.push(Run { first: index, term });
+            self.terms.push(TermRun { first: index, term });
         }
         self.last = index;
     }
@@ -127,13 +127,13 @@ impl Index {
     /// Appends what another segment holds, superseding what it begins at and above. False if its first entry cannot
     /// follow the one before it; nothing has changed then.
     pub fn extend(&mut self, next: &Self) -> bool {
-        let (Some(point), Some(run)) = (next.points.first(), next.terms.first()) else { return true };
-        let before = point.index.checked_sub(1).and_then(|before| self.term(before));
+        let (Some(entry), Some(run)) = (next.entries.first(), next.terms.first()) else { return true };
+        let before = entry.index.checked_sub(1).and_then(|before| self.term(before));
         if before.is_none_or(|before| before > run.term) {
             return false;
         }
-        self.append(point.index, run.term, point.position);
-        self.points.extend_from_slice(&next.points[1..]);
+        self.append(entry.index, run.term, entry.position);
+        self.entries.extend_from_slice(&next.entries[1..]);
         self.terms.extend_from_slice(&next.terms[1..]);
         self.last = next.last;
         true
@@ -141,14 +141,14 @@ impl Index {
 
     /// The lowest index in the segment, if there are entries in it.
     pub fn first_in(&self, segment: u32) -> Option<u64> {
-        let at = self.points.partition_point(|point| point.position.segment < segment);
-        self.points.get(at).filter(|point| point.position.segment == segment).map(|point| point.index)
+        let at = self.entries.partition_point(|entry| entry.position.segment < segment);
+        self.entries.get(at).filter(|entry| entry.position.segment == segment).map(|entry| entry.index)
     }
 
     /// The same entries in a segment of another number.
     pub fn renumbered(&self, segment: u32) -> Self {
         let mut index = self.clone();
-        index.points.iter_mut().for_each(|point| point.position.segment = segment);
+        index.entries.iter_mut().for_each(|entry| entry.position.segment = segment);
         index
     }
 
@@ -158,11 +158,11 @@ impl Index {
     }
 
     /// Forgets the entries of all segments before `segment`, which holds some.
-    pub fn retire(&mut self, segment: u32) {
-        let gone = self.points.partition_point(|point| point.position.segment < segment);
-        let Some(first) = self.points.get(gone).map(|point| point.index) else { return };
+    pub fn delete_before(&mut self, segment: u32) {
+        let gone = self.entries.partition_point(|entry| entry.position.segment < segment);
+        let Some(first) = self.entries.get(gone).map(|entry| entry.index) else { return };
         self.base = (first - 1, self.term(first - 1).unwrap_or_default());
-        self.points.drain(..gone);
+        self.entries.drain(..gone);
         let run = self.terms.partition_point(|run| run.first <= first) - 1;
         self.terms.drain(..run);
         self.terms[0].first = first;
@@ -170,15 +170,15 @@ impl Index {
 
     /// Where to scan for the entry at `index`, which is present, when those up to `high` (exclusive) are wanted.
     pub fn span(&self, index: u64, high: u64) -> Option<Span> {
-        let at = self.points.partition_point(|point| point.index <= index).checked_sub(1)?;
-        let Point { index: first, position } = self.points[at];
-        let beyond = self.points[at..].partition_point(|point| point.index < high);
-        let until = self.points.get(at + beyond).filter(|point| point.position.segment == position.segment);
+        let at = self.entries.partition_point(|entry| entry.index <= index).checked_sub(1)?;
+        let IndexEntry { index: first, position } = self.entries[at];
+        let beyond = self.entries[at..].partition_point(|entry| entry.index < high);
+        let until = self.entries.get(at + beyond).filter(|entry| entry.position.segment == position.segment);
         Some(Span {
             first,
             position,
-            end: self.points.get(at + 1).map(|point| point.index),
-            until: until.map(|point| point.position.offset),
+            end: self.entries.get(at + 1).map(|entry| entry.index),
+            until: until.map(|entry| entry.position.offset),
         })
     }
 }
@@ -197,9 +197,9 @@ mod tests {
         for i in 0..100_000u32 {
             index.append(u64::from(i) + 1, 1, at(1, i * 100));
         }
-        assert!(index.points.len() <= 100_000 * 100 / 16_384 + 1, "{}", index.points.len());
+        assert!(index.entries.len() <= 100_000 * 100 / 16_384 + 1, "{}", index.entries.len());
         assert_eq!(index.terms.len(), 1);
-        assert_eq!(size_of::<Point>(), 16);
+        assert_eq!(size_of::<IndexEntry>(), 16);
         let span = index.span(50_000, 50_010).unwrap();
         assert!(span.first <= 50_000 && span.end.unwrap() > 50_000);
         assert!(u64::from(span.until.unwrap()) >= 50_008 * 100);
@@ -222,7 +222,7 @@ mod tests {
 
         index.append(1, 3, at(2, 10));
         assert_eq!((index.first(), index.last()), (1, 1));
-        assert_eq!(index.points.len(), 1);
+        assert_eq!(index.entries.len(), 1);
         assert_eq!(index.term(1), Some(3));
     }
 
@@ -238,7 +238,10 @@ mod tests {
         }
         let mut together = Index::default();
         assert!(parts.iter().all(|part| together.extend(part)));
-        assert_eq!((together.points, together.terms, together.last), (whole.points, whole.terms, whole.last));
+        assert_eq!(
+            (together.entries, together.terms, together.last),
+            (whole.entries, whole.terms, whole.last)
+        );
         let mut gap = Index::default();
         assert!(!gap.extend(&parts[1]), "what it supersedes is missing");
         let mut older = Index::after((1, 9));
@@ -246,15 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_retired_leaves_its_last_term() {
+    fn what_is_deleted_leaves_its_last_term() {
         let mut index = Index::default();
         for (i, term, segment) in [(1, 1, 1), (2, 1, 1), (3, 4, 2), (4, 4, 2), (5, 4, 3)] {
             index.append(i, term, at(segment, u32::try_from(i).unwrap()));
         }
-        index.retire(2);
+        index.delete_before(2);
         assert_eq!((index.first(), index.last(), index.base()), (3, 5, (2, 1)));
         assert_eq!([1, 2, 3, 5].map(|i| index.term(i)), [None, Some(1), Some(4), Some(4)]);
-        index.retire(3);
+        index.delete_before(3);
         assert_eq!(
             (index.first(), index.base(), index.term(4), index.term(5)),
             (5, (4, 4), Some(4), Some(4))

@@ -35,8 +35,8 @@ impl Log {
         &self.shared.dir
     }
 
-    /// Whether [`Log::retire`] with this index would let go of a segment.
-    pub fn would_retire(&self, index: u64) -> bool {
+    /// Whether [`Log::delete_before`] with this index would let go of a segment.
+    pub fn would_delete(&self, index: u64) -> bool {
         let state = self.shared.state.read();
         let span = state.index.span(index.min(state.index.last()), index);
         let first = state.segments.front().map_or(0, |first| first.header.sequence);
@@ -71,22 +71,22 @@ impl Log {
     /// Moves the log's start up to the beginning of the segment that holds `index`: nothing before can be read any
     /// more. The files stay until the two newest snapshots begin behind them ([`super::Snapshots::write`]), so
     /// that a start from either finds what it needs. The segment in use stays whatever `index` is.
-    pub fn retire(&self, index: u64) {
+    pub fn delete_before(&self, index: u64) {
         let mut state = self.shared.state.write();
         let Some(span) = state.index.span(index.min(state.index.last()), index) else { return };
         while state.segments.front().is_some_and(|first| first.header.sequence < span.position.segment) {
             state.segments.pop_front().into_iter().for_each(Segment::release);
             state.sealed_bytes -= state.segments.front().map_or(0, |next| next.header.previous_end);
         }
-        state.index.retire(span.position.segment);
+        state.index.delete_before(span.position.segment);
         self.shared.count(&state);
     }
 
-    /// Deletes the files of retired segments numbered below `sequence`.
+    /// Deletes the files of deleted segments numbered below `sequence`.
     ///
     /// # Errors
     /// The system's.
-    pub(crate) fn remove_retired(&self, sequence: u32) -> io::Result<()> {
+    pub(crate) fn remove_deleted(&self, sequence: u32) -> io::Result<()> {
         let (dir, limit) = (&self.shared.dir, sequence.min(self.start().sequence));
         for name in segment::list(dir)? {
             if header::sequence(&name).is_some_and(|sequence| sequence < limit) {

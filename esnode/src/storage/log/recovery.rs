@@ -22,7 +22,7 @@ const CHUNK: usize = 1 << 20;
 
 /// What is in the log.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(crate) struct FoundLog {
     pub segments: VecDeque<Arc<Segment>>,
     /// Those of all segments but the last.
     pub files: Arc<OpenFiles>,
@@ -38,8 +38,8 @@ pub(crate) struct Found {
 
 /// Finds out what the log holds from `start` on; changes nothing. On return everything found is durable. Sealed segments
 /// are read only where no footer tells what they hold.
-pub(crate) fn recover(dir: &Path, start: LogStart) -> Result<Found, OpenError> {
-    let mut found = Found::after(start.before);
+pub(crate) fn recover(dir: &Path, start: LogStart) -> Result<FoundLog, OpenError> {
+    let mut found = FoundLog::after(start.before);
     found.segments = open_segments(dir, start, &found.files)?;
     let ends: Vec<u64> = found.segments.iter().skip(1).map(|next| next.header.previous_end).collect();
     for (segment, end) in found.segments.clone().into_iter().zip(ends) {
@@ -133,7 +133,7 @@ pub(crate) fn check_sealed(
 /// hold is seen when the indexes are put together.
 fn note(index: &mut Index, segment: &Segment, offset: u64, entry: &Entry) -> Result<(), OpenError> {
     let Entry { index: at, term, .. } = *entry;
-    let within = !index.points().is_empty() && at > index.first();
+    let within = !index.entries().is_empty() && at > index.first();
     if at == 0 || (within && index.term(at - 1).is_none_or(|previous| previous > term)) {
         return Err(cannot_follow(index, segment, offset, (at, term)));
     }
@@ -151,7 +151,7 @@ fn cannot_follow(index: &Index, segment: &Segment, offset: u64, (at, term): (u64
     OpenError::corrupt(&segment.name, offset, reason)
 }
 
-impl Found {
+impl FoundLog {
     /// Checks that the log holds the entry that a snapshot ends with.
     pub fn reaches(&self, (index, term): (u64, u64)) -> Result<(), OpenError> {
         let reason = match self.index.term(index) {
@@ -168,7 +168,7 @@ impl Found {
         if self.index.extend(next) {
             return Ok(());
         }
-        let first = next.points()[0];
+        let first = next.entries()[0];
         let entry = (first.index, next.term(first.index).unwrap_or_default());
         Err(cannot_follow(&self.index, segment, first.position.offset.into(), entry))
     }
@@ -178,7 +178,7 @@ impl Found {
         Self { index: Index::after(before), ..Self::default() }
     }
 
-    /// A log of one segment; what it holds comes with [`Found::replay_last`].
+    /// A log of one segment; what it holds comes with [`FoundLog::replay_last`].
     pub fn of(segment: Arc<Segment>) -> Self {
         Self { segments: [segment].into(), ..Self::default() }
     }

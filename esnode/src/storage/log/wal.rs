@@ -12,12 +12,12 @@ use parking_lot::RwLock;
 
 use super::Batch;
 use super::footer;
-use super::frame::{self, HEADER_LEN, STATE_LEN, State};
+use super::frame::{self, HEADER_LEN, STATE_LEN, StateFrame};
 use super::header::{Header, SEGMENT_HEADER_LEN};
 use super::index::{Index, Position};
 use super::preallocator::{Preallocator, PreparedSegment, UNFINISHED};
 use super::reader::Log;
-use super::recovery::Found;
+use super::recovery::FoundLog;
 use super::segment::Segment;
 use super::state::{LogState, SharedLog};
 use super::write_batch::WriteBatch;
@@ -69,7 +69,7 @@ pub struct Wal {
 }
 
 /// A reader and the writer of the log that was found; creates the first segment of an empty one.
-pub(crate) fn start(dir: &Path, options: Options, fill: Fill, mut found: Found) -> io::Result<(Log, Wal)> {
+pub(crate) fn start(dir: &Path, options: Options, fill: Fill, mut found: FoundLog) -> io::Result<(Log, Wal)> {
     let largest = options.segment_bytes.clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
     let is_new = found.segments.is_empty();
     if is_new {
@@ -131,7 +131,7 @@ fn activate(
     let segment = Segment::new(prepared.file, prepared.capacity, header);
     let start = SEGMENT_HEADER_LEN as u64;
     let mut bytes = header.encode().to_vec();
-    bytes.extend(frame::encode_state(segment.seed, start, &State { hard_state, synced_to: start }));
+    bytes.extend(frame::encode_state(segment.seed, start, &StateFrame { hard_state, synced_to: start }));
     let named = named(dir, UNFINISHED);
     let file = segment.file()?;
     file.write_all_at(&bytes, 0).and_then(|()| file.sync_all()).map_err(named)?;
@@ -283,7 +283,7 @@ impl Wal {
             // The new segment begins with what is to be written.
             return self.roll(self.last_index + 1, 0);
         }
-        let state = State { hard_state: self.hard_state, synced_to: self.synced_to };
+        let state = StateFrame { hard_state: self.hard_state, synced_to: self.synced_to };
         self.buffer.copy(&frame::encode_state(self.segment.seed, self.end, &state));
         self.end += STATE_LEN as u64;
         self.mark_pending = false;

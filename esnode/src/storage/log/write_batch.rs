@@ -17,12 +17,12 @@ const MAX_SLICES: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct WriteBatch {
     buffer: Vec<u8>,
-    pieces: Vec<Piece>,
+    pieces: Vec<OfferedSegment>,
     length: usize,
 }
 
 #[derive(Debug)]
-enum Piece {
+enum OfferedSegment {
     Copied(Range<usize>),
     Shared(Bytes),
 }
@@ -39,8 +39,8 @@ impl WriteBatch {
         self.buffer.extend_from_slice(bytes);
         self.length += bytes.len();
         match self.pieces.last_mut() {
-            Some(Piece::Copied(range)) => range.end = self.buffer.len(),
-            _ => self.pieces.push(Piece::Copied(start..self.buffer.len())),
+            Some(OfferedSegment::Copied(range)) => range.end = self.buffer.len(),
+            _ => self.pieces.push(OfferedSegment::Copied(start..self.buffer.len())),
         }
     }
 
@@ -50,7 +50,7 @@ impl WriteBatch {
             self.copy(data);
         } else {
             self.length += data.len();
-            self.pieces.push(Piece::Shared(data.clone()));
+            self.pieces.push(OfferedSegment::Shared(data.clone()));
         }
     }
 
@@ -78,7 +78,7 @@ impl WriteBatch {
     }
 }
 
-impl Piece {
+impl OfferedSegment {
     fn slice<'a>(&'a self, buffer: &'a [u8]) -> IoSlice<'a> {
         match self {
             Self::Copied(range) => IoSlice::new(&buffer[range.clone()]),

@@ -37,7 +37,7 @@ pub struct Snapshots {
 }
 
 /// What was found of them.
-pub(crate) struct Found {
+pub(crate) struct FoundSnapshots {
     pub snapshots: Snapshots,
     pub newest: Option<Snapshot>,
     /// Files that are not what was written, each with the reason, newest first.
@@ -45,11 +45,11 @@ pub(crate) struct Found {
 }
 
 /// Reads the snapshots under `dir`; removes one that was not finished.
-pub(crate) fn find(dir: &Path) -> Result<Found, OpenError> {
+pub(crate) fn find(dir: &Path) -> Result<FoundSnapshots, OpenError> {
     let dir = dir.join(DIR);
     create_dir(&dir)?;
     remove_if_present(&dir, UNFINISHED)?;
-    let mut found = Found { snapshots: Snapshots::default(), newest: None, damaged: Vec::new() };
+    let mut found = FoundSnapshots { snapshots: Snapshots::default(), newest: None, damaged: Vec::new() };
     for name in names(&dir)?.into_iter().rev() {
         let bytes = fs::read(dir.join(&name)).map_err(named(&dir, &name))?;
         match decode(&name, bytes.into())? {
@@ -71,7 +71,7 @@ pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
 
 impl Snapshots {
     /// Writes a snapshot of everything up to entry `index`, which is applied; durable on return. Then deletes what
-    /// is no longer needed: older snapshots, and the files of retired segments that neither of those kept needs.
+    /// is no longer needed: older snapshots, and the files of deleted segments that neither of those kept needs.
     ///
     /// # Errors
     /// The system's. With [`is_full`] nothing has changed; any other is final.
@@ -98,13 +98,13 @@ impl Snapshots {
         remove_others(&self.dir, &needed)?;
         match &kept[..] {
             // A single one is of no use if it is damaged: the way back is then to replay the whole log.
-            [older, _] => log.remove_retired(older.1.sequence),
+            [older, _] => log.remove_deleted(older.1.sequence),
             _ => Ok(()),
         }
     }
 
-    /// Whether the files of retired segments wait for newer snapshots: those kept would need them.
-    pub fn owes(&self, log: &Log) -> bool {
+    /// Whether the files of deleted segments wait for newer snapshots: those kept would need them.
+    pub fn awaits_deletion(&self, log: &Log) -> bool {
         let first = log.start().sequence;
         self.kept.lock().iter().any(|(_, start)| start.sequence < first)
     }

@@ -58,8 +58,8 @@ fn check_follower(dir: &Path, (log, mut wal): (Log, Wal), expected: &[Entry], ha
     let whole: Vec<_> = expected.iter().cloned().chain(more).collect();
     assert_eq!(all(&log), whole);
     drop(wal);
-    for summaries in [true, false] {
-        if !summaries {
+    for footers in [true, false] {
+        if !footers {
             segments(dir).iter().for_each(|path| drop(fs::remove_file(path.with_extension("sum"))));
         }
         let (log, _wal, recovered) = open(dir, SMALL).unwrap();
@@ -124,14 +124,14 @@ fn a_log_that_is_behind_goes_on_and_gives_up_what_differs() {
 
 #[test]
 fn a_log_that_the_leader_no_longer_reaches_back_to_is_given_up() {
-    // What the leader has retired, what this node has retired, how far it is.
+    // What the leader has deleted, what this node has deleted, how far it is.
     for (theirs, ours, have) in [(50, 0, 5), (50, 0, 0), (20, 38, 39), (0, 38, 39)] {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (log, _wal, recovered) = leader(there.path());
-        log.retire(theirs);
+        log.delete_before(theirs);
         let (mine, mut wal, own) = open(here.path(), SMALL).unwrap();
         put(&mut wal, &expected(1)[..have]);
-        mine.retire(ours);
+        mine.delete_before(ours);
         let staged = bring(&gather(&log, &recovered, have as u64), here.path());
         install(&mut wal, &own.snapshots, &staged, Some(OWN)).unwrap();
         let first = mine.first_index();
@@ -145,7 +145,7 @@ fn a_log_that_the_leader_no_longer_reaches_back_to_is_given_up() {
 fn entries_that_were_never_committed_are_nothing_to_go_on_from() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (log, _wal, recovered) = leader(there.path());
-    log.retire(50);
+    log.delete_before(50);
     let (mine, mut wal, own) = open(here.path(), SMALL).unwrap();
     put(&mut wal, &expected(1)[..5]);
     // Up to beyond where the leader's log begins.
@@ -163,7 +163,7 @@ fn a_log_that_is_retired_up_to_its_snapshot_can_still_be_offered() {
         let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
         put(&mut wal, &entries(1..=80, 1, 200));
         recovered.snapshots.write(&log, at, 1, b"the state").unwrap();
-        log.retire(at);
+        log.delete_before(at);
         assert_eq!(gather(&log, &recovered, 0).offer().index, at);
     }
 }
@@ -174,7 +174,7 @@ fn an_offer_is_what_it_is_even_when_the_log_goes_on_and_is_retired() {
     let (log, mut wal, recovered) = leader(there.path());
     let outgoing = gather(&log, &recovered, 0);
     put(&mut wal, &entries(81..=140, 3, 200));
-    log.retire(130);
+    log.delete_before(130);
     for at in [130, 131] {
         recovered.snapshots.write(&log, at, 3, b"").unwrap();
     }
@@ -224,10 +224,10 @@ fn copy(from: &Path, to: &Path) {
 /// A crash anywhere: until it is decided nothing has happened, from then on it has.
 #[test]
 fn a_crash_at_any_step_leaves_the_old_log_or_the_new_one() {
-    for retired in [0, 50] {
+    for deleted in [0, 50] {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (log, _wal, recovered) = leader(there.path());
-        log.retire(retired);
+        log.delete_before(deleted);
         let (mine, mut wal, own) = open(here.path(), SMALL).unwrap();
         put(&mut wal, &expected(1)[..30]);
         own.snapshots.write(&mine, 30, 1, b"old").unwrap();
@@ -262,7 +262,7 @@ fn a_crash_at_any_step_leaves_the_old_log_or_the_new_one() {
             let (log, wal, recovered) = open(crashed.path(), SMALL).unwrap();
             assert_eq!(recovered.hard_state, OWN);
             let first = log.first_index();
-            assert_eq!(first > 1, retired > 0);
+            assert_eq!(first > 1, deleted > 0);
             check_follower(crashed.path(), (log, wal), &expected(first), OWN);
         }
         // A decision that cannot be read is none that can be passed over.

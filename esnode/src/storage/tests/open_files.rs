@@ -50,7 +50,7 @@ fn a_copy_goes_on_when_the_log_lets_go_of_what_it_copies() {
     let (log, _wal, recovered) = long(dir.path());
     recovered.snapshots.write(&log, MANY - 2, 1, b"").unwrap();
     let copy = BackupSource::gather(&log, &recovered.snapshots).unwrap().unwrap();
-    log.retire(MANY);
+    log.delete_before(MANY);
     for index in [MANY - 1, MANY] {
         recovered.snapshots.write(&log, index, 1, b"").unwrap();
     }

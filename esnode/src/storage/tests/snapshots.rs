@@ -169,19 +169,19 @@ fn without_sync_of_entries_a_snapshot_syncs_them_first() {
 }
 
 /// Retires what comes before `index`, and writes a snapshot after entry `at`.
-fn retire(log: &Log, recovered: &Recovered, index: u64, at: u64) {
-    log.retire(index);
+fn delete(log: &Log, recovered: &Recovered, index: u64, at: u64) {
+    log.delete_before(index);
     recovered.snapshots.write(log, at, log.term(at).unwrap().unwrap(), b"").unwrap();
 }
 
 #[test]
-fn retired_segments_are_gone_for_readers_at_once_and_from_the_disk_after_two_snapshots() {
+fn deleted_segments_are_gone_for_readers_at_once_and_from_the_disk_after_two_snapshots() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
     put(&mut wal, &entries(1..=60, 1, 200));
     let files = segments(dir.path()).len();
     let bytes = log.stats().log_bytes.load(Relaxed);
-    retire(&log, &recovered, 30, 40);
+    delete(&log, &recovered, 30, 40);
     let first = log.first_index();
     assert!((2..=30).contains(&first), "whole segments only: {first}");
     assert_eq!((log.term(first - 1).unwrap(), log.term(first - 2).unwrap()), (Some(1), None));
@@ -214,13 +214,13 @@ fn retired_segments_are_gone_for_readers_at_once_and_from_the_disk_after_two_sna
 }
 
 #[test]
-fn the_segment_in_use_is_never_retired() {
+fn the_segment_in_use_is_never_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
-    log.retire(7);
+    log.delete_before(7);
     put(&mut wal, &entries(1..=60, 1, 200));
-    retire(&log, &recovered, u64::MAX, 59);
-    retire(&log, &recovered, u64::MAX, 60);
+    delete(&log, &recovered, u64::MAX, 59);
+    delete(&log, &recovered, u64::MAX, 60);
     assert_eq!((segments(dir.path()).len(), log.last_index()), (1, 60));
     drop(wal);
     let (log, mut wal, _) = open(dir.path(), SMALL).unwrap();
@@ -233,10 +233,10 @@ fn a_crash_between_deletions_is_no_obstacle_but_a_lost_segment_is() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
     put(&mut wal, &entries(1..=60, 1, 200));
-    retire(&log, &recovered, 40, 41);
+    delete(&log, &recovered, 40, 41);
     let first = log.first_index();
     drop(wal);
-    // Some of the retired are gone, in any order.
+    // Some of the deleted are gone, in any order.
     let files = segments(dir.path());
     fs::remove_file(&files[1]).unwrap();
     assert_eq!(look(dir.path(), SMALL).unwrap().0, entries(first..=60, 1, 200));
@@ -249,15 +249,15 @@ fn a_crash_between_deletions_is_no_obstacle_but_a_lost_segment_is() {
 }
 
 #[test]
-fn a_replaced_suffix_survives_retirement() {
+fn a_replaced_suffix_survives_deletion() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut wal, recovered) = open(dir.path(), SMALL).unwrap();
     put(&mut wal, &entries(1..=40, 1, 300));
     // Replaced twice in one segment, the second time below where that segment began.
     put(&mut wal, &entries(35..=37, 2, 300));
     put(&mut wal, &entries(30..=60, 3, 300));
-    retire(&log, &recovered, 33, 45);
-    retire(&log, &recovered, 33, 46);
+    delete(&log, &recovered, 33, 45);
+    delete(&log, &recovered, 33, 46);
     let expected = all(&log);
     assert!(log.first_index() > 1 && log.term(log.first_index() - 1).unwrap().is_some());
     drop(wal);
@@ -265,11 +265,11 @@ fn a_replaced_suffix_survives_retirement() {
         let _ = fs::remove_file(path.with_extension("sum"));
     }
     assert_eq!(look(dir.path(), SMALL).unwrap().0, expected, "by reading the segments");
-    assert_eq!(look(dir.path(), SMALL).unwrap().0, expected, "by their summaries");
+    assert_eq!(look(dir.path(), SMALL).unwrap().0, expected, "by their footers");
 }
 
 #[test]
-fn a_summary_that_is_not_whole_costs_only_time() {
+fn a_footer_that_is_not_whole_costs_only_time() {
     let dir = tempfile::tempdir().unwrap();
     with_snapshots(dir.path(), &[]);
     let summary = segments(dir.path())[0].with_extension("sum");
@@ -284,7 +284,7 @@ fn a_summary_that_is_not_whole_costs_only_time() {
 }
 
 #[test]
-fn damage_behind_a_summary_is_found_refused_and_not_served() {
+fn damage_behind_a_footer_is_found_refused_and_not_served() {
     let dir = tempfile::tempdir().unwrap();
     with_snapshots(dir.path(), &[]);
     let path = &segments(dir.path())[0];

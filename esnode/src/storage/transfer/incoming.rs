@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::DIR;
-use super::outgoing::{Offer, Piece};
+use super::outgoing::{Offer, OfferedSegment};
 use crate::storage::error::OpenError;
 use crate::storage::files::{allocate, create_dir, named, sync_dir, write_synced};
 use crate::storage::log::header::Header;
@@ -45,12 +45,12 @@ pub struct Staged {
     /// Index and term of the entry before the first segment's first.
     pub(crate) before: (u64, u64),
     pub(crate) payload: Bytes,
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<ReceivedSegment>,
 }
 
 /// A segment that is whole.
 #[derive(Debug)]
-pub struct Part {
+pub struct ReceivedSegment {
     pub(crate) header: Header,
     pub(crate) length: u64,
     pub(crate) index: Index,
@@ -93,7 +93,7 @@ impl Incoming {
     ///
     /// # Errors
     /// The system's.
-    pub fn receive(&self, piece: Piece) -> io::Result<Receiving> {
+    pub fn receive(&self, piece: OfferedSegment) -> io::Result<Receiving> {
         let name = file_name(piece.generation);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -110,7 +110,7 @@ impl Incoming {
     ///
     /// # Errors
     /// [`OpenError::Corrupt`] if it is not what it should be: it is removed, and must be received again. The system's.
-    pub fn check(&self, piece: Piece) -> Result<Part, OpenError> {
+    pub fn check(&self, piece: OfferedSegment) -> Result<ReceivedSegment, OpenError> {
         let name = file_name(piece.generation);
         self.read_through(piece, &name).inspect_err(|_| self.remove(&name))
     }
@@ -119,7 +119,12 @@ impl Incoming {
     ///
     /// # Errors
     /// [`OpenError::Corrupt`] if the pieces do not make a log that ends with the snapshot; the system's.
-    pub fn complete(&self, offer: &Offer, payload: Bytes, parts: Vec<Part>) -> Result<Staged, OpenError> {
+    pub fn complete(
+        &self,
+        offer: &Offer,
+        payload: Bytes,
+        parts: Vec<ReceivedSegment>,
+    ) -> Result<Staged, OpenError> {
         let first = parts.first().map_or(1, |part| part.index.first());
         let mut whole = Index::after((first.saturating_sub(1), 0));
         // Numbers do not count: an installation that a crash cut short has left new ones in some, and old ones in others.
@@ -139,7 +144,7 @@ impl Incoming {
         Ok(Staged { index, term, before, payload, parts })
     }
 
-    fn read_through(&self, piece: Piece, name: &str) -> Result<Part, OpenError> {
+    fn read_through(&self, piece: OfferedSegment, name: &str) -> Result<ReceivedSegment, OpenError> {
         let segment = Segment::open_unnamed(&self.dir, name)?;
         segment.file()?.sync_all().map_err(self.named(name))?;
         if segment.header.generation != piece.generation || segment.capacity != piece.length {
@@ -147,7 +152,12 @@ impl Incoming {
         }
         let segment = Arc::new(segment);
         let index = recovery::check_sealed(&segment, piece.length, |_| ())?;
-        Ok(Part { header: segment.header, length: piece.length, index, file_name: name.to_owned() })
+        Ok(ReceivedSegment {
+            header: segment.header,
+            length: piece.length,
+            index,
+            file_name: name.to_owned(),
+        })
     }
 
     fn remove(&self, name: &str) {

@@ -6,7 +6,7 @@ use std::io;
 use super::commit::{self, Commit};
 use super::incoming::{Incoming, Staged};
 use crate::entry::HardState;
-use crate::storage::log::frame::{self, State};
+use crate::storage::log::frame::{self, StateFrame};
 use crate::storage::log::header::{Header, SEGMENT_HEADER_LEN};
 use crate::storage::log::index::Index;
 use crate::storage::log::replace::Replacement;
@@ -106,7 +106,7 @@ impl Installation {
         let bytes = snapshot::encode(staged.index, staged.term, self.start, &staged.payload);
         incoming.put(SNAPSHOT, &bytes)?;
         let start = SEGMENT_HEADER_LEN as u64;
-        let state = State { hard_state, synced_to: start };
+        let state = StateFrame { hard_state, synced_to: start };
         let mut head = self.tail.encode().to_vec();
         head.extend(frame::encode_state(frame::Seed::new(self.tail.generation), start, &state));
         incoming.put_tail(TAIL, capacity, &head)

@@ -10,9 +10,9 @@ pub(crate) mod incoming;
 pub(crate) mod install;
 mod outgoing;
 
-pub use incoming::{Incoming, Part, Staged};
+pub use incoming::{Incoming, ReceivedSegment, Staged};
 pub use install::install;
-pub use outgoing::{Offer, Outgoing, Piece};
+pub use outgoing::{Offer, OfferedSegment, Outgoing};
 
 /// Where pieces gather in the data directory.
 const DIR: &str = "incoming";

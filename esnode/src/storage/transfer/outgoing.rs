@@ -1,5 +1,5 @@
 //! What a node that is far behind gets from this one: the newest snapshot and the segment files before it, piece by
-//! piece. Segments are append-only, so what is offered stays what it is, even while the log goes on or is retired.
+//! piece. Segments are append-only, so what is offered stays what it is, even while the log goes on or is deleted.
 
 use std::io;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ pub struct Offer {
     /// Bytes of the snapshot's payload.
     pub payload: u64,
     /// The segments, in order; each continues the one before it.
-    pub segments: Vec<Piece>,
+    pub segments: Vec<OfferedSegment>,
 }
 
 /// One segment of an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
+pub struct OfferedSegment {
     /// Tells it from every other segment.
     pub generation: u64,
     /// Its bytes.
@@ -60,7 +60,7 @@ impl Outgoing {
         let (segments, pieces) = segments
             .map(|(segment, length)| {
                 let generation = segment.header.generation;
-                (segment, Piece { generation, length })
+                (segment, OfferedSegment { generation, length })
             })
             .unzip();
         let offer = Offer { index, term, before, payload: payload.len() as u64, segments: pieces };
