@@ -1,6 +1,7 @@
 //! Online backups: when one may begin, and how a [`BackupSource`] becomes a stream of bytes.
 //!
-//! The stream is a tar of a data directory without an identity, and of what [`shared::backup`] tells at its end.
+//! The stream is a tar of a data directory without an identity, and of what [`shared::backup`] tells at its
+//! end.
 
 use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
@@ -71,8 +72,8 @@ impl Backups {
         Self { snapshots, free: Arc::new(Semaphore::new(1)), wanted: Arc::default() }
     }
 
-    /// Begins a copy of everything up to entry `covers`, at least. `request_snapshot` asks for a snapshot; `describe` completes
-    /// what the copy says of itself.
+    /// Begins a copy of everything up to entry `covers`, at least. `request_snapshot` asks for a snapshot;
+    /// `describe` completes what the copy says of itself.
     ///
     /// # Errors
     /// [`BackupError`].

@@ -1,8 +1,8 @@
 //! `esnode recover`: starts a new cluster from the log in a node's data directory.
 //!
-//! For the one survivor of a permanent loss of quorum, and for the copies of a backup. Every step can be repeated: when it
-//! is interrupted, the same call completes it, and until then no node that starts on the directory can take part in
-//! any cluster.
+//! For the one survivor of a permanent loss of quorum, and for the copies of a backup. Every step can be
+//! repeated: when it is interrupted, the same call completes it, and until then no node that starts on the
+//! directory can take part in any cluster.
 
 use std::fs;
 use std::path::Path;
@@ -24,9 +24,9 @@ use crate::storage::{self, Batch, Log, Recovered, Wal};
 /// Payload read in one go.
 const READ_BYTES: u64 = 8 << 20;
 
-/// Terms that may have begun among the lost nodes, unknown here: the new cluster begins behind them. Otherwise what a
-/// consumer has read in one of them would look like what is written now, and clients ignore a leader epoch that is lower
-/// than the one they know.
+/// Terms that may have begun among the lost nodes, unknown here: the new cluster begins behind them.
+/// Otherwise what a consumer has read in one of them would look like what is written now, and clients ignore
+/// a leader epoch that is lower than the one they know.
 const UNKNOWN_TERMS: u64 = 1 << 16;
 
 /// The result of a recovery, as it is printed.
@@ -40,14 +40,15 @@ pub struct RecoveryReport {
     pub members: Vec<NodeId>,
     /// Highest index of the log, with what the recovery has written.
     pub last_index: u64,
-    /// Number of entries that are not known to have been committed. They are kept, though they may never have been
-    /// acknowledged.
+    /// Number of entries that are not known to have been committed. They are kept, though they may never have
+    /// been acknowledged.
     pub uncertain: u64,
     /// False if the recovery had been completed before.
     pub changed: bool,
 }
 
-/// Makes the data directory of the configured node, which must be stopped, one of `cluster` with these members.
+/// Makes the data directory of the configured node, which must be stopped, one of `cluster` with these
+/// members.
 ///
 /// # Errors
 /// If the node runs, a member is not in its configuration, the log is damaged, or the system refuses.
@@ -151,8 +152,9 @@ impl Recovery {
     }
 }
 
-/// The term of what comes behind a log that ends in term `logged`, in a directory where a node has `seen` this one. What no
-/// election reaches was not seen in one, and no vote was given in it: it ends with the old cluster.
+/// The term of what comes behind a log that ends in term `logged`, in a directory where a node has `seen`
+/// this one. What no election reaches was not seen in one, and no vote was given in it: it ends with the old
+/// cluster.
 fn next_term(seen: u64, logged: u64) -> Result<u64> {
     let reached = |term: u64| term < MAX_NUMBER - UNKNOWN_TERMS;
     let seen = if reached(seen) { seen } else { 0 };

@@ -1,5 +1,5 @@
-//! A thread that the node cannot do without ends the node when it panics: half a node looks alive and is not. Threads that
-//! read strangers' bytes end alone.
+//! A thread that the node cannot do without ends the node when it panics: half a node looks alive and is not.
+//! Threads that read strangers' bytes end alone.
 
 use std::{panic, process, thread};
 

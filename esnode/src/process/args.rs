@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 /// A node of a replicated event log that speaks the Kafka wire protocol.
 ///
-/// Runs one node of the cluster that cluster.yaml describes. On SIGTERM it transfers leadership, makes everything
-/// durable and exits with 0.
+/// Runs one node of the cluster that cluster.yaml describes. On SIGTERM it transfers leadership, makes
+/// everything durable and exits with 0.
 #[derive(Debug, Parser)]
 #[command(
     name = "esnode",
@@ -40,11 +40,13 @@ pub struct Args {
 /// Offline tasks, for a node that does not run.
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Recover from permanent loss of quorum: start a new cluster from this node's log. Unsafe; use as a last resort.
+    /// Recover from permanent loss of quorum: start a new cluster from this node's log. Unsafe; use as a last
+    /// resort.
     ///
-    /// Entries that other nodes had committed and this node does not have are lost. Run it on the one surviving node, or,
-    /// with the copies of a backup, on every node of the new cluster. No node of the old cluster may ever run again. `escli
-    /// recover` and `escli restore` check all of this; run this command by hand only if they cannot be used.
+    /// Entries that other nodes had committed and this node does not have are lost. Run it on the one
+    /// surviving node, or, with the copies of a backup, on every node of the new cluster. No node of the old
+    /// cluster may ever run again. `escli recover` and `escli restore` check all of this; run this command by
+    /// hand only if they cannot be used.
     #[command(
         after_help = "Example:\n  esnode --config=cluster.yaml --node-id=2 recover --cluster-id=$(uuidgen) --members=2"
     )]
@@ -58,8 +60,8 @@ pub enum Task {
     },
     /// Check every file of the data directory and report corruption; read-only
     ///
-    /// The node must be stopped. Exits with 0 if everything is intact, with 1 if anything is damaged. A torn tail, which a
-    /// crash leaves and the next start cuts off, is reported as harmless.
+    /// The node must be stopped. Exits with 0 if everything is intact, with 1 if anything is damaged. A torn
+    /// tail, which a crash leaves and the next start cuts off, is reported as harmless.
     #[command(after_help = "Example:\n  esnode verify --data-dir /var/lib/eventstream/raft")]
     Verify {
         /// The node's data directory

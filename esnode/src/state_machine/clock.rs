@@ -1,15 +1,15 @@
 //! The log's clock: about when each entry was appended, by what leaders said in the log itself.
 //!
-//! It is time of day when it starts, and from then on time that has passed: a leader lets it go on by its monotonic
-//! clock (the driver's timekeeper does), so it may differ from the time of day by as much as somebody's clock was once
-//! wrong. It never goes back. What counts is how far two of its times lie apart.
+//! It is time of day when it starts, and from then on time that has passed: a leader lets it go on by its
+//! monotonic clock (the driver's timekeeper does), so it may differ from the time of day by as much as
+//! somebody's clock was once wrong. It never goes back. What counts is how far two of its times lie apart.
 
 use serde::{Deserialize, Serialize};
 
 /// The on-disk format from which on the log has a clock.
 pub const CLOCK_FORMAT: u16 = 2;
-/// A leader ticks before it appends events, if its last tick is older than this, in milliseconds: no event is younger than
-/// the tick before it by more.
+/// A leader ticks before it appends events, if its last tick is older than this, in milliseconds: no event is
+/// younger than the tick before it by more.
 pub const TICK_MS: i64 = 1000;
 /// Runs kept, at most; the more there would be, the more time each of them stands for.
 const MAX_RUNS: usize = 4096;
@@ -21,11 +21,13 @@ const PRUNE_INTERVAL_TICKS: u64 = 1024;
 pub struct Tick {
     /// The log's time, in ms since 1970.
     pub ms: i64,
-    /// Time of day by the leader's own clock, in ms since 1970: from it a later leader learns how long nobody led.
+    /// Time of day by the leader's own clock, in ms since 1970: from it a later leader learns how long nobody
+    /// led.
     pub wall: i64,
     /// More time may have passed than `ms` says: the leader cannot tell yet.
     pub doubted: bool,
-    /// So much of `ms` passed before the doubt that ends now, and was unknown meanwhile; 0 if it proved unfounded.
+    /// So much of `ms` passed before the doubt that ends now, and was unknown meanwhile; 0 if it proved
+    /// unfounded.
     pub made_up: i64,
 }
 
@@ -48,15 +50,16 @@ impl LogClock {
         self.latest
     }
 
-    /// When entry `index` was appended at the latest, in ms; `None` before the clock first ticked. Later than the truth by
-    /// a slot and [`TICK_MS`] at most; what was appended before the first tick counts as appended with it.
+    /// When entry `index` was appended at the latest, in ms; `None` before the clock first ticked. Later than
+    /// the truth by a slot and [`TICK_MS`] at most; what was appended before the first tick counts as
+    /// appended with it.
     pub fn appended_at(&self, index: u64) -> Option<i64> {
         let after = self.runs.partition_point(|run| run.0 <= index);
         self.runs.get(after.saturating_sub(1)).map(|run| run.1.saturating_add(TICK_MS))
     }
 
-    /// The first entry that may have been appended at or after `ms`; `u64::MAX` when all are older; `None` before the clock
-    /// first ticked.
+    /// The first entry that may have been appended at or after `ms`; `u64::MAX` when all are older; `None`
+    /// before the clock first ticked.
     pub fn first_since(&self, ms: i64) -> Option<u64> {
         match self.runs.partition_point(|run| run.1.saturating_add(TICK_MS) < ms) {
             _ if self.runs.is_empty() => None,
@@ -92,7 +95,8 @@ impl LogClock {
         }
     }
 
-    /// Lets go of what nobody needs; then slots grow until there are few enough runs, or shrink while there are very few.
+    /// Lets go of what nobody needs; then slots grow until there are few enough runs, or shrink while there
+    /// are very few.
     fn prune(&mut self, low_watermark: u64) {
         let after = self.runs.partition_point(|run| run.0 <= low_watermark);
         self.runs.drain(..after.saturating_sub(1));

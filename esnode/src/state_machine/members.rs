@@ -1,7 +1,7 @@
 //! The member table: where members are that were added, which data directory each has, and which are retired.
 //!
-//! Who votes is Raft's to know. A change travels in Raft's own membership entry, so that the table and the quorum
-//! change in one entry. Founders stand in nobody's table: every node finds them in its configuration.
+//! Who votes is Raft's to know. A change travels in Raft's own membership entry, so that the table and the
+//! quorum change in one entry. Founders stand in nobody's table: every node finds them in its configuration.
 
 use std::collections::BTreeMap;
 
@@ -51,8 +51,8 @@ pub enum Change {
 pub struct Members {
     added: BTreeMap<NodeId, Added>,
     bindings: BTreeMap<NodeId, StoreId>,
-    /// Data directories of removed members: one that comes back could otherwise vote as if it still were one, or pass
-    /// for a new member of the same id.
+    /// Data directories of removed members: one that comes back could otherwise vote as if it still were one,
+    /// or pass for a new member of the same id.
     #[serde(rename = "spent")]
     retired: BTreeMap<StoreId, NodeId>,
     /// Entry of the last change.
@@ -114,8 +114,8 @@ impl Members {
         }
     }
 
-    /// Binds a member to its data directory, as entry `index` wants it; `false` when it has another, or when the
-    /// directory is retired.
+    /// Binds a member to its data directory, as entry `index` wants it; `false` when it has another, or when
+    /// the directory is retired.
     pub(super) fn bind(&mut self, index: u64, node: NodeId, store: StoreId) -> bool {
         if self.is_retired(store) {
             return false;
@@ -124,8 +124,8 @@ impl Members {
         *self.bindings.entry(node).or_insert(store) == store
     }
 
-    /// Entry `index` begins another cluster with this log: whoever was a member is no longer, and each data directory so far
-    /// is retired. One that comes back has another cluster's votes and entries in it.
+    /// Entry `index` begins another cluster with this log: whoever was a member is no longer, and each data
+    /// directory so far is retired. One that comes back has another cluster's votes and entries in it.
     pub(super) fn retire_all(&mut self, index: u64) {
         self.changed_at = index;
         self.added.clear();

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::ids::ClusterId;
 
-use clock::LogClock;
+use clock::{LogClock, Tick};
 use command::{Command, Malformed, Refusal, Reply};
 use members::{Change, Members};
 use partitions::CommandContext;
@@ -33,14 +33,14 @@ pub use topics::{
 
 /// The on-disk format that every cluster begins with.
 pub const FIRST_FORMAT: u16 = 1;
-/// Index entries of all partitions together, from which on the interval between them is doubled. Bounds the memory whatever the log's size,
-/// and with it what a snapshot takes to copy and to write.
+/// Index entries of all partitions together, from which on the interval between them is doubled. Bounds the
+/// memory whatever the log's size, and with it what a snapshot takes to copy and to write.
 const MAX_INDEX_ENTRIES: usize = 32 << 10;
 /// Log payload between two index entries of a partition at first, in bytes: bounds what a reader scans.
 const INDEX_INTERVAL: u64 = 16 << 10;
 
-/// The state of all topics and producers. A clone is what a snapshot is made of, so it is cheap: it shares topics and
-/// partitions until one of the two changes them.
+/// The state of all topics and producers. A clone is what a snapshot is made of, so it is cheap: it shares
+/// topics and partitions until one of the two changes them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StateMachine {
     applied: u64,
@@ -211,17 +211,19 @@ impl StateMachine {
                     Reply::Done
                 })
             }
-            Command::Clock(tick) => {
-                let mut clock = std::mem::take(&mut self.clock);
-                clock.tick(context.index, tick, || self.low_watermark());
-                self.clock = clock;
-                Reply::Done
-            }
+            Command::Clock(tick) => self.tick(context.index, tick),
             Command::AllocateProducer => {
                 self.next_producer += 1;
                 Reply::ProducerAllocated(self.next_producer)
             }
         }
+    }
+
+    fn tick(&mut self, index: u64, tick: Tick) -> Reply {
+        let mut clock = std::mem::take(&mut self.clock);
+        clock.tick(index, tick, || self.low_watermark());
+        self.clock = clock;
+        Reply::Done
     }
 
     /// Lets `change` have its way with a partition.

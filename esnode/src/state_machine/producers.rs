@@ -1,8 +1,8 @@
 //! Idempotent producers: what each has appended to one partition, so that a retry is not a second event.
 //!
-//! A producer that has appended nothing to the partition for [`EXPIRY_MS`], by the log's clock, is forgotten (Kafka's
-//! producer.id.expiration.ms). One that is not known may begin with any sequence number, in a partition that has forgotten
-//! some (KIP-360).
+//! A producer that has appended nothing to the partition for [`EXPIRY_MS`], by the log's clock, is forgotten
+//! (Kafka's producer.id.expiration.ms). One that is not known may begin with any sequence number, in a
+//! partition that has forgotten some (KIP-360).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -122,8 +122,8 @@ impl Producers {
     pub(super) fn validate(&self, batch: &BatchHeader) -> SequenceCheck {
         match self.known.get(&batch.producer_id) {
             Some(producer) => producer.validate(batch),
-            // The first batch must be number 0: a later one overtook it, and to take it would lose the first. Only a
-            // producer that was forgotten may go on where it was.
+            // The first batch must be number 0: a later one overtook it, and to take it would lose the first.
+            // Only a producer that was forgotten may go on where it was.
             None if batch.base_sequence == 0 || self.forgetful => SequenceCheck::New,
             None => SequenceCheck::Refused(Refusal::OutOfOrderSequence),
         }

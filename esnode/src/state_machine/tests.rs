@@ -444,7 +444,8 @@ fn a_newest_time_that_is_gone_hides_nothing_that_is_left() {
     assert_eq!(partition.locate_time(9_001), None);
 }
 
-/// Snapshots of every version of this program have these names: what a field is called here is another matter.
+/// Snapshots of every version of this program have these names: what a field is called here is another
+/// matter.
 #[test]
 fn the_names_in_a_snapshot_stay() {
     let mut machine = StateMachine::default();

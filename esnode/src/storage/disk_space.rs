@@ -1,9 +1,10 @@
 //! Room on the disk: whether there is little, and a reserve for what makes some.
 //!
-//! A log that must be written to forget something cannot be freed once it is full. So part of the disk is kept back, in a
-//! file that is given up only when a segment or a snapshot finds no room; and before it comes to that, at a low-water
-//! mark, the cluster takes no more events ([`super::stats::Stats::low_room`]). What is left then is for deletes, trims,
-//! members and snapshots. Once there is room again, the reserve is put back first.
+//! A log that must be written to forget something cannot be freed once it is full. So part of the disk is
+//! kept back, in a file that is given up only when a segment or a snapshot finds no room; and before it comes
+//! to that, at a low-water mark, the cluster takes no more events ([`super::stats::Stats::low_room`]). What
+//! is left then is for deletes, trims, members and snapshots. Once there is room again, the reserve is put
+//! back first.
 
 use std::fs;
 use std::io;
@@ -41,7 +42,8 @@ impl Marks {
         }
     }
 
-    /// Whether there is little room, when there was or was not before. It takes more to be well again than to stay so.
+    /// Whether there is little room, when there was or was not before. It takes more to be well again than to
+    /// stay so.
     fn is_low(self, free: u64, reserved: bool, was_low: bool) -> bool {
         !reserved || free < self.low + if was_low { self.low / 4 } else { 0 }
     }
@@ -85,8 +87,8 @@ fn check(dir: &Path, stats: &Stats, marks: Marks, was_low: bool) -> bool {
     low
 }
 
-/// Runs `make`, which needs room on the disk, until it finds some. What is not written is not acknowledged, a leader
-/// steps down, and nothing has to be started again. Ends with the error once `ending` is set.
+/// Runs `make`, which needs room on the disk, until it finds some. What is not written is not acknowledged, a
+/// leader steps down, and nothing has to be started again. Ends with the error once `ending` is set.
 pub(crate) fn wait_for_room<T>(
     stats: &Stats,
     ending: &AtomicBool,

@@ -1,12 +1,13 @@
-//! What this folder does with files and directories, whatever is in them: errors that name the file, durable names,
-//! replacing a file in one step.
+//! What this folder does with files and directories, whatever is in them: errors that name the file, durable
+//! names, replacing a file in one step.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Returns a function that puts the path of `dir/name` in front of an error's message. An empty name stands for `dir`.
+/// Returns a function that puts the path of `dir/name` in front of an error's message. An empty name stands
+/// for `dir`.
 pub(crate) fn named(dir: &Path, name: &str) -> impl Fn(io::Error) -> io::Error + Copy {
     move |error| {
         let path = if name.is_empty() { dir.to_owned() } else { dir.join(name) };
@@ -14,7 +15,8 @@ pub(crate) fn named(dir: &Path, name: &str) -> impl Fn(io::Error) -> io::Error +
     }
 }
 
-/// Returns whether the file system or the user's quota has no room left. What was to be written can be tried again later.
+/// Returns whether the file system or the user's quota has no room left. What was to be written can be tried
+/// again later.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -50,15 +52,16 @@ pub(crate) fn remove_if_present(dir: &Path, name: &str) -> io::Result<()> {
     }
 }
 
-/// Writes `bytes` to `dir/name`, readable by its owner only. The content is durable on return, the name is not yet.
+/// Writes `bytes` to `dir/name`, readable by its owner only. The content is durable on return, the name is
+/// not yet.
 pub(crate) fn write_synced(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(dir.join(name));
     file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all())).map_err(named(dir, name))
 }
 
-/// Replaces `dir/name` by way of `dir/temporary`: after a power cut there is the old content or the new one. Durable on
-/// return.
+/// Replaces `dir/name` by way of `dir/temporary`: after a power cut there is the old content or the new one.
+/// Durable on return.
 pub(crate) fn replace(dir: &Path, temporary: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
     write_synced(dir, temporary, bytes)?;
     fs::rename(dir.join(temporary), dir.join(name)).map_err(named(dir, name))?;

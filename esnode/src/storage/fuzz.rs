@@ -16,8 +16,8 @@ use super::log::segment::Segment;
 use super::log::state::{LogState, SharedLog};
 use crate::entry::Entry;
 
-/// Takes `bytes` for a segment file, then once more with checksums that fit: an error, or entries that stand in the
-/// file with their checksums.
+/// Takes `bytes` for a segment file, then once more with checksums that fit: an error, or entries that stand
+/// in the file with their checksums.
 pub fn fuzz(bytes: &[u8]) {
     if bytes.len() < SEGMENT_HEADER_LEN {
         return;
@@ -68,7 +68,8 @@ fn open(bytes: &[u8]) -> Option<Arc<Segment>> {
     Segment::from_file(&name, file).ok().map(Arc::new)
 }
 
-/// Whether the entry's frame is somewhere in the file, with a checksum that was reckoned here, not by the codec.
+/// Whether the entry's frame is somewhere in the file, with a checksum that was reckoned here, not by the
+/// codec.
 fn stands(bytes: &[u8], entry: &Entry) -> bool {
     let mut at = SEGMENT_HEADER_LEN;
     while let Some(frame) = bytes.get(at..).filter(|rest| rest.len() >= HEADER_LEN) {

@@ -1,21 +1,21 @@
 //! The segmented log on disk: the only copy of the events, and of Raft's state.
 //!
-//! One writer ([`Wal`], on its own thread: [`writer`]) appends and syncs; any number of readers ([`Log`]) read what
-//! is durable. Nothing here knows topics or Raft's rules.
+//! One writer ([`Wal`], on its own thread: [`writer`]) appends and syncs; any number of readers ([`Log`])
+//! read what is durable. Nothing here knows topics or Raft's rules.
 //!
 //! # On disk
-//! Segments are append-only, even when Raft replaces a conflicting suffix: an entry at or below the last index
-//! supersedes that index and all above, also when the log is replayed. Term and vote are frames of the same stream,
-//! so one sync orders and covers both. Every segment begins with such a *state frame*, so that no old segment must
-//! be kept for its sake, and its predecessor was synced before it came to be.
+//! Segments are append-only, even when Raft replaces a conflicting suffix: an entry at or below the last
+//! index supersedes that index and all above, also when the log is replayed. Term and vote are frames of the
+//! same stream, so one sync orders and covers both. Every segment begins with such a *state frame*, so that
+//! no old segment must be kept for its sake, and its predecessor was synced before it came to be.
 //!
 //! # A torn tail, or damage?
-//! After a power cut, what was written since the last sync may be there in any part: pages reach the disk in any
-//! order. What was synced is there, or the disk lost it. To tell the two apart, the state frame at the head of each
-//! group of writes says up to where the log had been synced before it (`synced_to`). A bad frame below a `synced_to`
-//! that some valid later frame claims is damage: the node refuses to start. Any other is a torn tail, never
-//! acknowledged, and is cut. An idle writer adds the mark of its last group by itself, so that even that group is
-//! protected soon after its sync.
+//! After a power cut, what was written since the last sync may be there in any part: pages reach the disk in
+//! any order. What was synced is there, or the disk lost it. To tell the two apart, the state frame at the
+//! head of each group of writes says up to where the log had been synced before it (`synced_to`). A bad frame
+//! below a `synced_to` that some valid later frame claims is damage: the node refuses to start. Any other is
+//! a torn tail, never acknowledged, and is cut. An idle writer adds the mark of its last group by itself, so
+//! that even that group is protected soon after its sync.
 
 mod backup_source;
 mod checked_json;

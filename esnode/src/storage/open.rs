@@ -25,7 +25,8 @@ pub struct Recovered {
     pub snapshots: Snapshots,
 }
 
-/// Opens, or creates, the log under `dir/log`. The caller holds the lock of `dir` ([`super::data_dir::DataDir`]).
+/// Opens, or creates, the log under `dir/log`. The caller holds the lock of `dir`
+/// ([`super::data_dir::DataDir`]).
 ///
 /// # Errors
 /// [`OpenError`]; the log is then untouched.

@@ -1,7 +1,7 @@
 //! Reads a data directory that no node uses, every byte that counts, and changes none of them.
 //!
-//! What a start would refuse is damage. What it would pass over, cut or make again is said too, and is harmless. Unlike
-//! a start, this goes on after the first that it finds, and trusts no footer.
+//! What a start would refuse is damage. What it would pass over, cut or make again is said too, and is
+//! harmless. Unlike a start, this goes on after the first that it finds, and trusts no footer.
 
 use std::fs;
 use std::io;
@@ -21,8 +21,8 @@ use super::log::tail::Unread;
 use super::snapshot::{self, Snapshot};
 use super::transfer::commit;
 
-/// Reads everything under `dir`, whose lock the caller holds. `decode` says what is wrong with the content of a
-/// snapshot.
+/// Reads everything under `dir`, whose lock the caller holds. `decode` says what is wrong with the content of
+/// a snapshot.
 ///
 /// # Errors
 /// The system's; and when an installation of files from another node is half done.

@@ -1,5 +1,5 @@
-//! The writer's thread: takes all batches that have queued up, writes them, syncs once, reports. While one sync
-//! runs, the next group gathers: group commit without a timer.
+//! The writer's thread: takes all batches that have queued up, writes them, syncs once, reports. While one
+//! sync runs, the next group gathers: group commit without a timer.
 
 use std::io;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ pub enum WalEvent {
         /// The number sent with the batch.
         number: u64,
     },
-    /// Nothing can be written any more, and what was not reported as persisted may be lost: the node must exit.
+    /// Nothing can be written any more, and what was not reported as persisted may be lost: the node must
+    /// exit.
     Failed(io::Error),
 }
 
@@ -45,8 +46,8 @@ pub struct Writer {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread. `adopt` and `on_event` are called on it: the one makes [`WalRequest::Adopt`] durable, the other must not
-/// wait for anything. After [`WalEvent::Failed`] there are no more events.
+/// Starts the thread. `adopt` and `on_event` are called on it: the one makes [`WalRequest::Adopt`] durable,
+/// the other must not wait for anything. After [`WalEvent::Failed`] there are no more events.
 ///
 /// # Errors
 /// The system refuses another thread.
@@ -70,8 +71,8 @@ impl Writer {
         &self.sender
     }
 
-    /// Writes what was sent, ends the log in good order, and ends the thread. Clones of the sender must be gone, or
-    /// this waits for them.
+    /// Writes what was sent, ends the log in good order, and ends the thread. Clones of the sender must be
+    /// gone, or this waits for them.
     pub fn close(self) {
         drop(self.sender);
         if let Err(panic) = self.thread.join() {
@@ -88,7 +89,8 @@ fn run(
     mut on_event: impl FnMut(WalEvent),
 ) {
     while let Ok(first) = receiver.recv() {
-        // What arrives from now on belongs to the next group: a busy sender must not keep this one from its sync.
+        // What arrives from now on belongs to the next group: a busy sender must not keep this one from its
+        // sync.
         let queued = receiver.len();
         let group = std::iter::once(first).chain(receiver.try_iter().take(queued));
         wal.stats().busy.store(true, Relaxed);

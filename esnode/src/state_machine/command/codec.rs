@@ -1,15 +1,18 @@
 //! Encoding and decoding of commands; the layout stands at the top of [`super`].
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use shared::ids::{ClusterId, StoreId};
 use uuid::Uuid;
 
 use super::{Command, Malformed};
-use crate::state_machine::FIRST_FORMAT;
 use crate::state_machine::clock::Tick;
+use crate::state_machine::{FIRST_FORMAT, TopicId};
 
 impl Command {
-    /// The on-disk format from which on it may be proposed: programs that read only older ones do not know it.
+    /// The on-disk format from which on it may be proposed: programs that read only older ones do not know
+    /// it.
     pub fn since(&self) -> u16 {
         match self {
             Self::Clock(_) | Self::CreatePartitions { .. } | Self::DeleteTopicById { .. } => 2,
@@ -30,10 +33,7 @@ impl Command {
                 out.put_u8(3);
                 put_bytes(out, name.as_bytes());
                 out.put_u32_le(*partitions);
-                put_length(out, configs.len());
-                for text in configs.iter().flat_map(|(key, value)| [key, value]) {
-                    put_bytes(out, text.as_bytes());
-                }
+                put_configs(out, configs);
             }
             Self::DeleteTopic { name } => {
                 out.put_u8(4);
@@ -42,39 +42,24 @@ impl Command {
             Self::AllocateProducer => out.put_u8(5),
             Self::Append { topic, partition, batch } => {
                 out.reserve(13 + batch.len());
-                out.put_u8(6);
-                out.put_u32_le(*topic);
-                out.put_u32_le(*partition);
+                put_partition(out, 6, *topic, *partition);
                 put_bytes(out, batch);
             }
             Self::DeleteRecords { topic, partition, start_offset } => {
-                out.put_u8(7);
-                out.put_u32_le(*topic);
-                out.put_u32_le(*partition);
+                put_partition(out, 7, *topic, *partition);
                 out.put_i64_le(*start_offset);
             }
             Self::AlterTopic { name, changes } => {
                 out.put_u8(8);
                 put_bytes(out, name.as_bytes());
-                put_length(out, changes.len());
-                for (key, value) in changes {
-                    put_bytes(out, key.as_bytes());
-                    out.put_u8(value.is_some().into());
-                    value.iter().for_each(|value| put_bytes(out, value.as_bytes()));
-                }
+                put_changes(out, changes);
             }
             Self::RaiseFormat { to } => {
                 out.put_u8(9);
                 out.put_u16_le(*to);
             }
             Self::RecoverCluster { cluster_id } => put_cluster(out, 10, *cluster_id),
-            Self::Clock(Tick { ms, wall, doubted, made_up }) => {
-                out.put_u8(11);
-                out.put_i64_le(*ms);
-                out.put_i64_le(*wall);
-                out.put_u8((*doubted).into());
-                out.put_i64_le(*made_up);
-            }
+            Self::Clock(tick) => put_tick(out, tick),
             Self::CreatePartitions { name, count } => {
                 out.put_u8(12);
                 put_bytes(out, name.as_bytes());
@@ -109,15 +94,11 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
     Some(match bytes.try_get_u8().ok()? {
         1 => Command::Bootstrap { cluster_id: ClusterId(get_uuid(bytes)?) },
         2 => Command::Bind { node: bytes.try_get_u64_le().ok()?, store: StoreId(get_uuid(bytes)?) },
-        3 => {
-            let name = get_text(bytes)?;
-            let partitions = bytes.try_get_u32_le().ok()?;
-            // Each configuration takes bytes of the payload, so a claimed count cannot make this long.
-            let count = bytes.try_get_u32_le().ok()?;
-            let configs =
-                (0..count).map(|_| Some((get_text(bytes)?, get_text(bytes)?))).collect::<Option<_>>()?;
-            Command::CreateTopic { name, partitions, configs }
-        }
+        3 => Command::CreateTopic {
+            name: get_text(bytes)?,
+            partitions: bytes.try_get_u32_le().ok()?,
+            configs: get_configs(bytes)?,
+        },
         4 => Command::DeleteTopic { name: get_text(bytes)? },
         5 => Command::AllocateProducer,
         6 => Command::Append {
@@ -130,20 +111,10 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
             partition: bytes.try_get_u32_le().ok()?,
             start_offset: bytes.try_get_i64_le().ok()?,
         },
-        8 => {
-            let name = get_text(bytes)?;
-            let count = bytes.try_get_u32_le().ok()?;
-            let changes = (0..count).map(|_| get_change(bytes)).collect::<Option<_>>()?;
-            Command::AlterTopic { name, changes }
-        }
+        8 => Command::AlterTopic { name: get_text(bytes)?, changes: get_changes(bytes)? },
         9 => Command::RaiseFormat { to: bytes.try_get_u16_le().ok()? },
         10 => Command::RecoverCluster { cluster_id: ClusterId(get_uuid(bytes)?) },
-        11 => Command::Clock(Tick {
-            ms: bytes.try_get_i64_le().ok()?,
-            wall: bytes.try_get_i64_le().ok()?,
-            doubted: bytes.try_get_u8().ok()? != 0,
-            made_up: bytes.try_get_i64_le().ok()?,
-        }),
+        11 => Command::Clock(get_tick(bytes)?),
         12 => Command::CreatePartitions { name: get_text(bytes)?, count: bytes.try_get_u32_le().ok()? },
         13 => Command::DeleteTopicById { topic: bytes.try_get_u32_le().ok()? },
         _ => return None,
@@ -153,6 +124,36 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
 fn put_cluster(out: &mut BytesMut, number: u8, cluster: ClusterId) {
     out.put_u8(number);
     out.put_slice(cluster.0.as_bytes());
+}
+
+fn put_partition(out: &mut BytesMut, number: u8, topic: TopicId, partition: u32) {
+    out.put_u8(number);
+    out.put_u32_le(topic);
+    out.put_u32_le(partition);
+}
+
+fn put_tick(out: &mut BytesMut, Tick { ms, wall, doubted, made_up }: &Tick) {
+    out.put_u8(11);
+    out.put_i64_le(*ms);
+    out.put_i64_le(*wall);
+    out.put_u8((*doubted).into());
+    out.put_i64_le(*made_up);
+}
+
+fn put_configs(out: &mut BytesMut, configs: &BTreeMap<String, String>) {
+    put_length(out, configs.len());
+    for text in configs.iter().flat_map(|(key, value)| [key, value]) {
+        put_bytes(out, text.as_bytes());
+    }
+}
+
+fn put_changes(out: &mut BytesMut, changes: &BTreeMap<String, Option<String>>) {
+    put_length(out, changes.len());
+    for (key, value) in changes {
+        put_bytes(out, key.as_bytes());
+        out.put_u8(value.is_some().into());
+        value.iter().for_each(|value| put_bytes(out, value.as_bytes()));
+    }
 }
 
 fn put_length(out: &mut BytesMut, length: usize) {
@@ -173,6 +174,26 @@ fn get_text(bytes: &mut Bytes) -> Option<String> {
     String::from_utf8(get_bytes(bytes)?.into()).ok()
 }
 
+fn get_tick(bytes: &mut Bytes) -> Option<Tick> {
+    Some(Tick {
+        ms: bytes.try_get_i64_le().ok()?,
+        wall: bytes.try_get_i64_le().ok()?,
+        doubted: bytes.try_get_u8().ok()? != 0,
+        made_up: bytes.try_get_i64_le().ok()?,
+    })
+}
+
+/// Each configuration takes bytes of the payload, so a claimed count cannot make this long.
+fn get_configs(bytes: &mut Bytes) -> Option<BTreeMap<String, String>> {
+    let count = bytes.try_get_u32_le().ok()?;
+    (0..count).map(|_| Some((get_text(bytes)?, get_text(bytes)?))).collect()
+}
+
+fn get_changes(bytes: &mut Bytes) -> Option<BTreeMap<String, Option<String>>> {
+    let count = bytes.try_get_u32_le().ok()?;
+    (0..count).map(|_| get_change(bytes)).collect()
+}
+
 fn get_change(bytes: &mut Bytes) -> Option<(String, Option<String>)> {
     let key = get_text(bytes)?;
     let value = match bytes.try_get_u8().ok()? {
@@ -191,8 +212,6 @@ fn get_uuid(bytes: &mut Bytes) -> Option<Uuid> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;

@@ -16,8 +16,9 @@
 //! 13 DeleteTopicById  topic u32
 //! ```
 //!
-//! Programs that read only on-disk format 1 know the commands up to 10: those behind it are proposed in later formats.
-//! Each begins with its number, one byte. Texts and the batch are a u32 length and bytes. Little endian throughout.
+//! Programs that read only on-disk format 1 know the commands up to 10: those behind it are proposed in later
+//! formats. Each begins with its number, one byte. Texts and the batch are a u32 length and bytes. Little
+//! endian throughout.
 
 mod codec;
 
@@ -90,7 +91,8 @@ pub enum Command {
         /// The format's version.
         to: u16,
     },
-    /// Starts a new cluster from the log so far: the one before has lost its quorum for good, or this is a copy of its log.
+    /// Starts a new cluster from the log so far: the one before has lost its quorum for good, or this is a
+    /// copy of its log.
     RecoverCluster {
         /// The new cluster's.
         cluster_id: ClusterId,

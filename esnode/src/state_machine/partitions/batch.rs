@@ -6,8 +6,8 @@
 //! 51 producer epoch i16 | 53 base sequence i32 | 57 count i32 | 61 records
 //! ```
 //!
-//! Big endian. `length` counts from byte 12. The checksum covers everything from byte 21, so base offset and leader
-//! epoch may be written without touching it.
+//! Big endian. `length` counts from byte 12. The checksum covers everything from byte 21, so base offset and
+//! leader epoch may be written without touching it.
 
 /// Bytes before the records.
 pub const HEADER: usize = 61;
@@ -59,8 +59,8 @@ impl BatchHeader {
         })
     }
 
-    /// Reads the header of a whole batch; `None` when the bytes are not one. Does not check the checksum: the leader
-    /// has done so before it proposed the batch.
+    /// Reads the header of a whole batch; `None` when the bytes are not one. Does not check the checksum: the
+    /// leader has done so before it proposed the batch.
     pub fn parse(batch: &[u8]) -> Option<Self> {
         let whole = extent(batch)?.0 == batch.len();
         Self::read(batch).filter(|header| whole && header.is_sound())
@@ -84,8 +84,8 @@ impl BatchHeader {
     }
 }
 
-/// The bytes that the batch at the start of `bytes` claims to take, and its format; `None` when there are too few to
-/// tell or the claim is negative. All formats have both in the same places.
+/// The bytes that the batch at the start of `bytes` claims to take, and its format; `None` when there are too
+/// few to tell or the claim is negative. All formats have both in the same places.
 pub fn extent(bytes: &[u8]) -> Option<(usize, u8)> {
     let length = usize::try_from(i32::from_be_bytes(field(bytes, 8)?)).ok()?;
     Some((length.saturating_add(LENGTH_FROM), *bytes.get(16)?))

@@ -24,7 +24,8 @@ pub(super) struct IndexEntry {
     pub(super) payload: u64,
 }
 
-/// Without names, since there are many: index, base offset, newest timestamp before, bytes before, payload before.
+/// Without names, since there are many: index, base offset, newest timestamp before, bytes before, payload
+/// before.
 type StoredIndexEntry = (u64, i64, Option<i64>, u64, u64);
 
 impl From<StoredIndexEntry> for IndexEntry {

@@ -33,11 +33,12 @@ pub struct Partition {
     index: Vec<IndexEntry>,
     /// Entry of the newest live batch.
     latest: Option<u64>,
-    /// Appends of the log that got no offsets, of the time before format 2: (entry, place among its commands).
+    /// Appends of the log that got no offsets, of the time before format 2: (entry, place among its
+    /// commands).
     #[serde(rename = "voids")]
     rejected: BTreeSet<(u64, u32)>,
-    /// The same since then: first and last of those between two that got offsets. Leaders validate before they propose, so
-    /// there are few; and there are never more than batches that are kept.
+    /// The same since then: first and last of those between two that got offsets. Leaders validate before
+    /// they propose, so there are few; and there are never more than batches that are kept.
     #[serde(default, rename = "void_runs")]
     rejected_runs: Vec<((u64, u32), (u64, u32))>,
     /// No batch got offsets since the last run.
@@ -86,7 +87,8 @@ impl Partition {
         self.index.get(after.checked_sub(1)?).map(|entry| entry.position)
     }
 
-    /// Where to start scanning for the first batch with a record at or after `timestamp` (ms); None when all are older.
+    /// Where to start scanning for the first batch with a record at or after `timestamp` (ms); None when all
+    /// are older.
     pub fn locate_time(&self, timestamp: i64) -> Option<Position> {
         self.max_timestamp.filter(|newest| *newest >= timestamp)?;
         let after = self.index.partition_point(|entry| entry.before.is_none_or(|before| before < timestamp));
@@ -104,18 +106,20 @@ impl Partition {
         self.terms.of(offset)
     }
 
-    /// The last term up to `term` that has events here, and the offset behind them: a reader that has read on from
-    /// there in `term` has read from another log. Where that is not known, a later offset.
+    /// The last term up to `term` that has events here, and the offset behind them: a reader that has read on
+    /// from there in `term` has read from another log. Where that is not known, a later offset.
     pub fn end_of_term(&self, term: u64) -> (u64, i64) {
         self.terms.end_of(term, self.high_watermark)
     }
 
-    /// First offset of the oldest batches that may hold an event since `timestamp` (ms); the next offset when none does.
+    /// First offset of the oldest batches that may hold an event since `timestamp` (ms); the next offset when
+    /// none does.
     pub fn first_since(&self, timestamp: i64) -> i64 {
         self.locate_time(timestamp).map_or(self.high_watermark, |position| position.base_offset)
     }
 
-    /// First offset of the oldest batches that may stand in entry `index` or behind it; the next offset when none does.
+    /// First offset of the oldest batches that may stand in entry `index` or behind it; the next offset when
+    /// none does.
     pub fn first_from(&self, index: u64) -> i64 {
         if self.latest.is_none_or(|latest| latest < index) {
             return self.high_watermark;
@@ -149,8 +153,8 @@ impl Partition {
         }
     }
 
-    /// Whether the `ordinal`-th command of entry `index`, an append to this partition, was refused or a duplicate
-    /// when applied, and so has no offsets.
+    /// Whether the `ordinal`-th command of entry `index`, an append to this partition, was refused or a
+    /// duplicate when applied, and so has no offsets.
     pub fn is_rejected(&self, index: u64, ordinal: u32) -> bool {
         let at = (index, ordinal);
         let before = self.rejected_runs.partition_point(|(first, _)| *first <= at);
@@ -211,8 +215,8 @@ impl Partition {
         reply
     }
 
-    /// A point for the entry, when the last one is far or may have left the log, and this is the partition's first live
-    /// batch in the entry.
+    /// A point for the entry, when the last one is far or may have left the log, and this is the partition's
+    /// first live batch in the entry.
     fn add_index_entry(&mut self, context: CommandContext, base_offset: i64) {
         // A reader that starts at a point takes the point's offset for the entry's first live batch.
         let first = self.latest != Some(context.index);

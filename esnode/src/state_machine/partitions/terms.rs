@@ -1,9 +1,9 @@
-//! Which leader's term each of a partition's events is of: what a consumer needs to notice that the log it has read
-//! from is not the one it reads from now (KIP-320).
+//! Which leader's term each of a partition's events is of: what a consumer needs to notice that the log it
+//! has read from is not the one it reads from now (KIP-320).
 //!
 //! Derived from the log, and not part of what replicas must agree on: one that began with an older program's
-//! snapshot does not know the terms of what lies before it. What is then answered is a bound that errs on the side
-//! of "the same log", so that nobody is sent back for nothing.
+//! snapshot does not know the terms of what lies before it. What is then answered is a bound that errs on the
+//! side of "the same log", so that nobody is sent back for nothing.
 
 use std::sync::Arc;
 
@@ -43,8 +43,9 @@ impl Terms {
         after.checked_sub(1).map(|place| self.0[place].0)
     }
 
-    /// The last term up to `term` that has events, and the offset behind them, where `next` is the partition's: as far
-    /// as a reader of `term` can have read in this log. `term` itself where it is older than all that is known.
+    /// The last term up to `term` that has events, and the offset behind them, where `next` is the
+    /// partition's: as far as a reader of `term` can have read in this log. `term` itself where it is older
+    /// than all that is known.
     pub(super) fn end_of(&self, term: u64, next: i64) -> (u64, i64) {
         let after = self.0.partition_point(|(known, _)| *known <= term);
         let last = after.checked_sub(1).map_or(term, |place| self.0[place].0);

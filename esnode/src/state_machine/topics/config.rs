@@ -1,8 +1,9 @@
 //! Kafka's configuration of topics: which settings there are, and which of them are served.
 //!
-//! What is accepted holds. A setting that would change what clients see, and is not served, is refused with its reason, as
-//! is one that Kafka does not know. Some settings say how a broker of Kafka is to treat its files; they change nothing
-//! that anybody can see, clients send them as a matter of course, and so they are kept and shown.
+//! What is accepted holds. A setting that would change what clients see, and is not served, is refused with
+//! its reason, as is one that Kafka does not know. Some settings say how a broker of Kafka is to treat its
+//! files; they change nothing that anybody can see, clients send them as a matter of course, and so they are
+//! kept and shown.
 
 use std::ops::RangeInclusive;
 

@@ -16,11 +16,11 @@ pub type TopicId = u32;
 
 /// Partitions that one topic may have.
 pub const MAX_PARTITIONS: u32 = 1000;
-/// Partitions that all topics together may have: each costs memory on every node for as long as it exists, and a
-/// command of a few bytes creates a thousand.
+/// Partitions that all topics together may have: each costs memory on every node for as long as it exists,
+/// and a command of a few bytes creates a thousand.
 pub const MAX_PARTITIONS_IN_ALL: usize = 100_000;
-/// Bytes that the configurations of all topics together may take: they are kept in memory whether anybody knows what
-/// they mean or not.
+/// Bytes that the configurations of all topics together may take: they are kept in memory whether anybody
+/// knows what they mean or not.
 pub const MAX_CONFIG_BYTES: usize = 16 << 20;
 /// What a setting takes besides its texts.
 const SETTING: usize = 64;
@@ -159,8 +159,8 @@ impl StateMachine {
         self.names.values().filter_map(|id| self.topics.get(id)).map(Arc::as_ref)
     }
 
-    /// Tells one set of topics and partitions from every other that this log leads to. Numbers are given once; while none
-    /// is, topics only go; and while neither happens, partitions only grow in number.
+    /// Tells one set of topics and partitions from every other that this log leads to. Numbers are given
+    /// once; while none is, topics only go; and while neither happens, partitions only grow in number.
     pub fn topics_version(&self) -> (TopicId, usize, usize) {
         (self.last_topic, self.topics.len(), self.partitions)
     }

@@ -1,8 +1,9 @@
 //! How long events are kept: what Kafka's topic configuration says of it, and what is due to be deleted.
 //!
-//! Only the leader asks; what it finds goes through the log as [`Command::DeleteRecords`], so that every replica forgets the same
-//! events. The age of events counts from when they were appended, by the log's clock, whatever their producers' stamps say.
-//! In a cluster of format 1, which has no such clock, it still goes by the stamps and the leader's own.
+//! Only the leader asks; what it finds goes through the log as [`Command::DeleteRecords`], so that every
+//! replica forgets the same events. The age of events counts from when they were appended, by the log's
+//! clock, whatever their producers' stamps say. In a cluster of format 1, which has no such clock, it still
+//! goes by the stamps and the leader's own.
 
 use super::Topic;
 use crate::state_machine::clock::LogClock;
@@ -24,7 +25,8 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// The topic's own settings, and `self` where it has none. In Kafka's numbers everything negative means no limit.
+    /// The topic's own settings, and `self` where it has none. In Kafka's numbers everything negative means
+    /// no limit.
     #[must_use]
     pub fn of(self, topic: &Topic) -> Self {
         let own = |key| topic.configs.get(key).and_then(|value| value.parse::<i64>().ok());
@@ -46,8 +48,8 @@ impl Retention {
     }
 }
 
-/// What is to be forgotten at time `now` (ms since 1970, by the log's clock if it ticks) by topics that have `default` where
-/// they say nothing.
+/// What is to be forgotten at time `now` (ms since 1970, by the log's clock if it ticks) by topics that have
+/// `default` where they say nothing.
 pub fn due(stream: &StateMachine, default: Retention, now: i64) -> Vec<Command> {
     let mut due = Vec::new();
     for topic in stream.topics() {

@@ -47,8 +47,8 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
-    /// Makes a copy of another node's files, which has no identity, the data directory of `node_id`. Those files are in
-    /// `format`, of a cluster that was founded with `voters`.
+    /// Makes a copy of another node's files, which has no identity, the data directory of `node_id`. Those
+    /// files are in `format`, of a cluster that was founded with `voters`.
     ///
     /// # Errors
     /// [`IdentityError`].
@@ -97,8 +97,8 @@ impl DataDir {
     }
 }
 
-/// Returns the identity of the data directory `dir`, for a caller that must not change a byte. As long as the file that
-/// comes with it is open, no node starts there.
+/// Returns the identity of the data directory `dir`, for a caller that must not change a byte. As long as the
+/// file that comes with it is open, no node starts there.
 ///
 /// # Errors
 /// [`IdentityError`]; a node runs there, or there is no data directory.

@@ -1,8 +1,10 @@
-//! The footer of a sealed segment: what it holds, in a file beside it that saves the next start from reading all of it.
+//! The footer of a sealed segment: what it holds, in a file beside it that saves the next start from reading
+//! all of it.
 //!
-//! Named like the segment, with another extension, and written when the segment is sealed. It is never needed and never
-//! synced: one that is missing, torn, damaged or of another segment is passed over, and the segment itself is read.
-//! What it vouches for is read again behind the start ([`super::scrub`]), and checked whenever it is served.
+//! Named like the segment, with another extension, and written when the segment is sealed. It is never needed
+//! and never synced: one that is missing, torn, damaged or of another segment is passed over, and the segment
+//! itself is read. What it vouches for is read again behind the start ([`super::scrub`]), and checked
+//! whenever it is served.
 //!
 //! ```text
 //! magic [8] | format version u32 | sequence u32 | generation u64 | end u64 | last index u64

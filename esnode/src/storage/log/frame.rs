@@ -3,9 +3,9 @@
 //! ```text
 //! length u32 | crc u32 | kind u8 | term u64 | index u64 | body        (little endian)
 //! ```
-//! `length` counts the bytes after `crc`; zero means that nothing was written here. The CRC32C covers everything
-//! but itself and is seeded with the segment's generation and the frame's offset: bytes left over from another
-//! segment, or a copy of a frame inside a client's payload, never validate.
+//! `length` counts the bytes after `crc`; zero means that nothing was written here. The CRC32C covers
+//! everything but itself and is seeded with the segment's generation and the frame's offset: bytes left over
+//! from another segment, or a copy of a frame inside a client's payload, never validate.
 
 use bytes::Bytes;
 
@@ -87,8 +87,8 @@ fn checksum(seed: Seed, offset: u64, header: &[u8], body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c_append(seed.0, &covered), body)
 }
 
-/// Length of the whole frame that starts with `prefix`, of which `room` bytes can exist; `None` where nothing was
-/// written. The error says what is wrong.
+/// Length of the whole frame that starts with `prefix`, of which `room` bytes can exist; `None` where nothing
+/// was written. The error says what is wrong.
 pub(crate) fn frame_len(prefix: &[u8], room: u64) -> Result<Option<usize>, &'static str> {
     let length = u32_at(prefix, 0) as usize;
     match length + PREFIX_LEN {
@@ -98,8 +98,8 @@ pub(crate) fn frame_len(prefix: &[u8], room: u64) -> Result<Option<usize>, &'sta
     }
 }
 
-/// Decodes `frame`, exactly as long as [`frame_len`] says. The entry's data is a slice of it, not a copy. The error
-/// says what is wrong.
+/// Decodes `frame`, exactly as long as [`frame_len`] says. The entry's data is a slice of it, not a copy. The
+/// error says what is wrong.
 pub(crate) fn decode(seed: Seed, offset: u64, frame: &Bytes) -> Result<Frame, &'static str> {
     let (header, body) = frame.split_at(HEADER_LEN);
     if u32_at(header, 4) != checksum(seed, offset, header, body) {

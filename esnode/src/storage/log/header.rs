@@ -1,7 +1,8 @@
 //! The header of a segment file, and the file's name. Knows no files.
 //!
-//! A segment is named `<sequence>-<first index>.seg`. The sequence number orders segments as they were written; the first
-//! index alone would not, since Raft may replace a suffix that began in an earlier segment.
+//! A segment is named `<sequence>-<first index>.seg`. The sequence number orders segments as they were
+//! written; the first index alone would not, since Raft may replace a suffix that began in an earlier
+//! segment.
 
 use super::frame::{u32_at, u64_at};
 use crate::storage::error::OpenError;

@@ -1,4 +1,5 @@
-//! Where entries are, kept small: an index entry every 16 KiB of log, and the runs of equal terms. Pure; knows no files.
+//! Where entries are, kept small: an index entry every 16 KiB of log, and the runs of equal terms. Pure;
+//! knows no files.
 
 /// Bytes of log between two entries of the index.
 const INTERVAL: u32 = 16 << 10;
@@ -14,9 +15,9 @@ pub(crate) struct Position {
 
 /// The sparse index.
 ///
-/// Index entries are sorted by index and by position alike. There is one at every start of a segment and for every log
-/// entry that superseded others, so the log entries from one index entry up to the next lie one after the other in one
-/// file, and superseded ones only behind them.
+/// Index entries are sorted by index and by position alike. There is one at every start of a segment and for
+/// every log entry that superseded others, so the log entries from one index entry up to the next lie one
+/// after the other in one file, and superseded ones only behind them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Index {
     entries: Vec<IndexEntry>,
@@ -124,8 +125,8 @@ impl Index {
         self.last = index;
     }
 
-    /// Appends what another segment holds, superseding what it begins at and above. False if its first entry cannot
-    /// follow the one before it; nothing has changed then.
+    /// Appends what another segment holds, superseding what it begins at and above. False if its first entry
+    /// cannot follow the one before it; nothing has changed then.
     pub fn extend(&mut self, next: &Self) -> bool {
         let (Some(entry), Some(run)) = (next.entries.first(), next.terms.first()) else { return true };
         let before = entry.index.checked_sub(1).and_then(|before| self.term(before));
@@ -168,7 +169,8 @@ impl Index {
         self.terms[0].first = first;
     }
 
-    /// Where to scan for the entry at `index`, which is present, when those up to `high` (exclusive) are wanted.
+    /// Where to scan for the entry at `index`, which is present, when those up to `high` (exclusive) are
+    /// wanted.
     pub fn span(&self, index: u64, high: u64) -> Option<Span> {
         let at = self.entries.partition_point(|entry| entry.index <= index).checked_sub(1)?;
         let IndexEntry { index: first, position } = self.entries[at];

@@ -1,4 +1,5 @@
-//! The segmented log: one writer ([`Wal`]) appends and syncs, any number of readers ([`Log`]) read what is durable.
+//! The segmented log: one writer ([`Wal`]) appends and syncs, any number of readers ([`Log`]) read what is
+//! durable.
 //!
 //! Nothing here knows topics, snapshots or Raft's rules.
 
@@ -11,7 +12,6 @@ pub mod open_files;
 pub mod preallocator;
 pub mod reader;
 pub mod recovery;
-pub mod replace;
 pub mod scan;
 pub mod scrub;
 pub mod segment;

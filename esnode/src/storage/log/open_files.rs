@@ -1,5 +1,5 @@
-//! Which segments have their file open: the one that is written to, and of the others those read last, up to a limit. A
-//! log of a terabyte has 16,000 segments, and a process that can open no more files cannot go on.
+//! Which segments have their file open: the one that is written to, and of the others those read last, up to
+//! a limit. A log of a terabyte has 16,000 segments, and a process that can open no more files cannot go on.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -64,8 +64,8 @@ impl SegmentFile {
         }
     }
 
-    /// Lets `files` close the file, which is at `path`, while nobody reads it. It must be durable, and nobody may write to
-    /// it any more.
+    /// Lets `files` close the file, which is at `path`, while nobody reads it. It must be durable, and nobody
+    /// may write to it any more.
     pub fn close_when_idle(self: &Arc<Self>, path: PathBuf, files: &Arc<OpenFiles>) {
         if self.reopen.set(Reopen { path, files: Arc::clone(files) }).is_ok() {
             files.opened(Arc::downgrade(self));

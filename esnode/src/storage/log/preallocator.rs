@@ -1,10 +1,10 @@
 //! Prepares the next segment in the background: allocated, and filled with zeroes.
 //!
-//! A sync of bytes that overwrite zeroes has nothing to record in the file system's journal: 2 to 3 times faster on
-//! ext4 with a journal, no faster on one without (`examples/fsync.rs` measures it). The preallocator works only
-//! on the next file, never on the one being written: the writer's syncs then never wait for its zeroes, and they can
-//! never overwrite an event. It advances in step with the use of the current segment (an idle node writes none)
-//! and rests while the writer itself keeps the disk busy.
+//! A sync of bytes that overwrite zeroes has nothing to record in the file system's journal: 2 to 3 times
+//! faster on ext4 with a journal, no faster on one without (`examples/fsync.rs` measures it). The
+//! preallocator works only on the next file, never on the one being written: the writer's syncs then never
+//! wait for its zeroes, and they can never overwrite an event. It advances in step with the use of the
+//! current segment (an idle node writes none) and rests while the writer itself keeps the disk busy.
 
 use std::fs::{self, File};
 use std::io;
@@ -95,7 +95,8 @@ struct Slot {
 }
 
 impl Preallocator {
-    /// Starts; the segment in use has `current` bytes, `used` of them written. Segments double up to `largest`.
+    /// Starts; the segment in use has `current` bytes, `used` of them written. Segments double up to
+    /// `largest`.
     pub fn start(dir: &Path, fill: Fill, largest: u64, current: u64, used: u64) -> io::Result<Self> {
         let shared = Arc::new(Worker {
             dir: dir.to_owned(),

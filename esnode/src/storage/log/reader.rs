@@ -68,9 +68,10 @@ impl Log {
         LogStart { sequence, before: state.index.base() }
     }
 
-    /// Moves the log's start up to the beginning of the segment that holds `index`: nothing before can be read any
-    /// more. The files stay until the two newest snapshots begin behind them ([`super::Snapshots::write`]), so
-    /// that a start from either finds what it needs. The segment in use stays whatever `index` is.
+    /// Moves the log's start up to the beginning of the segment that holds `index`: nothing before can be
+    /// read any more. The files stay until the two newest snapshots begin behind them
+    /// ([`super::Snapshots::write`]), so that a start from either finds what it needs. The segment in use
+    /// stays whatever `index` is.
     pub fn delete_before(&self, index: u64) {
         let mut state = self.shared.state.write();
         let Some(span) = state.index.span(index.min(state.index.last()), index) else { return };
@@ -121,8 +122,8 @@ impl Log {
         Some((state.segments.get(at)?.clone(), state.segments.get(at + 1)?.header.previous_end))
     }
 
-    /// The sealed segments that hold entries from `low` on and come before the one that holds `high`, with their ends;
-    /// and index and term of the entry before what the first of them, or that one, holds.
+    /// The sealed segments that hold entries from `low` on and come before the one that holds `high`, with
+    /// their ends; and index and term of the entry before what the first of them, or that one, holds.
     pub(crate) fn sealed_between(&self, low: u64, high: u64) -> Sealed {
         let state = self.shared.state.read();
         let index = &state.index;
@@ -149,7 +150,8 @@ impl Log {
         Ok((segment, frames.offset()))
     }
 
-    /// The first index of a segment with at least `bytes` of log from there on; that of the log if there is less.
+    /// The first index of a segment with at least `bytes` of log from there on; that of the log if there is
+    /// less.
     pub fn index_before(&self, bytes: u64) -> u64 {
         let state = self.shared.state.read();
         let mut rest = bytes.saturating_sub(state.end);
@@ -191,12 +193,12 @@ impl Log {
         &self.shared.stats
     }
 
-    /// Entries `low..high` (durable ones only), as many as fit `max_bytes` of payload, at least one if there is one.
-    /// Their data are slices of what was read at once: copy what is to be kept for long.
+    /// Entries `low..high` (durable ones only), as many as fit `max_bytes` of payload, at least one if there
+    /// is one. Their data are slices of what was read at once: copy what is to be kept for long.
     ///
     /// # Errors
-    /// `InvalidInput` if `low` is below the first index; `InvalidData`, naming file and offset, if the disk no longer
-    /// holds what was written; the system's.
+    /// `InvalidInput` if `low` is below the first index; `InvalidData`, naming file and offset, if the disk
+    /// no longer holds what was written; the system's.
     pub fn entries(&self, low: u64, high: u64, max_bytes: u64) -> io::Result<Vec<Entry>> {
         loop {
             if let Some(entries) = self.try_entries(low, high, max_bytes)? {

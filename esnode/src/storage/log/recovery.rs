@@ -1,4 +1,5 @@
-//! Finding out, at the start, what the log holds; refusing damage; cutting a torn tail. Runs before the writer.
+//! Finding out, at the start, what the log holds; refusing damage; cutting a torn tail. Runs before the
+//! writer.
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,8 +37,8 @@ pub(crate) struct FoundLog {
     pub torn: Option<(String, u64, u64)>,
 }
 
-/// Finds out what the log holds from `start` on; changes nothing. On return everything found is durable. Sealed segments
-/// are read only where no footer tells what they hold.
+/// Finds out what the log holds from `start` on; changes nothing. On return everything found is durable.
+/// Sealed segments are read only where no footer tells what they hold.
 pub(crate) fn recover(dir: &Path, start: LogStart) -> Result<FoundLog, OpenError> {
     let mut found = FoundLog::after(start.before);
     found.segments = open_segments(dir, start, &found.files)?;
@@ -99,8 +100,8 @@ fn read_sealed(dir: &Path, segment: &Arc<Segment>, end: u64) -> Result<Index, Op
     Ok(index)
 }
 
-/// What a segment with a successor holds. It was synced up to `end`, so whatever is wrong below is damage. `progress`
-/// hears how far the reading is.
+/// What a segment with a successor holds. It was synced up to `end`, so whatever is wrong below is damage.
+/// `progress` hears how far the reading is.
 pub(crate) fn check_sealed(
     segment: &Arc<Segment>,
     end: u64,
@@ -129,8 +130,8 @@ pub(crate) fn check_sealed(
     }
 }
 
-/// Adds an entry to the index of its segment. Whether the first one, and any below it, can follow what other segments
-/// hold is seen when the indexes are put together.
+/// Adds an entry to the index of its segment. Whether the first one, and any below it, can follow what other
+/// segments hold is seen when the indexes are put together.
 fn note(index: &mut Index, segment: &Segment, offset: u64, entry: &Entry) -> Result<(), OpenError> {
     let Entry { index: at, term, .. } = *entry;
     let within = !index.entries().is_empty() && at > index.first();

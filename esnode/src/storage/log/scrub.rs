@@ -1,4 +1,5 @@
-//! Reads every sealed segment again behind the start, slowly: what a footer vouched for may be damaged on the disk.
+//! Reads every sealed segment again behind the start, slowly: what a footer vouched for may be damaged on the
+//! disk.
 
 use std::io;
 use std::thread;
@@ -13,7 +14,8 @@ const RATE: u64 = 64 << 20;
 /// Bytes between two looks at the clock.
 const STEP: u64 = 1 << 20;
 
-/// Starts the reading, once through the log as it is now. `on_damage` hears why it ended, if that was not the end.
+/// Starts the reading, once through the log as it is now. `on_damage` hears why it ended, if that was not the
+/// end.
 ///
 /// # Errors
 /// The system refuses another thread.

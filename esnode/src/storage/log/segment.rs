@@ -89,7 +89,8 @@ impl Segment {
         self.file.get()
     }
 
-    /// Lets `files` close the file, which is in `dir`, while nobody reads it. The segment must be sealed and durable.
+    /// Lets `files` close the file, which is in `dir`, while nobody reads it. The segment must be sealed and
+    /// durable.
     pub fn close_when_idle(&self, dir: &Path, files: &Arc<OpenFiles>) {
         self.file.close_when_idle(dir.join(&self.name), files);
     }

@@ -21,8 +21,8 @@ pub(crate) struct Unread {
 }
 
 impl Unread {
-    /// Looks at every byte from `start` on. Only state frames are sought: they have one length, so the time is linear
-    /// whatever the bytes are.
+    /// Looks at every byte from `start` on. Only state frames are sought: they have one length, so the time
+    /// is linear whatever the bytes are.
     pub fn survey(segment: &Segment, start: u64) -> io::Result<Self> {
         let mut rest = Self { synced_to: 0, dirty_end: start };
         let mut offset = start;
@@ -55,8 +55,8 @@ impl Unread {
     }
 }
 
-/// Makes what is read next what is on the disk. A killed process may have left bytes in memory only; and after a
-/// failed sync the system keeps the bytes it could not write, and calls them clean.
+/// Makes what is read next what is on the disk. A killed process may have left bytes in memory only; and
+/// after a failed sync the system keeps the bytes it could not write, and calls them clean.
 pub(crate) fn drop_cached(segment: &Segment) -> io::Result<()> {
     let file = segment.file()?;
     file.sync_data()?;

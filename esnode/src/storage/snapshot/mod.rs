@@ -1,8 +1,8 @@
 //! Snapshots: what the state machine was after a certain entry, so that a start replays only what came later.
 //!
-//! A file per snapshot under `checkpoints`, named by the entry's index; the newest two are kept, so that one damaged
-//! file costs nothing but time. A snapshot also records where the log begins: what came before may be missing, anything
-//! else may not.
+//! A file per snapshot under `checkpoints`, named by the entry's index; the newest two are kept, so that one
+//! damaged file costs nothing but time. A snapshot also records where the log begins: what came before may be
+//! missing, anything else may not.
 
 mod file;
 
@@ -70,8 +70,9 @@ pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
 }
 
 impl Snapshots {
-    /// Writes a snapshot of everything up to entry `index`, which is applied; durable on return. Then deletes what
-    /// is no longer needed: older snapshots, and the files of deleted segments that neither of those kept needs.
+    /// Writes a snapshot of everything up to entry `index`, which is applied; durable on return. Then deletes
+    /// what is no longer needed: older snapshots, and the files of deleted segments that neither of those
+    /// kept needs.
     ///
     /// # Errors
     /// The system's. With [`is_full`] nothing has changed; any other is final.

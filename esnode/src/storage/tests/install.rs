@@ -1,4 +1,5 @@
-//! Another node's segments and snapshot take their place in a log: whole, in one step, whatever there was before.
+//! Another node's segments and snapshot take their place in a log: whole, in one step, whatever there was
+//! before.
 
 use super::super::log::LogStart;
 use super::super::log::header::Header;
@@ -12,8 +13,8 @@ use super::*;
 /// Where the leader's snapshot is.
 const LAST: u64 = 70;
 
-/// A leader's log: entries to 40 of term 1, then a suffix that replaced another one, to 80, with state frames that
-/// are its own business.
+/// A leader's log: entries to 40 of term 1, then a suffix that replaced another one, to 80, with state frames
+/// that are its own business.
 fn leader(dir: &Path) -> (Log, Wal, Recovered) {
     let (log, mut wal, recovered) = open(dir, SMALL).unwrap();
     put(&mut wal, &entries(1..=45, 1, 200));

@@ -1,4 +1,5 @@
-//! However many segments a log has, few of its files are open; and what is being read outlives its file's name.
+//! However many segments a log has, few of its files are open; and what is being read outlives its file's
+//! name.
 
 use std::io::Read;
 

@@ -100,8 +100,8 @@ fn a_later_format_is_told_from_damage() {
     assert!(matches!(look(dir.path(), SMALL), Err(OpenError::Version { found: 2, known: 1, .. })));
 }
 
-/// A power cut leaves the directory as it was before a rename or as it is after it, and of a file that was not synced
-/// any part. Only what had been synced is renamed, so these are all the states there are.
+/// A power cut leaves the directory as it was before a rename or as it is after it, and of a file that was
+/// not synced any part. Only what had been synced is renamed, so these are all the states there are.
 #[test]
 fn a_power_cut_while_one_is_written_leaves_the_old_or_the_new() {
     let dir = tempfile::tempdir().unwrap();

@@ -64,8 +64,8 @@ fn any_flipped_byte_is_named() {
             let found = verified.findings.iter().find(|finding| finding.file == name);
             let found = found.unwrap_or_else(|| panic!("{name}, byte {at}: {verified:?}"));
             assert!(found.offset <= at as u64, "{name}, byte {at}: {found:?}");
-            // In front of the log's end a start would refuse it. The last frame is the mark of a writer that has ended:
-            // nothing behind it vouches for it, and nothing is lost with it.
+            // In front of the log's end a start would refuse it. The last frame is the mark of a writer that
+            // has ended: nothing behind it vouches for it, and nothing is lost with it.
             let last = good.iter().rposition(|byte| *byte != 0).unwrap_or_default() as u64;
             let mark = found.offset + STATE_LEN as u64 > last && name.ends_with(".seg");
             assert!(found.harmless == name.ends_with(".sum") || mark, "{name}, byte {at}: {found:?}");

@@ -86,7 +86,8 @@ fn an_idle_writer_protects_its_last_group() {
     writer.close();
 }
 
-/// What nobody waits for, like a raised format, may end a group: what comes before it is reported all the same.
+/// What nobody waits for, like a raised format, may end a group: what comes before it is reported all the
+/// same.
 #[test]
 fn numbers_only_rise_whatever_ends_a_group() {
     let dir = tempfile::tempdir().unwrap();

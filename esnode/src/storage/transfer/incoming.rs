@@ -1,5 +1,5 @@
-//! Segments and a snapshot from another node while they arrive. Transfers can be resumed after a crash. What is complete is
-//! read through, frame by frame.
+//! Segments and a snapshot from another node while they arrive. Transfers can be resumed after a crash. What
+//! is complete is read through, frame by frame.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -109,7 +109,8 @@ impl Incoming {
     /// Makes a piece that is complete durable and reads it through, frame by frame.
     ///
     /// # Errors
-    /// [`OpenError::Corrupt`] if it is not what it should be: it is removed, and must be received again. The system's.
+    /// [`OpenError::Corrupt`] if it is not what it should be: it is removed, and must be received again. The
+    /// system's.
     pub fn check(&self, piece: OfferedSegment) -> Result<ReceivedSegment, OpenError> {
         let name = file_name(piece.generation);
         self.read_through(piece, &name).inspect_err(|_| self.remove(&name))
@@ -127,7 +128,8 @@ impl Incoming {
     ) -> Result<Staged, OpenError> {
         let first = parts.first().map_or(1, |part| part.index.first());
         let mut whole = Index::after((first.saturating_sub(1), 0));
-        // Numbers do not count: an installation that a crash cut short has left new ones in some, and old ones in others.
+        // Numbers do not count: an installation that a crash cut short has left new ones in some, and old
+        // ones in others.
         for (number, part) in (1..).zip(&parts) {
             if !whole.extend(&part.index.renumbered(number)) {
                 self.remove(&part.file_name);
@@ -180,7 +182,8 @@ impl Incoming {
         write_synced(&self.dir, name, bytes)
     }
 
-    /// A new segment that takes over after the last one installed, with its head written, durable but for its name.
+    /// A new segment that takes over after the last one installed, with its head written, durable but for its
+    /// name.
     pub(crate) fn put_tail(&self, name: &str, capacity: u64, head: &[u8]) -> io::Result<File> {
         self.remove(name);
         let file = allocate(&self.dir.join(name), capacity).map_err(self.named(name))?;

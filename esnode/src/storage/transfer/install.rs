@@ -1,4 +1,5 @@
-//! How another node's segments become part of this log: what each is called, what follows what, what the index becomes.
+//! How another node's segments become part of this log: what each is called, what follows what, what the
+//! index becomes.
 
 use std::fs::File;
 use std::io;
@@ -9,8 +10,7 @@ use crate::entry::HardState;
 use crate::storage::log::frame::{self, StateFrame};
 use crate::storage::log::header::{Header, SEGMENT_HEADER_LEN};
 use crate::storage::log::index::Index;
-use crate::storage::log::replace::Replacement;
-use crate::storage::log::wal::FIRST_SEGMENT;
+use crate::storage::log::wal::{FIRST_SEGMENT, Replacement};
 use crate::storage::log::{LogStart, Wal};
 use crate::storage::snapshot::{self, Snapshots};
 
@@ -18,8 +18,8 @@ use crate::storage::snapshot::{self, Snapshots};
 const TAIL: &str = "tail";
 const SNAPSHOT: &str = "checkpoint";
 
-/// Puts what is staged behind the log of `wal`, or in its place if it begins later. Durable and visible on return, with the
-/// state. Where both have an entry they have the same one, since both are committed.
+/// Puts what is staged behind the log of `wal`, or in its place if it begins later. Durable and visible on
+/// return, with the state. Where both have an entry they have the same one, since both are committed.
 ///
 /// # Errors
 /// `InvalidData` if it does not fit this log; the system's. All are final, as those of [`Wal::write`].
@@ -57,7 +57,8 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
-    /// Plans it for a log that begins at `start`, holds what `index` says, and whose last segment, `last`, ends at `end`.
+    /// Plans it for a log that begins at `start`, holds what `index` says, and whose last segment, `last`,
+    /// ends at `end`.
     pub fn plan(
         start: LogStart,
         index: &Index,
@@ -71,8 +72,8 @@ impl Installation {
         if first != staged.before.0 + 1 {
             return refuse("what comes before the segments to install is not known");
         }
-        // An entry of another term there was never committed, and neither was what follows it: what lies before it may lack
-        // entries that the others hold.
+        // An entry of another term there was never committed, and neither was what follows it: what lies
+        // before it may lack entries that the others hold.
         let joins = index.term(staged.before.0) == Some(staged.before.1);
         let mut whole = if joins { index.clone() } else { index.replaced(staged.before) };
         let (mut sequence, mut previous) = (last.sequence, (last.generation, end));

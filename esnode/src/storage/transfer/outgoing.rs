@@ -1,5 +1,6 @@
-//! What a node that is far behind gets from this one: the newest snapshot and the segment files before it, piece by
-//! piece. Segments are append-only, so what is offered stays what it is, even while the log goes on or is deleted.
+//! What a node that is far behind gets from this one: the newest snapshot and the segment files before it,
+//! piece by piece. Segments are append-only, so what is offered stays what it is, even while the log goes on
+//! or is deleted.
 
 use std::io;
 use std::sync::Arc;
@@ -44,8 +45,8 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Gathers what a node lacks whose log holds everything up to entry `have`; `None` if there is no snapshot beyond
-    /// that.
+    /// Gathers what a node lacks whose log holds everything up to entry `have`; `None` if there is no
+    /// snapshot beyond that.
     ///
     /// # Errors
     /// The system's; `InvalidData` if the log or the snapshot is damaged.
@@ -72,8 +73,8 @@ impl Outgoing {
         &self.offer
     }
 
-    /// Bytes of the snapshot's payload (`None`) or of the segment of this generation, as many as there are from
-    /// `offset` on, up to `length`; nothing for a segment that is not in the offer.
+    /// Bytes of the snapshot's payload (`None`) or of the segment of this generation, as many as there are
+    /// from `offset` on, up to `length`; nothing for a segment that is not in the offer.
     ///
     /// # Errors
     /// The system's.

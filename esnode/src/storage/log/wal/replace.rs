@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use super::footer;
-use super::frame::STATE_LEN;
-use super::header::{Header, SEGMENT_HEADER_LEN};
-use super::index::Index;
-use super::segment::Segment;
-use super::wal::Wal;
+use super::Wal;
 use crate::entry::HardState;
+use crate::storage::log::footer;
+use crate::storage::log::frame::STATE_LEN;
+use crate::storage::log::header::{Header, SEGMENT_HEADER_LEN};
+use crate::storage::log::index::Index;
+use crate::storage::log::segment::Segment;
 
 /// Segments that lie in the log's folder under their final names, durable.
 pub(crate) struct Replacement {
@@ -27,8 +27,9 @@ pub(crate) struct Replacement {
 }
 
 impl Wal {
-    /// Runs `make` with everything written so far durable and visible, and goes on in the last of the segments that it
-    /// returns. These are visible on return, and `hard_state` is what the next state frame says.
+    /// Runs `make` with everything written so far durable and visible, and goes on in the last of the
+    /// segments that it returns. These are visible on return, and `hard_state` is what the next state frame
+    /// says.
     ///
     /// # Errors
     /// Those of `make` and the system's. All are final.
