@@ -64,7 +64,7 @@ pub fn has(action: &Action, identity: &str, sum: &str) -> Option<bool> {
 /// What esnode is called with, beside node and configuration, to make the log of a data directory that of `cluster`.
 pub fn rebuild(cluster: ClusterId, members: &[NodeId]) -> [String; 3] {
     let members: Vec<String> = members.iter().map(NodeId::to_string).collect();
-    ["rebuild".to_owned(), format!("--cluster-id={}", cluster.0), format!("--members={}", members.join(","))]
+    ["recover".to_owned(), format!("--cluster-id={}", cluster.0), format!("--members={}", members.join(","))]
 }
 
 #[cfg(test)]

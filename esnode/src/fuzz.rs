@@ -101,7 +101,7 @@ pub mod seeds {
         };
         let append = |partition| Command::Append { topic: 1, partition, batch: batch.clone() };
         let lists = [
-            ("found", vec![Command::Found { cluster_id: ClusterId(Uuid::from_u128(7)) }]),
+            ("found", vec![Command::Bootstrap { cluster_id: ClusterId(Uuid::from_u128(7)) }]),
             ("bind", vec![Command::Bind { node: 3, store: StoreId(Uuid::from_u128(9)) }]),
             (
                 "topics",
@@ -115,7 +115,7 @@ pub mod seeds {
                 vec![
                     topic("a", 1, &[]),
                     Command::CreatePartitions { name: "a".to_owned(), count: 3 },
-                    Command::DeleteNumbered { topic: 1 },
+                    Command::DeleteTopicById { topic: 1 },
                 ],
             ),
             ("appends", vec![topic("a", 2, &[]), append(0), append(1), append(0)]),

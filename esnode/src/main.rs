@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let filter = match args.log.parse::<Targets>() {
         Ok(filter) => filter,
         Err(error) => {
-            eprintln!("esnode: --log {:?}: {error}; say error, warn, info, debug or trace", args.log);
+            eprintln!("esnode: --log {:?}: {error}; use error, warn, info, debug or trace", args.log);
             return ExitCode::from(2);
         }
     };
@@ -45,7 +45,7 @@ fn run(args: Args) -> Result<ExitCode> {
             abort_on_panic::install();
             node::run(config()?)?;
         }
-        Some(Task::Rebuild { cluster_id, members }) => {
+        Some(Task::Recover { cluster_id, members }) => {
             let recovered = recovery::run(&config()?, ClusterId(cluster_id), &members)?;
             println!("{}", serde_json::to_string(&recovered)?);
         }

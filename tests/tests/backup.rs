@@ -109,7 +109,7 @@ fn rebuilt(folder: &Path) -> Result<()> {
     copied(folder, &other.data_dir(1))?;
     let rebuilt = Command::new(binary("esnode"))
         .args(["--node-id=1", &format!("--config={}", other.config(1).display())])
-        .args(["rebuild", "--cluster-id", NEXT, "--members", "1"])
+        .args(["recover", "--cluster-id", NEXT, "--members", "1"])
         .output()?;
     ensure!(rebuilt.status.success(), "{}", text(&rebuilt.stderr));
     other.launch(1)?;

@@ -21,7 +21,7 @@ fn rebuild(cluster: &Cluster, id: NodeId, members: &str) -> Result<(Option<i32>,
     let output = Command::new(binary("esnode"))
         .arg(format!("--node-id={id}"))
         .arg(format!("--config={}", cluster.config(id).display()))
-        .args(["rebuild", "--cluster-id", NEXT, "--members", members])
+        .args(["recover", "--cluster-id", NEXT, "--members", members])
         .output()?;
     Ok((output.status.code(), text(&output.stdout) + &text(&output.stderr)))
 }

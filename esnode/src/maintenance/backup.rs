@@ -1,6 +1,7 @@
-//! A copy of the log for somebody to keep: which, when it may begin, and how it becomes a stream.
+//! Online backups: when one may begin, and how a [`BackupSource`] becomes a stream of bytes.
 //!
-//! The stream is a tar of a data directory without an identity, and of what [`shared::backup`] tells at its end.
+//! The stream is a tar of a data directory without an identity, and of what [`shared::backup`] tells at its
+//! end.
 
 use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
@@ -17,38 +18,39 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
 use crate::process::thread_priority::lower;
-use crate::storage::copy::{CopiedFile, Copy};
-use crate::storage::{Checkpoints, Log};
+use crate::storage::{BackupSource, Log, Snapshots, SourceFile};
 
 /// Bytes read and sent at once.
 const CHUNK: usize = 256 << 10;
 /// Chunks that wait for the client.
-const AHEAD: usize = 4;
-/// A copy begins within this time of being asked for.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// A piece is taken within this time, or the copy breaks off: no other can begin meanwhile.
-const SLOWEST: Duration = Duration::from_secs(30);
-/// The same once somebody else has asked for a copy.
-const SLOWEST_WANTED: Duration = Duration::from_secs(1);
-/// Between two looks at whether somebody has.
-const GLANCE: Duration = Duration::from_millis(100);
-/// Between two looks at the newest checkpoint.
-const LOOK: Duration = Duration::from_millis(20);
+const MAX_CHUNKS_AHEAD: usize = 4;
+/// A backup begins within this time of the request.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The client takes a chunk within this time, or the backup is aborted: no other can begin meanwhile.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same once another client has asked for a backup.
+const CLIENT_TIMEOUT_CONTENDED: Duration = Duration::from_secs(1);
+/// Time between two checks whether another client has.
+const CONTENTION_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Time between two checks of the newest snapshot.
+const SNAPSHOT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The copy, piece by piece; ends with an error when it breaks off.
 pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 
-/// Why there is no copy.
+/// Why no backup can be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// One at a time.
     #[error("another backup is being taken from this node")]
     Busy,
     /// This node is no part of a cluster yet.
-    #[error("this node is no member of a cluster yet")]
+    #[error("this node is not a member of a cluster yet")]
     NoCluster,
     /// It does not have it.
-    #[error("entry {0} is in no checkpoint of this node after {PATIENCE:?}: it lags, or its disk is full")]
+    #[error(
+        "this node has no snapshot that covers entry {0} after {SNAPSHOT_TIMEOUT:?}: it lags, or its disk is full"
+    )]
     Behind(u64),
     /// The system's.
     #[error("the log cannot be read: {0}")]
@@ -58,20 +60,20 @@ pub enum BackupError {
 /// Takes copies, one at a time.
 #[derive(Clone, Debug)]
 pub struct Backups {
-    checkpoints: Checkpoints,
+    snapshots: Snapshots,
     free: Arc<Semaphore>,
     /// Somebody has asked for one while another was being taken.
     wanted: Arc<AtomicBool>,
 }
 
 impl Backups {
-    /// Of the log that these checkpoints belong to.
-    pub fn new(checkpoints: Checkpoints) -> Self {
-        Self { checkpoints, free: Arc::new(Semaphore::new(1)), wanted: Arc::default() }
+    /// Of the log that these snapshots belong to.
+    pub fn new(snapshots: Snapshots) -> Self {
+        Self { snapshots, free: Arc::new(Semaphore::new(1)), wanted: Arc::default() }
     }
 
-    /// Begins a copy of everything up to entry `covers`, at least. `hurry` asks for a checkpoint; `describe` completes
-    /// what the copy says of itself.
+    /// Begins a copy of everything up to entry `covers`, at least. `request_snapshot` asks for a snapshot;
+    /// `describe` completes what the copy says of itself.
     ///
     /// # Errors
     /// [`BackupError`].
@@ -79,7 +81,7 @@ impl Backups {
         &self,
         log: &Log,
         covers: u64,
-        hurry: impl Fn(),
+        request_snapshot: impl Fn(),
         describe: impl FnOnce() -> Option<Manifest>,
     ) -> Result<Pieces, BackupError> {
         let Ok(permit) = self.free.clone().try_acquire_owned() else {
@@ -87,40 +89,41 @@ impl Backups {
             return Err(BackupError::Busy);
         };
         self.wanted.store(false, Relaxed);
-        let end = Instant::now() + PATIENCE;
-        while self.checkpoints.newest_index() < Some(covers.max(1)) {
+        let end = Instant::now() + SNAPSHOT_TIMEOUT;
+        while self.snapshots.newest_index() < Some(covers.max(1)) {
             if Instant::now() > end {
                 return Err(BackupError::Behind(covers));
             }
-            hurry();
-            sleep(LOOK).await;
+            request_snapshot();
+            sleep(SNAPSHOT_POLL_INTERVAL).await;
         }
         let manifest = describe().ok_or(BackupError::NoCluster)?;
-        let (log, checkpoints) = (log.clone(), self.checkpoints.clone());
-        let (pieces, received) = mpsc::channel(AHEAD);
+        let (log, snapshots) = (log.clone(), self.snapshots.clone());
+        let (pieces, received) = mpsc::channel(MAX_CHUNKS_AHEAD);
         let outlet = Outlet { pieces, runtime: Handle::current(), wanted: Arc::clone(&self.wanted) };
         thread::Builder::new().name("backup".into()).spawn(move || {
             lower();
-            send(&log, &checkpoints, manifest, outlet);
+            send(&log, &snapshots, manifest, outlet);
             drop(permit);
         })?;
         Ok(received)
     }
 }
 
-fn send(log: &Log, checkpoints: &Checkpoints, manifest: Manifest, outlet: Outlet) {
-    let gathered = Copy::gather(log, checkpoints).and_then(|copy| copy.ok_or(io::ErrorKind::NotFound.into()));
+fn send(log: &Log, snapshots: &Snapshots, manifest: Manifest, outlet: Outlet) {
+    let gathered =
+        BackupSource::gather(log, snapshots).and_then(|copy| copy.ok_or(io::ErrorKind::NotFound.into()));
     let pieces = outlet.pieces.clone();
     let outlet = io::BufWriter::with_capacity(CHUNK, outlet);
     match gathered.and_then(|copy| write(&copy, manifest, outlet)) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            tracing::debug!("a backup was not taken to its end");
+            tracing::debug!("the client closed the connection before the end of a backup");
         }
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            tracing::warn!(%error, "a backup breaks off; take it again, nearer to the node");
+            tracing::warn!(%error, "backup aborted; take it again from a host that is nearer to the node");
         }
         Err(error) => {
-            tracing::error!(%error, "a backup breaks off");
+            tracing::error!(%error, "backup aborted");
             // Whoever took it may be gone; then nobody is left to tell.
             let _ = pieces.blocking_send(Err(error));
         }
@@ -129,11 +132,11 @@ fn send(log: &Log, checkpoints: &Checkpoints, manifest: Manifest, outlet: Outlet
 }
 
 /// Writes the copy as a tar, what it says of itself last.
-fn write(copy: &Copy, mut manifest: Manifest, outlet: impl Write) -> io::Result<()> {
+fn write(source: &BackupSource, mut manifest: Manifest, outlet: impl Write) -> io::Result<()> {
     let mut tar = tar::Builder::new(outlet);
-    let Copy { first_index, last_index, last_term, .. } = *copy;
+    let BackupSource { first_index, last_index, last_term, .. } = *source;
     (manifest.first_index, manifest.last_index, manifest.last_term) = (first_index, last_index, last_term);
-    for file in &copy.files {
+    for file in &source.files {
         manifest.files.push(append(&mut tar, file)?);
     }
     let text = serde_json::to_vec_pretty(&manifest)?;
@@ -143,7 +146,7 @@ fn write(copy: &Copy, mut manifest: Manifest, outlet: impl Write) -> io::Result<
     tar.into_inner()?.flush()
 }
 
-fn append(tar: &mut tar::Builder<impl Write>, file: &CopiedFile) -> io::Result<File> {
+fn append(tar: &mut tar::Builder<impl Write>, file: &SourceFile) -> io::Result<File> {
     let mut hashing =
         Hashing { reader: BufReader::with_capacity(CHUNK, file.reader()), hasher: Sha256::new() };
     tar.append_data(&mut header(file.bytes), &file.path, &mut hashing)?;
@@ -189,16 +192,16 @@ impl Write for Outlet {
         let mut piece = Ok(Bytes::copy_from_slice(bytes));
         let began = std::time::Instant::now();
         loop {
-            piece = match self.runtime.block_on(self.pieces.send_timeout(piece, GLANCE)) {
+            piece = match self.runtime.block_on(self.pieces.send_timeout(piece, CONTENTION_POLL_INTERVAL)) {
                 Ok(()) => return Ok(bytes.len()),
                 Err(SendTimeoutError::Closed(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(SendTimeoutError::Timeout(piece)) => piece,
             };
             let wanted = self.wanted.load(Relaxed);
-            let patience = if wanted { SLOWEST_WANTED } else { SLOWEST };
-            if began.elapsed() > patience {
-                let others = if wanted { " while another one was asked for" } else { "" };
-                let why = format!("its reader took no {CHUNK} bytes within {patience:?}{others}");
+            let timeout = if wanted { CLIENT_TIMEOUT_CONTENDED } else { CLIENT_TIMEOUT };
+            if began.elapsed() > timeout {
+                let others = if wanted { " while another client waits" } else { "" };
+                let why = format!("the client took no {CHUNK} bytes within {timeout:?}{others}");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
         }
@@ -215,12 +218,12 @@ mod tests {
 
     /// Whether a reader that takes nothing keeps the copy from ending, and how long.
     async fn untaken(wanted: bool) -> (io::ErrorKind, Duration) {
-        let (pieces, _unread) = mpsc::channel(AHEAD);
+        let (pieces, _unread) = mpsc::channel(MAX_CHUNKS_AHEAD);
         let wanted = Arc::new(AtomicBool::new(wanted));
         let mut outlet = Outlet { pieces, runtime: Handle::current(), wanted };
         let writing = tokio::task::spawn_blocking(move || {
             let began = std::time::Instant::now();
-            let error = (0..=AHEAD).find_map(|_| outlet.write(&[0; 8]).err()).unwrap();
+            let error = (0..=MAX_CHUNKS_AHEAD).find_map(|_| outlet.write(&[0; 8]).err()).unwrap();
             (error.kind(), began.elapsed())
         });
         writing.await.unwrap()
@@ -230,6 +233,6 @@ mod tests {
     async fn a_reader_that_takes_nothing_makes_way_for_another() {
         let (kind, took) = untaken(true).await;
         assert_eq!(kind, io::ErrorKind::TimedOut);
-        assert!(took >= SLOWEST_WANTED && took < SLOWEST_WANTED * 5, "{took:?}");
+        assert!(took >= CLIENT_TIMEOUT_CONTENDED && took < CLIENT_TIMEOUT_CONTENDED * 5, "{took:?}");
     }
 }

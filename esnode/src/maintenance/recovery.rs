@@ -1,8 +1,8 @@
-//! `esnode rebuild`: another cluster carries on with the log that lies in a node's data directory.
+//! `esnode recover`: starts a new cluster from the log in a node's data directory.
 //!
-//! For the one survivor of a cluster that has lost its quorum for good, and for the copies of a backup. Every step can be
-//! repeated: whatever ends it in the middle, the same call again brings it to its end, and until then no node that
-//! starts on the directory can take part in anything.
+//! For the one survivor of a permanent loss of quorum, and for the copies of a backup. Every step can be
+//! repeated: when it is interrupted, the same call completes it, and until then no node that starts on the
+//! directory can take part in any cluster.
 
 use std::fs;
 use std::path::Path;
@@ -18,45 +18,47 @@ use crate::entry::HardState;
 use crate::process::config::Config;
 use crate::replica::{Snapshot, is_recovered, recover};
 use crate::state_machine::StateMachine;
-use crate::storage::identity::DataDir;
+use crate::storage::data_dir::DataDir;
 use crate::storage::{self, Batch, Log, Recovered, Wal};
 
 /// Payload read in one go.
 const READ_BYTES: u64 = 8 << 20;
 
-/// Terms that may have begun among the nodes that are lost, unnoticed here: the cluster that carries on begins behind
-/// them. What a consumer has read in one of those would otherwise look like what is written in it now, and clients take a
-/// lower leader epoch than they know for stale news.
-const MISSED_TERMS: u64 = 1 << 16;
+/// Terms that may have begun among the lost nodes, unknown here: the new cluster begins behind them.
+/// Otherwise what a consumer has read in one of them would look like what is written now, and clients ignore
+/// a leader epoch that is lower than the one they know.
+const UNKNOWN_TERMS: u64 = 1 << 16;
 
-/// What was made of the data directory.
+/// The result of a recovery, as it is printed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rebuilt {
-    /// The cluster whose log it was, if it had come so far as to have an identity.
+pub struct RecoveryReport {
+    /// The cluster whose log it was; `None` if it was never bootstrapped.
     pub from_cluster: Option<ClusterId>,
-    /// The cluster that carries on.
+    /// The new cluster.
     pub cluster: ClusterId,
     /// Its members.
     pub members: Vec<NodeId>,
-    /// Highest index of the log, with what was written behind it.
+    /// Highest index of the log, with what the recovery has written.
     pub last_index: u64,
-    /// What of it is not known to have been committed: it may never have been acknowledged, and is kept.
+    /// Number of entries that are not known to have been committed. They are kept, though they may never have
+    /// been acknowledged.
     pub uncertain: u64,
-    /// False when it had been done before.
+    /// False if the recovery had been completed before.
     pub changed: bool,
 }
 
-/// Makes the data directory of the configured node, which must not run, one of `cluster` with these members.
+/// Makes the data directory of the configured node, which must be stopped, one of `cluster` with these
+/// members.
 ///
 /// # Errors
-/// The node runs, the members are not in its configuration, the log is damaged, or the system refuses.
-pub fn run(config: &Config, cluster: ClusterId, members: &[NodeId]) -> Result<Rebuilt> {
+/// If the node runs, a member is not in its configuration, the log is damaged, or the system refuses.
+pub fn run(config: &Config, cluster: ClusterId, members: &[NodeId]) -> Result<RecoveryReport> {
     let known = config.member_ids();
     let stranger = members.iter().find(|id| !known.contains(id));
     ensure!(stranger.is_none(), "node {} is not in cluster.nodes", stranger.copied().unwrap_or_default());
     ensure!(members.contains(&config.node_id), "node {} must be one of the members", config.node_id);
     let mut data_dir = open(&config.data_dir(), config.node_id)?;
-    let rebuilt = Rebuilding::open(&data_dir, config)?.recover(cluster, members)?;
+    let report = Recovery::open(&data_dir, config)?.start_cluster(cluster, members)?;
     data_dir.update(|identity| {
         if identity.cluster_id != Some(cluster) {
             identity.store_id = StoreId(Uuid::new_v4());
@@ -72,11 +74,11 @@ pub fn run(config: &Config, cluster: ClusterId, members: &[NodeId]) -> Result<Re
             _ => {}
         }
     }
-    Ok(rebuilt)
+    Ok(report)
 }
 
 fn open(dir: &Path, node_id: NodeId) -> Result<DataDir> {
-    ensure!(dir.join("log").exists(), "{} holds no log: there is nothing to carry on with", dir.display());
+    ensure!(dir.join("log").exists(), "{} has no log to recover from", dir.display());
     let file = dir.join(MANIFEST);
     if DataDir::is_at(dir) || !file.exists() {
         return Ok(DataDir::open(dir, node_id)?);
@@ -87,34 +89,34 @@ fn open(dir: &Path, node_id: NodeId) -> Result<DataDir> {
     Ok(DataDir::adopt(dir, node_id, format, founders)?)
 }
 
-/// A log, and all that it has led to.
-struct Rebuilding {
+/// A log, and the state that all of its entries lead to.
+struct Recovery {
     log: Log,
     wal: Wal,
     hard_state: HardState,
     snapshot: Snapshot,
 }
 
-impl Rebuilding {
+impl Recovery {
     fn open(data_dir: &DataDir, config: &Config) -> Result<Self> {
         let segment_bytes = config.file.cluster.storage.segment_mb << 20;
         let (log, wal, recovered) =
             storage::open(data_dir.path(), storage::Options { sync: true, segment_bytes })?;
-        let Recovered { hard_state, checkpoint, .. } = recovered;
+        let Recovered { hard_state, snapshot, .. } = recovered;
         let founders = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
-        let snapshot = match checkpoint {
-            Some(checkpoint) => Snapshot::decode(&checkpoint.payload)?,
+        let snapshot = match snapshot {
+            Some(snapshot) => Snapshot::decode(&snapshot.payload)?,
             None => Snapshot { conf_state: founders(), state: StateMachine::default() },
         };
-        let mut rebuilding = Self { log, wal, hard_state, snapshot };
-        rebuilding.replay()?;
-        Ok(rebuilding)
+        let mut recovery = Self { log, wal, hard_state, snapshot };
+        recovery.replay()?;
+        Ok(recovery)
     }
 
     /// Applies the whole log, committed or not.
     fn replay(&mut self) -> Result<()> {
         let last = self.log.last_index();
-        ensure!(last > 0, "the log is empty: there is nothing to carry on with");
+        ensure!(last > 0, "the log is empty: there is nothing to recover");
         while self.snapshot.state.applied_index() < last {
             let next = self.snapshot.state.applied_index() + 1;
             for entry in self.log.entries(next, last + 1, READ_BYTES)? {
@@ -124,10 +126,10 @@ impl Rebuilding {
         Ok(())
     }
 
-    fn recover(mut self, cluster: ClusterId, members: &[NodeId]) -> Result<Rebuilt> {
+    fn start_cluster(mut self, cluster: ClusterId, members: &[NodeId]) -> Result<RecoveryReport> {
         let last = self.log.last_index();
         let from_cluster = self.snapshot.state.cluster_id();
-        let rebuilt = |last_index, uncertain, changed| Rebuilt {
+        let report = |last_index, uncertain, changed| RecoveryReport {
             from_cluster,
             cluster,
             members: members.to_vec(),
@@ -136,7 +138,7 @@ impl Rebuilding {
             changed,
         };
         if is_recovered(&self.snapshot, cluster, members) {
-            return Ok(rebuilt(last, 0, false));
+            return Ok(report(last, 0, false));
         }
         let uncertain = last - self.hard_state.commit.min(last);
         let term = next_term(self.hard_state.term, self.log.term(last)?.unwrap_or_default())?;
@@ -146,21 +148,22 @@ impl Rebuilding {
         self.wal.write(&Batch { hard_state, entries })?;
         self.wal.sync()?;
         self.wal.close()?;
-        Ok(rebuilt(end, uncertain, true))
+        Ok(report(end, uncertain, true))
     }
 }
 
-/// The term of what comes behind a log that ends in term `logged`, in a directory where a node has `seen` this one. What no
-/// election reaches was not seen in one, and no vote was given in it: it ends with the old cluster.
+/// The term of what comes behind a log that ends in term `logged`, in a directory where a node has `seen`
+/// this one. What no election reaches was not seen in one, and no vote was given in it: it ends with the old
+/// cluster.
 fn next_term(seen: u64, logged: u64) -> Result<u64> {
-    let reached = |term: u64| term < MAX_NUMBER - MISSED_TERMS;
+    let reached = |term: u64| term < MAX_NUMBER - UNKNOWN_TERMS;
     let seen = if reached(seen) { seen } else { 0 };
     ensure!(
         reached(logged),
-        "the log ends in term {logged}, which no election reaches: it was damaged, or written to by something else. Go on \
-         with another node's directory, or restore a backup"
+        "the log ends in term {logged}, which no election reaches: it was damaged, or written by another program. \
+         Recover from another node's data directory, or restore a backup"
     );
-    Ok(seen.max(logged) + MISSED_TERMS)
+    Ok(seen.max(logged) + UNKNOWN_TERMS)
 }
 
 #[cfg(test)]
@@ -169,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_term_that_no_election_reaches_is_passed_over_or_refused() {
-        let behind_seven = 7 + MISSED_TERMS;
+        let behind_seven = 7 + UNKNOWN_TERMS;
         for (seen, logged) in [(7, 5), (5, 7), (u64::MAX, 7), (MAX_NUMBER, 7)] {
             assert_eq!(next_term(seen, logged).unwrap(), behind_seven);
         }

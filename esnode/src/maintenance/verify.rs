@@ -1,4 +1,4 @@
-//! `esnode verify`: whether what lies on the disk is what was written. Changes nothing.
+//! `esnode verify`: checks that the files on disk are what was written. Read-only.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,19 +8,19 @@ use shared::backup::MANIFEST;
 use shared::verified::{Finding, Verified};
 
 use crate::replica::Snapshot;
-use crate::storage::identity::{self, DataDir, IdentityError};
+use crate::storage::data_dir::{self, DataDir, IdentityError};
 use crate::storage::verify;
 
 /// Reads the data directory of a node that does not run, or a backup that is a folder.
 ///
 /// # Errors
-/// The node runs, it is no data directory, or the system refuses.
+/// If the node runs, `dir` is not a data directory, or the system refuses.
 pub fn data_dir(dir: &Path) -> Result<Verified> {
     // A backup has no identity, and no node runs on it.
     if !DataDir::is_at(dir) && dir.join(MANIFEST).exists() {
         return Ok(verify::verify(dir, content)?);
     }
-    let held = match identity::hold(dir) {
+    let held = match data_dir::hold(dir) {
         // Its other files are worth a look all the same, and nothing starts on this one.
         Err(IdentityError::Corrupt { file, reason }) => {
             let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -28,22 +28,23 @@ pub fn data_dir(dir: &Path) -> Result<Verified> {
             verified.note(file, 0, reason, false);
             return Ok(verified);
         }
-        held => held.with_context(|| format!("{} is not verified", dir.display()))?,
+        held => held.with_context(|| format!("cannot verify {}", dir.display()))?,
     };
     let (identity, _lock) = held;
-    identity.with_context(|| format!("{} is no data directory: it has no identity", dir.display()))?;
+    identity
+        .with_context(|| format!("{} is not a data directory: it has no identity file", dir.display()))?;
     Ok(verify::verify(dir, content)?)
 }
 
-/// What is wrong with a checkpoint's content.
+/// Returns what is wrong with a snapshot's content.
 fn content(payload: &[u8]) -> Result<(), String> {
     Snapshot::decode(payload).map(drop).map_err(|error| error.to_string())
 }
 
-/// The verdict, for people or for programs.
+/// Formats the result, for people or as JSON.
 ///
 /// # Errors
-/// None that is known.
+/// If the result cannot be encoded as JSON.
 pub fn describe(path: &Path, verified: &Verified, json: bool) -> Result<String> {
     if json {
         return Ok(serde_json::to_string(verified)?);
@@ -54,10 +55,10 @@ pub fn describe(path: &Path, verified: &Verified, json: bool) -> Result<String> 
         let _ = writeln!(text, "{kind}: {file}, byte {offset}: {reason}");
     }
     let Verified { first_index, last_index, checkpoint, segments, bytes, .. } = verified;
-    let verdict = if verified.ok { "whole" } else { "damaged" };
+    let state = if verified.ok { "intact" } else { "damaged" };
     let _ = write!(
         text,
-        "{} is {verdict}: entries {first_index} to {last_index}, checkpoint {checkpoint}, {segments} segments, {bytes} \
+        "{} is {state}: entries {first_index} to {last_index}, snapshot {checkpoint}, {segments} segments, {bytes} \
          bytes of log",
         path.display()
     );

@@ -15,8 +15,8 @@ use crate::process::config::Config;
 use crate::process::version::FORMAT;
 use crate::replica::{Bootstrapped, Formats, Hello, Input};
 use crate::runtime::Event;
-use crate::storage::checkpoint::is_full;
-use crate::storage::identity::{DataDir, Identity, IdentityError};
+use crate::storage::data_dir::{DataDir, Identity, IdentityError};
+use crate::storage::is_full;
 
 /// What a node says of itself at first.
 pub(super) fn hello(config: &Config, identity: &Identity) -> Hello {

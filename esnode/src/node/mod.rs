@@ -27,7 +27,7 @@ use crate::process::version::build_info;
 use crate::replica::{Input, Snapshot};
 use crate::runtime::{Event, LeaderView, PartitionWakers, Timekeeper};
 use crate::state_machine::StateMachine;
-use crate::storage::identity::DataDir;
+use crate::storage::data_dir::DataDir;
 use crate::storage::{self, Log, Recovered};
 
 /// Runs a node until SIGTERM or SIGINT, or until it must not go on.
@@ -59,12 +59,12 @@ impl Node {
         let (log, wal, recovered) = storage::open(data_dir.path(), options)?;
         report_recovery(&config, &log, &recovered);
         let snapshot =
-            recovered.checkpoint.as_ref().map(|found| Snapshot::decode(&found.payload)).transpose()?;
+            recovered.snapshot.as_ref().map(|found| Snapshot::decode(&found.payload)).transpose()?;
 
         let (events, received) = crossbeam_channel::unbounded();
         let damaged = events.clone();
         storage::scrub::spawn(log.clone(), move |error| drop(damaged.send(Event::DiskFailed(error))))?;
-        storage::room::watch(log.clone(), options.segment_bytes)?;
+        storage::disk_space::watch(log.dir().to_owned(), log.stats().clone(), options.segment_bytes)?;
         let hello = identity::hello(&config, data_dir.identity());
         let transport = Arc::new(start_transport(&config, hello, events.clone())?);
         let (leadership, leadership_seen) = watch::channel(LeaderView::default());
@@ -88,7 +88,7 @@ impl Node {
             leadership: leadership_seen,
             roster: roster_seen,
             transport: Arc::clone(&transport),
-            backups: Backups::new(recovered.checkpoints.clone()),
+            backups: Backups::new(recovered.snapshots.clone()),
         });
         let (shutdown, stop) = watch::channel(false);
         let (done, ended) = oneshot::channel();
@@ -160,7 +160,7 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
     }
     tracing::info!(
         node = config.node_id,
-        checkpoint = recovered.checkpoint.as_ref().map(|checkpoint| checkpoint.index),
+        checkpoint = recovered.snapshot.as_ref().map(|checkpoint| checkpoint.index),
         last_index = log.last_index(),
         term = recovered.hard_state.term,
         data_dir = %config.data_dir().display(),

@@ -23,9 +23,9 @@ use crate::runtime::{
     find_cluster, read_clocks,
 };
 use crate::state_machine::StateMachine;
-use crate::storage::identity::DataDir;
+use crate::storage::data_dir::DataDir;
 use crate::storage::writer::{self, WalEvent, Writer};
-use crate::storage::{self, Checkpoints, Incoming, Log, Outgoing, Recovered};
+use crate::storage::{self, Incoming, Log, Outgoing, Recovered, Snapshots};
 
 /// Payload of recent entries kept in memory for followers.
 const TAIL_BYTES: usize = 16 << 20;
@@ -71,8 +71,8 @@ pub(super) fn take_part(start: Start) -> Result<()> {
     let conf_state = start.conf_state.unwrap_or_else(initial);
     let data_dir = Arc::new(Mutex::new(data_dir));
     let adopt = adopt_format(Arc::clone(&data_dir), Arc::clone(&start.transport), start.events.0.clone());
-    let writer = spawn_wal(start.wal, adopt, start.events.0.clone())?;
-    let snapshots = start.recovered.checkpoints.clone();
+    let snapshots = start.recovered.snapshots.clone();
+    let writer = spawn_wal(start.wal, snapshots.clone(), adopt, start.events.0.clone())?;
     serve_files(&start.transport, start.log.clone(), snapshots.clone());
     let log =
         NodeLog { log: start.log.clone(), snapshots: snapshots.clone(), writer: writer.sender().clone() };
@@ -120,7 +120,7 @@ fn replica_config(config: &Config, hello: Hello, recovered: &Recovered) -> Repli
         snapshot_interval: storage.snapshot_interval,
         snapshot_pause: SNAPSHOT_PAUSE_TICKS,
         keep_bytes: KEPT_SEGMENTS * segment_bytes(storage),
-        snapshot_term: recovered.checkpoint.as_ref().map(|snapshot| snapshot.term),
+        snapshot_term: recovered.snapshot.as_ref().map(|snapshot| snapshot.term),
     }
 }
 
@@ -130,7 +130,7 @@ fn start_core(
     conf_state: ConfState,
     log: NodeLog,
 ) -> Result<Core<NodeLog>> {
-    let applied = recovered.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.index);
+    let applied = recovered.snapshot.as_ref().map_or(0, |checkpoint| checkpoint.index);
     let mut hard_state = recovered.hard_state;
     // What is applied was committed; a commit index on disk may lag.
     hard_state.commit = hard_state.commit.max(applied);
@@ -148,10 +148,11 @@ fn start_core(
 
 fn spawn_wal(
     wal: storage::Wal,
+    snapshots: Snapshots,
     adopt: impl FnMut(u16) -> io::Result<()> + Send + 'static,
     events: Sender<Event>,
 ) -> io::Result<Writer> {
-    writer::spawn(wal, adopt, move |event| {
+    writer::spawn(wal, snapshots, adopt, move |event| {
         let event = match event {
             WalEvent::Persisted { number } => Event::Input(Input::Persisted(number)),
             WalEvent::Failed(error) => Event::DiskFailed(error),
@@ -162,9 +163,9 @@ fn spawn_wal(
 }
 
 /// Gives nodes that are far behind what they lack.
-fn serve_files(transport: &Transport, log: Log, checkpoints: Checkpoints) {
+fn serve_files(transport: &Transport, log: Log, snapshots: Snapshots) {
     transport.serve_files(Box::new(move |have| {
-        Outgoing::gather(&log, &checkpoints, have).inspect_err(|error| {
+        Outgoing::gather(&log, &snapshots, have).inspect_err(|error| {
             tracing::error!(%error, "cannot offer another node what it lacks");
         })
     }));

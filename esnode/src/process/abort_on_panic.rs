@@ -1,11 +1,11 @@
-//! A thread that the node cannot do without ends the node when it panics: half a node looks alive and is not. Threads that
-//! read strangers' bytes end alone.
+//! A thread that the node cannot do without ends the node when it panics: half a node looks alive and is not.
+//! Threads that read strangers' bytes end alone.
 
 use std::{panic, process, thread};
 
 /// Names of the threads that nothing replaces before the next start.
 const VITAL: [&str; 8] =
-    ["raft", "wal", "log-reader", "log-filler", "log-scrub", "checkpoint", "catch-up", "log-room"];
+    ["raft", "wal", "log-reader", "log-preallocate", "log-scrub", "checkpoint", "catch-up", "log-disk-space"];
 
 /// How a process ends that panicked; the same as that of a Rust program whose first thread did.
 const PANICKED: i32 = 101;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// A node of a replicated event log that speaks the Kafka wire protocol.
 ///
-/// It keeps its part of the cluster that cluster.yaml describes, until SIGTERM: then it hands leadership over, makes
+/// Runs one node of the cluster that cluster.yaml describes. On SIGTERM it transfers leadership, makes
 /// everything durable and exits with 0.
 #[derive(Debug, Parser)]
 #[command(
@@ -23,49 +23,51 @@ pub struct Args {
     /// The cluster's configuration
     #[arg(long, value_name = "FILE", default_value = "cluster.yaml")]
     pub config: PathBuf,
-    /// What to log: error, warn, info, debug or trace, also per module
+    /// Log level: error, warn, info, debug or trace; `module=level` sets it for one module
     #[arg(long, value_name = "FILTER", env = "ESNODE_LOG", default_value = "info")]
     pub log: String,
     /// Print the version and exit
     #[arg(long, short = 'V', action = ArgAction::SetTrue)]
     pub version: bool,
-    /// With --version: everything about the build, as JSON
+    /// With --version: print all build information as JSON
     #[arg(long, requires = "version")]
     pub json: bool,
-    /// Something else than to run
+    /// Offline task to do instead of running the node
     #[command(subcommand)]
     pub task: Option<Task>,
 }
 
-/// What esnode does besides running.
+/// Offline tasks, for a node that does not run.
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Let another cluster carry on with the log in this node's data directory: the last way out
+    /// Recover from permanent loss of quorum: start a new cluster from this node's log. Unsafe; use as a last
+    /// resort.
     ///
-    /// For a cluster that has lost its quorum for good, on the one node that is to carry on; or for the copies of a backup, on
-    /// every node of the new cluster alike. The cluster before must never run again beside it. `escli recover` and `escli
-    /// restore` see to all of that; call this by hand only if they cannot.
+    /// Entries that other nodes had committed and this node does not have are lost. Run it on the one
+    /// surviving node, or, with the copies of a backup, on every node of the new cluster. No node of the old
+    /// cluster may ever run again. `escli recover` and `escli restore` check all of this; run this command by
+    /// hand only if they cannot be used.
     #[command(
-        after_help = "Example:\n  esnode --config=cluster.yaml --node-id=2 rebuild --cluster-id=$(uuidgen) --members=2"
+        after_help = "Example:\n  esnode --config=cluster.yaml --node-id=2 recover --cluster-id=$(uuidgen) --members=2"
     )]
-    Rebuild {
-        /// The new cluster's identity, never used before: a UUID
+    Recover {
+        /// Id of the new cluster: a UUID that was never used before
         #[arg(long, value_name = "UUID")]
         cluster_id: Uuid,
-        /// All members of the new cluster
+        /// Ids of all members of the new cluster
         #[arg(long, value_name = "ID", value_delimiter = ',', required = true)]
         members: Vec<NodeId>,
     },
-    /// Read all that a node that does not run has on its disk, and say what is not as it was written; changes nothing
+    /// Check every file of the data directory and report corruption; read-only
     ///
-    /// Exits with 0 if all is whole, with 1 if anything is damaged. What a crash leaves, and the next start cuts, is said
-    /// and is no damage.
+    /// The node must be stopped. Exits with 0 if everything is intact, with 1 if anything is damaged. A torn
+    /// tail, which a crash leaves and the next start cuts off, is reported as harmless.
     #[command(after_help = "Example:\n  esnode verify --data-dir /var/lib/eventstream/raft")]
     Verify {
         /// The node's data directory
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
-        /// The verdict as JSON
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },

@@ -20,9 +20,12 @@ pub struct Config {
 
 impl Config {
     /// Reads and checks `path`; `node_id` overrides `cluster.node_id`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not a valid cluster.yaml, or does not have the node.
     pub fn load(path: &Path, node_id: Option<NodeId>) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| {
-            format!("cannot read the configuration {}; name it with --config=FILE", path.display())
+            format!("cannot read the configuration {}; pass its path with --config=FILE", path.display())
         })?;
         let name = path.display().to_string();
         let file = spec::parse(&name, &spec::decode(&name, bytes)?)?;
@@ -30,9 +33,12 @@ impl Config {
     }
 
     /// Picks this node's part of the file.
+    ///
+    /// # Errors
+    /// If neither `node_id` nor the file says which node this is, or the file does not have it.
     pub fn new(file: &ClusterFile, node_id: Option<NodeId>) -> Result<Self> {
         let Some(node_id) = node_id.or(file.cluster.node_id) else {
-            bail!("which node is this? Set cluster.node_id, or start with --node-id=N");
+            bail!("no node id: set cluster.node_id, or start with --node-id=N");
         };
         let known: Vec<_> = file.cluster.nodes.iter().map(|node| node.id.to_string()).collect();
         let Some(file) = file.for_node(node_id) else {
@@ -47,7 +53,11 @@ impl Config {
         self.file.cluster.storage.data_dir.clone()
     }
 
-    /// Where to listen for `port`: on `bind`; else, when `host` is a loopback address, only there; else everywhere.
+    /// Where to listen for `port`: on `bind`; else, when `host` is a loopback address, only there; else
+    /// everywhere.
+    ///
+    /// # Errors
+    /// If `bind` cannot be resolved.
     pub fn listen_on(&self, port: u16) -> Result<SocketAddr> {
         if let Some(bind) = &self.node.bind {
             let mut found = (bind.as_str(), port)

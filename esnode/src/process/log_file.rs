@@ -1,5 +1,6 @@
-//! The node's log where it is a file that somebody else opened: `escli` and a user's systemd do. Nobody but the node
-//! itself can keep it from growing: it moves it to `<name>.1` when it is large, and goes on in a new one.
+//! The node's log where it is a file that somebody else opened: `escli` and a user's systemd do. Nobody but
+//! the node itself can keep it from growing: it moves it to `<name>.1` when it is large, and goes on in a new
+//! one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,14 +13,14 @@ use rustix::stdio::{dup2_stderr, dup2_stdout};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Bytes from which on a log goes on in a new file; the two take twice as much.
-const LARGE: u64 = 32 << 20;
-/// How often to look at its size.
-const EVERY: Duration = Duration::from_secs(10);
+/// Size in bytes from which on the log is rotated; the two files take twice as much.
+const MAX_BYTES: u64 = 32 << 20;
+/// Time between two checks of its size.
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until `stop` says so.
 pub async fn rotate(mut stop: watch::Receiver<bool>) {
-    let mut interval = interval(EVERY);
+    let mut interval = interval(POLL_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -29,9 +30,9 @@ pub async fn rotate(mut stop: watch::Receiver<bool>) {
         match rotate_if_large() {
             Ok(false) => {}
             Ok(true) => {
-                tracing::info!("the log goes on here; what was logged before is in the file that ends in .1");
+                tracing::info!("log rotated: earlier lines are in the file that ends in .1");
             }
-            Err(error) => tracing::warn!(%error, "the log is large, and cannot go on in a new file"),
+            Err(error) => tracing::warn!(%error, "cannot rotate the log"),
         }
     }
 }
@@ -39,7 +40,7 @@ pub async fn rotate(mut stop: watch::Receiver<bool>) {
 fn rotate_if_large() -> io::Result<bool> {
     let file = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().map(File::from);
     let log = file(rustix::stdio::stderr())?;
-    let Some(next) = next(&log, LARGE)? else { return Ok(false) };
+    let Some(next) = next(&log, MAX_BYTES)? else { return Ok(false) };
     if is_same(&file(rustix::stdio::stdout())?.metadata()?, &log.metadata()?) {
         dup2_stdout(&next)?;
     }
@@ -47,8 +48,8 @@ fn rotate_if_large() -> io::Result<bool> {
     Ok(true)
 }
 
-/// The file that takes the place of `log`, if that has at least `large` bytes: it is created with its name and rights.
-/// `None` for what is no file, or one that is not appended to, or that has no name any more.
+/// The file that takes the place of `log`, if that has at least `large` bytes: it is created with its name
+/// and rights. `None` for what is no file, or one that is not appended to, or that has no name any more.
 fn next(log: &File, large: u64) -> io::Result<Option<File>> {
     let of_log = log.metadata()?;
     if !of_log.is_file() || of_log.len() < large || !rustix::fs::fcntl_getfl(log)?.contains(OFlags::APPEND) {

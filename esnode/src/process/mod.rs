@@ -1,5 +1,5 @@
-//! What a Unix process needs, whatever it is for: arguments, configuration, version, logging, limits, priorities and
-//! the end after a panic.
+//! What a Unix process needs, whatever it is for: arguments, configuration, version, logging, limits,
+//! priorities and the end after a panic.
 
 pub mod abort_on_panic;
 pub mod args;

@@ -1,5 +1,5 @@
-//! Open files: clients' connections must leave enough of them for the log and the other nodes. A node that cannot open
-//! its next segment takes it for a failed disk, and stops.
+//! Open files: clients' connections must leave enough of them for the log and the other nodes. A node that
+//! cannot open its next segment takes it for a failed disk, and stops.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -8,8 +8,8 @@ const RESERVE: u64 = 512;
 /// Listeners for clients, which share the rest.
 const LISTENERS: u64 = 2;
 
-/// Connections that each listener for clients may hold: `wanted`, if the process may open as many files. Raises its
-/// limit as far as it can.
+/// Connections that each listener for clients may hold: `wanted`, if the process may open as many files.
+/// Raises its limit as far as it can.
 pub fn connections(wanted: u32) -> usize {
     let limit = raise();
     let most = share(limit, wanted);

@@ -3,8 +3,8 @@
 /// How far back a thread steps (nice(2)): far enough to lose every contest, and to go on all the same.
 const BACK: i32 = 10;
 
-/// The calling thread gives way to all others from now on. On Linux a thread has a priority of its own (setpriority(2),
-/// NOTES).
+/// The calling thread gives way to all others from now on. On Linux a thread has a priority of its own
+/// (setpriority(2), NOTES).
 pub fn lower() {
     // Without it everything works, only less smoothly.
     let _ = rustix::process::setpriority_process(None, BACK);

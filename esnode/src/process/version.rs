@@ -4,8 +4,8 @@ use shared::version::{BuildInfo, Range};
 
 /// Peer protocol versions that this binary speaks.
 pub const PROTOCOL: Range = Range { min: 1, max: 1 };
-/// On-disk format versions that this binary reads. It writes the one that is active in the cluster, which is raised once
-/// every member reads the next.
+/// On-disk format versions that this binary reads. It writes the one that is active in the cluster, which is
+/// raised once every member reads the next.
 pub const FORMAT: Range = Range { min: 1, max: NEWEST_FORMAT };
 /// 2, unless a build for tests says otherwise: version 3 differs from it in nothing but the number.
 const NEWEST_FORMAT: u16 = match option_env!("ESNODE_FORMAT_MAX") {

@@ -77,7 +77,7 @@ impl<E: Environment> Replica<E> {
 
     /// Deleted segments leave the disk with snapshots that do without them: these come soon, even if nothing else does.
     pub(super) fn free_soon(&mut self) {
-        if std::mem::take(&mut self.freed) && self.log.would_delete(self.state.read().first_needed()) {
+        if std::mem::take(&mut self.freed) && self.log.would_delete(self.state.read().low_watermark()) {
             self.snapshots.request();
         }
         if !self.tick.is_multiple_of(CHECK_TICKS) || !self.log.awaits_snapshot() {

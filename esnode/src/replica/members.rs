@@ -30,7 +30,7 @@ impl<E: Environment> Replica<E> {
         let state = state.read();
         let members = state.members();
         self.members_at = members.changed_at();
-        if members.is_spent(self.config.own.1) && self.leaves_at.is_none() {
+        if members.is_retired(self.config.own.1) && self.leaves_at.is_none() {
             tracing::warn!("this node was removed from the cluster: it stops");
             self.leaves_at = Some(self.tick + self.core.timing().farewell());
         }
@@ -51,7 +51,7 @@ impl<E: Environment> Replica<E> {
         self.effects.push(Effect::Members(Members {
             roster: Arc::clone(&self.roster),
             bindings: members.bindings().iter().map(|(node, store)| (*node, *store)).collect(),
-            retired: members.spent().iter().map(|(store, node)| (*store, *node)).collect(),
+            retired: members.retired().iter().map(|(store, node)| (*store, *node)).collect(),
         }));
     }
 

@@ -92,7 +92,7 @@ impl PeerRegistry {
         let Some(hello) = self.known.get(&peer) else { return true };
         match state.members().store_of(peer) {
             Some(store) => store == hello.store,
-            None if state.members().is_spent(hello.store) => false,
+            None if state.members().is_retired(hello.store) => false,
             None => !(hello.fresh && state.cluster_id().is_some()),
         }
     }
@@ -122,7 +122,7 @@ impl PeerRegistry {
         let wanted: Vec<_> = std::iter::once(own)
             .chain(seen)
             .filter(|(node, _)| members.contains(node) && known.store_of(*node).is_none())
-            .filter(|(_, store)| !known.is_spent(*store))
+            .filter(|(_, store)| !known.is_retired(*store))
             .filter(|bound| !self.binding.contains(bound))
             .collect();
         self.binding.extend(&wanted);
@@ -174,9 +174,9 @@ mod tests {
     }
 
     /// The state of a cluster that knows node 2 by store 22, if `bound`.
-    fn cluster(bound: bool) -> StateMachine {
+    fn state_of_cluster(bound: bool) -> StateMachine {
         let mut payload = BytesMut::new();
-        Command::Found { cluster_id: ClusterId(Uuid::from_u128(1)) }.encode(&mut payload);
+        Command::Bootstrap { cluster_id: ClusterId(Uuid::from_u128(1)) }.encode(&mut payload);
         if bound {
             Command::Bind { node: 2, store: store(22) }.encode(&mut payload);
         }
@@ -197,12 +197,12 @@ mod tests {
 
     #[test]
     fn only_the_known_directorys_answers_count_and_only_it_is_led() {
-        let [mut sent, mut taken] = allowed(&cluster(true), hello(store(22), false));
+        let [mut sent, mut taken] = allowed(&state_of_cluster(true), hello(store(22), false));
         assert_eq!((sent.len(), taken.len()), (KINDS.len(), KINDS.len()));
         for (state, hello) in [
-            (cluster(true), hello(store(23), false)),
-            (cluster(true), hello(store(23), true)),
-            (cluster(false), hello(store(23), true)),
+            (state_of_cluster(true), hello(store(23), false)),
+            (state_of_cluster(true), hello(store(23), true)),
+            (state_of_cluster(false), hello(store(23), true)),
         ] {
             [sent, taken] = allowed(&state, hello);
             assert_eq!([sent.len(), taken.len()], [6, 4], "{hello:?}");
@@ -211,7 +211,7 @@ mod tests {
         }
         // At the founding nobody is bound yet, and whoever has taken part already may.
         assert_eq!(allowed(&StateMachine::default(), hello(store(23), true))[1].len(), KINDS.len());
-        assert_eq!(allowed(&cluster(false), hello(store(23), false))[1].len(), KINDS.len());
+        assert_eq!(allowed(&state_of_cluster(false), hello(store(23), false))[1].len(), KINDS.len());
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
             your_store: Some(store(other)),
             ..hello(store(node.into()), false)
         };
-        let unsure = cluster(false);
+        let unsure = state_of_cluster(false);
         registry.register(knows(2, 99));
         registry.register(knows(3, 11));
         assert!(!registry.disown(&unsure, (1, store(11)), 3), "one of two");
@@ -233,7 +233,7 @@ mod tests {
         assert!(!registry.disown(&unsure, (1, store(11)), 5), "two of four");
         // What this node has applied itself is above whatever anybody says.
         registry.register(knows(1, 99));
-        assert!(!registry.disown(&cluster(true), (2, store(22)), 3));
-        assert!(registry.disown(&cluster(true), (2, store(23)), 3));
+        assert!(!registry.disown(&state_of_cluster(true), (2, store(22)), 3));
+        assert!(registry.disown(&state_of_cluster(true), (2, store(23)), 3));
     }
 }

@@ -59,7 +59,7 @@ pub fn is_recovered(snapshot: &Snapshot, cluster: ClusterId, members: &[NodeId])
 /// The entries that follow the log that led to `snapshot`, in `term`, so that `cluster` with these members goes on with it.
 pub fn recover(snapshot: &Snapshot, cluster: ClusterId, members: &[NodeId], term: u64) -> Vec<Entry> {
     let mut begin = BytesMut::new();
-    Command::CarryOn { cluster_id: cluster }.encode(&mut begin);
+    Command::RecoverCluster { cluster_id: cluster }.encode(&mut begin);
     let ConfState { voters, learners, .. } = &snapshot.conf_state;
     let joining = members.iter().filter(|id| !voters.contains(id)).map(|id| Change::Promote(*id));
     let leaving =
@@ -86,7 +86,7 @@ mod tests {
             ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() };
         let mut snapshot = Snapshot { conf_state, state: StateMachine::default() };
         let mut found = BytesMut::new();
-        Command::Found { cluster_id: cluster(1) }.encode(&mut found);
+        Command::Bootstrap { cluster_id: cluster(1) }.encode(&mut found);
         let entry = Entry { index: 7, term: 2, kind: EntryKind::Normal, data: found.freeze() };
         snapshot.follow(&entry).unwrap();
         snapshot

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::input::Claim;
 use super::response::{ProposeError, Response, Responses};
 use crate::state_machine::command::{Refusal, Reply};
-use crate::state_machine::{Producer, StateMachine, TopicId, Verdict};
+use crate::state_machine::{Producer, SequenceCheck, StateMachine, TopicId};
 
 /// The offset of what has none yet.
 const IN_FLIGHT: i64 = -1;
@@ -48,20 +48,22 @@ impl<W> Default for Sequences<W> {
 impl<W> Sequences<W> {
     /// What becomes of a batch that is proposed now; one that is to be appended is taken for proposed.
     pub(super) fn prospect(&mut self, state: &StateMachine, claim: &Claim) -> Prospect {
-        let found = state.topic_numbered(claim.topic);
+        let found = state.topic_by_id(claim.topic);
         let Some(partition) = found.and_then(|topic| topic.partitions.get(claim.partition as usize)) else {
             return Prospect::Refused(Refusal::UnknownTopic);
         };
         let flight = self.producers.get(&claim.key());
-        let verdict = flight
-            .map_or_else(|| partition.judge(&claim.header), |flight| flight.producer.judge(&claim.header));
+        let verdict = flight.map_or_else(
+            || partition.validate(&claim.header),
+            |flight| flight.producer.validate(&claim.header),
+        );
         match verdict {
-            Verdict::Refused(refusal) => Prospect::Refused(refusal),
-            Verdict::Duplicate(IN_FLIGHT) => Prospect::Again,
-            Verdict::Duplicate(base_offset) => {
+            SequenceCheck::Refused(refusal) => Prospect::Refused(refusal),
+            SequenceCheck::Duplicate(IN_FLIGHT) => Prospect::Again,
+            SequenceCheck::Duplicate(base_offset) => {
                 Prospect::Known(Reply::Appended { base_offset, log_start_offset: partition.start_offset() })
             }
-            Verdict::New => {
+            SequenceCheck::New => {
                 let flight = self.producers.entry(claim.key()).or_insert_with(|| {
                     let known = partition.producer(claim.header.producer_id).cloned();
                     let producer = known.unwrap_or_else(|| Producer::new(&claim.header));
@@ -87,7 +89,7 @@ impl<W> Sequences<W> {
         let again = flight.again.extract_if(.., |(again, _)| again.repeats(claim));
         responses.extend(again.map(|(_, waiter)| (waiter, Response::Proposed(Ok(vec![reply.clone()])))));
         if let Reply::Appended { base_offset, .. } = reply {
-            flight.producer.settle(&claim.header, *base_offset);
+            flight.producer.set_base_offset(&claim.header, *base_offset);
         }
         flight.batches -= 1;
         flight.producer.forget(flight.batches);
@@ -204,8 +206,8 @@ mod tests {
             }
             assert!(sequences.producers.is_empty());
             assert_eq!(
-                state.topic("t").unwrap().partitions[0].next_offset(),
-                twin.topic("t").unwrap().partitions[0].next_offset()
+                state.topic("t").unwrap().partitions[0].high_watermark(),
+                twin.topic("t").unwrap().partitions[0].high_watermark()
             );
         }
     }

@@ -143,7 +143,7 @@ impl<E: Environment> Replica<E> {
         self.serves_from = None;
         self.announce(|leadership| leadership.serving = true);
         if self.cluster.is_none() {
-            let begin = Command::Found { cluster_id: self.config.new_cluster };
+            let begin = Command::Bootstrap { cluster_id: self.config.new_cluster };
             let commands: Vec<_> = [begin].into_iter().chain(self.begin_in_newest_format()).collect();
             self.propose_own(&commands);
         }

@@ -119,7 +119,7 @@ impl<E: Environment> Replica<E> {
         self.core.compact(kept.saturating_sub(1).min(index));
         // What holds no event that is kept, and is not replayed from this snapshot, may leave the disk. The snapshot's
         // own entry stays: whoever is sent there gets the log up to it.
-        let needed = self.state.read().first_needed();
+        let needed = self.state.read().low_watermark();
         let needed = if makes(Mistake::DeleteUpToSnapshot) { index } else { needed };
         self.effects.push(Effect::DeleteLog(needed.min(index)));
     }

@@ -8,8 +8,8 @@ use crossbeam_channel::Sender;
 use crate::consensus::{Durable, ReadFailed};
 use crate::entry::Entry;
 use crate::replica::ReplicaLog;
-use crate::storage::writer::Numbered;
-use crate::storage::{Checkpoints, Log};
+use crate::storage::writer::NumberedRequest;
+use crate::storage::{Log, Snapshots};
 
 /// A node's durable log.
 #[derive(Clone)]
@@ -17,9 +17,9 @@ pub struct NodeLog {
     /// The log.
     pub log: Log,
     /// The snapshots beside it.
-    pub snapshots: Checkpoints,
+    pub snapshots: Snapshots,
     /// The way to the thread that writes it.
-    pub writer: Sender<Numbered>,
+    pub writer: Sender<NumberedRequest>,
 }
 
 impl ReplicaLog for NodeLog {
@@ -28,11 +28,11 @@ impl ReplicaLog for NodeLog {
     }
 
     fn would_delete(&self, index: u64) -> bool {
-        self.log.would_retire(index)
+        self.log.would_delete(index)
     }
 
     fn awaits_snapshot(&self) -> bool {
-        self.snapshots.owes(&self.log)
+        self.snapshots.awaits_deletion(&self.log)
     }
 
     fn low_on_space(&self) -> bool {

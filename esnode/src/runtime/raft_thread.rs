@@ -17,8 +17,8 @@ use crate::consensus::LogRead;
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
 use crate::process::rate_limited_log::RateLimitedLog;
 use crate::replica::{Effect, End, Input, Members, Now, Replica, Staged, Write, WriteContent};
-use crate::storage::writer::{Numbered, Work};
-use crate::storage::{Batch, Checkpoints, Incoming, Log};
+use crate::storage::writer::{NumberedRequest, WalRequest};
+use crate::storage::{Batch, Incoming, Log, Snapshots};
 
 /// Events taken in one go, so that ticks and effects get their turn under any load.
 const MAX_EVENTS: usize = 4096;
@@ -28,11 +28,11 @@ pub struct Surroundings {
     /// The durable log.
     pub log: Log,
     /// The snapshots beside it.
-    pub snapshots: Checkpoints,
+    pub snapshots: Snapshots,
     /// Where snapshots of other nodes arrive.
     pub incoming: Incoming,
     /// The way to the thread that writes the log.
-    pub writer: Sender<Numbered>,
+    pub writer: Sender<NumberedRequest>,
     /// The other nodes.
     pub transport: Arc<Transport>,
     /// Wakes readers.
@@ -183,7 +183,7 @@ impl RaftThread {
             Effect::WriteSnapshot(term, snapshot) => self.snapshot_writer.write(term, snapshot),
             Effect::FetchSnapshot(from, have) => self.snapshot_fetcher.begin(from, have),
             Effect::DiscardFetched => self.snapshot_fetcher.discard(),
-            Effect::DeleteLog(index) => self.with.log.retire(index),
+            Effect::DeleteLog(index) => self.with.log.delete_before(index),
             Effect::Implausible(peer, kind, reason) => {
                 if let Some(times) = self.implausible.due() {
                     tracing::warn!(peer, ?kind, times, "ignored a message that cannot be true: {reason}");
@@ -197,9 +197,9 @@ impl RaftThread {
 
     fn write(&mut self, write: Write<Staged<Threads>>) {
         let work = match write.content {
-            WriteContent::Append(hard_state, entries) => Work::Write(Batch { hard_state, entries }),
-            WriteContent::Install(staged, hard_state) => Work::Install(staged, hard_state),
-            WriteContent::AdoptFormat(format) => Work::Adopt(format),
+            WriteContent::Append(hard_state, entries) => WalRequest::Write(Batch { hard_state, entries }),
+            WriteContent::Install(staged, hard_state) => WalRequest::Install(staged, hard_state),
+            WriteContent::AdoptFormat(format) => WalRequest::Adopt(format),
         };
         if self.with.writer.send((write.number, work)).is_err() {
             self.ended = Some(Ended::DiskFailed(io::Error::other("the WAL thread has ended")));

@@ -14,10 +14,8 @@ use super::Event;
 use crate::net::peer::{Files, Transport};
 use crate::process::thread_priority::lower;
 use crate::replica::{FetchedSnapshot, Input, Snapshot};
-use crate::storage::checkpoint::is_full;
-use crate::storage::outgoing::Piece;
 use crate::storage::stats::Stats;
-use crate::storage::{Incoming, Log, OpenError, Part, Staged};
+use crate::storage::{Incoming, Log, OfferedSegment, OpenError, ReceivedSegment, Staged, is_full};
 
 /// A snapshot of another node, and the log before it.
 #[derive(Debug)]
@@ -163,8 +161,8 @@ fn receive_all(
     incoming: &Incoming,
     files: &mut Files,
     stats: &Stats,
-    pieces: &[Piece],
-) -> Result<(u64, Vec<Part>), FetchError> {
+    pieces: &[OfferedSegment],
+) -> Result<(u64, Vec<ReceivedSegment>), FetchError> {
     thread::scope(|scope| {
         let (mut received, mut parts) = (0, Vec::new());
         let mut last: Option<Checking<'_>> = None;
@@ -182,9 +180,9 @@ fn receive_all(
 }
 
 /// A segment that is being read through.
-type Checking<'scope> = thread::ScopedJoinHandle<'scope, Result<Part, OpenError>>;
+type Checking<'scope> = thread::ScopedJoinHandle<'scope, Result<ReceivedSegment, OpenError>>;
 
-fn checked(checking: Checking<'_>) -> Result<Part, FetchError> {
+fn checked(checking: Checking<'_>) -> Result<ReceivedSegment, FetchError> {
     let ended = checking.join();
     Ok(ended.map_err(|_| {
         io::Error::other("reading a segment through came to no end; the reason stands above")
@@ -192,7 +190,12 @@ fn checked(checking: Checking<'_>) -> Result<Part, FetchError> {
 }
 
 /// Gets what is lacking of one segment. Returns how many bytes that was.
-fn receive(incoming: &Incoming, files: &mut Files, stats: &Stats, piece: Piece) -> Result<u64, FetchError> {
+fn receive(
+    incoming: &Incoming,
+    files: &mut Files,
+    stats: &Stats,
+    piece: OfferedSegment,
+) -> Result<u64, FetchError> {
     let mut receiving = incoming.receive(piece).map_err(disk)?;
     let had = receiving.have();
     stats.received_bytes.fetch_add(had, Relaxed);

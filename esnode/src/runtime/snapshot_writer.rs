@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Event;
 use crate::process::thread_priority::lower;
 use crate::replica::{Input, Snapshot};
-use crate::storage::checkpoint::is_full;
-use crate::storage::{Checkpoints, Log};
+use crate::storage::is_full;
+use crate::storage::{Log, Snapshots};
 
 /// A snapshot and the term of its last entry.
 type Job = (u64, Box<Snapshot>);
@@ -22,7 +22,7 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// The system refuses another thread.
-    pub(super) fn spawn(snapshots: Checkpoints, log: Log, events: Sender<Event>) -> io::Result<Self> {
+    pub(super) fn spawn(snapshots: Snapshots, log: Log, events: Sender<Event>) -> io::Result<Self> {
         let (sender, jobs) = bounded(1);
         let thread = thread::Builder::new().name("snapshot".into()).spawn(move || {
             lower();
@@ -50,7 +50,7 @@ impl Drop for SnapshotWriter {
     }
 }
 
-fn run(snapshots: &Checkpoints, log: &Log, jobs: &Receiver<Job>, events: &Sender<Event>) {
+fn run(snapshots: &Snapshots, log: &Log, jobs: &Receiver<Job>, events: &Sender<Event>) {
     for (term, snapshot) in jobs {
         let index = snapshot.state.applied_index();
         let payload = snapshot.encode().map_err(io::Error::from);

@@ -1,31 +1,33 @@
 //! The log's clock: about when each entry was appended, by what leaders said in the log itself.
 //!
-//! It is time of day when it starts, and from then on time that has passed: a leader lets it go on by its monotonic
-//! clock (the driver's timekeeper does), so it may differ from the time of day by as much as somebody's clock was once
-//! wrong. It never goes back. What counts is how far two of its times lie apart.
+//! It is time of day when it starts, and from then on time that has passed: a leader lets it go on by its
+//! monotonic clock (the driver's timekeeper does), so it may differ from the time of day by as much as
+//! somebody's clock was once wrong. It never goes back. What counts is how far two of its times lie apart.
 
 use serde::{Deserialize, Serialize};
 
 /// The on-disk format from which on the log has a clock.
 pub const CLOCK_FORMAT: u16 = 2;
-/// A leader ticks before it appends events, if its last tick is older than this, in milliseconds: no event is younger than
-/// the tick before it by more.
+/// A leader ticks before it appends events, if its last tick is older than this, in milliseconds: no event is
+/// younger than the tick before it by more.
 pub const TICK_MS: i64 = 1000;
 /// Runs kept, at most; the more there would be, the more time each of them stands for.
 const MAX_RUNS: usize = 4096;
 /// Ticks between two looks at what nobody needs any more.
-const LOOK_TICKS: u64 = 1024;
+const PRUNE_INTERVAL_TICKS: u64 = 1024;
 
 /// What a leader says of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {
     /// The log's time, in ms since 1970.
     pub ms: i64,
-    /// Time of day by the leader's own clock, in ms since 1970: from it a later leader learns how long nobody led.
+    /// Time of day by the leader's own clock, in ms since 1970: from it a later leader learns how long nobody
+    /// led.
     pub wall: i64,
     /// More time may have passed than `ms` says: the leader cannot tell yet.
     pub doubted: bool,
-    /// So much of `ms` passed before the doubt that ends now, and was unknown meanwhile; 0 if it proved unfounded.
+    /// So much of `ms` passed before the doubt that ends now, and was unknown meanwhile; 0 if it proved
+    /// unfounded.
     pub made_up: i64,
 }
 
@@ -48,15 +50,16 @@ impl LogClock {
         self.latest
     }
 
-    /// When entry `index` was appended at the latest, in ms; `None` before the clock first ticked. Later than the truth by
-    /// a slot and [`TICK_MS`] at most; what was appended before the first tick counts as appended with it.
+    /// When entry `index` was appended at the latest, in ms; `None` before the clock first ticked. Later than
+    /// the truth by a slot and [`TICK_MS`] at most; what was appended before the first tick counts as
+    /// appended with it.
     pub fn appended_at(&self, index: u64) -> Option<i64> {
         let after = self.runs.partition_point(|run| run.0 <= index);
         self.runs.get(after.saturating_sub(1)).map(|run| run.1.saturating_add(TICK_MS))
     }
 
-    /// The first entry that may have been appended at or after `ms`; `u64::MAX` when all are older; `None` before the clock
-    /// first ticked.
+    /// The first entry that may have been appended at or after `ms`; `u64::MAX` when all are older; `None`
+    /// before the clock first ticked.
     pub fn first_since(&self, ms: i64) -> Option<u64> {
         match self.runs.partition_point(|run| run.1.saturating_add(TICK_MS) < ms) {
             _ if self.runs.is_empty() => None,
@@ -66,8 +69,8 @@ impl LogClock {
         }
     }
 
-    /// A tick in entry `index`. `first_needed` says which entry is the oldest that anybody will ask about.
-    pub(super) fn tick(&mut self, index: u64, tick: Tick, first_needed: impl FnOnce() -> u64) {
+    /// A tick in entry `index`. `low_watermark` says which entry is the oldest that anybody will ask about.
+    pub(super) fn tick(&mut self, index: u64, tick: Tick, low_watermark: impl FnOnce() -> u64) {
         if self.latest.is_some_and(|latest| tick.ms < latest.ms) {
             return;
         }
@@ -87,14 +90,15 @@ impl LogClock {
             self.runs.push((index, until));
         }
         self.ticks += 1;
-        if self.runs.len() > MAX_RUNS || self.ticks.is_multiple_of(LOOK_TICKS) {
-            self.thin(first_needed());
+        if self.runs.len() > MAX_RUNS || self.ticks.is_multiple_of(PRUNE_INTERVAL_TICKS) {
+            self.prune(low_watermark());
         }
     }
 
-    /// Lets go of what nobody needs; then slots grow until there are few enough runs, or shrink while there are very few.
-    fn thin(&mut self, first_needed: u64) {
-        let after = self.runs.partition_point(|run| run.0 <= first_needed);
+    /// Lets go of what nobody needs; then slots grow until there are few enough runs, or shrink while there
+    /// are very few.
+    fn prune(&mut self, low_watermark: u64) {
+        let after = self.runs.partition_point(|run| run.0 <= low_watermark);
         self.runs.drain(..after.saturating_sub(1));
         if self.runs.len() < MAX_RUNS / 8 {
             self.doublings = self.doublings.saturating_sub(1);

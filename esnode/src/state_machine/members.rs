@@ -1,7 +1,7 @@
-//! The member table: where members are that were added, which data directory each has, and which are spent.
+//! The member table: where members are that were added, which data directory each has, and which are retired.
 //!
-//! Who votes is Raft's to know. A change travels in Raft's own membership entry, so that the table and the quorum
-//! change in one entry. Founders stand in nobody's table: every node finds them in its configuration.
+//! Who votes is Raft's to know. A change travels in Raft's own membership entry, so that the table and the
+//! quorum change in one entry. Founders stand in nobody's table: every node finds them in its configuration.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub enum Change {
     Add(NodeId, Added),
     /// A learner becomes a voter.
     Promote(NodeId),
-    /// A member leaves; its data directory is spent.
+    /// A member leaves; its data directory is retired.
     Remove(NodeId),
 }
 
@@ -51,9 +51,10 @@ pub enum Change {
 pub struct Members {
     added: BTreeMap<NodeId, Added>,
     bindings: BTreeMap<NodeId, StoreId>,
-    /// Data directories of removed members: one that comes back could otherwise vote as if it still were one, or pass
-    /// for a new member of the same id.
-    spent: BTreeMap<StoreId, NodeId>,
+    /// Data directories of removed members: one that comes back could otherwise vote as if it still were one,
+    /// or pass for a new member of the same id.
+    #[serde(rename = "spent")]
+    retired: BTreeMap<StoreId, NodeId>,
     /// Entry of the last change.
     changed_at: u64,
 }
@@ -107,28 +108,29 @@ impl Members {
             Change::Remove(node) => {
                 self.added.remove(node);
                 if let Some(store) = self.bindings.remove(node) {
-                    self.spent.insert(store, *node);
+                    self.retired.insert(store, *node);
                 }
             }
         }
     }
 
-    /// Binds a member to its data directory, as entry `index` wants it; `false` when it has another, or when the
-    /// directory is spent.
+    /// Binds a member to its data directory, as entry `index` wants it; `false` when it has another, or when
+    /// the directory is retired.
     pub(super) fn bind(&mut self, index: u64, node: NodeId, store: StoreId) -> bool {
-        if self.is_spent(store) {
+        if self.is_retired(store) {
             return false;
         }
         self.changed_at = index;
         *self.bindings.entry(node).or_insert(store) == store
     }
 
-    /// Entry `index` begins another cluster with this log: whoever was a member is no longer, and each data directory so far
-    /// is spent. One that comes back has another cluster's votes and entries in it.
-    pub(super) fn begin_anew(&mut self, index: u64) {
+    /// Entry `index` begins another cluster with this log: whoever was a member is no longer, and each data
+    /// directory so far is retired. One that comes back has another cluster's votes and entries in it.
+    pub(super) fn retire_all(&mut self, index: u64) {
         self.changed_at = index;
         self.added.clear();
-        self.spent.extend(std::mem::take(&mut self.bindings).into_iter().map(|(node, store)| (store, node)));
+        self.retired
+            .extend(std::mem::take(&mut self.bindings).into_iter().map(|(node, store)| (store, node)));
     }
 
     /// What is known of `node`, if it was added.
@@ -147,18 +149,18 @@ impl Members {
     }
 
     /// The data directories of removed members, and whose they were.
-    pub fn spent(&self) -> &BTreeMap<StoreId, NodeId> {
-        &self.spent
+    pub fn retired(&self) -> &BTreeMap<StoreId, NodeId> {
+        &self.retired
     }
 
     /// Whether the data directory was that of a member that was removed.
-    pub fn is_spent(&self, store: StoreId) -> bool {
-        self.spent.contains_key(&store)
+    pub fn is_retired(&self, store: StoreId) -> bool {
+        self.retired.contains_key(&store)
     }
 
     /// Whether a member of this id was removed once.
     pub fn was_removed(&self, node: NodeId) -> bool {
-        self.spent.values().any(|spent| *spent == node)
+        self.retired.values().any(|id| *id == node)
     }
 
     /// Index of the entry that last changed any of this.
@@ -173,7 +175,7 @@ impl Members {
             put(&node.to_le_bytes());
             put(store.0.as_bytes());
         }
-        for (store, node) in &self.spent {
+        for (store, node) in &self.retired {
             put(store.0.as_bytes());
             put(&node.to_le_bytes());
         }
@@ -210,12 +212,12 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_members_directory_is_spent_and_its_id_is_not() {
+    fn a_removed_members_directory_is_retired_and_its_id_is_not() {
         let mut members = Members::default();
         members.apply(5, &Change::Add(4, added("d")));
         assert!(members.bind(6, 4, store(44)) && !members.bind(7, 4, store(45)));
         members.apply(8, &Change::Remove(4));
-        assert!(members.is_spent(store(44)) && members.was_removed(4) && members.added(4).is_none());
+        assert!(members.is_retired(store(44)) && members.was_removed(4) && members.added(4).is_none());
         members.apply(9, &Change::Add(4, added("e")));
         assert!(!members.bind(10, 4, store(44)), "the old disk");
         assert!(!members.bind(10, 5, store(44)), "under whatever id");
@@ -228,8 +230,8 @@ mod tests {
         let mut members = Members::default();
         members.apply(1, &Change::Add(4, added("d")));
         members.bind(2, 4, store(44));
-        members.begin_anew(3);
-        assert!(members.added(4).is_none() && members.is_spent(store(44)) && members.changed_at() == 3);
+        members.retire_all(3);
+        assert!(members.added(4).is_none() && members.is_retired(store(44)) && members.changed_at() == 3);
         assert!(!members.bind(4, 4, store(44)) && members.bind(4, 4, store(45)));
     }
 

@@ -1,19 +1,16 @@
-//! The stream state machine: topics, partitions, offsets and producers, as the log's entries make them.
+//! The state machine: topics, partitions, offsets and producers, as the log's entries make them.
 //!
 //! Pure and deterministic: every replica that applies the same entries ends with the same state. Events are
 //! not kept here but in the log; a partition knows where in the log its batches are.
 
-pub mod batch;
 pub mod clock;
 pub mod command;
-pub mod config;
 pub mod members;
-mod partition;
+mod partitions;
 mod producers;
-pub mod retention;
-mod terms;
 #[cfg(test)]
 pub(crate) mod tests;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,40 +19,28 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::ids::ClusterId;
 
-use clock::LogClock;
+use clock::{LogClock, Tick};
 use command::{Command, Malformed, Refusal, Reply};
 use members::{Change, Members};
-pub use partition::Partition;
-use partition::Place;
+use partitions::CommandContext;
+pub use partitions::{Partition, Position, batch};
 use producers::EXPIRY_MS;
-pub use producers::{Producer, Verdict};
+pub use producers::{Producer, SequenceCheck};
+pub use topics::{
+    MAX_CONFIG_BYTES, MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, Topic, TopicId, config, retention,
+    valid_topic_name,
+};
 
-/// A topic's number: never reused, so that late commands for a deleted topic cannot reach its successor.
-pub type TopicId = u32;
-
-/// Partitions that one topic may have.
-pub const MAX_PARTITIONS: u32 = 1000;
-/// Partitions that all topics together may have: each costs memory on every node for as long as it exists, and a
-/// command of a few bytes creates a thousand.
-pub const MAX_PARTITIONS_IN_ALL: usize = 100_000;
-/// Bytes that the configurations of all topics together may take: they are kept in memory whether anybody knows what
-/// they mean or not.
-pub const MAX_CONFIG_BYTES: usize = 16 << 20;
-/// What a setting takes besides its texts.
-const SETTING: usize = 64;
 /// The on-disk format that every cluster begins with.
 pub const FIRST_FORMAT: u16 = 1;
-/// Longest name of a topic (Kafka's rule).
-const MAX_NAME: usize = 249;
+/// Index entries of all partitions together, from which on the interval between them is doubled. Bounds the
+/// memory whatever the log's size, and with it what a snapshot takes to copy and to write.
+const MAX_INDEX_ENTRIES: usize = 32 << 10;
+/// Log payload between two index entries of a partition at first, in bytes: bounds what a reader scans.
+const INDEX_INTERVAL: u64 = 16 << 10;
 
-/// Points of all partitions together, from which on their spacing is doubled. Bounds the memory whatever the log's size,
-/// and with it what a checkpoint takes to copy and to write.
-const MAX_POINTS: usize = 32 << 10;
-/// Log payload between two points of a partition, at first: bounds what a reader scans.
-const SPACING: u64 = 16 << 10;
-
-/// The state of all topics and producers. A clone is what a checkpoint is made of, so it is cheap: it shares topics and
-/// partitions until one of the two changes them.
+/// The state of all topics and producers. A clone is what a snapshot is made of, so it is cheap: it shares
+/// topics and partitions until one of the two changes them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StateMachine {
     applied: u64,
@@ -76,12 +61,15 @@ pub struct StateMachine {
     /// Bytes of all topics' configurations.
     config_bytes: usize,
     next_producer: i64,
-    /// Log payload between two points of a partition, at least.
-    spacing: u64,
-    /// Points of all partitions.
-    points: usize,
-    /// How many of them there may be.
-    max_points: usize,
+    /// Log payload between two index entries of a partition, at least, in bytes.
+    #[serde(rename = "spacing")]
+    index_interval: u64,
+    /// Length of the indexes of all partitions.
+    #[serde(rename = "points")]
+    index_entries: usize,
+    /// The largest that `index_entries` may become.
+    #[serde(rename = "max_points")]
+    max_index_entries: usize,
 }
 
 impl Default for StateMachine {
@@ -99,33 +87,11 @@ impl Default for StateMachine {
             partitions: 0,
             config_bytes: 0,
             next_producer: 0,
-            spacing: SPACING,
-            points: 0,
-            max_points: MAX_POINTS,
+            index_interval: INDEX_INTERVAL,
+            index_entries: 0,
+            max_index_entries: MAX_INDEX_ENTRIES,
         }
     }
-}
-
-/// A topic.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Topic {
-    /// Its number.
-    pub id: TopicId,
-    /// Its name, valid by Kafka's rules.
-    pub name: String,
-    /// Kafka's topic configuration, verbatim.
-    pub configs: BTreeMap<String, String>,
-    /// Its partitions, by number.
-    pub partitions: Vec<Arc<Partition>>,
-}
-
-/// Where to start reading the log for an offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// Scan the log from this entry.
-    pub index: u64,
-    /// Offset of the partition's first live batch in that entry.
-    pub base_offset: i64,
 }
 
 /// What one applied entry changed.
@@ -143,18 +109,8 @@ pub struct Applied {
     pub freed: bool,
 }
 
-/// Whether Kafka allows a topic of this name.
-pub fn valid_topic_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=MAX_NAME).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(allowed)
-}
-
 fn first_format() -> u16 {
     FIRST_FORMAT
-}
-
-fn setting(key: &str, value: &str) -> usize {
-    key.len() + value.len() + SETTING
 }
 
 impl StateMachine {
@@ -165,17 +121,18 @@ impl StateMachine {
         for (ordinal, command) in (0..).zip(Command::decode_all(payload)) {
             match command {
                 Ok(command) => {
-                    applied.freed |= matches!(command, Command::Trim { .. } | Command::DeleteTopic { .. });
-                    let place = Place {
+                    applied.freed |=
+                        matches!(command, Command::DeleteRecords { .. } | Command::DeleteTopic { .. });
+                    let context = CommandContext {
                         index,
                         term,
                         ordinal,
                         payload: self.payload,
-                        spacing: self.spacing,
+                        index_interval: self.index_interval,
                         format: self.format,
                         unexpired,
                     };
-                    let reply = self.apply_command(command, place, &mut applied);
+                    let reply = self.apply_command(command, context, &mut applied);
                     applied.replies.push(reply);
                 }
                 Err(malformed) => applied.malformed = Some(malformed),
@@ -183,7 +140,7 @@ impl StateMachine {
         }
         self.applied = index;
         self.payload += payload.len() as u64;
-        self.thin();
+        self.prune_indexes();
         applied
     }
 
@@ -202,39 +159,39 @@ impl StateMachine {
         Applied::default()
     }
 
-    /// Doubles the spacing of the points when there are too many. Depends on the log alone.
-    fn thin(&mut self) {
-        if self.points <= self.max_points {
+    /// Doubles the interval of the indexes when they are too long. Depends on the log alone.
+    fn prune_indexes(&mut self) {
+        if self.index_entries <= self.max_index_entries {
             return;
         }
-        self.spacing = self.spacing.saturating_mul(2);
+        self.index_interval = self.index_interval.saturating_mul(2);
         let topics = self.topics.values_mut().map(Arc::make_mut);
         let partitions = topics.flat_map(|topic| &mut topic.partitions).map(Arc::make_mut);
-        partitions.for_each(|partition| partition.thin(self.spacing));
+        partitions.for_each(|partition| partition.prune_index(self.index_interval));
         let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
-        self.points = partitions.map(|partition| partition.points()).sum();
+        self.index_entries = partitions.map(|partition| partition.index_entries()).sum();
         // Every partition keeps its first: very many partitions need more.
-        self.max_points = MAX_POINTS.max(self.points + self.points / 2);
+        self.max_index_entries = MAX_INDEX_ENTRIES.max(self.index_entries + self.index_entries / 2);
     }
 
-    fn apply_command(&mut self, command: Command, place: Place, applied: &mut Applied) -> Reply {
+    fn apply_command(&mut self, command: Command, context: CommandContext, applied: &mut Applied) -> Reply {
         match command {
             Command::Append { topic, partition, batch } => {
-                let reply = self.change(topic, partition, |partition| partition.append(&batch, place));
+                let reply = self.change(topic, partition, |partition| partition.append(&batch, context));
                 applied.touched.push((topic, partition));
                 reply
             }
-            Command::Found { cluster_id } => {
+            Command::Bootstrap { cluster_id } => {
                 self.cluster.get_or_insert(cluster_id);
                 Reply::Done
             }
             Command::Bind { node, store } => {
-                let bound = self.members.bind(place.index, node, store);
+                let bound = self.members.bind(context.index, node, store);
                 if bound { Reply::Done } else { Reply::Refused(Refusal::BoundElsewhere) }
             }
-            Command::CarryOn { cluster_id } => {
+            Command::RecoverCluster { cluster_id } => {
                 self.cluster = Some(cluster_id);
-                self.members.begin_anew(place.index);
+                self.members.retire_all(context.index);
                 Reply::Done
             }
             Command::RaiseFormat { to } => {
@@ -246,23 +203,27 @@ impl StateMachine {
             }
             Command::CreatePartitions { name, count } => self.grow(&name, count, applied),
             Command::DeleteTopic { name } => self.delete(self.names.get(&name).copied(), applied),
-            Command::DeleteNumbered { topic } => self.delete(Some(topic), applied),
+            Command::DeleteTopicById { topic } => self.delete(Some(topic), applied),
             Command::AlterTopic { name, changes } => self.alter(&name, changes),
-            Command::Trim { topic, partition, start_offset } => self.change(topic, partition, |partition| {
-                partition.trim(start_offset);
-                Reply::Done
-            }),
-            Command::Clock(tick) => {
-                let mut clock = std::mem::take(&mut self.clock);
-                clock.tick(place.index, tick, || self.first_needed());
-                self.clock = clock;
-                Reply::Done
+            Command::DeleteRecords { topic, partition, start_offset } => {
+                self.change(topic, partition, |partition| {
+                    partition.delete_records(start_offset);
+                    Reply::Done
+                })
             }
+            Command::Clock(tick) => self.tick(context.index, tick),
             Command::AllocateProducer => {
                 self.next_producer += 1;
                 Reply::ProducerAllocated(self.next_producer)
             }
         }
+    }
+
+    fn tick(&mut self, index: u64, tick: Tick) -> Reply {
+        let mut clock = std::mem::take(&mut self.clock);
+        clock.tick(index, tick, || self.low_watermark());
+        self.clock = clock;
+        Reply::Done
     }
 
     /// Lets `change` have its way with a partition.
@@ -275,108 +236,16 @@ impl StateMachine {
         let topic = self.topics.get_mut(&topic).map(Arc::make_mut);
         let found = topic.and_then(|topic| topic.partitions.get_mut(partition as usize));
         let Some(partition) = found.map(Arc::make_mut) else { return Reply::Refused(Refusal::UnknownTopic) };
-        let before = partition.points();
+        let before = partition.index_entries();
         let reply = change(partition);
-        self.points = self.points + partition.points() - before;
+        self.index_entries = self.index_entries + partition.index_entries() - before;
         reply
     }
 
-    fn create(
-        &mut self,
-        name: String,
-        partitions: u32,
-        configs: BTreeMap<String, String>,
-        applied: &mut Applied,
-    ) -> Reply {
-        if !valid_topic_name(&name) || !(1..=MAX_PARTITIONS).contains(&partitions) {
-            return Reply::Refused(Refusal::InvalidTopic);
-        }
-        if self.names.contains_key(&name) {
-            return Reply::Refused(Refusal::TopicExists);
-        }
-        let wanted = partitions as usize;
-        if wanted > self.room() {
-            return Reply::Refused(Refusal::TooManyPartitions);
-        }
-        let config: usize = configs.iter().map(|(key, value)| setting(key, value)).sum();
-        if config > MAX_CONFIG_BYTES - self.config_bytes {
-            return Reply::Refused(Refusal::TooMuchConfig);
-        }
-        self.config_bytes += config;
-        self.partitions += wanted;
-        self.last_topic += 1;
-        let id = self.last_topic;
-        applied.topics = true;
-        applied.touched.extend((0..partitions).map(|partition| (id, partition)));
-        self.names.insert(name.clone(), id);
-        let partitions = (0..partitions).map(|_| Arc::default()).collect();
-        self.topics.insert(id, Arc::new(Topic { id, name, configs, partitions }));
-        Reply::TopicCreated(id)
-    }
-
-    fn grow(&mut self, name: &str, count: u32, applied: &mut Applied) -> Reply {
-        let topic = self.names.get(name).and_then(|id| self.topics.get_mut(id));
-        let Some(topic) = topic.map(Arc::make_mut) else {
-            return Reply::Refused(Refusal::UnknownTopic);
-        };
-        let (have, wanted) = (topic.partitions.len(), count as usize);
-        if wanted <= have || count > MAX_PARTITIONS {
-            return Reply::Refused(Refusal::InvalidTopic);
-        }
-        if wanted - have > MAX_PARTITIONS_IN_ALL.saturating_sub(self.partitions) {
-            return Reply::Refused(Refusal::TooManyPartitions);
-        }
-        self.partitions += wanted - have;
-        topic.partitions.resize_with(wanted, Arc::default);
-        applied.topics = true;
-        applied.touched.extend((0..count).skip(have).map(|partition| (topic.id, partition)));
-        Reply::Done
-    }
-
-    fn delete(&mut self, id: Option<TopicId>, applied: &mut Applied) -> Reply {
-        let Some(topic) = id.and_then(|id| self.topics.remove(&id)) else {
-            return Reply::Refused(Refusal::UnknownTopic);
-        };
-        self.names.remove(&topic.name);
-        self.partitions -= topic.partitions.len();
-        self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
-        self.points -= topic.partitions.iter().map(|partition| partition.points()).sum::<usize>();
-        applied.topics = true;
-        applied.touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
-        Reply::Done
-    }
-
-    fn alter(&mut self, name: &str, changes: BTreeMap<String, Option<String>>) -> Reply {
-        let topic = self.names.get(name).and_then(|id| self.topics.get_mut(id));
-        let Some(topic) = topic.map(Arc::make_mut) else {
-            return Reply::Refused(Refusal::UnknownTopic);
-        };
-        let old = changes.keys().filter_map(|key| topic.configs.get(key).map(|value| setting(key, value)));
-        let rest = self.config_bytes - old.sum::<usize>();
-        let new = changes.iter().filter_map(|(key, value)| value.as_ref().map(|value| setting(key, value)));
-        let after = rest + new.sum::<usize>();
-        if after > MAX_CONFIG_BYTES {
-            return Reply::Refused(Refusal::TooMuchConfig);
-        }
-        self.config_bytes = after;
-        for (key, value) in changes {
-            match value {
-                Some(value) => topic.configs.insert(key, value),
-                None => topic.configs.remove(&key),
-            };
-        }
-        Reply::Done
-    }
-
     /// The oldest entry of the log that holds events; the next one to be applied when there are none.
-    pub fn first_needed(&self) -> u64 {
+    pub fn low_watermark(&self) -> u64 {
         let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
         partitions.filter_map(|partition| partition.first_index()).min().unwrap_or(self.applied + 1)
-    }
-
-    /// Partitions that there is room for.
-    pub fn room(&self) -> usize {
-        MAX_PARTITIONS_IN_ALL.saturating_sub(self.partitions)
     }
 
     /// Index of the last applied entry.
@@ -389,7 +258,7 @@ impl StateMachine {
         self.payload
     }
 
-    /// Identity of the cluster, once founded.
+    /// Identity of the cluster, once it was bootstrapped.
     pub fn cluster_id(&self) -> Option<ClusterId> {
         self.cluster
     }
@@ -407,27 +276,6 @@ impl StateMachine {
     /// What is known of the members beside who votes.
     pub fn members(&self) -> &Members {
         &self.members
-    }
-
-    /// A topic by name.
-    pub fn topic(&self, name: &str) -> Option<&Topic> {
-        self.topics.get(self.names.get(name)?).map(Arc::as_ref)
-    }
-
-    /// A topic by number.
-    pub fn topic_numbered(&self, id: TopicId) -> Option<&Topic> {
-        self.topics.get(&id).map(Arc::as_ref)
-    }
-
-    /// All topics, by name.
-    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        self.names.values().filter_map(|id| self.topics.get(id)).map(Arc::as_ref)
-    }
-
-    /// Tells one set of topics and partitions from every other that this log leads to. Numbers are given once; while none
-    /// is, topics only go; and while neither happens, partitions only grow in number.
-    pub fn topics_version(&self) -> (TopicId, usize, usize) {
-        (self.last_topic, self.topics.len(), self.partitions)
     }
 
     /// CRC32C over the whole state, for comparing replicas.

@@ -1,15 +1,15 @@
 //! Idempotent producers: what each has appended to one partition, so that a retry is not a second event.
 //!
-//! A producer that has appended nothing to the partition for [`EXPIRY_MS`], by the log's clock, is forgotten (Kafka's
-//! producer.id.expiration.ms). One that is not known may begin with any sequence number, in a partition that has forgotten
-//! some (KIP-360).
+//! A producer that has appended nothing to the partition for [`EXPIRY_MS`], by the log's clock, is forgotten
+//! (Kafka's producer.id.expiration.ms). One that is not known may begin with any sequence number, in a
+//! partition that has forgotten some (KIP-360).
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::batch::BatchHeader;
 use super::command::Refusal;
+use super::partitions::batch::BatchHeader;
 
 /// Batches remembered per producer: as many as a Kafka client may have in flight.
 const REMEMBERED: usize = 5;
@@ -19,7 +19,7 @@ const MAX_PRODUCERS: usize = 10_000;
 /// Silence after which a producer is forgotten, in ms: Kafka's default.
 pub const EXPIRY_MS: i64 = 24 * 3_600_000;
 /// Appends of idempotent producers between two looks at who has expired.
-const LOOK_APPENDS: u32 = 1000;
+const EXPIRY_CHECK_APPENDS: u32 = 1000;
 
 /// The producers of one partition.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -48,9 +48,9 @@ struct Batch {
     base_offset: i64,
 }
 
-/// What a batch is to the partition.
+/// What the sequence number of a batch says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SequenceCheck {
     /// It is to be appended.
     New,
     /// Appended before, at this offset.
@@ -66,9 +66,9 @@ impl Producer {
     }
 
     /// Compares a batch with those it has appended before.
-    pub fn judge(&self, batch: &BatchHeader) -> Verdict {
+    pub fn validate(&self, batch: &BatchHeader) -> SequenceCheck {
         if batch.producer_epoch < self.epoch {
-            return Verdict::Refused(Refusal::FencedEpoch);
+            return SequenceCheck::Refused(Refusal::FencedEpoch);
         }
         let (first, last) = sequences(batch);
         let expected = if batch.producer_epoch > self.epoch {
@@ -76,11 +76,15 @@ impl Producer {
         } else {
             let mut remembered = self.batches.iter().rev().take(REMEMBERED);
             if let Some(before) = remembered.find(|before| (before.first, before.last) == (first, last)) {
-                return Verdict::Duplicate(before.base_offset);
+                return SequenceCheck::Duplicate(before.base_offset);
             }
             self.batches.back().map_or(first, |latest| after(latest.last, 1))
         };
-        if first == expected { Verdict::New } else { Verdict::Refused(Refusal::OutOfOrderSequence) }
+        if first == expected {
+            SequenceCheck::New
+        } else {
+            SequenceCheck::Refused(Refusal::OutOfOrderSequence)
+        }
     }
 
     /// Remembers a new batch, and those before it until [`Producer::forget`].
@@ -93,7 +97,7 @@ impl Producer {
     }
 
     /// The batch, which was remembered before, has this offset.
-    pub fn settle(&mut self, batch: &BatchHeader, base_offset: i64) {
+    pub fn set_base_offset(&mut self, batch: &BatchHeader, base_offset: i64) {
         let sequences = sequences(batch);
         let known = self.batches.iter_mut().find(|known| (known.first, known.last) == sequences);
         if let Some(known) = known.filter(|_| self.epoch == batch.producer_epoch) {
@@ -115,13 +119,13 @@ impl Producer {
 
 impl Producers {
     /// Compares a batch with what its producer has appended before (Kafka's idempotent producer, KIP-98).
-    pub(super) fn judge(&self, batch: &BatchHeader) -> Verdict {
+    pub(super) fn validate(&self, batch: &BatchHeader) -> SequenceCheck {
         match self.known.get(&batch.producer_id) {
-            Some(producer) => producer.judge(batch),
-            // The first batch must be number 0: a later one overtook it, and to take it would lose the first. Only a
-            // producer that was forgotten may go on where it was.
-            None if batch.base_sequence == 0 || self.forgetful => Verdict::New,
-            None => Verdict::Refused(Refusal::OutOfOrderSequence),
+            Some(producer) => producer.validate(batch),
+            // The first batch must be number 0: a later one overtook it, and to take it would lose the first.
+            // Only a producer that was forgotten may go on where it was.
+            None if batch.base_sequence == 0 || self.forgetful => SequenceCheck::New,
+            None => SequenceCheck::Refused(Refusal::OutOfOrderSequence),
         }
     }
 
@@ -145,7 +149,7 @@ impl Producers {
         producer.seen = index;
         if let Some(from) = unexpired {
             self.unlooked += 1;
-            if self.unlooked >= LOOK_APPENDS || self.known.len() > MAX_PRODUCERS {
+            if self.unlooked >= EXPIRY_CHECK_APPENDS || self.known.len() > MAX_PRODUCERS {
                 self.unlooked = 0;
                 self.expire(from);
             }
@@ -217,7 +221,7 @@ mod tests {
         let mut producers = Producers::default();
         let mut offset = 0;
         for header in batches {
-            assert_eq!(producers.judge(header), Verdict::New, "{header:?}");
+            assert_eq!(producers.validate(header), SequenceCheck::New, "{header:?}");
             producers.remember(header, offset, 1, None);
             offset += header.records();
         }
@@ -227,34 +231,34 @@ mod tests {
     #[test]
     fn a_retry_gets_its_first_offset_and_a_gap_is_refused() {
         let producers = with(&[batch(0, 0, 3), batch(0, 3, 2)]);
-        assert_eq!(producers.judge(&batch(0, 0, 3)), Verdict::Duplicate(0));
-        assert_eq!(producers.judge(&batch(0, 3, 2)), Verdict::Duplicate(3));
-        assert_eq!(producers.judge(&batch(0, 6, 1)), Verdict::Refused(Refusal::OutOfOrderSequence));
-        assert_eq!(producers.judge(&batch(0, 5, 1)), Verdict::New);
+        assert_eq!(producers.validate(&batch(0, 0, 3)), SequenceCheck::Duplicate(0));
+        assert_eq!(producers.validate(&batch(0, 3, 2)), SequenceCheck::Duplicate(3));
+        assert_eq!(producers.validate(&batch(0, 6, 1)), SequenceCheck::Refused(Refusal::OutOfOrderSequence));
+        assert_eq!(producers.validate(&batch(0, 5, 1)), SequenceCheck::New);
     }
 
     #[test]
     fn an_overtaken_first_batch_is_waited_for() {
         assert_eq!(
-            Producers::default().judge(&batch(0, 4, 1)),
-            Verdict::Refused(Refusal::OutOfOrderSequence)
+            Producers::default().validate(&batch(0, 4, 1)),
+            SequenceCheck::Refused(Refusal::OutOfOrderSequence)
         );
     }
 
     #[test]
     fn an_older_instance_is_fenced_and_a_newer_one_starts_over() {
         let producers = with(&[batch(1, 0, 1)]);
-        assert_eq!(producers.judge(&batch(0, 1, 1)), Verdict::Refused(Refusal::FencedEpoch));
-        assert_eq!(producers.judge(&batch(2, 1, 1)), Verdict::Refused(Refusal::OutOfOrderSequence));
-        assert_eq!(producers.judge(&batch(2, 0, 1)), Verdict::New);
+        assert_eq!(producers.validate(&batch(0, 1, 1)), SequenceCheck::Refused(Refusal::FencedEpoch));
+        assert_eq!(producers.validate(&batch(2, 1, 1)), SequenceCheck::Refused(Refusal::OutOfOrderSequence));
+        assert_eq!(producers.validate(&batch(2, 0, 1)), SequenceCheck::New);
     }
 
     #[test]
     fn sequence_numbers_wrap() {
         let mut producers = Producers::default();
         producers.remember(&batch(0, i32::MAX - 1, 3), 0, 1, None);
-        assert_eq!(producers.judge(&batch(0, 1, 1)), Verdict::New);
-        assert_eq!(producers.judge(&batch(0, i32::MAX - 1, 3)), Verdict::Duplicate(0));
+        assert_eq!(producers.validate(&batch(0, 1, 1)), SequenceCheck::New);
+        assert_eq!(producers.validate(&batch(0, i32::MAX - 1, 3)), SequenceCheck::Duplicate(0));
     }
 
     #[test]
@@ -266,7 +270,7 @@ mod tests {
         }
         assert_eq!(producers.known.len(), 9001);
         let late = BatchHeader { producer_id: 0, ..batch(0, 1, 1) };
-        assert_eq!(producers.judge(&late), Verdict::New);
+        assert_eq!(producers.validate(&late), SequenceCheck::New);
     }
 
     #[test]
@@ -274,11 +278,15 @@ mod tests {
         let mut producers = Producers::default();
         let of = |id, first| BatchHeader { producer_id: id, ..batch(0, first, 1) };
         producers.remember(&of(1, 0), 0, 10, Some(11));
-        for number in 0..i32::try_from(LOOK_APPENDS).unwrap() {
+        for number in 0..i32::try_from(EXPIRY_CHECK_APPENDS).unwrap() {
             producers.remember(&of(2, number), 1, 20, Some(11));
         }
         assert!(producers.get(1).is_none() && producers.get(2).is_some());
-        assert_eq!(producers.judge(&of(1, 1)), Verdict::New, "as Kafka takes one that it does not know");
-        assert_eq!(producers.judge(&of(2, 5)), Verdict::Refused(Refusal::OutOfOrderSequence));
+        assert_eq!(
+            producers.validate(&of(1, 1)),
+            SequenceCheck::New,
+            "as Kafka takes one that it does not know"
+        );
+        assert_eq!(producers.validate(&of(2, 5)), SequenceCheck::Refused(Refusal::OutOfOrderSequence));
     }
 }

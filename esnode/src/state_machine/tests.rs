@@ -110,8 +110,8 @@ fn a_retry_answers_with_the_first_offset_and_adds_nothing() {
     let applied = stream.apply(1, 1, &payload(&[create("t", 1), first.clone(), first]));
     assert_eq!(applied.replies[1], applied.replies[2]);
     let partition = &stream.topic("t").unwrap().partitions[0];
-    assert_eq!(partition.next_offset(), 3);
-    assert!(partition.is_void(1, 2) && !partition.is_void(1, 1));
+    assert_eq!(partition.high_watermark(), 3);
+    assert!(partition.is_rejected(1, 2) && !partition.is_rejected(1, 1));
 }
 
 #[test]
@@ -154,32 +154,35 @@ fn the_format_is_raised_never_lowered_and_survives_a_checkpoint() {
 fn places_are_remembered_within_bounds_however_long_the_log() {
     let mut stream = StateMachine::default();
     stream.apply(1, 1, &payload(&[create("t", 3)]));
-    // Entries a little larger than the first spacing.
+    // Entries a little larger than the first interval.
     let filler = append(9, 0, Bytes::from(vec![0; 17 << 10]));
     let entry = payload(&[append(1, 0, batch(1, 5, None)), append(1, 2, batch(1, 5, None)), filler]);
     let entries = 60_000;
     for index in 2..2 + entries {
         stream.apply(index, 1, &entry);
-        assert!(stream.points <= super::MAX_POINTS);
+        assert!(stream.index_entries <= super::MAX_INDEX_ENTRIES);
     }
-    assert!(stream.points > super::MAX_POINTS / 4, "{} points left", stream.points);
+    assert!(stream.index_entries > super::MAX_INDEX_ENTRIES / 4, "{} points left", stream.index_entries);
     let partitions = &stream.topic("t").unwrap().partitions;
-    assert_eq!(stream.points, partitions.iter().map(|partition| partition.points()).sum::<usize>());
+    assert_eq!(
+        stream.index_entries,
+        partitions.iter().map(|partition| partition.index_entries()).sum::<usize>()
+    );
     for offset in (0..entries.cast_signed()).step_by(97) {
         let at = partitions[2].locate(offset).unwrap();
         let apart = 2 + offset.cast_unsigned() - at.index;
         assert_eq!(at.base_offset.cast_unsigned() + 2, at.index);
-        assert!(apart * entry.len() as u64 <= stream.spacing, "{apart} entries to scan for {offset}");
+        assert!(apart * entry.len() as u64 <= stream.index_interval, "{apart} entries to scan for {offset}");
     }
     let before = serde_json::to_vec(&stream).unwrap().len();
     assert!(before < 2 << 20, "a checkpoint of {before} bytes");
     stream.apply(entries + 2, 1, &payload(&[Command::DeleteTopic { name: "t".to_owned() }]));
-    assert_eq!(stream.points, 0);
+    assert_eq!(stream.index_entries, 0);
 }
 
 #[test]
 fn more_partitions_than_places_are_no_endless_loop() {
-    let mut stream = StateMachine { max_points: 10, ..StateMachine::default() };
+    let mut stream = StateMachine { max_index_entries: 10, ..StateMachine::default() };
     stream.apply(1, 1, &payload(&[create("t", 40)]));
     let entry = payload(&(0..40).map(|at| append(1, at, batch(1, 5, None))).collect::<Vec<_>>());
     (2..50).for_each(|index| drop(stream.apply(index, 1, &entry)));
@@ -195,7 +198,7 @@ fn scan(entries: &[Bytes], stream: &StateMachine, partition: u32, at: Position) 
     for (index, entry) in (1..).zip(entries).skip_while(|(index, _)| *index < at.index) {
         for (ordinal, command) in (0..).zip(Command::decode_all(entry)) {
             let Ok(Command::Append { topic: 1, partition: of, batch }) = command else { continue };
-            if of != partition || state.is_void(index, ordinal) {
+            if of != partition || state.is_rejected(index, ordinal) {
                 continue;
             }
             let header = super::batch::BatchHeader::parse(&batch).unwrap();
@@ -233,7 +236,7 @@ fn every_offset_and_time_is_found_where_a_plain_model_has_it() {
         for (index, entry) in (1..).zip(&entries) {
             let before: Vec<i64> = stream
                 .topic("t")
-                .map_or(vec![0; 3], |t| t.partitions.iter().map(|p| p.next_offset()).collect());
+                .map_or(vec![0; 3], |t| t.partitions.iter().map(|p| p.high_watermark()).collect());
             let applied = stream.apply(index, 1, entry);
             twin.apply(index, 1, entry);
             if random.u8(..8) == 0 {
@@ -259,7 +262,7 @@ fn every_offset_and_time_is_found_where_a_plain_model_has_it() {
         assert_eq!(serde_json::to_value(&stream).unwrap(), serde_json::to_value(&twin).unwrap());
         for (partition, batches) in (0..).zip(&model) {
             let state = &stream.topic("t").unwrap().partitions[partition as usize];
-            assert_eq!(state.next_offset(), batches.last().map_or(0, |(_, last, _)| last + 1));
+            assert_eq!(state.high_watermark(), batches.last().map_or(0, |(_, last, _)| last + 1));
             for (at, (base, last, _)) in batches.iter().enumerate() {
                 let found = scan(&entries, &stream, partition, state.locate(*last).unwrap());
                 assert_eq!(found[found.len() - (batches.len() - at)].0, *base, "seed {seed}");
@@ -290,24 +293,24 @@ fn what_is_needed_of_the_log_only_grows_younger_and_holds_every_event_kept() {
                         return append(1, partition, batch(random.i32(1..5), 0, None));
                     }
                     // Often within this very entry's events, or past all of them.
-                    let next = stream.topic("t").unwrap().partitions[partition as usize].next_offset();
-                    Command::Trim { topic: 1, partition, start_offset: next + random.i64(-20..8) }
+                    let next = stream.topic("t").unwrap().partitions[partition as usize].high_watermark();
+                    Command::DeleteRecords { topic: 1, partition, start_offset: next + random.i64(-20..8) }
                 })
                 .collect();
             entries.push(payload(&commands));
             stream.apply(index, 1, entries.last().unwrap());
-            assert!(stream.first_needed() >= dropped_before, "seed {seed}, entry {index}");
-            dropped_before = stream.first_needed();
+            assert!(stream.low_watermark() >= dropped_before, "seed {seed}, entry {index}");
+            dropped_before = stream.low_watermark();
             for (number, partition) in (0..).zip(&stream.topic("t").unwrap().partitions) {
                 let Some(at) = partition.locate(partition.start_offset()) else {
-                    assert_eq!(partition.start_offset(), partition.next_offset());
+                    assert_eq!(partition.start_offset(), partition.high_watermark());
                     continue;
                 };
                 let found = scan(&entries, &stream, number, at);
                 assert!(at.index >= dropped_before && at.base_offset <= partition.start_offset());
                 assert_eq!(
                     found.last().unwrap().1 + 1,
-                    partition.next_offset(),
+                    partition.high_watermark(),
                     "seed {seed}, entry {index}"
                 );
             }
@@ -335,7 +338,7 @@ fn before_format_2_events_go_by_their_stamps_and_by_size() {
         changes: BTreeMap::from([(key.to_owned(), Some(value.to_owned()))]),
     };
     stream.apply(6, 1, &payload(&[set("retention.ms", "-1"), set("retention.bytes", "-1")]));
-    let trim = |start_offset| vec![Command::Trim { topic: 1, partition: 0, start_offset }];
+    let trim = |start_offset| vec![Command::DeleteRecords { topic: 1, partition: 0, start_offset }];
     assert_eq!(due(&stream, Retention::default(), i64::MAX), []);
     let age = |now| due(&stream, Retention { ms: Some(50), bytes: None }, now);
     assert_eq!((age(150), age(151)), (vec![], trim(10)));
@@ -345,7 +348,7 @@ fn before_format_2_events_go_by_their_stamps_and_by_size() {
     assert_eq!((size(80 << 10), size(60 << 10), size(1), size(0)), (vec![], trim(10), trim(30), trim(30)));
     stream.apply(7, 1, &payload(&trim(30)));
     assert_eq!(stream.topic("t").unwrap().partitions[0].start_offset(), 30);
-    assert_eq!(stream.first_needed(), 2, "the other topic keeps the log");
+    assert_eq!(stream.low_watermark(), 2, "the other topic keeps the log");
 }
 
 #[test]
@@ -378,9 +381,9 @@ fn a_topic_grows_within_the_limits_and_keeps_what_it_has() {
     let (invalid, unknown) = (Reply::Refused(Refusal::InvalidTopic), Reply::Refused(Refusal::UnknownTopic));
     assert_eq!(applied.replies, [Reply::Done, invalid.clone(), invalid.clone(), unknown]);
     assert_eq!((applied.touched, applied.topics), (vec![(1, 2), (1, 3)], true));
-    let next: Vec<_> = stream.topic("t").unwrap().partitions.iter().map(|p| p.next_offset()).collect();
+    let next: Vec<_> = stream.topic("t").unwrap().partitions.iter().map(|p| p.high_watermark()).collect();
     assert_eq!(next, [0, 3, 0, 0]);
-    assert_eq!(stream.room(), MAX_PARTITIONS_IN_ALL - 4);
+    assert_eq!(stream.remaining_partitions(), MAX_PARTITIONS_IN_ALL - 4);
     let most = stream.apply(3, 1, &payload(&[grow("t", MAX_PARTITIONS + 1), grow("t", MAX_PARTITIONS)]));
     assert_eq!(most.replies, [invalid, Reply::Done]);
     let full = MAX_PARTITIONS_IN_ALL / MAX_PARTITIONS as usize - 2;
@@ -390,13 +393,13 @@ fn a_topic_grows_within_the_limits_and_keeps_what_it_has() {
     assert_eq!(stream.apply(5, 1, &last).replies[2], Reply::Refused(Refusal::TooManyPartitions));
     let delete = Command::DeleteTopic { name: "t".to_owned() };
     stream.apply(6, 1, &payload(&[delete]));
-    assert_eq!(stream.room(), MAX_PARTITIONS as usize);
+    assert_eq!(stream.remaining_partitions(), MAX_PARTITIONS as usize);
 }
 
 #[test]
 fn a_topic_deleted_by_its_number_is_not_its_successor() {
     let mut stream = StateMachine::default();
-    let delete = |topic| Command::DeleteNumbered { topic };
+    let delete = |topic| Command::DeleteTopicById { topic };
     let name = Command::DeleteTopic { name: "t".to_owned() };
     let commands = [create("t", 1), name, create("t", 1), delete(1), delete(2), create("t", 1)];
     let replies = stream.apply(1, 1, &payload(&commands)).replies;
@@ -432,11 +435,31 @@ fn a_newest_time_that_is_gone_hides_nothing_that_is_left() {
     for (index, time) in (2..).zip([9_000, 100, 200]) {
         stream.apply(index, 1, &payload(&[append(1, 0, batch(10, time, None))]));
     }
-    stream.apply(9, 1, &payload(&[Command::Trim { topic: 1, partition: 0, start_offset: 10 }]));
+    stream.apply(9, 1, &payload(&[Command::DeleteRecords { topic: 1, partition: 0, start_offset: 10 }]));
     let partition = &stream.topic("t").unwrap().partitions[0];
     for time in [50, 150, 8_000] {
         let at = partition.locate_time(time).map(|at| at.base_offset);
         assert!(at.is_some_and(|at| at <= 10), "{time}: {at:?}");
     }
     assert_eq!(partition.locate_time(9_001), None);
+}
+
+/// Snapshots of every version of this program have these names: what a field is called here is another
+/// matter.
+#[test]
+fn the_names_in_a_snapshot_stay() {
+    let mut machine = StateMachine::default();
+    machine.apply(1, 1, &payload(&[create("t", 1), append(1, 0, batch(1, 0, None))]));
+    let json = serde_json::to_value(&machine).unwrap();
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(
+        keys(&json).join(" "),
+        "applied clock cluster config_bytes format last_topic max_points members names next_producer partitions \
+         payload points spacing topics"
+    );
+    assert_eq!(keys(&json["members"]).join(" "), "added bindings changed_at spent");
+    assert_eq!(
+        keys(&json["topics"]["1"]["partitions"][0]).join(" "),
+        "bytes latest max_timestamp next_offset points producers run_is_open start_offset terms void_runs voids"
+    );
 }

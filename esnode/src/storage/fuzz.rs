@@ -8,15 +8,16 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 
-use super::frame::{HEADER_LEN, PREFIX_LEN, u32_at, u64_at};
-use super::reader::{Log, Shared, State};
-use super::recovery::Found;
-use super::segment::{Header, SEGMENT_HEADER_LEN, Segment};
-use super::stats::Stats;
+use super::log::Log;
+use super::log::frame::{HEADER_LEN, PREFIX_LEN, u32_at, u64_at};
+use super::log::header::{Header, SEGMENT_HEADER_LEN};
+use super::log::recovery::FoundLog;
+use super::log::segment::Segment;
+use super::log::state::{LogState, SharedLog};
 use crate::entry::Entry;
 
-/// Takes `bytes` for a segment file, then once more with checksums that fit: an error, or entries that stand in the
-/// file with their checksums.
+/// Takes `bytes` for a segment file, then once more with checksums that fit: an error, or entries that stand
+/// in the file with their checksums.
 pub fn fuzz(bytes: &[u8]) {
     if bytes.len() < SEGMENT_HEADER_LEN {
         return;
@@ -34,13 +35,13 @@ fn recover(bytes: &[u8]) {
     found.cut_tail().expect("memory takes all");
     let again = replay(&segment).expect("what recovery leaves behind can be recovered");
     assert!(again.torn.is_none() && again.index == found.index, "it was torn still");
-    let Found { segments, index, end, .. } = found;
-    let state = RwLock::new(State { index, segments, sealed_bytes: 0, end });
-    let shared = Shared {
+    let FoundLog { segments, index, end, .. } = found;
+    let state = RwLock::new(LogState { index, segments, sealed_bytes: 0, end });
+    let shared = SharedLog {
         dir: PathBuf::new(),
         synced: true,
         state,
-        stats: Stats::default(),
+        stats: Arc::default(),
         files: Arc::default(),
         ending: AtomicBool::new(false),
     };
@@ -51,8 +52,8 @@ fn recover(bytes: &[u8]) {
     entries.iter().for_each(|entry| assert!(stands(bytes, entry), "{entry:?} was made up"));
 }
 
-fn replay(segment: &Arc<Segment>) -> Option<Found> {
-    let mut found = Found::of(segment.clone());
+fn replay(segment: &Arc<Segment>) -> Option<FoundLog> {
+    let mut found = FoundLog::of(segment.clone());
     found.replay_last(segment).ok()?;
     Some(found)
 }
@@ -67,7 +68,8 @@ fn open(bytes: &[u8]) -> Option<Arc<Segment>> {
     Segment::from_file(&name, file).ok().map(Arc::new)
 }
 
-/// Whether the entry's frame is somewhere in the file, with a checksum that was reckoned here, not by the codec.
+/// Whether the entry's frame is somewhere in the file, with a checksum that was reckoned here, not by the
+/// codec.
 fn stands(bytes: &[u8], entry: &Entry) -> bool {
     let mut at = SEGMENT_HEADER_LEN;
     while let Some(frame) = bytes.get(at..).filter(|rest| rest.len() >= HEADER_LEN) {
@@ -116,7 +118,7 @@ fn mend_frames(bytes: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::{Seed, State, encode_entry, encode_state};
+    use super::super::log::frame::{Seed, StateFrame, encode_entry, encode_state};
     use super::*;
     use crate::entry::{EntryKind, HardState};
     use crate::fuzz::seeds::{self, Seeds};
@@ -128,7 +130,7 @@ mod tests {
         let mut bytes = header.encode().to_vec();
         for group in groups {
             let (offset, term) = (bytes.len() as u64, group.first().map_or(1, |first| first.1));
-            let state = State { hard_state: HardState { term, vote: 1, commit: 0 }, synced_to: offset };
+            let state = StateFrame { hard_state: HardState { term, vote: 1, commit: 0 }, synced_to: offset };
             bytes.extend(encode_state(seed, offset, &state));
             for (index, term, size) in *group {
                 let data = vec![u8::try_from(*index).unwrap(); *size].into();

@@ -1,7 +1,7 @@
 //! Reads a data directory that no node uses, every byte that counts, and changes none of them.
 //!
-//! What a start would refuse is damage. What it would pass over, cut or make again is said too, and is harmless. Unlike
-//! a start, this goes on after the first that it finds, and trusts no summary.
+//! What a start would refuse is damage. What it would pass over, cut or make again is said too, and is
+//! harmless. Unlike a start, this goes on after the first that it finds, and trusts no footer.
 
 use std::fs;
 use std::io;
@@ -10,28 +10,33 @@ use std::sync::Arc;
 
 use shared::verified::Verified;
 
-use super::checkpoint::{self, Checkpoint, Start};
-use super::open_files::OpenFiles;
-use super::recovery::{self, Found, Rest};
-use super::segment::{self, Segment};
-use super::{OpenError, incoming, summary};
+use super::error::OpenError;
+use super::files::named;
+use super::log::LogStart;
+use super::log::footer;
+use super::log::open_files::OpenFiles;
+use super::log::recovery::{self, FoundLog};
+use super::log::segment::{self, Segment};
+use super::log::tail::Unread;
+use super::snapshot::{self, Snapshot};
+use super::transfer::commit;
 
-/// Reads everything under `dir`, whose lock the caller holds. `decode` says what is wrong with the content of a
-/// checkpoint.
+/// Reads everything under `dir`, whose lock the caller holds. `decode` says what is wrong with the content of
+/// a snapshot.
 ///
 /// # Errors
 /// The system's; and when an installation of files from another node is half done.
 pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::Result<Verified> {
-    if incoming::is_decided(dir) {
+    if commit::is_decided(dir) {
         return Err(io::Error::other(
             "files from another node were being put in place when the node ended; start it, which finishes that, stop \
              it, and verify again",
         ));
     }
     let mut verified = Verified::new();
-    let checkpoints = read_checkpoints(dir, &mut verified, decode)?;
-    let start = checkpoints.first().map_or_else(Start::default, |oldest| oldest.start);
-    verified.checkpoint = checkpoints.last().map_or(0, |newest| newest.index);
+    let snapshots = read_snapshots(dir, &mut verified, decode)?;
+    let start = snapshots.first().map_or_else(LogStart::default, |oldest| oldest.start);
+    verified.checkpoint = snapshots.last().map_or(0, |newest| newest.index);
     let files = Arc::default();
     let log = Reading { dir: dir.join("log"), start, segments: Vec::new(), files, whole: true };
     let found = log.read(&mut verified)?;
@@ -40,49 +45,51 @@ pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::R
     verified.last_term = found.index.term(verified.last_index);
     // Of a log with holes it cannot be said what it lacks besides.
     if verified.ok {
-        for checkpoint in &checkpoints {
-            found.reaches(checkpoint).or_else(|error| refused(&mut verified, "", error))?;
+        for snapshot in &snapshots {
+            found
+                .reaches((snapshot.index, snapshot.term))
+                .or_else(|error| refused(&mut verified, "", error))?;
         }
     }
     Ok(verified)
 }
 
 /// Those that are whole, oldest first.
-fn read_checkpoints(
+fn read_snapshots(
     dir: &Path,
     verified: &mut Verified,
     decode: impl Fn(&[u8]) -> Result<(), String>,
-) -> io::Result<Vec<Checkpoint>> {
-    let dir = dir.join(checkpoint::DIR);
+) -> io::Result<Vec<Snapshot>> {
+    let dir = dir.join(snapshot::DIR);
     let mut whole = Vec::new();
     if !dir.exists() {
         return Ok(whole);
     }
-    for name in checkpoint::names(&dir)? {
-        let path = format!("{}/{name}", checkpoint::DIR);
-        let bytes = fs::read(dir.join(&name)).map_err(segment::at(&dir, &name))?;
-        match checkpoint::decode(&name, bytes.into()) {
+    for name in snapshot::names(&dir)? {
+        let path = format!("{}/{name}", snapshot::DIR);
+        let bytes = fs::read(dir.join(&name)).map_err(named(&dir, &name))?;
+        match snapshot::decode(&name, bytes.into()) {
             Err(error) => refused(verified, "", error)?,
             Ok(Err(reason)) => verified.note(path, 0, reason, false),
-            Ok(Ok(checkpoint)) => {
-                if let Err(reason) = decode(&checkpoint.payload) {
-                    verified.note(path, checkpoint::HEADER_LEN as u64, reason, false);
+            Ok(Ok(snapshot)) => {
+                if let Err(reason) = decode(&snapshot.payload) {
+                    verified.note(path, snapshot::HEADER_LEN as u64, reason, false);
                 }
-                whole.push(checkpoint);
+                whole.push(snapshot);
             }
         }
     }
     Ok(whole)
 }
 
-fn checkpoint_path(index: u64) -> String {
-    format!("{}/{}", checkpoint::DIR, checkpoint::file_name(index))
+fn snapshot_path(index: u64) -> String {
+    format!("{}/{}", snapshot::DIR, snapshot::file_name(index))
 }
 
 /// The log, on its way through.
 struct Reading {
     dir: PathBuf,
-    start: Start,
+    start: LogStart,
     /// Those whose header is whole.
     segments: Vec<Arc<Segment>>,
     files: Arc<OpenFiles>,
@@ -91,8 +98,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn read(mut self, verified: &mut Verified) -> io::Result<Found> {
-        let mut found = Found::after(self.start.before);
+    fn read(mut self, verified: &mut Verified) -> io::Result<FoundLog> {
+        let mut found = FoundLog::after(self.start.before);
         if !self.dir.exists() {
             return Ok(found);
         }
@@ -102,7 +109,7 @@ impl Reading {
             match self.segments.get(at + 1) {
                 Some(next) if follows(segment, next) => self.sealed(segment, next, &mut found, verified)?,
                 // Where it ends stands in the header that is not to be had; its frames are read all the same.
-                Some(_) => self.last(segment, &mut Found::default(), verified)?,
+                Some(_) => self.last(segment, &mut FoundLog::default(), verified)?,
                 None => self.last(segment, &mut found, verified)?,
             }
         }
@@ -116,7 +123,7 @@ impl Reading {
             match Segment::open_to_read(&self.dir, &name) {
                 Ok(segment) => {
                     let segment = Arc::new(segment);
-                    segment.lend(&self.dir, &self.files);
+                    segment.close_when_idle(&self.dir, &self.files);
                     self.segments.push(segment);
                 }
                 Err(error) => {
@@ -144,7 +151,7 @@ impl Reading {
         &self,
         segment: &Arc<Segment>,
         next: &Segment,
-        found: &mut Found,
+        found: &mut FoundLog,
         verified: &mut Verified,
     ) -> io::Result<()> {
         let end = next.header.previous_end;
@@ -162,22 +169,22 @@ impl Reading {
             }
             Ok(_) => {}
         }
-        let rest = Rest::survey(segment, end)?;
+        let rest = Unread::survey(segment, end)?;
         if rest.dirty_end > end {
             verified.note(path(segment), end, "bytes behind the end that nobody reads", true);
         }
-        let summary = summary::path(&self.dir, &segment.name);
-        if summary.exists() && summary::read(&self.dir, segment, end).is_none() {
-            let name = Path::new(&segment.name).with_extension(summary::EXTENSION);
-            let reason = "the summary is not whole; the next start reads the segment itself";
+        let footer = footer::path(&self.dir, &segment.name);
+        if footer.exists() && footer::read(&self.dir, segment, end).is_none() {
+            let name = Path::new(&segment.name).with_extension(footer::EXTENSION);
+            let reason = "the footer is not whole; the next start reads the segment itself";
             verified.note(format!("log/{}", name.display()), 0, reason, true);
         }
         Ok(())
     }
 
-    fn last(&self, segment: &Arc<Segment>, found: &mut Found, verified: &mut Verified) -> io::Result<()> {
+    fn last(&self, segment: &Arc<Segment>, found: &mut FoundLog, verified: &mut Verified) -> io::Result<()> {
         let joins = self.whole && verified.ok;
-        let mut alone = Found::default();
+        let mut alone = FoundLog::default();
         let found = if joins { found } else { &mut alone };
         // One that stands alone follows nothing.
         let read = if joins { found.replay_last(segment) } else { found.read_last(segment) };
@@ -213,10 +220,10 @@ fn refused(verified: &mut Verified, folder: &str, error: OpenError) -> io::Resul
             let reason = format!("segment number {sequence}, just before this one, is missing");
             verified.note(format!("{folder}{before}"), 0, reason, false);
         }
-        OpenError::Checkpoint { file, reason } => verified.note(file, 0, reason, false),
+        OpenError::Snapshot { file, reason } => verified.note(file, 0, reason, false),
         OpenError::Lost { index, reason, .. } => {
             verified.note(
-                checkpoint_path(index),
+                snapshot_path(index),
                 0,
                 format!("the log does not hold its entry: {reason}"),
                 false,

@@ -201,8 +201,8 @@ impl Node {
             return Ok(());
         }
         for deletion in &deletions {
-            if let Command::Trim { topic, partition, start_offset } = deletion
-                && let Some(topic) = member.state.read().topic_numbered(*topic)
+            if let Command::DeleteRecords { topic, partition, start_offset } = deletion
+                && let Some(topic) = member.state.read().topic_by_id(*topic)
             {
                 env.checks.deletes(place_of(&topic.name, *partition), *start_offset);
             }

@@ -40,7 +40,7 @@ fn start_offset(topic: &Topic, partition: u32) -> i64 {
 }
 
 fn next_offset(topic: &Topic, partition: u32) -> i64 {
-    topic.partitions[partition as usize].next_offset()
+    topic.partitions[partition as usize].high_watermark()
 }
 
 /// At most `limit` values from offset `from` on; `None` when the log does not hold them.
@@ -54,7 +54,7 @@ fn values(
 ) -> Option<Vec<Value>> {
     let state = &topic.partitions[partition as usize];
     let mut found = Vec::new();
-    if from >= state.next_offset() {
+    if from >= state.high_watermark() {
         return Some(found);
     }
     let start = state.locate(from).expect("an offset below the end is somewhere");
@@ -63,7 +63,7 @@ fn values(
         let entry = log.entry(index)?;
         for (ordinal, command) in (0..).zip(Command::decode_all(&entry.data)) {
             let Ok(Command::Append { topic: id, partition: number, batch }) = command else { continue };
-            if id != topic.id || number != partition || state.is_void(index, ordinal) {
+            if id != topic.id || number != partition || state.is_rejected(index, ordinal) {
                 continue;
             }
             // Whole batches before the wanted one need not be decoded.

@@ -63,7 +63,7 @@ fn plan(stream: &StateMachine, body: &DeleteRecordsRequest, proof: Result<(), Re
 fn one(stream: &StateMachine, name: &TopicName, wanted: &DeleteRecordsPartition) -> Plan {
     let unknown = ResponseError::UnknownTopicOrPartition;
     let source = Source::resolve(stream, name, wanted.partition_index).ok_or(unknown)?;
-    let next = source.find(stream).ok_or(unknown)?.next_offset();
+    let next = source.find(stream).ok_or(unknown)?.high_watermark();
     match wanted.offset {
         HIGH_WATERMARK => Ok((source, next)),
         offset if (0..=next).contains(&offset) => Ok((source, offset)),
@@ -78,7 +78,7 @@ async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) {
     for plans in open.chunks_mut(MOST) {
         let planned = plans.iter().filter_map(|plan| plan.as_ref().ok());
         let commands: Vec<_> = planned
-            .map(|(Source { topic, partition, .. }, start_offset)| Command::Trim {
+            .map(|(Source { topic, partition, .. }, start_offset)| Command::DeleteRecords {
                 topic: *topic,
                 partition: *partition,
                 start_offset: *start_offset,

@@ -86,7 +86,7 @@ fn follow(sent: &Bytes) {
 
 /// Only idempotent producers' batches are refused, for their sequence.
 fn append(stream: &mut StateMachine, topic: TopicId, index: u64, header: &BatchHeader, batch: &Bytes) {
-    let next = |stream: &StateMachine| stream.topic("a").map(|topic| topic.partitions[0].next_offset());
+    let next = |stream: &StateMachine| stream.topic("a").map(|topic| topic.partitions[0].high_watermark());
     let before = next(stream);
     let replies = apply(stream, index, &Command::Append { topic, partition: 0, batch: batch.clone() });
     let grown = next(stream).zip(before).map(|(after, before)| after - before);

@@ -48,7 +48,7 @@ pub fn check(client: i32, own: i32) -> Result<(), ResponseError> {
 pub fn end_of(partition: &Partition, epoch: i32, own: i32) -> (i32, i64) {
     if epoch == own {
         // It goes on.
-        return (own, partition.next_offset());
+        return (own, partition.high_watermark());
     }
     let (term, end) = partition.end_of_term(u64::try_from(epoch).unwrap_or(0));
     (leader_epoch(term), end)

@@ -142,7 +142,7 @@ fn one(
     partition: &Partition,
     (timestamp, version): (i64, i16),
 ) -> Result<Lookup, ResponseError> {
-    let (start_offset, next_offset) = (partition.start_offset(), partition.next_offset());
+    let (start_offset, next_offset) = (partition.start_offset(), partition.high_watermark());
     let (wanted, from) = match timestamp {
         LATEST => return Ok(Lookup::Found(Found::at(partition, next_offset))),
         EARLIEST => return Ok(Lookup::Found(Found::at(partition, start_offset))),

@@ -274,7 +274,7 @@ pub fn topic_id(cluster: Uuid, topic: TopicId) -> Uuid {
 
 /// The topic that [`topic_id`] gave this id, without looking through all of them: the state is locked meanwhile.
 pub fn topic_numbered(stream: &StateMachine, cluster: Uuid, id: Uuid) -> Option<&state_machine::Topic> {
-    stream.topic_numbered(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
+    stream.topic_by_id(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
 }
 
 fn describe(made: &Made, found: &[Found]) -> MetadataResponse {

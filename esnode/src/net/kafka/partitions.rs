@@ -41,7 +41,7 @@ fn plans(
     members: &[NodeId],
     leads: bool,
 ) -> Vec<Plan> {
-    let mut room = stream.room();
+    let mut room = stream.remaining_partitions();
     let plans = once(&body.topics, |topic| topic.name.0.clone()).into_iter().map(|(name, topic)| {
         let plan = match topic {
             _ if !leads => Err((ResponseError::NotController, None)),

@@ -105,7 +105,7 @@ pub fn read(node: &Handle, sources: &Sources, low: u64, high: u64) -> io::Result
     let partitions: Vec<_> = sources.list.iter().map(|source| source.find(&stream)).collect();
     for Batches { index, appends, .. } in &mut read {
         appends.retain(|append| {
-            partitions[append.place].is_some_and(|partition| !partition.is_void(*index, append.ordinal))
+            partitions[append.place].is_some_and(|partition| !partition.is_rejected(*index, append.ordinal))
         });
         // Stable, so that a partition's batches stay in order.
         appends.sort_by_key(|append| append.place);

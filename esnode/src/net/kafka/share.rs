@@ -135,7 +135,7 @@ impl Share {
         let unknown = ResponseError::UnknownTopicOrPartition;
         let source = Source::resolve(stream, &self.name, self.partition).ok_or(unknown)?;
         let partition = source.find(stream).ok_or(unknown)?;
-        (self.start_offset, self.next_offset) = (partition.start_offset(), partition.next_offset());
+        (self.start_offset, self.next_offset) = (partition.start_offset(), partition.high_watermark());
         if self.offset < self.start_offset {
             return Err(ResponseError::OffsetOutOfRange);
         }

@@ -63,7 +63,7 @@ pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
 
 /// Refuses what would be refused.
 fn foresee(stream: &StateMachine, plans: &mut [Plan]) {
-    let mut room = stream.room();
+    let mut room = stream.remaining_partitions();
     for (name, plan) in plans {
         if let Ok(Command::CreateTopic { partitions, .. }) = plan {
             if stream.topic(name).is_some() {
@@ -121,7 +121,7 @@ fn removals(
                 _ if !leads => Err((ResponseError::NotController, None)),
                 (_, None) => refuse(ResponseError::UnknownTopicId, "no topic has this id"),
                 // By its number, for by then its name may be another topic's.
-                (_, Some(topic)) => Ok(Command::DeleteNumbered { topic: topic.id }),
+                (_, Some(topic)) => Ok(Command::DeleteTopicById { topic: topic.id }),
             };
             let named =
                 |topic: &crate::state_machine::Topic| TopicName(StrBytes::from_string(topic.name.clone()));
@@ -515,7 +515,7 @@ mod tests {
     fn a_topic_is_deleted_by_its_id_and_by_nothing_else_of_its_name() {
         let wanted = [deletion(None, 1), deletion(None, 9), deletion(None, 0), deletion(Some("t"), 1)];
         let (topics, plans) = removals(&stream(&[]), &wanted, true);
-        assert_eq!(plans[0], ("t".into(), Ok(Command::DeleteNumbered { topic: 1 })));
+        assert_eq!(plans[0], ("t".into(), Ok(Command::DeleteTopicById { topic: 1 })));
         let answer = deleted(&topics, plans);
         let codes: Vec<i16> = answer.responses.iter().map(|topic| topic.error_code).collect();
         assert_eq!(codes, [0, 100, 42, 42]);

@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::FileExt;
 
-use super::super::frame::{HEADER_LEN, STATE_LEN, Seed, State, encode_state, u64_at};
-use super::super::segment::SEGMENT_HEADER_LEN;
+use super::super::log::frame::{HEADER_LEN, STATE_LEN, Seed, StateFrame, encode_state, u64_at};
+use super::super::log::header::SEGMENT_HEADER_LEN;
 use super::*;
 
 /// Offset of the first frame after a segment's state frame.
@@ -213,7 +213,7 @@ fn a_frame_inside_a_payload_is_never_taken_for_the_logs() {
     let path = only_segment(dir.path());
     // The worst a payload can carry: a true mark of this segment, from another place, that covers all of it.
     let seed = Seed::new(u64_at(&fs::read(&path).unwrap(), 24));
-    let mark = encode_state(seed, 5, &State { hard_state: HardState::default(), synced_to: 1 << 19 });
+    let mark = encode_state(seed, 5, &StateFrame { hard_state: HardState::default(), synced_to: 1 << 19 });
     let carrier = Entry { data: Bytes::copy_from_slice(&mark), ..entry(4, 1, 0) };
     let (_, mut wal, _) = open(dir.path(), ROOMY).unwrap();
     put(&mut wal, std::slice::from_ref(&carrier));

@@ -1,11 +1,11 @@
 //! The log as a whole: files on a real disk, opened again and again.
 
-mod checkpoints;
 mod damage;
 mod install;
 mod model;
 mod open_files;
 mod power_cut;
+mod snapshots;
 mod verify;
 mod writer;
 
@@ -267,7 +267,8 @@ fn a_roll_syncs_what_it_leaves_even_where_entries_are_not_synced() {
     assert_eq!(segments(dir.path()).len(), 1);
 }
 
-/// Offset of the first block that was only allocated, or the file's length; `None` while there is nothing in it.
+/// Offset of the first block that was only allocated, or the file's length; `None` while there is nothing in
+/// it.
 fn first_hole(path: &Path) -> Option<u64> {
     let file = File::open(path).ok()?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(0)).ok()

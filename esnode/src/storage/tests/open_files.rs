@@ -1,9 +1,9 @@
-//! However many segments a log has, few of its files are open; and what is being read outlives its file's name.
+//! However many segments a log has, few of its files are open; and what is being read outlives its file's
+//! name.
 
 use std::io::Read;
 
-use super::super::copy::Copy;
-use super::super::{scrub, verify};
+use super::super::{BackupSource, scrub, verify};
 use super::*;
 
 /// More segments than may be open.
@@ -49,11 +49,11 @@ fn a_log_of_many_segments_keeps_few_files_open() {
 fn a_copy_goes_on_when_the_log_lets_go_of_what_it_copies() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _wal, recovered) = long(dir.path());
-    recovered.checkpoints.write(&log, MANY - 2, 1, b"").unwrap();
-    let copy = Copy::gather(&log, &recovered.checkpoints).unwrap().unwrap();
-    log.retire(MANY);
+    recovered.snapshots.write(&log, MANY - 2, 1, b"").unwrap();
+    let copy = BackupSource::gather(&log, &recovered.snapshots).unwrap().unwrap();
+    log.delete_before(MANY);
     for index in [MANY - 1, MANY] {
-        recovered.checkpoints.write(&log, index, 1, b"").unwrap();
+        recovered.snapshots.write(&log, index, 1, b"").unwrap();
     }
     assert!(segments(dir.path()).len() < 5, "the files are gone");
     for file in &copy.files {

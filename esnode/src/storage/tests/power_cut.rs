@@ -1,8 +1,8 @@
-//! A power cut keeps any part of what was written since the last sync: opening must succeed all the same, with
-//! everything synced and, in order, some of the rest.
+//! A power cut keeps any part of what was written since the last sync: opening must succeed all the same,
+//! with everything synced and, in order, some of the rest.
 
-use super::super::frame::STATE_LEN;
-use super::super::segment::SEGMENT_HEADER_LEN;
+use super::super::log::frame::STATE_LEN;
+use super::super::log::header::SEGMENT_HEADER_LEN;
 use super::model::Model;
 use super::*;
 
@@ -33,8 +33,8 @@ fn random_batch(rng: &mut fastrand::Rng, model: &Model) -> Batch {
     Batch { hard_state: hard_state.or(Some(HardState { term, ..model.hard_state })), entries }
 }
 
-/// One life of the log: some synced groups, then some that are not. Returns the model of what is synced, and each
-/// model that replaying ever more of the rest could lead to.
+/// One life of the log: some synced groups, then some that are not. Returns the model of what is synced, and
+/// each model that replaying ever more of the rest could lead to.
 fn live(rng: &mut fastrand::Rng, dir: &Path, mut model: Model) -> (Vec<u8>, PathBuf, Vec<Model>) {
     let (log, mut wal, _) = open(dir, Options { segment_bytes: 16 << 10, sync: true }).unwrap();
     assert_eq!(all(&log), model.entries);
@@ -91,7 +91,8 @@ fn whatever_part_of_the_unsynced_survives() {
             let (found, recovered) = look(dir.path(), SMALL)
                 .unwrap_or_else(|error| panic!("seed {seed}, life {life}: a torn tail was refused: {error}"));
             let fits = |model: &&Model| {
-                // Entries of a group follow its state: the state found is that of the last frame kept, or later.
+                // Entries of a group follow its state: the state found is that of the last frame kept, or
+                // later.
                 model.entries == found && model.hard_state == recovered.hard_state
             };
             model = possible.iter().rev().find(fits).cloned().unwrap_or_else(|| {

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use shared::verified::Verified;
 
-use super::super::frame::STATE_LEN;
+use super::super::log::frame::STATE_LEN;
 use super::super::verify::verify;
 use super::*;
 
@@ -12,13 +12,13 @@ fn look_at(dir: &Path) -> Verified {
     verify(dir, |payload| if payload == b"state" { Ok(()) } else { Err("other content".to_owned()) }).unwrap()
 }
 
-/// A log of several segments with two checkpoints, ended in good order.
+/// A log of several segments with two snapshots, ended in good order.
 fn written(dir: &Path) {
     let (log, mut wal, recovered) = open(dir, SMALL).unwrap();
     for index in 1..=60 {
         put(&mut wal, &entries([index], 1, 300));
         if index % 20 == 0 {
-            recovered.checkpoints.write(&log, index, 1, b"state").unwrap();
+            recovered.snapshots.write(&log, index, 1, b"state").unwrap();
         }
     }
     wal.close().unwrap();
@@ -64,8 +64,8 @@ fn any_flipped_byte_is_named() {
             let found = verified.findings.iter().find(|finding| finding.file == name);
             let found = found.unwrap_or_else(|| panic!("{name}, byte {at}: {verified:?}"));
             assert!(found.offset <= at as u64, "{name}, byte {at}: {found:?}");
-            // In front of the log's end a start would refuse it. The last frame is the mark of a writer that has ended:
-            // nothing behind it vouches for it, and nothing is lost with it.
+            // In front of the log's end a start would refuse it. The last frame is the mark of a writer that
+            // has ended: nothing behind it vouches for it, and nothing is lost with it.
             let last = good.iter().rposition(|byte| *byte != 0).unwrap_or_default() as u64;
             let mark = found.offset + STATE_LEN as u64 > last && name.ends_with(".seg");
             assert!(found.harmless == name.ends_with(".sum") || mark, "{name}, byte {at}: {found:?}");

@@ -3,12 +3,16 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::super::writer::{WalEvent, Work, spawn};
+use super::super::writer::{WalEvent, WalRequest, spawn};
 use super::*;
 
 fn events(wal: Wal) -> (super::super::writer::Writer, mpsc::Receiver<WalEvent>) {
     let (sender, receiver) = mpsc::channel();
-    (spawn(wal, |_| Ok(()), move |event| sender.send(event).unwrap()).unwrap(), receiver)
+    (
+        spawn(wal, super::super::Snapshots::default(), |_| Ok(()), move |event| sender.send(event).unwrap())
+            .unwrap(),
+        receiver,
+    )
 }
 
 #[test]
@@ -17,7 +21,7 @@ fn batches_that_queue_up_share_a_sync() {
     let (log, wal, _) = open(dir.path(), ROOMY).unwrap();
     let (writer, events) = events(wal);
     for number in 1..=2000 {
-        writer.sender().send((Some(number), Work::Write(batch(&entries([number], 1, 50))))).unwrap();
+        writer.sender().send((Some(number), WalRequest::Write(batch(&entries([number], 1, 50))))).unwrap();
     }
     let mut last = 0;
     while last < 2000 {
@@ -41,7 +45,7 @@ fn closing_writes_what_was_sent() {
     let dir = tempfile::tempdir().unwrap();
     let (_, wal, _) = open(dir.path(), ROOMY).unwrap();
     let (writer, events) = events(wal);
-    writer.sender().send((Some(7), Work::Write(batch(&entries(1..=3, 1, 50))))).unwrap();
+    writer.sender().send((Some(7), WalRequest::Write(batch(&entries(1..=3, 1, 50))))).unwrap();
     writer.close();
     assert!(matches!(events.recv(), Ok(WalEvent::Persisted { number: 7 })));
     assert_eq!(look(dir.path(), ROOMY).unwrap().0.len(), 3);
@@ -55,7 +59,7 @@ fn a_failure_is_the_last_event_and_nothing_is_persisted_after_it() {
     let (writer, events) = events(wal);
     for number in 1..=3 {
         // The thread may have ended by then.
-        drop(writer.sender().send((Some(number), Work::Write(batch(&entries([number], 1, 50))))));
+        drop(writer.sender().send((Some(number), WalRequest::Write(batch(&entries([number], 1, 50))))));
     }
     assert!(matches!(events.recv_timeout(Duration::from_secs(60)), Ok(WalEvent::Failed(_))));
     writer.close();
@@ -68,7 +72,7 @@ fn an_idle_writer_protects_its_last_group() {
     let dir = tempfile::tempdir().unwrap();
     let (_, wal, _) = open(dir.path(), SMALL).unwrap();
     let (writer, events) = events(wal);
-    writer.sender().send((Some(1), Work::Write(batch(&entries(1..=3, 1, 50))))).unwrap();
+    writer.sender().send((Some(1), WalRequest::Write(batch(&entries(1..=3, 1, 50))))).unwrap();
     events.recv_timeout(Duration::from_secs(60)).unwrap();
     // Not closed: as if it were killed, but for the moment it may need to write the mark.
     std::thread::sleep(Duration::from_millis(200));
@@ -82,7 +86,8 @@ fn an_idle_writer_protects_its_last_group() {
     writer.close();
 }
 
-/// What nobody waits for, like a raised format, may end a group: what comes before it is reported all the same.
+/// What nobody waits for, like a raised format, may end a group: what comes before it is reported all the
+/// same.
 #[test]
 fn numbers_only_rise_whatever_ends_a_group() {
     let dir = tempfile::tempdir().unwrap();
@@ -92,12 +97,14 @@ fn numbers_only_rise_whatever_ends_a_group() {
         std::thread::sleep(Duration::from_millis(50));
         Ok(())
     };
-    let writer = spawn(wal, slow, move |event| sender.send(event).unwrap()).unwrap();
+    let writer =
+        spawn(wal, super::super::Snapshots::default(), slow, move |event| sender.send(event).unwrap())
+            .unwrap();
     // While the first one is carried out, the other two gather to one group.
     let works = [
-        (None, Work::Adopt(2)),
-        (Some(1), Work::Write(batch(&entries(1..=3, 1, 50)))),
-        (None, Work::Adopt(2)),
+        (None, WalRequest::Adopt(2)),
+        (Some(1), WalRequest::Write(batch(&entries(1..=3, 1, 50)))),
+        (None, WalRequest::Adopt(2)),
     ];
     works.into_iter().for_each(|work| writer.sender().send(work).unwrap());
     writer.close();

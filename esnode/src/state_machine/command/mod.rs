@@ -1,0 +1,174 @@
+//! Commands that the log's entries carry, their encoding, and the state machine's replies.
+//!
+//! ```text
+//! 1 Bootstrap        cluster id, 16 bytes
+//! 2 Bind             node u64 | store id, 16 bytes
+//! 3 CreateTopic      name | partitions u32 | count u32, then per configuration: key | value
+//! 4 DeleteTopic      name
+//! 5 AllocateProducer
+//! 6 Append           topic u32 | partition u32 | batch
+//! 7 DeleteRecords    topic u32 | partition u32 | offset i64
+//! 8 AlterTopic       name | count u32, then per configuration: key | 1 and value, or 0
+//! 9 RaiseFormat      version u16
+//! 10 RecoverCluster  cluster id, 16 bytes
+//! 11 Clock           ms i64 | time of day i64 | doubted u8 | made up i64
+//! 12 CreatePartitions  name | count u32
+//! 13 DeleteTopicById  topic u32
+//! ```
+//!
+//! Programs that read only on-disk format 1 know the commands up to 10: those behind it are proposed in later
+//! formats. Each begins with its number, one byte. Texts and the batch are a u32 length and bytes. Little
+//! endian throughout.
+
+mod codec;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use shared::ids::{ClusterId, NodeId, StoreId};
+
+use super::clock::Tick;
+use super::{MAX_PARTITIONS_IN_ALL, TopicId};
+
+/// One change of the state machine. An entry's payload is one or more of them, back to back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Gives the new cluster its id: the first leader's first command. Later ones change nothing.
+    Bootstrap {
+        /// Drawn at random by that leader.
+        cluster_id: ClusterId,
+    },
+    /// Binds a member to its data directory; refused when it is bound to another one.
+    Bind {
+        /// The member.
+        node: NodeId,
+        /// Its data directory.
+        store: StoreId,
+    },
+    /// Creates a topic.
+    CreateTopic {
+        /// Valid by Kafka's rules; checked again when applied.
+        name: String,
+        /// At least one.
+        partitions: u32,
+        /// Kafka's topic configuration, verbatim.
+        configs: BTreeMap<String, String>,
+    },
+    /// Deletes a topic and its events.
+    DeleteTopic {
+        /// Its name.
+        name: String,
+    },
+    /// Draws a new producer id.
+    AllocateProducer,
+    /// Appends one record batch (magic 2) to a partition.
+    Append {
+        /// The topic.
+        topic: TopicId,
+        /// The partition.
+        partition: u32,
+        /// The batch as the producer sent it.
+        batch: Bytes,
+    },
+    /// Deletes the oldest events of a partition.
+    DeleteRecords {
+        /// The topic.
+        topic: TopicId,
+        /// The partition.
+        partition: u32,
+        /// First offset to keep.
+        start_offset: i64,
+    },
+    /// Changes a topic's configuration.
+    AlterTopic {
+        /// Its name.
+        name: String,
+        /// What to set, and with `None` what to take back.
+        changes: BTreeMap<String, Option<String>>,
+    },
+    /// From here on data is written in a newer on-disk format, which every member reads; never lowers it.
+    RaiseFormat {
+        /// The format's version.
+        to: u16,
+    },
+    /// Starts a new cluster from the log so far: the one before has lost its quorum for good, or this is a
+    /// copy of its log.
+    RecoverCluster {
+        /// The new cluster's.
+        cluster_id: ClusterId,
+    },
+    /// Lets the log's clock go on. Only in a cluster of format 2 and above: older programs do not know it.
+    Clock(Tick),
+    /// Gives a topic more partitions. From on-disk format 2 on.
+    CreatePartitions {
+        /// Its name.
+        name: String,
+        /// How many it is to have, with those that it has.
+        count: u32,
+    },
+    /// Deletes the topic with this number, whatever has its name by then. From on-disk format 2 on.
+    DeleteTopicById {
+        /// Its number.
+        topic: TopicId,
+    },
+}
+
+/// What became of one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The command was applied, and has nothing to return.
+    Done,
+    /// The new topic's number.
+    TopicCreated(TopicId),
+    /// The new producer id; its epoch is 0.
+    ProducerAllocated(i64),
+    /// Where the batch begins; for a retry of an idempotent producer, where it began the first time.
+    Appended {
+        /// Offset of its first record.
+        base_offset: i64,
+        /// Oldest offset kept in the partition.
+        log_start_offset: i64,
+    },
+    /// Nothing changed.
+    Refused(Refusal),
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The node is bound to another data directory.
+    #[error("the node is bound to another data directory")]
+    BoundElsewhere,
+    /// A topic of that name exists.
+    #[error("the topic exists")]
+    TopicExists,
+    /// No such topic or partition.
+    #[error("no such topic or partition")]
+    UnknownTopic,
+    /// Name or number of partitions is not allowed.
+    #[error("the topic's name or number of partitions is not allowed")]
+    InvalidTopic,
+    /// The cluster has as many partitions as it may.
+    #[error("all topics together can have {MAX_PARTITIONS_IN_ALL} partitions")]
+    TooManyPartitions,
+    /// The topics' configurations are as large as they may be.
+    #[error("the configurations of all topics are as large as the cluster can hold")]
+    TooMuchConfig,
+    /// The batch is not one that the log accepts.
+    #[error("the record batch is malformed")]
+    InvalidBatch,
+    /// An idempotent producer skipped or repeated sequence numbers.
+    #[error("sequence number out of order")]
+    OutOfOrderSequence,
+    /// A newer instance of the producer is known.
+    #[error("the producer's epoch is fenced")]
+    FencedEpoch,
+}
+
+/// A payload that is not a sequence of commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed command at byte {at}")]
+pub struct Malformed {
+    /// Offset in the payload of the command.
+    pub at: usize,
+}

@@ -1,0 +1,239 @@
+//! Kafka's configuration of topics: which settings there are, and which of them are served.
+//!
+//! What is accepted holds. A setting that would change what clients see, and is not served, is refused with
+//! its reason, as is one that Kafka does not know. Some settings say how a broker of Kafka is to treat its
+//! files; they change nothing that anybody can see, clients send them as a matter of course, and so they are
+//! kept and shown.
+
+use std::ops::RangeInclusive;
+
+use super::Topic;
+use super::retention::{RETENTION_BYTES, RETENTION_MS};
+use crate::entry::MAX_BATCH;
+use crate::state_machine::StateMachine;
+
+/// Kafka's name of the largest batch that a topic takes.
+pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+/// The largest batch of a topic that does not say, as Kafka's.
+const DEFAULT_MESSAGE_BYTES: usize = 1_048_588;
+/// The on-disk format from which on entries may be larger than the segments of a young log.
+const LARGE_ENTRIES_FORMAT: u16 = 2;
+const CLEANUP_POLICY: &str = "cleanup.policy";
+const MIN_INSYNC: &str = "min.insync.replicas";
+const BEFORE_MS: &str = "message.timestamp.before.max.ms";
+const AFTER_MS: &str = "message.timestamp.after.max.ms";
+
+/// What kind of value a setting has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// True or false.
+    Boolean,
+    /// Text.
+    Text,
+    /// A whole number of 32 bits.
+    Int,
+    /// A whole number of 64 bits.
+    Long,
+    /// Any number.
+    Double,
+    /// Texts with commas between them.
+    List,
+}
+
+/// Which values are taken.
+#[derive(Clone, Copy, Debug)]
+enum Taken {
+    /// Whole numbers from one to another.
+    Within(i64, i64),
+    /// Anything from 0 to 1.
+    Part,
+    /// True and false.
+    Either,
+    /// This alone, for the reason.
+    Only(&'static str, &'static str),
+    /// As many as a majority of the nodes: a batch is acknowledged when that many have it.
+    Majority,
+}
+
+/// One of Kafka's settings of a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name.
+    pub key: &'static str,
+    /// What it is when nobody says.
+    pub default: &'static str,
+    /// What kind of value it has.
+    pub kind: Kind,
+    taken: Taken,
+}
+
+const fn setting(key: &'static str, default: &'static str, kind: Kind, taken: Taken) -> Setting {
+    Setting { key, default, kind, taken }
+}
+
+const AS_SENT: &str = "batches are kept as their producer has compressed them";
+const NOT_TIERED: &str = "there is no remote storage";
+const ALL: Taken = Taken::Within(0, i64::MAX);
+const ALL_OR_NONE: Taken = Taken::Within(-1, i64::MAX);
+const LARGEST: i64 = MAX_BATCH as i64;
+const INT: i64 = i32::MAX as i64;
+
+/// All of them, by name.
+pub const SETTINGS: [Setting; 32] = [
+    setting(
+        CLEANUP_POLICY,
+        "delete",
+        Kind::List,
+        Taken::Only(
+            "delete",
+            "there is no compaction yet, and a topic that waits for it would lose its keys to retention",
+        ),
+    ),
+    setting("compression.gzip.level", "-1", Kind::Int, Taken::Only("-1", AS_SENT)),
+    setting("compression.lz4.level", "9", Kind::Int, Taken::Only("9", AS_SENT)),
+    setting("compression.type", "producer", Kind::Text, Taken::Only("producer", AS_SENT)),
+    setting("compression.zstd.level", "3", Kind::Int, Taken::Only("3", AS_SENT)),
+    // Of compaction, which there is none of.
+    setting("delete.retention.ms", "86400000", Kind::Long, ALL),
+    setting("file.delete.delay.ms", "60000", Kind::Long, ALL),
+    // What is acknowledged has been synced by a majority, whatever these say.
+    setting("flush.messages", "9223372036854775807", Kind::Long, Taken::Within(1, i64::MAX)),
+    setting("flush.ms", "9223372036854775807", Kind::Long, ALL),
+    setting(
+        "follower.replication.throttled.replicas",
+        "",
+        Kind::List,
+        Taken::Only("", "replication is not throttled"),
+    ),
+    setting("index.interval.bytes", "4096", Kind::Int, Taken::Within(0, INT)),
+    setting(
+        "leader.replication.throttled.replicas",
+        "",
+        Kind::List,
+        Taken::Only("", "replication is not throttled"),
+    ),
+    setting("local.retention.bytes", "-2", Kind::Long, Taken::Only("-2", NOT_TIERED)),
+    setting("local.retention.ms", "-2", Kind::Long, Taken::Only("-2", NOT_TIERED)),
+    setting("max.compaction.lag.ms", "9223372036854775807", Kind::Long, Taken::Within(1, i64::MAX)),
+    setting(MAX_MESSAGE_BYTES, "1048588", Kind::Int, Taken::Within(0, LARGEST)),
+    setting("message.downconversion.enable", "true", Kind::Boolean, Taken::Either),
+    setting(AFTER_MS, "9223372036854775807", Kind::Long, ALL),
+    setting(BEFORE_MS, "9223372036854775807", Kind::Long, ALL),
+    setting(
+        "message.timestamp.type",
+        "CreateTime",
+        Kind::Text,
+        Taken::Only("CreateTime", "timestamps are kept as their producer has written them"),
+    ),
+    setting("min.cleanable.dirty.ratio", "0.5", Kind::Double, Taken::Part),
+    setting("min.compaction.lag.ms", "0", Kind::Long, ALL),
+    setting(MIN_INSYNC, "1", Kind::Int, Taken::Majority),
+    setting("preallocate", "false", Kind::Boolean, Taken::Either),
+    setting("remote.storage.enable", "false", Kind::Boolean, Taken::Only("false", NOT_TIERED)),
+    setting(RETENTION_BYTES, "-1", Kind::Long, ALL_OR_NONE),
+    setting(RETENTION_MS, "-1", Kind::Long, ALL_OR_NONE),
+    setting("segment.bytes", "1073741824", Kind::Int, Taken::Within(14, INT)),
+    setting("segment.index.bytes", "10485760", Kind::Int, Taken::Within(4, INT)),
+    setting("segment.jitter.ms", "0", Kind::Long, ALL),
+    setting("segment.ms", "604800000", Kind::Long, Taken::Within(1, i64::MAX)),
+    setting(
+        "unclean.leader.election.enable",
+        "false",
+        Kind::Boolean,
+        Taken::Only("false", "only nodes that have all that was acknowledged lead"),
+    ),
+];
+
+/// Kafka's setting of this name.
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// Whether a topic of a cluster of so many nodes may have this setting; the error says why not.
+///
+/// # Errors
+/// The reason, for whoever has set it.
+pub fn check(key: &str, value: &str, nodes: usize) -> Result<(), String> {
+    let Some(setting) = find(key) else { return Err(format!("there is no setting {key}")) };
+    let within = |from: i64, to: i64| match value.parse::<i64>() {
+        Ok(number) if (from..=to).contains(&number) => Ok(()),
+        _ => Err(format!("{key} is {value:?}; it must be a whole number from {from} to {to}")),
+    };
+    match setting.taken {
+        Taken::Within(from, to) => within(from, to),
+        Taken::Part => match value.parse::<f64>() {
+            Ok(part) if (0.0..=1.0).contains(&part) => Ok(()),
+            _ => Err(format!("{key} is {value:?}; it must be a number from 0 to 1")),
+        },
+        Taken::Either if ["true", "false"].contains(&value) => Ok(()),
+        Taken::Either => Err(format!("{key} is {value:?}; it must be true or false")),
+        Taken::Only(only, _) if value == only => Ok(()),
+        Taken::Only(only, why) => Err(format!("{key} is {value:?}; only {only:?} is served: {why}")),
+        Taken::Majority => within(1, i64::try_from(nodes / 2 + 1).unwrap_or(1))
+            .map_err(|why| format!("{why}: an event is acknowledged when a majority of the nodes has it")),
+    }
+}
+
+fn number(topic: &Topic, key: &str) -> Option<i64> {
+    topic.configs.get(key).and_then(|value| value.parse().ok())
+}
+
+/// Bytes of the largest batch that the topic takes.
+pub fn largest_batch(stream: &StateMachine, topic: &Topic) -> usize {
+    let asked = number(topic, MAX_MESSAGE_BYTES).map(|bytes| usize::try_from(bytes).unwrap_or(0));
+    // Programs that read only the format before cannot write more than a segment holds.
+    let most = if stream.format() >= LARGE_ENTRIES_FORMAT { MAX_BATCH } else { DEFAULT_MESSAGE_BYTES };
+    asked.unwrap_or(DEFAULT_MESSAGE_BYTES).min(most)
+}
+
+/// Timestamps that the topic's records may have at time `now`, all in ms since 1970.
+pub fn timestamps(topic: &Topic, now: i64) -> RangeInclusive<i64> {
+    let from = number(topic, BEFORE_MS).map_or(i64::MIN, |ms| now.saturating_sub(ms));
+    let to = number(topic, AFTER_MS).map_or(i64::MAX, |ms| now.saturating_add(ms));
+    from..=to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_taken_and_the_table_is_in_order() {
+        for setting in &SETTINGS {
+            assert_eq!(check(setting.key, setting.default, 1), Ok(()), "{}", setting.key);
+        }
+        assert!(SETTINGS.is_sorted_by_key(|setting| setting.key));
+    }
+
+    #[test]
+    fn what_would_not_hold_is_refused() {
+        for (key, value) in [
+            ("retention.msec", "1"),
+            ("no.such", "1"),
+            (CLEANUP_POLICY, "compact"),
+            (CLEANUP_POLICY, "compact,delete"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("compression.type", "zstd"),
+            (MIN_INSYNC, "3"),
+            (MIN_INSYNC, "0"),
+            (MAX_MESSAGE_BYTES, "16777216"),
+            (MAX_MESSAGE_BYTES, "-1"),
+            (RETENTION_MS, "-2"),
+            (RETENTION_MS, "a day"),
+            ("unclean.leader.election.enable", "true"),
+            ("preallocate", "yes"),
+            ("min.cleanable.dirty.ratio", "2"),
+        ] {
+            assert!(check(key, value, 3).is_err(), "{key}={value}");
+        }
+        for (key, value) in [
+            (MIN_INSYNC, "2"),
+            (MAX_MESSAGE_BYTES, "15728640"),
+            (RETENTION_MS, "-1"),
+            ("segment.bytes", "50000000"),
+            ("segment.ms", "600000"),
+        ] {
+            assert_eq!(check(key, value, 3), Ok(()), "{key}={value}");
+        }
+    }
+}

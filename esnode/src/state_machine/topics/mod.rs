@@ -1,0 +1,167 @@
+//! Topics: creating, growing, altering and deleting them, within the limits that hold for all together.
+
+pub mod config;
+pub mod retention;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Refusal, Reply};
+use super::{Applied, Partition, StateMachine};
+
+/// A topic's number: never reused, so that late commands for a deleted topic cannot reach its successor.
+pub type TopicId = u32;
+
+/// Partitions that one topic may have.
+pub const MAX_PARTITIONS: u32 = 1000;
+/// Partitions that all topics together may have: each costs memory on every node for as long as it exists,
+/// and a command of a few bytes creates a thousand.
+pub const MAX_PARTITIONS_IN_ALL: usize = 100_000;
+/// Bytes that the configurations of all topics together may take: they are kept in memory whether anybody
+/// knows what they mean or not.
+pub const MAX_CONFIG_BYTES: usize = 16 << 20;
+/// What a setting takes besides its texts.
+const SETTING: usize = 64;
+/// Longest name of a topic (Kafka's rule).
+const MAX_NAME: usize = 249;
+
+/// A topic.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Topic {
+    /// Its number.
+    pub id: TopicId,
+    /// Its name, valid by Kafka's rules.
+    pub name: String,
+    /// Kafka's topic configuration, verbatim.
+    pub configs: BTreeMap<String, String>,
+    /// Its partitions, by number.
+    pub partitions: Vec<Arc<Partition>>,
+}
+
+/// Whether Kafka allows a topic of this name.
+pub fn valid_topic_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=MAX_NAME).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(allowed)
+}
+
+fn setting(key: &str, value: &str) -> usize {
+    key.len() + value.len() + SETTING
+}
+
+impl StateMachine {
+    pub(super) fn create(
+        &mut self,
+        name: String,
+        partitions: u32,
+        configs: BTreeMap<String, String>,
+        applied: &mut Applied,
+    ) -> Reply {
+        if !valid_topic_name(&name) || !(1..=MAX_PARTITIONS).contains(&partitions) {
+            return Reply::Refused(Refusal::InvalidTopic);
+        }
+        if self.names.contains_key(&name) {
+            return Reply::Refused(Refusal::TopicExists);
+        }
+        let wanted = partitions as usize;
+        if wanted > self.remaining_partitions() {
+            return Reply::Refused(Refusal::TooManyPartitions);
+        }
+        let config: usize = configs.iter().map(|(key, value)| setting(key, value)).sum();
+        if config > MAX_CONFIG_BYTES - self.config_bytes {
+            return Reply::Refused(Refusal::TooMuchConfig);
+        }
+        self.config_bytes += config;
+        self.partitions += wanted;
+        self.last_topic += 1;
+        let id = self.last_topic;
+        applied.topics = true;
+        applied.touched.extend((0..partitions).map(|partition| (id, partition)));
+        self.names.insert(name.clone(), id);
+        let partitions = (0..partitions).map(|_| Arc::default()).collect();
+        self.topics.insert(id, Arc::new(Topic { id, name, configs, partitions }));
+        Reply::TopicCreated(id)
+    }
+
+    pub(super) fn grow(&mut self, name: &str, count: u32, applied: &mut Applied) -> Reply {
+        let topic = self.names.get(name).and_then(|id| self.topics.get_mut(id));
+        let Some(topic) = topic.map(Arc::make_mut) else {
+            return Reply::Refused(Refusal::UnknownTopic);
+        };
+        let (have, wanted) = (topic.partitions.len(), count as usize);
+        if wanted <= have || count > MAX_PARTITIONS {
+            return Reply::Refused(Refusal::InvalidTopic);
+        }
+        if wanted - have > MAX_PARTITIONS_IN_ALL.saturating_sub(self.partitions) {
+            return Reply::Refused(Refusal::TooManyPartitions);
+        }
+        self.partitions += wanted - have;
+        topic.partitions.resize_with(wanted, Arc::default);
+        applied.topics = true;
+        applied.touched.extend((0..count).skip(have).map(|partition| (topic.id, partition)));
+        Reply::Done
+    }
+
+    pub(super) fn delete(&mut self, id: Option<TopicId>, applied: &mut Applied) -> Reply {
+        let Some(topic) = id.and_then(|id| self.topics.remove(&id)) else {
+            return Reply::Refused(Refusal::UnknownTopic);
+        };
+        self.names.remove(&topic.name);
+        self.partitions -= topic.partitions.len();
+        self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
+        self.index_entries -=
+            topic.partitions.iter().map(|partition| partition.index_entries()).sum::<usize>();
+        applied.topics = true;
+        applied.touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
+        Reply::Done
+    }
+
+    pub(super) fn alter(&mut self, name: &str, changes: BTreeMap<String, Option<String>>) -> Reply {
+        let topic = self.names.get(name).and_then(|id| self.topics.get_mut(id));
+        let Some(topic) = topic.map(Arc::make_mut) else {
+            return Reply::Refused(Refusal::UnknownTopic);
+        };
+        let old = changes.keys().filter_map(|key| topic.configs.get(key).map(|value| setting(key, value)));
+        let rest = self.config_bytes - old.sum::<usize>();
+        let new = changes.iter().filter_map(|(key, value)| value.as_ref().map(|value| setting(key, value)));
+        let after = rest + new.sum::<usize>();
+        if after > MAX_CONFIG_BYTES {
+            return Reply::Refused(Refusal::TooMuchConfig);
+        }
+        self.config_bytes = after;
+        for (key, value) in changes {
+            match value {
+                Some(value) => topic.configs.insert(key, value),
+                None => topic.configs.remove(&key),
+            };
+        }
+        Reply::Done
+    }
+
+    /// Partitions that there is room for.
+    pub fn remaining_partitions(&self) -> usize {
+        MAX_PARTITIONS_IN_ALL.saturating_sub(self.partitions)
+    }
+
+    /// A topic by name.
+    pub fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(self.names.get(name)?).map(Arc::as_ref)
+    }
+
+    /// A topic by number.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Topic> {
+        self.topics.get(&id).map(Arc::as_ref)
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.names.values().filter_map(|id| self.topics.get(id)).map(Arc::as_ref)
+    }
+
+    /// Tells one set of topics and partitions from every other that this log leads to. Numbers are given
+    /// once; while none is, topics only go; and while neither happens, partitions only grow in number.
+    pub fn topics_version(&self) -> (TopicId, usize, usize) {
+        (self.last_topic, self.topics.len(), self.partitions)
+    }
+}

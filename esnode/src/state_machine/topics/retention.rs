@@ -1,0 +1,65 @@
+//! How long events are kept: what Kafka's topic configuration says of it, and what is due to be deleted.
+//!
+//! Only the leader asks; what it finds goes through the log as [`Command::DeleteRecords`], so that every
+//! replica forgets the same events. The age of events counts from when they were appended, by the log's
+//! clock, whatever their producers' stamps say. In a cluster of format 1, which has no such clock, it still
+//! goes by the stamps and the leader's own.
+
+use super::Topic;
+use crate::state_machine::clock::LogClock;
+use crate::state_machine::command::Command;
+use crate::state_machine::{Partition, StateMachine};
+
+/// Kafka's name of the time that events are kept, in milliseconds; -1 is forever.
+pub const RETENTION_MS: &str = "retention.ms";
+/// Kafka's name of the bytes that a partition keeps at least; -1 is all.
+pub const RETENTION_BYTES: &str = "retention.bytes";
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Events that were appended longer ago than this go; forever when absent.
+    pub ms: Option<u64>,
+    /// Events go while at least so many bytes of newer ones remain; never when absent.
+    pub bytes: Option<u64>,
+}
+
+impl Retention {
+    /// The topic's own settings, and `self` where it has none. In Kafka's numbers everything negative means
+    /// no limit.
+    #[must_use]
+    pub fn of(self, topic: &Topic) -> Self {
+        let own = |key| topic.configs.get(key).and_then(|value| value.parse::<i64>().ok());
+        Self {
+            ms: own(RETENTION_MS).map_or(self.ms, |ms| u64::try_from(ms).ok()),
+            bytes: own(RETENTION_BYTES).map_or(self.bytes, |bytes| u64::try_from(bytes).ok()),
+        }
+    }
+
+    /// First offset to keep at time `now`.
+    fn first_kept(self, partition: &Partition, clock: &LogClock, now: i64) -> i64 {
+        let by_time = self.ms.map(|ms| {
+            let since = now.saturating_sub_unsigned(ms);
+            let index = clock.first_since(since);
+            index.map_or_else(|| partition.first_since(since), |index| partition.first_from(index))
+        });
+        let by_size = self.bytes.map(|bytes| partition.first_within(bytes));
+        by_time.max(by_size).unwrap_or(0)
+    }
+}
+
+/// What is to be forgotten at time `now` (ms since 1970, by the log's clock if it ticks) by topics that have
+/// `default` where they say nothing.
+pub fn due(stream: &StateMachine, default: Retention, now: i64) -> Vec<Command> {
+    let mut due = Vec::new();
+    for topic in stream.topics() {
+        let retention = default.of(topic);
+        for (number, partition) in (0..).zip(&topic.partitions) {
+            let start_offset = retention.first_kept(partition, stream.clock(), now);
+            if start_offset > partition.start_offset() {
+                due.push(Command::DeleteRecords { topic: topic.id, partition: number, start_offset });
+            }
+        }
+    }
+    due
+}

@@ -1,0 +1,98 @@
+//! A consistent copy of the log while it goes on: the newest snapshot, and the segments up to its entry.
+//!
+//! Segments are append-only, so what is copied stays what it is, whatever is written or deleted meanwhile.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::log::segment::Segment;
+use super::log::state::Sealed;
+use super::log::{Log, LogStart};
+use super::snapshot::{self, Snapshot, Snapshots};
+
+/// What is to be copied.
+pub struct BackupSource {
+    /// The first entry's index.
+    pub first_index: u64,
+    /// The last entry's index.
+    pub last_index: u64,
+    /// The last entry's term.
+    pub last_term: u64,
+    /// Every file.
+    pub files: Vec<SourceFile>,
+}
+
+/// One file of it.
+pub struct SourceFile {
+    /// Where it goes, seen from the data directory.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    content: Content,
+}
+
+enum Content {
+    Bytes(Bytes),
+    Segment(Arc<Segment>),
+}
+
+impl BackupSource {
+    /// Gathers everything up to the newest snapshot's entry; `None` if there is no snapshot.
+    ///
+    /// # Errors
+    /// The system's; `InvalidData` if the log or the snapshot is damaged.
+    pub fn gather(log: &Log, snapshots: &Snapshots) -> io::Result<Option<Self>> {
+        let Some(Snapshot { index, term, payload, .. }) = snapshots.newest()? else { return Ok(None) };
+        let Sealed { before, segments: sealed } = log.sealed_between(0, index);
+        let segments: Vec<_> = sealed.into_iter().chain([log.end_of(index)?]).collect();
+        // What was deleted since the snapshot was written is not in the copy.
+        let sequence = segments.first().map_or(1, |(first, _)| first.header.sequence);
+        let snapshot = snapshot::encode(index, term, LogStart { sequence, before }, &payload);
+        let segments = segments.into_iter().map(|(segment, bytes)| SourceFile {
+            path: format!("log/{}", segment.name),
+            bytes,
+            content: Content::Segment(segment),
+        });
+        let snapshot = SourceFile {
+            path: format!("{}/{}", snapshot::DIR, snapshot::file_name(index)),
+            bytes: snapshot.len() as u64,
+            content: Content::Bytes(snapshot.into()),
+        };
+        let files = segments.chain([snapshot]).collect();
+        Ok(Some(Self { first_index: before.0 + 1, last_index: index, last_term: term, files }))
+    }
+}
+
+impl SourceFile {
+    /// Its bytes, from the beginning.
+    pub fn reader(&self) -> impl Read {
+        FileReader { file: self, offset: 0 }
+    }
+
+    fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        match &self.content {
+            Content::Segment(segment) => segment.read(offset, length),
+            Content::Bytes(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(bytes.slice(start..start.saturating_add(length).min(bytes.len())))
+            }
+        }
+    }
+}
+
+struct FileReader<'a> {
+    file: &'a SourceFile,
+    offset: u64,
+}
+
+impl Read for FileReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.file.bytes - self.offset).unwrap_or(usize::MAX);
+        let bytes = self.file.read(self.offset, buffer.len().min(left))?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+}

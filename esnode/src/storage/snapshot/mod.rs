@@ -1,0 +1,164 @@
+//! Snapshots: what the state machine was after a certain entry, so that a start replays only what came later.
+//!
+//! A file per snapshot under `checkpoints`, named by the entry's index; the newest two are kept, so that one
+//! damaged file costs nothing but time. A snapshot also records where the log begins: what came before may be
+//! missing, anything else may not.
+
+mod file;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::disk_space::release_reserve;
+use super::error::OpenError;
+use super::files::{self, create_dir, is_full, named, remove_if_present, replace};
+use super::log::{Log, LogStart};
+use file::EXTENSION;
+pub use file::Snapshot;
+pub(crate) use file::{HEADER_LEN, decode, encode, file_name};
+
+/// Where they are in the data directory.
+pub(crate) const DIR: &str = "checkpoints";
+/// A snapshot that is being written.
+const UNFINISHED: &str = "next.tmp";
+/// How many are kept.
+const KEPT: usize = 2;
+
+/// The snapshots of a data directory. Cheap to clone; safe from any thread.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshots {
+    dir: PathBuf,
+    /// Index and start of those kept, newest last. Held while one is written.
+    kept: Arc<Mutex<Vec<(u64, LogStart)>>>,
+}
+
+/// What was found of them.
+pub(crate) struct FoundSnapshots {
+    pub snapshots: Snapshots,
+    pub newest: Option<Snapshot>,
+    /// Files that are not what was written, each with the reason, newest first.
+    pub damaged: Vec<(String, String)>,
+}
+
+/// Reads the snapshots under `dir`; removes one that was not finished.
+pub(crate) fn find(dir: &Path) -> Result<FoundSnapshots, OpenError> {
+    let dir = dir.join(DIR);
+    create_dir(&dir)?;
+    remove_if_present(&dir, UNFINISHED)?;
+    let mut found = FoundSnapshots { snapshots: Snapshots::default(), newest: None, damaged: Vec::new() };
+    for name in names(&dir)?.into_iter().rev() {
+        let bytes = fs::read(dir.join(&name)).map_err(named(&dir, &name))?;
+        match decode(&name, bytes.into())? {
+            Ok(snapshot) => {
+                found.snapshots.kept.lock().insert(0, (snapshot.index, snapshot.start));
+                found.newest.get_or_insert(snapshot);
+            }
+            Err(reason) => found.damaged.push((format!("{DIR}/{name}"), reason)),
+        }
+    }
+    found.snapshots.dir = dir;
+    Ok(found)
+}
+
+/// Names of all snapshots in `dir`, oldest first.
+pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
+    files::list(dir, EXTENSION)
+}
+
+impl Snapshots {
+    /// Writes a snapshot of everything up to entry `index`, which is applied; durable on return. Then deletes
+    /// what is no longer needed: older snapshots, and the files of deleted segments that neither of those
+    /// kept needs.
+    ///
+    /// # Errors
+    /// The system's. With [`is_full`] nothing has changed; any other is final.
+    pub fn write(&self, log: &Log, index: u64, term: u64, payload: &[u8]) -> io::Result<()> {
+        let mut kept = self.kept.lock();
+        if kept.last().is_some_and(|(newest, _)| *newest > index) {
+            // A snapshot from another node came in between.
+            return Ok(());
+        }
+        // A snapshot vouches that the log reaches as far as it does.
+        log.sync()?;
+        let start = log.start();
+        let bytes = encode(index, term, start, payload);
+        let put = || self.put(&file_name(index), &bytes);
+        match put() {
+            Err(error) if is_full(&error) && release_reserve(log.dir()) => put()?,
+            done => done?,
+        }
+        kept.retain(|(kept, _)| *kept != index);
+        kept.push((index, start));
+        let older = kept.len().saturating_sub(KEPT);
+        kept.drain(..older);
+        let needed: Vec<_> = kept.iter().map(|(index, _)| file_name(*index)).collect();
+        remove_others(&self.dir, &needed)?;
+        match &kept[..] {
+            // A single one is of no use if it is damaged: the way back is then to replay the whole log.
+            [older, _] => log.remove_deleted(older.1.sequence),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the files of deleted segments wait for newer snapshots: those kept would need them.
+    pub fn awaits_deletion(&self, log: &Log) -> bool {
+        let first = log.start().sequence;
+        self.kept.lock().iter().any(|(_, start)| start.sequence < first)
+    }
+
+    /// The newest one's entry, if there is one.
+    pub fn newest_index(&self) -> Option<u64> {
+        self.kept.lock().last().map(|(index, _)| *index)
+    }
+
+    /// The newest one, as it is on the disk.
+    ///
+    /// # Errors
+    /// The system's; `InvalidData` if it is damaged.
+    pub fn newest(&self) -> io::Result<Option<Snapshot>> {
+        let kept = self.kept.lock();
+        let Some((index, _)) = kept.last() else { return Ok(None) };
+        let name = file_name(*index);
+        let bytes = fs::read(self.dir.join(&name)).map_err(named(&self.dir, &name))?;
+        let damaged = |reason| {
+            let message = format!("the snapshot {DIR}/{name} is damaged: {reason}");
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        };
+        decode(&name, bytes.into()).map_err(io::Error::other)?.map(Some).map_err(damaged)
+    }
+
+    /// Runs `install`, which puts the snapshot `index` in the place of all others, while none is written.
+    pub(crate) fn replace(
+        &self,
+        (index, start): (u64, LogStart),
+        install: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut kept = self.kept.lock();
+        install()?;
+        *kept = vec![(index, start)];
+        Ok(())
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        replace(&self.dir, UNFINISHED, name, bytes).inspect_err(|_| {
+            // What is left of it is removed at the next start, at the latest.
+            drop(fs::remove_file(self.dir.join(UNFINISHED)));
+        })
+    }
+}
+
+/// Removes all snapshots but the one of this name.
+pub(crate) fn keep_only(dir: &Path, name: &str) -> io::Result<()> {
+    remove_others(dir, &[name.to_owned()])
+}
+
+fn remove_others(dir: &Path, needed: &[String]) -> io::Result<()> {
+    for name in names(dir)?.into_iter().filter(|name| !needed.contains(name)) {
+        fs::remove_file(dir.join(&name)).map_err(named(dir, &name))?;
+    }
+    Ok(())
+}
