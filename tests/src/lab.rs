@@ -13,7 +13,8 @@ use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 
 use crate::client::http;
-use crate::cluster::{PATIENCE, binary};
+use crate::cluster::PATIENCE;
+use crate::programs::binary;
 use crate::ready::leader_of_all;
 use crate::skip;
 

@@ -11,6 +11,7 @@ pub mod mutate;
 pub mod operator;
 pub mod place;
 pub mod power;
+pub mod programs;
 pub mod proxy;
 pub mod pulse;
 pub mod ready;

@@ -9,8 +9,8 @@ use serde_json::Value;
 use shared::ids::NodeId;
 use tempfile::TempDir;
 
-use crate::cluster::binary;
 use crate::lab::Lab;
+use crate::programs::binary;
 
 /// An operator with a cluster.yaml of the lab's hosts.
 pub struct Operator<'a> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::cluster::binary;
+use crate::programs::binary;
 
 /// One local cluster; taken down when this is dropped.
 pub struct Place {

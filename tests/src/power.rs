@@ -78,7 +78,7 @@ impl Cluster {
             bail!(
                 "CANNOT CUT POWER HERE: {lacking}. Nothing of what a power cut shows has been shown. Run the tests \
                  where loop devices can be mounted (root, ext4), or leave this suite out knowingly: cargo nextest \
-                 run --workspace -E 'not binary(power_cut)'"
+                 run --workspace -E 'not test(/^power_cut::/)'"
             );
         }
         for id in self.ids() {

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 
-use crate::cluster::binary;
+use crate::programs::binary;
 
 /// Where `make test` finds the names.
 const SKIPPED: &str = "skipped";

@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, PATIENCE, binary};
+use tests::cluster::{Cluster, PATIENCE};
+use tests::programs::binary;
 
 /// One measurement; takes so small a share of the usual events as its argument says.
 type Measure = fn(usize) -> Result<()>;

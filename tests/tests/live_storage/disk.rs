@@ -11,8 +11,9 @@ use kafka_protocol::protocol::StrBytes;
 use shared::api::Health;
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, binary};
+use tests::cluster::Cluster;
 use tests::ledger;
+use tests::programs::binary;
 use tests::strace::Fault;
 
 const LIMIT: Duration = Duration::from_secs(2);

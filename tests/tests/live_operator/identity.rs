@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::cluster::binary;
 use tests::place::{Place, path, text};
+use tests::programs::binary;
 use tests::sshd::Lab;
 
 /// Commands that change nothing of a cluster; whatever is not here has to refuse.

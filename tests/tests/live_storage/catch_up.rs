@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, binary};
+use tests::cluster::Cluster;
 use tests::ledger;
+use tests::programs::binary;
 
 const LIMIT: Duration = Duration::from_secs(5);
 /// Small segments, so that little log is much: what Raft keeps for followers is two of them.

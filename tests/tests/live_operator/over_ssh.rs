@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::cluster::binary;
 use tests::place::{ids, text};
+use tests::programs::binary;
 use tests::sshd::Lab;
 
 /// A cluster of one node on one host, and its operator.

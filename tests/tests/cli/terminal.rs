@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
-use tests::cluster::binary;
+use tests::programs::binary;
 
 const THREE: &str = "\
 cluster:

@@ -7,7 +7,8 @@ use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::records::Compression;
 use shared::ids::NodeId;
 use tests::client::{Client, batch, produce_request};
-use tests::cluster::{Cluster, binary};
+use tests::cluster::Cluster;
+use tests::programs::binary;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const VALUE: usize = 100_000;

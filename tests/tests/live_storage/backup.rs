@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::client::Client;
-use tests::cluster::{Cluster, binary};
+use tests::cluster::Cluster;
 use tests::history::History;
 use tests::place::{Place, ids, path, text};
+use tests::programs::binary;
 use tests::traffic::Traffic;
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
-use tests::cluster::{Cluster, binary};
+use tests::programs::binary;
 
 /// escli in a directory of its own, with no cluster but what the test puts there.
 fn escli(home: &Path, line: &str) -> Output {
@@ -199,37 +199,4 @@ fn completion_offers_the_nodes_of_the_file_that_is_meant() {
     assert_eq!(ask(&["escli", "status", "--node", ""]), ["1", "2", "3"]);
     assert_eq!(ask(&["escli", "-c", "missing.yaml", "stop", ""]), Vec::<String>::new());
     assert_eq!(ask(&["escli", "heal"]), ["health"]);
-}
-
-#[test]
-fn a_real_cluster_is_healthy_then_degraded_then_unavailable() {
-    let mut cluster = Cluster::ready(3).unwrap();
-    let file = cluster.config(1);
-    let line = |command: &str| format!("-c {} {command}", file.display());
-    let home = home();
-    let health = escli(home.path(), &line("watch --until healthy --timeout 10s --interval 50ms -o json"));
-    assert_eq!(code(&health), 0, "{}", err(&health));
-    let status = escli(home.path(), &line("status"));
-    assert!(
-        out(&status).starts_with("test  HEALTHY  3/3 voters · tolerates 1 · leader n"),
-        "{}",
-        out(&status)
-    );
-    let leader = cluster.wait_leader().unwrap();
-    let others: Vec<_> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
-    for (gone, (verdict, exit)) in others.into_iter().zip([("DEGRADED", 10), ("UNAVAILABLE", 10)]) {
-        cluster.kill(gone).unwrap();
-        let seen = cluster
-            .wait(verdict, |_| {
-                let output = escli(home.path(), &line("health -o json"));
-                let json: serde_json::Value = serde_json::from_str(&out(&output)).ok()?;
-                (json["health"] == verdict).then_some((code(&output), json))
-            })
-            .unwrap();
-        assert_eq!(seen.0, exit);
-        let reasons = seen.1["reasons"].to_string();
-        assert!(reasons.contains(&format!("n{gone} does not answer: connection refused :8080")), "{reasons}");
-        assert_eq!(code(&escli(home.path(), &line("status"))), 0, "it could tell something");
-        assert_eq!(code(&escli(home.path(), &line(&format!("status --node {gone}")))), 7);
-    }
 }

@@ -12,9 +12,10 @@ use serde_json::Value;
 use shared::api::{ClusterStatus, Role};
 use shared::ids::NodeId;
 use tests::client::{Client, http};
-use tests::cluster::{Cluster, binary, stamped};
+use tests::cluster::Cluster;
 use tests::history::History;
 use tests::place::{Place, path, text};
+use tests::programs::{binary, stamped};
 use tests::strace::Fault;
 use tests::traffic::Traffic;
 

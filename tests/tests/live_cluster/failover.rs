@@ -248,7 +248,7 @@ fn without_cluster(cluster: &Cluster, ids: &[u64]) -> bool {
 
 #[test]
 fn a_cluster_is_founded_when_all_its_nodes_have_met() -> Result<()> {
-    let mut cluster = Cluster::prepare(3, "", &tests::cluster::binary("esnode"))?;
+    let mut cluster = Cluster::prepare(3, "", &tests::programs::binary("esnode"))?;
     cluster.launch(1)?;
     cluster.launch(2)?;
     cluster.wait("both to say for whom they wait", |cluster| {
@@ -301,7 +301,7 @@ fn two_processes_cannot_share_a_data_directory() -> Result<()> {
     let text = std::fs::read_to_string(cluster.config(1))?;
     let other = cluster.config(1).with_file_name("other.yaml");
     std::fs::write(&other, reground(&text))?;
-    let output = std::process::Command::new(tests::cluster::binary("esnode"))
+    let output = std::process::Command::new(tests::programs::binary("esnode"))
         .arg(format!("--config={}", other.display()))
         .output()?;
     assert!(!output.status.success());

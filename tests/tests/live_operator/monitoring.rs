@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::client::http;
-use tests::cluster::binary;
 use tests::place::{Place, path, text};
+use tests::programs::binary;
 use tests::skip;
 
 /// Debian's promtool, where it was installed or got by tests/setup.sh; `None` where the tests go on without it.

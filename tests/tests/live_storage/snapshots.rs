@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, binary};
+use tests::cluster::Cluster;
 use tests::ledger::{self, Ledger};
+use tests::programs::binary;
 
 const LIMIT: Duration = Duration::from_secs(2);
 

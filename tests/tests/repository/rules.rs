@@ -1,5 +1,7 @@
-//! Taste, kept by a test: what may import what, who may print, how long a file may be.
+//! Rules of the source: what may import what, who may print, how long a file may be, which suites run alone.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -267,19 +269,36 @@ fn an_import_in_braces_is_an_import() {
     assert_eq!(hits("//! x\npub use std::{fmt, path::Path};\nuse core::net::IpAddr;\n"), 0);
 }
 
-/// Suites that run beside others start nothing that measures time or fills the disk.
+/// Modules of the harness that start nodes, which measure time and use the disk.
+const STARTERS: [&str; 4] = ["cluster", "lab", "operator", "place"];
+
+/// The suites (folders, or files without one) that use a starter.
+fn starting(files: &[(String, String)]) -> BTreeSet<&str> {
+    let starters = STARTERS.map(|module| format!("{}::{module}", "tests"));
+    let suites =
+        files.iter().filter_map(|(name, text)| Some((name.strip_prefix("tests/tests/")?, code(text))));
+    let starting = suites.filter(|(_, code)| starters.iter().any(|starter| says(code, starter)));
+    starting.filter_map(|(name, _)| name.split(['/', '.']).next()).collect()
+}
+
 #[test]
-fn what_runs_side_by_side_starts_no_cluster() {
-    let config = read(".config/nextest.toml");
-    let (_, names) = config.split_once("not binary(/^(").expect("the rule for the serial group");
-    let (names, _) = names.split_once(")$/)").expect("its end");
-    let starters = ["tests::cluster", "tests::lab", "tests::operator", "tests::place"];
-    for name in names.split('|') {
-        let text = read(&format!("tests/tests/{name}.rs"));
-        let found = starters.iter().find(|starter| text.contains(&format!("use {starter}")));
-        assert!(
-            found.is_none(),
-            "{name} uses {found:?}, so it has to run alone: take it out of .config/nextest.toml"
-        );
-    }
+fn suites_that_start_nodes_are_named_live_and_run_one_test_at_a_time() {
+    assert!(read(".config/nextest.toml").contains("filter = 'package(tests) & binary(/^live_/)'"));
+    let suites = fs::read_dir(root().join("tests/tests")).expect("a folder");
+    let suites = suites.map(|entry| entry.expect("an entry").path().file_stem().map(OsStr::to_os_string));
+    let live: BTreeSet<String> =
+        suites.filter_map(|name| name?.into_string().ok()).filter(|name| name.starts_with("live_")).collect();
+    let files = all();
+    assert!(
+        starting(&files).into_iter().eq(live.iter().map(String::as_str)),
+        "{live:?}, {:?}",
+        starting(&files)
+    );
+    let file = |name: &str, used: &str| (name.to_owned(), format!("//! x\nuse {}::{used};\n", "tests"));
+    let sample = [
+        file("tests/tests/cli/x.rs", "cluster::Cluster"),
+        file("tests/tests/one.rs", "{client, lab::Lab}"),
+        file("tests/tests/ssh/x.rs", "client::Client"),
+    ];
+    assert!(starting(&sample).into_iter().eq(["cli", "one"]), "{:?}", starting(&sample));
 }

@@ -12,9 +12,9 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::client::Client;
-use tests::cluster::{binary, stamped};
 use tests::history::History;
 use tests::place::{Place, ids, path, text};
+use tests::programs::{binary, stamped};
 use tests::pulse::Pulse;
 use tests::traffic::Traffic;
 

@@ -22,9 +22,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, binary};
+use tests::cluster::Cluster;
 use tests::hostile::{Honest, Served, attack, crowd, is_closed, memory, most_memory, seeds};
 use tests::ledger::Ledger;
+use tests::programs::binary;
 use tests::stranger::{Knowledge, Strangers, anything, has_the_next, signs_of_life, store_of};
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -11,9 +11,10 @@ use rustix::process::Signal;
 use shared::api::{ErrorBody, MemberResponse, Role};
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, binary};
+use tests::cluster::Cluster;
 use tests::history::{History, leaders_by_term};
 use tests::ledger;
+use tests::programs::binary;
 use tests::traffic::Traffic;
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -8,9 +8,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, binary};
+use tests::cluster::Cluster;
 use tests::history::History;
 use tests::place::text;
+use tests::programs::binary;
 use tests::traffic::Traffic;
 
 const LIMIT: Duration = Duration::from_secs(5);

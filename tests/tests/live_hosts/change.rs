@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::client::Client;
-use tests::cluster::stamped;
 use tests::lab::Lab;
 use tests::operator::Operator;
 use tests::place::{ids, path};
+use tests::programs::stamped;
 use tests::pulse::Pulse;
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use shared::ids::NodeId;
-use tests::cluster::binary;
 use tests::lab::Lab;
 use tests::operator::{Operator, text};
+use tests::programs::binary;
 
 /// Every node's process, by its host's account.
 fn processes(lab: &Lab) -> Result<BTreeMap<NodeId, String>> {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::cluster::{binary, stamped};
 use tests::place::{Place, ids, path, text};
+use tests::programs::{binary, stamped};
 
 /// An operation that takes longer is stuck.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -1,0 +1,9 @@
+//! Clusters of real `esnode` processes: consensus, members, faults, and clients that mean harm.
+
+mod failover;
+mod formats;
+mod hostile;
+mod leader_transfer;
+mod members;
+mod nemesis;
+mod quorum_loss;
