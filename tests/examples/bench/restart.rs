@@ -72,7 +72,7 @@ fn take_in(
 ) -> Result<()> {
     cluster.launch(added)?;
     let began = Instant::now();
-    let (code, body) = cluster.post(leader, "/cluster/members", &cluster.introduction(added))?;
+    let (code, body) = cluster.post(leader, "/cluster/members", &cluster.join_request(added))?;
     ensure!(code == 200, "{body}");
     let (mut during, mut caught_up) = (Vec::new(), None);
     while !votes(cluster, leader, added)? {

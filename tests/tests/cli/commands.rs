@@ -1,59 +1,14 @@
-//! The escli that operators run: its help, its exit codes, what it prints where.
+//! Help, exit codes, and what is printed where.
 
-#![allow(clippy::unwrap_used, reason = "where a program cannot be run, the test has failed")]
+use std::process::Command;
 
-use std::path::Path;
-use std::process::{Command, Output};
-
-use tempfile::TempDir;
 use tests::programs::binary;
 
-/// escli in a directory of its own, with no cluster but what the test puts there.
-fn escli(home: &Path, line: &str) -> Output {
-    Command::new(binary("escli"))
-        .args(line.split_whitespace())
-        .current_dir(home)
-        .env_clear()
-        .env("HOME", home)
-        .env("PATH", "/usr/bin:/bin")
-        .output()
-        .unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("ended by itself")
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn home() -> TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-const THREE: &str = "\
-cluster:
-  name: orders
-  nodes:
-    - { id: 1, host: 127.88.77.1 }
-    - { id: 2, host: 127.88.77.2 }
-    - { id: 3, host: 127.88.77.3 }
-";
-
-fn with_file(text: &str) -> TempDir {
-    let home = home();
-    std::fs::write(home.path().join("cluster.yaml"), text).unwrap();
-    home
-}
+use super::{THREE_NODES, code, err, escli, out, with_file};
 
 #[test]
-fn every_command_explains_itself_with_an_example() {
-    let home = home();
+fn the_help_of_every_command_has_an_example() {
+    let home = tempfile::tempdir().unwrap();
     let mut command = escli::command();
     command.build();
     for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
@@ -72,8 +27,8 @@ fn every_command_explains_itself_with_an_example() {
 }
 
 #[test]
-fn what_makes_no_sense_ends_with_2_and_says_so_on_standard_error() {
-    let home = home();
+fn usage_errors_exit_with_2_and_are_printed_to_standard_error() {
+    let home = tempfile::tempdir().unwrap();
     let lines = [
         "",
         "sttus",
@@ -101,8 +56,8 @@ fn what_makes_no_sense_ends_with_2_and_says_so_on_standard_error() {
 }
 
 #[test]
-fn an_error_is_one_document_for_programs() {
-    let home = home();
+fn an_error_is_one_json_document() {
+    let home = tempfile::tempdir().unwrap();
     for line in ["status -o json", "-o json stop 1", "up -o json"] {
         let output = escli(home.path(), line);
         let json: serde_json::Value = serde_json::from_str(&out(&output)).unwrap();
@@ -113,8 +68,8 @@ fn an_error_is_one_document_for_programs() {
 }
 
 #[test]
-fn nobody_there_is_told_with_every_node_and_its_reason() {
-    let home = with_file(THREE);
+fn a_cluster_that_does_not_run_is_reported_node_by_node() {
+    let home = with_file(THREE_NODES);
     let status = escli(home.path(), "status");
     assert_eq!(code(&status), 7);
     assert_eq!(out(&status).matches("connection refused :8080").count(), 3, "{}", out(&status));
@@ -135,8 +90,8 @@ fn nobody_there_is_told_with_every_node_and_its_reason() {
 }
 
 #[test]
-fn colour_only_where_it_is_wanted() {
-    let home = with_file(THREE);
+fn output_is_coloured_only_on_a_terminal_or_on_request() {
+    let home = with_file(THREE_NODES);
     let escape = |line: &str| out(&escli(home.path(), line)).contains('\u{1b}');
     assert!(!escape("status"), "not into a pipe");
     assert!(escape("status --color always"));
@@ -145,7 +100,7 @@ fn colour_only_where_it_is_wanted() {
 
 #[test]
 fn validate_names_file_line_and_column() {
-    let home = with_file(&THREE.replace("id: 3", "id: 2").replace("127.88.77.1", "-bad-"));
+    let home = with_file(THREE_NODES.replace("id: 3", "id: 2").replace("127.88.77.1", "-bad-"));
     let output = escli(home.path(), "validate");
     assert_eq!(code(&output), 2);
     let text = out(&output);
@@ -154,7 +109,7 @@ fn validate_names_file_line_and_column() {
     let json: serde_json::Value =
         serde_json::from_str(&out(&escli(home.path(), "validate -o json"))).unwrap();
     assert_eq!((&json["valid"], &json["problems"][1]["line"]), (&false.into(), &6.into()));
-    let good = with_file(THREE);
+    let good = with_file(THREE_NODES);
     assert_eq!(code(&escli(good.path(), "validate")), 0);
     let schema: serde_json::Value =
         serde_json::from_str(&out(&escli(good.path(), "validate --schema"))).unwrap();
@@ -162,8 +117,8 @@ fn validate_names_file_line_and_column() {
 }
 
 #[test]
-fn render_says_the_same_every_time_and_what_a_node_accepts() {
-    let home = with_file(THREE);
+fn render_is_deterministic_and_renders_its_own_output_unchanged() {
+    let home = with_file(THREE_NODES);
     let first = out(&escli(home.path(), "render --node 2"));
     assert_eq!(first, out(&escli(home.path(), "render --node 2")));
     assert!(first.contains("node_id: 2") && !first.contains("deploy"), "{first}");
@@ -177,10 +132,13 @@ fn render_says_the_same_every_time_and_what_a_node_accepts() {
 }
 
 #[test]
-fn completion_offers_the_nodes_of_the_file_that_is_meant() {
-    let home = with_file(THREE);
-    std::fs::write(home.path().join("two.yaml"), THREE.replace("    - { id: 3, host: 127.88.77.3 }\n", ""))
-        .unwrap();
+fn completion_offers_the_nodes_of_the_named_file() {
+    let home = with_file(THREE_NODES);
+    std::fs::write(
+        home.path().join("two.yaml"),
+        THREE_NODES.replace("    - { id: 3, host: 127.88.77.3 }\n", ""),
+    )
+    .unwrap();
     let ask = |words: &[&str]| {
         let output = Command::new(binary("escli"))
             .arg("--")

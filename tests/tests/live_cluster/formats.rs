@@ -2,7 +2,6 @@
 //! it and an operator asks for it, and from then on there is no way back.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,13 +10,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use shared::api::{ClusterStatus, Role};
 use shared::ids::NodeId;
-use tests::client::{Client, http};
+use tests::cli::{CliRunner, path, text};
+use tests::client::Client;
 use tests::cluster::Cluster;
-use tests::history::History;
-use tests::place::{Place, path, text};
+use tests::http;
+use tests::load::Load;
+use tests::load::history::LoadHistory;
 use tests::programs::{binary, stamped};
 use tests::strace::Fault;
-use tests::traffic::Traffic;
 
 /// Every node hears of it with the next heartbeat.
 const RAISED: Duration = Duration::from_secs(5);
@@ -29,18 +29,18 @@ fn next() -> PathBuf {
 }
 
 /// Every node of three that answers, by itself.
-fn statuses(place: &Place) -> Vec<ClusterStatus> {
-    let ports = (0..3).map(|index| place.base + 200 + index);
-    let ask = |port| http(&format!("127.0.0.1:{port}"), "GET", "/cluster/status", "").ok();
+fn statuses(cli: &CliRunner) -> Vec<ClusterStatus> {
+    let ports = (0..3).map(|index| cli.base + 200 + index);
+    let ask = |port| http::call(&format!("127.0.0.1:{port}"), "GET", "/cluster/status", "").ok();
     ports.filter_map(ask).filter_map(|(_, body)| serde_json::from_str(&body).ok()).collect()
 }
 
-fn active(place: &Place) -> Vec<Option<u16>> {
-    statuses(place).iter().map(|status| status.active_format).collect()
+fn active(cli: &CliRunner) -> Vec<Option<u16>> {
+    statuses(cli).iter().map(|status| status.active_format).collect()
 }
 
-fn data_dir(place: &Place, id: NodeId) -> PathBuf {
-    place.cluster().join(format!("n{id}/data"))
+fn data_dir(cli: &CliRunner, id: NodeId) -> PathBuf {
+    cli.cluster().join(format!("n{id}/data"))
 }
 
 /// What the identity file says.
@@ -95,67 +95,67 @@ fn wait(what: &str, limit: Duration, done: impl Fn() -> bool) -> Result<()> {
 
 #[test]
 fn the_next_format_begins_when_it_is_asked_for_and_ends_the_way_back() -> Result<()> {
-    let place = Place::new()?;
-    ensure!(place.up()?.0 == 0);
-    let addresses: Vec<SocketAddr> =
-        (0..3).map(|index| SocketAddr::from(([127, 0, 0, 1], place.base + index))).collect();
-    let leads = || usize::try_from(place.json(&["status"]).ok()?.1["leader"].as_u64()? - 1).ok();
-    let mut client = Client::connect(addresses[leads().context("a leader")?], Duration::from_secs(2))?;
+    let cli = CliRunner::with_cluster(3)?;
+    let addresses: Vec<_> = (1..=3).map(|id| cli.kafka(id)).collect();
+    let mut client = Client::connect(cli.kafka(cli.leader()?), Duration::from_secs(2))?;
     ensure!(client.create_topic("t", 1)? == 0);
-    ensure!(active(&place) == [Some(2); 3], "a new cluster begins in the newest: {:?}", statuses(&place));
-    let traffic = Traffic::among(&addresses, "t", 1);
+    ensure!(active(&cli) == [Some(2); 3], "a new cluster begins in the newest: {:?}", statuses(&cli));
+    let load = Load::on(&addresses, "t", 1);
 
     // Two of three: nobody can raise it.
     let (old, new) = (binary("esnode"), next());
-    let (code, report) = place.json(&upgrade(&new, &["--pause-after", "2", "--keep-way-back"]))?;
+    let (code, report) = cli.json(&upgrade(&new, &["--pause-after", "2", "--keep-way-back"]))?;
     ensure!(code == 0, "{report:#}");
-    let newest = statuses(&place).iter().filter(|status| status.format.is_some_and(|f| f.max == 3)).count();
+    let newest = statuses(&cli).iter().filter(|status| status.format.is_some_and(|f| f.max == 3)).count();
     ensure!(newest == 2, "{newest} nodes read format 3");
-    let admin = format!("127.0.0.1:{}", place.base + 200);
-    let (code, body) = http(&admin, "POST", "/cluster/format", "{\"to\": 3}")?;
+    let admin = format!("127.0.0.1:{}", cli.base + 200);
+    let (code, body) = http::call(&admin, "POST", "/cluster/format", "{\"to\": 3}")?;
     ensure!(code == 409 && body.contains("reads on-disk formats up to 2"), "{code} {body}");
-    ensure!(http(&admin, "POST", "/cluster/format", "")?.0 == 200, "the newest that all read is no news");
-    ensure!(active(&place) == [Some(2); 3], "{:?}", statuses(&place));
+    ensure!(
+        http::call(&admin, "POST", "/cluster/format", "")?.0 == 200,
+        "the newest that all read is no news"
+    );
+    ensure!(active(&cli) == [Some(2); 3], "{:?}", statuses(&cli));
 
     // All of them, and the way back was to be kept.
-    let (code, report) = place.json(&["upgrade", "resume"])?;
+    let (code, report) = cli.json(&["upgrade", "resume"])?;
     ensure!(code == 0 && report.to_string().contains("there is a way back"), "{report:#}");
-    ensure!(active(&place) == [Some(2); 3], "{:?}", statuses(&place));
-    let (code, plan) = place.json(&upgrade(&old, &["--allow-downgrade", "--dry-run"]))?;
+    ensure!(active(&cli) == [Some(2); 3], "{:?}", statuses(&cli));
+    let (code, plan) = cli.json(&upgrade(&old, &["--allow-downgrade", "--dry-run"]))?;
     ensure!(code == 0, "{plan:#}");
 
     // The same upgrade once more has nothing to do but this.
-    let (code, report) = place.json(&upgrade(&new, &[]))?;
+    let (code, report) = cli.json(&upgrade(&new, &[]))?;
     ensure!(code == 0 && report["changed"] == 1, "{report:#}");
-    ensure!(active(&place) == [Some(3); 3], "{:?}", statuses(&place));
-    let dirs: Vec<_> = (1..=3).map(|id| data_dir(&place, id)).collect();
+    ensure!(active(&cli) == [Some(3); 3], "{:?}", statuses(&cli));
+    let dirs: Vec<_> = (1..=3).map(|id| data_dir(&cli, id)).collect();
     wait("it to be written down", Duration::from_secs(5), || {
         dirs.iter().all(|dir| written(dir).is_ok_and(|format| format == 3))
     })?;
-    let mut history = History::default();
-    traffic.finish(&mut history)?;
-    println!("{} writes, {} looks", history.size().0, history.size().1);
-    let leader = addresses[leads().context("a leader")?];
+    let mut history = LoadHistory::default();
+    load.finish(&mut history)?;
+    println!("{} writes, {} reads of the log end", history.counts().0, history.counts().1);
+    let leader = cli.kafka(cli.leader()?);
     history.check(Client::connect(leader, Duration::from_secs(2))?.read_all("t", 0)?)?;
 
     // The command line refuses the way back, whatever else is allowed.
     let back = upgrade(&old, &["--allow-downgrade"]);
-    let (code, report) = place.json(&back)?;
+    let (code, report) = cli.json(&back)?;
     let why = "data is in on-disk format 3";
     ensure!(code == 3 && report["error"].to_string().contains(why), "{code} {report:#}");
-    ensure!(text(&place.escli(&back)?.stderr).contains(why));
-    ensure!(statuses(&place).iter().all(|status| status.version == "0.1.2"), "{:?}", statuses(&place));
+    ensure!(text(&cli.escli(&back)?.stderr).contains(why));
+    ensure!(statuses(&cli).iter().all(|status| status.version == "0.1.2"), "{:?}", statuses(&cli));
 
     // And so does the program itself, before it touches anything.
-    ensure!(place.escli(&["stop", "3"])?.status.success());
+    ensure!(cli.escli(&["stop", "3"])?.status.success());
     let before = content(&dirs[2])?;
-    let (code, said) = ends(&old, 3, &place.cluster().join("n3/cluster.yaml"))?;
+    let (code, said) = ends(&old, 3, &cli.cluster().join("n3/cluster.yaml"))?;
     ensure!(code.is_some_and(|code| code != 0), "{code:?} {said}");
     ensure!(said.contains("on-disk format 3; this program, esnode 0.1.0, reads format 1 to 2"), "{said}");
     ensure!(said.contains("or a later one"), "{said}");
     ensure!(content(&dirs[2])? == before, "something was written");
-    ensure!(place.escli(&["start", "3"])?.status.success());
-    wait("node 3", Duration::from_secs(20), || active(&place) == [Some(3); 3])
+    ensure!(cli.escli(&["start", "3"])?.status.success());
+    wait("node 3", Duration::from_secs(20), || active(&cli) == [Some(3); 3])
 }
 
 fn format(cluster: &Cluster, id: NodeId) -> Option<u16> {
@@ -227,7 +227,7 @@ fn a_node_that_cannot_read_the_active_format_does_not_get_in() -> Result<()> {
     let id = cluster.grow()?;
     cluster.use_program(&binary("esnode"));
     cluster.launch(id)?;
-    let (code, body) = cluster.post(1, "/cluster/members", &cluster.introduction(id))?;
+    let (code, body) = cluster.post(1, "/cluster/members", &cluster.join_request(id))?;
     ensure!(code == 200, "{body}");
     let why =
         "data is in on-disk format 3, node 2 reads format 1 to 2: give node 2 a later version of esnode";

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use shared::ids::NodeId;
 use tests::client::Client;
 use tests::cluster::{Cluster, PATIENCE};
-use tests::unbroken::{Ack, Unbroken, each_once, longest_gap};
+use tests::load::writer::{Ack, ContinuousWriter, check_each_once, longest_gap};
 
-const TOPIC: &str = "unbroken";
+const TOPIC: &str = "continuous";
 /// Of each kind.
 const ROUNDS: usize = 10;
 /// How long the effects of an operation are watched.
@@ -81,7 +81,7 @@ fn ready() -> Result<Cluster> {
 #[test]
 fn a_planned_change_of_the_leader_costs_a_client_one_retry() -> Result<()> {
     let mut cluster = ready()?;
-    let producer = Unbroken::start(&cluster, TOPIC);
+    let producer = ContinuousWriter::start(&cluster, TOPIC);
     let all = change_leaders(&mut cluster)?;
     let acks = producer.finish()?;
     let mut p50 = Vec::new();
@@ -92,7 +92,7 @@ fn a_planned_change_of_the_leader_costs_a_client_one_retry() -> Result<()> {
     let most = acks.iter().map(|ack| ack.retries).max().unwrap_or_default();
     println!("{} events, most retries of one: {most}", acks.len());
     let log = Client::connect(cluster.kafka(cluster.wait_ready()?), PATIENCE)?.read_all(TOPIC, 0)?;
-    each_once(&acks, &log)?;
+    check_each_once(&acks, &log)?;
     ensure!(most <= 1, "an event was sent {most} times again: {:?}", retried(&acks));
     ensure!(p50.iter().all(|gap| *gap <= Duration::from_millis(150)), "{p50:?}");
     Ok(())
@@ -104,7 +104,7 @@ fn retried(acks: &[Ack]) -> Vec<(usize, u32)> {
     retries.filter(|(_, retries)| *retries > 1).collect()
 }
 
-/// `tests/clients/unbroken.py` at work.
+/// `tests/clients/continuous.py` at work.
 struct Library {
     child: Child,
     input: ChildStdin,
@@ -115,7 +115,7 @@ impl Library {
     fn start(cluster: &Cluster) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut child = Command::new(root.join("target/venv/bin/python"))
-            .arg(root.join("tests/clients/unbroken.py"))
+            .arg(root.join("tests/clients/continuous.py"))
             .args([&cluster.bootstrap(), TOPIC])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -12,10 +12,10 @@ use shared::api::{ErrorBody, MemberResponse, Role};
 use shared::ids::NodeId;
 use tests::client::Client;
 use tests::cluster::Cluster;
-use tests::history::{History, leaders_by_term};
-use tests::ledger;
+use tests::load::Load;
+use tests::load::history::{LoadHistory, leaders_by_term};
+use tests::logs::stop_and_compare;
 use tests::programs::binary;
-use tests::traffic::Traffic;
 
 const LIMIT: Duration = Duration::from_secs(5);
 /// A change is through within this time once everything is well.
@@ -38,7 +38,7 @@ fn refused(answer: Answer) -> Result<(u16, String)> {
 }
 
 fn add(cluster: &Cluster, asked: NodeId, id: NodeId) -> Result<MemberResponse> {
-    member(cluster.post(asked, "/cluster/members", &cluster.introduction(id)))
+    member(cluster.post(asked, "/cluster/members", &cluster.join_request(id)))
 }
 
 fn remove(cluster: &Cluster, asked: NodeId, id: NodeId) -> Answer {
@@ -172,11 +172,7 @@ fn a_node_is_added_serves_and_goes_again() -> Result<()> {
     cluster.launch(four)?;
     add(&cluster, leader, four)?;
     wait_voters(&cluster, &[1, 2, 3, four])?;
-    let floor = cluster.status(cluster.wait_ready()?)?.commit_index;
-    for id in cluster.ids() {
-        ensure!(cluster.stop(id)?);
-    }
-    ledger::same_logs(&cluster, floor)
+    stop_and_compare(&mut cluster)
 }
 
 /// Runs a line of the cluster's documentation as it is printed there, but for the hosts.
@@ -229,9 +225,9 @@ fn what_is_unsafe_or_makes_no_sense_is_refused_and_changes_nothing() -> Result<(
     ensure!(refused(remove(&cluster, alive, leader))? == (409, "no_quorum".into()));
     ensure!(refused(remove(&cluster, leader, 9))? == (404, "not_a_member".into()));
     let four = cluster.grow()?;
-    let taken = cluster.introduction(four).replace(&format!("\"id\": {four}"), "\"id\": 2");
+    let taken = cluster.join_request(four).replace(&format!("\"id\": {four}"), "\"id\": 2");
     ensure!(refused(cluster.post(leader, "/cluster/members", &taken))? == (409, "id_taken".into()));
-    let taken = cluster.introduction(dead).replace(&format!("\"id\": {dead}"), "\"id\": 7");
+    let taken = cluster.join_request(dead).replace(&format!("\"id\": {dead}"), "\"id\": 7");
     ensure!(refused(cluster.post(alive, "/cluster/members", &taken))? == (409, "address_taken".into()));
     let promoted = cluster.post(leader, &format!("/cluster/members/{four}/promote"), "");
     ensure!(refused(promoted)? == (404, "not_a_member".into()));
@@ -325,7 +321,7 @@ impl Churn {
         let (address, path, body) = self.call(asked, id, grows);
         let method = if grows { "POST" } else { "DELETE" };
         // What comes of it under the fault, and whether anything does, is seen afterwards.
-        let under_fault = std::thread::spawn(move || tests::client::http(&address, method, &path, &body));
+        let under_fault = std::thread::spawn(move || tests::http::call(&address, method, &path, &body));
         std::thread::sleep(before);
         self.hurt(victim, kills)?;
         let _ = under_fault.join().expect("a request never panics");
@@ -343,7 +339,7 @@ impl Churn {
     fn call(&self, asked: NodeId, id: NodeId, grows: bool) -> (String, String, String) {
         let address = self.cluster.admin(asked).to_string();
         if grows {
-            return (address, "/cluster/members".into(), self.cluster.introduction(id));
+            return (address, "/cluster/members".into(), self.cluster.join_request(id));
         }
         (address, format!("/cluster/members/{id}"), String::new())
     }
@@ -371,7 +367,7 @@ impl Churn {
             let asked = self.one_of(&self.members.clone());
             let (address, path, body) = self.call(asked, id, grows);
             let method = if grows { "POST" } else { "DELETE" };
-            let answer = tests::client::http(&address, method, &path, &body);
+            let answer = tests::http::call(&address, method, &path, &body);
             if answer.as_ref().is_ok_and(|(code, _)| *code == 200) {
                 return Ok(());
             }
@@ -396,25 +392,21 @@ impl Churn {
             self.insist(id, true)?;
         }
         wait_voters(&self.cluster, &[1, 2, 3, 4, 5])?;
-        let floor = self.cluster.status(self.cluster.wait_ready()?)?.commit_index;
-        for id in self.cluster.ids() {
-            ensure!(self.cluster.stop(id)?, "node {id} did not end well: {}", self.cluster.log(id));
-        }
-        ledger::same_logs(&self.cluster, floor)
+        stop_and_compare(&mut self.cluster)
     }
 
     fn run(&mut self, rounds: u64) -> Result<()> {
-        let (mut history, every) = (History::default(), 10);
+        let (mut history, every) = (LoadHistory::default(), 10);
         for first in (0..rounds).step_by(every) {
-            let traffic = Traffic::start(&self.cluster, "t", first);
+            let load = Load::start(&self.cluster, "t", first);
             let outcome = (first..rounds.min(first + every as u64)).try_for_each(|_| self.round());
-            traffic.finish(&mut history)?;
+            load.finish(&mut history)?;
             outcome?;
             let leader = self.cluster.wait_ready()?;
             history.check(Client::connect(self.cluster.kafka(leader), LIMIT)?.read_all("t", 0)?)?;
         }
         let terms = leaders_by_term(self.cluster.ids().into_iter().map(|id| (id, self.cluster.log(id))))?;
-        let (acknowledged, looks) = history.size();
+        let (acknowledged, looks) = history.counts();
         println!(
             "{rounds} changes, {acknowledged} acknowledged writes, {looks} looks, {} leaders",
             terms.len()

@@ -10,12 +10,13 @@ use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use rustix::process::Signal;
 use shared::ids::NodeId;
-use tests::client::{Client, http};
+use tests::client::Client;
 use tests::cluster::Cluster;
-use tests::history::{History, leaders_by_term};
-use tests::ledger;
-use tests::proxy::{Proxies, Weather};
-use tests::traffic::Traffic;
+use tests::http;
+use tests::load::Load;
+use tests::load::history::{LoadHistory, leaders_by_term};
+use tests::logs::stop_and_compare;
+use tests::proxy::{NetworkFault, Proxies};
 
 const LIMIT: Duration = Duration::from_secs(5);
 const TOPIC: &str = "t";
@@ -69,23 +70,23 @@ impl Nemesis {
             1 => self.freeze(a)?,
             2 => {
                 self.note(format!("{a} reaches nobody"));
-                self.cluster.ids().into_iter().for_each(|to| self.proxies.set(a, to, Weather::Blocked));
+                self.cluster.ids().into_iter().for_each(|to| self.proxies.set(a, to, NetworkFault::Block));
             }
             3 => {
                 self.note(format!("{a} is cut off"));
                 for other in self.cluster.ids() {
-                    self.proxies.set(a, other, Weather::Blocked);
-                    self.proxies.set(other, a, Weather::Blocked);
+                    self.proxies.set(a, other, NetworkFault::Block);
+                    self.proxies.set(other, a, NetworkFault::Block);
                 }
             }
             4 => {
                 self.note(format!("{a} does not reach {b}"));
-                self.proxies.set(a, b, Weather::Blocked);
+                self.proxies.set(a, b, NetworkFault::Block);
             }
             5 => {
                 let delay = Duration::from_millis(self.random.u64(5..120));
                 self.note(format!("{a} reaches {b} after {delay:?}"));
-                self.proxies.set(a, b, Weather::Slow(delay));
+                self.proxies.set(a, b, NetworkFault::Delay(delay));
             }
             6 => {
                 self.note(format!("connections between {a} and {b} break"));
@@ -119,7 +120,7 @@ impl Nemesis {
         self.note(format!("{asked} is asked that {to} lead"));
         let address = format!("{}:8080", self.cluster.proxy(asked).0);
         let body = format!("{{\"to\": {to}}}");
-        std::thread::spawn(move || http(&address, "POST", "/cluster/leader/transfer", &body));
+        std::thread::spawn(move || http::call(&address, "POST", "/cluster/leader/transfer", &body));
     }
 
     /// Nodes come back one by one, now and then while the network is still bad.
@@ -168,29 +169,25 @@ impl Nemesis {
     }
 
     /// A storm of faults, then calm and every check.
-    fn round(&mut self, history: &mut History, number: u64) -> Result<()> {
-        let traffic = Traffic::start(&self.cluster, TOPIC, number);
+    fn round(&mut self, history: &mut LoadHistory, number: u64) -> Result<()> {
+        let load = Load::start(&self.cluster, TOPIC, number);
         for _ in 0..self.random.u64(3..8) {
             std::thread::sleep(Duration::from_millis(self.random.u64(20..500)));
             if self.random.u8(..3) == 0 { self.relieve()? } else { self.strike()? }
         }
         self.heal()?;
-        traffic.finish(history)?;
+        load.finish(history)?;
         let leader = self.cluster.wait_ready()?;
         history.check(Client::connect(self.cluster.kafka(leader), LIMIT)?.read_all(TOPIC, 0)?)?;
         leaders_by_term(self.cluster.ids().into_iter().map(|id| (id, self.cluster.log(id)))).map(drop)
     }
 
-    fn finish(&mut self, history: &History) -> Result<()> {
+    fn finish(&mut self, history: &LoadHistory) -> Result<()> {
         let terms = leaders_by_term(self.cluster.ids().into_iter().map(|id| (id, self.cluster.log(id))))?;
-        let (acknowledged, looks) = history.size();
+        let (acknowledged, looks) = history.counts();
         println!("{acknowledged} acknowledged writes, {looks} reads of the end, {} leaders", terms.len());
         ensure!(acknowledged > 0 && looks > 0 && !terms.is_empty(), "nothing was tested");
-        let floor = self.cluster.status(self.cluster.wait_ready()?)?.commit_index;
-        for id in self.cluster.ids() {
-            ensure!(self.cluster.stop(id)?, "node {id} did not end well: {}", self.cluster.log(id));
-        }
-        ledger::same_logs(&self.cluster, floor)
+        stop_and_compare(&mut self.cluster)
     }
 }
 
@@ -199,7 +196,7 @@ fn whatever_happens_nothing_acknowledged_is_lost_and_the_cluster_recovers() -> R
     let seed = setting("NEMESIS_SEED", fastrand::u64(..1_000_000));
     let end = Instant::now() + Duration::from_secs(setting("NEMESIS_SECONDS", 12));
     let mut nemesis = Nemesis::start(seed)?;
-    let mut history = History::default();
+    let mut history = LoadHistory::default();
     let mut number = 0;
     let mut outcome = Ok(());
     while outcome.is_ok() && Instant::now() < end {
@@ -216,7 +213,7 @@ fn whatever_happens_nothing_acknowledged_is_lost_and_the_cluster_recovers() -> R
 fn a_leader_that_reaches_nobody_is_replaced() -> Result<()> {
     let nemesis = Nemesis::start(0)?;
     let old = nemesis.cluster.wait_leader()?;
-    nemesis.cluster.ids().into_iter().for_each(|to| nemesis.proxies.set(old, to, Weather::Blocked));
+    nemesis.cluster.ids().into_iter().for_each(|to| nemesis.proxies.set(old, to, NetworkFault::Block));
     let next = nemesis.cluster.wait("another leader", |cluster| cluster.leader().filter(|id| *id != old))?;
     nemesis.cluster.wait("the old leader to give up", |cluster| {
         let status = cluster.status(old).ok()?;

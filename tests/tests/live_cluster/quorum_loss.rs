@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use shared::ids::NodeId;
+use tests::cli::text;
 use tests::client::Client;
 use tests::cluster::Cluster;
-use tests::history::History;
-use tests::place::text;
+use tests::load::Load;
+use tests::load::history::LoadHistory;
 use tests::programs::binary;
-use tests::traffic::Traffic;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const NEXT: &str = "6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11";
@@ -38,10 +38,10 @@ fn a_survivor_carries_on_alone_and_others_join_it_anew() -> Result<()> {
     let leader = cluster.wait_ready()?;
     ensure!(Client::connect(cluster.kafka(leader), LIMIT)?.create_topic("t", 1)? == 0);
     let nodes: Vec<_> = cluster.ids().into_iter().map(|id| cluster.kafka(id)).collect();
-    let traffic = Traffic::among(&nodes, "t", 1);
+    let load = Load::on(&nodes, "t", 1);
     std::thread::sleep(Duration::from_secs(1));
-    let mut history = History::default();
-    traffic.finish(&mut history)?;
+    let mut history = LoadHistory::default();
+    load.finish(&mut history)?;
     cluster.wait_ready()?;
 
     let (code, said) = rebuild(&cluster, 1, "1")?;
@@ -81,7 +81,7 @@ fn a_survivor_carries_on_alone_and_others_join_it_anew() -> Result<()> {
     for id in [2, 3] {
         std::fs::remove_dir_all(cluster.data_dir(id))?;
         cluster.launch(id)?;
-        let (code, body) = cluster.post(1, "/cluster/members", &cluster.introduction(id))?;
+        let (code, body) = cluster.post(1, "/cluster/members", &cluster.join_request(id))?;
         ensure!(code == 200, "{body}");
         cluster.wait("it to vote", |cluster| {
             let role = cluster.status(id).ok()?.role;

@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tests::cli::CliSession;
+use tests::cli::{ids, path};
 use tests::client::Client;
 use tests::lab::Lab;
-use tests::operator::Operator;
-use tests::place::{ids, path};
+use tests::load::probe::ProbeClient;
 use tests::programs::stamped;
-use tests::pulse::Pulse;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-fn versions(operator: &Operator<'_>) -> Result<BTreeSet<String>> {
+fn versions(operator: &CliSession<'_>) -> Result<BTreeSet<String>> {
     let (_, status) = operator.json(&["status"])?;
     let nodes = status["nodes"].as_array().context("nodes")?;
     Ok(nodes.iter().filter_map(|node| node["version"].as_str()).map(str::to_owned).collect())
 }
 
-fn done(operator: &Operator<'_>, args: &[&str]) -> Result<Value> {
+fn done(operator: &CliSession<'_>, args: &[&str]) -> Result<Value> {
     let (_, plan) = operator.json(&[args, &["--dry-run"]].concat())?;
     let (code, report) = operator.json(args)?;
     ensure!(code == 0, "{report:#}");
@@ -32,20 +32,20 @@ fn done(operator: &Operator<'_>, args: &[&str]) -> Result<Value> {
 #[test]
 fn hosts_come_and_go_and_a_dead_one_is_replaced() -> Result<()> {
     let Some(lab) = Lab::bare(5)? else { return Ok(()) };
-    let operator = Operator::of(&lab, &[1, 2, 3], "admin", "")?;
+    let operator = CliSession::of(&lab, &[1, 2, 3], "admin", "")?;
     operator.up()?;
     let mut client = Client::connect(lab.kafka(lab.wait_ready(&[1, 2, 3])?), LIMIT)?;
     ensure!(client.create_topic("t", 1)? == 0 && client.produce("t", 0, b"kept")?.is_ok());
     drop(client);
     done(&operator, &["add-node", "4", "--host", &lab.address(4)])?;
-    operator.healthy()?;
+    operator.check_healthy()?;
     done(&operator, &["remove-node", "1", "--purge", "--yes", "--confirm", "lab"])?;
-    operator.healthy()?;
+    operator.check_healthy()?;
     let left =
         lab.exec(1, &["sh", "-c", "ls -A /var/lib/eventstream; systemctl is-enabled eventstream; true"])?;
     ensure!(matches!(left.trim(), "" | "disabled" | "not-found"), "{left}");
 
-    lab.pull_plugs(&[2])?;
+    lab.cut_power(&[2])?;
     let (code, report) = operator.json(&[
         "replace-node",
         "2",
@@ -62,12 +62,12 @@ fn hosts_come_and_go_and_a_dead_one_is_replaced() -> Result<()> {
         status["nodes"].as_array().into_iter().flatten().map(|node| node["id"].clone()).collect();
     ensure!(members == [3, 4, 5] && status["health"] == "HEALTHY", "{status:#}");
     // It comes back from the dead, knows nothing of it, and is told.
-    lab.boot_again(2)?;
+    lab.boot_host(2)?;
     lab.wait("node 2 to end by itself", || {
         let state = lab.exec(2, &["systemctl", "show", "-P", "ActiveState,Result", "eventstream"]).ok()?;
         (!state.contains("active\n") || state.contains("inactive")).then_some(())
     })?;
-    operator.healthy()?;
+    operator.check_healthy()?;
     let leader = lab.wait_ready(&[3, 4, 5])?;
     ensure!(Client::connect(lab.kafka(leader), LIMIT)?.read_all("t", 0)?.len() == 1, "the event is gone");
 
@@ -77,13 +77,13 @@ fn hosts_come_and_go_and_a_dead_one_is_replaced() -> Result<()> {
         operator.json(&["add-node", "1", "--host", &lab.address(1), "--ssh-timeout", "2s"])?;
     lab.heal()?;
     ensure!(code == 3 && report.to_string().contains("node 1: no answer from"), "{code} {report:#}");
-    operator.healthy()
+    operator.check_healthy()
 }
 
 #[test]
 fn an_upgrade_over_ssh_is_not_noticed_and_stops_where_it_must() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let operator = Operator::new(&lab, "admin", "")?;
+    let operator = CliSession::new(&lab, "admin", "")?;
     operator.up()?;
     let new = stamped("0.1.1").display().to_string();
     let upgrade = ["upgrade", "--binary", &new, "--soak", "1s"];
@@ -104,10 +104,10 @@ fn an_upgrade_over_ssh_is_not_noticed_and_stops_where_it_must() -> Result<()> {
     lab.exec(3, &["umount", "/opt/eventstream/releases"])?;
 
     let leader = lab.wait_ready(&lab.ids())?;
-    ensure!(Client::connect(lab.kafka(leader), LIMIT)?.create_topic("beats", 1)? == 0);
-    let pulse = Pulse::start(lab.ids().into_iter().map(|id| lab.kafka(id)).collect(), "beats");
+    ensure!(Client::connect(lab.kafka(leader), LIMIT)?.create_topic("probe", 1)? == 0);
+    let probe = ProbeClient::start(lab.ids().into_iter().map(|id| lab.kafka(id)).collect(), "probe");
     let report = done(&operator, &upgrade)?;
-    let gaps = pulse.finish();
+    let gaps = probe.finish();
     println!("upgraded over SSH in {} ms, longest gaps {:?}", report["duration_ms"], &gaps[..3]);
     ensure!(versions(&operator)? == BTreeSet::from(["0.1.1".to_owned()]));
     let releases = lab.exec(1, &["ls", "/opt/eventstream/releases"])?;
@@ -128,13 +128,13 @@ fn an_upgrade_over_ssh_is_not_noticed_and_stops_where_it_must() -> Result<()> {
     let report: Value = serde_json::from_slice(&output.stdout)?;
     ensure!(matches!(output.status.code(), Some(0 | 4)), "{report:#}");
     ensure!(away == 0, "another node was stopped meanwhile: {report:#}");
-    operator.until_healthy()?;
+    operator.wait_healthy()?;
     if !output.status.success() {
         let (code, report) = operator.json(&["upgrade", "resume"])?;
         ensure!(code == 0, "{report:#}");
     }
     ensure!(versions(&operator)? == BTreeSet::from(["0.2.0".to_owned()]));
-    operator.healthy()
+    operator.check_healthy()
 }
 
 fn processes(lab: &Lab) -> Result<Vec<String>> {
@@ -147,12 +147,12 @@ fn processes(lab: &Lab) -> Result<Vec<String>> {
 #[test]
 fn a_cluster_whose_majority_is_lost_carries_on_from_one_host() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let operator = Operator::new(&lab, "admin", "")?;
+    let operator = CliSession::new(&lab, "admin", "")?;
     operator.up()?;
     let mut client = Client::connect(lab.kafka(lab.wait_ready(&[1, 2, 3])?), LIMIT)?;
     ensure!(client.create_topic("t", 1)? == 0 && client.produce("t", 0, b"kept")?.is_ok());
     lab.wait_ready(&[1, 2, 3])?;
-    lab.pull_plugs(&[1, 3])?;
+    lab.cut_power(&[1, 3])?;
     let recover = ["recover", "--survivor", "2", "--ssh-timeout", "2s", "--lost"];
     let (code, refused) = operator.json(&[&recover[..], &["3"]].concat())?;
     ensure!(code == 3 && refused.to_string().contains("cannot be looked at: get it back"), "{refused:#}");
@@ -163,7 +163,7 @@ fn a_cluster_whose_majority_is_lost_carries_on_from_one_host() -> Result<()> {
 
     // They are a majority of a cluster that is no more, and find out.
     for id in [1, 3] {
-        lab.boot_again(id)?;
+        lab.boot_host(id)?;
     }
     for id in [1, 3] {
         lab.wait("the old node to end by itself", || {
@@ -172,13 +172,13 @@ fn a_cluster_whose_majority_is_lost_carries_on_from_one_host() -> Result<()> {
         })?;
     }
     ensure!(client.produce("t", 0, b"and more")?.is_ok() && lab.wait_ready(&[2])? == 2);
-    operator.healthy()
+    operator.check_healthy()
 }
 
 #[test]
 fn hosts_without_data_carry_on_from_a_backup() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let operator = Operator::new(&lab, "admin", "")?;
+    let operator = CliSession::new(&lab, "admin", "")?;
     operator.up()?;
     let mut client = Client::connect(lab.kafka(lab.wait_ready(&[1, 2, 3])?), LIMIT)?;
     ensure!(client.create_topic("t", 1)? == 0 && client.produce("t", 0, b"kept")?.is_ok());
@@ -191,7 +191,7 @@ fn hosts_without_data_carry_on_from_a_backup() -> Result<()> {
     done(&operator, &["down", "--purge-data", "--yes", "--confirm", "lab"])?;
 
     done(&operator, &["restore", path(&tar)])?;
-    operator.healthy()?;
+    operator.check_healthy()?;
     let mut client = Client::connect(lab.kafka(lab.wait_ready(&[1, 2, 3])?), LIMIT)?;
     ensure!(client.read_all("t", 0)?.len() == 1 && client.produce("t", 0, b"more")? == Ok(1));
     let left = lab.exec(

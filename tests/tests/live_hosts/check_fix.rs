@@ -4,8 +4,8 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tests::cli::CliSession;
 use tests::lab::Lab;
-use tests::operator::Operator;
 
 fn ids(report: &Value) -> Vec<&str> {
     report["steps"].as_array().into_iter().flatten().filter_map(|step| step["id"].as_str()).collect()
@@ -21,18 +21,18 @@ fn amiss(document: &Value) -> Vec<(u64, &str)> {
 #[test]
 fn users_owners_and_modes_are_put_right_and_what_is_not_ours_is_left() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let locked = Operator::new(&lab, "pwadmin", "")?;
+    let locked = CliSession::new(&lab, "pwadmin", "")?;
     let (code, document) = locked.json(&["check", "--fix"])?;
     ensure!(code == 3 && ids(&document["fix"]).is_empty(), "{document:#}");
-    locked.nothing_changed()?;
+    locked.check_bare()?;
 
-    let operator = Operator::new(&lab, "admin", "")?;
-    lab.pull_plugs(&[3])?;
+    let operator = CliSession::new(&lab, "admin", "")?;
+    lab.cut_power(&[3])?;
     let (code, document) = operator.json(&["check", "--fix", "--ssh-timeout", "2s"])?;
     let expected = ["n1.user", "n2.user", "n1.dirs", "n2.dirs"];
     ensure!(code == 3 && ids(&document["fix"]) == expected, "one host is off: {document:#}");
     ensure!(amiss(&document).contains(&(3, "reach")), "{document:#}");
-    lab.boot_again(3)?;
+    lab.boot_host(3)?;
     operator.up()?;
 
     // As after somebody has copied the data as root, and while the node is down.

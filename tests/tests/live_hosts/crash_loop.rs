@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use shared::ids::NodeId;
+use tests::cli::CliSession;
 use tests::lab::Lab;
-use tests::operator::Operator;
 
 const DATA: &str = "/var/lib/eventstream/raft";
 /// Longer than systemd waits between two starts.
@@ -43,7 +43,7 @@ fn is_stopped(lab: &Lab, id: NodeId) -> Result<()> {
 #[test]
 fn a_unit_that_keeps_failing_is_stopped_by_everything_that_stops() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let operator = Operator::new(&lab, "admin", "")?;
+    let operator = CliSession::new(&lab, "admin", "")?;
     operator.up()?;
     loops(&lab, 2)?;
     let (code, report) = operator.json(&["stop", "2", "--yes"])?;
@@ -57,7 +57,7 @@ fn a_unit_that_keeps_failing_is_stopped_by_everything_that_stops() -> Result<()>
     ensure!(code == 0, "{report:#}");
     is_stopped(&lab, 3)?;
 
-    operator.healthy()?;
+    operator.check_healthy()?;
     // The last but one: the majority is that of who is left.
     let (code, report) = operator.json(&["remove-node", "2", "--yes", "--allow-downtime"])?;
     ensure!(code == 0 && report["outcome"] == "succeeded", "{report:#}");

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use shared::ids::NodeId;
+use tests::cli::{CliSession, text};
 use tests::client::Client;
 use tests::lab::Lab;
-use tests::operator::{Operator, text};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -22,10 +22,10 @@ fn ids(report: &Value) -> Vec<&str> {
 #[test]
 fn bare_hosts_become_a_cluster_that_outlives_reboots_and_power_cuts() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let operator = Operator::new(&lab, "admin", "")?;
+    let operator = CliSession::new(&lab, "admin", "")?;
     let (code, plan) = operator.json(&["up", "--dry-run"])?;
     ensure!(code == 0, "{plan:#}");
-    operator.nothing_changed()?;
+    operator.check_bare()?;
 
     let began = Instant::now();
     let report = operator.up()?;
@@ -46,10 +46,10 @@ fn bare_hosts_become_a_cluster_that_outlives_reboots_and_power_cuts() -> Result<
     drop(client);
 
     lab.reboot(2)?;
-    operator.until_healthy()?;
-    lab.pull_plugs(&lab.ids())?;
-    lab.ids().into_iter().try_for_each(|id| lab.boot_again(id))?;
-    operator.until_healthy()?;
+    operator.wait_healthy()?;
+    lab.cut_power(&lab.ids())?;
+    lab.ids().into_iter().try_for_each(|id| lab.boot_host(id))?;
+    operator.wait_healthy()?;
     let (code, stopped) = operator.json(&["stop", "--yes"])?;
     ensure!(code == 0 && stopped["changed"] == 3, "{stopped:#}");
     operator.up()?;
@@ -91,20 +91,20 @@ fn as_documented(lab: &Lab) -> Result<()> {
 #[test]
 fn hosts_that_are_not_ready_are_refused_with_the_reason_and_left_alone() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let says = |operator: &Operator<'_>, args: &[&str], wanted: &[&str]| -> Result<()> {
+    let says = |operator: &CliSession<'_>, args: &[&str], wanted: &[&str]| -> Result<()> {
         let reasons = operator.refused(args)?;
         ensure!(wanted.iter().all(|text| reasons.contains(text)), "{args:?}: {reasons}");
-        operator.nothing_changed()
+        operator.check_bare()
     };
-    says(&Operator::new(&lab, "pwadmin", "")?, &["up"], &["node 1: sudo: a password is required"])?;
+    says(&CliSession::new(&lab, "pwadmin", "")?, &["up"], &["node 1: sudo: a password is required"])?;
     says(
-        &Operator::new(&lab, "guest", "")?,
+        &CliSession::new(&lab, "guest", "")?,
         &["up"],
         &["node 1: sudo: a password is required", "deploy.privilege"],
     )?;
-    says(&Operator::new(&lab, "nobody-there", "")?, &["up"], &["node 2: "])?;
+    says(&CliSession::new(&lab, "nobody-there", "")?, &["up"], &["node 2: "])?;
 
-    let operator = Operator::new(&lab, "root", "")?;
+    let operator = CliSession::new(&lab, "root", "")?;
     let alien = operator.dir().join("alien");
     let mut head = b"\x7fELF\x02\x01\x01".to_vec();
     head.resize(64, 0);
@@ -115,7 +115,7 @@ fn hosts_that_are_not_ready_are_refused_with_the_reason_and_left_alone() -> Resu
     says(&operator, &["up", "--binary", &alien], &["is built for aarch64, the machine is x86_64"])?;
 
     lab.exec(2, &["sh", "-c", "mkdir -p /srv/full && mount -t tmpfs -o size=1m tmpfs /srv/full"])?;
-    let elsewhere = Operator::new(&lab, "root", "  install_dir: /srv/full/es\n")?;
+    let elsewhere = CliSession::new(&lab, "root", "  install_dir: /srv/full/es\n")?;
     says(&elsewhere, &["up"], &["node 2: 1 MiB left for /srv/full/es"])?;
 
     lab.exec(3, &["sh", "-c", "setsid sshd -p 9100 -o PidFile=/run/other.pid </dev/null >/dev/null 2>&1"])
@@ -134,7 +134,7 @@ fn hosts_that_are_not_ready_are_refused_with_the_reason_and_left_alone() -> Resu
 
     lab.exec(2, &["sh", "-c", "rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh"])?;
     says(&operator, &["up"], &["SHA256:", "known_hosts", "ssh-keygen"])?;
-    lab.pull_plugs(&[2])?;
+    lab.cut_power(&[2])?;
     let began = Instant::now();
     let reasons = operator.refused(&["up", "--ssh-timeout", "2s"])?;
     ensure!(reasons.contains("node 2: "), "{reasons}");
@@ -145,7 +145,7 @@ fn hosts_that_are_not_ready_are_refused_with_the_reason_and_left_alone() -> Resu
 #[test]
 fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let operator = Operator::new(&lab, "admin", "")?;
+    let operator = CliSession::new(&lab, "admin", "")?;
     let mut kills = 0;
     while kill_at_next_step(&operator, kills % 2 == 1)? {
         kills += 1;
@@ -168,7 +168,7 @@ fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
     operator.up()?;
 
     // A second operator, whose escli knows nothing of the first one's lock.
-    let second = Operator::new(&lab, "root", "")?;
+    let second = CliSession::new(&lab, "root", "")?;
     operator.json(&["stop", "--yes"])?;
     let mut first = operator.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     operator.wait_for_step(&mut first, |started, _| started >= 1)?;
@@ -177,12 +177,12 @@ fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
     lab.thaw(3)?;
     ensure!(code == 6 && refused["error"].to_string().contains("up by "), "{code} {refused:#}");
     first.wait()?;
-    second.until_healthy()
+    second.wait_healthy()
 }
 
 /// Runs `up` and kills it at the first step that is not yet done, at its beginning or its end. `false` when it ended
 /// before.
-fn kill_at_next_step(operator: &Operator<'_>, at_end: bool) -> Result<bool> {
+fn kill_at_next_step(operator: &CliSession<'_>, at_end: bool) -> Result<bool> {
     let mut child = operator.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let reached = operator
         .wait_for_step(&mut child, |started, ended| if at_end { ended >= 1 } else { started >= 1 })?;
@@ -195,7 +195,7 @@ fn kill_at_next_step(operator: &Operator<'_>, at_end: bool) -> Result<bool> {
 fn a_user_without_root_runs_nodes_of_their_own() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let deploy = "  privilege: none\n  service: process\n  install_dir: /home/guest/eventstream\n";
-    let operator = Operator::new(&lab, "guest", deploy)?;
+    let operator = CliSession::new(&lab, "guest", deploy)?;
     operator.edit("deploy:", "  storage:\n    data_dir: /home/guest/data\ndeploy:")?;
     operator.up()?;
     let again = operator.up()?;

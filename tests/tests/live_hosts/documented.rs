@@ -12,10 +12,10 @@ use serde_json::Value;
 use shared::api::NodeState;
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::history::{History, leaders_by_term};
 use tests::lab::Lab;
-use tests::ledger;
-use tests::traffic::Traffic;
+use tests::load::Load;
+use tests::load::history::{LoadHistory, leaders_by_term};
+use tests::logs::same_logs;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const TOPIC: &str = "t";
@@ -27,7 +27,7 @@ const RECOVERY: Duration = Duration::from_secs(5);
 /// Load, faults and the books.
 struct Trial {
     lab: Lab,
-    history: History,
+    history: LoadHistory,
     rounds: u64,
 }
 
@@ -41,7 +41,7 @@ impl Trial {
             let code = Client::connect(lab.kafka(leader), LIMIT)?.create_topic(topic, 1)?;
             ensure!(code == 0, "no topic: error code {code}");
         }
-        Ok(Some(Self { lab, history: History::default(), rounds: 0 }))
+        Ok(Some(Self { lab, history: LoadHistory::default(), rounds: 0 }))
     }
 
     fn others(&self, than: NodeId) -> Vec<NodeId> {
@@ -57,7 +57,7 @@ impl Trial {
     ) -> Result<()> {
         let leader = self.lab.wait_ready(&self.lab.ids())?;
         let nodes: Vec<_> = self.lab.ids().into_iter().map(|id| self.lab.kafka(id)).collect();
-        let traffic = Traffic::among(&nodes, TOPIC, self.rounds);
+        let load = Load::on(&nodes, TOPIC, self.rounds);
         self.rounds += 1;
         std::thread::sleep(Duration::from_millis(300));
         let outcome = strike(self, leader).and_then(|()| {
@@ -67,7 +67,7 @@ impl Trial {
             println!("{name}: served {served:?} after the cure");
             Ok(())
         });
-        let finished = traffic.finish(&mut self.history);
+        let finished = load.finish(&mut self.history);
         outcome.and(finished).with_context(|| name.to_owned())?;
         let leader = self.lab.wait_ready(&self.lab.ids())?;
         let log = Client::connect(self.lab.kafka(leader), LIMIT)?.read_all(TOPIC, 0)?;
@@ -103,7 +103,7 @@ impl Trial {
 
     /// Ends the nodes and compares all that they hold.
     fn finish(self) -> Result<()> {
-        let (acknowledged, looks) = self.history.size();
+        let (acknowledged, looks) = self.history.counts();
         println!("{acknowledged} acknowledged writes, {looks} reads of the end, {} leaders", self.leaders()?);
         ensure!(acknowledged > 0 && looks > 0, "the load did nothing");
         let leader = self.lab.wait_ready(&self.lab.ids())?;
@@ -113,8 +113,8 @@ impl Trial {
             ensure!(result == "success", "node {id} ended with {result}: {}", self.lab.log(id));
         }
         let dirs: Vec<_> = self.lab.ids().into_iter().map(|id| (id, self.lab.data_dir(id))).collect();
-        self.lab.pull_plugs(&self.lab.ids())?;
-        ledger::same_logs_in(dirs.into_iter(), floor)
+        self.lab.cut_power(&self.lab.ids())?;
+        same_logs(dirs.into_iter(), floor)
     }
 }
 
@@ -184,14 +184,14 @@ fn a_leader_that_is_cut_off_or_stands_still_is_replaced() -> Result<()> {
 #[test]
 fn plugs_pulled_lose_nothing_acknowledged() -> Result<()> {
     let Some(mut trial) = Trial::start(5)? else { return Ok(()) };
-    let boot = |lab: &Lab, ids: &[NodeId]| ids.iter().try_for_each(|id| lab.boot_again(*id));
+    let boot = |lab: &Lab, ids: &[NodeId]| ids.iter().try_for_each(|id| lab.boot_host(*id));
     trial.round(
         "the leader",
-        |t, id| t.lab.pull_plugs(&[id]).and_then(|()| t.served_by(&t.others(id)).map(drop)),
+        |t, id| t.lab.cut_power(&[id]).and_then(|()| t.served_by(&t.others(id)).map(drop)),
         |lab, id| boot(lab, &[id]),
     )?;
     for (name, victims) in [("a majority", vec![1, 3, 5]), ("all", trial.lab.ids())] {
-        trial.round(name, |t, _| t.lab.pull_plugs(&victims), |lab, _| boot(lab, &victims))?;
+        trial.round(name, |t, _| t.lab.cut_power(&victims), |lab, _| boot(lab, &victims))?;
     }
     trial.finish()
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use shared::ids::NodeId;
+use tests::cli::{CliSession, text};
 use tests::lab::Lab;
-use tests::operator::{Operator, text};
 use tests::programs::binary;
 
 /// Every node's process, by its host's account.
@@ -25,7 +25,7 @@ fn restarted(before: &BTreeMap<NodeId, String>, after: &BTreeMap<NodeId, String>
 #[test]
 fn a_cluster_behind_a_jump_host_is_run_like_any_other() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let operator = Operator::new(&lab, "admin", "")?;
+    let operator = CliSession::new(&lab, "admin", "")?;
     for id in [2, 3] {
         lab.cut_off(id)?;
         let (from, jump) = (lab.address(id), lab.address(1));
@@ -33,7 +33,7 @@ fn a_cluster_behind_a_jump_host_is_run_like_any_other() -> Result<()> {
     }
     operator.up()?;
     let began = Instant::now();
-    operator.healthy()?;
+    operator.check_healthy()?;
     println!("status through the jump host in {:.2?}", began.elapsed());
     let (code, report) = operator.json(&["restart", "2"])?;
     // A node that leads hands over first, which is one more.
@@ -42,7 +42,7 @@ fn a_cluster_behind_a_jump_host_is_run_like_any_other() -> Result<()> {
     ensure!(code == 0 && alerts["firing"] == 0, "{alerts:#}");
 
     // Without the jump host nothing behind it is seen, and the row says whose fault that is.
-    lab.pull_plugs(&[1])?;
+    lab.cut_power(&[1])?;
     let (code, status) = operator.json(&["status", "--ssh-timeout", "1s"])?;
     let reason = status["nodes"][1]["reason"].to_string();
     ensure!(code == 7 && reason.contains(&lab.address(1)), "{code} {status:#}");
@@ -52,7 +52,7 @@ fn a_cluster_behind_a_jump_host_is_run_like_any_other() -> Result<()> {
 #[test]
 fn nodes_are_restarted_reloaded_and_led_over_ssh() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let operator = Operator::new(&lab, "admin", "")?;
+    let operator = CliSession::new(&lab, "admin", "")?;
     operator.up()?;
     let before = processes(&lab)?;
     let (code, plan) = operator.json(&["restart", "--dry-run"])?;
@@ -101,33 +101,33 @@ fn nodes_are_restarted_reloaded_and_led_over_ssh() -> Result<()> {
 #[test]
 fn a_host_that_reboots_in_the_middle_is_waited_for() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let operator = Operator::new(&lab, "root", "")?;
+    let operator = CliSession::new(&lab, "root", "")?;
     operator.up()?;
     let before = processes(&lab)?;
     let mut child = operator.command(&["restart", "-o", "json"]).stdout(Stdio::piped()).spawn()?;
     operator.wait_for_step(&mut child, |_, ended| ended >= 2)?;
     let rebooted = *restarted(&before, &processes(&lab)?).first().context("nothing was restarted")?;
-    lab.pull_plugs(&[rebooted])?;
+    lab.cut_power(&[rebooted])?;
     std::thread::sleep(Duration::from_millis(500));
-    lab.boot_again(rebooted)?;
+    lab.boot_host(rebooted)?;
     let output = child.wait_with_output()?;
     let report: Value = serde_json::from_slice(&output.stdout)?;
     // It may end because a host is away, never by going on without it.
     ensure!(matches!(output.status.code(), Some(0 | 1 | 4 | 7)), "{report:#}");
-    operator.until_healthy()?;
+    operator.wait_healthy()?;
     if !output.status.success() {
         let (code, report) = operator.json(&["history", "resume"])?;
         ensure!(code == 0, "{report:#}");
     }
     let after = processes(&lab)?;
     ensure!(restarted(&before, &after) == lab.ids(), "{before:?} {after:?}");
-    operator.healthy()
+    operator.check_healthy()
 }
 
 #[test]
 fn a_disk_that_runs_full_in_the_middle_leaves_nothing_half_done() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    let operator = Operator::new(&lab, "root", "  install_dir: /srv/es\n")?;
+    let operator = CliSession::new(&lab, "root", "  install_dir: /srv/es\n")?;
     let program = std::fs::metadata(binary("esnode"))?.len() >> 20;
     let room = program * 2 + 64;
     let mount = format!("mkdir -p /srv/es && mount -t tmpfs -o size={room}m tmpfs /srv/es");
@@ -150,10 +150,11 @@ fn many_hosts_are_worked_on_at_once() -> Result<()> {
     let Some(lab) = Lab::bare(20)? else { return Ok(()) };
     // A cluster has nine nodes at most: three operators have twenty hosts.
     let hosts = lab.ids();
-    let operators: Result<Vec<_>> = hosts.chunks(9).map(|ids| Operator::of(&lab, ids, "admin", "")).collect();
+    let operators: Result<Vec<_>> =
+        hosts.chunks(9).map(|ids| CliSession::of(&lab, ids, "admin", "")).collect();
     let operators = operators?;
     let began = Instant::now();
-    let exec = |operator: &Operator<'_>| {
+    let exec = |operator: &CliSession<'_>| {
         operator.command(&["exec", "--", "true"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
     };
     let running: Vec<_> = operators.iter().map(exec).collect::<Result<_, _>>()?;

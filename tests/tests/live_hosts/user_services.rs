@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use shared::ids::NodeId;
+use tests::cli::{CliSession, text};
 use tests::lab::Lab;
-use tests::operator::{Operator, text};
 
 const DEPLOY: &str = "  privilege: none\n  install_dir: /home/guest/eventstream\n";
 
@@ -18,7 +18,7 @@ fn everywhere(lab: &Lab, command: &str) -> Result<()> {
 }
 
 /// The findings of one check, as `level: text`.
-fn found(operator: &Operator<'_>, check: &str) -> Result<Vec<String>> {
+fn found(operator: &CliSession<'_>, check: &str) -> Result<Vec<String>> {
     let (_, document) = operator.json(&["check"])?;
     let findings = document["findings"].as_array().context("findings")?.iter();
     let of = findings.filter(|finding| finding["check"] == check);
@@ -40,12 +40,12 @@ fn the_users_own_systemd_runs_nodes_and_brings_them_back() -> Result<()> {
     // Sessions are what a user's own systemd hangs on; the other suites do without them.
     everywhere(&lab, "systemctl --quiet unmask systemd-logind && systemctl start systemd-logind")?;
 
-    let nowhere = Operator::new(&lab, "guest", "  privilege: none\n")?;
+    let nowhere = CliSession::new(&lab, "guest", "  privilege: none\n")?;
     let reasons = nowhere.refused(&["up"])?;
     ensure!(reasons.contains("may not write in /opt and /var/lib, where"), "{reasons}");
-    nowhere.nothing_changed()?;
+    nowhere.check_bare()?;
 
-    let operator = Operator::new(&lab, "guest", DEPLOY)?;
+    let operator = CliSession::new(&lab, "guest", DEPLOY)?;
     operator.edit("deploy:", "  storage:\n    data_dir: /home/guest/data\ndeploy:")?;
     let service = found(&operator, "service")?;
     ensure!(is_all(&service, "warning", "lingering is off for guest"), "{service:?}");
@@ -68,7 +68,7 @@ fn the_users_own_systemd_runs_nodes_and_brings_them_back() -> Result<()> {
 
     let before = pids(&lab);
     lab.reboot(2)?;
-    operator.until_healthy()?;
+    operator.wait_healthy()?;
     let after = pids(&lab);
     ensure!(
         before[0] == after[0] && before[2] == after[2],
@@ -118,8 +118,8 @@ fn as_documented(lab: &Lab) -> Result<()> {
 }
 
 /// A host that is off is a file that says why; the others' evidence is all there.
-fn bundle_without_a_host(lab: &Lab, operator: &Operator<'_>) -> Result<()> {
-    lab.pull_plugs(&[3])?;
+fn bundle_without_a_host(lab: &Lab, operator: &CliSession<'_>) -> Result<()> {
+    lab.cut_power(&[3])?;
     let file = operator.dir().join("b.tar.gz");
     let (code, document) = operator.json(&["support-bundle", "--file", "b.tar.gz", "--ssh-timeout", "2s"])?;
     ensure!(code == 0, "{document:#}");
@@ -155,6 +155,6 @@ fn bundle_without_a_host(lab: &Lab, operator: &Operator<'_>) -> Result<()> {
     );
     let all = Command::new("tar").arg("xOzf").arg(&file).output()?;
     ensure!(!text(&all.stdout).contains(line), "the key is in it");
-    lab.boot_again(3)?;
-    operator.until_healthy()
+    lab.boot_host(3)?;
+    operator.wait_healthy()
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::client::{Client, fetch_request};
 use tests::cluster::Cluster;
-use tests::proxy::{Proxies, Weather};
+use tests::proxy::{NetworkFault, Proxies};
 
 /// The longest time without an acknowledgement, when the leader is cut off for 5 s or more.
 const GAP_MS: u64 = 1500;
@@ -109,7 +109,7 @@ fn a_client_leaves_a_leader_that_is_cut_off_from_the_others() -> Result<()> {
     let leader = cluster.wait_ready()?;
     let code = Client::connect(cluster.kafka(leader), Duration::from_secs(5))?.create_topic("t", 1)?;
     ensure!(code == 0, "no topic: error code {code}");
-    let script = root().join("tests/clients/unbroken.py");
+    let script = root().join("tests/clients/continuous.py");
     let mut client = Command::new(python())
         .arg(script)
         .args([&cluster.bootstrap(), "t"])
@@ -120,8 +120,8 @@ fn a_client_leaves_a_leader_that_is_cut_off_from_the_others() -> Result<()> {
     let mut said = BufReader::new(client.stdout.take().context("its output")?).lines();
     ensure!(said.next().context("it ended")?? == "ready");
     for other in cluster.ids() {
-        proxies.set(leader, other, Weather::Blocked);
-        proxies.set(other, leader, Weather::Blocked);
+        proxies.set(leader, other, NetworkFault::Block);
+        proxies.set(other, leader, NetworkFault::Block);
     }
     std::thread::sleep(Duration::from_secs(seconds));
     proxies.heal();

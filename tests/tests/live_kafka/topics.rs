@@ -19,7 +19,7 @@ use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEnc
 use shared::ids::NodeId;
 use tests::client::Client;
 use tests::cluster::Cluster;
-use tests::proxy::{Proxies, Weather};
+use tests::proxy::{NetworkFault, Proxies};
 
 const LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of a record batch before its records; where its CRC stands, and the low byte of its attributes (Kafka's format 2).
@@ -196,8 +196,8 @@ fn a_leader_that_is_cut_off_does_not_say_that_an_offset_is_out_of_range() -> Res
     ensure!(old.create_topic("t", 1)? == 0 && old.produce("t", 0, b"event")? == Ok(0));
     ensure!(old.fetch("t", 0, 7)?.err() == Some(OUT_OF_RANGE), "behind a proof it says so");
     for other in cluster.ids().into_iter().filter(|id| *id != leader) {
-        proxies.set(leader, other, Weather::Blocked);
-        proxies.set(other, leader, Weather::Blocked);
+        proxies.set(leader, other, NetworkFault::Block);
+        proxies.set(other, leader, NetworkFault::Block);
     }
     let (began, mut sent_away) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(2) {

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use tests::place::{Place, ids};
-use tests::sshd::Lab;
+use tests::cli::{CliRunner, ids};
+use tests::sshd::SshLab;
 
 /// The first of the node's three ports. A look at a host sees what listens on all of this machine's addresses, so they are
 /// of no range that other suites take.
@@ -18,7 +18,7 @@ fn port() -> u16 {
 }
 
 /// A host without anything on it, and the directory of its node's data.
-fn host(lab: &mut Lab, place: &Place) -> Result<PathBuf> {
+fn host(lab: &mut SshLab, cli: &CliRunner) -> Result<PathBuf> {
     let address = lab.at(0).address;
     let data = lab.path("data/raft");
     let text = format!(
@@ -36,7 +36,7 @@ fn host(lab: &mut Lab, place: &Place) -> Result<PathBuf> {
         lab.path("id_ed25519").display(),
         lab.path("known_hosts").display(),
     );
-    fs::write(place.dir.path().join("cluster.yaml"), text)?;
+    fs::write(cli.dir.path().join("cluster.yaml"), text)?;
     Ok(data)
 }
 
@@ -48,26 +48,26 @@ fn amiss(document: &Value) -> Vec<String> {
 
 #[test]
 fn what_can_be_put_right_is_shown_first_then_done_then_looked_at() -> Result<()> {
-    let (mut lab, place) = (Lab::start(1)?, Place::new()?);
-    let data = host(&mut lab, &place)?;
-    let (code, found) = place.json(&["check"])?;
+    let (mut lab, cli) = (SshLab::start(1)?, CliRunner::new()?);
+    let data = host(&mut lab, &cli)?;
+    let (code, found) = cli.json(&["check"])?;
     ensure!(code == 0 && amiss(&found).is_empty(), "{found:#}");
-    let (code, plan) = place.json(&["check", "--fix", "--dry-run"])?;
+    let (code, plan) = cli.json(&["check", "--fix", "--dry-run"])?;
     ensure!(code == 0 && !data.exists(), "{plan:#}");
-    let (code, fixed) = place.json(&["check", "--fix"])?;
+    let (code, fixed) = cli.json(&["check", "--fix"])?;
     ensure!(code == 0 && ids(&plan) == ids(&fixed["fix"]), "{plan:#}{fixed:#}");
     ensure!(ids(&plan) == ["n1.dirs"] && fs::metadata(&data)?.permissions().mode() & 0o777 == 0o700);
 
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
     fs::write(lab.path("opt/config/cluster.yaml.escli-new"), "half")?;
-    let (code, found) = place.json(&["check"])?;
+    let (code, found) = cli.json(&["check"])?;
     ensure!(code == 0 && amiss(&found) == ["dirs", "leftovers"], "a look changes nothing: {found:#}");
-    let (code, fixed) = place.json(&["check", "--fix"])?;
+    let (code, fixed) = cli.json(&["check", "--fix"])?;
     ensure!(code == 0 && fixed["fix"]["changed"] == 2 && amiss(&fixed).is_empty(), "{fixed:#}");
-    let (code, again) = place.json(&["check", "--fix"])?;
+    let (code, again) = cli.json(&["check", "--fix"])?;
     ensure!(code == 0 && again["fix"]["changed"] == 0, "{again:#}");
 
-    let (code, past) = place.json(&["history"])?;
+    let (code, past) = cli.json(&["history"])?;
     let runs = past["operations"].as_array().map_or(0, Vec::len);
     ensure!(code == 0 && runs == 2, "both are in the history: {past:#}");
     Ok(())
@@ -75,14 +75,14 @@ fn what_can_be_put_right_is_shown_first_then_done_then_looked_at() -> Result<()>
 
 #[test]
 fn what_cannot_be_put_right_keeps_its_hint_and_hinders_nothing_else() -> Result<()> {
-    let (mut lab, place) = (Lab::start(1)?, Place::new()?);
-    let data = host(&mut lab, &place)?;
+    let (mut lab, cli) = (SshLab::start(1)?, CliRunner::new()?);
+    let data = host(&mut lab, &cli)?;
     let _taken = TcpListener::bind((lab.at(0).address.ip(), port()))?;
-    let (code, fixed) = place.json(&["check", "--fix"])?;
+    let (code, fixed) = cli.json(&["check", "--fix"])?;
     ensure!(code == 3 && amiss(&fixed) == ["ports"] && data.is_dir(), "{fixed:#}");
     ensure!(fixed.to_string().contains("end that process"), "{fixed:#}");
     fs::write(lab.path("known_hosts"), "")?;
-    let (code, unknown) = place.json(&["check", "--fix"])?;
+    let (code, unknown) = cli.json(&["check", "--fix"])?;
     ensure!(code == 3 && unknown.to_string().contains("accept-new"), "{unknown:#}");
     ensure!(
         fs::read_to_string(lab.path("known_hosts"))?.is_empty(),
@@ -90,12 +90,12 @@ fn what_cannot_be_put_right_keeps_its_hint_and_hinders_nothing_else() -> Result<
     );
 
     // Where that is wanted it is believed, and said.
-    let file = place.dir.path().join("cluster.yaml");
+    let file = cli.dir.path().join("cluster.yaml");
     let text = fs::read_to_string(&file)?;
     fs::write(&file, text.replacen("  ssh:\n", "  ssh:\n    host_keys: accept-new\n", 1))?;
     let fingerprint = lab.at(0).fingerprint("ed25519")?;
     let told = |output: std::process::Output| String::from_utf8_lossy(&output.stderr).contains(&fingerprint);
-    ensure!(told(place.escli(&["check"])?), "a new key was believed and nobody was told");
-    ensure!(!told(place.escli(&["check"])?), "it is known by now");
+    ensure!(told(cli.escli(&["check"])?), "a new key was believed and nobody was told");
+    ensure!(!told(cli.escli(&["check"])?), "it is known by now");
     Ok(())
 }

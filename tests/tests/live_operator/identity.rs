@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::place::{Place, path, text};
+use tests::cli::{CliRunner, path, text};
 use tests::programs::binary;
-use tests::sshd::Lab;
+use tests::sshd::SshLab;
 
 /// Commands that change nothing of a cluster; whatever is not here has to refuse.
 const LOOKS: [&str; 19] = [
@@ -77,22 +77,22 @@ fn files(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     Ok(found)
 }
 
-/// The cluster.yaml of this place with something else in it, beside it.
-fn variant(place: &Place, of: &Path, name: &str, changes: &[(&str, &str)]) -> Result<PathBuf> {
+/// The cluster.yaml of this cli with something else in it, beside it.
+fn variant(cli: &CliRunner, of: &Path, name: &str, changes: &[(&str, &str)]) -> Result<PathBuf> {
     let mut text = fs::read_to_string(of)?;
     for (from, to) in changes {
         ensure!(text.contains(from), "no {from} in {text}");
         text = text.replacen(from, to, 1);
     }
-    let file = of.parent().unwrap_or(place.dir.path()).join(name);
+    let file = of.parent().unwrap_or(cli.dir.path()).join(name);
     fs::write(&file, text)?;
     Ok(file)
 }
 
 /// Refused with code 3, and this is among what is said, both as text and as JSON.
-fn refused(place: &Place, file: &Path, args: &[&str], why: &str) -> Result<String> {
+fn refused(cli: &CliRunner, file: &Path, args: &[&str], why: &str) -> Result<String> {
     let args = [&["-c", path(file)], args].concat();
-    let output = place.escli(&args)?;
+    let output = cli.escli(&args)?;
     let said = text(&output.stderr) + &text(&output.stdout);
     ensure!(output.status.code() == Some(3), "{args:?}: {:?}: {said}", output.status);
     ensure!(said.contains(why), "{args:?}: {why:?} is not in: {said}");
@@ -100,13 +100,13 @@ fn refused(place: &Place, file: &Path, args: &[&str], why: &str) -> Result<Strin
 }
 
 fn every_change_is_refused(
-    place: &Place,
+    cli: &CliRunner,
     file: &Path,
     backup: &Path,
     skip: &[&str],
     why: &str,
 ) -> Result<()> {
-    let before = files(place.dir.path())?;
+    let before = files(cli.dir.path())?;
     for (name, args) in changing(binary("esnode").to_str().context("a path")?, path(backup)) {
         if skip.contains(&name.as_str()) {
             continue;
@@ -114,112 +114,105 @@ fn every_change_is_refused(
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         // What answers on the admin port is whose it is as well; who only asks there says so.
         let why = if name == "backup" { "answers as node 1 of " } else { why };
-        refused(place, file, &args, why).with_context(|| name.clone())?;
-        ensure!(files(place.dir.path())? == before, "{name} changed something");
+        refused(cli, file, &args, why).with_context(|| name.clone())?;
+        ensure!(files(cli.dir.path())? == before, "{name} changed something");
     }
     Ok(())
 }
 
-fn pids(place: &Place) -> Result<Vec<String>> {
-    (1..=3).map(|id| Ok(fs::read_to_string(place.cluster().join(format!("n{id}/pid")))?)).collect()
-}
-
 #[test]
 fn a_file_of_another_name_beside_a_local_cluster_does_nothing_to_it() -> Result<()> {
-    let place = Place::new()?;
-    ensure!(place.up()?.0 == 0);
-    let own = place.cluster().join("cluster.yaml");
-    let backup = place.dir.path().join("backup.tar");
-    ensure!(place.escli(&["-c", path(&own), "backup", path(&backup)])?.status.success());
-    let staging = variant(&place, &own, "staging.yaml", &[("name: local", "name: staging")])?;
-    let before = pids(&place)?;
-    let n1 = place.cluster().join("n1").canonicalize()?;
+    let cli = CliRunner::with_cluster(3)?;
+    let own = cli.cluster().join("cluster.yaml");
+    let backup = cli.dir.path().join("backup.tar");
+    ensure!(cli.escli(&["-c", path(&own), "backup", path(&backup)])?.status.success());
+    let staging = variant(&cli, &own, "staging.yaml", &[("name: local", "name: staging")])?;
+    let before = cli.pids(1..=3)?;
+    let n1 = cli.cluster().join("n1").canonicalize()?;
     let why = format!("{} is node 1 of local, not of staging", n1.display());
     // There is no host to run a command on, and nothing to check.
-    every_change_is_refused(&place, &staging, &backup, &["exec", "check"], &why)?;
-    ensure!(pids(&place)? == before, "a node was started or stopped");
+    every_change_is_refused(&cli, &staging, &backup, &["exec", "check"], &why)?;
+    ensure!(cli.pids(1..=3)? == before, "a node was started or stopped");
 
-    let (code, diff) = place.json(&["-c", path(&staging), "diff"])?;
+    let (code, diff) = cli.json(&["-c", path(&staging), "diff"])?;
     ensure!(code == 11 && diff["nodes"][0]["identity"].to_string().contains("node 1 of local"), "{diff:#}");
-    let (_, status) = place.json(&["-c", path(&staging), "status"])?;
+    let (_, status) = cli.json(&["-c", path(&staging), "status"])?;
     ensure!(status["nodes"][0]["reason"] == "answers as node 1 of local", "{status:#}");
 
-    let (code, status) = place.json(&["-c", path(&own), "status"])?;
+    let (code, status) = cli.json(&["-c", path(&own), "status"])?;
     ensure!(code == 0 && status["health"] == "HEALTHY", "{status:#}");
-    let (_, diff) = place.json(&["-c", path(&own), "diff"])?;
+    let (_, diff) = cli.json(&["-c", path(&own), "diff"])?;
     ensure!(diff["cluster_id"] == status["cluster_id"] && diff["cluster_id"].is_string(), "{diff:#}");
     // Stopped, it is still known whose it is.
-    ensure!(place.escli(&["-c", path(&own), "down"])?.status.success());
-    refused(&place, &staging, &["up"], &why)?;
-    refused(&place, &staging, &["down", "--purge-data", "--yes", "--confirm", "staging"], &why)?;
-    let (_, status) = place.json(&["-c", path(&own), "status"])?;
+    ensure!(cli.escli(&["-c", path(&own), "down"])?.status.success());
+    refused(&cli, &staging, &["up"], &why)?;
+    refused(&cli, &staging, &["down", "--purge-data", "--yes", "--confirm", "staging"], &why)?;
+    let (_, status) = cli.json(&["-c", path(&own), "status"])?;
     ensure!(status["cluster_id"] == diff["cluster_id"], "it is remembered: {status:#}");
     Ok(())
 }
 
 #[test]
 fn a_local_cluster_whose_disks_are_empty_is_not_founded_again_unless_that_is_meant() -> Result<()> {
-    let place = Place::new()?;
-    ensure!(place.up()?.0 == 0);
-    let own = place.cluster().join("cluster.yaml");
-    let id = place.json(&["status"])?.1["cluster_id"].clone();
-    ensure!(place.escli(&["-c", path(&own), "down"])?.status.success());
+    let cli = CliRunner::with_cluster(3)?;
+    let own = cli.cluster().join("cluster.yaml");
+    let id = cli.json(&["status"])?.1["cluster_id"].clone();
+    ensure!(cli.escli(&["-c", path(&own), "down"])?.status.success());
     for node in 1..=3 {
-        fs::remove_dir_all(place.cluster().join(format!("n{node}/data")))?;
+        fs::remove_dir_all(cli.cluster().join(format!("n{node}/data")))?;
     }
     let why = id.as_str().context("an id")?;
     for command in ["up", "start"] {
-        refused(&place, &own, &[command], why)?;
+        refused(&cli, &own, &[command], why)?;
     }
-    let purged = place.escli(&["-c", path(&own), "down", "--purge-data", "--yes", "--confirm", "local"])?;
+    let purged = cli.escli(&["-c", path(&own), "down", "--purge-data", "--yes", "--confirm", "local"])?;
     ensure!(purged.status.success(), "{}", text(&purged.stderr));
-    let (code, report) = place.up()?;
+    let (code, report) = cli.up()?;
     ensure!(code == 0, "{report:#}");
-    ensure!(place.json(&["status"])?.1["cluster_id"] != id, "a new one");
+    ensure!(cli.json(&["status"])?.1["cluster_id"] != id, "a new one");
     Ok(())
 }
 
 #[test]
 fn a_copy_of_a_local_clusters_folder_is_not_taken_for_the_cluster() -> Result<()> {
-    let place = Place::new()?;
-    ensure!(place.up()?.0 == 0);
-    let own = place.cluster().join("cluster.yaml");
-    ensure!(place.escli(&["-c", path(&own), "down"])?.status.success());
-    let copy = place.dir.path().join("copy");
-    let copied = std::process::Command::new("cp").arg("-r").arg(place.cluster()).arg(&copy).status()?;
+    let cli = CliRunner::with_cluster(3)?;
+    let own = cli.cluster().join("cluster.yaml");
+    ensure!(cli.escli(&["-c", path(&own), "down"])?.status.success());
+    let copy = cli.dir.path().join("copy");
+    let copied = std::process::Command::new("cp").arg("-r").arg(cli.cluster()).arg(&copy).status()?;
     ensure!(copied.success());
-    let moved = place.dir.path().join("moved");
+    let moved = cli.dir.path().join("moved");
     let run = || -> Result<()> {
-        let said = refused(&place, &copy.join("cluster.yaml"), &["up"], "has its data in")?;
-        let old = place.cluster().canonicalize()?.join("n1/data");
+        let said = refused(&cli, &copy.join("cluster.yaml"), &["up"], "has its data in")?;
+        let old = cli.cluster().canonicalize()?.join("n1/data");
         let new = copy.canonicalize()?.join("n1/data");
         ensure!(said.contains(path(&old)) && said.contains(path(&new)), "both are named: {said}");
         // A folder that was moved is the cluster.
-        fs::remove_dir_all(place.cluster())?;
+        fs::remove_dir_all(cli.cluster())?;
         fs::rename(&copy, &moved)?;
-        let up = place.escli(&["-c", path(&moved.join("cluster.yaml")), "up"])?;
+        let up = cli.escli(&["-c", path(&moved.join("cluster.yaml")), "up"])?;
         ensure!(up.status.success(), "{}", text(&up.stderr));
         Ok(())
     };
     let ended = run();
     // Whatever became of it, no node stays.
     for dir in [&copy, &moved] {
-        let _ = place.escli(&["-c", path(&dir.join("cluster.yaml")), "down"]);
+        let _ = cli.escli(&["-c", path(&dir.join("cluster.yaml")), "down"]);
     }
     ended
 }
 
 /// A cluster of one node on a host of its own, which is this machine: the file that describes it.
-fn on_a_host(lab: &mut Lab, place: &Place) -> Result<PathBuf> {
+fn on_a_host(lab: &mut SshLab, cli: &CliRunner) -> Result<PathBuf> {
     let address = lab.at(0).address;
     let text = format!(
         "cluster:\n  name: orders\n  nodes:\n    - {{ id: 1, host: {}, client_port: {}, cluster_port: {}, http_port: {} }}\n  \
          storage:\n    data_dir: {}\ndeploy:\n  privilege: none\n  service: process\n  install_dir: {}\n  ssh:\n    \
          user: {}\n    port: {}\n    identity_file: {}\n    known_hosts: {}\n",
         address.ip(),
-        place.base,
-        place.base + 100,
-        place.base + 200,
+        cli.base,
+        cli.base + 100,
+        cli.base + 200,
         lab.path("data/raft").display(),
         lab.path("opt").display(),
         lab.user(),
@@ -227,66 +220,66 @@ fn on_a_host(lab: &mut Lab, place: &Place) -> Result<PathBuf> {
         lab.path("id_ed25519").display(),
         lab.path("known_hosts").display(),
     );
-    let file = place.dir.path().join("orders.yaml");
+    let file = cli.dir.path().join("orders.yaml");
     fs::write(&file, text)?;
     Ok(file)
 }
 
 /// Everything of the host's own, apart from what its node writes.
-fn deployed(lab: &Lab) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+fn deployed(lab: &SshLab) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     files(&lab.path("opt"))
 }
 
 #[test]
 fn a_host_is_worked_on_as_what_it_is_and_as_nothing_else() -> Result<()> {
-    let (mut lab, place) = (Lab::start(1)?, Place::new()?);
-    let orders = on_a_host(&mut lab, &place)?;
-    let up = place.escli(&["-c", path(&orders), "up"])?;
+    let (mut lab, cli) = (SshLab::start(1)?, CliRunner::new()?);
+    let orders = on_a_host(&mut lab, &cli)?;
+    let up = cli.escli(&["-c", path(&orders), "up"])?;
     ensure!(up.status.success(), "{}", text(&up.stderr));
     let run = || -> Result<()> {
         let host = lab.path("data/raft");
         let before = deployed(&lab)?;
-        let backup = place.dir.path().join("backup.tar");
-        let taken = place.escli(&["-c", path(&orders), "backup", path(&backup)])?;
+        let backup = cli.dir.path().join("backup.tar");
+        let taken = cli.escli(&["-c", path(&orders), "backup", path(&backup)])?;
         ensure!(taken.status.success(), "{}", text(&taken.stderr));
         let ip = lab_ip(&orders)?;
 
         // Another cluster's file names the host.
-        let staging = variant(&place, &orders, "staging.yaml", &[("name: orders", "name: staging")])?;
+        let staging = variant(&cli, &orders, "staging.yaml", &[("name: orders", "name: staging")])?;
         let why = format!("{ip} is node 1 of orders, not of staging");
         // It is the only node: nobody else could be lost, or stay.
-        every_change_is_refused(&place, &staging, &backup, &["recover", "remove-node"], &why)?;
-        let (code, check) = place.json(&["-c", path(&staging), "check"])?;
+        every_change_is_refused(&cli, &staging, &backup, &["recover", "remove-node"], &why)?;
+        let (code, check) = cli.json(&["-c", path(&staging), "check"])?;
         ensure!(code == 3 && finding(&check, "identity").to_string().contains(&why), "{check:#}");
 
         // Another id of the same cluster.
-        let second = variant(&place, &orders, "second.yaml", &[("id: 1", "id: 2")])?;
+        let second = variant(&cli, &orders, "second.yaml", &[("id: 1", "id: 2")])?;
         for args in [
             &["up"][..],
             &["stop"],
             &["exec", "--", "true"],
             &["down", "--purge-data", "--yes", "--confirm", "orders"],
         ] {
-            refused(&place, &second, args, &format!("{ip} is node 1 of orders, not node 2"))?;
+            refused(&cli, &second, args, &format!("{ip} is node 1 of orders, not node 2"))?;
         }
 
         // Another data directory, while it runs and when it is stopped.
         let data = format!("data_dir: {}", host.display());
-        let elsewhere = variant(&place, &orders, "elsewhere.yaml", &[(&data, &format!("{data}-new"))])?;
+        let elsewhere = variant(&cli, &orders, "elsewhere.yaml", &[(&data, &format!("{data}-new"))])?;
         let why = format!("{ip} has its data in {old}, not in {old}-new", old = host.display());
-        refused(&place, &elsewhere, &["up"], &why)?;
-        ensure!(place.escli(&["-c", path(&orders), "down"])?.status.success());
+        refused(&cli, &elsewhere, &["up"], &why)?;
+        ensure!(cli.escli(&["-c", path(&orders), "down"])?.status.success());
         for args in [&["up"][..], &["start"], &["down", "--purge-data", "--yes", "--confirm", "orders"]] {
-            refused(&place, &elsewhere, args, &why)?;
+            refused(&cli, &elsewhere, args, &why)?;
         }
         ensure!(deployed(&lab)?.len() == before.len() && host.join("identity").exists());
         // Moved as the hint says, it is found there.
         fs::rename(&host, host.with_file_name("raft-new"))?;
-        let moved = place.escli(&["-c", path(&elsewhere), "up"])?;
+        let moved = cli.escli(&["-c", path(&elsewhere), "up"])?;
         ensure!(moved.status.success(), "{}", text(&moved.stderr));
 
         // The same name, and another cluster than was brought up with this file.
-        let memory = fs::read_dir(place.dir.path().join("state/eventstream/orders"))?;
+        let memory = fs::read_dir(cli.dir.path().join("state/eventstream/orders"))?;
         let kept = memory
             .flatten()
             .map(|entry| entry.path())
@@ -294,8 +287,8 @@ fn a_host_is_worked_on_as_what_it_is_and_as_nothing_else() -> Result<()> {
         for path in kept {
             fs::write(path, "6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11\n")?;
         }
-        refused(&place, &elsewhere, &["stop"], "orders is 6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11")?;
-        let (_, status) = place.json(&["-c", path(&elsewhere), "health"])?;
+        refused(&cli, &elsewhere, &["stop"], "orders is 6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11")?;
+        let (_, status) = cli.json(&["-c", path(&elsewhere), "health"])?;
         ensure!(status["reasons"].to_string().contains("belongs to another cluster"), "{status:#}");
         Ok(())
     };
@@ -321,13 +314,13 @@ fn finding(check: &Value, name: &str) -> Value {
 
 #[test]
 fn two_nodes_on_one_host_are_refused_with_the_lines_of_both() -> Result<()> {
-    let place = Place::new()?;
-    let file = place.dir.path().join("cluster.yaml");
+    let cli = CliRunner::new()?;
+    let file = cli.dir.path().join("cluster.yaml");
     let text_of = "cluster:\n  nodes:\n    - { id: 1, host: 127.0.0.9 }\n    - { id: 2, host: 127.0.0.9, client_port: 9001, \
                    cluster_port: 9101, http_port: 8081 }\n";
     fs::write(&file, text_of)?;
     for command in ["validate", "up", "check"] {
-        let output = place.escli(&[command])?;
+        let output = cli.escli(&[command])?;
         let said = text(&output.stdout) + &text(&output.stderr);
         ensure!(output.status.code() == Some(2), "{command}: {said}");
         ensure!(said.contains(":4:22: node 2 is on 127.0.0.9, as node 1 on line 3 is"), "{command}: {said}");

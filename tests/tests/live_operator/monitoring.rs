@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::client::http;
-use tests::place::{Place, path, text};
+use tests::cli::{CliRunner, path, text};
+use tests::http;
 use tests::programs::binary;
 use tests::skip;
 
@@ -60,17 +60,16 @@ tests:
 
 #[test]
 fn prometheus_understands_what_is_written_and_fires_when_it_should() -> Result<()> {
-    let place = Place::new()?;
-    ensure!(place.up()?.0 == 0);
-    let (code, document) = place.json(&["monitoring", "--out", "m"])?;
+    let cli = CliRunner::with_cluster(3)?;
+    let (code, document) = cli.json(&["monitoring", "--out", "m"])?;
     ensure!(code == 0 && document["files"].as_array().map(Vec::len) == Some(3), "{document:#}");
-    let folder = place.dir.path().join("m");
+    let folder = cli.dir.path().join("m");
     let file = |name: &str| std::fs::read_to_string(folder.join(name));
     let (rules, board) = (file("eventstream-rules.yml")?, file("eventstream-dashboard.json")?);
     let board: Value = serde_json::from_str(&board)?;
 
     // Every figure that is looked at is one that a node serves.
-    let (_, served) = http(&format!("127.0.0.1:{}", place.base + 200), "GET", "/metrics", "")?;
+    let (_, served) = http::call(&format!("127.0.0.1:{}", cli.base + 200), "GET", "/metrics", "")?;
     let served: BTreeSet<&str> = served
         .lines()
         .filter(|line| !line.starts_with('#'))

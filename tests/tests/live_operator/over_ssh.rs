@@ -8,19 +8,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::place::{ids, text};
-use tests::programs::binary;
-use tests::sshd::Lab;
+use tests::cli::{escli, ids, json, text};
+use tests::sshd::SshLab;
 
 /// A cluster of one node on one host, and its operator.
-struct Desk {
-    lab: Lab,
+struct Host {
+    lab: SshLab,
 }
 
-impl Desk {
+impl Host {
     /// `sshd` is added to the server's configuration.
     fn new(sshd: &str) -> Result<Self> {
-        let mut lab = Lab::empty()?;
+        let mut lab = SshLab::empty()?;
         lab.key("id_ed25519", "")?;
         let at = lab.server(sshd)?;
         let address = lab.at(at).address;
@@ -46,12 +45,7 @@ impl Desk {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary("escli"));
-        let state = self.lab.path("state");
-        command.args(args).current_dir(self.lab.path("")).stdin(Stdio::null());
-        command.env("XDG_STATE_HOME", &state).env("XDG_DATA_HOME", &state);
-        command.env("ESNODE", binary("esnode")).env_remove("ESCLI_CONFIG").env_remove("SSH_AUTH_SOCK");
-        command
+        escli(&self.lab.path(""), args)
     }
 
     fn escli(&self, args: &[&str]) -> Result<Output> {
@@ -59,10 +53,7 @@ impl Desk {
     }
 
     fn json(&self, args: &[&str]) -> Result<(i32, Value)> {
-        let output = self.escli(&[args, &["-o", "json"]].concat())?;
-        let document = serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("{args:?}: {}{}", text(&output.stdout), text(&output.stderr)))?;
-        Ok((output.status.code().context("an exit code")?, document))
+        json(&self.lab.path(""), args)
     }
 
     /// Succeeds, and says how many steps changed anything.
@@ -100,7 +91,7 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for Host {
     fn drop(&mut self) {
         for pid in self.node() {
             kill(pid);
@@ -115,50 +106,50 @@ fn kill(pid: u32) {
 }
 
 /// From nothing to a cluster, looked at, stopped and proved to be.
-fn whole_life(desk: &Desk) -> Result<()> {
-    let amiss = desk.amiss()?;
+fn whole_life(host: &Host) -> Result<()> {
+    let amiss = host.amiss()?;
     ensure!(amiss.is_empty(), "{amiss:?}");
-    ensure!(desk.changes(&["up"])? > 3);
-    ensure!(desk.changes(&["up"])? == 0, "nothing is taken for another thing than it is");
-    ensure!(desk.node().len() == 1);
-    let diff = desk.escli(&["diff"])?;
+    ensure!(host.changes(&["up"])? > 3);
+    ensure!(host.changes(&["up"])? == 0, "nothing is taken for another thing than it is");
+    ensure!(host.node().len() == 1);
+    let diff = host.escli(&["diff"])?;
     ensure!(diff.status.code() == Some(0), "{}{}", text(&diff.stdout), text(&diff.stderr));
-    let logs = text(&desk.escli(&["logs", "-n", "50"])?.stdout);
+    let logs = text(&host.escli(&["logs", "-n", "50"])?.stdout);
     ensure!(logs.contains("n1 | ") && !logs.contains("WELCOME"), "{logs}");
-    ensure!(desk.changes(&["stop", "--yes"])? == 1 && desk.node().is_empty(), "it was stopped");
-    ensure!(desk.changes(&["down", "--purge-data", "--yes", "--confirm", "desk"])? > 0);
-    ensure!(!desk.lab.path("data").exists());
+    ensure!(host.changes(&["stop", "--yes"])? == 1 && host.node().is_empty(), "it was stopped");
+    ensure!(host.changes(&["down", "--purge-data", "--yes", "--confirm", "desk"])? > 0);
+    ensure!(!host.lab.path("data").exists());
     Ok(())
 }
 
 #[test]
 fn what_a_login_says_is_taken_for_nothing_else() -> Result<()> {
-    let desk = Desk::new("")?;
-    desk.reads_first("echo WELCOME; echo 'pid 4711'; echo 'running 4711'; printf open; echo WELCOME >&2\n")?;
-    whole_life(&desk)?;
+    let host = Host::new("")?;
+    host.reads_first("echo WELCOME; echo 'pid 4711'; echo 'running 4711'; printf open; echo WELCOME >&2\n")?;
+    whole_life(&host)?;
     // The next one's server is at the same address.
-    drop(desk);
+    drop(host);
     // Around every command, and with an exit status of its own.
-    let desk = Desk::new(
+    let host = Host::new(
         "ForceCommand echo WELCOME; eval \"$SSH_ORIGINAL_COMMAND\"; printf 'WELCOME back'; exit 9",
     )?;
-    whole_life(&desk)
+    whole_life(&host)
 }
 
 #[test]
 fn a_login_that_runs_nothing_is_named() -> Result<()> {
-    let desk = Desk::new("")?;
+    let host = Host::new("")?;
     for bashrc in ["echo go away; exit 1\n", "exit 0\n", "exec cat\n"] {
-        desk.reads_first(bashrc)?;
-        let amiss = desk.amiss()?;
+        host.reads_first(bashrc)?;
+        let amiss = host.amiss()?;
         ensure!(amiss.len() == 1 && amiss[0].0.contains("reach"), "{bashrc}: {amiss:?}");
         ensure!(amiss[0].1.contains("runs no commands") && amiss[0].1.contains("~/.bashrc"), "{amiss:?}");
-        let (code, report) = desk.json(&["up"])?;
+        let (code, report) = host.json(&["up"])?;
         ensure!(code == 3 && report["changed"] == 0, "{bashrc}: {report:#}");
     }
     // The next one's server is at the same address.
-    drop(desk);
-    let forced = Desk::new("ForceCommand echo only backups here")?;
+    drop(host);
+    let forced = Host::new("ForceCommand echo only backups here")?;
     let amiss = forced.amiss()?;
     ensure!(
         amiss[0].1.contains("it said: only backups here") && amiss[0].1.contains("ForceCommand"),
@@ -169,26 +160,26 @@ fn a_login_that_runs_nothing_is_named() -> Result<()> {
 
 #[test]
 fn a_node_that_lost_its_pid_file_runs_and_is_stopped() -> Result<()> {
-    let desk = Desk::new("")?;
-    desk.changes(&["up"])?;
-    let pid = desk.lab.path("es/run/pid");
+    let host = Host::new("")?;
+    host.changes(&["up"])?;
+    let pid = host.lab.path("es/run/pid");
     for content in [None, Some("1\n"), Some("1 /etc/passwd *\n")] {
         match content {
             None => fs::remove_file(&pid)?,
             Some(content) => fs::write(&pid, content)?,
         }
-        ensure!(desk.changes(&["start"])? == 0, "it runs: {content:?}");
-        ensure!(desk.changes(&["stop", "--yes"])? == 1 && desk.node().is_empty(), "{content:?}");
-        ensure!(desk.changes(&["start"])? == 1 && desk.node().len() == 1);
+        ensure!(host.changes(&["start"])? == 0, "it runs: {content:?}");
+        ensure!(host.changes(&["stop", "--yes"])? == 1 && host.node().is_empty(), "{content:?}");
+        ensure!(host.changes(&["start"])? == 1 && host.node().len() == 1);
     }
     Ok(())
 }
 
 /// Waits until the operation has begun a step.
-fn begins(desk: &Desk, child: &mut Child) -> Result<()> {
+fn begins(host: &Host, child: &mut Child) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(20) {
-        let folder = fs::read_dir(desk.lab.path("state/eventstream/desk")).into_iter().flatten().flatten();
+        let folder = fs::read_dir(host.lab.path("state/eventstream/desk")).into_iter().flatten().flatten();
         let mut journals = folder
             .map(|entry| entry.path())
             .filter(|path: &PathBuf| path.extension().is_some_and(|end| end == "jsonl"));
@@ -205,19 +196,19 @@ fn begins(desk: &Desk, child: &mut Child) -> Result<()> {
 
 #[test]
 fn an_operation_that_has_lost_its_lease_begins_nothing_else() -> Result<()> {
-    let desk = Desk::new("")?;
+    let host = Host::new("")?;
     // Every script takes its time, so that there is some in which to act.
-    desk.reads_first("sleep 0.2\n")?;
-    let mut first = desk.command(&["up", "-o", "json"]).stdout(Stdio::piped()).spawn()?;
-    begins(&desk, &mut first)?;
+    host.reads_first("sleep 0.2\n")?;
+    let mut first = host.command(&["up", "-o", "json"]).stdout(Stdio::piped()).spawn()?;
+    begins(&host, &mut first)?;
     // Another operator's escli, which knows nothing of the lock on this machine.
-    let second = desk
+    let second = host
         .command(&["stop", "--yes", "-o", "json"])
-        .env("XDG_STATE_HOME", desk.lab.path("other"))
+        .env("XDG_STATE_HOME", host.lab.path("other"))
         .output()?;
     ensure!(second.status.code() == Some(6), "{}", text(&second.stdout));
     ensure!(text(&second.stdout).contains("up by ") || text(&second.stderr).contains("up by "), "who has it");
-    let holders = desk.running("eventstream-operation.lock");
+    let holders = host.running("eventstream-operation.lock");
     ensure!(!holders.is_empty(), "nobody holds the lease");
     holders.into_iter().for_each(kill);
     let output = first.wait_with_output()?;
@@ -229,12 +220,12 @@ fn an_operation_that_has_lost_its_lease_begins_nothing_else() -> Result<()> {
     );
     let steps = report["steps"].as_array().context("steps")?;
     ensure!(steps.iter().any(|step| step["outcome"] == "not_run"), "{report:#}");
-    ensure!(ids(&report).iter().any(|id| id == "n1.start") && desk.node().is_empty(), "it was started");
+    ensure!(ids(&report).iter().any(|id| id == "n1.start") && host.node().is_empty(), "it was started");
     // The host is free again at once.
-    ensure!(desk.changes(&["up"])? > 0);
+    ensure!(host.changes(&["up"])? > 0);
     // No lease outlives its escli by more than the host takes to notice.
     let ended = Instant::now();
-    while !desk.running("eventstream-operation.lock").is_empty() {
+    while !host.running("eventstream-operation.lock").is_empty() {
         ensure!(ended.elapsed() < Duration::from_secs(5), "the lease is still held");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::place::{Place, path, text};
+use tests::cli::{CliRunner, path, text};
 
 /// Planted where operators keep such things, and where programs log them.
 const SECRET: &str = "hunter2-correct-horse";
@@ -44,11 +44,10 @@ fn unpacked(archive: &Path) -> Result<BTreeMap<String, String>> {
 
 #[test]
 fn everything_that_helps_is_in_it_and_no_secret() -> Result<()> {
-    let place = Place::new()?;
-    ensure!(place.up()?.0 == 0);
-    ensure!(place.escli(&["stop", "3"])?.status.success());
+    let cli = CliRunner::with_cluster(3)?;
+    ensure!(cli.escli(&["stop", "3"])?.status.success());
     let plant = |file: &str, line: &str| -> Result<()> {
-        let file = place.cluster().join(file);
+        let file = cli.cluster().join(file);
         let before = fs::read_to_string(&file)?;
         Ok(fs::write(file, before + line)?)
     };
@@ -59,9 +58,9 @@ fn everything_that_helps_is_in_it_and_no_secret() -> Result<()> {
         &format!("started with ES_PASSWORD={SECRET} HOME=/root\nhttp://ada:{SECRET}@proxy:3128\n"),
     )?;
 
-    let output = place.escli(&["support-bundle"])?;
+    let output = cli.escli(&["support-bundle"])?;
     ensure!(output.status.code() == Some(0), "{}", text(&output.stderr));
-    let archive = archive(place.dir.path())?;
+    let archive = archive(cli.dir.path())?;
     let name = archive.file_name().context("a name")?.to_string_lossy().into_owned();
     ensure!(name.starts_with("eventstream-local-2") && name.ends_with("Z.tar.gz"), "{name}");
     ensure!(fs::metadata(&archive)?.permissions().mode() & 0o777 == 0o600, "others may read it");
@@ -111,10 +110,10 @@ fn everything_that_helps_is_in_it_and_no_secret() -> Result<()> {
 
 #[test]
 fn it_overwrites_nothing_and_says_what_it_wrote() -> Result<()> {
-    let place = Place::new()?;
-    fs::create_dir(place.cluster())?;
-    let cluster = place.cluster().join("cluster.yaml");
-    let base = place.base;
+    let cli = CliRunner::new()?;
+    fs::create_dir(cli.cluster())?;
+    let cluster = cli.cluster().join("cluster.yaml");
+    let base = cli.base;
     fs::write(
         &cluster,
         format!(
@@ -124,13 +123,13 @@ fn it_overwrites_nothing_and_says_what_it_wrote() -> Result<()> {
             base + 2
         ),
     )?;
-    let file = place.dir.path().join("mine.tar.gz");
+    let file = cli.dir.path().join("mine.tar.gz");
     let args = ["-c", path(&cluster), "support-bundle", "--file", path(&file)];
-    let (code, first) = place.json(&args)?;
+    let (code, first) = cli.json(&args)?;
     ensure!(code == 0 && first["file"] == path(&file), "nobody runs, and that is no failure: {first:#}");
     ensure!(first["missing"].as_array().is_some_and(|missing| !missing.is_empty()), "{first:#}");
     let before = fs::read(&file)?;
-    let (code, second) = place.json(&args)?;
+    let (code, second) = cli.json(&args)?;
     ensure!(code == 3 && second.to_string().contains("is there already"), "{second:#}");
     ensure!(fs::read(&file)? == before, "it was overwritten");
     Ok(())

@@ -8,12 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tests::cli::{CliRunner, ids, path, text};
 use tests::client::Client;
 use tests::cluster::Cluster;
-use tests::history::History;
-use tests::place::{Place, ids, path, text};
+use tests::load::Load;
+use tests::load::history::LoadHistory;
 use tests::programs::binary;
-use tests::traffic::Traffic;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const BEFORE: i64 = 200;
@@ -23,56 +23,50 @@ fn copied(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        let place = to.join(entry.file_name());
+        let target = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copied(&entry.path(), &place)?;
+            copied(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), place)?;
+            fs::copy(entry.path(), target)?;
         }
     }
     Ok(())
 }
 
-fn leader(place: &Place) -> Result<u64> {
-    place.json(&["status"])?.1["leader"].as_u64().context("a leader")
-}
-
 #[test]
 fn what_was_acknowledged_before_is_in_it_and_another_cluster_carries_on() -> Result<()> {
-    let place = Place::new()?;
-    ensure!(place.up()?.0 == 0);
-    let addresses: Vec<SocketAddr> =
-        (0..3).map(|index| SocketAddr::from(([127, 0, 0, 1], place.base + index))).collect();
-    let leads = leader(&place)?;
-    let mut client = Client::connect(addresses[usize::try_from(leads)? - 1], LIMIT)?;
+    let cli = CliRunner::with_cluster(3)?;
+    let addresses: Vec<_> = (1..=3).map(|id| cli.kafka(id)).collect();
+    let leads = cli.leader()?;
+    let mut client = Client::connect(cli.kafka(leads), LIMIT)?;
     ensure!(client.create_topic("t", 1)? == 0 && client.create_topic("before", 1)? == 0);
-    let traffic = Traffic::among(&addresses, "t", 1);
+    let load = Load::on(&addresses, "t", 1);
     for turn in 0..BEFORE {
         ensure!(client.produce("before", 0, format!("event {turn}").as_bytes())?.is_ok());
     }
-    let (tar, folder) = (place.dir.path().join("orders.tar"), place.dir.path().join("orders"));
-    let (code, taken) = place.json(&["backup", path(&tar)])?;
+    let (tar, folder) = (cli.dir.path().join("orders.tar"), cli.dir.path().join("orders"));
+    let (code, taken) = cli.json(&["backup", path(&tar)])?;
     ensure!(code == 0 && taken["node"] != leads, "n{leads} leads, and has no time for it: {taken:#}");
-    let (code, unpacked) = place.json(&["backup", path(&folder), "--node", "3"])?;
+    let (code, unpacked) = cli.json(&["backup", path(&folder), "--node", "3"])?;
     ensure!(code == 0 && unpacked["node"] == 3, "{unpacked:#}");
-    traffic.finish(&mut History::default())?;
+    load.finish(&mut LoadHistory::default())?;
     for whole in [&tar, &folder] {
-        let (code, verdict) = place.json(&["verify", path(whole)])?;
+        let (code, verdict) = cli.json(&["verify", path(whole)])?;
         ensure!(code == 0 && verdict["ok"] == true, "{verdict:#}");
     }
     let private =
         |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());
     ensure!(private(&tar) & 0o77 == 0 && private(&folder) & 0o77 == 0);
-    let again = place.escli(&["backup", path(&tar)])?;
+    let again = cli.escli(&["backup", path(&tar)])?;
     ensure!(again.status.code() == Some(3) && text(&again.stderr).contains("is there already"));
 
-    restored(&place, &tar)?;
+    restored(&cli, &tar)?;
     rebuilt(&folder)
 }
 
 /// A cluster of another size is brought up with it by one command; what is there already is not touched.
-fn restored(place: &Place, tar: &Path) -> Result<()> {
-    let (other, base) = (Place::new()?, place.base + 20);
+fn restored(cli: &CliRunner, tar: &Path) -> Result<()> {
+    let (other, base) = (CliRunner::new()?, cli.base + 20);
     let dir = other.cluster();
     let restore = [
         "restore",
@@ -93,9 +87,9 @@ fn restored(place: &Place, tar: &Path) -> Result<()> {
         status["nodes"].as_array().map(Vec::len) == Some(5) && status["health"] == "HEALTHY",
         "{status:#}"
     );
-    let mine = place.json(&["status"])?.1["cluster_id"].clone();
+    let mine = cli.json(&["status"])?.1["cluster_id"].clone();
     ensure!(status["cluster_id"] != mine, "{status:#}");
-    let leads = u16::try_from(leader(&other)?)? - 1;
+    let leads = u16::try_from(other.leader()?)? - 1;
     let mut client = Client::connect(SocketAddr::from(([127, 0, 0, 1], base + leads)), LIMIT)?;
     ensure!(client.read_all("before", 0)?.len() == usize::try_from(BEFORE)?);
     ensure!(client.produce("before", 0, b"goes on")? == Ok(BEFORE));
@@ -127,14 +121,13 @@ fn rebuilt(folder: &Path) -> Result<()> {
 
 #[test]
 fn what_is_no_longer_whole_is_named() -> Result<()> {
-    let place = Place::new()?;
-    ensure!(place.up()?.0 == 0);
-    let (tar, folder) = (place.dir.path().join("b.tar"), place.dir.path().join("b"));
+    let cli = CliRunner::with_cluster(3)?;
+    let (tar, folder) = (cli.dir.path().join("b.tar"), cli.dir.path().join("b"));
     for target in [&tar, &folder] {
-        ensure!(place.json(&["backup", path(target)])?.0 == 0);
+        ensure!(cli.json(&["backup", path(target)])?.0 == 0);
     }
     let damaged = |what: &Path, why: &str| -> Result<()> {
-        let output = place.escli(&["verify", path(what)])?;
+        let output = cli.escli(&["verify", path(what)])?;
         let said = text(&output.stdout);
         ensure!(
             output.status.code() == Some(1) && said.contains(why),
@@ -165,27 +158,26 @@ fn what_is_no_longer_whole_is_named() -> Result<()> {
     fs::remove_file(folder.join("log/other.seg"))?;
     fs::remove_file(folder.join("backup.json.sha256"))?;
     damaged(&folder, "it broke off")?;
-    damaged(&place.dir.path().join("nowhere"), "No such file")?;
-    let refused = place.escli(&["restore", path(&tar), "--local", "--dir", "other"])?;
+    damaged(&cli.dir.path().join("nowhere"), "No such file")?;
+    let refused = cli.escli(&["restore", path(&tar), "--local", "--dir", "other"])?;
     let said = text(&refused.stderr);
     ensure!(refused.status.code() == Some(1) && said.contains("is no whole backup"), "{said}");
-    ensure!(!place.dir.path().join("other").exists());
+    ensure!(!cli.dir.path().join("other").exists());
     Ok(())
 }
 
 #[test]
 fn without_a_majority_nobody_knows_what_was_acknowledged() -> Result<()> {
-    let place = Place::new()?;
-    ensure!(place.up()?.0 == 0);
-    ensure!(place.escli(&["stop", "1", "2", "--allow-downtime"])?.status.success());
-    let refused = place.escli(&["backup"])?;
+    let cli = CliRunner::with_cluster(3)?;
+    ensure!(cli.escli(&["stop", "1", "2", "--allow-downtime"])?.status.success());
+    let refused = cli.escli(&["backup"])?;
     let said = text(&refused.stderr);
     ensure!(refused.status.code() == Some(3) && said.contains("escli backup --node ID"), "{said}");
-    let (code, taken) = place.json(&["backup", "--node", "3"])?;
+    let (code, taken) = cli.json(&["backup", "--node", "3"])?;
     ensure!(code == 0 && taken["node"] == 3, "{taken:#}");
-    let (code, nobody) = place.json(&["backup", "other.tar", "--node", "1"])?;
+    let (code, nobody) = cli.json(&["backup", "other.tar", "--node", "1"])?;
     ensure!(code == 7, "{nobody:#}");
-    let left = fs::read_dir(place.dir.path())?.flatten().map(|entry| entry.file_name());
+    let left = fs::read_dir(cli.dir.path())?.flatten().map(|entry| entry.file_name());
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().ends_with(".tar")).collect();
     ensure!(left.len() == 1, "{left:?}");
     Ok(())

@@ -1,4 +1,4 @@
-//! Nodes that are far behind get segment files: killed in the middle on either side, they end with the same log.
+//! Nodes that are far behind receive segment files. Whichever side is killed meanwhile, all end with the same log.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use anyhow::{Context, Result, ensure};
 use shared::ids::NodeId;
 use tests::client::Client;
 use tests::cluster::Cluster;
-use tests::ledger;
+use tests::logs::stop_and_compare;
 use tests::programs::binary;
 
 const LIMIT: Duration = Duration::from_secs(5);
-/// Small segments, so that little log is much: what Raft keeps for followers is two of them.
+/// Small segments, so that a short log is long: Raft keeps two of them for followers.
 const SMALL: &str = "    snapshot_interval: 20\n    segment_mb: 2\n";
 /// Bytes of one event.
 const EVENT: usize = 256 << 10;
-/// Said by a node that begins to get files, and by one that has taken them over.
+/// Logged by a node that begins to receive files, and by one that has installed them.
 const BEGUN: &str = "catching up by files";
 const DONE: &str = "caught up by files";
 
@@ -46,20 +46,20 @@ fn fill(cluster: &Cluster, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the running nodes' checkpoints are as new as they will be: then Raft keeps only the newest log.
-fn settle(cluster: &Cluster, running: &[NodeId]) -> Result<()> {
+/// Waits until the running nodes' snapshots are as new as they will be, so that Raft keeps only the newest log.
+fn wait_for_snapshots(cluster: &Cluster, running: &[NodeId]) -> Result<()> {
     let newest = |id| {
         let files = std::fs::read_dir(cluster.data_dir(id).join("checkpoints")).ok()?;
         let indices = files.filter_map(|file| file.ok()?.path().file_stem()?.to_str()?.parse::<u64>().ok());
         indices.max()
     };
-    cluster.wait("checkpoints", |cluster| {
+    cluster.wait("snapshots", |cluster| {
         let commit = cluster.status(cluster.leader()?).ok()?.commit_index;
         running.iter().all(|id| newest(*id).is_some_and(|index| index + 20 > commit)).then_some(())
     })
 }
 
-fn times(cluster: &Cluster, id: NodeId, said: &str) -> usize {
+fn count(cluster: &Cluster, id: NodeId, said: &str) -> usize {
     cluster.log(id).matches(said).count()
 }
 
@@ -72,53 +72,44 @@ fn others(cluster: &Cluster, id: NodeId) -> Vec<NodeId> {
     cluster.ids().into_iter().filter(|other| *other != id).collect()
 }
 
-/// All nodes stop well, and their logs are alike, byte for byte, as far as the leader has committed.
-fn end_alike(mut cluster: Cluster) -> Result<()> {
-    let floor = cluster.status(cluster.wait_ready()?)?.commit_index;
-    for id in cluster.ids() {
-        ensure!(cluster.stop(id)?, "node {id} did not end well: {}", cluster.log(id));
-    }
-    ledger::same_logs(&cluster, floor)
-}
-
 #[test]
-fn a_node_that_was_away_for_long_gets_files() -> Result<()> {
+fn a_node_that_was_down_for_long_receives_files() -> Result<()> {
     let mut cluster = cluster()?;
     let victim = follower(&cluster)?;
     fill(&cluster, 5)?;
     cluster.kill(victim)?;
     fill(&cluster, 60)?;
-    settle(&cluster, &others(&cluster, victim))?;
+    wait_for_snapshots(&cluster, &others(&cluster, victim))?;
     cluster.launch(victim)?;
-    cluster.wait("the files to be taken over", |cluster| (times(cluster, victim, DONE) > 0).then_some(()))?;
+    cluster.wait("the files to be installed", |cluster| (count(cluster, victim, DONE) > 0).then_some(()))?;
     let leader = cluster.wait_ready()?;
     let events = Client::connect(cluster.kafka(leader), LIMIT)?.read_all("t", 0)?;
     ensure!(events.len() == 65, "{} of 65 events", events.len());
-    // It leads as well as the others: it has what the state machine needs.
+    // It has all that the state machine needs to lead.
     let (code, body) = cluster.post(leader, "/cluster/leader/transfer", &format!("{{\"to\": {victim}}}"))?;
     ensure!(code == 200, "{body}");
     cluster.wait_ready()?;
     let events = Client::connect(cluster.kafka(victim), LIMIT)?.read_all("t", 0)?;
     ensure!(events.len() == 65, "{} of 65 events where the files arrived", events.len());
-    end_alike(cluster)
+    stop_and_compare(&mut cluster)
 }
 
 #[test]
-fn a_member_with_nothing_gets_files() -> Result<()> {
+fn a_new_member_receives_files() -> Result<()> {
     let mut cluster = cluster()?;
     fill(&cluster, 60)?;
-    settle(&cluster, &[1, 2, 3])?;
+    wait_for_snapshots(&cluster, &[1, 2, 3])?;
     let four = cluster.grow()?;
     cluster.launch(four)?;
     let (code, body) =
-        cluster.post(cluster.wait_leader()?, "/cluster/members", &cluster.introduction(four))?;
+        cluster.post(cluster.wait_leader()?, "/cluster/members", &cluster.join_request(four))?;
     ensure!(code < 300, "{body}");
-    cluster.wait("the files to be taken over", |cluster| (times(cluster, four, DONE) > 0).then_some(()))?;
-    end_alike(cluster)
+    cluster.wait("the files to be installed", |cluster| (count(cluster, four, DONE) > 0).then_some(()))?;
+    stop_and_compare(&mut cluster)
 }
 
 #[test]
-fn kill_nine_of_either_side_in_the_middle_ends_with_the_same_log() -> Result<()> {
+fn sigkill_of_either_side_in_the_middle_ends_with_the_same_log() -> Result<()> {
     let rounds = std::env::var("CATCH_UP_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let mut random = fastrand::Rng::new();
     let mut cluster = cluster()?;
@@ -127,10 +118,12 @@ fn kill_nine_of_either_side_in_the_middle_ends_with_the_same_log() -> Result<()>
         let victim = follower(&cluster)?;
         cluster.kill(victim)?;
         fill(&cluster, 100)?;
-        settle(&cluster, &others(&cluster, victim))?;
-        let before = times(&cluster, victim, BEGUN);
+        wait_for_snapshots(&cluster, &others(&cluster, victim))?;
+        let before = count(&cluster, victim, BEGUN);
         cluster.launch(victim)?;
-        cluster.wait("it to begin", |cluster| (times(cluster, victim, BEGUN) > before).then_some(()))?;
+        cluster.wait("the catch-up to begin", |cluster| {
+            (count(cluster, victim, BEGUN) > before).then_some(())
+        })?;
         let leader = cluster.wait_leader()?;
         std::thread::sleep(Duration::from_millis(random.u64(..150)));
         let killed = if round % 2 == 0 { victim } else { leader };
@@ -138,9 +131,9 @@ fn kill_nine_of_either_side_in_the_middle_ends_with_the_same_log() -> Result<()>
         std::thread::sleep(Duration::from_millis(random.u64(..50)));
         cluster.launch(killed)?;
         cluster.wait_ready().with_context(|| format!("round {round}, node {killed} killed"))?;
-        begun += times(&cluster, victim, BEGUN) - before;
+        begun += count(&cluster, victim, BEGUN) - before;
     }
-    let done: usize = cluster.ids().into_iter().map(|id| times(&cluster, id, DONE)).sum();
+    let done: usize = cluster.ids().into_iter().map(|id| count(&cluster, id, DONE)).sum();
     println!("{rounds} rounds: {begun} catch-ups begun, {done} taken over");
-    end_alike(cluster)
+    stop_and_compare(&mut cluster)
 }

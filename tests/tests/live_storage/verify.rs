@@ -6,12 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tests::cli::{CliRunner, text};
 use tests::client::Client;
-use tests::place::{Place, text};
 
 #[test]
 fn a_stopped_node_is_verified_and_a_running_one_is_not() -> Result<()> {
-    let place = Place::new()?;
+    let place = CliRunner::new()?;
     ensure!(place.up()?.0 == 0);
     let leader = place.json(&["status"])?.1["leader"].as_u64().context("a leader")?;
     let address = SocketAddr::from(([127, 0, 0, 1], place.base + u16::try_from(leader)? - 1));

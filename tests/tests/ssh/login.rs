@@ -12,7 +12,7 @@ use escli::ssh::{
     ask,
 };
 use shared::spec::{HostKeys, Ssh};
-use tests::sshd::Lab;
+use tests::sshd::SshLab;
 
 /// Answers from a list, and counts how often it is asked.
 #[derive(Clone, Default)]
@@ -78,7 +78,7 @@ fn contains(text: &str, wanted: &[&str]) {
 
 #[tokio::test]
 async fn the_agents_keys_come_first() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let held = lab.key("held", "")?;
     let socket = lab.agent(&[&held])?;
     let mut by_agent = lab.to(0);
@@ -96,7 +96,7 @@ async fn the_agents_keys_come_first() -> Result<()> {
 
 #[tokio::test]
 async fn an_agent_that_is_gone_is_no_obstacle() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let mut destination = lab.to(0);
     destination.agent = Some(lab.path("no-such-socket"));
     works(destination.clone()).await?;
@@ -110,7 +110,7 @@ async fn an_agent_that_is_gone_is_no_obstacle() -> Result<()> {
 
 #[tokio::test]
 async fn an_encrypted_key_is_asked_for_once_for_all_hosts() -> Result<()> {
-    let lab = Lab::start(3)?;
+    let lab = SshLab::start(3)?;
     let key = lab.key("locked", "open sesame")?;
     let operator =
         Operates { slowly: Duration::from_secs(4), ..Operates::answering(&["wrong", "open sesame"]) };
@@ -135,7 +135,7 @@ async fn an_encrypted_key_is_asked_for_once_for_all_hosts() -> Result<()> {
 
 #[tokio::test]
 async fn an_encrypted_key_without_a_terminal_points_to_the_agent() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let key = lab.key("locked", "open sesame")?;
     let mut destination = lab.to(0);
     destination.identity_files = vec![key.clone()];
@@ -155,8 +155,8 @@ async fn an_encrypted_key_without_a_terminal_points_to_the_agent() -> Result<()>
 
 #[tokio::test]
 async fn what_was_tried_is_listed_when_nothing_fits() -> Result<()> {
-    let mut lab = Lab::start(1)?;
-    let (stranger, held) = (lab.stranger("stranger", "")?, lab.stranger("held", "")?);
+    let mut lab = SshLab::start(1)?;
+    let (stranger, held) = (lab.unknown_key("stranger", "")?, lab.unknown_key("held", "")?);
     let socket = lab.agent(&[&held])?;
     let mut destination = lab.to(0);
     destination.agent = Some(socket);
@@ -177,13 +177,13 @@ async fn what_was_tried_is_listed_when_nothing_fits() -> Result<()> {
 
 #[tokio::test]
 async fn too_many_keys_are_explained() -> Result<()> {
-    let mut lab = Lab::empty()?;
+    let mut lab = SshLab::empty()?;
     lab.key("id_ed25519", "")?;
     lab.server("MaxAuthTries 2")?;
     let mut destination = lab.to(0);
     destination.identity_files.clear();
     for name in ["one", "two", "three"] {
-        destination.identity_files.push(lab.stranger(name, "")?);
+        destination.identity_files.push(lab.unknown_key(name, "")?);
     }
     contains(&refused(destination).await, &["ended the login", "one: not accepted", "IdentitiesOnly"]);
     Ok(())
@@ -191,7 +191,7 @@ async fn too_many_keys_are_explained() -> Result<()> {
 
 #[tokio::test]
 async fn a_server_without_keys_is_not_asked_for_passwords() -> Result<()> {
-    let mut lab = Lab::empty()?;
+    let mut lab = SshLab::empty()?;
     lab.key("id_ed25519", "")?;
     lab.server("PubkeyAuthentication no\nMatch all\n PasswordAuthentication yes")?;
     contains(&refused(lab.to(0)).await, &["takes no keys to log in with"]);
@@ -200,7 +200,7 @@ async fn a_server_without_keys_is_not_asked_for_passwords() -> Result<()> {
 
 #[tokio::test]
 async fn an_unknown_host_is_refused_unless_new_ones_are_accepted() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let mut destination = lab.to(0);
     destination.known_hosts = vec![lab.path("fresh/known_hosts")];
     let fingerprint = lab.at(0).fingerprint("ed25519")?;
@@ -231,7 +231,7 @@ async fn an_unknown_host_is_refused_unless_new_ones_are_accepted() -> Result<()>
 
 #[tokio::test]
 async fn one_new_host_met_many_times_at_once_is_written_once() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let mut destination = lab.to(0);
     destination.known_hosts = vec![lab.path("fresh")];
     // Without an end of line, as an editor may leave it.
@@ -252,7 +252,7 @@ async fn one_new_host_met_many_times_at_once_is_written_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_changed_key_is_never_accepted() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let before = lab.at(0).fingerprint("ed25519")?;
     lab.at(0).new_host_keys()?;
     lab.at(0).kill();
@@ -274,7 +274,7 @@ async fn a_changed_key_is_never_accepted() -> Result<()> {
 
 #[tokio::test]
 async fn a_pinned_key_of_any_kind_is_enough() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let mut destination = lab.to(0);
     destination.known_hosts = vec![lab.path("none")];
     for kind in ["ed25519", "ecdsa"] {
@@ -293,7 +293,7 @@ async fn a_pinned_key_of_any_kind_is_enough() -> Result<()> {
 
 #[tokio::test]
 async fn a_host_with_several_keys_does_not_look_changed() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let name = lab.at(0).known_as();
     let line = format!("{name} {}\n", lab.at(0).host_key("ecdsa")?);
     fs::write(lab.path("known_hosts"), line)?;
@@ -302,7 +302,7 @@ async fn a_host_with_several_keys_does_not_look_changed() -> Result<()> {
 
 #[tokio::test]
 async fn markers_are_understood_or_explained() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let known = fs::read_to_string(lab.path("known_hosts"))?;
     let (name, key) = (lab.at(0).known_as(), lab.at(0).host_key("ed25519")?);
     let mut destination = lab.to(0);
@@ -318,7 +318,7 @@ async fn markers_are_understood_or_explained() -> Result<()> {
 }
 
 /// What ssh's configuration says, with the lab's user as the operator.
-fn resolve(lab: &Lab, config: &str, host: &str, ssh: Option<&Ssh>) -> Result<Destination, SshError> {
+fn resolve(lab: &SshLab, config: &str, host: &str, ssh: Option<&Ssh>) -> Result<Destination, SshError> {
     let file = lab.path("config");
     fs::write(&file, config).expect("written");
     let operator = Operator {
@@ -332,7 +332,7 @@ fn resolve(lab: &Lab, config: &str, host: &str, ssh: Option<&Ssh>) -> Result<Des
 
 #[tokio::test]
 async fn the_operators_configuration_leads_there() -> Result<()> {
-    let mut lab = Lab::start(3)?;
+    let mut lab = SshLab::start(3)?;
     let addresses: Vec<_> = (0..3).map(|index| lab.at(index).address).collect();
     let hosts: String = (0..3)
         .map(|i| format!("Host n{i}\n HostName {}\n Port {}\n", addresses[i].ip(), addresses[i].port()))
@@ -363,7 +363,7 @@ async fn the_operators_configuration_leads_there() -> Result<()> {
 
 #[tokio::test]
 async fn jumps_in_a_circle_are_an_error() -> Result<()> {
-    let lab = Lab::empty()?;
+    let lab = SshLab::empty()?;
     let begin = Instant::now();
     for config in
         ["Host *\n ProxyJump b\n", "Host a\n ProxyJump b\nHost b\n ProxyJump c\nHost c\n ProxyJump b\n"]
@@ -378,9 +378,9 @@ async fn jumps_in_a_circle_are_an_error() -> Result<()> {
 }
 
 /// A lab whose server trusts an authority and knows no key.
-fn of_authority() -> Result<Lab> {
-    let mut lab = Lab::empty()?;
-    let authority = lab.stranger("ca", "")?;
+fn of_authority() -> Result<SshLab> {
+    let mut lab = SshLab::empty()?;
+    let authority = lab.unknown_key("ca", "")?;
     lab.server(&format!("TrustedUserCAKeys {}.pub", authority.display()))?;
     Ok(lab)
 }
@@ -390,7 +390,7 @@ async fn a_certificate_beside_its_key_logs_in() -> Result<()> {
     let lab = of_authority()?;
     let mut destination = lab.to(0);
     for kind in ["ed25519", "ecdsa", "rsa"] {
-        let key = lab.stranger_of(kind, kind, "")?;
+        let key = lab.unknown_key_of(kind, kind, "")?;
         destination.identity_files = vec![key.clone()];
         contains(&refused(destination.clone()).await, &[&format!("{}: not accepted", key.display())]);
         let certificate = lab.certify(&key, "always:forever")?;
@@ -400,7 +400,7 @@ async fn a_certificate_beside_its_key_logs_in() -> Result<()> {
         contains(&refused(destination.clone()).await, &[&with]);
     }
     // One that is encrypted is asked for once.
-    let locked = lab.stranger("locked", "open sesame")?;
+    let locked = lab.unknown_key("locked", "open sesame")?;
     lab.certify(&locked, "always:forever")?;
     destination.identity_files = vec![lab.path("ed25519"), locked];
     let operator = Operates::answering(&["wrong", "open sesame"]);
@@ -412,7 +412,7 @@ async fn a_certificate_beside_its_key_logs_in() -> Result<()> {
 #[tokio::test]
 async fn a_certificate_logs_in_from_the_agent_and_from_where_the_configuration_says() -> Result<()> {
     let mut lab = of_authority()?;
-    let key = lab.stranger("held", "")?;
+    let key = lab.unknown_key("held", "")?;
     let certificate = lab.certify(&key, "always:forever")?;
     let socket = lab.agent(&[&key])?;
     let mut destination = lab.to(0);
@@ -442,7 +442,7 @@ async fn a_certificate_logs_in_from_the_agent_and_from_where_the_configuration_s
 
 #[test]
 fn the_configuration_is_asked_about_all_hosts_at_once() -> Result<()> {
-    let lab = Lab::empty()?;
+    let lab = SshLab::empty()?;
     let file = lab.path("config");
     fs::write(&file, "Match exec \"sleep 0.5\"\n Port 24\n")?;
     let nodes: String = (1..=8).map(|id| format!("    - {{ id: {id}, host: 10.0.0.{id} }}\n")).collect();

@@ -12,7 +12,7 @@ use escli::plan::facts::Way;
 use escli::route::{Route, Through};
 use escli::ssh::{NoPrompt, Passphrases};
 use shared::spec::ClusterFile;
-use tests::sshd::Lab;
+use tests::sshd::SshLab;
 
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -33,7 +33,7 @@ fn server() -> Result<u16> {
 }
 
 /// A node at `host`, whose port escli may also reach through the lab's server.
-fn client(lab: &Lab, host: &str, port: u16) -> Result<AdminClient> {
+fn client(lab: &SshLab, host: &str, port: u16) -> Result<AdminClient> {
     let text = format!(
         "cluster:\n  name: t\n  nodes:\n    - {{ id: 1, host: \"{host}\", http_port: {port}, client_port: 1, cluster_port: 2 }}\n"
     );
@@ -51,7 +51,7 @@ fn free() -> Result<u16> {
 
 #[tokio::test]
 async fn where_the_direct_way_is_open_nobody_logs_in() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let client = client(&lab, "127.0.0.1", server()?)?;
     assert_eq!(client.metrics(1).await?, "hi");
     assert_eq!(client.way(1).await, Way::Direct);
@@ -66,7 +66,7 @@ async fn where_the_direct_way_is_open_nobody_logs_in() -> Result<()> {
 
 #[tokio::test]
 async fn a_name_that_only_ssh_knows_and_a_port_that_is_cut_off_are_reached_through_ssh() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let port = server()?;
     let full = TcpListener::bind("127.77.0.1:0")?;
     rustix::net::listen(&full, 0)?;
@@ -97,7 +97,7 @@ async fn a_name_that_only_ssh_knows_and_a_port_that_is_cut_off_are_reached_throu
 
 #[tokio::test]
 async fn a_way_without_a_node_at_its_end_is_told_from_one_that_is_closed() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let silent = client(&lab, "no-such-host.invalid", free()?)?;
     let way = silent.way(1).await;
     assert!(

@@ -12,7 +12,7 @@ use escli::ssh::{
 };
 use rustix::process::Signal;
 use shared::spec::HostKeys;
-use tests::sshd::Lab;
+use tests::sshd::SshLab;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ async fn fails(destination: Destination, limits: Limits) -> (SshError, Duration)
 
 #[tokio::test]
 async fn a_command_runs_and_says_how_it_ended() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let begin = Instant::now();
     let host = open(lab.to(0)).await?;
     println!("connect and log in: {:?}", begin.elapsed());
@@ -69,7 +69,7 @@ async fn a_command_runs_and_says_how_it_ended() -> Result<()> {
 
 #[tokio::test]
 async fn three_uploads_at_once_are_whole() -> Result<()> {
-    let lab = Lab::start(3)?;
+    let lab = SshLab::start(3)?;
     let bytes = noise(UPLOAD);
     fs::write(lab.path("binary"), &bytes)?;
     let mut hosts = Vec::new();
@@ -97,7 +97,7 @@ async fn three_uploads_at_once_are_whole() -> Result<()> {
 
 #[tokio::test]
 async fn twenty_logins_at_once() -> Result<()> {
-    let lab = Lab::start(4)?;
+    let lab = SshLab::start(4)?;
     let begin = Instant::now();
     let mut logins = tokio::task::JoinSet::new();
     for index in 0..20 {
@@ -113,7 +113,7 @@ async fn twenty_logins_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn much_goes_both_ways_at_once() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let bytes = noise(UPLOAD);
     let begin = Instant::now();
@@ -125,7 +125,7 @@ async fn much_goes_both_ways_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn input_that_nobody_reads_is_no_obstacle() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let bytes = noise(UPLOAD);
     for command in ["true", "head -c 10 >/dev/null", "exec <&-; sleep 0.3"] {
@@ -142,7 +142,7 @@ async fn input_that_nobody_reads_is_no_obstacle() -> Result<()> {
 
 #[tokio::test]
 async fn who_takes_connections_and_says_nothing_is_unreachable_in_time() -> Result<()> {
-    let lab = Lab::start(0)?;
+    let lab = SshLab::start(0)?;
     let mute = TcpListener::bind("127.0.0.1:0")?;
     let limits = Limits { open: Duration::from_secs(1), ..limits() };
     let (error, took) = fails(lab.destination("mute", mute.local_addr()?), limits).await;
@@ -154,7 +154,7 @@ async fn who_takes_connections_and_says_nothing_is_unreachable_in_time() -> Resu
 
 #[tokio::test]
 async fn a_frozen_server_is_unreachable_in_time() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     lab.at(0).signal(Signal::STOP);
     let limits = Limits { open: Duration::from_secs(1), ..limits() };
     let (error, took) = fails(lab.to(0), limits).await;
@@ -165,7 +165,7 @@ async fn a_frozen_server_is_unreachable_in_time() -> Result<()> {
 
 #[tokio::test]
 async fn an_address_that_swallows_everything_is_unreachable_in_time() -> Result<()> {
-    let lab = Lab::start(0)?;
+    let lab = SshLab::start(0)?;
     let full = TcpListener::bind("127.0.0.1:0")?;
     rustix::net::listen(&full, 0)?;
     let address = full.local_addr()?;
@@ -208,7 +208,7 @@ fn cut_after(server: SocketAddr, bytes: usize, closes: bool) -> Result<SocketAdd
 
 #[tokio::test]
 async fn wherever_a_login_is_cut_it_ends_in_time() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let server = lab.at(0).address;
     let limits = Limits { open: 2 * SECOND, ..limits() };
     for (closes, longest) in [(false, 4 * SECOND), (true, 2 * SECOND)] {
@@ -242,7 +242,7 @@ async fn wherever_a_login_is_cut_it_ends_in_time() -> Result<()> {
 
 #[tokio::test]
 async fn nobody_there_is_said_at_once() -> Result<()> {
-    let lab = Lab::start(0)?;
+    let lab = SshLab::start(0)?;
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let (error, took) = fails(lab.destination("gone", free), limits()).await;
     assert!(matches!(error, SshError::Unreachable(_)) && took < Duration::from_secs(1), "{took:?}");
@@ -258,7 +258,7 @@ async fn nobody_there_is_said_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_host_that_goes_silent_in_the_middle_is_lost_in_time() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     for (command, limit) in
         [("sleep 60", LIMIT), ("cat > /dev/null", LIMIT), ("sleep 60", Duration::from_secs(1))]
     {
@@ -282,7 +282,7 @@ async fn a_host_that_goes_silent_in_the_middle_is_lost_in_time() -> Result<()> {
 
 #[tokio::test]
 async fn a_silent_host_that_answers_keepalives_is_waited_for() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let host = open_within(lab.to(0), limits()).await?;
     assert_eq!(host.run("sleep 7; echo there", Input::None, LIMIT).await?.text(), "there");
     Ok(())
@@ -290,7 +290,7 @@ async fn a_silent_host_that_answers_keepalives_is_waited_for() -> Result<()> {
 
 #[tokio::test]
 async fn a_connection_that_died_is_opened_again() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let host = open_within(lab.to(0), Limits { open: Duration::from_secs(2), ..limits() }).await?;
     host.run("true", Input::None, LIMIT).await?;
     lab.at(0).signal_sessions(Signal::KILL);
@@ -311,7 +311,7 @@ async fn a_connection_that_died_is_opened_again() -> Result<()> {
 
 #[tokio::test]
 async fn a_command_that_may_have_run_is_not_run_again() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let path = lab.path("count");
     let command = format!("echo once >> {}; kill -9 $PPID; sleep 1", path.display());
@@ -324,7 +324,7 @@ async fn a_command_that_may_have_run_is_not_run_again() -> Result<()> {
 
 #[tokio::test]
 async fn a_command_that_nobody_waits_for_is_cut_off() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let long = host.run("sleep 20", Input::None, LIMIT);
     assert!(tokio::time::timeout(Duration::from_millis(500), long).await.is_err());
@@ -336,7 +336,7 @@ async fn a_command_that_nobody_waits_for_is_cut_off() -> Result<()> {
 
 #[tokio::test]
 async fn lines_come_as_they_are_written() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let path = lab.path("log");
     fs::write(&path, "one\n")?;
@@ -362,7 +362,7 @@ async fn lines_come_as_they_are_written() -> Result<()> {
 
 #[tokio::test]
 async fn lines_that_nobody_reads_end_at_the_host() -> Result<()> {
-    let lab = Lab::start(1)?;
+    let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let mut lines = host.stream("echo $$; while sleep 0.1; do echo x; done").await?;
     let Said::Line(_, pid) = lines.next().await.context("a line")?? else { bail!("a line comes first") };
@@ -379,7 +379,7 @@ async fn lines_that_nobody_reads_end_at_the_host() -> Result<()> {
 
 #[tokio::test]
 async fn a_command_that_is_held_is_lost_as_soon_as_it_answers_no_more() -> Result<()> {
-    let mut lab = Lab::start(1)?;
+    let mut lab = SshLab::start(1)?;
     let pulse = Pulse { every: Duration::from_millis(50), late: Duration::from_millis(600) };
     let host = open(lab.to(0)).await?;
     let answers = "echo there; while read -r beat; do echo .; done; echo over";
@@ -410,7 +410,7 @@ async fn a_command_that_is_held_is_lost_as_soon_as_it_answers_no_more() -> Resul
 
 #[tokio::test]
 async fn a_way_through_one_host_and_through_two() -> Result<()> {
-    let lab = Lab::start(3)?;
+    let lab = SshLab::start(3)?;
     let bytes = noise(UPLOAD);
     for jumps in [vec![1], vec![1, 2]] {
         let mut target = lab.to(0);
@@ -430,7 +430,7 @@ async fn a_way_through_one_host_and_through_two() -> Result<()> {
 
 #[tokio::test]
 async fn a_jump_ends_with_its_connection() -> Result<()> {
-    let mut lab = Lab::start(2)?;
+    let mut lab = SshLab::start(2)?;
     let mut target = lab.to(0);
     target.jumps = vec![lab.to(1)];
     let host = open(target).await?;
@@ -446,7 +446,7 @@ async fn a_jump_ends_with_its_connection() -> Result<()> {
 
 #[tokio::test]
 async fn what_fails_behind_a_jump_says_where() -> Result<()> {
-    let mut lab = Lab::start(2)?;
+    let mut lab = SshLab::start(2)?;
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut target = lab.destination("inner", free);
     target.jumps = vec![lab.to(1)];

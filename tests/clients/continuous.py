@@ -1,6 +1,6 @@
-"""Produces without a rest through confluent-kafka, idempotent, until standard input ends.
+"""Produces without a pause through confluent-kafka, idempotent, until standard input ends.
 
-Usage: unbroken.py BOOTSTRAP TOPIC
+Usage: continuous.py BOOTSTRAP TOPIC
 Says "ready" once the first event is acknowledged. At the end prints the acknowledged events and the gaps between
 acknowledgements above 20 ms, each as milliseconds since the epoch and its length; exits with 1 when an event failed, or
 when the log is not exactly what was acknowledged.

@@ -1,4 +1,8 @@
-//! A plain, blocking Kafka client that hides nothing: one connection, one request, one answer, no retries.
+//! A plain, blocking Kafka client: one connection, one request at a time, no retries.
+
+mod requests;
+
+pub use requests::{batch, fetch_request, numbered, produce_request};
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,20 +11,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiKey, BrokerId, CreateTopicsRequest, CreateTopicsResponse, FetchRequest, FetchResponse,
-    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
-    MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
+    BrokerId, CreateTopicsRequest, CreateTopicsResponse, FetchResponse, InitProducerIdRequest,
+    InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    ProduceResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use kafka_protocol::records::{
-    Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record,
-    RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
+use kafka_protocol::records::{Compression, RecordBatchDecoder};
+use requests::topic_name;
 
 /// A Kafka error code; 0 is success.
 pub type Code = i16;
@@ -34,14 +34,14 @@ pub struct Client {
 /// One event read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its offset in the partition.
+    /// Offset in the partition.
     pub offset: i64,
-    /// Its value.
+    /// The record's value.
     pub value: Bytes,
 }
 
 impl Client {
-    /// Connects; every later read and write has the same time limit.
+    /// Connects; the time limit applies to every later read and write as well.
     pub fn connect(address: SocketAddr, limit: Duration) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&address, limit)?;
         stream.set_nodelay(true)?;
@@ -50,7 +50,19 @@ impl Client {
         Ok(Self { stream, correlation: 0 })
     }
 
-    /// Sends one request and waits for its answer.
+    /// Connects to the leader of partition 0 of `topic`, as `node` names it. Creates the topic if it is missing.
+    pub fn to_leader(node: SocketAddr, topic: &str, limit: Duration) -> Result<Self> {
+        let mut client = Self::connect(node, limit)?;
+        let metadata = client.metadata(&[topic])?;
+        let partition = metadata.topics.first().and_then(|topic| topic.partitions.first());
+        let leader = partition.context("Metadata without the partition")?.leader_id;
+        let broker = metadata.brokers.iter().find(|broker| broker.node_id == leader);
+        let broker = broker.context("the partition has no leader")?;
+        let address = SocketAddr::new(broker.host.parse()?, u16::try_from(broker.port)?);
+        if address == node { Ok(client) } else { Self::connect(address, limit) }
+    }
+
+    /// Sends one request and waits for its response.
     pub fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response> {
         self.send(version, request)?;
         self.receive::<R>(version)
@@ -72,7 +84,7 @@ impl Client {
         Ok(self.stream.write_all(&frame)?)
     }
 
-    /// Waits for the next answer, which must be to a request of this type.
+    /// Waits for the next response, which must be to a request of this type.
     pub fn receive<R: Request>(&mut self, version: i16) -> Result<R::Response> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
@@ -83,12 +95,12 @@ impl Client {
         R::Response::decode(&mut frame, version)
     }
 
-    /// Appends one record; the offset, or the error code.
+    /// Appends one record. Returns its offset, or the error code.
     pub fn produce(&mut self, topic: &str, partition: i32, value: &[u8]) -> Result<Result<i64, Code>> {
         self.produce_batch(topic, partition, batch(&[value], Compression::None)?)
     }
 
-    /// Appends a batch; the offset of its first record, or the error code.
+    /// Appends a batch. Returns the offset of its first record, or the error code.
     pub fn produce_batch(
         &mut self,
         topic: &str,
@@ -101,11 +113,11 @@ impl Client {
             .responses
             .first()
             .and_then(|topic| topic.partition_responses.first())
-            .context("an empty answer to Produce")?;
+            .context("an empty response to Produce")?;
         Ok(if partition.error_code == 0 { Ok(partition.base_offset) } else { Err(partition.error_code) })
     }
 
-    /// An identity for an idempotent producer, or the error code.
+    /// Returns a producer id for an idempotent producer, or the error code.
     pub fn producer_id(&mut self) -> Result<Result<i64, Code>> {
         let request =
             InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(5000);
@@ -113,7 +125,7 @@ impl Client {
         Ok(if response.error_code == 0 { Ok(response.producer_id.0) } else { Err(response.error_code) })
     }
 
-    /// Brokers, controller and topics as the node sees them.
+    /// Returns brokers, controller and topics as the node sees them.
     pub fn metadata(&mut self, topics: &[&str]) -> Result<MetadataResponse> {
         let named =
             topics.iter().map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))));
@@ -123,7 +135,7 @@ impl Client {
         self.call(9, &request)
     }
 
-    /// Creates a topic; its error code.
+    /// Creates a topic. Returns the error code.
     pub fn create_topic(&mut self, name: &str, partitions: i32) -> Result<Code> {
         let topic = CreatableTopic::default()
             .with_name(topic_name(name))
@@ -131,10 +143,10 @@ impl Client {
             .with_replication_factor(-1);
         let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5000);
         let response: CreateTopicsResponse = self.call(5, &request)?;
-        Ok(response.topics.first().context("an empty answer to CreateTopics")?.error_code)
+        Ok(response.topics.first().context("an empty response to CreateTopics")?.error_code)
     }
 
-    /// One fetch from `offset` on: events and the high watermark, or the error code.
+    /// Fetches once from `offset` on. Returns events and the high watermark, or the error code.
     pub fn fetch(
         &mut self,
         topic: &str,
@@ -146,14 +158,14 @@ impl Client {
             .responses
             .first()
             .and_then(|topic| topic.partitions.first())
-            .context("an empty answer to Fetch")?;
+            .context("an empty response to Fetch")?;
         if data.error_code != 0 {
             return Ok(Err(data.error_code));
         }
         Ok(Ok((events(data.records.clone(), offset)?, data.high_watermark)))
     }
 
-    /// Everything in a partition, from the start.
+    /// Reads a partition from offset 0 to its high watermark.
     pub fn read_all(&mut self, topic: &str, partition: i32) -> Result<Vec<Event>> {
         let mut all: Vec<Event> = Vec::new();
         loop {
@@ -170,7 +182,7 @@ impl Client {
         }
     }
 
-    /// ListOffsets for a time in ms, or -1 for latest and -2 for earliest; the offset, or the error code.
+    /// Asks ListOffsets for a time in ms, -1 (latest) or -2 (earliest). Returns the offset, or the error code.
     pub fn list_offsets(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<Result<i64, Code>> {
         let wanted =
             ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
@@ -181,66 +193,8 @@ impl Client {
             .topics
             .first()
             .and_then(|topic| topic.partitions.first())
-            .context("an empty answer to ListOffsets")?;
+            .context("an empty response to ListOffsets")?;
         Ok(if data.error_code == 0 { Ok(data.offset) } else { Err(data.error_code) })
-    }
-}
-
-/// A Produce request for one batch, acknowledged by all.
-pub fn produce_request(topic: &str, partition: i32, records: Bytes) -> ProduceRequest {
-    let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
-    let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
-    ProduceRequest::default().with_acks(-1).with_timeout_ms(5000).with_topic_data(vec![topic])
-}
-
-/// A Fetch request for what is there from `offset` on.
-pub fn fetch_request(topic: &str, partition: i32, offset: i64) -> FetchRequest {
-    let wanted = FetchPartition::default()
-        .with_partition(partition)
-        .with_fetch_offset(offset)
-        .with_partition_max_bytes(4 << 20);
-    FetchRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_max_wait_ms(0)
-        .with_min_bytes(0)
-        .with_max_bytes(16 << 20)
-        .with_topics(vec![FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![wanted])])
-}
-
-/// A record batch of these values, without a producer id.
-pub fn batch(values: &[&[u8]], compression: Compression) -> Result<Bytes> {
-    let records: Vec<_> = values.iter().zip(0..).map(|(value, offset)| record(value, offset)).collect();
-    encode(&records, compression)
-}
-
-/// A batch of one record of the idempotent producer `id`, in its epoch 0.
-pub fn numbered(value: &[u8], id: i64, sequence: i32) -> Result<Bytes> {
-    let record = Record { producer_id: id, producer_epoch: 0, sequence, ..record(value, 0) };
-    encode(&[record], Compression::None)
-}
-
-fn encode(records: &[Record], compression: Compression) -> Result<Bytes> {
-    let mut encoded = BytesMut::new();
-    RecordBatchEncoder::encode(&mut encoded, records, &RecordEncodeOptions { version: 2, compression })?;
-    Ok(encoded.freeze())
-}
-
-fn record(value: &[u8], offset: i64) -> Record {
-    Record {
-        transactional: false,
-        control: false,
-        partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
-        producer_id: NO_PRODUCER_ID,
-        producer_epoch: NO_PRODUCER_EPOCH,
-        timestamp_type: TimestampType::Creation,
-        offset,
-        // The encoder begins a new batch where sequence numbers do not go on, even those that stand for none.
-        sequence: NO_SEQUENCE + i32::try_from(offset).expect("a batch is small"),
-        timestamp: 1_700_000_000_000,
-        key: None,
-        value: Some(Bytes::copy_from_slice(value)),
-        headers: Default::default(),
-        delete_horizon: false,
     }
 }
 
@@ -252,28 +206,4 @@ fn events(records: Option<Bytes>, from: i64) -> Result<Vec<Event>> {
         records.map(|record| Event { offset: record.offset, value: record.value.unwrap_or_default() });
     // A fetch in the middle of a batch brings the whole batch.
     Ok(events.filter(|event| event.offset >= from).collect())
-}
-
-fn topic_name(name: &str) -> TopicName {
-    TopicName(StrBytes::from_string(name.to_owned()))
-}
-
-/// The api keys that the client uses, so that a test can tell which ones a node must advertise.
-pub const USED: [ApiKey; 5] =
-    [ApiKey::Produce, ApiKey::Fetch, ApiKey::ListOffsets, ApiKey::Metadata, ApiKey::CreateTopics];
-
-/// One plain HTTP request: the status code and the body.
-pub fn http(address: &str, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address.parse()?, Duration::from_secs(1))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).context("not an HTTP answer")?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-    Ok((code, body))
 }

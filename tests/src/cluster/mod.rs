@@ -1,35 +1,35 @@
 //! A cluster of real `esnode` processes, each on a loopback address of its own.
 
+mod admin;
+mod disks;
+
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use shared::api::{ClusterStatus, NodeState};
 use shared::ids::NodeId;
 use tempfile::TempDir;
 
-use crate::power::Disk;
 use crate::programs::binary;
-use crate::ready::leader_of_all;
 
-/// How long anything that must happen may take before a test gives up.
+/// How long a test waits for anything that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Three or more nodes; killed and removed when dropped.
 pub struct Cluster {
-    /// Disks of the nodes' own, where a test wants them: unmounted before the folder goes.
-    pub(crate) disks: Vec<Disk>,
+    /// Disks of single nodes, where a test mounts some. Unmounted before the folder is removed.
+    disks: Vec<disks::Disk>,
     dir: TempDir,
     hosts: Vec<String>,
     /// Where the nodes look for each other, if not on `hosts`.
     proxies: Vec<String>,
     nodes: Vec<Option<Child>>,
     program: PathBuf,
-    /// What stands at the end of every configuration.
+    /// The end of every configuration.
     extra: String,
 }
 
@@ -39,14 +39,14 @@ impl Cluster {
         Self::start_with(size, "", &binary("esnode"))
     }
 
-    /// The same with more text at the end of each node's `cluster.yaml`, and a program of the caller's choice.
+    /// The same with `extra` at the end of each node's `cluster.yaml`, and another program.
     pub fn start_with(size: usize, extra: &str, program: &Path) -> Result<Self> {
         let mut cluster = Self::prepare(size, extra, program)?;
         cluster.launch_all()?;
         Ok(cluster)
     }
 
-    /// Everything but the processes.
+    /// Writes the configurations, and starts nothing.
     pub fn prepare(size: usize, extra: &str, program: &Path) -> Result<Self> {
         Self::lay_out(size, extra, program, false)
     }
@@ -76,7 +76,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Prepares one node more, with a configuration that names all; those of the others stay as they are.
+    /// Prepares one more node, whose configuration names all. The configurations of the others stay as they are.
     pub fn grow(&mut self) -> Result<NodeId> {
         let first: std::net::Ipv4Addr = self.hosts[0].parse()?;
         let [a, b, c, d] = first.octets();
@@ -89,8 +89,8 @@ impl Cluster {
         Ok(id)
     }
 
-    /// Where the node is: the body that adds it to the cluster.
-    pub fn introduction(&self, id: NodeId) -> String {
+    /// The body of the request that adds the node to the cluster.
+    pub fn join_request(&self, id: NodeId) -> String {
         format!(r#"{{"id": {id}, "host": "{}", "port": 9100}}"#, self.hosts[Self::position(id)])
     }
 
@@ -153,12 +153,12 @@ impl Cluster {
         format!("{}:9000", self.hosts[Self::position(id)]).parse().expect("a loopback address")
     }
 
-    /// Where the node listens, and where the others look for it when proxies stand between them.
+    /// Where the node listens, and where the others connect to it when proxies are in between.
     pub fn proxy(&self, id: NodeId) -> (&str, &str) {
         (&self.hosts[Self::position(id)], &self.proxies[Self::position(id)])
     }
 
-    /// Whether the node was started and not ended since.
+    /// Whether the node was started and was not reaped since.
     pub fn is_running(&self, id: NodeId) -> bool {
         self.nodes[Self::position(id)].is_some()
     }
@@ -173,7 +173,7 @@ impl Cluster {
         format!("{}:8080", self.hosts[Self::position(id)]).parse().expect("a loopback address")
     }
 
-    /// All Kafka addresses, as clients want them.
+    /// All Kafka addresses, as clients take them.
     pub fn bootstrap(&self) -> String {
         self.ids().iter().map(|id| self.kafka(*id).to_string()).collect::<Vec<_>>().join(",")
     }
@@ -193,7 +193,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What is started from now on.
+    /// Starts this program from now on.
     pub fn use_program(&mut self, program: &Path) {
         program.clone_into(&mut self.program);
     }
@@ -213,16 +213,24 @@ impl Cluster {
         Ok(kill_process(self.pid(id), signal)?)
     }
 
-    /// `kill -9`, and waits until the process is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     pub fn kill(&mut self, id: NodeId) -> Result<()> {
         self.signal(id, Signal::KILL)?;
         self.reap(id).map(drop)
     }
 
-    /// SIGTERM, and waits for the end; returns whether the node exited with 0.
+    /// Sends SIGTERM and waits for the end. Returns whether the node exited with 0.
     pub fn stop(&mut self, id: NodeId) -> Result<bool> {
         self.signal(id, Signal::TERM)?;
         Ok(self.reap(id)?.success())
+    }
+
+    /// Stops every node, each of which must exit with 0.
+    pub fn stop_all(&mut self) -> Result<()> {
+        for id in self.ids() {
+            ensure!(self.stop(id)?, "node {id} did not stop cleanly; its log:\n{}", self.log(id));
+        }
+        Ok(())
     }
 
     /// Waits until the node has exited by itself.
@@ -235,74 +243,15 @@ impl Cluster {
             }
             if Instant::now() > deadline {
                 self.nodes[Self::position(id)] = Some(child);
-                bail!("node {id} does not end; its log:\n{}", self.log(id));
+                bail!("node {id} did not end within {PATIENCE:?}; its log:\n{}", self.log(id));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// What the node has logged.
+    /// The node's log.
     pub fn log(&self, id: NodeId) -> String {
         std::fs::read_to_string(self.node_dir(id).join("log")).unwrap_or_default()
-    }
-
-    /// `GET` on a node's admin port: status line's code and body.
-    pub fn get(&self, id: NodeId, path: &str) -> Result<(u16, String)> {
-        crate::client::http(&format!("{}:8080", self.hosts[Self::position(id)]), "GET", path, "")
-    }
-
-    /// `POST` on a node's admin port.
-    pub fn post(&self, id: NodeId, path: &str, body: &str) -> Result<(u16, String)> {
-        crate::client::http(&format!("{}:8080", self.hosts[Self::position(id)]), "POST", path, body)
-    }
-
-    /// `DELETE` on a node's admin port.
-    pub fn delete(&self, id: NodeId, path: &str) -> Result<(u16, String)> {
-        crate::client::http(&format!("{}:8080", self.hosts[Self::position(id)]), "DELETE", path, "")
-    }
-
-    /// The node's own account of the cluster.
-    pub fn status(&self, id: NodeId) -> Result<ClusterStatus> {
-        let (code, body) = self.get(id, "/cluster/status")?;
-        if code != 200 {
-            bail!("status of node {id}: {code} {body}");
-        }
-        Ok(serde_json::from_str(&body)?)
-    }
-
-    /// The node that says it leads, the newest term first.
-    pub fn leader(&self) -> Option<NodeId> {
-        let statuses = self.ids().into_iter().filter_map(|id| self.status(id).ok());
-        statuses.filter(|s| s.state == NodeState::Leader).max_by_key(|s| s.term).map(|s| s.node_id)
-    }
-
-    /// Waits until some node leads.
-    pub fn wait_leader(&self) -> Result<NodeId> {
-        self.wait("a leader", |cluster| cluster.leader())
-    }
-
-    /// Waits until a leader serves and every running node follows it with everything applied.
-    pub fn wait_ready(&self) -> Result<NodeId> {
-        self.wait("every running node to be ready", |cluster| {
-            let running =
-                || cluster.ids().into_iter().filter(|id| cluster.nodes[Self::position(*id)].is_some());
-            let leader = leader_of_all(|| running().map(|id| cluster.status(id).ok()).collect())?;
-            let serves = || cluster.get(leader, "/health/ready").is_ok_and(|(code, _)| code == 200);
-            serves().then_some(leader)
-        })
-    }
-
-    /// Polls until there is an answer, or fails with every node's log.
-    pub fn wait<T>(&self, what: &str, ask: impl Fn(&Self) -> Option<T>) -> Result<T> {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(answer) = ask(self) {
-                return Ok(answer);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let logs: String = self.ids().iter().map(|id| format!("--- node {id}\n{}", self.log(*id))).collect();
-        bail!("waited {PATIENCE:?} in vain for {what}\n{logs}")
     }
 }
 

@@ -1,8 +1,8 @@
-//! Disks of the nodes' own: such that their power can be cut, and such that are soon full.
+//! Disks of single nodes: some whose power can be cut, some that are soon full.
 //!
-//! After a power cut what was not synced is gone, directory entries included.
-//! Each node's data directory is an ext4 of its own on a loop device, which the kernel can be told to drop as if its
-//! power had failed. `kill -9` shows nothing of the kind: the kernel keeps what a dead process wrote.
+//! After a power cut what was not synced is gone, directory entries included. To cut it, each data directory is an ext4
+//! on a loop device of its own, which the kernel can be told to drop. SIGKILL does not show this: the kernel keeps what a
+//! dead process wrote.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,15 +12,15 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use shared::ids::NodeId;
 
-use crate::cluster::{Cluster, PATIENCE};
+use super::{Cluster, PATIENCE};
 
-/// Room per node; the image is sparse.
+/// Size of each disk; the image is sparse.
 const SIZE: &str = "2G";
 
-/// A mounted file system; unmounted and forgotten when dropped.
+/// A mounted file system; unmounted and removed on drop.
 #[derive(Debug)]
 pub struct Disk {
-    /// What its content is in; in memory when absent.
+    /// The image file; `None` for a file system in memory.
     image: Option<PathBuf>,
     at: PathBuf,
 }
@@ -49,11 +49,11 @@ impl Disk {
     }
 
     fn power_on(&self) -> Result<()> {
-        let image = self.image.as_ref().context("what is in memory has no power to cut")?;
+        let image = self.image.as_ref().context("a disk in memory has no power to cut")?;
         run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(&self.at))
     }
 
-    /// Nobody may be using it any more, but the kernel may need a moment to see that.
+    /// Unmounts it. Nobody may be using it any more, but the kernel may need a moment to notice.
     fn power_off(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = run(Command::new("umount").arg(&self.at)) {
@@ -76,14 +76,13 @@ impl Cluster {
     pub fn mount_disks(&mut self) -> Result<()> {
         if let Some(lacking) = lacking() {
             bail!(
-                "CANNOT CUT POWER HERE: {lacking}. Nothing of what a power cut shows has been shown. Run the tests \
-                 where loop devices can be mounted (root, ext4), or leave this suite out knowingly: cargo nextest \
-                 run --workspace -E 'not test(/^power_cut::/)'"
+                "power cannot be cut here: {lacking}. Run the tests where loop devices can be mounted (root, ext4), \
+                 or leave these out: cargo nextest run --workspace -E 'not test(/^power_cut::/)'"
             );
         }
         for id in self.ids() {
             let disk = Disk::mount(&self.data_dir(id))
-                .with_context(|| format!("CANNOT CUT POWER HERE: no disk for node {id}"))?;
+                .with_context(|| format!("power cannot be cut here: no disk for node {id}"))?;
             self.disks.push(disk);
         }
         Ok(())
@@ -93,7 +92,7 @@ impl Cluster {
     pub fn limit_room(&mut self, ids: &[NodeId], mib: u64) -> Result<()> {
         for id in ids {
             let disk = Disk::in_memory(&self.data_dir(*id), mib)
-                .with_context(|| format!("CANNOT FILL A DISK HERE: no tmpfs for node {id}, is this root?"))?;
+                .with_context(|| format!("no small disk for node {id}: mounting a tmpfs needs root"))?;
             self.disks.push(disk);
         }
         Ok(())
@@ -104,7 +103,7 @@ impl Cluster {
         run(Command::new("mount").args(["-o", &format!("remount,size={mib}m")]).arg(self.data_dir(id)))
     }
 
-    /// Cuts the power of these nodes at one moment. Their disks come back as a reboot would find them; the processes
+    /// Cuts the power of these nodes at the same moment. Their disks come back as a reboot would find them; the processes
     /// stay dead.
     pub fn cut_power(&mut self, ids: &[NodeId]) -> Result<()> {
         for id in ids {
@@ -130,7 +129,7 @@ impl Cluster {
     }
 }
 
-/// What this machine has not got.
+/// What this machine lacks for power cuts.
 fn lacking() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("this is not root".to_owned());
@@ -142,7 +141,7 @@ fn lacking() -> Option<String> {
     })
 }
 
-/// True when no thread of the process runs or waits for the disk.
+/// Returns whether no thread of the process runs or waits for the disk.
 fn stands_still(pid: u32) -> bool {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     tasks.flatten().all(|task| {

@@ -1,5 +1,5 @@
-//! A producer that never rests, as client libraries do it: idempotent, to the leader that Metadata names, each event sent
-//! again until it is acknowledged. What interrupts the service shows as a gap between two acknowledgements.
+//! A producer that writes without a pause, as client libraries do: idempotent, to the leader that Metadata names, each
+//! event sent again until it is acknowledged. An interruption of the service is a gap between two acknowledgements.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,33 +7,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::client::{Client, Event, numbered};
 use crate::cluster::Cluster;
 
-/// How long one request may take.
-const LIMIT: Duration = Duration::from_secs(2);
-/// After this many attempts at one event something is broken for good.
-const MOST_TRIES: u32 = 2000;
+/// Limit of one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Attempts at one event after which the test fails.
+const MAX_ATTEMPTS: u32 = 2000;
 
 /// One acknowledged event.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
     /// When it was acknowledged.
     pub at: Instant,
-    /// Times that it had to be sent again.
+    /// How often it had to be sent again.
     pub retries: u32,
 }
 
-/// The producer at work.
-pub struct Unbroken {
+/// A running producer.
+pub struct ContinuousWriter {
     stop: Arc<AtomicBool>,
     worker: JoinHandle<Result<Vec<Ack>>>,
 }
 
-impl Unbroken {
-    /// Starts to write to partition 0 of a topic that is there.
+impl ContinuousWriter {
+    /// Starts to write to partition 0 of an existing topic.
     pub fn start(cluster: &Cluster, topic: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let nodes = cluster.ids().into_iter().map(|id| cluster.kafka(id)).collect();
@@ -41,7 +41,7 @@ impl Unbroken {
         Self { stop, worker: std::thread::spawn(move || Producer::new(nodes, topic)?.run(&stopped)) }
     }
 
-    /// Ends it: what was acknowledged, in order.
+    /// Stops it. Returns what was acknowledged, in order.
     pub fn finish(self) -> Result<Vec<Ack>> {
         self.stop.store(true, Ordering::Relaxed);
         self.worker.join().ok().context("the producer panicked")?
@@ -58,9 +58,9 @@ struct Producer {
 
 impl Producer {
     fn new(nodes: Vec<SocketAddr>, topic: String) -> Result<Self> {
-        let first = *nodes.first().context("a node")?;
-        let id = Client::connect(first, LIMIT)?.producer_id()?;
-        let id = id.ok().context("a producer's identity")?;
+        let first = *nodes.first().context("no nodes")?;
+        let id = Client::connect(first, REQUEST_TIMEOUT)?.producer_id()?;
+        let id = id.ok().context("no producer id")?;
         Ok(Self { nodes, topic, id, turn: 0, connected: None })
     }
 
@@ -71,14 +71,14 @@ impl Producer {
             let mut retries = 0;
             while !self.attempt(sequence) {
                 retries += 1;
-                ensure!(retries < MOST_TRIES, "event {sequence} is never acknowledged");
+                ensure!(retries < MAX_ATTEMPTS, "event {sequence} is never acknowledged");
             }
             acks.push(Ack { at: Instant::now(), retries });
         }
         Ok(acks)
     }
 
-    /// Sends one event where the leader is; whether it was acknowledged.
+    /// Sends one event to the leader. Returns whether it was acknowledged.
     fn attempt(&mut self, sequence: i32) -> bool {
         if self.connected.is_none() {
             self.connected = self.find_leader();
@@ -86,46 +86,35 @@ impl Producer {
         let Some(client) = self.connected.as_mut() else { return false };
         let sent = numbered(sequence.to_string().as_bytes(), self.id, sequence)
             .and_then(|batch| client.produce_batch(&self.topic, 0, batch));
-        let taken = matches!(sent, Ok(Ok(_)));
-        if !taken {
+        let acknowledged = matches!(sent, Ok(Ok(_)));
+        if !acknowledged {
             self.connected = None;
         }
-        taken
+        acknowledged
     }
 
-    /// Asks one node after the other; looking is no retry of the event.
+    /// Asks one node after the other who leads; that is no retry of the event.
     fn find_leader(&mut self) -> Option<Client> {
-        (0..MOST_TRIES).find_map(|_| {
+        (0..MAX_ATTEMPTS).find_map(|_| {
             self.turn += 1;
             let node = self.nodes[self.turn % self.nodes.len()];
-            let found = self.ask(node);
+            let found = Client::to_leader(node, &self.topic, REQUEST_TIMEOUT);
             if found.is_err() {
                 std::thread::sleep(Duration::from_millis(5));
             }
             found.ok()
         })
     }
-
-    fn ask(&self, node: SocketAddr) -> Result<Client> {
-        let metadata = Client::connect(node, LIMIT)?.metadata(&[&self.topic])?;
-        let partition = metadata.topics.first().and_then(|topic| topic.partitions.first());
-        let leader = partition.context("a partition")?.leader_id;
-        let Some(broker) = metadata.brokers.iter().find(|broker| broker.node_id == leader) else {
-            bail!("no leader");
-        };
-        let address = SocketAddr::new(broker.host.parse()?, u16::try_from(broker.port)?);
-        Client::connect(address, LIMIT)
-    }
 }
 
-/// The longest time without an acknowledgement that touches the time from `from` to `to`.
+/// Returns the longest gap between two acknowledgements that overlaps the time from `from` to `to`.
 pub fn longest_gap(acks: &[Ack], from: Instant, to: Instant) -> Duration {
     let touching = acks.windows(2).filter(|two| two[1].at >= from && two[0].at <= to);
     touching.map(|two| two[1].at - two[0].at).max().unwrap_or_default()
 }
 
 /// Checks that the log holds each acknowledged event once, in order, and nothing else.
-pub fn each_once(acks: &[Ack], log: &[Event]) -> Result<()> {
+pub fn check_each_once(acks: &[Ack], log: &[Event]) -> Result<()> {
     ensure!(log.len() == acks.len(), "{} acknowledged, {} in the log", acks.len(), log.len());
     for (number, event) in log.iter().enumerate() {
         ensure!(event.value == number.to_string().as_bytes(), "event {number} is {:?}", event.value);

@@ -1,4 +1,6 @@
-//! Clients that mean no good, and one that does and measures how it is served meanwhile.
+//! Clients that mean harm, and an honest one that measures how it is served meanwhile.
+
+pub mod strangers;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -14,37 +16,37 @@ use shared::ids::NodeId;
 
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::ledger::Write as Written;
+use crate::load::history::Write as Written;
 use crate::mutate::Mutator;
 
-/// How long an honest request may take before its client gives up.
-const HONEST_LIMIT: Duration = Duration::from_secs(5);
+/// Limit of one honest request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two honest requests.
-const HONEST_PAUSE: Duration = Duration::from_millis(2);
-/// How long an attacker waits for what a node makes of its bytes.
-const CURIOSITY: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(2);
+/// How long an attacker waits for a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Kafka's NOT_LEADER_OR_FOLLOWER: go and look who leads.
+/// Kafka's NOT_LEADER_OR_FOLLOWER, on which a client looks for the leader.
 const NOT_LEADER: i16 = 6;
 
-/// A client that produces one event after the other on a connection of its own, and reads each back.
-pub struct Honest {
+/// A client that produces one event after the other, and reads each back.
+pub struct HonestClient {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Served>>,
 }
 
 /// How it was served.
 pub struct Served {
-    /// Every event, with the offset it was acknowledged at.
+    /// All events, each acknowledged.
     pub writes: Vec<Written>,
-    /// How long each request took, from the quickest to the slowest; finding a new leader included.
+    /// How long each request took, shortest first, including the search for a new leader.
     pub latencies: Vec<Duration>,
-    /// How often another node led.
+    /// How often the client had to look for another leader.
     pub moves: usize,
 }
 
 impl Served {
-    /// So many percent of the requests took no longer.
+    /// Returns the time within which this percentage of the requests was answered.
     pub fn percentile(&self, part: usize) -> Duration {
         let at = (self.latencies.len() * part / 100).min(self.latencies.len().saturating_sub(1));
         self.latencies.get(at).copied().unwrap_or_default()
@@ -62,8 +64,8 @@ impl std::fmt::Display for Served {
     }
 }
 
-impl Honest {
-    /// Begins, through any of the nodes, with a topic that does not exist yet.
+impl HonestClient {
+    /// Starts with a topic that does not exist yet; any of `nodes` may be asked who leads.
     pub fn start(nodes: Vec<SocketAddr>, topic: &str) -> Result<Self> {
         let mut client = find_leader(&nodes, topic)?;
         let (stop, topic) = (Arc::new(AtomicBool::new(false)), topic.to_owned());
@@ -72,7 +74,7 @@ impl Honest {
             let mut served = Served { writes: Vec::new(), latencies: Vec::new(), moves: 0 };
             while !stopped.load(Relaxed) {
                 served.one(&mut client, &nodes, &topic)?;
-                thread::sleep(HONEST_PAUSE);
+                thread::sleep(PAUSE);
             }
             served.latencies.sort();
             Ok(served)
@@ -80,24 +82,31 @@ impl Honest {
         Ok(Self { stop, thread })
     }
 
-    /// Ends; an error if any request failed or any event came back as another.
+    /// Stops it.
+    ///
+    /// # Errors
+    /// When a request failed, or an event came back as another one.
     pub fn finish(self) -> Result<Served> {
         self.stop.store(true, Relaxed);
-        self.thread.join().expect("it returns its errors")
+        self.thread.join().expect("the thread returns its errors")
     }
 }
 
 impl Served {
     fn one(&mut self, client: &mut Client, nodes: &[SocketAddr], topic: &str) -> Result<()> {
-        let value = format!("honest {}", self.writes.len());
+        let (producer, number) = ("honest".to_owned(), self.writes.len() as u64);
+        let mut write =
+            Written { producer, number, idempotent: false, sent: Instant::now(), acknowledged: None };
+        let value = write.value();
         let offset = self.timed(client, nodes, topic, |client| client.produce(topic, 0, value.as_bytes()))?;
+        write.acknowledged = Some((Instant::now(), offset));
         let (events, _) = self.timed(client, nodes, topic, |client| client.fetch(topic, 0, offset))?;
         ensure!(events.first().is_some_and(|event| event.value == value), "{events:?} instead of {value}");
-        self.writes.push((value, Some(offset)));
+        self.writes.push(write);
         Ok(())
     }
 
-    /// One request, as often as it takes to reach the node that leads.
+    /// Sends one request, again whenever another node leads, and records how long it took.
     fn timed<T>(
         &mut self,
         client: &mut Client,
@@ -112,7 +121,7 @@ impl Served {
                     self.latencies.push(began.elapsed());
                     return Ok(answer);
                 }
-                Err(NOT_LEADER) if began.elapsed() < HONEST_LIMIT => {
+                Err(NOT_LEADER) if began.elapsed() < REQUEST_TIMEOUT => {
                     self.moves += 1;
                     *client = find_leader(nodes, topic)?;
                 }
@@ -122,27 +131,21 @@ impl Served {
     }
 }
 
-/// A connection to the node that leads, by the word of any of them; creates the topic.
+/// Connects to the leader, creating the topic if it is missing.
 fn find_leader(nodes: &[SocketAddr], topic: &str) -> Result<Client> {
     let began = Instant::now();
-    while began.elapsed() < HONEST_LIMIT {
-        for node in nodes {
-            let Ok(mut client) = Client::connect(*node, HONEST_LIMIT) else { continue };
-            let answer = client.metadata(&[topic])?;
-            let leader = answer.topics.first().and_then(|topic| topic.partitions.first()?.leader_id.0.into());
-            let leader = answer.brokers.iter().find(|broker| Some(broker.node_id.0) == leader);
-            if let Some(leader) = leader {
-                let address = format!("{}:{}", leader.host, leader.port).parse()?;
-                return Client::connect(address, HONEST_LIMIT);
-            }
+    while began.elapsed() < REQUEST_TIMEOUT {
+        let leader = nodes.iter().find_map(|node| Client::to_leader(*node, topic, REQUEST_TIMEOUT).ok());
+        if let Some(leader) = leader {
+            return Ok(leader);
         }
         thread::sleep(Duration::from_millis(20));
     }
     bail!("no node leads")
 }
 
-/// Sends damaged inputs, each on a connection of its own: all of `count`, on two threads. `mend` may repair what would
-/// be noticed too early.
+/// Sends `count` damaged inputs, each on a connection of its own, on two threads. `mend` may repair what would be noticed
+/// too early, such as checksums. Returns how long it took.
 pub fn attack(
     to: SocketAddr,
     seeds: &[Vec<u8>],
@@ -155,34 +158,34 @@ pub fn attack(
         thread::spawn(move || -> Result<()> {
             for turn in 0..count / 2 {
                 let bytes = mutator.damaged();
-                offend(to, &if turn % 2 == 0 { bytes } else { mend(&bytes) })?;
+                send_damaged(to, &if turn % 2 == 0 { bytes } else { mend(&bytes) })?;
             }
             Ok(())
         })
     });
     for thread in threads {
-        thread.join().expect("it returns its errors")?;
+        thread.join().expect("the thread returns its errors")?;
     }
     Ok(began.elapsed())
 }
 
-/// One connection: sends, and looks at what comes back. Only that nobody listens is an error.
-fn offend(to: SocketAddr, bytes: &[u8]) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, HONEST_LIMIT).context("the node does not listen")?;
+/// Sends `bytes` on a connection of its own and waits for a response. Only that nobody listens is an error.
+fn send_damaged(to: SocketAddr, bytes: &[u8]) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&to, REQUEST_TIMEOUT).context("the node does not listen")?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(CURIOSITY))?;
+    stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
     let _ = stream.read(&mut [0; 4096]);
     Ok(())
 }
 
-/// Connections, as many as asked for; those that the node has closed at once included.
-pub fn crowd(to: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
-    (0..count).map(|_| Ok(TcpStream::connect_timeout(&to, HONEST_LIMIT)?)).collect()
+/// Opens `count` connections, including those that the node closes at once.
+pub fn many_clients(to: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
+    (0..count).map(|_| Ok(TcpStream::connect_timeout(&to, REQUEST_TIMEOUT)?)).collect()
 }
 
-/// Whether the node has closed the connection, as far as is known by now.
+/// Returns whether the node is known to have closed the connection.
 pub fn is_closed(stream: &mut TcpStream) -> bool {
     let _ = stream.set_nonblocking(true);
     let mut buffer = [0; 4096];
@@ -195,7 +198,7 @@ pub fn is_closed(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// A process's resident memory now and at its highest, in MiB.
+/// Returns a process's resident memory now and at its highest, in MiB.
 pub fn memory(pid: u32) -> Result<(u64, u64)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let mib = |name: &str| {
@@ -203,10 +206,10 @@ pub fn memory(pid: u32) -> Result<(u64, u64)> {
         let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
         Some(kib >> 10)
     };
-    mib("VmRSS:").zip(mib("VmHWM:")).context("no figures of its memory")
+    mib("VmRSS:").zip(mib("VmHWM:")).context("no memory figures")
 }
 
-/// The committed seeds of a fuzz target, but for those whose names begin with one of `without`.
+/// Returns the committed seeds of a fuzz target, without those whose names begin with one of `without`.
 pub fn seeds(target: &str, without: &[&str]) -> Result<Vec<Vec<u8>>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
     let mut files: Vec<_> = std::fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
@@ -218,7 +221,7 @@ pub fn seeds(target: &str, without: &[&str]) -> Result<Vec<Vec<u8>>> {
     files.iter().map(|file| Ok(std::fs::read(file)?)).collect()
 }
 
-/// The most memory that a running node has taken so far, in MiB; `but` is not asked.
+/// Returns the most memory that a running node has taken so far, in MiB, without asking node `but`.
 pub fn most_memory(cluster: &Cluster, but: NodeId) -> Result<u64> {
     let running = cluster.ids().into_iter().filter(|id| *id != but);
     let peaks = running.map(|id| memory(cluster.os_pid(id)).map(|(_, peak)| peak));

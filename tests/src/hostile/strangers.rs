@@ -1,4 +1,4 @@
-//! Somebody on the peer port who knows all that a node tells, is no member, and says whatever could do harm.
+//! Strangers on the peer port: they know everything that a node tells, are not members, and send whatever could do harm.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,9 +14,9 @@ use esnode::stream::command::Command;
 use fastrand::Rng;
 use shared::ids::{ClusterId, NodeId, StoreId};
 
-/// How long it waits for an answer.
-const CURIOSITY: Duration = Duration::from_millis(100);
-/// Connections that it leaves half open at each node: more than a node has room for.
+/// How long a stranger waits for a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
+/// Connections that it leaves half open at each node, more than a node allows.
 const HALF_OPEN: usize = 100;
 
 // Kinds of frames.
@@ -27,32 +27,32 @@ const FILES_ASK: u8 = 6;
 const FILES_OFFER: u8 = 7;
 const OWN: u8 = 11;
 
-/// What it knows of a cluster.
+/// What a stranger knows of a cluster.
 #[derive(Clone, Debug)]
 pub struct Knowledge {
-    /// The cluster.
+    /// Identity of the cluster.
     pub cluster: ClusterId,
-    /// The peer ports of the nodes that it goes to.
+    /// The peer ports that it connects to.
     pub ports: Vec<(NodeId, SocketAddr)>,
-    /// Every member's data directory.
+    /// Identity of every member's data directory.
     pub stores: Vec<(NodeId, StoreId)>,
-    /// The term that it speaks in.
+    /// Term of its messages.
     pub term: u64,
-    /// An entry about as high as the log's last.
+    /// Index about as high as that of the last entry of the log.
     pub last: u64,
 }
 
-/// Strangers at work, until they are told to stop.
+/// Strangers at work.
 pub struct Strangers {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    /// Connections that they have made.
+    /// Connections made so far.
     pub attempts: Arc<AtomicU64>,
-    /// Times that a node has offered them files.
+    /// How often a node has offered them files.
     pub offers: Arc<AtomicU64>,
 }
 
-/// The data directory's own name, which any node tells those that it greets.
+/// Returns the identity of a data directory, which a node tells every peer that it greets.
 pub fn store_of(data_dir: &std::path::Path) -> Result<StoreId> {
     let text = std::fs::read_to_string(data_dir.join("identity"))?;
     let json = text.lines().next().context("an empty identity")?;
@@ -61,7 +61,7 @@ pub fn store_of(data_dir: &std::path::Path) -> Result<StoreId> {
 }
 
 impl Strangers {
-    /// Lets two of them loose on each node. They speak as anybody, or as one of `names` only.
+    /// Starts two strangers at each node. They pretend to be any of `names`.
     pub fn start(knowledge: &Knowledge, names: &[NodeId], say: fn(&mut Rng, &Knowledge) -> Vec<u8>) -> Self {
         let (attempts, offers) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let stop = Arc::new(AtomicBool::new(false));
@@ -84,14 +84,14 @@ impl Strangers {
         Self { threads: threads.collect(), stop, attempts, offers }
     }
 
-    /// Ends them.
+    /// Stops them.
     pub fn finish(self) {
         self.stop.store(true, Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().expect("it passes over all errors"));
+        self.threads.into_iter().for_each(|thread| thread.join().expect("the thread ignores all errors"));
     }
 }
 
-/// One connection of somebody who says that it is `from`. Returns whether files were offered.
+/// Makes one connection as `from`. Returns whether files were offered.
 fn intrude(
     random: &mut Rng,
     knowledge: &Knowledge,
@@ -99,9 +99,9 @@ fn intrude(
     say: fn(&mut Rng, &Knowledge) -> Vec<u8>,
     held: &mut std::collections::VecDeque<TcpStream>,
 ) -> bool {
-    let Ok(mut stream) = TcpStream::connect_timeout(&address, CURIOSITY) else { return false };
-    let _ = stream.set_read_timeout(Some(CURIOSITY));
-    let _ = stream.set_write_timeout(Some(CURIOSITY));
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, RESPONSE_TIMEOUT) else { return false };
+    let _ = stream.set_read_timeout(Some(RESPONSE_TIMEOUT));
+    let _ = stream.set_write_timeout(Some(RESPONSE_TIMEOUT));
     let files = random.u8(..4) == 0;
     if random.u8(..4) > 0 {
         let kind = if files { FILES_HELLO } else { HELLO };
@@ -160,8 +160,8 @@ fn greeting(random: &mut Rng, knowledge: &Knowledge, kind: u8, from: NodeId, to:
     for id in [store(from), knowledge.cluster.0.as_u128(), store(to)] {
         body.extend(id.to_le_bytes());
     }
-    let founders = knowledge.stores.iter().map(|(node, _)| *node).chain(std::iter::repeat(0)).take(9);
-    founders.for_each(|founder| body.extend(founder.to_le_bytes()));
+    let members = knowledge.stores.iter().map(|(node, _)| *node).chain(std::iter::repeat(0)).take(9);
+    members.for_each(|member| body.extend(member.to_le_bytes()));
     // A port, and no host; then on-disk formats 1 and 2, of which 1 is written.
     body.extend([0x8c, 0x23, 0, 0, 1, 0, 2, 0, 1, 0]);
     if random.bool() {
@@ -171,7 +171,7 @@ fn greeting(random: &mut Rng, knowledge: &Knowledge, kind: u8, from: NodeId, to:
     frame(kind, &body)
 }
 
-/// A message in its form on the wire; see `codec`. Its sender and receiver are filled in later.
+/// Encodes a message as `codec` does. The caller fills in sender and receiver.
 fn encode(message: &Message) -> Vec<u8> {
     const SNAPSHOT: u8 = 2 | 4 | 8;
     let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
@@ -207,7 +207,7 @@ fn message(kind: MessageType, term: u64) -> Message {
     message
 }
 
-/// Anything that has ended a node, or would change what it holds.
+/// A message that has ended a node before, or would change what it holds.
 pub fn anything(random: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
     let Knowledge { term, last, .. } = *knowledge;
     let ahead = term + random.u64(..3);
@@ -248,13 +248,13 @@ fn appends(random: &mut Rng, knowledge: &Knowledge, term: u64) -> Message {
     message
 }
 
-/// A sign of life of a follower.
-pub fn signs_of_life(_: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
+/// The response of a follower to a heartbeat.
+pub fn heartbeat_responses(_: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
     encode(&message(MessageType::MsgHeartbeatResponse, knowledge.term))
 }
 
-/// The answer of a follower that has the next entry too.
-pub fn has_the_next(_: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
+/// The response of a follower that has appended the next entry.
+pub fn append_responses(_: &mut Rng, knowledge: &Knowledge) -> Vec<u8> {
     let Knowledge { term, last, .. } = *knowledge;
     encode(&Message { index: last + 1, commit: last, ..message(MessageType::MsgAppendResponse, term) })
 }

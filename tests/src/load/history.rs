@@ -1,5 +1,5 @@
-//! Every produce (time, outcome) against every consumed (offset, value): what clients of a cluster saw while it was
-//! hurt, and the rules that all of it must obey together.
+//! What clients of a cluster saw under faults, every write and every read with its time, and the rules that all of it
+//! must obey together.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -10,14 +10,14 @@ use shared::ids::NodeId;
 
 use crate::client::Event;
 
-/// One event that a producer tried to write. It tries each value as one event, whatever it is told.
+/// One event that a producer tried to write. Each value is tried as one event, whatever the outcome.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// Which producer; unique in a history.
+    /// Name of the producer, unique in a history.
     pub producer: String,
-    /// Ascends by one from event to event of a producer.
+    /// Number of the event, from 0, among those of its producer.
     pub number: u64,
-    /// Whether it was tried again, under the same sequence number, until it was acknowledged.
+    /// Whether it was sent again, under the same sequence number, until it was acknowledged.
     pub idempotent: bool,
     /// When it was first sent.
     pub sent: Instant,
@@ -26,31 +26,31 @@ pub struct Write {
 }
 
 impl Write {
-    /// What stands in the log.
+    /// The value in the log.
     pub fn value(&self) -> String {
         format!("{}-{}", self.producer, self.number)
     }
 }
 
-/// A reader's look at the end of the log.
+/// A reader's question where the log ends.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct EndRead {
     /// When it asked.
     pub asked: Instant,
-    /// The offset after the newest event, as it was told.
+    /// The answer: the offset after the newest event.
     pub end: i64,
 }
 
-/// All that happened to one partition so far.
+/// Everything that clients of one partition saw so far.
 #[derive(Default)]
-pub struct History {
+pub struct LoadHistory {
     writes: Vec<Write>,
-    looks: Vec<Look>,
+    ends: Vec<EndRead>,
     read: Vec<Event>,
     log: Vec<Event>,
 }
 
-/// Acknowledgements in the order of their times, each with the highest offset acknowledged until then.
+/// Acknowledgements by time, each with the highest offset acknowledged until then.
 struct Acknowledged(Vec<(Instant, i64)>);
 
 impl Acknowledged {
@@ -65,50 +65,51 @@ impl Acknowledged {
         Self(times)
     }
 
-    /// The highest offset of which somebody was told before `time`; -1 for none.
+    /// Returns the highest offset acknowledged before `time`, -1 if none was.
     fn before(&self, time: Instant) -> i64 {
         let known = self.0.partition_point(|(at, _)| *at < time);
         known.checked_sub(1).map_or(-1, |last| self.0[last].1)
     }
 }
 
-impl History {
-    /// Adds what clients did.
-    pub fn extend(&mut self, writes: Vec<Write>, looks: Vec<Look>, read: Vec<Event>) {
+impl LoadHistory {
+    /// Adds what clients did and saw.
+    pub fn extend(&mut self, writes: Vec<Write>, ends: Vec<EndRead>, read: Vec<Event>) {
         self.writes.extend(writes);
-        self.looks.extend(looks);
+        self.ends.extend(ends);
         self.read.extend(read);
     }
 
-    /// How many writes were acknowledged, how many looks at the end were answered.
-    pub fn size(&self) -> (usize, usize) {
-        (self.writes.iter().filter(|write| write.acknowledged.is_some()).count(), self.looks.len())
+    /// Returns the number of acknowledged writes and of answered questions where the log ends.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.writes.iter().filter(|write| write.acknowledged.is_some()).count(), self.ends.len())
     }
 
-    /// Judges all that happened by `log`, the whole partition as it stands now.
+    /// Checks everything against `log`, the whole partition as it is now.
     pub fn check(&mut self, log: Vec<Event>) -> Result<()> {
-        self.nothing_changed(&log)?;
-        let places = places(&log)?;
-        self.nothing_lost_or_invented(&places)?;
-        self.order_kept(&places)?;
-        self.reads_fresh()?;
+        self.check_unchanged(&log)?;
+        let offsets = offsets(&log)?;
+        self.check_complete(&offsets)?;
+        self.check_order(&offsets)?;
+        self.check_reads_are_fresh()?;
         self.log = log;
         self.read.clear();
         Ok(())
     }
 
-    /// What stood in the log or was read by anybody stands there still.
-    fn nothing_changed(&self, log: &[Event]) -> Result<()> {
+    /// What was in the log or was read by anybody is still there.
+    fn check_unchanged(&self, log: &[Event]) -> Result<()> {
         for event in self.log.iter().chain(&self.read) {
             let now = usize::try_from(event.offset).ok().and_then(|offset| log.get(offset));
-            ensure!(now == Some(event), "{event:?} was read and is lost: {now:?} stands there");
+            ensure!(now == Some(event), "{event:?} was read and is lost: {now:?} is there now");
         }
         Ok(())
     }
 
-    fn nothing_lost_or_invented(&self, places: &BTreeMap<String, i64>) -> Result<()> {
+    /// Every acknowledged write is in the log at its offset, and nothing else is that nobody wrote.
+    fn check_complete(&self, offsets: &BTreeMap<String, i64>) -> Result<()> {
         let mut unknown: HashMap<&str, i64> =
-            places.iter().map(|(value, at)| (value.as_str(), *at)).collect();
+            offsets.iter().map(|(value, at)| (value.as_str(), *at)).collect();
         for write in &self.writes {
             let value = write.value();
             let found = unknown.remove(value.as_str());
@@ -127,52 +128,55 @@ impl History {
         Ok(())
     }
 
-    /// A write that was sent after another was acknowledged stands after it; an idempotent producer's writes stand
-    /// in the order of their numbers.
-    fn order_kept(&self, places: &BTreeMap<String, i64>) -> Result<()> {
+    /// A write that was sent after another was acknowledged comes after it in the log. The writes of an idempotent
+    /// producer are in the order of their numbers.
+    fn check_order(&self, offsets: &BTreeMap<String, i64>) -> Result<()> {
         let acknowledged = Acknowledged::of(&self.writes);
         let mut last: HashMap<&str, i64> = HashMap::new();
         for write in &self.writes {
-            let Some(offset) = places.get(&write.value()) else { continue };
+            let Some(offset) = offsets.get(&write.value()) else { continue };
             let earlier = acknowledged.before(write.sent);
             ensure!(
                 earlier < *offset,
-                "{} stands at {offset}, but was sent after {earlier} was acknowledged",
+                "{} is at {offset}, but was sent after {earlier} was acknowledged",
                 write.value()
             );
             if write.idempotent {
                 let before = last.insert(&write.producer, *offset).unwrap_or(-1);
-                ensure!(before < *offset, "{} stands at {offset}, before its forerunner", write.value());
+                ensure!(before < *offset, "{} is at {offset}, before its predecessor", write.value());
             }
         }
         Ok(())
     }
 
-    /// Whoever asks for the end of the log is told of everything acknowledged until then.
-    fn reads_fresh(&self) -> Result<()> {
+    /// Whoever asks where the log ends is told of everything acknowledged until then.
+    fn check_reads_are_fresh(&self) -> Result<()> {
         let acknowledged = Acknowledged::of(&self.writes);
-        for look in &self.looks {
-            let newest = acknowledged.before(look.asked);
-            ensure!(newest < look.end, "a reader was told {} when {newest} was acknowledged", look.end);
+        for read in &self.ends {
+            let newest = acknowledged.before(read.asked);
+            ensure!(newest < read.end, "a reader was told {} when {newest} was acknowledged", read.end);
         }
         Ok(())
     }
 }
 
-/// Where each value stands; offsets have no gaps and no value stands twice.
-fn places(log: &[Event]) -> Result<BTreeMap<String, i64>> {
-    let mut places = BTreeMap::new();
+/// Returns the offset of each value. Offsets have no gaps, and no value is there twice.
+fn offsets(log: &[Event]) -> Result<BTreeMap<String, i64>> {
+    let mut offsets = BTreeMap::new();
     for (event, expected) in log.iter().zip(0..) {
         ensure!(event.offset == expected, "offset {} where {expected} was due", event.offset);
         let value = String::from_utf8(event.value.to_vec()).context("a value that nobody wrote")?;
-        if let Some(first) = places.insert(value.clone(), expected) {
-            bail!("{value} stands twice: at {first} and {expected}");
+        if let Some(first) = offsets.insert(value.clone(), expected) {
+            bail!("{value} is there twice: at {first} and {expected}");
         }
     }
-    Ok(places)
+    Ok(offsets)
 }
 
-/// Who led in which term, by what the nodes logged; fails when two led in one.
+/// Returns which node led in which term, according to the nodes' logs.
+///
+/// # Errors
+/// When two nodes led in one term.
 pub fn leaders_by_term(logs: impl Iterator<Item = (NodeId, String)>) -> Result<BTreeMap<u64, NodeId>> {
     let mut leaders = BTreeMap::new();
     for (node, log) in logs {
