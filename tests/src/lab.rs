@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 
-use crate::cluster::PATIENCE;
+use crate::cluster::MAX_WAIT;
 use crate::http;
 use crate::programs::binary;
 use crate::ready::leader_of_all;
@@ -232,9 +232,9 @@ impl Lab {
         })
     }
 
-    /// Polls until `ask` returns something. After [`PATIENCE`] fails with the logs of all nodes.
+    /// Polls until `ask` returns something. After [`MAX_WAIT`] fails with the logs of all nodes.
     pub fn wait<T>(&self, what: &str, ask: impl Fn() -> Option<T>) -> Result<T> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         while Instant::now() < deadline {
             if let Some(answer) = ask() {
                 return Ok(answer);
@@ -242,7 +242,7 @@ impl Lab {
             std::thread::sleep(Duration::from_millis(20));
         }
         let logs: String = self.ids().iter().map(|id| format!("--- node {id}\n{}", self.log(*id))).collect();
-        bail!("timed out after {PATIENCE:?} waiting for {what}\n{logs}")
+        bail!("timed out after {MAX_WAIT:?} waiting for {what}\n{logs}")
     }
 }
 

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// Where sshd listens.
 const PORT: u16 = 2222;
 /// How long a server may take to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// A folder with keys, known hosts, servers and perhaps an agent; everything ends on drop.
 pub struct SshLab {
@@ -289,8 +289,8 @@ fn keygen(path: &Path, kind: &str, passphrase: &str) -> Result<()> {
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
     let begin = Instant::now();
     while !done() {
-        if begin.elapsed() > PATIENCE {
-            bail!("timed out after {PATIENCE:?} waiting for {what}");
+        if begin.elapsed() > MAX_WAIT {
+            bail!("timed out after {MAX_WAIT:?} waiting for {what}");
         }
         std::thread::sleep(Duration::from_millis(10));
     }

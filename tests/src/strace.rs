@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cluster::PATIENCE;
+use crate::cluster::MAX_WAIT;
 
 /// A running `strace`; on drop the process goes on without faults.
 pub struct Fault {
@@ -23,7 +23,7 @@ impl Fault {
             .spawn()
             .context("faults cannot be injected here: there is no strace; `make test` installs it")?;
         let fault = Self { tracer };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         while !is_traced(pid) {
             ensure!(
                 Instant::now() < deadline,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::records::Compression;
 use tests::client::{Client, batch, fetch_request, produce_request};
-use tests::cluster::PATIENCE;
+use tests::cluster::MAX_WAIT;
 
 use crate::spread::Spread;
 use crate::{TOPIC, cluster, process};
@@ -32,7 +32,7 @@ pub fn produce(share: usize) -> Result<()> {
 
 fn run(name: &str, size: usize, records: usize, window: usize, requests: usize) -> Result<()> {
     let (cluster, leader) = cluster()?;
-    let mut client = Client::connect(cluster.kafka(leader), PATIENCE)?;
+    let mut client = Client::connect(cluster.kafka(leader), MAX_WAIT)?;
     let before = process::cpu_seconds(&cluster)?;
     let started = Instant::now();
     let took = fill(&mut client, size, records, window, requests)?;
@@ -87,7 +87,7 @@ pub fn fill(
 /// One consumer that reads everything from the start, and does not look into the batches.
 pub fn consume(share: usize) -> Result<()> {
     let (cluster, leader) = cluster()?;
-    let mut client = Client::connect(cluster.kafka(leader), PATIENCE)?;
+    let mut client = Client::connect(cluster.kafka(leader), MAX_WAIT)?;
     let messages = 1_000_000 / share;
     fill(&mut client, 1024, GATHERED, 10, messages / GATHERED)?;
     let (mut offset, mut bytes) = (0, 0);

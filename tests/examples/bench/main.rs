@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, PATIENCE};
+use tests::cluster::{Cluster, MAX_WAIT};
 use tests::programs::binary;
 
 /// One measurement; takes so small a share of the usual events as its argument says.
@@ -54,7 +54,7 @@ fn cluster() -> Result<(Cluster, NodeId)> {
     let program: PathBuf = here.ancestors().nth(2).map(|target| target.join("esnode")).unwrap_or_default();
     let cluster = Cluster::start_with(3, "", &program)?;
     let leader = cluster.wait_ready()?;
-    let code = Client::connect(cluster.kafka(leader), PATIENCE)?.create_topic(TOPIC, 1)?;
+    let code = Client::connect(cluster.kafka(leader), MAX_WAIT)?.create_topic(TOPIC, 1)?;
     if code != 0 {
         bail!("cannot create the topic: error code {code}");
     }

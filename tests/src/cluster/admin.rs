@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use shared::api::{ClusterStatus, NodeState};
 use shared::ids::NodeId;
 
-use super::{Cluster, PATIENCE};
+use super::{Cluster, MAX_WAIT};
 use crate::http;
 use crate::ready::leader_of_all;
 
@@ -56,9 +56,9 @@ impl Cluster {
         })
     }
 
-    /// Polls until `ask` returns something. After [`PATIENCE`] fails with the logs of all nodes.
+    /// Polls until `ask` returns something. After [`MAX_WAIT`] fails with the logs of all nodes.
     pub fn wait<T>(&self, what: &str, ask: impl Fn(&Self) -> Option<T>) -> Result<T> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         while Instant::now() < deadline {
             if let Some(answer) = ask(self) {
                 return Ok(answer);
@@ -66,6 +66,6 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(5));
         }
         let logs: String = self.ids().iter().map(|id| format!("--- node {id}\n{}", self.log(*id))).collect();
-        bail!("timed out after {PATIENCE:?} waiting for {what}\n{logs}")
+        bail!("timed out after {MAX_WAIT:?} waiting for {what}\n{logs}")
     }
 }

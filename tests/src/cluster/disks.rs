@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use shared::ids::NodeId;
 
-use super::{Cluster, PATIENCE};
+use super::{Cluster, MAX_WAIT};
 
 /// Size of each disk; the image is sparse.
 const SIZE: &str = "2G";
@@ -55,7 +55,7 @@ impl Disk {
 
     /// Unmounts it. Nobody may be using it any more, but the kernel may need a moment to notice.
     fn power_off(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         while let Err(error) = run(Command::new("umount").arg(&self.at)) {
             ensure!(Instant::now() < deadline, error);
             std::thread::sleep(Duration::from_millis(5));

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::programs::binary;
 
 /// How long a test waits for anything that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// Three or more nodes; killed and removed when dropped.
 pub struct Cluster {
@@ -236,14 +236,14 @@ impl Cluster {
     /// Waits until the node has exited by itself.
     pub fn reap(&mut self, id: NodeId) -> Result<std::process::ExitStatus> {
         let mut child = self.nodes[Self::position(id)].take().context("the node is not running")?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
             if Instant::now() > deadline {
                 self.nodes[Self::position(id)] = Some(child);
-                bail!("node {id} did not end within {PATIENCE:?}; its log:\n{}", self.log(id));
+                bail!("node {id} did not end within {MAX_WAIT:?}; its log:\n{}", self.log(id));
             }
             std::thread::sleep(Duration::from_millis(2));
         }

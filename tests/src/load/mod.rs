@@ -16,7 +16,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::records::Compression;
 
 use crate::client::{self, Client, Code, Event};
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::{Cluster, MAX_WAIT};
 use history::{EndRead, LoadHistory, Write};
 
 /// Limit of one request.
@@ -148,19 +148,19 @@ impl LoadClient {
         Ok(writes)
     }
 
-    /// Asks until there is an answer, for at most [`PATIENCE`] after the load was stopped.
+    /// Asks until there is an answer, for at most [`MAX_WAIT`] after the load was stopped.
     fn retry<T>(&mut self, mut ask: impl FnMut(&mut Client) -> Result<Result<T, Code>>) -> Result<Option<T>> {
-        let mut patience = None;
+        let mut stopped_at = None;
         loop {
             if let Some(answer) = self.ask(|client, _| ask(client))? {
                 return Ok(Some(answer));
             }
             // Faults may last as long as they like; only the time after the load was stopped counts.
-            let since = patience.get_or_insert_with(Instant::now);
+            let since = stopped_at.get_or_insert_with(Instant::now);
             if self.is_running() {
                 *since = Instant::now();
-            } else if since.elapsed() > PATIENCE {
-                bail!("no node served {} within {PATIENCE:?} after the load was stopped", self.name);
+            } else if since.elapsed() > MAX_WAIT {
+                bail!("no node served {} within {MAX_WAIT:?} after the load was stopped", self.name);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, PATIENCE};
+use tests::cluster::{Cluster, MAX_WAIT};
 use tests::load::writer::{Ack, ContinuousWriter, check_each_once, longest_gap};
 
 const TOPIC: &str = "continuous";
@@ -74,7 +74,7 @@ fn gaps(client: &str, kind: &str, all: &[Done], gap: impl Fn(&Done) -> Duration)
 fn ready() -> Result<Cluster> {
     let cluster = Cluster::ready(3)?;
     let leader = cluster.wait_leader()?;
-    ensure!(Client::connect(cluster.kafka(leader), PATIENCE)?.create_topic(TOPIC, 1)? == 0);
+    ensure!(Client::connect(cluster.kafka(leader), MAX_WAIT)?.create_topic(TOPIC, 1)? == 0);
     Ok(cluster)
 }
 
@@ -91,7 +91,7 @@ fn a_planned_change_of_the_leader_costs_a_client_one_retry() -> Result<()> {
     }
     let most = acks.iter().map(|ack| ack.retries).max().unwrap_or_default();
     println!("{} events, most retries of one: {most}", acks.len());
-    let log = Client::connect(cluster.kafka(cluster.wait_ready()?), PATIENCE)?.read_all(TOPIC, 0)?;
+    let log = Client::connect(cluster.kafka(cluster.wait_ready()?), MAX_WAIT)?.read_all(TOPIC, 0)?;
     check_each_once(&acks, &log)?;
     ensure!(most <= 1, "an event was sent {most} times again: {:?}", retried(&acks));
     ensure!(p50.iter().all(|gap| *gap <= Duration::from_millis(150)), "{p50:?}");

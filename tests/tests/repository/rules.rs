@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::{read, root};
+
 /// Longest file, in lines.
 const MAX_LINES: usize = 600;
 /// Folders that decide and touch nothing.
@@ -102,14 +104,6 @@ fn dependencies(manifest: &str) -> Vec<String> {
     let lines = section.lines().take_while(|line| !line.starts_with('['));
     let names = lines.filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|name| !name.is_empty());
     names.map(|name| name.replace('-', "_")).collect()
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).expect("a file of the repository")
 }
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

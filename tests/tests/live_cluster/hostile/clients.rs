@@ -1,6 +1,6 @@
 //! Clients that are slow, half open or silent, and requests with large responses.
 //!
-//! `HOSTILE_PATIENCE=1` waits until the node has closed every slow connection, which takes a minute. `HOSTILE_READERS=1000`
+//! `HOSTILE_WAIT=1` waits until the node has closed every slow connection, which takes a minute. `HOSTILE_READERS=1000`
 //! is how many clients ask for long responses and read none.
 
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ fn waiting(slow: &[Slow]) -> BTreeMap<SocketAddr, usize> {
 #[test]
 fn slow_and_half_open_clients_delay_nobody() -> Result<()> {
     let cluster = Cluster::ready(1)?;
-    let patient = std::env::var_os("HOSTILE_PATIENCE").is_some();
+    let to_the_end = std::env::var_os("HOSTILE_WAIT").is_some();
     under_attack(&cluster, "slow", || {
         let mut slow: Vec<Slow> = Vec::new();
         for (address, bytes) in beginnings(&cluster, 1) {
@@ -67,7 +67,7 @@ fn slow_and_half_open_clients_delay_nobody() -> Result<()> {
             let _ = stream.write_all(&[&(8u32 << 20).to_be_bytes()[..], &vec![0; 4 << 20]].concat());
         }
         let began = Instant::now();
-        let limit = Duration::from_secs(if patient { 80 } else { 3 });
+        let limit = Duration::from_secs(if to_the_end { 80 } else { 3 });
         let mut at = 0;
         while began.elapsed() < limit && !slow.is_empty() {
             let before = waiting(&slow);
@@ -84,7 +84,7 @@ fn slow_and_half_open_clients_delay_nobody() -> Result<()> {
         }
         let peers = slow.iter().filter(|(address, ..)| *address == cluster.peer(1)).count();
         ensure!(peers == 0, "the peer port still waits for {peers} strangers");
-        ensure!(!patient || slow.is_empty(), "{} slow clients were never let go", slow.len());
+        ensure!(!to_the_end || slow.is_empty(), "{} slow clients were never let go", slow.len());
         Ok(())
     })?;
     let most = most_memory(&cluster, 0)?;
