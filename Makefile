@@ -1,7 +1,7 @@
 # Everything a newcomer or CI runs. `make help` lists it.
 .PHONY: help up release test verify fix bench
 
-help:    ## this list
+help:    ## print this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: *## */\t/'
 
 up:      ## build, then start three nodes on 127.0.0.1
@@ -16,8 +16,8 @@ test:    ## install what the tests need, build, run every test
 verify:  ## read-only checks: format, lints, dependencies
 	@tests/verify.sh
 
-fix:     ## format, apply what the lints suggest, regenerate what is generated
-	@cargo fmt && cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged && UPDATE=1 cargo nextest run --workspace -E 'binary(generated) + test(committed)'
+fix:     ## format, apply the fixes of lints, regenerate generated files
+	@cargo fmt && cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged && UPDATE=1 cargo nextest run --workspace -E 'test(/^generated::/) + test(committed)'
 
 bench:   ## measure three nodes on this machine
 	@tests/bench.sh

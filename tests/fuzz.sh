@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for a few seconds, or for as many as the first argument says; from the committed seeds and what
-# was found before. What crashes a target is kept in fuzz/artifacts: copy it to fuzz/found/TARGET, where every test run
-# tries it, and mend the code.
+# Runs every fuzz target for 5 seconds, or for as many as the first argument says, from the committed seeds and earlier
+# finds. An input that crashes a target is kept in fuzz/artifacts: copy it to fuzz/found/TARGET, where every test run tries
+# it, and fix the code.
 #
-# Needs a nightly toolchain and cargo-fuzz. Where they cannot be had it says so and leaves it at that: the same targets
-# run in `make test` on the stable toolchain, with damaged seeds (tests/tests/fuzz.rs).
+# Needs a nightly toolchain and cargo-fuzz. Without them it says so and exits with 0: `make test` runs the same targets on the
+# stable toolchain, with damaged seeds (tests/tests/fuzz.rs).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-5}
@@ -24,7 +24,7 @@ if ! command -v cargo-fuzz >/dev/null; then
     rm -rf "$tools/build"
 fi
 
-# The address sanitizer finds what unsafe code does wrong; there is none here, and without it the fuzzers are faster.
+# The address sanitizer finds faults of unsafe code; there is none here, and without it the fuzzers are faster.
 cargo +nightly fuzz build --sanitizer none
 for source in fuzz/fuzz_targets/*.rs; do
     target=$(basename "$source" .rs)
@@ -36,8 +36,8 @@ for source in fuzz/fuzz_targets/*.rs; do
     if ! cargo +nightly fuzz run --sanitizer none "$target" "${inputs[@]}" -- -max_total_time="$seconds" -timeout=5 \
         -rss_limit_mb=512 -print_final_stats=1 >"$log" 2>&1; then
         tail -n 60 "$log"
-        echo "the fuzzer of $target has found something: see above" >&2
+        echo "the fuzzer of $target found a fault: see above" >&2
         exit 1
     fi
-    echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $seconds s, nothing found"
+    echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $seconds s, no faults"
 done

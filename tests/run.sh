@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need, builds, runs every test. What this machine cannot show fails, unless SKIP names it
-# (SKIP=lab,promtool); what was skipped is said at the end.
+# Installs what the tests need, builds, runs every test. A test that this machine cannot run fails, unless SKIP names what it
+# lacks (SKIP=lab,promtool). The last lines name the tests that were skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ cargo build --workspace --all-targets
 code=0
 cargo nextest run --workspace || code=$?
 if [ -s $skipped ]; then
-    printf '\nNOT SHOWN by this run, as SKIP=%s allows:\n' "$SKIP"
+    printf '\nSKIPPED, as SKIP=%s says:\n' "$SKIP"
     sort $skipped
 fi
 exit $code

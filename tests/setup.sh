@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and is missing; quick when nothing is. What cannot be installed is said, with the command
-# that would do it, and the tests that need it will fail.
+# Installs what the tests need and this machine lacks; quick when nothing is missing. For what cannot be installed it prints
+# the command that would do so; the tests that need it will fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,21 +22,21 @@ python_clients() {
     echo "installing the Python clients"
     rm -rf "$venv"
     if ! python3 -m venv "$venv" 2>/dev/null; then
-        debian python3-venv "no virtual environment for the Python clients" && python3 -m venv "$venv" || return
+        debian python3-venv "the Python clients need a virtual environment" && python3 -m venv "$venv" || return
     fi
     if "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"; then
         cp "$wanted" "$venv/installed.txt"
     else
-        cannot "pip could not install $wanted: the tests of Python clients will fail. Run tests/setup.sh again when it can"
+        cannot "pip could not install $wanted: the tests of Python clients will fail. Run tests/setup.sh again later"
     fi
 }
 
 if ! cargo nextest --version >/dev/null 2>&1; then
     echo "installing cargo-nextest"
-    cargo install cargo-nextest --locked || { cannot "without cargo-nextest no test runs"; exit 1; }
+    cargo install cargo-nextest --locked || { cannot "cargo-nextest could not be installed: no test can run"; exit 1; }
 fi
 command -v kcat >/dev/null || debian kcat "the tests with kcat will fail" || true
-command -v curl >/dev/null || debian curl "the test of the documented calls will fail" || true
+command -v curl >/dev/null || debian curl "the tests of the documented calls will fail" || true
 # promtool alone: the package would start a server.
 promtool() {
     local to=target/prometheus
@@ -52,4 +52,4 @@ promtool
 command -v strace >/dev/null || debian strace "the tests of failing disks will fail" || true
 command -v python3 >/dev/null || debian python3 "the tests of Python clients will fail" || true
 python_clients || true
-tests/lab/lab.sh base || cannot "no lab of Linux hosts on this machine, for the reason above: its tests will fail, unless SKIP=lab"
+tests/lab/lab.sh base || cannot "this machine cannot have a lab of Linux hosts, for the reason above: its tests will fail, unless SKIP=lab"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The node's program once more for each of some later versions, for the tests of upgrades. Only the stamp differs; the
-# last one reads a later on-disk format, too. What is there and newer than its sources stays.
+# Builds the node's program again as several later versions, for the tests of upgrades. Only the version differs; the last
+# one also reads a later on-disk format. A program that is newer than its sources is kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

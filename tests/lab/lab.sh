@@ -26,20 +26,20 @@ usage: lab.sh COMMAND [ARGUMENT...]       (as root; everything is kept in $STATE
   base                  install what is missing and build the root filesystem, once; fails where no lab can run
   up N                  boot h1..hN ($NET.11 and on) with fresh disks
   down                  remove the hosts and the switch; the root filesystem stays
-  purge                 remove that as well
-  exec HOST COMMAND...  run a command inside, also when the host is cut off
-  put HOST FILE PATH    copy a file of this machine into the host
-  key                   the private key that opens every host over SSH, for root, admin (sudo without a password), pwadmin
+  purge                 remove the root filesystem too
+  exec HOST COMMAND...  run a command on the host, even when it is cut off
+  put HOST FILE PATH    copy a file of this machine to the host
+  key                   the SSH key that every host accepts, for root, admin (sudo without a password), pwadmin
                         (sudo asks for one) and guest (no sudo)
-  known_hosts           a file of all hosts' keys, as ssh reads it
-  disk HOST             where the host's own files are, readable also when it is off
-  kill HOST             pull the plug
-  start HOST            boot it again with the disk it had
-  reboot HOST           an orderly reboot, until it is on its way up again
-  freeze HOST, thaw HOST  stop every process, and let go on; the kernel still accepts connections
+  known_hosts           a known_hosts file with the keys of all hosts
+  disk HOST             the folder with the host's files, readable also when it is off
+  kill HOST             cut its power
+  start HOST            boot it again from its disk
+  reboot HOST           reboot it cleanly; returns when it is starting
+  freeze HOST, thaw HOST  stop and continue every process; the kernel still accepts connections
   block FROM TO         drop what FROM sends to TO: a host, "peers" for all other hosts, or "operator" for this machine
-  loss HOST PERCENT     drop packets from and to the host by chance
-  heal                  drop nothing any more
+  loss HOST PERCENT     drop this percentage of packets from and to the host
+  heal                  drop nothing from now on
 END
 }
 
@@ -291,7 +291,7 @@ cmd_start() {
     eventually 60 has_booted "$1" || die "$1 does not boot, see $(dir_of "$1")/console"
 }
 
-cmd_kill() { # the link first: nobody hears a farewell
+cmd_kill() { # the link first, so that no connection is closed
     ip -n "$SWITCH" link set "$(port_of "$1")" down 2>/dev/null || true
     empty "$(cgroup_of "$1").boss"
     empty "$(cgroup_of "$1")"

@@ -1,4 +1,5 @@
-//! Nodes on real Linux hosts of this machine: an address, a disk and a systemd each, on a network that can be cut.
+//! Nodes on real Linux hosts inside this machine, each with an address, a disk and a systemd, on a network
+//! that can be cut.
 //!
 //! `tests/lab/lab.sh` makes the hosts; this drives it. Only one lab exists on a machine at a time.
 
@@ -12,15 +13,16 @@ use rustix::fs::{FlockOperation, flock};
 use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 
-use crate::client::http;
-use crate::cluster::{PATIENCE, binary};
+use crate::cluster::MAX_WAIT;
+use crate::http;
+use crate::programs::binary;
 use crate::ready::leader_of_all;
 use crate::skip;
 
-/// Taken by whoever uses the lab; the script's own lock is taken per command.
+/// Locked by whoever uses the lab; the script's own lock is held for one command only.
 const IN_USE: &str = "/var/tmp/eventstream-lab.in-use";
 
-/// What systemd runs on each host, and runs again after each boot.
+/// The unit on each host, started again after each boot.
 const UNIT: &str = "\
 [Unit]
 Description=EventStream
@@ -57,16 +59,16 @@ network:
 
 const NODE: &str = "    - { id: ID, host: HOST, client_port: 9000, cluster_port: 9100 }\n";
 
-/// Booted hosts; removed when dropped.
+/// Booted hosts, removed on drop.
 pub struct Lab {
     size: u64,
     _only: std::fs::File,
 }
 
 impl Lab {
-    /// Hosts `h1` and on, where node `id` is to live on host `id`. The first `members` of them are in the
-    /// configuration of all, the others know themselves as well. `None` where this machine can have no lab and
-    /// that is allowed.
+    /// Boots hosts `h1` and on, with node `id` installed on host `id`. The first `members` of them are in the
+    /// configuration of all; each of the others has itself in its own as well. `None` where this machine
+    /// cannot have a lab and `SKIP` allows that.
     pub fn boot(size: u64, members: u64) -> Result<Option<Self>> {
         let Some(lab) = Self::bare(size)? else { return Ok(None) };
         for id in lab.ids() {
@@ -75,7 +77,7 @@ impl Lab {
         Ok(Some(lab))
     }
 
-    /// Hosts with nothing on them but systemd and sshd.
+    /// Boots hosts with nothing on them but systemd and sshd.
     pub fn bare(size: u64) -> Result<Option<Self>> {
         if let Err(lacking) = script(&["base"]) {
             return skip::allowed("lab", &format!("{lacking:#}")).map(|()| None);
@@ -103,17 +105,17 @@ impl Lab {
         self.exec(id, &["systemctl", "--quiet", "enable", "eventstream"]).map(drop)
     }
 
-    /// All node ids, from 1; each is its host's number, too.
+    /// All node ids, from 1; node `id` is on host `id`.
     pub fn ids(&self) -> Vec<NodeId> {
         (1..=self.size).collect()
     }
 
-    /// Copies a file of this machine into a host.
+    /// Copies a file of this machine to a host.
     pub fn put(&self, id: NodeId, from: &Path, to: &str) -> Result<()> {
         script(&["put", &host(id), &from.display().to_string(), to]).map(drop)
     }
 
-    /// Runs a command inside a host, whatever the network is like, and returns what it printed.
+    /// Runs a command on a host, even when the network is cut. Returns its output.
     pub fn exec(&self, id: NodeId, command: &[&str]) -> Result<String> {
         script(&[&["exec", &host(id)], command].concat())
     }
@@ -123,29 +125,29 @@ impl Lab {
         self.exec(id, &["systemctl", "start", "eventstream"]).map(drop)
     }
 
-    /// Stops the node and returns how systemd says that it ended.
+    /// Stops the node. Returns how it ended, according to systemd.
     pub fn stop(&self, id: NodeId) -> Result<String> {
         self.exec(id, &["systemctl", "stop", "eventstream"])?;
         let result = self.exec(id, &["systemctl", "show", "-P", "Result", "eventstream"])?;
         Ok(result.trim().to_owned())
     }
 
-    /// Pulls the plugs of these hosts; nobody hears a farewell.
-    pub fn pull_plugs(&self, ids: &[NodeId]) -> Result<()> {
+    /// Cuts the power of these hosts: no connection is closed.
+    pub fn cut_power(&self, ids: &[NodeId]) -> Result<()> {
         ids.iter().try_for_each(|id| script(&["kill", &host(*id)]).map(drop))
     }
 
-    /// Boots a host again, and with it the node, from the disk that it had.
-    pub fn boot_again(&self, id: NodeId) -> Result<()> {
+    /// Boots a host again from its disk, and the node with it.
+    pub fn boot_host(&self, id: NodeId) -> Result<()> {
         script(&["start", &host(id)]).map(drop)
     }
 
-    /// An orderly reboot; returns when the host is on its way up.
+    /// Reboots a host cleanly. Returns when it is starting.
     pub fn reboot(&self, id: NodeId) -> Result<()> {
         script(&["reboot", &host(id)]).map(drop)
     }
 
-    /// Every process stands still; the kernel goes on accepting connections.
+    /// Stops every process; the kernel still accepts connections.
     pub fn freeze(&self, id: NodeId) -> Result<()> {
         script(&["freeze", &host(id)]).map(drop)
     }
@@ -155,49 +157,50 @@ impl Lab {
         script(&["thaw", &host(id)]).map(drop)
     }
 
-    /// Nothing the host says reaches the other hosts.
+    /// Drops everything from the host to the other hosts.
     pub fn mute(&self, id: NodeId) -> Result<()> {
         script(&["block", &host(id), "peers"]).map(drop)
     }
 
-    /// Nothing the other hosts say reaches the host.
+    /// Drops everything from the other hosts to the host.
     pub fn deafen(&self, id: NodeId) -> Result<()> {
         script(&["block", "peers", &host(id)]).map(drop)
     }
 
-    /// Cuts the host off from the other hosts; this machine still reaches it.
+    /// Cuts the host off from the other hosts, but not from this machine.
     pub fn isolate(&self, id: NodeId) -> Result<()> {
         self.mute(id)?;
         self.deafen(id)
     }
 
-    /// Drops packets from and to the host by chance.
+    /// Drops this percentage of packets from and to the host.
     pub fn lose(&self, id: NodeId, percent: u8) -> Result<()> {
         script(&["loss", &host(id), &percent.to_string()]).map(drop)
     }
 
-    /// The network carries everything again.
+    /// Lets the network carry everything again.
     pub fn heal(&self) -> Result<()> {
         script(&["heal"]).map(drop)
     }
 
-    /// Nothing passes between this machine and the host; the other hosts still reach it.
+    /// Cuts the host off from this machine, but not from the other hosts.
     pub fn cut_off(&self, id: NodeId) -> Result<()> {
         script(&["block", "operator", &host(id)])?;
         script(&["block", &host(id), "operator"]).map(drop)
     }
 
-    /// The key that opens every host over SSH, for `root`, `admin` (sudo), `pwadmin` (sudo asks) and `guest` (no sudo).
+    /// The SSH key that every host accepts, for `root`, `admin` (sudo), `pwadmin` (sudo asks) and `guest` (no
+    /// sudo).
     pub fn key(&self) -> Result<PathBuf> {
         Ok(script(&["key"])?.trim().into())
     }
 
-    /// All hosts' keys, as ssh reads them.
+    /// A known_hosts file with the keys of all hosts.
     pub fn known_hosts(&self) -> Result<PathBuf> {
         Ok(script(&["known_hosts"])?.trim().into())
     }
 
-    /// The host's address.
+    /// The IP address of the host.
     pub fn address(&self, id: NodeId) -> String {
         address(id)
     }
@@ -207,34 +210,33 @@ impl Lab {
         format!("{}:9000", address(id)).parse().expect("an address")
     }
 
-    /// What the node has logged, also when its host is off.
+    /// The node's log, also while its host is off.
     pub fn log(&self, id: NodeId) -> String {
         std::fs::read_to_string(disk(id).join("var/log/eventstream.log")).unwrap_or_default()
     }
 
-    /// The node's data directory as this machine sees it; only to be opened when the host is off.
+    /// The node's data directory as this machine sees it, to be opened only while the host is off.
     pub fn data_dir(&self, id: NodeId) -> PathBuf {
         disk(id).join("var/lib/eventstream/raft")
     }
 
-    /// The node's own account of the cluster.
+    /// What the node reports of itself and the cluster.
     pub fn status(&self, id: NodeId) -> Result<ClusterStatus> {
-        let (code, body) = http(&format!("{}:8080", address(id)), "GET", "/cluster/status", "")?;
+        let (code, body) = http::call(&format!("{}:8080", address(id)), "GET", "/cluster/status", "")?;
         ensure!(code == 200, "status of node {id}: {code} {body}");
         Ok(serde_json::from_str(&body)?)
     }
 
-    /// Waits until one of these nodes leads in a newer term than the others know and all of them follow it, with
-    /// everything applied.
+    /// Waits until all of these nodes follow one of them, with everything applied.
     pub fn wait_ready(&self, among: &[NodeId]) -> Result<NodeId> {
         self.wait("a leader that all follow", || {
             leader_of_all(|| among.iter().map(|id| self.status(*id).ok()).collect())
         })
     }
 
-    /// Polls until there is an answer, or fails with every node's log.
+    /// Polls until `ask` returns something. After [`MAX_WAIT`] fails with the logs of all nodes.
     pub fn wait<T>(&self, what: &str, ask: impl Fn() -> Option<T>) -> Result<T> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         while Instant::now() < deadline {
             if let Some(answer) = ask() {
                 return Ok(answer);
@@ -242,14 +244,14 @@ impl Lab {
             std::thread::sleep(Duration::from_millis(20));
         }
         let logs: String = self.ids().iter().map(|id| format!("--- node {id}\n{}", self.log(*id))).collect();
-        bail!("waited {PATIENCE:?} in vain for {what}\n{logs}")
+        bail!("timed out after {MAX_WAIT:?} waiting for {what}\n{logs}")
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         if let Err(error) = script(&["down"]) {
-            eprintln!("the lab is not cleaned up: {error:#}");
+            eprintln!("the lab was not removed: {error:#}");
         }
     }
 }

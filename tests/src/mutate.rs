@@ -1,24 +1,24 @@
-//! Damage to bytes that were sound, the same for the same seed.
+//! Damages valid inputs, the same way for the same seed.
 
 use fastrand::Rng;
 
-/// Values that lengths and counts like to be compared with.
+/// Values at the limits of lengths and counts.
 const EDGES: [i64; 12] = [0, 1, -1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0xffff_ffff, i64::MAX];
 
-/// Sound inputs, and chance.
+/// Valid inputs and a source of randomness.
 pub struct Mutator {
     seeds: Vec<Vec<u8>>,
     random: Rng,
 }
 
 impl Mutator {
-    /// Damages these; at least one, none of them empty.
+    /// Takes at least one input, none of them empty.
     pub fn new(seeds: Vec<Vec<u8>>, seed: u64) -> Self {
         assert!(!seeds.is_empty() && seeds.iter().all(|seed| !seed.is_empty()), "nothing to damage");
         Self { seeds, random: Rng::with_seed(seed) }
     }
 
-    /// One of the seeds, damaged in one to five places.
+    /// Returns one of the inputs, damaged in one to five places.
     pub fn damaged(&mut self) -> Vec<u8> {
         let mut bytes = self.any_seed().to_vec();
         for _ in 0..self.random.usize(1..6) {
@@ -44,13 +44,13 @@ impl Mutator {
             3 => bytes.insert(at, self.random.u8(..)),
             4 | 5 => self.number(bytes, at),
             6 => {
-                // A part of it twice.
+                // Repeats a part.
                 let end = self.random.usize(at..=bytes.len().min(at + 64));
                 let part = bytes[at..end].to_vec();
                 bytes.splice(at..at, part);
             }
             _ => {
-                // It goes on like another one.
+                // Continues like another input.
                 let other = self.any_seed().to_vec();
                 bytes.truncate(at);
                 bytes.extend_from_slice(&other[self.random.usize(..other.len())..]);
@@ -58,7 +58,7 @@ impl Mutator {
         }
     }
 
-    /// Writes one of the edges over one to eight bytes, in either order of bytes.
+    /// Writes one of the edges over one to eight bytes, in either byte order.
     fn number(&mut self, bytes: &mut [u8], at: usize) {
         let edge = EDGES[self.random.usize(..EDGES.len())];
         let width = [1, 2, 4, 8][self.random.usize(..4)];

@@ -1,7 +1,8 @@
-//! What stands between the nodes of [`Cluster::prepare_behind_proxies`]: TCP proxies that hold back, delay or break what
-//! one node says to another, each direction for itself. No root needed.
+//! TCP proxies between the nodes of [`Cluster::prepare_behind_proxies`] that block, delay or break the
+//! connections from one node to another, each direction by itself. No root needed.
 //!
-//! The end of a connection is not held back: whoever closes it is heard at once. Requests that a node passes on to the leader over its client and admin ports go through unhurt.
+//! The end of a connection is never delayed. Requests that a node forwards to the leader's client and admin
+//! ports pass without faults.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -16,48 +17,48 @@ use shared::ids::NodeId;
 
 use crate::cluster::Cluster;
 
-/// How often a pump looks at what the test has ordered meanwhile.
-const GLANCE: Duration = Duration::from_millis(5);
-/// Bytes of a peer's greeting up to and with the greeting node's id, which ends them: frame header, magic, protocol
-/// range, three numbers, id.
-const INTRODUCTION: usize = 9 + 4 + 4 + 3 * 8 + 8;
+/// How often a pump checks for changed faults.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Bytes of a peer's greeting up to and including the id of the node that dials: frame header, magic,
+/// protocol range, three numbers, id.
+const GREETING_PREFIX: usize = 9 + 4 + 4 + 3 * 8 + 8;
 
-/// What happens to the bytes that one node sends to another.
+/// What happens to the bytes from one node to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Weather {
+pub enum NetworkFault {
     /// They pass.
     #[default]
-    Fair,
-    /// They pass later.
-    Slow(Duration),
-    /// They wait until this is over; a connection that does not outlive it takes them with it.
-    Blocked,
+    None,
+    /// They pass after this time.
+    Delay(Duration),
+    /// They wait until the fault ends, or are lost with the connection.
+    Block,
 }
 
 #[derive(Default)]
-struct Sky {
-    weather: HashMap<(NodeId, NodeId), Weather>,
-    /// How often the connections of a pair were broken.
+struct NetworkFaults {
+    links: HashMap<(NodeId, NodeId), NetworkFault>,
+    /// How often the connections of a pair of nodes were broken.
     broken: HashMap<(NodeId, NodeId), u64>,
 }
 
 #[derive(Default)]
 struct Shared {
-    sky: Mutex<Sky>,
+    faults: Mutex<NetworkFaults>,
     stop: AtomicBool,
 }
 
 impl Shared {
-    fn sky(&self) -> std::sync::MutexGuard<'_, Sky> {
-        self.sky.lock().unwrap_or_else(PoisonError::into_inner)
+    fn faults(&self) -> std::sync::MutexGuard<'_, NetworkFaults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn weather(&self, from: NodeId, to: NodeId) -> Weather {
-        self.sky().weather.get(&(from, to)).copied().unwrap_or_default()
+    fn fault(&self, from: NodeId, to: NodeId) -> NetworkFault {
+        self.faults().links.get(&(from, to)).copied().unwrap_or_default()
     }
 
     fn broken(&self, a: NodeId, b: NodeId) -> u64 {
-        self.sky().broken.get(&(a.min(b), a.max(b))).copied().unwrap_or_default()
+        self.faults().broken.get(&(a.min(b), a.max(b))).copied().unwrap_or_default()
     }
 }
 
@@ -68,7 +69,7 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// Proxies before every node; to be called before the nodes start.
+    /// Starts proxies in front of every node; to be called before the nodes start.
     pub fn start(cluster: &Cluster) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut listeners = Vec::new();
@@ -84,19 +85,19 @@ impl Proxies {
         Ok(Self { shared, listeners })
     }
 
-    /// From now on, what `from` sends to `to` meets this weather.
-    pub fn set(&self, from: NodeId, to: NodeId, weather: Weather) {
-        self.shared.sky().weather.insert((from, to), weather);
+    /// Sets what happens to the bytes from `from` to `to`.
+    pub fn set(&self, from: NodeId, to: NodeId, fault: NetworkFault) {
+        self.shared.faults().links.insert((from, to), fault);
     }
 
     /// Breaks the connections between two nodes, once.
     pub fn sever(&self, a: NodeId, b: NodeId) {
-        *self.shared.sky().broken.entry((a.min(b), a.max(b))).or_default() += 1;
+        *self.shared.faults().broken.entry((a.min(b), a.max(b))).or_default() += 1;
     }
 
-    /// Fair weather everywhere.
+    /// Removes all faults.
     pub fn heal(&self) {
-        self.shared.sky().weather.clear();
+        self.shared.faults().links.clear();
     }
 }
 
@@ -111,39 +112,44 @@ impl Drop for Proxies {
     }
 }
 
-fn accept(shared: &Arc<Shared>, listener: &TcpListener, there: SocketAddr, peer: Option<NodeId>) {
+fn accept(shared: &Arc<Shared>, listener: &TcpListener, node_address: SocketAddr, peer: Option<NodeId>) {
     for stream in listener.incoming().flatten() {
         if shared.stop.load(Relaxed) {
             return;
         }
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
-            // A connection that fails is what both ends must live with.
-            let _ = join(&shared, stream, there, peer);
+            // Both ends must cope with a connection that fails.
+            let _ = join(&shared, stream, node_address, peer);
         });
     }
 }
 
-/// Connects a dialler with the node that it means, as long as both want it.
-fn join(shared: &Arc<Shared>, mut dialler: TcpStream, there: SocketAddr, peer: Option<NodeId>) -> Result<()> {
-    let mut introduction = [0; INTRODUCTION];
+/// Connects a client with the node that it dialled, until one of them closes.
+fn join(
+    shared: &Arc<Shared>,
+    mut client: TcpStream,
+    node_address: SocketAddr,
+    peer: Option<NodeId>,
+) -> Result<()> {
+    let mut greeting = [0; GREETING_PREFIX];
     let mut ends = None;
     if let Some(node) = peer {
-        dialler.set_read_timeout(Some(Duration::from_secs(1)))?;
-        dialler.read_exact(&mut introduction)?;
-        let (_, id) = introduction.split_last_chunk::<8>().context("it is longer")?;
+        client.set_read_timeout(Some(Duration::from_secs(1)))?;
+        client.read_exact(&mut greeting)?;
+        let (_, id) = greeting.split_last_chunk::<8>().context("a shorter greeting")?;
         ends = Some((NodeId::from_le_bytes(*id), node));
     }
-    let mut node = TcpStream::connect_timeout(&there, Duration::from_secs(1))?;
-    for stream in [&dialler, &node] {
+    let mut node = TcpStream::connect_timeout(&node_address, Duration::from_secs(1))?;
+    for stream in [&client, &node] {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(GLANCE))?;
+        stream.set_read_timeout(Some(POLL_INTERVAL))?;
     }
-    let forth = Pump::new(shared, &dialler, &node, ends)?;
-    let back = Pump::new(shared, &node, &dialler, ends.map(|(from, to)| (to, from)))?;
+    let forth = Pump::new(shared, &client, &node, ends)?;
+    let back = Pump::new(shared, &node, &client, ends.map(|(from, to)| (to, from)))?;
     if ends.is_some() {
         forth.hold(Instant::now());
-        node.write_all(&introduction)?;
+        node.write_all(&greeting)?;
     }
     let back = std::thread::spawn(move || back.run());
     forth.run();
@@ -190,20 +196,21 @@ impl Pump {
         let _ = self.output.shutdown(Shutdown::Both);
     }
 
-    /// Waits as long as the weather keeps back what came at `since`; false when the connection is over.
+    /// Waits as long as a fault holds back what arrived at `since`. Returns false when the connection is
+    /// over.
     fn hold(&self, since: Instant) -> bool {
         let Some((from, to)) = self.ends else { return true };
         loop {
             if self.is_over() {
                 return false;
             }
-            match self.shared.weather(from, to) {
-                Weather::Fair => return true,
-                Weather::Slow(delay) => match delay.checked_sub(since.elapsed()) {
-                    Some(rest) if !rest.is_zero() => std::thread::sleep(rest.min(GLANCE)),
+            match self.shared.fault(from, to) {
+                NetworkFault::None => return true,
+                NetworkFault::Delay(delay) => match delay.checked_sub(since.elapsed()) {
+                    Some(rest) if !rest.is_zero() => std::thread::sleep(rest.min(POLL_INTERVAL)),
                     _ => return true,
                 },
-                Weather::Blocked => std::thread::sleep(GLANCE),
+                NetworkFault::Block => std::thread::sleep(POLL_INTERVAL),
             }
         }
     }

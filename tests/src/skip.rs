@@ -1,24 +1,24 @@
-//! What this machine cannot show. A test that lacks something fails, unless `SKIP` names that: `SKIP=lab,promtool`. Then the
-//! run ends with its name.
+//! Tests that this machine cannot run. A test that lacks something fails, unless the variable `SKIP` names
+//! what it lacks (`SKIP=lab,promtool`). `make test` then ends with the names of the tests that were skipped.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 
 use anyhow::{Result, bail};
 
-use crate::cluster::binary;
+use crate::programs::binary;
 
-/// Where `make test` finds the names.
+/// File with the names of skipped tests, which `make test` prints.
 const SKIPPED: &str = "skipped";
 
-/// Goes on when `SKIP` names `what`; the test that asks is skipped then.
+/// Records that the calling test is skipped because this machine has no `what`, if `SKIP` names it.
 ///
 /// # Errors
-/// When it does not: the test lacks `what`, because of `why`.
+/// When `SKIP` does not name it.
 pub fn allowed(what: &str, why: &str) -> Result<()> {
     let named = std::env::var("SKIP").unwrap_or_default();
     if !named.split(',').any(|name| name.trim() == what) {
-        bail!("no {what} on this machine, so this cannot be shown: {why}\nSKIP={what} goes on without it");
+        bail!("this test needs {what}, which this machine lacks: {why}\nTo skip it: SKIP={what}");
     }
     let test = std::thread::current().name().unwrap_or_default().to_owned();
     let path = binary("esnode").with_file_name(SKIPPED);
@@ -31,10 +31,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_lacking_fails_unless_it_is_named() {
+    fn a_test_that_lacks_something_fails_unless_skip_names_it() {
         let error = allowed("moon", "it has set").unwrap_err().to_string();
         assert!(
-            error.contains("no moon") && error.contains("it has set") && error.contains("SKIP=moon"),
+            error.contains("needs moon") && error.contains("it has set") && error.contains("SKIP=moon"),
             "{error}"
         );
     }

@@ -1,4 +1,5 @@
-//! Real SSH servers on loopback addresses, run by whoever runs the tests, with keys and an agent of their own.
+//! Real SSH servers on loopback addresses, with keys and an agent of their own, run as the user who runs the
+//! tests.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -16,18 +17,18 @@ use tempfile::TempDir;
 /// Where sshd listens.
 const PORT: u16 = 2222;
 /// How long a server may take to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// A folder with keys, known hosts, servers and perhaps an agent; all of it ends when dropped.
-pub struct Lab {
+/// A folder with keys, known hosts, servers and perhaps an agent; everything ends on drop.
+pub struct SshLab {
     dir: TempDir,
     user: String,
     servers: Vec<Sshd>,
     agent: Option<Child>,
 }
 
-impl Lab {
-    /// Servers that let in whoever has `id_ed25519`, which is made, and whose keys are known.
+impl SshLab {
+    /// Starts servers that accept the new key `id_ed25519`, and whose host keys are known.
     pub fn start(count: usize) -> Result<Self> {
         let mut lab = Self::empty()?;
         lab.key("id_ed25519", "")?;
@@ -52,33 +53,33 @@ impl Lab {
         self.dir.path().join(name)
     }
 
-    /// Whoever runs this, who is who logs in.
+    /// The user who runs the tests, and who logs in.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// Makes a key and lets it in.
+    /// Makes a key that every server accepts.
     pub fn key(&self, name: &str, passphrase: &str) -> Result<PathBuf> {
-        let path = self.stranger(name, passphrase)?;
+        let path = self.unknown_key(name, passphrase)?;
         let public = fs::read_to_string(path.with_extension("pub"))?;
         let authorized = fs::read_to_string(self.path("authorized_keys"))?;
         fs::write(self.path("authorized_keys"), authorized + &public)?;
         Ok(path)
     }
 
-    /// Makes a key that no server knows.
-    pub fn stranger(&self, name: &str, passphrase: &str) -> Result<PathBuf> {
-        self.stranger_of("ed25519", name, passphrase)
+    /// Makes a key that no server accepts.
+    pub fn unknown_key(&self, name: &str, passphrase: &str) -> Result<PathBuf> {
+        self.unknown_key_of("ed25519", name, passphrase)
     }
 
     /// The same, of any kind.
-    pub fn stranger_of(&self, kind: &str, name: &str, passphrase: &str) -> Result<PathBuf> {
+    pub fn unknown_key_of(&self, kind: &str, name: &str, passphrase: &str) -> Result<PathBuf> {
         let path = self.path(name);
         keygen(&path, kind, passphrase)?;
         Ok(path)
     }
 
-    /// Certifies a key for whoever runs this, by an authority of the lab's; the path of the certificate.
+    /// Certifies a key for this user, by an authority of the lab. Returns the path of the certificate.
     pub fn certify(&self, key: &Path, valid: &str) -> Result<PathBuf> {
         let mut command = Command::new("ssh-keygen");
         command.arg("-q").arg("-s").arg(self.path("ca")).args(["-I", "test", "-n", &self.user, "-V", valid]);
@@ -88,7 +89,7 @@ impl Lab {
         Ok(key.with_file_name(format!("{name}-cert.pub")))
     }
 
-    /// Starts one more server, with these lines in its configuration, and makes its keys known.
+    /// Starts one more server, with these lines added to its configuration, and makes its host keys known.
     pub fn server(&mut self, extra: &str) -> Result<usize> {
         let index = self.servers.len();
         let server = Sshd::start(self.dir.path(), index, extra)?;
@@ -103,12 +104,12 @@ impl Lab {
         &mut self.servers[index]
     }
 
-    /// How to get to a server with the usual key.
+    /// The destination of a server, with `id_ed25519`.
     pub fn to(&self, index: usize) -> Destination {
         self.destination(&format!("h{index}"), self.servers[index].address)
     }
 
-    /// How to get to any address with the usual key.
+    /// The destination of any address, with `id_ed25519`.
     pub fn destination(&self, name: &str, address: SocketAddr) -> Destination {
         Destination {
             name: name.to_owned(),
@@ -128,7 +129,7 @@ impl Lab {
         }
     }
 
-    /// Starts an agent that holds these keys, which have no passphrases; the path of its socket.
+    /// Starts an agent that holds these keys, which have no passphrases. Returns the path of its socket.
     pub fn agent(&mut self, keys: &[&Path]) -> Result<PathBuf> {
         let socket = self.path("agent");
         let agent = Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn();
@@ -142,7 +143,7 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
+impl Drop for SshLab {
     fn drop(&mut self) {
         if let Some(agent) = &mut self.agent {
             _ = agent.kill();
@@ -182,7 +183,7 @@ impl Sshd {
         Ok(server)
     }
 
-    /// Makes new host keys, which count from the next start.
+    /// Makes new host keys, which are used from the next start on.
     pub fn new_host_keys(&self) -> Result<()> {
         for kind in ["ed25519", "ecdsa"] {
             let path = self.dir.join(kind);
@@ -199,7 +200,7 @@ impl Sshd {
             ["/usr/sbin/sshd", "/usr/local/sbin/sshd"].into_iter().find(|path| Path::new(path).exists());
         let program = program
             .context("no sshd on this machine: run tests/setup.sh, or apt-get install openssh-server")?;
-        // Where sshd drops its rights; made by the service that does not run here.
+        // sshd drops its privileges there; its service, which does not run here, would make the folder.
         _ = fs::create_dir("/run/sshd");
         let log = fs::File::create(self.dir.join("log"))?;
         let mut command = Command::new(program);
@@ -211,7 +212,7 @@ impl Sshd {
             .with_context(|| self.log())
     }
 
-    /// What it has logged.
+    /// Its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
@@ -235,13 +236,13 @@ impl Sshd {
         format!("[{}]:{}", self.address.ip(), self.address.port())
     }
 
-    /// Lines for a file of known hosts.
+    /// Lines for a known_hosts file.
     pub fn known(&self) -> Result<String> {
         let line = |kind| -> Result<String> { Ok(format!("{} {}\n", self.known_as(), self.host_key(kind)?)) };
         Ok(format!("{}{}", line("ed25519")?, line("ecdsa")?))
     }
 
-    /// The processes of its logins, and what runs in them.
+    /// The processes of its logins and their descendants.
     pub fn sessions(&self) -> Vec<Pid> {
         self.child.as_ref().map(|child| descendants(child.id())).unwrap_or_default()
     }
@@ -249,19 +250,19 @@ impl Sshd {
     /// Sends a signal to all processes of its logins.
     pub fn signal_sessions(&self, signal: Signal) {
         for pid in self.sessions() {
-            // One that has just ended is what was wanted.
+            // It may just have ended.
             _ = kill_process(pid, signal);
         }
     }
 
-    /// Sends a signal to the server that takes connections.
+    /// Sends a signal to the server that accepts connections.
     pub fn signal(&self, signal: Signal) {
         if let Some(pid) = self.child.as_ref().and_then(|child| Pid::from_raw(child.id().try_into().ok()?)) {
             _ = kill_process(pid, signal);
         }
     }
 
-    /// Ends it and all its logins at once.
+    /// Kills the server and all its logins.
     pub fn kill(&mut self) {
         self.signal_sessions(Signal::KILL);
         if let Some(mut child) = self.child.take() {
@@ -289,15 +290,15 @@ fn keygen(path: &Path, kind: &str, passphrase: &str) -> Result<()> {
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
     let begin = Instant::now();
     while !done() {
-        if begin.elapsed() > PATIENCE {
-            bail!("{what} is not there after {PATIENCE:?}");
+        if begin.elapsed() > MAX_WAIT {
+            bail!("timed out after {MAX_WAIT:?} waiting for {what}");
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
 
-/// All children of a process, and theirs.
+/// All descendants of a process.
 fn descendants(parent: u32) -> Vec<Pid> {
     let children = |parent: u32| -> Vec<u32> {
         let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();

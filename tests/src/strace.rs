@@ -1,19 +1,19 @@
-//! Faults at the border between a process and the system: calls that fail, or take long, as `strace` injects them.
+//! Faults in system calls, injected by `strace`: calls that fail or take long.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cluster::PATIENCE;
+use crate::cluster::MAX_WAIT;
 
-/// A running `strace`; the process is let go when this is dropped.
+/// A running `strace`; on drop the process goes on without faults.
 pub struct Fault {
     tracer: Child,
 }
 
 impl Fault {
-    /// From now on these system calls of process `pid` go wrong, e.g. `"fdatasync"`, `"error=EIO:when=1"`.
+    /// Injects a fault into these system calls of process `pid`, e.g. `"fdatasync"`, `"error=EIO:when=1"`.
     pub fn inject(pid: u32, calls: &str, how: &str) -> Result<Self> {
         let tracer = Command::new("strace")
             .args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={calls}")])
@@ -21,13 +21,13 @@ impl Fault {
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .context("CANNOT INJECT FAULTS HERE: there is no strace; `make test` installs it")?;
+            .context("faults cannot be injected here: there is no strace; `make test` installs it")?;
         let fault = Self { tracer };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         while !is_traced(pid) {
             ensure!(
                 Instant::now() < deadline,
-                "CANNOT INJECT FAULTS HERE: strace does not get hold of {pid}"
+                "faults cannot be injected here: strace cannot attach to {pid}"
             );
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -43,7 +43,7 @@ impl Drop for Fault {
     }
 }
 
-/// Every thread has a tracer.
+/// Returns whether every thread has a tracer.
 fn is_traced(pid: u32) -> bool {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     tasks.flatten().all(|task| {

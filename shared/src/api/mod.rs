@@ -1,5 +1,7 @@
 //! Messages of the admin API (default port 8080), JSON on the wire.
 
+#[doc(hidden)]
+pub mod example;
 #[cfg(test)]
 mod tests;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, PATIENCE};
+use tests::cluster::{Cluster, MAX_WAIT};
 
 use crate::spread::Spread;
 use crate::{TOPIC, cluster};
@@ -20,7 +20,7 @@ pub fn measure(share: usize) -> Result<()> {
     for _ in 0..KILLS.div_ceil(share) {
         let leader = cluster.wait_ready()?;
         sleep(Duration::from_millis(300 + fastrand::u64(..200)));
-        Client::connect(cluster.kafka(leader), PATIENCE)?.produce(TOPIC, 0, b"before")?.ok();
+        Client::connect(cluster.kafka(leader), MAX_WAIT)?.produce(TOPIC, 0, b"before")?.ok();
         cluster.kill(leader)?;
         gaps.push(until_acknowledged(&cluster, leader));
         cluster.launch(leader)?;

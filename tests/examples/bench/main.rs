@@ -1,8 +1,10 @@
 //! Measures three real nodes on this machine, and beside them what disk and loopback can do at all.
 //!
-//! `cargo run --release -p tests --example bench -- [--quick] [floor|produce|consume|failover|restart|idle ...]`
+//! `cargo run --release -p tests --example bench -- [--quick] [floor|produce|consume|failover|restart|idle
+//! ...]`
 //!
-//! Everything without a name; each measurement has a cluster of its own. `--quick` takes a tenth of the events.
+//! Everything without a name; each measurement has a cluster of its own. `--quick` takes a tenth of the
+//! events.
 
 mod events;
 mod failover;
@@ -17,7 +19,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, PATIENCE, binary};
+use tests::cluster::{Cluster, MAX_WAIT};
+use tests::programs::binary;
 
 /// One measurement; takes so small a share of the usual events as its argument says.
 type Measure = fn(usize) -> Result<()>;
@@ -53,7 +56,7 @@ fn cluster() -> Result<(Cluster, NodeId)> {
     let program: PathBuf = here.ancestors().nth(2).map(|target| target.join("esnode")).unwrap_or_default();
     let cluster = Cluster::start_with(3, "", &program)?;
     let leader = cluster.wait_ready()?;
-    let code = Client::connect(cluster.kafka(leader), PATIENCE)?.create_topic(TOPIC, 1)?;
+    let code = Client::connect(cluster.kafka(leader), MAX_WAIT)?.create_topic(TOPIC, 1)?;
     if code != 0 {
         bail!("cannot create the topic: error code {code}");
     }

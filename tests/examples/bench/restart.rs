@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use shared::api::Role;
 use shared::ids::NodeId;
 use tests::client::Client;
-use tests::cluster::{Cluster, PATIENCE};
+use tests::cluster::{Cluster, MAX_WAIT};
 
 use crate::events::fill;
 use crate::floor::sequential_write;
@@ -24,7 +24,7 @@ const GATHERED: usize = 500;
 /// Fills the log, restarts a follower, lets it miss a part and catch up under a client, and then adds a node.
 pub fn measure(share: usize) -> Result<()> {
     let (mut cluster, leader) = cluster()?;
-    let mut client = Client::connect(cluster.kafka(leader), PATIENCE)?;
+    let mut client = Client::connect(cluster.kafka(leader), MAX_WAIT)?;
     let gathered = |mebibytes: usize| (mebibytes << 20) / RECORD / GATHERED / share;
     fill(&mut client, RECORD, GATHERED, 8, gathered(LOG_MIB - MISSED_MIB))?;
     cluster.wait_ready()?;
@@ -72,7 +72,7 @@ fn take_in(
 ) -> Result<()> {
     cluster.launch(added)?;
     let began = Instant::now();
-    let (code, body) = cluster.post(leader, "/cluster/members", &cluster.introduction(added))?;
+    let (code, body) = cluster.post(leader, "/cluster/members", &cluster.join_request(added))?;
     ensure!(code == 200, "{body}");
     let (mut during, mut caught_up) = (Vec::new(), None);
     while !votes(cluster, leader, added)? {

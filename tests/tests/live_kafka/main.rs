@@ -1,0 +1,5 @@
+//! Kafka clients against real clusters.
+
+mod clients;
+mod produce;
+mod topics;
