@@ -72,7 +72,7 @@ fn a_rolling_restart_replaces_every_process_while_events_go_on() -> Result<()> {
     let steps = ids(&report);
     let last_stop = steps.iter().rfind(|id| id.ends_with(".stop"));
     ensure!(last_stop == Some(&format!("n{first}.stop")), "the leader comes last: {steps:?}");
-    let handed = steps.iter().position(|id| id.ends_with(".lead"));
+    let handed = steps.iter().position(|id| id.ends_with(".transfer-leader"));
     ensure!(handed < steps.iter().position(|id| Some(id) == last_stop), "{steps:?}");
     let after = pids(&place)?;
     ensure!(before.iter().zip(&after).all(|(before, after)| before != after), "{before:?} {after:?}");

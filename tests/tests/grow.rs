@@ -92,7 +92,7 @@ fn members_come_and_go_while_events_go_on() -> Result<()> {
         (leader(&place)?, done(&place, &["remove-node", &leader(&place)?.to_string(), "--yes"])?);
     let steps = ids(&steps);
     let at = |verb: &str| steps.iter().position(|id| id.ends_with(verb));
-    ensure!(at(".lead") < at(".leave") && at(".leave") < at(".stop"), "{steps:?}");
+    ensure!(at(".transfer-leader") < at(".drain") && at(".drain") < at(".stop"), "{steps:?}");
     let dead = leader(&place)?;
     signal(&place, dead, Signal::KILL)?;
     let (dead, gone) = (dead.to_string(), gone.to_string());
@@ -181,7 +181,7 @@ fn a_node_that_does_not_catch_up_is_taken_out_again() -> Result<()> {
     let output = child.wait_with_output()?;
     let report: Value = serde_json::from_slice(&output.stdout)?;
     ensure!(output.status.code() == Some(5), "{report:#}");
-    ensure!(report["error"].to_string().contains("what had been begun was taken back"), "{report:#}");
+    ensure!(report["error"].to_string().contains("what had been begun was undone"), "{report:#}");
     ensure!(voters(&place)? == [1, 2, 3] && file(&place)? == before);
     ensure!(!place.cluster().join("n4").exists(), "its data is left");
     let broken = place.dir.path().join("broken");

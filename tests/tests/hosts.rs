@@ -126,11 +126,11 @@ fn hosts_that_are_not_ready_are_refused_with_the_reason_and_left_alone() -> Resu
     lab.isolate(1)?;
     let (code, found) = operator.json(&["check"])?;
     lab.heal()?;
-    let mesh =
+    let peers =
         found["findings"].as_array().into_iter().flatten().filter(|finding| finding["level"] == "failure");
-    let mesh: Vec<_> = mesh.map(|finding| (finding["node"].as_u64(), finding["check"].as_str())).collect();
-    let all = [(Some(1), Some("mesh")), (Some(2), Some("mesh")), (Some(3), Some("mesh"))];
-    ensure!(code == 3 && mesh == all, "{found:#}");
+    let peers: Vec<_> = peers.map(|finding| (finding["node"].as_u64(), finding["check"].as_str())).collect();
+    let all = [(Some(1), Some("peers")), (Some(2), Some("peers")), (Some(3), Some("peers"))];
+    ensure!(code == 3 && peers == all, "{found:#}");
 
     lab.exec(2, &["sh", "-c", "rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh"])?;
     says(&operator, &["up"], &["SHA256:", "known_hosts", "ssh-keygen"])?;

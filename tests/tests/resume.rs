@@ -334,7 +334,7 @@ fn a_restore_goes_on_wherever_escli_was_killed() -> Result<()> {
     let (dir, base) = (place.cluster(), place.base.to_string());
     let args = ["restore", path(&tar), "--local", "--dir", path(&dir), "--base-port", &base];
     let steps = planned(&place, &args)?;
-    ensure!(steps.iter().filter(|step| step.ends_with(".rebuild")).count() == 3, "{steps:?}");
+    ensure!(steps.iter().filter(|step| step.ends_with(".recover")).count() == 3, "{steps:?}");
     let mut resumed = 0;
     for step in &steps {
         for record in RECORDS {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use escli::ssh::{
+use escli::hosts::ssh::{
     Connection, Destination, Input, Limits, NoPrompt, Passphrases, Pulse, Said, Source, SshError, Status,
 };
 use rustix::process::Signal;

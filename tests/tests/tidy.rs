@@ -10,8 +10,8 @@ const PURE: [&str; 6] = [
     "esnode/src/consensus/",
     "esnode/src/stream/",
     "escli/src/plan/",
-    "escli/src/ssh/destination.rs",
-    "escli/src/ssh/known_hosts.rs",
+    "escli/src/hosts/ssh/destination.rs",
+    "escli/src/hosts/ssh/known_hosts.rs",
     "shared/src/",
 ];
 /// Who may write to standard output and standard error.

@@ -116,7 +116,7 @@ fn a_program_that_does_not_serve_is_rolled_back_and_the_others_are_left_alone() 
     let loops = script(&place, "loops", "echo it always ends >&2; exit 1")?;
     let (code, report) = place.json(&upgrade(&loops, &[]))?;
     ensure!(code == 4 && report["error"].to_string().contains("it always ends"), "{code} {report:#}");
-    ensure!(report["error"].to_string().contains("what had been begun was taken back"), "{report:#}");
+    ensure!(report["error"].to_string().contains("what had been begun was undone"), "{report:#}");
     ensure!(versions(&place)? == all("0.1.0"));
     let touched = before.iter().zip(&pids(&place, 3)?).filter(|(before, after)| before != after).count();
     ensure!(touched == 1, "{touched} nodes were touched");

@@ -3,7 +3,7 @@
 use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// A node, or else probably the command.
 fn target(text: &str) -> Result<NodeId, String> {

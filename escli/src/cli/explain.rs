@@ -2,7 +2,7 @@
 
 use clap_complete::ArgValueCandidates;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]

@@ -3,7 +3,7 @@
 use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]

@@ -1,15 +1,21 @@
-//! The command line: clap structs only. Nothing past `settings` sees them, except a command's own `Args`.
+//! The command line: clap structs only. A command sees its own `Args`, and everything below it `Settings`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use shared::ids::{MAX_NODE_ID, NodeId};
+
+use crate::hosts::ssh::{NoPrompt, Passphrases};
+use crate::output::{ColorChoice, Format};
+use crate::settings::{Environment, Settings};
 
 pub mod add_node;
 pub mod alerts;
 pub mod backup;
 pub mod check;
+pub mod complete;
 pub mod completions;
 pub mod diff;
 pub mod down;
@@ -76,8 +82,8 @@ pub struct Global {
     #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Format of the data on standard output.
-    #[arg(short, long, value_enum, default_value_t = Output::Table, global = true, value_name = "FORMAT")]
-    pub output: Output,
+    #[arg(short, long, value_enum, default_value_t = Format::Table, global = true, value_name = "FORMAT")]
+    pub output: Format,
     /// When to use colour; NO_COLOR is honoured.
     #[arg(long, value_enum, default_value_t = ColorChoice::Auto, global = true, value_name = "WHEN")]
     pub color: ColorChoice,
@@ -92,7 +98,7 @@ pub struct Global {
     pub timeout: Duration,
     /// Give up on one host, or on one answer of a node, after this time.
     #[arg(long, value_parser = duration, default_value = "5s", global = true, value_name = "TIME")]
-    pub ssh_timeout: Duration,
+    pub host_timeout: Duration,
     /// How many hosts are worked on at once.
     #[arg(long, default_value_t = 10, global = true, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -105,37 +111,24 @@ pub struct Global {
     pub dry_run: bool,
 }
 
-/// Format of the data on standard output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Table,
-    /// For people with wide terminals.
-    Wide,
-    /// One JSON document.
-    Json,
-    /// The same document as YAML.
-    Yaml,
-}
-
-impl Output {
-    /// Read by programs: exactly one document on standard output, whatever happens.
-    pub fn is_machine(self) -> bool {
-        matches!(self, Self::Json | Self::Yaml)
+impl Global {
+    /// Returns the settings that these options and this environment amount to. Nobody is asked for passphrases.
+    pub fn settings(&self, env: Environment) -> Settings {
+        Settings {
+            config: self.config.as_deref().map(|path| env.expanded(path)),
+            output: self.output,
+            color: self.color,
+            quiet: self.quiet,
+            verbose: self.verbose,
+            timeout: self.timeout,
+            host_timeout: self.host_timeout,
+            concurrency: usize::from(self.concurrency),
+            yes: self.yes,
+            dry_run: self.dry_run,
+            env,
+            passphrases: Arc::new(Passphrases::new(NoPrompt)),
+        }
     }
-}
-
-/// When to use colour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
 }
 
 /// What to do.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `reload`.
 #[derive(Debug, clap::Args)]

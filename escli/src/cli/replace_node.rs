@@ -5,7 +5,7 @@ use shared::ids::NodeId;
 
 use super::add_node::Place;
 use super::remove_node::Going;
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `replace-node`.
 #[derive(Debug, clap::Args)]

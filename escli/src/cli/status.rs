@@ -3,7 +3,7 @@
 use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]

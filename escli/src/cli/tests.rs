@@ -61,7 +61,7 @@ fn nodes_are_called_by_number_and_by_name_alone_and_in_lists() {
 fn global_options_may_stand_before_and_after_the_command() {
     for line in ["escli -o json --timeout 90s stop 1 2", "escli stop 1 2 --timeout 1m30s -o json"] {
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-        assert_eq!((cli.global.output, cli.global.timeout.as_secs()), (Output::Json, 90));
+        assert_eq!((cli.global.output, cli.global.timeout.as_secs()), (Format::Json, 90));
         assert!(matches!(cli.command, Command::Stop(args) if args.nodes == [1, 2]));
     }
 }

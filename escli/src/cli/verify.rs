@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap_complete::ArgValueCandidates;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]

@@ -24,7 +24,7 @@ Examples:
 )]
 pub struct Args {
     /// End when this has come: healthy, leader, caught-up or version=V.
-    #[arg(long, value_name = "STATE", add = clap_complete::ArgValueCandidates::new(crate::complete::states))]
+    #[arg(long, value_name = "STATE", add = clap_complete::ArgValueCandidates::new(crate::cli::complete::states))]
     pub until: Option<Until>,
     /// Time between two looks.
     #[arg(long, value_parser = super::duration, default_value = "1s", value_name = "TIME")]

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use super::admin::admin;
+use crate::admin_client::AdminClient;
+use crate::admin_client::connect::admin;
 use crate::cli::alerts::Args;
-use crate::client::AdminClient;
-use crate::exit::{Exit, Failure};
+use crate::cluster_file::{self, Loaded};
+use crate::failure::{Exit, Failure};
+use crate::output::SCHEMA_VERSION;
 use crate::overview::alerts::{Alert, AlertState, Look, judge};
 use crate::overview::metrics::Figures;
-use crate::report::SCHEMA_VERSION;
-use crate::settings::{Loaded, Settings};
+use crate::settings::Settings;
 use crate::view;
 
 /// Between two looks; a short window has five.
@@ -34,7 +35,7 @@ struct Document {
 /// # Errors
 /// Usage.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let loaded = settings.load()?;
+    let loaded = cluster_file::load(settings)?;
     let client = admin(settings, &loaded.spec)?;
     let looks = watch(&loaded, &client, args.window.min(settings.timeout)).await;
     let alerts = judge(&looks);

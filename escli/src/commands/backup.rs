@@ -10,15 +10,16 @@ use shared::backup::Manifest;
 use shared::ids::NodeId;
 use tokio::sync::mpsc;
 
-use super::admin::admin;
-use super::target::{file_of, is_local};
+use super::target::file_of;
+use crate::admin_client::AdminClient;
+use crate::admin_client::connect::admin;
 use crate::backup::{BackupError, keep};
 use crate::cli::backup::Args;
-use crate::client::AdminClient;
+use crate::cluster_file;
+use crate::cluster_file::known_cluster::KnownCluster;
 use crate::engine::interrupt::Interrupt;
-use crate::exit::{Exit, Failure};
-use crate::memory::Memory;
-use crate::observe::observe_api;
+use crate::engine::observe::observe_api;
+use crate::failure::{Exit, Failure};
 use crate::plan::agreement;
 use crate::plan::facts::Facts;
 use crate::plan::identity::{self, Intent};
@@ -36,7 +37,7 @@ const AHEAD: usize = 8;
 /// Usage; there is something at that place already; no node can give one; it breaks off.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let loaded = settings.load()?;
+    let loaded = cluster_file::load(settings)?;
     let spec = loaded.spec;
     let name = &spec.cluster.name;
     let path = args.path.clone().unwrap_or_else(|| {
@@ -52,8 +53,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     }
     let client = admin(settings, &spec)?;
     let facts = observe_api(&spec, &client, settings.concurrency).await;
-    let file = file_of(&loaded.source, is_local(&spec));
-    let remembered = Memory::of(&settings.env.state_dir, name, file.as_deref()).recall();
+    let file = file_of(&loaded.source, spec.is_local());
+    let remembered = KnownCluster::of(&settings.env.state_dir, name, file.as_deref()).recall();
     // A copy of another cluster's events under this one's name would be taken for this one's later.
     let facts = Facts { remembered, ..facts };
     identity::refuse(&spec, &facts, &Intent::default())?;
@@ -90,9 +91,9 @@ fn source(statuses: &[ClusterStatus], members: usize, named: Option<NodeId>) -> 
             .hint("see what is wrong:                 escli health")
             .hint("take what one node has all the same:  escli backup --node ID")
     })?;
-    let mut well = agreement::well(statuses, voters);
-    well.sort_unstable();
-    Ok(well.into_iter().find(|id| *id != leader.leader).unwrap_or(leader.leader))
+    let mut healthy = agreement::healthy(statuses, voters);
+    healthy.sort_unstable();
+    Ok(healthy.into_iter().find(|id| *id != leader.leader).unwrap_or(leader.leader))
 }
 
 async fn take(

@@ -7,12 +7,12 @@ use shared::ids::{ClusterId, NodeId};
 use super::target::Target;
 use crate::cli::diff::Args;
 use crate::engine::ports::Hosts;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
+use crate::output::SCHEMA_VERSION;
 use crate::plan::diff::{NodeDiff, diff};
 use crate::plan::facts::Facts;
 use crate::plan::identity::{self, Intent};
 use crate::plan::up::targets;
-use crate::report::SCHEMA_VERSION;
 use crate::settings::Settings;
 use crate::view;
 
@@ -34,7 +34,7 @@ struct Document {
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let target = Target::open(settings)?;
     let ids = targets(&target.spec, &args.nodes)?;
-    let facts = target.look(settings, false).await;
+    let facts = target.inspect(settings, false).await;
     let nodes = compare(&target, &ids, &facts).await;
     let differences = nodes.iter().filter(|node| node.is_any()).count();
     let cluster = target.name().to_owned();

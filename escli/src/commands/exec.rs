@@ -6,13 +6,13 @@ use shared::ids::NodeId;
 
 use super::target::Target;
 use crate::cli::exec::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
+use crate::hosts::ssh::{Status, quote};
+use crate::output::SCHEMA_VERSION;
+use crate::output::printable;
 use crate::plan::identity::{self, Intent};
 use crate::plan::up::targets;
-use crate::printable;
-use crate::report::SCHEMA_VERSION;
 use crate::settings::Settings;
-use crate::ssh::{Status, quote};
 use crate::view::{self, paint::Paint};
 
 /// What came of it on one host.
@@ -48,7 +48,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     };
     // What the command does is not known, so it is as good as one that changes something.
     target.spec.cluster.nodes.retain(|node| ids.contains(&node.id));
-    let facts = target.look(settings, false).await;
+    let facts = target.inspect(settings, false).await;
     identity::refuse(&target.spec, &facts, &Intent::default())?;
     let line = quote::join(args.command.iter().map(String::as_str));
     let line = &line;

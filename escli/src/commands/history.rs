@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::again::CommandLine;
 use super::operation::{Interrupted, Operation, finish};
 use super::target::{Change, Target, absolute};
-use super::{up, word};
+use super::up;
 use crate::cli::history::{Args, What};
+use crate::cluster_file::{self, Source};
 use crate::engine::journal::{Journal, Origin, Record};
 use crate::engine::past::{self, End, Past};
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
-use crate::settings::{self, Settings, Source};
+use crate::settings::Settings;
 use crate::view;
 
 /// Lists, shows, resumes or aborts.
@@ -101,8 +103,8 @@ pub(super) async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Fai
         }
     }
     let interrupted = Interrupted { path: past.path.clone(), membership: origin.membership.clone() };
-    let flag = if matches!(request, Request::Fix(_)) { " --fix" } else { "" };
-    let retry = format!("escli -c {} {}{flag}", word(&origin.file), past.plan.operation);
+    let retry = CommandLine::with_file(&origin.file, &past.plan.operation)
+        .flag("--fix", matches!(request, Request::Fix(_)));
     let is_local_up = past.plan.operation == "up" && matches!(request, Request::Up(_));
     let operation = Operation {
         settings,
@@ -153,14 +155,16 @@ fn again_with(request: &mut Request, target: &mut Target) -> Result<(), Failure>
 /// The cluster that the operation was about; `true` when its cluster.yaml has yet to be written.
 fn target(settings: &Settings, origin: &Origin) -> Result<(Target, bool), Failure> {
     if let (Some(text), false) = (&origin.text, origin.file.exists()) {
-        let spec = settings::parse(&Source::File(origin.file.clone()), text)?;
+        let spec = cluster_file::parse(&Source::File(origin.file.clone()), text)?;
         let folder = origin.file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         return Ok((Target::new(settings, spec, text.clone(), &folder)?, true));
     }
     let settings = Settings { config: Some(origin.file.clone()), ..settings.clone() };
     let request = &origin.request;
-    let change =
-        Change { comes: request.joining().map(|options| options.member.clone()), goes: request.leaving() };
+    let change = Change {
+        joining: request.joining().map(|options| options.member.clone()),
+        leaving: request.leaving(),
+    };
     Ok((Target::changing(&settings, &change)?, false))
 }
 

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use super::word;
+use super::again::word;
 use crate::cli::init::Args;
-use crate::exit::{Exit, Failure};
-use crate::local::files;
-use crate::settings::{self, Settings, Source};
-use crate::{starter, view};
+use crate::cluster_file::{self, Source};
+use crate::failure::{Exit, Failure};
+use crate::files;
+use crate::settings::Settings;
+use crate::{cluster_file::template, view};
 
 /// Hosts that stand for the operator's own (RFC 5737).
 const EXAMPLES: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
@@ -22,9 +23,9 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     } else {
         args.hosts.iter().map(String::as_str).collect()
     };
-    let text = starter::hosts_text(&args.name, &hosts, args.user.as_deref());
+    let text = template::hosts_text(&args.name, &hosts, args.user.as_deref());
     let path = settings.config.as_deref().unwrap_or(Path::new("cluster.yaml"));
-    settings::parse(&Source::File(path.to_owned()), &text)?;
+    cluster_file::parse(&Source::File(path.to_owned()), &text)?;
     if path == Path::new("-") {
         view::put(&text);
         return Ok(Exit::Ok);
@@ -57,7 +58,7 @@ mod tests {
     fn init(line: &str, dir: &Path) -> Result<Exit, Failure> {
         let cli = Cli::parse_from(line.split(' '));
         let env = Environment { working_dir: dir.to_owned(), ..Environment::default() };
-        let settings = Settings::new(&cli.global, env);
+        let settings = cli.global.settings(env);
         let Command::Init(args) = cli.command else { panic!("{line}") };
         run(&settings, &args)
     }

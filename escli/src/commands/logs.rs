@@ -6,16 +6,17 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use shared::ids::NodeId;
 
-use super::sight::local_layout;
-use super::target::{Target, is_local};
+use super::probe::local_layout;
+use super::target::Target;
 use crate::cli::logs::Args;
+use crate::cluster_file::{self, Loaded};
 use crate::engine::ports::Hosts;
-use crate::exit::{Exit, Failure};
-use crate::local::tail::Tail;
+use crate::failure::{Exit, Failure};
+use crate::hosts::local::tail::Tail;
+use crate::hosts::ssh::Said;
+use crate::output::printable;
 use crate::plan::up::targets;
-use crate::printable;
-use crate::settings::{Loaded, Settings};
-use crate::ssh::Said;
+use crate::settings::Settings;
 use crate::view::{self, document, paint::Paint};
 
 /// Between two looks at the files.
@@ -33,8 +34,8 @@ struct Line {
 /// # Errors
 /// Usage; no node has a log here; a file cannot be read.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let loaded = settings.load()?;
-    if !is_local(&loaded.spec) {
+    let loaded = cluster_file::load(settings)?;
+    if !loaded.spec.is_local() {
         return remote(settings, args).await;
     }
     let mut tails = Vec::new();

@@ -1,9 +1,9 @@
 //! `escli plan`: the steps that `escli up` would run.
 
+use super::binary;
 use super::target::Target;
-use super::{again, binary};
 use crate::cli::plan::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
 use crate::plan::up::Options;
 use crate::settings::Settings;
@@ -24,9 +24,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         remote: target.provide(binary.as_deref(), named)?,
         binary,
         named: args.binary.is_some(),
-        retry: again(settings, "up", &[]),
     };
-    let facts = target.look(settings, true).await;
+    let facts = target.inspect(settings, true).await;
     let plan = Request::Up(Box::new(options)).plan(&target.spec, target.wanted(), &facts)?;
     view::plan(settings, &plan);
     Ok(if plan.changes() > 0 { Exit::Differences } else { Exit::Ok })

@@ -8,16 +8,16 @@ use shared::backup::SUM;
 use shared::ids::ClusterId;
 use uuid::Uuid;
 
+use super::again::{CommandLine, word};
 use super::operation::{Operation, finish};
 use super::target::Target;
 use super::up::{local, options, remember, retry};
-use super::word;
 use crate::backup::{BackupError, Whole, read_folder, read_tar};
 use crate::cli::restore::Args;
-use crate::exit::{Exit, Failure};
+use crate::engine::outcome::Outcome;
+use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
 use crate::plan::restore::RestoreOptions;
-use crate::report::Outcome;
 use crate::settings::Settings;
 
 /// Brings a new cluster up that carries on where the backup ends.
@@ -37,7 +37,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let read = tokio::task::spawn_blocking(move || whole(&place)).await;
     let Whole { manifest, sum } = read.map_err(|error| Failure::failed(error.to_string()))??;
     let up = options(settings, &args.up, &mut target, is_new, "restore")?;
-    let retry = retry(settings, &args.up, true).replacen(" up", &format!(" restore {}", word(&args.path)), 1);
+    let retry = retry(CommandLine::new(settings, "restore").argument(&args.path), &args.up);
     let request = Request::Restore(Box::new(RestoreOptions {
         up,
         source,

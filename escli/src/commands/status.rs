@@ -1,8 +1,8 @@
 //! `escli status`: one look.
 
-use super::sight::Sight;
+use super::probe::Probe;
 use crate::cli::status::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::overview::State;
 use crate::settings::Settings;
 use crate::view::{self, status};
@@ -12,9 +12,9 @@ use crate::view::{self, status};
 /// # Errors
 /// Usage.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let sight = Sight::open(settings)?;
-    let only = args.node.map(|id| sight.known(id)).transpose()?;
-    let mut seen = sight.look().await;
+    let probe = Probe::open(settings)?;
+    let only = args.node.map(|id| probe.require(id)).transpose()?;
+    let mut seen = probe.inspect().await;
     let Some(id) = only else {
         view::show(settings, &seen, |paint| status::text(&seen, view::is_wide(settings), paint));
         return Ok(if seen.is_reachable() { Exit::Ok } else { Exit::Unreachable });

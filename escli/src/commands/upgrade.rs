@@ -5,15 +5,17 @@ use std::path::Path;
 
 use shared::ids::NodeId;
 
+use super::again::{CommandLine, word};
 use super::operation::{Operation, finish};
 use super::target::Target;
-use super::{again, binary, history, word};
+use super::{binary, history};
 use crate::cli::upgrade::{Args, What};
+use crate::cluster_file;
+use crate::engine::observe::observe;
 use crate::engine::past::Past;
 use crate::engine::ports::Hosts;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::hosts::Machines;
-use crate::observe::observe;
 use crate::overview::rollout::{Last, rollout};
 use crate::plan::Question;
 use crate::plan::facts::Process;
@@ -83,7 +85,7 @@ async fn operate(settings: &Settings, target: &Target, mut options: UpgradeOptio
     if let Machines::Local(hosts) = &target.hosts {
         options.releases = hosts.layout().releases();
     }
-    let retry = format!("{} --binary {}", again(settings, "upgrade", &[]), word(&options.program.path));
+    let retry = CommandLine::new(settings, "upgrade").path("--binary", Some(&options.program.path));
     let request = Request::Upgrade(Box::new(options));
     let operation =
         Operation { settings, target, name: "upgrade", retry, confirm: None, request, resumes: None };
@@ -116,7 +118,7 @@ async fn adopted(hosts: &Machines) -> BTreeMap<NodeId, Program> {
     let mut found = BTreeMap::new();
     let Machines::Local(local) = hosts else { return found };
     for id in local.ids() {
-        let Ok(host) = hosts.look(id).await else { continue };
+        let Ok(host) = hosts.inspect(id).await else { continue };
         let Process::Running { pid } = host.process else { continue };
         if host.current.is_none() && host.runs_release().is_none() {
             // The file that it was started from may be another one by now; this is the one that runs.
@@ -129,7 +131,7 @@ async fn adopted(hosts: &Machines) -> BTreeMap<NodeId, Program> {
 
 /// The last upgrade of this cluster.
 fn last(settings: &Settings) -> Result<Past, Failure> {
-    let name = settings.load()?.spec.cluster.name;
+    let name = cluster_file::load(settings)?.spec.cluster.name;
     let (all, _) = history::operations(settings)?;
     let of_this = |past: &Past| past.plan.operation == "upgrade" && past.plan.cluster == name;
     all.into_iter().rfind(of_this).ok_or_else(|| {

@@ -6,10 +6,11 @@ use serde::Serialize;
 use shared::spec::{self, ClusterFile, Reader, SpecErrors};
 
 use crate::cli::validate::Args;
-use crate::exit::{Exit, Failure};
+use crate::cluster_file;
+use crate::failure::{Exit, Failure};
+use crate::output::SCHEMA_VERSION;
 use crate::plan::quorum::tolerates;
-use crate::report::SCHEMA_VERSION;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use crate::view::{self, paint::Paint};
 
 /// The document of `validate`.
@@ -41,8 +42,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         view::show(settings, &schema, |_| format!("{schema:#}\n"));
         return Ok(Exit::Ok);
     }
-    let source = settings.find()?;
-    let verdict = check(source.name(), settings::read(&source)?);
+    let source = cluster_file::find(settings.config.as_deref(), &settings.env)?;
+    let verdict = check(source.name(), cluster_file::read(&source)?);
     view::show(settings, &verdict, |paint| describe(&verdict, paint));
     Ok(if verdict.valid { Exit::Ok } else { Exit::Usage })
 }
@@ -96,11 +97,11 @@ fn describe(verdict: &Verdict, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::starter;
+    use crate::cluster_file::template;
 
     #[test]
     fn every_problem_has_its_place() {
-        let text = starter::local_text(3, None, None).replace("9001", "0").replace("id: 3", "id: 2");
+        let text = template::local_text(3, None, None).replace("9001", "0").replace("id: 3", "id: 2");
         let verdict = check("x/cluster.yaml".to_owned(), text.into_bytes());
         assert!(!verdict.valid);
         let text = describe(&verdict, Paint::default());
@@ -121,11 +122,11 @@ mod tests {
             (4, "4 nodes tolerate 1"),
         ];
         for (count, notice) in table {
-            let verdict = check("f".to_owned(), starter::local_text(count, None, None).into_bytes());
+            let verdict = check("f".to_owned(), template::local_text(count, None, None).into_bytes());
             assert!(verdict.valid && verdict.notices[0].starts_with(notice), "{:?}", verdict.notices);
         }
         assert_eq!(
-            check("f".to_owned(), starter::local_text(3, None, None).into_bytes()).notices,
+            check("f".to_owned(), template::local_text(3, None, None).into_bytes()).notices,
             Vec::<String>::new()
         );
     }

@@ -12,7 +12,7 @@ use super::target::Target;
 use crate::backup::{private_folder, read_folder, read_tar};
 use crate::cli::{self, verify::Args};
 use crate::engine::ports::{Hosts, PortError};
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::facts::Process;
 use crate::plan::up::targets;
 use crate::settings::Settings;

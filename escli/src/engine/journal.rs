@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::outcome::Outcome;
 use crate::plan::Plan;
 use crate::plan::membership::Membership;
 use crate::plan::request::Request;
-use crate::report::Outcome;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

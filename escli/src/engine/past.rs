@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::journal::{self, Origin, Record};
 use super::lock;
+use crate::engine::outcome::{Outcome, StepOutcome};
 use crate::plan::Plan;
-use crate::report::{Outcome, StepOutcome};
 
 /// One operation of the past, or one that runs now.
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use shared::ids::NodeId;
 
-use super::LAG_LIMIT;
 use super::metrics::Figures;
+use crate::plan::agreement::LAG_LIMIT;
 
 /// A commit index that stands still for longer while something waits is an alert.
 pub const STUCK: Duration = Duration::from_secs(30);

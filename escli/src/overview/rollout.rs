@@ -3,8 +3,8 @@
 use serde::Serialize;
 use shared::ids::NodeId;
 
+use crate::output::SCHEMA_VERSION;
 use crate::plan::facts::{Answer, Facts};
-use crate::report::SCHEMA_VERSION;
 
 /// The document of `upgrade status`.
 #[derive(Debug, Serialize)]

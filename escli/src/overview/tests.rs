@@ -5,9 +5,9 @@ use shared::ids::{ClusterId, NodeId};
 use shared::spec::ClusterFile;
 
 use super::{Overview, Verdict, overview};
-use crate::plan::facts::{Answer, Facts, HostSight, NodeFacts};
+use crate::cluster_file::template;
+use crate::plan::facts::{Answer, Facts, HostInspection, NodeFacts};
 use crate::plan::wanted::{self, Wanted};
-use crate::starter;
 
 /// A cluster of which everything can be changed.
 pub struct World {
@@ -24,7 +24,7 @@ const OTHER_ID: ClusterId = ClusterId(uuid::uuid!("6f1c2f6e-0000-4000-8000-00000
 
 /// Three healthy nodes, led by n1 in term 12: those of the manual.
 pub fn healthy(count: u8) -> World {
-    let mut spec = starter::local_spec("orders-prod", count, None);
+    let mut spec = template::local_spec("orders-prod", count, None);
     for node in &mut spec.cluster.nodes {
         node.host = format!("10.0.0.{}", node.id);
         (node.client_port, node.cluster_port, node.http_port) = (9000, 9100, 8080);
@@ -32,7 +32,7 @@ pub fn healthy(count: u8) -> World {
     let wanted = wanted::local(&spec, |id| format!("/data/n{id}").into());
     let nodes = spec.cluster.nodes.iter().map(|node| {
         let api = Answer::Status(Box::new(status(&spec, node.id, wanted.hash(node.id).unwrap())));
-        (node.id, NodeFacts { host: HostSight::NotAsked, api })
+        (node.id, NodeFacts { host: HostInspection::NotAsked, api })
     });
     let facts = Facts { nodes: nodes.collect(), ..Facts::default() };
     World { spec, wanted, facts }
@@ -267,7 +267,7 @@ fn verdicts_on_disagreement_and_lag() {
     check(&table);
 }
 
-const LIMIT: u64 = super::LAG_LIMIT;
+const LIMIT: u64 = crate::plan::agreement::LAG_LIMIT;
 
 #[test]
 fn what_is_worth_knowing_makes_nobody_ill() {

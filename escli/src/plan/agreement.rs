@@ -123,7 +123,7 @@ pub fn keeps_up(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result
 }
 
 /// The voters that follow the one leader and keep up.
-pub fn well(statuses: &[ClusterStatus], voters: usize) -> Vec<NodeId> {
+pub fn healthy(statuses: &[ClusterStatus], voters: usize) -> Vec<NodeId> {
     let votes = statuses.iter().filter(|status| status.role == Role::Voter).map(|status| status.node_id);
     votes.filter(|id| keeps_up(*id, statuses, voters).is_ok()).collect()
 }
@@ -134,7 +134,7 @@ pub fn well(statuses: &[ClusterStatus], voters: usize) -> Vec<NodeId> {
 /// Why they would not, for people.
 pub fn may_stop(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
     let agreement = sound(statuses, voters)?;
-    let left = well(statuses, voters).into_iter().filter(|other| *other != id).count();
+    let left = healthy(statuses, voters).into_iter().filter(|other| *other != id).count();
     if left < quorum(voters) {
         return Err(format!(
             "without n{id} {left} healthy voters are left, and {} are needed",

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use shared::ids::NodeId;
 
-use super::facts::{HostSight, NodeFacts};
+use super::facts::{HostInspection, NodeFacts};
 use super::wanted::{Wanted, hash_of};
 
 /// One node's configurations compared.
@@ -63,7 +63,7 @@ pub fn diff(id: NodeId, wanted: &Wanted, node: &NodeFacts, disk: Result<Option<&
     let running = match (node.status(), &node.host) {
         (Some(status), _) if wanted.is_run_by(status) => Compared::Same,
         (Some(_), _) => Compared::Differs,
-        (None, HostSight::Seen(host)) if !host.runs() => Compared::Missing,
+        (None, HostInspection::Seen(host)) if !host.runs() => Compared::Missing,
         (None, _) => {
             reason = reason.or(Some("it does not answer on its admin port".to_owned()));
             Compared::Unknown

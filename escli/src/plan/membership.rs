@@ -38,7 +38,7 @@ impl Membership {
     }
 
     /// What is not as it was, for people; what was or is not known is no difference.
-    pub fn moved(&self, now: &Self) -> Vec<String> {
+    pub fn drift(&self, now: &Self) -> Vec<String> {
         let mut found = Vec::new();
         if let (Some(before), Some(now)) = (self.cluster, now.cluster)
             && before != now

@@ -5,7 +5,7 @@ use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Privilege, Service, authority};
 
 use super::Action;
-use super::facts::{Facts, HostFacts, HostSight, Machine, Reach, Way};
+use super::facts::{AdminRoute, Facts, HostFacts, HostInspection, Machine, Reachability};
 use super::identity::{self, Intent, Mismatch};
 use super::layout::HostLayout;
 use super::program::Program;
@@ -99,7 +99,7 @@ pub fn preflight(
             fix: None,
         };
         match facts.nodes.get(id).map(|node| &node.host) {
-            Some(HostSight::Seen(host)) => {
+            Some(HostInspection::Seen(host)) => {
                 let Some(machine) = &host.machine else { continue };
                 let mut host = Host { node, facts: host, machine, found: Vec::new() };
                 host.ok("reach", format!("logged in; {}", machine.arch));
@@ -115,14 +115,14 @@ pub fn preflight(
                 whose(&mut host, spec, facts, &strangers);
                 ports(&mut host);
                 clock(&mut host);
-                mesh(&mut host, spec, facts);
+                peers(&mut host, spec, facts);
                 admin(&mut host, spec, facts);
                 all.append(&mut host.found);
             }
-            Some(HostSight::Unreachable { reason, details, hints }) => {
+            Some(HostInspection::Unreachable { reason, details, hints }) => {
                 all.push(failed(reason, details, hints));
             }
-            Some(HostSight::NotAsked) | None => all.push(failed("was not asked", &[], &[])),
+            Some(HostInspection::NotAsked) | None => all.push(failed("was not asked", &[], &[])),
         }
     }
     all
@@ -309,25 +309,25 @@ fn clock(host: &mut Host<'_>) {
     host.say("clock", Level::Warning, text, Some("timedatectl set-ntp true".to_owned()));
 }
 
-fn mesh(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
-    let Some(links) = facts.mesh.get(&host.node) else { return };
+fn peers(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
+    let Some(links) = facts.peer_reachability.get(&host.node) else { return };
     let address = |id: &NodeId| {
         spec.node(*id)
             .map_or_else(String::new, |node| format!(" {}", authority(&node.host, node.cluster_port)))
     };
     let nameless: Vec<&str> = links
         .iter()
-        .filter(|(_, reach)| **reach == Reach::Nameless)
+        .filter(|(_, reach)| **reach == Reachability::Unresolved)
         .filter_map(|(id, _)| spec.node(*id).map(|node| node.host.as_str()))
         .collect();
     if !nameless.is_empty() {
         let text = format!("this host knows no address for {}", nameless.join(", "));
         let hint = "let every host resolve the others' names (DNS, /etc/hosts), or write addresses into cluster.yaml";
-        return host.say("mesh", Level::Failure, text, Some(hint.to_owned()));
+        return host.say("peers", Level::Failure, text, Some(hint.to_owned()));
     }
     let blocked: Vec<String> = links
         .iter()
-        .filter(|(_, reach)| **reach == Reach::Silent)
+        .filter(|(_, reach)| **reach == Reachability::Silent)
         .map(|(id, _)| format!("node {id}{}", address(id)))
         .collect();
     if !blocked.is_empty() {
@@ -335,34 +335,38 @@ fn mesh(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
         let hint = "let the nodes reach each other's cluster_port: firewall, routes".to_owned();
         // A host that nobody reaches is dead, and no reason not to work on the others.
         let alive = |id: &NodeId| facts.nodes.get(id).is_some_and(|node| node.host().is_some());
-        let silent = |reach: &Reach| *reach == Reach::Silent;
+        let silent = |reach: &Reachability| *reach == Reachability::Silent;
         let cut_off = links.iter().any(|(id, reach)| silent(reach) && alive(id));
         let level = if cut_off { Level::Failure } else { Level::Warning };
-        return host.say("mesh", level, text, Some(hint));
+        return host.say("peers", level, text, Some(hint));
     }
-    if links.values().any(|reach| *reach == Reach::Unknown) {
+    if links.values().any(|reach| *reach == Reachability::Unknown) {
         let text = "could not be tried: there is no bash on that machine";
-        return host.say("mesh", Level::Warning, text, None);
+        return host.say("peers", Level::Warning, text, None);
     }
-    host.ok("mesh", "reaches all other nodes");
+    host.ok("peers", "reaches all other nodes");
 }
 
 /// The admin port from here, by which every operation sees what it has done.
 fn admin(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
-    let (Some(way), Some(node)) = (facts.ways.get(&host.node), spec.node(host.node)) else { return };
+    let (Some(way), Some(node)) = (facts.admin_routes.get(&host.node), spec.node(host.node)) else { return };
     let (name, port) = (&node.host, node.http_port);
     let is_silent = facts.nodes.get(&host.node).is_some_and(|node| node.status().is_none());
     match way {
-        Way::Direct if host.facts.runs() && is_silent => {
+        AdminRoute::Direct if host.facts.runs() && is_silent => {
             let text = format!("the node runs, and {name}:{port} takes no connections from here");
             let hint =
                 format!("if a firewall refuses them, open http_port {port} for this machine; see escli logs");
             host.say("admin", Level::Warning, text, Some(hint));
         }
-        Way::Direct => host.ok("admin", format!("http_port {port} is open from here")),
-        Way::Through { why } if why.is_empty() => host.ok("admin", format!("http_port {port}, through SSH")),
-        Way::Through { why } => host.ok("admin", format!("http_port {port}, through SSH: {why} from here")),
-        Way::Closed { why } => {
+        AdminRoute::Direct => host.ok("admin", format!("http_port {port} is open from here")),
+        AdminRoute::Tunnelled { why } if why.is_empty() => {
+            host.ok("admin", format!("http_port {port}, through SSH"));
+        }
+        AdminRoute::Tunnelled { why } => {
+            host.ok("admin", format!("http_port {port}, through SSH: {why} from here"));
+        }
+        AdminRoute::Closed { why } => {
             let text = format!("http_port {port} of {name} cannot be reached from here: {why}");
             let hint = format!(
                 "open {port} for this machine, or let sshd there forward (AllowTcpForwarding yes); a jump host goes into deploy.ssh.jump"
@@ -383,7 +387,7 @@ mod tests {
     fn find(change: impl Fn(&mut HostFacts)) -> Vec<(&'static str, Level)> {
         let spec = remote_spec(3);
         let mut facts = remote_facts(&spec);
-        if let Some(HostSight::Seen(host)) = facts.nodes.get_mut(&2).map(|node| &mut node.host) {
+        if let Some(HostInspection::Seen(host)) = facts.nodes.get_mut(&2).map(|node| &mut node.host) {
             change(host);
         }
         let program = Program { arch: Some("x86_64".to_owned()), mib: 15, ..Program::default() };
@@ -428,7 +432,7 @@ mod tests {
         let mut spec = remote_spec(3);
         let mut facts = remote_facts(&spec);
         for node in facts.nodes.values_mut() {
-            let HostSight::Seen(host) = &mut node.host else { continue };
+            let HostInspection::Seen(host) = &mut node.host else { continue };
             host.machine.as_mut().unwrap().closed = vec!["/opt".to_owned(), "/opt".to_owned()];
         }
         let failures = |spec: &ClusterFile| {
@@ -449,7 +453,7 @@ mod tests {
         spec.deploy = Some(Deploy { privilege: Privilege::None, ..Deploy::default() });
         let found = |manager: bool, lingers: bool| {
             let mut facts = remote_facts(&spec);
-            let HostSight::Seen(host) = &mut facts.nodes.get_mut(&1).unwrap().host else { panic!() };
+            let HostInspection::Seen(host) = &mut facts.nodes.get_mut(&1).unwrap().host else { panic!() };
             let machine = host.machine.as_mut().unwrap();
             (machine.manager, machine.lingers, machine.login) = (manager, lingers, Some("ada".to_owned()));
             let found = preflight(&spec, &HostLayout::of(&spec).unwrap(), None, &facts, &[1]);
@@ -467,17 +471,20 @@ mod tests {
         let spec = remote_spec(3);
         let mut facts = remote_facts(&spec);
         let layout = HostLayout::of(&spec).unwrap();
-        facts.mesh.insert(1, [(2, Reach::Silent), (3, Reach::Open)].into());
-        facts.mesh.insert(2, [(1, Reach::Open), (3, Reach::Silent)].into());
-        let gone =
-            HostSight::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
+        facts.peer_reachability.insert(1, [(2, Reachability::Silent), (3, Reachability::Open)].into());
+        facts.peer_reachability.insert(2, [(1, Reachability::Open), (3, Reachability::Silent)].into());
+        let gone = HostInspection::Unreachable {
+            reason: "no route".to_owned(),
+            details: Vec::new(),
+            hints: Vec::new(),
+        };
         facts.nodes.get_mut(&3).unwrap().host = gone;
         let found = preflight(&spec, &layout, None, &facts, &[1, 2, 3]);
         let bad: Vec<_> = found.iter().filter(|finding| finding.level == Level::Failure).collect();
         let texts: Vec<_> =
             bad.iter().map(|finding| (finding.node, finding.check, finding.text.as_str())).collect();
-        assert_eq!(texts, [(1, "mesh", "no answer from node 2 10.0.0.2:9100"), (3, "reach", "no route")]);
-        let warned = |finding: &&Finding| finding.level == Level::Warning && finding.check == "mesh";
+        assert_eq!(texts, [(1, "peers", "no answer from node 2 10.0.0.2:9100"), (3, "reach", "no route")]);
+        let warned = |finding: &&Finding| finding.level == Level::Warning && finding.check == "peers";
         assert_eq!(found.iter().find(warned).map(|finding| finding.node), Some(2), "nobody reaches the dead");
     }
 
@@ -485,10 +492,10 @@ mod tests {
     fn the_admin_port_is_tried_from_here_and_names_from_every_host() {
         let spec = remote_spec(3);
         let layout = HostLayout::of(&spec).unwrap();
-        let facts = |way: Way, reach: Reach| {
+        let facts = |way: AdminRoute, reach: Reachability| {
             let mut facts = remote_facts(&spec);
-            facts.ways = [(1, way)].into();
-            facts.mesh = [(1, [(2, reach)].into())].into();
+            facts.admin_routes = [(1, way)].into();
+            facts.peer_reachability = [(1, [(2, reach)].into())].into();
             facts
         };
         let find = |facts: &Facts, check: &str| {
@@ -497,31 +504,31 @@ mod tests {
         };
         let why = "no address".to_owned();
         for (way, level, text) in [
-            (Way::Direct, Level::Ok, "http_port 8080 is open from here"),
-            (Way::Through { why: String::new() }, Level::Ok, "http_port 8080, through SSH"),
+            (AdminRoute::Direct, Level::Ok, "http_port 8080 is open from here"),
+            (AdminRoute::Tunnelled { why: String::new() }, Level::Ok, "http_port 8080, through SSH"),
             (
-                Way::Through { why: why.clone() },
+                AdminRoute::Tunnelled { why: why.clone() },
                 Level::Ok,
                 "http_port 8080, through SSH: no address from here",
             ),
             (
-                Way::Closed { why },
+                AdminRoute::Closed { why },
                 Level::Failure,
                 "http_port 8080 of 10.0.0.1 cannot be reached from here: no address",
             ),
         ] {
-            let found = find(&facts(way, Reach::Open), "admin");
+            let found = find(&facts(way, Reachability::Open), "admin");
             assert_eq!((found.level, found.text.as_str()), (level, text));
         }
-        let mut refused = facts(Way::Direct, Reach::Open);
-        let HostSight::Seen(host) = &mut refused.nodes.get_mut(&1).unwrap().host else { panic!() };
+        let mut refused = facts(AdminRoute::Direct, Reachability::Open);
+        let HostInspection::Seen(host) = &mut refused.nodes.get_mut(&1).unwrap().host else { panic!() };
         host.process = crate::plan::facts::Process::Running { pid: 7 };
         let found = find(&refused, "admin");
         assert!(
             found.level == Level::Warning && found.text.contains("takes no connections from here"),
             "{found:?}"
         );
-        let found = find(&facts(Way::Direct, Reach::Nameless), "mesh");
+        let found = find(&facts(AdminRoute::Direct, Reachability::Unresolved), "peers");
         assert_eq!(found.level, Level::Failure);
         assert_eq!(found.text, "this host knows no address for 10.0.0.2");
     }

@@ -64,7 +64,7 @@ pub(super) fn recover(
             plan.one(format!("stop n{id}"), stop);
         }
         let binary = case.program(host)?;
-        let rebuild = Action::Rebuild { binary: binary.clone(), cluster: options.cluster, members: vec![id] };
+        let rebuild = Action::Recover { binary: binary.clone(), cluster: options.cluster, members: vec![id] };
         let why = format!("{} of {} nodes are lost", options.lost.len(), spec.cluster.nodes.len());
         plan.one(format!("make n{id} a cluster of its own"), Step::on(id, rebuild, why));
         if let Some(hash) = wanted.hash(id) {

@@ -9,9 +9,7 @@ use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::Facts;
 use super::fix::fix;
 use super::identity::{self, Intent};
-use super::join::AddOptions;
-use super::leave::RemoveOptions;
-use super::members::{ReplaceOptions, add, remove, replace};
+use super::members::{AddOptions, RemoveOptions, ReplaceOptions, add, remove, replace};
 use super::provision::Remote;
 use super::recover::{RecoverOptions, recover};
 use super::restore::{RestoreOptions, restore};
@@ -136,7 +134,7 @@ impl Request {
     }
 
     /// It starts nodes on hosts that may not reach the others.
-    pub fn needs_mesh(&self) -> bool {
+    pub fn needs_peers(&self) -> bool {
         matches!(self, Self::Up(options) if options.operation == "up")
             || matches!(self, Self::Restore(_))
             || self.joining().is_some()
@@ -148,13 +146,13 @@ impl Request {
     }
 
     /// Keeps what only the first look can tell.
-    pub fn witness(&mut self, facts: &Facts) {
+    pub fn record_baseline(&mut self, facts: &Facts) {
         match self {
-            Self::Restart(options) | Self::Reload(options) => options.witness(facts),
-            Self::AddNode(options) => options.witness(facts),
-            Self::Restore(options) => options.witness(facts),
-            Self::Upgrade(options) => options.witness(facts),
-            Self::ReplaceNode(options) => options.add.witness(facts),
+            Self::Restart(options) | Self::Reload(options) => options.record_baseline(facts),
+            Self::AddNode(options) => options.record_baseline(facts),
+            Self::Restore(options) => options.record_baseline(facts),
+            Self::Upgrade(options) => options.record_baseline(facts),
+            Self::ReplaceNode(options) => options.add.record_baseline(facts),
             _ => {}
         }
     }

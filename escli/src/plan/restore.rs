@@ -32,7 +32,7 @@ pub struct RestoreOptions {
 
 impl RestoreOptions {
     /// Remembers that there was nothing, the first time that it is seen.
-    pub fn witness(&mut self, facts: &Facts) {
+    pub fn record_baseline(&mut self, facts: &Facts) {
         let hosts: Vec<_> = facts.nodes.values().map(NodeFacts::host).collect();
         self.were_empty |=
             hosts.iter().all(|host| host.is_some_and(|host| host.data_empty && host.is_stopped()));
@@ -80,7 +80,7 @@ pub(super) fn restore(
     };
     let own = |(id, binary): &(NodeId, PathBuf)| {
         let (binary, cluster, members) = (binary.clone(), options.cluster, all.clone());
-        Step::on(*id, Action::Rebuild { binary, cluster, members }, "the cluster is a new one")
+        Step::on(*id, Action::Recover { binary, cluster, members }, "the cluster is a new one")
     };
     let stage = |title: &str, steps| Stage { title: title.to_owned(), steps, rescue: Vec::new() };
     let copies = stage("copy the log", programs.iter().map(copy).collect());

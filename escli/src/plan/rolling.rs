@@ -78,7 +78,7 @@ pub(super) enum State {
 
 impl RollOptions {
     /// Remembers the nodes' processes, the first time that they are seen.
-    pub fn witness(&mut self, facts: &Facts) {
+    pub fn record_baseline(&mut self, facts: &Facts) {
         if !self.before.is_empty() {
             return;
         }
@@ -231,18 +231,19 @@ pub(super) fn roll(
     }
     let ground = ground(spec, facts, options)?;
     let leader = ground.now.map(|now| now.leader);
-    let mut well: BTreeSet<NodeId> = agreement::well(&ground.statuses, ground.voters).into_iter().collect();
-    turns.sort_by_key(|turn| (turn.state, leader == Some(turn.id), well.contains(&turn.id), turn.id));
+    let mut healthy: BTreeSet<NodeId> =
+        agreement::healthy(&ground.statuses, ground.voters).into_iter().collect();
+    turns.sort_by_key(|turn| (turn.state, leader == Some(turn.id), healthy.contains(&turn.id), turn.id));
     let mut cost = None;
     for turn in &turns {
-        let left = well.iter().filter(|id| **id != turn.id).count();
+        let left = healthy.iter().filter(|id| **id != turn.id).count();
         let costs = turn.state == State::Runs && votes(&ground, turn.id) && left < quorum(ground.voters);
         if costs && cost.is_none() {
             cost = Some((turn.id, left));
         }
         stages(plan, &ground, turn, &turns, !costs, options)?;
         if votes(&ground, turn.id) {
-            well.insert(turn.id);
+            healthy.insert(turn.id);
         }
     }
     weigh(plan, spec, facts, &ground, cost, options)?;

@@ -6,16 +6,16 @@ use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
+use super::claims::Claims;
 use super::down::{DownOptions, StopOptions, down, stop};
-use super::facts::{Answer, Facts, HostFacts, HostSight, Machine, NodeFacts, Process, TakenPort};
-use super::identity::Claims;
+use super::facts::{Answer, Facts, HostFacts, HostInspection, Machine, NodeFacts, Process, TakenPort};
 use super::layout::HostLayout;
 use super::program::Program;
 use super::provision::Remote;
 use super::up::{Options, up};
 use super::wanted::{self, Wanted};
 use super::{Action, Plan, Question};
-use crate::starter;
+use crate::cluster_file::template;
 
 mod identity;
 mod members;
@@ -32,7 +32,7 @@ struct World {
 
 /// A local cluster of which `running` run, led by the first of them that is named leader.
 fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
-    let spec = starter::local_spec("local", count, None);
+    let spec = template::local_spec("local", count, None);
     let wanted = wanted::local(&spec, |id| PathBuf::from(format!("/d/n{id}/data")));
     let nodes = spec.cluster.nodes.iter().map(|node| {
         let id = node.id;
@@ -60,7 +60,7 @@ fn world(count: u8, running: &[NodeId], leader: Option<NodeId>) -> World {
         } else {
             Answer::silent("connection refused")
         };
-        (id, NodeFacts { host: HostSight::Seen(Box::new(host)), api })
+        (id, NodeFacts { host: HostInspection::Seen(Box::new(host)), api })
     });
     let facts = Facts { nodes: nodes.collect(), ..Facts::default() };
     World { spec, wanted, facts }
@@ -116,7 +116,7 @@ pub fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterS
 impl World {
     fn host(&mut self, id: NodeId) -> &mut HostFacts {
         match &mut self.facts.nodes.get_mut(&id).unwrap().host {
-            HostSight::Seen(host) => host,
+            HostInspection::Seen(host) => host,
             other => panic!("{other:?}"),
         }
     }
@@ -236,16 +236,11 @@ fn a_taken_port_is_named_with_its_holder_and_another_base_is_offered() {
     let options = Options {
         operation: "up".to_owned(),
         new_file: Some(PathBuf::from("/d/cluster.yaml")),
-        retry: "escli up --local --nodes 3".to_owned(),
         ..Options::default()
     };
     let refusal = up(&world.spec, &world.wanted, &world.facts, &options).unwrap_err();
     assert_eq!(refusal.reasons, ["port 9001 (client_port of node 2) is held by python3 (pid 4711)"]);
-    assert!(
-        refusal.hints[0].ends_with("escli up --local --nodes 3 --base-port 12000"),
-        "{:?}",
-        refusal.hints
-    );
+    assert_eq!((refusal.free_base_port, refusal.hints.len()), (Some(12_000), 0));
     // An existing cluster keeps its ports: clients and the other nodes know them.
     let refusal = world.try_up("up", &[]).unwrap_err();
     assert!(refusal.hints[0].contains("cluster.yaml"), "{:?}", refusal.hints);
@@ -273,7 +268,7 @@ fn unknown_nodes_and_unreachable_hosts_are_refused() {
     let mut world = world(3, &[1, 2, 3], Some(1));
     assert!(world.try_up("start", &[7]).unwrap_err().message.contains("no node 7"));
     world.facts.nodes.get_mut(&3).unwrap().host =
-        HostSight::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
+        HostInspection::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
     assert_eq!(world.try_up("up", &[]).unwrap_err().reasons, ["node 3: no route"]);
 }
 
@@ -352,7 +347,7 @@ pub(crate) fn remote_facts(spec: &ClusterFile) -> Facts {
         machine: Some(machine),
     };
     let api = Answer::silent("connection refused");
-    let node = NodeFacts { host: HostSight::Seen(Box::new(host)), api };
+    let node = NodeFacts { host: HostInspection::Seen(Box::new(host)), api };
     let nodes = spec.cluster.nodes.iter().map(|own| (own.id, node.clone()));
     Facts { nodes: nodes.collect(), ..Facts::default() }
 }
@@ -384,7 +379,7 @@ fn remote_wanted(spec: &ClusterFile) -> Wanted {
 /// The host of node `id` in `facts`.
 fn host_of(facts: &mut Facts, id: NodeId) -> &mut HostFacts {
     match facts.nodes.get_mut(&id).map(|node| &mut node.host) {
-        Some(HostSight::Seen(host)) => host,
+        Some(HostInspection::Seen(host)) => host,
         other => panic!("{other:?}"),
     }
 }

@@ -82,6 +82,6 @@ pub fn successor(
     now: Agreement,
     preferred: &[NodeId],
 ) -> Option<NodeId> {
-    let able = agreement::well(statuses, voters).into_iter().filter(|id| *id != now.leader);
+    let able = agreement::healthy(statuses, voters).into_iter().filter(|id| *id != now.leader);
     able.min_by_key(|id| (!preferred.contains(id), *id))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
-use super::facts::{Facts, HostFacts, HostSight, Process};
+use super::facts::{Facts, HostFacts, HostInspection, Process};
 use super::preflight::{Level, preflight};
 use super::provision::{self, Remote};
 use super::quorum::quorum;
@@ -30,8 +30,6 @@ pub struct Options {
     pub named: bool,
     /// What nodes on hosts of their own are given; `None` for processes of this machine.
     pub remote: Option<Remote>,
-    /// The same command without ports, for hints, e.g. `escli up --local --dir x`.
-    pub retry: String,
 }
 
 /// Plans `up` or `start`.
@@ -123,13 +121,13 @@ pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'
     let mut refusal = Refusal::new("not every host can be looked at");
     for id in targets {
         match facts.nodes.get(id).map(|node| &node.host) {
-            Some(HostSight::Seen(host)) => seen.push((*id, &**host)),
-            Some(HostSight::Unreachable { reason, details, hints }) => {
+            Some(HostInspection::Seen(host)) => seen.push((*id, &**host)),
+            Some(HostInspection::Unreachable { reason, details, hints }) => {
                 refusal = refusal.because(format!("node {id}: {reason}"));
                 refusal.reasons.extend(details.iter().cloned());
                 refusal.hints.extend(hints.iter().cloned());
             }
-            Some(HostSight::NotAsked) | None => {
+            Some(HostInspection::NotAsked) | None => {
                 refusal = refusal.because(format!("node {id}: was not asked"));
             }
         }
@@ -154,9 +152,7 @@ fn refuse_taken_ports(
         return Ok(());
     }
     Err(match (facts.free_base_port, &options.new_file) {
-        (Some(base), Some(_)) => {
-            refusal.hint(format!("use other ports:  {} --base-port {base}", options.retry))
-        }
+        (Some(base), Some(_)) => Refusal { free_base_port: Some(base), ..refusal },
         _ => refusal.hint("end that process, or change the ports in cluster.yaml, and try again"),
     })
 }

@@ -52,7 +52,7 @@ pub struct UpgradeOptions {
 
 impl UpgradeOptions {
     /// Remembers what every node ran, the first time that it is seen.
-    pub fn witness(&mut self, facts: &Facts) {
+    pub fn record_baseline(&mut self, facts: &Facts) {
         if !self.from.is_empty() {
             return;
         }

@@ -10,7 +10,7 @@ use shared::ids::NodeId;
 
 use super::paint::Paint;
 use super::report::duration;
-use crate::report::SCHEMA_VERSION;
+use crate::output::SCHEMA_VERSION;
 use crate::settings::Settings;
 
 /// The document of `backup`.

@@ -6,8 +6,9 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use super::paint::Paint;
+use crate::output::SCHEMA_VERSION;
 use crate::plan::preflight::{Finding, Level};
-use crate::report::{Report, SCHEMA_VERSION};
+use crate::view::report::Report;
 
 /// The document of `check`.
 #[derive(Debug, Serialize)]

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::paint::Paint;
+use crate::engine::outcome::{Outcome, StepOutcome};
 use crate::engine::past::{End, Past, PastStep};
-use crate::report::{Outcome, SCHEMA_VERSION, StepOutcome};
+use crate::output::SCHEMA_VERSION;
 
 /// The document of `history list`.
 #[derive(Debug, Serialize)]

@@ -1,25 +1,23 @@
 //! Everything that is printed. Only this module and `main.rs` write to standard output and standard error.
 //!
 //! Data goes to standard output; progress, questions and errors go to standard error. Whatever is printed is made
-//! printable first ([`crate::printable`]).
+//! printable first ([`crate::output::printable`]).
 
 use std::io::{self, BufRead, Write};
 use std::sync::OnceLock;
 
 use serde::Serialize;
 
-use crate::cli::Output;
-use crate::engine::event::{Deaf, Listener};
-use crate::exit::{Exit, Failure};
+use crate::engine::event::{Listener, NoopListener};
+use crate::failure::{Exit, Failure};
+use crate::hosts::ssh::{Passphrases, Prompt};
+use crate::output::Format;
+use crate::output::printable;
 use crate::plan::{Plan, Question};
-use crate::printable;
-use crate::report::Report;
 use crate::settings::Settings;
-use crate::ssh::{Passphrases, Prompt};
 
 pub mod alerts;
 pub mod backup;
-pub mod bundle;
 pub mod check;
 pub mod diff;
 pub mod document;
@@ -30,6 +28,7 @@ pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod status;
+pub mod support_bundle;
 pub mod upgrade;
 pub mod verified;
 pub mod watch;
@@ -101,7 +100,7 @@ pub fn err_paint(settings: &Settings) -> Paint {
 
 /// Wide tables were asked for.
 pub fn is_wide(settings: &Settings) -> bool {
-    settings.output == Output::Wide
+    settings.output == Format::Wide
 }
 
 /// Prints an error: to standard error for people, and as the one document for programs.
@@ -118,7 +117,7 @@ pub fn plan(settings: &Settings, plan: &Plan) {
 }
 
 /// Shows what an operation did, and its error when it has one.
-pub fn report(settings: &Settings, report: &Report) {
+pub fn report(settings: &Settings, report: &report::Report) {
     if let Some(failure) = &report.error {
         tell(&report::failure(failure, err_paint(settings)));
     }
@@ -129,7 +128,7 @@ pub fn report(settings: &Settings, report: &Report) {
 pub fn listener(settings: &Settings) -> Box<dyn Listener> {
     let paint = err_paint(settings);
     if settings.quiet {
-        Box::new(Deaf)
+        Box::new(NoopListener)
     } else if settings.env.stderr_is_terminal && settings.verbose == 0 {
         Box::new(progress::Bars::new(paint))
     } else {

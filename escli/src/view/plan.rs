@@ -6,8 +6,9 @@ use serde::Serialize;
 use shared::ids::NodeId;
 
 use super::paint::Paint;
+use crate::engine::outcome::{Outcome, StepOutcome};
+use crate::output::SCHEMA_VERSION;
 use crate::plan::{Action, Plan, Question};
-use crate::report::{Outcome, SCHEMA_VERSION, StepOutcome};
 
 /// The document of `--dry-run`: that of an operation, with what only a plan can tell.
 #[derive(Debug, Serialize)]

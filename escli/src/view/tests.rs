@@ -9,13 +9,14 @@ use super::paint::Paint;
 use super::progress::Lines;
 use super::watch::{History, draw};
 use super::{document, is_yes, plan, report, status};
-use crate::cli::Output;
 use crate::engine::event::Event;
-use crate::exit::{Exit, Failure};
+use crate::engine::outcome::{Outcome, StepOutcome, StepReport};
+use crate::failure::{Exit, Failure};
+use crate::output::Format;
 use crate::overview::Overview;
 use crate::overview::tests::healthy;
 use crate::plan::{Action, Plan, Question, Step};
-use crate::report::{Outcome, Report, StepOutcome, StepReport};
+use crate::view::report::Report;
 
 fn plain() -> Paint {
     Paint::default()
@@ -116,7 +117,7 @@ n2  follower  up  10.0.0.2
 
 #[test]
 fn the_status_document_keeps_its_promises() {
-    let text = document::text(Output::Json, &degraded());
+    let text = document::text(Format::Json, &degraded());
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     for key in
         ["schema_version", "cluster", "health", "reasons", "leader", "term", "voters", "tolerates", "nodes"]
@@ -130,10 +131,10 @@ fn the_status_document_keeps_its_promises() {
     }
     assert_eq!(json["nodes"][2]["state"], "unreachable");
     assert_eq!(json["nodes"][2]["reason"], "connection refused :8080");
-    let yaml = document::text(Output::Yaml, &degraded());
+    let yaml = document::text(Format::Yaml, &degraded());
     let same: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
     assert_eq!(same, json, "YAML says the same");
-    let line = document::item(Output::Table, &degraded());
+    let line = document::item(Format::Table, &degraded());
     assert_eq!(line.matches('\n').count(), 1, "one line for each look");
 }
 
@@ -161,7 +162,7 @@ Nothing was changed. escli up runs exactly these steps.
 ";
     assert_eq!(plan::text(&a_plan(), plain()), expected);
     let json: serde_json::Value =
-        serde_json::from_str(&document::text(Output::Json, &plan::document(&a_plan()))).unwrap();
+        serde_json::from_str(&document::text(Format::Json, &plan::document(&a_plan()))).unwrap();
     assert_eq!((&json["outcome"], &json["changed"]), (&"planned".into(), &0.into()));
     assert_eq!(json["steps"][2]["id"], "n1.start");
     assert_eq!(json["steps"][2]["why"], "not running");
@@ -210,7 +211,7 @@ fn a_report_is_one_line_and_an_error_says_what_to_do_next() {
     let expected =
         "escli: node 3 ended by itself; its last log lines:\n  ERROR the disk is full\n  → escli logs 3\n";
     assert_eq!(report::failure(&failure, plain()), expected);
-    let json: serde_json::Value = serde_json::from_str(&document::failure(Output::Json, &failure)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&document::failure(Format::Json, &failure)).unwrap();
     assert_eq!((&json["exit_code"], &json["outcome"]), (&1.into(), &"failed".into()));
     assert_eq!(json["error"]["hints"][0], "escli logs 3");
 }

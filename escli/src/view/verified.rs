@@ -7,7 +7,7 @@ use serde::Serialize;
 use shared::verified::Verified;
 
 use super::paint::Paint;
-use crate::report::SCHEMA_VERSION;
+use crate::output::SCHEMA_VERSION;
 
 /// The document of `verify`.
 #[derive(Debug, Serialize)]

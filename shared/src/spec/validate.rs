@@ -9,7 +9,7 @@ use crate::ids::MAX_NODE_ID;
 use super::names::{authority, expected_host, host_dir, host_user, login, own_path, same_host, valid_host};
 use super::parse::{Problem, Reader};
 use super::tree::{Place, Tree};
-use super::{Cluster, ClusterFile, Deploy, MAX_NODES, Node, RaftTiming, Ssh, Transport};
+use super::{Cluster, ClusterFile, Deploy, MAX_NODES, Node, RaftTiming, Ssh};
 
 /// Longest time that makes sense, in ms.
 const LONGEST: u64 = 600_000;
@@ -22,8 +22,8 @@ const MAX_CONNECTIONS: u64 = 1_000_000;
 
 /// Everything that makes no sense to `reader`, apart from what is unknown in the tree.
 pub(super) fn problems(file: &ClusterFile, tree: &Tree, reader: Reader) -> Vec<Problem> {
-    let is_local = file.deploy.as_ref().is_some_and(|deploy| deploy.transport == Transport::Local);
-    let mut check = Check { tree, found: Vec::new(), scripted: reader == Reader::Operator && !is_local };
+    let mut check =
+        Check { tree, found: Vec::new(), scripted: reader == Reader::Operator && !file.is_local() };
     check.cluster(&file.cluster);
     check.ids(&file.cluster.nodes);
     check.hosts(&file.cluster.nodes);

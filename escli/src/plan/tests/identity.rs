@@ -4,7 +4,8 @@ use shared::ids::ClusterId;
 use uuid::Uuid;
 
 use super::*;
-use crate::plan::identity::{Claims, Deployed, Intent, Store, Stranger, mismatches, named, refuse};
+use crate::plan::claims::{Claims, Deployed, Store, Stranger};
+use crate::plan::identity::{Intent, mismatches, named, refuse};
 
 const OURS: ClusterId = ClusterId(Uuid::from_u128(7));
 const THEIRS: ClusterId = ClusterId(Uuid::from_u128(8));
@@ -53,7 +54,8 @@ fn what_is_as_it_says_is_let_through() {
     assert_eq!(found(|_, _| ()), [""; 0]);
     // Bare hosts say nothing, hosts that cannot be asked neither, nor does a file of a time without names.
     assert_eq!(found(|spec, facts| *facts = remote_facts(spec)), [""; 0]);
-    let gone = || HostSight::Unreachable { reason: "no route".to_owned(), details: vec![], hints: vec![] };
+    let gone =
+        || HostInspection::Unreachable { reason: "no route".to_owned(), details: vec![], hints: vec![] };
     assert_eq!(found(|_, facts| facts.nodes.get_mut(&2).unwrap().host = gone()), [""; 0]);
     assert_eq!(
         found(|_, facts| (deployed(facts, 2).cluster, deployed(facts, 2).node) = (None, None)),

@@ -1,9 +1,7 @@
 //! `add-node`, `remove-node`, `replace-node`: in which order, what is taken back, and what is refused.
 
 use super::*;
-use crate::plan::join::AddOptions;
-use crate::plan::leave::RemoveOptions;
-use crate::plan::members::{ReplaceOptions, add, remove, replace};
+use crate::plan::members::{AddOptions, RemoveOptions, ReplaceOptions, add, remove, replace};
 
 /// A cluster of `count` nodes in cluster.yaml, of which the first `members` are members and run, led by n1.
 fn members(count: u8, members: u64) -> World {
@@ -69,7 +67,7 @@ fn a_node_is_a_learner_before_it_votes_and_what_fails_is_taken_back() {
         stage.rescue.iter().map(|step| step.id.as_str()).collect()
     };
     assert_eq!(rescue("n4.live"), ["n4.undo-stop", "n4.undo-wipe"]);
-    assert_eq!(rescue("n4.caught-up"), ["n4.undo-leave", "n4.undo-stop", "n4.undo-wipe"]);
+    assert_eq!(rescue("n4.caught-up"), ["n4.undo-drain", "n4.undo-stop", "n4.undo-wipe"]);
     assert!(rescue("cluster.file").is_empty(), "a voter is not taken out again");
 }
 
@@ -91,7 +89,7 @@ fn data_that_is_nobodys_and_an_address_elsewhere_are_refused() {
 fn a_leader_hands_over_before_it_leaves_and_is_stopped_after() {
     let world = members(4, 4);
     let plan = remove(&world.spec, &world.wanted, &world.facts, &removes(&world, 1)).unwrap();
-    assert_eq!(shape(&plan), ["n2.lead", "n1.leave", "n1.stop", "cluster.file", "cluster.verify"]);
+    assert_eq!(shape(&plan), ["n2.transfer-leader", "n1.drain", "n1.stop", "cluster.file", "cluster.verify"]);
     assert!(matches!(plan.question, Some(Question::Confirm { .. })), "{:?}", plan.question);
     let purge = RemoveOptions { purge: true, ..removes(&world, 1) };
     let plan = remove(&world.spec, &world.wanted, &world.facts, &purge).unwrap();
@@ -128,7 +126,9 @@ fn the_new_one_votes_before_the_old_one_goes() {
     let at =
         |id: &str| steps.iter().position(|step| step == id).unwrap_or_else(|| panic!("{id} in {steps:?}"));
     assert!(
-        at("n4.voter") < at("n2.lead") && at("n2.lead") < at("n1.leave") && at("n1.leave") < at("n1.stop")
+        at("n4.voter") < at("n2.transfer-leader")
+            && at("n2.transfer-leader") < at("n1.drain")
+            && at("n1.drain") < at("n1.stop")
     );
     assert_eq!(steps.iter().filter(|step| *step == "cluster.file").count(), 1);
 }

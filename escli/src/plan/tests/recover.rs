@@ -48,7 +48,7 @@ fn what_runs_is_not_lost_and_what_cannot_be_seen_must_be_named() {
     let mut world = world(5, &[1, 3], None);
     assert!(refused(&world, 1, &[3, 4, 5]).contains("node 3 runs: it is not lost"));
     world.facts.nodes.get_mut(&2).unwrap().host =
-        HostSight::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
+        HostInspection::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
     assert!(refused(&world, 1, &[4, 5]).contains("node 2's host (127.0.0.1) cannot be looked at"));
     let plan = planned(&world, &options(&world, 1, &[2, 4, 5])).unwrap();
     assert!(plan.notes.iter().any(|note| note.contains("n2 cannot be reached")), "{:?}", plan.notes);
@@ -127,7 +127,7 @@ fn everybody_else_is_stopped_before_the_log_becomes_another_ones() {
     let all = [
         "n2.stop",
         "n1.stop",
-        "n1.rebuild",
+        "n1.recover",
         "n1.config",
         "n1.start",
         "n1.live",

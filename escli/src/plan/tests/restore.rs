@@ -37,9 +37,9 @@ fn every_log_is_there_before_any_node_starts() {
         "n1.copy",
         "n2.copy",
         "n3.copy",
-        "n1.rebuild",
-        "n2.rebuild",
-        "n3.rebuild",
+        "n1.recover",
+        "n2.recover",
+        "n3.recover",
         "n1.start",
         "n1.live",
         "n2.start",
@@ -63,10 +63,10 @@ fn data_that_is_there_is_nobodys_to_replace() {
 #[test]
 fn what_the_operation_itself_has_put_there_does_not_stop_it() {
     let mut options = options();
-    options.witness(&empty(&[], &[1, 2]).facts);
+    options.record_baseline(&empty(&[], &[1, 2]).facts);
     assert!(!options.were_empty);
-    options.witness(&empty(&[], &[1, 2, 3]).facts);
+    options.record_baseline(&empty(&[], &[1, 2, 3]).facts);
     assert!(options.were_empty);
     let left = ids(&empty(&[1], &[3]), &options);
-    assert_eq!(left[..4], ["n2.copy", "n3.copy", "n2.rebuild", "n3.rebuild"], "n1 runs already");
+    assert_eq!(left[..4], ["n2.copy", "n3.copy", "n2.recover", "n3.recover"], "n1 runs already");
 }

@@ -1,0 +1,74 @@
+//! What every change of the members is planned from.
+
+use shared::api::{ClusterStatus, PeerStatus, Role};
+use shared::ids::NodeId;
+use shared::spec::ClusterFile;
+
+use crate::plan::Refusal;
+use crate::plan::agreement::{self, Agreement};
+use crate::plan::facts::{Facts, HostInspection};
+use crate::plan::wanted::Wanted;
+
+/// The cluster as its members are to be changed.
+pub struct Context<'a> {
+    /// cluster.yaml with everybody in it: who stays, who comes, who goes.
+    pub spec: &'a ClusterFile,
+    /// The file that each node gets.
+    pub wanted: &'a Wanted,
+    /// What was seen.
+    pub facts: &'a Facts,
+    /// The answers.
+    pub statuses: Vec<ClusterStatus>,
+    /// How many vote now.
+    pub voters: usize,
+    /// Who leads.
+    pub now: Agreement,
+}
+
+impl<'a> Context<'a> {
+    /// The cluster, if it may be worked on at all.
+    ///
+    /// # Errors
+    /// Refuses while it is not led, disagrees, or changes already.
+    pub fn of(spec: &'a ClusterFile, wanted: &'a Wanted, facts: &'a Facts) -> Result<Self, Refusal> {
+        let statuses: Vec<ClusterStatus> = facts.statuses().map(|(_, status)| status.clone()).collect();
+        let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
+        let now = agreement::sound(&statuses, voters).map_err(|reason| {
+            Refusal::new("members are changed only while the cluster is led; nothing was changed")
+                .because(reason)
+                .hint("see what is wrong:          escli health")
+                .hint("start whatever is down:     escli start")
+                .hint("bring a new cluster up:     escli up")
+        })?;
+        Ok(Self { spec, wanted, facts, statuses, voters, now })
+    }
+
+    /// What the leader says of itself.
+    pub fn head(&self) -> Option<&ClusterStatus> {
+        self.statuses.iter().find(|status| status.node_id == self.now.leader)
+    }
+
+    /// What the leader says of a member other than itself.
+    pub fn peer(&self, id: NodeId) -> Option<&PeerStatus> {
+        self.head()?.peers.iter().find(|peer| peer.id == id && peer.role != Role::None)
+    }
+
+    /// The node's part, by the leader's account.
+    pub fn role(&self, id: NodeId) -> Role {
+        match (self.head(), self.peer(id)) {
+            (Some(head), _) if head.node_id == id => head.role,
+            (_, Some(peer)) => peer.role,
+            _ => Role::None,
+        }
+    }
+
+    /// Every node of cluster.yaml except this one.
+    pub fn others(&self, than: NodeId) -> Vec<NodeId> {
+        self.spec.cluster.nodes.iter().map(|node| node.id).filter(|id| *id != than).collect()
+    }
+
+    /// The host can be worked on.
+    pub fn host_is_seen(&self, id: NodeId) -> bool {
+        self.facts.nodes.get(&id).is_some_and(|node| matches!(node.host, HostInspection::Seen(_)))
+    }
+}
