@@ -33,7 +33,7 @@ pub struct Entry {
     pub term: u64,
     /// What `data` is.
     pub kind: EntryKind,
-    /// The payload; commands as in [`crate::stream::command`] when `kind` is `Normal`.
+    /// The payload; commands as in [`crate::state_machine::command`] when `kind` is `Normal`.
     pub data: Bytes,
 }
 

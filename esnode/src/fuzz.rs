@@ -9,9 +9,9 @@ use shared::spec;
 pub use crate::net::admin::fuzz as admin;
 pub use crate::net::kafka::fuzz as kafka;
 pub use crate::net::peer::{fuzz as peer, mended as mended_frames};
+use crate::state_machine::StateMachine;
+use crate::state_machine::command::{Command, Malformed};
 pub use crate::storage::fuzz as segment;
-use crate::stream::Stream;
-use crate::stream::command::{Command, Malformed};
 
 /// A function to be fuzzed.
 pub type Target = fn(&[u8]);
@@ -45,7 +45,7 @@ pub fn command(bytes: &[u8]) {
         let back: Vec<_> = Command::decode_all(&again.freeze()).collect();
         assert_eq!(back, [Ok(command.clone())]);
     }
-    let (mut one, mut two) = (Stream::default(), Stream::default());
+    let (mut one, mut two) = (StateMachine::default(), StateMachine::default());
     for index in 1..=2 {
         let applied = one.apply(index, 1, &payload);
         assert_eq!(applied.replies.len(), read.iter().flatten().count());

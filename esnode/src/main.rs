@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use esnode::args::{Args, Task};
-use esnode::config::Config;
-use esnode::{node, panics, rebuild, verify, version};
+use esnode::maintenance::{recovery, verify};
+use esnode::node;
+use esnode::process::args::{Args, Task};
+use esnode::process::config::Config;
+use esnode::process::{abort_on_panic, version};
 use shared::ids::ClusterId;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -40,12 +42,12 @@ fn run(args: Args) -> Result<ExitCode> {
     let config = || Config::load(&args.config, args.node_id);
     match args.task {
         None => {
-            panics::end_the_node();
+            abort_on_panic::install();
             node::run(config()?)?;
         }
         Some(Task::Rebuild { cluster_id, members }) => {
-            let rebuilt = rebuild::run(&config()?, ClusterId(cluster_id), &members)?;
-            println!("{}", serde_json::to_string(&rebuilt)?);
+            let recovered = recovery::run(&config()?, ClusterId(cluster_id), &members)?;
+            println!("{}", serde_json::to_string(&recovered)?);
         }
         Some(Task::Verify { data_dir, json }) => {
             let verified = verify::data_dir(&data_dir)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::BytesMut;
 use esnode::consensus::{Message, MessageType};
-use esnode::stream::command::Command;
+use esnode::state_machine::command::Command;
 use fastrand::Rng;
 use shared::ids::{ClusterId, NodeId, StoreId};
 

@@ -60,7 +60,7 @@ fn manual_pages_are_up_to_date() {
 #[test]
 fn the_nodes_manual_page_is_up_to_date() {
     use clap::CommandFactory;
-    let man = clap_mangen::Man::new(esnode::args::Args::command()).manual("EventStream");
+    let man = clap_mangen::Man::new(esnode::process::args::Args::command()).manual("EventStream");
     let mut page = Vec::new();
     man.render(&mut page).unwrap();
     let pages = BTreeMap::from([("esnode.1".to_owned(), String::from_utf8(page).unwrap())]);

@@ -17,7 +17,7 @@ use super::input::Input;
 use super::way_back::{Content, Step, WayBack};
 use crate::consensus::{ConfState, Message};
 use crate::net::peer::{Files, Transport};
-use crate::nice::give_way;
+use crate::process::thread_priority::lower;
 use crate::storage::checkpoint::is_full;
 use crate::storage::outgoing::Piece;
 use crate::storage::stats::Stats;
@@ -128,7 +128,7 @@ impl CatchUp {
         let (incoming, transport) = (self.incoming.clone(), Arc::clone(&self.transport));
         let (log, inputs) = (self.log.clone(), self.inputs.clone());
         let pull = move || {
-            give_way();
+            lower();
             let input = match pull(&incoming, &transport, log.stats(), from, have) {
                 Ok(pulled) => Input::Pulled(Ok(pulled)),
                 Err(PullError::Passing(error)) => Input::Pulled(Err(error)),
@@ -216,7 +216,7 @@ fn receive_all(
             received += receive(incoming, files, stats, *piece)?;
             parts.extend(last.take().map(checked).transpose()?);
             last = Some(scope.spawn(|| {
-                give_way();
+                lower();
                 incoming.check(*piece)
             }));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::stream::TopicId;
+use crate::state_machine::TopicId;
 
 /// One signal per partition that somebody has waited for.
 #[derive(Default)]

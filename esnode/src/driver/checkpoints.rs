@@ -13,10 +13,10 @@ use super::formats::{Unreadable, readable};
 use super::input::Input;
 use super::run::Driver;
 use crate::consensus::ConfState;
-use crate::nice::give_way;
+use crate::process::thread_priority::lower;
+use crate::state_machine::StateMachine;
 use crate::storage::checkpoint::is_full;
 use crate::storage::{Checkpoints, Log};
-use crate::stream::Stream;
 
 /// Ticks from one checkpoint to the next, at least: a busy node spends its disk on events.
 const MIN_TICKS: u64 = 100;
@@ -31,7 +31,7 @@ pub struct Image {
     /// The members.
     pub conf_state: ConfState,
     /// The state machine; knows the entry's index.
-    pub stream: Stream,
+    pub stream: StateMachine,
 }
 
 /// A checkpoint is whole, but its content is not understood.
@@ -56,7 +56,7 @@ pub enum ImageError {
 struct Stored {
     format: u32,
     members: StoredMembers,
-    stream: Stream,
+    stream: StateMachine,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -140,7 +140,7 @@ impl Checkpointing {
     ) -> io::Result<Self> {
         let (images, received) = bounded(1);
         let thread = thread::Builder::new().name("checkpoint".into()).spawn(move || {
-            give_way();
+            lower();
             run(&checkpoints, &log, &received, &inputs);
         })?;
         Ok(Self {
@@ -228,7 +228,7 @@ fn run(checkpoints: &Checkpoints, log: &Log, images: &Receiver<(u64, Image)>, in
 
 impl Driver {
     /// What another node's checkpoint says is the state now.
-    pub(super) fn take_over(&mut self, conf_state: ConfState, stream: Stream) {
+    pub(super) fn take_over(&mut self, conf_state: ConfState, stream: StateMachine) {
         let index = stream.applied_index();
         tracing::info!(index, "caught up by files");
         *self.parts.stream.write() = stream;
@@ -291,7 +291,7 @@ mod tests {
             auto_leave: true,
             ..ConfState::default()
         };
-        Image { conf_state, stream: Stream::default() }
+        Image { conf_state, stream: StateMachine::default() }
     }
 
     #[test]

@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 
 use crate::consensus::Role;
 use crate::net::peer::Formats;
+use crate::process::version::{FORMAT, VERSION};
+use crate::state_machine::StateMachine;
+use crate::state_machine::command::Command;
 use crate::storage::writer::Work;
-use crate::stream::Stream;
-use crate::stream::command::Command;
-use crate::version::{FORMAT, VERSION};
 
 use super::run::{Driver, Ended};
 
@@ -56,7 +56,7 @@ pub enum FormatError {
 }
 
 /// Whether this program reads what the members of this cluster write.
-pub(super) fn readable(stream: &Stream) -> Result<(), Unreadable> {
+pub(super) fn readable(stream: &StateMachine) -> Result<(), Unreadable> {
     let format = stream.format();
     if FORMAT.contains(format) { Ok(()) } else { Err(Unreadable(format)) }
 }
@@ -159,7 +159,7 @@ mod tests {
     fn a_state_of_a_later_format_is_refused_with_both_versions() {
         let mut payload = bytes::BytesMut::new();
         Command::RaiseFormat { to: FORMAT.max + 1 }.encode(&mut payload);
-        let mut stream = Stream::default();
+        let mut stream = StateMachine::default();
         assert!(readable(&stream).is_ok());
         stream.apply(1, 1, &payload.freeze());
         let text = readable(&stream).unwrap_err().to_string();

@@ -18,8 +18,8 @@ use super::formats::FormatError;
 use super::input::Input;
 use super::introductions::disowning;
 use super::membership::ChangeError;
-use crate::handle::{ProposeError, TransferError};
 use crate::net::peer::{Hello, PeerEvent, RefusalCode};
+use crate::node::handle::{ProposeError, TransferError};
 
 /// How a node without a past got one.
 #[derive(Debug)]

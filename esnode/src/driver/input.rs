@@ -11,12 +11,12 @@ use super::formats::FormatReply;
 use super::membership::ChangeReply;
 use crate::consensus::{Fetch, Status};
 use crate::entry::Entry;
-use crate::handle::{Budget, ProposeError, TransferError};
 use crate::net::peer::PeerEvent;
-use crate::stream::TopicId;
-use crate::stream::batch::BatchHeader;
-use crate::stream::command::Reply;
-use crate::stream::members::Change;
+use crate::node::handle::{Budget, ProposeError, TransferError};
+use crate::state_machine::TopicId;
+use crate::state_machine::batch::BatchHeader;
+use crate::state_machine::command::Reply;
+use crate::state_machine::members::Change;
 
 /// Where a proposal's outcome goes.
 pub type ReplyTo = oneshot::Sender<Result<Vec<Reply>, ProposeError>>;

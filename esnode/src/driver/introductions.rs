@@ -6,8 +6,8 @@ use shared::ids::{NodeId, StoreId};
 
 use crate::consensus::{Message, MessageType};
 use crate::net::peer::{Formats, Hello};
-use crate::stream::Stream;
-use crate::stream::command::Command;
+use crate::state_machine::StateMachine;
+use crate::state_machine::command::Command;
 
 /// The other nodes' introductions.
 #[derive(Default)]
@@ -45,7 +45,7 @@ impl Introductions {
 
     /// Whether the message may go out. A leader takes nobody along whose data directory is not the one that the cluster
     /// knows: with its first message a new node begins to take part.
-    pub(super) fn may_send(&self, stream: &Stream, message: &Message) -> bool {
+    pub(super) fn may_send(&self, stream: &StateMachine, message: &Message) -> bool {
         let leads = matches!(
             message.get_msg_type(),
             MessageType::MsgAppend
@@ -61,11 +61,11 @@ impl Introductions {
     /// votes being remembered). This node's own members never run ahead of the bindings that it has applied, so it
     /// always knows whose answers count. Whoever asks is judged by Raft's rules alone: a node that lags does not know
     /// yet who is bound to what, and must follow all the same.
-    pub(super) fn may_take(&self, stream: &Stream, peer: NodeId, message: &Message) -> bool {
+    pub(super) fn may_take(&self, stream: &StateMachine, peer: NodeId, message: &Message) -> bool {
         !is_answer(message) || self.trusted(stream, peer)
     }
 
-    fn trusted(&self, stream: &Stream, peer: NodeId) -> bool {
+    fn trusted(&self, stream: &StateMachine, peer: NodeId) -> bool {
         let Some(hello) = self.met.get(&peer) else { return true };
         match stream.members().store_of(peer) {
             Some(store) => store == hello.store,
@@ -77,7 +77,7 @@ impl Introductions {
     /// Whether the cluster knows this node by another data directory: so many of `members` nodes say so that it must be
     /// true. One of them alone may not have heard yet that the node with that directory was removed, and what this node
     /// has applied may be from then too; but once it has applied that it is the one, nobody's word counts against it.
-    pub(super) fn disown(&self, stream: &Stream, own: (NodeId, StoreId), members: usize) -> bool {
+    pub(super) fn disown(&self, stream: &StateMachine, own: (NodeId, StoreId), members: usize) -> bool {
         if stream.members().store_of(own.0) == Some(own.1) {
             return false;
         }
@@ -90,7 +90,7 @@ impl Introductions {
     /// Bindings of `members` that a leader should propose now.
     pub(super) fn unbound(
         &mut self,
-        stream: &Stream,
+        stream: &StateMachine,
         own: (NodeId, StoreId),
         members: &[NodeId],
     ) -> Vec<Command> {
@@ -151,19 +151,19 @@ mod tests {
     }
 
     /// A founded cluster that knows node 2 by store 22, if `bound`.
-    fn stream(bound: bool) -> Stream {
+    fn stream(bound: bool) -> StateMachine {
         let mut payload = BytesMut::new();
         Command::Found { cluster_id: ClusterId(Uuid::from_u128(1)) }.encode(&mut payload);
         if bound {
             Command::Bind { node: 2, store: store(22) }.encode(&mut payload);
         }
-        let mut stream = Stream::default();
+        let mut stream = StateMachine::default();
         stream.apply(1, 1, &payload.freeze());
         stream
     }
 
     /// The kinds of messages that may go to node 2, and those that may be taken from it.
-    fn allowed(stream: &Stream, hello: Hello) -> [Vec<MessageType>; 2] {
+    fn allowed(stream: &StateMachine, hello: Hello) -> [Vec<MessageType>; 2] {
         let mut met = Introductions::default();
         met.greet(hello);
         let message = |kind| {
@@ -191,7 +191,7 @@ mod tests {
             assert!(taken.iter().all(|kind| !format!("{kind:?}").ends_with("Response")), "{taken:?}");
         }
         // At the founding nobody is bound yet, and whoever has taken part already may.
-        assert_eq!(allowed(&Stream::default(), hello(store(23), true))[1].len(), KINDS.len());
+        assert_eq!(allowed(&StateMachine::default(), hello(store(23), true))[1].len(), KINDS.len());
         assert_eq!(allowed(&stream(false), hello(store(23), false))[1].len(), KINDS.len());
     }
 

@@ -10,7 +10,7 @@ use super::introductions::is_answer;
 use super::membership::{ChangeError, ChangeReply, Pending, Scene, Verdict, to_raft};
 use super::run::{Driver, Ended};
 use crate::consensus::{Message, Role};
-use crate::stream::members::Change;
+use crate::state_machine::members::Change;
 
 impl Driver {
     /// Follows the members, after anything that may have changed them.

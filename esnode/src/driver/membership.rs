@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::consensus::{self, ConfChange, ConfChangeType, Heard, NoQuorum, Role, Status, lag, may_have};
 use crate::entry::Entry;
-use crate::stream::members::{Address, Change, Members};
+use crate::state_machine::members::{Address, Change, Members};
 
 /// Who waits for a change.
 pub type ChangeReply = oneshot::Sender<Result<(), ChangeError>>;
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::consensus::{Peer, Timing};
     use crate::entry::EntryKind;
-    use crate::stream::members::Added;
+    use crate::state_machine::members::Added;
     use protobuf::Message as _;
     use shared::spec::RaftTiming;
 

@@ -9,9 +9,9 @@ use super::reads::Reads;
 use super::sequences::{Prospect, Sequences};
 use crate::consensus::Proposed;
 use crate::entry::MAX_PAYLOAD;
-use crate::handle::{Budget, ProposeError};
-use crate::stream::Stream;
-use crate::stream::command::Reply;
+use crate::node::handle::{Budget, ProposeError};
+use crate::state_machine::StateMachine;
+use crate::state_machine::command::Reply;
 
 /// The proposals that share one entry, in order.
 pub(super) struct Packed {
@@ -51,7 +51,7 @@ impl Proposals {
 
     /// Answers what was gathered and needs no entry: what was appended before, and what would be refused, once `reads`
     /// have proven that this node leads. One that does not serve yet, `serving`, cannot tell.
-    pub(super) fn judge(&mut self, stream: &Stream, serving: bool, reads: &mut Reads) {
+    pub(super) fn judge(&mut self, stream: &StateMachine, serving: bool, reads: &mut Reads) {
         if self.gathered.iter().all(|proposal| proposal.claim.is_none()) {
             return;
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
 use super::input::ReplyTo;
-use crate::handle::{Budget, ProposeError};
-use crate::stream::command::{Refusal, Reply};
+use crate::node::handle::{Budget, ProposeError};
+use crate::state_machine::command::{Refusal, Reply};
 
 /// Who waits.
 enum Waiter {

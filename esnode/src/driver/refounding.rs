@@ -13,8 +13,8 @@ use super::checkpoints::Image;
 use super::membership::{change_of, to_raft};
 use crate::consensus::{ConfChangeType, ConfState, change};
 use crate::entry::{Entry, EntryKind};
-use crate::stream::command::Command;
-use crate::stream::members::Change;
+use crate::state_machine::command::Command;
+use crate::state_machine::members::Change;
 
 /// A membership entry of a kind that this program never writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +79,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::stream::Stream;
+    use crate::state_machine::StateMachine;
 
     fn cluster(id: u128) -> ClusterId {
         ClusterId(Uuid::from_u128(id))
@@ -88,7 +88,7 @@ mod tests {
     fn image(voters: &[NodeId], learners: &[NodeId]) -> Image {
         let conf_state =
             ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() };
-        let mut image = Image { conf_state, stream: Stream::default() };
+        let mut image = Image { conf_state, stream: StateMachine::default() };
         let mut found = BytesMut::new();
         Command::Found { cluster_id: cluster(1) }.encode(&mut found);
         let entry = Entry { index: 7, term: 2, kind: EntryKind::Normal, data: found.freeze() };

@@ -29,13 +29,13 @@ use super::timekeeper::Timekeeper;
 use super::transfer::Transfer;
 use crate::consensus::{Core, Effects, Fetch, Heard, Message, Persist, Promotion, Role, Timing};
 use crate::entry::{Entry, EntryKind, HardState};
-use crate::handle::{Leadership, ProposeError};
 use crate::net::peer::Transport;
-use crate::net::seldom::Seldom;
+use crate::node::handle::{Leadership, ProposeError};
+use crate::process::rate_limited_log::RateLimitedLog;
+use crate::state_machine::StateMachine;
+use crate::state_machine::command::Command;
 use crate::storage::writer::{Numbered, Work};
 use crate::storage::{Batch, Checkpoints, Incoming, Log};
-use crate::stream::Stream;
-use crate::stream::command::Command;
 
 /// Inputs taken in one go, so that ticks and effects get their turn under any load.
 const MAX_INPUTS: usize = 4096;
@@ -53,7 +53,7 @@ pub struct Parts {
     /// Consensus, started from what the disk held.
     pub core: Core<Log>,
     /// The state machine.
-    pub stream: Arc<RwLock<Stream>>,
+    pub stream: Arc<RwLock<StateMachine>>,
     /// The way to the WAL thread.
     pub wal: Sender<Numbered>,
     /// The durable log.
@@ -145,7 +145,7 @@ pub struct Driver {
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
     /// Messages that no member can have sent.
-    pub(super) implausible: Seldom,
+    pub(super) implausible: RateLimitedLog,
     pub(super) tick: u64,
     /// Index of the last applied entry.
     pub(super) applied: u64,
@@ -200,7 +200,7 @@ impl Driver {
             freed: false,
             catch_up,
             lazy: None,
-            implausible: Seldom::default(),
+            implausible: RateLimitedLog::default(),
             tick: 0,
             applied,
             serves_from: None,

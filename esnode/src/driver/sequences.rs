@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 
 use super::input::{Claim, ReplyTo};
-use crate::handle::{Budget, ProposeError};
-use crate::stream::command::{Refusal, Reply};
-use crate::stream::{Producer, Stream, TopicId, Verdict};
+use crate::node::handle::{Budget, ProposeError};
+use crate::state_machine::command::{Refusal, Reply};
+use crate::state_machine::{Producer, StateMachine, TopicId, Verdict};
 
 /// The offset of what has none yet.
 const IN_FLIGHT: i64 = -1;
@@ -42,7 +42,7 @@ pub(super) enum Prospect {
 
 impl Sequences {
     /// What becomes of a batch that is proposed now; one that is to be appended is taken for proposed.
-    pub(super) fn judge(&mut self, stream: &Stream, claim: &Claim) -> Prospect {
+    pub(super) fn judge(&mut self, stream: &StateMachine, claim: &Claim) -> Prospect {
         let found = stream.topic_numbered(claim.topic);
         let Some(partition) = found.and_then(|topic| topic.partitions.get(claim.partition as usize)) else {
             return Prospect::Refused(Refusal::UnknownTopic);
@@ -122,12 +122,12 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::stream::batch::BatchHeader;
-    use crate::stream::command::Command;
-    use crate::stream::tests::batch;
+    use crate::state_machine::batch::BatchHeader;
+    use crate::state_machine::command::Command;
+    use crate::state_machine::tests::batch;
 
-    fn stream() -> Stream {
-        let mut stream = Stream::default();
+    fn stream() -> StateMachine {
+        let mut stream = StateMachine::default();
         apply(
             &mut stream,
             1,
@@ -136,7 +136,7 @@ mod tests {
         stream
     }
 
-    fn apply(stream: &mut Stream, index: u64, command: &Command) -> Reply {
+    fn apply(stream: &mut StateMachine, index: u64, command: &Command) -> Reply {
         let mut payload = BytesMut::new();
         command.encode(&mut payload);
         stream.apply(index, 1, &payload.freeze()).replies.remove(0)

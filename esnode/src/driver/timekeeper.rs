@@ -11,8 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::run::Driver;
 use crate::consensus::Role;
-use crate::stream::clock::{CLOCK_FORMAT, TICK_MS, Tick};
-use crate::stream::command::Command;
+use crate::state_machine::clock::{CLOCK_FORMAT, TICK_MS, Tick};
+use crate::state_machine::command::Command;
 
 /// Clocks of one cluster lie apart by no more than this, in ms, and a tick is no longer on its way.
 const NOISE_MS: i64 = 60_000;

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::run::{Driver, Ended};
 use crate::consensus::{Role, Status, Timing};
-use crate::handle::TransferError;
+use crate::node::handle::TransferError;
 
 type Asker = oneshot::Sender<Result<(NodeId, u64), TransferError>>;
 

@@ -4,4 +4,3 @@ pub mod admin;
 pub mod kafka;
 pub mod listen;
 pub mod peer;
-pub mod seldom;

@@ -12,8 +12,8 @@ use shared::ids::{ClusterId, NodeId, StoreId};
 use uuid::Uuid;
 
 use super::{segment, sync_dir};
-use crate::stream::FIRST_FORMAT;
-use crate::version::{FORMAT, VERSION};
+use crate::process::version::{FORMAT, VERSION};
+use crate::state_machine::FIRST_FORMAT;
 
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";

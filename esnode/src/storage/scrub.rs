@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Log, OpenError, recovery};
-use crate::nice::give_way;
+use crate::process::thread_priority::lower;
 
 /// Bytes read in a second, at most.
 const RATE: u64 = 64 << 20;
@@ -18,7 +18,7 @@ const STEP: u64 = 1 << 20;
 /// The system refuses another thread.
 pub fn spawn(log: Log, on_damage: impl FnOnce(io::Error) + Send + 'static) -> io::Result<()> {
     let run = move || {
-        give_way();
+        lower();
         match scrub(&log, RATE) {
             Err(OpenError::Io(error)) => on_damage(error),
             Err(damage) => on_damage(io::Error::new(io::ErrorKind::InvalidData, damage.to_string())),

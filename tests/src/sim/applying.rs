@@ -3,7 +3,7 @@
 use esnode::consensus::Durable as _;
 use esnode::driver::change_of;
 use esnode::entry::{Entry, EntryKind};
-use esnode::stream::command::Reply;
+use esnode::state_machine::command::Reply;
 
 use super::bugs::Bug;
 use super::checks::Broken;

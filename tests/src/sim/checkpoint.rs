@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use esnode::consensus::ConfState;
-use esnode::stream::Stream;
+use esnode::state_machine::StateMachine;
 use serde_json::Value;
 
 use super::bugs::Bug;
@@ -24,7 +24,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Of a node's state; `founders` is what a node without a checkpoint starts with.
     pub fn take(
-        stream: &Stream,
+        stream: &StateMachine,
         term: u64,
         members: ConfState,
         founders: &ConfState,
@@ -45,7 +45,7 @@ impl Checkpoint {
     }
 
     /// The state in it.
-    pub fn state(&self) -> Stream {
+    pub fn state(&self) -> StateMachine {
         serde_json::from_str(&self.state).expect("what was written can be read")
     }
 }

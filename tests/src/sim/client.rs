@@ -2,7 +2,7 @@
 //! the checks.
 
 use bytes::Bytes;
-use esnode::stream::command::{Command, Refusal, Reply};
+use esnode::state_machine::command::{Command, Refusal, Reply};
 use shared::ids::NodeId;
 
 use super::bugs::Bug;

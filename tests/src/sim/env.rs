@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::fmt;
 
 use esnode::consensus::{ConfState, Message};
-use esnode::stream::retention::Retention;
+use esnode::state_machine::retention::Retention;
 use fastrand::Rng;
 use shared::ids::NodeId;
 use shared::spec::RaftTiming;

@@ -8,7 +8,7 @@ use esnode::consensus::{
 };
 use esnode::driver::{Content, WayBack};
 use esnode::entry::Entry;
-use esnode::stream::Stream;
+use esnode::state_machine::StateMachine;
 use shared::ids::NodeId;
 
 use super::Micros;
@@ -127,7 +127,7 @@ pub(super) struct Waiting {
 
 pub(super) struct Running {
     pub(super) core: Core<DiskLog>,
-    pub(super) stream: Stream,
+    pub(super) stream: StateMachine,
     /// Committed, not yet applied.
     pub(super) backlog: VecDeque<Entry>,
     /// Index of the newest entry that was ever in the backlog.
@@ -223,7 +223,7 @@ impl Node {
         let made = self.disk.checkpoint().cloned();
         let (stream, members, mut applied) = match &made {
             Some(found) => (found.state(), found.members.clone(), found.index),
-            None => (Stream::default(), self.founders.clone(), 0),
+            None => (StateMachine::default(), self.founders.clone(), 0),
         };
         env.checks.members(self.id, applied, &members)?;
         if env.bug == Some(Bug::SkipReplay) {
@@ -297,7 +297,7 @@ impl Node {
     }
 
     /// Its applied state.
-    pub fn stream(&self) -> Option<&Stream> {
+    pub fn stream(&self) -> Option<&StateMachine> {
         self.running.as_ref().map(|running| &running.stream)
     }
 

@@ -1,8 +1,8 @@
 //! How a node reads a partition: the state says where in the log to start, the log has the batches.
 
-use esnode::stream::batch::BatchHeader;
-use esnode::stream::command::Command;
-use esnode::stream::{Stream, Topic};
+use esnode::state_machine::batch::BatchHeader;
+use esnode::state_machine::command::Command;
+use esnode::state_machine::{StateMachine, Topic};
 
 use super::client::{Answer, Body};
 use super::log::Replayed;
@@ -12,7 +12,7 @@ use super::records::{self, Value};
 const MAX_READ: usize = 16;
 
 /// Answers a read from what this node has applied.
-pub fn read(stream: &Stream, log: &Replayed, body: &Body) -> Answer {
+pub fn read(stream: &StateMachine, log: &Replayed, body: &Body) -> Answer {
     let Body::Read { topic, partition, from, .. } = body else { return Answer::UnknownTopic };
     let Some(topic) = stream.topic(topic) else { return Answer::UnknownTopic };
     let next = next_offset(topic, *partition);
@@ -25,7 +25,7 @@ pub fn read(stream: &Stream, log: &Replayed, body: &Body) -> Answer {
 }
 
 /// Everything in a partition and where it begins; nothing when this node does not know the topic.
-pub fn whole(stream: &Stream, log: &Replayed, topic: &str, partition: u32) -> (i64, Vec<Value>) {
+pub fn whole(stream: &StateMachine, log: &Replayed, topic: &str, partition: u32) -> (i64, Vec<Value>) {
     let Some(topic) = stream.topic(topic) else { return (0, Vec::new()) };
     let start = start_offset(topic, partition);
     let found = values(stream, log, topic, partition, start, usize::MAX);
@@ -45,7 +45,7 @@ fn next_offset(topic: &Topic, partition: u32) -> i64 {
 
 /// At most `limit` values from offset `from` on; `None` when the log does not hold them.
 fn values(
-    stream: &Stream,
+    stream: &StateMachine,
     log: &Replayed,
     topic: &Topic,
     partition: u32,

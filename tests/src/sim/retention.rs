@@ -1,7 +1,7 @@
 //! Retention: a leader looks now and then at what is due to be forgotten, as the real one does, and proposes it.
 
-use esnode::stream::command::Command;
-use esnode::stream::retention::{Retention, due};
+use esnode::state_machine::command::Command;
+use esnode::state_machine::retention::{Retention, due};
 
 use super::bugs::Bug;
 use super::client::place_of;

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use esnode::consensus::{Dropped, Role};
 use esnode::entry::Entry;
-use esnode::stream::command::{Command, Reply};
+use esnode::state_machine::command::{Command, Reply};
 
 use super::bugs::Bug;
 use super::client::{Answer, Body, Request};

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::Node;
 use super::error::ApiError;
 use super::routes::Shared;
-use crate::backup::{BackupError, Pieces};
+use crate::maintenance::backup::{BackupError, Pieces};
 
 #[derive(Deserialize)]
 pub(super) struct Wanted {
@@ -27,7 +27,7 @@ pub(super) async fn backup<N: Node>(
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ApiError> {
     let pieces = app.node.backup(wanted.covers).await.map_err(|error| refused(&error))?;
-    Ok(([(header::CONTENT_TYPE, "application/x-tar")], Body::new(Stream(pieces))).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/x-tar")], Body::new(PiecesBody(pieces))).into_response())
 }
 
 fn refused(error: &BackupError) -> ApiError {
@@ -43,9 +43,9 @@ fn refused(error: &BackupError) -> ApiError {
 }
 
 /// The pieces as the body of an answer.
-struct Stream(Pieces);
+struct PiecesBody(Pieces);
 
-impl hyper::body::Body for Stream {
+impl hyper::body::Body for PiecesBody {
     type Data = Bytes;
     type Error = std::io::Error;
 

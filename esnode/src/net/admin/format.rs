@@ -10,7 +10,7 @@ use super::error::{ApiError, json};
 use super::forward::{FORWARDED, forward};
 use super::routes::{Shared, find, no_leader, not_leader, parse, read};
 use crate::driver::FormatError;
-use crate::handle::{ProposeError, RaiseError};
+use crate::node::handle::{ProposeError, RaiseError};
 
 /// Path of the call, here and on the leader.
 pub const FORMAT: &str = "/cluster/format";

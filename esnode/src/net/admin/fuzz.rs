@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use super::Node;
 use super::routes::router;
 use super::server::{Limits, converse};
-use crate::backup::{BackupError, Pieces};
 use crate::driver::ChangeError;
-use crate::handle::{RaiseError, TransferError};
-use crate::stream::members::Change;
+use crate::maintenance::backup::{BackupError, Pieces};
+use crate::node::handle::{RaiseError, TransferError};
+use crate::state_machine::members::Change;
 
 /// Bytes that fit between client and server.
 const PIPE: usize = 4 << 20;

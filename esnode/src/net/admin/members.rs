@@ -17,7 +17,7 @@ use super::error::{ApiError, json};
 use super::forward::{FORWARDED, forward};
 use super::routes::{App, Shared, find, handed_over, no_leader, not_leader, parse, read};
 use crate::driver::ChangeError;
-use crate::stream::members::{Added, Address, Change};
+use crate::state_machine::members::{Added, Address, Change};
 
 /// Path of the members, here and on the leader.
 pub const MEMBERS: &str = "/cluster/members";

@@ -9,6 +9,7 @@ mod forward;
 mod fuzz;
 mod health;
 mod members;
+mod metrics;
 mod origin;
 mod routes;
 mod server;
@@ -21,12 +22,11 @@ use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
-use crate::backup::{BackupError, Pieces};
 use crate::driver::ChangeError;
-use crate::handle::{Handle, RaiseError, TransferError};
-use crate::metrics;
+use crate::maintenance::backup::{BackupError, Pieces};
 use crate::net::kafka::metrics::KafkaMetrics;
-use crate::stream::members::Change;
+use crate::node::handle::{Handle, RaiseError, TransferError};
+use crate::state_machine::members::Change;
 
 pub use fuzz::fuzz;
 pub use server::{Limits, serve};

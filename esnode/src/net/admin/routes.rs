@@ -24,7 +24,7 @@ use super::forward::{FORWARDED, Leader, forward};
 use super::health;
 use super::members;
 use super::origin;
-use crate::handle::TransferError;
+use crate::node::handle::TransferError;
 
 /// Largest body of a request, and of the leader's answer to a forwarded one, in bytes.
 pub const MAX_BODY: usize = 64 << 10;

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use super::Node;
 use super::routes::router;
-use crate::net::seldom::Seldom;
+use crate::process::rate_limited_log::RateLimitedLog;
 
 /// What clients may take of this node. Given when the listener is served.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ pub async fn serve<N: Node>(
     let gate = Gate {
         open: Arc::new(Semaphore::new(limits.connections)),
         refusing: Arc::new(Semaphore::new(MAX_REFUSALS)),
-        refused: Seldom::default(),
+        refused: RateLimitedLog::default(),
         limits,
     };
     let router = router(node);
@@ -92,7 +92,7 @@ struct Gate {
     open: Arc<Semaphore>,
     refusing: Arc<Semaphore>,
     /// Refusals, in the log.
-    refused: Seldom,
+    refused: RateLimitedLog,
     limits: Limits,
 }
 

@@ -15,12 +15,12 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{Limits, Node, serve};
-use crate::backup::{BackupError, Pieces};
 use crate::consensus::NoQuorum;
 use crate::driver::ChangeError;
 use crate::driver::FormatError;
-use crate::handle::{RaiseError, TransferError};
-use crate::stream::members::{Added, Address, Change};
+use crate::maintenance::backup::{BackupError, Pieces};
+use crate::node::handle::{RaiseError, TransferError};
+use crate::state_machine::members::{Added, Address, Change};
 
 /// A follower's status that nothing is wrong with.
 pub fn status() -> ClusterStatus {

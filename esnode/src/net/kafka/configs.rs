@@ -21,10 +21,10 @@ use super::apis::Answer;
 use super::frame::{BadRequest, Request};
 use super::session::Session;
 use super::topics::{self, Plan, Refused};
-use crate::stream::command::Command;
-use crate::stream::config::{self, Kind, SETTINGS};
-use crate::stream::retention::{RETENTION_BYTES, RETENTION_MS};
-use crate::stream::{Stream, Topic};
+use crate::state_machine::command::Command;
+use crate::state_machine::config::{self, Kind, SETTINGS};
+use crate::state_machine::retention::{RETENTION_BYTES, RETENTION_MS};
+use crate::state_machine::{StateMachine, Topic};
 
 /// What Kafka calls a topic among the things that have a configuration.
 const TOPIC: i8 = 2;
@@ -58,7 +58,7 @@ pub fn describe(session: &Arc<Session>, request: &Request) -> Result<Answer, Bad
 }
 
 /// Bytes that the answer takes at most.
-fn described_size(stream: &Stream, body: &DescribeConfigsRequest) -> usize {
+fn described_size(stream: &StateMachine, body: &DescribeConfigsRequest) -> usize {
     let named = body.resources.iter().filter_map(|wanted| stream.topic(&wanted.resource_name));
     // A value stands there twice when clients ask where it comes from.
     let own = named.flat_map(|topic| &topic.configs).map(|(key, value)| 64 + 2 * (key.len() + value.len()));
@@ -120,7 +120,7 @@ fn defaults(session: &Session) -> BTreeMap<&'static str, String> {
     defaults
 }
 
-fn topic<'a>(stream: &'a Stream, kind: i8, name: &StrBytes) -> Result<&'a Topic, Refused> {
+fn topic<'a>(stream: &'a StateMachine, kind: i8, name: &StrBytes) -> Result<&'a Topic, Refused> {
     if kind != TOPIC {
         let why = "only topics have a configuration here; a node's is its cluster.yaml";
         return Err((ResponseError::InvalidRequest, Some(why.to_owned())));
@@ -131,7 +131,7 @@ fn topic<'a>(stream: &'a Stream, kind: i8, name: &StrBytes) -> Result<&'a Topic,
 }
 
 fn described(
-    stream: &Stream,
+    stream: &StateMachine,
     defaults: &BTreeMap<&'static str, String>,
     wanted: &DescribeConfigsResource,
 ) -> DescribeConfigsResult {
@@ -188,7 +188,7 @@ fn changed(list: &str, change: &str, append: bool) -> String {
 }
 
 /// The command that makes the changes asked for, in a cluster of so many nodes.
-fn plan(stream: &Stream, nodes: usize, wanted: &AlterConfigsResource) -> Result<Command, Refused> {
+fn plan(stream: &StateMachine, nodes: usize, wanted: &AlterConfigsResource) -> Result<Command, Refused> {
     let topic = topic(stream, wanted.resource_type, &wanted.resource_name)?;
     let invalid = |why: String| (ResponseError::InvalidConfig, Some(why));
     let mut changes = BTreeMap::new();
@@ -223,8 +223,8 @@ mod tests {
     use super::*;
     use crate::net::kafka::tests::encodes;
 
-    fn stream() -> Stream {
-        let mut stream = Stream::default();
+    fn stream() -> StateMachine {
+        let mut stream = StateMachine::default();
         let configs = BTreeMap::from([(RETENTION_MS.to_owned(), "1000".to_owned())]);
         let create = Command::CreateTopic { name: "t".to_owned(), partitions: 1, configs };
         let mut payload = BytesMut::new();

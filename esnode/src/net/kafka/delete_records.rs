@@ -18,9 +18,9 @@ use super::leader_epoch;
 use super::reading::Source;
 use super::session::Session;
 use super::{errors, topics};
-use crate::handle::ProposeError;
-use crate::stream::Stream;
-use crate::stream::command::{Command, Reply};
+use crate::node::handle::ProposeError;
+use crate::state_machine::StateMachine;
+use crate::state_machine::command::{Command, Reply};
 
 /// Stands for everything there is.
 const HIGH_WATERMARK: i64 = -1;
@@ -46,7 +46,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     }))
 }
 
-fn plan(stream: &Stream, body: &DeleteRecordsRequest, proof: Result<(), ResponseError>) -> Vec<Plan> {
+fn plan(stream: &StateMachine, body: &DeleteRecordsRequest, proof: Result<(), ResponseError>) -> Vec<Plan> {
     let mut seen = HashSet::new();
     let wanted =
         body.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |part| (&topic.name, part)));
@@ -60,7 +60,7 @@ fn plan(stream: &Stream, body: &DeleteRecordsRequest, proof: Result<(), Response
     plans.collect()
 }
 
-fn one(stream: &Stream, name: &TopicName, wanted: &DeleteRecordsPartition) -> Plan {
+fn one(stream: &StateMachine, name: &TopicName, wanted: &DeleteRecordsPartition) -> Plan {
     let unknown = ResponseError::UnknownTopicOrPartition;
     let source = Source::resolve(stream, name, wanted.partition_index).ok_or(unknown)?;
     let next = source.find(stream).ok_or(unknown)?.next_offset();
@@ -96,7 +96,7 @@ async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) {
     }
 }
 
-fn answer(stream: &Stream, body: &DeleteRecordsRequest, plans: &[Plan]) -> DeleteRecordsResponse {
+fn answer(stream: &StateMachine, body: &DeleteRecordsRequest, plans: &[Plan]) -> DeleteRecordsResponse {
     let mut plans = plans.iter();
     let topics = body.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().zip(plans.by_ref()).map(|(wanted, plan)| {

@@ -2,8 +2,8 @@
 
 use kafka_protocol::ResponseError;
 
-use crate::handle::ProposeError;
-use crate::stream::command::Refusal;
+use crate::node::handle::ProposeError;
+use crate::state_machine::command::Refusal;
 
 /// No error.
 pub const NONE: i16 = 0;

@@ -28,7 +28,7 @@ use super::pool::Held;
 use super::reading::Source;
 use super::session::{self, Session};
 use super::share::{self, Room, Share, State};
-use crate::stream::{Position, TopicId};
+use crate::state_machine::{Position, TopicId};
 
 /// Most bytes of events in one answer, whatever the client allows.
 const MAX_ANSWER: usize = 8 << 20;

@@ -11,9 +11,9 @@ use kafka_protocol::messages::{
 use super::apis;
 use super::frame::{self, BadRequest, Request};
 use super::records;
-use crate::stream::batch::{self, BatchHeader};
-use crate::stream::command::{Command, Reply};
-use crate::stream::{Stream, TopicId};
+use crate::state_machine::batch::{self, BatchHeader};
+use crate::state_machine::command::{Command, Reply};
+use crate::state_machine::{StateMachine, TopicId};
 
 /// What one connection may bring: frames, one after the other.
 pub fn fuzz(bytes: &[u8]) {
@@ -69,7 +69,7 @@ const RULES: records::Rules =
 /// Batches from a producer into the state, and to a consumer.
 fn follow(sent: &Bytes) {
     let _ = records::check(sent, &RULES);
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     let create = Command::CreateTopic { name: "a".to_owned(), partitions: 1, configs: Default::default() };
     let [Reply::TopicCreated(topic)] = apply(&mut stream, 1, &create)[..] else { panic!("no topic") };
     let sent = batches(mended(sent));
@@ -85,8 +85,8 @@ fn follow(sent: &Bytes) {
 }
 
 /// Only idempotent producers' batches are refused, for their sequence.
-fn append(stream: &mut Stream, topic: TopicId, index: u64, header: &BatchHeader, batch: &Bytes) {
-    let next = |stream: &Stream| stream.topic("a").map(|topic| topic.partitions[0].next_offset());
+fn append(stream: &mut StateMachine, topic: TopicId, index: u64, header: &BatchHeader, batch: &Bytes) {
+    let next = |stream: &StateMachine| stream.topic("a").map(|topic| topic.partitions[0].next_offset());
     let before = next(stream);
     let replies = apply(stream, index, &Command::Append { topic, partition: 0, batch: batch.clone() });
     let grown = next(stream).zip(before).map(|(after, before)| after - before);
@@ -96,7 +96,7 @@ fn append(stream: &mut Stream, topic: TopicId, index: u64, header: &BatchHeader,
     assert!(records::check(&out, &RULES).is_ok(), "a consumer could not read it");
 }
 
-fn apply(stream: &mut Stream, index: u64, command: &Command) -> Vec<Reply> {
+fn apply(stream: &mut StateMachine, index: u64, command: &Command) -> Vec<Reply> {
     let mut payload = BytesMut::new();
     command.encode(&mut payload);
     stream.apply(index, 1, &payload.freeze()).replies

@@ -16,7 +16,7 @@ use super::apis::Answer;
 use super::frame::{BadRequest, Request};
 use super::reading::Source;
 use super::session::{Session, leader_epoch};
-use crate::stream::{Partition, Stream};
+use crate::state_machine::{Partition, StateMachine};
 
 /// How long the proof that this node leads may take; a majority that answers at all does so within milliseconds.
 const PROOF: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
 }
 
 fn answer(
-    stream: &Stream,
+    stream: &StateMachine,
     body: &OffsetForLeaderEpochRequest,
     own: Result<i32, ResponseError>,
 ) -> OffsetForLeaderEpochResponse {
@@ -86,7 +86,7 @@ fn answer(
 }
 
 fn look(
-    stream: &Stream,
+    stream: &StateMachine,
     topic: &TopicName,
     wanted: &OffsetForLeaderPartition,
     own: i32,
@@ -108,11 +108,11 @@ pub(super) mod tests {
     use super::*;
     use crate::net::kafka::tests::{batch_of, encodes};
     use crate::net::kafka::topics::creation;
-    use crate::stream::command::Command;
+    use crate::state_machine::command::Command;
 
     /// A topic "t" with ten events of each of these terms, in this order.
-    pub fn stream(terms: &[u64]) -> Stream {
-        let mut stream = Stream::default();
+    pub fn stream(terms: &[u64]) -> StateMachine {
+        let mut stream = StateMachine::default();
         let mut apply = |index, term, command: Command| {
             let mut payload = BytesMut::new();
             command.encode(&mut payload);
@@ -125,7 +125,12 @@ pub(super) mod tests {
         stream
     }
 
-    fn ask(stream: &Stream, own: Result<i32, ResponseError>, current: i32, epoch: i32) -> (i16, i32, i64) {
+    fn ask(
+        stream: &StateMachine,
+        own: Result<i32, ResponseError>,
+        current: i32,
+        epoch: i32,
+    ) -> (i16, i32, i64) {
         let wanted =
             OffsetForLeaderPartition::default().with_current_leader_epoch(current).with_leader_epoch(epoch);
         let topic =
@@ -156,6 +161,6 @@ pub(super) mod tests {
         let unproven = ResponseError::NotLeaderOrFollower;
         assert_eq!(error(Err(unproven), 9), (unproven.code(), -1, -1));
         let unknown = ResponseError::UnknownTopicOrPartition.code();
-        assert_eq!(ask(&Stream::default(), Ok(9), 9, 2), (unknown, -1, -1));
+        assert_eq!(ask(&StateMachine::default(), Ok(9), 9, 2), (unknown, -1, -1));
     }
 }

@@ -18,9 +18,9 @@ use super::leader_epoch;
 use super::reading::{self, LiveBatch, Source, Sources};
 use super::records::first_since;
 use super::session::{Session, leader_epoch as epoch_of};
-use crate::handle::Handle;
-use crate::stream::batch::BatchHeader;
-use crate::stream::{Partition, Position, Stream};
+use crate::node::handle::Handle;
+use crate::state_machine::batch::BatchHeader;
+use crate::state_machine::{Partition, Position, StateMachine};
 
 /// Asks for the offset that the next event will get.
 const LATEST: i64 = -1;
@@ -110,7 +110,7 @@ enum Time {
 }
 
 fn look(
-    stream: &Stream,
+    stream: &StateMachine,
     body: &ListOffsetsRequest,
     epoch: i32,
     version: i16,
@@ -137,7 +137,7 @@ fn look(
 }
 
 fn one(
-    stream: &Stream,
+    stream: &StateMachine,
     source: Source,
     partition: &Partition,
     (timestamp, version): (i64, i16),
@@ -262,7 +262,7 @@ mod tests {
         let partition = ListOffsetsPartition::default().with_timestamp(5);
         let topic = ListOffsetsTopic::default().with_partitions(vec![partition; 100_000]);
         let body = ListOffsetsRequest::default().with_topics(vec![topic.clone(), topic]);
-        let lookups = look(&Stream::default(), &body, 1, 8);
+        let lookups = look(&StateMachine::default(), &body, 1, 8);
         let again = lookups.iter().filter(|lookup| **lookup == Err(ResponseError::InvalidRequest));
         assert_eq!((lookups.len(), again.count()), (200_000, 199_999));
         assert_eq!(lookups[0], Err(ResponseError::UnknownTopicOrPartition));

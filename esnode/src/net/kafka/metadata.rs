@@ -19,7 +19,7 @@ use super::apis::Answer;
 use super::frame::{BadRequest, Outcome, ReplyTo, Request};
 use super::session::{Session, broker_id, leader_epoch};
 use super::topics::creation;
-use crate::stream::{self, Stream, TopicId, valid_topic_name};
+use crate::state_machine::{self, StateMachine, TopicId, valid_topic_name};
 
 /// What anybody may do with a topic, as bits numbered by Kafka's operations: read 3, write 4, create 5, delete 6, alter 7,
 /// describe 8, describe configs 10, alter configs 11. There are no rules that forbid any.
@@ -194,7 +194,7 @@ impl Asked {
     }
 
     /// Topics called by a name that nothing has but something may have.
-    fn missing(&self, stream: &Stream) -> Vec<StrBytes> {
+    fn missing(&self, stream: &StateMachine) -> Vec<StrBytes> {
         let Wanted::Some(topics) = &self.wanted else { return Vec::new() };
         let names = topics.iter().filter_map(|topic| match topic {
             Topic::Name(name) if valid_topic_name(name) && stream.topic(name).is_none() => Some(name.clone()),
@@ -205,7 +205,7 @@ impl Asked {
 
     /// What the answer is made from, and its topics.
     fn look(&self, session: &Session, version: i16, otherwise: ResponseError) -> (Made, Vec<Found>) {
-        let find = |stream: &Stream, cluster| find(stream, &self.wanted, cluster, otherwise);
+        let find = |stream: &StateMachine, cluster| find(stream, &self.wanted, cluster, otherwise);
         look(session, version, self.operations, find)
     }
 }
@@ -215,7 +215,7 @@ fn look<T>(
     session: &Session,
     version: i16,
     operations: Operations,
-    find: impl FnOnce(&Stream, Uuid) -> T,
+    find: impl FnOnce(&StateMachine, Uuid) -> T,
 ) -> (Made, T) {
     let (nodes, leader) = (session.node().roster(), session.usable_leader());
     let stream = session.node().stream();
@@ -226,7 +226,7 @@ fn look<T>(
 }
 
 /// Bytes that an answer about these topics takes at most, in any version, where there are so many nodes.
-fn size(stream: &Stream, topics: &[Topic], nodes: usize) -> usize {
+fn size(stream: &StateMachine, topics: &[Topic], nodes: usize) -> usize {
     const NODE: usize = 600;
     const TOPIC: usize = 300;
     let partition = 32 + 8 * nodes;
@@ -246,9 +246,10 @@ struct Found {
     is: Result<(StrBytes, TopicId, usize), ResponseError>,
 }
 
-fn find(stream: &Stream, wanted: &Wanted, cluster: Uuid, otherwise: ResponseError) -> Vec<Found> {
-    let seen =
-        |topic: &stream::Topic| (StrBytes::from_string(topic.name.clone()), topic.id, topic.partitions.len());
+fn find(stream: &StateMachine, wanted: &Wanted, cluster: Uuid, otherwise: ResponseError) -> Vec<Found> {
+    let seen = |topic: &state_machine::Topic| {
+        (StrBytes::from_string(topic.name.clone()), topic.id, topic.partitions.len())
+    };
     let Wanted::Some(topics) = wanted else {
         return stream
             .topics()
@@ -272,7 +273,7 @@ pub fn topic_id(cluster: Uuid, topic: TopicId) -> Uuid {
 }
 
 /// The topic that [`topic_id`] gave this id, without looking through all of them: the state is locked meanwhile.
-pub fn topic_numbered(stream: &Stream, cluster: Uuid, id: Uuid) -> Option<&stream::Topic> {
+pub fn topic_numbered(stream: &StateMachine, cluster: Uuid, id: Uuid) -> Option<&state_machine::Topic> {
     stream.topic_numbered(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
 }
 
@@ -387,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_topic_asked_for_again_and_again_is_answered_once_and_found_by_its_number() {
-        let mut stream = Stream::default();
+        let mut stream = StateMachine::default();
         let mut payload = BytesMut::new();
         creation("t", 1000, Vec::new()).encode(&mut payload);
         stream.apply(1, 1, &payload.freeze());
@@ -463,7 +464,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_as_large_as_was_reckoned_at_most() {
-        let mut stream = Stream::default();
+        let mut stream = StateMachine::default();
         for (index, partitions) in (1..).zip([1, 10, 1000]) {
             let mut payload = BytesMut::new();
             creation(&"t".repeat(249 - partitions as usize % 10), partitions, Vec::new())

@@ -51,8 +51,8 @@ use self::limits::Limits;
 use self::metrics::KafkaMetrics;
 use self::pool::Memory;
 use self::session::{Session, Shared};
-use crate::handle::Handle;
-use crate::net::seldom::Seldom;
+use crate::node::handle::Handle;
+use crate::process::rate_limited_log::RateLimitedLog;
 
 /// How long open connections get to send what has begun, when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -80,9 +80,9 @@ impl Kafka {
             memory: Memory::new(&limits),
             checks: Semaphore::new(CHECKS),
             metadata: Cache::default(),
-            bad_requests: Seldom::default(),
+            bad_requests: RateLimitedLog::default(),
             searches: Semaphore::new(SEARCHES),
-            group_requests: Seldom::default(),
+            group_requests: RateLimitedLog::default(),
             limits,
         };
         Self { shared: Arc::new(shared) }
@@ -96,7 +96,7 @@ impl Kafka {
     /// Serves clients on `listener` until `shutdown` turns true; then answers what has begun and returns.
     pub async fn serve(self, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
-        let refusals = Seldom::default();
+        let refusals = RateLimitedLog::default();
         let limit = self.shared.limits.connections;
         loop {
             let accepted = tokio::select! {

@@ -14,8 +14,8 @@ use super::frame::{BadRequest, Request};
 use super::leader_epoch;
 use super::session::Session;
 use super::topics::{self, Plan, Refused, carry_out, check_room, elsewhere, limit, once, refuse};
-use crate::stream::Stream;
-use crate::stream::command::Command;
+use crate::state_machine::StateMachine;
+use crate::state_machine::command::Command;
 
 /// Serves CreatePartitions, here or through the leader.
 pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
@@ -35,7 +35,12 @@ pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     }))
 }
 
-fn plans(stream: &Stream, body: &CreatePartitionsRequest, members: &[NodeId], leads: bool) -> Vec<Plan> {
+fn plans(
+    stream: &StateMachine,
+    body: &CreatePartitionsRequest,
+    members: &[NodeId],
+    leads: bool,
+) -> Vec<Plan> {
     let mut room = stream.room();
     let plans = once(&body.topics, |topic| topic.name.0.clone()).into_iter().map(|(name, topic)| {
         let plan = match topic {
@@ -49,7 +54,7 @@ fn plans(stream: &Stream, body: &CreatePartitionsRequest, members: &[NodeId], le
 }
 
 fn plan(
-    stream: &Stream,
+    stream: &StateMachine,
     wanted: &CreatePartitionsTopic,
     members: &[NodeId],
     room: &mut usize,
@@ -98,7 +103,7 @@ mod tests {
     use super::*;
     use crate::net::kafka::leader_epoch::tests::stream;
     use crate::net::kafka::tests::encodes;
-    use crate::stream::MAX_PARTITIONS;
+    use crate::state_machine::MAX_PARTITIONS;
 
     fn wanted(name: &'static str, count: i32) -> CreatePartitionsTopic {
         CreatePartitionsTopic::default()

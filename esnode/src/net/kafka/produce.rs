@@ -23,9 +23,9 @@ use super::records::{self, Rules};
 use super::session::Session;
 use crate::driver::Now;
 use crate::entry::OVERHEAD;
-use crate::handle::{Budget, ProposeError};
-use crate::stream::command::Reply;
-use crate::stream::{Stream, TopicId, config};
+use crate::node::handle::{Budget, ProposeError};
+use crate::state_machine::command::Reply;
+use crate::state_machine::{StateMachine, TopicId, config};
 
 /// How long a producer waits that does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
@@ -179,7 +179,7 @@ impl Work {
     }
 
     /// Finds the partitions. The batches are looked at later, when the state's lock is free again.
-    fn gather(&mut self, stream: &Stream, body: ProduceRequest, version: i16) {
+    fn gather(&mut self, stream: &StateMachine, body: ProduceRequest, version: i16) {
         let now = Now::read().wall;
         let mut seen = HashSet::new();
         for data in body.topic_data {
@@ -283,7 +283,7 @@ fn slot(index: i32) -> PartitionProduceResponse {
 mod tests {
     use super::*;
     use crate::net::kafka::tests::encodes;
-    use crate::stream::command::Refusal;
+    use crate::state_machine::command::Refusal;
     use kafka_protocol::messages::ApiKey;
 
     fn rules() -> Rules {
@@ -334,7 +334,7 @@ mod tests {
     fn a_partition_named_twice_is_taken_once() {
         use kafka_protocol::messages::TopicName;
         use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-        let mut stream = Stream::default();
+        let mut stream = StateMachine::default();
         let mut payload = bytes::BytesMut::new();
         crate::net::kafka::topics::creation("t", 1, vec![]).encode(&mut payload);
         stream.apply(1, 1, &payload.freeze());

@@ -9,8 +9,8 @@ use super::apis::Answer;
 use super::errors;
 use super::frame::{BadRequest, Request};
 use super::session::Session;
-use crate::handle::ProposeError;
-use crate::stream::command::{Command, Reply};
+use crate::node::handle::ProposeError;
+use crate::state_machine::command::{Command, Reply};
 
 /// Serves InitProducerId, here or through the leader: librdkafka asks any node and does not look for another.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {

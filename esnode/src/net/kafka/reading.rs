@@ -12,10 +12,10 @@ use kafka_protocol::messages::TopicName;
 
 use super::session::leader_epoch;
 use crate::entry::{Entry, EntryKind};
-use crate::handle::Handle;
-use crate::stream::batch::BatchHeader;
-use crate::stream::command::Command;
-use crate::stream::{Position, Stream, TopicId};
+use crate::node::handle::Handle;
+use crate::state_machine::batch::BatchHeader;
+use crate::state_machine::command::Command;
+use crate::state_machine::{Position, StateMachine, TopicId};
 
 /// Bytes of entries read at a time.
 const CHUNK: u64 = 1 << 20;
@@ -33,13 +33,13 @@ pub struct Source {
 
 impl Source {
     /// The partition's state, unless its topic is gone.
-    pub fn find<'a>(&self, stream: &'a Stream) -> Option<&'a crate::stream::Partition> {
+    pub fn find<'a>(&self, stream: &'a StateMachine) -> Option<&'a crate::state_machine::Partition> {
         let topic = stream.topic(&self.name).filter(|topic| topic.id == self.topic)?;
         topic.partitions.get(self.partition as usize).map(AsRef::as_ref)
     }
 
     /// The partition with this name and number, if there is one.
-    pub fn resolve(stream: &Stream, name: &TopicName, partition: i32) -> Option<Self> {
+    pub fn resolve(stream: &StateMachine, name: &TopicName, partition: i32) -> Option<Self> {
         let topic = stream.topic(name)?;
         let partition = u32::try_from(partition).ok()?;
         topic.partitions.get(partition as usize)?;

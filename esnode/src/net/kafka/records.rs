@@ -10,7 +10,7 @@ use kafka_protocol::ResponseError;
 
 use self::codec::Codec;
 pub use self::decode::{Decoded, Fault};
-use crate::stream::batch::{BatchHeader, HEADER, extent};
+use crate::state_machine::batch::{BatchHeader, HEADER, extent};
 
 /// Bytes of the smallest record: its length, attributes, two deltas, two lengths, number of headers.
 const SMALLEST_RECORD: usize = 7;

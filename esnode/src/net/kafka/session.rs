@@ -23,8 +23,8 @@ use super::metrics::KafkaMetrics;
 use super::oversized;
 use super::pool::Memory;
 use super::versions;
-use crate::handle::{Handle, Leadership};
-use crate::net::seldom::Seldom;
+use crate::node::handle::{Handle, Leadership};
+use crate::process::rate_limited_log::RateLimitedLog;
 
 /// How long a client may be kept waiting for a new leader: for so many elections, and at least so long.
 const LEADER_PATIENCE: (u32, Duration) = (3, Duration::from_secs(1));
@@ -48,11 +48,11 @@ pub struct Shared {
     /// Metadata of all topics.
     pub metadata: Cache<Made>,
     /// Clients that were disconnected for what they did, in the log.
-    pub bad_requests: Seldom,
+    pub bad_requests: RateLimitedLog,
     /// Turns at searching the log for a time.
     pub searches: Semaphore,
     /// Clients that wanted to join a consumer group, in the log.
-    pub group_requests: Seldom,
+    pub group_requests: RateLimitedLog,
 }
 
 /// One client's connection.

@@ -14,8 +14,8 @@ use super::errors;
 use super::leader_epoch;
 use super::reading::{self, Batches, Source, Sources};
 use super::records::deliver;
-use crate::handle::Handle;
-use crate::stream::{Partition, Position, Stream};
+use crate::node::handle::Handle;
+use crate::state_machine::{Partition, Position, StateMachine};
 
 /// Once an answer holds something, so many reads of the log are made for one more partition.
 const SCAN: usize = 16;
@@ -113,7 +113,7 @@ impl Share {
     /// `known` remembers where an earlier read of the partition ended.
     pub fn look(
         &mut self,
-        stream: &Stream,
+        stream: &StateMachine,
         epoch: Option<i32>,
         known: impl FnOnce(&Source, i64) -> Option<Position>,
     ) {
@@ -128,7 +128,7 @@ impl Share {
 
     fn locate(
         &mut self,
-        stream: &Stream,
+        stream: &StateMachine,
         epoch: i32,
         known: impl FnOnce(&Source, i64) -> Option<Position>,
     ) -> Result<State, ResponseError> {

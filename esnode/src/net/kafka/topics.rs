@@ -24,10 +24,10 @@ use super::frame::{BadRequest, Outcome, Request};
 use super::leader_epoch;
 use super::metadata::{topic_id, topic_numbered};
 use super::session::{Session, broker_id};
-use crate::handle::ProposeError;
-use crate::stream::command::{Command, Refusal, Reply};
-use crate::stream::config;
-use crate::stream::{MAX_PARTITIONS, Stream, valid_topic_name};
+use crate::node::handle::ProposeError;
+use crate::state_machine::command::{Command, Refusal, Reply};
+use crate::state_machine::config;
+use crate::state_machine::{MAX_PARTITIONS, StateMachine, valid_topic_name};
 
 /// A topic that is not created or deleted, and what to tell the client.
 pub type Refused = (ResponseError, Option<String>);
@@ -62,7 +62,7 @@ pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
 }
 
 /// Refuses what would be refused.
-fn foresee(stream: &Stream, plans: &mut [Plan]) {
+fn foresee(stream: &StateMachine, plans: &mut [Plan]) {
     let mut room = stream.room();
     for (name, plan) in plans {
         if let Ok(Command::CreateTopic { partitions, .. }) = plan {
@@ -95,7 +95,11 @@ pub fn delete(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
 }
 
 /// The topics to delete, each once and with name and id as far as both are known, and what to do with each.
-fn removals(stream: &Stream, topics: &[DeleteTopicState], leads: bool) -> (Vec<DeleteTopicState>, Vec<Plan>) {
+fn removals(
+    stream: &StateMachine,
+    topics: &[DeleteTopicState],
+    leads: bool,
+) -> (Vec<DeleteTopicState>, Vec<Plan>) {
     let cluster = stream.cluster_id().map(|id| id.0).unwrap_or_default();
     let each =
         once(topics, |topic| (topic.name.clone(), topic.topic_id)).into_iter().map(|(asked, wanted)| {
@@ -119,8 +123,9 @@ fn removals(stream: &Stream, topics: &[DeleteTopicState], leads: bool) -> (Vec<D
                 // By its number, for by then its name may be another topic's.
                 (_, Some(topic)) => Ok(Command::DeleteNumbered { topic: topic.id }),
             };
-            let named = |topic: &crate::stream::Topic| TopicName(StrBytes::from_string(topic.name.clone()));
-            let numbered = |topic: &crate::stream::Topic| topic_id(cluster, topic.id);
+            let named =
+                |topic: &crate::state_machine::Topic| TopicName(StrBytes::from_string(topic.name.clone()));
+            let numbered = |topic: &crate::state_machine::Topic| topic_id(cluster, topic.id);
             let state = DeleteTopicState::default()
                 .with_name(asked.0.or(is.map(named)))
                 .with_topic_id(is.map_or(asked.1, numbered));

@@ -19,7 +19,7 @@ use super::handshake::{Expected, Greeting, MAX_GREETING, Refused, accept};
 use super::link::Link;
 use super::transport::{Shared, Transport};
 use super::{accept as inbound, dial};
-use crate::nice::give_way;
+use crate::process::thread_priority::lower;
 use crate::storage::{Offer, Outgoing};
 
 /// Bytes asked for at a time.
@@ -178,7 +178,7 @@ pub fn serve(
 fn answer_all(shared: &Shared, stream: &TcpStream, mut frames: FrameReader, asker: NodeId) -> io::Result<()> {
     write_frames(&mut &*stream, &[shared.greeting(asker).encode()])?;
     stream.set_read_timeout(Some(IDLE))?;
-    give_way();
+    lower();
     let mut answering = Answering { gathered: None, started: Instant::now(), sent: 0 };
     while !shared.is_stopping() {
         while let Some((kind, body)) = frames.next_frame()? {

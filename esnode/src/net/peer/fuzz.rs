@@ -9,7 +9,7 @@ use super::codec;
 use super::frame::{Encoded, FrameReader, HEADER, Kind, write_frames};
 use super::handshake::{Answer, Expected, Greeting, Refused, accept};
 use super::{Formats, Hello};
-use crate::version::PROTOCOL;
+use crate::process::version::PROTOCOL;
 
 /// Largest body taken here; real connections take more, and nothing else changes with it.
 const MAX_BODY: usize = 1 << 20;

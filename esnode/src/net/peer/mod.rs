@@ -28,7 +28,7 @@ use shared::ids::{ClusterId, NodeId, StoreId};
 use shared::spec::MAX_NODES;
 use shared::version::Range;
 
-use crate::stream::FIRST_FORMAT;
+use crate::state_machine::FIRST_FORMAT;
 pub use files::{Files, Source};
 pub use fuzz::{fuzz, mended};
 pub use handshake::{RefusalCode, Refused};

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::frame::{FrameReader, Kind, write_frames};
 use super::handshake::Greeting;
 use super::*;
-use crate::version::PROTOCOL;
+use crate::process::version::PROTOCOL;
 
 mod strangers;
 

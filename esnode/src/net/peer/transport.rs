@@ -22,8 +22,8 @@ use super::link::Link;
 use super::strangers::Strangers;
 use super::{Formats, Hello, PeerEvent, PeerStats, accept, dial};
 use crate::net::listen::listen;
-use crate::net::seldom::Seldom;
-use crate::version::PROTOCOL;
+use crate::process::rate_limited_log::RateLimitedLog;
+use crate::process::version::PROTOCOL;
 
 /// Bytes of messages that may wait for one peer.
 const QUEUE_BYTES: usize = 64 << 20;
@@ -78,8 +78,8 @@ pub(super) struct Shared {
     /// Whom we refused last and why: the same is not logged at every retry.
     pub refusals: Mutex<HashMap<NodeId, RefusalCode>>,
     /// Refusals of nodes that are no peers, and of those that say they are: anybody can make up as many as they like.
-    pub strangers_refused: Seldom,
-    pub peers_refused: Seldom,
+    pub strangers_refused: RateLimitedLog,
+    pub peers_refused: RateLimitedLog,
     /// Answers those who ask for files, once it is there.
     pub files: OnceLock<Source>,
     queue_bytes: usize,
@@ -124,8 +124,8 @@ impl Transport {
             next_connection: AtomicU64::new(0),
             strangers: Strangers::default(),
             refusals: Mutex::default(),
-            strangers_refused: Seldom::default(),
-            peers_refused: Seldom::default(),
+            strangers_refused: RateLimitedLog::default(),
+            peers_refused: RateLimitedLog::default(),
             files: OnceLock::new(),
             queue_bytes,
             incarnation: fastrand::u64(1..),

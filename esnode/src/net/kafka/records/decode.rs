@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Read};
 
 use super::codec::Codec;
-use crate::stream::batch::{BatchHeader, HEADER};
+use crate::state_machine::batch::{BatchHeader, HEADER};
 
 /// Bytes that the records of one batch may take once decompressed: four times the largest batch. A few bytes can say
 /// that they are gigabytes.

@@ -13,13 +13,13 @@ use shared::backup::{MANIFEST, Manifest, SUM};
 use shared::ids::{ClusterId, NodeId, StoreId};
 use uuid::Uuid;
 
-use crate::config::Config;
 use crate::consensus::{ConfState, MAX_NUMBER};
 use crate::driver::{Image, carry_on, is_carried_on};
 use crate::entry::HardState;
+use crate::process::config::Config;
+use crate::state_machine::StateMachine;
 use crate::storage::identity::DataDir;
 use crate::storage::{self, Batch, Log, Recovered, Wal};
-use crate::stream::Stream;
 
 /// Payload read in one go.
 const READ_BYTES: u64 = 8 << 20;
@@ -104,7 +104,7 @@ impl Rebuilding {
         let founders = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
         let image = match checkpoint {
             Some(checkpoint) => Image::decode(&checkpoint.payload)?,
-            None => Image { conf_state: founders(), stream: Stream::default() },
+            None => Image { conf_state: founders(), stream: StateMachine::default() },
         };
         let mut rebuilding = Self { log, wal, hard_state, image };
         rebuilding.replay()?;

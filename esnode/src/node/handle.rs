@@ -14,18 +14,18 @@ use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use crate::backup::{BackupError, Backups, Pieces};
 use crate::driver::{ChangeError, Changes, Claim, FormatError, Input, Proposal, Timekeeper};
 use crate::entry::MAX_PAYLOAD;
+use crate::maintenance::backup::{BackupError, Backups, Pieces};
 use crate::net::peer::{PeerStats, Transport};
-use crate::report;
+use crate::node::report;
+use crate::process::version::VERSION;
+use crate::state_machine::batch::BatchHeader;
+use crate::state_machine::command::{Command, Reply};
+use crate::state_machine::members::Change;
+use crate::state_machine::{StateMachine, TopicId};
 use crate::storage::Log;
 use crate::storage::stats::Stats;
-use crate::stream::batch::BatchHeader;
-use crate::stream::command::{Command, Reply};
-use crate::stream::members::Change;
-use crate::stream::{Stream, TopicId};
-use crate::version::VERSION;
 
 /// Bytes of batches proposed through this node and not yet answered; whoever has more waits. Together with what else is
 /// proposed it is less than what consensus takes before a commit.
@@ -50,7 +50,7 @@ pub struct Parts {
     /// The durable log.
     pub log: Log,
     /// The state machine.
-    pub stream: Arc<RwLock<Stream>>,
+    pub stream: Arc<RwLock<StateMachine>>,
     /// The log's time.
     pub time: Arc<Timekeeper>,
     /// Wakes readers.
@@ -169,7 +169,7 @@ impl Handle {
     }
 
     /// The state machine. Hold the guard briefly and never across an await: the raft thread waits for it.
-    pub fn stream(&self) -> RwLockReadGuard<'_, Stream> {
+    pub fn stream(&self) -> RwLockReadGuard<'_, StateMachine> {
         self.inner.parts.stream.read()
     }
 

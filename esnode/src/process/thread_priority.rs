@@ -5,7 +5,7 @@ const BACK: i32 = 10;
 
 /// The calling thread gives way to all others from now on. On Linux a thread has a priority of its own (setpriority(2),
 /// NOTES).
-pub fn give_way() {
+pub fn lower() {
     // Without it everything works, only less smoothly.
     let _ = rustix::process::setpriority_process(None, BACK);
 }
@@ -19,7 +19,7 @@ mod tests {
         let own = || rustix::process::getpriority_process(None).unwrap();
         let before = own();
         let after = std::thread::spawn(move || {
-            give_way();
+            lower();
             own()
         });
         assert_eq!((after.join().unwrap(), own()), (BACK, before));

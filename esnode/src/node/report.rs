@@ -9,7 +9,7 @@ use shared::spec::{ClusterFile, Node};
 
 use crate::consensus::{self, TICK};
 use crate::net::peer::PeerStats;
-use crate::version;
+use crate::process::version;
 
 /// A disk that needs longer than this for a write is worth a word.
 const SLOW: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ const VITAL: [&str; 8] =
 const PANICKED: i32 = 101;
 
 /// From now on a panic in a vital thread ends the process, once it has been reported.
-pub fn end_the_node() {
+pub fn install() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         report(info);
@@ -32,7 +32,7 @@ mod tests {
     #[ignore = "run by the other test, in a process of its own"]
     fn in_a_process_of_its_own() {
         let Ok(name) = std::env::var(WHO) else { return };
-        end_the_node();
+        install();
         let ended = thread::Builder::new().name(name).spawn(|| panic!("for a test")).unwrap().join();
         assert!(ended.is_err());
     }
@@ -41,7 +41,8 @@ mod tests {
     fn only_a_vital_thread_takes_the_node_with_it() {
         let code = |name: &str| {
             let mut own = process::Command::new(std::env::current_exe().unwrap());
-            own.args(["--exact", "panics::tests::in_a_process_of_its_own", "--ignored"]).env(WHO, name);
+            own.args(["--exact", "process::abort_on_panic::tests::in_a_process_of_its_own", "--ignored"])
+                .env(WHO, name);
             own.output().unwrap().status.code()
         };
         assert_eq!(code("checkpoint"), Some(PANICKED));

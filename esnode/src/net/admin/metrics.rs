@@ -10,8 +10,8 @@ use shared::spec::ClusterFile;
 use tokio::time::timeout;
 
 use crate::consensus::{Role, Status};
-use crate::handle::Handle;
 use crate::net::kafka::metrics::{BOUNDS_US, KafkaMetrics, Latency};
+use crate::node::handle::Handle;
 use crate::storage::stats::SYNC_BOUNDS;
 
 /// The raft thread answers in microseconds; after this long it is stuck.

@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 
 use super::retention::{RETENTION_BYTES, RETENTION_MS};
-use super::{Stream, Topic};
+use super::{StateMachine, Topic};
 use crate::entry::MAX_BATCH;
 
 /// Kafka's name of the largest batch that a topic takes.
@@ -177,7 +177,7 @@ fn number(topic: &Topic, key: &str) -> Option<i64> {
 }
 
 /// Bytes of the largest batch that the topic takes.
-pub fn largest_batch(stream: &Stream, topic: &Topic) -> usize {
+pub fn largest_batch(stream: &StateMachine, topic: &Topic) -> usize {
     let asked = number(topic, MAX_MESSAGE_BYTES).map(|bytes| usize::try_from(bytes).unwrap_or(0));
     // Programs that read only the format before cannot write more than a segment holds.
     let most = if stream.format() >= LARGE_ENTRIES_FORMAT { MAX_BATCH } else { DEFAULT_MESSAGE_BYTES };

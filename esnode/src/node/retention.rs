@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::driver::Now;
-use crate::handle::Handle;
-use crate::stream::clock::CLOCK_FORMAT;
-use crate::stream::retention::{Retention, due};
+use crate::node::handle::Handle;
+use crate::state_machine::clock::CLOCK_FORMAT;
+use crate::state_machine::retention::{Retention, due};
 
 /// How often the leader looks: events may outlive their time by as much.
 const EVERY: Duration = Duration::from_secs(5);

@@ -57,7 +57,7 @@ const SPACING: u64 = 16 << 10;
 /// The state of all topics and producers. A clone is what a checkpoint is made of, so it is cheap: it shares topics and
 /// partitions until one of the two changes them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Stream {
+pub struct StateMachine {
     applied: u64,
     /// Payload of all applied entries.
     payload: u64,
@@ -84,7 +84,7 @@ pub struct Stream {
     max_points: usize,
 }
 
-impl Default for Stream {
+impl Default for StateMachine {
     fn default() -> Self {
         Self {
             applied: 0,
@@ -157,7 +157,7 @@ fn setting(key: &str, value: &str) -> usize {
     key.len() + value.len() + SETTING
 }
 
-impl Stream {
+impl StateMachine {
     /// Applies a committed entry's payload; empty payloads change nothing but the applied index.
     pub fn apply(&mut self, index: u64, term: u64, payload: &Bytes) -> Applied {
         let mut applied = Applied::default();

@@ -1,5 +1,9 @@
 //! A node from start to end: open the disk, open the ports, take part, drain.
 
+pub mod handle;
+pub mod report;
+mod retention;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -17,27 +21,25 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use crate::backup::Backups;
-use crate::config::Config;
+use self::handle::{Handle, Leadership};
 use crate::consensus::{Core, CoreConfig, Timing};
-use crate::descriptors;
 use crate::driver::{
     Changes, CheckpointParts, Driver, Ended, Founding, Image, Input, JoinError, Parts, Timekeeper,
     found_or_join,
 };
-use crate::handle::{self, Handle, Leadership};
-use crate::log_file;
+use crate::maintenance::backup::Backups;
 use crate::net::kafka::limits::Limits;
 use crate::net::listen;
 use crate::net::peer::{Formats, Hello, Transport, TransportConfig};
 use crate::net::{admin, kafka};
-use crate::retention;
+use crate::process::config::Config;
+use crate::process::version::FORMAT;
+use crate::process::{log_file, rlimit};
+use crate::state_machine::StateMachine;
 use crate::storage::checkpoint::is_full;
 use crate::storage::identity::{DataDir, Identity, IdentityError};
 use crate::storage::writer::{self, WalEvent, Writer};
 use crate::storage::{self, Checkpoints, Incoming, Log, Outgoing, Recovered};
-use crate::stream::Stream;
-use crate::version::FORMAT;
 
 /// Largest frame between nodes, in bytes.
 const MAX_FRAME: usize = 16 << 20;
@@ -91,7 +93,7 @@ impl Node {
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
         let (stream, conf_state) = match image {
             Some(Image { stream, conf_state }) => (stream, Some(conf_state)),
-            None => (Stream::default(), None),
+            None => (StateMachine::default(), None),
         };
         let stream = Arc::new(RwLock::new(stream));
         let changes = Arc::new(Changes::default());
@@ -187,7 +189,7 @@ fn serve(
     let _inside = runtime.enter();
     runtime.spawn(log_file::rotate(stop.clone()));
     runtime.spawn(retention::run(handle.clone(), stop.clone()));
-    let connections = descriptors::connections(handle.file().network.max_connections);
+    let connections = rlimit::connections(handle.file().network.max_connections);
     let front = kafka::Kafka::new(handle.clone(), Limits { connections, ..Limits::default() });
     let running = admin::Running { handle, kafka: front.metrics() };
     let limits = admin::Limits { connections, ..admin::Limits::default() };
@@ -224,7 +226,7 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
         term = recovered.hard_state.term,
         data_dir = %config.data_dir().display(),
         "esnode {} starts",
-        crate::version::build_info().version
+        crate::process::version::build_info().version
     );
     if !config.file.cluster.storage.wal_sync {
         tracing::warn!("wal_sync is false: acknowledged means written, not durable; a power cut loses it");
@@ -277,7 +279,7 @@ struct Start {
     /// The members as of the checkpoint, if there is one.
     conf_state: Option<ConfState>,
     transport: Arc<Transport>,
-    stream: Arc<RwLock<Stream>>,
+    stream: Arc<RwLock<StateMachine>>,
     time: Arc<Timekeeper>,
     changes: Arc<Changes>,
     roster: watch::Sender<Arc<[spec::Node]>>,
@@ -439,7 +441,7 @@ fn start_core(config: &Config, recovered: &Recovered, conf_state: ConfState, log
         applied,
         tail_bytes: TAIL_BYTES,
     };
-    Ok(Core::new(core_config, log, &crate::raft_logger::new())?)
+    Ok(Core::new(core_config, log, &crate::process::raft_logger::new())?)
 }
 
 fn spawn_wal(

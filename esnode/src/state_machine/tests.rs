@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::command::{Command, Refusal, Reply};
-use super::{MAX_CONFIG_BYTES, MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, Position, Stream, valid_topic_name};
+use super::{
+    MAX_CONFIG_BYTES, MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, Position, StateMachine, valid_topic_name,
+};
 
 /// A batch whose header is all that counts here.
 pub fn batch(records: i32, max_timestamp: i64, producer: Option<(i64, i16, i32)>) -> Bytes {
@@ -43,7 +45,7 @@ fn append(topic: u32, partition: u32, batch: Bytes) -> Command {
 
 #[test]
 fn a_deleted_topics_number_is_never_used_again() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     let delete = Command::DeleteTopic { name: "t".to_owned() };
     let applied = stream.apply(1, 1, &payload(&[create("t", 1), create("t", 1), delete, create("t", 2)]));
     let exists = Reply::Refused(Refusal::TopicExists);
@@ -55,7 +57,7 @@ fn a_deleted_topics_number_is_never_used_again() {
 
 #[test]
 fn all_topics_together_have_a_limit_that_deleting_makes_room_under() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     let full = MAX_PARTITIONS_IN_ALL / MAX_PARTITIONS as usize;
     let many: Vec<_> = (0..=full).map(|topic| create(&format!("t{topic}"), MAX_PARTITIONS)).collect();
     let applied = stream.apply(1, 1, &payload(&many));
@@ -73,7 +75,7 @@ fn all_topics_together_have_a_limit_that_deleting_makes_room_under() {
 
 #[test]
 fn configurations_have_a_limit_too() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     let value = "x".repeat(MAX_CONFIG_BYTES - 100);
     let alter = |key: &str, value: Option<&str>| Command::AlterTopic {
         name: "t".to_owned(),
@@ -103,7 +105,7 @@ fn topic_names_follow_kafkas_rules() {
 
 #[test]
 fn a_retry_answers_with_the_first_offset_and_adds_nothing() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     let first = append(1, 0, batch(3, 0, Some((7, 0, 0))));
     let applied = stream.apply(1, 1, &payload(&[create("t", 1), first.clone(), first]));
     assert_eq!(applied.replies[1], applied.replies[2]);
@@ -114,7 +116,7 @@ fn a_retry_answers_with_the_first_offset_and_adds_nothing() {
 
 #[test]
 fn malformed_commands_are_ignored_alike_everywhere() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     let mut bytes = BytesMut::from(&payload(&[create("t", 1)])[..]);
     bytes.put_u8(99);
     let applied = stream.apply(1, 1, &bytes.freeze());
@@ -127,7 +129,7 @@ fn malformed_commands_are_ignored_alike_everywhere() {
 fn a_member_is_bound_once() {
     use shared::ids::StoreId;
     use uuid::Uuid;
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     let bind = |id| Command::Bind { node: 1, store: StoreId(Uuid::from_u128(id)) };
     let applied = stream.apply(1, 1, &payload(&[bind(1), bind(1), bind(2)]));
     assert_eq!(applied.replies, [Reply::Done, Reply::Done, Reply::Refused(Refusal::BoundElsewhere)]);
@@ -135,22 +137,22 @@ fn a_member_is_bound_once() {
 
 #[test]
 fn the_format_is_raised_never_lowered_and_survives_a_checkpoint() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     assert_eq!(stream.format(), 1);
     let before = stream.digest();
     let raise = |to| Command::RaiseFormat { to };
     stream.apply(0, 1, &payload(&[raise(3), raise(2)]));
     assert!(stream.format() == 3 && stream.digest() != before);
     let mut stored = serde_json::to_value(&stream).unwrap();
-    assert_eq!(serde_json::from_value::<Stream>(stored.clone()).unwrap().format(), 3);
+    assert_eq!(serde_json::from_value::<StateMachine>(stored.clone()).unwrap().format(), 3);
     // A checkpoint from before there were formats.
     stored.as_object_mut().unwrap().remove("format");
-    assert_eq!(serde_json::from_value::<Stream>(stored).unwrap().format(), 1);
+    assert_eq!(serde_json::from_value::<StateMachine>(stored).unwrap().format(), 1);
 }
 
 #[test]
 fn places_are_remembered_within_bounds_however_long_the_log() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     stream.apply(1, 1, &payload(&[create("t", 3)]));
     // Entries a little larger than the first spacing.
     let filler = append(9, 0, Bytes::from(vec![0; 17 << 10]));
@@ -177,7 +179,7 @@ fn places_are_remembered_within_bounds_however_long_the_log() {
 
 #[test]
 fn more_partitions_than_places_are_no_endless_loop() {
-    let mut stream = Stream { max_points: 10, ..Stream::default() };
+    let mut stream = StateMachine { max_points: 10, ..StateMachine::default() };
     stream.apply(1, 1, &payload(&[create("t", 40)]));
     let entry = payload(&(0..40).map(|at| append(1, at, batch(1, 5, None))).collect::<Vec<_>>());
     (2..50).for_each(|index| drop(stream.apply(index, 1, &entry)));
@@ -186,7 +188,7 @@ fn more_partitions_than_places_are_no_endless_loop() {
 }
 
 /// What a reader finds from `at` on: offsets and newest timestamps of the partition's live batches.
-fn scan(entries: &[Bytes], stream: &Stream, partition: u32, at: Position) -> Vec<(i64, i64, i64)> {
+fn scan(entries: &[Bytes], stream: &StateMachine, partition: u32, at: Position) -> Vec<(i64, i64, i64)> {
     let state = &stream.topic("t").unwrap().partitions[partition as usize];
     let mut base = at.base_offset;
     let mut found = Vec::new();
@@ -208,7 +210,7 @@ fn scan(entries: &[Bytes], stream: &Stream, partition: u32, at: Position) -> Vec
 fn every_offset_and_time_is_found_where_a_plain_model_has_it() {
     for seed in 0..40 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let (mut stream, mut twin) = (Stream::default(), Stream::default());
+        let (mut stream, mut twin) = (StateMachine::default(), StateMachine::default());
         let mut entries = vec![payload(&[create("t", 3)])];
         let mut sequences = [0; 3];
         for _ in 0..random.usize(1..400) {
@@ -276,7 +278,7 @@ fn every_offset_and_time_is_found_where_a_plain_model_has_it() {
 fn what_is_needed_of_the_log_only_grows_younger_and_holds_every_event_kept() {
     for seed in 0..40 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut stream = Stream::default();
+        let mut stream = StateMachine::default();
         let mut entries = vec![payload(&[create("t", 3)])];
         stream.apply(1, 1, &entries[0]);
         let mut dropped_before = 0;
@@ -316,7 +318,7 @@ fn what_is_needed_of_the_log_only_grows_younger_and_holds_every_event_kept() {
 #[test]
 fn before_format_2_events_go_by_their_stamps_and_by_size() {
     use super::retention::{Retention, due};
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     stream.apply(1, 1, &payload(&[create("t", 1), create("kept", 1)]));
     // Of 20 KiB each, so that every batch has a point of its own.
     let large = |time| {
@@ -353,7 +355,7 @@ fn events_are_kept_for_as_long_as_they_were_to_be_whatever_their_stamps_say() {
     const NOW: i64 = 1_700_000_000_000;
     const KEPT: u64 = 60_000;
     let tick = |ms| Command::Clock(Tick { ms, wall: ms, doubted: false, made_up: 0 });
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     // Unknown, zero, in seconds, a backfill, right, and in the future.
     let stamps = [-1, 0, NOW / 1000, NOW - 86_400_000, NOW, NOW + 86_400_000, i64::MAX];
     stream.apply(1, 1, &payload(&[tick(NOW), create("t", 7)]));
@@ -369,7 +371,7 @@ fn events_are_kept_for_as_long_as_they_were_to_be_whatever_their_stamps_say() {
 
 #[test]
 fn a_topic_grows_within_the_limits_and_keeps_what_it_has() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     let grow = |name: &str, count| Command::CreatePartitions { name: name.to_owned(), count };
     stream.apply(1, 1, &payload(&[create("t", 2), append(1, 1, batch(3, 0, None))]));
     let applied = stream.apply(2, 1, &payload(&[grow("t", 4), grow("t", 4), grow("t", 3), grow("u", 9)]));
@@ -393,7 +395,7 @@ fn a_topic_grows_within_the_limits_and_keeps_what_it_has() {
 
 #[test]
 fn a_topic_deleted_by_its_number_is_not_its_successor() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     let delete = |topic| Command::DeleteNumbered { topic };
     let name = Command::DeleteTopic { name: "t".to_owned() };
     let commands = [create("t", 1), name, create("t", 1), delete(1), delete(2), create("t", 1)];
@@ -403,14 +405,14 @@ fn a_topic_deleted_by_its_number_is_not_its_successor() {
 
 #[test]
 fn the_terms_of_events_are_known_again_after_a_checkpoint_and_no_part_of_what_replicas_compare() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     stream.apply(1, 1, &payload(&[create("t", 1)]));
     for (index, term) in (2..).zip([1, 1, 3, 4]) {
         stream.apply(index, term, &payload(&[append(1, 0, batch(10, 0, None))]));
     }
     let stored = serde_json::to_value(&stream).unwrap();
-    let read: Stream = serde_json::from_value(stored.clone()).unwrap();
-    let end = |stream: &Stream, term| stream.topic("t").unwrap().partitions[0].end_of_term(term);
+    let read: StateMachine = serde_json::from_value(stored.clone()).unwrap();
+    let end = |stream: &StateMachine, term| stream.topic("t").unwrap().partitions[0].end_of_term(term);
     for stream in [&stream, &read] {
         assert_eq!((end(stream, 1), end(stream, 2), end(stream, 3)), ((1, 20), (1, 20), (3, 30)));
     }
@@ -418,14 +420,14 @@ fn the_terms_of_events_are_known_again_after_a_checkpoint_and_no_part_of_what_re
     let mut stored = stored;
     let partition = &mut stored["topics"]["1"]["partitions"][0];
     assert!(partition.as_object_mut().unwrap().remove("terms").is_some());
-    let older: Stream = serde_json::from_value(stored).unwrap();
+    let older: StateMachine = serde_json::from_value(stored).unwrap();
     assert_eq!(older.digest(), stream.digest());
     assert_eq!(end(&older, 1), (1, 40), "no earlier than it can be");
 }
 
 #[test]
 fn a_newest_time_that_is_gone_hides_nothing_that_is_left() {
-    let mut stream = Stream::default();
+    let mut stream = StateMachine::default();
     stream.apply(1, 1, &payload(&[create("t", 1)]));
     for (index, time) in (2..).zip([9_000, 100, 200]) {
         stream.apply(index, 1, &payload(&[append(1, 0, batch(10, time, None))]));

@@ -6,7 +6,7 @@
 
 use super::clock::LogClock;
 use super::command::Command;
-use super::{Partition, Stream, Topic};
+use super::{Partition, StateMachine, Topic};
 
 /// Kafka's name of the time that events are kept, in milliseconds; -1 is forever.
 pub const RETENTION_MS: &str = "retention.ms";
@@ -47,7 +47,7 @@ impl Retention {
 
 /// What is to be forgotten at time `now` (ms since 1970, by the log's clock if it ticks) by topics that have `default` where
 /// they say nothing.
-pub fn due(stream: &Stream, default: Retention, now: i64) -> Vec<Command> {
+pub fn due(stream: &StateMachine, default: Retention, now: i64) -> Vec<Command> {
     let mut due = Vec::new();
     for topic in stream.topics() {
         let retention = default.of(topic);

@@ -9,7 +9,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// One sort of message.
 #[derive(Debug, Default)]
-pub struct Seldom(Mutex<State>);
+pub struct RateLimitedLog(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -17,7 +17,7 @@ struct State {
     said: Option<Instant>,
 }
 
-impl Seldom {
+impl RateLimitedLog {
     /// Whether to say it now, and then how often it has happened since it was last said, this time included.
     pub fn due(&self) -> Option<u64> {
         self.due_at(Instant::now())
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn the_first_is_said_at_once_and_the_others_are_counted() {
-        let (seldom, now) = (Seldom::default(), Instant::now());
+        let (seldom, now) = (RateLimitedLog::default(), Instant::now());
         assert_eq!(seldom.due_at(now), Some(1));
         assert_eq!([1, 2, 9].map(|later| seldom.due_at(now + Duration::from_secs(later))), [None; 3]);
         assert_eq!(seldom.due_at(now + PAUSE), Some(4));

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
-use crate::nice::give_way;
+use crate::process::thread_priority::lower;
 use crate::storage::copy::{CopiedFile, Copy};
 use crate::storage::{Checkpoints, Log};
 
@@ -100,7 +100,7 @@ impl Backups {
         let (pieces, received) = mpsc::channel(AHEAD);
         let outlet = Outlet { pieces, runtime: Handle::current(), wanted: Arc::clone(&self.wanted) };
         thread::Builder::new().name("backup".into()).spawn(move || {
-            give_way();
+            lower();
             send(&log, &checkpoints, manifest, outlet);
             drop(permit);
         })?;
