@@ -25,7 +25,7 @@ fn main() -> ExitCode {
             failure.exit
         }
     };
-    view::settled(exit).into()
+    view::final_exit(exit).into()
 }
 
 /// Help and version are data like any other; everything else that clap says is an error.
@@ -35,5 +35,5 @@ fn explained(said: &clap::Error) -> ExitCode {
     if !said.use_stderr() {
         view::written(&printed);
     }
-    view::settled(exit).into()
+    view::final_exit(exit).into()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use shared::api::{ClusterStatus, NodeState};
+use shared::api::{ClusterStatus, RaftRole};
 use shared::ids::NodeId;
 use tempfile::TempDir;
 
@@ -288,7 +288,7 @@ impl Cluster {
     /// The node that says it leads, the newest term first.
     pub fn leader(&self) -> Option<NodeId> {
         let statuses = self.ids().into_iter().filter_map(|id| self.status(id).ok());
-        statuses.filter(|s| s.state == NodeState::Leader).max_by_key(|s| s.term).map(|s| s.node_id)
+        statuses.filter(|s| s.state == Some(RaftRole::Leader)).max_by_key(|s| s.term).map(|s| s.node_id)
     }
 
     /// Waits until some node leads.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
-use shared::api::{ErrorBody, NodeState};
+use shared::api::{ErrorBody, RaftRole};
 use tests::client::Client;
 use tests::cluster::Cluster;
 use tests::ledger::{self, Ledger};
@@ -40,7 +40,7 @@ fn the_missions_start_elects_a_leader_within_five_seconds() -> Result<()> {
     assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
     let statuses: Vec<_> = cluster.ids().into_iter().map(|id| cluster.status(id)).collect::<Result<_>>()?;
     assert!(statuses.iter().all(|status| status.leader == Some(leader)));
-    assert_eq!(statuses.iter().filter(|status| status.state == NodeState::Leader).count(), 1);
+    assert_eq!(statuses.iter().filter(|status| status.state == Some(RaftRole::Leader)).count(), 1);
     let first = statuses[0].cluster_id.context("founded")?;
     assert!(statuses.iter().all(|status| status.cluster_id == Some(first)), "one cluster, one identity");
     Ok(())
@@ -111,7 +111,7 @@ fn a_minority_acknowledges_nothing_and_says_so() -> Result<()> {
     let outcome = client(&cluster, leader)?.produce("t", 0, b"lost");
     assert!(!matches!(outcome, Ok(Ok(_))), "one of three acknowledged a write: {outcome:?}");
     cluster.wait("the lone leader to step down", |cluster| {
-        (cluster.status(leader).ok()?.state != NodeState::Leader).then_some(())
+        (cluster.status(leader).ok()?.state != Some(RaftRole::Leader)).then_some(())
     })?;
     let (code, _) = cluster.get(leader, "/health/ready")?;
     assert_eq!(code, 503);
@@ -126,7 +126,7 @@ fn a_paused_leader_is_replaced_and_follows_when_it_wakes() -> Result<()> {
     cluster.signal(paused, Signal::STOP)?;
     let next = cluster.wait("another leader", |cluster| {
         let others = cluster.ids().into_iter().filter(|id| *id != paused);
-        others.into_iter().find(|id| cluster.status(*id).is_ok_and(|s| s.state == NodeState::Leader))
+        others.into_iter().find(|id| cluster.status(*id).is_ok_and(|s| s.state == Some(RaftRole::Leader)))
     })?;
     let written = cluster.wait("a write without it", |cluster| {
         client(cluster, next).ok()?.produce("t", 0, b"meanwhile").ok()?.ok()
@@ -135,7 +135,7 @@ fn a_paused_leader_is_replaced_and_follows_when_it_wakes() -> Result<()> {
     cluster.signal(paused, Signal::CONT)?;
     cluster.wait("the paused node to follow", |cluster| {
         let status = cluster.status(paused).ok()?;
-        (status.leader == Some(next) && status.state == NodeState::Follower).then_some(())
+        (status.leader == Some(next) && status.state == Some(RaftRole::Follower)).then_some(())
     })?;
     assert_eq!(cluster.status(next)?.term, term, "its return disturbs nobody");
     assert_eq!(written, 0);
@@ -152,7 +152,7 @@ fn a_stale_leader_serves_no_stale_end() -> Result<()> {
     cluster.signal(paused, Signal::STOP)?;
     let next = cluster.wait("another leader", |cluster| {
         let others = cluster.ids().into_iter().filter(|id| *id != paused);
-        others.into_iter().find(|id| cluster.status(*id).is_ok_and(|s| s.state == NodeState::Leader))
+        others.into_iter().find(|id| cluster.status(*id).is_ok_and(|s| s.state == Some(RaftRole::Leader)))
     })?;
     cluster.wait("a write without it", |cluster| {
         client(cluster, next).ok()?.produce("t", 0, b"new").ok()?.ok()
@@ -236,13 +236,13 @@ fn a_member_that_lost_its_disk_takes_no_part() -> Result<()> {
     assert!(!status.success());
     let log = cluster.log(victim);
     assert!(log.contains("data directory is not the one"), "the reason stands in its log: {log}");
-    assert_eq!(cluster.status(leader)?.state, NodeState::Leader);
+    assert_eq!(cluster.status(leader)?.state, Some(RaftRole::Leader));
     Ok(())
 }
 
 /// Whether none of `ids` belongs to a cluster, as they say themselves.
 fn without_cluster(cluster: &Cluster, ids: &[u64]) -> bool {
-    let joins = |id: &u64| cluster.status(*id).is_ok_and(|status| status.state == NodeState::Joining);
+    let joins = |id: &u64| cluster.status(*id).is_ok_and(|status| status.state.is_none());
     ids.iter().all(joins)
 }
 
@@ -291,7 +291,7 @@ fn two_lost_disks_found_nothing_while_the_third_is_away() -> Result<()> {
     assert!(without_cluster(&cluster, &[1, 2]));
     let after = cluster.status(3)?;
     assert_eq!(after.cluster_id, before.cluster_id);
-    assert!(after.last_index >= before.last_index && after.state != NodeState::Leader);
+    assert!(after.last_index >= before.last_index && after.state != Some(RaftRole::Leader));
     Ok(())
 }
 

@@ -136,7 +136,7 @@ fn a_leader_whose_disk_hangs_gives_way() -> Result<()> {
     println!("node {next} leads {gap:.2?} after the disk began to hang");
     ensure!(gap < Duration::from_secs(5), "{gap:?}");
     let said = cluster.wait("it to say what is wrong", |cluster| disk(cluster, leader))?;
-    ensure!(said.contains("has not finished a write for"), "{said}");
+    ensure!(said.contains("a write has not finished for"), "{said}");
     drop(fault);
     cluster.wait("it to be well again", |cluster| {
         (cluster.get(leader, "/health/ready").ok()?.0 == 200).then_some(())

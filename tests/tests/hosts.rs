@@ -136,7 +136,7 @@ fn hosts_that_are_not_ready_are_refused_with_the_reason_and_left_alone() -> Resu
     says(&operator, &["up"], &["SHA256:", "known_hosts", "ssh-keygen"])?;
     lab.pull_plugs(&[2])?;
     let began = Instant::now();
-    let reasons = operator.refused(&["up", "--ssh-timeout", "2s"])?;
+    let reasons = operator.refused(&["up", "--host-timeout", "2s"])?;
     ensure!(reasons.contains("node 2: "), "{reasons}");
     ensure!(began.elapsed() < Duration::from_secs(10), "refused only after {:?}", began.elapsed());
     Ok(())
@@ -158,7 +158,7 @@ fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
     let (code, _) = operator.json(&["down", "--purge-data", "--yes", "--confirm", "lab"])?;
     ensure!(code == 0, "down");
     let mut child =
-        operator.command(&["up", "-o", "json", "--ssh-timeout", "2s"]).stdout(Stdio::piped()).spawn()?;
+        operator.command(&["up", "-o", "json", "--host-timeout", "2s"]).stdout(Stdio::piped()).spawn()?;
     operator.wait_for_step(&mut child, |started, _| started >= 2)?;
     lab.cut_off(2)?;
     let output = child.wait_with_output()?;
@@ -173,7 +173,7 @@ fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
     let mut first = operator.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     operator.wait_for_step(&mut first, |started, _| started >= 1)?;
     lab.freeze(3)?;
-    let (code, refused) = second.json(&["start", "--ssh-timeout", "3s"])?;
+    let (code, refused) = second.json(&["start", "--host-timeout", "3s"])?;
     lab.thaw(3)?;
     ensure!(code == 6 && refused["error"].to_string().contains("up by "), "{code} {refused:#}");
     first.wait()?;

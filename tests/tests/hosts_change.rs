@@ -53,7 +53,7 @@ fn hosts_come_and_go_and_a_dead_one_is_replaced() -> Result<()> {
         "--host",
         &lab.address(5),
         "--yes",
-        "--ssh-timeout",
+        "--host-timeout",
         "2s",
     ])?;
     ensure!(code == 0, "{report:#}");
@@ -74,7 +74,7 @@ fn hosts_come_and_go_and_a_dead_one_is_replaced() -> Result<()> {
     // A host that the others do not reach is not taken in.
     lab.isolate(1)?;
     let (code, report) =
-        operator.json(&["add-node", "1", "--host", &lab.address(1), "--ssh-timeout", "2s"])?;
+        operator.json(&["add-node", "1", "--host", &lab.address(1), "--host-timeout", "2s"])?;
     lab.heal()?;
     ensure!(code == 3 && report.to_string().contains("node 1: no answer from"), "{code} {report:#}");
     operator.healthy()
@@ -153,7 +153,7 @@ fn a_cluster_whose_majority_is_lost_carries_on_from_one_host() -> Result<()> {
     ensure!(client.create_topic("t", 1)? == 0 && client.produce("t", 0, b"kept")?.is_ok());
     lab.wait_ready(&[1, 2, 3])?;
     lab.pull_plugs(&[1, 3])?;
-    let recover = ["recover", "--survivor", "2", "--ssh-timeout", "2s", "--lost"];
+    let recover = ["recover", "--survivor", "2", "--host-timeout", "2s", "--lost"];
     let (code, refused) = operator.json(&[&recover[..], &["3"]].concat())?;
     ensure!(code == 3 && refused.to_string().contains("cannot be looked at: get it back"), "{refused:#}");
     let sure = ["1,3", "--yes", "--confirm", "recover-lab-from-2"];

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use escli::admin_client::AdminClient;
-use escli::admin_client::route::{Route, Through};
+use escli::admin_client::route::{Route, SshTunnel};
 use escli::engine::ports::Cluster as _;
 use escli::hosts::ssh::{NoPrompt, Passphrases};
 use escli::plan::facts::AdminRoute;
@@ -41,7 +41,7 @@ fn client(lab: &Lab, host: &str, port: u16) -> Result<AdminClient> {
         shared::spec::parse("cluster.yaml", &text).map_err(|error| anyhow::anyhow!("{error}"))?;
     let passphrases = Arc::new(Passphrases::new(NoPrompt));
     Ok(AdminClient::by(&spec, LIMIT, |_, limit| {
-        Route::either(limit, Through::new(lab.to(0), "127.0.0.1", port, &passphrases))
+        Route::either(limit, SshTunnel::new(lab.to(0), "127.0.0.1", port, &passphrases))
     })?)
 }
 
@@ -81,7 +81,7 @@ async fn a_name_that_only_ssh_knows_and_a_port_that_is_cut_off_are_reached_throu
     let begin = Instant::now();
     let route = Route::either(
         LIMIT,
-        Through::new(lab.to(0), "127.0.0.1", port, &Arc::new(Passphrases::new(NoPrompt))),
+        SshTunnel::new(lab.to(0), "127.0.0.1", port, &Arc::new(Passphrases::new(NoPrompt))),
     )?;
     let url = format!("http://{swallows}/");
     let answer =
@@ -109,7 +109,7 @@ async fn a_way_without_a_node_at_its_end_is_told_from_one_that_is_closed() -> Re
 
     lab.server("AllowTcpForwarding no")?;
     let passphrases = Arc::new(Passphrases::new(NoPrompt));
-    let forbidden = Through::new(lab.to(1), "127.0.0.1", server()?, &passphrases);
+    let forbidden = SshTunnel::new(lab.to(1), "127.0.0.1", server()?, &passphrases);
     let closed = Route::either(LIMIT, forbidden)?.check("http://no-such-host.invalid:1/").await;
     let AdminRoute::Closed { why } = closed else { anyhow::bail!("{closed:?}") };
     let (direct, ssh) = why.split_once("; through SSH: ").context("both reasons")?;

@@ -183,8 +183,8 @@ fn liar(address: &str) {
     let listener = TcpListener::bind(address).unwrap();
     let status = serde_json::json!({
         "node_id": 1, "state": "leader", "term": 1, "commit_index": 1, "peers": [], "cluster_name": EVIL,
-        "cluster_id": null, "leader": 1, "role": "voter", "applied_index": 1, "last_index": 1, "version": EVIL,
-        "config_hash": EVIL, "started_at": EVIL, "wal_sync": true, "pending_change": false, "disk": EVIL,
+        "cluster_id": null, "leader": 1, "membership": "voter", "applied_index": 1, "last_index": 1, "version": EVIL,
+        "config_hash": EVIL, "started_at": EVIL, "wal_sync": true, "pending_change": false,
         "status": "ok", "reasons": [EVIL],
     });
     let body = status.to_string();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use shared::spec::{ClusterFile, Node};
 
 use super::AdminClient;
-use super::route::{Route, Through};
+use super::route::{Route, SshTunnel};
 use crate::engine::ports::PortError;
 use crate::hosts::remote::{Destinations, destinations};
 use crate::hosts::ssh::{Destination, Passphrases};
@@ -37,11 +37,11 @@ pub fn through(
         // A host that cannot be resolved for SSH may answer all the same.
         let Some(Ok(destination)) = destinations.get(&node.id) else { return Route::direct(limit) };
         let Some((last, before)) = destination.jumps.split_last() else {
-            let own = Through::new(destination.clone(), listens(node), node.http_port, passphrases);
+            let own = SshTunnel::new(destination.clone(), listens(node), node.http_port, passphrases);
             return Route::either(limit, own);
         };
         let via = Destination { jumps: before.to_vec(), ..last.clone() };
-        Ok(Route::behind(limit, Through::new(via, &node.host, node.http_port, passphrases)))
+        Ok(Route::behind(limit, SshTunnel::new(via, &node.host, node.http_port, passphrases)))
     })
 }
 

@@ -17,13 +17,13 @@ use crate::plan::facts::AdminRoute;
 pub mod connect;
 pub mod route;
 
-use route::{Route, Unanswered};
+use route::{NoAnswer, Route};
 
-/// A node answers from memory; one that needs longer than this is stuck, whatever `--ssh-timeout` says.
+/// A node answers from memory; one that needs longer than this is stuck, whatever `--host-timeout` says.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// For answers that are as long as the log: whoever reads them has a limit for silence.
-const ENDLESS: Duration = Duration::from_secs(30 * 86_400);
+const MAX_STREAM_TIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// A change waits for the others: for so many elections, and at least so long. The node gives up by itself before this.
 const CHANGE_LIMIT: (u32, Duration) = (8, Duration::from_secs(15));
@@ -93,7 +93,7 @@ impl AdminClient {
     ) -> Result<reqwest::Response, PortError> {
         let node = self.node(id)?;
         let path = format!("/backup?covers={covers}");
-        let call = self.send(node, |http| http.get(url(node, &path)).timeout(ENDLESS));
+        let call = self.send(node, |http| http.get(url(node, &path)).timeout(MAX_STREAM_TIME));
         let answer = tokio::time::timeout(limit, call).await;
         let answer =
             answer.map_err(|_| PortError::unreachable(format!("n{id} did not begin within {limit:?}")))?;
@@ -167,10 +167,10 @@ impl AdminClient {
         if error.is_decode() {
             return strange(node);
         }
-        self.unanswered(node, &Unanswered::of(error))
+        self.unanswered(node, &NoAnswer::of(error))
     }
 
-    fn unanswered(&self, node: &Node, unanswered: &Unanswered) -> PortError {
+    fn unanswered(&self, node: &Node, unanswered: &NoAnswer) -> PortError {
         let port = node.http_port;
         PortError::unreachable(if unanswered.timed_out {
             format!("no answer within {:?} :{port}", self.limit)

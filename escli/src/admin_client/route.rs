@@ -20,7 +20,7 @@ const SSH_SHARE: f64 = 0.75;
 
 /// A way through SSH to a port. Nothing is begun before it is needed.
 #[derive(Debug)]
-pub struct Through {
+pub struct SshTunnel {
     /// The host that is logged in to.
     pub via: Destination,
     /// The port's host, as that one calls it.
@@ -32,7 +32,7 @@ pub struct Through {
     begun: OnceLock<Result<(Client, Forward), PortError>>,
 }
 
-impl Through {
+impl SshTunnel {
     /// A way to `port` of `host`, as `via` calls it.
     pub fn new(via: Destination, host: &str, port: u16, passphrases: &Arc<Passphrases>) -> Self {
         let (host, passphrases) = (host.to_owned(), Arc::clone(passphrases));
@@ -57,14 +57,14 @@ impl Through {
 pub struct Route {
     limit: Duration,
     direct: Option<Client>,
-    through: Option<Through>,
+    through: Option<SshTunnel>,
     /// The direct way was found closed and the other one open.
     turned: AtomicBool,
 }
 
 /// Why nothing came back.
 #[derive(Debug)]
-pub struct Unanswered {
+pub struct NoAnswer {
     /// In words, without a port.
     pub why: String,
     /// Something answered, and made no sense; or it was too late for another try.
@@ -84,7 +84,7 @@ impl Route {
     }
 
     /// Only through SSH.
-    pub fn behind(limit: Duration, through: Through) -> Self {
+    pub fn behind(limit: Duration, through: SshTunnel) -> Self {
         Self { limit, direct: None, through: Some(through), turned: AtomicBool::new(true) }
     }
 
@@ -92,7 +92,7 @@ impl Route {
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn either(limit: Duration, through: Through) -> Result<Self, PortError> {
+    pub fn either(limit: Duration, through: SshTunnel) -> Result<Self, PortError> {
         let direct = Some(built(builder(limit).connect_timeout(limit.mul_f64(DIRECT_SHARE)))?);
         Ok(Self { limit, direct, through: Some(through), turned: AtomicBool::new(false) })
     }
@@ -101,17 +101,17 @@ impl Route {
     ///
     /// # Errors
     /// Why nothing came back.
-    pub async fn send(&self, request: impl Fn(&Client) -> RequestBuilder) -> Result<Response, Unanswered> {
+    pub async fn send(&self, request: impl Fn(&Client) -> RequestBuilder) -> Result<Response, NoAnswer> {
         let closed = match self.direct.as_ref().filter(|_| !self.turned.load(Ordering::Relaxed)) {
             None => None,
             Some(http) => match request(http).send().await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if self.through.is_some() && is_closed(&error) => Some(Unanswered::of(&error)),
-                Err(error) => return Err(Unanswered::of(&error)),
+                Err(error) if self.through.is_some() && is_closed(&error) => Some(NoAnswer::of(&error)),
+                Err(error) => return Err(NoAnswer::of(&error)),
             },
         };
         let answer = self.send_through(&request, closed.as_ref()).await;
-        if matches!(&answer, Ok(_) | Err(Unanswered { route: AdminRoute::Tunnelled { .. }, .. })) {
+        if matches!(&answer, Ok(_) | Err(NoAnswer { route: AdminRoute::Tunnelled { .. }, .. })) {
             self.turned.store(true, Ordering::Relaxed);
         }
         answer
@@ -120,18 +120,15 @@ impl Route {
     async fn send_through(
         &self,
         request: &impl Fn(&Client) -> RequestBuilder,
-        closed: Option<&Unanswered>,
-    ) -> Result<Response, Unanswered> {
+        closed: Option<&NoAnswer>,
+    ) -> Result<Response, NoAnswer> {
         let directly = closed.map_or_else(String::new, |closed| closed.why.clone());
         let also = |why: String| match closed {
             Some(closed) => format!("{}; through SSH: {why}", closed.why),
             None => why,
         };
-        let fails = |why: String| Unanswered {
-            route: AdminRoute::Closed { why: why.clone() },
-            why,
-            timed_out: false,
-        };
+        let fails =
+            |why: String| NoAnswer { route: AdminRoute::Closed { why: why.clone() }, why, timed_out: false };
         let Some(through) = &self.through else { return Err(fails(directly)) };
         let (http, forward) =
             through.begin(self.limit).map_err(|error| fails(also(error.message.clone())))?;
@@ -141,10 +138,10 @@ impl Route {
         };
         let route = AdminRoute::Tunnelled { why: directly };
         match forward.error() {
-            None => Err(Unanswered { route, ..Unanswered::of(&error) }),
+            None => Err(NoAnswer { route, ..NoAnswer::of(&error) }),
             // The way is open to its end, and nobody is there.
             Some((Obstacle::Port, error)) => {
-                Err(Unanswered { why: error.report().message.clone(), timed_out: false, route })
+                Err(NoAnswer { why: error.report().message.clone(), timed_out: false, route })
             }
             Some((Obstacle::Host, error)) => Err(fails(also(error.report().message.clone()))),
         }
@@ -161,7 +158,7 @@ impl Route {
     }
 }
 
-impl Unanswered {
+impl NoAnswer {
     /// Of the direct way, and of an answer that broke off.
     pub fn of(error: &reqwest::Error) -> Self {
         let why = root_cause(error);

@@ -29,7 +29,7 @@ pub enum BackupError {
 
 /// A backup that is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Whole {
+pub struct VerifiedBackup {
     /// What it says of itself.
     pub manifest: Manifest,
     /// SHA-256 of that, in hex: another backup has another one.
@@ -43,7 +43,7 @@ type Found = BTreeMap<String, (u64, String)>;
 ///
 /// # Errors
 /// [`BackupError`]; what is in `folder` is then of no use.
-pub fn read_tar(tar: impl Read, folder: Option<&Path>) -> Result<Whole, BackupError> {
+pub fn read_tar(tar: impl Read, folder: Option<&Path>) -> Result<VerifiedBackup, BackupError> {
     let mut archive = tar::Archive::new(tar);
     let (mut found, mut manifest, mut sum) = (Found::new(), Vec::new(), Vec::new());
     for entry in archive.entries()? {
@@ -80,14 +80,14 @@ pub fn read_tar(tar: impl Read, folder: Option<&Path>) -> Result<Whole, BackupEr
 ///
 /// # Errors
 /// [`BackupError`]; nothing is left behind.
-pub fn keep(tar: impl Read, path: &Path) -> Result<Manifest, BackupError> {
+pub fn save(tar: impl Read, path: &Path) -> Result<Manifest, BackupError> {
     if path.extension().is_none_or(|end| end != "tar") {
         return keep_folder(tar, path);
     }
-    let parent = above(path);
+    let parent = parent_of(path);
     let mut file = tempfile::NamedTempFile::new_in(parent).map_err(|error| named(parent, &error))?;
     let mut tee = Tee { from: tar, to: file.as_file_mut() };
-    let Whole { manifest, .. } = read_tar(&mut tee, None)?;
+    let VerifiedBackup { manifest, .. } = read_tar(&mut tee, None)?;
     // What stands behind the last file ends the tar, and belongs to it.
     io::copy(&mut tee, &mut io::sink())?;
     file.as_file().sync_all()?;
@@ -106,7 +106,7 @@ pub fn unpack(source: &Path, path: &Path) -> Result<(), BackupError> {
             .map(drop);
     }
     read_folder(source)?;
-    let folder = private_folder(above(path))?;
+    let folder = private_folder(parent_of(path))?;
     for place in ["log", "checkpoints", ""] {
         let from = source.join(place);
         make_room(folder.path(), &Path::new(place).join("x"))?;
@@ -116,27 +116,27 @@ pub fn unpack(source: &Path, path: &Path) -> Result<(), BackupError> {
             to.sync_all()?;
         }
     }
-    settle(&folder, path)
+    publish(&folder, path)
 }
 
 fn keep_folder(tar: impl Read, path: &Path) -> Result<Manifest, BackupError> {
-    let parent = above(path);
+    let parent = parent_of(path);
     let folder = private_folder(parent).map_err(|error| named(parent, &error))?;
-    let Whole { manifest, .. } = read_tar(tar, Some(folder.path()))?;
-    settle(&folder, path)?;
+    let VerifiedBackup { manifest, .. } = read_tar(tar, Some(folder.path()))?;
+    publish(&folder, path)?;
     Ok(manifest)
 }
 
 /// Gives a folder whose files are durable its name.
-fn settle(folder: &tempfile::TempDir, path: &Path) -> Result<(), BackupError> {
+fn publish(folder: &tempfile::TempDir, path: &Path) -> Result<(), BackupError> {
     for place in ["log", "checkpoints", "."] {
         File::open(folder.path().join(place))?.sync_all()?;
     }
     fs::rename(folder.path(), path).map_err(|error| named(path, &error))?;
-    Ok(File::open(above(path))?.sync_all()?)
+    Ok(File::open(parent_of(path))?.sync_all()?)
 }
 
-fn above(path: &Path) -> &Path {
+fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -166,7 +166,7 @@ impl<R: Read> Read for Tee<'_, R> {
 ///
 /// # Errors
 /// [`BackupError`].
-pub fn read_folder(folder: &Path) -> Result<Whole, BackupError> {
+pub fn read_folder(folder: &Path) -> Result<VerifiedBackup, BackupError> {
     let path = folder.join(MANIFEST);
     let text = fs::read(&path).map_err(|error| named(&path, &error))?;
     let sum = fs::read(folder.join(SUM)).unwrap_or_default();
@@ -189,7 +189,7 @@ fn named(path: &Path, error: &io::Error) -> BackupError {
     BackupError::Io(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-fn parse(text: &[u8], sum: &[u8]) -> Result<Whole, BackupError> {
+fn parse(text: &[u8], sum: &[u8]) -> Result<VerifiedBackup, BackupError> {
     if sum.is_empty() {
         return Err(BackupError::Damaged(format!("{SUM}, which is its end, is missing: it broke off")));
     }
@@ -213,7 +213,7 @@ fn parse(text: &[u8], sum: &[u8]) -> Result<Whole, BackupError> {
         )));
     }
     let manifest = serde_json::from_slice(text).map_err(damaged)?;
-    Ok(Whole { manifest, sum: own })
+    Ok(VerifiedBackup { manifest, sum: own })
 }
 
 /// A path of a backup, and nothing that leads out of it.
@@ -296,7 +296,7 @@ mod tests {
             node: 2,
             version: "0.1.0".to_owned(),
             format: 1,
-            founders: vec![1, 2, 3],
+            initial_members: vec![1, 2, 3],
             first_index: 1,
             last_index: 9,
             last_term: 2,

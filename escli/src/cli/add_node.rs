@@ -23,7 +23,7 @@ pub struct Args {
     pub id: NodeId,
     /// Where it is.
     #[command(flatten)]
-    pub place: Place,
+    pub node: NewNode,
     /// It gets the log and never votes.
     #[arg(long)]
     pub learner_only: bool,
@@ -31,7 +31,7 @@ pub struct Args {
 
 /// Where a new node is, and what it runs.
 #[derive(Debug, clap::Args)]
-pub struct Place {
+pub struct NewNode {
     /// Name or address of its host.
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,

@@ -35,8 +35,9 @@ pub fn keys() -> Vec<CompletionCandidate> {
 pub fn operations() -> Vec<CompletionCandidate> {
     let state = Environment::of_process().state_dir;
     let Ok((found, _)) = past::all(&state) else { return Vec::new() };
-    let help =
-        |past: &past::Past| format!("{} {}, {}", past.plan.operation, past.plan.cluster, past.end.word());
+    let help = |past: &past::PastOperation| {
+        format!("{} {}, {}", past.plan.operation, past.plan.cluster, past.end.word())
+    };
     found.iter().rev().map(|past| CompletionCandidate::new(&past.id).help(Some(help(past).into()))).collect()
 }
 

@@ -103,7 +103,7 @@ pub struct Global {
     #[arg(long, default_value_t = 10, global = true, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
-    /// Answer yes to questions; never overrides a safety check.
+    /// ApiAnswer yes to questions; never overrides a safety check.
     #[arg(short = 'y', long, global = true)]
     pub yes: bool,
     /// Show the steps that would run, and run none.

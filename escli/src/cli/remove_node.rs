@@ -22,12 +22,12 @@ pub struct Args {
     pub id: NodeId,
     /// How it goes.
     #[command(flatten)]
-    pub going: Going,
+    pub removal: Removal,
 }
 
 /// How a node goes.
 #[derive(Debug, clap::Args)]
-pub struct Going {
+pub struct Removal {
     /// Delete its data as well.
     #[arg(long)]
     pub purge: bool,

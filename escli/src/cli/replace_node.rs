@@ -3,8 +3,8 @@
 use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
 
-use super::add_node::Place;
-use super::remove_node::Going;
+use super::add_node::NewNode;
+use super::remove_node::Removal;
 use crate::cli::complete;
 
 /// Arguments of `replace-node`.
@@ -24,8 +24,8 @@ pub struct Args {
     pub new: NodeId,
     /// Where the new one is.
     #[command(flatten)]
-    pub place: Place,
+    pub node: NewNode,
     /// How the old one goes.
     #[command(flatten)]
-    pub going: Going,
+    pub removal: Removal,
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::target::file_of;
 use crate::admin_client::AdminClient;
 use crate::admin_client::connect::admin;
-use crate::backup::{BackupError, keep};
+use crate::backup::{BackupError, save};
 use crate::cli::backup::Args;
 use crate::cluster_file;
 use crate::cluster_file::known_cluster::KnownCluster;
@@ -27,9 +27,9 @@ use crate::settings::Settings;
 use crate::view::{self, backup};
 
 /// A node that sends nothing for so long is given up.
-const SILENCE: Duration = Duration::from_secs(60);
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pieces that wait to be written.
-const AHEAD: usize = 8;
+const MAX_BUFFERED_CHUNKS: usize = 8;
 
 /// Takes a backup.
 ///
@@ -79,7 +79,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Who gives it: of the followers that keep up the first, the leader if there is none, or who was named.
+/// Who gives it: of the followers that save up the first, the leader if there is none, or who was named.
 fn source(statuses: &[ClusterStatus], members: usize, named: Option<NodeId>) -> Result<NodeId, Failure> {
     if let Some(id) = named {
         return Ok(id);
@@ -103,20 +103,21 @@ async fn take(
     covers: u64,
     path: &Path,
 ) -> Result<Manifest, Failure> {
-    let mut answer = client.backup(node, covers, SILENCE).await?;
-    let (pieces, received) = mpsc::channel(AHEAD);
+    let mut answer = client.backup(node, covers, STALL_TIMEOUT).await?;
+    let (pieces, received) = mpsc::channel(MAX_BUFFERED_CHUNKS);
     let place = path.to_owned();
     let written =
-        tokio::task::spawn_blocking(move || keep(Incoming { pieces: received, rest: Vec::new() }, &place));
+        tokio::task::spawn_blocking(move || save(Incoming { pieces: received, rest: Vec::new() }, &place));
     let meter = view::backup::Meter::new(settings);
     loop {
-        let piece = match tokio::time::timeout(SILENCE, answer.chunk()).await {
+        let piece = match tokio::time::timeout(STALL_TIMEOUT, answer.chunk()).await {
             Ok(Ok(Some(piece))) => Ok(piece.to_vec()),
             Ok(Ok(None)) => break,
             Ok(Err(error)) => Err(io::Error::other(format!("n{node} broke off: {error}"))),
-            Err(_) => {
-                Err(io::Error::new(io::ErrorKind::TimedOut, format!("n{node} sent nothing for {SILENCE:?}")))
-            }
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("n{node} sent nothing for {STALL_TIMEOUT:?}"),
+            )),
         };
         meter.add(piece.as_ref().map_or(0, Vec::len));
         let is_end = piece.is_err();

@@ -38,7 +38,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let nodes = compare(&target, &ids, &facts).await;
     let differences = nodes.iter().filter(|node| node.is_any()).count();
     let cluster = target.name().to_owned();
-    let cluster_id = facts.remembered.first().copied().or_else(|| identity::most_say(&facts, None));
+    let cluster_id = facts.remembered.first().copied().or_else(|| identity::majority_cluster(&facts, None));
     let document = Document { schema_version: SCHEMA_VERSION, cluster, cluster_id, differences, nodes };
     view::show(settings, &document, |paint| {
         view::diff::text(&document.cluster, document.cluster_id, &document.nodes, paint)

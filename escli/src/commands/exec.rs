@@ -17,7 +17,7 @@ use crate::view::{self, paint::Paint};
 
 /// What came of it on one host.
 #[derive(Debug, Serialize)]
-struct Said {
+struct CommandResult {
     node: NodeId,
     /// `null` when it did not end by itself.
     code: Option<i32>,
@@ -31,7 +31,7 @@ struct Said {
 struct Document<'a> {
     schema_version: u32,
     cluster: &'a str,
-    hosts: Vec<Said>,
+    hosts: Vec<CommandResult>,
 }
 
 /// Runs the command.
@@ -60,9 +60,15 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
                     Status::Signalled(signal) => (None, Some(format!("ended by SIG{signal}"))),
                 };
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                Said { node, code, stdout: text(&output.stdout), stderr: text(&output.stderr), error }
+                CommandResult {
+                    node,
+                    code,
+                    stdout: text(&output.stdout),
+                    stderr: text(&output.stderr),
+                    error,
+                }
             }
-            Err(error) => Said {
+            Err(error) => CommandResult {
                 node,
                 code: None,
                 stdout: String::new(),
@@ -71,14 +77,14 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             },
         }
     });
-    let hosts: Vec<Said> = stream::iter(runs).buffered(settings.concurrency).collect().await;
+    let hosts: Vec<CommandResult> = stream::iter(runs).buffered(settings.concurrency).collect().await;
     let all_well = hosts.iter().all(|said| said.code == Some(0));
     let document = Document { schema_version: SCHEMA_VERSION, cluster: target.name(), hosts };
     view::show(settings, &document, |paint| document.hosts.iter().map(|said| text(said, paint)).collect());
     Ok(if all_well { Exit::Ok } else { Exit::Failed })
 }
 
-fn text(said: &Said, paint: Paint) -> String {
+fn text(said: &CommandResult, paint: Paint) -> String {
     let label = paint.node(said.node, &format!("n{} |", said.node));
     let ended = match (said.code, &said.error) {
         (Some(0), _) => None,

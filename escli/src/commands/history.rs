@@ -11,7 +11,7 @@ use super::up;
 use crate::cli::history::{Args, What};
 use crate::cluster_file::{self, Source};
 use crate::engine::journal::{Journal, Origin, Record};
-use crate::engine::past::{self, End, Past};
+use crate::engine::past::{self, OperationState, PastOperation};
 use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
 use crate::settings::Settings;
@@ -42,7 +42,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// All, or with `-c` those of that cluster.yaml.
-pub(super) fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>), Failure> {
+pub(super) fn operations(settings: &Settings) -> Result<(Vec<PastOperation>, Vec<String>), Failure> {
     let folder = &settings.env.state_dir;
     let (mut all, broken) = past::all(folder)
         .map_err(|error| Failure::failed(format!("cannot read {}: {error}", folder.display())))?;
@@ -56,7 +56,7 @@ pub(super) fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>)
 }
 
 /// The one with this id, or the last.
-fn find<'a>(all: &'a [Past], id: Option<&str>) -> Result<&'a Past, Failure> {
+fn find<'a>(all: &'a [PastOperation], id: Option<&str>) -> Result<&'a PastOperation, Failure> {
     let found = match id {
         Some(id) => all.iter().find(|past| past.id == id),
         None => all.last(),
@@ -69,13 +69,13 @@ fn find<'a>(all: &'a [Past], id: Option<&str>) -> Result<&'a Past, Failure> {
 }
 
 /// It can be gone on with.
-fn open(past: &Past) -> Result<&Origin, Failure> {
+fn open(past: &PastOperation) -> Result<&Origin, Failure> {
     let id = &past.id;
     let refused = |why: String| Failure::new(Exit::Refused, why).hint(format!("escli history show {id}"));
     match &past.end {
-        End::Running => Err(Failure::new(Exit::Locked, format!("{id} is running"))
+        OperationState::Running => Err(Failure::new(Exit::Locked, format!("{id} is running"))
             .hint("wait until it is done; escli watch shows how far it is")),
-        End::Resumed { by } => Err(refused(format!("{id} was resumed already, by {by}"))
+        OperationState::Resumed { by } => Err(refused(format!("{id} was resumed already, by {by}"))
             .hint(format!("go on with that one:  escli history resume {by}"))),
         end if !end.is_open() => Err(refused(format!("{id} is over: {}", end.word()))),
         _ => past.origin.as_ref().ok_or_else(|| {
@@ -85,7 +85,7 @@ fn open(past: &Past) -> Result<&Origin, Failure> {
     }
 }
 
-pub(super) async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
+pub(super) async fn resume(settings: &Settings, past: &PastOperation) -> Result<Exit, Failure> {
     let origin = open(past)?;
     let (mut target, is_new) = target(settings, origin)?;
     let mut request = origin.request.clone();
@@ -168,8 +168,8 @@ fn target(settings: &Settings, origin: &Origin) -> Result<(Target, bool), Failur
     Ok((Target::changing(&settings, &change)?, false))
 }
 
-pub(super) fn abort(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
-    if past.end == End::Running {
+pub(super) fn abort(settings: &Settings, past: &PastOperation) -> Result<Exit, Failure> {
+    if past.end == OperationState::Running {
         return Err(Failure::new(Exit::Locked, format!("{} is running", past.id))
             .hint("stop it first: Ctrl-C where it runs finishes the step and frees the lock"));
     }

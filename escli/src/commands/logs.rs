@@ -13,14 +13,14 @@ use crate::cluster_file::{self, Loaded};
 use crate::engine::ports::Hosts;
 use crate::failure::{Exit, Failure};
 use crate::hosts::local::tail::Tail;
-use crate::hosts::ssh::Said;
+use crate::hosts::ssh::StreamEvent;
 use crate::output::printable;
 use crate::plan::up::targets;
 use crate::settings::Settings;
 use crate::view::{self, document, paint::Paint};
 
 /// Between two looks at the files.
-const POLL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One line of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,7 +52,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     while read {
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let mut more = Vec::new();
         for (id, tail) in &mut tails {
             let lines = tail.more();
@@ -97,8 +97,8 @@ async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut follows = stream::select_all(follows);
     while let Some((node, said)) = follows.next().await {
         match said.map_err(|error| Failure::new(Exit::Unreachable, format!("node {node}: {error}")))? {
-            Said::Line(_, line) if !printer.print(&[Line { node, line: line.clone() }]) => break,
-            Said::Line(..) | Said::Ended(_) => {}
+            StreamEvent::Line(_, line) if !printer.print(&[Line { node, line: line.clone() }]) => break,
+            StreamEvent::Line(..) | StreamEvent::Ended(_) => {}
         }
     }
     Ok(Exit::Ok)

@@ -1,6 +1,6 @@
 //! `escli add-node`, `remove-node` and `replace-node`: who is meant, and the request that the planner gets.
 
-use shared::api::{PeerStatus, Role};
+use shared::api::{Membership, PeerStatus};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node, Service};
 
@@ -9,8 +9,8 @@ use super::binary;
 use super::operation::{Operation, finish};
 use super::target::{Change, Target};
 use crate::admin_client::connect::admin;
-use crate::cli::add_node::Place;
-use crate::cli::remove_node::Going;
+use crate::cli::add_node::NewNode;
+use crate::cli::remove_node::Removal;
 use crate::cli::{add_node, remove_node, replace_node};
 use crate::cluster_file;
 use crate::engine::observe::observe_api;
@@ -24,13 +24,13 @@ use crate::settings::Settings;
 /// # Errors
 /// Usage; or the lock is taken.
 pub async fn add(settings: &Settings, args: &add_node::Args) -> Result<Exit, Failure> {
-    let settings = &of_local(settings, args.place.local)?;
+    let settings = &of_local(settings, args.node.local)?;
     let spec = cluster_file::load(settings)?.spec;
-    let node = newcomer(&spec, args.id, &args.place)?;
+    let node = newcomer(&spec, args.id, &args.node)?;
     let mut target =
         Target::changing(settings, &Change { joining: Some(node.clone()), leaving: Vec::new() })?;
-    let add = joining(settings, &mut target, node, &args.place, args.learner_only)?;
-    let retry = with_place(CommandLine::new(settings, "add-node").nodes(&[args.id]), &args.place)
+    let add = joining(settings, &mut target, node, &args.node, args.learner_only)?;
+    let retry = with_place(CommandLine::new(settings, "add-node").nodes(&[args.id]), &args.node)
         .flag("--learner-only", args.learner_only);
     run(settings, &target, "add-node", retry, None, Request::AddNode(Box::new(add))).await
 }
@@ -43,10 +43,10 @@ pub async fn remove(settings: &Settings, args: &remove_node::Args) -> Result<Exi
     let spec = cluster_file::load(settings)?.spec;
     let node = member(settings, &spec, args.id).await?;
     let target = Target::changing(settings, &Change { joining: None, leaving: vec![node.clone()] })?;
-    let remove = leaving(&target, node, &args.going);
-    let retry = with_removal(CommandLine::new(settings, "remove-node").nodes(&[args.id]), &args.going);
+    let remove = leaving(&target, node, &args.removal);
+    let retry = with_removal(CommandLine::new(settings, "remove-node").nodes(&[args.id]), &args.removal);
     let request = Request::RemoveNode(Box::new(remove));
-    run(settings, &target, "remove-node", retry, args.going.confirm.as_deref(), request).await
+    run(settings, &target, "remove-node", retry, args.removal.confirm.as_deref(), request).await
 }
 
 /// Puts one node in another one's place.
@@ -54,17 +54,17 @@ pub async fn remove(settings: &Settings, args: &remove_node::Args) -> Result<Exi
 /// # Errors
 /// Usage; or the lock is taken.
 pub async fn replace(settings: &Settings, args: &replace_node::Args) -> Result<Exit, Failure> {
-    let settings = &of_local(settings, args.place.local)?;
+    let settings = &of_local(settings, args.node.local)?;
     let spec = cluster_file::load(settings)?.spec;
-    let (new, old) = (newcomer(&spec, args.new, &args.place)?, member(settings, &spec, args.old).await?);
+    let (new, old) = (newcomer(&spec, args.new, &args.node)?, member(settings, &spec, args.old).await?);
     let change = Change { joining: Some(new.clone()), leaving: vec![old.clone()] };
     let mut target = Target::changing(settings, &change)?;
-    let add = joining(settings, &mut target, new, &args.place, false)?;
-    let remove = leaving(&target, old, &args.going);
+    let add = joining(settings, &mut target, new, &args.node, false)?;
+    let remove = leaving(&target, old, &args.removal);
     let retry = CommandLine::new(settings, "replace-node").nodes(&[args.old, args.new]);
-    let retry = with_removal(with_place(retry, &args.place), &args.going);
+    let retry = with_removal(with_place(retry, &args.node), &args.removal);
     let request = Request::ReplaceNode(Box::new(ReplaceOptions { add, remove }));
-    run(settings, &target, "replace-node", retry, args.going.confirm.as_deref(), request).await
+    run(settings, &target, "replace-node", retry, args.removal.confirm.as_deref(), request).await
 }
 
 async fn run(
@@ -99,7 +99,7 @@ fn of_local(settings: &Settings, local: bool) -> Result<Settings, Failure> {
 }
 
 /// The node that is to come: as cluster.yaml has it already, or as the command line says.
-fn newcomer(spec: &ClusterFile, id: NodeId, place: &Place) -> Result<Node, Failure> {
+fn newcomer(spec: &ClusterFile, id: NodeId, place: &NewNode) -> Result<Node, Failure> {
     if let Some(node) = spec.node(id) {
         return match &place.host {
             Some(host) if *host != node.host => Err(Failure::usage(format!(
@@ -147,7 +147,8 @@ async fn member(settings: &Settings, spec: &ClusterFile, id: NodeId) -> Result<N
     let client = admin(settings, spec)?;
     let facts = observe_api(spec, &client, settings.concurrency).await;
     let peers = facts.statuses().flat_map(|(_, status)| &status.peers);
-    let known: Option<&PeerStatus> = peers.into_iter().find(|peer| peer.id == id && peer.role != Role::None);
+    let known: Option<&PeerStatus> =
+        peers.into_iter().find(|peer| peer.id == id && peer.membership != Membership::None);
     let known = known.ok_or_else(|| {
         Failure::usage(format!("there is no node {id}, neither in cluster.yaml nor among the members"))
             .hint("escli status")
@@ -165,7 +166,7 @@ fn joining(
     settings: &Settings,
     target: &mut Target,
     member: Node,
-    place: &Place,
+    place: &NewNode,
     stays_learner: bool,
 ) -> Result<AddOptions, Failure> {
     let binary = binary::find(settings, place.binary.as_deref(), target.named_binary())?;
@@ -175,9 +176,9 @@ fn joining(
     Ok(AddOptions { member, stays_learner, binary, remote, file, was_empty: None })
 }
 
-fn leaving(target: &Target, member: Node, going: &Going) -> RemoveOptions {
+fn leaving(target: &Target, member: Node, removal: &Removal) -> RemoveOptions {
     let service: Option<Service> = target.hosts.remote().map(|hosts| hosts.layout().service);
-    let Going { purge, force, allow_downtime, .. } = *going;
+    let Removal { purge, force, allow_downtime, .. } = *removal;
     RemoveOptions {
         member,
         purge,
@@ -189,7 +190,7 @@ fn leaving(target: &Target, member: Node, going: &Going) -> RemoveOptions {
     }
 }
 
-fn with_place(line: CommandLine, place: &Place) -> CommandLine {
+fn with_place(line: CommandLine, place: &NewNode) -> CommandLine {
     line.value("--host", place.host.as_ref())
         .value("--client-port", place.client_port)
         .value("--cluster-port", place.cluster_port)
@@ -198,6 +199,6 @@ fn with_place(line: CommandLine, place: &Place) -> CommandLine {
         .path("--binary", place.binary.as_deref())
 }
 
-fn with_removal(line: CommandLine, going: &Going) -> CommandLine {
-    line.flag("--purge", going.purge).flag("--force", going.force)
+fn with_removal(line: CommandLine, removal: &Removal) -> CommandLine {
+    line.flag("--purge", removal.purge).flag("--force", removal.force)
 }

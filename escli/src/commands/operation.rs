@@ -26,7 +26,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::SCHEMA_VERSION;
 use crate::plan::facts::{Facts, Log, LogEnd};
 use crate::plan::identity;
-use crate::plan::membership::Membership;
+use crate::plan::member_set::MemberSet;
 use crate::plan::request::Request;
 use crate::plan::{Plan, Question, Refusal};
 use crate::settings::Settings;
@@ -34,9 +34,9 @@ use crate::view;
 use crate::view::report::Report;
 
 /// A change of the members that is under way is usually over within so many elections, and this time.
-const SETTLED_WITHIN: (u32, Duration) = (4, Duration::from_secs(3));
+const MEMBERSHIP_CHANGE_TIMEOUT: (u32, Duration) = (4, Duration::from_secs(3));
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One changing command.
 pub struct Operation<'a> {
@@ -62,7 +62,7 @@ pub struct Interrupted {
     /// Its journal.
     pub path: PathBuf,
     /// Who was a member when it began.
-    pub membership: Membership,
+    pub membership: MemberSet,
 }
 
 impl Operation<'_> {
@@ -120,7 +120,8 @@ impl Operation<'_> {
     async fn seen(&self) -> Facts {
         let Self { settings, target, .. } = self;
         let peers = self.request.needs_peers();
-        let end = Instant::now() + target.spec.cluster.raft.elections(SETTLED_WITHIN.0, SETTLED_WITHIN.1);
+        let end = Instant::now()
+            + target.spec.cluster.raft.elections(MEMBERSHIP_CHANGE_TIMEOUT.0, MEMBERSHIP_CHANGE_TIMEOUT.1);
         loop {
             let facts = target.inspect(settings, peers).await;
             let changes = facts.statuses().any(|(_, status)| status.pending_change);
@@ -128,7 +129,7 @@ impl Operation<'_> {
                 let remembered = if self.request.is_new() { Vec::new() } else { facts.remembered };
                 return Facts { remembered, ..facts };
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -151,8 +152,8 @@ impl Operation<'_> {
     /// Whoever resumes an operation must find the members that it began with.
     fn same_members(&self, facts: &Facts) -> Result<(), Refusal> {
         let Some(before) = self.resumes else { return Ok(()) };
-        let seen = Membership::seen(facts);
-        if seen.cluster.is_some() && seen.cluster == self.request.begins() {
+        let seen = MemberSet::seen(facts);
+        if seen.cluster.is_some() && seen.cluster == self.request.new_cluster() {
             return Ok(());
         }
         // Whom the operation itself takes in or lets go is its own doing.
@@ -175,7 +176,7 @@ impl Operation<'_> {
         let Self { settings, target, request, .. } = self;
         let known = target.known_cluster(settings);
         let succeeded = report.is_some_and(|report| report.outcome == Outcome::Succeeded);
-        let kept = match (request.begins(), report) {
+        let kept = match (request.new_cluster(), report) {
             (None, Some(_)) if succeeded && request.purges() => known.forget(),
             (Some(begun), Some(_)) if succeeded => known.keep(&[begun]),
             (Some(begun), None) if matches!(facts.remembered[..], [old] if old != begun) => {
@@ -183,7 +184,8 @@ impl Operation<'_> {
             }
             (None, Some(_)) if facts.remembered.len() != 1 => {
                 let now = observe_api(&target.spec, &target.cluster, settings.concurrency).await;
-                let id = identity::most_say(&now, None).or_else(|| identity::most_say(facts, None));
+                let id = identity::majority_cluster(&now, None)
+                    .or_else(|| identity::majority_cluster(facts, None));
                 id.map_or(Ok(()), |id| known.keep(&[id]))
             }
             _ => Ok(()),
@@ -202,7 +204,7 @@ impl Operation<'_> {
             .resumes
             .map(|before| before.membership.clone())
             .filter(|before| !before.members.is_empty())
-            .unwrap_or_else(|| Membership::seen(facts));
+            .unwrap_or_else(|| MemberSet::seen(facts));
         Origin { file, text, request, membership }
     }
 

@@ -5,7 +5,7 @@ use super::target::Target;
 use crate::cli::plan::Args;
 use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
-use crate::plan::up::Options;
+use crate::plan::up::UpOptions;
 use crate::settings::Settings;
 use crate::view;
 
@@ -17,7 +17,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;
     let named = args.binary.is_some() || target.named_binary().is_some();
-    let options = Options {
+    let options = UpOptions {
         operation: "up".to_owned(),
         nodes: Vec::new(),
         new_file: None,

@@ -14,8 +14,8 @@ use crate::engine::observe::observe_api;
 use crate::failure::Failure;
 use crate::hosts::local::Layout;
 use crate::overview::{Overview, overview};
+use crate::plan::desired::{self, DesiredFiles};
 use crate::plan::facts::Facts;
-use crate::plan::wanted::{self, Wanted};
 use crate::settings::Settings;
 
 /// A cluster that is looked at.
@@ -24,7 +24,7 @@ pub struct Probe {
     /// What its cluster.yaml says.
     pub spec: ClusterFile,
     /// The file of every node.
-    pub wanted: Wanted,
+    pub wanted: DesiredFiles,
     cluster: AdminClient,
     known: KnownCluster,
     concurrency: usize,
@@ -66,11 +66,11 @@ impl Probe {
 }
 
 /// The file of every node: of a local cluster with the data beside it, of any other as it is written.
-pub fn wanted_files(loaded: &Loaded) -> Wanted {
+pub fn wanted_files(loaded: &Loaded) -> DesiredFiles {
     let spec = &loaded.spec;
     match local_layout(&loaded.source).filter(|_| spec.is_local()) {
-        Some(layout) => wanted::local(spec, |id| layout.data(id)),
-        None => wanted::local(spec, |_| spec.cluster.storage.data_dir.clone()),
+        Some(layout) => desired::local(spec, |id| layout.data(id)),
+        None => desired::local(spec, |_| spec.cluster.storage.data_dir.clone()),
     }
 }
 

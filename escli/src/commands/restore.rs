@@ -12,7 +12,7 @@ use super::again::{CommandLine, word};
 use super::operation::{Operation, finish};
 use super::target::Target;
 use super::up::{local, options, remember, retry};
-use crate::backup::{BackupError, Whole, read_folder, read_tar};
+use crate::backup::{BackupError, VerifiedBackup, read_folder, read_tar};
 use crate::cli::restore::Args;
 use crate::engine::outcome::Outcome;
 use crate::failure::{Exit, Failure};
@@ -35,7 +35,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     }
     let place = source.clone();
     let read = tokio::task::spawn_blocking(move || whole(&place)).await;
-    let Whole { manifest, sum } = read.map_err(|error| Failure::failed(error.to_string()))??;
+    let VerifiedBackup { manifest, sum } = read.map_err(|error| Failure::failed(error.to_string()))??;
     let up = options(settings, &args.up, &mut target, is_new, "restore")?;
     let retry = retry(CommandLine::new(settings, "restore").argument(&args.path), &args.up);
     let request = Request::Restore(Box::new(RestoreOptions {
@@ -64,7 +64,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The backup, once all of it is read.
-fn whole(path: &Path) -> Result<Whole, Failure> {
+fn whole(path: &Path) -> Result<VerifiedBackup, Failure> {
     let from_file = || read_tar(BufReader::new(File::open(path)?), None);
     let read: Result<_, BackupError> = if path.is_dir() { read_folder(path) } else { from_file() };
     read.map_err(|error| {

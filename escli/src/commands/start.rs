@@ -7,7 +7,7 @@ use super::target::Target;
 use crate::cli::start::Args;
 use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
-use crate::plan::up::Options;
+use crate::plan::up::UpOptions;
 use crate::settings::Settings;
 
 /// Starts what is down among the nodes named, or among all.
@@ -18,7 +18,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let retry =
         CommandLine::new(settings, "start").nodes(&args.nodes).path("--binary", args.binary.as_deref());
-    let options = Options {
+    let options = UpOptions {
         operation: "start".to_owned(),
         nodes: args.nodes.clone(),
         new_file: None,

@@ -3,7 +3,7 @@
 use super::probe::Probe;
 use crate::cli::status::Args;
 use crate::failure::{Exit, Failure};
-use crate::overview::State;
+use crate::overview::Liveness;
 use crate::settings::Settings;
 use crate::view::{self, status};
 
@@ -24,6 +24,6 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         let rows = seen.nodes.iter().map(|node| status::detail(node, paint));
         format!("{}\n{}", status::headline(&seen, paint), rows.collect::<String>())
     });
-    let answers = seen.node(id).is_some_and(|node| node.state != State::Unreachable);
+    let answers = seen.node(id).is_some_and(|node| node.state != Liveness::Unreachable);
     Ok(if answers { Exit::Ok } else { Exit::Unreachable })
 }

@@ -19,11 +19,11 @@ use crate::failure::{Exit, Failure};
 use crate::hosts::evidence::Evidence;
 use crate::output::Format;
 use crate::overview::overview;
-use crate::plan::facts::{Answer, Facts, HostInspection};
+use crate::plan::facts::{ApiAnswer, Facts, HostInspection};
 use crate::plan::preflight::preflight;
 use crate::plan::provision::Remote;
 use crate::plan::request::Request;
-use crate::plan::up::{Options, targets};
+use crate::plan::up::{UpOptions, targets};
 use crate::settings::Settings;
 use crate::support_bundle::{Archive, Entry};
 use crate::view::{self, document};
@@ -164,7 +164,7 @@ async fn verdicts(
         json(&view::check::document(target.name(), &found, None))
     });
     let local = || "all nodes are processes of one machine: nothing is checked".to_owned();
-    let options = Options { operation: "up".to_owned(), remote, binary, ..Options::default() };
+    let options = UpOptions { operation: "up".to_owned(), remote, binary, ..UpOptions::default() };
     let plan = match Request::Up(Box::new(options)).plan(spec, wanted, facts) {
         Ok(plan) => json(&view::plan::document(&plan)),
         Err(refusal) => json(&refusal),
@@ -234,8 +234,8 @@ fn silent(facts: &Facts, id: NodeId) -> (Option<String>, Option<String>) {
         HostInspection::NotAsked | HostInspection::Seen(_) => None,
     };
     let api = match &node.api {
-        Answer::Silent { reason, .. } => Some(reason.clone()),
-        Answer::Status(_) => None,
+        ApiAnswer::Silent { reason, .. } => Some(reason.clone()),
+        ApiAnswer::Status(_) => None,
     };
     (host, api)
 }

@@ -13,14 +13,14 @@ use crate::cluster_file::pending_edit::PendingEdit;
 use crate::cluster_file::{self, Loaded, Source, template};
 use crate::engine::observe::observe;
 use crate::failure::{Exit, Failure};
-use crate::hosts::Machines;
+use crate::hosts::ClusterHosts;
 use crate::hosts::local::{Layout, LocalHosts, free_base_port};
 use crate::hosts::remote::{RemoteHosts, destinations};
+use crate::plan::desired::DesiredFiles;
 use crate::plan::facts::{Facts, NodeFacts};
 use crate::plan::layout::HostLayout;
 use crate::plan::program::{Program, is_playground};
 use crate::plan::provision::Remote;
-use crate::plan::wanted::Wanted;
 use crate::settings::Settings;
 
 /// A cluster, ready to be inspected and changed.
@@ -32,7 +32,7 @@ pub struct Target {
     /// Where that file is; `None` for standard input.
     pub file: Option<PathBuf>,
     /// Its hosts.
-    pub hosts: Machines,
+    pub hosts: ClusterHosts,
     /// Its admin API.
     pub cluster: AdminClient,
 }
@@ -103,7 +103,7 @@ impl Target {
         Ok(Self {
             cluster: AdminClient::new(&spec, settings.host_timeout)?,
             file: Some(layout.cluster_file()),
-            hosts: Machines::Local(LocalHosts::new(layout, &spec, &goal)),
+            hosts: ClusterHosts::Local(LocalHosts::new(layout, &spec, &goal)),
             edit: PendingEdit { before, after: text, is_removable: true },
             spec,
         })
@@ -122,7 +122,7 @@ impl Target {
             spec,
             edit: PendingEdit { before, after: text, is_removable: false },
             file: file_of(source, false),
-            hosts: Machines::Remote(Box::new(hosts)),
+            hosts: ClusterHosts::Remote(Box::new(hosts)),
             cluster,
         })
     }
@@ -134,7 +134,7 @@ impl Target {
     }
 
     /// Returns what each node should be given.
-    pub fn wanted(&self) -> &Wanted {
+    pub fn wanted(&self) -> &DesiredFiles {
         self.hosts.wanted()
     }
 
@@ -144,7 +144,7 @@ impl Target {
     /// # Errors
     /// When the program cannot be read; when it was built by `make up` and was not named.
     pub fn provide(&mut self, binary: Option<&Path>, named: bool) -> Result<Option<Remote>, Failure> {
-        let Machines::Remote(hosts) = &mut self.hosts else { return Ok(None) };
+        let ClusterHosts::Remote(hosts) = &mut self.hosts else { return Ok(None) };
         let program = binary.map(binary::program).transpose()?;
         if let Some(program) = program.as_ref().filter(|_| !named) {
             refuse_playground(program)?;
@@ -159,7 +159,7 @@ impl Target {
         let facts = observe(&self.spec, &self.hosts, &self.cluster, settings.concurrency, with_peers).await;
         let has_taken = facts.nodes.values().filter_map(NodeFacts::host).any(|host| !host.taken.is_empty());
         let free_base_port = match &self.hosts {
-            Machines::Local(_) if has_taken => free_base_port(self.spec.cluster.nodes.len()),
+            ClusterHosts::Local(_) if has_taken => free_base_port(self.spec.cluster.nodes.len()),
             _ => None,
         };
         Facts { remembered: self.known_cluster(settings).recall(), free_base_port, ..facts }

@@ -15,7 +15,7 @@ use crate::failure::{Exit, Failure};
 use crate::files;
 use crate::hosts::local::Layout;
 use crate::plan::request::Request;
-use crate::plan::up::Options;
+use crate::plan::up::UpOptions;
 use crate::settings::Settings;
 use crate::{cluster_file::template, view};
 
@@ -50,10 +50,10 @@ pub(super) fn options(
     target: &mut Target,
     is_new: bool,
     operation: &str,
-) -> Result<Options, Failure> {
+) -> Result<UpOptions, Failure> {
     let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;
     let named = args.binary.is_some() || target.named_binary().is_some();
-    Ok(Options {
+    Ok(UpOptions {
         operation: operation.to_owned(),
         nodes: Vec::new(),
         new_file: target.file.clone().filter(|_| is_new),

@@ -12,10 +12,10 @@ use super::{binary, history};
 use crate::cli::upgrade::{Args, What};
 use crate::cluster_file;
 use crate::engine::observe::observe;
-use crate::engine::past::Past;
+use crate::engine::past::PastOperation;
 use crate::engine::ports::Hosts;
 use crate::failure::{Exit, Failure};
-use crate::hosts::Machines;
+use crate::hosts::ClusterHosts;
 use crate::overview::rollout::{Last, rollout};
 use crate::plan::Question;
 use crate::plan::facts::Process;
@@ -82,7 +82,7 @@ async fn begin(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 }
 
 async fn operate(settings: &Settings, target: &Target, mut options: UpgradeOptions) -> Result<Exit, Failure> {
-    if let Machines::Local(hosts) = &target.hosts {
+    if let ClusterHosts::Local(hosts) = &target.hosts {
         options.releases = hosts.layout().releases();
     }
     let retry = CommandLine::new(settings, "upgrade").path("--binary", Some(&options.program.path));
@@ -114,9 +114,9 @@ fn runs_here(program: &Program, is_local: bool) -> Result<(), Failure> {
 }
 
 /// The programs of local nodes that run from somewhere else than a release.
-async fn adopted(hosts: &Machines) -> BTreeMap<NodeId, Program> {
+async fn adopted(hosts: &ClusterHosts) -> BTreeMap<NodeId, Program> {
     let mut found = BTreeMap::new();
-    let Machines::Local(local) = hosts else { return found };
+    let ClusterHosts::Local(local) = hosts else { return found };
     for id in local.ids() {
         let Ok(host) = hosts.inspect(id).await else { continue };
         let Process::Running { pid } = host.process else { continue };
@@ -130,10 +130,10 @@ async fn adopted(hosts: &Machines) -> BTreeMap<NodeId, Program> {
 }
 
 /// The last upgrade of this cluster.
-fn last(settings: &Settings) -> Result<Past, Failure> {
+fn last(settings: &Settings) -> Result<PastOperation, Failure> {
     let name = cluster_file::load(settings)?.spec.cluster.name;
     let (all, _) = history::operations(settings)?;
-    let of_this = |past: &Past| past.plan.operation == "upgrade" && past.plan.cluster == name;
+    let of_this = |past: &PastOperation| past.plan.operation == "upgrade" && past.plan.cluster == name;
     all.into_iter().rfind(of_this).ok_or_else(|| {
         Failure::usage(format!("{name} was never upgraded from here"))
             .hint("begin one:  escli upgrade --binary path/to/esnode")

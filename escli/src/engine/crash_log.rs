@@ -1,7 +1,7 @@
 //! PURE: what a program said last, and what of it says why it ended. After a panic come hints and traces, which do not.
 
 /// What comes behind a panic's own words.
-const BEHIND: [&str; 2] = ["note: ", "stack backtrace:"];
+const AFTER_PANIC: [&str; 2] = ["note: ", "stack backtrace:"];
 
 /// Where in these lines the panic begins that ended the program; `None` when it ended otherwise. A panic that something was
 /// logged after, in the program's own form, was survived, or is one of an earlier run.
@@ -13,7 +13,7 @@ pub fn panic_in(lines: &[String]) -> Option<usize> {
 /// The panic in one line: who panicked where, and what it said.
 pub fn panic_line(lines: &[String]) -> Option<String> {
     let block = &lines[panic_in(lines)?..];
-    let words = block.iter().take_while(|line| !BEHIND.iter().any(|end| line.starts_with(end)));
+    let words = block.iter().take_while(|line| !AFTER_PANIC.iter().any(|end| line.starts_with(end)));
     let words: Vec<&str> = words.map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
     Some(words.join(" "))
 }

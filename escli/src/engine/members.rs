@@ -1,7 +1,7 @@
 //! Steps that change the members, and those that see that they have changed.
 
 use futures_util::future::join_all;
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{ClusterStatus, Membership, RaftRole};
 use shared::ids::NodeId;
 
 use super::Engine;
@@ -18,17 +18,17 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 
     /// The node's part by the leader's account; `None` while nobody of `nodes` leads.
-    pub(super) async fn role(&self, id: NodeId, nodes: &[NodeId]) -> Option<Role> {
+    pub(super) async fn membership(&self, id: NodeId, nodes: &[NodeId]) -> Option<Membership> {
         let statuses = self.statuses(nodes).await;
-        let leads = statuses.iter().filter(|status| status.state == NodeState::Leader);
-        leads.max_by_key(|status| status.term).map(|head| role(head, id))
+        let leads = statuses.iter().filter(|status| status.state == Some(RaftRole::Leader));
+        leads.max_by_key(|status| status.term).map(|head| membership(head, id))
     }
 
     /// A majority of those who stay knows that the node is no member.
     pub(super) async fn is_gone(&self, id: NodeId, stay: &[NodeId]) -> bool {
         let statuses = self.statuses(stay).await;
-        let voters = statuses.iter().filter(|status| status.role == Role::Voter);
-        let knows = voters.filter(|status| role(status, id) == Role::None).count();
+        let voters = statuses.iter().filter(|status| status.membership == Membership::Voter);
+        let knows = voters.filter(|status| membership(status, id) == Membership::None).count();
         // Learners stay too, and are no part of a majority.
         knows >= quorum(agreement::voters(&statuses, stay.len()))
     }
@@ -72,8 +72,8 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 
     pub(super) async fn await_voter(&self, id: NodeId, nodes: &[NodeId]) -> Result<String, StepError> {
-        self.wait(Awaited::Voter(id), self.limits.catch_up, async || match self.role(id, nodes).await {
-            Some(Role::Voter) => Poll::Done(String::new()),
+        self.wait(Awaited::Voter(id), self.limits.catch_up, async || match self.membership(id, nodes).await {
+            Some(Membership::Voter) => Poll::Done(String::new()),
             Some(_) => Poll::NotYet(format!("n{id} is still a learner")),
             None => Poll::NotYet("nobody leads".to_owned()),
         })
@@ -112,9 +112,9 @@ fn cut(
 }
 
 /// The part of `id` as one node knows it.
-fn role(status: &ClusterStatus, id: NodeId) -> Role {
+fn membership(status: &ClusterStatus, id: NodeId) -> Membership {
     if status.node_id == id {
-        return status.role;
+        return status.membership;
     }
-    status.peers.iter().find(|peer| peer.id == id).map_or(Role::None, |peer| peer.role)
+    status.peers.iter().find(|peer| peer.id == id).map_or(Membership::None, |peer| peer.membership)
 }

@@ -7,7 +7,7 @@ use shared::spec::ClusterFile;
 
 use super::ports::{Cluster, Hosts, PortError};
 use crate::plan::claims::Stranger;
-use crate::plan::facts::{Answer, Facts, HostInspection, NodeFacts, PeerReachability};
+use crate::plan::facts::{ApiAnswer, Facts, HostInspection, NodeFacts, PeerReachability};
 
 /// Looks at hosts and admin API; `with_peers` also at the ways between the hosts.
 pub async fn observe<H: Hosts, C: Cluster>(
@@ -60,13 +60,13 @@ fn ids(spec: &ClusterFile) -> impl Iterator<Item = NodeId> + '_ {
 }
 
 /// One that answers for another node, or another cluster, says nothing of this one.
-async fn ask<C: Cluster>(cluster: &C, name: &str, id: NodeId) -> Answer {
+async fn ask<C: Cluster>(cluster: &C, name: &str, id: NodeId) -> ApiAnswer {
     match cluster.status(id).await {
         Ok(status) if status.node_id != id || status.cluster_name != name => {
             let stranger = Stranger { cluster: status.cluster_name, node: status.node_id };
-            Answer::Silent { reason: stranger.describe(), stranger: Some(stranger) }
+            ApiAnswer::Silent { reason: stranger.describe(), stranger: Some(stranger) }
         }
-        Ok(status) => Answer::Status(Box::new(status)),
-        Err(error) => Answer::silent(error.to_string()),
+        Ok(status) => ApiAnswer::Status(Box::new(status)),
+        Err(error) => ApiAnswer::silent(error.to_string()),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use shared::api::{CatchUp, ClusterStatus, NodeState, Role};
+use shared::api::{CatchUp, ClusterStatus, Membership, RaftRole};
 use shared::ids::NodeId;
 
 use super::error::{Awaited, StepError};
@@ -37,7 +37,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             }
             (Action::TransferLeader, Some(id)) => Ok(self.leads(id).await),
             (Action::AddMember { nodes, .. }, Some(id)) => {
-                Ok(matches!(self.role(id, nodes).await, Some(Role::Voter | Role::Learner)))
+                Ok(matches!(self.membership(id, nodes).await, Some(Membership::Voter | Membership::Learner)))
             }
             (Action::RemoveMember { nodes }, Some(id)) => Ok(self.is_gone(id, nodes).await),
             (Action::RaiseFormat { to, nodes }, _) => Ok(self.is_raised(*to, nodes).await),
@@ -134,13 +134,15 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 
     async fn leads(&self, id: NodeId) -> bool {
-        self.cluster.status(id).await.is_ok_and(|status| status.state == NodeState::Leader)
+        self.cluster.status(id).await.is_ok_and(|status| status.state == Some(RaftRole::Leader))
     }
 
     async fn transfer(&self, step: &Step, id: NodeId) -> Result<String, StepError> {
         self.cluster.transfer(id).await.map_err(|error| failed(step, error))?;
         self.wait(Awaited::LeaderIs(id), self.limits.leader, async || match self.cluster.status(id).await {
-            Ok(status) if status.state == NodeState::Leader => Poll::Done(format!("term {}", status.term)),
+            Ok(status) if status.state == Some(RaftRole::Leader) => {
+                Poll::Done(format!("term {}", status.term))
+            }
             Ok(_) => Poll::NotYet(format!("n{id} answers but does not lead")),
             Err(error) => Poll::NotYet(error.to_string()),
         })

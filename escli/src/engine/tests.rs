@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{ClusterStatus, Membership, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::Node;
 use uuid::Uuid;
@@ -183,7 +183,7 @@ impl Cluster for Machine {
         let split = self.faults.split == Some(id);
         Ok(ClusterStatus {
             node_id: id,
-            state: if leader == Some(id) { NodeState::Leader } else { NodeState::Follower },
+            state: Some(if leader == Some(id) { RaftRole::Leader } else { RaftRole::Follower }),
             term: 1,
             commit_index: 1,
             peers: (1..=3)
@@ -193,7 +193,7 @@ impl Cluster for Machine {
             cluster_name: "local".to_owned(),
             cluster_id: Some(ClusterId(Uuid::nil())),
             leader: if split { None } else { leader },
-            role: Role::Voter,
+            membership: Membership::Voter,
             applied_index: 1,
             last_index: 1,
             version: "0.1.0".to_owned(),

@@ -10,8 +10,8 @@ use shared::ids::NodeId;
 
 use crate::engine::ports::{Hosts, PortError};
 use crate::plan::Action;
+use crate::plan::desired::DesiredFiles;
 use crate::plan::facts::{HostFacts, Process, Reachability};
-use crate::plan::wanted::Wanted;
 
 pub mod evidence;
 pub mod identity;
@@ -24,7 +24,7 @@ use local::{LocalHosts, releases};
 use remote::RemoteHosts;
 
 /// One transport or the other.
-pub enum Machines {
+pub enum ClusterHosts {
     /// Processes of this machine.
     Local(LocalHosts),
     /// Hosts of their own.
@@ -35,15 +35,15 @@ pub enum Machines {
 macro_rules! either {
     ($machines:expr, $hosts:ident => $call:expr) => {
         match $machines {
-            Machines::Local($hosts) => $call,
-            Machines::Remote($hosts) => $call,
+            ClusterHosts::Local($hosts) => $call,
+            ClusterHosts::Remote($hosts) => $call,
         }
     };
 }
 
-impl Machines {
+impl ClusterHosts {
     /// What each node should be given.
-    pub fn wanted(&self) -> &Wanted {
+    pub fn wanted(&self) -> &DesiredFiles {
         either!(self, hosts => hosts.wanted())
     }
 
@@ -87,7 +87,7 @@ impl Machines {
     }
 }
 
-impl Hosts for Machines {
+impl Hosts for ClusterHosts {
     async fn inspect(&self, id: NodeId) -> Result<HostFacts, PortError> {
         either!(self, hosts => hosts.inspect(id).await)
     }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 /// Longest sequence that paints, between its brackets.
-const LONGEST_PAINT: usize = 8;
+const MAX_PAINT_BYTES: usize = 8;
 
 /// One line: control characters, ends of lines among them, and what turns the direction of text are spelt out. Tabs stay.
 pub fn line(text: &str) -> Cow<'_, str> {
@@ -63,7 +63,7 @@ fn acts(c: char) -> bool {
 fn paints(rest: &str) -> bool {
     let Some((code, _)) = rest.strip_prefix('[').and_then(|rest| rest.split_once('m')) else { return false };
     let color = code.strip_prefix("38;5;").is_some_and(|number| number.parse::<u8>().is_ok());
-    code.len() <= LONGEST_PAINT && (color || matches!(code, "0" | "1" | "22" | "39"))
+    code.len() <= MAX_PAINT_BYTES && (color || matches!(code, "0" | "1" | "22" | "39"))
 }
 
 #[cfg(test)]

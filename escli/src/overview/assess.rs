@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{ClusterStatus, DiskProblem, Membership, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 
 use super::context::{ConfigState, Context};
 use crate::plan::agreement::LAG_LIMIT;
-use crate::plan::facts::Answer;
+use crate::plan::facts::ApiAnswer;
 use crate::plan::quorum::quorum;
 
 /// How a cluster is.
@@ -108,7 +108,7 @@ fn no_writes(context: &Context<'_>, voters: &[NodeId]) -> Option<String> {
         return Some("no events are taken: too many disks are almost full".to_owned());
     }
     // Such a node follows, and writes nothing.
-    let stuck = |id: &&NodeId| context.disk(**id).is_some_and(|problem| !problem.starts_with("almost"));
+    let stuck = |id: &&NodeId| context.disk(**id).is_some_and(DiskProblem::blocks_writes);
     let following: Vec<_> = voters.iter().filter(|id| context.follows(**id)).collect();
     let (count, needed) = (voters.len(), quorum(voters.len()));
     let writing = following.iter().filter(|id| !stuck(id)).count();
@@ -118,14 +118,14 @@ fn no_writes(context: &Context<'_>, voters: &[NodeId]) -> Option<String> {
 
 /// What is wrong with disks: what several have in common is said once.
 fn disks(context: &Context<'_>) -> Vec<String> {
-    let mut found: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
+    let mut found: BTreeMap<DiskProblem, Vec<NodeId>> = BTreeMap::new();
     for node in &context.spec.cluster.nodes {
         if let Some(problem) = context.disk(node.id) {
             found.entry(problem).or_default().push(node.id);
         }
     }
-    let line = |(problem, ids): (&&str, &Vec<NodeId>)| match problem.split_once(": ") {
-        Some((state, advice)) => format!("disk {state} on {}: {advice}", names(ids)),
+    let line = |(problem, ids): (&DiskProblem, &Vec<NodeId>)| match problem.advice() {
+        Some(advice) => format!("disk {problem} on {}: {advice}", names(ids)),
         None => format!("disk of {}: {problem}", names(ids)),
     };
     found.iter().map(line).collect()
@@ -143,7 +143,7 @@ fn silent_leader(context: &Context<'_>) -> Option<String> {
 fn rivals(context: &Context<'_>) -> Vec<String> {
     let Some(head) = context.head else { return Vec::new() };
     let others = context.facts.statuses().map(|(_, status)| status);
-    let others = others.filter(|s| s.state == NodeState::Leader && s.node_id != head.node_id);
+    let others = others.filter(|s| s.state == Some(RaftRole::Leader) && s.node_id != head.node_id);
     let line = |other: &ClusterStatus| {
         let (id, leader) = (other.node_id, head.node_id);
         format!("n{id} says it leads in term {}, n{leader} in term {}", other.term, head.term)
@@ -153,8 +153,8 @@ fn rivals(context: &Context<'_>) -> Vec<String> {
 
 fn is_silent<'a>(context: &Context<'a>, id: NodeId) -> Option<&'a str> {
     match context.facts.nodes.get(&id).map(|node| &node.api) {
-        Some(Answer::Status(_)) => None,
-        Some(Answer::Silent { reason, .. }) => Some(reason),
+        Some(ApiAnswer::Status(_)) => None,
+        Some(ApiAnswer::Silent { reason, .. }) => Some(reason),
         None => Some("not asked"),
     }
 }
@@ -180,7 +180,7 @@ fn trouble(context: &Context<'_>, id: NodeId) -> Option<String> {
     {
         return Some(format!("n{id} belongs to another cluster: {own}, not {head}"));
     }
-    if status.state == NodeState::Joining {
+    if status.state.is_none() {
         return Some(format!("n{id} waits to join"));
     }
     if let (Some(leader), false) = (context.leader, context.follows(id)) {
@@ -237,7 +237,9 @@ fn notices(context: &Context<'_>) -> Vec<String> {
     if !strangers.is_empty() {
         found.push(format!("a member and not in cluster.yaml: {}", names(&strangers)));
     }
-    if context.members.values().any(|role| *role == Role::Learner) || statuses().any(|s| s.pending_change) {
+    if context.members.values().any(|role| *role == Membership::Learner)
+        || statuses().any(|s| s.pending_change)
+    {
         found.push("a membership change is under way".to_owned());
     }
     found

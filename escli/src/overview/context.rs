@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
+use shared::api::{ClusterStatus, DiskProblem, Membership, PeerStatus, RaftRole};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
+use crate::plan::desired::DesiredFiles;
 use crate::plan::facts::Facts;
-use crate::plan::wanted::Wanted;
 
 /// Whether a node runs with what cluster.yaml says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -27,7 +27,7 @@ pub struct Context<'a> {
     /// What was seen.
     pub facts: &'a Facts,
     /// What each node should run with.
-    pub wanted: &'a Wanted,
+    pub wanted: &'a DesiredFiles,
     /// The leader's own word, when it answers.
     pub head: Option<&'a ClusterStatus>,
     /// Who leads, by the highest term that names a leader.
@@ -35,19 +35,19 @@ pub struct Context<'a> {
     /// Its term, or the highest seen.
     pub term: Option<u64>,
     /// Every member and its part.
-    pub members: BTreeMap<NodeId, Role>,
+    pub members: BTreeMap<NodeId, Membership>,
 }
 
 impl<'a> Context<'a> {
     /// Looks at the facts once.
-    pub fn new(spec: &'a ClusterFile, facts: &'a Facts, wanted: &'a Wanted) -> Self {
+    pub fn new(spec: &'a ClusterFile, facts: &'a Facts, wanted: &'a DesiredFiles) -> Self {
         let statuses = || facts.statuses().map(|(_, status)| status);
         // The highest term is right: a leader that was cut off is still in an older one. In the same term its own word
         // counts more than that of others.
-        let rank = |status: &&ClusterStatus| (status.term, status.state == NodeState::Leader);
+        let rank = |status: &&ClusterStatus| (status.term, status.state == Some(RaftRole::Leader));
         let named = statuses().filter(|status| status.leader.is_some()).max_by_key(rank);
         let leader = named.and_then(|status| status.leader);
-        let head = named.filter(|status| status.state == NodeState::Leader);
+        let head = named.filter(|status| status.state == Some(RaftRole::Leader));
         let source = head.or(named).or_else(|| statuses().max_by_key(rank));
         Self {
             spec,
@@ -62,7 +62,7 @@ impl<'a> Context<'a> {
 
     /// The ids of the members that vote.
     pub fn voters(&self) -> Vec<NodeId> {
-        self.members.iter().filter(|(_, role)| **role == Role::Voter).map(|(id, _)| *id).collect()
+        self.members.iter().filter(|(_, role)| **role == Membership::Voter).map(|(id, _)| *id).collect()
     }
 
     /// What the leader says of another node.
@@ -71,8 +71,8 @@ impl<'a> Context<'a> {
     }
 
     /// What is wrong with a node's disk, by its own word.
-    pub fn disk(&self, id: NodeId) -> Option<&'a str> {
-        self.facts.nodes.get(&id)?.status()?.disk.as_deref()
+    pub fn disk(&self, id: NodeId) -> Option<DiskProblem> {
+        self.facts.nodes.get(&id)?.status()?.disk
     }
 
     /// The node follows the leader, or is it; one that does not answer here does when the leader hears it.
@@ -93,14 +93,14 @@ impl<'a> Context<'a> {
 }
 
 /// The members by the best source there is; before there is a cluster, the nodes of cluster.yaml.
-fn members(spec: &ClusterFile, source: Option<&ClusterStatus>) -> BTreeMap<NodeId, Role> {
+fn members(spec: &ClusterFile, source: Option<&ClusterStatus>) -> BTreeMap<NodeId, Membership> {
     let told = source.into_iter().flat_map(|status| {
-        let peers = status.peers.iter().map(|peer| (peer.id, peer.role));
-        peers.chain([(status.node_id, status.role)])
+        let peers = status.peers.iter().map(|peer| (peer.id, peer.membership));
+        peers.chain([(status.node_id, status.membership)])
     });
-    let told: BTreeMap<_, _> = told.filter(|(_, role)| *role != Role::None).collect();
+    let told: BTreeMap<_, _> = told.filter(|(_, role)| *role != Membership::None).collect();
     if told.is_empty() {
-        return spec.cluster.nodes.iter().map(|node| (node.id, Role::Voter)).collect();
+        return spec.cluster.nodes.iter().map(|node| (node.id, Membership::Voter)).collect();
     }
     told
 }

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
+use shared::api::{ClusterStatus, Membership, PeerStatus, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::ClusterFile;
 
 use crate::output::SCHEMA_VERSION;
-use crate::plan::facts::{Answer, Facts};
+use crate::plan::desired::DesiredFiles;
+use crate::plan::facts::{ApiAnswer, Facts};
 use crate::plan::quorum::quorum;
-use crate::plan::wanted::Wanted;
 
 pub mod alerts;
 pub mod assess;
@@ -67,9 +67,9 @@ pub struct NodeRow {
     /// Its address in cluster.yaml.
     pub host: String,
     /// What it is in the cluster; `null` when it does not answer.
-    pub role: Option<RoleName>,
+    pub role: Option<DisplayRole>,
     /// Whether it answers.
-    pub state: State,
+    pub state: Liveness,
     /// Version of the running binary.
     pub version: Option<String>,
     /// Its Raft term.
@@ -103,7 +103,7 @@ pub struct NodeRow {
 /// What a node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RoleName {
+pub enum DisplayRole {
     /// Leads.
     Leader,
     /// Votes and follows.
@@ -119,7 +119,7 @@ pub enum RoleName {
 /// Whether a node answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum Liveness {
     /// Answers as a member.
     Up,
     /// Answers, and waits to found the cluster or to be let in.
@@ -129,14 +129,15 @@ pub enum State {
 }
 
 /// The whole picture.
-pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &Wanted) -> Overview {
+pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &DesiredFiles) -> Overview {
     let context = Context::new(spec, facts, wanted);
     let voters = context.voters();
     let up = voters.iter().filter(|id| context.follows(**id)).count();
     let assessment = assess::assess(&context);
     let versions: BTreeSet<_> = facts.statuses().map(|(_, status)| status.version.clone()).collect();
     let strangers = context.head.into_iter().flat_map(|head| &head.peers);
-    let strangers = strangers.filter(|peer| peer.role != Role::None && spec.node(peer.id).is_none());
+    let strangers =
+        strangers.filter(|peer| peer.membership != Membership::None && spec.node(peer.id).is_none());
     let known = spec.cluster.nodes.iter().map(|node| row(&context, node.id));
     Overview {
         schema_version: SCHEMA_VERSION,
@@ -162,8 +163,8 @@ pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &Wanted) -> Overview 
 fn row(context: &Context<'_>, id: NodeId) -> NodeRow {
     let answer = context.facts.nodes.get(&id).map(|node| &node.api);
     let (status, reason) = match answer {
-        Some(Answer::Status(status)) => (Some(status), None),
-        Some(Answer::Silent { reason, .. }) => (None, Some(reason.clone())),
+        Some(ApiAnswer::Status(status)) => (Some(status), None),
+        Some(ApiAnswer::Silent { reason, .. }) => (None, Some(reason.clone())),
         None => (None, Some("not asked".to_owned())),
     };
     let peer = context.seen_by_head(id).filter(|peer| status.is_some() || peer.connected);
@@ -174,9 +175,9 @@ fn row(context: &Context<'_>, id: NodeId) -> NodeRow {
         host: node.map(|node| node.host.clone()).unwrap_or_default(),
         role: status.map(|status| role(status)),
         state: match status {
-            None => State::Unreachable,
-            Some(status) if status.state == NodeState::Joining => State::Joining,
-            Some(_) => State::Up,
+            None => Liveness::Unreachable,
+            Some(status) if status.state.is_none() => Liveness::Joining,
+            Some(_) => Liveness::Up,
         },
         version: status.map(|status| status.version.clone()),
         term: status.map(|status| status.term),
@@ -200,12 +201,12 @@ fn stranger(peer: &PeerStatus) -> NodeRow {
     NodeRow {
         id: peer.id,
         host: peer.host.clone(),
-        role: Some(match peer.role {
-            Role::Voter => RoleName::Follower,
-            Role::Learner => RoleName::Learner,
-            Role::None => RoleName::None,
+        role: Some(match peer.membership {
+            Membership::Voter => DisplayRole::Follower,
+            Membership::Learner => DisplayRole::Learner,
+            Membership::None => DisplayRole::None,
         }),
-        state: if peer.connected { State::Up } else { State::Unreachable },
+        state: if peer.connected { Liveness::Up } else { Liveness::Unreachable },
         version: None,
         term: None,
         commit_index: None,
@@ -223,13 +224,13 @@ fn stranger(peer: &PeerStatus) -> NodeRow {
     }
 }
 
-fn role(status: &ClusterStatus) -> RoleName {
-    match (status.role, status.state) {
-        (_, NodeState::Leader) => RoleName::Leader,
-        (Role::None, _) => RoleName::None,
-        (Role::Learner, _) => RoleName::Learner,
-        (Role::Voter, NodeState::Candidate) => RoleName::Candidate,
-        (Role::Voter, _) => RoleName::Follower,
+fn role(status: &ClusterStatus) -> DisplayRole {
+    match (status.membership, status.state) {
+        (_, Some(RaftRole::Leader)) => DisplayRole::Leader,
+        (Membership::None, _) => DisplayRole::None,
+        (Membership::Learner, _) => DisplayRole::Learner,
+        (Membership::Voter, Some(RaftRole::Candidate)) => DisplayRole::Candidate,
+        (Membership::Voter, _) => DisplayRole::Follower,
     }
 }
 

@@ -1,6 +1,6 @@
 //! PURE: when nodes' answers amount to a cluster with a leader.
 
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{ClusterStatus, Membership, RaftRole};
 use shared::ids::NodeId;
 
 use super::quorum::quorum;
@@ -22,7 +22,7 @@ pub struct Agreement {
 /// # Errors
 /// What is missing, for people.
 pub fn leader(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
-    let leads = |status: &&ClusterStatus| status.state == NodeState::Leader;
+    let leads = |status: &&ClusterStatus| status.state == Some(RaftRole::Leader);
     let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else {
         return Err(format!("no node of {} that answer leads", statuses.len()));
     };
@@ -46,7 +46,7 @@ pub fn all(nodes: &[NodeId], statuses: &[ClusterStatus], voters: usize) -> Resul
         let Some(status) = statuses.iter().find(|status| status.node_id == *id) else {
             return Err(format!("n{id} does not answer"));
         };
-        if status.state == NodeState::Joining {
+        if status.state.is_none() {
             return Err(format!("n{id} has not joined"));
         }
         if !follows(status, agreement) {
@@ -78,7 +78,7 @@ pub fn sound(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, Str
     let cluster = statuses.iter().find(|s| s.node_id == agreement.leader).and_then(|head| head.cluster_id);
     for status in statuses {
         let id = status.node_id;
-        if status.state == NodeState::Leader && id != agreement.leader {
+        if status.state == Some(RaftRole::Leader) && id != agreement.leader {
             return Err(format!("n{id} says it leads in term {}, n{}", status.term, agreement.leader)
                 + &format!(" in term {}", agreement.term));
         }
@@ -124,7 +124,8 @@ pub fn keeps_up(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result
 
 /// The voters that follow the one leader and keep up.
 pub fn healthy(statuses: &[ClusterStatus], voters: usize) -> Vec<NodeId> {
-    let votes = statuses.iter().filter(|status| status.role == Role::Voter).map(|status| status.node_id);
+    let votes =
+        statuses.iter().filter(|status| status.membership == Membership::Voter).map(|status| status.node_id);
     votes.filter(|id| keeps_up(*id, statuses, voters).is_ok()).collect()
 }
 
@@ -144,12 +145,14 @@ pub fn may_stop(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result
     Ok(agreement)
 }
 
-/// How many vote, by the leader's own account where there is one; else `founders`.
-pub fn voters(statuses: &[ClusterStatus], founders: usize) -> usize {
-    let leads = |status: &&ClusterStatus| status.state == NodeState::Leader;
-    let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else { return founders };
-    let peers = head.peers.iter().filter(|peer| peer.role == Role::Voter).count();
-    peers + usize::from(head.role == Role::Voter)
+/// How many vote, by the leader's own account where there is one; else `configured`.
+pub fn voters(statuses: &[ClusterStatus], configured: usize) -> usize {
+    let leads = |status: &&ClusterStatus| status.state == Some(RaftRole::Leader);
+    let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else {
+        return configured;
+    };
+    let peers = head.peers.iter().filter(|peer| peer.membership == Membership::Voter).count();
+    peers + usize::from(head.membership == Membership::Voter)
 }
 
 fn follows(status: &ClusterStatus, agreement: Agreement) -> bool {

@@ -1,10 +1,10 @@
-//! Wanted, on disk, running: where one node's three configurations differ.
+//! DesiredFiles, on disk, running: where one node's three configurations differ.
 
 use serde::Serialize;
 use shared::ids::NodeId;
 
+use super::desired::{DesiredFiles, hash_of};
 use super::facts::{HostInspection, NodeFacts};
-use super::wanted::{Wanted, hash_of};
 
 /// One node's configurations compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,7 +48,12 @@ impl NodeDiff {
 }
 
 /// Compares one node. `disk` is the text on its host, or why it could not be read.
-pub fn diff(id: NodeId, wanted: &Wanted, node: &NodeFacts, disk: Result<Option<&str>, &str>) -> NodeDiff {
+pub fn diff(
+    id: NodeId,
+    wanted: &DesiredFiles,
+    node: &NodeFacts,
+    disk: Result<Option<&str>, &str>,
+) -> NodeDiff {
     let (text, hash) = (wanted.text(id).unwrap_or_default(), wanted.hash(id).unwrap_or_default());
     let mut reason = None;
     let (on_disk, lines) = match disk {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use shared::api::Role;
+use shared::api::Membership;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
@@ -101,7 +101,8 @@ fn downtime(spec: &ClusterFile, facts: &Facts, stopping: &[NodeId]) -> Option<St
     let statuses: Vec<_> = facts.statuses().map(|(_, status)| status.clone()).collect();
     let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
     let needed = quorum(voters);
-    let learns = |id: &NodeId| statuses.iter().any(|own| own.node_id == *id && own.role != Role::Voter);
+    let learns =
+        |id: &NodeId| statuses.iter().any(|own| own.node_id == *id && own.membership != Membership::Voter);
     let running: Vec<NodeId> = facts.running().into_iter().filter(|id| !learns(id)).collect();
     let left = running.iter().filter(|id| !stopping.contains(id)).count();
     (running.len() >= needed && left < needed).then(|| {

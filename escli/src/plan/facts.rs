@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use shared::api::{ClusterStatus, NodeState};
+use shared::api::{ClusterStatus, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 
 use super::Action;
@@ -101,7 +101,7 @@ pub struct NodeFacts {
     /// What its host says.
     pub host: HostInspection,
     /// What its admin API says.
-    pub api: Answer,
+    pub api: ApiAnswer,
 }
 
 /// What a node's host says, when it was asked.
@@ -244,7 +244,7 @@ pub struct TakenPort {
 /// What a node's admin API says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
-pub enum Answer {
+pub enum ApiAnswer {
     /// It answered.
     Status(Box<ClusterStatus>),
     /// It did not.
@@ -257,7 +257,7 @@ pub enum Answer {
     },
 }
 
-impl Answer {
+impl ApiAnswer {
     /// Nobody answered.
     pub fn silent(reason: impl Into<String>) -> Self {
         Self::Silent { reason: reason.into(), stranger: None }
@@ -299,8 +299,8 @@ impl NodeFacts {
     /// What the node said of the cluster.
     pub fn status(&self) -> Option<&ClusterStatus> {
         match &self.api {
-            Answer::Status(status) => Some(status),
-            Answer::Silent { .. } => None,
+            ApiAnswer::Status(status) => Some(status),
+            ApiAnswer::Silent { .. } => None,
         }
     }
 
@@ -341,7 +341,7 @@ impl Facts {
     /// The node that says it leads, in the highest term when two say so.
     pub fn leader(&self) -> Option<NodeId> {
         self.statuses()
-            .filter(|(_, status)| status.state == NodeState::Leader)
+            .filter(|(_, status)| status.state == Some(RaftRole::Leader))
             .max_by_key(|(_, status)| status.term)
             .map(|(id, _)| id)
     }

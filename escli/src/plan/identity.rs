@@ -1,5 +1,5 @@
 //! Whose node is this? What hosts, data directories and admin ports say of themselves, against what cluster.yaml says of
-//! them. Every operation is judged here before it is planned: a cluster.yaml that names another cluster's hosts must not be
+//! them. Every operation is inspected here before it is planned: a cluster.yaml that names another cluster's hosts must not be
 //! believed.
 
 use shared::ids::{ClusterId, NodeId};
@@ -7,7 +7,7 @@ use shared::spec::{ClusterFile, Node};
 
 use super::Refusal;
 use super::claims::{Claims, Deployed};
-use super::facts::{Answer, Facts, HostFacts, NodeFacts};
+use super::facts::{ApiAnswer, Facts, HostFacts, NodeFacts};
 
 /// A place that is not what cluster.yaml says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +23,14 @@ pub struct Mismatch {
 /// What an operation does to identities, beside keeping them.
 #[derive(Clone, Debug, Default)]
 pub struct Intent {
-    /// The cluster that it begins.
-    pub begins: Option<ClusterId>,
+    /// The cluster that it new_cluster.
+    pub new_cluster: Option<ClusterId>,
     /// The nodes that go.
     pub leaving: Vec<NodeId>,
     /// It stops nodes, and goes by what their hosts say: who else has taken their ports meanwhile does not matter.
     pub by_hosts: bool,
     /// It starts nodes, which found a cluster where none of them has any data.
-    pub founds: bool,
+    pub bootstraps: bool,
 }
 
 /// Refuses to work on what belongs to somebody else.
@@ -52,11 +52,11 @@ pub fn refuse(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Result<(), 
     if !refusal.reasons.is_empty() {
         return Err(refusal);
     }
-    if intent.founds { refuse_to_found_again(spec, facts) } else { Ok(()) }
+    if intent.bootstraps { refuse_second_bootstrap(spec, facts) } else { Ok(()) }
 }
 
 /// A cluster that was there and has no data on any host has lost its disks, and is not founded again in silence.
-fn refuse_to_found_again(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusal> {
+fn refuse_second_bootstrap(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusal> {
     let Some(id) = facts.remembered.first() else { return Ok(()) };
     let bare = |host: &HostFacts| host.data_empty && !host.runs();
     let nodes = spec.cluster.nodes.iter().map(|node| facts.nodes.get(&node.id).and_then(NodeFacts::host));
@@ -79,16 +79,16 @@ fn refuse_to_found_again(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusa
 
 /// Every place that is not what cluster.yaml says; of each the gravest difference only.
 pub fn mismatches(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Vec<Mismatch> {
-    let meant = facts.remembered.first().copied().or_else(|| most_say(facts, intent.begins));
+    let meant = facts.remembered.first().copied().or_else(|| majority_cluster(facts, intent.new_cluster));
     let seen = spec.cluster.nodes.iter().filter_map(|node| Some((node, facts.nodes.get(&node.id)?)));
-    let judged = seen.filter_map(|(node, seen)| {
-        let one = Judged { name: &spec.cluster.name, node, seen };
+    let inspected = seen.filter_map(|(node, seen)| {
+        let one = Inspected { name: &spec.cluster.name, node, seen };
         let found =
             one.by_file().or_else(|| one.by_answer().filter(|_| !intent.by_hosts)).or_else(|| one.by_store());
         let found = found.or_else(|| one.elsewhere());
         found.or_else(|| one.by_cluster(meant?, &facts.remembered, intent))
     });
-    let mut found: Vec<_> = judged.collect();
+    let mut found: Vec<_> = inspected.collect();
     for mismatch in found.iter_mut().filter(|mismatch| intent.leaving.contains(&mismatch.node)) {
         // A machine that is gone leaves its address to others.
         mismatch.hints.push(format!(
@@ -111,8 +111,8 @@ pub fn named(spec: &ClusterFile, facts: &Facts) -> String {
 }
 
 /// The cluster's id, as nodes and data directories say it, apart from one that is being begun.
-pub fn most_say(facts: &Facts, begins: Option<ClusterId>) -> Option<ClusterId> {
-    let said = || facts.nodes.values().filter_map(cluster_of).filter(|id| Some(*id) != begins);
+pub fn majority_cluster(facts: &Facts, new_cluster: Option<ClusterId>) -> Option<ClusterId> {
+    let said = || facts.nodes.values().filter_map(cluster_of).filter(|id| Some(*id) != new_cluster);
     let votes = |wanted: ClusterId| said().filter(|id| *id == wanted).count();
     // Of as many on either side the first counts: what matters is that somebody else is told.
     said().rev().max_by_key(|id| votes(*id))
@@ -125,13 +125,13 @@ pub fn cluster_of(node: &NodeFacts) -> Option<ClusterId> {
 }
 
 /// One node of cluster.yaml, and what was found there.
-struct Judged<'a> {
+struct Inspected<'a> {
     name: &'a str,
     node: &'a Node,
     seen: &'a NodeFacts,
 }
 
-impl Judged<'_> {
+impl Inspected<'_> {
     fn claims(&self) -> Option<&Claims> {
         self.seen.host().map(|host| &host.claims)
     }
@@ -167,7 +167,7 @@ impl Judged<'_> {
 
     /// By who answers on its admin port.
     fn by_answer(&self) -> Option<Mismatch> {
-        let Answer::Silent { stranger: Some(stranger), .. } = &self.seen.api else { return None };
+        let ApiAnswer::Silent { stranger: Some(stranger), .. } = &self.seen.api else { return None };
         let (says, name) = (stranger.describe(), self.name);
         let at = self.at();
         if stranger.cluster != name {
@@ -205,7 +205,8 @@ impl Judged<'_> {
 
     /// By the cluster's id: that of the data directory, and that of whoever answers on its admin port.
     fn by_cluster(&self, meant: ClusterId, remembered: &[ClusterId], intent: &Intent) -> Option<Mismatch> {
-        let ours = |own: &ClusterId| *own == meant || Some(*own) == intent.begins || remembered.contains(own);
+        let ours =
+            |own: &ClusterId| *own == meant || Some(*own) == intent.new_cluster || remembered.contains(own);
         let wrong = |own: &ClusterId| !ours(own);
         let name = self.name;
         let others = remembered.is_empty();

@@ -7,6 +7,7 @@ use shared::ids::NodeId;
 pub mod action;
 pub mod agreement;
 pub mod claims;
+pub mod desired;
 pub mod diff;
 pub mod down;
 pub mod facts;
@@ -14,8 +15,8 @@ pub mod fix;
 pub mod identity;
 pub mod layout;
 mod listed;
+pub mod member_set;
 pub mod members;
-pub mod membership;
 pub mod preflight;
 pub mod program;
 pub mod provision;
@@ -28,7 +29,6 @@ pub mod transfer;
 pub mod unit;
 pub mod up;
 pub mod upgrade;
-pub mod wanted;
 
 pub use action::Action;
 

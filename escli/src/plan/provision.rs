@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use shared::spec::Service;
 
+use super::desired::DesiredFiles;
 use super::facts::{HostFacts, Machine};
 use super::layout::HostLayout;
 use super::preflight::{Finding, Level};
 use super::program::Program;
-use super::wanted::Wanted;
 use super::{Action, Plan, Refusal, Step};
 
 /// What nodes on hosts of their own are given.
@@ -26,7 +26,7 @@ pub struct Remote {
 pub fn provision(
     plan: &mut Plan,
     remote: &Remote,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     hosts: &[(NodeId, &HostFacts, &Machine)],
     any_runs: bool,
 ) {
@@ -74,7 +74,7 @@ fn takes(remote: &Remote, any_runs: bool, (_, host, _): &(NodeId, &HostFacts, &M
     !host.runs() && (!another || remote.named && !any_runs)
 }
 
-fn units(wanted: &Wanted, hosts: &[(NodeId, &HostFacts, &Machine)]) -> Vec<Step> {
+fn units(wanted: &DesiredFiles, hosts: &[(NodeId, &HostFacts, &Machine)]) -> Vec<Step> {
     let unit = |(id, _, machine): &(NodeId, &HostFacts, &Machine)| {
         let hash = wanted.unit_hash(*id)?;
         let why = match machine.unit.as_deref() {

@@ -8,9 +8,9 @@ use shared::api::ClusterStatus;
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{ClusterFile, Node, Service};
 
+use super::desired::DesiredFiles;
 use super::facts::{Facts, HostFacts, Log, LogEnd, NodeFacts};
 use super::quorum::quorum;
-use super::wanted::Wanted;
 use super::{Action, Plan, Question, Refusal, Step, agreement, identity};
 
 /// What `recover` is asked for.
@@ -41,7 +41,7 @@ pub struct RecoverOptions {
 /// Refuses while there is a majority, or could be one; and where another node holds more.
 pub(super) fn recover(
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
     options: &RecoverOptions,
 ) -> Result<Plan, Refusal> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use shared::ids::ClusterId;
 use shared::spec::{ClusterFile, Node};
 
+use super::desired::DesiredFiles;
 use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::Facts;
 use super::fix::fix;
@@ -15,9 +16,8 @@ use super::recover::{RecoverOptions, recover};
 use super::restore::{RestoreOptions, restore};
 use super::rolling::{RollOptions, reload, restart};
 use super::transfer::{TransferOptions, transfer};
-use super::up::{Options, up};
+use super::up::{UpOptions, up};
 use super::upgrade::{UpgradeOptions, upgrade};
-use super::wanted::Wanted;
 use super::{Plan, Refusal};
 
 /// One operation with its arguments.
@@ -25,7 +25,7 @@ use super::{Plan, Refusal};
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// `up` and `start`.
-    Up(Box<Options>),
+    Up(Box<UpOptions>),
     /// `stop`.
     Stop(StopOptions),
     /// `down`.
@@ -58,7 +58,7 @@ impl Request {
     ///
     /// # Errors
     /// Where something is somebody else's; those of its planner.
-    pub fn plan(&self, spec: &ClusterFile, wanted: &Wanted, facts: &Facts) -> Result<Plan, Refusal> {
+    pub fn plan(&self, spec: &ClusterFile, wanted: &DesiredFiles, facts: &Facts) -> Result<Plan, Refusal> {
         identity::refuse(spec, facts, &self.intent())?;
         match self {
             Self::Up(options) => up(spec, wanted, facts, options),
@@ -96,8 +96,8 @@ impl Request {
         }
     }
 
-    /// The cluster that it begins with the log of another one.
-    pub fn begins(&self) -> Option<ClusterId> {
+    /// The cluster that it new_cluster with the log of another one.
+    pub fn new_cluster(&self) -> Option<ClusterId> {
         match self {
             Self::Recover(options) => Some(options.cluster),
             Self::Restore(options) => Some(options.cluster),
@@ -107,10 +107,10 @@ impl Request {
 
     fn intent(&self) -> Intent {
         Intent {
-            begins: self.begins(),
+            new_cluster: self.new_cluster(),
             leaving: self.leaving().iter().map(|node| node.id).collect(),
             by_hosts: matches!(self, Self::Stop(_) | Self::Down(_)),
-            founds: matches!(self, Self::Up(_)),
+            bootstraps: matches!(self, Self::Up(_)),
         }
     }
 

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::ClusterFile;
 
+use super::desired::DesiredFiles;
 use super::facts::{Facts, NodeFacts};
-use super::up::{Options, hosts, up};
-use super::wanted::Wanted;
+use super::up::{UpOptions, hosts, up};
 use super::{Action, Plan, Refusal, Stage, Step};
 
 /// What `restore` is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreOptions {
     /// How the nodes come up.
-    pub up: Options,
+    pub up: UpOptions,
     /// The backup, on the operator's machine.
     pub source: PathBuf,
     /// SHA-256 of what it says of itself: another backup has another one.
@@ -45,7 +45,7 @@ impl RestoreOptions {
 /// Those of [`up`]; and where there is data already.
 pub(super) fn restore(
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
     options: &RestoreOptions,
 ) -> Result<Plan, Refusal> {

@@ -1,12 +1,12 @@
 //! `transfer-leader`: leadership goes only to a voter that follows and keeps up.
 
 use serde::{Deserialize, Serialize};
-use shared::api::{ClusterStatus, Role};
+use shared::api::{ClusterStatus, Membership};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
 use super::agreement::{self, Agreement};
-use super::facts::{Answer, Facts};
+use super::facts::{ApiAnswer, Facts};
 use super::up::targets;
 use super::{Action, Plan, Refusal, Step};
 
@@ -60,14 +60,16 @@ fn fit(to: NodeId, facts: &Facts, statuses: &[ClusterStatus], voters: usize) -> 
             .because(why)
             .hint("let the leader choose:  escli transfer-leader")
     };
-    if let Some(Answer::Silent { reason, .. }) = facts.nodes.get(&to).map(|node| &node.api) {
+    if let Some(ApiAnswer::Silent { reason, .. }) = facts.nodes.get(&to).map(|node| &node.api) {
         let hint = format!("start it, if it is down:  escli start {to}");
         return Err(refused(format!("n{to} does not answer: {reason}")).hint(hint));
     }
-    match statuses.iter().find(|status| status.node_id == to).map(|status| status.role) {
-        Some(Role::Voter) => {}
-        Some(Role::Learner) => return Err(refused(format!("n{to} is a learner: it does not vote yet"))),
-        Some(Role::None) | None => return Err(refused(format!("n{to} is not a member"))),
+    match statuses.iter().find(|status| status.node_id == to).map(|status| status.membership) {
+        Some(Membership::Voter) => {}
+        Some(Membership::Learner) => {
+            return Err(refused(format!("n{to} is a learner: it does not vote yet")));
+        }
+        Some(Membership::None) | None => return Err(refused(format!("n{to} is not a member"))),
     }
     agreement::keeps_up(to, statuses, voters)
         .map(|_| to)

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
+use super::desired::DesiredFiles;
 use super::facts::{Facts, HostFacts, HostInspection, Process};
 use super::preflight::{Level, preflight};
 use super::provision::{self, Remote};
 use super::quorum::quorum;
-use super::wanted::Wanted;
 use super::{Action, Plan, Refusal, Step};
 
 /// What `up` and `start` are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Options {
+pub struct UpOptions {
     /// The subcommand: `up` or `start`.
     pub operation: String,
     /// The nodes to start; all when empty.
@@ -38,9 +38,9 @@ pub struct Options {
 /// Refuses unknown nodes, hosts that cannot be looked at, and taken ports.
 pub(super) fn up(
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
-    options: &Options,
+    options: &UpOptions,
 ) -> Result<Plan, Refusal> {
     let targets = targets(spec, &options.nodes)?;
     let mut plan = Plan::new(&options.operation, &spec.cluster.name);
@@ -67,9 +67,9 @@ pub(super) fn up(
 pub fn prepare(
     plan: &mut Plan,
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
-    options: &Options,
+    options: &UpOptions,
     targets: &[NodeId],
 ) -> Result<Vec<NodeId>, Refusal> {
     if let Some(remote) = &options.remote {
@@ -138,7 +138,7 @@ pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'
 fn refuse_taken_ports(
     hosts: &[(NodeId, &HostFacts)],
     facts: &Facts,
-    options: &Options,
+    options: &UpOptions,
 ) -> Result<(), Refusal> {
     let mut refusal = Refusal::new("ports are taken; nothing was changed");
     for (id, host) in hosts {
@@ -158,7 +158,7 @@ fn refuse_taken_ports(
 }
 
 /// Data without its cluster.yaml belongs to a cluster nobody knows the members of any more.
-fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &Options) -> Result<(), Refusal> {
+fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &UpOptions) -> Result<(), Refusal> {
     let Some(folder) = options.new_file.as_ref().and_then(|file| file.parent()) else { return Ok(()) };
     let mut refusal = Refusal::new(format!("{} holds data but no cluster.yaml", folder.display()));
     for (id, _) in hosts.iter().filter(|(_, host)| !host.data_empty) {
@@ -188,7 +188,7 @@ pub(super) fn checked(
 fn install(
     plan: &mut Plan,
     remote: &Remote,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
     hosts: &[(NodeId, &HostFacts)],
 ) -> Result<(), Refusal> {
@@ -202,7 +202,7 @@ fn install(
 }
 
 /// The program to start the node with: what was named, else what is installed there, else what was found.
-fn program(host: &HostFacts, options: &Options) -> Result<PathBuf, Refusal> {
+fn program(host: &HostFacts, options: &UpOptions) -> Result<PathBuf, Refusal> {
     if let Some(remote) = &options.remote {
         return Ok(remote.layout.program().into());
     }
@@ -215,7 +215,7 @@ fn directories(plan: &mut Plan, hosts: &[(NodeId, &HostFacts)]) {
     plan.stage("prepare", dirs.map(|(id, _)| Step::on(*id, Action::EnsureDirs, "missing")).collect());
 }
 
-fn configure(plan: &mut Plan, wanted: &Wanted, hosts: &[(NodeId, &HostFacts)]) {
+fn configure(plan: &mut Plan, wanted: &DesiredFiles, hosts: &[(NodeId, &HostFacts)]) {
     let configs = hosts.iter().filter_map(|(id, host)| {
         let hash = wanted.hash(*id)?;
         let why = match host.config_hash.as_deref() {

@@ -14,7 +14,7 @@ use shared::spec::ClusterFile;
 use super::facts::{Facts, HostFacts, NodeFacts};
 use super::program::Program;
 use super::provision::Remote;
-use super::rolling::{RollOptions, State, Switch, Turn, roll};
+use super::rolling::{NodeTurn, ReleaseChange, RollOptions, TurnState, roll};
 use super::up::{checked, hosts, targets};
 use super::{Action, Plan, Refusal, Step};
 
@@ -87,14 +87,15 @@ pub(super) fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOption
     let hosts = hosts(facts, &targets)?;
     compatible(facts, options)?;
     allowed(facts, options)?;
-    let turns: Vec<Turn> = hosts.iter().filter_map(|(id, host)| turn(*id, host, facts, options)).collect();
+    let turns: Vec<NodeTurn> =
+        hosts.iter().filter_map(|(id, host)| turn(*id, host, facts, options)).collect();
     if turns.is_empty() {
         plan.notes.push(format!("every node runs {} already", options.program.release));
         raise_format(&mut plan, &targets, facts, options);
         return Ok(plan);
     }
     keep(&mut plan, &turns, options);
-    let copies = turns.iter().filter(|turn| turn.state != State::Restarted).map(|turn| {
+    let copies = turns.iter().filter(|turn| turn.state != TurnState::Restarted).map(|turn| {
         let Program { path, release, sha256, .. } = options.program.clone();
         Step::on(turn.id, Action::PlaceBinary { source: path, release, sha256 }, "before any node is touched")
     });
@@ -129,7 +130,7 @@ fn raise_format(plan: &mut Plan, nodes: &[NodeId], facts: &Facts, options: &Upgr
 }
 
 /// The node's part, unless it has none: it ran the release before, or was proved to since.
-fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -> Option<Turn> {
+fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -> Option<NodeTurn> {
     let release = &options.program.release;
     let from = options.from.get(&id).cloned().flatten();
     let now = options.release_of(id, host);
@@ -137,12 +138,12 @@ fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -
         return None;
     }
     let state = match (facts.nodes.get(&id).and_then(NodeFacts::pid), host.runs_release()) {
-        (None, _) => State::Down,
-        (Some(_), Some(runs)) if runs == release => State::Restarted,
-        (Some(_), _) => State::Runs,
+        (None, _) => TurnState::Down,
+        (Some(_), Some(runs)) if runs == release => TurnState::Restarted,
+        (Some(_), _) => TurnState::Runs,
     };
     let back = from.clone().filter(|from| !options.no_rollback && from != release);
-    let switch = Switch {
+    let switch = ReleaseChange {
         to: release.clone(),
         version: options.program.info.as_ref().map(|info| info.version.clone()),
         soak_ms: options.soak_ms,
@@ -153,11 +154,11 @@ fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -
         None => format!("to {release}"),
     };
     let binary = Some(options.at(release));
-    Some(Turn { id, why, state, write: None, prove: None, binary, switch: Some(switch) })
+    Some(NodeTurn { id, why, state, write: None, prove: None, binary, switch: Some(switch) })
 }
 
 /// Programs that run from somewhere else are kept first: what they were started from may be gone.
-fn keep(plan: &mut Plan, turns: &[Turn], options: &UpgradeOptions) {
+fn keep(plan: &mut Plan, turns: &[NodeTurn], options: &UpgradeOptions) {
     let kept: Vec<_> =
         turns.iter().filter_map(|turn| Some((turn.id, options.adopted.get(&turn.id)?))).collect();
     let named = |id: NodeId, action: Action, verb: &str| Step {

@@ -2,7 +2,7 @@
 //! addresses, private keys. In doubt it takes out too much.
 
 /// Parts of names whose values are taken out, in small letters.
-const NAMES: [&str; 15] = [
+const SECRET_NAMES: [&str; 15] = [
     "passw",
     "passphrase",
     "pwd",
@@ -20,7 +20,7 @@ const NAMES: [&str; 15] = [
     "identity_file",
 ];
 /// What stands there instead.
-const GONE: &str = "[redacted]";
+const REDACTED: &str = "[redacted]";
 const QUOTES: [char; 2] = ['"', '\''];
 
 /// The text without them.
@@ -51,7 +51,7 @@ fn line(line: &str) -> (String, bool) {
     let (mut out, mut from, mut opens) = (String::new(), 0, false);
     while let Some(found) = next(line, from) {
         out.push_str(&line[from..found.start]);
-        out.push_str(GONE);
+        out.push_str(REDACTED);
         from = found.end;
         opens = found.opens;
     }
@@ -103,7 +103,7 @@ fn name(before: &str) -> (&str, Option<char>) {
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
-    NAMES.iter().any(|part| name.contains(part))
+    SECRET_NAMES.iter().any(|part| name.contains(part))
 }
 
 fn value(line: &str, at: usize, separator: &str, outer: Option<char>) -> Option<Value> {
@@ -150,7 +150,7 @@ fn without_logins(line: &str) -> String {
         let authority = &part[..end.unwrap_or(part.len())];
         match authority.rfind('@') {
             Some(at) => {
-                out.push_str(GONE);
+                out.push_str(REDACTED);
                 out.push_str(&part[at..]);
             }
             None => out.push_str(part),
@@ -170,12 +170,12 @@ fn without_keys(text: &str) -> String {
         match (begins, ends) {
             (Some(begin), end) if end.is_none_or(|end| end < begin) => {
                 out.push_str(&rest[..begin]);
-                out.push_str(GONE);
+                out.push_str(REDACTED);
                 rest = after.find(MARK).map_or("", |end| &after[end + MARK.len()..]);
             }
             // Its beginning was cut off.
             _ => {
-                out.push_str(GONE);
+                out.push_str(REDACTED);
                 rest = after;
             }
         }

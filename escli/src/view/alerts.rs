@@ -19,7 +19,7 @@ pub fn text(cluster: &str, alerts: &[Alert], paint: Paint) -> String {
         let state = match alert.state {
             AlertState::Ok => paint.good(&format!("{:<10}", "ok")),
             AlertState::Firing => paint.bad(&format!("{:<10}", "FIRES")),
-            AlertState::NotJudged => paint.warn(&format!("{:<10}", "not judged")),
+            AlertState::NotEvaluated => paint.warn(&format!("{:<10}", "not judged")),
         };
         for (index, finding) in alert.findings.iter().enumerate() {
             let _ = if index == 0 {

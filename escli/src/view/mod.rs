@@ -36,10 +36,10 @@ pub mod watch;
 use paint::Paint;
 
 /// Why data could not be written to standard output.
-static UNWRITTEN: OnceLock<String> = OnceLock::new();
+static WRITE_ERROR: OnceLock<String> = OnceLock::new();
 
 /// Writes data to standard output. `false` when it cannot be written any more: a reason to stop for those who write again
-/// and again, and otherwise [`settled`] says it in the end.
+/// and again, and otherwise [`final_exit`] says it in the end.
 pub fn put(text: &str) -> bool {
     put_raw(&printable::seal(text))
 }
@@ -55,14 +55,14 @@ pub fn written(result: &io::Result<()>) -> bool {
     if let Err(error) = result
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        UNWRITTEN.get_or_init(|| error.to_string());
+        WRITE_ERROR.get_or_init(|| error.to_string());
     }
     result.is_ok()
 }
 
 /// How a run ends: a verdict that nobody could read is none.
-pub fn settled(exit: Exit) -> Exit {
-    let Some(error) = UNWRITTEN.get() else { return exit };
+pub fn final_exit(exit: Exit) -> Exit {
+    let Some(error) = WRITE_ERROR.get() else { return exit };
     let failure = Failure::failed(format!("cannot write to standard output: {error}"))
         .hint("what was done is done; only what would have been shown is missing");
     tell(&report::failure(&failure, Paint::default()));

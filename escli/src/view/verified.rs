@@ -47,7 +47,7 @@ pub fn text(document: &VerifiedDocument, paint: Paint) -> String {
     if paint.is_on() {
         table.enforce_styling();
     }
-    table.set_header(["WHAT", "", "ENTRIES", "CHECKPOINT", "SEGMENTS", "LOG"]);
+    table.set_header(["WHAT", "", "ENTRIES", "SNAPSHOT", "SEGMENTS", "LOG"]);
     let mut told = String::new();
     for Row { what, verified, error } in &document.verified {
         let Some(verified) = verified else {
@@ -60,7 +60,7 @@ pub fn text(document: &VerifiedDocument, paint: Paint) -> String {
             what.clone(),
             verdict,
             format!("{}-{}", verified.first_index, verified.last_index),
-            verified.checkpoint.to_string(),
+            verified.snapshot.to_string(),
             verified.segments.to_string(),
             indicatif::HumanBytes(verified.bytes).to_string(),
         ]);

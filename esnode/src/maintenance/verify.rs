@@ -53,11 +53,11 @@ pub fn describe(path: &Path, verified: &Verified, json: bool) -> Result<String> 
         let kind = if *harmless { "harmless" } else { "DAMAGED" };
         let _ = writeln!(text, "{kind}: {file}, byte {offset}: {reason}");
     }
-    let Verified { first_index, last_index, checkpoint, segments, bytes, .. } = verified;
+    let Verified { first_index, last_index, snapshot, segments, bytes, .. } = verified;
     let verdict = if verified.ok { "whole" } else { "damaged" };
     let _ = write!(
         text,
-        "{} is {verdict}: entries {first_index} to {last_index}, checkpoint {checkpoint}, {segments} segments, {bytes} \
+        "{} is {verdict}: entries {first_index} to {last_index}, snapshot {snapshot}, {segments} segments, {bytes} \
          bytes of log",
         path.display()
     );

@@ -31,7 +31,7 @@ pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::R
     let mut verified = Verified::new();
     let checkpoints = read_checkpoints(dir, &mut verified, decode)?;
     let start = checkpoints.first().map_or_else(Start::default, |oldest| oldest.start);
-    verified.checkpoint = checkpoints.last().map_or(0, |newest| newest.index);
+    verified.snapshot = checkpoints.last().map_or(0, |newest| newest.index);
     let files = Arc::default();
     let log = Reading { dir: dir.join("log"), start, segments: Vec::new(), files, whole: true };
     let found = log.read(&mut verified)?;

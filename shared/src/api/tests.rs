@@ -9,19 +9,19 @@ use super::*;
 fn status() -> ClusterStatus {
     ClusterStatus {
         node_id: 1,
-        state: NodeState::Leader,
+        state: Some(RaftRole::Leader),
         term: 1,
         commit_index: 42,
         peers: vec![PeerStatus {
             id: 2,
-            state: NodeState::Follower,
+            state: Some(RaftRole::Follower),
             match_index: Some(42),
             host: "10.0.0.2".to_owned(),
             cluster_port: 9100,
             client_port: 9000,
             http_port: 8080,
             advertised_host: None,
-            role: Role::Voter,
+            membership: Membership::Voter,
             connected: true,
             last_contact_ms: Some(31),
             lag: Some(0),
@@ -29,7 +29,7 @@ fn status() -> ClusterStatus {
         cluster_name: "orders".to_owned(),
         cluster_id: Some(ClusterId(Uuid::from_u128(7))),
         leader: Some(1),
-        role: Role::Voter,
+        membership: Membership::Voter,
         applied_index: 42,
         last_index: 43,
         version: "1.4.2".to_owned(),
@@ -69,18 +69,15 @@ fn the_status_has_the_promised_fields_under_the_promised_names() {
 
 #[test]
 fn states_and_roles_are_words_in_lower_case() {
-    let states = [
-        (NodeState::Joining, "joining"),
-        (NodeState::Follower, "follower"),
-        (NodeState::Candidate, "candidate"),
-        (NodeState::Leader, "leader"),
-        (NodeState::Unreachable, "unreachable"),
-    ];
+    let states =
+        [(RaftRole::Follower, "follower"), (RaftRole::Candidate, "candidate"), (RaftRole::Leader, "leader")];
     for (state, word) in states {
         assert_eq!(serde_json::to_value(state).unwrap(), word);
     }
-    for (role, word) in [(Role::Voter, "voter"), (Role::Learner, "learner"), (Role::None, "none")] {
-        assert_eq!(serde_json::to_value(role).unwrap(), word);
+    for (part, word) in
+        [(Membership::Voter, "voter"), (Membership::Learner, "learner"), (Membership::None, "none")]
+    {
+        assert_eq!(serde_json::to_value(part).unwrap(), word);
     }
 }
 
@@ -90,6 +87,11 @@ fn every_message_comes_back_as_it_was_sent() {
     (bare.leader, bare.cluster_id) = (None, None);
     let peer = &mut bare.peers[0];
     (peer.match_index, peer.last_contact_ms, peer.lag) = (None, None, None);
+    bare.state = None;
+    let problems = [DiskProblem::Full, DiskProblem::AlmostFull, DiskProblem::Stalled { seconds: 3 }];
+    for disk in problems {
+        comes_back(&ClusterStatus { disk: Some(disk), ..status() });
+    }
     comes_back(&status());
     comes_back(&bare);
     comes_back(&TransferRequest { to: Some(3) });

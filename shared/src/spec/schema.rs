@@ -9,7 +9,7 @@ use super::tree::{Entry, Place, Tree, Value};
 use super::{ClusterFile, HostKeys};
 
 /// Similarity (Jaro-Winkler, 0 to 1) from which a known key is offered for an unknown one.
-const SIMILAR: f64 = 0.75;
+const MIN_SIMILARITY: f64 = 0.75;
 
 /// The file's JSON Schema.
 pub fn schema() -> Json {
@@ -104,8 +104,9 @@ impl<'a> Check<'a> {
             return (None, format!("it belongs {}", whereabouts(&home)));
         }
         let similar = known.iter().map(|known| (strsim::jaro_winkler(key, known), *known));
-        let nearest =
-            similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity >= SIMILAR);
+        let nearest = similar
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY);
         match nearest {
             Some((_, nearest)) => (Some(nearest), format!("did you mean \"{nearest}\"?")),
             None => (None, format!("known there: {}", known.join(", "))),

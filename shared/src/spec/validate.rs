@@ -12,7 +12,7 @@ use super::tree::{Place, Tree};
 use super::{Cluster, ClusterFile, Deploy, MAX_NODES, Node, RaftTiming, Ssh};
 
 /// Longest time that makes sense, in ms.
-const LONGEST: u64 = 600_000;
+const MAX_TIME_MS: u64 = 600_000;
 /// Largest segment of the log, in MiB.
 const MAX_SEGMENT_MB: u64 = 1024;
 /// Most partitions that a topic may get without being asked.
@@ -154,7 +154,7 @@ impl Check<'_> {
             ("rpc_timeout", raft.rpc_timeout),
         ];
         for (key, value) in all {
-            self.range(&format!("cluster.raft.{key}"), value, LONGEST, " ms");
+            self.range(&format!("cluster.raft.{key}"), value, MAX_TIME_MS, " ms");
         }
         let known = |key: &str| !self.tree.is_unknown(&format!("cluster.raft.{key}"));
         let (min_known, max_known) = (known("election_timeout_min"), known("election_timeout_max"));

@@ -25,8 +25,8 @@ use crate::hosts::identity;
 use crate::hosts::ssh::quote;
 use crate::plan::Action;
 use crate::plan::claims::{Claims, Deployed};
+use crate::plan::desired::{self, DesiredFiles};
 use crate::plan::facts::{HostFacts, Process, Reachability, TakenPort};
-use crate::plan::wanted::{self, Wanted};
 
 pub mod layout;
 pub mod process;
@@ -36,9 +36,9 @@ pub mod tail;
 pub use layout::Layout;
 
 /// A process that was just started is recognised within this time, unless it has ended.
-const SEEN_WITHIN: Duration = Duration::from_millis(200);
+const START_TIMEOUT: Duration = Duration::from_millis(200);
 /// How often a process is looked at while waiting for its end.
-const POLL: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How long this machine may take to say something of itself.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
@@ -51,19 +51,19 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 pub struct LocalHosts {
     layout: Layout,
     nodes: BTreeMap<NodeId, Node>,
-    wanted: Wanted,
+    wanted: DesiredFiles,
 }
 
 impl LocalHosts {
     /// The nodes of `spec` under `layout`; those of `goal` are given files.
     pub fn new(layout: Layout, spec: &ClusterFile, goal: &ClusterFile) -> Self {
-        let wanted = wanted::local(goal, |id| layout.data(id));
+        let wanted = desired::local(goal, |id| layout.data(id));
         let nodes = spec.cluster.nodes.iter().map(|node| (node.id, node.clone())).collect();
         Self { layout, nodes, wanted }
     }
 
     /// What each node should be given.
-    pub fn wanted(&self) -> &Wanted {
+    pub fn wanted(&self) -> &DesiredFiles {
         &self.wanted
     }
 
@@ -196,7 +196,7 @@ impl LocalHosts {
             if began.elapsed() > within {
                 return false;
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         true
     }
@@ -206,7 +206,7 @@ impl Hosts for LocalHosts {
     async fn inspect(&self, id: NodeId) -> Result<HostFacts, PortError> {
         let pid = self.pid(id);
         let config = fs::read_to_string(self.layout.config(id)).ok();
-        let config_hash = config.as_deref().and_then(wanted::hash_of);
+        let config_hash = config.as_deref().and_then(desired::hash_of);
         Ok(HostFacts {
             process: pid.map_or(Process::Stopped, |pid| Process::Running { pid }),
             config_hash,
@@ -281,10 +281,10 @@ impl Hosts for LocalHosts {
         // For a moment a new program has no command line, by which it is recognised. One that has ended never has.
         let seen = async {
             while self.pid(id) != Some(pid) {
-                tokio::time::sleep(POLL).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        let _ended = tokio::time::timeout(SEEN_WITHIN, seen).await;
+        let _ended = tokio::time::timeout(START_TIMEOUT, seen).await;
         Ok(pid)
     }
 

@@ -67,7 +67,7 @@ async fn a_node_is_started_in_a_group_of_its_own_seen_and_stopped() {
     assert_eq!(group.as_raw_nonzero().get(), i32::try_from(pid).unwrap(), "Ctrl-C here must not reach it");
     assert!(!bench.hosts.process(2).await.unwrap().runs(), "the other node is another process");
     while bench.hosts.log_tail(1, 20).await.unwrap().is_empty() {
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     bench.hosts.stop(1, false, Duration::from_secs(10)).await.unwrap();
     assert!(!bench.hosts.process(1).await.unwrap().runs());

@@ -5,13 +5,13 @@
 //! script's exit status, behind it; on standard output and on standard error.
 
 use crate::engine::ports::PortError;
-use crate::hosts::ssh::{Output, Said, Source, Status, quote};
+use crate::hosts::ssh::{Output, Source, Status, StreamEvent, quote};
 
 /// Prints the mark, runs the script, prints the mark with how it ended.
 const WRAPPER: &str = r#"mark() { printf '\n%s\n' "$*"; printf '\n%s\n' "$*" >&2; }
 mark "$1"; sh -c "$2"; code=$?; mark "$1 $code"; exit $code"#;
 /// Lines shown of what came instead of the mark.
-const NOISE: usize = 5;
+const MAX_NOISE_LINES: usize = 5;
 
 /// The line for a login shell that runs `script` between two marks.
 pub fn line(mark: &str, script: &str) -> String {
@@ -73,7 +73,7 @@ fn before<'a>(mark: &str, text: &'a str) -> Option<(&'a str, i32)> {
 fn not_begun(noise: Vec<String>, status: &Status) -> PortError {
     let failure = PortError::failed(format!("its login shell runs no commands: it ended first, {status}"));
     let noise: Vec<String> = noise.into_iter().filter(|line| !line.trim().is_empty()).collect();
-    let last = noise.len().saturating_sub(NOISE);
+    let last = noise.len().saturating_sub(MAX_NOISE_LINES);
     let failure = noise
         .into_iter()
         .skip(last)
@@ -102,22 +102,22 @@ impl Lines {
     ///
     /// # Errors
     /// It has ended and was never begun.
-    pub fn take(&mut self, said: Said) -> Result<Option<Said>, PortError> {
+    pub fn take(&mut self, said: StreamEvent) -> Result<Option<StreamEvent>, PortError> {
         let (source, line) = match said {
-            Said::Ended(status) if !self.begun => {
+            StreamEvent::Ended(status) if !self.begun => {
                 return Err(not_begun(std::mem::take(&mut self.noise), &status));
             }
-            Said::Ended(_) => return Ok(Some(said)),
-            Said::Line(source, line) => (source, line),
+            StreamEvent::Ended(_) => return Ok(Some(said)),
+            StreamEvent::Line(source, line) => (source, line),
         };
         let begun = if source == Source::Stdout { &mut self.begun } else { &mut self.begun_errors };
         if *begun {
             let is_end = line.strip_prefix(self.mark.as_str()).is_some_and(|rest| rest.starts_with(' '));
-            return Ok((!is_end).then_some(Said::Line(source, line)));
+            return Ok((!is_end).then_some(StreamEvent::Line(source, line)));
         }
         *begun = line == self.mark;
         if !*begun {
-            if self.noise.len() == NOISE {
+            if self.noise.len() == MAX_NOISE_LINES {
                 self.noise.remove(0);
             }
             self.noise.push(line);
@@ -187,13 +187,13 @@ mod tests {
     #[test]
     fn lines_that_come_one_by_one_are_told_apart_too() {
         let mut lines = Lines::new(MARK);
-        let mut take = |line: &str| lines.take(Said::Line(Source::Stdout, line.to_owned())).unwrap();
+        let mut take = |line: &str| lines.take(StreamEvent::Line(Source::Stdout, line.to_owned())).unwrap();
         assert_eq!((take("held"), take("WELCOME"), take(MARK)), (None, None, None));
-        assert_eq!(take("held"), Some(Said::Line(Source::Stdout, "held".to_owned())));
+        assert_eq!(take("held"), Some(StreamEvent::Line(Source::Stdout, "held".to_owned())));
         assert_eq!(take(&format!("{MARK} 75")), None);
         let mut lines = Lines::new(MARK);
-        lines.take(Said::Line(Source::Stdout, "go away".to_owned())).unwrap();
-        let failure = lines.take(Said::Ended(Status::Exited(1))).unwrap_err();
+        lines.take(StreamEvent::Line(Source::Stdout, "go away".to_owned())).unwrap();
+        let failure = lines.take(StreamEvent::Ended(Status::Exited(1))).unwrap_err();
         assert_eq!(failure.details, ["it said: go away"]);
     }
 }

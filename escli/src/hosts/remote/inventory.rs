@@ -5,8 +5,8 @@ use shared::spec::Node;
 use super::claims;
 use super::scripts::CONFIG_MARK;
 use super::service::standing;
+use crate::plan::desired;
 use crate::plan::facts::{HostFacts, Machine, TakenPort};
-use crate::plan::wanted;
 
 /// What a host said of itself and of `node`; `now` is the operator's time, in seconds.
 pub fn facts(said: &str, node: &Node, now: i64) -> HostFacts {
@@ -46,7 +46,7 @@ pub fn facts(said: &str, node: &Node, now: i64) -> HostFacts {
             one("state").unwrap_or_default(),
             one("pid").unwrap_or_default()
         )),
-        config_hash: wanted::hash_of(config),
+        config_hash: desired::hash_of(config),
         dirs: one("dirs").is_some(),
         data_empty: one("data").is_none(),
         claims: claims::read(said),

@@ -13,15 +13,16 @@ use super::frame;
 use super::shell::script;
 use crate::engine::lock::Holder;
 use crate::engine::ports::{LeaseLost, PortError, PortErrorKind};
-use crate::hosts::ssh::{Lines, Pulse, Said, SshError, quote};
+use crate::hosts::ssh::{KeepAlive, Lines, SshError, StreamEvent, quote};
 use crate::plan::layout::HostLayout;
 
 /// How often the host hears from escli, and how long it may take to answer.
-pub const PULSE: Pulse = Pulse { every: Duration::from_secs(2), late: Duration::from_secs(15) };
-/// The host lets go when it has heard nothing for so long, in seconds; more than [`PULSE`] in all.
-pub const SILENCE_S: u64 = 30;
+pub const KEEP_ALIVE: KeepAlive =
+    KeepAlive { interval: Duration::from_secs(2), timeout: Duration::from_secs(15) };
+/// The host lets go when it has heard nothing for so long, in seconds; more than [`KEEP_ALIVE`] in all.
+pub const RELEASE_AFTER_S: u64 = 30;
 /// How long the host waits for whoever has it.
-pub const WAIT: Duration = Duration::from_secs(2);
+pub const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// How the script ends when another operation holds the host.
 const TAKEN: i32 = 75;
 
@@ -38,7 +39,7 @@ while timeout {silence} sh -c "read -r beat"; do echo .; done' sh {lock} {holder
 code=$?
 [ $code != {TAKEN} ] || cat {lock}
 exit $code"#,
-        wait = WAIT.as_secs(),
+        wait = LOCK_WAIT.as_secs(),
         holder = quote::word(&serde_json::to_string(holder).unwrap_or_default())
     );
     script(layout, &body)
@@ -63,9 +64,11 @@ impl Lease {
         while let Some(next) = lines.next().await {
             let next = next.map_err(|error| super::port_error(&error))?;
             match framed.take(next).map_err(|error| on(node, error))? {
-                Some(Said::Line(_, line)) if line == "held" => return Ok(Self { node, lines, lost: None }),
-                Some(Said::Line(_, line)) => said.push(line),
-                Some(Said::Ended(_)) => break,
+                Some(StreamEvent::Line(_, line)) if line == "held" => {
+                    return Ok(Self { node, lines, lost: None });
+                }
+                Some(StreamEvent::Line(_, line)) => said.push(line),
+                Some(StreamEvent::Ended(_)) => break,
                 None => {}
             }
         }
@@ -76,8 +79,8 @@ impl Lease {
     pub fn lost(&mut self) -> Option<LeaseLost> {
         while self.lost.is_none() {
             self.lost = match self.lines.ready()? {
-                Some(Ok(Said::Line(..))) => continue,
-                Some(Ok(Said::Ended(status))) => Some(format!("its host let go of it: {status}")),
+                Some(Ok(StreamEvent::Line(..))) => continue,
+                Some(Ok(StreamEvent::Ended(status))) => Some(format!("its host let go of it: {status}")),
                 Some(Err(error)) => Some(why(&error)),
                 None => Some("the connection has ended".to_owned()),
             };
@@ -110,7 +113,7 @@ fn not_taken(id: NodeId, said: &[String]) -> PortError {
     let what =
         format!("another operation is running on node {id}'s host: {operation} by {who} since {since}");
     PortError::new(PortErrorKind::Locked, what).hint(format!(
-        "wait until it is done, then try again; the host is free as soon as that escli has ended, or {SILENCE_S} s after \
+        "wait until it is done, then try again; the host is free as soon as that escli has ended, or {RELEASE_AFTER_S} s after \
          it was cut off"
     ))
 }
@@ -169,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_host_lets_go_of_an_escli_that_has_fallen_silent_and_not_before() {
-        assert!(PULSE.every + PULSE.late < Duration::from_secs(SILENCE_S));
+        assert!(KEEP_ALIVE.interval + KEEP_ALIVE.timeout < Duration::from_secs(RELEASE_AFTER_S));
         let home = tempfile::tempdir().unwrap();
         let mut first = begin(home.path(), "up", 1);
         let mut input = first.stdin.take().unwrap();

@@ -20,13 +20,13 @@ use crate::files::sha256;
 use crate::hosts::evidence::Evidence;
 use crate::hosts::identity;
 use crate::hosts::ssh::{
-    self, Connection, Destination, Input, Limits, Operator, Output, Passphrases, Said, SshError,
+    self, Connection, Destination, Input, Limits, Operator, Output, Passphrases, SshError, StreamEvent,
 };
 use crate::plan::Action;
+use crate::plan::desired::{self, DesiredFiles};
 use crate::plan::facts::{HostFacts, Process, Reachability};
 use crate::plan::layout::HostLayout;
 use crate::plan::program::Program;
-use crate::plan::wanted::{self, Wanted};
 
 mod claims;
 mod frame;
@@ -41,16 +41,16 @@ pub use lease::Lease;
 /// Copying a program over a slow line takes its time; the operation's own limit stands above it.
 const COPY_LIMIT: Duration = Duration::from_secs(600);
 /// Bytes of a backup that take a second more, at the worst.
-const SLOW: u64 = 1 << 20;
+const MIN_COPY_BYTES_PER_SECOND: u64 = 1 << 20;
 /// Between two looks at a process that was asked to end.
-const POLL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a killed process may take to go away.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a node is given to answer another one's knock.
-const KNOCK_S: u64 = 2;
+const PROBE_TIMEOUT_S: u64 = 2;
 
 /// Hosts that ssh is asked about at once; each is a process.
-const AT_ONCE: usize = 32;
+const MAX_CONCURRENT_LOOKUPS: usize = 32;
 
 /// How each node's host is reached, or why that makes no sense.
 pub type Destinations = BTreeMap<NodeId, Result<Destination, SshError>>;
@@ -70,7 +70,7 @@ pub fn resolve(spec: &ClusterFile, operator: &Operator) -> Destinations {
     };
     let broken = || SshError::failed("the thread that reads the SSH configuration has ended");
     let mut found = Destinations::new();
-    for nodes in spec.cluster.nodes.chunks(AT_ONCE) {
+    for nodes in spec.cluster.nodes.chunks(MAX_CONCURRENT_LOOKUPS) {
         std::thread::scope(|scope| {
             let asked: Vec<_> = nodes.iter().map(|node| (node.id, scope.spawn(|| resolve(node)))).collect();
             let answers =
@@ -85,7 +85,7 @@ pub fn resolve(spec: &ClusterFile, operator: &Operator) -> Destinations {
 pub struct RemoteHosts {
     layout: HostLayout,
     links: BTreeMap<NodeId, Link>,
-    wanted: Wanted,
+    wanted: DesiredFiles,
     program: Option<Program>,
     passphrases: Arc<Passphrases>,
     limits: Limits,
@@ -111,7 +111,7 @@ impl RemoteHosts {
         passphrases: Arc<Passphrases>,
         limit: Duration,
     ) -> Self {
-        let wanted = wanted::remote(goal, &layout, |text| sha256::hex(text.as_bytes()));
+        let wanted = desired::remote(goal, &layout, |text| sha256::hex(text.as_bytes()));
         let links = spec.cluster.nodes.iter().filter_map(|node| {
             let destination = destinations.remove(&node.id)?;
             Some((node.id, Link { node: node.clone(), destination, connection: OnceCell::new() }))
@@ -127,7 +127,7 @@ impl RemoteHosts {
     }
 
     /// What each node should be given.
-    pub fn wanted(&self) -> &Wanted {
+    pub fn wanted(&self) -> &DesiredFiles {
         &self.wanted
     }
 
@@ -189,7 +189,7 @@ impl RemoteHosts {
     async fn gone(&self, id: NodeId, within: Duration) -> Result<bool, PortError> {
         let gone = async {
             while self.process(id).await? != Process::Stopped {
-                tokio::time::sleep(POLL).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             Ok(true)
         };
@@ -226,10 +226,10 @@ impl RemoteHosts {
     /// [`PortErrorKind::Locked`] with who holds it.
     pub async fn lease(&self, id: NodeId, holder: &Holder) -> Result<Lease, PortError> {
         let mark = mark();
-        let line = frame::line(&mark, &lease::hold(&self.layout, holder, lease::SILENCE_S));
-        let held = self.connection(id).await?.hold(&line, lease::PULSE).await;
+        let line = frame::line(&mark, &lease::hold(&self.layout, holder, lease::RELEASE_AFTER_S));
+        let held = self.connection(id).await?.hold(&line, lease::KEEP_ALIVE).await;
         let lines = held.map_err(|error| port_error(&error))?;
-        let taken = tokio::time::timeout(self.limit + lease::WAIT, Lease::taken(id, &mark, lines)).await;
+        let taken = tokio::time::timeout(self.limit + lease::LOCK_WAIT, Lease::taken(id, &mark, lines)).await;
         taken.unwrap_or_else(|_| Err(lease::unsaid(id)))
     }
 
@@ -252,7 +252,7 @@ impl Following {
     ///
     /// # Errors
     /// When the host goes silent, or runs no commands.
-    pub async fn next(&mut self) -> Option<Result<Said, PortError>> {
+    pub async fn next(&mut self) -> Option<Result<StreamEvent, PortError>> {
         loop {
             let said = match self.lines.next().await? {
                 Ok(said) => said,
@@ -337,7 +337,7 @@ impl Hosts for RemoteHosts {
                 self.simple(id, &scripts::enable(&self.layout)).await
             }
             Action::PlaceBackup { source, bytes, .. } => {
-                let limit = COPY_LIMIT + Duration::from_secs(bytes / SLOW);
+                let limit = COPY_LIMIT + Duration::from_secs(bytes / MIN_COPY_BYTES_PER_SECOND);
                 let input = Input::File(source.clone());
                 self.script(id, &scripts::unpack(&self.layout), input, limit).await.map(drop)
             }
@@ -401,9 +401,10 @@ impl Hosts for RemoteHosts {
         let others: Vec<_> =
             self.links.values().map(|link| &link.node).filter(|node| node.id != id).collect();
         let peers: Vec<_> = others.iter().map(|node| (node.host.clone(), node.cluster_port)).collect();
-        let limit =
-            self.limit + Duration::from_secs(KNOCK_S) * u32::try_from(peers.len()).unwrap_or(u32::MAX);
-        let said = self.script(id, &scripts::peer_reachability(&peers, KNOCK_S), Input::None, limit).await?;
+        let limit = self.limit
+            + Duration::from_secs(PROBE_TIMEOUT_S) * u32::try_from(peers.len()).unwrap_or(u32::MAX);
+        let said =
+            self.script(id, &scripts::peer_reachability(&peers, PROBE_TIMEOUT_S), Input::None, limit).await?;
         let reach = |line: &str| match line {
             "open" => Reachability::Open,
             "silent" => Reachability::Silent,

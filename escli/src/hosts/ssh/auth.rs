@@ -15,13 +15,13 @@ use ssh2::PublicKey;
 
 use super::certificate::Certificate;
 use super::key_file::KeyFile;
-use super::wire::{Deadline, Stop, Wire};
+use super::wire::{Deadline, Wire, WireError};
 use super::{Destination, SshError, quote};
 
 /// How often a passphrase may be mistyped.
-const TRIES: usize = 3;
+const MAX_TRIES: usize = 3;
 /// How long an agent may take to say what it has.
-const AGENT_PATIENCE: Duration = Duration::from_secs(1);
+const AGENT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The request for that: its length, then its number.
 const LIST_IDENTITIES: [u8; 5] = [0, 0, 0, 1, 11];
 
@@ -82,7 +82,7 @@ impl Passphrases {
             return asked.answer.clone();
         }
         let given_up = asked.times > 0 && asked.answer.is_none();
-        if given_up || asked.times == TRIES {
+        if given_up || asked.times == MAX_TRIES {
             return None;
         }
         asked.times += 1;
@@ -141,10 +141,10 @@ struct Login<'a> {
 }
 
 /// Whether an agent is there and answers; libssh2 would wait for it for ever.
-fn knock(socket: &Path) -> io::Result<()> {
+fn check_agent(socket: &Path) -> io::Result<()> {
     let mut agent = UnixStream::connect(socket)?;
-    agent.set_read_timeout(Some(AGENT_PATIENCE))?;
-    agent.set_write_timeout(Some(AGENT_PATIENCE))?;
+    agent.set_read_timeout(Some(AGENT_TIMEOUT))?;
+    agent.set_write_timeout(Some(AGENT_TIMEOUT))?;
     agent.write_all(&LIST_IDENTITIES)?;
     let answered = agent.read_exact(&mut [0; 4]);
     answered.map_err(|error| match error.kind() {
@@ -168,7 +168,7 @@ impl Login<'_> {
             self.tried.push("agent: none is running (SSH_AUTH_SOCK)".to_owned());
             return Ok(false);
         };
-        if let Err(error) = knock(path) {
+        if let Err(error) = check_agent(path) {
             self.tried.push(format!("agent at {}: {error}", path.display()));
             return Ok(false);
         }
@@ -328,8 +328,8 @@ impl Login<'_> {
     }
 
     /// The connection is of no use any more.
-    fn cut_off(&mut self, stop: &Stop) -> SshError {
-        if matches!(stop, Stop::Error(_)) && self.turned_down {
+    fn cut_off(&mut self, stop: &WireError) -> SshError {
+        if matches!(stop, WireError::Error(_)) && self.turned_down {
             return self.refused(Some(stop.text())).hint(
                 "it may allow fewer tries: set IdentitiesOnly yes and one IdentityFile in ~/.ssh/config",
             );

@@ -10,7 +10,7 @@ use std::{io, thread};
 use super::{Operator, SshError};
 
 /// How long `ssh` may think: a configuration can ask the name service, or run programs.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SSH_CONFIG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which configuration is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,9 +48,9 @@ pub struct Question {
 
 /// The answer: option names in lower case, one or more values each, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer(Vec<(String, String)>);
+pub struct SshOptions(Vec<(String, String)>);
 
-impl Answer {
+impl SshOptions {
     /// Reads what `ssh -G` prints: an option and its value on each line.
     pub fn read(text: &str) -> Self {
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
@@ -77,7 +77,7 @@ impl Answer {
 ///
 /// # Errors
 /// When the configuration cannot be read; the message is ssh's own, with file and line.
-pub fn ask(file: &ConfigFile, question: &Question) -> Result<Answer, SshError> {
+pub fn ask(file: &ConfigFile, question: &Question) -> Result<SshOptions, SshError> {
     let mut command = Command::new("ssh");
     command.args(["-T", "-G"]).stdin(Stdio::null());
     match file {
@@ -91,10 +91,10 @@ pub fn ask(file: &ConfigFile, question: &Question) -> Result<Answer, SshError> {
     command.arg("--").arg(&question.host);
     let (reply, answer) = mpsc::channel();
     thread::spawn(move || reply.send(command.output()));
-    let output = match answer.recv_timeout(PATIENCE) {
+    let output = match answer.recv_timeout(SSH_CONFIG_TIMEOUT) {
         Ok(Ok(output)) => output,
         Err(_) => {
-            let message = format!("ssh -G {} has not ended after {PATIENCE:?}", question.host);
+            let message = format!("ssh -G {} has not ended after {SSH_CONFIG_TIMEOUT:?}", question.host);
             return Err(SshError::failed(message)
                 .hint("look for `Match exec` and CanonicalizeHostname in ~/.ssh/config"));
         }
@@ -102,7 +102,7 @@ pub fn ask(file: &ConfigFile, question: &Question) -> Result<Answer, SshError> {
         Ok(Err(error)) => return Err(SshError::failed(format!("cannot run ssh: {error}"))),
     };
     if output.status.success() {
-        return Ok(Answer::read(&String::from_utf8_lossy(&output.stdout)));
+        return Ok(SshOptions::read(&String::from_utf8_lossy(&output.stdout)));
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned);
@@ -113,14 +113,14 @@ pub fn ask(file: &ConfigFile, question: &Question) -> Result<Answer, SshError> {
 }
 
 /// A configuration that nobody can read must not be passed over in silence.
-fn without_ssh(file: &ConfigFile) -> Result<Answer, SshError> {
+fn without_ssh(file: &ConfigFile) -> Result<SshOptions, SshError> {
     let wanted = match file {
         ConfigFile::None => None,
         ConfigFile::File(path) => Some(path.clone()),
         ConfigFile::Default => std::env::home_dir().map(|home| home.join(".ssh/config")),
     };
     match wanted.filter(|path| Path::exists(path)) {
-        None => Ok(Answer::default()),
+        None => Ok(SshOptions::default()),
         Some(path) => {
             Err(SshError::failed(format!("there is no ssh program to read {} with", path.display()))
                 .hint("install it: sudo apt-get install openssh-client"))

@@ -1,40 +1,23 @@
 //! A connection to a host, for async code: a thread of its own does the waiting, one command after the other.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
-use std::{fmt, thread};
 
-use ssh2::ErrorCode;
 use tokio::sync::oneshot;
 
-use super::dial::dial;
 use super::exec::{self, Broken, Input, Source, Status, Task};
-use super::stream::{Lines, Pulse};
-use super::wire::{Deadline, Stop, Wire};
+use super::host::{Host, Limits, shortened};
+use super::stream::{KeepAlive, Lines};
+use super::wire::{Deadline, Wire, WireError};
 use super::{Destination, Passphrases, SshError};
 
 /// Most output that a command may have, in bytes.
 const MAX_OUTPUT: usize = 256 << 20;
 
 /// Less is not to be told from a host that answers.
-const LEAST_SILENCE: Duration = Duration::from_secs(3);
-
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// From the name to being logged in, all jumps included; and opening a channel.
-    pub open: Duration,
-    /// A host that says nothing for that long while a command runs, though asked, is taken for dead; at least three
-    /// seconds, since it is asked every two or more.
-    pub silence: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { open: Duration::from_secs(5), silence: Duration::from_secs(15) }
-    }
-}
+const MIN_SILENCE: Duration = Duration::from_secs(3);
 
 /// What a command left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,13 +60,6 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What it takes to open a connection again, or another one.
-pub(super) struct Host {
-    pub(super) destination: Destination,
-    pub(super) passphrases: Arc<Passphrases>,
-    pub(super) limits: Limits,
-}
-
 struct Job {
     command: String,
     input: Input,
@@ -101,7 +77,7 @@ impl Connection {
         passphrases: Arc<Passphrases>,
         limits: Limits,
     ) -> Result<Self, SshError> {
-        let limits = Limits { silence: limits.silence.max(LEAST_SILENCE), ..limits };
+        let limits = Limits { silence: limits.silence.max(MIN_SILENCE), ..limits };
         let host = Arc::new(Host { destination, passphrases, limits });
         let (jobs, queue) = mpsc::channel();
         let (reply, opened) = oneshot::channel();
@@ -154,60 +130,9 @@ impl Connection {
     ///
     /// # Errors
     /// As for opening a connection.
-    pub async fn hold(&self, command: &str, pulse: Pulse) -> Result<Lines, SshError> {
-        Lines::of(Arc::clone(&self.host), command.to_owned(), Some(pulse)).await
+    pub async fn hold(&self, command: &str, keep_alive: KeepAlive) -> Result<Lines, SshError> {
+        Lines::of(Arc::clone(&self.host), command.to_owned(), Some(keep_alive)).await
     }
-}
-
-impl Host {
-    pub(super) fn dial(&self, deadline: Deadline) -> Result<Wire, SshError> {
-        let wire = dial(&self.destination, &self.passphrases, deadline)?;
-        let seconds = (self.limits.silence / 3).as_secs().max(1);
-        wire.session.set_keepalive(true, u32::try_from(seconds).unwrap_or(u32::MAX));
-        Ok(wire)
-    }
-
-    pub(super) fn spawn(&self, what: &str, work: impl FnOnce() + Send + 'static) -> Result<(), SshError> {
-        let name = format!("{what} {}", self.destination.name);
-        let spawned = thread::Builder::new().name(name).spawn(work);
-        spawned.map(|_| ()).map_err(|error| SshError::failed(format!("cannot start a thread: {error}")))
-    }
-
-    /// Its thread has ended, which only a panic does.
-    pub(super) fn gave_up(&self) -> SshError {
-        SshError::lost(format!("{}: the connection's thread has ended", self.destination.name))
-    }
-
-    /// What became of a command.
-    pub(super) fn explain(&self, command: &str, limit: Option<Duration>, broken: &Broken) -> SshError {
-        let (name, command) = (&self.destination.name, shortened(command));
-        let Broken { sent, stop } = broken;
-        let message = match (stop, limit) {
-            (Stop::Timeout, Some(limit)) if *sent => {
-                format!("{name}: `{command}` has not ended after {limit:?}")
-            }
-            _ if *sent => format!("{name}: lost sight of `{command}`: {}", stop.text()),
-            (Stop::Error(error), _) if is_denial(error) => {
-                return SshError::failed(format!("{name} does not run commands: {}", stop.text()))
-                    .hint("its sshd may limit sessions (MaxSessions) or force a command");
-            }
-            _ => return SshError::unreachable(format!("{name} does not answer: {}", stop.text())),
-        };
-        SshError::lost(message).detail("it may have run, and may be running still")
-    }
-}
-
-fn is_denial(error: &ssh2::Error) -> bool {
-    let denials =
-        [libssh2_sys::LIBSSH2_ERROR_CHANNEL_FAILURE, libssh2_sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED];
-    denials.iter().any(|code| error.code() == ErrorCode::Session(*code))
-}
-
-/// Enough of a command to know it by.
-fn shortened(command: &str) -> String {
-    let line = command.lines().next().unwrap_or_default();
-    let short: String = line.chars().take(60).collect();
-    if short.len() < command.len() { format!("{short}...") } else { short }
 }
 
 struct Worker {
@@ -293,7 +218,7 @@ fn attempt(
     let mut output = |source, bytes: &[u8]| {
         let into = if source == Source::Stdout { &mut stdout } else { &mut stderr };
         into.extend_from_slice(bytes);
-        if into.len() > MAX_OUTPUT { Err(Stop::TooMuch) } else { Ok(()) }
+        if into.len() > MAX_OUTPUT { Err(WireError::TooMuch) } else { Ok(()) }
     };
     let mut input = input.open()?;
     let task = Task {
@@ -302,7 +227,7 @@ fn attempt(
         deadline,
         silence: host.limits.silence,
         output: &mut output,
-        check: &|| if reply.is_closed() { Err(Stop::Abandoned) } else { Ok(()) },
+        check: &|| if reply.is_closed() { Err(WireError::Abandoned) } else { Ok(()) },
     };
     let result = exec::run(wire, host.limits.open, task);
     Ok(result.map(|status| Output { status, stdout, stderr }))

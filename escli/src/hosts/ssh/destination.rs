@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shared::spec::{HostKeys, Ssh, authority};
 
-use super::config::{Answer, Question};
+use super::config::{Question, SshOptions};
 use super::{ConfigFile, SshError};
 
 /// Most hosts to go through on the way to one.
@@ -71,7 +71,7 @@ impl Destination {
         for_node: Option<&Ssh>,
         for_all: Option<&Ssh>,
         operator: &Operator,
-        ask: &mut dyn FnMut(&Question) -> Result<Answer, SshError>,
+        ask: &mut dyn FnMut(&Question) -> Result<SshOptions, SshError>,
     ) -> Result<Self, SshError> {
         let ssh = merged(for_node, for_all);
         Resolver { operator, ssh: &ssh, ask }.target(host)
@@ -99,7 +99,7 @@ fn merged(for_node: Option<&Ssh>, for_all: Option<&Ssh>) -> Ssh {
 struct Resolver<'a> {
     operator: &'a Operator,
     ssh: &'a Ssh,
-    ask: &'a mut dyn FnMut(&Question) -> Result<Answer, SshError>,
+    ask: &'a mut dyn FnMut(&Question) -> Result<SshOptions, SshError>,
 }
 
 impl Resolver<'_> {
@@ -130,7 +130,7 @@ impl Resolver<'_> {
     /// configuration; the later ones are reached through the one before.
     fn jumps(
         &mut self,
-        answer: &Answer,
+        answer: &SshOptions,
         given: Option<&str>,
         target: &Destination,
         seen: &mut Vec<String>,
@@ -164,7 +164,7 @@ impl Resolver<'_> {
     }
 
     /// One host on the way: `[user@]host[:port]`, or as ssh://.
-    fn hop(&mut self, text: &str, target: &str) -> Result<(Destination, Answer), SshError> {
+    fn hop(&mut self, text: &str, target: &str) -> Result<(Destination, SshOptions), SshError> {
         let (user, host, port) = hop_parts(text).ok_or_else(|| {
             SshError::failed(format!("the jump {text:?} on the way to {target} makes no sense"))
                 .hint("expected [user@]host[:port], several with commas between, or none")
@@ -194,7 +194,7 @@ impl Resolver<'_> {
     }
 
     /// What the answer says, and SSH's defaults where it is silent.
-    fn destination(&self, name: &str, given: &Ssh, answer: &Answer) -> Destination {
+    fn destination(&self, name: &str, given: &Ssh, answer: &SshOptions) -> Destination {
         let word = |key: &str| answer.one(key).map(str::to_owned);
         let user = given.user.clone().or_else(|| word("user"));
         let mut found = Destination {
@@ -225,7 +225,7 @@ impl Resolver<'_> {
         found
     }
 
-    fn identity_files(&self, given: &Ssh, answer: &Answer, found: &Destination) -> Vec<PathBuf> {
+    fn identity_files(&self, given: &Ssh, answer: &SshOptions, found: &Destination) -> Vec<PathBuf> {
         let first = given.identity_file.iter().map(|path| path.display().to_string());
         let named = answer.all("identityfile").filter(|path| *path != "none").map(str::to_owned);
         let mut files: Vec<PathBuf> = Vec::new();
@@ -244,7 +244,7 @@ impl Resolver<'_> {
         if all_usual && usual.iter().all(|path| files.contains(path)) { usual.into() } else { files }
     }
 
-    fn known_hosts(&self, answer: &Answer, found: &Destination) -> Vec<PathBuf> {
+    fn known_hosts(&self, answer: &SshOptions, found: &Destination) -> Vec<PathBuf> {
         let lists = answer.all("userknownhostsfile").chain(answer.all("globalknownhostsfile"));
         let named: Vec<_> = lists
             .flat_map(str::split_whitespace)

@@ -12,7 +12,7 @@ use ssh2::MethodType;
 
 use super::auth::{Passphrases, log_in};
 use super::known_hosts::{Name, each_kind};
-use super::wire::{Deadline, Stop, Wire};
+use super::wire::{Deadline, Wire, WireError};
 use super::{Destination, SshError, host_key, jump};
 
 /// Opens a connection to the destination and logs in, on every host on the way as well.
@@ -93,7 +93,7 @@ fn greet(
     })?;
     match wire.until(deadline, ssh2::Session::handshake) {
         Ok(()) => {}
-        Err(stop @ Stop::Timeout) => {
+        Err(stop @ WireError::Timeout) => {
             let message = format!("{} takes connections and says nothing: {}", at(), stop.text());
             return Err(SshError::unreachable(message)
                 .hint("something else may listen there, or the host is overloaded: look at its sshd")
@@ -123,7 +123,7 @@ fn greet(
     })
 }
 
-fn is_disagreement(stop: &Stop) -> bool {
+fn is_disagreement(stop: &WireError) -> bool {
     matches!(stop.code(), Some(LIBSSH2_ERROR_KEX_FAILURE | LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE))
 }
 

@@ -9,7 +9,7 @@ use libssh2_sys::{LIBSSH2_ERROR_CHANNEL_CLOSED, LIBSSH2_ERROR_EAGAIN};
 use ssh2::{Channel, ErrorCode};
 
 use super::SshError;
-use super::wire::{Deadline, Stop, Wire};
+use super::wire::{Deadline, Wire, WireError};
 
 /// How much is read and written at once.
 const CHUNK: usize = 64 * 1024;
@@ -78,7 +78,7 @@ pub enum Source {
 }
 
 /// Takes output as it comes; an error ends it all.
-pub type Sink<'a> = &'a mut dyn FnMut(Source, &[u8]) -> Result<(), Stop>;
+pub type Sink<'a> = &'a mut dyn FnMut(Source, &[u8]) -> Result<(), WireError>;
 
 /// A command to run.
 pub struct Task<'a> {
@@ -93,7 +93,7 @@ pub struct Task<'a> {
     /// What takes the output.
     pub output: Sink<'a>,
     /// Why it should not go on.
-    pub check: &'a dyn Fn() -> Result<(), Stop>,
+    pub check: &'a dyn Fn() -> Result<(), WireError>,
 }
 
 /// Why a command came to nothing.
@@ -102,7 +102,7 @@ pub struct Broken {
     /// Whether it was handed over, so that it may have run.
     pub sent: bool,
     /// What happened.
-    pub stop: Stop,
+    pub stop: WireError,
 }
 
 /// Runs a command to its end. Opening a channel for it must take no longer than `open`.
@@ -123,7 +123,7 @@ pub fn run(wire: &mut Wire, open: Duration, task: Task<'_>) -> Result<Status, Br
     };
     result.map_err(|stop| match stop {
         // libssh2 has many words for it, most of them of no use.
-        Stop::Error(_) if wire.is_closed() => Broken { sent, stop: Stop::Closed },
+        WireError::Error(_) if wire.is_closed() => Broken { sent, stop: WireError::Closed },
         stop => Broken { sent, stop },
     })
 }
@@ -141,7 +141,7 @@ struct Running<'w, 'a> {
 }
 
 impl Running<'_, '_> {
-    fn finish(&mut self) -> Result<Status, Stop> {
+    fn finish(&mut self) -> Result<Status, WireError> {
         let mut chunk = vec![0; CHUNK];
         self.patiently(|running| running.channel.exec(running.task.command))?;
         loop {
@@ -159,14 +159,14 @@ impl Running<'_, '_> {
     }
 
     /// Passes input on.
-    fn feed(&mut self) -> Result<bool, Stop> {
+    fn feed(&mut self) -> Result<bool, WireError> {
         if self.fed {
             return Ok(false);
         }
         if self.written == self.full {
             let read = match self.task.input.read(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                read => read.map_err(Stop::Input)?,
+                read => read.map_err(WireError::Input)?,
             };
             (self.written, self.full) = (0, read);
         }
@@ -184,7 +184,9 @@ impl Running<'_, '_> {
             Ok(None) => return Ok(false),
             Ok(Some(count)) => self.written += count,
             // It has ended, or closed its input, without reading all of it.
-            Err(Stop::Error(error)) if error.code() == ErrorCode::Session(LIBSSH2_ERROR_CHANNEL_CLOSED) => {
+            Err(WireError::Error(error))
+                if error.code() == ErrorCode::Session(LIBSSH2_ERROR_CHANNEL_CLOSED) =>
+            {
                 self.fed = true;
                 return Ok(false);
             }
@@ -195,7 +197,7 @@ impl Running<'_, '_> {
     }
 
     /// Takes output over, one chunk at most.
-    fn drain(&mut self, source: Source, chunk: &mut [u8]) -> Result<bool, Stop> {
+    fn drain(&mut self, source: Source, chunk: &mut [u8]) -> Result<bool, WireError> {
         let mut stream = match source {
             Source::Stdout => self.channel.stream(0),
             Source::Stderr => self.channel.stderr(),
@@ -217,12 +219,12 @@ impl Running<'_, '_> {
     fn whole<T>(
         &mut self,
         mut step: impl FnMut(&mut Self) -> Result<T, ssh2::Error>,
-    ) -> Result<Option<T>, Stop> {
+    ) -> Result<Option<T>, WireError> {
         loop {
             match step(self) {
                 Ok(done) => return Ok(Some(done)),
                 Err(error) if error.code() != ErrorCode::Session(LIBSSH2_ERROR_EAGAIN) => {
-                    return Err(Stop::Error(error));
+                    return Err(WireError::Error(error));
                 }
                 Err(_) if !self.wire.is_sending() => return Ok(None),
                 Err(_) => self.pause()?,
@@ -231,7 +233,10 @@ impl Running<'_, '_> {
     }
 
     /// Does it until it is done.
-    fn patiently<T>(&mut self, mut step: impl FnMut(&mut Self) -> Result<T, ssh2::Error>) -> Result<T, Stop> {
+    fn patiently<T>(
+        &mut self,
+        mut step: impl FnMut(&mut Self) -> Result<T, ssh2::Error>,
+    ) -> Result<T, WireError> {
         loop {
             match self.whole(&mut step)? {
                 Some(done) => return Ok(done),
@@ -241,30 +246,30 @@ impl Running<'_, '_> {
     }
 
     /// Whether the host has closed the channel, so that nothing reads the input any more.
-    fn is_closed(&mut self) -> Result<bool, Stop> {
+    fn is_closed(&mut self) -> Result<bool, WireError> {
         self.whole(|running| running.channel.wait_close()).map(|closed| closed.is_some())
     }
 
-    fn status(&mut self) -> Result<Status, Stop> {
+    fn status(&mut self) -> Result<Status, WireError> {
         self.patiently(|running| running.channel.close())?;
         self.patiently(|running| running.channel.wait_close())?;
-        let signal = self.channel.exit_signal().map_err(Stop::Error)?.exit_signal;
-        let code = self.channel.exit_status().map_err(Stop::Error)?;
+        let signal = self.channel.exit_signal().map_err(WireError::Error)?.exit_signal;
+        let code = self.channel.exit_status().map_err(WireError::Error)?;
         Ok(signal.map_or(Status::Exited(code), Status::Signalled))
     }
 
     /// Waits a little, and ends what nobody waits for, what takes too long, and what is dead.
-    fn pause(&mut self) -> Result<(), Stop> {
+    fn pause(&mut self) -> Result<(), WireError> {
         let left = self.task.deadline.left();
         if left.is_zero() {
-            return Err(Stop::Timeout);
+            return Err(WireError::Timeout);
         }
         (self.task.check)()?;
         if self.wire.silent_for() > self.task.silence {
-            return Err(Stop::Silent);
+            return Err(WireError::Silent);
         }
         if !self.wire.is_sending() {
-            self.wire.session.keepalive_send().map_err(Stop::Error)?;
+            self.wire.session.keepalive_send().map_err(WireError::Error)?;
         }
         self.wire.wait(left.min(TICK));
         Ok(())

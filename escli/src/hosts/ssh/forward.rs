@@ -8,7 +8,7 @@ use std::{io, thread};
 
 use tempfile::TempDir;
 
-use super::connection::Host;
+use super::host::Host;
 use super::wire::Deadline;
 use super::{Destination, Limits, Passphrases, SshError, jump};
 

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use sha2::{Digest, Sha256};
 use shared::spec::{HostKeys, authority};
 
-use super::known_hosts::{Entry, KnownHosts, Name, Verdict, fingerprint, kind_of};
+use super::known_hosts::{Entry, HostKeyStatus, KnownHosts, Name, fingerprint, kind_of};
 use super::{Destination, SshError, quote};
 
 /// One at a time: several hosts are met at once, and perhaps one jump host through all of them.
@@ -46,18 +46,18 @@ pub fn is_other_than_pinned(destination: &Destination, key: &[u8]) -> bool {
 /// `Refused` when the key is not believed, `Failed` when it cannot be written down.
 pub fn check(destination: &Destination, known: &KnownHosts, key: &[u8]) -> Result<Option<String>, SshError> {
     let name = Name::of(destination);
-    let verdict = known.judge(&name, key);
-    if let Verdict::Revoked(entry) = &verdict {
+    let verdict = known.check(&name, key);
+    if let HostKeyStatus::Revoked(entry) = &verdict {
         return Err(revoked(destination, entry, key));
     }
     match (&destination.host_keys, verdict) {
         (HostKeys::Pinned(wanted), _) if fingerprint(key) == *wanted => Ok(None),
         (HostKeys::Pinned(wanted), _) => Err(not_pinned(destination, wanted, key)),
-        (_, Verdict::Known) => Ok(None),
-        (_, Verdict::Changed(entries)) => Err(changed(destination, &name, &entries, key)),
-        (HostKeys::AcceptNew, Verdict::Unknown(_)) => accept(destination, &name, key),
-        (_, Verdict::Unknown(authorities)) => Err(unknown(destination, &authorities, key)),
-        (_, Verdict::Revoked(entry)) => Err(revoked(destination, &entry, key)),
+        (_, HostKeyStatus::Known) => Ok(None),
+        (_, HostKeyStatus::Changed(entries)) => Err(changed(destination, &name, &entries, key)),
+        (HostKeys::AcceptNew, HostKeyStatus::Unknown(_)) => accept(destination, &name, key),
+        (_, HostKeyStatus::Unknown(authorities)) => Err(unknown(destination, &authorities, key)),
+        (_, HostKeyStatus::Revoked(entry)) => Err(revoked(destination, &entry, key)),
     }
 }
 
@@ -68,10 +68,10 @@ fn accept(destination: &Destination, name: &Name, key: &[u8]) -> Result<Option<S
     };
     // A panic elsewhere leaves nothing half done here.
     let _guard = ADDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    match self::known(destination)?.judge(name, key) {
-        Verdict::Known => return Ok(None),
+    match self::known(destination)?.check(name, key) {
+        HostKeyStatus::Known => return Ok(None),
         // Another connection met the host just now, and saw another key.
-        Verdict::Changed(entries) => return Err(changed(destination, name, &entries, key)),
+        HostKeyStatus::Changed(entries) => return Err(changed(destination, name, &entries, key)),
         _ => {}
     }
     let random = Sha256::digest(uuid::Uuid::new_v4());

@@ -49,7 +49,7 @@ enum Marker {
 
 /// What to make of the key that a host shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HostKeyStatus {
     /// It is the host's.
     Known,
     /// Nothing is known of this host, except perhaps authorities that would vouch for it.
@@ -68,21 +68,21 @@ impl KnownHosts {
     }
 
     /// What to make of a key.
-    pub fn judge(&self, name: &Name, key: &[u8]) -> Verdict {
+    pub fn check(&self, name: &Name, key: &[u8]) -> HostKeyStatus {
         let of_name = |entry: &&Entry| matches(&entry.names, &name.full) || matches(&entry.names, &name.bare);
         if let Some(revoked) = self.with(Marker::Revoked).filter(of_name).find(|entry| entry.key == key) {
-            return Verdict::Revoked(revoked.clone());
+            return HostKeyStatus::Revoked(revoked.clone());
         }
         let known = self.keys(name);
         if known.iter().any(|entry| entry.key == key) {
-            return Verdict::Known;
+            return HostKeyStatus::Known;
         }
         // Another key of the bare host says nothing of a server at another port.
         let changed: Vec<_> = known.into_iter().filter(|entry| matches(&entry.names, &name.full)).collect();
         if changed.is_empty() {
-            return Verdict::Unknown(self.with(Marker::Authority).filter(of_name).cloned().collect());
+            return HostKeyStatus::Unknown(self.with(Marker::Authority).filter(of_name).cloned().collect());
         }
-        Verdict::Changed(changed.into_iter().cloned().collect())
+        HostKeyStatus::Changed(changed.into_iter().cloned().collect())
     }
 
     /// Signature algorithms to ask for, those of the keys that are known first: a host with several keys then shows one

@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::SshError;
-use super::connection::Host;
 use super::exec::{self, Source, Status, Task};
-use super::wire::{Deadline, Stop};
+use super::host::Host;
+use super::wire::{Deadline, WireError};
 
 /// Lines that may wait for a slow reader; then the host waits.
-const WAITING: usize = 1024;
+const MAX_WAITING_LINES: usize = 1024;
 /// Longest line; a longer one comes in pieces.
-const LONGEST: usize = 64 * 1024;
+const MAX_LINE_BYTES: usize = 64 * 1024;
 /// As good as for ever.
-const EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a command says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum StreamEvent {
     /// A line, without its end.
     Line(Source, String),
     /// It has ended; nothing comes after that.
@@ -30,20 +30,20 @@ pub enum Said {
 
 /// How often a command hears from us that we are there, and when it is given up.
 #[derive(Clone, Copy, Debug)]
-pub struct Pulse {
+pub struct KeepAlive {
     /// From one line to the next.
-    pub every: Duration,
+    pub interval: Duration,
     /// Longest wait for the answer to one.
-    pub late: Duration,
+    pub timeout: Duration,
 }
 
-/// What a command with a pulse answers.
+/// What a command with a keep_alive answers.
 const ANSWER: &[u8] = b".\n";
 
 /// The lines of a command. Dropping them cuts the command off.
 #[derive(Debug)]
 pub struct Lines {
-    said: mpsc::Receiver<Result<Said, SshError>>,
+    said: mpsc::Receiver<Result<StreamEvent, SshError>>,
 }
 
 impl Lines {
@@ -51,13 +51,13 @@ impl Lines {
     ///
     /// # Errors
     /// `Lost` when the host goes silent.
-    pub async fn next(&mut self) -> Option<Result<Said, SshError>> {
+    pub async fn next(&mut self) -> Option<Result<StreamEvent, SshError>> {
         self.said.recv().await
     }
 
     /// What is there already, without waiting: `None` when there is nothing, `Some(None)` when nothing comes any more.
     #[allow(clippy::option_option, reason = "two answers without a line, and each means something else")]
-    pub fn ready(&mut self) -> Option<Option<Result<Said, SshError>>> {
+    pub fn ready(&mut self) -> Option<Option<Result<StreamEvent, SshError>>> {
         match self.said.try_recv() {
             Ok(said) => Some(Some(said)),
             Err(mpsc::error::TryRecvError::Empty) => None,
@@ -65,11 +65,15 @@ impl Lines {
         }
     }
 
-    pub(super) async fn of(host: Arc<Host>, command: String, pulse: Option<Pulse>) -> Result<Self, SshError> {
-        let (sender, said) = mpsc::channel(WAITING);
+    pub(super) async fn of(
+        host: Arc<Host>,
+        command: String,
+        keep_alive: Option<KeepAlive>,
+    ) -> Result<Self, SshError> {
+        let (sender, said) = mpsc::channel(MAX_WAITING_LINES);
         let (reply, opened) = oneshot::channel();
         let theirs = Arc::clone(&host);
-        host.spawn("ssh lines", move || follow(&theirs, &command, pulse, reply, &sender))?;
+        host.spawn("ssh lines", move || follow(&theirs, &command, keep_alive, reply, &sender))?;
         opened.await.unwrap_or_else(|_| Err(host.gave_up()))?;
         Ok(Self { said })
     }
@@ -78,9 +82,9 @@ impl Lines {
 fn follow(
     host: &Host,
     command: &str,
-    pulse: Option<Pulse>,
+    keep_alive: Option<KeepAlive>,
     reply: oneshot::Sender<Result<(), SshError>>,
-    sender: &mpsc::Sender<Result<Said, SshError>>,
+    sender: &mpsc::Sender<Result<StreamEvent, SshError>>,
 ) {
     let mut wire = match host.dial(Deadline::after(host.limits.open)) {
         Ok(wire) => wire,
@@ -93,12 +97,12 @@ fn follow(
         return;
     }
     let mut halves = [Half::new(Source::Stdout), Half::new(Source::Stderr)];
-    let heart = pulse.map(Heart::new);
+    let heartbeat = keep_alive.map(Heartbeat::new);
     let mut output = |source, bytes: &[u8]| {
-        if let (Some(heart), Source::Stdout) = (&heart, source)
+        if let (Some(heartbeat), Source::Stdout) = (&heartbeat, source)
             && bytes.chunks(ANSWER.len()).all(|chunk| chunk == ANSWER)
         {
-            heart.answered();
+            heartbeat.answered();
             return Ok(());
         }
         let half = if source == Source::Stdout { &mut halves[0] } else { &mut halves[1] };
@@ -106,36 +110,36 @@ fn follow(
     };
     let task = Task {
         command,
-        input: &mut Beats(heart.as_ref()),
-        deadline: Deadline::after(EVER),
+        input: &mut Heartbeats(heartbeat.as_ref()),
+        deadline: Deadline::after(NO_DEADLINE),
         silence: host.limits.silence,
         output: &mut output,
         check: &|| {
             if sender.is_closed() {
-                return Err(Stop::Abandoned);
+                return Err(WireError::Abandoned);
             }
-            if heart.as_ref().is_some_and(Heart::is_late) { Err(Stop::Silent) } else { Ok(()) }
+            if heartbeat.as_ref().is_some_and(Heartbeat::is_late) { Err(WireError::Silent) } else { Ok(()) }
         },
     };
     let result = exec::run(&mut wire, host.limits.open, task);
     for half in &mut halves {
         _ = half.rest(sender);
     }
-    let last = result.map(Said::Ended).map_err(|broken| host.explain(command, None, &broken));
+    let last = result.map(StreamEvent::Ended).map_err(|broken| host.explain(command, None, &broken));
     // Nobody may be listening any more, which is then why it ended.
     _ = sender.blocking_send(last);
 }
 
 /// Lines sent so that the command knows that we are there: one at a time, each when the one before was answered.
-struct Heart {
-    pulse: Pulse,
+struct Heartbeat {
+    keep_alive: KeepAlive,
     sent: Cell<Instant>,
     is_answered: Cell<bool>,
 }
 
-impl Heart {
-    fn new(pulse: Pulse) -> Self {
-        Self { pulse, sent: Cell::new(Instant::now()), is_answered: Cell::new(true) }
+impl Heartbeat {
+    fn new(keep_alive: KeepAlive) -> Self {
+        Self { keep_alive, sent: Cell::new(Instant::now()), is_answered: Cell::new(true) }
     }
 
     fn answered(&self) {
@@ -143,12 +147,12 @@ impl Heart {
     }
 
     fn is_late(&self) -> bool {
-        !self.is_answered.get() && self.sent.get().elapsed() > self.pulse.late
+        !self.is_answered.get() && self.sent.get().elapsed() > self.keep_alive.timeout
     }
 
     /// Whether it is time for the next one, which is sent then.
     fn beats(&self) -> bool {
-        let beats = self.is_answered.get() && self.sent.get().elapsed() >= self.pulse.every;
+        let beats = self.is_answered.get() && self.sent.get().elapsed() >= self.keep_alive.interval;
         if beats {
             self.sent.set(Instant::now());
             self.is_answered.set(false);
@@ -157,14 +161,14 @@ impl Heart {
     }
 }
 
-/// The heart as a command's input; without one there is none.
-struct Beats<'a>(Option<&'a Heart>);
+/// The heartbeat as a command's input; without one there is none.
+struct Heartbeats<'a>(Option<&'a Heartbeat>);
 
-impl Read for Beats<'_> {
+impl Read for Heartbeats<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match (self.0, into.first_mut()) {
             (None, _) | (_, None) => Ok(0),
-            (Some(heart), Some(first)) if heart.beats() => {
+            (Some(heartbeat), Some(first)) if heartbeat.beats() => {
                 *first = b'\n';
                 Ok(1)
             }
@@ -184,24 +188,28 @@ impl Half {
         Self { source, begun: Vec::new() }
     }
 
-    fn take(&mut self, bytes: &[u8], sender: &mpsc::Sender<Result<Said, SshError>>) -> Result<(), Stop> {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        sender: &mpsc::Sender<Result<StreamEvent, SshError>>,
+    ) -> Result<(), WireError> {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.begun.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.begun.len() >= LONGEST {
+            if piece.ends_with(b"\n") || self.begun.len() >= MAX_LINE_BYTES {
                 self.send(sender)?;
             }
         }
         Ok(())
     }
 
-    fn rest(&mut self, sender: &mpsc::Sender<Result<Said, SshError>>) -> Result<(), Stop> {
+    fn rest(&mut self, sender: &mpsc::Sender<Result<StreamEvent, SshError>>) -> Result<(), WireError> {
         if self.begun.is_empty() { Ok(()) } else { self.send(sender) }
     }
 
-    fn send(&mut self, sender: &mpsc::Sender<Result<Said, SshError>>) -> Result<(), Stop> {
+    fn send(&mut self, sender: &mpsc::Sender<Result<StreamEvent, SshError>>) -> Result<(), WireError> {
         let line = self.begun.strip_suffix(b"\n").unwrap_or(&self.begun);
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
         self.begun.clear();
-        sender.blocking_send(Ok(Said::Line(self.source, line))).map_err(|_| Stop::Abandoned)
+        sender.blocking_send(Ok(StreamEvent::Line(self.source, line))).map_err(|_| WireError::Abandoned)
     }
 }

@@ -10,10 +10,10 @@ use base64::prelude::BASE64_STANDARD;
 use shared::spec::{HostKeys, Ssh};
 
 use super::auth::Passphrases;
-use super::config::{Answer, Question};
+use super::config::{Question, SshOptions};
 use super::dial::reach;
 use super::key_file::KeyFile;
-use super::known_hosts::{KnownHosts, Name, Verdict, fingerprint, kind_of};
+use super::known_hosts::{HostKeyStatus, KnownHosts, Name, fingerprint, kind_of};
 use super::wire::Deadline;
 use super::{ConfigFile, Destination, NoPrompt, Operator, SshError};
 
@@ -35,7 +35,7 @@ fn resolve(
 ) -> Result<Destination, SshError> {
     let mut ask = |question: &Question| {
         let answer = answers.iter().find(|(host, _)| *host == question.host);
-        Ok(Answer::read(answer.map_or("", |(_, text)| text)))
+        Ok(SshOptions::read(answer.map_or("", |(_, text)| text)))
     };
     Destination::resolve(host, node, all, &operator(), &mut ask)
 }
@@ -166,8 +166,8 @@ fn names_are_plain_patterns_or_hashed() {
     let (ours, other) = (key("ssh-ed25519", 1), key("ssh-ed25519", 2));
     let is = |names: &str, host: &str, port: u16| {
         known(&format!("# comment\n\n{names} {} someone@somewhere\n", base64(&ours)))
-            .judge(&name(host, port), &ours)
-            == Verdict::Known
+            .check(&name(host, port), &ours)
+            == HostKeyStatus::Known
     };
     for (names, host, port) in [
         ("n1", "N1", 22),
@@ -196,9 +196,9 @@ fn names_are_plain_patterns_or_hashed() {
     // What one hashed line says, only its own name says.
     let line = name("n1", 2222).line(&ours, Some(&[7; 20]));
     assert!(!line.contains("n1"), "{line}");
-    assert_eq!(known(&line).judge(&name("n1", 2222), &ours), Verdict::Known);
-    assert!(matches!(known(&line).judge(&name("n1", 2222), &other), Verdict::Changed(_)));
-    assert_eq!(known(&line).judge(&name("n2", 2222), &ours), Verdict::Unknown(Vec::new()));
+    assert_eq!(known(&line).check(&name("n1", 2222), &ours), HostKeyStatus::Known);
+    assert!(matches!(known(&line).check(&name("n1", 2222), &other), HostKeyStatus::Changed(_)));
+    assert_eq!(known(&line).check(&name("n2", 2222), &ours), HostKeyStatus::Unknown(Vec::new()));
 }
 
 #[test]
@@ -220,8 +220,8 @@ fn what_ssh_keygen_hashes_is_understood() {
     assert!(Command::new("ssh-keygen").arg("-Hf").arg(&path).output().expect("ssh-keygen").status.success());
     let text = std::fs::read_to_string(&path).expect("read");
     assert!(text.starts_with("|1|"), "{text}");
-    assert_eq!(known(&text).judge(&name("n1", 2222), &real), Verdict::Known);
-    assert!(matches!(known(&text).judge(&name("n1", 2222), &ours), Verdict::Changed(_)));
+    assert_eq!(known(&text).check(&name("n1", 2222), &real), HostKeyStatus::Known);
+    assert!(matches!(known(&text).check(&name("n1", 2222), &ours), HostKeyStatus::Changed(_)));
     let shown =
         Command::new("ssh-keygen").arg("-lf").arg(dir.path().join("k.pub")).output().expect("ssh-keygen");
     assert!(String::from_utf8_lossy(&shown.stdout).contains(&fingerprint(&real)));
@@ -232,8 +232,8 @@ fn a_key_of_another_kind_is_a_changed_one_and_known_kinds_are_asked_for_first() 
     let (ed25519, ecdsa, rsa) = (key("ssh-ed25519", 1), key("ecdsa-sha2-nistp256", 1), key("ssh-rsa", 1));
     let text = format!("n1 {}\nn1 {}\n", base64(&ecdsa), base64(&rsa));
     let known = known(&text);
-    assert_eq!(known.judge(&name("n1", 22), &rsa), Verdict::Known);
-    let Verdict::Changed(entries) = known.judge(&name("n1", 22), &ed25519) else { panic!("changed") };
+    assert_eq!(known.check(&name("n1", 22), &rsa), HostKeyStatus::Known);
+    let HostKeyStatus::Changed(entries) = known.check(&name("n1", 22), &ed25519) else { panic!("changed") };
     assert_eq!(entries.iter().map(|entry| entry.line).collect::<Vec<_>>(), [1, 2]);
     let algorithms = known.algorithms(&name("n1", 22));
     assert!(
@@ -242,18 +242,20 @@ fn a_key_of_another_kind_is_a_changed_one_and_known_kinds_are_asked_for_first() 
     );
     assert!(known.algorithms(&name("n2", 22)).starts_with("ssh-ed25519,"));
     // Another server on the same host, at another port, has not changed.
-    assert_eq!(known.judge(&name("n1", 2222), &ed25519), Verdict::Unknown(Vec::new()));
+    assert_eq!(known.check(&name("n1", 2222), &ed25519), HostKeyStatus::Unknown(Vec::new()));
 }
 
 #[test]
 fn a_revoked_key_is_revoked_whatever_else_is_said() {
     let ours = key("ssh-ed25519", 1);
     let text = format!("n1 {0}\n@revoked * {0}\n@cert-authority *.com {0}\n", base64(&ours));
-    let Verdict::Revoked(entry) = known(&text).judge(&name("n1", 22), &ours) else { panic!("revoked") };
+    let HostKeyStatus::Revoked(entry) = known(&text).check(&name("n1", 22), &ours) else { panic!("revoked") };
     assert_eq!(entry.line, 2);
     let authority = known(&text.replace("@revoked * ", "@unheard-of * "));
     let other = key("ssh-ed25519", 2);
-    assert!(matches!(authority.judge(&name("a.com", 22), &other), Verdict::Unknown(list) if list.len() == 1));
+    assert!(
+        matches!(authority.check(&name("a.com", 22), &other), HostKeyStatus::Unknown(list) if list.len() == 1)
+    );
 }
 
 #[test]

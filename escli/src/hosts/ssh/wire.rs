@@ -13,7 +13,7 @@ use super::SshError;
 
 /// Why something on a wire came to nothing.
 #[derive(Debug)]
-pub enum Stop {
+pub enum WireError {
     /// Time ran out.
     Timeout,
     /// The host has said nothing for too long, not even to be asked whether it is there.
@@ -30,7 +30,7 @@ pub enum Stop {
     Error(ssh2::Error),
 }
 
-impl Stop {
+impl WireError {
     /// The number that libssh2 gives the error.
     pub fn code(&self) -> Option<i32> {
         match self {
@@ -121,14 +121,14 @@ impl Wire {
         &mut self,
         deadline: &mut Deadline,
         mut call: impl FnMut(&mut Session) -> Result<T, ssh2::Error>,
-    ) -> Result<T, Stop> {
+    ) -> Result<T, WireError> {
         loop {
             match deadline.pausing(|| call(&mut self.session)) {
                 Err(error) if code(&error) == Some(LIBSSH2_ERROR_EAGAIN) => {}
-                result => return result.map_err(Stop::Error),
+                result => return result.map_err(WireError::Error),
             }
             if deadline.left().is_zero() {
-                return Err(Stop::Timeout);
+                return Err(WireError::Timeout);
             }
             self.wait(deadline.left());
         }

@@ -1,20 +1,20 @@
 //! What every change of the members is planned from.
 
-use shared::api::{ClusterStatus, PeerStatus, Role};
+use shared::api::{ClusterStatus, Membership, PeerStatus};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
 use crate::plan::Refusal;
 use crate::plan::agreement::{self, Agreement};
+use crate::plan::desired::DesiredFiles;
 use crate::plan::facts::{Facts, HostInspection};
-use crate::plan::wanted::Wanted;
 
 /// The cluster as its members are to be changed.
 pub struct Context<'a> {
     /// cluster.yaml with everybody in it: who stays, who comes, who goes.
     pub spec: &'a ClusterFile,
     /// The file that each node gets.
-    pub wanted: &'a Wanted,
+    pub wanted: &'a DesiredFiles,
     /// What was seen.
     pub facts: &'a Facts,
     /// The answers.
@@ -30,7 +30,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// Refuses while it is not led, disagrees, or changes already.
-    pub fn of(spec: &'a ClusterFile, wanted: &'a Wanted, facts: &'a Facts) -> Result<Self, Refusal> {
+    pub fn of(spec: &'a ClusterFile, wanted: &'a DesiredFiles, facts: &'a Facts) -> Result<Self, Refusal> {
         let statuses: Vec<ClusterStatus> = facts.statuses().map(|(_, status)| status.clone()).collect();
         let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
         let now = agreement::sound(&statuses, voters).map_err(|reason| {
@@ -50,15 +50,15 @@ impl<'a> Context<'a> {
 
     /// What the leader says of a member other than itself.
     pub fn peer(&self, id: NodeId) -> Option<&PeerStatus> {
-        self.head()?.peers.iter().find(|peer| peer.id == id && peer.role != Role::None)
+        self.head()?.peers.iter().find(|peer| peer.id == id && peer.membership != Membership::None)
     }
 
     /// The node's part, by the leader's account.
-    pub fn role(&self, id: NodeId) -> Role {
+    pub fn membership(&self, id: NodeId) -> Membership {
         match (self.head(), self.peer(id)) {
-            (Some(head), _) if head.node_id == id => head.role,
-            (_, Some(peer)) => peer.role,
-            _ => Role::None,
+            (Some(head), _) if head.node_id == id => head.membership,
+            (_, Some(peer)) => peer.membership,
+            _ => Membership::None,
         }
     }
 

@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use shared::api::{NodeState, Role};
+use shared::api::Membership;
 use shared::ids::NodeId;
 use shared::spec::{Node, authority};
 
 use super::context::Context;
 use crate::plan::facts::{Facts, NodeFacts};
 use crate::plan::provision::Remote;
-use crate::plan::up::{Options, hosts, prepare};
+use crate::plan::up::{UpOptions, hosts, prepare};
 use crate::plan::{Action, Plan, Refusal, Step};
 
 /// What `add-node` is asked for.
@@ -50,19 +50,19 @@ pub fn join(plan: &mut Plan, context: &Context<'_>, options: &AddOptions) -> Res
     let (id, others) = (options.member.id, context.others(options.member.id));
     elsewhere(context, &options.member)?;
     stranger(context, options)?;
-    let up = Options {
+    let up = UpOptions {
         operation: plan.operation.clone(),
         nodes: vec![id],
         binary: options.binary.clone(),
         remote: options.remote.clone(),
-        ..Options::default()
+        ..UpOptions::default()
     };
     let begun = plan.stages.len();
     prepare(plan, context.spec, context.wanted, context.facts, &up, &[id])?;
     older_or_newer(plan, context, options);
-    let role = context.role(id);
+    let membership = context.membership(id);
     // Whatever fails before the node has caught up leaves no member behind that holds the cluster up.
-    let was_empty = options.was_empty == Some(true) && role == Role::None;
+    let was_empty = options.was_empty == Some(true) && membership == Membership::None;
     let undo = |joined: bool| {
         let leave = Step::undo(id, Action::RemoveMember { nodes: others.clone() }, "it did not catch up");
         let stop = Step::undo(id, Action::StopNode { force: true }, "it is no member");
@@ -70,7 +70,7 @@ pub fn join(plan: &mut Plan, context: &Context<'_>, options: &AddOptions) -> Res
         let all = [joined.then_some(leave), Some(stop), was_empty.then_some(wipe)];
         all.into_iter().flatten().collect::<Vec<_>>()
     };
-    if role == Role::None {
+    if membership == Membership::None {
         for stage in plan.stages.iter_mut().skip(begun).filter(|stage| {
             stage.steps.iter().any(|step| matches!(step.action, Action::StartNode { .. } | Action::AwaitLive))
         }) {
@@ -86,7 +86,11 @@ pub fn join(plan: &mut Plan, context: &Context<'_>, options: &AddOptions) -> Res
         };
         plan.guarded(format!("take n{id} in"), vec![Step::on(id, join, "not a member")], undo(true));
     }
-    let settled = if options.stays_learner { role == Role::Learner } else { role == Role::Voter };
+    let settled = if options.stays_learner {
+        membership == Membership::Learner
+    } else {
+        membership == Membership::Voter
+    };
     if settled && plan.stages.len() == begun {
         return Ok(());
     }
@@ -122,7 +126,9 @@ fn elsewhere(context: &Context<'_>, member: &Node) -> Result<(), Refusal> {
 fn stranger(context: &Context<'_>, options: &AddOptions) -> Result<(), Refusal> {
     let id = options.member.id;
     for (_, host) in hosts(context.facts, &[id])? {
-        let ours = context.role(id) != Role::None || options.was_empty == Some(true) || waits(context, id);
+        let ours = context.membership(id) != Membership::None
+            || options.was_empty == Some(true)
+            || waits(context, id);
         if !host.data_empty && !ours {
             return Err(Refusal::new(format!(
                 "node {id}'s data directory is not empty; nothing was changed"
@@ -143,7 +149,7 @@ fn waits(context: &Context<'_>, id: NodeId) -> bool {
     let own = context.statuses.iter().find(|status| status.node_id == id);
     let cluster = context.head().and_then(|head| head.cluster_id);
     own.is_some_and(|own| {
-        own.state == NodeState::Joining
+        own.state.is_none()
             && own.cluster_name == context.spec.cluster.name
             && own.cluster_id.is_none_or(|of| Some(of) == cluster)
     })

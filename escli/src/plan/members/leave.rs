@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use shared::api::Role;
+use shared::api::Membership;
 use shared::ids::NodeId;
 use shared::spec::{Node, Service};
 
@@ -46,8 +46,8 @@ pub fn leave(
 ) -> Result<(), Refusal> {
     let id = options.member.id;
     let stay = context.others(id);
-    let role = context.role(id);
-    if role == Role::Voter {
+    let membership = context.membership(id);
+    if membership == Membership::Voter {
         majority(plan, context, options, gained)?;
     }
     if context.now.leader == id {
@@ -60,8 +60,8 @@ pub fn leave(
         let why = format!("n{id} leads, and leaves next");
         plan.stage(format!("hand over to n{to}"), vec![Step::on(to, Action::TransferLeader, why)]);
     }
-    if role != Role::None {
-        let why = if role == Role::Voter { "a voter" } else { "a learner" };
+    if membership != Membership::None {
+        let why = if membership == Membership::Voter { "a voter" } else { "a learner" };
         let leave = Step::on(id, Action::RemoveMember { nodes: stay }, why);
         plan.stage(format!("let n{id} go"), vec![leave]);
     }
@@ -93,7 +93,9 @@ fn majority(
             quorum(after)
         );
         let mut refusal = Refusal::new(format!("node {id} cannot go now; nothing was changed")).because(text);
-        for other in context.others(id).into_iter().filter(|other| context.role(*other) == Role::Voter) {
+        for other in
+            context.others(id).into_iter().filter(|other| context.membership(*other) == Membership::Voter)
+        {
             if let Err(reason) = agreement::keeps_up(other, &context.statuses, context.voters) {
                 refusal = refusal.because(reason);
             }

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use shared::api::Role;
+use shared::api::Membership;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
+use super::desired::DesiredFiles;
 use super::facts::Facts;
 use super::quorum::tolerates;
-use super::wanted::Wanted;
 use super::{Action, Plan, Refusal, Step};
 
 mod context;
@@ -38,7 +38,7 @@ pub struct ReplaceOptions {
 /// Those of [`Context::of`] and [`join`].
 pub(super) fn add(
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
     options: &AddOptions,
 ) -> Result<Plan, Refusal> {
@@ -46,15 +46,16 @@ pub(super) fn add(
     let mut plan = Plan::new("add-node", &spec.cluster.name);
     let id = options.member.id;
     join(&mut plan, &context, options)?;
-    let voters = context.voters + usize::from(!options.stays_learner && context.role(id) != Role::Voter);
-    if voters.is_multiple_of(2) && context.role(id) != Role::Voter && !options.stays_learner {
+    let voters =
+        context.voters + usize::from(!options.stays_learner && context.membership(id) != Membership::Voter);
+    if voters.is_multiple_of(2) && context.membership(id) != Membership::Voter && !options.stays_learner {
         plan.notes.push(format!(
             "{voters} voters tolerate {} failed, as many as {} do: an even number costs more and gains nothing",
             tolerates(voters),
             voters - 1
         ));
     }
-    settle(&mut plan, &context, options.file.as_ref(), None);
+    finish(&mut plan, &context, options.file.as_ref(), None);
     Ok(plan)
 }
 
@@ -64,14 +65,14 @@ pub(super) fn add(
 /// Those of [`Context::of`] and [`leave`].
 pub(super) fn remove(
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
     options: &RemoveOptions,
 ) -> Result<Plan, Refusal> {
     let context = Context::of(spec, wanted, facts)?;
     let mut plan = Plan::new("remove-node", &spec.cluster.name);
     leave(&mut plan, &context, options, None)?;
-    settle(&mut plan, &context, options.file.as_ref(), Some(options.member.id));
+    finish(&mut plan, &context, options.file.as_ref(), Some(options.member.id));
     Ok(plan)
 }
 
@@ -81,21 +82,22 @@ pub(super) fn remove(
 /// Those of [`add`] and [`remove`].
 pub(super) fn replace(
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
     options: &ReplaceOptions,
 ) -> Result<Plan, Refusal> {
     let context = Context::of(spec, wanted, facts)?;
     let mut plan = Plan::new("replace-node", &spec.cluster.name);
     join(&mut plan, &context, &options.add)?;
-    let gained = (context.role(options.add.member.id) != Role::Voter).then_some(options.add.member.id);
+    let gained =
+        (context.membership(options.add.member.id) != Membership::Voter).then_some(options.add.member.id);
     leave(&mut plan, &context, &options.remove, gained)?;
-    settle(&mut plan, &context, options.add.file.as_ref(), Some(options.remove.member.id));
+    finish(&mut plan, &context, options.add.file.as_ref(), Some(options.remove.member.id));
     Ok(plan)
 }
 
 /// Writes down what is now true: cluster.yaml, and every node's file. Nobody is restarted for it.
-fn settle(plan: &mut Plan, context: &Context<'_>, file: Option<&PathBuf>, gone: Option<NodeId>) {
+fn finish(plan: &mut Plan, context: &Context<'_>, file: Option<&PathBuf>, gone: Option<NodeId>) {
     if let Some(path) = file {
         let write =
             Step::cluster(Action::WriteClusterFile { path: path.clone() }, "the members have changed");

@@ -10,7 +10,7 @@ fn members(count: u8, members: u64) -> World {
     for id in &all {
         let others = world.spec.cluster.nodes.iter().filter(|node| node.id != *id && all.contains(&node.id));
         let peers: Vec<_> = others.map(voter).collect();
-        if let Answer::Status(status) = &mut world.facts.nodes.get_mut(id).unwrap().api {
+        if let ApiAnswer::Status(status) = &mut world.facts.nodes.get_mut(id).unwrap().api {
             status.peers = peers;
         }
     }
@@ -103,7 +103,7 @@ fn a_leader_hands_over_before_it_leaves_and_is_stopped_after() {
 #[test]
 fn nobody_goes_whom_the_majority_needs() {
     let mut world = members(3, 3);
-    world.facts.nodes.get_mut(&3).unwrap().api = Answer::silent("gone");
+    world.facts.nodes.get_mut(&3).unwrap().api = ApiAnswer::silent("gone");
     let refused = remove(&world.spec, &world.wanted, &world.facts, &removes(&world, 2)).unwrap_err();
     assert!(
         refused.reasons[0].contains("1 healthy voters of 2 would be left, and 2 are needed"),

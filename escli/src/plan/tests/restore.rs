@@ -7,8 +7,11 @@ use super::*;
 use crate::plan::restore::{RestoreOptions, restore};
 
 fn options() -> RestoreOptions {
-    let up =
-        Options { operation: "restore".to_owned(), binary: Some("/bin/esnode".into()), ..Options::default() };
+    let up = UpOptions {
+        operation: "restore".to_owned(),
+        binary: Some("/bin/esnode".into()),
+        ..UpOptions::default()
+    };
     RestoreOptions {
         up,
         source: "/b.tar".into(),

@@ -1,7 +1,7 @@
 //! `transfer-leader`, `restart`, `reload`: who is touched, in which order, and what is refused.
 
 use super::*;
-use crate::plan::membership::Membership;
+use crate::plan::member_set::MemberSet;
 use crate::plan::rolling::{RollOptions, reload, restart};
 use crate::plan::transfer::{TransferOptions, transfer};
 use crate::plan::{Question, Refusal};
@@ -9,8 +9,8 @@ use crate::plan::{Question, Refusal};
 impl World {
     pub(super) fn says(&mut self, id: NodeId) -> &mut ClusterStatus {
         match &mut self.facts.nodes.get_mut(&id).unwrap().api {
-            Answer::Status(status) => status,
-            Answer::Silent { .. } => panic!("n{id} is silent"),
+            ApiAnswer::Status(status) => status,
+            ApiAnswer::Silent { .. } => panic!("n{id} is silent"),
         }
     }
 
@@ -29,7 +29,7 @@ impl World {
     /// cluster.yaml was changed since the nodes got theirs.
     fn edit(&mut self) {
         self.spec.cluster.raft.heartbeat_interval = 40;
-        self.wanted = wanted::local(&self.spec, |id| PathBuf::from(format!("/d/n{id}/data")));
+        self.wanted = desired::local(&self.spec, |id| PathBuf::from(format!("/d/n{id}/data")));
     }
 
     /// The node was given the file that is wanted now, and runs with it since `started_at`.
@@ -65,7 +65,7 @@ fn leadership_goes_only_where_it_can_be_taken() {
     world.says(3).applied_index = 490;
     assert_eq!(world.transfer(Some(2)).unwrap_err().reasons, ["n2 has yet to apply 490 entries"]);
     assert_eq!(shape(&world.transfer(None).unwrap())[0], "n3.transfer-leader", "the one that keeps up");
-    world.says(3).role = Role::Learner;
+    world.says(3).membership = Membership::Learner;
     assert!(world.transfer(Some(3)).unwrap_err().reasons[0].contains("learner"));
     assert!(world.transfer(None).unwrap_err().message.contains("no follower"));
 }
@@ -158,7 +158,7 @@ fn a_disputed_cluster_is_not_restarted() {
     world.says(1).pending_change = true;
     assert!(world.restart(&[2]).unwrap_err().reasons[0].contains("membership change"));
     world.says(1).pending_change = false;
-    (world.says(3).state, world.says(3).term) = (NodeState::Leader, 2);
+    (world.says(3).state, world.says(3).term) = (Some(RaftRole::Leader), 2);
     assert!(world.restart(&[2]).unwrap_err().reasons[0].contains("says it leads"));
     let lost = super::world(3, &[2], None).restart(&[]).unwrap_err();
     assert!(lost.hints.iter().any(|hint| hint.ends_with("escli start")), "{:?}", lost.hints);
@@ -171,7 +171,7 @@ fn a_resumed_restart_leaves_alone_what_it_has_restarted_and_starts_what_it_has_s
     options.record_baseline(&world.facts);
     world.says(2).started_at = "2026-01-01T00:09:00Z".to_owned();
     let node = world.facts.nodes.get_mut(&3).unwrap();
-    node.api = Answer::silent("connection refused");
+    node.api = ApiAnswer::silent("connection refused");
     world.host(3).process = Process::Stopped;
     options.record_baseline(&world.facts);
     let plan = restart(&world.spec, &world.facts, &options).unwrap();
@@ -220,15 +220,15 @@ fn a_reload_leaves_down_what_was_down_and_starts_what_it_has_stopped_itself() {
 #[test]
 fn members_that_moved_are_told_and_those_nobody_knew_are_not() {
     let members =
-        |list: &[(NodeId, Role)]| Membership { cluster: None, members: list.iter().copied().collect() };
-    let before = members(&[(1, Role::Voter), (2, Role::Voter)]);
+        |list: &[(NodeId, Membership)]| MemberSet { cluster: None, members: list.iter().copied().collect() };
+    let before = members(&[(1, Membership::Voter), (2, Membership::Voter)]);
     assert_eq!(before.drift(&before), Vec::<String>::new());
-    let learner = members(&[(1, Role::Learner), (2, Role::Voter)]);
+    let learner = members(&[(1, Membership::Learner), (2, Membership::Voter)]);
     assert_eq!(before.drift(&learner), ["n1 was a voter, and is a learner"]);
-    let other = members(&[(2, Role::Voter), (3, Role::Voter)]);
+    let other = members(&[(2, Membership::Voter), (3, Membership::Voter)]);
     assert_eq!(before.drift(&other), ["n1 was a member and is none any more", "n3 has become a member"]);
     assert_eq!(members(&[]).drift(&before), Vec::<String>::new());
     assert_eq!(before.drift(&members(&[])), Vec::<String>::new());
     let world = world(3, &[1, 2, 3], Some(1));
-    assert_eq!(Membership::seen(&world.facts).members.len(), 3, "the leader, and whom it names");
+    assert_eq!(MemberSet::seen(&world.facts).members.len(), 3, "the leader, and whom it names");
 }

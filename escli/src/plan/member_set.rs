@@ -3,31 +3,34 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use shared::api::Role;
+use shared::api::Membership;
 use shared::ids::{ClusterId, NodeId};
 
 use super::facts::Facts;
 
 /// Members as the best informed node told them; empty when none answered, or before there was a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Membership {
+pub struct MemberSet {
     /// Of which cluster.
     pub cluster: Option<ClusterId>,
     /// Each member and its part.
     #[serde(with = "super::listed")]
-    pub members: BTreeMap<NodeId, Role>,
+    pub members: BTreeMap<NodeId, Membership>,
 }
 
-impl Membership {
+impl MemberSet {
     /// By the node that names a leader in the highest term.
     pub fn seen(facts: &Facts) -> Self {
         let statuses = facts.statuses().map(|(_, status)| status);
         let Some(best) = statuses.max_by_key(|status| (status.leader.is_some(), status.term)) else {
             return Self::default();
         };
-        let peers = best.peers.iter().map(|peer| (peer.id, peer.role));
-        let all = peers.chain([(best.node_id, best.role)]);
-        Self { cluster: best.cluster_id, members: all.filter(|(_, role)| *role != Role::None).collect() }
+        let peers = best.peers.iter().map(|peer| (peer.id, peer.membership));
+        let all = peers.chain([(best.node_id, best.membership)]);
+        Self {
+            cluster: best.cluster_id,
+            members: all.filter(|(_, part)| *part != Membership::None).collect(),
+        }
     }
 
     /// The same without some nodes.
@@ -52,18 +55,18 @@ impl Membership {
         found.extend(gone.map(|id| format!("n{id} was a member and is none any more")));
         let came = now.members.keys().filter(|id| !self.members.contains_key(id));
         found.extend(came.map(|id| format!("n{id} has become a member")));
-        for (id, role) in &self.members {
-            let now = now.members.get(id).filter(|now| *now != role);
-            found.extend(now.map(|now| format!("n{id} was a {}, and is a {}", word(*role), word(*now))));
+        for (id, part) in &self.members {
+            let now = now.members.get(id).filter(|now| *now != part);
+            found.extend(now.map(|now| format!("n{id} was a {}, and is a {}", word(*part), word(*now))));
         }
         found
     }
 }
 
-fn word(role: Role) -> &'static str {
-    match role {
-        Role::Voter => "voter",
-        Role::Learner => "learner",
-        Role::None => "stranger",
+fn word(membership: Membership) -> &'static str {
+    match membership {
+        Membership::Voter => "voter",
+        Membership::Learner => "learner",
+        Membership::None => "stranger",
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use shared::api::{ClusterStatus, PeerStatus, Role};
+use shared::api::{ClusterStatus, Membership, PeerStatus};
 use shared::ids::NodeId;
 use shared::spec::{self, ClusterFile, Node};
 
@@ -12,7 +12,7 @@ use super::unit::unit;
 
 /// The file of every node, and on hosts of their own the unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredFiles {
     files: BTreeMap<NodeId, NodeFile>,
     units: BTreeMap<NodeId, NodeFile>,
     /// Hashes of the files without the other nodes.
@@ -27,7 +27,7 @@ struct NodeFile {
     hash: String,
 }
 
-impl Wanted {
+impl DesiredFiles {
     /// What the node's file should say.
     pub fn text(&self, id: NodeId) -> Option<&str> {
         self.files.get(&id).map(|file| file.text.as_str())
@@ -46,7 +46,8 @@ impl Wanted {
             return true;
         }
         let knows = |node: &Node| {
-            let peer = status.peers.iter().find(|peer| peer.id == node.id && peer.role != Role::None);
+            let peer =
+                status.peers.iter().find(|peer| peer.id == node.id && peer.membership != Membership::None);
             peer.is_none_or(|peer| is_at(peer, node))
         };
         self.settings.get(&id) == Some(&status.settings_hash)
@@ -65,8 +66,8 @@ impl Wanted {
 }
 
 /// The files of a local cluster, where each node keeps its data in a place of its own.
-pub fn local(spec: &ClusterFile, data_dir: impl Fn(NodeId) -> PathBuf) -> Wanted {
-    let mut wanted = Wanted { nodes: spec.cluster.nodes.clone(), ..Wanted::default() };
+pub fn local(spec: &ClusterFile, data_dir: impl Fn(NodeId) -> PathBuf) -> DesiredFiles {
+    let mut wanted = DesiredFiles { nodes: spec.cluster.nodes.clone(), ..DesiredFiles::default() };
     for id in spec.cluster.nodes.iter().map(|node| node.id) {
         let Some(mut own) = spec.for_node(id) else { continue };
         own.cluster.storage.data_dir = data_dir(id);
@@ -77,12 +78,12 @@ pub fn local(spec: &ClusterFile, data_dir: impl Fn(NodeId) -> PathBuf) -> Wanted
 }
 
 /// The files and units of nodes on hosts of their own.
-pub fn remote(spec: &ClusterFile, layout: &HostLayout, hash: impl Fn(&str) -> String) -> Wanted {
+pub fn remote(spec: &ClusterFile, layout: &HostLayout, hash: impl Fn(&str) -> String) -> DesiredFiles {
     let units = spec.cluster.nodes.iter().filter_map(|node| {
         let text = unit(spec, layout, node.id)?;
         Some((node.id, NodeFile { hash: hash(&text), text }))
     });
-    Wanted { units: units.collect(), ..local(spec, |_| layout.data.clone().into()) }
+    DesiredFiles { units: units.collect(), ..local(spec, |_| layout.data.clone().into()) }
 }
 
 fn is_at(peer: &PeerStatus, node: &Node) -> bool {
@@ -97,7 +98,7 @@ pub fn hash_of(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use shared::api::NodeState;
+    use shared::api::RaftRole;
 
     use super::*;
     use crate::plan::tests::{remote_spec, status};
@@ -114,14 +115,14 @@ mod tests {
         let node = more.node(4).unwrap().clone();
         runs.peers.push(PeerStatus {
             id: node.id,
-            state: NodeState::Follower,
+            state: Some(RaftRole::Follower),
             match_index: None,
             host: node.host,
             cluster_port: node.cluster_port,
             client_port: node.client_port,
             http_port: node.http_port,
             advertised_host: None,
-            role: Role::Learner,
+            membership: Membership::Learner,
             connected: true,
             last_contact_ms: None,
             lag: None,
