@@ -143,7 +143,7 @@ fn what_is_no_longer_whole_is_named() -> Result<()> {
         Ok(())
     };
     let good = fs::read(&tar)?;
-    for (bytes, why) in [(&good[..good.len() / 2], ""), (&good[..512], ""), (&good[..0], "it broke off")] {
+    for (bytes, why) in [(&good[..good.len() / 2], ""), (&good[..512], ""), (&good[..0], "was cut off")] {
         fs::write(&tar, bytes)?;
         damaged(&tar, why)?;
     }
@@ -155,19 +155,19 @@ fn what_is_no_longer_whole_is_named() -> Result<()> {
     let segment = fs::read_dir(folder.join("log"))?.next().context("a segment")??.path();
     let bytes = fs::read(&segment)?;
     fs::write(&segment, &bytes[..bytes.len() - 1])?;
-    damaged(&folder, "it had")?;
+    damaged(&folder, "bytes; expected")?;
     fs::remove_file(&segment)?;
     damaged(&folder, "is missing")?;
     fs::write(&segment, &bytes)?;
     fs::write(folder.join("log/other.seg"), b"")?;
-    damaged(&folder, "log/other.seg does not belong to it")?;
+    damaged(&folder, "log/other.seg does not belong to the backup")?;
     fs::remove_file(folder.join("log/other.seg"))?;
     fs::remove_file(folder.join("backup.json.sha256"))?;
-    damaged(&folder, "it broke off")?;
+    damaged(&folder, "was cut off")?;
     damaged(&place.dir.path().join("nowhere"), "No such file")?;
     let refused = place.escli(&["restore", path(&tar), "--local", "--dir", "other"])?;
     let said = text(&refused.stderr);
-    ensure!(refused.status.code() == Some(1) && said.contains("is no whole backup"), "{said}");
+    ensure!(refused.status.code() == Some(1) && said.contains("is not a complete backup"), "{said}");
     ensure!(!place.dir.path().join("other").exists());
     Ok(())
 }

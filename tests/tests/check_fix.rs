@@ -80,7 +80,7 @@ fn what_cannot_be_put_right_keeps_its_hint_and_hinders_nothing_else() -> Result<
     let _taken = TcpListener::bind((lab.at(0).address.ip(), port()))?;
     let (code, fixed) = place.json(&["check", "--fix"])?;
     ensure!(code == 3 && amiss(&fixed) == ["ports"] && data.is_dir(), "{fixed:#}");
-    ensure!(fixed.to_string().contains("end that process"), "{fixed:#}");
+    ensure!(fixed.to_string().contains("stop that process"), "{fixed:#}");
     fs::write(lab.path("known_hosts"), "")?;
     let (code, unknown) = place.json(&["check", "--fix"])?;
     ensure!(code == 3 && unknown.to_string().contains("accept-new"), "{unknown:#}");

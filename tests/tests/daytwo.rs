@@ -167,7 +167,10 @@ fn alerts_name_a_node_that_is_down_and_do_not_judge_what_a_short_window_cannot_t
     let node_down = state(&down, "node down")?;
     ensure!(code == 10 && node_down["state"] == "firing", "{down:#}");
     ensure!(node_down["findings"].to_string().contains("n3 does not answer: connection refused"), "{down:#}");
-    ensure!(state(&down, "unstable")?["findings"].to_string().contains("window too short"), "{down:#}");
+    ensure!(
+        state(&down, "unstable")?["findings"].to_string().contains("the window is too short"),
+        "{down:#}"
+    );
     Ok(())
 }
 

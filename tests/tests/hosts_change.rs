@@ -155,7 +155,10 @@ fn a_cluster_whose_majority_is_lost_carries_on_from_one_host() -> Result<()> {
     lab.pull_plugs(&[1, 3])?;
     let recover = ["recover", "--survivor", "2", "--host-timeout", "2s", "--lost"];
     let (code, refused) = operator.json(&[&recover[..], &["3"]].concat())?;
-    ensure!(code == 3 && refused.to_string().contains("cannot be looked at: get it back"), "{refused:#}");
+    ensure!(
+        code == 3 && refused.to_string().contains("cannot be inspected: make it reachable"),
+        "{refused:#}"
+    );
     let sure = ["1,3", "--yes", "--confirm", "recover-lab-from-2"];
     done(&operator, &[&recover[..], &sure].concat())?;
     let mut client = Client::connect(lab.kafka(lab.wait_ready(&[2])?), LIMIT)?;

@@ -355,7 +355,7 @@ fn what_is_over_is_not_resumed_and_what_is_aborted_neither() -> Result<()> {
     ensure!(place.escli(&["history", "resume"])?.status.code() == Some(2), "nothing was done yet");
     ensure!(place.up()?.0 == 0);
     let over = place.escli(&["history", "resume"])?;
-    ensure!(over.status.code() == Some(3) && text(&over.stderr).contains("is over: succeeded"));
+    ensure!(over.status.code() == Some(3) && text(&over.stderr).contains("has ended: succeeded"));
     let journal = killed(&place, &["restart"], "started", "cluster.verify")?;
     let journal = match journal {
         Some(journal) => journal,

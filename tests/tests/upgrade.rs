@@ -164,8 +164,8 @@ fn what_cannot_be_the_next_version_touches_nothing() -> Result<()> {
         ensure!(pids(&place, 3)? == before && !place.cluster().join("releases").exists(), "{why}");
         Ok(())
     };
-    refused(&truncated, "does not say its version")?;
-    refused(&corrupt, "does not say its version")?;
+    refused(&truncated, "does not report its version")?;
+    refused(&corrupt, "does not report its version")?;
     refused(&alien, "is built for aarch64")?;
     ensure!(
         place.json(&upgrade(&stamped("0.2.0"), &["--dry-run"]))?.0 == 0,

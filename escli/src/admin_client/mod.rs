@@ -95,14 +95,15 @@ impl AdminClient {
         let path = format!("/backup?covers={covers}");
         let call = self.send(node, |http| http.get(url(node, &path)).timeout(MAX_STREAM_TIME));
         let answer = tokio::time::timeout(limit, call).await;
-        let answer =
-            answer.map_err(|_| PortError::unreachable(format!("n{id} did not begin within {limit:?}")))?;
+        let answer = answer.map_err(|_| {
+            PortError::unreachable(format!("n{id} did not start the backup within {limit:?}"))
+        })?;
         let answer = answer?;
         if answer.status().is_success() {
             return Ok(answer);
         }
         let ErrorBody { message, hint, .. } = self.read(node, answer).await?;
-        Err(PortError::refused(format!("n{id} gives no backup: {message}")).hint(theirs(node, &hint)))
+        Err(PortError::refused(format!("n{id} refuses a backup: {message}")).hint(theirs(node, &hint)))
     }
 
     fn node(&self, id: NodeId) -> Result<&Node, PortError> {
@@ -116,7 +117,7 @@ impl AdminClient {
         about: Option<NodeId>,
         request: impl Fn(&reqwest::Client, &Node) -> reqwest::RequestBuilder,
     ) -> Result<(), PortError> {
-        let mut nobody = PortError::unreachable("there is no other node".to_owned());
+        let mut nobody = PortError::unreachable("there is no other node to ask".to_owned());
         for node in self.nodes.iter().filter(|node| Some(node.id) != about) {
             let answer = self.send(node, |http| request(http, node).timeout(self.change_limit)).await;
             match answer {
@@ -143,7 +144,9 @@ impl AdminClient {
     }
 
     fn route_to(&self, node: &Node) -> Result<&Route, PortError> {
-        self.routes.get(&node.id).ok_or_else(|| PortError::failed(format!("no way leads to n{}", node.id)))
+        self.routes
+            .get(&node.id)
+            .ok_or_else(|| PortError::failed(format!("there is no route to n{}", node.id)))
     }
 
     async fn get<T: DeserializeOwned>(&self, id: NodeId, path: &str) -> Result<T, PortError> {
@@ -204,7 +207,7 @@ impl Cluster for AdminClient {
             return Ok(());
         }
         let ErrorBody { message, hint, .. } = self.read(node, answer).await?;
-        Err(PortError::failed(format!("n{to} does not take over: {message}")).hint(theirs(node, &hint)))
+        Err(PortError::failed(format!("n{to} did not take over: {message}")).hint(theirs(node, &hint)))
     }
 
     async fn add(&self, member: &Node, stays_learner: bool) -> Result<(), PortError> {
@@ -237,7 +240,7 @@ fn theirs(node: &Node, hint: &str) -> String {
 }
 
 fn strange(node: &Node) -> PortError {
-    PortError::failed(format!("what answers on :{} is not an esnode", node.http_port))
+    PortError::failed(format!("the service on port {} is not an esnode", node.http_port))
 }
 
 /// The address of a call on a node's admin port.

@@ -191,16 +191,15 @@ fn named(path: &Path, error: &io::Error) -> BackupError {
 
 fn parse(text: &[u8], sum: &[u8]) -> Result<VerifiedBackup, BackupError> {
     if sum.is_empty() {
-        return Err(BackupError::Damaged(format!("{SUM}, which is its end, is missing: it broke off")));
+        return Err(BackupError::Damaged(format!(
+            "{SUM}, the end of the backup, is missing: the backup was cut off"
+        )));
     }
     let own = sha256::hex(text);
     if sum != backup::sum(&own).as_bytes() {
-        return Err(BackupError::Damaged(format!(
-            "{MANIFEST} is not what was written: {SUM} says otherwise"
-        )));
+        return Err(BackupError::Damaged(format!("{MANIFEST} does not match {SUM}")));
     }
-    let damaged =
-        |error: serde_json::Error| BackupError::Damaged(format!("{MANIFEST} makes no sense: {error}"));
+    let damaged = |error: serde_json::Error| BackupError::Damaged(format!("{MANIFEST} is invalid: {error}"));
     #[derive(serde::Deserialize)]
     struct Version {
         schema_version: u32,
@@ -208,7 +207,7 @@ fn parse(text: &[u8], sum: &[u8]) -> Result<VerifiedBackup, BackupError> {
     let Version { schema_version: found } = serde_json::from_slice(text).map_err(damaged)?;
     if found > SCHEMA_VERSION {
         return Err(BackupError::Damaged(format!(
-            "{MANIFEST} is of version {found}, and this escli reads versions up to {SCHEMA_VERSION}: use the one that \
+            "{MANIFEST} has version {found}, and this escli reads versions up to {SCHEMA_VERSION}: use the escli that \
              wrote it"
         )));
     }
@@ -227,7 +226,7 @@ fn checked(path: &Path) -> Result<String, BackupError> {
             && place.is_some_and(|place| place == Path::new("log") || place == Path::new("checkpoints")));
     match path.to_str().filter(|_| plain && ours) {
         Some(name) => Ok(name.to_owned()),
-        None => Err(BackupError::Damaged(format!("{} has no place in a backup", path.display()))),
+        None => Err(BackupError::Damaged(format!("{} is not allowed in a backup", path.display()))),
     }
 }
 
@@ -262,16 +261,16 @@ fn compare(manifest: &Manifest, found: &Found) -> Result<(), BackupError> {
         match found.get(&file.path) {
             None => return damaged(format!("{} is missing", file.path)),
             Some((bytes, _)) if *bytes != file.bytes => {
-                return damaged(format!("{} has {bytes} bytes; it had {}", file.path, file.bytes));
+                return damaged(format!("{} has {bytes} bytes; expected {}", file.path, file.bytes));
             }
             Some((_, sha256)) if *sha256 != file.sha256 => {
-                return damaged(format!("{} is not what was written: its SHA-256 is {sha256}", file.path));
+                return damaged(format!("{} is damaged: its SHA-256 is {sha256}", file.path));
             }
             Some(_) => {}
         }
     }
     let besides = found.keys().find(|name| manifest.files.iter().all(|file| file.path != **name));
-    besides.map_or(Ok(()), |name| damaged(format!("{name} does not belong to it")))
+    besides.map_or(Ok(()), |name| damaged(format!("{name} does not belong to the backup")))
 }
 
 #[cfg(test)]
@@ -366,7 +365,7 @@ mod tests {
             let inner = temp.path().join("inner");
             fs::create_dir(&inner).unwrap();
             let error = read_tar(&tar(&[(path, b"evil")], &text())[..], Some(&inner)).unwrap_err();
-            assert!(error.to_string().contains("has no place in a backup"), "{path}: {error}");
+            assert!(error.to_string().contains("is not allowed in a backup"), "{path}: {error}");
             assert_eq!(fs::read_dir(&inner).unwrap().count(), 0, "{path}");
         }
     }
@@ -374,7 +373,7 @@ mod tests {
     #[test]
     fn a_later_version_is_told_from_nonsense() {
         let later = read_tar(&tar(&FILES, br#"{"schema_version":2}"#)[..], None).unwrap_err().to_string();
-        assert!(later.contains("use the one that wrote it"), "{later}");
-        assert!(read_tar(&tar(&FILES, b"{}")[..], None).unwrap_err().to_string().contains("makes no sense"));
+        assert!(later.contains("use the escli that wrote it"), "{later}");
+        assert!(read_tar(&tar(&FILES, b"{}")[..], None).unwrap_err().to_string().contains("is invalid"));
     }
 }

@@ -10,7 +10,7 @@ use crate::cluster_file::{self, Source};
 use crate::engine::past;
 use crate::settings::Environment;
 
-/// The nodes' ids, each with its host. Nothing when there is no cluster.yaml, or none that makes sense.
+/// Returns the ids of the nodes, each with its host; nothing when there is no valid cluster.yaml.
 pub fn node_ids() -> Vec<CompletionCandidate> {
     // A shell runs `escli -- WORDS`, so the words typed so far are this process's own arguments.
     let config = config_of(&std::env::args_os().collect::<Vec<_>>());
@@ -25,13 +25,13 @@ pub fn node_ids() -> Vec<CompletionCandidate> {
         .collect()
 }
 
-/// The keys of cluster.yaml.
+/// Returns the keys of cluster.yaml.
 pub fn keys() -> Vec<CompletionCandidate> {
     let key = |key: spec::Key| CompletionCandidate::new(key.path).help(Some(key.about.into()));
     spec::keys().into_iter().map(key).collect()
 }
 
-/// The ids of past operations, the newest first.
+/// Returns the ids of past operations, newest first.
 pub fn operations() -> Vec<CompletionCandidate> {
     let state = Environment::of_process().state_dir;
     let Ok((found, _)) = past::all(&state) else { return Vec::new() };
@@ -41,18 +41,18 @@ pub fn operations() -> Vec<CompletionCandidate> {
     found.iter().rev().map(|past| CompletionCandidate::new(&past.id).help(Some(help(past).into()))).collect()
 }
 
-/// What `watch --until` takes.
+/// Returns the conditions of `watch --until`.
 pub fn states() -> Vec<CompletionCandidate> {
     let states = [
         ("healthy", "the verdict is HEALTHY"),
-        ("leader", "somebody leads"),
-        ("caught-up", "every node has applied what is committed now"),
+        ("leader", "there is a leader that a majority follows"),
+        ("caught-up", "every node has applied everything that is committed now"),
         ("version=", "every node runs this version"),
     ];
     states.map(|(state, help)| CompletionCandidate::new(state).help(Some(help.into()))).into()
 }
 
-/// The value of `-c` or `--config` among words that may not be complete yet.
+/// Returns the value of `-c` or `--config` on a command line that may be incomplete.
 fn config_of(words: &[OsString]) -> Option<PathBuf> {
     let after = words.iter().zip(words.iter().skip(1));
     let apart =

@@ -54,7 +54,7 @@ fn nodes_are_called_by_number_and_by_name_alone_and_in_lists() {
         assert!(said.contains("expected a node, such as 2 or n2"), "{wrong:?}: {said}");
     }
     let said = Cli::try_parse_from(["escli", "exec", "uptime"]).unwrap_err().to_string();
-    assert!(said.contains("the command comes behind --: escli exec -- uptime ..."), "{said}");
+    assert!(said.contains("the command goes after --: escli exec -- uptime ..."), "{said}");
 }
 
 #[test]

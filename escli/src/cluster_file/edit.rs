@@ -13,7 +13,7 @@ use shared::spec::{self, ClusterFile, Node, Reader};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// The list of nodes is written in a way that is not understood.
-    #[error("the list of nodes is written in a way that escli does not edit")]
+    #[error("escli cannot edit the list of nodes in the form in which it is written")]
     Unknown,
     /// What would come out makes no sense.
     #[error("{0}")]

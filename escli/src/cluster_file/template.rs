@@ -54,8 +54,8 @@ pub fn local_spec(name: &str, count: u8, base: Option<u16>) -> ClusterFile {
 pub fn local_text(count: u8, base: Option<u16>, binary: Option<&Path>) -> String {
     let spec = local_spec(LOCAL_NAME, count, base);
     let mut text = format!(
-        "# A local cluster, written by `escli up --local`. From now on this file is the truth: change it, then\n\
-         # run `escli up --local` again. What is not here has its default; `escli render` shows everything.\n\
+        "# A local cluster, written by `escli up --local`. To change the cluster, edit this file and run\n\
+         # `escli up --local` again. Missing keys have their defaults; `escli render` shows everything.\n\
          cluster:\n  name: {LOCAL_NAME}\n  nodes:\n"
     );
     for node in &spec.cluster.nodes {
@@ -65,7 +65,7 @@ pub fn local_text(count: u8, base: Option<u16>, binary: Option<&Path>) -> String
             node.id, node.host, node.client_port, node.cluster_port, node.http_port
         ));
     }
-    text.push_str("deploy:\n  transport: local    # all nodes are processes of this machine\n  privilege: none\n  service: process\n");
+    text.push_str("deploy:\n  transport: local    # all nodes run on this machine\n  privilege: none\n  service: process\n");
     if let Some(binary) = binary {
         text.push_str(&format!("  binary: {}\n", serde_json::Value::from(binary.display().to_string())));
     }
@@ -80,23 +80,23 @@ pub fn hosts_text(name: &str, hosts: &[&str], user: Option<&str>) -> String {
     let user =
         user.map_or_else(|| "    # user: admin".to_owned(), |user| format!("    user: {}", quoted(user)));
     format!(
-        "# What is not here has its default; `escli render` shows everything, `escli validate` checks.
+        "# Missing keys have their defaults; `escli render` shows everything, `escli validate` checks the file.
 cluster:
   name: {name}
-  # Three nodes go on without one, five without two.
-  # Each may say more: client_port 9000, cluster_port 9100, http_port 8080, advertised_host, ssh
+  # Three nodes tolerate the loss of one, five the loss of two.
+  # Optional keys of a node: client_port 9000, cluster_port 9100, http_port 8080, advertised_host, ssh
   nodes:
 {nodes}  # storage:
   #   data_dir: /var/lib/eventstream/raft
 deploy:
-  # How to log in. What is not here comes from ~/.ssh/config, then from ssh's own defaults.
+  # How to log in. Missing keys come from ~/.ssh/config, then from the defaults of ssh.
   ssh:
-    # Whom to log in as: root, or somebody who may sudo without a password.
+    # The login user: root, or a user that may run sudo without a password.
 {user}
     # identity_file: ~/.ssh/id_ed25519
     # jump: bastion.example
-    host_keys: strict    # or accept-new, or SHA256:... of the one key
-  # privilege: none      # without root: directories of your own, and your own systemd with lingering on
+    host_keys: strict    # or accept-new, or the fingerprint of the key (SHA256:...)
+  # privilege: none      # without root: your own directories, and your own systemd with lingering enabled
   # install_dir: /opt/eventstream
 ",
         name = quoted(name),

@@ -47,9 +47,9 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     if path.is_file() || path.read_dir().is_ok_and(|mut files| files.next().is_some()) {
         return Err(Failure::new(
             Exit::Refused,
-            format!("{} is there already; nothing was written", path.display()),
+            format!("{} already exists; nothing was written", path.display()),
         )
-        .hint("name another place:  escli backup PATH"));
+        .hint("write elsewhere:  escli backup PATH"));
     }
     let client = admin(settings, &spec)?;
     let facts = observe_api(&spec, &client, settings.concurrency).await;
@@ -79,17 +79,17 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Who gives it: of the followers that save up the first, the leader if there is none, or who was named.
+/// Who gives it: the first of the followers that have caught up, the leader if there is none, or who was named.
 fn source(statuses: &[ClusterStatus], members: usize, named: Option<NodeId>) -> Result<NodeId, Failure> {
     if let Some(id) = named {
         return Ok(id);
     }
     let voters = agreement::voters(statuses, members);
     let leader = agreement::leader(statuses, voters).map_err(|reason| {
-        Failure::new(Exit::Refused, "nobody can tell what was acknowledged; nothing was written")
+        Failure::new(Exit::Refused, "no leader can confirm what was acknowledged; nothing was written")
             .detail(reason)
             .hint("see what is wrong:                 escli health")
-            .hint("take what one node has all the same:  escli backup --node ID")
+            .hint("back up one node anyway:           escli backup --node ID")
     })?;
     let mut healthy = agreement::healthy(statuses, voters);
     healthy.sort_unstable();
@@ -113,7 +113,9 @@ async fn take(
         let piece = match tokio::time::timeout(STALL_TIMEOUT, answer.chunk()).await {
             Ok(Ok(Some(piece))) => Ok(piece.to_vec()),
             Ok(Ok(None)) => break,
-            Ok(Err(error)) => Err(io::Error::other(format!("n{node} broke off: {error}"))),
+            Ok(Err(error)) => {
+                Err(io::Error::other(format!("the transfer from n{node} was cut off: {error}")))
+            }
             Err(_) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!("n{node} sent nothing for {STALL_TIMEOUT:?}"),
@@ -132,7 +134,9 @@ async fn take(
         let again = Failure::failed(format!("no backup was kept: {error}"));
         match error {
             BackupError::Damaged(_) => again.hint("try another node:  escli backup --node ID"),
-            BackupError::Io(_) => again.hint("is there room, and does the node still answer?  escli status"),
+            BackupError::Io(_) => {
+                again.hint("check the free space here, and whether the node still answers:  escli status")
+            }
         }
     })
 }

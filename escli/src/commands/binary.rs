@@ -31,7 +31,7 @@ pub fn find(
         return if is_executable(&path) {
             Ok(Some(path))
         } else {
-            Err(Failure::usage(format!("{what}: {} is not a program that can be run", path.display())))
+            Err(Failure::usage(format!("{what}: {} is not an executable program", path.display())))
         };
     }
     let beside = settings.env.executable.as_deref().and_then(Path::parent).map(Path::to_path_buf);

@@ -24,9 +24,9 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let named = args.binary.is_some() || target.named_binary().is_some();
     let Some(remote) = target.provide(binary.as_deref(), named)? else {
         return Err(Failure::usage(
-            "all nodes of this cluster are processes of this machine: nothing to check",
+            "all nodes of this cluster run on this machine: there is nothing to check",
         )
-        .hint("escli up --local --dry-run shows what would be done"));
+        .hint("to see what would be done:  escli up --local --dry-run"));
     };
     let fixed = if args.fix { fix(settings, &target, &remote).await? } else { None };
     if args.fix && settings.dry_run {

@@ -43,7 +43,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let ids = targets(&target.spec, &args.nodes)?;
     let Some(hosts) = target.hosts.remote() else {
         return Err(Failure::usage(
-            "all nodes of this cluster are processes of this machine: there is no host to reach",
+            "all nodes of this cluster run on this machine: there is no host to run it on",
         ));
     };
     // What the command does is not known, so it is as good as one that changes something.
@@ -57,7 +57,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             Ok(output) => {
                 let (code, error) = match &output.status {
                     Status::Exited(code) => (Some(*code), None),
-                    Status::Signalled(signal) => (None, Some(format!("ended by SIG{signal}"))),
+                    Status::Signalled(signal) => (None, Some(format!("killed by SIG{signal}"))),
                 };
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 CommandResult {

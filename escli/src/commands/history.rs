@@ -74,13 +74,13 @@ fn open(past: &PastOperation) -> Result<&Origin, Failure> {
     let refused = |why: String| Failure::new(Exit::Refused, why).hint(format!("escli history show {id}"));
     match &past.end {
         OperationState::Running => Err(Failure::new(Exit::Locked, format!("{id} is running"))
-            .hint("wait until it is done; escli watch shows how far it is")),
-        OperationState::Resumed { by } => Err(refused(format!("{id} was resumed already, by {by}"))
-            .hint(format!("go on with that one:  escli history resume {by}"))),
-        end if !end.is_open() => Err(refused(format!("{id} is over: {}", end.word()))),
+            .hint("wait until it has finished; escli watch shows its progress")),
+        OperationState::Resumed { by } => Err(refused(format!("{id} was already resumed, by {by}"))
+            .hint(format!("resume that one:  escli history resume {by}"))),
+        end if !end.is_open() => Err(refused(format!("{id} has ended: {}", end.word()))),
         _ => past.origin.as_ref().ok_or_else(|| {
-            refused(format!("{id} was begun by an older escli, whose journals cannot be resumed"))
-                .hint(format!("begin it anew:  escli {}", past.plan.operation))
+            refused(format!("{id} was started by an older escli, whose journals cannot be resumed"))
+                .hint(format!("start it again:  escli {}", past.plan.operation))
         }),
     }
 }
@@ -171,15 +171,15 @@ fn target(settings: &Settings, origin: &Origin) -> Result<(Target, bool), Failur
 pub(super) fn abort(settings: &Settings, past: &PastOperation) -> Result<Exit, Failure> {
     if past.end == OperationState::Running {
         return Err(Failure::new(Exit::Locked, format!("{} is running", past.id))
-            .hint("stop it first: Ctrl-C where it runs finishes the step and frees the lock"));
+            .hint("stop it first: Ctrl-C in its terminal finishes the current step and releases the lock"));
     }
     if !past.end.is_open() {
-        return Err(Failure::new(Exit::Refused, format!("{} is over: {}", past.id, past.end.word())));
+        return Err(Failure::new(Exit::Refused, format!("{} has ended: {}", past.id, past.end.word())));
     }
     let record = Record::Aborted { who: settings.env.who.clone(), at: Timestamp::now() };
     Journal::reopen(&past.path).and_then(|journal| journal.append(&record)).map_err(|error| {
         Failure::failed(format!("cannot write the journal {}: {error}", past.path.display()))
     })?;
-    view::remark(settings, &format!("{} is over; what it did stays as it is", past.id));
+    view::remark(settings, &format!("{} is marked as finished; what it has done stays as it is", past.id));
     Ok(Exit::Ok)
 }

@@ -32,7 +32,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     }
     let place = settings.env.path(path);
     if place.exists() {
-        let message = format!("{} is there already; nothing was written", path.display());
+        let message = format!("{} already exists; nothing was written", path.display());
         return Err(
             Failure::new(Exit::Refused, message).hint("write elsewhere:  escli -c ANOTHER.yaml init ...")
         );
@@ -40,7 +40,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     files::write_atomically(&place, &text)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
     let with = settings.config.as_ref().map_or_else(String::new, |path| format!(" -c {}", word(path)));
-    let fill = args.hosts.is_empty().then(|| format!("put your hosts into {}", path.display()));
+    let fill = args.hosts.is_empty().then(|| format!("write your hosts into {}", path.display()));
     let steps =
         [format!("escli{with} check"), format!("escli{with} up --dry-run"), format!("escli{with} up")];
     view::next_steps(settings, &fill.into_iter().chain(steps).collect::<Vec<_>>());

@@ -60,11 +60,11 @@ impl Leases {
             let changes = |step: &Step| step.node == Some(*id) && step.action.changes();
             let rescue = plan.stages.iter().flat_map(|stage| &stage.rescue);
             if is_seen && plan.steps().chain(rescue).any(changes) {
-                let message = format!("{}; nothing was changed", failure.message);
+                let message = format!("{}; no changes were made", failure.message);
                 return Err(Failure { exit: Exit::Refused, message, ..failure.clone() });
             }
             plan.notes
-                .push(format!("node {id}'s host is not kept from other operators: {}", failure.message));
+                .push(format!("node {id}'s host is not reserved for this operation: {}", failure.message));
         }
         Ok(())
     }
@@ -89,14 +89,14 @@ mod tests {
         let refused = leases(3).suffice(&mut plan, &facts).unwrap_err();
         assert_eq!(
             (refused.exit, refused.message.as_str()),
-            (Exit::Refused, "no route; nothing was changed")
+            (Exit::Refused, "no route; no changes were made")
         );
         leases(2).suffice(&mut plan, &facts).unwrap();
         let reason = "no route".to_owned();
         facts.nodes.get_mut(&3).unwrap().host =
             HostInspection::Unreachable { reason, details: Vec::new(), hints: Vec::new() };
         leases(3).suffice(&mut plan, &facts).unwrap();
-        let note = |id| format!("node {id}'s host is not kept from other operators: no route");
+        let note = |id| format!("node {id}'s host is not reserved for this operation: no route");
         assert_eq!(plan.notes, [note(2), note(3)]);
     }
 }

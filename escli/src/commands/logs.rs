@@ -107,8 +107,10 @@ async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 /// The log files of the nodes named, or of all.
 fn files(loaded: &Loaded, only: &[NodeId]) -> Result<Vec<(NodeId, std::path::PathBuf)>, Failure> {
     let layout = local_layout(&loaded.source).ok_or_else(|| {
-        Failure::usage("logs lie beside cluster.yaml, which cannot be standard input")
-            .hint("name the file:  escli -c path/to/cluster.yaml logs")
+        Failure::usage(
+            "the logs of a local cluster are beside its cluster.yaml, which cannot be standard input",
+        )
+        .hint("name the file:  escli -c path/to/cluster.yaml logs")
     })?;
     if let Some(id) = only.iter().find(|id| loaded.spec.node(**id).is_none()) {
         return Err(Failure::usage(format!("there is no node {id} in {}", loaded.source.name())));
@@ -118,9 +120,9 @@ fn files(loaded: &Loaded, only: &[NodeId]) -> Result<Vec<(NodeId, std::path::Pat
     let files: Vec<_> = ids.map(|id| (id, layout.log(id))).collect();
     if files.iter().all(|(_, path)| !path.exists()) {
         let folder = layout.dir().display();
-        return Err(Failure::failed(format!("no node has logged anything under {folder}"))
+        return Err(Failure::failed(format!("there are no logs in {folder}"))
             .hint("start the nodes of a local cluster:  escli up --local")
-            .hint("on another machine:                  journalctl -u eventstream"));
+            .hint("logs of a remote node:               journalctl -u eventstream"));
     }
     Ok(files)
 }

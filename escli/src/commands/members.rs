@@ -91,7 +91,7 @@ fn of_local(settings: &Settings, local: bool) -> Result<Settings, Failure> {
     }
     if settings.config.is_some() {
         return Err(Failure::usage(
-            "-c names a cluster of hosts of their own, --local means one of this machine",
+            "-c names a cluster on remote hosts, but --local means one on this machine",
         ));
     }
     let file = settings.env.last_local().unwrap_or_else(|| settings.env.default_local());
@@ -103,7 +103,7 @@ fn newcomer(spec: &ClusterFile, id: NodeId, place: &NewNode) -> Result<Node, Fai
     if let Some(node) = spec.node(id) {
         return match &place.host {
             Some(host) if *host != node.host => Err(Failure::usage(format!(
-                "cluster.yaml names node {id} already, at {}; the command line says {host}",
+                "node {id} is already in cluster.yaml, at {}; the command line says {host}",
                 node.host
             ))),
             _ => Ok(node.clone()),
@@ -113,10 +113,8 @@ fn newcomer(spec: &ClusterFile, id: NodeId, place: &NewNode) -> Result<Node, Fai
     match &place.host {
         Some(host) => node.host.clone_from(host),
         None if node.host.is_empty() => {
-            return Err(Failure::usage(format!(
-                "node {id} is not in cluster.yaml, and its host was not named"
-            ))
-            .hint(format!("escli add-node {id} --host HOST")));
+            return Err(Failure::usage(format!("node {id} is not in cluster.yaml, and --host is missing"))
+                .hint(format!("escli add-node {id} --host HOST")));
         }
         None => {}
     }

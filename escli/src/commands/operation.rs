@@ -163,11 +163,12 @@ impl Operation<'_> {
         if drift.is_empty() {
             return Ok(());
         }
-        let refusal = Refusal::new("the members have changed since the operation began; nothing was changed");
+        let refusal =
+            Refusal::new("the members have changed since the operation started; no changes were made");
         let refusal = drift.into_iter().fold(refusal, Refusal::because);
         Err(refusal
-            .hint("look at the cluster:     escli status")
-            .hint(format!("then begin it anew:      {}", self.retry)))
+            .hint("see the cluster:         escli status")
+            .hint(format!("then start it again:     {}", self.retry)))
     }
 
     /// From now on this cluster.yaml is about this cluster. One that is being begun is known before anything is done: whoever
@@ -192,7 +193,7 @@ impl Operation<'_> {
         };
         kept.map_err(|error| {
             let folder = settings.env.state_dir.display();
-            Failure::failed(format!("cannot write down in {folder} which cluster this is: {error}"))
+            Failure::failed(format!("cannot record in {folder} which cluster this is: {error}"))
         })
     }
 
@@ -265,28 +266,31 @@ impl Operation<'_> {
         if let (Question::TypeName { word, .. }, Some(typed)) = (question, self.confirm)
             && typed != word
         {
-            return Err(Failure::new(
-                Exit::Refused,
-                format!("--confirm says {typed}, the cluster is {word}"),
-            ));
+            return Err(Failure::new(Exit::Refused, format!("--confirm is {typed}; expected {word}")));
         }
         if self.settings.env.can_ask && !self.settings.output.is_machine() {
             return if view::ask(self.settings, question) {
                 Ok(true)
             } else {
-                Err(Failure::new(Exit::Refused, "not confirmed; nothing was changed"))
+                Err(Failure::new(Exit::Refused, "not confirmed; no changes were made"))
             };
         }
         Err(match question {
-            Question::Downtime { text } => Failure::new(Exit::Refused, "refused; nothing was changed")
-                .detail(text.clone())
-                .hint(format!("if that is meant:  {} --allow-downtime", self.retry)),
-            Question::Confirm { text } => Failure::new(Exit::Refused, "refused; nothing was changed")
-                .detail(text.clone())
-                .hint(format!("if that is meant:  {} --yes", self.retry)),
-            Question::TypeName { text, word } => Failure::new(Exit::Refused, "refused; nothing was changed")
-                .detail(text.clone())
-                .hint(format!("if that is meant:  {} --yes --confirm {word}", self.retry)),
+            Question::Downtime { text } => {
+                Failure::new(Exit::Refused, "confirmation required; no changes were made")
+                    .detail(text.clone())
+                    .hint(format!("to confirm:  {} --allow-downtime", self.retry))
+            }
+            Question::Confirm { text } => {
+                Failure::new(Exit::Refused, "confirmation required; no changes were made")
+                    .detail(text.clone())
+                    .hint(format!("to confirm:  {} --yes", self.retry))
+            }
+            Question::TypeName { text, word } => {
+                Failure::new(Exit::Refused, "confirmation required; no changes were made")
+                    .detail(text.clone())
+                    .hint(format!("to confirm:  {} --yes --confirm {word}", self.retry))
+            }
         })
     }
 
@@ -349,7 +353,7 @@ impl Operation<'_> {
         };
         let mut run = engine.execute(plan).await;
         let retry = if needs_resume { format!("escli history resume {id}") } else { self.retry.to_string() };
-        let retry = format!("to go on from here:  {retry}");
+        let retry = format!("to continue from here:  {retry}");
         let error = failures::of_run(&mut run);
         report = Report {
             schema_version: SCHEMA_VERSION,
@@ -375,7 +379,7 @@ fn read_log(said: Result<String, PortError>) -> Log {
         (Some(Finding { file, reason, .. }), _) => Log::Damaged { reason: format!("{file}: {reason}") },
         (None, Some(term)) => Log::Whole(LogEnd { term, index: verified.last_index }),
         (None, None) => {
-            Log::Unread { reason: "its esnode does not say the term of its last entry".to_owned() }
+            Log::Unread { reason: "its esnode does not report the term of the last entry".to_owned() }
         }
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn program(
 ) -> Result<Option<PathBuf>, Failure> {
     match target.hosts.remote() {
         Some(_) if named.is_some() => Err(Failure::usage(
-            "--binary is for local clusters: on hosts of their own what is installed is started",
+            "--binary is for local clusters: on remote hosts the installed program is started",
         )),
         Some(hosts) => Ok(Some(hosts.layout().program().into())),
         None => binary::find(settings, named, target.named_binary()),

@@ -30,8 +30,10 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let source = settings.env.path(&args.path);
     if source.is_dir() && target.hosts.remote().is_some() {
         let dir = source.display();
-        return Err(Failure::usage(format!("{dir} is a folder; to hosts a backup goes as one file"))
-            .hint(format!("tar -C {dir} -cf {dir}.tar log checkpoints backup.json {SUM}")));
+        return Err(Failure::usage(format!(
+            "{dir} is a directory; remote hosts need the backup as one file"
+        ))
+        .hint(format!("tar -C {dir} -cf {dir}.tar log checkpoints backup.json {SUM}")));
     }
     let place = source.clone();
     let read = tokio::task::spawn_blocking(move || whole(&place)).await;
@@ -68,7 +70,7 @@ fn whole(path: &Path) -> Result<VerifiedBackup, Failure> {
     let from_file = || read_tar(BufReader::new(File::open(path)?), None);
     let read: Result<_, BackupError> = if path.is_dir() { read_folder(path) } else { from_file() };
     read.map_err(|error| {
-        Failure::failed(format!("{} is no whole backup: {error}; nothing was changed", path.display()))
+        Failure::failed(format!("{} is not a complete backup: {error}; no changes were made", path.display()))
             .hint(format!("escli verify {}", word(path)))
     })
 }

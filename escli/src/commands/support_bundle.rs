@@ -75,11 +75,11 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 fn not_created(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     if error.kind() == io::ErrorKind::AlreadyExists {
-        return Failure::new(Exit::Refused, format!("{path} is there already; nothing was written"))
-            .hint("name another one:  escli support-bundle --file ANOTHER.tar.gz");
+        return Failure::new(Exit::Refused, format!("{path} already exists; nothing was written"))
+            .hint("write elsewhere:  escli support-bundle --file ANOTHER.tar.gz");
     }
     Failure::failed(format!("cannot write {path}: {error}"))
-        .hint("name another place:  escli support-bundle --file PLACE/NAME.tar.gz")
+        .hint("write elsewhere:  escli support-bundle --file PLACE/NAME.tar.gz")
 }
 
 async fn fill(
@@ -163,7 +163,7 @@ async fn verdicts(
         let found = preflight(spec, &remote.layout, remote.program.as_ref(), facts, &ids);
         json(&view::check::document(target.name(), &found, None))
     });
-    let local = || "all nodes are processes of one machine: nothing is checked".to_owned();
+    let local = || "all nodes run on one machine: there is nothing to check".to_owned();
     let options = UpOptions { operation: "up".to_owned(), remote, binary, ..UpOptions::default() };
     let plan = match Request::Up(Box::new(options)).plan(spec, wanted, facts) {
         Ok(plan) => json(&view::plan::document(&plan)),

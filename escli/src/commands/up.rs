@@ -68,7 +68,7 @@ pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), 
     // clap does not see a contradiction between a global option and a command's own.
     if settings.config.is_some() {
         return Err(Failure::usage(
-            "-c names a cluster.yaml, --local means the one of --dir: only one of them can be meant",
+            "-c and --local exclude each other: --local uses the cluster.yaml in --dir",
         )
         .hint(format!("drop --local:  {}", CommandLine::new(settings, "up")))
         .hint("drop -c:       escli up --local --dir DIR"));
@@ -80,8 +80,8 @@ pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), 
     };
     if dir.to_str().is_none() {
         // Paths are written into the nodes' cluster.yaml, and YAML is UTF-8.
-        return Err(Failure::usage(format!("the folder's name is not UTF-8: {}", dir.display()))
-            .hint("name one that is:  escli up --local --dir DIR"));
+        return Err(Failure::usage(format!("the directory name is not UTF-8: {}", dir.display()))
+            .hint("choose another:  escli up --local --dir DIR"));
     }
     let file = Layout::new(&dir).cluster_file();
     if !file.exists() {
@@ -100,24 +100,24 @@ pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), 
 /// The cluster.yaml that is there is the truth; what contradicts it is not quietly ignored.
 fn refuse_changes(args: &Args, target: &Target, source: &Source) -> Result<(), Failure> {
     let nodes = &target.spec.cluster.nodes;
-    let mut refused = Failure::new(Exit::Refused, "there is a local cluster already; nothing was changed");
+    let mut refused = Failure::new(Exit::Refused, "there is already a local cluster; no changes were made");
     if let Some(count) = args.nodes.filter(|count| usize::from(*count) != nodes.len()) {
         refused = refused.detail(format!("{} has {} nodes, not {count}", source.name(), nodes.len()));
     }
     let first = nodes.first().map(|node| node.client_port);
     if let Some(base) = args.base_port.filter(|base| Some(*base) != first) {
         let first = first.unwrap_or_default();
-        refused = refused.detail(format!("{}: its ports begin at {first}, not {base}", source.name()));
+        refused = refused.detail(format!("{}: its first port is {first}, not {base}", source.name()));
     }
     if refused.details.is_empty() {
         return Ok(());
     }
     let file = source.name();
     Err(refused
-        .hint("bring up the one that is there:  escli up --local, without --nodes and --base-port")
-        .hint("or another one beside it:        escli up --local --dir ANOTHER --base-port PORT")
+        .hint("bring up the existing one:       escli up --local, without --nodes and --base-port")
+        .hint("or create another one:           escli up --local --dir ANOTHER --base-port PORT")
         .hint(format!(
-            "or give it up with its data:     escli -c {} down --purge-data",
+            "or delete it with its data:      escli -c {} down --purge-data",
             word(Path::new(&file))
         )))
 }

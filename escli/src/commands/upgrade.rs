@@ -37,7 +37,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         Some(What::Resume) => resume(settings).await,
         Some(What::Abort) => {
             let exit = history::abort(settings, &last(settings)?)?;
-            view::remark(settings, "what every node runs now:  escli upgrade status");
+            view::remark(settings, "to see what every node runs:  escli upgrade status");
             Ok(exit)
         }
     }
@@ -45,7 +45,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 
 async fn begin(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let path = args.binary.as_deref().ok_or_else(|| {
-        Failure::usage("which program to upgrade to was not said")
+        Failure::usage("--binary is missing: the program to upgrade to")
             .hint("escli upgrade --binary path/to/esnode")
     })?;
     let mut target = Target::open(settings)?;
@@ -77,7 +77,7 @@ async fn begin(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     if !asks || !settings.env.can_ask || settings.output.is_machine() {
         return Ok(exit);
     }
-    let text = "the first node serves with the new program; the others are next".to_owned();
+    let text = "the first node serves with the new version; the other nodes are next".to_owned();
     if view::ask(settings, &Question::Confirm { text }) { resume(settings).await } else { Ok(exit) }
 }
 
@@ -100,13 +100,13 @@ fn runs_here(program: &Program, is_local: bool) -> Result<(), Failure> {
         let (path, this) = (program.path.display(), std::env::consts::ARCH);
         return Err(Failure::new(
             Exit::Refused,
-            format!("{path} is built for {arch}, the machine is {this}; nothing was changed"),
+            format!("{path} is built for {arch}, this machine is {this}; no changes were made"),
         ));
     }
     if here && program.info.is_none() {
         return Err(Failure::new(
             Exit::Refused,
-            format!("{} does not say its version; nothing was changed", program.path.display()),
+            format!("{} does not report its version; no changes were made", program.path.display()),
         )
         .hint(format!("try it:  {} --version --json", word(&program.path))));
     }
@@ -135,8 +135,8 @@ fn last(settings: &Settings) -> Result<PastOperation, Failure> {
     let (all, _) = history::operations(settings)?;
     let of_this = |past: &PastOperation| past.plan.operation == "upgrade" && past.plan.cluster == name;
     all.into_iter().rfind(of_this).ok_or_else(|| {
-        Failure::usage(format!("{name} was never upgraded from here"))
-            .hint("begin one:  escli upgrade --binary path/to/esnode")
+        Failure::usage(format!("{name} was never upgraded from this account"))
+            .hint("start one:  escli upgrade --binary path/to/esnode")
     })
 }
 

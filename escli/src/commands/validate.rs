@@ -70,12 +70,13 @@ fn notices(spec: &ClusterFile) -> Vec<String> {
     let spare = tolerates(count);
     let mut notices = Vec::new();
     if spare == 0 {
-        notices.push(format!("{count} node(s) tolerate no failure; 3 tolerate one"));
+        notices.push(format!("{count} node(s) tolerate no failure; 3 nodes tolerate one"));
     } else if count.is_multiple_of(2) {
-        notices.push(format!("{count} nodes tolerate {spare} failure(s), no more than {} do", count - 1));
+        notices
+            .push(format!("{count} nodes tolerate {spare} failure(s), no more than {} nodes do", count - 1));
     }
     if !spec.cluster.storage.wal_sync {
-        notices.push("wal_sync is off: acknowledged means written, not fsynced".to_owned());
+        notices.push("wal_sync is off: acknowledged events are written, but not fsynced".to_owned());
     }
     notices
 }

@@ -66,10 +66,10 @@ async fn reached(deadline: Option<Instant>) {
 fn timeout(settings: &Settings, args: &Args, last: Option<&Overview>) -> Failure {
     let until = args.until.as_ref().map(ToString::to_string).unwrap_or_default();
     let time = settings.timeout;
-    let mut failure = Failure::new(Exit::Timeout, format!("waited {time:?} in vain for {until}"));
+    let mut failure = Failure::new(Exit::Timeout, format!("{until} was not reached within {time:?}"));
     failure.details = last.map(|seen| seen.reasons.clone()).unwrap_or_default();
     if let (Some(Until::Version(_)), Some(seen)) = (&args.until, last) {
-        failure = failure.detail(format!("what runs: {}", seen.versions.join(", ")));
+        failure = failure.detail(format!("running versions: {}", seen.versions.join(", ")));
     }
     failure.hint("escli health").hint("escli logs")
 }

@@ -39,7 +39,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             if self.is_gone(id, stay).await {
                 Poll::Done("a majority knows".to_owned())
             } else {
-                Poll::NotYet("fewer than a majority of the others know".to_owned())
+                Poll::NotYet("fewer than a majority of the other nodes know".to_owned())
             }
         })
         .await
@@ -65,7 +65,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             if self.is_raised(to, nodes).await {
                 Poll::Done("every node writes it".to_owned())
             } else {
-                Poll::NotYet("some node does not say so".to_owned())
+                Poll::NotYet("some node does not report it yet".to_owned())
             }
         })
         .await
@@ -75,7 +75,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         self.wait(Awaited::Voter(id), self.limits.catch_up, async || match self.membership(id, nodes).await {
             Some(Membership::Voter) => Poll::Done(String::new()),
             Some(_) => Poll::NotYet(format!("n{id} is still a learner")),
-            None => Poll::NotYet("nobody leads".to_owned()),
+            None => Poll::NotYet("there is no leader".to_owned()),
         })
         .await
     }

@@ -109,7 +109,7 @@ impl Hosts for Machine {
     async fn stop(&self, id: NodeId, force: bool, within: Duration) -> Result<(), PortError> {
         self.called(format!("stop {id}"));
         if self.faults.mute.contains(&id) && !force {
-            return Err(PortError::failed(format!("node {id} did not end within {within:?}")));
+            return Err(PortError::failed(format!("node {id} did not stop within {within:?}")));
         }
         self.running.borrow_mut().remove(&id);
         Ok(())
@@ -358,7 +358,7 @@ async fn a_node_that_disagrees_is_found_although_there_is_a_leader() {
     let run = bench.run(&plan(&[1, 2, 3])).await;
     assert_eq!(outcome(&run, "cluster.leader"), StepOutcome::Succeeded);
     assert_eq!(outcome(&run, "cluster.verify"), StepOutcome::Failed);
-    assert_eq!(last(&run), "n3 knows no leader in term 1, not leader n1, term 1");
+    assert_eq!(last(&run), "n3 follows no leader in term 1, not leader n1, term 1");
 }
 
 /// Asks to stop as soon as a certain step has begun.

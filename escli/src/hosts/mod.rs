@@ -71,7 +71,7 @@ impl ClusterHosts {
             Self::Local(hosts) => {
                 let kept = releases::installed(hosts.layout(), id);
                 let Some(binary) = kept.as_deref().or(binary) else {
-                    return Err(PortError::failed("no esnode was found; set $ESNODE".to_owned()));
+                    return Err(PortError::failed("esnode was not found; set $ESNODE".to_owned()));
                 };
                 hosts.verify(id, binary).await
             }

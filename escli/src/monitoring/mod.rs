@@ -14,7 +14,7 @@ const SCRAPE_S: u32 = 5;
 pub fn scrape(spec: &ClusterFile) -> String {
     let name = &spec.cluster.name;
     let mut text = format!(
-        "# Every node of {name}. Written by `escli monitoring`; write it again when members come or go.\n\
+        "# Every node of {name}. Written by `escli monitoring`; run it again when nodes join or leave.\n\
          global:\n  scrape_interval: {SCRAPE_S}s\n  evaluation_interval: {SCRAPE_S}s\n\
          rule_files: [{RULES_FILE}]\n\
          scrape_configs:\n  - job_name: eventstream\n    static_configs:\n"
@@ -35,7 +35,7 @@ type Panel = (&'static str, &'static str, String, &'static str, &'static str);
 fn panels(only: &str) -> [Panel; 11] {
     [
         ("Leader", "stat", format!("max(raft_leader{only})"), "short", "leader"),
-        ("Nodes that answer", "stat", format!("sum(up{only})"), "short", "nodes"),
+        ("Nodes up", "stat", format!("sum(up{only})"), "short", "nodes"),
         (
             "Commits per second",
             "timeseries",
@@ -43,7 +43,13 @@ fn panels(only: &str) -> [Panel; 11] {
             "ops",
             "n{{node}}",
         ),
-        ("Entries behind", "timeseries", format!("raft_replication_lag{only}"), "short", "n{{node}}"),
+        (
+            "Replication lag (entries)",
+            "timeseries",
+            format!("raft_replication_lag{only}"),
+            "short",
+            "n{{node}}",
+        ),
         (
             "Elections per minute",
             "timeseries",
@@ -51,9 +57,9 @@ fn panels(only: &str) -> [Panel; 11] {
             "short",
             "n{{node}}",
         ),
-        ("Others connected", "timeseries", format!("raft_peers_connected{only}"), "short", "n{{node}}"),
+        ("Connected peers", "timeseries", format!("raft_peers_connected{only}"), "short", "n{{node}}"),
         (
-            "Sync of the log, mean",
+            "Log sync time, mean",
             "timeseries",
             format!(
                 "rate(eventstream_log_sync_seconds_sum{only}[1m]) / rate(eventstream_log_sync_seconds_count{only}[1m])"
@@ -75,7 +81,7 @@ fn panels(only: &str) -> [Panel; 11] {
             "Bps",
             "n{{node}}",
         ),
-        ("Size of the log", "timeseries", format!("eventstream_log_bytes{only}"), "bytes", "n{{node}}"),
+        ("Log size", "timeseries", format!("eventstream_log_bytes{only}"), "bytes", "n{{node}}"),
         (
             "Client connections",
             "timeseries",

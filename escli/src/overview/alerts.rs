@@ -104,7 +104,7 @@ fn slow_follower(newest: &Sample) -> Alert {
     let line = |(id, figures): (NodeId, &Figures)| {
         let lag = figures.lag;
         if figures.leads {
-            format!("n{id}, which leads, has a follower that is {lag} entries behind")
+            format!("n{id}, the leader, has a follower that is {lag} entries behind")
         } else {
             format!("n{id} is {lag} entries behind")
         }
@@ -116,7 +116,8 @@ fn slow_follower(newest: &Sample) -> Alert {
         if newest.head().is_none() {
             // Only the leader knows how far the others are.
             state = AlertState::NotEvaluated;
-            findings.push("no node that answers leads: nobody knows how far the others are".to_owned());
+            findings
+                .push("no node that answers is the leader: the lag of the others is not known".to_owned());
         } else {
             findings.push(format!("the largest lag is {} entries", lag.unwrap_or_default()));
         }
@@ -149,7 +150,7 @@ fn unstable(samples: &[Sample], span: Duration) -> Alert {
         return alert(name, condition, AlertState::Firing, vec![seen]);
     }
     if span < RATE {
-        let text = format!("{seen}; not judged: window too short, {} are needed", time(RATE));
+        let text = format!("{seen}; not evaluated: the window is too short, {} are required", time(RATE));
         return alert(name, condition, AlertState::NotEvaluated, vec![text]);
     }
     alert(name, condition, AlertState::Ok, vec![seen])
@@ -163,7 +164,7 @@ fn waits(sample: &Sample) -> bool {
 fn write_failure(samples: &[Sample], newest: &Sample) -> Alert {
     let (name, condition) = ("write failure", "raft_commit_index stuck for > 30s");
     if let Some((id, _)) = newest.figures().find(|(_, figures)| figures.refuses) {
-        let text = format!("n{id}, which leads, takes no events: too many disks are almost full");
+        let text = format!("n{id}, the leader, refuses events: too many disks are almost full");
         return alert(name, condition, AlertState::Firing, vec![text]);
     }
     // The samples since the index last moved, or since nothing waited.
@@ -171,23 +172,23 @@ fn write_failure(samples: &[Sample], newest: &Sample) -> Alert {
         samples.iter().rev().take_while(|sample| waits(sample) && sample.commit() == newest.commit());
     let since = standing.last().map(|sample| newest.at.saturating_sub(sample.at));
     let commit = newest.commit().map_or_else(|| "unknown".to_owned(), |commit| commit.to_string());
-    let why = if newest.head().is_none() { "no node that answers leads" } else { "entries wait" };
+    let why = if newest.head().is_none() { "no node that answers is the leader" } else { "entries wait" };
     match since {
         None => {
-            let text = format!("nothing waits to be committed; the commit index is {commit}");
+            let text = format!("no entries wait to be committed; the commit index is {commit}");
             alert(name, condition, AlertState::Ok, vec![text])
         }
         Some(since) if since > STUCK => {
-            let text = format!("the commit index stands at {commit} for {}; {why}", time(since));
+            let text = format!("the commit index has been at {commit} for {}; {why}", time(since));
             alert(name, condition, AlertState::Firing, vec![text])
         }
         Some(since) if samples.len() > 1 && since < newest.at.saturating_sub(samples[0].at) => {
-            let text = format!("the commit index moved within the window, and is {commit}");
+            let text = format!("the commit index moved within the window; it is {commit}");
             alert(name, condition, AlertState::Ok, vec![text])
         }
         Some(since) => {
             let text = format!(
-                "the commit index stands at {commit} for {}, and {why}; not judged: window too short, more than {} are needed",
+                "the commit index has been at {commit} for {}, and {why}; not evaluated: the window is too short, more than {} are required",
                 time(since),
                 time(STUCK)
             );
@@ -287,7 +288,7 @@ mod tests {
     fn events_that_are_refused_are_a_write_failure_at_once() {
         let samples = samples(1, |_, id, figures| figures.refuses = id == 1);
         assert_eq!(states(&samples)[3], Firing);
-        assert!(evaluate(&samples)[3].findings[0].contains("n1, which leads, takes no events"));
+        assert!(evaluate(&samples)[3].findings[0].contains("n1, the leader, refuses events"));
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub fn assess(context: &Context<'_>) -> Assessment {
         };
     }
     if verdict == Verdict::Degraded && up == needed && up < voters.len() {
-        reasons.push(format!("{up} of {} voters are left: one more failure stops writes", voters.len()));
+        reasons.push(format!("{up} of {} voters are up: one more failure stops writes", voters.len()));
     }
     Assessment { verdict, reasons, notices: notices(context) }
 }
@@ -83,7 +83,7 @@ pub fn assess(context: &Context<'_>) -> Assessment {
 fn all_well(context: &Context<'_>, voters: usize) -> String {
     let (leader, term) = (context.leader.unwrap_or_default(), context.term.unwrap_or_default());
     format!(
-        "{voters} of {voters} voters follow n{leader} in term {term}, none more than {LAG_LIMIT} entries behind"
+        "{voters} of {voters} voters follow n{leader} in term {term}, none is more than {LAG_LIMIT} entries behind"
     )
 }
 
@@ -92,20 +92,23 @@ fn no_majority(context: &Context<'_>, voters: &[NodeId], up: usize) -> Option<St
     let (count, needed) = (voters.len(), quorum(voters.len()));
     let Some(leader) = context.leader else {
         let here = voters.iter().filter(|id| is_silent(context, **id).is_none()).count();
-        let why =
-            if here < needed { format!("{needed} are needed") } else { "an election is due".to_owned() };
+        let why = if here < needed {
+            format!("{needed} are required")
+        } else {
+            "an election is under way".to_owned()
+        };
         return Some(format!("no leader: {here} of {count} voters answer, {why}"));
     };
     // Without the leader's own word nobody can count its followers: it does lead, or they would not name it.
     context.head?;
     (up < needed)
-        .then(|| format!("n{leader} leads, and only {up} of {count} voters follow it; {needed} are needed"))
+        .then(|| format!("n{leader} leads, but only {up} of {count} voters follow it; {needed} are required"))
 }
 
 /// Why a cluster with a leader and a majority takes no events.
 fn no_writes(context: &Context<'_>, voters: &[NodeId]) -> Option<String> {
     if context.head.is_some_and(|head| head.refuses_events) {
-        return Some("no events are taken: too many disks are almost full".to_owned());
+        return Some("the leader refuses events: too many disks are almost full".to_owned());
     }
     // Such a node follows, and writes nothing.
     let stuck = |id: &&NodeId| context.disk(**id).is_some_and(DiskProblem::blocks_writes);
@@ -113,7 +116,7 @@ fn no_writes(context: &Context<'_>, voters: &[NodeId]) -> Option<String> {
     let (count, needed) = (voters.len(), quorum(voters.len()));
     let writing = following.iter().filter(|id| !stuck(id)).count();
     (writing < needed && writing < following.len())
-        .then(|| format!("{writing} of {count} voters can write to their disk; {needed} are needed"))
+        .then(|| format!("{writing} of {count} voters can write to their disk; {needed} are required"))
 }
 
 /// What is wrong with disks: what several have in common is said once.
@@ -135,7 +138,7 @@ fn disks(context: &Context<'_>) -> Vec<String> {
 fn silent_leader(context: &Context<'_>) -> Option<String> {
     let leader = context.leader.filter(|_| context.head.is_none())?;
     Some(format!(
-        "n{leader} is named as leader and does not answer: if it is down, an election follows at once"
+        "n{leader} is the leader according to others, but does not answer: if it is down, an election follows"
     ))
 }
 
@@ -164,7 +167,7 @@ fn trouble(context: &Context<'_>, id: NodeId) -> Option<String> {
     let peer = context.seen_by_head(id);
     if let Some(reason) = is_silent(context, id) {
         let heard = peer.is_some_and(|peer| peer.connected);
-        let heard = if heard { "; the leader hears it" } else { "" };
+        let heard = if heard { "; the leader is connected to it" } else { "" };
         return Some(format!("n{id} does not answer: {reason}{heard}"));
     }
     let status = context.facts.nodes.get(&id)?.status()?;
@@ -181,12 +184,12 @@ fn trouble(context: &Context<'_>, id: NodeId) -> Option<String> {
         return Some(format!("n{id} belongs to another cluster: {own}, not {head}"));
     }
     if status.state.is_none() {
-        return Some(format!("n{id} waits to join"));
+        return Some(format!("n{id} is waiting to join"));
     }
     if let (Some(leader), false) = (context.leader, context.follows(id)) {
         let term = context.term.unwrap_or_default();
         let own = status.leader.map_or_else(|| "no leader".to_owned(), |own| format!("leader n{own}"));
-        return Some(format!("n{id} knows {own} in term {}, not n{leader} in term {term}", status.term));
+        return Some(format!("n{id} follows {own} in term {}, not n{leader} in term {term}", status.term));
     }
     let peer = peer?;
     if !peer.connected {
@@ -210,14 +213,14 @@ fn notices(context: &Context<'_>) -> Vec<String> {
     }
     if versions.len() > 1 {
         let each = versions.iter().map(|(version, ids)| format!("v{version} on {}", names(ids)));
-        found.push(format!("more than one version runs: {}", each.collect::<Vec<_>>().join(", ")));
+        found.push(format!("more than one version is running: {}", each.collect::<Vec<_>>().join(", ")));
     }
     let restart =
         statuses().filter(|status| context.config_state(status) == Some(ConfigState::RestartNeeded));
     let restart: Vec<_> = restart.map(|status| status.node_id).collect();
     if !restart.is_empty() {
         found.push(format!(
-            "restart needed: cluster.yaml says something else than what {} runs with",
+            "restart needed: cluster.yaml differs from the configuration that {} runs with",
             names(&restart)
         ));
     }
@@ -225,7 +228,9 @@ fn notices(context: &Context<'_>) -> Vec<String> {
         statuses().filter(|status| !status.wal_sync).map(|status| status.node_id).collect();
     if !unsynced.is_empty() {
         let ids = names(&unsynced);
-        found.push(format!("wal_sync is off on {ids}: acknowledged there means written, not fsynced"));
+        found.push(format!(
+            "wal_sync is off on {ids}: events acknowledged there are written, but not fsynced"
+        ));
     }
     let outside = context.spec.cluster.nodes.iter().map(|node| node.id);
     let outside: Vec<_> = outside.filter(|id| !context.members.contains_key(id)).collect();
@@ -240,7 +245,7 @@ fn notices(context: &Context<'_>) -> Vec<String> {
     if context.members.values().any(|role| *role == Membership::Learner)
         || statuses().any(|s| s.pending_change)
     {
-        found.push("a membership change is under way".to_owned());
+        found.push("a membership change is in progress".to_owned());
     }
     found
 }

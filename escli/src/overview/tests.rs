@@ -165,7 +165,7 @@ fn verdicts_on_majorities() {
         ("all well", |_| (), Healthy, "3 of 3 voters follow n1 in term 12"),
         ("a follower dies", |w| w.dies(3), Degraded, "n3 does not answer: connection refused :8080"),
         ("the last spare is gone", |w| w.dies(3), Degraded, "one more failure stops writes"),
-        ("hidden only", |w| w.hides(3), Degraded, "connection refused :8080; the leader hears it"),
+        ("hidden only", |w| w.hides(3), Degraded, "connection refused :8080; the leader is connected to it"),
         ("the leader is hidden", |w| w.hides(1), Degraded, "n1 does not answer"),
         (
             "majority dies",
@@ -177,13 +177,13 @@ fn verdicts_on_majorities() {
             "minority without a leader",
             World::minority,
             Unavailable,
-            "no leader: 1 of 3 voters answer, 2 are needed",
+            "no leader: 1 of 3 voters answer, 2 are required",
         ),
         (
             "an election",
             World::without_leader,
             Unavailable,
-            "no leader: 3 of 3 voters answer, an election is due",
+            "no leader: 3 of 3 voters answer, an election is under way",
         ),
         ("nobody answers", |w| (1..=3).for_each(|id| w.dies(id)), Unknown, "n2 does not answer"),
     ];
@@ -216,7 +216,12 @@ fn verdicts_on_disks() {
             Degraded,
             "disk almost full on n1, n2, n3",
         ),
-        ("the leader takes nothing", |w| w.says(1).refuses_events = true, Unavailable, "no events are taken"),
+        (
+            "the leader takes nothing",
+            |w| w.says(1).refuses_events = true,
+            Unavailable,
+            "the leader refuses events",
+        ),
         (
             "one hangs",
             |w| full(w, &[3], DiskProblem::Stalled { seconds: 5 }),
@@ -240,19 +245,19 @@ fn verdicts_on_disks() {
 fn verdicts_on_disagreement_and_lag() {
     use Verdict::{Degraded, Healthy, Unavailable};
     let table: [Case; 8] = [
-        ("a successor", World::successor, Degraded, "n1 knows leader n1 in term 12, not n2 in term 13"),
+        ("a successor", World::successor, Degraded, "n1 follows leader n1 in term 12, not n2 in term 13"),
         ("a leader that was cut off", World::rival, Degraded, "n2 says it leads in term 11, n1 in term 12"),
         (
             "followers of another",
             |w| w.says(3).leader = Some(2),
             Degraded,
-            "n3 knows leader n2 in term 12, not n1",
+            "n3 follows leader n2 in term 12, not n1",
         ),
         (
             "nobody follows",
             |w| (2..=3).for_each(|id| w.says(id).leader = None),
             Unavailable,
-            "n1 leads, and only 1",
+            "n1 leads, but only 1",
         ),
         (
             "two clusters",
@@ -279,14 +284,14 @@ fn what_is_worth_knowing_makes_nobody_ill() {
     let table: [(Change, &str); 6] = [
         (
             |w| w.says(3).version = "1.5.0".to_owned(),
-            "more than one version runs: v1.4.2 on n1, n2, v1.5.0 on n3",
+            "more than one version is running: v1.4.2 on n1, n2, v1.5.0 on n3",
         ),
         (
             |w| w.says(2).config_hash = "another".to_owned(),
-            "restart needed: cluster.yaml says something else than what n2 runs with",
+            "restart needed: cluster.yaml differs from the configuration that n2 runs with",
         ),
         (|w| w.says(2).wal_sync = false, "wal_sync is off on n2"),
-        (|w| w.says(1).pending_change = true, "a membership change is under way"),
+        (|w| w.says(1).pending_change = true, "a membership change is in progress"),
         (|w| w.spec.cluster.nodes.truncate(2), "a member and not in cluster.yaml: n3"),
         (
             |w| {
@@ -333,7 +338,7 @@ fn before_there_is_a_cluster_the_file_says_who_should_vote() {
     }
     let seen = world.overview();
     assert_eq!((seen.health, seen.voters, seen.voters_up), (Verdict::Unavailable, 3, 0));
-    assert!(seen.reasons.contains(&"n2 waits to join".to_owned()), "{:?}", seen.reasons);
+    assert!(seen.reasons.contains(&"n2 is waiting to join".to_owned()), "{:?}", seen.reasons);
 }
 
 #[test]
@@ -342,7 +347,9 @@ fn a_leader_that_does_not_answer_is_named_as_such() {
     world.hides(1);
     let reasons = world.overview().reasons;
     assert!(
-        reasons.iter().any(|reason| reason.contains("n1 is named as leader and does not answer")),
+        reasons
+            .iter()
+            .any(|reason| reason.contains("n1 is the leader according to others, but does not answer")),
         "{reasons:?}"
     );
 }

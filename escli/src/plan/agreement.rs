@@ -24,12 +24,12 @@ pub struct Agreement {
 pub fn leader(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
     let leads = |status: &&ClusterStatus| status.state == Some(RaftRole::Leader);
     let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else {
-        return Err(format!("no node of {} that answer leads", statuses.len()));
+        return Err(format!("none of the {} nodes that answer is the leader", statuses.len()));
     };
     let agreement = Agreement { leader: head.node_id, term: head.term };
     let follow = statuses.iter().filter(|status| follows(status, agreement)).count();
     if follow < quorum(voters) {
-        return Err(format!("n{} leads, and {follow} of {voters} follow it", agreement.leader));
+        return Err(format!("n{} leads, but only {follow} of {voters} voters follow it", agreement.leader));
     }
     Ok(agreement)
 }
@@ -52,7 +52,7 @@ pub fn all(nodes: &[NodeId], statuses: &[ClusterStatus], voters: usize) -> Resul
         if !follows(status, agreement) {
             let seen =
                 status.leader.map_or_else(|| "no leader".to_owned(), |leader| format!("leader n{leader}"));
-            return Err(format!("n{id} knows {seen} in term {}, not {agreement}", status.term));
+            return Err(format!("n{id} follows {seen} in term {}, not {agreement}", status.term));
         }
         match status.cluster_id {
             Some(other) if other != cluster => {
@@ -73,7 +73,7 @@ pub fn all(nodes: &[NodeId], statuses: &[ClusterStatus], voters: usize) -> Resul
 pub fn sound(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
     let agreement = leader(statuses, voters)?;
     if statuses.iter().any(|status| status.pending_change) {
-        return Err("a membership change is under way".to_owned());
+        return Err("a membership change is in progress".to_owned());
     }
     let cluster = statuses.iter().find(|s| s.node_id == agreement.leader).and_then(|head| head.cluster_id);
     for status in statuses {
@@ -102,7 +102,7 @@ pub fn keeps_up(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result
     };
     if !follows(status, agreement) {
         let seen = status.leader.map_or_else(|| "no leader".to_owned(), |leader| format!("leader n{leader}"));
-        return Err(format!("n{id} knows {seen} in term {}, not {agreement}", status.term));
+        return Err(format!("n{id} follows {seen} in term {}, not {agreement}", status.term));
     }
     let Some(head) = statuses.iter().find(|status| status.node_id == agreement.leader) else {
         return Err("the leader does not answer".to_owned());
@@ -117,7 +117,7 @@ pub fn keeps_up(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result
     }
     let unapplied = head.commit_index.saturating_sub(status.applied_index);
     if unapplied > LAG_LIMIT {
-        return Err(format!("n{id} has yet to apply {unapplied} entries"));
+        return Err(format!("n{id} has not yet applied {unapplied} entries"));
     }
     Ok(agreement)
 }
@@ -138,7 +138,7 @@ pub fn may_stop(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result
     let left = healthy(statuses, voters).into_iter().filter(|other| *other != id).count();
     if left < quorum(voters) {
         return Err(format!(
-            "without n{id} {left} healthy voters are left, and {} are needed",
+            "without n{id}, {left} of {voters} voters would be healthy; {} are required",
             quorum(voters)
         ));
     }

@@ -1,4 +1,4 @@
-//! DesiredFiles, on disk, running: where one node's three configurations differ.
+//! Wanted, on disk, running: where one node's three configurations differ.
 
 use serde::Serialize;
 use shared::ids::NodeId;

@@ -1,5 +1,5 @@
 //! Whose node is this? What hosts, data directories and admin ports say of themselves, against what cluster.yaml says of
-//! them. Every operation is inspected here before it is planned: a cluster.yaml that names another cluster's hosts must not be
+//! them. Every operation is checked here before it is planned: a cluster.yaml that names another cluster's hosts must not be
 //! believed.
 
 use shared::ids::{ClusterId, NodeId};
@@ -23,7 +23,7 @@ pub struct Mismatch {
 /// What an operation does to identities, beside keeping them.
 #[derive(Clone, Debug, Default)]
 pub struct Intent {
-    /// The cluster that it new_cluster.
+    /// The new cluster that it starts, if any.
     pub new_cluster: Option<ClusterId>,
     /// The nodes that go.
     pub leaving: Vec<NodeId>,
@@ -40,7 +40,7 @@ pub struct Intent {
 pub fn refuse(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Result<(), Refusal> {
     let found = mismatches(spec, facts, intent);
     let mut refusal =
-        Refusal::new("cluster.yaml says something else than what it names; nothing was changed");
+        Refusal::new("cluster.yaml does not match the hosts that it names; no changes were made");
     for Mismatch { text, hints, .. } in found {
         refusal = refusal.because(text);
         for hint in hints {
@@ -64,17 +64,17 @@ fn refuse_second_bootstrap(spec: &ClusterFile, facts: &Facts) -> Result<(), Refu
         return Ok(());
     }
     let mut refusal = Refusal::new(format!(
-        "{} would be founded anew, and it was there before; nothing was changed",
+        "{} existed before and would be bootstrapped again; no changes were made",
         spec.cluster.name
     ))
-    .because(format!("it was brought up from here as the cluster {id}, and no host has any data"));
+    .because(format!("it was brought up from here as cluster {id}, and no host has any data"));
     for (node, host) in spec.cluster.nodes.iter().zip(nodes.flatten()) {
         refusal = refusal.because(format!("{} is empty on {}", host.claims.data, node.host));
     }
     Err(refusal
-        .hint("see that the disks are mounted, and try again")
-        .hint("carry on where a backup ends:    escli restore BACKUP")
-        .hint("if it is to begin with nothing:  escli down --purge-data, then escli up"))
+        .hint("check that the disks are mounted, and try again")
+        .hint("restore from a backup:           escli restore BACKUP")
+        .hint("to start with an empty cluster:  escli down --purge-data, then escli up"))
 }
 
 /// Every place that is not what cluster.yaml says; of each the gravest difference only.
@@ -92,8 +92,8 @@ pub fn mismatches(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Vec<Mis
     for mismatch in found.iter_mut().filter(|mismatch| intent.leaving.contains(&mismatch.node)) {
         // A machine that is gone leaves its address to others.
         mismatch.hints.push(format!(
-            "if node {} is gone and its address is somebody else's now:  name one in cluster.yaml where nobody is \
-             (192.0.2.1), and try again",
+            "if node {} is gone and its address belongs to another machine now:  write an unused address (192.0.2.1) into \
+             cluster.yaml, and try again",
             mismatch.node
         ));
     }
@@ -153,7 +153,7 @@ impl Inspected<'_> {
         if let Some(other) = cluster.as_ref().filter(|other| *other != name) {
             let node = node.map_or_else(|| "a node".to_owned(), |id| format!("node {id}"));
             let renamed = format!(
-                "if {other} is to be called {name} from now on:  stop it and change the name in {path} on every host first"
+                "to rename {other} to {name}:  stop it and change the name in {path} on every host first"
             );
             let hints = [&self.others(other)[..], &[renamed]].concat();
             return self.mismatch(format!("{place} is {node} of {other}, not of {name} ({by})"), &hints);
@@ -180,8 +180,11 @@ impl Inspected<'_> {
     fn by_store(&self) -> Option<Mismatch> {
         let Claims { data, store, .. } = self.claims()?;
         let other = store.map(|store| store.node).filter(|other| *other != self.node.id)?;
-        let text =
-            format!("{data} on {} is the data of node {other}, not of node {}", self.place(), self.node.id);
+        let text = format!(
+            "{data} on {} holds the data of node {other}, not of node {}",
+            self.place(),
+            self.node.id
+        );
         self.mismatch(text, &self.swapped(other))
     }
 
@@ -191,11 +194,11 @@ impl Inspected<'_> {
         let Deployed { path, elsewhere, .. } = file.as_ref()?;
         let old = elsewhere.as_ref()?;
         let hints = [
-            format!("put it back:                    storage.data_dir: {old} in cluster.yaml"),
+            format!("keep the directory:             storage.data_dir: {old} in cluster.yaml"),
             format!(
-                "if the data is to move:         escli stop, move {old} to {data} on every host, change cluster.yaml, escli up"
+                "to move the data:               escli stop, move {old} to {data} on every host, change cluster.yaml, escli up"
             ),
-            "if it is to begin with nothing: put it back, escli down --purge-data, change cluster.yaml, escli up".to_owned(),
+            "to start with an empty cluster: keep the directory, escli down --purge-data, change cluster.yaml, escli up".to_owned(),
         ];
         self.mismatch(
             format!("{} has its data in {old}, not in {data} (by {path} there)", self.place()),
@@ -210,20 +213,23 @@ impl Inspected<'_> {
         let wrong = |own: &ClusterId| !ours(own);
         let name = self.name;
         let others = remembered.is_empty();
-        let why = if others { "as the others are" } else { "as which it was brought up from here" };
-        let own = "name the cluster.yaml that it belongs to, with -c".to_owned();
+        let why = if others { "as are the other nodes" } else { "as it was brought up from here" };
+        let own = "use the cluster.yaml that it belongs to, with -c".to_owned();
         let interrupted = "if an operation was interrupted:  escli history".to_owned();
         let stored = self.claims().and_then(|claims| Some((&claims.data, claims.store?.cluster?)));
         if let Some((data, other)) = stored.filter(|(_, other)| wrong(other)) {
             let host = &self.node.host;
             let unneeded =
-                format!("if nothing of it is needed:       stop the node, and delete {data} on {host}");
-            let text = format!("{} is of the cluster {other}; {name} is {meant}, {why}", self.place());
+                format!("if its data is not needed:         stop the node, and delete {data} on {host}");
+            let text = format!("{} belongs to cluster {other}; {name} is {meant}, {why}", self.place());
             return self.mismatch(text, &[own, interrupted, unneeded]);
         }
         let other = self.seen.status()?.cluster_id.filter(wrong).filter(|_| !intent.by_hosts)?;
-        let text = format!("{} answers for the cluster {other}; {name} is {meant}, {why}", self.at());
-        self.mismatch(text, &[own, interrupted, "or end what answers there, which has the ports".to_owned()])
+        let text = format!("{} answers for cluster {other}; {name} is {meant}, {why}", self.at());
+        self.mismatch(
+            text,
+            &[own, interrupted, "or stop the process that answers there and holds the ports".to_owned()],
+        )
     }
 
     /// Its admin port.
@@ -234,9 +240,9 @@ impl Inspected<'_> {
     /// It is another cluster's.
     fn others(&self, other: &str) -> [String; 2] {
         [
-            format!("if {other} is meant:  name its own cluster.yaml with -c"),
+            format!("to work on {other}:  use its own cluster.yaml, with -c"),
             format!(
-                "if its hosts are to be {}'s from now on:  first, with the cluster.yaml of {other}, escli down --purge-data",
+                "to give its hosts to {}:  first run escli down --purge-data with the cluster.yaml of {other}",
                 self.name
             ),
         ]
@@ -245,8 +251,8 @@ impl Inspected<'_> {
     /// It is another node of the same cluster.
     fn swapped(&self, other: NodeId) -> [String; 2] {
         [
-            format!("put the id back:  node {other} is the one at {} in cluster.yaml", self.node.host),
-            format!("if the machine is to become another node:  escli remove-node {other} --purge first"),
+            format!("restore the id:  node {other} is the one at {} in cluster.yaml", self.node.host),
+            format!("to turn the machine into another node:  first run escli remove-node {other} --purge"),
         ]
     }
 }

@@ -46,18 +46,18 @@ impl MemberSet {
         if let (Some(before), Some(now)) = (self.cluster, now.cluster)
             && before != now
         {
-            found.push(format!("it was cluster {before}, and is {now}"));
+            found.push(format!("it was cluster {before}, and is now {now}"));
         }
         if self.members.is_empty() || now.members.is_empty() {
             return found;
         }
         let gone = self.members.keys().filter(|id| !now.members.contains_key(id));
-        found.extend(gone.map(|id| format!("n{id} was a member and is none any more")));
+        found.extend(gone.map(|id| format!("n{id} was a member and no longer is")));
         let came = now.members.keys().filter(|id| !self.members.contains_key(id));
         found.extend(came.map(|id| format!("n{id} has become a member")));
         for (id, part) in &self.members {
             let now = now.members.get(id).filter(|now| *now != part);
-            found.extend(now.map(|now| format!("n{id} was a {}, and is a {}", word(*part), word(*now))));
+            found.extend(now.map(|now| format!("n{id} was a {}, and is now a {}", word(*part), word(*now))));
         }
         found
     }
@@ -67,6 +67,6 @@ fn word(membership: Membership) -> &'static str {
     match membership {
         Membership::Voter => "voter",
         Membership::Learner => "learner",
-        Membership::None => "stranger",
+        Membership::None => "non-member",
     }
 }

@@ -97,7 +97,7 @@ pub enum Question {
     },
 }
 
-/// Why an operation is not even tried; nothing was changed.
+/// Why an operation is not even tried; no changes were made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// What is refused, in one sentence without a full stop.

@@ -96,7 +96,7 @@ impl Request {
         }
     }
 
-    /// The cluster that it new_cluster with the log of another one.
+    /// Returns the id of the cluster that it starts from the log of another one.
     pub fn new_cluster(&self) -> Option<ClusterId> {
         match self {
             Self::Recover(options) => Some(options.cluster),

@@ -50,7 +50,7 @@ pub(super) fn restore(
     options: &RestoreOptions,
 ) -> Result<Plan, Refusal> {
     let all: Vec<NodeId> = spec.cluster.nodes.iter().map(|node| node.id).collect();
-    let mut refusal = Refusal::new(format!("{} is not restored; nothing was changed", spec.cluster.name));
+    let mut refusal = Refusal::new(format!("{} cannot be restored; no changes were made", spec.cluster.name));
     for (id, host) in hosts(facts, &all)? {
         if !options.were_empty && (!host.data_empty || !host.is_stopped()) {
             refusal = refusal.because(format!(
@@ -62,7 +62,7 @@ pub(super) fn restore(
     if !refusal.reasons.is_empty() {
         return Err(refusal
             .hint("restore into a cluster.yaml with other hosts")
-            .hint("or, if nothing in it is needed:  escli down --purge-data"));
+            .hint("or, if the data is not needed:  escli down --purge-data"));
     }
     let mut plan = up(spec, wanted, facts, &options.up)?;
     let starts =
@@ -80,11 +80,11 @@ pub(super) fn restore(
     };
     let own = |(id, binary): &(NodeId, PathBuf)| {
         let (binary, cluster, members) = (binary.clone(), options.cluster, all.clone());
-        Step::on(*id, Action::Recover { binary, cluster, members }, "the cluster is a new one")
+        Step::on(*id, Action::Recover { binary, cluster, members }, "it is a new cluster")
     };
     let stage = |title: &str, steps| Stage { title: title.to_owned(), steps, rescue: Vec::new() };
     let copies = stage("copy the log", programs.iter().map(copy).collect());
-    let owns = stage("make it a new cluster's", programs.iter().map(own).collect());
+    let owns = stage("start a new cluster from the log", programs.iter().map(own).collect());
     plan.stages.splice(at..at, [copies, owns]);
     Ok(plan)
 }

@@ -131,14 +131,14 @@ pub(super) fn restart(spec: &ClusterFile, facts: &Facts, options: &RollOptions) 
     for (id, host) in hosts(facts, &targets)? {
         if host.config_hash.is_none() {
             return Err(Refusal::new(format!(
-                "node {id} has no cluster.yaml of its own; nothing was changed"
+                "node {id} has no cluster.yaml on its host; no changes were made"
             ))
-            .hint("give it one:  escli up"));
+            .hint("create it:  escli up"));
         }
         let state = options.state(id, facts);
         let why = match state {
             TurnState::Down => "not running",
-            TurnState::Restarted => "was restarted already",
+            TurnState::Restarted => "already restarted",
             TurnState::Runs => "running",
         };
         let binary = options.program(host);
@@ -173,18 +173,18 @@ pub(super) fn reload(
     for (id, host) in hosts(facts, &targets)? {
         let Some(hash) = wanted.hash(id) else { continue };
         if !host.dirs && host.config_hash.is_none() {
-            plan.notes.push(format!("node {id} was never set up: escli up"));
+            plan.notes.push(format!("node {id} was never deployed: escli up"));
             continue;
         }
         let write = (host.config_hash.as_deref() != Some(hash)).then(|| hash.to_owned());
         let status = facts.nodes.get(&id).and_then(|node| node.status());
         if host.runs() && status.is_none() {
             return Err(Refusal::new(format!(
-                "node {id} runs and does not answer on its admin port; nothing was changed"
+                "node {id} runs but does not answer on its admin port; no changes were made"
             ))
-            .because("what it runs with is not known")
+            .because("the configuration that it runs with is not known")
             .hint(format!("escli status --node {id}"))
-            .hint(format!("when the admin port itself was changed:  escli restart {id}")));
+            .hint(format!("if the admin port itself was changed:  escli restart {id}")));
         }
         let state = options.state(id, facts);
         let current = status.is_some_and(|status| wanted.is_run_by(status));
@@ -195,7 +195,7 @@ pub(super) fn reload(
         };
         if takes {
             let state = if current { state } else { state.min_running() };
-            let why = if current { "was restarted already" } else { "runs with an older cluster.yaml" };
+            let why = if current { "already restarted" } else { "runs with an older cluster.yaml" };
             let prove = Some(hash.to_owned());
             let binary = options.program(host);
             turns.push(NodeTurn { id, why: why.to_owned(), state, write, prove, binary, switch: None });
@@ -203,7 +203,7 @@ pub(super) fn reload(
         }
         if state == TurnState::Down {
             plan.notes.push(format!(
-                "node {id} is down and takes its cluster.yaml when it is started: escli start {id}"
+                "node {id} is down; it reads the new cluster.yaml when it starts: escli start {id}"
             ));
         }
         only_written.extend(write.map(|hash| Step::on(id, Action::WriteConfig { hash }, "differs")));
@@ -276,11 +276,11 @@ fn inventory(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result
         Err(_) if options.allow_downtime && facts.running().len() < quorum(voters) => None,
         Err(reason) => {
             return Err(Refusal::new(
-                "nodes are restarted one by one only while the cluster is led; nothing was changed",
+                "nodes can be restarted one by one only while the cluster has a leader; no changes were made",
             )
             .because(reason)
             .hint("see what is wrong:          escli health")
-            .hint("start whatever is down:     escli start"));
+            .hint("start nodes that are down:  escli start"));
         }
     };
     Ok(Inventory { statuses, now, voters, nodes })
@@ -307,7 +307,7 @@ fn stages(
     let runs = turn.state == TurnState::Runs;
     if runs && gated {
         let check = Action::CheckQuorum { nodes: inventory.nodes.clone() };
-        plan.one(format!("see whether n{id} can go"), Step::on(id, check, "before it is stopped"));
+        plan.one(format!("check the quorum without n{id}"), Step::on(id, check, "before it is stopped"));
     }
     if let Some(hash) = &turn.write {
         plan.one(
@@ -320,7 +320,7 @@ fn stages(
         let others: Vec<NodeId> = turns.iter().map(|turn| turn.id).collect();
         if let Some(to) = successor(&inventory.statuses, inventory.voters, now, &others) {
             let why = format!("n{id} leads, and is restarted next");
-            plan.one(format!("hand over to n{to}"), Step::on(to, Action::TransferLeader, why));
+            plan.one(format!("transfer leadership to n{to}"), Step::on(to, Action::TransferLeader, why));
         }
     }
     let begun = plan.stages.len();
@@ -334,11 +334,11 @@ fn stages(
         start(plan, turn)?;
     }
     let proof = Action::AwaitCaughtUp { nodes: inventory.nodes.clone(), config: turn.prove.clone() };
-    plan.one(format!("see n{id} catch up"), Step::on(id, proof, "before anything else is touched"));
+    plan.one(format!("wait until n{id} has caught up"), Step::on(id, proof, "before the next node"));
     if let Some(switch) = &turn.switch {
         let ReleaseChange { version, soak_ms: ms, .. } = switch.clone();
         let soak = Action::Soak { nodes: inventory.nodes.clone(), version, ms };
-        plan.one(format!("see n{id} serve"), Step::on(id, soak, "before anything else is touched"));
+        plan.one(format!("watch n{id} serve"), Step::on(id, soak, "before the next node"));
         let rescue = way_back(turn, switch, inventory);
         plan.stages[begun..].iter_mut().for_each(|stage| stage.rescue.clone_from(&rescue));
     }
@@ -349,8 +349,8 @@ fn stages(
 fn start(plan: &mut Plan, turn: &NodeTurn) -> Result<(), Refusal> {
     let id = turn.id;
     let binary = turn.binary.clone().ok_or_else(|| {
-        Refusal::new("the node's program, esnode, was not found; nothing was changed")
-            .hint("name it:   --binary path/to/esnode")
+        Refusal::new("the esnode program was not found; no changes were made")
+            .hint("specify it:  --binary path/to/esnode")
     })?;
     if let Some(ReleaseChange { to, .. }) = &turn.switch {
         let switch = Action::SwitchRelease { release: to.clone() };
@@ -358,13 +358,13 @@ fn start(plan: &mut Plan, turn: &NodeTurn) -> Result<(), Refusal> {
     }
     let why = if turn.state == TurnState::Runs { "was stopped" } else { "not running" };
     plan.one(format!("start n{id}"), Step::on(id, Action::StartNode { binary }, why));
-    plan.one(format!("see n{id} answer"), Step::on(id, Action::AwaitLive, "just started"));
+    plan.one(format!("wait until n{id} answers"), Step::on(id, Action::AwaitLive, "just started"));
     Ok(())
 }
 
 /// What brings a node back that does not serve with its new release.
 fn way_back(turn: &NodeTurn, switch: &ReleaseChange, inventory: &Inventory) -> Vec<Step> {
-    let (id, why) = (turn.id, format!("{} does not serve there", switch.to));
+    let (id, why) = (turn.id, format!("{} does not serve on this node", switch.to));
     let Some((release, binary)) = &switch.back else { return Vec::new() };
     let actions = [
         Action::StopNode { force: true },
@@ -388,13 +388,13 @@ fn weigh(
     let Some((id, left)) = cost.filter(|_| !options.allow_downtime) else { return Ok(()) };
     let (voters, needed, name) = (inventory.voters, quorum(inventory.voters), &spec.cluster.name);
     let text = format!(
-        "while n{id} is away {left} healthy voters are left and {needed} are needed: {name} would accept no writes"
+        "the change would leave {left} of {voters} voters healthy without n{id}; {needed} are required: {name} would accept no writes"
     );
     if voters <= 2 {
         plan.question = Some(Question::Downtime { text });
         return Ok(());
     }
-    let mut refusal = Refusal::new("refused; nothing was changed").because(text);
+    let mut refusal = Refusal::new("this would cost the quorum; no changes were made").because(text);
     for node in spec.cluster.nodes.iter().map(|node| node.id).filter(|other| *other != id) {
         if let Err(reason) = agreement::keeps_up(node, &inventory.statuses, voters) {
             refusal = refusal.because(reason);
@@ -403,5 +403,5 @@ fn weigh(
             }
         }
     }
-    Err(refusal.hint(format!("if that is meant:  escli {} --allow-downtime", plan.operation)))
+    Err(refusal.hint(format!("to do it anyway:  escli {} --allow-downtime", plan.operation)))
 }

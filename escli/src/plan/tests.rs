@@ -452,10 +452,7 @@ fn a_check_that_fails_refuses_all() {
 
 #[test]
 fn a_node_that_ends_and_is_started_again_is_stopped_like_one_that_runs() {
-    for (process, why) in [
-        (Process::Restarting, "ends and is started again"),
-        (Process::Unknown, "nobody can tell whether it runs"),
-    ] {
+    for (process, why) in [(Process::Restarting, "restarting"), (Process::Unknown, "its state is unknown")] {
         let mut world = world(3, &[1, 2], Some(1));
         world.host(3).process = process;
         let plan = world.stop(&[]);

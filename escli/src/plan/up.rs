@@ -52,7 +52,7 @@ pub(super) fn up(
         let stale = host.runs() && status.is_some_and(|status| !wanted.is_run_by(status));
         if stale {
             plan.notes.push(format!(
-                "node {id} runs with an older cluster.yaml; it takes the new one when it is restarted: \
+                "node {id} runs with an older cluster.yaml; it reads the new one when it restarts: \
                  escli stop {id} && escli start {id}"
             ));
         }
@@ -93,7 +93,10 @@ pub fn prepare(
     for (id, host) in hosts.iter().filter(|(id, _)| down.contains(id)) {
         let start = Action::StartNode { binary: program(host, options)? };
         plan.stage(format!("start n{id}"), vec![Step::on(*id, start, "not running")]);
-        plan.stage(format!("see n{id} answer"), vec![Step::on(*id, Action::AwaitLive, "just started")]);
+        plan.stage(
+            format!("wait until n{id} answers"),
+            vec![Step::on(*id, Action::AwaitLive, "just started")],
+        );
     }
     Ok(down)
 }
@@ -118,7 +121,7 @@ pub fn targets(spec: &ClusterFile, named: &[NodeId]) -> Result<Vec<NodeId>, Refu
 /// Refuses when one of them could not be looked at: what runs there is not known.
 pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'a HostFacts)>, Refusal> {
     let mut seen = Vec::new();
-    let mut refusal = Refusal::new("not every host can be looked at");
+    let mut refusal = Refusal::new("not every host can be inspected");
     for id in targets {
         match facts.nodes.get(id).map(|node| &node.host) {
             Some(HostInspection::Seen(host)) => seen.push((*id, &**host)),
@@ -140,7 +143,7 @@ fn refuse_taken_ports(
     facts: &Facts,
     options: &UpOptions,
 ) -> Result<(), Refusal> {
-    let mut refusal = Refusal::new("ports are taken; nothing was changed");
+    let mut refusal = Refusal::new("ports are taken; no changes were made");
     for (id, host) in hosts {
         for taken in &host.taken {
             let holder = taken.holder.as_deref().unwrap_or("another process");
@@ -153,7 +156,7 @@ fn refuse_taken_ports(
     }
     Err(match (facts.free_base_port, &options.new_file) {
         (Some(base), Some(_)) => Refusal { free_base_port: Some(base), ..refusal },
-        _ => refusal.hint("end that process, or change the ports in cluster.yaml, and try again"),
+        _ => refusal.hint("stop that process, or change the ports in cluster.yaml, and try again"),
     })
 }
 
@@ -168,8 +171,8 @@ fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &UpOptions) -> 
         return Ok(());
     }
     Err(refusal
-        .hint("put its cluster.yaml back there, or delete what is left there")
-        .hint("or take another place:  escli up --local --dir ANOTHER"))
+        .hint("restore its cluster.yaml, or delete the data")
+        .hint("or use another directory:  escli up --local --dir ANOTHER"))
 }
 
 /// Refuses when a check of the hosts fails; returns what it warns of.
@@ -237,13 +240,13 @@ fn conclude(plan: &mut Plan, spec: &ClusterFile, facts: &Facts, starting: &[Node
     will_run.dedup();
     if will_run.len() < quorum(voters) {
         plan.notes.push(format!(
-            "{} of {voters} nodes will run, {} are needed for a leader: writes wait until more are started",
+            "{} of {voters} nodes will run; {} are required for a leader: the cluster accepts no writes until more are started",
             will_run.len(),
             quorum(voters)
         ));
         return;
     }
-    let why = if starting.is_empty() { "see that nothing is amiss" } else { "nodes were started" };
+    let why = if starting.is_empty() { "check that everything is in order" } else { "nodes were started" };
     plan.stage("elect", vec![Step::cluster(Action::AwaitLeader { nodes: will_run.clone() }, why)]);
     plan.stage("verify", vec![Step::cluster(Action::VerifyCluster { nodes: will_run }, why)]);
 }

@@ -90,14 +90,14 @@ pub(super) fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOption
     let turns: Vec<NodeTurn> =
         hosts.iter().filter_map(|(id, host)| turn(*id, host, facts, options)).collect();
     if turns.is_empty() {
-        plan.notes.push(format!("every node runs {} already", options.program.release));
+        plan.notes.push(format!("every node already runs {}", options.program.release));
         raise_format(&mut plan, &targets, facts, options);
         return Ok(plan);
     }
     keep(&mut plan, &turns, options);
     let copies = turns.iter().filter(|turn| turn.state != TurnState::Restarted).map(|turn| {
         let Program { path, release, sha256, .. } = options.program.clone();
-        Step::on(turn.id, Action::PlaceBinary { source: path, release, sha256 }, "before any node is touched")
+        Step::on(turn.id, Action::PlaceBinary { source: path, release, sha256 }, "before any node is stopped")
     });
     plan.stage("copy", copies.collect());
     let before = plan.stages.len();
@@ -118,14 +118,14 @@ fn raise_format(plan: &mut Plan, nodes: &[NodeId], facts: &Facts, options: &Upgr
     }
     if options.keep_way_back {
         plan.notes.push(
-            "data stays in the on-disk format that it is in, and there is a way back; to raise it later, upgrade to the \
-             same program again without --keep-way-back"
+            "the on-disk format was not raised, so a downgrade stays possible; to raise it later, run the same upgrade \
+             again without --keep-way-back"
                 .to_owned(),
         );
         return;
     }
     let action = Action::RaiseFormat { to, nodes: nodes.to_vec() };
-    let why = "every node reads it now; there is no way back from here to a version that does not";
+    let why = "every node reads it now; downgrades to a version that does not are no longer possible";
     plan.one("raise the on-disk format", Step::cluster(action, why));
 }
 
@@ -163,17 +163,17 @@ fn keep(plan: &mut Plan, turns: &[NodeTurn], options: &UpgradeOptions) {
         turns.iter().filter_map(|turn| Some((turn.id, options.adopted.get(&turn.id)?))).collect();
     let named = |id: NodeId, action: Action, verb: &str| Step {
         id: format!("n{id}.{verb}"),
-        ..Step::on(id, action, "to return to")
+        ..Step::on(id, action, "to roll back to")
     };
     let copies = kept.iter().map(|(id, program)| {
         let Program { path, release, sha256, .. } = (*program).clone();
         named(*id, Action::PlaceBinary { source: path, release, sha256 }, "keep")
     });
-    plan.stage("keep what runs", copies.collect());
+    plan.stage("keep the running release", copies.collect());
     let links = kept.iter().map(|(id, program)| {
         named(*id, Action::SwitchRelease { release: program.release.clone() }, "keep-release")
     });
-    plan.stage("keep what runs", links.collect());
+    plan.stage("keep the running release", links.collect());
 }
 
 /// Ends the plan after so many nodes that were not upgraded yet. Returns how many are left.
@@ -194,7 +194,7 @@ fn pause(plan: &mut Plan, before: usize, options: &UpgradeOptions) -> usize {
     plan.stages.truncate(last + 1);
     plan.stages.push(verify);
     if left > 0 {
-        plan.notes.push(format!("{left} nodes are left as they are; go on with:  escli upgrade resume"));
+        plan.notes.push(format!("{left} nodes are not upgraded yet; to continue:  escli upgrade resume"));
     }
     left
 }
@@ -217,9 +217,9 @@ fn compatible(facts: &Facts, options: &UpgradeOptions) -> Result<(), Refusal> {
     if reasons.is_empty() {
         return Ok(());
     }
-    let refusal = Refusal::new("the program cannot take part in this cluster; nothing was changed");
+    let refusal = Refusal::new("the program is not compatible with this cluster; no changes were made");
     let refusal = reasons.into_iter().fold(refusal, Refusal::because);
-    Err(refusal.hint("upgrade to a version that can; there is no way back to one that cannot"))
+    Err(refusal.hint("upgrade to a compatible version"))
 }
 
 /// Back, or further than to the next minor version, only where that was said.
@@ -231,15 +231,15 @@ fn allowed(facts: &Facts, options: &UpgradeOptions) -> Result<(), Refusal> {
         facts.statuses().filter_map(|(id, status)| Some((id, Version::parse(&status.version).ok()?)));
     for (id, old) in running {
         let refused = |what: &str, option: &str| {
-            Err(Refusal::new(format!("this would be {what}; nothing was changed"))
+            Err(Refusal::new(format!("this is {what}; no changes were made"))
                 .because(format!("node {id} runs {old}, {} is {new}", options.program.path.display()))
-                .hint(format!("if that is meant:  escli upgrade {option} ...")))
+                .hint(format!("to do it anyway:  escli upgrade {option} ...")))
         };
         if new < old && !options.allow_downgrade {
             return refused("a downgrade", "--allow-downgrade");
         }
         if new > old && further(&old, &new) && !options.allow_skip {
-            return refused("a jump over a version in between", "--allow-skip");
+            return refused("an upgrade that skips a minor version", "--allow-skip");
         }
     }
     Ok(())

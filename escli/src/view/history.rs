@@ -109,7 +109,7 @@ pub fn show(past: &PastOperation, paint: Paint) -> String {
     for PastStep { id, outcome, note, at } in &steps {
         let at = at.map_or_else(|| format!("{:24}", ""), |at| format!("{at:.3}"));
         let word = match outcome {
-            None => paint.warn("begun, may have run"),
+            None => paint.warn("started, may have run"),
             Some(StepOutcome::Succeeded) => paint.good("ok"),
             Some(StepOutcome::Skipped) => paint.dim("already done"),
             Some(StepOutcome::Failed) => paint.bad("FAILED"),

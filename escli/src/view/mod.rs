@@ -64,7 +64,7 @@ pub fn written(result: &io::Result<()>) -> bool {
 pub fn final_exit(exit: Exit) -> Exit {
     let Some(error) = WRITE_ERROR.get() else { return exit };
     let failure = Failure::failed(format!("cannot write to standard output: {error}"))
-        .hint("what was done is done; only what would have been shown is missing");
+        .hint("the operation itself was performed; only its output is missing");
     tell(&report::failure(&failure, Paint::default()));
     match exit {
         Exit::Ok | Exit::Unhealthy | Exit::Differences => Exit::Failed,
@@ -167,10 +167,10 @@ pub fn ask(settings: &Settings, question: &Question) -> bool {
     let paint = err_paint(settings);
     let prompt = match question {
         Question::Downtime { text } | Question::Confirm { text } => {
-            format!("{} {text}\nGo on? [y/N] ", paint.warn("!"))
+            format!("{} {text}\nContinue? [y/N] ", paint.warn("!"))
         }
         Question::TypeName { text, word } => {
-            format!("{} {text}\nType the cluster's name ({}) to go on: ", paint.bad("!"), paint.bold(word))
+            format!("{} {text}\nType {} to confirm: ", paint.bad("!"), paint.bold(word))
         }
     };
     tell(&prompt);

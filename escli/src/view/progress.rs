@@ -14,7 +14,7 @@ use crate::output::printable;
 use crate::plan::Step;
 
 /// What Ctrl-C does, said when it was pressed.
-const INTERRUPTED: &str = "Ctrl-C: what runs now is finished first; press it again to stop at once";
+const INTERRUPTED: &str = "Ctrl-C: finishing the current step; press it again to stop at once";
 
 /// PURE: events -> lines.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Plain {
 impl Listener for Plain {
     fn on_event(&self, event: Event<'_>) {
         if let (Event::Started { step }, true) = (&event, self.verbose) {
-            super::tell(&format!("{}: {}, because {}\n", name(step), step.action.describe(), step.why));
+            super::tell(&format!("{}: {} ({})\n", name(step), step.action.describe(), step.why));
         }
         if let Event::Progress { step, done, total } = &event {
             self.tenth(step, *done, *total);

@@ -88,9 +88,9 @@ pub fn text(report: &Report, paint: Paint) -> String {
         Outcome::Succeeded if report.changed == 0 => format!("{}, {time}", paint.good("nothing to change")),
         Outcome::Succeeded => format!("{}, {changed}, {time}", paint.good("done")),
         Outcome::Planned => "planned".to_owned(),
-        Outcome::Refused => format!("{}, nothing was changed", paint.bad("refused")),
+        Outcome::Refused => format!("{}, no changes were made", paint.bad("refused")),
         Outcome::Failed => format!("{}, {progress}", paint.bad("failed")),
-        Outcome::Partial => format!("{}, {progress}", paint.bad("failed half way")),
+        Outcome::Partial => format!("{}, {progress}", paint.bad("partially failed")),
         Outcome::TimedOut => format!("{}, {progress}", paint.bad("timed out")),
         Outcome::Interrupted => format!("{}, {progress}", paint.warn("interrupted")),
     };

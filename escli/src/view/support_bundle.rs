@@ -35,6 +35,6 @@ pub fn text(document: &BundleDocument<'_>, paint: Paint) -> String {
         let why = entry.missing.as_deref().unwrap_or_default();
         let _ = writeln!(text, "  {} {}: {}", paint.warn("missing"), entry.path, why);
     }
-    let _ = writeln!(text, "{} look into it before you pass it on:  tar xzf {file}", paint.good("→"));
+    let _ = writeln!(text, "{} review it before you share it:  tar xzf {file}", paint.good("→"));
     text
 }

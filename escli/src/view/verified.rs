@@ -55,7 +55,7 @@ pub fn text(document: &VerifiedDocument, paint: Paint) -> String {
             let _ = writeln!(told, "{what}: {}", error.as_deref().unwrap_or_default());
             continue;
         };
-        let verdict = if verified.ok { paint.good("whole") } else { paint.bad("DAMAGED") };
+        let verdict = if verified.ok { paint.good("ok") } else { paint.bad("DAMAGED") };
         table.add_row([
             what.clone(),
             verdict,
@@ -74,8 +74,8 @@ pub fn text(document: &VerifiedDocument, paint: Paint) -> String {
         }
     }
     if !document.ok {
-        let hint = "nothing was changed. The other nodes have everything: look at the disk (dmesg), then put another node \
-                    in its place:  escli replace-node OLD NEW";
+        let hint = "no changes were made. The other nodes have all data: check the disk (dmesg), then replace \
+                    the node:  escli replace-node OLD NEW";
         let _ = writeln!(told, "{} {hint}", paint.good("→"));
     }
     format!("{}\n{told}", table.trim_fmt())

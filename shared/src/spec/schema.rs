@@ -68,7 +68,7 @@ impl<'a> Check<'a> {
         for (index, entry) in entries.iter().enumerate() {
             let mut key = entry.key.as_str();
             if entries[..index].iter().any(|before| before.key == key) {
-                self.add(entry.place, format!("key \"{key}\" is here twice in one section"));
+                self.add(entry.place, format!("key \"{key}\" appears twice in one section"));
                 continue;
             }
             if !known.contains_key(key) {
@@ -109,7 +109,7 @@ impl<'a> Check<'a> {
             .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY);
         match nearest {
             Some((_, nearest)) => (Some(nearest), format!("did you mean \"{nearest}\"?")),
-            None => (None, format!("known there: {}", known.join(", "))),
+            None => (None, format!("known keys: {}", known.join(", "))),
         }
     }
 }
@@ -194,7 +194,7 @@ fn number(scalar: &Json) -> Result<Option<u64>, String> {
     let digits = text.trim_start_matches('0');
     if digits.len() < text.len() && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!(
-            "{text}, which some read as an octal number; expected it without the zero: {digits}"
+            "{text}, which some parsers read as an octal number; expected it without the zero: {digits}"
         ));
     }
     Ok(text.parse().ok())

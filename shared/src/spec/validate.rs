@@ -70,7 +70,7 @@ impl Check<'_> {
             self.add("cluster.node_id", message);
         }
         let message = match cluster.nodes.len() {
-            0 => "cluster.nodes is empty; expected 1 to 9 nodes, best 3 or 5".to_owned(),
+            0 => "cluster.nodes is empty; expected 1 to 9 nodes, ideally 3 or 5".to_owned(),
             1..=MAX_NODES => return,
             count => format!("cluster.nodes has {count} nodes; expected at most {MAX_NODES}"),
         };
@@ -161,8 +161,8 @@ impl Check<'_> {
         let beat_known = known("heartbeat_interval");
         if min >= max && min_known && max_known {
             let message = format!(
-                "election_timeout_min is {min} and election_timeout_max {max}; expected the minimum to be smaller, or \
-                 all nodes stand for election at once"
+                "election_timeout_min is {min} and election_timeout_max {max}; expected a smaller minimum; \
+                 otherwise all nodes start elections at the same time"
             );
             self.add(
                 self.written("cluster.raft.election_timeout_min", "cluster.raft.election_timeout_max"),
@@ -171,8 +171,8 @@ impl Check<'_> {
         }
         if beat >= min && beat_known && min_known {
             let message = format!(
-                "heartbeat_interval is {beat} and election_timeout_min {min}; expected the heartbeat to be shorter, \
-                 best a third, or followers give up a healthy leader"
+                "heartbeat_interval is {beat} and election_timeout_min {min}; expected a shorter heartbeat, \
+                 ideally a third; otherwise followers abandon a healthy leader"
             );
             self.add(
                 self.written("cluster.raft.heartbeat_interval", "cluster.raft.election_timeout_min"),
@@ -184,8 +184,8 @@ impl Check<'_> {
     /// A vote or an acknowledgement that a power cut can take back loses what others have committed.
     fn durability(&mut self, cluster: &Cluster) {
         if !cluster.storage.wal_sync && cluster.nodes.len() > 1 {
-            let message = "wal_sync is false and there are several nodes; expected true: what a node has acknowledged or \
-                           voted must survive a power cut, or the others lose events too. A single node may do without"
+            let message = "wal_sync is false and there are several nodes; expected true: acknowledgements and votes of a node \
+                           must survive a power cut, or other nodes lose events too. A single node may turn it off"
                 .to_owned();
             self.add("cluster.storage.wal_sync", message);
         }
@@ -273,5 +273,5 @@ fn ports(node: &Node) -> [(&'static str, u16); 3] {
 /// One address, twice.
 fn taken(host: &str, port: u16, key: &str, node: &Node, (other, other_key): (u64, &str)) -> String {
     let address = authority(host, port);
-    format!("{address} is {key} of node {} and {other_key} of node {other}; expected one of its own", node.id)
+    format!("{address} is {key} of node {} and {other_key} of node {other}; expected a unique one", node.id)
 }

@@ -131,7 +131,7 @@ impl LocalHosts {
     /// When there is nothing to be asked.
     pub async fn evidence(&self, id: NodeId, what: Evidence) -> Result<String, PortError> {
         let running = || {
-            self.pid(id).ok_or_else(|| PortError::failed(format!("node {id} does not run on this machine")))
+            self.pid(id).ok_or_else(|| PortError::failed(format!("node {id} is not running on this machine")))
         };
         let script = match what {
             Evidence::Version => format!("exec /proc/{}/exe --version --json", running()?),
@@ -141,7 +141,7 @@ impl LocalHosts {
                 evidence::machine(&place(self.layout.dir()), &place(&self.layout.data(id)), "")
             }
             Evidence::Operations => {
-                return Err(PortError::failed("only hosts of their own keep one".to_owned()));
+                return Err(PortError::failed("only remote hosts keep a record of operations".to_owned()));
             }
         };
         let mut command = tokio::process::Command::new("sh");
@@ -255,7 +255,7 @@ impl Hosts for LocalHosts {
                 unpacked.map_err(|error| PortError::failed(format!("node {id}: {error}")))
             }
             Action::Recover { binary, cluster, members } => self.rebuild(id, binary, *cluster, members).await,
-            other => Err(PortError::failed(format!("{} is for hosts of their own", other.name()))),
+            other => Err(PortError::failed(format!("{} is for remote hosts", other.name()))),
         }
     }
 
@@ -294,12 +294,14 @@ impl Hosts for LocalHosts {
         if !self.gone(id, within).await {
             if !force {
                 return Err(PortError::failed(format!(
-                    "node {id} (pid {pid}) did not end within {within:?}"
+                    "node {id} (pid {pid}) did not stop within {within:?}"
                 )));
             }
             signal(pid, Signal::KILL)?;
             if !self.gone(id, KILL_LIMIT).await {
-                return Err(PortError::failed(format!("node {id} (pid {pid}) is still there after SIGKILL")));
+                return Err(PortError::failed(format!(
+                    "node {id} (pid {pid}) is still running after SIGKILL"
+                )));
             }
         }
         let path = self.layout.pid(id);
@@ -309,7 +311,9 @@ impl Hosts for LocalHosts {
     async fn wipe(&self, id: NodeId) -> Result<(), PortError> {
         let path = self.layout.node(id);
         if let Some(pid) = self.pid(id) {
-            return Err(PortError::failed(format!("node {id} runs (pid {pid}); its data is not deleted")));
+            return Err(PortError::failed(format!(
+                "node {id} is running (pid {pid}); its data was not deleted"
+            )));
         }
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", &path, &error)),
@@ -366,7 +370,7 @@ fn claims(layout: &Layout, id: NodeId, config: Option<&str>) -> Claims {
 }
 
 fn last_line(said: &[u8]) -> String {
-    crash_log::cause(said).unwrap_or_else(|| "esnode said nothing".to_owned())
+    crash_log::cause(said).unwrap_or_else(|| "esnode printed nothing".to_owned())
 }
 
 /// Where a node listens; `None` for a name nobody knows.

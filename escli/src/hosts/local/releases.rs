@@ -49,7 +49,7 @@ pub fn place(
         let found = sha256::of_file(&new).map_err(failed)?;
         if found != sha256 {
             return Err(PortError::failed(format!(
-                "{} has changed meanwhile: sha256 is {found}",
+                "{} has changed during the copy: its SHA-256 is {found}",
                 source.display()
             )));
         }
@@ -76,7 +76,7 @@ fn runs(program: &Path, source: &Path) -> Result<(), PortError> {
         Ok(output) => Err(PortError::failed(format!(
             "{} does not run here: {}",
             source.display(),
-            String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("it ended at once")
+            String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("it exited at once")
         ))),
         Err(error) => Err(PortError::failed(format!("{} does not run here: {error}", source.display()))),
     }
@@ -140,6 +140,11 @@ mod tests {
         let (bad, sha256) = program("bad", "#!/bin/sh\necho broken >&2; exit 1\n");
         let error = place(&layout, 1, &bad, "d", &sha256).unwrap_err().to_string();
         assert!(error.contains("does not run here: broken") && !layout.released("d").exists(), "{error}");
-        assert!(place(&layout, 1, &bad, "d", "other").unwrap_err().to_string().contains("changed meanwhile"));
+        assert!(
+            place(&layout, 1, &bad, "d", "other")
+                .unwrap_err()
+                .to_string()
+                .contains("changed during the copy")
+        );
     }
 }

@@ -91,7 +91,7 @@ async fn a_node_that_ignores_sigterm_is_killed_only_when_that_was_said() {
     let pid = bench.started(1, STUBBORN).await;
     tokio::time::sleep(Duration::from_millis(100)).await; // the trap must be set
     let error = bench.hosts.stop(1, false, Duration::from_millis(100)).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("node 1 (pid {pid}) did not end within 100ms"));
+    assert_eq!(error.to_string(), format!("node 1 (pid {pid}) did not stop within 100ms"));
     assert!(bench.hosts.process(1).await.unwrap().runs());
     bench.hosts.stop(1, true, Duration::from_millis(50)).await.unwrap();
     assert!(!bench.hosts.process(1).await.unwrap().runs());

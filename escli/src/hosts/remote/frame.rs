@@ -43,7 +43,7 @@ pub fn read(mark: &str, output: &Output) -> Result<Framed, PortError> {
     let errors = behind(mark, &stderr).unwrap_or(&stderr);
     let (errors, _) = before(mark, errors).unwrap_or((errors, 0));
     let Some((said, code)) = before(mark, said) else {
-        let failure = PortError::failed(format!("the script did not come to its end: {}", output.status));
+        let failure = PortError::failed(format!("the script was cut off: {}", output.status));
         return Err(errors.lines().fold(failure, PortError::detail));
     };
     Ok(Framed { code, stdout: said.trim().to_owned(), stderr: errors.trim().to_owned() })
@@ -71,16 +71,17 @@ fn before<'a>(mark: &str, text: &'a str) -> Option<(&'a str, i32)> {
 
 /// The login ends, or goes elsewhere, before it comes to what it was asked to run.
 fn not_begun(noise: Vec<String>, status: &Status) -> PortError {
-    let failure = PortError::failed(format!("its login shell runs no commands: it ended first, {status}"));
+    let failure =
+        PortError::failed(format!("its login shell does not run commands: it exited first, {status}"));
     let noise: Vec<String> = noise.into_iter().filter(|line| !line.trim().is_empty()).collect();
     let last = noise.len().saturating_sub(MAX_NOISE_LINES);
     let failure = noise
         .into_iter()
         .skip(last)
-        .fold(failure, |failure, line| failure.detail(format!("it said: {line}")));
+        .fold(failure, |failure, line| failure.detail(format!("it printed: {line}")));
     failure
-        .hint("look there for `exit` or `exec` in what the shell reads first: ~/.bashrc, ~/.profile, /etc/profile.d")
-        .hint("the user needs a shell that runs sh (getent passwd), and no forced command: ForceCommand, command=\"...\"")
+        .hint("check its startup files for `exit` or `exec`: ~/.bashrc, ~/.profile, /etc/profile.d")
+        .hint("the user needs a shell that can run sh (getent passwd), and no forced command: ForceCommand, command=\"...\"")
 }
 
 /// The same for lines that come one by one.
@@ -171,17 +172,17 @@ mod tests {
     fn a_login_that_ends_before_is_told_from_a_script_that_says_nothing() {
         for before in ["echo go away; exit 1", "exit 0", "exec true"] {
             let failure = login(before, "echo out", "").unwrap_err();
-            assert!(failure.message.contains("runs no commands"), "{failure}");
+            assert!(failure.message.contains("does not run commands"), "{failure}");
             assert!(failure.hints[0].contains("~/.bashrc"), "{failure:?}");
         }
         let failure = login("echo go away; exit 1", "echo out", "").unwrap_err();
-        assert_eq!(failure.details, ["it said: go away"]);
+        assert_eq!(failure.details, ["it printed: go away"]);
         let cut = Output {
             status: Status::Signalled("KILL".to_owned()),
             stdout: format!("\n{MARK}\nhalf").into_bytes(),
             stderr: Vec::new(),
         };
-        assert!(read(MARK, &cut).unwrap_err().message.contains("did not come to its end"));
+        assert!(read(MARK, &cut).unwrap_err().message.contains("was cut off"));
     }
 
     #[test]
@@ -194,6 +195,6 @@ mod tests {
         let mut lines = Lines::new(MARK);
         lines.take(StreamEvent::Line(Source::Stdout, "go away".to_owned())).unwrap();
         let failure = lines.take(StreamEvent::Ended(Status::Exited(1))).unwrap_err();
-        assert_eq!(failure.details, ["it said: go away"]);
+        assert_eq!(failure.details, ["it printed: go away"]);
     }
 }

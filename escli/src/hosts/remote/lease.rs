@@ -80,9 +80,9 @@ impl Lease {
         while self.lost.is_none() {
             self.lost = match self.lines.ready()? {
                 Some(Ok(StreamEvent::Line(..))) => continue,
-                Some(Ok(StreamEvent::Ended(status))) => Some(format!("its host let go of it: {status}")),
+                Some(Ok(StreamEvent::Ended(status))) => Some(format!("its host released it: {status}")),
                 Some(Err(error)) => Some(why(&error)),
-                None => Some("the connection has ended".to_owned()),
+                None => Some("the connection was closed".to_owned()),
             };
         }
         Some(LeaseLost { node: self.node, reason: self.lost.clone().unwrap_or_default() })
@@ -101,7 +101,7 @@ fn on(node: NodeId, error: PortError) -> PortError {
 /// The host says neither yes nor no.
 pub fn unsaid(id: NodeId) -> PortError {
     PortError::failed(format!("node {id}: its host does not say whether it can be reserved"))
-        .hint("look at what its login shell does: escli check")
+        .hint("check its login shell: escli check")
 }
 
 fn not_taken(id: NodeId, said: &[String]) -> PortError {
@@ -113,8 +113,8 @@ fn not_taken(id: NodeId, said: &[String]) -> PortError {
     let what =
         format!("another operation is running on node {id}'s host: {operation} by {who} since {since}");
     PortError::new(PortErrorKind::Locked, what).hint(format!(
-        "wait until it is done, then try again; the host is free as soon as that escli has ended, or {RELEASE_AFTER_S} s after \
-         it was cut off"
+        "wait until it has finished, then try again; the host is released when that escli exits, or {RELEASE_AFTER_S} s after its \
+         connection is lost"
     ))
 }
 

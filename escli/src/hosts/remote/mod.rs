@@ -346,7 +346,7 @@ impl Hosts for RemoteHosts {
                 self.script(id, &script, Input::None, COPY_LIMIT).await.map(drop)
             }
             Action::DisableUnit => self.simple(id, &scripts::disable(&self.layout)).await,
-            other => Err(PortError::failed(format!("{} installs nothing", other.name()))),
+            other => Err(PortError::failed(format!("{} does not install anything", other.name()))),
         }
     }
 
@@ -354,7 +354,7 @@ impl Hosts for RemoteHosts {
         let pid = self.script(id, &service::start(&self.layout, id), Input::None, self.limit).await?;
         pid.trim()
             .parse()
-            .map_err(|_| PortError::failed(format!("node {id}: started, but there is no process: {pid}")))
+            .map_err(|_| PortError::failed(format!("node {id}: started, but it has no process: {pid}")))
     }
 
     async fn stop(&self, id: NodeId, force: bool, within: Duration) -> Result<(), PortError> {
@@ -371,18 +371,18 @@ impl Hosts for RemoteHosts {
         }
         if !force {
             asked?;
-            return Err(PortError::failed(format!("node {id} did not end within {within:?}")));
+            return Err(PortError::failed(format!("node {id} did not stop within {within:?}")));
         }
         self.simple(id, &service::stop(&self.layout, true)).await?;
         if self.gone(id, KILL_LIMIT).await? {
             return Ok(());
         }
-        Err(PortError::failed(format!("node {id} is still there after SIGKILL")))
+        Err(PortError::failed(format!("node {id} is still running after SIGKILL")))
     }
 
     async fn wipe(&self, id: NodeId) -> Result<(), PortError> {
         if self.process(id).await? != Process::Stopped {
-            return Err(PortError::failed(format!("node {id} is not stopped; its data is not deleted")));
+            return Err(PortError::failed(format!("node {id} is not stopped; its data was not deleted")));
         }
         self.script(id, &scripts::wipe(&self.layout), Input::None, COPY_LIMIT).await.map(drop)
     }

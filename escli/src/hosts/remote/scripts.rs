@@ -154,7 +154,7 @@ pub fn ensure_dirs(layout: &HostLayout) -> String {
         r#"set -e
 group=$(id -gn $user)
 as_root install -d -m 755 $install $install/releases $install/config
-[ ! -L $data ] || {{ echo "$data is a link; name the directory itself in cluster.storage.data_dir" >&2; exit 1; }}
+[ ! -L $data ] || {{ echo "$data is a symbolic link; set cluster.storage.data_dir to the directory itself" >&2; exit 1; }}
 [ -d "$(dirname $data)" ] || as_root install -d -m 755 -o $user -g $group "$(dirname $data)"
 as_root install -d -m 700 -o $user -g $group $data
 {run}"#
@@ -174,7 +174,7 @@ trap 'as_root rm -f $new' EXIT
 [ -d {folder} ] || as_root mkdir -p {folder}
 as_root tee $new >/dev/null
 found=$(as_root sha256sum $new | cut -d ' ' -f 1)
-[ "$found" = {sha256} ] || {{ echo "what arrived is not what was sent: sha256 is $found" >&2; exit 1; }}
+[ "$found" = {sha256} ] || {{ echo "the upload is damaged: its SHA-256 is $found" >&2; exit 1; }}
 as_root chmod {mode} $new
 {tried}
 as_root sync $new
@@ -194,7 +194,7 @@ pub fn enable(layout: &HostLayout) -> String {
     let linger = if layout.is_user_unit() {
         format!(
             "\n{LINGERS} || loginctl --no-ask-password enable-linger || {{ echo \"as root there:  loginctl enable-linger $user\" >&2\n\
-             echo \"lingering is off for $user and could not be switched on: the node would end with the last login\" >&2\n\
+             echo \"lingering is off for $user and could not be enabled: the node would stop with the last login\" >&2\n\
              exit 1; }}"
         )
     } else {
@@ -328,7 +328,7 @@ pub fn evidence(layout: &HostLayout, what: Evidence) -> String {
              printf '\\n'; ctl show $name\nprintf '\\n'; cat $unit\nexit 0"
             .to_owned(),
         (Evidence::Service, Service::Process) => format!(
-            "{}\n[ -n \"$pid\" ] || {{ echo 'it does not run'; exit 0; }}\n{}",
+            "{}\n[ -n \"$pid\" ] || {{ echo 'the node is not running'; exit 0; }}\n{}",
             process(layout),
             evidence::PROCESS
         ),
@@ -419,7 +419,7 @@ mod tests {
             )
         };
         let (ok, _, wrong) = place(crate::files::sha256::hex(b"something else"));
-        assert!(!ok && wrong.contains("what arrived is not what was sent"), "{wrong}");
+        assert!(!ok && wrong.contains("the upload is damaged"), "{wrong}");
         let (ok, _, wrong) = place(crate::files::sha256::hex(b"#!/bin/false\n"));
         assert!(!ok && wrong.contains("it does not run here"), "{wrong}");
         let left = std::fs::read_dir(temp.path().join("opt/releases/r1")).unwrap().count();
@@ -519,7 +519,7 @@ mod tests {
         }
         std::fs::remove_dir_all(at.join("data")).unwrap();
         std::os::unix::fs::symlink(at, at.join("data")).unwrap();
-        assert!(say(ensure_dirs(&layout)).contains("is a link"));
+        assert!(say(ensure_dirs(&layout)).contains("is a symbolic link"));
         let mode = std::fs::metadata(at).unwrap().permissions();
         assert_eq!(
             std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,

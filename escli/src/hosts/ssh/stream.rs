@@ -37,7 +37,7 @@ pub struct KeepAlive {
     pub timeout: Duration,
 }
 
-/// What a command with a keep_alive answers.
+/// What a command answers to a keep-alive line.
 const ANSWER: &[u8] = b".\n";
 
 /// The lines of a command. Dropping them cuts the command off.

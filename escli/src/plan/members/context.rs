@@ -34,10 +34,10 @@ impl<'a> Context<'a> {
         let statuses: Vec<ClusterStatus> = facts.statuses().map(|(_, status)| status.clone()).collect();
         let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
         let now = agreement::sound(&statuses, voters).map_err(|reason| {
-            Refusal::new("members are changed only while the cluster is led; nothing was changed")
+            Refusal::new("members can be changed only while the cluster has a leader; no changes were made")
                 .because(reason)
                 .hint("see what is wrong:          escli health")
-                .hint("start whatever is down:     escli start")
+                .hint("start nodes that are down:  escli start")
                 .hint("bring a new cluster up:     escli up")
         })?;
         Ok(Self { spec, wanted, facts, statuses, voters, now })

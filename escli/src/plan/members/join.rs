@@ -65,7 +65,7 @@ pub fn join(plan: &mut Plan, context: &Context<'_>, options: &AddOptions) -> Res
     let was_empty = options.was_empty == Some(true) && membership == Membership::None;
     let undo = |joined: bool| {
         let leave = Step::undo(id, Action::RemoveMember { nodes: others.clone() }, "it did not catch up");
-        let stop = Step::undo(id, Action::StopNode { force: true }, "it is no member");
+        let stop = Step::undo(id, Action::StopNode { force: true }, "it is not a member");
         let wipe = Step::undo(id, Action::Wipe, "it was empty before");
         let all = [joined.then_some(leave), Some(stop), was_empty.then_some(wipe)];
         all.into_iter().flatten().collect::<Vec<_>>()
@@ -78,13 +78,13 @@ pub fn join(plan: &mut Plan, context: &Context<'_>, options: &AddOptions) -> Res
         }
         let from: Vec<NodeId> = others.iter().copied().filter(|id| context.host_is_seen(*id)).collect();
         let reach = Step::on(id, Action::ProveReach { from }, "before it becomes a member");
-        plan.guarded(format!("see the way to n{id}"), vec![reach], undo(false));
+        plan.guarded(format!("check that the members reach n{id}"), vec![reach], undo(false));
         let join = Action::AddMember {
             member: Box::new(Node { ssh: None, ..options.member.clone() }),
             stays_learner: options.stays_learner,
             nodes: others.clone(),
         };
-        plan.guarded(format!("take n{id} in"), vec![Step::on(id, join, "not a member")], undo(true));
+        plan.guarded(format!("add n{id}"), vec![Step::on(id, join, "not a member")], undo(true));
     }
     let settled = if options.stays_learner {
         membership == Membership::Learner
@@ -96,11 +96,11 @@ pub fn join(plan: &mut Plan, context: &Context<'_>, options: &AddOptions) -> Res
     }
     let nodes: Vec<NodeId> = others.iter().copied().chain([id]).collect();
     let caught_up = Action::AwaitCaughtUp { nodes: nodes.clone(), config: None };
-    let step = Step::on(id, caught_up, "a learner that lags does not vote");
-    plan.guarded(format!("see n{id} catch up"), vec![step], undo(true));
+    let step = Step::on(id, caught_up, "a learner must catch up before it votes");
+    plan.guarded(format!("wait until n{id} has caught up"), vec![step], undo(true));
     if !options.stays_learner {
         let voter = Step::on(id, Action::AwaitVoter { nodes }, "promoted by the leader");
-        plan.guarded(format!("see n{id} vote"), vec![voter], undo(true));
+        plan.guarded(format!("wait until n{id} votes"), vec![voter], undo(true));
     }
     Ok(())
 }
@@ -110,8 +110,8 @@ fn elsewhere(context: &Context<'_>, member: &Node) -> Result<(), Refusal> {
     let id = member.id;
     let refused = |host: &str, port: u16| {
         let place = authority(host, port);
-        Refusal::new(format!("node {id} is a member already, at {place}; nothing was changed"))
-            .hint(format!("take it out first:  escli remove-node {id}"))
+        Refusal::new(format!("node {id} is already a member, at {place}; no changes were made"))
+            .hint(format!("remove it first:  escli remove-node {id}"))
             .hint("or choose another id")
     };
     match context.peer(id) {
@@ -131,14 +131,14 @@ fn stranger(context: &Context<'_>, options: &AddOptions) -> Result<(), Refusal> 
             || waits(context, id);
         if !host.data_empty && !ours {
             return Err(Refusal::new(format!(
-                "node {id}'s data directory is not empty; nothing was changed"
+                "node {id}'s data directory is not empty; no changes were made"
             ))
-            .because("a node that was a member before, or of another cluster, cannot join with what it has")
+            .because("a node that was a member before, or of another cluster, cannot join with its old data")
             .hint(format!(
-                "if nothing in it is needed, delete what is in cluster.storage.data_dir on {}",
+                "if its data is not needed, delete the contents of cluster.storage.data_dir on {}",
                 options.member.host
             ))
-            .hint("if it was being added before:  escli history"));
+            .hint("if it was already being added:  escli history"));
         }
     }
     Ok(())

@@ -53,17 +53,17 @@ pub fn leave(
     if context.now.leader == id {
         let preferred: Vec<NodeId> = gained.into_iter().collect();
         let to = successor(&context.statuses, context.voters, context.now, &preferred).ok_or_else(|| {
-            Refusal::new(format!("node {id} leads, and nobody can take over; nothing was changed"))
-                .hint("where it is the only voter, take another one in first:  escli add-node ID --host HOST")
+            Refusal::new(format!("node {id} leads, and no other node can take over; no changes were made"))
+                .hint("if it is the only voter, add another node first:  escli add-node ID --host HOST")
                 .hint("escli health")
         })?;
-        let why = format!("n{id} leads, and leaves next");
-        plan.stage(format!("hand over to n{to}"), vec![Step::on(to, Action::TransferLeader, why)]);
+        let why = format!("n{id} leads, and is removed next");
+        plan.stage(format!("transfer leadership to n{to}"), vec![Step::on(to, Action::TransferLeader, why)]);
     }
     if membership != Membership::None {
         let why = if membership == Membership::Voter { "a voter" } else { "a learner" };
         let leave = Step::on(id, Action::RemoveMember { nodes: stay }, why);
-        plan.stage(format!("let n{id} go"), vec![leave]);
+        plan.stage(format!("remove n{id}"), vec![leave]);
     }
     retire(plan, context, options);
     Ok(())
@@ -82,17 +82,18 @@ fn majority(
     let healthy = agreement::healthy(&context.statuses, context.voters);
     let (now, left) = (healthy.len() + joins, healthy.iter().filter(|other| **other != id).count() + joins);
     if after == 0 {
-        return Err(Refusal::new(format!("node {id} is the only voter; nothing was changed"))
-            .because("nobody would be left to hold the log")
-            .hint("take another one in first:  escli add-node ID --host HOST")
-            .hint("give the cluster up:        escli down --purge-data"));
+        return Err(Refusal::new(format!("node {id} is the only voter; no changes were made"))
+            .because("no node would be left with the log")
+            .hint("add another node first:  escli add-node ID --host HOST")
+            .hint("or delete the cluster:   escli down --purge-data"));
     }
     if now < quorum(before) || left < quorum(after) {
         let text = format!(
-            "without n{id} {left} healthy voters of {after} would be left, and {} are needed",
+            "the change would leave {left} of {after} voters healthy; {} are required",
             quorum(after)
         );
-        let mut refusal = Refusal::new(format!("node {id} cannot go now; nothing was changed")).because(text);
+        let mut refusal =
+            Refusal::new(format!("node {id} cannot be removed now; no changes were made")).because(text);
         for other in
             context.others(id).into_iter().filter(|other| context.membership(*other) == Membership::Voter)
         {
@@ -100,9 +101,12 @@ fn majority(
                 refusal = refusal.because(reason);
             }
         }
-        return Err(refusal.hint("mend or start the others first:  escli health"));
+        return Err(refusal.hint("repair or start the other nodes first:  escli health"));
     }
-    let text = format!("node {id} ({}) leaves {} for good", options.member.host, context.spec.cluster.name);
+    let text = format!(
+        "node {id} ({}) is permanently removed from {}",
+        options.member.host, context.spec.cluster.name
+    );
     let text = if options.purge { format!("{text}, and its data is deleted") } else { text };
     if options.agreed {
         return Ok(());
@@ -122,23 +126,23 @@ fn retire(plan: &mut Plan, context: &Context<'_>, options: &RemoveOptions) {
     let id = options.member.id;
     let Some(host) = context.facts.nodes.get(&id).and_then(|node| node.host()) else {
         plan.notes.push(format!(
-            "node {id}'s host cannot be looked at: it is not stopped there, and ends by itself should it come back"
+            "node {id}'s host cannot be inspected: the node is not stopped there; it stops by itself if it comes back"
         ));
         if options.purge {
-            plan.notes.push(format!("its data stays there: {}", options.member.host));
+            plan.notes.push(format!("its data is not deleted: {}", options.member.host));
         }
         return;
     };
     if !host.is_stopped() {
-        let stop = Step::on(id, Action::StopNode { force: options.force }, "no member any more");
+        let stop = Step::on(id, Action::StopNode { force: options.force }, "no longer a member");
         plan.stage(format!("stop n{id}"), vec![stop]);
     }
     let enabled = host.machine.as_ref().is_some_and(|machine| machine.enabled);
     if options.service == Some(Service::Systemd) && enabled {
-        let disable = Step::on(id, Action::DisableUnit, "no member any more");
-        plan.stage(format!("retire n{id}"), vec![disable]);
+        let disable = Step::on(id, Action::DisableUnit, "no longer a member");
+        plan.stage(format!("disable n{id}"), vec![disable]);
     }
     if options.purge && (host.dirs || host.config_hash.is_some()) {
-        plan.stage(format!("wipe n{id}"), vec![Step::on(id, Action::Wipe, "asked for")]);
+        plan.stage(format!("wipe n{id}"), vec![Step::on(id, Action::Wipe, "--purge")]);
     }
 }

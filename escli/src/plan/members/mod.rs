@@ -50,7 +50,7 @@ pub(super) fn add(
         context.voters + usize::from(!options.stays_learner && context.membership(id) != Membership::Voter);
     if voters.is_multiple_of(2) && context.membership(id) != Membership::Voter && !options.stays_learner {
         plan.notes.push(format!(
-            "{voters} voters tolerate {} failed, as many as {} do: an even number costs more and gains nothing",
+            "{voters} voters tolerate {} failed, as many as {} voters do: an even number adds cost and no fault tolerance",
             tolerates(voters),
             voters - 1
         ));
@@ -116,7 +116,7 @@ fn finish(plan: &mut Plan, context: &Context<'_>, file: Option<&PathBuf>, gone: 
         }
         let Some(host) = node.host() else {
             plan.notes.push(format!(
-                "node {id}'s host cannot be looked at: its cluster.yaml stays as it is until escli reload {id}"
+                "node {id}'s host cannot be inspected: its cluster.yaml is not updated; run escli reload {id} later"
             ));
             continue;
         };

@@ -99,7 +99,7 @@ fn ids_that_were_swapped_are_told_by_file_data_or_answer() {
         exchange(facts);
         (1..=2).for_each(|id| claims(facts, id).file = None);
     });
-    assert_eq!(by_data[0], "/var/lib/eventstream/raft on 10.0.0.1 is the data of node 1, not of node 2");
+    assert_eq!(by_data[0], "/var/lib/eventstream/raft on 10.0.0.1 holds the data of node 1, not of node 2");
     let answers = |cluster: &str, node| ApiAnswer::Silent {
         reason: String::new(),
         stranger: Some(Stranger { cluster: cluster.to_owned(), node }),
@@ -128,16 +128,19 @@ fn data_that_is_elsewhere_is_named_with_both_places() {
 #[test]
 fn a_cluster_of_the_same_name_is_told_by_its_id() {
     let others = found(|_, facts| claims(facts, 3).store.as_mut().unwrap().cluster = Some(THEIRS));
-    assert_eq!(others, [format!("10.0.0.3 is of the cluster {THEIRS}; prod is {OURS}, as the others are")]);
+    assert_eq!(
+        others,
+        [format!("10.0.0.3 belongs to cluster {THEIRS}; prod is {OURS}, as are the other nodes")]
+    );
     let all = found(|_, facts| facts.remembered = vec![THEIRS]);
     assert_eq!(all.len(), 3, "{all:?}");
-    assert!(all[0].ends_with(&format!("prod is {THEIRS}, as which it was brought up from here")), "{all:?}");
+    assert!(all[0].ends_with(&format!("prod is {THEIRS}, as it was brought up from here")), "{all:?}");
     let running = found(|_, facts| {
         let says = ClusterStatus { cluster_id: Some(THEIRS), ..status(2, None, "") };
         facts.nodes.get_mut(&2).unwrap().api = ApiAnswer::Status(Box::new(says));
     });
     let answers =
-        format!("10.0.0.2:8080 answers for the cluster {THEIRS}; prod is {OURS}, as the others are");
+        format!("10.0.0.2:8080 answers for cluster {THEIRS}; prod is {OURS}, as are the other nodes");
     assert_eq!(running, [answers]);
 }
 

@@ -61,7 +61,11 @@ fn a_node_is_a_learner_before_it_votes_and_what_fails_is_taken_back() {
         "cluster.verify",
     ];
     assert_eq!(shape(&plan), expected);
-    assert!(plan.notes[0].starts_with("4 voters tolerate 1 failed, as many as 3 do"), "{:?}", plan.notes);
+    assert!(
+        plan.notes[0].starts_with("4 voters tolerate 1 failed, as many as 3 voters do"),
+        "{:?}",
+        plan.notes
+    );
     let rescue = |step: &str| -> Vec<&str> {
         let stage = plan.stages.iter().find(|stage| stage.steps[0].id == step).unwrap();
         stage.rescue.iter().map(|step| step.id.as_str()).collect()
@@ -82,7 +86,7 @@ fn data_that_is_nobodys_and_an_address_elsewhere_are_refused() {
     let mut moved = adds(&world, 3);
     moved.member.cluster_port += 1;
     let refused = add(&world.spec, &world.wanted, &world.facts, &moved).unwrap_err();
-    assert!(refused.message.contains("is a member already, at 127.0.0.1:"), "{refused:?}");
+    assert!(refused.message.contains("is already a member, at 127.0.0.1:"), "{refused:?}");
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn nobody_goes_whom_the_majority_needs() {
     world.facts.nodes.get_mut(&3).unwrap().api = ApiAnswer::silent("gone");
     let refused = remove(&world.spec, &world.wanted, &world.facts, &removes(&world, 2)).unwrap_err();
     assert!(
-        refused.reasons[0].contains("1 healthy voters of 2 would be left, and 2 are needed"),
+        refused.reasons[0].contains("the change would leave 1 of 2 voters healthy; 2 are required"),
         "{refused:?}"
     );
     // The dead one may go; it costs the spare.
