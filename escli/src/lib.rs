@@ -1,40 +1,37 @@
-//! The operator's tool as a library: `main.rs` is a shell around [`commands::run`].
+//! The operator's tool as a library; `main.rs` is a shell around [`commands::run`].
 //!
-//! One direction only: `main -> cli, settings, commands`; `commands -> settings, observe, plan, engine, view, client,
-//! local`; `engine -> plan`; `local`, `remote` (by way of `ssh`) and `client` implement the ports of the engine; `plan` knows `shared` and
-//! nothing else; `overview` judges what `plan::facts` hold. Only `view` and `main.rs` print.
+//! From the top down, and never the other way:
+//!
+//! - `commands`: one file per subcommand, and what changing commands share (`operation`, `target`)
+//! - `cli`: the command line as clap reads it; it ends where [`settings`] begins
+//! - `view`: everything that is printed, and the documents that programs read
+//! - `admin_client`: the nodes' admin API, and how their ports are reached
+//! - `hosts`: the machines that nodes run on, `local` ones or `remote` ones over `ssh`
+//! - `backup`, `support_bundle`, `monitoring`: the files that escli writes for others to keep
+//! - `overview`: PURE. What nodes report, judged
+//! - `engine`: runs any plan through its ports, and gathers the facts that plans are made from
+//! - `cluster_file`: finds, reads, starts and edits a cluster.yaml
+//! - `plan`: PURE. Facts in, an immutable plan (or a refusal) out; knows `shared` and nothing else
+//! - `settings`, `failure`, `output`, `files`: how escli was called, how a run ends, how it prints, how it writes files
 
+pub mod admin_client;
 pub mod backup;
-pub mod bundle;
 pub mod cli;
-pub mod client;
+pub mod cluster_file;
 pub mod commands;
-pub mod complete;
-pub mod described;
-pub mod edit;
 pub mod engine;
-pub mod evidence;
-pub mod exit;
+pub mod failure;
+pub mod files;
 pub mod hosts;
-pub mod identity;
-pub mod last_words;
-pub mod local;
-pub mod memory;
 pub mod monitoring;
-pub mod observe;
+pub mod output;
 pub mod overview;
 pub mod plan;
-pub mod printable;
-pub mod remote;
-pub mod report;
-pub mod route;
 pub mod settings;
-pub mod sha256;
-pub mod ssh;
-pub mod starter;
+pub mod support_bundle;
 pub mod view;
 
-/// The whole command line, for completions, man pages and tests.
+/// Returns the whole command line, for completions, man pages and tests.
 pub fn command() -> clap::Command {
     <cli::Cli as clap::CommandFactory>::command()
 }

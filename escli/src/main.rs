@@ -1,10 +1,11 @@
 //! `escli`: parse, run, exit code.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use escli::cli::Cli;
-use escli::exit::Exit;
+use escli::failure::Exit;
 use escli::settings::{Environment, Settings};
 use escli::{commands, view};
 
@@ -15,7 +16,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(said) => return explained(&said),
     };
-    let settings = Settings::new(&cli.global, Environment::of_process());
+    let settings = cli.global.settings(Environment::of_process());
+    let settings = Settings { passphrases: Arc::new(view::passphrases(&settings)), ..settings };
     let exit = match commands::run(&cli.command, &settings) {
         Ok(exit) => exit,
         Err(failure) => {
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
             failure.exit
         }
     };
-    view::settled(exit).into()
+    view::final_exit(exit).into()
 }
 
 /// Help and version are data like any other; everything else that clap says is an error.
@@ -33,5 +35,5 @@ fn explained(said: &clap::Error) -> ExitCode {
     if !said.use_stderr() {
         view::written(&printed);
     }
-    view::settled(exit).into()
+    view::final_exit(exit).into()
 }

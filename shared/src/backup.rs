@@ -29,8 +29,8 @@ pub struct Manifest {
     pub version: String,
     /// The on-disk format that everything is in.
     pub format: u16,
-    /// The voters that the cluster was founded with: where its log begins.
-    pub founders: Vec<NodeId>,
+    /// The voters that the cluster was bootstrapped with: its log starts with them.
+    pub initial_members: Vec<NodeId>,
     /// Index of the first entry.
     pub first_index: u64,
     /// Index of the last entry.

@@ -14,8 +14,8 @@ pub struct Verified {
     /// Its term, where there is one; versions before do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_term: Option<u64>,
-    /// The newest checkpoint's entry; 0 without one.
-    pub checkpoint: u64,
+    /// Index of the newest snapshot's entry; 0 without one.
+    pub snapshot: u64,
     /// Segment files read.
     pub segments: u64,
     /// Bytes of log read.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use escli::ssh::Destination;
+use escli::hosts::ssh::Destination;
 use rustix::process::{Pid, Signal, kill_process};
 use shared::spec::HostKeys;
 use tempfile::TempDir;

@@ -1,4 +1,4 @@
-//! `escli add-node`, and what `replace-node` says of a new node as well.
+//! `escli add-node`, and the options of a new node that `replace-node` has as well.
 
 use std::path::PathBuf;
 
@@ -7,50 +7,50 @@ use shared::ids::NodeId;
 /// Arguments of `add-node`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The host is prepared, the node started, and reached from every member; then it joins as a learner, gets the log, and
-is made a voter by the leader as soon as it keeps up. Then cluster.yaml names it, with everything else in it as you
-wrote it, and every node's own file is refreshed; nobody is restarted. A node that does not catch up is taken out
-again (--timeout). What was interrupted goes on with `escli history resume`.\n\n\
+    after_help = "Prepares the host, starts the node, and checks that every member reaches it. The node then joins as a learner, receives
+the log, and the leader promotes it to a voter as soon as it has caught up. Finally the node is added to cluster.yaml,
+which otherwise stays as you wrote it, and every node's own file is updated; no node is restarted. A node that does not
+catch up within --timeout is removed again. Resume an interrupted operation with `escli history resume`.\n\n\
 Examples:
   escli add-node 4 --host 10.0.0.4
-  escli add-node 4                  a node that cluster.yaml names already
-  escli add-node 4 --local          on this machine, with the next ports
+  escli add-node 4                  a node that is already in cluster.yaml
+  escli add-node 4 --local          on this machine, with the next free ports
   escli add-node 4 --host 10.0.0.4 --dry-run"
 )]
 pub struct Args {
-    /// Its id: a number that no member has.
+    /// Id of the new node: a number that no member has.
     #[arg(value_name = "ID", value_parser = super::node)]
     pub id: NodeId,
-    /// Where it is.
+    /// Where the node is, and what it runs.
     #[command(flatten)]
-    pub place: Place,
-    /// It gets the log and never votes.
+    pub node: NewNode,
+    /// Keep the node a learner: it receives the log and never votes.
     #[arg(long)]
     pub learner_only: bool,
 }
 
 /// Where a new node is, and what it runs.
 #[derive(Debug, clap::Args)]
-pub struct Place {
-    /// Name or address of its host.
+pub struct NewNode {
+    /// Host name or address of the node.
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
-    /// The local cluster: host and ports follow from the nodes that are there.
+    /// Add to the local cluster: host and ports follow from its existing nodes.
     #[arg(long, conflicts_with = "host")]
     pub local: bool,
-    /// Kafka clients connect there [default: 9000].
+    /// Port for Kafka clients [default: 9000].
     #[arg(long, value_name = "PORT")]
     pub client_port: Option<u16>,
-    /// The other nodes connect there [default: 9100].
+    /// Port for the other nodes [default: 9100].
     #[arg(long, value_name = "PORT")]
     pub cluster_port: Option<u16>,
-    /// Port of its admin API [default: 8080].
+    /// Port of the admin API [default: 8080].
     #[arg(long, value_name = "PORT")]
     pub http_port: Option<u16>,
-    /// What Kafka clients are told instead of its host.
+    /// Host name given to Kafka clients instead of the host.
     #[arg(long, value_name = "HOST")]
     pub advertised_host: Option<String>,
-    /// The node's program. Without it: deploy.binary, $ESNODE, beside escli, the PATH.
+    /// The esnode program [default: deploy.binary, $ESNODE, next to escli, PATH].
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
     pub binary: Option<PathBuf>,
 }

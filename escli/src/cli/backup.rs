@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Everything that was acknowledged when the command began is in it: topics, events, and what is known of producers.
-The copy comes from a follower that keeps up, so that the leader has nothing to do with it, and writes go on. Each
-file's checksum is checked on the way; what is not whole leaves nothing behind. A name that ends in .tar gives one
-file, any other a folder. It holds everybody's events, and is readable by you alone.\n\n\
+    after_help = "The backup contains everything that was acknowledged before the command started: topics, events, and the state of
+producers. It is taken from a follower that has caught up, so the leader is not slowed down and writes continue. Every
+file's checksum is verified during the copy; an incomplete backup is deleted. A path that ends in .tar creates one file,
+any other path a directory. Only you can read the backup.\n\n\
 Examples:
   escli backup
   escli backup /backups/orders-monday.tar
@@ -21,10 +21,10 @@ Examples:
   escli verify /backups/orders-monday.tar"
 )]
 pub struct Args {
-    /// Where to write it. Without it: eventstream-NAME-TIME.tar, here.
+    /// Where to write the backup [default: ./eventstream-NAME-TIME.tar].
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
-    /// Take it from this node.
+    /// Take the backup from this node.
     #[arg(long, value_parser = super::node, value_name = "ID", add = ArgValueCandidates::new(complete::node_ids))]
     pub node: Option<NodeId>,
 }

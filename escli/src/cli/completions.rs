@@ -3,7 +3,7 @@
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The scripts ask escli itself, so node ids come from the cluster.yaml that the command would use.\n\n\
+    after_help = "The scripts call escli, so node ids come from the cluster.yaml that the command would use.\n\n\
 Examples:
   escli completions bash > ~/.local/share/bash-completion/completions/escli
   escli completions zsh > \"${fpath[1]}/_escli\"
@@ -15,7 +15,7 @@ pub struct Args {
     pub shell: Shell,
 }
 
-/// A shell that completes.
+/// A shell with completion support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shell {
     /// GNU bash.

@@ -3,15 +3,15 @@
 use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `diff`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Three things are compared for each node: what cluster.yaml says it should be given, the file that lies on its host,
-and what its process was started with.
+    after_help = "Compares three things for each node: the configuration that cluster.yaml wants, the file on the node's host, and the
+configuration that its process was started with.
 
-Exit codes: 0 when all say the same, 11 when there are differences.\n\n\
+Exit codes: 0 when there are no differences, 11 when there are.\n\n\
 Examples:
   escli diff
   escli diff 2
@@ -19,7 +19,7 @@ Examples:
   escli diff || escli reload"
 )]
 pub struct Args {
-    /// The nodes, such as 2 n3 or 2,3; all when none is given.
+    /// Nodes, such as 2 n3 or 2,3; all of them by default.
     #[arg(value_name = "NODE", value_parser = super::node, value_delimiter = ',', add = ArgValueCandidates::new(complete::node_ids))]
     pub nodes: Vec<NodeId>,
 }

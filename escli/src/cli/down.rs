@@ -3,17 +3,17 @@
 /// Arguments of `down`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  escli down                        the data stays; `escli up` goes on with it
+  escli down                        keeps the data; `escli up` continues with it
   escli down --purge-data           asks for the cluster's name
   escli down --purge-data --yes --confirm local")]
 pub struct Args {
-    /// Delete every node's data as well; asks for the cluster's name.
+    /// Also delete the data of every node; asks for the cluster's name.
     #[arg(long)]
     pub purge_data: bool,
-    /// The cluster's name, for --purge-data without a terminal; needs --yes as well.
+    /// The cluster's name, for --purge-data without a terminal; also needs --yes.
     #[arg(long, value_name = "NAME", requires = "purge_data")]
     pub confirm: Option<String>,
-    /// Kill a node that does not end by itself (SIGKILL); it recovers from its log on the next start.
+    /// Kill a node that does not stop in time (SIGKILL); it recovers from its log at the next start.
     #[arg(long)]
     pub force: bool,
 }

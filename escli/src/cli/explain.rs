@@ -2,16 +2,16 @@
 
 use clap_complete::ArgValueCandidates;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   escli explain                     every key of cluster.yaml
-  escli explain deploy.ssh          what is below it
+  escli explain deploy.ssh          one section
   escli explain cluster.raft.heartbeat_interval")]
 pub struct Args {
-    /// A key, with dots from the top; all when none is given.
+    /// A key, as a path with dots; all keys by default.
     #[arg(value_name = "KEY", add = ArgValueCandidates::new(complete::keys))]
     pub key: Option<String>,
 }

@@ -9,10 +9,10 @@ use std::path::PathBuf;
   escli man watch | man -l -
   escli man --out ~/.local/share/man/man1")]
 pub struct Args {
-    /// The page of this command; that of escli itself when none is given.
+    /// The command whose page to print [default: escli itself].
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
-    /// Write all pages into this directory.
+    /// Write all pages to this directory.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, conflicts_with = "command")]
     pub out: Option<PathBuf>,
 }

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Writes prometheus.yml (every node of cluster.yaml), eventstream-rules.yml (the four documented alerts) and
-eventstream-dashboard.json (for Grafana: Dashboards, New, Import). Files that are there are replaced; write them again
-when members come or go. `escli alerts` judges the same conditions without Prometheus.\n\n\
+eventstream-dashboard.json (for Grafana: Dashboards, New, Import). Existing files are replaced. Run the command again
+when nodes join or leave. `escli alerts` evaluates the same conditions without Prometheus.\n\n\
 Examples:
   escli monitoring
   escli monitoring --out /etc/prometheus
   promtool check config monitoring/prometheus.yml"
 )]
 pub struct Args {
-    /// The directory; created when missing.
+    /// The directory to write to; created if missing.
     #[arg(long, value_name = "DIR", default_value = "monitoring", value_hint = clap::ValueHint::DirPath)]
     pub out: PathBuf,
 }

@@ -10,7 +10,7 @@ Examples:
   escli plan -o json | jq -r '.steps[].id'
   escli plan || escli up")]
 pub struct Args {
-    /// The node's program. Without it: deploy.binary, $ESNODE, beside escli, the PATH.
+    /// The esnode program [default: deploy.binary, $ESNODE, next to escli, PATH].
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
     pub binary: Option<PathBuf>,
 }

@@ -3,41 +3,41 @@
 use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `remove-node`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A leader hands over first. The cluster lets the node go, a majority knows, and only then is it stopped; then
-cluster.yaml names it no more. A node whose host is dead can be removed while the others have a majority. Its data
-stays until --purge, and cannot be used again: to take the machine back, wipe it and add it.\n\n\
+    after_help = "A leader transfers leadership first. The node is removed from the cluster, and stopped only after a majority knows; then
+it is removed from cluster.yaml. A node whose host is dead can be removed while the others have a quorum. Its data is
+kept unless you pass --purge, but the node cannot rejoin with it: to reuse the machine, delete the data and add it.\n\n\
 Examples:
   escli remove-node 4
   escli remove-node 4 --purge --yes --confirm orders
   escli remove-node 4 --dry-run"
 )]
 pub struct Args {
-    /// Id of the node.
+    /// Id of the node to remove.
     #[arg(value_parser = super::node, value_name = "ID", add = ArgValueCandidates::new(complete::node_ids))]
     pub id: NodeId,
-    /// How it goes.
+    /// How the node is removed.
     #[command(flatten)]
-    pub going: Going,
+    pub removal: Removal,
 }
 
-/// How a node goes.
+/// How a node is removed.
 #[derive(Debug, clap::Args)]
-pub struct Going {
-    /// Delete its data as well.
+pub struct Removal {
+    /// Also delete the data of the node.
     #[arg(long)]
     pub purge: bool,
-    /// Kill it when it does not end by itself (SIGKILL).
+    /// Kill the node if it does not stop in time (SIGKILL).
     #[arg(long)]
     pub force: bool,
-    /// Go on where the cluster tolerates no failure afterwards.
+    /// Continue even if the cluster tolerates no failure afterwards.
     #[arg(long)]
     pub allow_downtime: bool,
-    /// With --purge and --yes: the cluster's name, instead of typing it.
+    /// The cluster's name, for --purge without a terminal; also needs --yes.
     #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
 }

@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `start`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  escli start                       whatever is down
+  escli start                       all nodes that are down
   escli start 2 3
   escli start --dry-run")]
 pub struct Args {
-    /// Ids of the nodes; all that are down when none is given.
+    /// Nodes, such as 2 n3 or 2,3 [default: all that are down].
     #[arg(value_name = "NODE", value_parser = super::node, value_delimiter = ',', add = ArgValueCandidates::new(complete::node_ids))]
     pub nodes: Vec<NodeId>,
-    /// The node's program. Without it: deploy.binary, $ESNODE, beside escli, the PATH.
+    /// The esnode program [default: deploy.binary, $ESNODE, next to escli, PATH].
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
     pub binary: Option<PathBuf>,
 }

@@ -3,18 +3,18 @@
 use clap_complete::ArgValueCandidates;
 use shared::ids::NodeId;
 
-use crate::complete;
+use crate::cli::complete;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 when anything could be told, 7 when no node answers.\n\n\
+#[command(after_help = "Exit codes: 0 when a node answers, 7 when none does.\n\n\
 Examples:
   escli status
-  escli status -o wide              ports, terms, indexes and start times as well
+  escli status -o wide              adds ports, terms, indexes and start times
   escli status --node 2             everything about one node
   escli status -o json | jq -r '.nodes[] | select(.state != \"up\") | .id'")]
 pub struct Args {
-    /// Everything about one node.
+    /// Show everything about one node.
     #[arg(long, value_parser = super::node, value_name = "NODE", add = ArgValueCandidates::new(complete::node_ids))]
     pub node: Option<NodeId>,
 }

@@ -54,14 +54,14 @@ fn nodes_are_called_by_number_and_by_name_alone_and_in_lists() {
         assert!(said.contains("expected a node, such as 2 or n2"), "{wrong:?}: {said}");
     }
     let said = Cli::try_parse_from(["escli", "exec", "uptime"]).unwrap_err().to_string();
-    assert!(said.contains("the command comes behind --: escli exec -- uptime ..."), "{said}");
+    assert!(said.contains("the command goes after --: escli exec -- uptime ..."), "{said}");
 }
 
 #[test]
 fn global_options_may_stand_before_and_after_the_command() {
     for line in ["escli -o json --timeout 90s stop 1 2", "escli stop 1 2 --timeout 1m30s -o json"] {
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-        assert_eq!((cli.global.output, cli.global.timeout.as_secs()), (Output::Json, 90));
+        assert_eq!((cli.global.output, cli.global.timeout.as_secs()), (Format::Json, 90));
         assert!(matches!(cli.command, Command::Stop(args) if args.nodes == [1, 2]));
     }
 }

@@ -3,9 +3,9 @@
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Every problem is a line FILE:LINE:COLUMN: MESSAGE on standard output, as editors and CI understand it.
+    after_help = "Prints every problem as FILE:LINE:COLUMN: MESSAGE on standard output, which editors and CI systems understand.
 
-Exit codes: 0 when there is nothing to complain about, 2 when there is.\n\n\
+Exit codes: 0 when the file is valid, 2 when it is not.\n\n\
 Examples:
   escli validate
   escli validate -c staging.yaml -o json
@@ -13,7 +13,7 @@ Examples:
   escli validate --schema > cluster.schema.json     for your editor"
 )]
 pub struct Args {
-    /// Print the file's JSON Schema instead.
+    /// Print the JSON Schema of cluster.yaml instead.
     #[arg(long)]
     pub schema: bool,
 }

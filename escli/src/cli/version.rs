@@ -2,7 +2,7 @@
 
 /// Arguments of `version`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "What the nodes run is a matter of `escli status`.\n\n\
+#[command(after_help = "To see the version of the nodes, run `escli status`.\n\n\
 Examples:
   escli version
   escli version -o json | jq -r .version")]

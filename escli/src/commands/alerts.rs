@@ -1,21 +1,22 @@
-//! `escli alerts`: looks for a while at the figures that every node serves, and judges them.
+//! `escli alerts`: observes for a while the figures that every node serves, and judges them.
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use super::admin::admin;
+use crate::admin_client::AdminClient;
+use crate::admin_client::connect::admin;
 use crate::cli::alerts::Args;
-use crate::client::AdminClient;
-use crate::exit::{Exit, Failure};
-use crate::overview::alerts::{Alert, AlertState, Look, judge};
+use crate::cluster_file::{self, Loaded};
+use crate::failure::{Exit, Failure};
+use crate::output::SCHEMA_VERSION;
+use crate::overview::alerts::{Alert, AlertState, Sample, evaluate};
 use crate::overview::metrics::Figures;
-use crate::report::SCHEMA_VERSION;
-use crate::settings::{Loaded, Settings};
+use crate::settings::Settings;
 use crate::view;
 
-/// Between two looks; a short window has five.
+/// Between two samples; a short window has five.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The document of `alerts`.
@@ -24,7 +25,7 @@ struct Document {
     schema_version: u32,
     cluster: String,
     window_ms: u64,
-    looks: usize,
+    samples: usize,
     firing: usize,
     alerts: Vec<Alert>,
 }
@@ -34,16 +35,16 @@ struct Document {
 /// # Errors
 /// Usage.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let loaded = settings.load()?;
+    let loaded = cluster_file::load(settings)?;
     let client = admin(settings, &loaded.spec)?;
-    let looks = watch(&loaded, &client, args.window.min(settings.timeout)).await;
-    let alerts = judge(&looks);
+    let samples = watch(&loaded, &client, args.window.min(settings.timeout)).await;
+    let alerts = evaluate(&samples);
     let firing = alerts.iter().filter(|alert| alert.state == AlertState::Firing).count();
     let document = Document {
         schema_version: SCHEMA_VERSION,
         cluster: loaded.spec.cluster.name.clone(),
         window_ms: u64::try_from(args.window.as_millis()).unwrap_or(u64::MAX),
-        looks: looks.len(),
+        samples: samples.len(),
         firing,
         alerts,
     };
@@ -51,26 +52,26 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(if firing > 0 { Exit::Unhealthy } else { Exit::Ok })
 }
 
-async fn watch(loaded: &Loaded, client: &AdminClient, window: Duration) -> Vec<Look> {
+async fn watch(loaded: &Loaded, client: &AdminClient, window: Duration) -> Vec<Sample> {
     let interval = INTERVAL.min(window / 5).max(Duration::from_millis(20));
     let began = Instant::now();
-    let mut looks = Vec::new();
+    let mut samples = Vec::new();
     loop {
         let at = began.elapsed();
-        looks.push(look(loaded, client, at).await);
+        samples.push(sample(loaded, client, at).await);
         if at >= window {
-            return looks;
+            return samples;
         }
         let next = (at + interval).min(window);
         tokio::time::sleep_until((began + next).into()).await;
     }
 }
 
-async fn look(loaded: &Loaded, client: &AdminClient, at: Duration) -> Look {
+async fn sample(loaded: &Loaded, client: &AdminClient, at: Duration) -> Sample {
     let ids: Vec<_> = loaded.spec.cluster.nodes.iter().map(|node| node.id).collect();
     let asked = ids.iter().map(|id| async move {
         let text = client.metrics(*id).await.map_err(|error| error.to_string());
         (*id, text.and_then(|text| Figures::parse(&text)))
     });
-    Look { at, nodes: join_all(asked).await.into_iter().collect() }
+    Sample { at, nodes: join_all(asked).await.into_iter().collect() }
 }

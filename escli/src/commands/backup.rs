@@ -10,15 +10,16 @@ use shared::backup::Manifest;
 use shared::ids::NodeId;
 use tokio::sync::mpsc;
 
-use super::admin::admin;
-use super::target::{file_of, is_local};
-use crate::backup::{BackupError, keep};
+use super::target::file_of;
+use crate::admin_client::AdminClient;
+use crate::admin_client::connect::admin;
+use crate::backup::{BackupError, save};
 use crate::cli::backup::Args;
-use crate::client::AdminClient;
+use crate::cluster_file;
+use crate::cluster_file::known_cluster::KnownCluster;
 use crate::engine::interrupt::Interrupt;
-use crate::exit::{Exit, Failure};
-use crate::memory::Memory;
-use crate::observe::observe_api;
+use crate::engine::observe::observe_api;
+use crate::failure::{Exit, Failure};
 use crate::plan::agreement;
 use crate::plan::facts::Facts;
 use crate::plan::identity::{self, Intent};
@@ -26,9 +27,9 @@ use crate::settings::Settings;
 use crate::view::{self, backup};
 
 /// A node that sends nothing for so long is given up.
-const SILENCE: Duration = Duration::from_secs(60);
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pieces that wait to be written.
-const AHEAD: usize = 8;
+const MAX_BUFFERED_CHUNKS: usize = 8;
 
 /// Takes a backup.
 ///
@@ -36,7 +37,7 @@ const AHEAD: usize = 8;
 /// Usage; there is something at that place already; no node can give one; it breaks off.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let loaded = settings.load()?;
+    let loaded = cluster_file::load(settings)?;
     let spec = loaded.spec;
     let name = &spec.cluster.name;
     let path = args.path.clone().unwrap_or_else(|| {
@@ -46,14 +47,14 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     if path.is_file() || path.read_dir().is_ok_and(|mut files| files.next().is_some()) {
         return Err(Failure::new(
             Exit::Refused,
-            format!("{} is there already; nothing was written", path.display()),
+            format!("{} already exists; nothing was written", path.display()),
         )
-        .hint("name another place:  escli backup PATH"));
+        .hint("write elsewhere:  escli backup PATH"));
     }
     let client = admin(settings, &spec)?;
     let facts = observe_api(&spec, &client, settings.concurrency).await;
-    let file = file_of(&loaded.source, is_local(&spec));
-    let remembered = Memory::of(&settings.env.state_dir, name, file.as_deref()).recall();
+    let file = file_of(&loaded.source, spec.is_local());
+    let remembered = KnownCluster::of(&settings.env.state_dir, name, file.as_deref()).recall();
     // A copy of another cluster's events under this one's name would be taken for this one's later.
     let facts = Facts { remembered, ..facts };
     identity::refuse(&spec, &facts, &Intent::default())?;
@@ -78,21 +79,21 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Who gives it: of the followers that keep up the first, the leader if there is none, or who was named.
+/// Who gives it: the first of the followers that have caught up, the leader if there is none, or who was named.
 fn source(statuses: &[ClusterStatus], members: usize, named: Option<NodeId>) -> Result<NodeId, Failure> {
     if let Some(id) = named {
         return Ok(id);
     }
     let voters = agreement::voters(statuses, members);
     let leader = agreement::leader(statuses, voters).map_err(|reason| {
-        Failure::new(Exit::Refused, "nobody can tell what was acknowledged; nothing was written")
+        Failure::new(Exit::Refused, "no leader can confirm what was acknowledged; nothing was written")
             .detail(reason)
             .hint("see what is wrong:                 escli health")
-            .hint("take what one node has all the same:  escli backup --node ID")
+            .hint("back up one node anyway:           escli backup --node ID")
     })?;
-    let mut well = agreement::well(statuses, voters);
-    well.sort_unstable();
-    Ok(well.into_iter().find(|id| *id != leader.leader).unwrap_or(leader.leader))
+    let mut healthy = agreement::healthy(statuses, voters);
+    healthy.sort_unstable();
+    Ok(healthy.into_iter().find(|id| *id != leader.leader).unwrap_or(leader.leader))
 }
 
 async fn take(
@@ -102,20 +103,23 @@ async fn take(
     covers: u64,
     path: &Path,
 ) -> Result<Manifest, Failure> {
-    let mut answer = client.backup(node, covers, SILENCE).await?;
-    let (pieces, received) = mpsc::channel(AHEAD);
+    let mut answer = client.backup(node, covers, STALL_TIMEOUT).await?;
+    let (pieces, received) = mpsc::channel(MAX_BUFFERED_CHUNKS);
     let place = path.to_owned();
     let written =
-        tokio::task::spawn_blocking(move || keep(Incoming { pieces: received, rest: Vec::new() }, &place));
+        tokio::task::spawn_blocking(move || save(Incoming { pieces: received, rest: Vec::new() }, &place));
     let meter = view::backup::Meter::new(settings);
     loop {
-        let piece = match tokio::time::timeout(SILENCE, answer.chunk()).await {
+        let piece = match tokio::time::timeout(STALL_TIMEOUT, answer.chunk()).await {
             Ok(Ok(Some(piece))) => Ok(piece.to_vec()),
             Ok(Ok(None)) => break,
-            Ok(Err(error)) => Err(io::Error::other(format!("n{node} broke off: {error}"))),
-            Err(_) => {
-                Err(io::Error::new(io::ErrorKind::TimedOut, format!("n{node} sent nothing for {SILENCE:?}")))
+            Ok(Err(error)) => {
+                Err(io::Error::other(format!("the transfer from n{node} was cut off: {error}")))
             }
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("n{node} sent nothing for {STALL_TIMEOUT:?}"),
+            )),
         };
         meter.add(piece.as_ref().map_or(0, Vec::len));
         let is_end = piece.is_err();
@@ -130,7 +134,9 @@ async fn take(
         let again = Failure::failed(format!("no backup was kept: {error}"));
         match error {
             BackupError::Damaged(_) => again.hint("try another node:  escli backup --node ID"),
-            BackupError::Io(_) => again.hint("is there room, and does the node still answer?  escli status"),
+            BackupError::Io(_) => {
+                again.hint("check the free space here, and whether the node still answers:  escli status")
+            }
         }
     })
 }

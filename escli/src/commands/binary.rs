@@ -8,10 +8,10 @@ use std::process::Command;
 
 use shared::version::BuildInfo;
 
-use crate::exit::Failure;
+use crate::failure::Failure;
+use crate::files::sha256;
 use crate::plan::program::{Program, arch_of};
 use crate::settings::Settings;
-use crate::sha256;
 
 /// The node's program: `--binary`, `named` in cluster.yaml, `$ESNODE`, beside escli, along the PATH. `None` when there
 /// is none, which matters only when there is something to start.
@@ -31,7 +31,7 @@ pub fn find(
         return if is_executable(&path) {
             Ok(Some(path))
         } else {
-            Err(Failure::usage(format!("{what}: {} is not a program that can be run", path.display())))
+            Err(Failure::usage(format!("{what}: {} is not an executable program", path.display())))
         };
     }
     let beside = settings.env.executable.as_deref().and_then(Path::parent).map(Path::to_path_buf);
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
-    use crate::exit::Exit;
+    use crate::failure::Exit;
     use crate::settings::Environment;
 
     fn program(folder: &Path, name: &str) -> PathBuf {
@@ -99,7 +99,7 @@ mod tests {
             executable: Some(dir("bin").join("escli")),
             ..Environment::default()
         };
-        let mut settings = Settings::new(&Cli::parse_from(["escli", "up"]).global, env);
+        let mut settings = Cli::parse_from(["escli", "up"]).global.settings(env);
         assert_eq!(find(&settings, None, None).unwrap(), Some(along));
         let beside = program(&dir("bin"), "esnode");
         assert_eq!(find(&settings, None, None).unwrap(), Some(beside));

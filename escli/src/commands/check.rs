@@ -1,16 +1,17 @@
 //! `escli check`: what speaks against bringing nodes up on their hosts, and with `--fix` what can be done about it.
 
+use super::again::CommandLine;
 use super::operation::Operation;
 use super::target::Target;
-use super::{again, binary};
+use super::{binary, failures};
 use crate::cli::check::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::preflight::{Level, preflight};
 use crate::plan::provision::Remote;
 use crate::plan::request::Request;
 use crate::plan::up::targets;
-use crate::report::Report;
 use crate::settings::Settings;
+use crate::view::report::Report;
 use crate::view::{self, check};
 
 /// Looks at every host and says what was found; with `--fix` after putting right what can be.
@@ -23,15 +24,15 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let named = args.binary.is_some() || target.named_binary().is_some();
     let Some(remote) = target.provide(binary.as_deref(), named)? else {
         return Err(Failure::usage(
-            "all nodes of this cluster are processes of this machine: nothing to check",
+            "all nodes of this cluster run on this machine: there is nothing to check",
         )
-        .hint("escli up --local --dry-run shows what would be done"));
+        .hint("to see what would be done:  escli up --local --dry-run"));
     };
     let fixed = if args.fix { fix(settings, &target, &remote).await? } else { None };
     if args.fix && settings.dry_run {
         return Ok(Exit::Ok);
     }
-    let facts = target.look(settings, true).await;
+    let facts = target.inspect(settings, true).await;
     let ids = targets(&target.spec, &[])?;
     let findings = preflight(&target.spec, &remote.layout, remote.program.as_ref(), &facts, &ids);
     let document = check::document(target.name(), &findings, fixed.as_ref());
@@ -40,7 +41,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     if let Some(error) = error.filter(|_| !settings.output.is_machine()) {
         view::warn(settings, error);
     }
-    let exit = fixed.as_ref().map_or(Exit::Ok, Report::exit);
+    let exit = fixed.as_ref().map_or(Exit::Ok, failures::exit_of);
     let fails = findings.iter().any(|finding| finding.level == Level::Failure);
     Ok(if exit == Exit::Ok && fails { Exit::Refused } else { exit })
 }
@@ -51,7 +52,7 @@ async fn fix(settings: &Settings, target: &Target, remote: &Remote) -> Result<Op
         settings,
         target,
         name: "check",
-        retry: format!("{} --fix", again(settings, "check", &[])),
+        retry: CommandLine::new(settings, "check").flag("--fix", true),
         confirm: None,
         request: Request::Fix(Box::new(remote.clone())),
         resumes: None,

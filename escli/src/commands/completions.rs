@@ -3,7 +3,7 @@
 use clap_complete::env::Shells;
 
 use crate::cli::completions::{Args, Shell};
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::settings::Settings;
 use crate::view;
 

@@ -7,12 +7,12 @@ use shared::ids::{ClusterId, NodeId};
 use super::target::Target;
 use crate::cli::diff::Args;
 use crate::engine::ports::Hosts;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
+use crate::output::SCHEMA_VERSION;
 use crate::plan::diff::{NodeDiff, diff};
 use crate::plan::facts::Facts;
 use crate::plan::identity::{self, Intent};
 use crate::plan::up::targets;
-use crate::report::SCHEMA_VERSION;
 use crate::settings::Settings;
 use crate::view;
 
@@ -34,11 +34,11 @@ struct Document {
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let target = Target::open(settings)?;
     let ids = targets(&target.spec, &args.nodes)?;
-    let facts = target.look(settings, false).await;
+    let facts = target.inspect(settings, false).await;
     let nodes = compare(&target, &ids, &facts).await;
     let differences = nodes.iter().filter(|node| node.is_any()).count();
     let cluster = target.name().to_owned();
-    let cluster_id = facts.remembered.first().copied().or_else(|| identity::most_say(&facts, None));
+    let cluster_id = facts.remembered.first().copied().or_else(|| identity::majority_cluster(&facts, None));
     let document = Document { schema_version: SCHEMA_VERSION, cluster, cluster_id, differences, nodes };
     view::show(settings, &document, |paint| {
         view::diff::text(&document.cluster, document.cluster_id, &document.nodes, paint)

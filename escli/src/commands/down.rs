@@ -1,10 +1,10 @@
 //! `escli down`.
 
-use super::again;
+use super::again::CommandLine;
 use super::operation::{Operation, finish};
 use super::target::Target;
 use crate::cli::down::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::down::DownOptions;
 use crate::plan::request::Request;
 use crate::settings::Settings;
@@ -20,10 +20,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         purge: args.purge_data,
         own_file: target.own_file().filter(|_| args.purge_data),
     };
-    let mut retry = again(settings, "down", &[]);
-    if args.purge_data {
-        retry.push_str(" --purge-data");
-    }
+    let retry = CommandLine::new(settings, "down").flag("--purge-data", args.purge_data);
     let confirm = args.confirm.as_deref();
     let request = Request::Down(options);
     let operation =

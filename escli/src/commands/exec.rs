@@ -6,18 +6,18 @@ use shared::ids::NodeId;
 
 use super::target::Target;
 use crate::cli::exec::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
+use crate::hosts::ssh::{Status, quote};
+use crate::output::SCHEMA_VERSION;
+use crate::output::printable;
 use crate::plan::identity::{self, Intent};
 use crate::plan::up::targets;
-use crate::printable;
-use crate::report::SCHEMA_VERSION;
 use crate::settings::Settings;
-use crate::ssh::{Status, quote};
 use crate::view::{self, paint::Paint};
 
 /// What came of it on one host.
 #[derive(Debug, Serialize)]
-struct Said {
+struct CommandResult {
     node: NodeId,
     /// `null` when it did not end by itself.
     code: Option<i32>,
@@ -31,7 +31,7 @@ struct Said {
 struct Document<'a> {
     schema_version: u32,
     cluster: &'a str,
-    hosts: Vec<Said>,
+    hosts: Vec<CommandResult>,
 }
 
 /// Runs the command.
@@ -43,12 +43,12 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let ids = targets(&target.spec, &args.nodes)?;
     let Some(hosts) = target.hosts.remote() else {
         return Err(Failure::usage(
-            "all nodes of this cluster are processes of this machine: there is no host to reach",
+            "all nodes of this cluster run on this machine: there is no host to run it on",
         ));
     };
     // What the command does is not known, so it is as good as one that changes something.
     target.spec.cluster.nodes.retain(|node| ids.contains(&node.id));
-    let facts = target.look(settings, false).await;
+    let facts = target.inspect(settings, false).await;
     identity::refuse(&target.spec, &facts, &Intent::default())?;
     let line = quote::join(args.command.iter().map(String::as_str));
     let line = &line;
@@ -57,12 +57,18 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             Ok(output) => {
                 let (code, error) = match &output.status {
                     Status::Exited(code) => (Some(*code), None),
-                    Status::Signalled(signal) => (None, Some(format!("ended by SIG{signal}"))),
+                    Status::Signalled(signal) => (None, Some(format!("killed by SIG{signal}"))),
                 };
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                Said { node, code, stdout: text(&output.stdout), stderr: text(&output.stderr), error }
+                CommandResult {
+                    node,
+                    code,
+                    stdout: text(&output.stdout),
+                    stderr: text(&output.stderr),
+                    error,
+                }
             }
-            Err(error) => Said {
+            Err(error) => CommandResult {
                 node,
                 code: None,
                 stdout: String::new(),
@@ -71,14 +77,14 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             },
         }
     });
-    let hosts: Vec<Said> = stream::iter(runs).buffered(settings.concurrency).collect().await;
+    let hosts: Vec<CommandResult> = stream::iter(runs).buffered(settings.concurrency).collect().await;
     let all_well = hosts.iter().all(|said| said.code == Some(0));
     let document = Document { schema_version: SCHEMA_VERSION, cluster: target.name(), hosts };
     view::show(settings, &document, |paint| document.hosts.iter().map(|said| text(said, paint)).collect());
     Ok(if all_well { Exit::Ok } else { Exit::Failed })
 }
 
-fn text(said: &Said, paint: Paint) -> String {
+fn text(said: &CommandResult, paint: Paint) -> String {
     let label = paint.node(said.node, &format!("n{} |", said.node));
     let ended = match (said.code, &said.error) {
         (Some(0), _) => None,

@@ -1,11 +1,12 @@
 //! `escli explain`: what the keys of cluster.yaml mean.
 
 use serde::Serialize;
-use shared::spec::{Key, keys};
+use shared::spec::Key;
 
 use crate::cli::explain::Args;
-use crate::exit::{Exit, Failure};
-use crate::report::SCHEMA_VERSION;
+use crate::cluster_file::explain::keys_below;
+use crate::failure::{Exit, Failure};
+use crate::output::SCHEMA_VERSION;
 use crate::settings::Settings;
 use crate::view;
 
@@ -22,11 +23,7 @@ struct Document {
 /// Usage, when there is no such key.
 pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let wanted = args.key.as_deref().unwrap_or_default();
-    let is_meant = |path: &str| match path.strip_prefix(wanted) {
-        Some(rest) => wanted.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']),
-        None => false,
-    };
-    let keys: Vec<Key> = keys().into_iter().filter(|key| is_meant(&key.path)).collect();
+    let keys = keys_below(wanted);
     if keys.is_empty() {
         return Err(Failure::usage(format!("cluster.yaml has no key {wanted}")).hint("escli explain"));
     }

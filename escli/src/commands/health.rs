@@ -1,8 +1,8 @@
 //! `escli health`: the verdict with its reasons.
 
-use super::sight::Sight;
+use super::probe::Probe;
 use crate::cli::health::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::overview::Verdict;
 use crate::settings::Settings;
 use crate::view::{self, status};
@@ -12,7 +12,7 @@ use crate::view::{self, status};
 /// # Errors
 /// Usage.
 pub async fn run(settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
-    let seen = Sight::open(settings)?.look().await;
+    let seen = Probe::open(settings)?.inspect().await;
     if !settings.quiet || settings.output.is_machine() {
         view::show(settings, &seen, |paint| status::health(&seen, paint));
     }

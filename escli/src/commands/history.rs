@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::again::CommandLine;
 use super::operation::{Interrupted, Operation, finish};
 use super::target::{Change, Target, absolute};
-use super::{up, word};
+use super::up;
 use crate::cli::history::{Args, What};
+use crate::cluster_file::{self, Source};
 use crate::engine::journal::{Journal, Origin, Record};
-use crate::engine::past::{self, End, Past};
-use crate::exit::{Exit, Failure};
+use crate::engine::past::{self, OperationState, PastOperation};
+use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
-use crate::settings::{self, Settings, Source};
+use crate::settings::Settings;
 use crate::view;
 
 /// Lists, shows, resumes or aborts.
@@ -40,7 +42,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// All, or with `-c` those of that cluster.yaml.
-pub(super) fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>), Failure> {
+pub(super) fn operations(settings: &Settings) -> Result<(Vec<PastOperation>, Vec<String>), Failure> {
     let folder = &settings.env.state_dir;
     let (mut all, broken) = past::all(folder)
         .map_err(|error| Failure::failed(format!("cannot read {}: {error}", folder.display())))?;
@@ -54,7 +56,7 @@ pub(super) fn operations(settings: &Settings) -> Result<(Vec<Past>, Vec<String>)
 }
 
 /// The one with this id, or the last.
-fn find<'a>(all: &'a [Past], id: Option<&str>) -> Result<&'a Past, Failure> {
+fn find<'a>(all: &'a [PastOperation], id: Option<&str>) -> Result<&'a PastOperation, Failure> {
     let found = match id {
         Some(id) => all.iter().find(|past| past.id == id),
         None => all.last(),
@@ -67,23 +69,23 @@ fn find<'a>(all: &'a [Past], id: Option<&str>) -> Result<&'a Past, Failure> {
 }
 
 /// It can be gone on with.
-fn open(past: &Past) -> Result<&Origin, Failure> {
+fn open(past: &PastOperation) -> Result<&Origin, Failure> {
     let id = &past.id;
     let refused = |why: String| Failure::new(Exit::Refused, why).hint(format!("escli history show {id}"));
     match &past.end {
-        End::Running => Err(Failure::new(Exit::Locked, format!("{id} is running"))
-            .hint("wait until it is done; escli watch shows how far it is")),
-        End::Resumed { by } => Err(refused(format!("{id} was resumed already, by {by}"))
-            .hint(format!("go on with that one:  escli history resume {by}"))),
-        end if !end.is_open() => Err(refused(format!("{id} is over: {}", end.word()))),
+        OperationState::Running => Err(Failure::new(Exit::Locked, format!("{id} is running"))
+            .hint("wait until it has finished; escli watch shows its progress")),
+        OperationState::Resumed { by } => Err(refused(format!("{id} was already resumed, by {by}"))
+            .hint(format!("resume that one:  escli history resume {by}"))),
+        end if !end.is_open() => Err(refused(format!("{id} has ended: {}", end.word()))),
         _ => past.origin.as_ref().ok_or_else(|| {
-            refused(format!("{id} was begun by an older escli, whose journals cannot be resumed"))
-                .hint(format!("begin it anew:  escli {}", past.plan.operation))
+            refused(format!("{id} was started by an older escli, whose journals cannot be resumed"))
+                .hint(format!("start it again:  escli {}", past.plan.operation))
         }),
     }
 }
 
-pub(super) async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
+pub(super) async fn resume(settings: &Settings, past: &PastOperation) -> Result<Exit, Failure> {
     let origin = open(past)?;
     let (mut target, is_new) = target(settings, origin)?;
     let mut request = origin.request.clone();
@@ -101,8 +103,8 @@ pub(super) async fn resume(settings: &Settings, past: &Past) -> Result<Exit, Fai
         }
     }
     let interrupted = Interrupted { path: past.path.clone(), membership: origin.membership.clone() };
-    let flag = if matches!(request, Request::Fix(_)) { " --fix" } else { "" };
-    let retry = format!("escli -c {} {}{flag}", word(&origin.file), past.plan.operation);
+    let retry = CommandLine::with_file(&origin.file, &past.plan.operation)
+        .flag("--fix", matches!(request, Request::Fix(_)));
     let is_local_up = past.plan.operation == "up" && matches!(request, Request::Up(_));
     let operation = Operation {
         settings,
@@ -153,29 +155,31 @@ fn again_with(request: &mut Request, target: &mut Target) -> Result<(), Failure>
 /// The cluster that the operation was about; `true` when its cluster.yaml has yet to be written.
 fn target(settings: &Settings, origin: &Origin) -> Result<(Target, bool), Failure> {
     if let (Some(text), false) = (&origin.text, origin.file.exists()) {
-        let spec = settings::parse(&Source::File(origin.file.clone()), text)?;
+        let spec = cluster_file::parse(&Source::File(origin.file.clone()), text)?;
         let folder = origin.file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         return Ok((Target::new(settings, spec, text.clone(), &folder)?, true));
     }
     let settings = Settings { config: Some(origin.file.clone()), ..settings.clone() };
     let request = &origin.request;
-    let change =
-        Change { comes: request.joining().map(|options| options.member.clone()), goes: request.leaving() };
+    let change = Change {
+        joining: request.joining().map(|options| options.member.clone()),
+        leaving: request.leaving(),
+    };
     Ok((Target::changing(&settings, &change)?, false))
 }
 
-pub(super) fn abort(settings: &Settings, past: &Past) -> Result<Exit, Failure> {
-    if past.end == End::Running {
+pub(super) fn abort(settings: &Settings, past: &PastOperation) -> Result<Exit, Failure> {
+    if past.end == OperationState::Running {
         return Err(Failure::new(Exit::Locked, format!("{} is running", past.id))
-            .hint("stop it first: Ctrl-C where it runs finishes the step and frees the lock"));
+            .hint("stop it first: Ctrl-C in its terminal finishes the current step and releases the lock"));
     }
     if !past.end.is_open() {
-        return Err(Failure::new(Exit::Refused, format!("{} is over: {}", past.id, past.end.word())));
+        return Err(Failure::new(Exit::Refused, format!("{} has ended: {}", past.id, past.end.word())));
     }
     let record = Record::Aborted { who: settings.env.who.clone(), at: Timestamp::now() };
     Journal::reopen(&past.path).and_then(|journal| journal.append(&record)).map_err(|error| {
         Failure::failed(format!("cannot write the journal {}: {error}", past.path.display()))
     })?;
-    view::remark(settings, &format!("{} is over; what it did stays as it is", past.id));
+    view::remark(settings, &format!("{} is marked as finished; what it has done stays as it is", past.id));
     Ok(Exit::Ok)
 }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use super::word;
+use super::again::word;
 use crate::cli::init::Args;
-use crate::exit::{Exit, Failure};
-use crate::local::files;
-use crate::settings::{self, Settings, Source};
-use crate::{starter, view};
+use crate::cluster_file::{self, Source};
+use crate::failure::{Exit, Failure};
+use crate::files;
+use crate::settings::Settings;
+use crate::{cluster_file::template, view};
 
 /// Hosts that stand for the operator's own (RFC 5737).
 const EXAMPLES: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
@@ -22,16 +23,16 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     } else {
         args.hosts.iter().map(String::as_str).collect()
     };
-    let text = starter::hosts_text(&args.name, &hosts, args.user.as_deref());
+    let text = template::hosts_text(&args.name, &hosts, args.user.as_deref());
     let path = settings.config.as_deref().unwrap_or(Path::new("cluster.yaml"));
-    settings::parse(&Source::File(path.to_owned()), &text)?;
+    cluster_file::parse(&Source::File(path.to_owned()), &text)?;
     if path == Path::new("-") {
         view::put(&text);
         return Ok(Exit::Ok);
     }
     let place = settings.env.path(path);
     if place.exists() {
-        let message = format!("{} is there already; nothing was written", path.display());
+        let message = format!("{} already exists; nothing was written", path.display());
         return Err(
             Failure::new(Exit::Refused, message).hint("write elsewhere:  escli -c ANOTHER.yaml init ...")
         );
@@ -39,7 +40,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     files::write_atomically(&place, &text)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
     let with = settings.config.as_ref().map_or_else(String::new, |path| format!(" -c {}", word(path)));
-    let fill = args.hosts.is_empty().then(|| format!("put your hosts into {}", path.display()));
+    let fill = args.hosts.is_empty().then(|| format!("write your hosts into {}", path.display()));
     let steps =
         [format!("escli{with} check"), format!("escli{with} up --dry-run"), format!("escli{with} up")];
     view::next_steps(settings, &fill.into_iter().chain(steps).collect::<Vec<_>>());
@@ -57,7 +58,7 @@ mod tests {
     fn init(line: &str, dir: &Path) -> Result<Exit, Failure> {
         let cli = Cli::parse_from(line.split(' '));
         let env = Environment { working_dir: dir.to_owned(), ..Environment::default() };
-        let settings = Settings::new(&cli.global, env);
+        let settings = cli.global.settings(env);
         let Command::Init(args) = cli.command else { panic!("{line}") };
         run(&settings, &args)
     }

@@ -8,10 +8,11 @@ use shared::ids::NodeId;
 
 use super::target::Target;
 use crate::engine::lock::Holder;
-use crate::exit::{Exit, Failure};
+use crate::engine::ports::LeaseLost;
+use crate::failure::{Exit, Failure};
+use crate::hosts::remote::Lease;
 use crate::plan::facts::{Facts, NodeFacts};
 use crate::plan::{Plan, Step};
-use crate::remote::Lease;
 
 /// What an operation holds, and where it holds nothing.
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ impl Leases {
     }
 
     /// Why nothing may be begun any more.
-    pub fn lost(&self) -> Option<Failure> {
+    pub fn lost(&self) -> Option<LeaseLost> {
         self.held.borrow_mut().iter_mut().find_map(Lease::lost)
     }
 
@@ -59,11 +60,11 @@ impl Leases {
             let changes = |step: &Step| step.node == Some(*id) && step.action.changes();
             let rescue = plan.stages.iter().flat_map(|stage| &stage.rescue);
             if is_seen && plan.steps().chain(rescue).any(changes) {
-                let message = format!("{}; nothing was changed", failure.message);
+                let message = format!("{}; no changes were made", failure.message);
                 return Err(Failure { exit: Exit::Refused, message, ..failure.clone() });
             }
             plan.notes
-                .push(format!("node {id}'s host is not kept from other operators: {}", failure.message));
+                .push(format!("node {id}'s host is not reserved for this operation: {}", failure.message));
         }
         Ok(())
     }
@@ -73,7 +74,7 @@ impl Leases {
 mod tests {
     use super::*;
     use crate::plan::Action;
-    use crate::plan::facts::HostSight;
+    use crate::plan::facts::HostInspection;
     use crate::plan::tests::{remote_facts, remote_spec};
 
     #[test]
@@ -88,14 +89,14 @@ mod tests {
         let refused = leases(3).suffice(&mut plan, &facts).unwrap_err();
         assert_eq!(
             (refused.exit, refused.message.as_str()),
-            (Exit::Refused, "no route; nothing was changed")
+            (Exit::Refused, "no route; no changes were made")
         );
         leases(2).suffice(&mut plan, &facts).unwrap();
         let reason = "no route".to_owned();
         facts.nodes.get_mut(&3).unwrap().host =
-            HostSight::Unreachable { reason, details: Vec::new(), hints: Vec::new() };
+            HostInspection::Unreachable { reason, details: Vec::new(), hints: Vec::new() };
         leases(3).suffice(&mut plan, &facts).unwrap();
-        let note = |id| format!("node {id}'s host is not kept from other operators: no route");
+        let note = |id| format!("node {id}'s host is not reserved for this operation: no route");
         assert_eq!(plan.notes, [note(2), note(3)]);
     }
 }

@@ -6,20 +6,21 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use shared::ids::NodeId;
 
-use super::sight::local_layout;
-use super::target::{Target, is_local};
+use super::probe::local_layout;
+use super::target::Target;
 use crate::cli::logs::Args;
+use crate::cluster_file::{self, Loaded};
 use crate::engine::ports::Hosts;
-use crate::exit::{Exit, Failure};
-use crate::local::tail::Tail;
+use crate::failure::{Exit, Failure};
+use crate::hosts::local::tail::Tail;
+use crate::hosts::ssh::StreamEvent;
+use crate::output::printable;
 use crate::plan::up::targets;
-use crate::printable;
-use crate::settings::{Loaded, Settings};
-use crate::ssh::Said;
+use crate::settings::Settings;
 use crate::view::{self, document, paint::Paint};
 
 /// Between two looks at the files.
-const POLL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One line of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,8 +34,8 @@ struct Line {
 /// # Errors
 /// Usage; no node has a log here; a file cannot be read.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let loaded = settings.load()?;
-    if !is_local(&loaded.spec) {
+    let loaded = cluster_file::load(settings)?;
+    if !loaded.spec.is_local() {
         return remote(settings, args).await;
     }
     let mut tails = Vec::new();
@@ -51,7 +52,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     while read {
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let mut more = Vec::new();
         for (id, tail) in &mut tails {
             let lines = tail.more();
@@ -96,8 +97,8 @@ async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut follows = stream::select_all(follows);
     while let Some((node, said)) = follows.next().await {
         match said.map_err(|error| Failure::new(Exit::Unreachable, format!("node {node}: {error}")))? {
-            Said::Line(_, line) if !printer.print(&[Line { node, line: line.clone() }]) => break,
-            Said::Line(..) | Said::Ended(_) => {}
+            StreamEvent::Line(_, line) if !printer.print(&[Line { node, line: line.clone() }]) => break,
+            StreamEvent::Line(..) | StreamEvent::Ended(_) => {}
         }
     }
     Ok(Exit::Ok)
@@ -106,8 +107,10 @@ async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 /// The log files of the nodes named, or of all.
 fn files(loaded: &Loaded, only: &[NodeId]) -> Result<Vec<(NodeId, std::path::PathBuf)>, Failure> {
     let layout = local_layout(&loaded.source).ok_or_else(|| {
-        Failure::usage("logs lie beside cluster.yaml, which cannot be standard input")
-            .hint("name the file:  escli -c path/to/cluster.yaml logs")
+        Failure::usage(
+            "the logs of a local cluster are beside its cluster.yaml, which cannot be standard input",
+        )
+        .hint("name the file:  escli -c path/to/cluster.yaml logs")
     })?;
     if let Some(id) = only.iter().find(|id| loaded.spec.node(**id).is_none()) {
         return Err(Failure::usage(format!("there is no node {id} in {}", loaded.source.name())));
@@ -117,9 +120,9 @@ fn files(loaded: &Loaded, only: &[NodeId]) -> Result<Vec<(NodeId, std::path::Pat
     let files: Vec<_> = ids.map(|id| (id, layout.log(id))).collect();
     if files.iter().all(|(_, path)| !path.exists()) {
         let folder = layout.dir().display();
-        return Err(Failure::failed(format!("no node has logged anything under {folder}"))
+        return Err(Failure::failed(format!("there are no logs in {folder}"))
             .hint("start the nodes of a local cluster:  escli up --local")
-            .hint("on another machine:                  journalctl -u eventstream"));
+            .hint("logs of a remote node:               journalctl -u eventstream"));
     }
     Ok(files)
 }

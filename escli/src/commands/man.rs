@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use clap_mangen::Man;
 
 use crate::cli::man::Args;
-use crate::exit::{Exit, Failure};
-use crate::local::files;
+use crate::failure::{Exit, Failure};
+use crate::files;
 use crate::settings::Settings;
 use crate::view;
 

@@ -1,23 +1,21 @@
 //! `escli add-node`, `remove-node` and `replace-node`: who is meant, and the request that the planner gets.
 
-use std::fmt::Write as _;
-
-use shared::api::{PeerStatus, Role};
+use shared::api::{Membership, PeerStatus};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node, Service};
 
-use super::admin::admin;
+use super::again::CommandLine;
+use super::binary;
 use super::operation::{Operation, finish};
-use super::target::{Change, Target, is_local};
-use super::{again, binary, word};
-use crate::cli::add_node::Place;
-use crate::cli::remove_node::Going;
+use super::target::{Change, Target};
+use crate::admin_client::connect::admin;
+use crate::cli::add_node::NewNode;
+use crate::cli::remove_node::Removal;
 use crate::cli::{add_node, remove_node, replace_node};
-use crate::exit::{Exit, Failure};
-use crate::observe::observe_api;
-use crate::plan::join::AddOptions;
-use crate::plan::leave::RemoveOptions;
-use crate::plan::members::ReplaceOptions;
+use crate::cluster_file;
+use crate::engine::observe::observe_api;
+use crate::failure::{Exit, Failure};
+use crate::plan::members::{AddOptions, RemoveOptions, ReplaceOptions};
 use crate::plan::request::Request;
 use crate::settings::Settings;
 
@@ -26,16 +24,14 @@ use crate::settings::Settings;
 /// # Errors
 /// Usage; or the lock is taken.
 pub async fn add(settings: &Settings, args: &add_node::Args) -> Result<Exit, Failure> {
-    let settings = &of_local(settings, args.place.local)?;
-    let spec = settings.load()?.spec;
-    let node = newcomer(&spec, args.id, &args.place)?;
-    let mut target = Target::changing(settings, &Change { comes: Some(node.clone()), goes: Vec::new() })?;
-    let add = joining(settings, &mut target, node, &args.place, args.learner_only)?;
-    let mut retry = again(settings, "add-node", &[args.id]);
-    describe(&mut retry, &args.place);
-    if args.learner_only {
-        retry.push_str(" --learner-only");
-    }
+    let settings = &of_local(settings, args.node.local)?;
+    let spec = cluster_file::load(settings)?.spec;
+    let node = newcomer(&spec, args.id, &args.node)?;
+    let mut target =
+        Target::changing(settings, &Change { joining: Some(node.clone()), leaving: Vec::new() })?;
+    let add = joining(settings, &mut target, node, &args.node, args.learner_only)?;
+    let retry = with_place(CommandLine::new(settings, "add-node").nodes(&[args.id]), &args.node)
+        .flag("--learner-only", args.learner_only);
     run(settings, &target, "add-node", retry, None, Request::AddNode(Box::new(add))).await
 }
 
@@ -44,14 +40,13 @@ pub async fn add(settings: &Settings, args: &add_node::Args) -> Result<Exit, Fai
 /// # Errors
 /// Usage; or the lock is taken.
 pub async fn remove(settings: &Settings, args: &remove_node::Args) -> Result<Exit, Failure> {
-    let spec = settings.load()?.spec;
+    let spec = cluster_file::load(settings)?.spec;
     let node = member(settings, &spec, args.id).await?;
-    let target = Target::changing(settings, &Change { comes: None, goes: vec![node.clone()] })?;
-    let remove = leaving(&target, node, &args.going);
-    let mut retry = again(settings, "remove-node", &[args.id]);
-    describe_going(&mut retry, &args.going);
+    let target = Target::changing(settings, &Change { joining: None, leaving: vec![node.clone()] })?;
+    let remove = leaving(&target, node, &args.removal);
+    let retry = with_removal(CommandLine::new(settings, "remove-node").nodes(&[args.id]), &args.removal);
     let request = Request::RemoveNode(Box::new(remove));
-    run(settings, &target, "remove-node", retry, args.going.confirm.as_deref(), request).await
+    run(settings, &target, "remove-node", retry, args.removal.confirm.as_deref(), request).await
 }
 
 /// Puts one node in another one's place.
@@ -59,25 +54,24 @@ pub async fn remove(settings: &Settings, args: &remove_node::Args) -> Result<Exi
 /// # Errors
 /// Usage; or the lock is taken.
 pub async fn replace(settings: &Settings, args: &replace_node::Args) -> Result<Exit, Failure> {
-    let settings = &of_local(settings, args.place.local)?;
-    let spec = settings.load()?.spec;
-    let (comes, goes) = (newcomer(&spec, args.new, &args.place)?, member(settings, &spec, args.old).await?);
-    let change = Change { comes: Some(comes.clone()), goes: vec![goes.clone()] };
+    let settings = &of_local(settings, args.node.local)?;
+    let spec = cluster_file::load(settings)?.spec;
+    let (new, old) = (newcomer(&spec, args.new, &args.node)?, member(settings, &spec, args.old).await?);
+    let change = Change { joining: Some(new.clone()), leaving: vec![old.clone()] };
     let mut target = Target::changing(settings, &change)?;
-    let add = joining(settings, &mut target, comes, &args.place, false)?;
-    let remove = leaving(&target, goes, &args.going);
-    let mut retry = again(settings, "replace-node", &[args.old, args.new]);
-    describe(&mut retry, &args.place);
-    describe_going(&mut retry, &args.going);
+    let add = joining(settings, &mut target, new, &args.node, false)?;
+    let remove = leaving(&target, old, &args.removal);
+    let retry = CommandLine::new(settings, "replace-node").nodes(&[args.old, args.new]);
+    let retry = with_removal(with_place(retry, &args.node), &args.removal);
     let request = Request::ReplaceNode(Box::new(ReplaceOptions { add, remove }));
-    run(settings, &target, "replace-node", retry, args.going.confirm.as_deref(), request).await
+    run(settings, &target, "replace-node", retry, args.removal.confirm.as_deref(), request).await
 }
 
 async fn run(
     settings: &Settings,
     target: &Target,
     name: &str,
-    retry: String,
+    retry: CommandLine,
     confirm: Option<&str>,
     request: Request,
 ) -> Result<Exit, Failure> {
@@ -91,38 +85,36 @@ fn of_local(settings: &Settings, local: bool) -> Result<Settings, Failure> {
     if !local {
         return Ok(settings.clone());
     }
-    let spec = settings.load()?.spec;
-    if is_local(&spec) {
+    let spec = cluster_file::load(settings)?.spec;
+    if spec.is_local() {
         return Ok(settings.clone());
     }
     if settings.config.is_some() {
         return Err(Failure::usage(
-            "-c names a cluster of hosts of their own, --local means one of this machine",
+            "-c names a cluster on remote hosts, but --local means one on this machine",
         ));
     }
-    let file = settings.last_local().unwrap_or_else(|| settings.default_local());
+    let file = settings.env.last_local().unwrap_or_else(|| settings.env.default_local());
     Ok(Settings { config: Some(file), ..settings.clone() })
 }
 
 /// The node that is to come: as cluster.yaml has it already, or as the command line says.
-fn newcomer(spec: &ClusterFile, id: NodeId, place: &Place) -> Result<Node, Failure> {
+fn newcomer(spec: &ClusterFile, id: NodeId, place: &NewNode) -> Result<Node, Failure> {
     if let Some(node) = spec.node(id) {
         return match &place.host {
             Some(host) if *host != node.host => Err(Failure::usage(format!(
-                "cluster.yaml names node {id} already, at {}; the command line says {host}",
+                "node {id} is already in cluster.yaml, at {}; the command line says {host}",
                 node.host
             ))),
             _ => Ok(node.clone()),
         };
     }
-    let mut node = if is_local(spec) { next(spec, id) } else { Node::at(id, "") };
+    let mut node = if spec.is_local() { next(spec, id) } else { Node::at(id, "") };
     match &place.host {
         Some(host) => node.host.clone_from(host),
         None if node.host.is_empty() => {
-            return Err(Failure::usage(format!(
-                "node {id} is not in cluster.yaml, and its host was not named"
-            ))
-            .hint(format!("escli add-node {id} --host HOST")));
+            return Err(Failure::usage(format!("node {id} is not in cluster.yaml, and --host is missing"))
+                .hint(format!("escli add-node {id} --host HOST")));
         }
         None => {}
     }
@@ -153,7 +145,8 @@ async fn member(settings: &Settings, spec: &ClusterFile, id: NodeId) -> Result<N
     let client = admin(settings, spec)?;
     let facts = observe_api(spec, &client, settings.concurrency).await;
     let peers = facts.statuses().flat_map(|(_, status)| &status.peers);
-    let known: Option<&PeerStatus> = peers.into_iter().find(|peer| peer.id == id && peer.role != Role::None);
+    let known: Option<&PeerStatus> =
+        peers.into_iter().find(|peer| peer.id == id && peer.membership != Membership::None);
     let known = known.ok_or_else(|| {
         Failure::usage(format!("there is no node {id}, neither in cluster.yaml nor among the members"))
             .hint("escli status")
@@ -171,7 +164,7 @@ fn joining(
     settings: &Settings,
     target: &mut Target,
     member: Node,
-    place: &Place,
+    place: &NewNode,
     stays_learner: bool,
 ) -> Result<AddOptions, Failure> {
     let binary = binary::find(settings, place.binary.as_deref(), target.named_binary())?;
@@ -181,9 +174,9 @@ fn joining(
     Ok(AddOptions { member, stays_learner, binary, remote, file, was_empty: None })
 }
 
-fn leaving(target: &Target, member: Node, going: &Going) -> RemoveOptions {
+fn leaving(target: &Target, member: Node, removal: &Removal) -> RemoveOptions {
     let service: Option<Service> = target.hosts.remote().map(|hosts| hosts.layout().service);
-    let Going { purge, force, allow_downtime, .. } = *going;
+    let Removal { purge, force, allow_downtime, .. } = *removal;
     RemoveOptions {
         member,
         purge,
@@ -195,28 +188,15 @@ fn leaving(target: &Target, member: Node, going: &Going) -> RemoveOptions {
     }
 }
 
-fn describe(retry: &mut String, place: &Place) {
-    if let Some(host) = &place.host {
-        let _ = write!(retry, " --host {host}");
-    }
-    let ports = [("client", place.client_port), ("cluster", place.cluster_port), ("http", place.http_port)];
-    for (name, port) in ports {
-        if let Some(port) = port {
-            let _ = write!(retry, " --{name}-port {port}");
-        }
-    }
-    if let Some(host) = &place.advertised_host {
-        let _ = write!(retry, " --advertised-host {host}");
-    }
-    if let Some(binary) = &place.binary {
-        let _ = write!(retry, " --binary {}", word(binary));
-    }
+fn with_place(line: CommandLine, place: &NewNode) -> CommandLine {
+    line.value("--host", place.host.as_ref())
+        .value("--client-port", place.client_port)
+        .value("--cluster-port", place.cluster_port)
+        .value("--http-port", place.http_port)
+        .value("--advertised-host", place.advertised_host.as_ref())
+        .path("--binary", place.binary.as_deref())
 }
 
-fn describe_going(retry: &mut String, going: &Going) {
-    for (option, given) in [("--purge", going.purge), ("--force", going.force)] {
-        if given {
-            let _ = write!(retry, " {option}");
-        }
-    }
+fn with_removal(line: CommandLine, removal: &Removal) -> CommandLine {
+    line.flag("--purge", removal.purge).flag("--force", removal.force)
 }

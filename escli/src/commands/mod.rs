@@ -1,14 +1,10 @@
 //! One thin file per subcommand: settings in, an exit code or a failure out.
 
 use crate::cli::Command;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::settings::Settings;
-use crate::ssh::quote;
-use shared::ids::NodeId;
-use std::fmt::Write as _;
-use std::path::Path;
 
-pub mod admin;
+pub mod again;
 pub mod alerts;
 pub mod backup;
 pub mod binary;
@@ -18,6 +14,7 @@ pub mod diff;
 pub mod down;
 pub mod exec;
 pub mod explain;
+pub mod failures;
 pub mod health;
 pub mod history;
 pub mod init;
@@ -28,12 +25,12 @@ pub mod members;
 pub mod monitoring;
 pub mod operation;
 pub mod plan;
+pub mod probe;
 pub mod recover;
 pub mod reload;
 pub mod render;
 pub mod restart;
 pub mod restore;
-pub mod sight;
 pub mod start;
 pub mod status;
 pub mod stop;
@@ -96,22 +93,4 @@ async fn dispatch(command: &Command, settings: &Settings) -> Result<Exit, Failur
         Command::Man(args) => man::run(settings, args).await,
         Command::Version(args) => version::run(settings, args).await,
     }
-}
-
-/// A path as a word of a command that can be pasted.
-fn word(path: &Path) -> String {
-    quote::word(&path.display().to_string())
-}
-
-/// The same command again, as it can be pasted from anywhere.
-fn again(settings: &Settings, command: &str, nodes: &[NodeId]) -> String {
-    let mut line = "escli".to_owned();
-    if let Some(path) = &settings.config {
-        let _ = write!(line, " -c {}", word(path));
-    }
-    let _ = write!(line, " {command}");
-    for id in nodes {
-        let _ = write!(line, " {id}");
-    }
-    line
 }

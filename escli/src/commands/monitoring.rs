@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use crate::cli::monitoring::Args;
-use crate::exit::{Exit, Failure};
-use crate::local::files;
+use crate::cluster_file;
+use crate::failure::{Exit, Failure};
+use crate::files;
 use crate::monitoring::{RULES, RULES_FILE, dashboard, scrape};
-use crate::report::SCHEMA_VERSION;
+use crate::output::SCHEMA_VERSION;
 use crate::settings::Settings;
 use crate::view;
 
@@ -24,7 +25,7 @@ struct Document {
 /// # Errors
 /// Usage; the directory cannot be written to.
 pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let spec = settings.load()?.spec;
+    let spec = cluster_file::load(settings)?.spec;
     let pretty = serde_json::to_string_pretty(&dashboard(&spec))
         .map_err(|error| Failure::failed(format!("cannot write the dashboard: {error}")))?;
     let texts = [

@@ -9,30 +9,34 @@ use jiff::Timestamp;
 use shared::ids::NodeId;
 use shared::verified::Finding;
 
+use super::again::CommandLine;
+use super::failures;
 use super::leases::Leases;
 use super::target::Target;
 use super::verify;
+use crate::cluster_file::known_cluster;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::journal::{self, Journal, Origin, Record};
 use crate::engine::lock::{Holder, Lock};
+use crate::engine::observe::observe_api;
+use crate::engine::outcome::{Outcome, StepOutcome};
 use crate::engine::ports::PortError;
-use crate::engine::{Engine, execute::Limits};
-use crate::exit::{Exit, Failure};
-use crate::memory;
-use crate::observe::observe_api;
+use crate::engine::{Engine, Limits};
+use crate::failure::{Exit, Failure};
+use crate::output::SCHEMA_VERSION;
 use crate::plan::facts::{Facts, Log, LogEnd};
 use crate::plan::identity;
-use crate::plan::membership::Membership;
+use crate::plan::member_set::MemberSet;
 use crate::plan::request::Request;
 use crate::plan::{Plan, Question, Refusal};
-use crate::report::{Outcome, Report, SCHEMA_VERSION, StepOutcome};
 use crate::settings::Settings;
 use crate::view;
+use crate::view::report::Report;
 
 /// A change of the members that is under way is usually over within so many elections, and this time.
-const SETTLED_WITHIN: (u32, Duration) = (4, Duration::from_secs(3));
+const MEMBERSHIP_CHANGE_TIMEOUT: (u32, Duration) = (4, Duration::from_secs(3));
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One changing command.
 pub struct Operation<'a> {
@@ -43,7 +47,7 @@ pub struct Operation<'a> {
     /// The subcommand, e.g. `up`.
     pub name: &'a str,
     /// The same command again, for hints.
-    pub retry: String,
+    pub retry: CommandLine,
     /// `--confirm`: the name typed in advance.
     pub confirm: Option<&'a str>,
     /// What is asked for.
@@ -58,7 +62,7 @@ pub struct Interrupted {
     /// Its journal.
     pub path: PathBuf,
     /// Who was a member when it began.
-    pub membership: Membership,
+    pub membership: MemberSet,
 }
 
 impl Operation<'_> {
@@ -81,10 +85,10 @@ impl Operation<'_> {
             facts.logs = self.logs(&facts).await;
         }
         let mut request = self.request.clone();
-        request.witness(&facts);
-        let planned = self.unmoved(&facts);
+        request.record_baseline(&facts);
+        let planned = self.same_members(&facts);
         let planned = planned.and_then(|()| request.plan(&target.spec, target.wanted(), &facts));
-        let planned = planned.map_err(Failure::from).and_then(|mut plan| {
+        let planned = planned.map_err(|refusal| self.with_ports(refusal)).and_then(|mut plan| {
             leases.suffice(&mut plan, &facts)?;
             Ok(plan)
         });
@@ -115,16 +119,17 @@ impl Operation<'_> {
     /// takes a moment. One that lasts is the planner's business.
     async fn seen(&self) -> Facts {
         let Self { settings, target, .. } = self;
-        let mesh = self.request.needs_mesh();
-        let end = Instant::now() + target.spec.cluster.raft.elections(SETTLED_WITHIN.0, SETTLED_WITHIN.1);
+        let peers = self.request.needs_peers();
+        let end = Instant::now()
+            + target.spec.cluster.raft.elections(MEMBERSHIP_CHANGE_TIMEOUT.0, MEMBERSHIP_CHANGE_TIMEOUT.1);
         loop {
-            let facts = target.look(settings, mesh).await;
+            let facts = target.inspect(settings, peers).await;
             let changes = facts.statuses().any(|(_, status)| status.pending_change);
             if !changes || Instant::now() > end {
                 let remembered = if self.request.is_new() { Vec::new() } else { facts.remembered };
                 return Facts { remembered, ..facts };
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -145,61 +150,70 @@ impl Operation<'_> {
     }
 
     /// Whoever resumes an operation must find the members that it began with.
-    fn unmoved(&self, facts: &Facts) -> Result<(), Refusal> {
+    fn same_members(&self, facts: &Facts) -> Result<(), Refusal> {
         let Some(before) = self.resumes else { return Ok(()) };
-        let seen = Membership::seen(facts);
-        if seen.cluster.is_some() && seen.cluster == self.request.begins() {
+        let seen = MemberSet::seen(facts);
+        if seen.cluster.is_some() && seen.cluster == self.request.new_cluster() {
             return Ok(());
         }
         // Whom the operation itself takes in or lets go is its own doing.
-        let comes = self.request.joining().map(|options| options.member.id);
-        let own: Vec<NodeId> = self.request.leaving().iter().map(|node| node.id).chain(comes).collect();
-        let moved = before.membership.clone().without(&own).moved(&seen.without(&own));
-        if moved.is_empty() {
+        let joining = self.request.joining().map(|options| options.member.id);
+        let own: Vec<NodeId> = self.request.leaving().iter().map(|node| node.id).chain(joining).collect();
+        let drift = before.membership.clone().without(&own).drift(&seen.without(&own));
+        if drift.is_empty() {
             return Ok(());
         }
-        let refusal = Refusal::new("the members have changed since the operation began; nothing was changed");
-        let refusal = moved.into_iter().fold(refusal, Refusal::because);
+        let refusal =
+            Refusal::new("the members have changed since the operation started; no changes were made");
+        let refusal = drift.into_iter().fold(refusal, Refusal::because);
         Err(refusal
-            .hint("look at the cluster:     escli status")
-            .hint(format!("then begin it anew:      {}", self.retry)))
+            .hint("see the cluster:         escli status")
+            .hint(format!("then start it again:     {}", self.retry)))
     }
 
     /// From now on this cluster.yaml is about this cluster. One that is being begun is known before anything is done: whoever
     /// is interrupted must not take it for another one.
     async fn remember(&self, facts: &Facts, report: Option<&Report>) -> Result<(), Failure> {
         let Self { settings, target, request, .. } = self;
-        let memory = target.memory(settings);
+        let known = target.known_cluster(settings);
         let succeeded = report.is_some_and(|report| report.outcome == Outcome::Succeeded);
-        let kept = match (request.begins(), report) {
-            (None, Some(_)) if succeeded && request.purges() => memory.forget(),
-            (Some(begun), Some(_)) if succeeded => memory.keep(&[begun]),
-            (Some(begun), None) if matches!(facts.remembered[..], [known] if known != begun) => {
-                memory.keep(&[&facts.remembered[..], &[begun]].concat())
+        let kept = match (request.new_cluster(), report) {
+            (None, Some(_)) if succeeded && request.purges() => known.forget(),
+            (Some(begun), Some(_)) if succeeded => known.keep(&[begun]),
+            (Some(begun), None) if matches!(facts.remembered[..], [old] if old != begun) => {
+                known.keep(&[&facts.remembered[..], &[begun]].concat())
             }
             (None, Some(_)) if facts.remembered.len() != 1 => {
                 let now = observe_api(&target.spec, &target.cluster, settings.concurrency).await;
-                let id = identity::most_say(&now, None).or_else(|| identity::most_say(facts, None));
-                id.map_or(Ok(()), |id| memory.keep(&[id]))
+                let id = identity::majority_cluster(&now, None)
+                    .or_else(|| identity::majority_cluster(facts, None));
+                id.map_or(Ok(()), |id| known.keep(&[id]))
             }
             _ => Ok(()),
         };
         kept.map_err(|error| {
             let folder = settings.env.state_dir.display();
-            Failure::failed(format!("cannot write down in {folder} which cluster this is: {error}"))
+            Failure::failed(format!("cannot record in {folder} which cluster this is: {error}"))
         })
     }
 
     fn origin(&self, request: Request, facts: &Facts) -> Origin {
         let file = self.target.file.clone().unwrap_or_else(|| PathBuf::from("-"));
-        let text = request.is_new().then(|| self.target.text.clone());
+        let text = request.is_new().then(|| self.target.edit.after.clone());
         // An operation that is resumed twice is still measured by its first look.
         let membership = self
             .resumes
             .map(|before| before.membership.clone())
             .filter(|before| !before.members.is_empty())
-            .unwrap_or_else(|| Membership::seen(facts));
+            .unwrap_or_else(|| MemberSet::seen(facts));
         Origin { file, text, request, membership }
+    }
+
+    /// Offers the same command with ports that are free, where ports are the reason.
+    fn with_ports(&self, refusal: Refusal) -> Failure {
+        let free = refusal.free_base_port.map(|base| self.retry.clone().base_port(Some(base)));
+        let failure = Failure::from(refusal);
+        free.into_iter().fold(failure, |failure, line| failure.hint(format!("use other ports:  {line}")))
     }
 
     fn refused(&self, failure: Failure) -> Report {
@@ -209,8 +223,8 @@ impl Operation<'_> {
     /// One lock per cluster.yaml: two local clusters may bear the same name.
     fn lock(&self) -> Result<Lock, Failure> {
         let file = self.target.file.as_deref().unwrap_or(Path::new("-"));
-        let path = memory::place(&self.settings.env.state_dir, self.target.name(), file, "lock");
-        Lock::take(&path, &self.holder())
+        let path = known_cluster::path_for(&self.settings.env.state_dir, self.target.name(), file, "lock");
+        Ok(Lock::take(&path, &self.holder())?)
     }
 
     fn holder(&self) -> Holder {
@@ -252,28 +266,31 @@ impl Operation<'_> {
         if let (Question::TypeName { word, .. }, Some(typed)) = (question, self.confirm)
             && typed != word
         {
-            return Err(Failure::new(
-                Exit::Refused,
-                format!("--confirm says {typed}, the cluster is {word}"),
-            ));
+            return Err(Failure::new(Exit::Refused, format!("--confirm is {typed}; expected {word}")));
         }
         if self.settings.env.can_ask && !self.settings.output.is_machine() {
             return if view::ask(self.settings, question) {
                 Ok(true)
             } else {
-                Err(Failure::new(Exit::Refused, "not confirmed; nothing was changed"))
+                Err(Failure::new(Exit::Refused, "not confirmed; no changes were made"))
             };
         }
         Err(match question {
-            Question::Downtime { text } => Failure::new(Exit::Refused, "refused; nothing was changed")
-                .detail(text.clone())
-                .hint(format!("if that is meant:  {} --allow-downtime", self.retry)),
-            Question::Confirm { text } => Failure::new(Exit::Refused, "refused; nothing was changed")
-                .detail(text.clone())
-                .hint(format!("if that is meant:  {} --yes", self.retry)),
-            Question::TypeName { text, word } => Failure::new(Exit::Refused, "refused; nothing was changed")
-                .detail(text.clone())
-                .hint(format!("if that is meant:  {} --yes --confirm {word}", self.retry)),
+            Question::Downtime { text } => {
+                Failure::new(Exit::Refused, "confirmation required; no changes were made")
+                    .detail(text.clone())
+                    .hint(format!("to confirm:  {} --allow-downtime", self.retry))
+            }
+            Question::Confirm { text } => {
+                Failure::new(Exit::Refused, "confirmation required; no changes were made")
+                    .detail(text.clone())
+                    .hint(format!("to confirm:  {} --yes", self.retry))
+            }
+            Question::TypeName { text, word } => {
+                Failure::new(Exit::Refused, "confirmation required; no changes were made")
+                    .detail(text.clone())
+                    .hint(format!("to confirm:  {} --yes --confirm {word}", self.retry))
+            }
         })
     }
 
@@ -324,6 +341,7 @@ impl Operation<'_> {
         let engine = Engine {
             hosts: &target.hosts,
             cluster: &target.cluster,
+            cluster_file: &target.edit,
             listener: listener.as_ref(),
             journal: &journal,
             interrupt: &interrupt,
@@ -333,26 +351,21 @@ impl Operation<'_> {
             voters: self.request.voters().unwrap_or(target.spec.cluster.nodes.len()),
             concurrency: settings.concurrency,
         };
-        let run = engine.execute(plan).await;
-        let retry = if needs_resume { format!("escli history resume {id}") } else { self.retry.clone() };
-        let retry = format!("to go on from here:  {retry}");
+        let mut run = engine.execute(plan).await;
+        let retry = if needs_resume { format!("escli history resume {id}") } else { self.retry.to_string() };
+        let retry = format!("to continue from here:  {retry}");
+        let error = failures::of_run(&mut run);
         report = Report {
             schema_version: SCHEMA_VERSION,
             operation_id: Some(id),
             outcome: run.outcome,
             changed: run.changed,
             steps: run.steps,
-            error: run.error.map(|failure| failure.hint(retry)),
+            error: error.map(|failure| failure.hint(retry)),
             ..report
         };
         self.note(&report).await;
         Ok(report)
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self { exit: Exit::Refused, message: refusal.message, details: refusal.reasons, hints: refusal.hints }
     }
 }
 
@@ -366,7 +379,7 @@ fn read_log(said: Result<String, PortError>) -> Log {
         (Some(Finding { file, reason, .. }), _) => Log::Damaged { reason: format!("{file}: {reason}") },
         (None, Some(term)) => Log::Whole(LogEnd { term, index: verified.last_index }),
         (None, None) => {
-            Log::Unread { reason: "its esnode does not say the term of its last entry".to_owned() }
+            Log::Unread { reason: "its esnode does not report the term of the last entry".to_owned() }
         }
     }
 }
@@ -375,7 +388,7 @@ fn read_log(said: Result<String, PortError>) -> Log {
 pub fn finish(settings: &Settings, report: Option<&Report>) -> Exit {
     report.map_or(Exit::Ok, |report| {
         view::report(settings, report);
-        report.exit()
+        failures::exit_of(report)
     })
 }
 
@@ -387,17 +400,17 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+    use crate::cluster_file::template;
     use crate::plan::down::StopOptions;
     use crate::settings::Environment;
-    use crate::starter;
 
     /// Consent without a terminal.
     fn consent(arguments: &[&str], confirm: Option<&str>, question: &Question) -> Result<bool, Failure> {
         let cli = Cli::parse_from([&["escli", "stop"], arguments].concat());
-        let settings = Settings::new(&cli.global, Environment::default());
-        let spec = starter::local_spec("local", 3, None);
+        let settings = cli.global.settings(Environment::default());
+        let spec = template::local_spec("local", 3, None);
         let target = Target::new(&settings, spec, String::new(), Path::new("/nowhere")).unwrap();
-        let retry = "escli stop 1 2".to_owned();
+        let retry = CommandLine::new(&settings, "stop").nodes(&[1, 2]);
         let request = Request::Stop(StopOptions::default());
         let (settings, target) = (&settings, &target);
         Operation { settings, target, name: "stop", retry, confirm, request, resumes: None }

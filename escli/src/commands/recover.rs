@@ -1,15 +1,15 @@
 //! `escli recover`: who is meant, and the request that the planner gets.
 
-use std::fmt::Write as _;
-
 use shared::ids::{ClusterId, NodeId};
 use uuid::Uuid;
 
+use super::again::CommandLine;
 use super::operation::{Operation, finish};
+use super::restart;
 use super::target::{Change, Target};
-use super::{again, restart};
 use crate::cli::recover::Args;
-use crate::exit::{Exit, Failure};
+use crate::cluster_file;
+use crate::failure::{Exit, Failure};
 use crate::plan::recover::RecoverOptions;
 use crate::plan::request::Request;
 use crate::settings::Settings;
@@ -19,7 +19,7 @@ use crate::settings::Settings;
 /// # Errors
 /// Usage; or the lock is taken.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let spec = settings.load()?.spec;
+    let spec = cluster_file::load(settings)?.spec;
     let known = |id: &NodeId| spec.node(*id).is_some();
     if let Some(id) = args.lost.iter().chain([&args.survivor]).find(|id| !known(id)) {
         return Err(Failure::usage(format!("there is no node {id} in cluster.yaml")));
@@ -28,10 +28,11 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::usage(format!("node {} cannot be both lost and the survivor", args.survivor)));
     }
     let others: Vec<_> = spec.cluster.nodes.iter().filter(|node| node.id != args.survivor).cloned().collect();
-    let target = Target::changing(settings, &Change { comes: None, goes: others.clone() })?;
-    let mut retry = again(settings, "recover", &[]);
+    let target = Target::changing(settings, &Change { joining: None, leaving: others.clone() })?;
     let lost: Vec<String> = args.lost.iter().map(NodeId::to_string).collect();
-    let _ = write!(retry, " --survivor {} --lost {}", args.survivor, lost.join(","));
+    let retry = CommandLine::new(settings, "recover")
+        .value("--survivor", Some(args.survivor))
+        .value("--lost", Some(lost.join(",")));
     let request = Request::Recover(Box::new(RecoverOptions {
         survivor: args.survivor,
         others,

@@ -2,7 +2,7 @@
 
 use super::restart::{Given, roll};
 use crate::cli::reload::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
 use crate::settings::Settings;
 

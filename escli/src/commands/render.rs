@@ -3,11 +3,12 @@
 use serde::Serialize;
 use shared::ids::NodeId;
 
-use super::sight;
+use super::probe;
 use crate::cli::render::Args;
-use crate::exit::{Exit, Failure};
-use crate::local::files;
-use crate::report::SCHEMA_VERSION;
+use crate::cluster_file;
+use crate::failure::{Exit, Failure};
+use crate::files;
+use crate::output::SCHEMA_VERSION;
 use crate::settings::Settings;
 use crate::view;
 
@@ -32,8 +33,8 @@ struct NodeFile {
 /// # Errors
 /// Usage; the directory cannot be written to.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let loaded = settings.load()?;
-    let wanted = sight::wanted_files(&loaded);
+    let loaded = cluster_file::load(settings)?;
+    let wanted = probe::wanted_files(&loaded);
     let cluster = &loaded.spec.cluster;
     let ids = cluster.nodes.iter().map(|node| node.id).filter(|id| args.node.is_none_or(|only| only == *id));
     let files = ids.filter_map(|id| {

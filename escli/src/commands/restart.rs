@@ -1,15 +1,15 @@
 //! `escli restart`, and what `escli reload` has in common with it.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use shared::ids::NodeId;
 
+use super::again::CommandLine;
+use super::binary;
 use super::operation::{Operation, finish};
 use super::target::Target;
-use super::{again, binary, word};
 use crate::cli::restart::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
 use crate::plan::rolling::RollOptions;
 use crate::settings::Settings;
@@ -39,10 +39,7 @@ pub(super) async fn roll(
     request: fn(RollOptions) -> Request,
 ) -> Result<Exit, Failure> {
     let target = Target::open(settings)?;
-    let mut retry = again(settings, name, given.nodes);
-    if let Some(path) = given.binary {
-        let _ = write!(retry, " --binary {}", word(path));
-    }
+    let retry = CommandLine::new(settings, name).nodes(given.nodes).path("--binary", given.binary);
     let request = request(RollOptions {
         nodes: given.nodes.to_vec(),
         allow_downtime,
@@ -65,7 +62,7 @@ pub(super) fn program(
 ) -> Result<Option<PathBuf>, Failure> {
     match target.hosts.remote() {
         Some(_) if named.is_some() => Err(Failure::usage(
-            "--binary is for local clusters: on hosts of their own what is installed is started",
+            "--binary is for local clusters: on remote hosts the installed program is started",
         )),
         Some(hosts) => Ok(Some(hosts.layout().program().into())),
         None => binary::find(settings, named, target.named_binary()),

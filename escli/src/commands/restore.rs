@@ -8,16 +8,16 @@ use shared::backup::SUM;
 use shared::ids::ClusterId;
 use uuid::Uuid;
 
+use super::again::{CommandLine, word};
 use super::operation::{Operation, finish};
 use super::target::Target;
 use super::up::{local, options, remember, retry};
-use super::word;
-use crate::backup::{BackupError, Whole, read_folder, read_tar};
+use crate::backup::{BackupError, VerifiedBackup, read_folder, read_tar};
 use crate::cli::restore::Args;
-use crate::exit::{Exit, Failure};
+use crate::engine::outcome::Outcome;
+use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
 use crate::plan::restore::RestoreOptions;
-use crate::report::Outcome;
 use crate::settings::Settings;
 
 /// Brings a new cluster up that carries on where the backup ends.
@@ -30,14 +30,16 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let source = settings.env.path(&args.path);
     if source.is_dir() && target.hosts.remote().is_some() {
         let dir = source.display();
-        return Err(Failure::usage(format!("{dir} is a folder; to hosts a backup goes as one file"))
-            .hint(format!("tar -C {dir} -cf {dir}.tar log checkpoints backup.json {SUM}")));
+        return Err(Failure::usage(format!(
+            "{dir} is a directory; remote hosts need the backup as one file"
+        ))
+        .hint(format!("tar -C {dir} -cf {dir}.tar log checkpoints backup.json {SUM}")));
     }
     let place = source.clone();
     let read = tokio::task::spawn_blocking(move || whole(&place)).await;
-    let Whole { manifest, sum } = read.map_err(|error| Failure::failed(error.to_string()))??;
+    let VerifiedBackup { manifest, sum } = read.map_err(|error| Failure::failed(error.to_string()))??;
     let up = options(settings, &args.up, &mut target, is_new, "restore")?;
-    let retry = retry(settings, &args.up, true).replacen(" up", &format!(" restore {}", word(&args.path)), 1);
+    let retry = retry(CommandLine::new(settings, "restore").argument(&args.path), &args.up);
     let request = Request::Restore(Box::new(RestoreOptions {
         up,
         source,
@@ -64,11 +66,11 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The backup, once all of it is read.
-fn whole(path: &Path) -> Result<Whole, Failure> {
+fn whole(path: &Path) -> Result<VerifiedBackup, Failure> {
     let from_file = || read_tar(BufReader::new(File::open(path)?), None);
     let read: Result<_, BackupError> = if path.is_dir() { read_folder(path) } else { from_file() };
     read.map_err(|error| {
-        Failure::failed(format!("{} is no whole backup: {error}; nothing was changed", path.display()))
+        Failure::failed(format!("{} is not a complete backup: {error}; no changes were made", path.display()))
             .hint(format!("escli verify {}", word(path)))
     })
 }

@@ -1,14 +1,13 @@
 //! `escli start`.
 
-use std::fmt::Write as _;
-
+use super::again::CommandLine;
+use super::binary;
 use super::operation::{Operation, finish};
 use super::target::Target;
-use super::{again, binary, word};
 use crate::cli::start::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
-use crate::plan::up::Options;
+use crate::plan::up::UpOptions;
 use crate::settings::Settings;
 
 /// Starts what is down among the nodes named, or among all.
@@ -17,19 +16,16 @@ use crate::settings::Settings;
 /// Usage; or the lock is taken.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
-    let mut retry = again(settings, "start", &args.nodes);
-    if let Some(path) = &args.binary {
-        let _ = write!(retry, " --binary {}", word(path));
-    }
-    let options = Options {
+    let retry =
+        CommandLine::new(settings, "start").nodes(&args.nodes).path("--binary", args.binary.as_deref());
+    let options = UpOptions {
         operation: "start".to_owned(),
         nodes: args.nodes.clone(),
         new_file: None,
-        // On hosts of their own, what is installed is started, unless another program is named.
+        // On remote hosts, what is installed is started, unless another program is named.
         remote: target.provide(args.binary.as_deref(), args.binary.is_some())?,
         binary: binary::find(settings, args.binary.as_deref(), target.named_binary())?,
         named: args.binary.is_some(),
-        retry: retry.clone(),
     };
     let request = Request::Up(Box::new(options));
     let operation =

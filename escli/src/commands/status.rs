@@ -1,9 +1,9 @@
 //! `escli status`: one look.
 
-use super::sight::Sight;
+use super::probe::Probe;
 use crate::cli::status::Args;
-use crate::exit::{Exit, Failure};
-use crate::overview::State;
+use crate::failure::{Exit, Failure};
+use crate::overview::Liveness;
 use crate::settings::Settings;
 use crate::view::{self, status};
 
@@ -12,9 +12,9 @@ use crate::view::{self, status};
 /// # Errors
 /// Usage.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let sight = Sight::open(settings)?;
-    let only = args.node.map(|id| sight.known(id)).transpose()?;
-    let mut seen = sight.look().await;
+    let probe = Probe::open(settings)?;
+    let only = args.node.map(|id| probe.require(id)).transpose()?;
+    let mut seen = probe.inspect().await;
     let Some(id) = only else {
         view::show(settings, &seen, |paint| status::text(&seen, view::is_wide(settings), paint));
         return Ok(if seen.is_reachable() { Exit::Ok } else { Exit::Unreachable });
@@ -24,6 +24,6 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         let rows = seen.nodes.iter().map(|node| status::detail(node, paint));
         format!("{}\n{}", status::headline(&seen, paint), rows.collect::<String>())
     });
-    let answers = seen.node(id).is_some_and(|node| node.state != State::Unreachable);
+    let answers = seen.node(id).is_some_and(|node| node.state != Liveness::Unreachable);
     Ok(if answers { Exit::Ok } else { Exit::Unreachable })
 }

@@ -1,10 +1,10 @@
 //! `escli stop`.
 
-use super::again;
+use super::again::CommandLine;
 use super::operation::{Operation, finish};
 use super::target::Target;
 use crate::cli::stop::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::down::StopOptions;
 use crate::plan::request::Request;
 use crate::settings::Settings;
@@ -17,7 +17,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let target = Target::open(settings)?;
     let options =
         StopOptions { nodes: args.nodes.clone(), force: args.force, allow_downtime: args.allow_downtime };
-    let retry = again(settings, "stop", &args.nodes);
+    let retry = CommandLine::new(settings, "stop").nodes(&args.nodes);
     let request = Request::Stop(options);
     let operation =
         Operation { settings, target: &target, name: "stop", retry, confirm: None, request, resumes: None };

@@ -11,21 +11,21 @@ use shared::ids::NodeId;
 use shared::spec;
 
 use super::target::Target;
-use super::{again, binary, diff};
-use crate::bundle::{Archive, Entry};
-use crate::cli::Output;
+use super::{binary, diff};
 use crate::cli::support_bundle::Args;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::ports::{Cluster, Hosts, PortError};
-use crate::evidence::Evidence;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
+use crate::hosts::evidence::Evidence;
+use crate::output::Format;
 use crate::overview::overview;
-use crate::plan::facts::{Answer, Facts, HostSight};
+use crate::plan::facts::{ApiAnswer, Facts, HostInspection};
 use crate::plan::preflight::preflight;
 use crate::plan::provision::Remote;
 use crate::plan::request::Request;
-use crate::plan::up::{Options, targets};
+use crate::plan::up::{UpOptions, targets};
 use crate::settings::Settings;
+use crate::support_bundle::{Archive, Entry};
 use crate::view::{self, document};
 
 /// Journals that are taken along, the newest.
@@ -67,19 +67,19 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         let _ = fs::remove_file(&path);
     })?;
     let bytes = fs::metadata(&path).map_or(0, |found| found.len());
-    let document = view::bundle::document(target.name(), &path, bytes, &entries);
-    view::show(settings, &document, |paint| view::bundle::text(&document, paint));
+    let document = view::support_bundle::document(target.name(), &path, bytes, &entries);
+    view::show(settings, &document, |paint| view::support_bundle::text(&document, paint));
     Ok(Exit::Ok)
 }
 
 fn not_created(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     if error.kind() == io::ErrorKind::AlreadyExists {
-        return Failure::new(Exit::Refused, format!("{path} is there already; nothing was written"))
-            .hint("name another one:  escli support-bundle --file ANOTHER.tar.gz");
+        return Failure::new(Exit::Refused, format!("{path} already exists; nothing was written"))
+            .hint("write elsewhere:  escli support-bundle --file ANOTHER.tar.gz");
     }
     Failure::failed(format!("cannot write {path}: {error}"))
-        .hint("name another place:  escli support-bundle --file PLACE/NAME.tar.gz")
+        .hint("write elsewhere:  escli support-bundle --file PLACE/NAME.tar.gz")
 }
 
 async fn fill(
@@ -96,9 +96,9 @@ async fn fill(
     for (path, part) in journals(settings, target) {
         archive.add(&path, part)?;
     }
-    let mesh = remote.is_some();
-    let facts = target.look(settings, mesh).await;
-    for (path, part) in verdicts(settings, target, remote, binary, &facts).await {
+    let peers = remote.is_some();
+    let facts = target.inspect(settings, peers).await;
+    for (path, part) in verdicts(target, remote, binary, &facts).await {
         archive.add(&path, part)?;
     }
     let ids: Vec<_> = target.spec.cluster.nodes.iter().map(|node| node.id).collect();
@@ -126,7 +126,7 @@ fn called(settings: &Settings) -> String {
 }
 
 fn json<T: Serialize>(document: &T) -> String {
-    document::text(Output::Json, document)
+    document::text(Format::Json, document)
 }
 
 /// The newest operations, as they stand in their journals.
@@ -152,7 +152,6 @@ fn journals(settings: &Settings, target: &Target) -> Vec<Part> {
 
 /// What `status`, `plan`, `diff` and `check` say.
 async fn verdicts(
-    settings: &Settings,
     target: &Target,
     remote: Option<Remote>,
     binary: Option<PathBuf>,
@@ -164,14 +163,8 @@ async fn verdicts(
         let found = preflight(spec, &remote.layout, remote.program.as_ref(), facts, &ids);
         json(&view::check::document(target.name(), &found, None))
     });
-    let local = || "all nodes are processes of one machine: nothing is checked".to_owned();
-    let options = Options {
-        operation: "up".to_owned(),
-        remote,
-        binary,
-        retry: again(settings, "up", &[]),
-        ..Options::default()
-    };
+    let local = || "all nodes run on one machine: there is nothing to check".to_owned();
+    let options = UpOptions { operation: "up".to_owned(), remote, binary, ..UpOptions::default() };
     let plan = match Request::Up(Box::new(options)).plan(spec, wanted, facts) {
         Ok(plan) => json(&view::plan::document(&plan)),
         Err(refusal) => json(&refusal),
@@ -235,14 +228,14 @@ async fn node(target: &Target, facts: &Facts, id: NodeId, lines: usize) -> Vec<P
 fn silent(facts: &Facts, id: NodeId) -> (Option<String>, Option<String>) {
     let Some(node) = facts.nodes.get(&id) else { return (None, None) };
     let host = match &node.host {
-        HostSight::Unreachable { reason, details, .. } => {
+        HostInspection::Unreachable { reason, details, .. } => {
             Some([std::slice::from_ref(reason), details].concat().join("; "))
         }
-        HostSight::NotAsked | HostSight::Seen(_) => None,
+        HostInspection::NotAsked | HostInspection::Seen(_) => None,
     };
     let api = match &node.api {
-        Answer::Silent { reason, .. } => Some(reason.clone()),
-        Answer::Status(_) => None,
+        ApiAnswer::Silent { reason, .. } => Some(reason.clone()),
+        ApiAnswer::Status(_) => None,
     };
     (host, api)
 }

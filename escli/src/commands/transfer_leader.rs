@@ -1,12 +1,10 @@
 //! `escli transfer-leader`.
 
-use std::fmt::Write as _;
-
-use super::again;
+use super::again::CommandLine;
 use super::operation::{Operation, finish};
 use super::target::Target;
 use crate::cli::transfer_leader::Args;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::request::Request;
 use crate::plan::transfer::TransferOptions;
 use crate::settings::Settings;
@@ -17,10 +15,7 @@ use crate::settings::Settings;
 /// Usage; or the lock is taken.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let target = Target::open(settings)?;
-    let mut retry = again(settings, "transfer-leader", &[]);
-    if let Some(to) = args.to {
-        let _ = write!(retry, " --to {to}");
-    }
+    let retry = CommandLine::new(settings, "transfer-leader").value("--to", args.to);
     let request = Request::TransferLeader(TransferOptions { to: args.to });
     let (name, confirm) = ("transfer-leader", None);
     let operation = Operation { settings, target: &target, name, retry, confirm, request, resumes: None };

@@ -1,21 +1,23 @@
 //! `escli up`.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use shared::spec::authority;
 
+use super::again::{CommandLine, word};
+use super::binary;
 use super::operation::{Operation, finish};
 use super::target::Target;
-use super::{again, binary, word};
 use crate::cli::up::Args;
-use crate::exit::{Exit, Failure};
-use crate::local::{Layout, files};
+use crate::cluster_file::{self, Source};
+use crate::engine::outcome::Outcome;
+use crate::failure::{Exit, Failure};
+use crate::files;
+use crate::hosts::local::Layout;
 use crate::plan::request::Request;
-use crate::plan::up::Options;
-use crate::report::Outcome;
-use crate::settings::{self, Settings, Source};
-use crate::{starter, view};
+use crate::plan::up::UpOptions;
+use crate::settings::Settings;
+use crate::{cluster_file::template, view};
 
 /// Brings a cluster up: the one of cluster.yaml, or with `--local` one on this machine.
 ///
@@ -25,7 +27,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let (mut target, is_new) =
         if args.local { local(settings, args)? } else { (Target::open(settings)?, false) };
     let options = options(settings, args, &mut target, is_new, "up")?;
-    let retry = retry(settings, args, true);
+    let retry = retry(CommandLine::new(settings, "up"), args);
     let request = Request::Up(Box::new(options));
     let operation =
         Operation { settings, target: &target, name: "up", retry, confirm: None, request, resumes: None };
@@ -48,17 +50,16 @@ pub(super) fn options(
     target: &mut Target,
     is_new: bool,
     operation: &str,
-) -> Result<Options, Failure> {
+) -> Result<UpOptions, Failure> {
     let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;
     let named = args.binary.is_some() || target.named_binary().is_some();
-    Ok(Options {
+    Ok(UpOptions {
         operation: operation.to_owned(),
         nodes: Vec::new(),
         new_file: target.file.clone().filter(|_| is_new),
         remote: target.provide(binary.as_deref(), named)?,
         binary,
         named: args.binary.is_some(),
-        retry: retry(settings, args, false),
     })
 }
 
@@ -67,31 +68,31 @@ pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), 
     // clap does not see a contradiction between a global option and a command's own.
     if settings.config.is_some() {
         return Err(Failure::usage(
-            "-c names a cluster.yaml, --local means the one of --dir: only one of them can be meant",
+            "-c and --local exclude each other: --local uses the cluster.yaml in --dir",
         )
-        .hint(format!("drop --local:  {}", again(settings, "up", &[])))
+        .hint(format!("drop --local:  {}", CommandLine::new(settings, "up")))
         .hint("drop -c:       escli up --local --dir DIR"));
     }
-    let default = settings.default_local();
+    let default = settings.env.default_local();
     let dir = match &args.dir {
         Some(dir) => settings.env.path(dir),
         None => default.parent().unwrap_or(Path::new(".")).to_path_buf(),
     };
     if dir.to_str().is_none() {
         // Paths are written into the nodes' cluster.yaml, and YAML is UTF-8.
-        return Err(Failure::usage(format!("the folder's name is not UTF-8: {}", dir.display()))
-            .hint("name one that is:  escli up --local --dir DIR"));
+        return Err(Failure::usage(format!("the directory name is not UTF-8: {}", dir.display()))
+            .hint("choose another:  escli up --local --dir DIR"));
     }
     let file = Layout::new(&dir).cluster_file();
     if !file.exists() {
-        let text = starter::local_text(args.nodes.unwrap_or(3), args.base_port, args.binary.as_deref());
-        let spec = settings::parse(&Source::File(file), &text)?;
+        let text = template::local_text(args.nodes.unwrap_or(3), args.base_port, args.binary.as_deref());
+        let spec = cluster_file::parse(&Source::File(file), &text)?;
         return Ok((Target::new(settings, spec, text, &dir)?, true));
     }
     let source = Source::File(file);
-    let text = settings::text(&source)?;
-    let spec = settings::parse(&source, &text)?;
-    let target = Target::found(settings, spec, text, &dir)?;
+    let text = cluster_file::text(&source)?;
+    let spec = cluster_file::parse(&source, &text)?;
+    let target = Target::existing(settings, spec, text, &dir)?;
     refuse_changes(args, &target, &source)?;
     Ok((target, false))
 }
@@ -99,53 +100,41 @@ pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), 
 /// The cluster.yaml that is there is the truth; what contradicts it is not quietly ignored.
 fn refuse_changes(args: &Args, target: &Target, source: &Source) -> Result<(), Failure> {
     let nodes = &target.spec.cluster.nodes;
-    let mut refused = Failure::new(Exit::Refused, "there is a local cluster already; nothing was changed");
+    let mut refused = Failure::new(Exit::Refused, "there is already a local cluster; no changes were made");
     if let Some(count) = args.nodes.filter(|count| usize::from(*count) != nodes.len()) {
         refused = refused.detail(format!("{} has {} nodes, not {count}", source.name(), nodes.len()));
     }
     let first = nodes.first().map(|node| node.client_port);
     if let Some(base) = args.base_port.filter(|base| Some(*base) != first) {
         let first = first.unwrap_or_default();
-        refused = refused.detail(format!("{}: its ports begin at {first}, not {base}", source.name()));
+        refused = refused.detail(format!("{}: its first port is {first}, not {base}", source.name()));
     }
     if refused.details.is_empty() {
         return Ok(());
     }
     let file = source.name();
     Err(refused
-        .hint("bring up the one that is there:  escli up --local, without --nodes and --base-port")
-        .hint("or another one beside it:        escli up --local --dir ANOTHER --base-port PORT")
+        .hint("bring up the existing one:       escli up --local, without --nodes and --base-port")
+        .hint("or create another one:           escli up --local --dir ANOTHER --base-port PORT")
         .hint(format!(
-            "or give it up with its data:     escli -c {} down --purge-data",
+            "or delete it with its data:      escli -c {} down --purge-data",
             word(Path::new(&file))
         )))
 }
 
-/// The same command again; with the ports, or for a hint that offers others.
-pub(super) fn retry(settings: &Settings, args: &Args, with_ports: bool) -> String {
-    let mut command = again(settings, "up", &[]);
-    if args.local {
-        command.push_str(" --local");
-    }
-    if let Some(nodes) = args.nodes {
-        let _ = write!(command, " --nodes {nodes}");
-    }
-    if let Some(dir) = &args.dir {
-        let _ = write!(command, " --dir {}", word(dir));
-    }
-    if let Some(base) = args.base_port.filter(|_| with_ports) {
-        let _ = write!(command, " --base-port {base}");
-    }
-    if let Some(binary) = &args.binary {
-        let _ = write!(command, " --binary {}", word(binary));
-    }
-    command
+/// Adds the options of `up` to the same command again.
+pub(super) fn retry(line: CommandLine, args: &Args) -> CommandLine {
+    line.flag("--local", args.local)
+        .value("--nodes", args.nodes)
+        .path("--dir", args.dir.as_deref())
+        .path("--binary", args.binary.as_deref())
+        .base_port(args.base_port)
 }
 
 /// From now on the other commands find this cluster from any directory. Not finding it later is no failure of `up`.
 pub(super) fn remember(settings: &Settings, target: &Target) {
     let Some(path) = &target.file else { return };
-    let _ = files::write_atomically(&settings.last_local_file(), &format!("{}\n", path.display()));
+    let _ = files::write_atomically(&settings.env.last_local_file(), &format!("{}\n", path.display()));
 }
 
 /// What to try next: the PATH when escli is not on it, then a look, a producer, a consumer on another node.
@@ -157,7 +146,7 @@ fn next_steps(settings: &Settings, target: &Target) -> Vec<String> {
     if let Some(folder) = folder.filter(|folder| !on_path(folder)) {
         lines.push(format!("export PATH=\"{}:$PATH\"", folder.display()));
     }
-    lines.push(again(settings, "status", &[]));
+    lines.push(CommandLine::new(settings, "status").to_string());
     let address = |index: usize| {
         let nodes = &target.spec.cluster.nodes;
         nodes.get(index).or_else(|| nodes.first()).map(|node| authority(&node.host, node.client_port))
@@ -181,7 +170,7 @@ mod tests {
         let cli = Cli::parse_from(line.split(' '));
         let env =
             Environment { working_dir: dir.to_owned(), data_dir: dir.join("data"), ..Environment::default() };
-        let settings = Settings::new(&cli.global, env);
+        let settings = cli.global.settings(env);
         let Command::Up(args) = cli.command else { panic!("{line}") };
         local(&settings, &args)
     }
@@ -193,7 +182,7 @@ mod tests {
         assert!(is_new);
         let file = target.file.unwrap();
         assert!(file.ends_with("d/cluster.yaml"));
-        files::write_atomically(&file, &target.text).unwrap();
+        files::write_atomically(&file, &target.edit.after).unwrap();
         let (target, is_new) = open("escli up --local --dir d", temp.path()).unwrap();
         assert_eq!((target.spec.cluster.nodes.len(), is_new), (5, false));
         assert!(open("escli up --local --dir d --nodes 5 --base-port 9000", temp.path()).is_ok());
@@ -215,10 +204,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (mut target, _) = open("escli up --local --dir d", temp.path()).unwrap();
         target.spec.cluster.nodes[0].host = "::1".to_owned();
-        let settings = Settings::new(
-            &Cli::parse_from(["escli", "-c", "my file.yaml", "up"]).global,
-            Environment::default(),
-        );
+        let settings =
+            Cli::parse_from(["escli", "-c", "my file.yaml", "up"]).global.settings(Environment::default());
         let steps = next_steps(&settings, &target);
         assert!(
             steps.iter().any(|step| step.starts_with("echo hello | kcat -P -b [::1]:9000 ")),

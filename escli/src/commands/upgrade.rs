@@ -5,15 +5,17 @@ use std::path::Path;
 
 use shared::ids::NodeId;
 
+use super::again::{CommandLine, word};
 use super::operation::{Operation, finish};
 use super::target::Target;
-use super::{again, binary, history, word};
+use super::{binary, history};
 use crate::cli::upgrade::{Args, What};
-use crate::engine::past::Past;
+use crate::cluster_file;
+use crate::engine::observe::observe;
+use crate::engine::past::PastOperation;
 use crate::engine::ports::Hosts;
-use crate::exit::{Exit, Failure};
-use crate::hosts::Machines;
-use crate::observe::observe;
+use crate::failure::{Exit, Failure};
+use crate::hosts::ClusterHosts;
 use crate::overview::rollout::{Last, rollout};
 use crate::plan::Question;
 use crate::plan::facts::Process;
@@ -35,7 +37,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         Some(What::Resume) => resume(settings).await,
         Some(What::Abort) => {
             let exit = history::abort(settings, &last(settings)?)?;
-            view::remark(settings, "what every node runs now:  escli upgrade status");
+            view::remark(settings, "to see what every node runs:  escli upgrade status");
             Ok(exit)
         }
     }
@@ -43,7 +45,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 
 async fn begin(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let path = args.binary.as_deref().ok_or_else(|| {
-        Failure::usage("which program to upgrade to was not said")
+        Failure::usage("--binary is missing: the program to upgrade to")
             .hint("escli upgrade --binary path/to/esnode")
     })?;
     let mut target = Target::open(settings)?;
@@ -75,15 +77,15 @@ async fn begin(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     if !asks || !settings.env.can_ask || settings.output.is_machine() {
         return Ok(exit);
     }
-    let text = "the first node serves with the new program; the others are next".to_owned();
+    let text = "the first node serves with the new version; the other nodes are next".to_owned();
     if view::ask(settings, &Question::Confirm { text }) { resume(settings).await } else { Ok(exit) }
 }
 
 async fn operate(settings: &Settings, target: &Target, mut options: UpgradeOptions) -> Result<Exit, Failure> {
-    if let Machines::Local(hosts) = &target.hosts {
+    if let ClusterHosts::Local(hosts) = &target.hosts {
         options.releases = hosts.layout().releases();
     }
-    let retry = format!("{} --binary {}", again(settings, "upgrade", &[]), word(&options.program.path));
+    let retry = CommandLine::new(settings, "upgrade").path("--binary", Some(&options.program.path));
     let request = Request::Upgrade(Box::new(options));
     let operation =
         Operation { settings, target, name: "upgrade", retry, confirm: None, request, resumes: None };
@@ -98,13 +100,13 @@ fn runs_here(program: &Program, is_local: bool) -> Result<(), Failure> {
         let (path, this) = (program.path.display(), std::env::consts::ARCH);
         return Err(Failure::new(
             Exit::Refused,
-            format!("{path} is built for {arch}, the machine is {this}; nothing was changed"),
+            format!("{path} is built for {arch}, this machine is {this}; no changes were made"),
         ));
     }
     if here && program.info.is_none() {
         return Err(Failure::new(
             Exit::Refused,
-            format!("{} does not say its version; nothing was changed", program.path.display()),
+            format!("{} does not report its version; no changes were made", program.path.display()),
         )
         .hint(format!("try it:  {} --version --json", word(&program.path))));
     }
@@ -112,11 +114,11 @@ fn runs_here(program: &Program, is_local: bool) -> Result<(), Failure> {
 }
 
 /// The programs of local nodes that run from somewhere else than a release.
-async fn adopted(hosts: &Machines) -> BTreeMap<NodeId, Program> {
+async fn adopted(hosts: &ClusterHosts) -> BTreeMap<NodeId, Program> {
     let mut found = BTreeMap::new();
-    let Machines::Local(local) = hosts else { return found };
+    let ClusterHosts::Local(local) = hosts else { return found };
     for id in local.ids() {
-        let Ok(host) = hosts.look(id).await else { continue };
+        let Ok(host) = hosts.inspect(id).await else { continue };
         let Process::Running { pid } = host.process else { continue };
         if host.current.is_none() && host.runs_release().is_none() {
             // The file that it was started from may be another one by now; this is the one that runs.
@@ -128,13 +130,13 @@ async fn adopted(hosts: &Machines) -> BTreeMap<NodeId, Program> {
 }
 
 /// The last upgrade of this cluster.
-fn last(settings: &Settings) -> Result<Past, Failure> {
-    let name = settings.load()?.spec.cluster.name;
+fn last(settings: &Settings) -> Result<PastOperation, Failure> {
+    let name = cluster_file::load(settings)?.spec.cluster.name;
     let (all, _) = history::operations(settings)?;
-    let of_this = |past: &Past| past.plan.operation == "upgrade" && past.plan.cluster == name;
+    let of_this = |past: &PastOperation| past.plan.operation == "upgrade" && past.plan.cluster == name;
     all.into_iter().rfind(of_this).ok_or_else(|| {
-        Failure::usage(format!("{name} was never upgraded from here"))
-            .hint("begin one:  escli upgrade --binary path/to/esnode")
+        Failure::usage(format!("{name} was never upgraded from this account"))
+            .hint("start one:  escli upgrade --binary path/to/esnode")
     })
 }
 

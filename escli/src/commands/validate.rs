@@ -6,10 +6,11 @@ use serde::Serialize;
 use shared::spec::{self, ClusterFile, Reader, SpecErrors};
 
 use crate::cli::validate::Args;
-use crate::exit::{Exit, Failure};
+use crate::cluster_file;
+use crate::failure::{Exit, Failure};
+use crate::output::SCHEMA_VERSION;
 use crate::plan::quorum::tolerates;
-use crate::report::SCHEMA_VERSION;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use crate::view::{self, paint::Paint};
 
 /// The document of `validate`.
@@ -41,8 +42,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         view::show(settings, &schema, |_| format!("{schema:#}\n"));
         return Ok(Exit::Ok);
     }
-    let source = settings.find()?;
-    let verdict = check(source.name(), settings::read(&source)?);
+    let source = cluster_file::find(settings.config.as_deref(), &settings.env)?;
+    let verdict = check(source.name(), cluster_file::read(&source)?);
     view::show(settings, &verdict, |paint| describe(&verdict, paint));
     Ok(if verdict.valid { Exit::Ok } else { Exit::Usage })
 }
@@ -69,12 +70,13 @@ fn notices(spec: &ClusterFile) -> Vec<String> {
     let spare = tolerates(count);
     let mut notices = Vec::new();
     if spare == 0 {
-        notices.push(format!("{count} node(s) tolerate no failure; 3 tolerate one"));
+        notices.push(format!("{count} node(s) tolerate no failure; 3 nodes tolerate one"));
     } else if count.is_multiple_of(2) {
-        notices.push(format!("{count} nodes tolerate {spare} failure(s), no more than {} do", count - 1));
+        notices
+            .push(format!("{count} nodes tolerate {spare} failure(s), no more than {} nodes do", count - 1));
     }
     if !spec.cluster.storage.wal_sync {
-        notices.push("wal_sync is off: acknowledged means written, not fsynced".to_owned());
+        notices.push("wal_sync is off: acknowledged events are written, but not fsynced".to_owned());
     }
     notices
 }
@@ -96,11 +98,11 @@ fn describe(verdict: &Verdict, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::starter;
+    use crate::cluster_file::template;
 
     #[test]
     fn every_problem_has_its_place() {
-        let text = starter::local_text(3, None, None).replace("9001", "0").replace("id: 3", "id: 2");
+        let text = template::local_text(3, None, None).replace("9001", "0").replace("id: 3", "id: 2");
         let verdict = check("x/cluster.yaml".to_owned(), text.into_bytes());
         assert!(!verdict.valid);
         let text = describe(&verdict, Paint::default());
@@ -121,11 +123,11 @@ mod tests {
             (4, "4 nodes tolerate 1"),
         ];
         for (count, notice) in table {
-            let verdict = check("f".to_owned(), starter::local_text(count, None, None).into_bytes());
+            let verdict = check("f".to_owned(), template::local_text(count, None, None).into_bytes());
             assert!(verdict.valid && verdict.notices[0].starts_with(notice), "{:?}", verdict.notices);
         }
         assert_eq!(
-            check("f".to_owned(), starter::local_text(3, None, None).into_bytes()).notices,
+            check("f".to_owned(), template::local_text(3, None, None).into_bytes()).notices,
             Vec::<String>::new()
         );
     }

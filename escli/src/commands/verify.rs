@@ -12,7 +12,7 @@ use super::target::Target;
 use crate::backup::{private_folder, read_folder, read_tar};
 use crate::cli::{self, verify::Args};
 use crate::engine::ports::{Hosts, PortError};
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::plan::facts::Process;
 use crate::plan::up::targets;
 use crate::settings::Settings;
@@ -47,7 +47,7 @@ async fn nodes(settings: &Settings, named: &[NodeId]) -> Result<Vec<(String, Ver
     let ids = targets(&target.spec, named)?;
     let at_rest = stream::iter(ids.iter().map(|id| target.hosts.process(*id)));
     let at_rest: Vec<_> = at_rest.buffered(settings.concurrency).collect().await;
-    let mut refusal = Failure::new(Exit::Refused, "a node that runs is not verified; nothing was read");
+    let mut refusal = Failure::new(Exit::Refused, "a running node cannot be verified; nothing was read");
     for (id, process) in ids.iter().zip(at_rest) {
         let process = process?;
         if process != Process::Stopped {
@@ -74,9 +74,7 @@ pub(super) fn understood(said: Result<String, PortError>) -> Verdict {
 
 async fn backups(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<(String, Verdict)>, Failure> {
     let Some(binary) = binary::find(settings, None, None)? else {
-        return Err(
-            Failure::usage("no esnode was found, which reads what is in a backup").hint("set $ESNODE")
-        );
+        return Err(Failure::usage("esnode was not found; it is needed to read a backup").hint("set $ESNODE"));
     };
     let mut verdicts = Vec::new();
     for path in paths {

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::cli::version::Args;
-use crate::exit::{Exit, Failure};
-use crate::report::SCHEMA_VERSION;
+use crate::failure::{Exit, Failure};
+use crate::output::SCHEMA_VERSION;
 use crate::settings::Settings;
 use crate::view;
 

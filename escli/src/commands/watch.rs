@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep_until;
 
-use super::sight::Sight;
+use super::probe::Probe;
 use crate::cli::watch::Args;
 use crate::engine::interrupt::Interrupt;
-use crate::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::overview::{Overview, Until};
 use crate::settings::Settings;
 use crate::view::watch::{History, Key, Screen};
@@ -20,7 +20,7 @@ use crate::view::{self, document};
 /// # Errors
 /// Usage; `--timeout` passed first; the terminal is gone.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
-    let sight = Sight::open(settings)?;
+    let probe = Probe::open(settings)?;
     let live = settings.env.stdout_is_terminal && !settings.output.is_machine();
     let interrupt =
         Interrupt::listen().map_err(|error| Failure::failed(format!("cannot listen for Ctrl-C: {error}")))?;
@@ -32,7 +32,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     loop {
         let next = Instant::now() + args.interval;
         let seen = tokio::select! {
-            seen = sight.look() => seen,
+            seen = probe.inspect() => seen,
             exit = output.quit() => return Ok(quit(exit, args.until.as_ref())),
             () = interrupt.reached(1) => return Ok(Exit::Interrupted),
             () = reached(deadline) => return Err(timeout(settings, args, output.last())),
@@ -66,10 +66,10 @@ async fn reached(deadline: Option<Instant>) {
 fn timeout(settings: &Settings, args: &Args, last: Option<&Overview>) -> Failure {
     let until = args.until.as_ref().map(ToString::to_string).unwrap_or_default();
     let time = settings.timeout;
-    let mut failure = Failure::new(Exit::Timeout, format!("waited {time:?} in vain for {until}"));
+    let mut failure = Failure::new(Exit::Timeout, format!("{until} was not reached within {time:?}"));
     failure.details = last.map(|seen| seen.reasons.clone()).unwrap_or_default();
     if let (Some(Until::Version(_)), Some(seen)) = (&args.until, last) {
-        failure = failure.detail(format!("what runs: {}", seen.versions.join(", ")));
+        failure = failure.detail(format!("running versions: {}", seen.versions.join(", ")));
     }
     failure.hint("escli health").hint("escli logs")
 }

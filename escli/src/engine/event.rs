@@ -1,7 +1,7 @@
 //! What the engine tells while it runs. Progress bars, plain lines and tests are readers of the same events.
 
+use crate::engine::outcome::StepOutcome;
 use crate::plan::{Plan, Step};
-use crate::report::StepOutcome;
 
 /// Something happened.
 #[derive(Clone, Copy, Debug)]
@@ -42,14 +42,14 @@ pub enum Event<'a> {
 
 /// Someone who is told.
 pub trait Listener {
-    /// Something happened.
-    fn hear(&self, event: Event<'_>);
+    /// Takes note of an event.
+    fn on_event(&self, event: Event<'_>);
 }
 
-/// Hears nothing.
+/// Ignores every event.
 #[derive(Clone, Copy, Debug)]
-pub struct Deaf;
+pub struct NoopListener;
 
-impl Listener for Deaf {
-    fn hear(&self, _event: Event<'_>) {}
+impl Listener for NoopListener {
+    fn on_event(&self, _event: Event<'_>) {}
 }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::outcome::Outcome;
 use crate::plan::Plan;
-use crate::plan::membership::Membership;
+use crate::plan::member_set::MemberSet;
 use crate::plan::request::Request;
-use crate::report::Outcome;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +100,7 @@ pub struct Origin {
     /// The arguments.
     pub request: Request,
     /// The members then.
-    pub membership: Membership,
+    pub membership: MemberSet,
 }
 
 /// An operation's journal, open for writing.
@@ -210,7 +210,7 @@ pub fn unfinished(records: &[Record]) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
-    use shared::api::Role;
+    use shared::api::Membership;
 
     use super::*;
     use crate::plan::rolling::RollOptions;
@@ -251,7 +251,7 @@ mod tests {
             before: [(1, Some("2026-01-31T10:15:30Z".to_owned())), (2, None)].into(),
             ..RollOptions::default()
         };
-        let membership = Membership { cluster: None, members: [(1, Role::Voter)].into() };
+        let membership = MemberSet { cluster: None, members: [(1, Membership::Voter)].into() };
         let request = Request::Restart(options);
         let origin = Origin { file: "/d/cluster.yaml".into(), text: None, request, membership };
         let plan = Plan::new("restart", "local");

@@ -2,12 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-
-use crate::exit::{Exit, Failure};
 
 /// Who holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +20,28 @@ pub struct Holder {
     pub pid: u32,
 }
 
+/// Why a lock was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else holds it.
+    #[error("another operation is running on this cluster{}", described(.0.as_ref()))]
+    Taken(Option<Holder>),
+    /// The file cannot be made or locked.
+    #[error("cannot lock {}: {reason}", path.display())]
+    Io {
+        /// The lock's file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+}
+
+fn described(holder: Option<&Holder>) -> String {
+    holder.map_or_else(String::new, |Holder { who, operation, since, pid }| {
+        format!(": {operation} by {who} since {since} (pid {pid})")
+    })
+}
+
 /// Held as long as this lives.
 #[derive(Debug)]
 pub struct Lock {
@@ -32,9 +52,9 @@ impl Lock {
     /// Takes the lock at `path` for `holder`.
     ///
     /// # Errors
-    /// [`Exit::Locked`] naming the holder, when it is taken; a plain failure when the file cannot be made.
-    pub fn take(path: &Path, holder: &Holder) -> Result<Self, Failure> {
-        let broken = |error: io::Error| Failure::failed(format!("cannot lock {}: {error}", path.display()));
+    /// [`LockError::Taken`] when somebody else holds it.
+    pub fn take(path: &Path, holder: &Holder) -> Result<Self, LockError> {
+        let broken = |error: io::Error| LockError::Io { path: path.to_owned(), reason: error.to_string() };
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(broken)?;
         }
@@ -47,7 +67,7 @@ impl Lock {
             .map_err(broken)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(taken(path)),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Taken(written(path))),
             Err(error) => return Err(broken(error.into())),
         }
         let line = serde_json::to_string(holder).unwrap_or_default();
@@ -70,21 +90,6 @@ fn written(path: &Path) -> Option<Holder> {
     fs::read_to_string(path).ok().and_then(|text| serde_json::from_str(&text).ok())
 }
 
-fn taken(path: &Path) -> Failure {
-    let holder = written(path);
-    let message = holder.map_or_else(
-        || "another operation is running on this cluster".to_owned(),
-        |holder| {
-            format!(
-                "another operation is running on this cluster: {} by {} since {} (pid {})",
-                holder.operation, holder.who, holder.since, holder.pid
-            )
-        },
-    );
-    Failure::new(Exit::Locked, message)
-        .hint("wait until it is done, then try again; escli watch shows how far it is")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,8 +109,11 @@ mod tests {
         let path = temp.path().join("local").join("lock");
         let first = Lock::take(&path, &holder("up")).unwrap();
         let error = Lock::take(&path, &holder("down")).unwrap_err();
-        assert_eq!(error.exit, Exit::Locked);
-        assert!(error.message.contains("up by ada@host since 2026-01-31T10:15:30Z (pid 4711)"), "{error}");
+        assert_eq!(error, LockError::Taken(Some(holder("up"))));
+        assert!(
+            error.to_string().ends_with(": up by ada@host since 2026-01-31T10:15:30Z (pid 4711)"),
+            "{error}"
+        );
         drop(first);
         Lock::take(&path, &holder("down")).unwrap();
     }

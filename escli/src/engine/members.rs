@@ -1,13 +1,14 @@
 //! Steps that change the members, and those that see that they have changed.
 
 use futures_util::future::join_all;
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{ClusterStatus, Membership, RaftRole};
 use shared::ids::NodeId;
 
 use super::Engine;
+use super::error::{Awaited, StepError};
 use super::ports::{Cluster, Hosts, PortError};
-use super::step::{Look, Trouble, failed};
-use crate::plan::facts::Reach;
+use super::step::{Poll, failed};
+use crate::plan::facts::Reachability;
 use crate::plan::quorum::quorum;
 use crate::plan::{Step, agreement};
 
@@ -17,30 +18,28 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 
     /// The node's part by the leader's account; `None` while nobody of `nodes` leads.
-    pub(super) async fn role(&self, id: NodeId, nodes: &[NodeId]) -> Option<Role> {
+    pub(super) async fn membership(&self, id: NodeId, nodes: &[NodeId]) -> Option<Membership> {
         let statuses = self.statuses(nodes).await;
-        let leads = statuses.iter().filter(|status| status.state == NodeState::Leader);
-        leads.max_by_key(|status| status.term).map(|head| role(head, id))
+        let leads = statuses.iter().filter(|status| status.state == Some(RaftRole::Leader));
+        leads.max_by_key(|status| status.term).map(|head| membership(head, id))
     }
 
     /// A majority of those who stay knows that the node is no member.
     pub(super) async fn is_gone(&self, id: NodeId, stay: &[NodeId]) -> bool {
         let statuses = self.statuses(stay).await;
-        let voters = statuses.iter().filter(|status| status.role == Role::Voter);
-        let knows = voters.filter(|status| role(status, id) == Role::None).count();
+        let voters = statuses.iter().filter(|status| status.membership == Membership::Voter);
+        let knows = voters.filter(|status| membership(status, id) == Membership::None).count();
         // Learners stay too, and are no part of a majority.
         knows >= quorum(agreement::voters(&statuses, stay.len()))
     }
 
-    pub(super) async fn remove(&self, step: &Step, id: NodeId, stay: &[NodeId]) -> Result<String, Trouble> {
-        self.cluster.remove(id).await.map_err(|error| failed(step, &error))?;
-        let what = format!("node {id} was let go, and a majority does not know yet");
-        let hints = ["escli status".to_owned()];
-        self.wait(&what, &hints, self.limits.leader, async || {
+    pub(super) async fn remove(&self, step: &Step, id: NodeId, stay: &[NodeId]) -> Result<String, StepError> {
+        self.cluster.remove(id).await.map_err(|error| failed(step, error))?;
+        self.wait(Awaited::Removed(id), self.limits.leader, async || {
             if self.is_gone(id, stay).await {
-                Look::There("a majority knows".to_owned())
+                Poll::Done("a majority knows".to_owned())
             } else {
-                Look::NotYet("fewer than a majority of the others know".to_owned())
+                Poll::NotYet("fewer than a majority of the other nodes know".to_owned())
             }
         })
         .await
@@ -60,43 +59,37 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         step: &Step,
         to: Option<u16>,
         nodes: &[NodeId],
-    ) -> Result<String, Trouble> {
-        self.cluster.raise_format(to).await.map_err(|error| failed(step, &error))?;
-        let what = "the on-disk format was raised, and not every node writes it yet";
-        let hints = ["escli status".to_owned(), "escli logs".to_owned()];
-        self.wait(what, &hints, self.limits.leader, async || {
+    ) -> Result<String, StepError> {
+        self.cluster.raise_format(to).await.map_err(|error| failed(step, error))?;
+        self.wait(Awaited::Format, self.limits.leader, async || {
             if self.is_raised(to, nodes).await {
-                Look::There("every node writes it".to_owned())
+                Poll::Done("every node writes it".to_owned())
             } else {
-                Look::NotYet("some node does not say so".to_owned())
+                Poll::NotYet("some node does not report it yet".to_owned())
             }
         })
         .await
     }
 
-    pub(super) async fn await_voter(&self, id: NodeId, nodes: &[NodeId]) -> Result<String, Trouble> {
-        let what = format!("node {id} was not made a voter");
-        let hints = ["escli status".to_owned(), format!("escli logs {id}")];
-        self.wait(&what, &hints, self.limits.catch_up, async || match self.role(id, nodes).await {
-            Some(Role::Voter) => Look::There(String::new()),
-            Some(_) => Look::NotYet(format!("n{id} is still a learner")),
-            None => Look::NotYet("nobody leads".to_owned()),
+    pub(super) async fn await_voter(&self, id: NodeId, nodes: &[NodeId]) -> Result<String, StepError> {
+        self.wait(Awaited::Voter(id), self.limits.catch_up, async || match self.membership(id, nodes).await {
+            Some(Membership::Voter) => Poll::Done(String::new()),
+            Some(_) => Poll::NotYet(format!("n{id} is still a learner")),
+            None => Poll::NotYet("there is no leader".to_owned()),
         })
         .await
     }
 
     /// Every member's host reaches the node's `cluster_port`; hosts on one machine need no proof.
-    pub(super) async fn prove_reach(&self, id: NodeId, from: &[NodeId]) -> Result<String, Trouble> {
-        let what = format!("not every member reaches node {id}'s cluster_port");
-        let hints = ["escli check".to_owned(), "look at firewalls between the hosts".to_owned()];
-        self.wait(&what, &hints, self.limits.leader, async || {
-            let tried = join_all(from.iter().map(|member| self.hosts.mesh(*member))).await;
-            let cut = from.iter().zip(tried).filter_map(|(member, mesh)| cut(*member, id, mesh));
+    pub(super) async fn prove_reach(&self, id: NodeId, from: &[NodeId]) -> Result<String, StepError> {
+        self.wait(Awaited::Reachable(id), self.limits.leader, async || {
+            let tried = join_all(from.iter().map(|member| self.hosts.peer_reachability(*member))).await;
+            let cut = from.iter().zip(tried).filter_map(|(member, links)| cut(*member, id, links));
             let cut: Vec<String> = cut.collect();
             if cut.is_empty() {
-                Look::There(format!("from {} hosts", from.len()))
+                Poll::Done(format!("from {} hosts", from.len()))
             } else {
-                Look::NotYet(cut.join("; "))
+                Poll::NotYet(cut.join("; "))
             }
         })
         .await
@@ -106,22 +99,22 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
 fn cut(
     from: NodeId,
     to: NodeId,
-    mesh: Result<std::collections::BTreeMap<NodeId, Reach>, PortError>,
+    links: Result<std::collections::BTreeMap<NodeId, Reachability>, PortError>,
 ) -> Option<String> {
-    match mesh {
-        Ok(mesh) => match mesh.get(&to)? {
-            Reach::Silent => Some(format!("n{from} gets no answer from n{to}")),
-            Reach::Nameless => Some(format!("n{from} knows no address for the name of n{to}")),
-            Reach::Open | Reach::Unknown => None,
+    match links {
+        Ok(links) => match links.get(&to)? {
+            Reachability::Silent => Some(format!("n{from} gets no answer from n{to}")),
+            Reachability::Unresolved => Some(format!("n{from} cannot resolve the host name of n{to}")),
+            Reachability::Open | Reachability::Unknown => None,
         },
         Err(error) => Some(format!("n{from}: {error}")),
     }
 }
 
 /// The part of `id` as one node knows it.
-fn role(status: &ClusterStatus, id: NodeId) -> Role {
+fn membership(status: &ClusterStatus, id: NodeId) -> Membership {
     if status.node_id == id {
-        return status.role;
+        return status.membership;
     }
-    status.peers.iter().find(|peer| peer.id == id).map_or(Role::None, |peer| peer.role)
+    status.peers.iter().find(|peer| peer.id == id).map_or(Membership::None, |peer| peer.membership)
 }

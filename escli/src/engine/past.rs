@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::journal::{self, Origin, Record};
 use super::lock;
+use crate::engine::outcome::{Outcome, StepOutcome};
 use crate::plan::Plan;
-use crate::report::{Outcome, StepOutcome};
 
 /// One operation of the past, or one that runs now.
 #[derive(Clone, Debug)]
-pub struct Past {
+pub struct PastOperation {
     /// Its journal.
     pub path: PathBuf,
     /// Its id.
@@ -30,7 +30,7 @@ pub struct Past {
     /// What it was asked for; journals of older versions do not say.
     pub origin: Option<Origin>,
     /// How it stands.
-    pub end: End,
+    pub end: OperationState,
     /// Everything after the first line.
     pub records: Vec<Record>,
 }
@@ -38,7 +38,7 @@ pub struct Past {
 /// How an operation stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum End {
+pub enum OperationState {
     /// It came to an end of its own.
     Ended {
         /// Which.
@@ -70,7 +70,7 @@ pub struct PastStep {
     pub at: Option<Timestamp>,
 }
 
-impl End {
+impl OperationState {
     /// There may be something left to do.
     pub fn is_open(&self) -> bool {
         match self {
@@ -92,7 +92,7 @@ impl End {
     }
 }
 
-impl Past {
+impl PastOperation {
     /// Reads one journal; `None` when not even its first line is whole.
     ///
     /// # Errors
@@ -135,14 +135,14 @@ impl Past {
 }
 
 /// The last word counts. Without one, whoever holds the lock decides.
-fn end(records: &[Record], runs: impl FnOnce() -> bool) -> End {
+fn end(records: &[Record], runs: impl FnOnce() -> bool) -> OperationState {
     let last = records.iter().rev().find_map(|record| match record {
-        Record::Ended { outcome, .. } => Some(End::Ended { outcome: *outcome }),
-        Record::Resumed { by, .. } => Some(End::Resumed { by: by.clone() }),
-        Record::Aborted { .. } => Some(End::Aborted),
+        Record::Ended { outcome, .. } => Some(OperationState::Ended { outcome: *outcome }),
+        Record::Resumed { by, .. } => Some(OperationState::Resumed { by: by.clone() }),
+        Record::Aborted { .. } => Some(OperationState::Aborted),
         _ => None,
     });
-    last.unwrap_or_else(|| if runs() { End::Running } else { End::Unfinished })
+    last.unwrap_or_else(|| if runs() { OperationState::Running } else { OperationState::Unfinished })
 }
 
 /// A lock beside the journal is held by the process whose number ends the operation's id.
@@ -158,7 +158,7 @@ fn runs(path: &Path, id: &str) -> bool {
 ///
 /// # Errors
 /// When the folder cannot be read; one that is not there is empty.
-pub fn all(state: &Path) -> io::Result<(Vec<Past>, Vec<String>)> {
+pub fn all(state: &Path) -> io::Result<(Vec<PastOperation>, Vec<String>)> {
     let (mut found, mut broken) = (Vec::new(), Vec::new());
     let folders = match fs::read_dir(state) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((found, broken)),
@@ -169,7 +169,7 @@ pub fn all(state: &Path) -> io::Result<(Vec<Past>, Vec<String>)> {
             if path.extension().is_none_or(|extension| extension != "jsonl") {
                 continue;
             }
-            match Past::read(&path) {
+            match PastOperation::read(&path) {
                 Ok(past) => found.extend(past),
                 Err(error) => broken.push(error.to_string()),
             }
@@ -204,15 +204,15 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         begun(temp.path(), "2026-stop-4711");
         let only = || all(temp.path()).unwrap().0.remove(0);
-        assert_eq!(only().end, End::Unfinished);
+        assert_eq!(only().end, OperationState::Unfinished);
         let holder = |pid| Holder { who: "ada".into(), operation: "stop".into(), since: String::new(), pid };
         let path = temp.path().join("local").join("x.lock");
         let lock = Lock::take(&path, &holder(4711)).unwrap();
-        assert_eq!(only().end, End::Running);
+        assert_eq!(only().end, OperationState::Running);
         drop(lock);
-        assert_eq!(only().end, End::Unfinished);
+        assert_eq!(only().end, OperationState::Unfinished);
         let _other = Lock::take(&path, &holder(4712)).unwrap();
-        assert_eq!(only().end, End::Unfinished, "another operation holds it");
+        assert_eq!(only().end, OperationState::Unfinished, "another operation holds it");
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
         let write = |record| journal.append(&record).unwrap();
         write(Record::Skipped { step: step("n1.stop"), at: now() });
         write(Record::Started { step: step("n2.stop"), at: now() });
-        let past = Past::read(journal.path()).unwrap().unwrap();
+        let past = PastOperation::read(journal.path()).unwrap().unwrap();
         let outcomes: Vec<_> = past.steps().into_iter().map(|step| step.outcome).collect();
         assert_eq!(outcomes, [Some(StepOutcome::Skipped), None, Some(StepOutcome::NotRun)]);
         let ends = [
@@ -234,7 +234,7 @@ mod tests {
         ];
         for (record, open, word) in ends {
             write(record);
-            let end = Past::read(journal.path()).unwrap().unwrap().end;
+            let end = PastOperation::read(journal.path()).unwrap().unwrap().end;
             assert_eq!((end.is_open(), end.word().as_str()), (open, word));
         }
     }
@@ -257,6 +257,6 @@ mod tests {
         let path = temp.path().join("old.jsonl");
         let line = r#"{"record":"began","operation_id":"2025-up-1","who":"a","escli":"0.1.0","at":"2025-01-01T00:00:00Z","plan":{"operation":"up","cluster":"local","stages":[]}}"#;
         fs::write(&path, format!("{line}\n")).unwrap();
-        assert_eq!(Past::read(&path).unwrap().unwrap().origin, None);
+        assert_eq!(PastOperation::read(&path).unwrap().unwrap().origin, None);
     }
 }

@@ -6,9 +6,9 @@ use shared::api::ClusterStatus;
 use shared::ids::NodeId;
 
 use super::Engine;
+use super::error::{Awaited, StepError};
 use super::ports::{Cluster, Hosts};
-use super::step::{Look, Trouble};
-use crate::exit::Failure;
+use super::step::Poll;
 use crate::plan::agreement::{self, Agreement};
 
 /// What must stay as it is while the node is watched.
@@ -26,12 +26,10 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         nodes: &[NodeId],
         version: Option<&str>,
         time: Duration,
-    ) -> Result<String, Trouble> {
-        let what = format!("node {id} did not serve steadily for {time:?}");
-        let hints = [format!("escli logs {id}"), "escli health".to_owned()];
+    ) -> Result<String, StepError> {
         let seen: std::cell::RefCell<Option<(Steady, Instant)>> = std::cell::RefCell::default();
         let first: std::cell::OnceCell<String> = std::cell::OnceCell::new();
-        self.wait(&what, &hints, time + self.limits.leader, async || {
+        self.wait(Awaited::Steady(id, time), time + self.limits.leader, async || {
             let judge = |statuses: &[ClusterStatus]| {
                 let now = steady(id, statuses, self.voters)?;
                 let mut seen = seen.borrow_mut();
@@ -51,14 +49,11 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             let look = self.judge(nodes, &[id], judge).await;
             match self.cluster.status(id).await {
                 Ok(status) if version.is_some_and(|version| status.version != version) => {
-                    Look::Never(Failure::failed(format!(
-                        "node {id} runs {}, not {}",
-                        status.version,
-                        version.unwrap_or_default()
-                    )))
+                    let wanted = version.unwrap_or_default().to_owned();
+                    Poll::Never(StepError::WrongVersion { node: id, runs: status.version, wanted })
                 }
                 Ok(status) if first.get().is_some_and(|first| *first != status.started_at) => {
-                    Look::Never(Failure::failed(format!("node {id} was restarted by itself")))
+                    Poll::Never(StepError::Restarted { node: id })
                 }
                 _ => look,
             }
@@ -68,8 +63,8 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
 }
 
 /// The node keeps up with one leader, and has applied what that one had committed.
-fn steady(id: NodeId, statuses: &[ClusterStatus], founders: usize) -> Result<Steady, String> {
-    let voters = agreement::voters(statuses, founders);
+fn steady(id: NodeId, statuses: &[ClusterStatus], configured: usize) -> Result<Steady, String> {
+    let voters = agreement::voters(statuses, configured);
     let agreement = agreement::keeps_up(id, statuses, voters)?;
     let own = statuses.iter().find(|status| status.node_id == id).ok_or("it does not answer")?;
     Ok(Steady { process: own.started_at.clone(), agreement })

@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use shared::api::{CatchUp, ClusterStatus, NodeState, Role};
+use shared::api::{CatchUp, ClusterStatus, Membership, RaftRole};
 use shared::ids::NodeId;
 
+use super::error::{Awaited, StepError};
 use super::event::Event;
-use super::execute::Engine;
 use super::ports::{Cluster, Hosts, PortError};
-use crate::exit::{Exit, Failure};
-use crate::last_words;
+use super::{Engine, crash_log};
 use crate::plan::facts::Process;
 use crate::plan::{Action, Step, agreement};
 
@@ -19,48 +18,37 @@ const LOG_LINES: usize = 20;
 /// Log lines looked through: a panic's trace may be long.
 const LOG_DEPTH: usize = 500;
 
-/// Why a step did not succeed.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// It failed.
-    Failed(Box<Failure>),
-    /// The operation's time was over.
-    TimedOut(Box<Failure>),
-    /// The operator asked to stop while it waited.
-    Interrupted,
-}
-
-/// One look while waiting.
-pub(super) enum Look {
-    There(String),
+/// What one poll found.
+pub(super) enum Poll {
+    Done(String),
     NotYet(String),
-    Never(Failure),
+    Never(StepError),
 }
 
 impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     /// Live state says that the step has nothing (more) to do; steps that only wait or look are never done before.
-    pub(super) async fn is_done(&self, step: &Step) -> Result<bool, Trouble> {
+    pub(super) async fn is_done(&self, step: &Step) -> Result<bool, StepError> {
         let done = match (&step.action, step.node) {
-            (Action::WriteClusterFile { path }, _) => Ok(self.hosts.has_cluster_file(path).await),
-            (Action::RemoveClusterFile { path }, _) => Ok(!self.hosts.has_cluster_file(path).await),
+            (Action::WriteClusterFile { path }, _) => Ok(self.cluster_file.is_current(path)),
+            (Action::RemoveClusterFile { path }, _) => Ok(!self.cluster_file.is_current(path)),
             (Action::StartNode { .. }, Some(id)) => self.hosts.process(id).await.map(Process::runs),
             (Action::StopNode { .. }, Some(id)) => {
                 self.hosts.process(id).await.map(|process| process == Process::Stopped)
             }
             (Action::TransferLeader, Some(id)) => Ok(self.leads(id).await),
             (Action::AddMember { nodes, .. }, Some(id)) => {
-                Ok(matches!(self.role(id, nodes).await, Some(Role::Voter | Role::Learner)))
+                Ok(matches!(self.membership(id, nodes).await, Some(Membership::Voter | Membership::Learner)))
             }
             (Action::RemoveMember { nodes }, Some(id)) => Ok(self.is_gone(id, nodes).await),
             (Action::RaiseFormat { to, nodes }, _) => Ok(self.is_raised(*to, nodes).await),
             (action, Some(id)) if action.changes() => self.hosts.has(id, action).await,
             _ => Ok(false),
         };
-        done.map_err(|error| failed(step, &error))
+        done.map_err(|error| failed(step, error))
     }
 
     /// Performs the step and proves it; returns what was seen.
-    pub(super) async fn perform(&self, step: &Step) -> Result<String, Trouble> {
+    pub(super) async fn perform(&self, step: &Step) -> Result<String, StepError> {
         match (&step.action, step.node) {
             (Action::AwaitLive, Some(id)) => return self.await_live(id).await,
             (Action::AwaitLeader { nodes }, _) => return self.await_leader(nodes).await,
@@ -83,18 +71,18 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         if self.is_done(step).await? {
             return Ok(note);
         }
-        Err(Trouble::Failed(Box::new(match (&step.action, step.node) {
+        Err(match (&step.action, step.node) {
             (Action::StartNode { .. }, Some(id)) => self.died(id).await,
-            _ => Failure::failed(format!("{}: done, but live state does not show it", step.id)),
-        })))
+            _ => StepError::NoEffect { step: step.id.clone() },
+        })
     }
 
-    async fn change(&self, step: &Step) -> Result<String, Trouble> {
+    async fn change(&self, step: &Step) -> Result<String, StepError> {
         let hosts = self.hosts;
         let nothing = |()| String::new();
         let result = match (&step.action, step.node) {
-            (Action::WriteClusterFile { path }, _) => hosts.write_cluster_file(path).await.map(nothing),
-            (Action::RemoveClusterFile { path }, _) => hosts.remove_cluster_file(path).await.map(nothing),
+            (Action::WriteClusterFile { path }, _) => self.cluster_file.write(path).map(nothing),
+            (Action::RemoveClusterFile { path }, _) => self.cluster_file.remove(path).map(nothing),
             (Action::EnsureDirs, Some(id)) => hosts.ensure_dirs(id).await.map(nothing),
             (Action::WriteConfig { .. }, Some(id)) => hosts.write_config(id).await.map(nothing),
             (Action::StartNode { binary }, Some(id)) => {
@@ -108,31 +96,25 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
                 self.cluster.add(member, *stays_learner).await.map(nothing)
             }
             (install, Some(id)) if install.installs() => hosts.install(id, install).await.map(nothing),
-            _ => Err(PortError::Failed("the step names no node".to_owned())),
+            _ => Err(PortError::failed("the step names no node")),
         };
-        result.map_err(|error| failed(step, &error))
+        result.map_err(|error| failed(step, error))
     }
 
-    async fn await_live(&self, id: NodeId) -> Result<String, Trouble> {
-        let what = format!("node {id} did not answer on its admin port");
-        let hints = [format!("escli logs {id}"), format!("escli status --node {id}")];
-        self.wait(&what, &hints, self.limits.live, async || match self.cluster.status(id).await {
-            Ok(status) if status.node_id == id => Look::There(format!("v{}", status.version)),
-            Ok(status) => Look::Never(Failure::failed(format!(
-                "node {} answers on the admin port of node {id}",
-                status.node_id
-            ))),
+    async fn await_live(&self, id: NodeId) -> Result<String, StepError> {
+        self.wait(Awaited::Live(id), self.limits.live, async || match self.cluster.status(id).await {
+            Ok(status) if status.node_id == id => Poll::Done(format!("v{}", status.version)),
+            Ok(status) => Poll::Never(StepError::WrongNode { node: id, answers: status.node_id }),
             Err(error) => match self.hosts.process(id).await {
-                Ok(process) if process.is_gone() => Look::Never(self.died(id).await),
-                _ => Look::NotYet(error.to_string()),
+                Ok(process) if process.is_gone() => Poll::Never(self.died(id).await),
+                _ => Poll::NotYet(error.to_string()),
             },
         })
         .await
     }
 
-    async fn await_leader(&self, nodes: &[NodeId]) -> Result<String, Trouble> {
-        let hints = ["escli status".to_owned(), "escli logs".to_owned()];
-        self.wait("no leader was elected", &hints, self.limits.leader, async || {
+    async fn await_leader(&self, nodes: &[NodeId]) -> Result<String, StepError> {
+        self.wait(Awaited::Leader, self.limits.leader, async || {
             self.judge(nodes, nodes, |statuses| {
                 agreement::leader(statuses, agreement::voters(statuses, self.voters))
             })
@@ -141,9 +123,8 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         .await
     }
 
-    async fn verify(&self, nodes: &[NodeId]) -> Result<String, Trouble> {
-        let hints = ["escli status".to_owned(), "escli health".to_owned()];
-        self.wait("the nodes do not agree", &hints, self.limits.leader, async || {
+    async fn verify(&self, nodes: &[NodeId]) -> Result<String, StepError> {
+        self.wait(Awaited::Agreement, self.limits.leader, async || {
             self.judge(nodes, nodes, |statuses| {
                 agreement::all(nodes, statuses, agreement::voters(statuses, self.voters))
             })
@@ -153,28 +134,23 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 
     async fn leads(&self, id: NodeId) -> bool {
-        self.cluster.status(id).await.is_ok_and(|status| status.state == NodeState::Leader)
+        self.cluster.status(id).await.is_ok_and(|status| status.state == Some(RaftRole::Leader))
     }
 
-    async fn transfer(&self, step: &Step, id: NodeId) -> Result<String, Trouble> {
-        self.cluster.transfer(id).await.map_err(|error| failed(step, &error))?;
-        let hints = ["escli status".to_owned()];
-        self.wait(&format!("node {id} did not become the leader"), &hints, self.limits.leader, async || {
-            match self.cluster.status(id).await {
-                Ok(status) if status.state == NodeState::Leader => {
-                    Look::There(format!("term {}", status.term))
-                }
-                Ok(_) => Look::NotYet(format!("n{id} answers and does not lead")),
-                Err(error) => Look::NotYet(error.to_string()),
+    async fn transfer(&self, step: &Step, id: NodeId) -> Result<String, StepError> {
+        self.cluster.transfer(id).await.map_err(|error| failed(step, error))?;
+        self.wait(Awaited::LeaderIs(id), self.limits.leader, async || match self.cluster.status(id).await {
+            Ok(status) if status.state == Some(RaftRole::Leader) => {
+                Poll::Done(format!("term {}", status.term))
             }
+            Ok(_) => Poll::NotYet(format!("n{id} answers but does not lead")),
+            Err(error) => Poll::NotYet(error.to_string()),
         })
         .await
     }
 
-    async fn check_quorum(&self, id: NodeId, nodes: &[NodeId]) -> Result<String, Trouble> {
-        let what = format!("the others could not go on without node {id}; it was not stopped");
-        let hints = ["escli health".to_owned()];
-        self.wait(&what, &hints, self.limits.leader, async || {
+    async fn check_quorum(&self, id: NodeId, nodes: &[NodeId]) -> Result<String, StepError> {
+        self.wait(Awaited::Quorum(id), self.limits.leader, async || {
             self.judge(nodes, &[], |statuses| {
                 agreement::may_stop(id, statuses, agreement::voters(statuses, self.voters))
             })
@@ -189,19 +165,17 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         id: NodeId,
         nodes: &[NodeId],
         config: Option<&str>,
-    ) -> Result<String, Trouble> {
-        let what = format!("node {id} did not catch up");
-        let hints = [format!("escli logs {id}"), "escli health".to_owned()];
-        self.wait(&what, &hints, self.limits.catch_up, async || {
+    ) -> Result<String, StepError> {
+        self.wait(Awaited::CaughtUp(id), self.limits.catch_up, async || {
             self.judge(nodes, &[id], |statuses| {
                 let own = statuses.iter().find(|status| status.node_id == id);
                 if let Some(CatchUp { received: done, total }) = own.and_then(|own| own.catch_up) {
-                    self.listener.hear(Event::Progress { step, done, total });
+                    self.listener.on_event(Event::Progress { step, done, total });
                 }
                 if let (Some(own), Some(config)) = (own, config)
                     && own.config_hash != config
                 {
-                    return Err(format!("n{id} runs with something else than its cluster.yaml"));
+                    return Err(format!("n{id} runs with another configuration than its cluster.yaml"));
                 }
                 agreement::keeps_up(id, statuses, agreement::voters(statuses, self.voters))
             })
@@ -216,66 +190,58 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         nodes: &[NodeId],
         vital: &[NodeId],
         verdict: impl Fn(&[ClusterStatus]) -> Result<agreement::Agreement, String>,
-    ) -> Look {
+    ) -> Poll {
         let answers = join_all(nodes.iter().map(|id| self.cluster.status(*id))).await;
         let statuses: Vec<ClusterStatus> = answers.iter().flatten().cloned().collect();
         match verdict(&statuses) {
-            Ok(agreement) => Look::There(agreement.to_string()),
+            Ok(agreement) => Poll::Done(agreement.to_string()),
             Err(reason) => {
                 for (id, answer) in nodes.iter().zip(&answers) {
                     if vital.contains(id)
                         && answer.is_err()
                         && self.hosts.process(*id).await.is_ok_and(Process::is_gone)
                     {
-                        return Look::Never(self.died(*id).await);
+                        return Poll::Never(self.died(*id).await);
                     }
                 }
-                Look::NotYet(reason)
+                Poll::NotYet(reason)
             }
         }
     }
 
-    /// Looks again and again until it is there, can never be, or time is over.
+    /// Polls until it is done, can never be, or time has run out.
     pub(super) async fn wait(
         &self,
-        what: &str,
-        hints: &[String],
+        awaited: Awaited,
         limit: Duration,
-        mut look: impl AsyncFnMut() -> Look,
-    ) -> Result<String, Trouble> {
+        mut poll: impl AsyncFnMut() -> Poll,
+    ) -> Result<String, StepError> {
         let end = Instant::now() + self.limit(limit);
         loop {
-            let reason = match look().await {
-                Look::There(note) => return Ok(note),
-                Look::Never(failure) => return Err(Trouble::Failed(Box::new(failure))),
-                Look::NotYet(reason) => reason,
+            let last = match poll().await {
+                Poll::Done(note) => return Ok(note),
+                Poll::Never(error) => return Err(error),
+                Poll::NotYet(reason) => reason,
             };
             if self.interrupt.asked() {
-                return Err(Trouble::Interrupted);
+                return Err(StepError::Interrupted);
             }
             let now = Instant::now();
             if now >= end {
-                let over = now >= self.deadline;
-                let exit = if over { Exit::Timeout } else { Exit::Failed };
-                let which = if over { "--timeout".to_owned() } else { format!("{limit:?}") };
-                let mut failure = Failure::new(exit, format!("{what} within {which}")).detail(reason);
-                failure.hints = hints.to_vec();
-                let failure = Box::new(failure);
-                return Err(if over { Trouble::TimedOut(failure) } else { Trouble::Failed(failure) });
+                let limit = Some(limit).filter(|_| now < self.deadline);
+                return Err(StepError::TimedOut { awaited, limit, last });
             }
             tokio::time::sleep(self.limits.poll).await;
         }
     }
 
-    /// A node's process is gone: its last words say why.
-    async fn died(&self, id: NodeId) -> Failure {
-        let (message, details) = match self.hosts.log_tail(id, LOG_DEPTH).await {
-            Ok(lines) => last_words(&lines),
+    /// A node's process has ended: the end of its log says why.
+    pub(super) async fn died(&self, node: NodeId) -> StepError {
+        let (reason, log) = match self.hosts.log_tail(node, LOG_DEPTH).await {
+            Ok(lines) => crash_excerpt(&lines),
             Err(error) => ("its log cannot be read:".to_owned(), vec![error.to_string()]),
         };
-        let mut failure = Failure::failed(format!("node {id} ended by itself; {message}"));
-        failure.details = details;
-        failure.hint(format!("escli logs {id}"))
+        StepError::Died { node, reason, log }
     }
 
     /// A step's own limit, cut short by the operation's deadline.
@@ -284,9 +250,9 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 }
 
-/// What a log says last: its panic and what comes with it, or the last lines.
-fn last_words(lines: &[String]) -> (String, Vec<String>) {
-    if let (Some(at), Some(panic)) = (last_words::panic_in(lines), last_words::panic_line(lines)) {
+/// Returns the panic at the end of a log with the lines that belong to it, or else the last lines.
+fn crash_excerpt(lines: &[String]) -> (String, Vec<String>) {
+    if let (Some(at), Some(panic)) = (crash_log::panic_in(lines), crash_log::panic_line(lines)) {
         return (panic, lines[at..].iter().take(LOG_LINES).cloned().collect());
     }
     let last = lines[lines.len().saturating_sub(LOG_LINES)..].to_vec();
@@ -294,10 +260,10 @@ fn last_words(lines: &[String]) -> (String, Vec<String>) {
     ("its last log lines:".to_owned(), last)
 }
 
-pub(super) fn failed(step: &Step, error: &PortError) -> Trouble {
-    let mut failure = Failure::from(error.clone());
-    if let (Action::StopNode { force: false }, Some(id)) = (&step.action, step.node) {
-        failure = failure.hint(format!("escli stop {id} --force")).hint(format!("escli logs {id}"));
-    }
-    Trouble::Failed(Box::new(failure))
+pub(super) fn failed(step: &Step, error: PortError) -> StepError {
+    let did_not_stop = match step.action {
+        Action::StopNode { force: false } => step.node,
+        _ => None,
+    };
+    StepError::Port { did_not_stop, error }
 }

@@ -5,18 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{ClusterStatus, Membership, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::Node;
 use uuid::Uuid;
 
 use super::*;
-use crate::engine::event::Deaf;
+use crate::engine::error::{Awaited, StepError};
+use crate::engine::event::{Event, Listener, NoopListener};
+use crate::engine::interrupt::Interrupt;
 use crate::engine::journal;
-use crate::engine::ports::PortError;
-use crate::exit::Exit;
+use crate::engine::journal::{Journal, Record};
+use crate::engine::ports::{ClusterFileStore, LeaseLost, PortError};
+use crate::engine::{Engine, Limits, Rescue};
 use crate::plan::Action;
-use crate::plan::facts::{HostFacts, Process, Reach, Way};
+use crate::plan::facts::{AdminRoute, HostFacts, Process, Reachability};
 use crate::plan::tests::voter;
 
 /// What the machine does wrong.
@@ -53,7 +56,7 @@ impl Machine {
 }
 
 impl Hosts for Machine {
-    async fn look(&self, id: NodeId) -> Result<HostFacts, PortError> {
+    async fn inspect(&self, id: NodeId) -> Result<HostFacts, PortError> {
         Ok(HostFacts {
             process: if self.running.borrow().contains(&id) {
                 Process::Running { pid: 1 }
@@ -67,17 +70,17 @@ impl Hosts for Machine {
             installed: None,
             exe: None,
             taken: Vec::new(),
-            claims: crate::plan::identity::Claims::default(),
+            claims: crate::plan::claims::Claims::default(),
             machine: None,
         })
     }
     async fn process(&self, id: NodeId) -> Result<Process, PortError> {
-        self.look(id).await.map(|host| host.process)
+        self.inspect(id).await.map(|host| host.process)
     }
     async fn has(&self, id: NodeId, action: &Action) -> Result<bool, PortError> {
-        self.look(id).await.map(|host| host.has(action))
+        self.inspect(id).await.map(|host| host.has(action))
     }
-    async fn mesh(&self, _: NodeId) -> Result<BTreeMap<NodeId, Reach>, PortError> {
+    async fn peer_reachability(&self, _: NodeId) -> Result<BTreeMap<NodeId, Reachability>, PortError> {
         Ok(BTreeMap::new())
     }
     async fn install(&self, _: NodeId, _: &Action) -> Result<(), PortError> {
@@ -106,7 +109,7 @@ impl Hosts for Machine {
     async fn stop(&self, id: NodeId, force: bool, within: Duration) -> Result<(), PortError> {
         self.called(format!("stop {id}"));
         if self.faults.mute.contains(&id) && !force {
-            return Err(PortError::Failed(format!("node {id} did not end within {within:?}")));
+            return Err(PortError::failed(format!("node {id} did not stop within {within:?}")));
         }
         self.running.borrow_mut().remove(&id);
         Ok(())
@@ -120,18 +123,25 @@ impl Hosts for Machine {
     async fn log_tail(&self, _id: NodeId, lines: usize) -> Result<Vec<String>, PortError> {
         Ok((0..lines).map(|line| format!("log line {line}")).collect())
     }
-    async fn free_base_port(&self, _count: usize) -> Option<u16> {
-        None
-    }
-    async fn has_cluster_file(&self, _path: &Path) -> bool {
+}
+
+/// A cluster.yaml that is as it should be.
+struct NoFile;
+
+impl ClusterFileStore for NoFile {
+    fn is_current(&self, _path: &Path) -> bool {
         true
     }
-    async fn write_cluster_file(&self, _path: &Path) -> Result<(), PortError> {
+    fn write(&self, _path: &Path) -> Result<(), PortError> {
         Ok(())
     }
-    async fn remove_cluster_file(&self, _path: &Path) -> Result<(), PortError> {
+    fn remove(&self, _path: &Path) -> Result<(), PortError> {
         Ok(())
     }
+}
+
+fn lease_lost() -> LeaseLost {
+    LeaseLost { node: 2, reason: "the connection was closed".to_owned() }
 }
 
 impl Cluster for Machine {
@@ -151,8 +161,8 @@ impl Cluster for Machine {
         Ok(())
     }
 
-    async fn way(&self, _: NodeId) -> Way {
-        Way::Direct
+    async fn route(&self, _: NodeId) -> AdminRoute {
+        AdminRoute::Direct
     }
 
     async fn transfer(&self, id: NodeId) -> Result<(), PortError> {
@@ -166,14 +176,14 @@ impl Cluster for Machine {
     async fn status(&self, id: NodeId) -> Result<ClusterStatus, PortError> {
         let running = self.running.borrow();
         if !running.contains(&id) || self.faults.mute.contains(&id) {
-            return Err(PortError::Unreachable("connection refused :8080".to_owned()));
+            return Err(PortError::unreachable("connection refused :8080".to_owned()));
         }
         let made = self.made_leader.borrow().filter(|id| running.contains(id));
         let leader = made.or(running.iter().next().copied());
         let split = self.faults.split == Some(id);
         Ok(ClusterStatus {
             node_id: id,
-            state: if leader == Some(id) { NodeState::Leader } else { NodeState::Follower },
+            state: Some(if leader == Some(id) { RaftRole::Leader } else { RaftRole::Follower }),
             term: 1,
             commit_index: 1,
             peers: (1..=3)
@@ -183,7 +193,7 @@ impl Cluster for Machine {
             cluster_name: "local".to_owned(),
             cluster_id: Some(ClusterId(Uuid::nil())),
             leader: if split { None } else { leader },
-            role: Role::Voter,
+            membership: Membership::Voter,
             applied_index: 1,
             last_index: 1,
             version: "0.1.0".to_owned(),
@@ -223,7 +233,7 @@ struct Bench {
     folder: tempfile::TempDir,
     asked: tokio::sync::watch::Sender<u32>,
     interrupt: Interrupt,
-    lost: RefCell<Option<Failure>>,
+    lost: RefCell<Option<LeaseLost>>,
     timeout: Duration,
 }
 
@@ -249,6 +259,7 @@ impl Bench {
         let engine = Engine {
             hosts: &self.machine,
             cluster: &self.machine,
+            cluster_file: &NoFile,
             listener,
             journal: &journal,
             interrupt: &self.interrupt,
@@ -262,11 +273,19 @@ impl Bench {
     }
 
     async fn run(&self, plan: &Plan) -> Run {
-        self.run_with(plan, &Deaf).await
+        self.run_with(plan, &NoopListener).await
     }
 
     fn journal(&self) -> Vec<Record> {
         journal::read(&self.folder.path().join("op0.jsonl")).unwrap()
+    }
+}
+
+/// What the last look of a step that timed out has found.
+fn last(run: &Run) -> &str {
+    match &run.error {
+        Some(StepError::TimedOut { last, .. }) => last,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -296,14 +315,12 @@ async fn a_plan_runs_to_its_end_and_a_second_time_changes_nothing() {
 async fn a_node_that_dies_stops_everything_after_it_and_shows_its_log() {
     let bench = Bench::new(Faults { die: [2].into(), ..Faults::default() });
     let run = bench.run(&plan(&[1, 2, 3])).await;
-    assert_eq!((run.outcome, run.outcome.exit()), (Outcome::Partial, Exit::Partial));
+    assert_eq!(run.outcome, Outcome::Partial);
     assert_eq!(outcome(&run, "n1.live"), StepOutcome::Succeeded);
     assert_eq!(outcome(&run, "n2.start"), StepOutcome::Failed);
     assert_eq!(outcome(&run, "n3.start"), StepOutcome::NotRun);
-    let error = run.error.unwrap();
-    assert!(error.message.contains("node 2"), "{error}");
-    assert_eq!(error.details.len(), 20);
-    assert_eq!(error.hints, ["escli logs 2"]);
+    let Some(StepError::Died { node: 2, log, .. }) = &run.error else { panic!("{:?}", run.error) };
+    assert_eq!(log.len(), 20);
     assert!(!bench.machine.calls.borrow().contains(&"start 3".to_owned()));
 }
 
@@ -312,7 +329,7 @@ async fn what_was_done_but_does_not_show_is_no_success() {
     let bench = Bench::new(Faults { forget: [1].into(), ..Faults::default() });
     let run = bench.run(&plan(&[1])).await;
     assert_eq!((run.outcome, run.changed), (Outcome::Failed, 0));
-    assert!(run.error.unwrap().message.contains("live state does not show it"));
+    assert!(matches!(run.error, Some(StepError::NoEffect { step }) if step == "n1.config"));
 }
 
 #[tokio::test]
@@ -320,8 +337,11 @@ async fn a_node_that_never_answers_is_given_up() {
     let bench = Bench::new(Faults { mute: [1].into(), ..Faults::default() });
     let run = bench.run(&plan(&[1])).await;
     assert_eq!(outcome(&run, "n1.live"), StepOutcome::Failed);
-    let error = run.error.unwrap();
-    assert_eq!(error.details, ["connection refused :8080"]);
+    assert_eq!(last(&run), "connection refused :8080");
+    assert!(matches!(
+        &run.error,
+        Some(StepError::TimedOut { awaited: Awaited::Live(1), limit: Some(_), .. })
+    ));
 }
 
 #[tokio::test]
@@ -329,7 +349,7 @@ async fn the_operations_own_time_limit_has_its_own_exit_code() {
     let mut bench = Bench::new(Faults { mute: [1].into(), ..Faults::default() });
     bench.timeout = Duration::from_millis(20);
     let run = bench.run(&plan(&[1])).await;
-    assert_eq!((run.outcome, run.outcome.exit()), (Outcome::TimedOut, Exit::Timeout));
+    assert_eq!(run.outcome, Outcome::TimedOut);
 }
 
 #[tokio::test]
@@ -338,8 +358,7 @@ async fn a_node_that_disagrees_is_found_although_there_is_a_leader() {
     let run = bench.run(&plan(&[1, 2, 3])).await;
     assert_eq!(outcome(&run, "cluster.leader"), StepOutcome::Succeeded);
     assert_eq!(outcome(&run, "cluster.verify"), StepOutcome::Failed);
-    let error = run.error.unwrap();
-    assert_eq!(error.details, ["n3 knows no leader in term 1, not leader n1, term 1"]);
+    assert_eq!(last(&run), "n3 follows no leader in term 1, not leader n1, term 1");
 }
 
 /// Asks to stop as soon as a certain step has begun.
@@ -350,7 +369,7 @@ struct StopAt<'a> {
 }
 
 impl Listener for StopAt<'_> {
-    fn hear(&self, event: Event<'_>) {
+    fn on_event(&self, event: Event<'_>) {
         if let Event::Started { step } = event
             && step.id == self.id
         {
@@ -364,7 +383,7 @@ async fn ctrl_c_finishes_the_step_and_begins_no_other() {
     let bench = Bench::new(Faults::default());
     let listener = StopAt { id: "n2.start", times: 1, asked: &bench.asked };
     let run = bench.run_with(&plan(&[1, 2, 3]), &listener).await;
-    assert_eq!((run.outcome, run.outcome.exit()), (Outcome::Interrupted, Exit::Interrupted));
+    assert_eq!(run.outcome, Outcome::Interrupted);
     assert_eq!(outcome(&run, "n2.start"), StepOutcome::Succeeded);
     assert_eq!(outcome(&run, "n2.live"), StepOutcome::NotRun);
     let records = bench.journal();
@@ -399,8 +418,8 @@ async fn a_node_that_will_not_end_is_killed_only_when_that_was_said() {
         plan.stage("stop", vec![Step::on(1, Action::StopNode { force }, "test")]);
         plan
     };
-    let error = bench.run(&stop(false)).await.error.unwrap();
-    assert_eq!(error.hints[0], "escli stop 1 --force");
+    let error = bench.run(&stop(false)).await.error;
+    assert!(matches!(error, Some(StepError::Port { did_not_stop: Some(1), .. })), "{error:?}");
     assert_eq!(bench.run(&stop(true)).await.outcome, Outcome::Succeeded);
 }
 
@@ -413,10 +432,10 @@ async fn leadership_that_does_not_arrive_is_no_success_and_one_that_leads_is_lef
     };
     let bench = Bench::new(Faults { forget: [3].into(), ..Faults::default() });
     bench.machine.running.borrow_mut().extend([1, 2, 3]);
-    assert_eq!(outcome(&bench.run(&lead(1)).await, "n1.lead"), StepOutcome::Skipped);
+    assert_eq!(outcome(&bench.run(&lead(1)).await, "n1.transfer-leader"), StepOutcome::Skipped);
     assert_eq!(bench.run(&lead(2)).await.outcome, Outcome::Succeeded);
     let failed = bench.run(&lead(3)).await;
-    assert_eq!(failed.error.unwrap().details, ["n3 answers and does not lead"]);
+    assert_eq!(last(&failed), "n3 answers but does not lead");
     assert_eq!(*bench.machine.calls.borrow(), ["lead 2", "lead 3"]);
 }
 
@@ -430,7 +449,7 @@ async fn a_gate_is_looked_at_just_before_the_stop_and_keeps_it_from_happening() 
     bench.machine.running.borrow_mut().extend([1, 2]);
     let run = bench.run(&plan).await;
     assert_eq!(
-        (outcome(&run, "n2.safe"), outcome(&run, "n2.stop")),
+        (outcome(&run, "n2.quorum-check"), outcome(&run, "n2.stop")),
         (StepOutcome::Failed, StepOutcome::NotRun)
     );
     assert!(bench.machine.calls.borrow().is_empty());
@@ -451,21 +470,21 @@ async fn a_node_that_runs_with_an_older_file_has_not_caught_up() {
     bench.machine.running.borrow_mut().extend([1, 2, 3]);
     assert_eq!(bench.run(&caught_up("new")).await.outcome, Outcome::Succeeded);
     let failed = bench.run(&caught_up("newer")).await;
-    assert_eq!(failed.error.unwrap().details, ["n2 runs with something else than its cluster.yaml"]);
+    assert_eq!(last(&failed), "n2 runs with another configuration than its cluster.yaml");
 }
 
 /// Loses the lease as soon as a certain step has begun.
 struct LoseAt<'a> {
     id: &'static str,
-    lost: &'a RefCell<Option<Failure>>,
+    lost: &'a RefCell<Option<LeaseLost>>,
 }
 
 impl Listener for LoseAt<'_> {
-    fn hear(&self, event: Event<'_>) {
+    fn on_event(&self, event: Event<'_>) {
         if let Event::Started { step } = event
             && step.id == self.id
         {
-            *self.lost.borrow_mut() = Some(Failure::new(Exit::Locked, "the lease is lost"));
+            *self.lost.borrow_mut() = Some(lease_lost());
         }
     }
 }
@@ -477,19 +496,19 @@ async fn an_operation_whose_lease_is_lost_begins_nothing_else_and_takes_nothing_
     let undo = Step::undo(1, Action::StopNode { force: true }, "test");
     plan.stages.iter_mut().for_each(|stage| stage.rescue = vec![undo.clone()]);
     let run = bench.run_with(&plan, &LoseAt { id: "n2.config", lost: &bench.lost }).await;
-    assert_eq!((run.outcome, run.outcome.exit()), (Outcome::Partial, Exit::Partial));
+    assert_eq!(run.outcome, Outcome::Partial);
     assert_eq!(outcome(&run, "n2.config"), StepOutcome::Succeeded, "what runs is finished");
     assert_eq!(outcome(&run, "n2.start"), StepOutcome::Failed);
     assert_eq!(*bench.machine.calls.borrow(), ["config 1", "start 1", "config 2"]);
-    let error = run.error.unwrap();
-    assert_eq!((error.exit, error.message.as_str()), (Exit::Locked, "the lease is lost"));
-    assert_eq!(error.details[0], "before n2.start");
+    assert!(matches!(&run.error, Some(StepError::LeaseLost { step, .. }) if step == "n2.start"));
+    assert!(matches!(run.rescue, Rescue::Failed { .. }), "{:?}", run.rescue);
     assert!(journal::unfinished(&bench.journal()).is_empty());
     // Before anything was changed.
     let bench = Bench::new(Faults::default());
-    *bench.lost.borrow_mut() = Some(Failure::new(Exit::Locked, "the lease is lost"));
+    *bench.lost.borrow_mut() = Some(lease_lost());
     let run = bench.run(&plan).await;
-    assert_eq!((run.outcome, run.error.unwrap().exit), (Outcome::Failed, Exit::Locked));
+    assert_eq!(run.outcome, Outcome::Failed);
+    assert!(matches!(run.error, Some(StepError::LeaseLost { .. })), "{:?}", run.error);
     assert!(bench.machine.calls.borrow().is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! PURE: the four promised alerts, judged from several looks. What the looks are too short for is not judged, rather
+//! PURE: the four promised alerts, judged from several samples. What the samples are too short for is not judged, rather
 //! than called fine.
 
 use std::collections::BTreeMap;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use shared::ids::NodeId;
 
-use super::LAG_LIMIT;
 use super::metrics::Figures;
+use crate::plan::agreement::LAG_LIMIT;
 
 /// A commit index that stands still for longer while something waits is an alert.
 pub const STUCK: Duration = Duration::from_secs(30);
@@ -17,8 +17,8 @@ pub const RATE: Duration = Duration::from_secs(60);
 
 /// All nodes at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Look {
-    /// Since the first look.
+pub struct Sample {
+    /// Since the first sample.
     pub at: Duration,
     /// What each node of cluster.yaml said, or why it did not.
     pub nodes: BTreeMap<NodeId, Result<Figures, String>>,
@@ -45,15 +45,15 @@ pub enum AlertState {
     Ok,
     /// It is so.
     Firing,
-    /// It cannot be told from these looks.
-    NotJudged,
+    /// It cannot be told from these samples.
+    NotEvaluated,
 }
 
-/// Judges the looks, which are in order of time.
-pub fn judge(looks: &[Look]) -> Vec<Alert> {
-    let Some(newest) = looks.last() else { return Vec::new() };
-    let span = newest.at.saturating_sub(looks.first().map_or(newest.at, |first| first.at));
-    vec![node_down(newest), slow_follower(newest), unstable(looks, span), write_failure(looks, newest)]
+/// Judges the samples, which are in order of time.
+pub fn evaluate(samples: &[Sample]) -> Vec<Alert> {
+    let Some(newest) = samples.last() else { return Vec::new() };
+    let span = newest.at.saturating_sub(samples.first().map_or(newest.at, |first| first.at));
+    vec![node_down(newest), slow_follower(newest), unstable(samples, span), write_failure(samples, newest)]
 }
 
 fn alert(name: &'static str, condition: &'static str, state: AlertState, findings: Vec<String>) -> Alert {
@@ -64,7 +64,7 @@ fn firing(findings: &[String]) -> AlertState {
     if findings.is_empty() { AlertState::Ok } else { AlertState::Firing }
 }
 
-impl Look {
+impl Sample {
     fn figures(&self) -> impl Iterator<Item = (NodeId, &Figures)> {
         self.nodes.iter().filter_map(|(id, said)| Some((*id, said.as_ref().ok()?)))
     }
@@ -79,7 +79,7 @@ impl Look {
     }
 }
 
-fn node_down(newest: &Look) -> Alert {
+fn node_down(newest: &Sample) -> Alert {
     let mut findings = Vec::new();
     for (id, said) in &newest.nodes {
         match said {
@@ -99,12 +99,12 @@ fn node_down(newest: &Look) -> Alert {
     alert("node down", "raft_peers_connected < cluster_size - 1", state, findings)
 }
 
-fn slow_follower(newest: &Look) -> Alert {
+fn slow_follower(newest: &Sample) -> Alert {
     let slow = newest.figures().filter(|(_, figures)| figures.lag > LAG_LIMIT);
     let line = |(id, figures): (NodeId, &Figures)| {
         let lag = figures.lag;
         if figures.leads {
-            format!("n{id}, which leads, has a follower that is {lag} entries behind")
+            format!("n{id}, the leader, has a follower that is {lag} entries behind")
         } else {
             format!("n{id} is {lag} entries behind")
         }
@@ -115,8 +115,9 @@ fn slow_follower(newest: &Look) -> Alert {
         let lag = newest.figures().map(|(_, figures)| figures.lag).max();
         if newest.head().is_none() {
             // Only the leader knows how far the others are.
-            state = AlertState::NotJudged;
-            findings.push("no node that answers leads: nobody knows how far the others are".to_owned());
+            state = AlertState::NotEvaluated;
+            findings
+                .push("no node that answers is the leader: the lag of the others is not known".to_owned());
         } else {
             findings.push(format!("the largest lag is {} entries", lag.unwrap_or_default()));
         }
@@ -124,12 +125,12 @@ fn slow_follower(newest: &Look) -> Alert {
     alert("slow follower", "raft_replication_lag > 100", state, findings)
 }
 
-/// Elections that were begun between two looks; a process that was restarted counts from 0.
-fn elections(looks: &[Look]) -> u64 {
+/// Elections that were begun between two samples; a process that was restarted counts from 0.
+fn elections(samples: &[Sample]) -> u64 {
     let mut last: BTreeMap<NodeId, u64> = BTreeMap::new();
     let mut count = 0;
-    for look in looks {
-        for (id, figures) in look.figures() {
+    for sample in samples {
+        for (id, figures) in sample.figures() {
             if let Some(before) = last.insert(id, figures.elections) {
                 count += figures.elections.checked_sub(before).unwrap_or(figures.elections);
             }
@@ -138,9 +139,9 @@ fn elections(looks: &[Look]) -> u64 {
     count
 }
 
-fn unstable(looks: &[Look], span: Duration) -> Alert {
+fn unstable(samples: &[Sample], span: Duration) -> Alert {
     let (name, condition) = ("unstable", "raft_elections_total rate > 1/min");
-    let count = elections(looks);
+    let count = elections(samples);
     let seen = format!("{count} elections in {}", time(span));
     let minute = RATE.as_millis();
     // More than one within less than a minute is more than one a minute, however long it goes on.
@@ -149,48 +150,49 @@ fn unstable(looks: &[Look], span: Duration) -> Alert {
         return alert(name, condition, AlertState::Firing, vec![seen]);
     }
     if span < RATE {
-        let text = format!("{seen}; not judged: window too short, {} are needed", time(RATE));
-        return alert(name, condition, AlertState::NotJudged, vec![text]);
+        let text = format!("{seen}; not evaluated: the window is too short, {} are required", time(RATE));
+        return alert(name, condition, AlertState::NotEvaluated, vec![text]);
     }
     alert(name, condition, AlertState::Ok, vec![seen])
 }
 
 /// Something waits to be committed, or could not be: an idle cluster's index stands still as well.
-fn waits(look: &Look) -> bool {
-    look.head().is_none_or(|(_, head)| head.last > head.commit)
+fn waits(sample: &Sample) -> bool {
+    sample.head().is_none_or(|(_, head)| head.last > head.commit)
 }
 
-fn write_failure(looks: &[Look], newest: &Look) -> Alert {
+fn write_failure(samples: &[Sample], newest: &Sample) -> Alert {
     let (name, condition) = ("write failure", "raft_commit_index stuck for > 30s");
     if let Some((id, _)) = newest.figures().find(|(_, figures)| figures.refuses) {
-        let text = format!("n{id}, which leads, takes no events: too many disks are almost full");
+        let text = format!("n{id}, the leader, refuses events: too many disks are almost full");
         return alert(name, condition, AlertState::Firing, vec![text]);
     }
-    // The looks since the index last moved, or since nothing waited.
-    let standing = looks.iter().rev().take_while(|look| waits(look) && look.commit() == newest.commit());
-    let since = standing.last().map(|look| newest.at.saturating_sub(look.at));
+    // The samples since the index last moved, or since nothing waited.
+    let standing =
+        samples.iter().rev().take_while(|sample| waits(sample) && sample.commit() == newest.commit());
+    let since = standing.last().map(|sample| newest.at.saturating_sub(sample.at));
     let commit = newest.commit().map_or_else(|| "unknown".to_owned(), |commit| commit.to_string());
-    let why = if newest.head().is_none() { "no node that answers leads" } else { "entries wait" };
+    let why = if newest.head().is_none() { "no node that answers is the leader" } else { "entries wait" };
     match since {
         None => {
-            let text = format!("nothing waits to be committed; the commit index is {commit}");
+            let text = format!("no entries wait to be committed; the commit index is {commit}");
             alert(name, condition, AlertState::Ok, vec![text])
         }
         Some(since) if since > STUCK => {
-            let text = format!("the commit index stands at {commit} for {}; {why}", time(since));
+            let text = format!("the commit index has been at {commit} for {}; {why}", time(since));
             alert(name, condition, AlertState::Firing, vec![text])
         }
-        Some(since) if looks.len() > 1 && since < newest.at.saturating_sub(looks[0].at) => {
-            let text = format!("the commit index moved within the window, and is {commit}");
+        Some(since) if samples.len() > 1 && since < newest.at.saturating_sub(samples[0].at) => {
+            let text = format!("the commit index moved within the window; it is {commit}");
             alert(name, condition, AlertState::Ok, vec![text])
         }
         Some(since) => {
             let text = format!(
-                "the commit index stands at {commit} for {}, and {why}; not judged: window too short, more than {} are needed",
+                "the commit index has been at {commit} for {}, and {why}; not evaluated: the window is too short, more than {} are required",
                 time(since),
                 time(STUCK)
             );
-            alert(name, condition, AlertState::NotJudged, vec![text])
+            alert(name, condition, AlertState::NotEvaluated, vec![text])
         }
     }
 }
@@ -217,66 +219,66 @@ mod tests {
         }
     }
 
-    /// One look a second for `seconds`; `change` is given the second, the node and its figures.
-    fn looks(seconds: u64, change: impl Fn(u64, NodeId, &mut Figures)) -> Vec<Look> {
+    /// One sample a second for `seconds`; `change` is given the second, the node and its figures.
+    fn samples(seconds: u64, change: impl Fn(u64, NodeId, &mut Figures)) -> Vec<Sample> {
         let one = |at: u64| {
             let nodes = (1..=3).map(|id| {
                 let mut figures = figures(id == 1);
                 change(at, id, &mut figures);
                 (id, Ok(figures))
             });
-            Look { at: Duration::from_secs(at), nodes: nodes.collect() }
+            Sample { at: Duration::from_secs(at), nodes: nodes.collect() }
         };
         (0..=seconds).map(one).collect()
     }
 
-    fn states(looks: &[Look]) -> [AlertState; 4] {
-        let alerts = judge(looks);
+    fn states(samples: &[Sample]) -> [AlertState; 4] {
+        let alerts = evaluate(samples);
         assert!(alerts.iter().all(|alert| !alert.findings.is_empty()), "{alerts:?}");
         [0, 1, 2, 3].map(|at| alerts[at].state)
     }
 
-    use AlertState::{Firing, NotJudged, Ok as Fine};
+    use AlertState::{Firing, NotEvaluated, Ok as Fine};
 
     #[test]
     fn an_idle_cluster_is_fine_and_only_a_minute_tells_of_its_elections() {
-        assert_eq!(states(&looks(5, |_, _, _| ())), [Fine, Fine, NotJudged, Fine]);
-        assert_eq!(states(&looks(60, |_, _, _| ())), [Fine; 4]);
+        assert_eq!(states(&samples(5, |_, _, _| ())), [Fine, Fine, NotEvaluated, Fine]);
+        assert_eq!(states(&samples(60, |_, _, _| ())), [Fine; 4]);
     }
 
     #[test]
     fn a_silent_node_is_a_finding() {
-        let mut looks = looks(60, |_, _, _| ());
-        looks.last_mut().unwrap().nodes.insert(3, Err("connection refused :8080".to_owned()));
-        let alerts = judge(&looks);
+        let mut samples = samples(60, |_, _, _| ());
+        samples.last_mut().unwrap().nodes.insert(3, Err("connection refused :8080".to_owned()));
+        let alerts = evaluate(&samples);
         assert_eq!(alerts[0].state, Firing);
         assert_eq!(alerts[0].findings, ["n3 does not answer: connection refused :8080"]);
         let cut =
-            super::tests::looks(60, |_, id, figures| figures.peers_connected = if id == 2 { 1 } else { 2 });
-        assert_eq!(judge(&cut)[0].findings, ["n2 is connected to 1 of 2 others"]);
+            super::tests::samples(60, |_, id, figures| figures.peers_connected = if id == 2 { 1 } else { 2 });
+        assert_eq!(evaluate(&cut)[0].findings, ["n2 is connected to 1 of 2 others"]);
     }
 
     #[test]
     fn lag_has_its_limit_and_only_a_leader_knows_it() {
-        let lag = |lag| looks(60, move |_, id, figures| figures.lag = if id == 1 { lag } else { 0 });
+        let lag = |lag| samples(60, move |_, id, figures| figures.lag = if id == 1 { lag } else { 0 });
         assert_eq!(states(&lag(100))[1], Fine);
         assert_eq!(states(&lag(101))[1], Firing);
-        assert_eq!(states(&looks(60, |_, _, figures| figures.leads = false))[1], NotJudged);
+        assert_eq!(states(&samples(60, |_, _, figures| figures.leads = false))[1], NotEvaluated);
     }
 
     #[test]
     fn two_elections_in_any_window_fire_and_one_takes_a_minute_to_tell() {
         let begun = |seconds, count| {
-            looks(seconds, move |at, id, figures| {
+            samples(seconds, move |at, id, figures| {
                 figures.elections += if id == 2 && at > seconds / 2 { count } else { 0 };
             })
         };
         assert_eq!(states(&begun(5, 2))[2], Firing);
-        assert_eq!(states(&begun(5, 1))[2], NotJudged);
+        assert_eq!(states(&begun(5, 1))[2], NotEvaluated);
         assert_eq!(states(&begun(60, 1))[2], Fine);
         assert_eq!(states(&begun(60, 2))[2], Firing);
         assert_eq!(states(&begun(120, 2))[2], Fine);
-        let restarted = looks(60, |at, id, figures| {
+        let restarted = samples(60, |at, id, figures| {
             figures.elections = if id == 2 && at > 30 { 1 } else { 5 };
         });
         assert_eq!(states(&restarted)[2], Fine, "a counter that begins anew is no election less");
@@ -284,28 +286,28 @@ mod tests {
 
     #[test]
     fn events_that_are_refused_are_a_write_failure_at_once() {
-        let looks = looks(1, |_, id, figures| figures.refuses = id == 1);
-        assert_eq!(states(&looks)[3], Firing);
-        assert!(judge(&looks)[3].findings[0].contains("n1, which leads, takes no events"));
+        let samples = samples(1, |_, id, figures| figures.refuses = id == 1);
+        assert_eq!(states(&samples)[3], Firing);
+        assert!(evaluate(&samples)[3].findings[0].contains("n1, the leader, refuses events"));
     }
 
     #[test]
     fn a_commit_index_that_stands_still_is_a_failure_only_while_something_waits() {
-        let waiting = |seconds| looks(seconds, |_, _, figures| figures.last = 11);
+        let waiting = |seconds| samples(seconds, |_, _, figures| figures.last = 11);
         assert_eq!(states(&waiting(31))[3], Firing);
-        assert_eq!(states(&waiting(30))[3], NotJudged, "more than 30 s");
-        assert_eq!(states(&waiting(5))[3], NotJudged);
-        let busy = looks(5, |at, _, figures| (figures.commit, figures.last) = (at, at + 1));
+        assert_eq!(states(&waiting(30))[3], NotEvaluated, "more than 30 s");
+        assert_eq!(states(&waiting(5))[3], NotEvaluated);
+        let busy = samples(5, |at, _, figures| (figures.commit, figures.last) = (at, at + 1));
         assert_eq!(states(&busy)[3], Fine, "it moves");
-        let leaderless = looks(31, |_, _, figures| (figures.leads, figures.leader) = (false, None));
+        let leaderless = samples(31, |_, _, figures| (figures.leads, figures.leader) = (false, None));
         assert_eq!(states(&leaderless)[3], Firing);
-        let nobody: Vec<Look> = leaderless
+        let nobody: Vec<Sample> = leaderless
             .into_iter()
-            .map(|look| Look {
-                nodes: look.nodes.into_keys().map(|id| (id, Err("gone".to_owned()))).collect(),
-                ..look
+            .map(|sample| Sample {
+                nodes: sample.nodes.into_keys().map(|id| (id, Err("gone".to_owned()))).collect(),
+                ..sample
             })
             .collect();
-        assert_eq!(states(&nobody), [Firing, NotJudged, NotJudged, Firing]);
+        assert_eq!(states(&nobody), [Firing, NotEvaluated, NotEvaluated, Firing]);
     }
 }

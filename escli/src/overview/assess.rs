@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{ClusterStatus, DiskProblem, Membership, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 
-use super::{ConfigState, Scene, config};
-use crate::plan::facts::Answer;
+use super::context::{ConfigState, Context};
+use crate::plan::agreement::LAG_LIMIT;
+use crate::plan::facts::ApiAnswer;
 use crate::plan::quorum::quorum;
-
-pub use crate::plan::agreement::LAG_LIMIT;
 
 /// How a cluster is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,101 +49,104 @@ pub struct Assessment {
 }
 
 /// Judges what was seen.
-pub fn assess(scene: &Scene<'_>) -> Assessment {
-    let voters = scene.voters();
-    let up = voters.iter().filter(|id| scene.follows(**id)).count();
+pub fn assess(context: &Context<'_>) -> Assessment {
+    let voters = context.voters();
+    let up = voters.iter().filter(|id| context.follows(**id)).count();
     let needed = quorum(voters.len());
     let mut reasons: Vec<String> = Vec::new();
-    let answering = scene.facts.statuses().count();
+    let answering = context.facts.statuses().count();
     let verdict = if answering == 0 {
         Verdict::Unknown
-    } else if let Some(reason) = no_majority(scene, &voters, up).or_else(|| no_writes(scene, &voters)) {
+    } else if let Some(reason) = no_majority(context, &voters, up).or_else(|| no_writes(context, &voters)) {
         reasons.push(reason);
         Verdict::Unavailable
     } else {
         Verdict::Degraded
     };
-    reasons.extend(silent_leader(scene));
-    reasons.extend(rivals(scene));
-    reasons.extend(disks(scene));
-    reasons.extend(scene.spec.cluster.nodes.iter().filter_map(|node| trouble(scene, node.id)));
+    reasons.extend(silent_leader(context));
+    reasons.extend(rivals(context));
+    reasons.extend(disks(context));
+    reasons.extend(context.spec.cluster.nodes.iter().filter_map(|node| trouble(context, node.id)));
     if verdict == Verdict::Degraded && reasons.is_empty() {
         return Assessment {
             verdict: Verdict::Healthy,
-            reasons: vec![all_well(scene, voters.len())],
-            notices: notices(scene),
+            reasons: vec![all_well(context, voters.len())],
+            notices: notices(context),
         };
     }
     if verdict == Verdict::Degraded && up == needed && up < voters.len() {
-        reasons.push(format!("{up} of {} voters are left: one more failure stops writes", voters.len()));
+        reasons.push(format!("{up} of {} voters are up: one more failure stops writes", voters.len()));
     }
-    Assessment { verdict, reasons, notices: notices(scene) }
+    Assessment { verdict, reasons, notices: notices(context) }
 }
 
-fn all_well(scene: &Scene<'_>, voters: usize) -> String {
-    let (leader, term) = (scene.leader.unwrap_or_default(), scene.term.unwrap_or_default());
+fn all_well(context: &Context<'_>, voters: usize) -> String {
+    let (leader, term) = (context.leader.unwrap_or_default(), context.term.unwrap_or_default());
     format!(
-        "{voters} of {voters} voters follow n{leader} in term {term}, none more than {LAG_LIMIT} entries behind"
+        "{voters} of {voters} voters follow n{leader} in term {term}, none is more than {LAG_LIMIT} entries behind"
     )
 }
 
 /// Why the cluster accepts no writes.
-fn no_majority(scene: &Scene<'_>, voters: &[NodeId], up: usize) -> Option<String> {
+fn no_majority(context: &Context<'_>, voters: &[NodeId], up: usize) -> Option<String> {
     let (count, needed) = (voters.len(), quorum(voters.len()));
-    let Some(leader) = scene.leader else {
-        let here = voters.iter().filter(|id| is_silent(scene, **id).is_none()).count();
-        let why =
-            if here < needed { format!("{needed} are needed") } else { "an election is due".to_owned() };
+    let Some(leader) = context.leader else {
+        let here = voters.iter().filter(|id| is_silent(context, **id).is_none()).count();
+        let why = if here < needed {
+            format!("{needed} are required")
+        } else {
+            "an election is under way".to_owned()
+        };
         return Some(format!("no leader: {here} of {count} voters answer, {why}"));
     };
     // Without the leader's own word nobody can count its followers: it does lead, or they would not name it.
-    scene.head?;
+    context.head?;
     (up < needed)
-        .then(|| format!("n{leader} leads, and only {up} of {count} voters follow it; {needed} are needed"))
+        .then(|| format!("n{leader} leads, but only {up} of {count} voters follow it; {needed} are required"))
 }
 
 /// Why a cluster with a leader and a majority takes no events.
-fn no_writes(scene: &Scene<'_>, voters: &[NodeId]) -> Option<String> {
-    if scene.head.is_some_and(|head| head.refuses_events) {
-        return Some("no events are taken: too many disks are almost full".to_owned());
+fn no_writes(context: &Context<'_>, voters: &[NodeId]) -> Option<String> {
+    if context.head.is_some_and(|head| head.refuses_events) {
+        return Some("the leader refuses events: too many disks are almost full".to_owned());
     }
     // Such a node follows, and writes nothing.
-    let stuck = |id: &&NodeId| scene.disk(**id).is_some_and(|problem| !problem.starts_with("almost"));
-    let following: Vec<_> = voters.iter().filter(|id| scene.follows(**id)).collect();
+    let stuck = |id: &&NodeId| context.disk(**id).is_some_and(DiskProblem::blocks_writes);
+    let following: Vec<_> = voters.iter().filter(|id| context.follows(**id)).collect();
     let (count, needed) = (voters.len(), quorum(voters.len()));
     let writing = following.iter().filter(|id| !stuck(id)).count();
     (writing < needed && writing < following.len())
-        .then(|| format!("{writing} of {count} voters can write to their disk; {needed} are needed"))
+        .then(|| format!("{writing} of {count} voters can write to their disk; {needed} are required"))
 }
 
 /// What is wrong with disks: what several have in common is said once.
-fn disks(scene: &Scene<'_>) -> Vec<String> {
-    let mut found: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
-    for node in &scene.spec.cluster.nodes {
-        if let Some(problem) = scene.disk(node.id) {
+fn disks(context: &Context<'_>) -> Vec<String> {
+    let mut found: BTreeMap<DiskProblem, Vec<NodeId>> = BTreeMap::new();
+    for node in &context.spec.cluster.nodes {
+        if let Some(problem) = context.disk(node.id) {
             found.entry(problem).or_default().push(node.id);
         }
     }
-    let line = |(problem, ids): (&&str, &Vec<NodeId>)| match problem.split_once(": ") {
-        Some((state, advice)) => format!("disk {state} on {}: {advice}", names(ids)),
+    let line = |(problem, ids): (&DiskProblem, &Vec<NodeId>)| match problem.advice() {
+        Some(advice) => format!("disk {problem} on {}: {advice}", names(ids)),
         None => format!("disk of {}: {problem}", names(ids)),
     };
     found.iter().map(line).collect()
 }
 
 /// A leader that the others name and that does not answer: dead since a moment, or cut off from here alone.
-fn silent_leader(scene: &Scene<'_>) -> Option<String> {
-    let leader = scene.leader.filter(|_| scene.head.is_none())?;
+fn silent_leader(context: &Context<'_>) -> Option<String> {
+    let leader = context.leader.filter(|_| context.head.is_none())?;
     Some(format!(
-        "n{leader} is named as leader and does not answer: if it is down, an election follows at once"
+        "n{leader} is the leader according to others, but does not answer: if it is down, an election follows"
     ))
 }
 
 /// Others that say they lead: a leader that was cut off says so until it notices.
-fn rivals(scene: &Scene<'_>) -> Vec<String> {
-    let Some(head) = scene.head else { return Vec::new() };
-    let others = scene.facts.statuses().map(|(_, status)| status);
-    let others = others.filter(|s| s.state == NodeState::Leader && s.node_id != head.node_id);
+fn rivals(context: &Context<'_>) -> Vec<String> {
+    let Some(head) = context.head else { return Vec::new() };
+    let others = context.facts.statuses().map(|(_, status)| status);
+    let others = others.filter(|s| s.state == Some(RaftRole::Leader) && s.node_id != head.node_id);
     let line = |other: &ClusterStatus| {
         let (id, leader) = (other.node_id, head.node_id);
         format!("n{id} says it leads in term {}, n{leader} in term {}", other.term, head.term)
@@ -152,58 +154,58 @@ fn rivals(scene: &Scene<'_>) -> Vec<String> {
     others.map(line).collect()
 }
 
-fn is_silent<'a>(scene: &Scene<'a>, id: NodeId) -> Option<&'a str> {
-    match scene.facts.nodes.get(&id).map(|node| &node.api) {
-        Some(Answer::Status(_)) => None,
-        Some(Answer::Silent { reason, .. }) => Some(reason),
+fn is_silent<'a>(context: &Context<'a>, id: NodeId) -> Option<&'a str> {
+    match context.facts.nodes.get(&id).map(|node| &node.api) {
+        Some(ApiAnswer::Status(_)) => None,
+        Some(ApiAnswer::Silent { reason, .. }) => Some(reason),
         None => Some("not asked"),
     }
 }
 
 /// What is wrong with one node; the gravest only.
-fn trouble(scene: &Scene<'_>, id: NodeId) -> Option<String> {
-    let peer = scene.seen_by_head(id);
-    if let Some(reason) = is_silent(scene, id) {
+fn trouble(context: &Context<'_>, id: NodeId) -> Option<String> {
+    let peer = context.seen_by_head(id);
+    if let Some(reason) = is_silent(context, id) {
         let heard = peer.is_some_and(|peer| peer.connected);
-        let heard = if heard { "; the leader hears it" } else { "" };
+        let heard = if heard { "; the leader is connected to it" } else { "" };
         return Some(format!("n{id} does not answer: {reason}{heard}"));
     }
-    let status = scene.facts.nodes.get(&id)?.status()?;
-    if !scene.members.contains_key(&id) {
+    let status = context.facts.nodes.get(&id)?.status()?;
+    if !context.members.contains_key(&id) {
         return None;
     }
-    let known = |own: &ClusterId| scene.facts.remembered.contains(own);
+    let known = |own: &ClusterId| context.facts.remembered.contains(own);
     let identity =
-        scene.facts.remembered.first().copied().or_else(|| scene.head.and_then(|head| head.cluster_id));
-    if let (Some(own), Some(head)) = (status.cluster_id, identity.or_else(|| first_identity(scene)))
+        context.facts.remembered.first().copied().or_else(|| context.head.and_then(|head| head.cluster_id));
+    if let (Some(own), Some(head)) = (status.cluster_id, identity.or_else(|| first_identity(context)))
         && own != head
         && !known(&own)
     {
         return Some(format!("n{id} belongs to another cluster: {own}, not {head}"));
     }
-    if status.state == NodeState::Joining {
-        return Some(format!("n{id} waits to join"));
+    if status.state.is_none() {
+        return Some(format!("n{id} is waiting to join"));
     }
-    if let (Some(leader), false) = (scene.leader, scene.follows(id)) {
-        let term = scene.term.unwrap_or_default();
+    if let (Some(leader), false) = (context.leader, context.follows(id)) {
+        let term = context.term.unwrap_or_default();
         let own = status.leader.map_or_else(|| "no leader".to_owned(), |own| format!("leader n{own}"));
-        return Some(format!("n{id} knows {own} in term {}, not n{leader} in term {term}", status.term));
+        return Some(format!("n{id} follows {own} in term {}, not n{leader} in term {term}", status.term));
     }
     let peer = peer?;
     if !peer.connected {
-        return Some(format!("n{} has no connection to n{id}", scene.leader.unwrap_or_default()));
+        return Some(format!("n{} has no connection to n{id}", context.leader.unwrap_or_default()));
     }
     let lag = peer.lag.filter(|lag| *lag > LAG_LIMIT)?;
     Some(format!("n{id} is {lag} entries behind the leader"))
 }
 
 /// Without a leader, the first answer's cluster is as good as any: what matters is that there are two.
-fn first_identity(scene: &Scene<'_>) -> Option<ClusterId> {
-    scene.facts.statuses().find_map(|(_, status)| status.cluster_id)
+fn first_identity(context: &Context<'_>) -> Option<ClusterId> {
+    context.facts.statuses().find_map(|(_, status)| status.cluster_id)
 }
 
-fn notices(scene: &Scene<'_>) -> Vec<String> {
-    let statuses = || scene.facts.statuses().map(|(_, status)| status);
+fn notices(context: &Context<'_>) -> Vec<String> {
+    let statuses = || context.facts.statuses().map(|(_, status)| status);
     let mut found = Vec::new();
     let mut versions: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
     for status in statuses() {
@@ -211,13 +213,14 @@ fn notices(scene: &Scene<'_>) -> Vec<String> {
     }
     if versions.len() > 1 {
         let each = versions.iter().map(|(version, ids)| format!("v{version} on {}", names(ids)));
-        found.push(format!("more than one version runs: {}", each.collect::<Vec<_>>().join(", ")));
+        found.push(format!("more than one version is running: {}", each.collect::<Vec<_>>().join(", ")));
     }
-    let restart = statuses().filter(|status| config(scene, status) == Some(ConfigState::RestartNeeded));
+    let restart =
+        statuses().filter(|status| context.config_state(status) == Some(ConfigState::RestartNeeded));
     let restart: Vec<_> = restart.map(|status| status.node_id).collect();
     if !restart.is_empty() {
         found.push(format!(
-            "restart needed: cluster.yaml says something else than what {} runs with",
+            "restart needed: cluster.yaml differs from the configuration that {} runs with",
             names(&restart)
         ));
     }
@@ -225,20 +228,24 @@ fn notices(scene: &Scene<'_>) -> Vec<String> {
         statuses().filter(|status| !status.wal_sync).map(|status| status.node_id).collect();
     if !unsynced.is_empty() {
         let ids = names(&unsynced);
-        found.push(format!("wal_sync is off on {ids}: acknowledged there means written, not fsynced"));
+        found.push(format!(
+            "wal_sync is off on {ids}: events acknowledged there are written, but not fsynced"
+        ));
     }
-    let outside = scene.spec.cluster.nodes.iter().map(|node| node.id);
-    let outside: Vec<_> = outside.filter(|id| !scene.members.contains_key(id)).collect();
+    let outside = context.spec.cluster.nodes.iter().map(|node| node.id);
+    let outside: Vec<_> = outside.filter(|id| !context.members.contains_key(id)).collect();
     if !outside.is_empty() {
         found.push(format!("in cluster.yaml and not a member: {}", names(&outside)));
     }
     let strangers: Vec<_> =
-        scene.members.keys().copied().filter(|id| scene.spec.node(*id).is_none()).collect();
+        context.members.keys().copied().filter(|id| context.spec.node(*id).is_none()).collect();
     if !strangers.is_empty() {
         found.push(format!("a member and not in cluster.yaml: {}", names(&strangers)));
     }
-    if scene.members.values().any(|role| *role == Role::Learner) || statuses().any(|s| s.pending_change) {
-        found.push("a membership change is under way".to_owned());
+    if context.members.values().any(|role| *role == Membership::Learner)
+        || statuses().any(|s| s.pending_change)
+    {
+        found.push("a membership change is in progress".to_owned());
     }
     found
 }

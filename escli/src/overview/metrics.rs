@@ -32,7 +32,7 @@ impl Figures {
         let find = |name: &str| {
             let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
             let value = value.and_then(|value| value.trim().parse::<u64>().ok());
-            value.ok_or_else(|| format!("its metrics lack {name}"))
+            value.ok_or_else(|| format!("metric {name} is missing"))
         };
         Ok(Self {
             cluster_size: find("raft_cluster_size")?,
@@ -73,7 +73,7 @@ mod tests {
         };
         assert_eq!(figures, expected);
         let error = Figures::parse(&TEXT.replace("raft_replication_lag", "another")).unwrap_err();
-        assert_eq!(error, "its metrics lack raft_replication_lag");
+        assert_eq!(error, "metric raft_replication_lag is missing");
         let older = Figures::parse(&TEXT.replace("eventstream_events_refused", "another")).unwrap();
         assert!(!older.refuses);
     }

@@ -1,25 +1,28 @@
 //! PURE: facts -> one picture of the cluster, as `status`, `health` and `watch` show it. No file, socket, clock or
 //! terminal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
-use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
+use shared::api::{ClusterStatus, Membership, PeerStatus, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::ClusterFile;
 
-use crate::plan::facts::{Answer, Facts};
+use crate::output::SCHEMA_VERSION;
+use crate::plan::desired::DesiredFiles;
+use crate::plan::facts::{ApiAnswer, Facts};
 use crate::plan::quorum::quorum;
-use crate::plan::wanted::Wanted;
-use crate::report::SCHEMA_VERSION;
 
 pub mod alerts;
 pub mod assess;
+pub mod context;
 pub mod metrics;
 pub mod rollout;
 pub mod until;
 
-pub use assess::{LAG_LIMIT, Verdict};
+pub use assess::Verdict;
+pub use context::ConfigState;
+use context::Context;
 pub use until::Until;
 
 /// The document of `status`.
@@ -64,9 +67,9 @@ pub struct NodeRow {
     /// Its address in cluster.yaml.
     pub host: String,
     /// What it is in the cluster; `null` when it does not answer.
-    pub role: Option<RoleName>,
+    pub role: Option<DisplayRole>,
     /// Whether it answers.
-    pub state: State,
+    pub state: Liveness,
     /// Version of the running binary.
     pub version: Option<String>,
     /// Its Raft term.
@@ -100,7 +103,7 @@ pub struct NodeRow {
 /// What a node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RoleName {
+pub enum DisplayRole {
     /// Leads.
     Leader,
     /// Votes and follows.
@@ -116,7 +119,7 @@ pub enum RoleName {
 /// Whether a node answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum Liveness {
     /// Answers as a member.
     Up,
     /// Answers, and waits to found the cluster or to be let in.
@@ -125,105 +128,17 @@ pub enum State {
     Unreachable,
 }
 
-/// Whether a node runs with what cluster.yaml says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ConfigState {
-    /// It does.
-    InSync,
-    /// It was started with something else.
-    RestartNeeded,
-}
-
-/// The facts with what follows from them at first sight.
-pub struct Scene<'a> {
-    /// cluster.yaml.
-    pub spec: &'a ClusterFile,
-    /// What was seen.
-    pub facts: &'a Facts,
-    /// What each node should run with.
-    pub wanted: &'a Wanted,
-    /// The leader's own word, when it answers.
-    pub head: Option<&'a ClusterStatus>,
-    /// Who leads, by the highest term that names a leader.
-    pub leader: Option<NodeId>,
-    /// Its term, or the highest seen.
-    pub term: Option<u64>,
-    /// Every member and its part.
-    pub members: BTreeMap<NodeId, Role>,
-}
-
-impl<'a> Scene<'a> {
-    /// Looks at the facts once.
-    pub fn new(spec: &'a ClusterFile, facts: &'a Facts, wanted: &'a Wanted) -> Self {
-        let statuses = || facts.statuses().map(|(_, status)| status);
-        // The highest term is right: a leader that was cut off is still in an older one. In the same term its own word
-        // counts more than that of others.
-        let rank = |status: &&ClusterStatus| (status.term, status.state == NodeState::Leader);
-        let named = statuses().filter(|status| status.leader.is_some()).max_by_key(rank);
-        let leader = named.and_then(|status| status.leader);
-        let head = named.filter(|status| status.state == NodeState::Leader);
-        let source = head.or(named).or_else(|| statuses().max_by_key(rank));
-        Self {
-            spec,
-            facts,
-            wanted,
-            head,
-            leader,
-            term: source.map(|s| s.term),
-            members: members(spec, source),
-        }
-    }
-
-    /// The ids of the members that vote.
-    pub fn voters(&self) -> Vec<NodeId> {
-        self.members.iter().filter(|(_, role)| **role == Role::Voter).map(|(id, _)| *id).collect()
-    }
-
-    /// What the leader says of another node.
-    pub fn seen_by_head(&self, id: NodeId) -> Option<&'a PeerStatus> {
-        self.head?.peers.iter().find(|peer| peer.id == id)
-    }
-
-    /// What is wrong with a node's disk, by its own word.
-    pub fn disk(&self, id: NodeId) -> Option<&'a str> {
-        self.facts.nodes.get(&id)?.status()?.disk.as_deref()
-    }
-
-    /// The node follows the leader, or is it; one that does not answer here does when the leader hears it.
-    pub fn follows(&self, id: NodeId) -> bool {
-        match self.facts.nodes.get(&id).and_then(|node| node.status()) {
-            Some(status) => {
-                self.leader.is_some() && status.leader == self.leader && Some(status.term) == self.term
-            }
-            None => self.seen_by_head(id).is_some_and(|peer| peer.connected),
-        }
-    }
-}
-
-/// The members by the best source there is; before there is a cluster, the nodes of cluster.yaml.
-fn members(spec: &ClusterFile, source: Option<&ClusterStatus>) -> BTreeMap<NodeId, Role> {
-    let told = source.into_iter().flat_map(|status| {
-        let peers = status.peers.iter().map(|peer| (peer.id, peer.role));
-        peers.chain([(status.node_id, status.role)])
-    });
-    let told: BTreeMap<_, _> = told.filter(|(_, role)| *role != Role::None).collect();
-    if told.is_empty() {
-        return spec.cluster.nodes.iter().map(|node| (node.id, Role::Voter)).collect();
-    }
-    told
-}
-
 /// The whole picture.
-pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &Wanted) -> Overview {
-    let scene = Scene::new(spec, facts, wanted);
-    let voters = scene.voters();
-    let up = voters.iter().filter(|id| scene.follows(**id)).count();
-    let assessment = assess::assess(&scene);
+pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &DesiredFiles) -> Overview {
+    let context = Context::new(spec, facts, wanted);
+    let voters = context.voters();
+    let up = voters.iter().filter(|id| context.follows(**id)).count();
+    let assessment = assess::assess(&context);
     let versions: BTreeSet<_> = facts.statuses().map(|(_, status)| status.version.clone()).collect();
-    let strangers = scene.head.into_iter().flat_map(|head| &head.peers);
-    let strangers = strangers.filter(|peer| peer.role != Role::None && spec.node(peer.id).is_none());
-    let known = spec.cluster.nodes.iter().map(|node| row(&scene, node.id));
+    let strangers = context.head.into_iter().flat_map(|head| &head.peers);
+    let strangers =
+        strangers.filter(|peer| peer.membership != Membership::None && spec.node(peer.id).is_none());
+    let known = spec.cluster.nodes.iter().map(|node| row(&context, node.id));
     Overview {
         schema_version: SCHEMA_VERSION,
         cluster: spec.cluster.name.clone(),
@@ -234,8 +149,8 @@ pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &Wanted) -> Overview 
         health: assessment.verdict,
         reasons: assessment.reasons,
         notices: assessment.notices,
-        leader: scene.leader,
-        term: scene.term,
+        leader: context.leader,
+        term: context.term,
         commit_index: facts.statuses().map(|(_, status)| status.commit_index).max(),
         voters: voters.len(),
         voters_up: up,
@@ -245,24 +160,24 @@ pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &Wanted) -> Overview 
     }
 }
 
-fn row(scene: &Scene<'_>, id: NodeId) -> NodeRow {
-    let answer = scene.facts.nodes.get(&id).map(|node| &node.api);
+fn row(context: &Context<'_>, id: NodeId) -> NodeRow {
+    let answer = context.facts.nodes.get(&id).map(|node| &node.api);
     let (status, reason) = match answer {
-        Some(Answer::Status(status)) => (Some(status), None),
-        Some(Answer::Silent { reason, .. }) => (None, Some(reason.clone())),
+        Some(ApiAnswer::Status(status)) => (Some(status), None),
+        Some(ApiAnswer::Silent { reason, .. }) => (None, Some(reason.clone())),
         None => (None, Some("not asked".to_owned())),
     };
-    let peer = scene.seen_by_head(id).filter(|peer| status.is_some() || peer.connected);
-    let leads = scene.head.is_some_and(|head| head.node_id == id);
-    let node = scene.spec.node(id);
+    let peer = context.seen_by_head(id).filter(|peer| status.is_some() || peer.connected);
+    let leads = context.head.is_some_and(|head| head.node_id == id);
+    let node = context.spec.node(id);
     NodeRow {
         id,
         host: node.map(|node| node.host.clone()).unwrap_or_default(),
         role: status.map(|status| role(status)),
         state: match status {
-            None => State::Unreachable,
-            Some(status) if status.state == NodeState::Joining => State::Joining,
-            Some(_) => State::Up,
+            None => Liveness::Unreachable,
+            Some(status) if status.state.is_none() => Liveness::Joining,
+            Some(_) => Liveness::Up,
         },
         version: status.map(|status| status.version.clone()),
         term: status.map(|status| status.term),
@@ -271,7 +186,7 @@ fn row(scene: &Scene<'_>, id: NodeId) -> NodeRow {
         match_index: if leads { status.map(|s| s.last_index) } else { peer.and_then(|p| p.match_index) },
         lag: if leads { Some(0) } else { peer.and_then(|peer| peer.lag) },
         contact_ms: peer.and_then(|peer| peer.last_contact_ms),
-        config: status.and_then(|status| config(scene, status)),
+        config: status.and_then(|status| context.config_state(status)),
         wal_sync: status.map(|status| status.wal_sync),
         started_at: status.map(|status| status.started_at.clone()),
         client_port: node.map_or(0, |node| node.client_port),
@@ -286,12 +201,12 @@ fn stranger(peer: &PeerStatus) -> NodeRow {
     NodeRow {
         id: peer.id,
         host: peer.host.clone(),
-        role: Some(match peer.role {
-            Role::Voter => RoleName::Follower,
-            Role::Learner => RoleName::Learner,
-            Role::None => RoleName::None,
+        role: Some(match peer.membership {
+            Membership::Voter => DisplayRole::Follower,
+            Membership::Learner => DisplayRole::Learner,
+            Membership::None => DisplayRole::None,
         }),
-        state: if peer.connected { State::Up } else { State::Unreachable },
+        state: if peer.connected { Liveness::Up } else { Liveness::Unreachable },
         version: None,
         term: None,
         commit_index: None,
@@ -309,20 +224,14 @@ fn stranger(peer: &PeerStatus) -> NodeRow {
     }
 }
 
-fn role(status: &ClusterStatus) -> RoleName {
-    match (status.role, status.state) {
-        (_, NodeState::Leader) => RoleName::Leader,
-        (Role::None, _) => RoleName::None,
-        (Role::Learner, _) => RoleName::Learner,
-        (Role::Voter, NodeState::Candidate) => RoleName::Candidate,
-        (Role::Voter, _) => RoleName::Follower,
+fn role(status: &ClusterStatus) -> DisplayRole {
+    match (status.membership, status.state) {
+        (_, Some(RaftRole::Leader)) => DisplayRole::Leader,
+        (Membership::None, _) => DisplayRole::None,
+        (Membership::Learner, _) => DisplayRole::Learner,
+        (Membership::Voter, Some(RaftRole::Candidate)) => DisplayRole::Candidate,
+        (Membership::Voter, _) => DisplayRole::Follower,
     }
-}
-
-/// `None` when nobody can tell what the node should run with.
-pub fn config(scene: &Scene<'_>, status: &ClusterStatus) -> Option<ConfigState> {
-    scene.wanted.hash(status.node_id)?;
-    Some(if scene.wanted.is_run_by(status) { ConfigState::InSync } else { ConfigState::RestartNeeded })
 }
 
 impl Overview {

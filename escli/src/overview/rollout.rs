@@ -3,8 +3,8 @@
 use serde::Serialize;
 use shared::ids::NodeId;
 
-use crate::plan::facts::{Answer, Facts};
-use crate::report::SCHEMA_VERSION;
+use crate::output::SCHEMA_VERSION;
+use crate::plan::facts::{ApiAnswer, Facts};
 
 /// The document of `upgrade status`.
 #[derive(Debug, Serialize)]
@@ -53,8 +53,8 @@ pub fn rollout(cluster: &str, facts: &Facts, upgrade: Option<Last>) -> Rollout {
         release: node.host().and_then(|host| host.runs_release()).map(str::to_owned),
         next: node.host().and_then(|host| host.current.clone()),
         reason: match &node.api {
-            Answer::Silent { reason, .. } => Some(reason.clone()),
-            Answer::Status(_) => None,
+            ApiAnswer::Silent { reason, .. } => Some(reason.clone()),
+            ApiAnswer::Status(_) => None,
         },
     });
     Rollout { schema_version: SCHEMA_VERSION, cluster: cluster.to_owned(), upgrade, nodes: nodes.collect() }

@@ -1,20 +1,20 @@
 //! Tables: what nodes say -> verdict, reasons, notices.
 
-use shared::api::{ClusterStatus, NodeState, PeerStatus, Role};
+use shared::api::{ClusterStatus, DiskProblem, Membership, PeerStatus, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::ClusterFile;
 
 use super::{Overview, Verdict, overview};
-use crate::plan::facts::{Answer, Facts, HostSight, NodeFacts};
-use crate::plan::wanted::{self, Wanted};
-use crate::starter;
+use crate::cluster_file::template;
+use crate::plan::desired::{self, DesiredFiles};
+use crate::plan::facts::{ApiAnswer, Facts, HostInspection, NodeFacts};
 
 /// A cluster of which everything can be changed.
 pub struct World {
     /// Its file.
     pub spec: ClusterFile,
     /// What its nodes should run with.
-    pub wanted: Wanted,
+    pub wanted: DesiredFiles,
     /// What was seen.
     pub facts: Facts,
 }
@@ -24,15 +24,15 @@ const OTHER_ID: ClusterId = ClusterId(uuid::uuid!("6f1c2f6e-0000-4000-8000-00000
 
 /// Three healthy nodes, led by n1 in term 12: those of the manual.
 pub fn healthy(count: u8) -> World {
-    let mut spec = starter::local_spec("orders-prod", count, None);
+    let mut spec = template::local_spec("orders-prod", count, None);
     for node in &mut spec.cluster.nodes {
         node.host = format!("10.0.0.{}", node.id);
         (node.client_port, node.cluster_port, node.http_port) = (9000, 9100, 8080);
     }
-    let wanted = wanted::local(&spec, |id| format!("/data/n{id}").into());
+    let wanted = desired::local(&spec, |id| format!("/data/n{id}").into());
     let nodes = spec.cluster.nodes.iter().map(|node| {
-        let api = Answer::Status(Box::new(status(&spec, node.id, wanted.hash(node.id).unwrap())));
-        (node.id, NodeFacts { host: HostSight::NotAsked, api })
+        let api = ApiAnswer::Status(Box::new(status(&spec, node.id, wanted.hash(node.id).unwrap())));
+        (node.id, NodeFacts { host: HostInspection::NotAsked, api })
     });
     let facts = Facts { nodes: nodes.collect(), ..Facts::default() };
     World { spec, wanted, facts }
@@ -43,28 +43,28 @@ fn status(spec: &ClusterFile, id: NodeId, config_hash: &str) -> ClusterStatus {
     let lag = |id: NodeId| if id == 2 { 2 } else { 0 };
     let peers = spec.cluster.nodes.iter().filter(|node| node.id != id).map(|node| PeerStatus {
         id: node.id,
-        state: if node.id == 1 { NodeState::Leader } else { NodeState::Follower },
+        state: Some(if node.id == 1 { RaftRole::Leader } else { RaftRole::Follower }),
         match_index: leads.then(|| 48211 - lag(node.id)),
         host: node.host.clone(),
         cluster_port: node.cluster_port,
         client_port: node.client_port,
         http_port: node.http_port,
         advertised_host: None,
-        role: Role::Voter,
+        membership: Membership::Voter,
         connected: true,
         last_contact_ms: Some(29 + node.id),
         lag: leads.then(|| lag(node.id)),
     });
     ClusterStatus {
         node_id: id,
-        state: if leads { NodeState::Leader } else { NodeState::Follower },
+        state: Some(if leads { RaftRole::Leader } else { RaftRole::Follower }),
         term: 12,
         commit_index: 48211,
         peers: peers.collect(),
         cluster_name: "orders-prod".to_owned(),
         cluster_id: Some(ID),
         leader: Some(1),
-        role: Role::Voter,
+        membership: Membership::Voter,
         applied_index: 48211 - lag(id),
         last_index: 48211,
         version: "1.4.2".to_owned(),
@@ -87,8 +87,8 @@ impl World {
     /// What one node says.
     pub fn says(&mut self, id: NodeId) -> &mut ClusterStatus {
         match &mut self.facts.nodes.get_mut(&id).unwrap().api {
-            Answer::Status(status) => status,
-            Answer::Silent { .. } => panic!("n{id} is silent"),
+            ApiAnswer::Status(status) => status,
+            ApiAnswer::Silent { .. } => panic!("n{id} is silent"),
         }
     }
 
@@ -96,17 +96,17 @@ impl World {
     pub fn dies(&mut self, id: NodeId) {
         self.hides(id);
         for node in self.facts.nodes.values_mut() {
-            let Answer::Status(status) = &mut node.api else { continue };
+            let ApiAnswer::Status(status) = &mut node.api else { continue };
             for peer in status.peers.iter_mut().filter(|peer| peer.id == id) {
                 peer.connected = false;
-                peer.state = NodeState::Unreachable;
+                peer.state = None;
             }
         }
     }
 
     /// The node cannot be reached from here, and that is all.
     pub fn hides(&mut self, id: NodeId) {
-        self.facts.nodes.get_mut(&id).unwrap().api = Answer::silent("connection refused :8080");
+        self.facts.nodes.get_mut(&id).unwrap().api = ApiAnswer::silent("connection refused :8080");
     }
 
     /// What is made of it.
@@ -122,7 +122,7 @@ impl World {
 
     fn rival(&mut self) {
         let status = self.says(2);
-        (status.state, status.leader, status.term) = (NodeState::Leader, Some(2), 11);
+        (status.state, status.leader, status.term) = (Some(RaftRole::Leader), Some(2), 11);
     }
 
     /// n1 was cut off; n2, which leads now, cannot be reached from here.
@@ -133,9 +133,9 @@ impl World {
 
     fn without_leader(&mut self) {
         for node in self.facts.nodes.values_mut() {
-            if let Answer::Status(status) = &mut node.api {
+            if let ApiAnswer::Status(status) = &mut node.api {
                 status.leader = None;
-                status.state = NodeState::Candidate;
+                status.state = Some(RaftRole::Candidate);
             }
         }
     }
@@ -165,7 +165,7 @@ fn verdicts_on_majorities() {
         ("all well", |_| (), Healthy, "3 of 3 voters follow n1 in term 12"),
         ("a follower dies", |w| w.dies(3), Degraded, "n3 does not answer: connection refused :8080"),
         ("the last spare is gone", |w| w.dies(3), Degraded, "one more failure stops writes"),
-        ("hidden only", |w| w.hides(3), Degraded, "connection refused :8080; the leader hears it"),
+        ("hidden only", |w| w.hides(3), Degraded, "connection refused :8080; the leader is connected to it"),
         ("the leader is hidden", |w| w.hides(1), Degraded, "n1 does not answer"),
         (
             "majority dies",
@@ -177,13 +177,13 @@ fn verdicts_on_majorities() {
             "minority without a leader",
             World::minority,
             Unavailable,
-            "no leader: 1 of 3 voters answer, 2 are needed",
+            "no leader: 1 of 3 voters answer, 2 are required",
         ),
         (
             "an election",
             World::without_leader,
             Unavailable,
-            "no leader: 3 of 3 voters answer, an election is due",
+            "no leader: 3 of 3 voters answer, an election is under way",
         ),
         ("nobody answers", |w| (1..=3).for_each(|id| w.dies(id)), Unknown, "n2 does not answer"),
     ];
@@ -193,36 +193,46 @@ fn verdicts_on_majorities() {
 #[test]
 fn verdicts_on_disks() {
     use Verdict::{Degraded, Unavailable};
-    fn full(world: &mut World, ids: &[NodeId], problem: &str) {
-        ids.iter().for_each(|id| world.says(*id).disk = Some(problem.to_owned()));
+    fn full(world: &mut World, ids: &[NodeId], problem: DiskProblem) {
+        ids.iter().for_each(|id| world.says(*id).disk = Some(problem));
     }
     let table: [Case; 7] = [
-        ("one is full", |w| full(w, &[2], "full: no room"), Degraded, "disk full on n2: no room"),
+        ("one is full", |w| full(w, &[2], DiskProblem::Full), Degraded, "disk full on n2: there is no room"),
         (
             "all are full",
-            |w| full(w, &[1, 2, 3], "full: no room"),
+            |w| full(w, &[1, 2, 3], DiskProblem::Full),
             Unavailable,
-            "disk full on n1, n2, n3: no room",
+            "disk full on n1, n2, n3: there is no room",
         ),
-        ("a majority is full", |w| full(w, &[1, 3], "full: no room"), Unavailable, "1 of 3 voters can write"),
+        (
+            "a majority is full",
+            |w| full(w, &[1, 3], DiskProblem::Full),
+            Unavailable,
+            "1 of 3 voters can write",
+        ),
         (
             "all are almost full",
-            |w| full(w, &[1, 2, 3], "almost full: soon"),
+            |w| full(w, &[1, 2, 3], DiskProblem::AlmostFull),
             Degraded,
             "disk almost full on n1, n2, n3",
         ),
-        ("the leader takes nothing", |w| w.says(1).refuses_events = true, Unavailable, "no events are taken"),
+        (
+            "the leader takes nothing",
+            |w| w.says(1).refuses_events = true,
+            Unavailable,
+            "the leader refuses events",
+        ),
         (
             "one hangs",
-            |w| full(w, &[3], "it has not finished a write for 5 s"),
+            |w| full(w, &[3], DiskProblem::Stalled { seconds: 5 }),
             Degraded,
-            "disk of n3: it has not",
+            "disk of n3: a write has not finished for 5 s",
         ),
         (
             "one is full and one is down",
             |w| {
                 w.dies(3);
-                full(w, &[2], "full: no room");
+                full(w, &[2], DiskProblem::Full);
             },
             Unavailable,
             "1 of 3 voters can write",
@@ -235,19 +245,19 @@ fn verdicts_on_disks() {
 fn verdicts_on_disagreement_and_lag() {
     use Verdict::{Degraded, Healthy, Unavailable};
     let table: [Case; 8] = [
-        ("a successor", World::successor, Degraded, "n1 knows leader n1 in term 12, not n2 in term 13"),
+        ("a successor", World::successor, Degraded, "n1 follows leader n1 in term 12, not n2 in term 13"),
         ("a leader that was cut off", World::rival, Degraded, "n2 says it leads in term 11, n1 in term 12"),
         (
             "followers of another",
             |w| w.says(3).leader = Some(2),
             Degraded,
-            "n3 knows leader n2 in term 12, not n1",
+            "n3 follows leader n2 in term 12, not n1",
         ),
         (
             "nobody follows",
             |w| (2..=3).for_each(|id| w.says(id).leader = None),
             Unavailable,
-            "n1 leads, and only 1",
+            "n1 leads, but only 1",
         ),
         (
             "two clusters",
@@ -267,26 +277,26 @@ fn verdicts_on_disagreement_and_lag() {
     check(&table);
 }
 
-const LIMIT: u64 = super::LAG_LIMIT;
+const LIMIT: u64 = crate::plan::agreement::LAG_LIMIT;
 
 #[test]
 fn what_is_worth_knowing_makes_nobody_ill() {
     let table: [(Change, &str); 6] = [
         (
             |w| w.says(3).version = "1.5.0".to_owned(),
-            "more than one version runs: v1.4.2 on n1, n2, v1.5.0 on n3",
+            "more than one version is running: v1.4.2 on n1, n2, v1.5.0 on n3",
         ),
         (
             |w| w.says(2).config_hash = "another".to_owned(),
-            "restart needed: cluster.yaml says something else than what n2 runs with",
+            "restart needed: cluster.yaml differs from the configuration that n2 runs with",
         ),
         (|w| w.says(2).wal_sync = false, "wal_sync is off on n2"),
-        (|w| w.says(1).pending_change = true, "a membership change is under way"),
+        (|w| w.says(1).pending_change = true, "a membership change is in progress"),
         (|w| w.spec.cluster.nodes.truncate(2), "a member and not in cluster.yaml: n3"),
         (
             |w| {
-                w.says(3).state = NodeState::Joining;
-                w.says(1).peers[1].role = Role::None;
+                w.says(3).state = None;
+                w.says(1).peers[1].membership = Membership::None;
             },
             "in cluster.yaml and not a member: n3",
         ),
@@ -313,7 +323,7 @@ fn voters_are_counted_as_they_are_now() {
     assert_eq!(counts(&five), (4, 5, 1));
     five.dies(4);
     assert_eq!(counts(&five), (3, 5, 0));
-    five.says(1).peers[1].role = Role::Learner;
+    five.says(1).peers[1].membership = Membership::Learner;
     assert_eq!(counts(&five), (2, 4, 0), "a learner does not vote");
 }
 
@@ -322,13 +332,13 @@ fn before_there_is_a_cluster_the_file_says_who_should_vote() {
     let mut world = healthy(3);
     for id in 1..=3 {
         let status = world.says(id);
-        (status.state, status.role, status.leader, status.cluster_id) =
-            (NodeState::Joining, Role::None, None, None);
-        status.peers.iter_mut().for_each(|peer| peer.role = Role::None);
+        (status.state, status.membership, status.leader, status.cluster_id) =
+            (None, Membership::None, None, None);
+        status.peers.iter_mut().for_each(|peer| peer.membership = Membership::None);
     }
     let seen = world.overview();
     assert_eq!((seen.health, seen.voters, seen.voters_up), (Verdict::Unavailable, 3, 0));
-    assert!(seen.reasons.contains(&"n2 waits to join".to_owned()), "{:?}", seen.reasons);
+    assert!(seen.reasons.contains(&"n2 is waiting to join".to_owned()), "{:?}", seen.reasons);
 }
 
 #[test]
@@ -337,7 +347,9 @@ fn a_leader_that_does_not_answer_is_named_as_such() {
     world.hides(1);
     let reasons = world.overview().reasons;
     assert!(
-        reasons.iter().any(|reason| reason.contains("n1 is named as leader and does not answer")),
+        reasons
+            .iter()
+            .any(|reason| reason.contains("n1 is the leader according to others, but does not answer")),
         "{reasons:?}"
     );
 }

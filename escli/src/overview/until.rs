@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Overview, State, Verdict};
+use super::{Liveness, Overview, Verdict};
 
 /// A state of the cluster that can be waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl fmt::Display for Until {
 impl Until {
     /// It has come; `goal` is the highest index that had been committed when the waiting began.
     pub fn is_reached(&self, seen: &Overview, goal: Option<u64>) -> bool {
-        let all_up = seen.nodes.iter().all(|node| node.state == State::Up);
+        let all_up = seen.nodes.iter().all(|node| node.state == Liveness::Up);
         let writes = matches!(seen.health, Verdict::Healthy | Verdict::Degraded);
         match self {
             Self::Healthy => seen.health_is_good(),

@@ -140,7 +140,7 @@ pub enum Action {
         cluster: ClusterId,
     },
     /// Make the node's log that of another cluster.
-    Rebuild {
+    Recover {
         /// The program, on the node's host.
         binary: PathBuf,
         /// The cluster to come.
@@ -157,147 +157,98 @@ pub enum Action {
     },
 }
 
+/// What performing an action does to the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// Nothing: it looks or waits.
+    Observes,
+    /// It changes something, by a call of its own.
+    Changes,
+    /// It changes what is installed on the node's host, by `Hosts::install`.
+    Installs,
+}
+
 impl Action {
-    /// Its name in documents; the same as in the journal.
+    /// The table of all actions: name in documents and journals, last part of the step's id, effect, a few words for people.
+    #[rustfmt::skip]
+    fn row(&self) -> (&'static str, &'static str, Effect, &'static str) {
+        use Effect::{Changes, Installs, Observes};
+        match self {
+            Self::WriteClusterFile { .. } => ("write_cluster_file", "file", Changes, "write the cluster.yaml"),
+            Self::EnsureUser { .. } => ("ensure_user", "user", Installs, "create its user"),
+            Self::EnsureDirs => ("ensure_dirs", "dirs", Changes, "create its directories"),
+            Self::RemoveLeftovers => ("remove_leftovers", "leftovers", Installs, "delete leftovers of failed uploads"),
+            Self::PlaceBinary { .. } => ("place_binary", "binary", Installs, "copy esnode"),
+            Self::SwitchRelease { .. } => ("switch_release", "release", Installs, "switch its release"),
+            Self::InstallUnit { .. } => ("install_unit", "unit", Installs, "install its systemd unit"),
+            Self::WriteConfig { .. } => ("write_config", "config", Changes, "write its cluster.yaml"),
+            Self::StartNode { .. } => ("start_node", "start", Changes, "start it"),
+            Self::StopNode { .. } => ("stop_node", "stop", Changes, "stop it"),
+            Self::AwaitLive => ("await_live", "live", Observes, "wait until it answers"),
+            Self::AwaitLeader { .. } => ("await_leader", "leader", Observes, "wait for a leader"),
+            Self::RaiseFormat { .. } => ("raise_format", "format", Changes, "write data in the newest on-disk format that all read from now on"),
+            Self::VerifyCluster { .. } => ("verify_cluster", "verify", Observes, "check that all agree"),
+            Self::CheckQuorum { .. } => ("check_quorum", "quorum-check", Observes, "check that the others keep a quorum without it"),
+            Self::TransferLeader => ("transfer_leader", "transfer-leader", Changes, "make it the leader"),
+            Self::AwaitCaughtUp { .. } => ("await_caught_up", "caught-up", Observes, "wait until it has caught up"),
+            Self::ProveReach { .. } => ("prove_reach", "reach", Observes, "check that the members reach it"),
+            Self::AddMember { .. } => ("add_member", "join", Changes, "add it to the cluster"),
+            Self::AwaitVoter { .. } => ("await_voter", "voter", Observes, "wait until it votes"),
+            Self::RemoveMember { .. } => ("remove_member", "drain", Changes, "remove it from the cluster"),
+            Self::DisableUnit => ("disable_unit", "disable", Installs, "no longer start it at boot"),
+            Self::Soak { .. } => ("soak", "soak", Observes, "watch it serve without a break"),
+            Self::PlaceBackup { .. } => ("place_backup", "copy", Installs, "copy the log"),
+            Self::Recover { .. } => ("recover", "recover", Installs, "start a new cluster from its log"),
+            Self::Wipe => ("wipe", "wipe", Changes, "delete its data"),
+            Self::RemoveClusterFile { .. } => ("remove_cluster_file", "remove-file", Changes, "delete the cluster.yaml"),
+        }
+    }
+
+    /// Returns its name in documents and in the journal.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::WriteClusterFile { .. } => "write_cluster_file",
-            Self::EnsureUser { .. } => "ensure_user",
-            Self::EnsureDirs => "ensure_dirs",
-            Self::RemoveLeftovers => "remove_leftovers",
-            Self::PlaceBinary { .. } => "place_binary",
-            Self::SwitchRelease { .. } => "switch_release",
-            Self::InstallUnit { .. } => "install_unit",
-            Self::WriteConfig { .. } => "write_config",
-            Self::StartNode { .. } => "start_node",
-            Self::StopNode { .. } => "stop_node",
-            Self::AwaitLive => "await_live",
-            Self::AwaitLeader { .. } => "await_leader",
-            Self::RaiseFormat { .. } => "raise_format",
-            Self::VerifyCluster { .. } => "verify_cluster",
-            Self::CheckQuorum { .. } => "check_quorum",
-            Self::TransferLeader => "transfer_leader",
-            Self::AwaitCaughtUp { .. } => "await_caught_up",
-            Self::ProveReach { .. } => "prove_reach",
-            Self::AddMember { .. } => "add_member",
-            Self::AwaitVoter { .. } => "await_voter",
-            Self::RemoveMember { .. } => "remove_member",
-            Self::DisableUnit => "disable_unit",
-            Self::Soak { .. } => "soak",
-            Self::PlaceBackup { .. } => "place_backup",
-            Self::Rebuild { .. } => "rebuild",
-            Self::Wipe => "wipe",
-            Self::RemoveClusterFile { .. } => "remove_cluster_file",
-        }
+        self.row().0
     }
 
-    /// The last part of a step's id.
+    /// Returns the last part of its step's id.
     pub fn verb(&self) -> &'static str {
-        match self {
-            Self::WriteClusterFile { .. } => "file",
-            Self::EnsureUser { .. } => "user",
-            Self::EnsureDirs => "dirs",
-            Self::RemoveLeftovers => "leftovers",
-            Self::PlaceBinary { .. } => "binary",
-            Self::SwitchRelease { .. } => "release",
-            Self::InstallUnit { .. } => "unit",
-            Self::WriteConfig { .. } => "config",
-            Self::StartNode { .. } => "start",
-            Self::StopNode { .. } => "stop",
-            Self::AwaitLive => "live",
-            Self::AwaitLeader { .. } => "leader",
-            Self::RaiseFormat { .. } => "format",
-            Self::VerifyCluster { .. } => "verify",
-            Self::CheckQuorum { .. } => "safe",
-            Self::TransferLeader => "lead",
-            Self::AwaitCaughtUp { .. } => "caught-up",
-            Self::ProveReach { .. } => "reach",
-            Self::AddMember { .. } => "join",
-            Self::AwaitVoter { .. } => "voter",
-            Self::RemoveMember { .. } => "leave",
-            Self::DisableUnit => "disable",
-            Self::Soak { .. } => "soak",
-            Self::PlaceBackup { .. } => "copy",
-            Self::Rebuild { .. } => "rebuild",
-            Self::Wipe => "wipe",
-            Self::RemoveClusterFile { .. } => "remove-file",
-        }
+        self.row().1
     }
 
-    /// A few words for people, e.g. `start the node`.
+    /// Returns whether it changes what is installed on the node's host, by `Hosts::install`.
+    pub fn installs(&self) -> bool {
+        self.row().2 == Effect::Installs
+    }
+
+    /// Returns whether performing it changes something, as opposed to looking or waiting.
+    pub fn changes(&self) -> bool {
+        self.row().2 != Effect::Observes
+    }
+
+    /// Returns a few words for people, e.g. `start it`, with what this action is about.
     pub fn describe(&self) -> String {
         match self {
             Self::WriteClusterFile { path } => format!("write {}", path.display()),
             Self::EnsureUser { user } => format!("create the user {user}"),
-            Self::EnsureDirs => "create its directories".to_owned(),
-            Self::RemoveLeftovers => "delete what broken uploads left".to_owned(),
             Self::PlaceBinary { release, .. } => format!("copy esnode {release}"),
-            Self::SwitchRelease { release } => format!("make {release} the release that is started"),
-            Self::InstallUnit { .. } => "install its systemd unit".to_owned(),
-            Self::WriteConfig { .. } => "write its cluster.yaml".to_owned(),
-            Self::StartNode { .. } => "start it".to_owned(),
-            Self::StopNode { force: false } => "stop it".to_owned(),
-            Self::StopNode { force: true } => "stop it, kill it if it does not end".to_owned(),
-            Self::AwaitLive => "wait until it answers".to_owned(),
-            Self::AwaitLeader { .. } => "wait for a leader".to_owned(),
+            Self::SwitchRelease { release } => format!("switch to release {release}"),
+            Self::StopNode { force: true } => "stop it, and kill it if it does not stop".to_owned(),
             Self::RaiseFormat { to: Some(to), .. } => {
                 format!("write data in on-disk format {to} from now on")
             }
-            Self::RaiseFormat { to: None, .. } => {
-                "write data in the newest on-disk format that all read from now on".to_owned()
-            }
-            Self::VerifyCluster { .. } => "check that all agree".to_owned(),
-            Self::CheckQuorum { .. } => "see that the others can go on without it".to_owned(),
-            Self::TransferLeader => "make it the leader".to_owned(),
-            Self::AwaitCaughtUp { .. } => "wait until it has caught up".to_owned(),
-            Self::ProveReach { .. } => "see that the members reach it".to_owned(),
             Self::AddMember { member, .. } => {
-                format!("have the cluster take it in, at {}", authority(&member.host, member.cluster_port))
+                format!("add it to the cluster, at {}", authority(&member.host, member.cluster_port))
             }
-            Self::AwaitVoter { .. } => "wait until it votes".to_owned(),
-            Self::RemoveMember { .. } => "have the cluster let it go".to_owned(),
-            Self::DisableUnit => "no longer start it at boot".to_owned(),
-            Self::Soak { version: Some(version), ms, .. } => {
-                format!("see {version} serve steadily for {ms} ms")
+            Self::Soak { version, ms, .. } => {
+                let what = version.as_deref().unwrap_or("it");
+                format!("watch {what} serve without a break for {ms} ms")
             }
-            Self::Soak { version: None, ms, .. } => format!("see it serve steadily for {ms} ms"),
             Self::PlaceBackup { bytes, .. } => format!("copy {} MiB of log", bytes.div_ceil(1 << 20)),
-            Self::Rebuild { members, .. } => {
+            Self::Recover { members, .. } => {
                 let members: Vec<String> = members.iter().map(|id| format!("n{id}")).collect();
-                format!("let its log begin a new cluster of {}", members.join(", "))
+                format!("start a new cluster of {} from its log", members.join(", "))
             }
-            Self::Wipe => "delete its data".to_owned(),
             Self::RemoveClusterFile { path } => format!("delete {}", path.display()),
+            _ => self.row().3.to_owned(),
         }
-    }
-
-    /// Changes what lies on the node's host, beside what has a call of its own.
-    pub fn installs(&self) -> bool {
-        matches!(
-            self,
-            Self::EnsureUser { .. }
-                | Self::RemoveLeftovers
-                | Self::PlaceBinary { .. }
-                | Self::SwitchRelease { .. }
-                | Self::InstallUnit { .. }
-                | Self::DisableUnit
-                | Self::PlaceBackup { .. }
-                | Self::Rebuild { .. }
-        )
-    }
-
-    /// Running it changes something, as opposed to looking or waiting.
-    pub fn changes(&self) -> bool {
-        !matches!(
-            self,
-            Self::AwaitLive
-                | Self::AwaitLeader { .. }
-                | Self::VerifyCluster { .. }
-                | Self::CheckQuorum { .. }
-                | Self::AwaitCaughtUp { .. }
-                | Self::ProveReach { .. }
-                | Self::AwaitVoter { .. }
-                | Self::Soak { .. }
-        )
     }
 }

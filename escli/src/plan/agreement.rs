@@ -1,6 +1,6 @@
 //! PURE: when nodes' answers amount to a cluster with a leader.
 
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{ClusterStatus, Membership, RaftRole};
 use shared::ids::NodeId;
 
 use super::quorum::quorum;
@@ -22,14 +22,14 @@ pub struct Agreement {
 /// # Errors
 /// What is missing, for people.
 pub fn leader(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
-    let leads = |status: &&ClusterStatus| status.state == NodeState::Leader;
+    let leads = |status: &&ClusterStatus| status.state == Some(RaftRole::Leader);
     let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else {
-        return Err(format!("no node of {} that answer leads", statuses.len()));
+        return Err(format!("none of the {} nodes that answer is the leader", statuses.len()));
     };
     let agreement = Agreement { leader: head.node_id, term: head.term };
     let follow = statuses.iter().filter(|status| follows(status, agreement)).count();
     if follow < quorum(voters) {
-        return Err(format!("n{} leads, and {follow} of {voters} follow it", agreement.leader));
+        return Err(format!("n{} leads, but only {follow} of {voters} voters follow it", agreement.leader));
     }
     Ok(agreement)
 }
@@ -46,13 +46,13 @@ pub fn all(nodes: &[NodeId], statuses: &[ClusterStatus], voters: usize) -> Resul
         let Some(status) = statuses.iter().find(|status| status.node_id == *id) else {
             return Err(format!("n{id} does not answer"));
         };
-        if status.state == NodeState::Joining {
+        if status.state.is_none() {
             return Err(format!("n{id} has not joined"));
         }
         if !follows(status, agreement) {
             let seen =
                 status.leader.map_or_else(|| "no leader".to_owned(), |leader| format!("leader n{leader}"));
-            return Err(format!("n{id} knows {seen} in term {}, not {agreement}", status.term));
+            return Err(format!("n{id} follows {seen} in term {}, not {agreement}", status.term));
         }
         match status.cluster_id {
             Some(other) if other != cluster => {
@@ -73,12 +73,12 @@ pub fn all(nodes: &[NodeId], statuses: &[ClusterStatus], voters: usize) -> Resul
 pub fn sound(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
     let agreement = leader(statuses, voters)?;
     if statuses.iter().any(|status| status.pending_change) {
-        return Err("a membership change is under way".to_owned());
+        return Err("a membership change is in progress".to_owned());
     }
     let cluster = statuses.iter().find(|s| s.node_id == agreement.leader).and_then(|head| head.cluster_id);
     for status in statuses {
         let id = status.node_id;
-        if status.state == NodeState::Leader && id != agreement.leader {
+        if status.state == Some(RaftRole::Leader) && id != agreement.leader {
             return Err(format!("n{id} says it leads in term {}, n{}", status.term, agreement.leader)
                 + &format!(" in term {}", agreement.term));
         }
@@ -102,7 +102,7 @@ pub fn keeps_up(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result
     };
     if !follows(status, agreement) {
         let seen = status.leader.map_or_else(|| "no leader".to_owned(), |leader| format!("leader n{leader}"));
-        return Err(format!("n{id} knows {seen} in term {}, not {agreement}", status.term));
+        return Err(format!("n{id} follows {seen} in term {}, not {agreement}", status.term));
     }
     let Some(head) = statuses.iter().find(|status| status.node_id == agreement.leader) else {
         return Err("the leader does not answer".to_owned());
@@ -117,14 +117,15 @@ pub fn keeps_up(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result
     }
     let unapplied = head.commit_index.saturating_sub(status.applied_index);
     if unapplied > LAG_LIMIT {
-        return Err(format!("n{id} has yet to apply {unapplied} entries"));
+        return Err(format!("n{id} has not yet applied {unapplied} entries"));
     }
     Ok(agreement)
 }
 
 /// The voters that follow the one leader and keep up.
-pub fn well(statuses: &[ClusterStatus], voters: usize) -> Vec<NodeId> {
-    let votes = statuses.iter().filter(|status| status.role == Role::Voter).map(|status| status.node_id);
+pub fn healthy(statuses: &[ClusterStatus], voters: usize) -> Vec<NodeId> {
+    let votes =
+        statuses.iter().filter(|status| status.membership == Membership::Voter).map(|status| status.node_id);
     votes.filter(|id| keeps_up(*id, statuses, voters).is_ok()).collect()
 }
 
@@ -134,22 +135,24 @@ pub fn well(statuses: &[ClusterStatus], voters: usize) -> Vec<NodeId> {
 /// Why they would not, for people.
 pub fn may_stop(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
     let agreement = sound(statuses, voters)?;
-    let left = well(statuses, voters).into_iter().filter(|other| *other != id).count();
+    let left = healthy(statuses, voters).into_iter().filter(|other| *other != id).count();
     if left < quorum(voters) {
         return Err(format!(
-            "without n{id} {left} healthy voters are left, and {} are needed",
+            "without n{id}, {left} of {voters} voters would be healthy; {} are required",
             quorum(voters)
         ));
     }
     Ok(agreement)
 }
 
-/// How many vote, by the leader's own account where there is one; else `founders`.
-pub fn voters(statuses: &[ClusterStatus], founders: usize) -> usize {
-    let leads = |status: &&ClusterStatus| status.state == NodeState::Leader;
-    let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else { return founders };
-    let peers = head.peers.iter().filter(|peer| peer.role == Role::Voter).count();
-    peers + usize::from(head.role == Role::Voter)
+/// How many vote, by the leader's own account where there is one; else `configured`.
+pub fn voters(statuses: &[ClusterStatus], configured: usize) -> usize {
+    let leads = |status: &&ClusterStatus| status.state == Some(RaftRole::Leader);
+    let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else {
+        return configured;
+    };
+    let peers = head.peers.iter().filter(|peer| peer.membership == Membership::Voter).count();
+    peers + usize::from(head.membership == Membership::Voter)
 }
 
 fn follows(status: &ClusterStatus, agreement: Agreement) -> bool {

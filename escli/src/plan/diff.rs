@@ -3,8 +3,8 @@
 use serde::Serialize;
 use shared::ids::NodeId;
 
-use super::facts::{HostSight, NodeFacts};
-use super::wanted::{Wanted, hash_of};
+use super::desired::{DesiredFiles, hash_of};
+use super::facts::{HostInspection, NodeFacts};
 
 /// One node's configurations compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,7 +48,12 @@ impl NodeDiff {
 }
 
 /// Compares one node. `disk` is the text on its host, or why it could not be read.
-pub fn diff(id: NodeId, wanted: &Wanted, node: &NodeFacts, disk: Result<Option<&str>, &str>) -> NodeDiff {
+pub fn diff(
+    id: NodeId,
+    wanted: &DesiredFiles,
+    node: &NodeFacts,
+    disk: Result<Option<&str>, &str>,
+) -> NodeDiff {
     let (text, hash) = (wanted.text(id).unwrap_or_default(), wanted.hash(id).unwrap_or_default());
     let mut reason = None;
     let (on_disk, lines) = match disk {
@@ -63,7 +68,7 @@ pub fn diff(id: NodeId, wanted: &Wanted, node: &NodeFacts, disk: Result<Option<&
     let running = match (node.status(), &node.host) {
         (Some(status), _) if wanted.is_run_by(status) => Compared::Same,
         (Some(_), _) => Compared::Differs,
-        (None, HostSight::Seen(host)) if !host.runs() => Compared::Missing,
+        (None, HostInspection::Seen(host)) if !host.runs() => Compared::Missing,
         (None, _) => {
             reason = reason.or(Some("it does not answer on its admin port".to_owned()));
             Compared::Unknown

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use shared::api::Role;
+use shared::api::Membership;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
@@ -67,12 +67,12 @@ pub(super) fn down(spec: &ClusterFile, facts: &Facts, options: &DownOptions) -> 
     plan.stage("purge", with_dirs.map(|(id, _)| Step::on(id, Action::Wipe, "--purge-data")).collect());
     if let Some(path) = &options.own_file {
         let remove = Action::RemoveClusterFile { path: path.clone() };
-        plan.stage("forget", vec![Step::cluster(remove, "as escli wrote it")]);
+        plan.stage("forget", vec![Step::cluster(remove, "unchanged since escli wrote it")]);
     }
     if plan.changes() > 0 {
         // Whoever deletes types the name of what is there, not of what the file takes it for.
         let word = identity::named(spec, facts);
-        let text = format!("This deletes every event of {word}, for good.");
+        let text = format!("This permanently deletes all events of {word}.");
         plan.question = Some(Question::TypeName { text, word });
     }
     Ok(plan)
@@ -86,9 +86,9 @@ fn stop_stages(plan: &mut Plan, facts: &Facts, ids: &[NodeId], force: bool) -> R
     stopping.sort_by_key(|id| (Some(*id) == leader, *id));
     for id in &stopping {
         let why = match facts.nodes.get(id).and_then(NodeFacts::host).map(|host| host.process) {
-            _ if Some(*id) == leader => "running, leads",
-            Some(Process::Restarting) => "ends and is started again",
-            Some(Process::Unknown) => "nobody can tell whether it runs",
+            _ if Some(*id) == leader => "running, and the leader",
+            Some(Process::Restarting) => "restarting",
+            Some(Process::Unknown) => "its state is unknown",
             _ => "running",
         };
         plan.stage(format!("stop n{id}"), vec![Step::on(*id, Action::StopNode { force }, why)]);
@@ -101,12 +101,13 @@ fn downtime(spec: &ClusterFile, facts: &Facts, stopping: &[NodeId]) -> Option<St
     let statuses: Vec<_> = facts.statuses().map(|(_, status)| status.clone()).collect();
     let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
     let needed = quorum(voters);
-    let learns = |id: &NodeId| statuses.iter().any(|own| own.node_id == *id && own.role != Role::Voter);
+    let learns =
+        |id: &NodeId| statuses.iter().any(|own| own.node_id == *id && own.membership != Membership::Voter);
     let running: Vec<NodeId> = facts.running().into_iter().filter(|id| !learns(id)).collect();
     let left = running.iter().filter(|id| !stopping.contains(id)).count();
     (running.len() >= needed && left < needed).then(|| {
         format!(
-            "{left} of {voters} voters would be left and {needed} are needed: {} would accept no writes",
+            "this would leave {left} of {voters} voters running; {needed} are required: {} would accept no writes",
             spec.cluster.name
         )
     })

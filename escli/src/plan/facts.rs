@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use shared::api::{ClusterStatus, NodeState};
+use shared::api::{ClusterStatus, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 
 use super::Action;
-use super::identity::{Claims, Stranger};
+use super::claims::{Claims, Stranger};
 
 /// Everything that was seen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,10 +20,10 @@ pub struct Facts {
     pub free_base_port: Option<u16>,
     /// For each host that was asked, whether it reaches the other nodes' `cluster_port`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub mesh: Mesh,
+    pub peer_reachability: PeerReachability,
     /// How each node's admin port is reached from the operator's machine, looked at together with that.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub ways: BTreeMap<NodeId, Way>,
+    pub admin_routes: BTreeMap<NodeId, AdminRoute>,
     /// How far the logs of nodes that do not run reach; read only where an operation depends on it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub logs: BTreeMap<NodeId, Log>,
@@ -35,12 +35,12 @@ pub struct Facts {
 
 /// How a node's admin port is reached from the operator's machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "way", rename_all = "snake_case")]
-pub enum Way {
+#[serde(tag = "route", rename_all = "snake_case")]
+pub enum AdminRoute {
     /// Directly.
     Direct,
     /// Through SSH, since the direct way is closed.
-    Through {
+    Tunnelled {
         /// What the direct way came to; empty where nobody tries it.
         why: String,
     },
@@ -52,18 +52,18 @@ pub enum Way {
 }
 
 /// From each host to each other node.
-pub type Mesh = BTreeMap<NodeId, BTreeMap<NodeId, Reach>>;
+pub type PeerReachability = BTreeMap<NodeId, BTreeMap<NodeId, Reachability>>;
 
 /// Whether a port can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reach {
+pub enum Reachability {
     /// Somebody listens, or the machine says that nobody does: nothing is in between.
     Open,
     /// No answer.
     Silent,
     /// The name has no address there.
-    Nameless,
+    Unresolved,
     /// Nothing there to try it with.
     Unknown,
 }
@@ -99,16 +99,16 @@ pub struct LogEnd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeFacts {
     /// What its host says.
-    pub host: HostSight,
+    pub host: HostInspection,
     /// What its admin API says.
-    pub api: Answer,
+    pub api: ApiAnswer,
 }
 
 /// What a node's host says, when it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "sight", rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant, reason = "there is one for each node, and nearly always the largest")]
-pub enum HostSight {
+pub enum HostInspection {
     /// Not asked: the command needs the admin API only.
     NotAsked,
     /// Could not be asked.
@@ -244,7 +244,7 @@ pub struct TakenPort {
 /// What a node's admin API says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
-pub enum Answer {
+pub enum ApiAnswer {
     /// It answered.
     Status(Box<ClusterStatus>),
     /// It did not.
@@ -257,7 +257,7 @@ pub enum Answer {
     },
 }
 
-impl Answer {
+impl ApiAnswer {
     /// Nobody answered.
     pub fn silent(reason: impl Into<String>) -> Self {
         Self::Silent { reason: reason.into(), stranger: None }
@@ -299,16 +299,16 @@ impl NodeFacts {
     /// What the node said of the cluster.
     pub fn status(&self) -> Option<&ClusterStatus> {
         match &self.api {
-            Answer::Status(status) => Some(status),
-            Answer::Silent { .. } => None,
+            ApiAnswer::Status(status) => Some(status),
+            ApiAnswer::Silent { .. } => None,
         }
     }
 
     /// What the host said.
     pub fn host(&self) -> Option<&HostFacts> {
         match &self.host {
-            HostSight::Seen(facts) => Some(facts),
-            HostSight::NotAsked | HostSight::Unreachable { .. } => None,
+            HostInspection::Seen(facts) => Some(facts),
+            HostInspection::NotAsked | HostInspection::Unreachable { .. } => None,
         }
     }
 
@@ -341,7 +341,7 @@ impl Facts {
     /// The node that says it leads, in the highest term when two say so.
     pub fn leader(&self) -> Option<NodeId> {
         self.statuses()
-            .filter(|(_, status)| status.state == NodeState::Leader)
+            .filter(|(_, status)| status.state == Some(RaftRole::Leader))
             .max_by_key(|(_, status)| status.term)
             .map(|(id, _)| id)
     }

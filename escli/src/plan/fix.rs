@@ -35,7 +35,7 @@ pub(super) fn fix(spec: &ClusterFile, remote: &Remote, facts: &Facts) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::facts::{HostFacts, HostSight};
+    use crate::plan::facts::{HostFacts, HostInspection};
     use crate::plan::layout::HostLayout;
     use crate::plan::tests::{remote_facts, remote_spec};
 
@@ -43,7 +43,7 @@ mod tests {
         let spec = remote_spec(3);
         let mut facts = remote_facts(&spec);
         for (id, node) in &mut facts.nodes {
-            let HostSight::Seen(host) = &mut node.host else { continue };
+            let HostInspection::Seen(host) = &mut node.host else { continue };
             host.dirs = true;
             let machine = host.machine.as_mut().unwrap();
             machine.user = true;

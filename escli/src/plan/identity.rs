@@ -1,65 +1,13 @@
 //! Whose node is this? What hosts, data directories and admin ports say of themselves, against what cluster.yaml says of
-//! them. Every operation is judged here before it is planned: a cluster.yaml that names another cluster's hosts must not be
+//! them. Every operation is checked here before it is planned: a cluster.yaml that names another cluster's hosts must not be
 //! believed.
 
-use serde::{Deserialize, Serialize};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{ClusterFile, Node};
 
 use super::Refusal;
-use super::facts::{Answer, Facts, HostFacts, NodeFacts};
-
-/// What the last deployment left in a node's place.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
-    /// The node's directory, where the nodes of a cluster share a machine; `None` where the host is the place.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
-    /// The data directory that cluster.yaml means.
-    pub data: String,
-    /// The file of the last deployment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<Deployed>,
-    /// Whose data it is, by the data directory's own account.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub store: Option<Store>,
-}
-
-/// What the file says that a node was last deployed with.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deployed {
-    /// Where it is.
-    pub path: String,
-    /// Its cluster's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<String>,
-    /// Its node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<NodeId>,
-    /// Its data directory, where that is another one than cluster.yaml means and something is in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elsewhere: Option<String>,
-}
-
-/// What a data directory says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Store {
-    /// The node that it belongs to.
-    #[serde(rename = "node_id")]
-    pub node: NodeId,
-    /// The cluster that it is part of, once it is.
-    #[serde(rename = "cluster_id", default)]
-    pub cluster: Option<ClusterId>,
-}
-
-/// Who answers on an admin port that should be another node's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stranger {
-    /// Its cluster's name.
-    pub cluster: String,
-    /// Its id.
-    pub node: NodeId,
-}
+use super::claims::{Claims, Deployed};
+use super::facts::{ApiAnswer, Facts, HostFacts, NodeFacts};
 
 /// A place that is not what cluster.yaml says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,21 +23,14 @@ pub struct Mismatch {
 /// What an operation does to identities, beside keeping them.
 #[derive(Clone, Debug, Default)]
 pub struct Intent {
-    /// The cluster that it begins.
-    pub begins: Option<ClusterId>,
+    /// The new cluster that it starts, if any.
+    pub new_cluster: Option<ClusterId>,
     /// The nodes that go.
     pub leaving: Vec<NodeId>,
     /// It stops nodes, and goes by what their hosts say: who else has taken their ports meanwhile does not matter.
     pub by_hosts: bool,
     /// It starts nodes, which found a cluster where none of them has any data.
-    pub founds: bool,
-}
-
-impl Stranger {
-    /// E.g. `answers as node 1 of orders`.
-    pub fn describe(&self) -> String {
-        format!("answers as node {} of {}", self.node, self.cluster)
-    }
+    pub bootstraps: bool,
 }
 
 /// Refuses to work on what belongs to somebody else.
@@ -99,7 +40,7 @@ impl Stranger {
 pub fn refuse(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Result<(), Refusal> {
     let found = mismatches(spec, facts, intent);
     let mut refusal =
-        Refusal::new("cluster.yaml says something else than what it names; nothing was changed");
+        Refusal::new("cluster.yaml does not match the hosts that it names; no changes were made");
     for Mismatch { text, hints, .. } in found {
         refusal = refusal.because(text);
         for hint in hints {
@@ -111,11 +52,11 @@ pub fn refuse(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Result<(), 
     if !refusal.reasons.is_empty() {
         return Err(refusal);
     }
-    if intent.founds { refuse_to_found_again(spec, facts) } else { Ok(()) }
+    if intent.bootstraps { refuse_second_bootstrap(spec, facts) } else { Ok(()) }
 }
 
 /// A cluster that was there and has no data on any host has lost its disks, and is not founded again in silence.
-fn refuse_to_found_again(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusal> {
+fn refuse_second_bootstrap(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusal> {
     let Some(id) = facts.remembered.first() else { return Ok(()) };
     let bare = |host: &HostFacts| host.data_empty && !host.runs();
     let nodes = spec.cluster.nodes.iter().map(|node| facts.nodes.get(&node.id).and_then(NodeFacts::host));
@@ -123,36 +64,36 @@ fn refuse_to_found_again(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusa
         return Ok(());
     }
     let mut refusal = Refusal::new(format!(
-        "{} would be founded anew, and it was there before; nothing was changed",
+        "{} existed before and would be bootstrapped again; no changes were made",
         spec.cluster.name
     ))
-    .because(format!("it was brought up from here as the cluster {id}, and no host has any data"));
+    .because(format!("it was brought up from here as cluster {id}, and no host has any data"));
     for (node, host) in spec.cluster.nodes.iter().zip(nodes.flatten()) {
         refusal = refusal.because(format!("{} is empty on {}", host.claims.data, node.host));
     }
     Err(refusal
-        .hint("see that the disks are mounted, and try again")
-        .hint("carry on where a backup ends:    escli restore BACKUP")
-        .hint("if it is to begin with nothing:  escli down --purge-data, then escli up"))
+        .hint("check that the disks are mounted, and try again")
+        .hint("restore from a backup:           escli restore BACKUP")
+        .hint("to start with an empty cluster:  escli down --purge-data, then escli up"))
 }
 
 /// Every place that is not what cluster.yaml says; of each the gravest difference only.
 pub fn mismatches(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Vec<Mismatch> {
-    let meant = facts.remembered.first().copied().or_else(|| most_say(facts, intent.begins));
+    let meant = facts.remembered.first().copied().or_else(|| majority_cluster(facts, intent.new_cluster));
     let seen = spec.cluster.nodes.iter().filter_map(|node| Some((node, facts.nodes.get(&node.id)?)));
-    let judged = seen.filter_map(|(node, seen)| {
-        let one = Judged { name: &spec.cluster.name, node, seen };
+    let inspected = seen.filter_map(|(node, seen)| {
+        let one = Inspected { name: &spec.cluster.name, node, seen };
         let found =
             one.by_file().or_else(|| one.by_answer().filter(|_| !intent.by_hosts)).or_else(|| one.by_store());
         let found = found.or_else(|| one.elsewhere());
         found.or_else(|| one.by_cluster(meant?, &facts.remembered, intent))
     });
-    let mut found: Vec<_> = judged.collect();
+    let mut found: Vec<_> = inspected.collect();
     for mismatch in found.iter_mut().filter(|mismatch| intent.leaving.contains(&mismatch.node)) {
         // A machine that is gone leaves its address to others.
         mismatch.hints.push(format!(
-            "if node {} is gone and its address is somebody else's now:  name one in cluster.yaml where nobody is \
-             (192.0.2.1), and try again",
+            "if node {} is gone and its address belongs to another machine now:  write an unused address (192.0.2.1) into \
+             cluster.yaml, and try again",
             mismatch.node
         ));
     }
@@ -170,8 +111,8 @@ pub fn named(spec: &ClusterFile, facts: &Facts) -> String {
 }
 
 /// The cluster's id, as nodes and data directories say it, apart from one that is being begun.
-pub fn most_say(facts: &Facts, begins: Option<ClusterId>) -> Option<ClusterId> {
-    let said = || facts.nodes.values().filter_map(cluster_of).filter(|id| Some(*id) != begins);
+pub fn majority_cluster(facts: &Facts, new_cluster: Option<ClusterId>) -> Option<ClusterId> {
+    let said = || facts.nodes.values().filter_map(cluster_of).filter(|id| Some(*id) != new_cluster);
     let votes = |wanted: ClusterId| said().filter(|id| *id == wanted).count();
     // Of as many on either side the first counts: what matters is that somebody else is told.
     said().rev().max_by_key(|id| votes(*id))
@@ -184,13 +125,13 @@ pub fn cluster_of(node: &NodeFacts) -> Option<ClusterId> {
 }
 
 /// One node of cluster.yaml, and what was found there.
-struct Judged<'a> {
+struct Inspected<'a> {
     name: &'a str,
     node: &'a Node,
     seen: &'a NodeFacts,
 }
 
-impl Judged<'_> {
+impl Inspected<'_> {
     fn claims(&self) -> Option<&Claims> {
         self.seen.host().map(|host| &host.claims)
     }
@@ -212,7 +153,7 @@ impl Judged<'_> {
         if let Some(other) = cluster.as_ref().filter(|other| *other != name) {
             let node = node.map_or_else(|| "a node".to_owned(), |id| format!("node {id}"));
             let renamed = format!(
-                "if {other} is to be called {name} from now on:  stop it and change the name in {path} on every host first"
+                "to rename {other} to {name}:  stop it and change the name in {path} on every host first"
             );
             let hints = [&self.others(other)[..], &[renamed]].concat();
             return self.mismatch(format!("{place} is {node} of {other}, not of {name} ({by})"), &hints);
@@ -226,7 +167,7 @@ impl Judged<'_> {
 
     /// By who answers on its admin port.
     fn by_answer(&self) -> Option<Mismatch> {
-        let Answer::Silent { stranger: Some(stranger), .. } = &self.seen.api else { return None };
+        let ApiAnswer::Silent { stranger: Some(stranger), .. } = &self.seen.api else { return None };
         let (says, name) = (stranger.describe(), self.name);
         let at = self.at();
         if stranger.cluster != name {
@@ -239,8 +180,11 @@ impl Judged<'_> {
     fn by_store(&self) -> Option<Mismatch> {
         let Claims { data, store, .. } = self.claims()?;
         let other = store.map(|store| store.node).filter(|other| *other != self.node.id)?;
-        let text =
-            format!("{data} on {} is the data of node {other}, not of node {}", self.place(), self.node.id);
+        let text = format!(
+            "{data} on {} holds the data of node {other}, not of node {}",
+            self.place(),
+            self.node.id
+        );
         self.mismatch(text, &self.swapped(other))
     }
 
@@ -250,11 +194,11 @@ impl Judged<'_> {
         let Deployed { path, elsewhere, .. } = file.as_ref()?;
         let old = elsewhere.as_ref()?;
         let hints = [
-            format!("put it back:                    storage.data_dir: {old} in cluster.yaml"),
+            format!("keep the directory:             storage.data_dir: {old} in cluster.yaml"),
             format!(
-                "if the data is to move:         escli stop, move {old} to {data} on every host, change cluster.yaml, escli up"
+                "to move the data:               escli stop, move {old} to {data} on every host, change cluster.yaml, escli up"
             ),
-            "if it is to begin with nothing: put it back, escli down --purge-data, change cluster.yaml, escli up".to_owned(),
+            "to start with an empty cluster: keep the directory, escli down --purge-data, change cluster.yaml, escli up".to_owned(),
         ];
         self.mismatch(
             format!("{} has its data in {old}, not in {data} (by {path} there)", self.place()),
@@ -264,24 +208,28 @@ impl Judged<'_> {
 
     /// By the cluster's id: that of the data directory, and that of whoever answers on its admin port.
     fn by_cluster(&self, meant: ClusterId, remembered: &[ClusterId], intent: &Intent) -> Option<Mismatch> {
-        let ours = |own: &ClusterId| *own == meant || Some(*own) == intent.begins || remembered.contains(own);
+        let ours =
+            |own: &ClusterId| *own == meant || Some(*own) == intent.new_cluster || remembered.contains(own);
         let wrong = |own: &ClusterId| !ours(own);
         let name = self.name;
         let others = remembered.is_empty();
-        let why = if others { "as the others are" } else { "as which it was brought up from here" };
-        let own = "name the cluster.yaml that it belongs to, with -c".to_owned();
+        let why = if others { "as are the other nodes" } else { "as it was brought up from here" };
+        let own = "use the cluster.yaml that it belongs to, with -c".to_owned();
         let interrupted = "if an operation was interrupted:  escli history".to_owned();
         let stored = self.claims().and_then(|claims| Some((&claims.data, claims.store?.cluster?)));
         if let Some((data, other)) = stored.filter(|(_, other)| wrong(other)) {
             let host = &self.node.host;
             let unneeded =
-                format!("if nothing of it is needed:       stop the node, and delete {data} on {host}");
-            let text = format!("{} is of the cluster {other}; {name} is {meant}, {why}", self.place());
+                format!("if its data is not needed:         stop the node, and delete {data} on {host}");
+            let text = format!("{} belongs to cluster {other}; {name} is {meant}, {why}", self.place());
             return self.mismatch(text, &[own, interrupted, unneeded]);
         }
         let other = self.seen.status()?.cluster_id.filter(wrong).filter(|_| !intent.by_hosts)?;
-        let text = format!("{} answers for the cluster {other}; {name} is {meant}, {why}", self.at());
-        self.mismatch(text, &[own, interrupted, "or end what answers there, which has the ports".to_owned()])
+        let text = format!("{} answers for cluster {other}; {name} is {meant}, {why}", self.at());
+        self.mismatch(
+            text,
+            &[own, interrupted, "or stop the process that answers there and holds the ports".to_owned()],
+        )
     }
 
     /// Its admin port.
@@ -292,9 +240,9 @@ impl Judged<'_> {
     /// It is another cluster's.
     fn others(&self, other: &str) -> [String; 2] {
         [
-            format!("if {other} is meant:  name its own cluster.yaml with -c"),
+            format!("to work on {other}:  use its own cluster.yaml, with -c"),
             format!(
-                "if its hosts are to be {}'s from now on:  first, with the cluster.yaml of {other}, escli down --purge-data",
+                "to give its hosts to {}:  first run escli down --purge-data with the cluster.yaml of {other}",
                 self.name
             ),
         ]
@@ -303,8 +251,8 @@ impl Judged<'_> {
     /// It is another node of the same cluster.
     fn swapped(&self, other: NodeId) -> [String; 2] {
         [
-            format!("put the id back:  node {other} is the one at {} in cluster.yaml", self.node.host),
-            format!("if the machine is to become another node:  escli remove-node {other} --purge first"),
+            format!("restore the id:  node {other} is the one at {} in cluster.yaml", self.node.host),
+            format!("to turn the machine into another node:  first run escli remove-node {other} --purge"),
         ]
     }
 }

@@ -6,17 +6,17 @@ use shared::ids::NodeId;
 
 pub mod action;
 pub mod agreement;
+pub mod claims;
+pub mod desired;
 pub mod diff;
 pub mod down;
 pub mod facts;
 pub mod fix;
 pub mod identity;
-pub mod join;
 pub mod layout;
-pub mod leave;
 mod listed;
+pub mod member_set;
 pub mod members;
-pub mod membership;
 pub mod preflight;
 pub mod program;
 pub mod provision;
@@ -29,7 +29,6 @@ pub mod transfer;
 pub mod unit;
 pub mod up;
 pub mod upgrade;
-pub mod wanted;
 
 pub use action::Action;
 
@@ -98,7 +97,7 @@ pub enum Question {
     },
 }
 
-/// Why an operation is not even tried; nothing was changed.
+/// Why an operation is not even tried; no changes were made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// What is refused, in one sentence without a full stop.
@@ -107,12 +106,15 @@ pub struct Refusal {
     pub reasons: Vec<String>,
     /// What to do instead; the commands in it can be pasted.
     pub hints: Vec<String>,
+    /// A first port with which a new local cluster would find all its ports free, where ports are the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_base_port: Option<u16>,
 }
 
 impl Refusal {
     /// A refusal without reasons or hints.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), reasons: Vec::new(), hints: Vec::new() }
+        Self { message: message.into(), reasons: Vec::new(), hints: Vec::new(), free_base_port: None }
     }
 
     /// Adds a reason.

@@ -5,7 +5,7 @@ use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Privilege, Service, authority};
 
 use super::Action;
-use super::facts::{Facts, HostFacts, HostSight, Machine, Reach, Way};
+use super::facts::{AdminRoute, Facts, HostFacts, HostInspection, Machine, Reachability};
 use super::identity::{self, Intent, Mismatch};
 use super::layout::HostLayout;
 use super::program::Program;
@@ -99,7 +99,7 @@ pub fn preflight(
             fix: None,
         };
         match facts.nodes.get(id).map(|node| &node.host) {
-            Some(HostSight::Seen(host)) => {
+            Some(HostInspection::Seen(host)) => {
                 let Some(machine) = &host.machine else { continue };
                 let mut host = Host { node, facts: host, machine, found: Vec::new() };
                 host.ok("reach", format!("logged in; {}", machine.arch));
@@ -115,14 +115,14 @@ pub fn preflight(
                 whose(&mut host, spec, facts, &strangers);
                 ports(&mut host);
                 clock(&mut host);
-                mesh(&mut host, spec, facts);
+                peers(&mut host, spec, facts);
                 admin(&mut host, spec, facts);
                 all.append(&mut host.found);
             }
-            Some(HostSight::Unreachable { reason, details, hints }) => {
+            Some(HostInspection::Unreachable { reason, details, hints }) => {
                 all.push(failed(reason, details, hints));
             }
-            Some(HostSight::NotAsked) | None => all.push(failed("was not asked", &[], &[])),
+            Some(HostInspection::NotAsked) | None => all.push(failed("was not asked", &[], &[])),
         }
     }
     all
@@ -136,12 +136,12 @@ fn root(host: &mut Host<'_>, layout: &HostLayout) {
             "root",
             Level::Failure,
             why.clone(),
-            Some("let the user run sudo without a password, log in as root (deploy.ssh.user), or set deploy.privilege: none".to_owned()),
+            Some("allow the user to run sudo without a password, log in as root (deploy.ssh.user), or set deploy.privilege: none".to_owned()),
         ),
     }
 }
 
-/// Without root, the user that logs in makes everything itself.
+/// Without root, the login user makes everything itself.
 fn writable(host: &mut Host<'_>, layout: &HostLayout) {
     if layout.privilege != Privilege::None {
         return;
@@ -152,13 +152,13 @@ fn writable(host: &mut Host<'_>, layout: &HostLayout) {
         return host.ok("writable", format!("{} and {}", layout.install, layout.data));
     }
     let text = format!(
-        "the user that logs in may not write in {}, where {} and {} are to be",
+        "the login user may not write to {}, where {} and {} are to be created",
         closed.join(" and "),
         layout.install,
         layout.data
     );
     let hint =
-        "name places of that user's own: deploy.install_dir and cluster.storage.data_dir in cluster.yaml";
+        "use directories of that user: deploy.install_dir and cluster.storage.data_dir in cluster.yaml";
     host.say("writable", Level::Failure, text, Some(hint.to_owned()));
 }
 
@@ -167,21 +167,24 @@ fn user(host: &mut Host<'_>, layout: &HostLayout) {
     if host.machine.user {
         return host.ok("user", user.clone());
     }
-    let missing = format!("there is no {user} yet");
+    let missing = format!("user {user} does not exist yet");
     host.fixable("user", Level::Ok, missing, Action::EnsureUser { user: user.clone() });
 }
 
 fn dirs(host: &mut Host<'_>, layout: &HostLayout) {
     if host.facts.dirs {
-        return host.ok("dirs", "there, with the right owner and mode");
+        return host.ok("dirs", "present, with the right owner and mode");
     }
     let (level, text) = match host.machine.owner.as_deref().and_then(|owner| owner.split_once(' ')) {
-        None => (Level::Ok, "not there yet".to_owned()),
+        None => (Level::Ok, "not created yet".to_owned()),
         Some((owner, mode)) if wrong(owner, mode, layout) => {
-            let whose = layout.user.as_deref().unwrap_or("the user that logs in");
-            (Level::Warning, format!("{} is {owner}'s with mode {mode}, not {whose}'s with 700", layout.data))
+            let whose = layout.user.as_deref().unwrap_or("the login user");
+            (
+                Level::Warning,
+                format!("{} belongs to {owner} with mode {mode}, not to {whose} with mode 700", layout.data),
+            )
         }
-        Some(_) => (Level::Ok, format!("{} has parts that are not there yet", layout.install)),
+        Some(_) => (Level::Ok, format!("parts of {} are not created yet", layout.install)),
     };
     host.fixable("dirs", level, text, Action::EnsureDirs);
 }
@@ -195,7 +198,7 @@ fn leftovers(host: &mut Host<'_>) {
     if left.is_empty() {
         return;
     }
-    let text = format!("an upload that never ended left {}", left.join(", "));
+    let text = format!("a failed upload left {}", left.join(", "));
     host.fixable("leftovers", Level::Warning, text, Action::RemoveLeftovers);
 }
 
@@ -207,7 +210,7 @@ fn service(host: &mut Host<'_>, layout: &HostLayout) {
         (Service::Systemd, false) => host.say(
             "service",
             Level::Failure,
-            "systemd does not run this machine",
+            "the machine does not run systemd",
             Some("set deploy.service: process".to_owned()),
         ),
     }
@@ -215,19 +218,19 @@ fn service(host: &mut Host<'_>, layout: &HostLayout) {
 
 /// A node under the user's own systemd lives as long as that does.
 fn user_service(host: &mut Host<'_>) {
-    let login = host.machine.login.clone().unwrap_or_else(|| "the user that logs in".to_owned());
+    let login = host.machine.login.clone().unwrap_or_else(|| "the login user".to_owned());
     let by_root = format!("as root there:  loginctl enable-linger {login}");
     match (host.machine.manager, host.machine.lingers) {
         (_, true) => host.ok("service", format!("the systemd of {login}")),
         (true, false) => {
             let text = format!(
-                "lingering is off for {login}: the node would end with the last login, and no boot would start it"
+                "lingering is off for {login}: the node would stop with the last login, and would not start at boot"
             );
-            let hint = format!("escli up tries to switch it on; where it may not, {by_root}");
+            let hint = format!("escli up tries to enable it; where that is not allowed, {by_root}");
             host.say("service", Level::Warning, text, Some(hint));
         }
         (false, false) => {
-            let text = format!("{login} has no systemd there");
+            let text = format!("{login} has no systemd instance there");
             let hint = format!("{by_root}; or set deploy.service: process");
             host.say("service", Level::Failure, text, Some(hint));
         }
@@ -239,7 +242,7 @@ fn program_runs(host: &mut Host<'_>, program: Option<&Program>) {
     match program.cannot_run_on(host.machine) {
         None => host.ok("binary", format!("esnode {}", program.release)),
         Some(why) => {
-            let hint = format!("build esnode for {} and name it: --binary PATH", host.machine.arch);
+            let hint = format!("build esnode for {}, and pass it with --binary PATH", host.machine.arch);
             host.say("binary", Level::Failure, why, Some(hint));
         }
     }
@@ -253,23 +256,28 @@ fn disk(host: &mut Host<'_>, layout: &HostLayout, program: Option<&Program>) {
     ];
     for (place, free, needed) in places {
         if free < needed {
-            let text = format!("{free} MiB left for {place}, at least {needed} are needed");
-            host.say("disk", Level::Failure, text, Some("make room there, or name another place".to_owned()));
+            let text = format!("{free} MiB free for {place}; at least {needed} MiB are required");
+            host.say(
+                "disk",
+                Level::Failure,
+                text,
+                Some("free space there, or use another directory".to_owned()),
+            );
             return;
         }
     }
     let free = host.machine.free_data_mib / 1024;
-    host.ok("disk", format!("{free} GiB left for {}", layout.data));
+    host.ok("disk", format!("{free} GiB free for {}", layout.data));
 }
 
 fn data(host: &mut Host<'_>) {
     let strange = host.facts.config_hash.is_none() && !host.facts.data_empty;
     if strange {
-        let text = "the data directory is not empty, and there is no cluster.yaml beside the program";
-        let hint = "if it is of this cluster, go on; if it is of another one, move it away";
+        let text = "the data directory is not empty, but there is no cluster.yaml beside the program";
+        let hint = "if the data is of this cluster, continue; otherwise move it away";
         host.say("data", Level::Warning, text, Some(hint.to_owned()));
     } else {
-        host.ok("data", if host.facts.data_empty { "empty" } else { "a node's" });
+        host.ok("data", if host.facts.data_empty { "empty" } else { "data of a node" });
     }
 }
 
@@ -282,7 +290,7 @@ fn whose(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts, strangers: &[Mi
     let text = match (known, &host.facts.claims.file) {
         (Some(cluster), _) => format!("node {} of {}, cluster {cluster}", host.node, spec.cluster.name),
         (None, Some(_)) => format!("node {} of {}", host.node, spec.cluster.name),
-        (None, None) => "nobody's yet".to_owned(),
+        (None, None) => "not deployed yet".to_owned(),
     };
     host.ok("identity", text);
 }
@@ -291,81 +299,86 @@ fn ports(host: &mut Host<'_>) {
     for taken in host.facts.taken.clone() {
         let holder = taken.holder.as_deref().unwrap_or("another process");
         let text = format!("port {} ({}) is held by {holder}", taken.port, taken.key);
-        let hint = "end that process, or change the port in cluster.yaml".to_owned();
+        let hint = "stop that process, or change the port in cluster.yaml".to_owned();
         host.say("ports", Level::Failure, text, Some(hint));
     }
     if host.facts.taken.is_empty() {
-        host.ok("ports", if host.facts.runs() { "the node has them" } else { "free" });
+        host.ok("ports", if host.facts.runs() { "held by the node" } else { "free" });
     }
 }
 
 fn clock(host: &mut Host<'_>) {
     let skew = host.machine.skew_s;
     if skew.abs() <= SKEW_S {
-        return host.ok("clock", "as here");
+        return host.ok("clock", "in sync");
     }
     let which = if skew > 0 { "ahead of" } else { "behind" };
-    let text = format!("{} s {which} this machine's", skew.abs());
+    let text = format!("{} s {which} the clock of this machine", skew.abs());
     host.say("clock", Level::Warning, text, Some("timedatectl set-ntp true".to_owned()));
 }
 
-fn mesh(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
-    let Some(links) = facts.mesh.get(&host.node) else { return };
+fn peers(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
+    let Some(links) = facts.peer_reachability.get(&host.node) else { return };
     let address = |id: &NodeId| {
         spec.node(*id)
             .map_or_else(String::new, |node| format!(" {}", authority(&node.host, node.cluster_port)))
     };
     let nameless: Vec<&str> = links
         .iter()
-        .filter(|(_, reach)| **reach == Reach::Nameless)
+        .filter(|(_, reach)| **reach == Reachability::Unresolved)
         .filter_map(|(id, _)| spec.node(*id).map(|node| node.host.as_str()))
         .collect();
     if !nameless.is_empty() {
-        let text = format!("this host knows no address for {}", nameless.join(", "));
-        let hint = "let every host resolve the others' names (DNS, /etc/hosts), or write addresses into cluster.yaml";
-        return host.say("mesh", Level::Failure, text, Some(hint.to_owned()));
+        let text = format!("this host cannot resolve {}", nameless.join(", "));
+        let hint =
+            "make the names resolvable on every host (DNS, /etc/hosts), or write addresses into cluster.yaml";
+        return host.say("peers", Level::Failure, text, Some(hint.to_owned()));
     }
     let blocked: Vec<String> = links
         .iter()
-        .filter(|(_, reach)| **reach == Reach::Silent)
+        .filter(|(_, reach)| **reach == Reachability::Silent)
         .map(|(id, _)| format!("node {id}{}", address(id)))
         .collect();
     if !blocked.is_empty() {
         let text = format!("no answer from {}", blocked.join(", "));
-        let hint = "let the nodes reach each other's cluster_port: firewall, routes".to_owned();
+        let hint = "allow the nodes to reach each other's cluster_port: firewall, routes".to_owned();
         // A host that nobody reaches is dead, and no reason not to work on the others.
         let alive = |id: &NodeId| facts.nodes.get(id).is_some_and(|node| node.host().is_some());
-        let silent = |reach: &Reach| *reach == Reach::Silent;
+        let silent = |reach: &Reachability| *reach == Reachability::Silent;
         let cut_off = links.iter().any(|(id, reach)| silent(reach) && alive(id));
         let level = if cut_off { Level::Failure } else { Level::Warning };
-        return host.say("mesh", level, text, Some(hint));
+        return host.say("peers", level, text, Some(hint));
     }
-    if links.values().any(|reach| *reach == Reach::Unknown) {
-        let text = "could not be tried: there is no bash on that machine";
-        return host.say("mesh", Level::Warning, text, None);
+    if links.values().any(|reach| *reach == Reachability::Unknown) {
+        let text = "not tested: there is no bash on that machine";
+        return host.say("peers", Level::Warning, text, None);
     }
-    host.ok("mesh", "reaches all other nodes");
+    host.ok("peers", "reaches all other nodes");
 }
 
 /// The admin port from here, by which every operation sees what it has done.
 fn admin(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
-    let (Some(way), Some(node)) = (facts.ways.get(&host.node), spec.node(host.node)) else { return };
+    let (Some(way), Some(node)) = (facts.admin_routes.get(&host.node), spec.node(host.node)) else { return };
     let (name, port) = (&node.host, node.http_port);
     let is_silent = facts.nodes.get(&host.node).is_some_and(|node| node.status().is_none());
     match way {
-        Way::Direct if host.facts.runs() && is_silent => {
-            let text = format!("the node runs, and {name}:{port} takes no connections from here");
+        AdminRoute::Direct if host.facts.runs() && is_silent => {
+            let text = format!("the node runs, but {name}:{port} accepts no connections from here");
             let hint =
-                format!("if a firewall refuses them, open http_port {port} for this machine; see escli logs");
+                format!("if a firewall rejects them, open http_port {port} for this machine; see escli logs");
             host.say("admin", Level::Warning, text, Some(hint));
         }
-        Way::Direct => host.ok("admin", format!("http_port {port} is open from here")),
-        Way::Through { why } if why.is_empty() => host.ok("admin", format!("http_port {port}, through SSH")),
-        Way::Through { why } => host.ok("admin", format!("http_port {port}, through SSH: {why} from here")),
-        Way::Closed { why } => {
+        AdminRoute::Direct => host.ok("admin", format!("http_port {port} is reachable from here")),
+        AdminRoute::Tunnelled { why } if why.is_empty() => {
+            host.ok("admin", format!("http_port {port}, through SSH"));
+        }
+        AdminRoute::Tunnelled { why } => {
+            host.ok("admin", format!("http_port {port}, through SSH: {why} from here"));
+        }
+        AdminRoute::Closed { why } => {
             let text = format!("http_port {port} of {name} cannot be reached from here: {why}");
             let hint = format!(
-                "open {port} for this machine, or let sshd there forward (AllowTcpForwarding yes); a jump host goes into deploy.ssh.jump"
+                "open port {port} for this machine, or allow sshd there to forward (AllowTcpForwarding yes); set a jump host in deploy.ssh.jump"
             );
             host.say("admin", Level::Failure, text, Some(hint));
         }
@@ -383,7 +396,7 @@ mod tests {
     fn find(change: impl Fn(&mut HostFacts)) -> Vec<(&'static str, Level)> {
         let spec = remote_spec(3);
         let mut facts = remote_facts(&spec);
-        if let Some(HostSight::Seen(host)) = facts.nodes.get_mut(&2).map(|node| &mut node.host) {
+        if let Some(HostInspection::Seen(host)) = facts.nodes.get_mut(&2).map(|node| &mut node.host) {
             change(host);
         }
         let program = Program { arch: Some("x86_64".to_owned()), mib: 15, ..Program::default() };
@@ -428,7 +441,7 @@ mod tests {
         let mut spec = remote_spec(3);
         let mut facts = remote_facts(&spec);
         for node in facts.nodes.values_mut() {
-            let HostSight::Seen(host) = &mut node.host else { continue };
+            let HostInspection::Seen(host) = &mut node.host else { continue };
             host.machine.as_mut().unwrap().closed = vec!["/opt".to_owned(), "/opt".to_owned()];
         }
         let failures = |spec: &ClusterFile| {
@@ -440,7 +453,7 @@ mod tests {
         let service = Service::Process;
         spec.deploy = Some(Deploy { privilege: Privilege::None, service, ..Deploy::default() });
         let found = failures(&spec);
-        assert!(found[0].0 == "writable" && found[0].1.contains("may not write in /opt, where"), "{found:?}");
+        assert!(found[0].0 == "writable" && found[0].1.contains("may not write to /opt, where"), "{found:?}");
     }
 
     #[test]
@@ -449,7 +462,7 @@ mod tests {
         spec.deploy = Some(Deploy { privilege: Privilege::None, ..Deploy::default() });
         let found = |manager: bool, lingers: bool| {
             let mut facts = remote_facts(&spec);
-            let HostSight::Seen(host) = &mut facts.nodes.get_mut(&1).unwrap().host else { panic!() };
+            let HostInspection::Seen(host) = &mut facts.nodes.get_mut(&1).unwrap().host else { panic!() };
             let machine = host.machine.as_mut().unwrap();
             (machine.manager, machine.lingers, machine.login) = (manager, lingers, Some("ada".to_owned()));
             let found = preflight(&spec, &HostLayout::of(&spec).unwrap(), None, &facts, &[1]);
@@ -467,17 +480,20 @@ mod tests {
         let spec = remote_spec(3);
         let mut facts = remote_facts(&spec);
         let layout = HostLayout::of(&spec).unwrap();
-        facts.mesh.insert(1, [(2, Reach::Silent), (3, Reach::Open)].into());
-        facts.mesh.insert(2, [(1, Reach::Open), (3, Reach::Silent)].into());
-        let gone =
-            HostSight::Unreachable { reason: "no route".to_owned(), details: Vec::new(), hints: Vec::new() };
+        facts.peer_reachability.insert(1, [(2, Reachability::Silent), (3, Reachability::Open)].into());
+        facts.peer_reachability.insert(2, [(1, Reachability::Open), (3, Reachability::Silent)].into());
+        let gone = HostInspection::Unreachable {
+            reason: "no route".to_owned(),
+            details: Vec::new(),
+            hints: Vec::new(),
+        };
         facts.nodes.get_mut(&3).unwrap().host = gone;
         let found = preflight(&spec, &layout, None, &facts, &[1, 2, 3]);
         let bad: Vec<_> = found.iter().filter(|finding| finding.level == Level::Failure).collect();
         let texts: Vec<_> =
             bad.iter().map(|finding| (finding.node, finding.check, finding.text.as_str())).collect();
-        assert_eq!(texts, [(1, "mesh", "no answer from node 2 10.0.0.2:9100"), (3, "reach", "no route")]);
-        let warned = |finding: &&Finding| finding.level == Level::Warning && finding.check == "mesh";
+        assert_eq!(texts, [(1, "peers", "no answer from node 2 10.0.0.2:9100"), (3, "reach", "no route")]);
+        let warned = |finding: &&Finding| finding.level == Level::Warning && finding.check == "peers";
         assert_eq!(found.iter().find(warned).map(|finding| finding.node), Some(2), "nobody reaches the dead");
     }
 
@@ -485,10 +501,10 @@ mod tests {
     fn the_admin_port_is_tried_from_here_and_names_from_every_host() {
         let spec = remote_spec(3);
         let layout = HostLayout::of(&spec).unwrap();
-        let facts = |way: Way, reach: Reach| {
+        let facts = |way: AdminRoute, reach: Reachability| {
             let mut facts = remote_facts(&spec);
-            facts.ways = [(1, way)].into();
-            facts.mesh = [(1, [(2, reach)].into())].into();
+            facts.admin_routes = [(1, way)].into();
+            facts.peer_reachability = [(1, [(2, reach)].into())].into();
             facts
         };
         let find = |facts: &Facts, check: &str| {
@@ -497,32 +513,32 @@ mod tests {
         };
         let why = "no address".to_owned();
         for (way, level, text) in [
-            (Way::Direct, Level::Ok, "http_port 8080 is open from here"),
-            (Way::Through { why: String::new() }, Level::Ok, "http_port 8080, through SSH"),
+            (AdminRoute::Direct, Level::Ok, "http_port 8080 is reachable from here"),
+            (AdminRoute::Tunnelled { why: String::new() }, Level::Ok, "http_port 8080, through SSH"),
             (
-                Way::Through { why: why.clone() },
+                AdminRoute::Tunnelled { why: why.clone() },
                 Level::Ok,
                 "http_port 8080, through SSH: no address from here",
             ),
             (
-                Way::Closed { why },
+                AdminRoute::Closed { why },
                 Level::Failure,
                 "http_port 8080 of 10.0.0.1 cannot be reached from here: no address",
             ),
         ] {
-            let found = find(&facts(way, Reach::Open), "admin");
+            let found = find(&facts(way, Reachability::Open), "admin");
             assert_eq!((found.level, found.text.as_str()), (level, text));
         }
-        let mut refused = facts(Way::Direct, Reach::Open);
-        let HostSight::Seen(host) = &mut refused.nodes.get_mut(&1).unwrap().host else { panic!() };
+        let mut refused = facts(AdminRoute::Direct, Reachability::Open);
+        let HostInspection::Seen(host) = &mut refused.nodes.get_mut(&1).unwrap().host else { panic!() };
         host.process = crate::plan::facts::Process::Running { pid: 7 };
         let found = find(&refused, "admin");
         assert!(
-            found.level == Level::Warning && found.text.contains("takes no connections from here"),
+            found.level == Level::Warning && found.text.contains("accepts no connections from here"),
             "{found:?}"
         );
-        let found = find(&facts(Way::Direct, Reach::Nameless), "mesh");
+        let found = find(&facts(AdminRoute::Direct, Reachability::Unresolved), "peers");
         assert_eq!(found.level, Level::Failure);
-        assert_eq!(found.text, "this host knows no address for 10.0.0.2");
+        assert_eq!(found.text, "this host cannot resolve 10.0.0.2");
     }
 }

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use shared::spec::Service;
 
+use super::desired::DesiredFiles;
 use super::facts::{HostFacts, Machine};
 use super::layout::HostLayout;
 use super::preflight::{Finding, Level};
 use super::program::Program;
-use super::wanted::Wanted;
 use super::{Action, Plan, Refusal, Step};
 
 /// What nodes on hosts of their own are given.
@@ -26,7 +26,7 @@ pub struct Remote {
 pub fn provision(
     plan: &mut Plan,
     remote: &Remote,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     hosts: &[(NodeId, &HostFacts, &Machine)],
     any_runs: bool,
 ) {
@@ -55,8 +55,8 @@ pub fn provision(
     let switches = switches.filter_map(|(program, (id, host, _))| {
         let why = match host.current.as_deref() {
             Some(found) if found == program.release => return None,
-            Some(found) => format!("{found} is now"),
-            None => "none is yet".to_owned(),
+            Some(found) => format!("currently {found}"),
+            None => "no release yet".to_owned(),
         };
         Some(Step::on(*id, Action::SwitchRelease { release: program.release.clone() }, why))
     });
@@ -74,12 +74,12 @@ fn takes(remote: &Remote, any_runs: bool, (_, host, _): &(NodeId, &HostFacts, &M
     !host.runs() && (!another || remote.named && !any_runs)
 }
 
-fn units(wanted: &Wanted, hosts: &[(NodeId, &HostFacts, &Machine)]) -> Vec<Step> {
+fn units(wanted: &DesiredFiles, hosts: &[(NodeId, &HostFacts, &Machine)]) -> Vec<Step> {
     let unit = |(id, _, machine): &(NodeId, &HostFacts, &Machine)| {
         let hash = wanted.unit_hash(*id)?;
         let why = match machine.unit.as_deref() {
             Some(found) if found == hash && machine.enabled => return None,
-            Some(found) if found == hash => "not started at boot",
+            Some(found) if found == hash => "not enabled at boot",
             Some(_) => "differs",
             None => "missing",
         };
@@ -99,7 +99,9 @@ pub fn other_releases(
     let releases = keeps.filter_map(|(id, host, _)| Some((id, host.current.as_ref()?)));
     let others = releases.filter(|(_, current)| **current != program.release);
     others
-        .map(|(id, current)| format!("node {id} keeps release {current}; here is {}", program.release))
+        .map(|(id, current)| {
+            format!("node {id} keeps release {current}; the local one is {}", program.release)
+        })
         .collect()
 }
 
@@ -121,10 +123,10 @@ pub fn refuse_without_program(
 
 /// There is no program to start nodes with.
 pub fn no_program() -> Refusal {
-    Refusal::new("the node's program, esnode, was not found; nothing was changed")
-        .because("looked at deploy.binary, $ESNODE, beside escli, and along the PATH")
-        .hint("name it:   --binary path/to/esnode")
-        .hint("build it:  cargo build --release -p esnode")
+    Refusal::new("the esnode program was not found; no changes were made")
+        .because("looked in deploy.binary, $ESNODE, next to escli, and on the PATH")
+        .hint("specify it:  --binary path/to/esnode")
+        .hint("build it:    cargo build --release -p esnode")
 }
 
 /// Refuses when a check failed.
@@ -132,7 +134,7 @@ pub fn no_program() -> Refusal {
 /// # Errors
 /// Each failed check is a reason, and its hint a hint.
 pub fn refuse(findings: &[Finding]) -> Result<(), Refusal> {
-    let mut refusal = Refusal::new("the hosts are not ready; nothing was changed");
+    let mut refusal = Refusal::new("the hosts are not ready; no changes were made");
     for finding in findings.iter().filter(|finding| finding.level == Level::Failure) {
         refusal = refusal.because(format!("node {}: {}", finding.node, finding.text));
         refusal.reasons.extend(finding.details.iter().map(|line| format!("  {line}")));

@@ -8,9 +8,9 @@ use shared::api::ClusterStatus;
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{ClusterFile, Node, Service};
 
+use super::desired::DesiredFiles;
 use super::facts::{Facts, HostFacts, Log, LogEnd, NodeFacts};
 use super::quorum::quorum;
-use super::wanted::Wanted;
 use super::{Action, Plan, Question, Refusal, Step, agreement, identity};
 
 /// What `recover` is asked for.
@@ -41,7 +41,7 @@ pub struct RecoverOptions {
 /// Refuses while there is a majority, or could be one; and where another node holds more.
 pub(super) fn recover(
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
     options: &RecoverOptions,
 ) -> Result<Plan, Refusal> {
@@ -60,28 +60,28 @@ pub(super) fn recover(
         }
         case.retire_others(&mut plan);
         if !host.is_stopped() {
-            let stop = Step::on(id, Action::StopNode { force: false }, "its log is to be worked on");
+            let stop = Step::on(id, Action::StopNode { force: false }, "its log is about to be changed");
             plan.one(format!("stop n{id}"), stop);
         }
         let binary = case.program(host)?;
-        let rebuild = Action::Rebuild { binary: binary.clone(), cluster: options.cluster, members: vec![id] };
+        let rebuild = Action::Recover { binary: binary.clone(), cluster: options.cluster, members: vec![id] };
         let why = format!("{} of {} nodes are lost", options.lost.len(), spec.cluster.nodes.len());
-        plan.one(format!("make n{id} a cluster of its own"), Step::on(id, rebuild, why));
+        plan.one(format!("start a new cluster from the log of n{id}"), Step::on(id, rebuild, why));
         if let Some(hash) = wanted.hash(id) {
             let write = Action::WriteConfig { hash: hash.to_owned() };
-            plan.one(format!("configure n{id}"), Step::on(id, write, "it is alone"));
+            plan.one(format!("configure n{id}"), Step::on(id, write, "it is the only member"));
         }
         plan.one(format!("start n{id}"), Step::on(id, Action::StartNode { binary }, "was stopped"));
-        plan.one(format!("see n{id} answer"), Step::on(id, Action::AwaitLive, "just started"));
-        let leader = Step::cluster(Action::AwaitLeader { nodes: vec![id] }, "it is all there is");
-        plan.one("see it lead", leader);
+        plan.one(format!("wait until n{id} answers"), Step::on(id, Action::AwaitLive, "just started"));
+        let leader = Step::cluster(Action::AwaitLeader { nodes: vec![id] }, "it is the only node");
+        plan.one("wait for a leader", leader);
     }
     if let Some(path) = &options.file {
         let write = Action::WriteClusterFile { path: path.clone() };
-        plan.one("describe", Step::cluster(write, "the others are gone"));
+        plan.one("describe", Step::cluster(write, "the other nodes are removed"));
     }
     if !plan.stages.is_empty() {
-        plan.one("verify", Step::cluster(Action::VerifyCluster { nodes: vec![id] }, "the end"));
+        plan.one("verify", Step::cluster(Action::VerifyCluster { nodes: vec![id] }, "nodes were started"));
     }
     case.advise(&mut plan);
     Ok(plan)
@@ -98,7 +98,7 @@ impl Case<'_> {
     fn refusal(&self) -> Refusal {
         let name = &self.spec.cluster.name;
         Refusal::new(format!(
-            "{name} is not recovered from node {}; nothing was changed",
+            "{name} cannot be recovered from node {}; no changes were made",
             self.options.survivor
         ))
     }
@@ -109,12 +109,12 @@ impl Case<'_> {
         match host {
             None => Err(self
                 .refusal()
-                .because(format!("node {id}'s host cannot be looked at"))
+                .because(format!("node {id}'s host cannot be inspected"))
                 .hint("escli check")),
             Some(host) if host.data_empty => Err(self
                 .refusal()
-                .because(format!("node {id} has no data: there is nothing to carry on with"))
-                .hint("name a node that has, with --survivor")),
+                .because(format!("node {id} has no data to recover from"))
+                .hint("choose a node with data, with --survivor")),
             Some(host) => Ok(host),
         }
     }
@@ -122,8 +122,8 @@ impl Case<'_> {
     fn program(&self, host: &HostFacts) -> Result<PathBuf, Refusal> {
         host.installed.clone().or_else(|| self.options.binary.clone()).ok_or_else(|| {
             self.refusal()
-                .because("no esnode was found")
-                .hint("name the node's program with --binary PATH, or set $ESNODE")
+                .because("esnode was not found")
+                .hint("specify it with --binary PATH, or set $ESNODE")
         })
     }
 
@@ -135,8 +135,8 @@ impl Case<'_> {
             return Err(self
                 .refusal()
                 .because(format!("the cluster has a majority: {now}"))
-                .hint("take single nodes out:    escli remove-node ID")
-                .hint("put others in their place: escli replace-node OLD NEW"));
+                .hint("remove single nodes:      escli remove-node ID")
+                .hint("or replace them:          escli replace-node OLD NEW"));
         }
         let mut refusal = self.refusal();
         for node in &self.options.others {
@@ -144,10 +144,12 @@ impl Case<'_> {
             let seen = self.facts.nodes.get(&id);
             let runs = seen.is_some_and(|seen| seen.pid().is_some() || seen.status().is_some());
             match (self.options.lost.contains(&id), seen.and_then(NodeFacts::host)) {
-                (true, _) if runs => refusal = refusal.because(format!("node {id} runs: it is not lost")),
+                (true, _) if runs => {
+                    refusal = refusal.because(format!("node {id} is running, so it is not lost"))
+                }
                 (false, None) => {
                     refusal = refusal.because(format!(
-                        "node {id}'s host ({}) cannot be looked at: get it back, or say that it is lost for good",
+                        "node {id}'s host ({}) cannot be inspected: make it reachable, or list the node in --lost",
                         node.host
                     ));
                 }
@@ -157,7 +159,7 @@ impl Case<'_> {
         let (members, lost) = (self.spec.cluster.nodes.len(), self.options.lost.len());
         if members - lost >= quorum(members) {
             refusal = refusal.because(format!(
-                "of {members} nodes {lost} are said to be lost: the other {} are a majority",
+                "{lost} of {members} nodes are said to be lost: the other {} are a majority",
                 members - lost
             ));
         }
@@ -166,9 +168,9 @@ impl Case<'_> {
         }
         let all: Vec<String> = self.options.others.iter().map(|node| node.id.to_string()).collect();
         Err(refusal
-            .hint("bring back what can be brought back:  escli start")
+            .hint("start nodes that can be started:      escli start")
             .hint("see what is wrong:                    escli health")
-            .hint(format!("if nodes are lost for good, say which: --lost {}", all.join(","))))
+            .hint(format!("list permanently lost nodes:          --lost {}", all.join(","))))
     }
 
     /// No node that is left has a log that reaches further (Raft paper, 5.4.1).
@@ -179,7 +181,7 @@ impl Case<'_> {
                 .refusal()
                 .because(format!("node {id}'s log is damaged: {reason}"))
                 .hint(format!("escli verify {id}"))
-                .hint("name another node, with --survivor"));
+                .hint("choose another node, with --survivor"));
         }
         let Some(own) = self.facts.log_end(id) else { return Ok(()) };
         let others =
@@ -188,17 +190,17 @@ impl Case<'_> {
             return Ok(());
         };
         let more = match index.checked_sub(own.index).filter(|more| *more > 0) {
-            Some(more) => format!("; {more} entries more"),
-            None => "; what the other has beyond that was written by a leader of an earlier term".to_owned(),
+            Some(more) => format!("; {more} more entries"),
+            None => "; the extra entries of the other were written by a leader of an earlier term".to_owned(),
         };
         Err(self
             .refusal()
             .because(format!(
-                "node {other} holds more: its log ends at entry {index} of term {term}, node {id}'s at {} of {}{more}",
+                "node {other} has a longer log: it ends at entry {index} of term {term}, that of node {id} at {} of {}{more}",
                 own.index, own.term
             ))
-            .hint(format!("carry on with that one:                       {}", self.again(other)))
-            .hint(format!("if what node {other} has is not to be had, take its data directory away first")))
+            .hint(format!("recover from that one:                        {}", self.again(other)))
+            .hint(format!("to give up the log of node {other}, move its data directory away first")))
     }
 
     /// The same with another survivor.
@@ -231,9 +233,9 @@ impl Case<'_> {
             || match (self.facts.log_end(*id), self.facts.logs.get(id)) {
                 (Some(end), _) => format!("n{id}'s log ends at entry {} of term {}", end.index, end.term),
                 (None, Some(Log::Unread { reason })) => {
-                    format!("how far n{id}'s log reaches is not known ({reason})")
+                    format!("where n{id}'s log ends is not known ({reason})")
                 }
-                (None, _) => format!("how far n{id}'s log reaches is not known"),
+                (None, _) => format!("where n{id}'s log ends is not known"),
             },
             |status| {
                 format!(
@@ -243,9 +245,8 @@ impl Case<'_> {
             },
         );
         let text = format!(
-            "{name} goes on as a new cluster of n{id} alone. {holds}{ends}. WHAT THE OTHERS ACKNOWLEDGED BEYOND THAT IS LOST, \
-             for producers that were told it was safe. Given up: {}. None of them may ever serve again with what it has: \
-             clients would write to two clusters",
+            "{name} becomes a new cluster of n{id} alone. {holds}{ends}. EVENTS THAT THE OTHER NODES ACKNOWLEDGED BEYOND THAT ARE \
+             LOST. Abandoned: {}. None of them may ever serve again with its data: clients would write to two clusters",
             gone.join(", "),
             ends = self.ends()
         );
@@ -259,15 +260,15 @@ impl Case<'_> {
         for node in &self.options.others {
             let Some(host) = self.facts.nodes.get(&node.id).and_then(NodeFacts::host) else { continue };
             if !host.is_stopped() {
-                stops.push(Step::on(node.id, Action::StopNode { force: true }, "it is given up"));
+                stops.push(Step::on(node.id, Action::StopNode { force: true }, "it is abandoned"));
             }
             let enabled = host.machine.as_ref().is_some_and(|machine| machine.enabled);
             if self.options.service == Some(Service::Systemd) && enabled {
-                disables.push(Step::on(node.id, Action::DisableUnit, "it is given up"));
+                disables.push(Step::on(node.id, Action::DisableUnit, "it is abandoned"));
             }
         }
-        plan.stage("stop the others", stops);
-        plan.stage("retire the others", disables);
+        plan.stage("stop the other nodes", stops);
+        plan.stage("disable the other nodes", disables);
     }
 
     fn advise(&self, plan: &mut Plan) {
@@ -275,13 +276,13 @@ impl Case<'_> {
             let id = node.id;
             if self.facts.nodes.get(&id).and_then(NodeFacts::host).is_none() {
                 plan.notes.push(format!(
-                    "n{id} cannot be reached: see that it never starts again with its data; one that meets n{} ends by itself",
+                    "n{id} cannot be reached: make sure that it never starts again with its data; it stops if it meets n{}",
                     self.options.survivor
                 ));
             }
         }
         plan.notes.push(
-            "afterwards one node holds everything: take others in, on machines without old data:  escli add-node ID --host HOST"
+            "the new cluster has one node: add others, on machines without old data:  escli add-node ID --host HOST"
                 .to_owned(),
         );
     }

@@ -5,21 +5,19 @@ use serde::{Deserialize, Serialize};
 use shared::ids::ClusterId;
 use shared::spec::{ClusterFile, Node};
 
+use super::desired::DesiredFiles;
 use super::down::{DownOptions, StopOptions, down, stop};
 use super::facts::Facts;
 use super::fix::fix;
 use super::identity::{self, Intent};
-use super::join::AddOptions;
-use super::leave::RemoveOptions;
-use super::members::{ReplaceOptions, add, remove, replace};
+use super::members::{AddOptions, RemoveOptions, ReplaceOptions, add, remove, replace};
 use super::provision::Remote;
 use super::recover::{RecoverOptions, recover};
 use super::restore::{RestoreOptions, restore};
 use super::rolling::{RollOptions, reload, restart};
 use super::transfer::{TransferOptions, transfer};
-use super::up::{Options, up};
+use super::up::{UpOptions, up};
 use super::upgrade::{UpgradeOptions, upgrade};
-use super::wanted::Wanted;
 use super::{Plan, Refusal};
 
 /// One operation with its arguments.
@@ -27,7 +25,7 @@ use super::{Plan, Refusal};
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// `up` and `start`.
-    Up(Box<Options>),
+    Up(Box<UpOptions>),
     /// `stop`.
     Stop(StopOptions),
     /// `down`.
@@ -60,7 +58,7 @@ impl Request {
     ///
     /// # Errors
     /// Where something is somebody else's; those of its planner.
-    pub fn plan(&self, spec: &ClusterFile, wanted: &Wanted, facts: &Facts) -> Result<Plan, Refusal> {
+    pub fn plan(&self, spec: &ClusterFile, wanted: &DesiredFiles, facts: &Facts) -> Result<Plan, Refusal> {
         identity::refuse(spec, facts, &self.intent())?;
         match self {
             Self::Up(options) => up(spec, wanted, facts, options),
@@ -98,8 +96,8 @@ impl Request {
         }
     }
 
-    /// The cluster that it begins with the log of another one.
-    pub fn begins(&self) -> Option<ClusterId> {
+    /// Returns the id of the cluster that it starts from the log of another one.
+    pub fn new_cluster(&self) -> Option<ClusterId> {
         match self {
             Self::Recover(options) => Some(options.cluster),
             Self::Restore(options) => Some(options.cluster),
@@ -109,10 +107,10 @@ impl Request {
 
     fn intent(&self) -> Intent {
         Intent {
-            begins: self.begins(),
+            new_cluster: self.new_cluster(),
             leaving: self.leaving().iter().map(|node| node.id).collect(),
             by_hosts: matches!(self, Self::Stop(_) | Self::Down(_)),
-            founds: matches!(self, Self::Up(_)),
+            bootstraps: matches!(self, Self::Up(_)),
         }
     }
 
@@ -136,7 +134,7 @@ impl Request {
     }
 
     /// It starts nodes on hosts that may not reach the others.
-    pub fn needs_mesh(&self) -> bool {
+    pub fn needs_peers(&self) -> bool {
         matches!(self, Self::Up(options) if options.operation == "up")
             || matches!(self, Self::Restore(_))
             || self.joining().is_some()
@@ -148,13 +146,13 @@ impl Request {
     }
 
     /// Keeps what only the first look can tell.
-    pub fn witness(&mut self, facts: &Facts) {
+    pub fn record_baseline(&mut self, facts: &Facts) {
         match self {
-            Self::Restart(options) | Self::Reload(options) => options.witness(facts),
-            Self::AddNode(options) => options.witness(facts),
-            Self::Restore(options) => options.witness(facts),
-            Self::Upgrade(options) => options.witness(facts),
-            Self::ReplaceNode(options) => options.add.witness(facts),
+            Self::Restart(options) | Self::Reload(options) => options.record_baseline(facts),
+            Self::AddNode(options) => options.record_baseline(facts),
+            Self::Restore(options) => options.record_baseline(facts),
+            Self::Upgrade(options) => options.record_baseline(facts),
+            Self::ReplaceNode(options) => options.add.record_baseline(facts),
             _ => {}
         }
     }

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::ClusterFile;
 
+use super::desired::DesiredFiles;
 use super::facts::{Facts, NodeFacts};
-use super::up::{Options, hosts, up};
-use super::wanted::Wanted;
+use super::up::{UpOptions, hosts, up};
 use super::{Action, Plan, Refusal, Stage, Step};
 
 /// What `restore` is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreOptions {
     /// How the nodes come up.
-    pub up: Options,
+    pub up: UpOptions,
     /// The backup, on the operator's machine.
     pub source: PathBuf,
     /// SHA-256 of what it says of itself: another backup has another one.
@@ -32,7 +32,7 @@ pub struct RestoreOptions {
 
 impl RestoreOptions {
     /// Remembers that there was nothing, the first time that it is seen.
-    pub fn witness(&mut self, facts: &Facts) {
+    pub fn record_baseline(&mut self, facts: &Facts) {
         let hosts: Vec<_> = facts.nodes.values().map(NodeFacts::host).collect();
         self.were_empty |=
             hosts.iter().all(|host| host.is_some_and(|host| host.data_empty && host.is_stopped()));
@@ -45,12 +45,12 @@ impl RestoreOptions {
 /// Those of [`up`]; and where there is data already.
 pub(super) fn restore(
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
     options: &RestoreOptions,
 ) -> Result<Plan, Refusal> {
     let all: Vec<NodeId> = spec.cluster.nodes.iter().map(|node| node.id).collect();
-    let mut refusal = Refusal::new(format!("{} is not restored; nothing was changed", spec.cluster.name));
+    let mut refusal = Refusal::new(format!("{} cannot be restored; no changes were made", spec.cluster.name));
     for (id, host) in hosts(facts, &all)? {
         if !options.were_empty && (!host.data_empty || !host.is_stopped()) {
             refusal = refusal.because(format!(
@@ -62,7 +62,7 @@ pub(super) fn restore(
     if !refusal.reasons.is_empty() {
         return Err(refusal
             .hint("restore into a cluster.yaml with other hosts")
-            .hint("or, if nothing in it is needed:  escli down --purge-data"));
+            .hint("or, if the data is not needed:  escli down --purge-data"));
     }
     let mut plan = up(spec, wanted, facts, &options.up)?;
     let starts =
@@ -80,11 +80,11 @@ pub(super) fn restore(
     };
     let own = |(id, binary): &(NodeId, PathBuf)| {
         let (binary, cluster, members) = (binary.clone(), options.cluster, all.clone());
-        Step::on(*id, Action::Rebuild { binary, cluster, members }, "the cluster is a new one")
+        Step::on(*id, Action::Recover { binary, cluster, members }, "it is a new cluster")
     };
     let stage = |title: &str, steps| Stage { title: title.to_owned(), steps, rescue: Vec::new() };
     let copies = stage("copy the log", programs.iter().map(copy).collect());
-    let owns = stage("make it a new cluster's", programs.iter().map(own).collect());
+    let owns = stage("start a new cluster from the log", programs.iter().map(own).collect());
     plan.stages.splice(at..at, [copies, owns]);
     Ok(plan)
 }

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use shared::api::{ClusterStatus, Role};
+use shared::api::{ClusterStatus, Membership};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
 use super::agreement::{self, Agreement};
+use super::desired::DesiredFiles;
 use super::facts::{Facts, HostFacts, NodeFacts};
 use super::quorum::quorum;
 use super::transfer::successor;
 use super::up::{hosts, targets};
-use super::wanted::Wanted;
 use super::{Action, Plan, Question, Refusal, Step};
 
 /// What `restart` and `reload` are asked for.
@@ -39,10 +39,10 @@ pub struct RollOptions {
 
 /// One node's part.
 #[derive(Clone, Debug)]
-pub(super) struct Turn {
+pub(super) struct NodeTurn {
     pub(super) id: NodeId,
     pub(super) why: String,
-    pub(super) state: State,
+    pub(super) state: TurnState,
     /// Hash of the file to write first.
     pub(super) write: Option<String>,
     /// Hash of the file that it must run with afterwards.
@@ -50,12 +50,12 @@ pub(super) struct Turn {
     /// The program that it is started with; `None` when there is none.
     pub(super) binary: Option<PathBuf>,
     /// The release that it changes to.
-    pub(super) switch: Option<Switch>,
+    pub(super) switch: Option<ReleaseChange>,
 }
 
 /// From one release to another.
 #[derive(Clone, Debug)]
-pub(super) struct Switch {
+pub(super) struct ReleaseChange {
     pub(super) to: String,
     /// The version that it must report then.
     pub(super) version: Option<String>,
@@ -67,7 +67,7 @@ pub(super) struct Switch {
 
 /// What a node is before its turn; in this order they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum State {
+pub(super) enum TurnState {
     /// Does not run: starting it costs nothing.
     Down,
     /// Was restarted by this operation before it was interrupted.
@@ -78,7 +78,7 @@ pub(super) enum State {
 
 impl RollOptions {
     /// Remembers the nodes' processes, the first time that they are seen.
-    pub fn witness(&mut self, facts: &Facts) {
+    pub fn record_baseline(&mut self, facts: &Facts) {
         if !self.before.is_empty() {
             return;
         }
@@ -98,11 +98,13 @@ impl RollOptions {
         installed.or_else(|| self.binary.clone())
     }
 
-    fn state(&self, id: NodeId, facts: &Facts) -> State {
-        let Some(node) = facts.nodes.get(&id).filter(|node| node.pid().is_some()) else { return State::Down };
+    fn state(&self, id: NodeId, facts: &Facts) -> TurnState {
+        let Some(node) = facts.nodes.get(&id).filter(|node| node.pid().is_some()) else {
+            return TurnState::Down;
+        };
         match (self.before.get(&id), process(node)) {
-            (Some(before), Some(process)) if before.as_ref() != Some(&process) => State::Restarted,
-            _ => State::Runs,
+            (Some(before), Some(process)) if before.as_ref() != Some(&process) => TurnState::Restarted,
+            _ => TurnState::Runs,
         }
     }
 
@@ -129,18 +131,26 @@ pub(super) fn restart(spec: &ClusterFile, facts: &Facts, options: &RollOptions) 
     for (id, host) in hosts(facts, &targets)? {
         if host.config_hash.is_none() {
             return Err(Refusal::new(format!(
-                "node {id} has no cluster.yaml of its own; nothing was changed"
+                "node {id} has no cluster.yaml on its host; no changes were made"
             ))
-            .hint("give it one:  escli up"));
+            .hint("create it:  escli up"));
         }
         let state = options.state(id, facts);
         let why = match state {
-            State::Down => "not running",
-            State::Restarted => "was restarted already",
-            State::Runs => "running",
+            TurnState::Down => "not running",
+            TurnState::Restarted => "already restarted",
+            TurnState::Runs => "running",
         };
         let binary = options.program(host);
-        turns.push(Turn { id, why: why.to_owned(), state, write: None, prove: None, binary, switch: None });
+        turns.push(NodeTurn {
+            id,
+            why: why.to_owned(),
+            state,
+            write: None,
+            prove: None,
+            binary,
+            switch: None,
+        });
     }
     let mut plan = Plan::new("restart", &spec.cluster.name);
     roll(&mut plan, spec, facts, turns, options)?;
@@ -153,7 +163,7 @@ pub(super) fn restart(spec: &ClusterFile, facts: &Facts, options: &RollOptions) 
 /// As [`restart`]; and a node that runs and does not answer, because nobody can tell what it runs with.
 pub(super) fn reload(
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
     options: &RollOptions,
 ) -> Result<Plan, Refusal> {
@@ -163,37 +173,37 @@ pub(super) fn reload(
     for (id, host) in hosts(facts, &targets)? {
         let Some(hash) = wanted.hash(id) else { continue };
         if !host.dirs && host.config_hash.is_none() {
-            plan.notes.push(format!("node {id} was never set up: escli up"));
+            plan.notes.push(format!("node {id} was never deployed: escli up"));
             continue;
         }
         let write = (host.config_hash.as_deref() != Some(hash)).then(|| hash.to_owned());
         let status = facts.nodes.get(&id).and_then(|node| node.status());
         if host.runs() && status.is_none() {
             return Err(Refusal::new(format!(
-                "node {id} runs and does not answer on its admin port; nothing was changed"
+                "node {id} runs but does not answer on its admin port; no changes were made"
             ))
-            .because("what it runs with is not known")
+            .because("the configuration that it runs with is not known")
             .hint(format!("escli status --node {id}"))
-            .hint(format!("when the admin port itself was changed:  escli restart {id}")));
+            .hint(format!("if the admin port itself was changed:  escli restart {id}")));
         }
         let state = options.state(id, facts);
         let current = status.is_some_and(|status| wanted.is_run_by(status));
         let takes = match state {
-            State::Down => options.ran(id),
-            State::Restarted => true,
-            State::Runs => !current,
+            TurnState::Down => options.ran(id),
+            TurnState::Restarted => true,
+            TurnState::Runs => !current,
         };
         if takes {
             let state = if current { state } else { state.min_running() };
-            let why = if current { "was restarted already" } else { "runs with an older cluster.yaml" };
+            let why = if current { "already restarted" } else { "runs with an older cluster.yaml" };
             let prove = Some(hash.to_owned());
             let binary = options.program(host);
-            turns.push(Turn { id, why: why.to_owned(), state, write, prove, binary, switch: None });
+            turns.push(NodeTurn { id, why: why.to_owned(), state, write, prove, binary, switch: None });
             continue;
         }
-        if state == State::Down {
+        if state == TurnState::Down {
             plan.notes.push(format!(
-                "node {id} is down and takes its cluster.yaml when it is started: escli start {id}"
+                "node {id} is down; it reads the new cluster.yaml when it starts: escli start {id}"
             ));
         }
         only_written.extend(write.map(|hash| Step::on(id, Action::WriteConfig { hash }, "differs")));
@@ -203,7 +213,7 @@ pub(super) fn reload(
     Ok(plan)
 }
 
-impl State {
+impl TurnState {
     /// One that was restarted and still runs with an older file takes its turn like any other.
     fn min_running(self) -> Self {
         if self == Self::Restarted { Self::Runs } else { self }
@@ -211,7 +221,7 @@ impl State {
 }
 
 /// What the planner knows of the cluster.
-struct Ground {
+struct Inventory {
     statuses: Vec<ClusterStatus>,
     now: Option<Agreement>,
     voters: usize,
@@ -223,29 +233,31 @@ pub(super) fn roll(
     plan: &mut Plan,
     spec: &ClusterFile,
     facts: &Facts,
-    mut turns: Vec<Turn>,
+    mut turns: Vec<NodeTurn>,
     options: &RollOptions,
 ) -> Result<(), Refusal> {
     if turns.is_empty() {
         return Ok(());
     }
-    let ground = ground(spec, facts, options)?;
-    let leader = ground.now.map(|now| now.leader);
-    let mut well: BTreeSet<NodeId> = agreement::well(&ground.statuses, ground.voters).into_iter().collect();
-    turns.sort_by_key(|turn| (turn.state, leader == Some(turn.id), well.contains(&turn.id), turn.id));
+    let inventory = inventory(spec, facts, options)?;
+    let leader = inventory.now.map(|now| now.leader);
+    let mut healthy: BTreeSet<NodeId> =
+        agreement::healthy(&inventory.statuses, inventory.voters).into_iter().collect();
+    turns.sort_by_key(|turn| (turn.state, leader == Some(turn.id), healthy.contains(&turn.id), turn.id));
     let mut cost = None;
     for turn in &turns {
-        let left = well.iter().filter(|id| **id != turn.id).count();
-        let costs = turn.state == State::Runs && votes(&ground, turn.id) && left < quorum(ground.voters);
+        let left = healthy.iter().filter(|id| **id != turn.id).count();
+        let costs =
+            turn.state == TurnState::Runs && votes(&inventory, turn.id) && left < quorum(inventory.voters);
         if costs && cost.is_none() {
             cost = Some((turn.id, left));
         }
-        stages(plan, &ground, turn, &turns, !costs, options)?;
-        if votes(&ground, turn.id) {
-            well.insert(turn.id);
+        stages(plan, &inventory, turn, &turns, !costs, options)?;
+        if votes(&inventory, turn.id) {
+            healthy.insert(turn.id);
         }
     }
-    weigh(plan, spec, facts, &ground, cost, options)?;
+    weigh(plan, spec, facts, &inventory, cost, options)?;
     let mut nodes = facts.running();
     nodes.extend(turns.iter().map(|turn| turn.id));
     nodes.sort_unstable();
@@ -255,7 +267,7 @@ pub(super) fn roll(
 }
 
 /// Sees that the cluster can be worked on at all. One without a majority can only be when that was said.
-fn ground(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result<Ground, Refusal> {
+fn inventory(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result<Inventory, Refusal> {
     let statuses: Vec<ClusterStatus> = facts.statuses().map(|(_, status)| status.clone()).collect();
     let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
     let nodes = spec.cluster.nodes.iter().map(|node| node.id).collect();
@@ -264,38 +276,38 @@ fn ground(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result<Gr
         Err(_) if options.allow_downtime && facts.running().len() < quorum(voters) => None,
         Err(reason) => {
             return Err(Refusal::new(
-                "nodes are restarted one by one only while the cluster is led; nothing was changed",
+                "nodes can be restarted one by one only while the cluster has a leader; no changes were made",
             )
             .because(reason)
             .hint("see what is wrong:          escli health")
-            .hint("start whatever is down:     escli start"));
+            .hint("start nodes that are down:  escli start"));
         }
     };
-    Ok(Ground { statuses, now, voters, nodes })
+    Ok(Inventory { statuses, now, voters, nodes })
 }
 
 /// Whether the node counts for the quorum; one that is silent does until the leader says otherwise.
-fn votes(ground: &Ground, id: NodeId) -> bool {
-    let own = ground.statuses.iter().find(|status| status.node_id == id).map(|status| status.role);
-    let head = ground.now.and_then(|now| ground.statuses.iter().find(|s| s.node_id == now.leader));
-    let told = head.and_then(|head| head.peers.iter().find(|peer| peer.id == id)).map(|peer| peer.role);
-    own.or(told).unwrap_or(Role::Voter) == Role::Voter
+fn votes(inventory: &Inventory, id: NodeId) -> bool {
+    let own = inventory.statuses.iter().find(|status| status.node_id == id).map(|status| status.membership);
+    let head = inventory.now.and_then(|now| inventory.statuses.iter().find(|s| s.node_id == now.leader));
+    let told = head.and_then(|head| head.peers.iter().find(|peer| peer.id == id)).map(|peer| peer.membership);
+    own.or(told).unwrap_or(Membership::Voter) == Membership::Voter
 }
 
 /// Gate, file, hand-over, stop, start, proof: each is done before the next begins.
 fn stages(
     plan: &mut Plan,
-    ground: &Ground,
-    turn: &Turn,
-    turns: &[Turn],
+    inventory: &Inventory,
+    turn: &NodeTurn,
+    turns: &[NodeTurn],
     gated: bool,
     options: &RollOptions,
 ) -> Result<(), Refusal> {
     let id = turn.id;
-    let runs = turn.state == State::Runs;
+    let runs = turn.state == TurnState::Runs;
     if runs && gated {
-        let check = Action::CheckQuorum { nodes: ground.nodes.clone() };
-        plan.one(format!("see whether n{id} can go"), Step::on(id, check, "before it is stopped"));
+        let check = Action::CheckQuorum { nodes: inventory.nodes.clone() };
+        plan.one(format!("check the quorum without n{id}"), Step::on(id, check, "before it is stopped"));
     }
     if let Some(hash) = &turn.write {
         plan.one(
@@ -303,12 +315,12 @@ fn stages(
             Step::on(id, Action::WriteConfig { hash: hash.clone() }, "differs"),
         );
     }
-    let leads = ground.now.filter(|now| now.leader == id);
+    let leads = inventory.now.filter(|now| now.leader == id);
     if let Some(now) = leads.filter(|_| runs) {
         let others: Vec<NodeId> = turns.iter().map(|turn| turn.id).collect();
-        if let Some(to) = successor(&ground.statuses, ground.voters, now, &others) {
+        if let Some(to) = successor(&inventory.statuses, inventory.voters, now, &others) {
             let why = format!("n{id} leads, and is restarted next");
-            plan.one(format!("hand over to n{to}"), Step::on(to, Action::TransferLeader, why));
+            plan.one(format!("transfer leadership to n{to}"), Step::on(to, Action::TransferLeader, why));
         }
     }
     let begun = plan.stages.len();
@@ -318,48 +330,48 @@ fn stages(
             Step::on(id, Action::StopNode { force: options.force }, turn.why.clone()),
         );
     }
-    if turn.state != State::Restarted {
+    if turn.state != TurnState::Restarted {
         start(plan, turn)?;
     }
-    let proof = Action::AwaitCaughtUp { nodes: ground.nodes.clone(), config: turn.prove.clone() };
-    plan.one(format!("see n{id} catch up"), Step::on(id, proof, "before anything else is touched"));
+    let proof = Action::AwaitCaughtUp { nodes: inventory.nodes.clone(), config: turn.prove.clone() };
+    plan.one(format!("wait until n{id} has caught up"), Step::on(id, proof, "before the next node"));
     if let Some(switch) = &turn.switch {
-        let Switch { version, soak_ms: ms, .. } = switch.clone();
-        let soak = Action::Soak { nodes: ground.nodes.clone(), version, ms };
-        plan.one(format!("see n{id} serve"), Step::on(id, soak, "before anything else is touched"));
-        let rescue = way_back(turn, switch, ground);
+        let ReleaseChange { version, soak_ms: ms, .. } = switch.clone();
+        let soak = Action::Soak { nodes: inventory.nodes.clone(), version, ms };
+        plan.one(format!("watch n{id} serve"), Step::on(id, soak, "before the next node"));
+        let rescue = way_back(turn, switch, inventory);
         plan.stages[begun..].iter_mut().for_each(|stage| stage.rescue.clone_from(&rescue));
     }
     Ok(())
 }
 
 /// The node is started, with the release that it is to run from now on.
-fn start(plan: &mut Plan, turn: &Turn) -> Result<(), Refusal> {
+fn start(plan: &mut Plan, turn: &NodeTurn) -> Result<(), Refusal> {
     let id = turn.id;
     let binary = turn.binary.clone().ok_or_else(|| {
-        Refusal::new("the node's program, esnode, was not found; nothing was changed")
-            .hint("name it:   --binary path/to/esnode")
+        Refusal::new("the esnode program was not found; no changes were made")
+            .hint("specify it:  --binary path/to/esnode")
     })?;
-    if let Some(Switch { to, .. }) = &turn.switch {
+    if let Some(ReleaseChange { to, .. }) = &turn.switch {
         let switch = Action::SwitchRelease { release: to.clone() };
         plan.one(format!("switch n{id}"), Step::on(id, switch, turn.why.clone()));
     }
-    let why = if turn.state == State::Runs { "was stopped" } else { "not running" };
+    let why = if turn.state == TurnState::Runs { "was stopped" } else { "not running" };
     plan.one(format!("start n{id}"), Step::on(id, Action::StartNode { binary }, why));
-    plan.one(format!("see n{id} answer"), Step::on(id, Action::AwaitLive, "just started"));
+    plan.one(format!("wait until n{id} answers"), Step::on(id, Action::AwaitLive, "just started"));
     Ok(())
 }
 
 /// What brings a node back that does not serve with its new release.
-fn way_back(turn: &Turn, switch: &Switch, ground: &Ground) -> Vec<Step> {
-    let (id, why) = (turn.id, format!("{} does not serve there", switch.to));
+fn way_back(turn: &NodeTurn, switch: &ReleaseChange, inventory: &Inventory) -> Vec<Step> {
+    let (id, why) = (turn.id, format!("{} does not serve on this node", switch.to));
     let Some((release, binary)) = &switch.back else { return Vec::new() };
     let actions = [
         Action::StopNode { force: true },
         Action::SwitchRelease { release: release.clone() },
         Action::StartNode { binary: binary.clone() },
         Action::AwaitLive,
-        Action::AwaitCaughtUp { nodes: ground.nodes.clone(), config: None },
+        Action::AwaitCaughtUp { nodes: inventory.nodes.clone(), config: None },
     ];
     actions.into_iter().map(|action| Step::undo(id, action, why.clone())).collect()
 }
@@ -369,27 +381,27 @@ fn weigh(
     plan: &mut Plan,
     spec: &ClusterFile,
     facts: &Facts,
-    ground: &Ground,
+    inventory: &Inventory,
     cost: Option<(NodeId, usize)>,
     options: &RollOptions,
 ) -> Result<(), Refusal> {
     let Some((id, left)) = cost.filter(|_| !options.allow_downtime) else { return Ok(()) };
-    let (voters, needed, name) = (ground.voters, quorum(ground.voters), &spec.cluster.name);
+    let (voters, needed, name) = (inventory.voters, quorum(inventory.voters), &spec.cluster.name);
     let text = format!(
-        "while n{id} is away {left} healthy voters are left and {needed} are needed: {name} would accept no writes"
+        "the change would leave {left} of {voters} voters healthy without n{id}; {needed} are required: {name} would accept no writes"
     );
     if voters <= 2 {
         plan.question = Some(Question::Downtime { text });
         return Ok(());
     }
-    let mut refusal = Refusal::new("refused; nothing was changed").because(text);
+    let mut refusal = Refusal::new("this would cost the quorum; no changes were made").because(text);
     for node in spec.cluster.nodes.iter().map(|node| node.id).filter(|other| *other != id) {
-        if let Err(reason) = agreement::keeps_up(node, &ground.statuses, voters) {
+        if let Err(reason) = agreement::keeps_up(node, &inventory.statuses, voters) {
             refusal = refusal.because(reason);
             if facts.nodes.get(&node).is_some_and(|node| node.pid().is_none()) {
                 refusal = refusal.hint(format!("start it first:  escli start {node}"));
             }
         }
     }
-    Err(refusal.hint(format!("if that is meant:  escli {} --allow-downtime", plan.operation)))
+    Err(refusal.hint(format!("to do it anyway:  escli {} --allow-downtime", plan.operation)))
 }

@@ -1,12 +1,12 @@
 //! `transfer-leader`: leadership goes only to a voter that follows and keeps up.
 
 use serde::{Deserialize, Serialize};
-use shared::api::{ClusterStatus, Role};
+use shared::api::{ClusterStatus, Membership};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
 use super::agreement::{self, Agreement};
-use super::facts::{Answer, Facts};
+use super::facts::{ApiAnswer, Facts};
 use super::up::targets;
 use super::{Action, Plan, Refusal, Step};
 
@@ -32,42 +32,44 @@ pub(super) fn transfer(
     let statuses: Vec<ClusterStatus> = facts.statuses().map(|(_, status)| status.clone()).collect();
     let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
     let now = agreement::sound(&statuses, voters).map_err(|reason| {
-        Refusal::new("leadership cannot be handed over now; nothing was changed")
+        Refusal::new("leadership cannot be transferred now; no changes were made")
             .because(reason)
             .hint("escli health")
     })?;
     let mut plan = Plan::new("transfer-leader", &spec.cluster.name);
     if options.to == Some(now.leader) {
-        plan.notes.push(format!("node {} leads already", now.leader));
+        plan.notes.push(format!("node {} is already the leader", now.leader));
         return Ok(plan);
     }
     let to = match options.to {
         Some(to) => fit(to, facts, &statuses, voters)?,
         None => successor(&statuses, voters, now, &[])
-            .ok_or_else(|| Refusal::new("there is no follower that could take over; nothing was changed"))?,
+            .ok_or_else(|| Refusal::new("no follower can take over; no changes were made"))?,
     };
     let why = format!("n{} leads", now.leader);
-    plan.stage("hand over", vec![Step::on(to, Action::TransferLeader, why)]);
+    plan.stage("transfer leadership", vec![Step::on(to, Action::TransferLeader, why)]);
     let nodes: Vec<NodeId> = statuses.iter().map(|status| status.node_id).collect();
-    plan.stage("verify", vec![Step::cluster(Action::VerifyCluster { nodes }, "another leader")]);
+    plan.stage("verify", vec![Step::cluster(Action::VerifyCluster { nodes }, "leadership was transferred")]);
     Ok(plan)
 }
 
 /// The node can take over.
 fn fit(to: NodeId, facts: &Facts, statuses: &[ClusterStatus], voters: usize) -> Result<NodeId, Refusal> {
     let refused = |why: String| {
-        Refusal::new(format!("node {to} cannot lead now; nothing was changed"))
+        Refusal::new(format!("node {to} cannot lead now; no changes were made"))
             .because(why)
-            .hint("let the leader choose:  escli transfer-leader")
+            .hint("let escli choose:  escli transfer-leader")
     };
-    if let Some(Answer::Silent { reason, .. }) = facts.nodes.get(&to).map(|node| &node.api) {
+    if let Some(ApiAnswer::Silent { reason, .. }) = facts.nodes.get(&to).map(|node| &node.api) {
         let hint = format!("start it, if it is down:  escli start {to}");
         return Err(refused(format!("n{to} does not answer: {reason}")).hint(hint));
     }
-    match statuses.iter().find(|status| status.node_id == to).map(|status| status.role) {
-        Some(Role::Voter) => {}
-        Some(Role::Learner) => return Err(refused(format!("n{to} is a learner: it does not vote yet"))),
-        Some(Role::None) | None => return Err(refused(format!("n{to} is not a member"))),
+    match statuses.iter().find(|status| status.node_id == to).map(|status| status.membership) {
+        Some(Membership::Voter) => {}
+        Some(Membership::Learner) => {
+            return Err(refused(format!("n{to} is a learner, not a voter")));
+        }
+        Some(Membership::None) | None => return Err(refused(format!("n{to} is not a member"))),
     }
     agreement::keeps_up(to, statuses, voters)
         .map(|_| to)
@@ -82,6 +84,6 @@ pub fn successor(
     now: Agreement,
     preferred: &[NodeId],
 ) -> Option<NodeId> {
-    let able = agreement::well(statuses, voters).into_iter().filter(|id| *id != now.leader);
+    let able = agreement::healthy(statuses, voters).into_iter().filter(|id| *id != now.leader);
     able.min_by_key(|id| (!preferred.contains(id), *id))
 }

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
-use super::facts::{Facts, HostFacts, HostSight, Process};
+use super::desired::DesiredFiles;
+use super::facts::{Facts, HostFacts, HostInspection, Process};
 use super::preflight::{Level, preflight};
 use super::provision::{self, Remote};
 use super::quorum::quorum;
-use super::wanted::Wanted;
 use super::{Action, Plan, Refusal, Step};
 
 /// What `up` and `start` are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Options {
+pub struct UpOptions {
     /// The subcommand: `up` or `start`.
     pub operation: String,
     /// The nodes to start; all when empty.
@@ -30,8 +30,6 @@ pub struct Options {
     pub named: bool,
     /// What nodes on hosts of their own are given; `None` for processes of this machine.
     pub remote: Option<Remote>,
-    /// The same command without ports, for hints, e.g. `escli up --local --dir x`.
-    pub retry: String,
 }
 
 /// Plans `up` or `start`.
@@ -40,9 +38,9 @@ pub struct Options {
 /// Refuses unknown nodes, hosts that cannot be looked at, and taken ports.
 pub(super) fn up(
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
-    options: &Options,
+    options: &UpOptions,
 ) -> Result<Plan, Refusal> {
     let targets = targets(spec, &options.nodes)?;
     let mut plan = Plan::new(&options.operation, &spec.cluster.name);
@@ -54,7 +52,7 @@ pub(super) fn up(
         let stale = host.runs() && status.is_some_and(|status| !wanted.is_run_by(status));
         if stale {
             plan.notes.push(format!(
-                "node {id} runs with an older cluster.yaml; it takes the new one when it is restarted: \
+                "node {id} runs with an older cluster.yaml; it reads the new one when it restarts: \
                  escli stop {id} && escli start {id}"
             ));
         }
@@ -69,9 +67,9 @@ pub(super) fn up(
 pub fn prepare(
     plan: &mut Plan,
     spec: &ClusterFile,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
-    options: &Options,
+    options: &UpOptions,
     targets: &[NodeId],
 ) -> Result<Vec<NodeId>, Refusal> {
     if let Some(remote) = &options.remote {
@@ -95,7 +93,10 @@ pub fn prepare(
     for (id, host) in hosts.iter().filter(|(id, _)| down.contains(id)) {
         let start = Action::StartNode { binary: program(host, options)? };
         plan.stage(format!("start n{id}"), vec![Step::on(*id, start, "not running")]);
-        plan.stage(format!("see n{id} answer"), vec![Step::on(*id, Action::AwaitLive, "just started")]);
+        plan.stage(
+            format!("wait until n{id} answers"),
+            vec![Step::on(*id, Action::AwaitLive, "just started")],
+        );
     }
     Ok(down)
 }
@@ -120,16 +121,16 @@ pub fn targets(spec: &ClusterFile, named: &[NodeId]) -> Result<Vec<NodeId>, Refu
 /// Refuses when one of them could not be looked at: what runs there is not known.
 pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'a HostFacts)>, Refusal> {
     let mut seen = Vec::new();
-    let mut refusal = Refusal::new("not every host can be looked at");
+    let mut refusal = Refusal::new("not every host can be inspected");
     for id in targets {
         match facts.nodes.get(id).map(|node| &node.host) {
-            Some(HostSight::Seen(host)) => seen.push((*id, &**host)),
-            Some(HostSight::Unreachable { reason, details, hints }) => {
+            Some(HostInspection::Seen(host)) => seen.push((*id, &**host)),
+            Some(HostInspection::Unreachable { reason, details, hints }) => {
                 refusal = refusal.because(format!("node {id}: {reason}"));
                 refusal.reasons.extend(details.iter().cloned());
                 refusal.hints.extend(hints.iter().cloned());
             }
-            Some(HostSight::NotAsked) | None => {
+            Some(HostInspection::NotAsked) | None => {
                 refusal = refusal.because(format!("node {id}: was not asked"));
             }
         }
@@ -140,9 +141,9 @@ pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'
 fn refuse_taken_ports(
     hosts: &[(NodeId, &HostFacts)],
     facts: &Facts,
-    options: &Options,
+    options: &UpOptions,
 ) -> Result<(), Refusal> {
-    let mut refusal = Refusal::new("ports are taken; nothing was changed");
+    let mut refusal = Refusal::new("ports are taken; no changes were made");
     for (id, host) in hosts {
         for taken in &host.taken {
             let holder = taken.holder.as_deref().unwrap_or("another process");
@@ -154,15 +155,13 @@ fn refuse_taken_ports(
         return Ok(());
     }
     Err(match (facts.free_base_port, &options.new_file) {
-        (Some(base), Some(_)) => {
-            refusal.hint(format!("use other ports:  {} --base-port {base}", options.retry))
-        }
-        _ => refusal.hint("end that process, or change the ports in cluster.yaml, and try again"),
+        (Some(base), Some(_)) => Refusal { free_base_port: Some(base), ..refusal },
+        _ => refusal.hint("stop that process, or change the ports in cluster.yaml, and try again"),
     })
 }
 
 /// Data without its cluster.yaml belongs to a cluster nobody knows the members of any more.
-fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &Options) -> Result<(), Refusal> {
+fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &UpOptions) -> Result<(), Refusal> {
     let Some(folder) = options.new_file.as_ref().and_then(|file| file.parent()) else { return Ok(()) };
     let mut refusal = Refusal::new(format!("{} holds data but no cluster.yaml", folder.display()));
     for (id, _) in hosts.iter().filter(|(_, host)| !host.data_empty) {
@@ -172,8 +171,8 @@ fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &Options) -> Re
         return Ok(());
     }
     Err(refusal
-        .hint("put its cluster.yaml back there, or delete what is left there")
-        .hint("or take another place:  escli up --local --dir ANOTHER"))
+        .hint("restore its cluster.yaml, or delete the data")
+        .hint("or use another directory:  escli up --local --dir ANOTHER"))
 }
 
 /// Refuses when a check of the hosts fails; returns what it warns of.
@@ -192,7 +191,7 @@ pub(super) fn checked(
 fn install(
     plan: &mut Plan,
     remote: &Remote,
-    wanted: &Wanted,
+    wanted: &DesiredFiles,
     facts: &Facts,
     hosts: &[(NodeId, &HostFacts)],
 ) -> Result<(), Refusal> {
@@ -206,7 +205,7 @@ fn install(
 }
 
 /// The program to start the node with: what was named, else what is installed there, else what was found.
-fn program(host: &HostFacts, options: &Options) -> Result<PathBuf, Refusal> {
+fn program(host: &HostFacts, options: &UpOptions) -> Result<PathBuf, Refusal> {
     if let Some(remote) = &options.remote {
         return Ok(remote.layout.program().into());
     }
@@ -219,7 +218,7 @@ fn directories(plan: &mut Plan, hosts: &[(NodeId, &HostFacts)]) {
     plan.stage("prepare", dirs.map(|(id, _)| Step::on(*id, Action::EnsureDirs, "missing")).collect());
 }
 
-fn configure(plan: &mut Plan, wanted: &Wanted, hosts: &[(NodeId, &HostFacts)]) {
+fn configure(plan: &mut Plan, wanted: &DesiredFiles, hosts: &[(NodeId, &HostFacts)]) {
     let configs = hosts.iter().filter_map(|(id, host)| {
         let hash = wanted.hash(*id)?;
         let why = match host.config_hash.as_deref() {
@@ -241,13 +240,13 @@ fn conclude(plan: &mut Plan, spec: &ClusterFile, facts: &Facts, starting: &[Node
     will_run.dedup();
     if will_run.len() < quorum(voters) {
         plan.notes.push(format!(
-            "{} of {voters} nodes will run, {} are needed for a leader: writes wait until more are started",
+            "{} of {voters} nodes will run; {} are required for a leader: the cluster accepts no writes until more are started",
             will_run.len(),
             quorum(voters)
         ));
         return;
     }
-    let why = if starting.is_empty() { "see that nothing is amiss" } else { "nodes were started" };
+    let why = if starting.is_empty() { "check that everything is in order" } else { "nodes were started" };
     plan.stage("elect", vec![Step::cluster(Action::AwaitLeader { nodes: will_run.clone() }, why)]);
     plan.stage("verify", vec![Step::cluster(Action::VerifyCluster { nodes: will_run }, why)]);
 }

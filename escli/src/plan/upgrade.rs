@@ -14,7 +14,7 @@ use shared::spec::ClusterFile;
 use super::facts::{Facts, HostFacts, NodeFacts};
 use super::program::Program;
 use super::provision::Remote;
-use super::rolling::{RollOptions, State, Switch, Turn, roll};
+use super::rolling::{NodeTurn, ReleaseChange, RollOptions, TurnState, roll};
 use super::up::{checked, hosts, targets};
 use super::{Action, Plan, Refusal, Step};
 
@@ -52,7 +52,7 @@ pub struct UpgradeOptions {
 
 impl UpgradeOptions {
     /// Remembers what every node ran, the first time that it is seen.
-    pub fn witness(&mut self, facts: &Facts) {
+    pub fn record_baseline(&mut self, facts: &Facts) {
         if !self.from.is_empty() {
             return;
         }
@@ -87,16 +87,17 @@ pub(super) fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOption
     let hosts = hosts(facts, &targets)?;
     compatible(facts, options)?;
     allowed(facts, options)?;
-    let turns: Vec<Turn> = hosts.iter().filter_map(|(id, host)| turn(*id, host, facts, options)).collect();
+    let turns: Vec<NodeTurn> =
+        hosts.iter().filter_map(|(id, host)| turn(*id, host, facts, options)).collect();
     if turns.is_empty() {
-        plan.notes.push(format!("every node runs {} already", options.program.release));
+        plan.notes.push(format!("every node already runs {}", options.program.release));
         raise_format(&mut plan, &targets, facts, options);
         return Ok(plan);
     }
     keep(&mut plan, &turns, options);
-    let copies = turns.iter().filter(|turn| turn.state != State::Restarted).map(|turn| {
+    let copies = turns.iter().filter(|turn| turn.state != TurnState::Restarted).map(|turn| {
         let Program { path, release, sha256, .. } = options.program.clone();
-        Step::on(turn.id, Action::PlaceBinary { source: path, release, sha256 }, "before any node is touched")
+        Step::on(turn.id, Action::PlaceBinary { source: path, release, sha256 }, "before any node is stopped")
     });
     plan.stage("copy", copies.collect());
     let before = plan.stages.len();
@@ -117,19 +118,19 @@ fn raise_format(plan: &mut Plan, nodes: &[NodeId], facts: &Facts, options: &Upgr
     }
     if options.keep_way_back {
         plan.notes.push(
-            "data stays in the on-disk format that it is in, and there is a way back; to raise it later, upgrade to the \
-             same program again without --keep-way-back"
+            "the on-disk format was not raised, so a downgrade stays possible; to raise it later, run the same upgrade \
+             again without --keep-way-back"
                 .to_owned(),
         );
         return;
     }
     let action = Action::RaiseFormat { to, nodes: nodes.to_vec() };
-    let why = "every node reads it now; there is no way back from here to a version that does not";
+    let why = "every node reads it now; downgrades to a version that does not are no longer possible";
     plan.one("raise the on-disk format", Step::cluster(action, why));
 }
 
 /// The node's part, unless it has none: it ran the release before, or was proved to since.
-fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -> Option<Turn> {
+fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -> Option<NodeTurn> {
     let release = &options.program.release;
     let from = options.from.get(&id).cloned().flatten();
     let now = options.release_of(id, host);
@@ -137,12 +138,12 @@ fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -
         return None;
     }
     let state = match (facts.nodes.get(&id).and_then(NodeFacts::pid), host.runs_release()) {
-        (None, _) => State::Down,
-        (Some(_), Some(runs)) if runs == release => State::Restarted,
-        (Some(_), _) => State::Runs,
+        (None, _) => TurnState::Down,
+        (Some(_), Some(runs)) if runs == release => TurnState::Restarted,
+        (Some(_), _) => TurnState::Runs,
     };
     let back = from.clone().filter(|from| !options.no_rollback && from != release);
-    let switch = Switch {
+    let switch = ReleaseChange {
         to: release.clone(),
         version: options.program.info.as_ref().map(|info| info.version.clone()),
         soak_ms: options.soak_ms,
@@ -153,26 +154,26 @@ fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -
         None => format!("to {release}"),
     };
     let binary = Some(options.at(release));
-    Some(Turn { id, why, state, write: None, prove: None, binary, switch: Some(switch) })
+    Some(NodeTurn { id, why, state, write: None, prove: None, binary, switch: Some(switch) })
 }
 
 /// Programs that run from somewhere else are kept first: what they were started from may be gone.
-fn keep(plan: &mut Plan, turns: &[Turn], options: &UpgradeOptions) {
+fn keep(plan: &mut Plan, turns: &[NodeTurn], options: &UpgradeOptions) {
     let kept: Vec<_> =
         turns.iter().filter_map(|turn| Some((turn.id, options.adopted.get(&turn.id)?))).collect();
     let named = |id: NodeId, action: Action, verb: &str| Step {
         id: format!("n{id}.{verb}"),
-        ..Step::on(id, action, "to return to")
+        ..Step::on(id, action, "to roll back to")
     };
     let copies = kept.iter().map(|(id, program)| {
         let Program { path, release, sha256, .. } = (*program).clone();
         named(*id, Action::PlaceBinary { source: path, release, sha256 }, "keep")
     });
-    plan.stage("keep what runs", copies.collect());
+    plan.stage("keep the running release", copies.collect());
     let links = kept.iter().map(|(id, program)| {
         named(*id, Action::SwitchRelease { release: program.release.clone() }, "keep-release")
     });
-    plan.stage("keep what runs", links.collect());
+    plan.stage("keep the running release", links.collect());
 }
 
 /// Ends the plan after so many nodes that were not upgraded yet. Returns how many are left.
@@ -193,7 +194,7 @@ fn pause(plan: &mut Plan, before: usize, options: &UpgradeOptions) -> usize {
     plan.stages.truncate(last + 1);
     plan.stages.push(verify);
     if left > 0 {
-        plan.notes.push(format!("{left} nodes are left as they are; go on with:  escli upgrade resume"));
+        plan.notes.push(format!("{left} nodes are not upgraded yet; to continue:  escli upgrade resume"));
     }
     left
 }
@@ -216,9 +217,9 @@ fn compatible(facts: &Facts, options: &UpgradeOptions) -> Result<(), Refusal> {
     if reasons.is_empty() {
         return Ok(());
     }
-    let refusal = Refusal::new("the program cannot take part in this cluster; nothing was changed");
+    let refusal = Refusal::new("the program is not compatible with this cluster; no changes were made");
     let refusal = reasons.into_iter().fold(refusal, Refusal::because);
-    Err(refusal.hint("upgrade to a version that can; there is no way back to one that cannot"))
+    Err(refusal.hint("upgrade to a compatible version"))
 }
 
 /// Back, or further than to the next minor version, only where that was said.
@@ -230,15 +231,15 @@ fn allowed(facts: &Facts, options: &UpgradeOptions) -> Result<(), Refusal> {
         facts.statuses().filter_map(|(id, status)| Some((id, Version::parse(&status.version).ok()?)));
     for (id, old) in running {
         let refused = |what: &str, option: &str| {
-            Err(Refusal::new(format!("this would be {what}; nothing was changed"))
+            Err(Refusal::new(format!("this is {what}; no changes were made"))
                 .because(format!("node {id} runs {old}, {} is {new}", options.program.path.display()))
-                .hint(format!("if that is meant:  escli upgrade {option} ...")))
+                .hint(format!("to do it anyway:  escli upgrade {option} ...")))
         };
         if new < old && !options.allow_downgrade {
             return refused("a downgrade", "--allow-downgrade");
         }
         if new > old && further(&old, &new) && !options.allow_skip {
-            return refused("a jump over a version in between", "--allow-skip");
+            return refused("an upgrade that skips a minor version", "--allow-skip");
         }
     }
     Ok(())

@@ -14,18 +14,18 @@ pub fn text(cluster: &str, alerts: &[Alert], paint: Paint) -> String {
         count => paint.bad(&format!("{count} alerts")),
     };
     let mut text = format!("{}  {summary}\n", paint.bold(cluster));
-    let _ = writeln!(text, "{:<13}  {:<10}  {:<39}  FINDINGS", "ALERT", "STATE", "CONDITION");
+    let _ = writeln!(text, "{:<13}  {:<13}  {:<39}  FINDINGS", "ALERT", "STATE", "CONDITION");
     for alert in alerts {
         let state = match alert.state {
-            AlertState::Ok => paint.good(&format!("{:<10}", "ok")),
-            AlertState::Firing => paint.bad(&format!("{:<10}", "FIRES")),
-            AlertState::NotJudged => paint.warn(&format!("{:<10}", "not judged")),
+            AlertState::Ok => paint.good(&format!("{:<13}", "ok")),
+            AlertState::Firing => paint.bad(&format!("{:<13}", "FIRING")),
+            AlertState::NotEvaluated => paint.warn(&format!("{:<13}", "not evaluated")),
         };
         for (index, finding) in alert.findings.iter().enumerate() {
             let _ = if index == 0 {
                 writeln!(text, "{:<13}  {state}  {:<39}  {finding}", alert.name, alert.condition)
             } else {
-                writeln!(text, "{:<68}{finding}", "")
+                writeln!(text, "{:<71}{finding}", "")
             };
         }
     }

@@ -10,7 +10,7 @@ use shared::ids::NodeId;
 
 use super::paint::Paint;
 use super::report::duration;
-use crate::report::SCHEMA_VERSION;
+use crate::output::SCHEMA_VERSION;
 use crate::settings::Settings;
 
 /// The document of `backup`.
@@ -51,7 +51,7 @@ pub fn text(document: &BackupDocument<'_>, paint: Paint) -> String {
     let rate = bytes.saturating_mul(1000) / (*duration_ms).max(1);
     format!(
         "backup {cluster}: {}, entries {first_index} to {last_index} from n{node}, {} in {} ({}/s): {}\n",
-        paint.good("whole"),
+        paint.good("complete"),
         HumanBytes(*bytes),
         duration(*duration_ms),
         HumanBytes(rate),

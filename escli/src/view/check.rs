@@ -6,8 +6,9 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use super::paint::Paint;
+use crate::output::SCHEMA_VERSION;
 use crate::plan::preflight::{Finding, Level};
-use crate::report::{Report, SCHEMA_VERSION};
+use crate::view::report::Report;
 
 /// The document of `check`.
 #[derive(Debug, Serialize)]
@@ -55,9 +56,9 @@ pub fn text(document: &CheckDocument<'_>, paint: Paint) -> String {
         }
     }
     let verdict = match document.level {
-        Level::Ok => paint.good("nothing speaks against it"),
-        Level::Warning => paint.warn("it will work"),
-        Level::Failure => paint.bad("it cannot work like this"),
+        Level::Ok => paint.good("all checks passed"),
+        Level::Warning => paint.warn("passed, with warnings"),
+        Level::Failure => paint.bad("some checks failed"),
     };
     let _ = writeln!(text, "check {}: {verdict}", document.cluster);
     text

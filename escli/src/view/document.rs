@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-use crate::cli::Output;
-use crate::exit::{Exit, Failure};
-use crate::report::SCHEMA_VERSION;
+use crate::failure::{Exit, Failure};
+use crate::output::Format;
+use crate::output::SCHEMA_VERSION;
 
 /// Why a document can always be written.
 const PLAIN: &str = "plain structs with string keys always serialise";
 
 /// One document as text, with a final newline.
-pub fn text<T: Serialize>(output: Output, document: &T) -> String {
-    let mut text = if output == Output::Yaml {
+pub fn text<T: Serialize>(output: Format, document: &T) -> String {
+    let mut text = if output == Format::Yaml {
         serde_saphyr::to_string(document).expect(PLAIN)
     } else {
         serde_json::to_string_pretty(document).expect(PLAIN)
@@ -23,8 +23,8 @@ pub fn text<T: Serialize>(output: Output, document: &T) -> String {
 }
 
 /// One document of a stream: a line of JSON, or a YAML document.
-pub fn item<T: Serialize>(output: Output, document: &T) -> String {
-    if output == Output::Yaml {
+pub fn item<T: Serialize>(output: Format, document: &T) -> String {
+    if output == Format::Yaml {
         return format!("---\n{}", text(output, document));
     }
     serde_json::to_string(document).expect(PLAIN) + "\n"
@@ -40,7 +40,7 @@ struct ErrorDocument<'a> {
 }
 
 /// The document of an error outside a report.
-pub fn failure(output: Output, failure: &Failure) -> String {
+pub fn failure(output: Format, failure: &Failure) -> String {
     let exit_code = failure.exit.code();
     text(
         output,

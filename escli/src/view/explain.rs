@@ -8,8 +8,8 @@ use super::paint::Paint;
 pub fn text(keys: &[Key], paint: Paint) -> String {
     let line = |key: &Key| {
         let default = key.default.as_ref().map_or_else(String::new, |default| match default.as_str() {
-            Some(text) => format!(", else {text}"),
-            None => format!(", else {default}"),
+            Some(text) => format!(", default {text}"),
+            None => format!(", default {default}"),
         });
         format!("{}: {}{default}\n    {}\n", key.path, paint.dim(&key.takes), key.about)
     };

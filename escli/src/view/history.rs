@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::paint::Paint;
-use crate::engine::past::{End, Past, PastStep};
-use crate::report::{Outcome, SCHEMA_VERSION, StepOutcome};
+use crate::engine::outcome::{Outcome, StepOutcome};
+use crate::engine::past::{OperationState, PastOperation, PastStep};
+use crate::output::SCHEMA_VERSION;
 
 /// The document of `history list`.
 #[derive(Debug, Serialize)]
@@ -37,11 +38,11 @@ struct Row<'a> {
     cluster: &'a str,
     operation: &'a str,
     #[serde(flatten)]
-    end: &'a End,
+    end: &'a OperationState,
     resumable: bool,
 }
 
-fn row(past: &Past) -> Row<'_> {
+fn row(past: &PastOperation) -> Row<'_> {
     Row {
         id: &past.id,
         at: past.at,
@@ -54,22 +55,23 @@ fn row(past: &Past) -> Row<'_> {
 }
 
 /// The document of `history list`.
-pub fn list_document<'a>(all: &'a [Past], broken: &'a [String]) -> ListDocument<'a> {
+pub fn list_document<'a>(all: &'a [PastOperation], broken: &'a [String]) -> ListDocument<'a> {
     ListDocument { schema_version: SCHEMA_VERSION, operations: all.iter().map(row).collect(), broken }
 }
 
 /// The document of `history show`.
-pub fn show_document(past: &Past) -> ShowDocument<'_> {
+pub fn show_document(past: &PastOperation) -> ShowDocument<'_> {
     ShowDocument { schema_version: SCHEMA_VERSION, row: row(past), escli: &past.escli, steps: past.steps() }
 }
 
 /// One line for each operation, the oldest first.
-pub fn list(all: &[Past], broken: &[String], paint: Paint) -> String {
+pub fn list(all: &[PastOperation], broken: &[String], paint: Paint) -> String {
     let mut text = String::new();
     if all.is_empty() {
         text.push_str("no operations yet\n");
     }
-    let width = |of: fn(&Past) -> usize, least: usize| all.iter().map(of).max().unwrap_or(0).max(least);
+    let width =
+        |of: fn(&PastOperation) -> usize, least: usize| all.iter().map(of).max().unwrap_or(0).max(least);
     let (ids, whos) = (width(|past| past.id.len(), 2), width(|past| past.who.len(), 3));
     let (names, clusters) =
         (width(|past| past.plan.operation.len(), 9), width(|past| past.plan.cluster.len(), 7));
@@ -81,7 +83,7 @@ pub fn list(all: &[Past], broken: &[String], paint: Paint) -> String {
         );
     }
     for past in all {
-        let Past { id, who, plan, .. } = past;
+        let PastOperation { id, who, plan, .. } = past;
         let line = format!("{id:<ids$}  {:<20.0}  {who:<whos$}", past.at);
         let _ = writeln!(
             text,
@@ -98,8 +100,8 @@ pub fn list(all: &[Past], broken: &[String], paint: Paint) -> String {
 }
 
 /// One operation, step by step.
-pub fn show(past: &Past, paint: Paint) -> String {
-    let Past { id, who, escli, plan, .. } = past;
+pub fn show(past: &PastOperation, paint: Paint) -> String {
+    let PastOperation { id, who, escli, plan, .. } = past;
     let mut text = format!("{}  {} {}\n", paint.bold(id), plan.operation, plan.cluster);
     let _ = writeln!(text, "by {who} at {:.0}, escli {escli}: {}", past.at, end(&past.end, paint));
     let steps = past.steps();
@@ -107,7 +109,7 @@ pub fn show(past: &Past, paint: Paint) -> String {
     for PastStep { id, outcome, note, at } in &steps {
         let at = at.map_or_else(|| format!("{:24}", ""), |at| format!("{at:.3}"));
         let word = match outcome {
-            None => paint.warn("begun, may have run"),
+            None => paint.warn("started, may have run"),
             Some(StepOutcome::Succeeded) => paint.good("ok"),
             Some(StepOutcome::Skipped) => paint.dim("already done"),
             Some(StepOutcome::Failed) => paint.bad("FAILED"),
@@ -119,11 +121,13 @@ pub fn show(past: &Past, paint: Paint) -> String {
     text
 }
 
-fn end(end: &End, paint: Paint) -> String {
+fn end(end: &OperationState, paint: Paint) -> String {
     let word = end.word();
     match end {
-        End::Ended { outcome: Outcome::Succeeded } | End::Resumed { .. } => paint.good(&word),
-        End::Running | End::Aborted => word,
-        End::Unfinished | End::Ended { .. } => paint.bad(&word),
+        OperationState::Ended { outcome: Outcome::Succeeded } | OperationState::Resumed { .. } => {
+            paint.good(&word)
+        }
+        OperationState::Running | OperationState::Aborted => word,
+        OperationState::Unfinished | OperationState::Ended { .. } => paint.bad(&word),
     }
 }

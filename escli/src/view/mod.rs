@@ -1,25 +1,23 @@
 //! Everything that is printed. Only this module and `main.rs` write to standard output and standard error.
 //!
 //! Data goes to standard output; progress, questions and errors go to standard error. Whatever is printed is made
-//! printable first ([`crate::printable`]).
+//! printable first ([`crate::output::printable`]).
 
 use std::io::{self, BufRead, Write};
 use std::sync::OnceLock;
 
 use serde::Serialize;
 
-use crate::cli::Output;
-use crate::engine::event::{Deaf, Listener};
-use crate::exit::{Exit, Failure};
+use crate::engine::event::{Listener, NoopListener};
+use crate::failure::{Exit, Failure};
+use crate::hosts::ssh::{Passphrases, Prompt};
+use crate::output::Format;
+use crate::output::printable;
 use crate::plan::{Plan, Question};
-use crate::printable;
-use crate::report::Report;
 use crate::settings::Settings;
-use crate::ssh::{Passphrases, Prompt};
 
 pub mod alerts;
 pub mod backup;
-pub mod bundle;
 pub mod check;
 pub mod diff;
 pub mod document;
@@ -30,6 +28,7 @@ pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod status;
+pub mod support_bundle;
 pub mod upgrade;
 pub mod verified;
 pub mod watch;
@@ -37,10 +36,10 @@ pub mod watch;
 use paint::Paint;
 
 /// Why data could not be written to standard output.
-static UNWRITTEN: OnceLock<String> = OnceLock::new();
+static WRITE_ERROR: OnceLock<String> = OnceLock::new();
 
 /// Writes data to standard output. `false` when it cannot be written any more: a reason to stop for those who write again
-/// and again, and otherwise [`settled`] says it in the end.
+/// and again, and otherwise [`final_exit`] says it in the end.
 pub fn put(text: &str) -> bool {
     put_raw(&printable::seal(text))
 }
@@ -56,16 +55,16 @@ pub fn written(result: &io::Result<()>) -> bool {
     if let Err(error) = result
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        UNWRITTEN.get_or_init(|| error.to_string());
+        WRITE_ERROR.get_or_init(|| error.to_string());
     }
     result.is_ok()
 }
 
 /// How a run ends: a verdict that nobody could read is none.
-pub fn settled(exit: Exit) -> Exit {
-    let Some(error) = UNWRITTEN.get() else { return exit };
+pub fn final_exit(exit: Exit) -> Exit {
+    let Some(error) = WRITE_ERROR.get() else { return exit };
     let failure = Failure::failed(format!("cannot write to standard output: {error}"))
-        .hint("what was done is done; only what would have been shown is missing");
+        .hint("the operation itself was performed; only its output is missing");
     tell(&report::failure(&failure, Paint::default()));
     match exit {
         Exit::Ok | Exit::Unhealthy | Exit::Differences => Exit::Failed,
@@ -101,7 +100,7 @@ pub fn err_paint(settings: &Settings) -> Paint {
 
 /// Wide tables were asked for.
 pub fn is_wide(settings: &Settings) -> bool {
-    settings.output == Output::Wide
+    settings.output == Format::Wide
 }
 
 /// Prints an error: to standard error for people, and as the one document for programs.
@@ -118,7 +117,7 @@ pub fn plan(settings: &Settings, plan: &Plan) {
 }
 
 /// Shows what an operation did, and its error when it has one.
-pub fn report(settings: &Settings, report: &Report) {
+pub fn report(settings: &Settings, report: &report::Report) {
     if let Some(failure) = &report.error {
         tell(&report::failure(failure, err_paint(settings)));
     }
@@ -129,7 +128,7 @@ pub fn report(settings: &Settings, report: &Report) {
 pub fn listener(settings: &Settings) -> Box<dyn Listener> {
     let paint = err_paint(settings);
     if settings.quiet {
-        Box::new(Deaf)
+        Box::new(NoopListener)
     } else if settings.env.stderr_is_terminal && settings.verbose == 0 {
         Box::new(progress::Bars::new(paint))
     } else {
@@ -168,10 +167,10 @@ pub fn ask(settings: &Settings, question: &Question) -> bool {
     let paint = err_paint(settings);
     let prompt = match question {
         Question::Downtime { text } | Question::Confirm { text } => {
-            format!("{} {text}\nGo on? [y/N] ", paint.warn("!"))
+            format!("{} {text}\nContinue? [y/N] ", paint.warn("!"))
         }
         Question::TypeName { text, word } => {
-            format!("{} {text}\nType the cluster's name ({}) to go on: ", paint.bad("!"), paint.bold(word))
+            format!("{} {text}\nType {} to confirm: ", paint.bad("!"), paint.bold(word))
         }
     };
     tell(&prompt);

@@ -3,7 +3,7 @@
 use crossterm::style::{Color, Stylize};
 use shared::ids::NodeId;
 
-use crate::cli::ColorChoice;
+use crate::output::ColorChoice;
 use crate::overview::Verdict;
 use crate::settings::Settings;
 

@@ -6,8 +6,9 @@ use serde::Serialize;
 use shared::ids::NodeId;
 
 use super::paint::Paint;
+use crate::engine::outcome::{Outcome, StepOutcome};
+use crate::output::SCHEMA_VERSION;
 use crate::plan::{Action, Plan, Question};
-use crate::report::{Outcome, SCHEMA_VERSION, StepOutcome};
 
 /// The document of `--dry-run`: that of an operation, with what only a plan can tell.
 #[derive(Debug, Serialize)]
@@ -75,7 +76,7 @@ pub fn text(plan: &Plan, paint: Paint) -> String {
     }
     let (count, changes) = (steps.len(), plan.changes());
     let steps_word = if count == 1 { "step" } else { "steps" };
-    let mut text = format!("{name}: {count} {steps_word}, {changes} of them would change something\n");
+    let mut text = format!("{name}: {count} {steps_word}, {changes} of them change something\n");
     let rows = steps.iter().zip(1..).map(|(step, number)| {
         let node = step.node.map_or_else(|| "cluster".to_owned(), |id| format!("n{id}"));
         (number, node, step.action.describe(), &step.why)
@@ -95,10 +96,10 @@ pub fn text(plan: &Plan, paint: Paint) -> String {
         let (Question::Confirm { text: cost }
         | Question::Downtime { text: cost }
         | Question::TypeName { text: cost, .. }) = question;
-        let _ = writeln!(text, "{} {cost}", paint.warn("would ask first:"));
+        let _ = writeln!(text, "{} {cost}", paint.warn("asks for confirmation:"));
     }
     let operation = &plan.operation;
-    text.push_str(&paint.dim(&format!("Nothing was changed. escli {operation} runs exactly these steps.")));
+    text.push_str(&paint.dim(&format!("No changes were made. escli {operation} runs exactly these steps.")));
     text.push('\n');
     text
 }

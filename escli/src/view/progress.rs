@@ -9,12 +9,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::paint::Paint;
 use super::report::duration;
 use crate::engine::event::{Event, Listener};
+use crate::engine::outcome::StepOutcome;
+use crate::output::printable;
 use crate::plan::Step;
-use crate::printable;
-use crate::report::StepOutcome;
 
 /// What Ctrl-C does, said when it was pressed.
-const INTERRUPTED: &str = "Ctrl-C: what runs now is finished first; press it again to stop at once";
+const INTERRUPTED: &str = "Ctrl-C: finishing the current step; press it again to stop at once";
 
 /// PURE: events -> lines.
 #[derive(Debug)]
@@ -98,9 +98,9 @@ impl Plain {
 }
 
 impl Listener for Plain {
-    fn hear(&self, event: Event<'_>) {
+    fn on_event(&self, event: Event<'_>) {
         if let (Event::Started { step }, true) = (&event, self.verbose) {
-            super::tell(&format!("{}: {}, because {}\n", name(step), step.action.describe(), step.why));
+            super::tell(&format!("{}: {} ({})\n", name(step), step.action.describe(), step.why));
         }
         if let Event::Progress { step, done, total } = &event {
             self.tenth(step, *done, *total);
@@ -130,7 +130,7 @@ impl Bars {
 }
 
 impl Listener for Bars {
-    fn hear(&self, event: Event<'_>) {
+    fn on_event(&self, event: Event<'_>) {
         let line = self.lines.line(&event);
         match event {
             Event::Began { plan } => {

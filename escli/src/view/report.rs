@@ -1,11 +1,78 @@
-//! PURE: what an operation did, and errors, as text.
+//! PURE: the one document that an operation leaves on standard output, and errors, as text.
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
 use super::paint::Paint;
-use crate::exit::Failure;
-use crate::printable;
-use crate::report::{Outcome, Report, StepOutcome};
+use crate::engine::outcome::{Outcome, StepOutcome, StepReport};
+use crate::failure::Failure;
+use crate::output::{SCHEMA_VERSION, printable};
+use crate::plan::Plan;
+
+/// What an operation did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The subcommand, e.g. `up`.
+    pub operation: String,
+    /// Name of its journal, e.g. `20260131T101530.123Z-up`; absent when nothing was to be run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<String>,
+    /// The cluster's name.
+    pub cluster: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Number of steps that changed anything.
+    pub changed: usize,
+    /// Every step of the plan, in order.
+    pub steps: Vec<StepReport>,
+    /// What the planner wants the operator to know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Why it did not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// From observing to the last step, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl Report {
+    /// A plan that was not run: shown by `--dry-run`, or empty.
+    pub fn unrun(plan: &Plan, outcome: Outcome) -> Self {
+        let step_outcome =
+            if outcome == Outcome::Planned { StepOutcome::Planned } else { StepOutcome::NotRun };
+        Self {
+            schema_version: SCHEMA_VERSION,
+            operation: plan.operation.clone(),
+            operation_id: None,
+            cluster: plan.cluster.clone(),
+            outcome,
+            changed: 0,
+            steps: plan.steps().map(|step| StepReport::of(step, step_outcome)).collect(),
+            notes: plan.notes.clone(),
+            error: None,
+            duration_ms: 0,
+        }
+    }
+
+    /// An operation that a check, or the operator, refused before anything was run.
+    pub fn refused(operation: &str, cluster: &str, error: Failure) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            operation: operation.to_owned(),
+            operation_id: None,
+            cluster: cluster.to_owned(),
+            outcome: Outcome::Refused,
+            changed: 0,
+            steps: Vec::new(),
+            notes: Vec::new(),
+            error: Some(error),
+            duration_ms: 0,
+        }
+    }
+}
 
 /// One line for standard output, and the planner's notes.
 pub fn text(report: &Report, paint: Paint) -> String {
@@ -21,9 +88,9 @@ pub fn text(report: &Report, paint: Paint) -> String {
         Outcome::Succeeded if report.changed == 0 => format!("{}, {time}", paint.good("nothing to change")),
         Outcome::Succeeded => format!("{}, {changed}, {time}", paint.good("done")),
         Outcome::Planned => "planned".to_owned(),
-        Outcome::Refused => format!("{}, nothing was changed", paint.bad("refused")),
+        Outcome::Refused => format!("{}, no changes were made", paint.bad("refused")),
         Outcome::Failed => format!("{}, {progress}", paint.bad("failed")),
-        Outcome::Partial => format!("{}, {progress}", paint.bad("failed half way")),
+        Outcome::Partial => format!("{}, {progress}", paint.bad("partially failed")),
         Outcome::TimedOut => format!("{}, {progress}", paint.bad("timed out")),
         Outcome::Interrupted => format!("{}, {progress}", paint.warn("interrupted")),
     };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{Cell, CellAlignment, Color, Table, presets};
 
 use super::paint::Paint;
-use crate::overview::{ConfigState, NodeRow, Overview, RoleName, State};
+use crate::overview::{ConfigState, DisplayRole, Liveness, NodeRow, Overview};
 
 /// What is shown where nothing is known.
 const NOTHING: &str = "-";
@@ -155,20 +155,20 @@ fn row(node: &NodeRow, wide: bool) -> Vec<Cell> {
 /// One word for what a node is.
 pub fn role(node: &NodeRow) -> &'static str {
     match node.role {
-        None | Some(RoleName::None) => NOTHING,
-        Some(RoleName::Leader) => "leader",
-        Some(RoleName::Follower) => "follower",
-        Some(RoleName::Candidate) => "candidate",
-        Some(RoleName::Learner) => "learner",
+        None | Some(DisplayRole::None) => NOTHING,
+        Some(DisplayRole::Leader) => "leader",
+        Some(DisplayRole::Follower) => "follower",
+        Some(DisplayRole::Candidate) => "candidate",
+        Some(DisplayRole::Learner) => "learner",
     }
 }
 
 /// One word for whether it answers.
-pub fn state(state: State) -> &'static str {
+pub fn state(state: Liveness) -> &'static str {
     match state {
-        State::Up => "up",
-        State::Joining => "joining",
-        State::Unreachable => "unreachable",
+        Liveness::Up => "up",
+        Liveness::Joining => "joining",
+        Liveness::Unreachable => "unreachable",
     }
 }
 
@@ -180,18 +180,18 @@ pub fn config_text(config: ConfigState) -> &'static str {
     }
 }
 
-fn color(state: State) -> Color {
+fn color(state: Liveness) -> Color {
     match state {
-        State::Up => Color::DarkGreen,
-        State::Joining => Color::DarkYellow,
-        State::Unreachable => Color::DarkRed,
+        Liveness::Up => Color::DarkGreen,
+        Liveness::Joining => Color::DarkYellow,
+        Liveness::Unreachable => Color::DarkRed,
     }
 }
 
-fn cell(word: State, paint: Paint) -> String {
+fn cell(word: Liveness, paint: Paint) -> String {
     match word {
-        State::Up => paint.good(state(word)),
-        State::Joining => paint.warn(state(word)),
-        State::Unreachable => paint.bad(state(word)),
+        Liveness::Up => paint.good(state(word)),
+        Liveness::Joining => paint.warn(state(word)),
+        Liveness::Unreachable => paint.bad(state(word)),
     }
 }

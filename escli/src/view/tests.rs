@@ -9,13 +9,14 @@ use super::paint::Paint;
 use super::progress::Lines;
 use super::watch::{History, draw};
 use super::{document, is_yes, plan, report, status};
-use crate::cli::Output;
 use crate::engine::event::Event;
-use crate::exit::{Exit, Failure};
+use crate::engine::outcome::{Outcome, StepOutcome, StepReport};
+use crate::failure::{Exit, Failure};
+use crate::output::Format;
 use crate::overview::Overview;
 use crate::overview::tests::healthy;
 use crate::plan::{Action, Plan, Question, Step};
-use crate::report::{Outcome, Report, StepOutcome, StepReport};
+use crate::view::report::Report;
 
 fn plain() -> Paint {
     Paint::default()
@@ -51,8 +52,8 @@ NODE  ROLE      HOST      STATE        VERSION  APPLIED  LAG  CONTACT  CONFIG
 1     leader    10.0.0.1  up           1.4.2      48211    0  -        in sync
 2     follower  10.0.0.2  up           1.4.2      48209    2  31 ms    restart needed
 3     -         10.0.0.3  unreachable  -              -    -  -        -               connection refused :8080
-! 2 of 3 voters are left: one more failure stops writes
-note: restart needed: cluster.yaml says something else than what n2 runs with
+! 2 of 3 voters are up: one more failure stops writes
+note: restart needed: cluster.yaml differs from the configuration that n2 runs with
 ";
     assert_eq!(text, expected);
 }
@@ -69,13 +70,13 @@ fn wide_shows_more_and_health_shows_every_reason() {
     let expected = "\
 orders-prod  DEGRADED  2/3 voters · tolerates 0 · leader n1 · term 12 · v1.4.2
 ! n3 does not answer: connection refused :8080
-! 2 of 3 voters are left: one more failure stops writes
-note: restart needed: cluster.yaml says something else than what n2 runs with
+! 2 of 3 voters are up: one more failure stops writes
+note: restart needed: cluster.yaml differs from the configuration that n2 runs with
 ";
     assert_eq!(health, expected);
     let well = status::health(&healthy(3).overview(), plain());
     assert!(
-        well.ends_with("\nok 3 of 3 voters follow n1 in term 12, none more than 100 entries behind\n"),
+        well.ends_with("\nok 3 of 3 voters follow n1 in term 12, none is more than 100 entries behind\n"),
         "{well}"
     );
 }
@@ -116,7 +117,7 @@ n2  follower  up  10.0.0.2
 
 #[test]
 fn the_status_document_keeps_its_promises() {
-    let text = document::text(Output::Json, &degraded());
+    let text = document::text(Format::Json, &degraded());
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     for key in
         ["schema_version", "cluster", "health", "reasons", "leader", "term", "voters", "tolerates", "nodes"]
@@ -130,10 +131,10 @@ fn the_status_document_keeps_its_promises() {
     }
     assert_eq!(json["nodes"][2]["state"], "unreachable");
     assert_eq!(json["nodes"][2]["reason"], "connection refused :8080");
-    let yaml = document::text(Output::Yaml, &degraded());
+    let yaml = document::text(Format::Yaml, &degraded());
     let same: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
     assert_eq!(same, json, "YAML says the same");
-    let line = document::item(Output::Table, &degraded());
+    let line = document::item(Format::Table, &degraded());
     assert_eq!(line.matches('\n').count(), 1, "one line for each look");
 }
 
@@ -151,17 +152,17 @@ fn a_plan() -> Plan {
 #[test]
 fn a_dry_run_shows_numbered_steps_with_node_and_why() {
     let expected = "\
-up local: 4 steps, 3 of them would change something
+up local: 4 steps, 3 of them change something
   1  n1       create its directories  missing
   2  n1       write its cluster.yaml  new
   3  n1       start it                not running
   4  cluster  wait for a leader       writes need one
 note: one node tolerates no failure
-Nothing was changed. escli up runs exactly these steps.
+No changes were made. escli up runs exactly these steps.
 ";
     assert_eq!(plan::text(&a_plan(), plain()), expected);
     let json: serde_json::Value =
-        serde_json::from_str(&document::text(Output::Json, &plan::document(&a_plan()))).unwrap();
+        serde_json::from_str(&document::text(Format::Json, &plan::document(&a_plan()))).unwrap();
     assert_eq!((&json["outcome"], &json["changed"]), (&"planned".into(), &0.into()));
     assert_eq!(json["steps"][2]["id"], "n1.start");
     assert_eq!(json["steps"][2]["why"], "not running");
@@ -203,14 +204,13 @@ fn a_report_is_one_line_and_an_error_says_what_to_do_next() {
     done.steps =
         vec![StepReport { outcome: StepOutcome::Succeeded, ..done.steps[0].clone() }, done.steps[1].clone()];
     let text = report::text(&done, plain());
-    assert!(text.starts_with("up local: failed half way, 1 of 2 steps done, 3 changes, 1.2 s\n"), "{text}");
-    let failure = Failure::new(Exit::Failed, "node 3 ended by itself; its last log lines:")
+    assert!(text.starts_with("up local: partially failed, 1 of 2 steps done, 3 changes, 1.2 s\n"), "{text}");
+    let failure = Failure::new(Exit::Failed, "node 3 stopped unexpectedly; its last log lines:")
         .detail("ERROR the disk is full")
         .hint("escli logs 3");
-    let expected =
-        "escli: node 3 ended by itself; its last log lines:\n  ERROR the disk is full\n  → escli logs 3\n";
+    let expected = "escli: node 3 stopped unexpectedly; its last log lines:\n  ERROR the disk is full\n  → escli logs 3\n";
     assert_eq!(report::failure(&failure, plain()), expected);
-    let json: serde_json::Value = serde_json::from_str(&document::failure(Output::Json, &failure)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&document::failure(Format::Json, &failure)).unwrap();
     assert_eq!((&json["exit_code"], &json["outcome"]), (&1.into(), &"failed".into()));
     assert_eq!(json["error"]["hints"][0], "escli logs 3");
 }

@@ -15,7 +15,7 @@ pub fn text(document: &Rollout, paint: Paint) -> String {
             last.release.as_deref().unwrap_or("?"),
             last.state
         ),
-        None => format!("{}: never upgraded from here\n", document.cluster),
+        None => format!("{}: never upgraded from this account\n", document.cluster),
     };
     for row in &document.nodes {
         let version = row.version.as_deref().unwrap_or("-");

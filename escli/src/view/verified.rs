@@ -7,7 +7,7 @@ use serde::Serialize;
 use shared::verified::Verified;
 
 use super::paint::Paint;
-use crate::report::SCHEMA_VERSION;
+use crate::output::SCHEMA_VERSION;
 
 /// The document of `verify`.
 #[derive(Debug, Serialize)]
@@ -47,7 +47,7 @@ pub fn text(document: &VerifiedDocument, paint: Paint) -> String {
     if paint.is_on() {
         table.enforce_styling();
     }
-    table.set_header(["WHAT", "", "ENTRIES", "CHECKPOINT", "SEGMENTS", "LOG"]);
+    table.set_header(["WHAT", "", "ENTRIES", "SNAPSHOT", "SEGMENTS", "LOG"]);
     let mut told = String::new();
     for Row { what, verified, error } in &document.verified {
         let Some(verified) = verified else {
@@ -55,12 +55,12 @@ pub fn text(document: &VerifiedDocument, paint: Paint) -> String {
             let _ = writeln!(told, "{what}: {}", error.as_deref().unwrap_or_default());
             continue;
         };
-        let verdict = if verified.ok { paint.good("whole") } else { paint.bad("DAMAGED") };
+        let verdict = if verified.ok { paint.good("ok") } else { paint.bad("DAMAGED") };
         table.add_row([
             what.clone(),
             verdict,
             format!("{}-{}", verified.first_index, verified.last_index),
-            verified.checkpoint.to_string(),
+            verified.snapshot.to_string(),
             verified.segments.to_string(),
             indicatif::HumanBytes(verified.bytes).to_string(),
         ]);
@@ -74,8 +74,8 @@ pub fn text(document: &VerifiedDocument, paint: Paint) -> String {
         }
     }
     if !document.ok {
-        let hint = "nothing was changed. The other nodes have everything: look at the disk (dmesg), then put another node \
-                    in its place:  escli replace-node OLD NEW";
+        let hint = "no changes were made. The other nodes have all data: check the disk (dmesg), then replace \
+                    the node:  escli replace-node OLD NEW";
         let _ = writeln!(told, "{} {hint}", paint.good("→"));
     }
     format!("{}\n{told}", table.trim_fmt())

@@ -14,13 +14,13 @@ use shared::ids::NodeId;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::status;
-use crate::overview::{ConfigState, NodeRow, Overview, State, Verdict};
+use crate::overview::{ConfigState, Liveness, NodeRow, Overview, Verdict};
 
 /// Looks that are remembered: more than fit on any terminal.
-const MEMORY: usize = 500;
+const MAX_SAMPLES: usize = 500;
 
 /// How long the thread that reads keys sleeps before it sees that nobody listens any more.
-const KEY_POLL: Duration = Duration::from_millis(200);
+const KEY_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One look, reduced to what is drawn over time.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub struct History {
 impl History {
     /// Remembers a look, taken `at` this time after the first.
     pub fn push(&mut self, at: Duration, seen: &Overview) {
-        if self.samples.len() == MEMORY {
+        if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
         }
         let point = |node: &NodeRow| Point { id: node.id, applied: node.applied_index, lag: node.lag };
@@ -204,9 +204,9 @@ fn row(node: &NodeRow, ink: Ink) -> Vec<Cell<'static>> {
     let nothing = || "-".to_owned();
     let number = |value: Option<u64>| value.map_or_else(nothing, |value| value.to_string());
     let state = match node.state {
-        State::Up => Color::Green,
-        State::Joining => Color::Yellow,
-        State::Unreachable => Color::Red,
+        Liveness::Up => Color::Green,
+        Liveness::Joining => Color::Yellow,
+        Liveness::Unreachable => Color::Red,
     };
     let config = match node.config {
         Some(ConfigState::RestartNeeded) => ink.style(Color::Yellow),
@@ -278,7 +278,7 @@ impl Screen {
         // A thread of its own, because reading a terminal blocks; it ends when nobody listens any more.
         std::thread::spawn(move || {
             while !sender.is_closed() {
-                match event::poll(KEY_POLL) {
+                match event::poll(KEY_POLL_INTERVAL) {
                     Ok(false) => continue,
                     Ok(true) => {}
                     Err(_) => return,

@@ -84,9 +84,9 @@ fn open(dir: &Path, node_id: NodeId) -> Result<DataDir> {
         return Ok(DataDir::open(dir, node_id)?);
     }
     let text = fs::read(&file).with_context(|| file.display().to_string())?;
-    let Manifest { format, founders, .. } =
+    let Manifest { format, initial_members, .. } =
         serde_json::from_slice(&text).with_context(|| file.display().to_string())?;
-    Ok(DataDir::adopt(dir, node_id, format, founders)?)
+    Ok(DataDir::adopt(dir, node_id, format, initial_members)?)
 }
 
 /// A log, and the state that all of its entries lead to.

@@ -54,11 +54,11 @@ pub fn describe(path: &Path, verified: &Verified, json: bool) -> Result<String> 
         let kind = if *harmless { "harmless" } else { "DAMAGED" };
         let _ = writeln!(text, "{kind}: {file}, byte {offset}: {reason}");
     }
-    let Verified { first_index, last_index, checkpoint, segments, bytes, .. } = verified;
+    let Verified { first_index, last_index, snapshot, segments, bytes, .. } = verified;
     let state = if verified.ok { "intact" } else { "damaged" };
     let _ = write!(
         text,
-        "{} is {state}: entries {first_index} to {last_index}, snapshot {checkpoint}, {segments} segments, {bytes} \
+        "{} is {state}: entries {first_index} to {last_index}, snapshot {snapshot}, {segments} segments, {bytes} \
          bytes of log",
         path.display()
     );

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shared::api::{CatchUp, ClusterStatus, NodeState, PeerStatus, Role};
+use shared::api::{CatchUp, ClusterStatus, DiskProblem, Membership, PeerStatus, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{ClusterFile, Node};
 
@@ -55,14 +55,14 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
     let others = facts.roster.iter().filter(|node| node.id != facts.node_id);
     ClusterStatus {
         node_id: facts.node_id,
-        state: own_state(facts.raft),
+        state: facts.raft.map(|raft| raft_role(raft.role)),
         term: raft.term,
         commit_index: raft.commit,
         peers: others.map(|node| peer_status(node, raft, facts.peers.get(&node.id))).collect(),
         cluster_name: facts.file.cluster.name.clone(),
         cluster_id: facts.cluster_id,
         leader: raft.leader,
-        role: member_role(facts.node_id, raft),
+        membership: membership(facts.node_id, raft),
         applied_index: raft.applied,
         last_index: raft.last_index,
         version: version::build_info().version,
@@ -81,49 +81,40 @@ pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
     }
 }
 
-/// What is wrong with the disk, which has not got on with its work for so many ticks.
-fn disk(lacks_room: bool, low_room: bool, wait: u64) -> Option<String> {
+/// Returns what is wrong with the disk, which has made no progress for this number of ticks.
+fn disk(lacks_room: bool, low_room: bool, wait: u64) -> Option<DiskProblem> {
     let waited = TICK * u32::try_from(wait).unwrap_or(u32::MAX);
     if lacks_room {
-        let what = "full: there is no room for the next segment of the log. Free space or enlarge the disk: the node \
-             goes on as soon as there is room";
-        return Some(what.to_owned());
+        return Some(DiskProblem::Full);
     }
     if low_room {
-        let what = "almost full: with most disks like this the cluster takes no more events. Delete topics, shorten \
-             retention, free space or enlarge the disk: the node goes on as soon as there is room";
-        return Some(what.to_owned());
+        return Some(DiskProblem::AlmostFull);
     }
-    (waited >= SLOW).then(|| format!("it has not finished a write for {:.0} s", waited.as_secs_f64()))
+    (waited >= SLOW).then_some(DiskProblem::Stalled { seconds: waited.as_secs() })
 }
 
-fn own_state(raft: Option<&consensus::Status>) -> NodeState {
-    match raft.map(|raft| raft.role) {
-        None => NodeState::Joining,
-        Some(consensus::Role::Follower) => NodeState::Follower,
-        Some(consensus::Role::PreCandidate | consensus::Role::Candidate) => NodeState::Candidate,
-        Some(consensus::Role::Leader) => NodeState::Leader,
+fn raft_role(role: consensus::Role) -> RaftRole {
+    match role {
+        consensus::Role::Follower => RaftRole::Follower,
+        consensus::Role::PreCandidate | consensus::Role::Candidate => RaftRole::Candidate,
+        consensus::Role::Leader => RaftRole::Leader,
     }
 }
 
 fn peer_status(node: &Node, raft: &consensus::Status, stats: Option<&PeerStats>) -> PeerStatus {
     let connected = stats.is_some_and(|stats| stats.inbound && stats.outbound);
     let progress = raft.peers.iter().find(|peer| peer.id == node.id);
-    let state = match (connected, raft.leader == Some(node.id)) {
-        (false, _) => NodeState::Unreachable,
-        (true, true) => NodeState::Leader,
-        (true, false) => NodeState::Follower,
-    };
+    let role = if raft.leader == Some(node.id) { RaftRole::Leader } else { RaftRole::Follower };
     PeerStatus {
         id: node.id,
-        state,
+        state: connected.then_some(role),
         match_index: progress.map(|peer| peer.matched),
         host: node.host.clone(),
         cluster_port: node.cluster_port,
         client_port: node.client_port,
         http_port: node.http_port,
         advertised_host: node.advertised_host.clone(),
-        role: member_role(node.id, raft),
+        membership: membership(node.id, raft),
         connected,
         last_contact_ms: stats
             .and_then(|stats| stats.last_contact)
@@ -132,12 +123,12 @@ fn peer_status(node: &Node, raft: &consensus::Status, stats: Option<&PeerStats>)
     }
 }
 
-fn member_role(id: NodeId, raft: &consensus::Status) -> Role {
+fn membership(id: NodeId, raft: &consensus::Status) -> Membership {
     if raft.voters.contains(&id) {
-        Role::Voter
+        Membership::Voter
     } else if raft.learners.contains(&id) {
-        Role::Learner
+        Membership::Learner
     } else {
-        Role::None
+        Membership::None
     }
 }

@@ -36,7 +36,7 @@ pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::R
     let mut verified = Verified::new();
     let snapshots = read_snapshots(dir, &mut verified, decode)?;
     let start = snapshots.first().map_or_else(LogStart::default, |oldest| oldest.start);
-    verified.checkpoint = snapshots.last().map_or(0, |newest| newest.index);
+    verified.snapshot = snapshots.last().map_or(0, |newest| newest.index);
     let files = Arc::default();
     let log = Reading { dir: dir.join("log"), start, segments: Vec::new(), files, whole: true };
     let found = log.read(&mut verified)?;

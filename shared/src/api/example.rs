@@ -2,26 +2,26 @@
 
 use uuid::Uuid;
 
-use super::{ClusterStatus, NodeState, PeerStatus, Role};
+use super::{ClusterStatus, Membership, PeerStatus, RaftRole};
 use crate::ids::ClusterId;
 
 /// The status of a leader with one follower.
 pub fn status() -> ClusterStatus {
     ClusterStatus {
         node_id: 1,
-        state: NodeState::Leader,
+        state: Some(RaftRole::Leader),
         term: 1,
         commit_index: 42,
         peers: vec![PeerStatus {
             id: 2,
-            state: NodeState::Follower,
+            state: Some(RaftRole::Follower),
             match_index: Some(42),
             host: "10.0.0.2".to_owned(),
             cluster_port: 9100,
             client_port: 9000,
             http_port: 8080,
             advertised_host: None,
-            role: Role::Voter,
+            membership: Membership::Voter,
             connected: true,
             last_contact_ms: Some(31),
             lag: Some(0),
@@ -29,7 +29,7 @@ pub fn status() -> ClusterStatus {
         cluster_name: "orders".to_owned(),
         cluster_id: Some(ClusterId(Uuid::from_u128(7))),
         leader: Some(1),
-        role: Role::Voter,
+        membership: Membership::Voter,
         applied_index: 42,
         last_index: 43,
         version: "1.4.2".to_owned(),

@@ -5,6 +5,8 @@ pub mod example;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, NodeId};
@@ -16,8 +18,8 @@ use crate::version::Range;
 pub struct ClusterStatus {
     /// Who answers.
     pub node_id: NodeId,
-    /// What it is just now.
-    pub state: NodeState,
+    /// Its Raft role; `null` while it takes no part in Raft: it waits to bootstrap the cluster or to be added to it.
+    pub state: Option<RaftRole>,
     /// Its Raft term.
     pub term: u64,
     /// Highest log index it knows to be committed.
@@ -31,7 +33,7 @@ pub struct ClusterStatus {
     /// The leader, when one is known.
     pub leader: Option<NodeId>,
     /// Voter, learner, or not a member yet.
-    pub role: Role,
+    pub membership: Membership,
     /// Highest log index applied here.
     pub applied_index: u64,
     /// Highest log index present here.
@@ -52,9 +54,9 @@ pub struct ClusterStatus {
     /// It gets the log from another node just now, file by file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catch_up: Option<CatchUp>,
-    /// What is wrong with the node's disk just now, in words; absent when nothing is.
+    /// What is wrong with the node's disk; absent when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<String>,
+    pub disk: Option<DiskProblem>,
     /// The node leads, and takes no events: too many disks are almost full.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refuses_events: bool,
@@ -86,8 +88,8 @@ pub struct CatchUp {
 pub struct PeerStatus {
     /// Its id.
     pub id: NodeId,
-    /// What it is, as far as the answering node can tell.
-    pub state: NodeState,
+    /// Its Raft role, as far as the answering node can tell; `null` when it is not `connected`.
+    pub state: Option<RaftRole>,
     /// Highest log index known to be replicated there; only the leader knows it.
     pub match_index: Option<u64>,
     /// Where it is.
@@ -102,7 +104,7 @@ pub struct PeerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertised_host: Option<String>,
     /// Voter or learner.
-    pub role: Role,
+    pub membership: Membership,
     /// Both directions of the peer connection are up.
     pub connected: bool,
     /// Milliseconds since the last message from it.
@@ -111,32 +113,80 @@ pub struct PeerStatus {
     pub lag: Option<u64>,
 }
 
-/// What a node is at one moment.
+/// A node's role in Raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum NodeState {
-    /// Waits for enough peers to found a cluster, or to be let in.
-    Joining,
+pub enum RaftRole {
     /// Follows a leader, or waits for one.
     Follower,
     /// Asks for votes.
     Candidate,
     /// Leads.
     Leader,
-    /// Cannot be reached from the answering node.
-    Unreachable,
 }
 
-/// A member's part in the quorum.
+/// A node's part in the quorum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub enum Membership {
     /// Counts for the quorum.
     Voter,
-    /// Receives the log, does not vote.
+    /// Receives the log and does not vote.
     Learner,
-    /// Not a member.
+    /// Is not a member.
     None,
+}
+
+/// What is wrong with a node's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "problem", rename_all = "snake_case")]
+pub enum DiskProblem {
+    /// There is no room for the next segment of the log.
+    Full,
+    /// There will soon be no room. The leader takes no events while most disks are like this.
+    AlmostFull,
+    /// A write has not finished yet.
+    Stalled {
+        /// For how long, in seconds.
+        seconds: u64,
+    },
+}
+
+impl DiskProblem {
+    /// Returns whether the node cannot write to its log.
+    pub fn blocks_writes(self) -> bool {
+        self != Self::AlmostFull
+    }
+
+    /// Returns the problem and what an operator can do about it, for people.
+    pub fn describe(self) -> String {
+        self.advice().map_or_else(|| self.to_string(), |advice| format!("{self}: {advice}"))
+    }
+
+    /// Returns what an operator can do about it; `None` where only the node's log and its disk can tell.
+    pub fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Full => Some(
+                "there is no room for the next segment of the log. Free space or enlarge the disk: the node continues as \
+                 soon as there is room",
+            ),
+            Self::AlmostFull => Some(
+                "while most disks are like this the cluster takes no events. Delete topics, shorten retention, free space \
+                 or enlarge the disk: the node continues as soon as there is room",
+            ),
+            Self::Stalled { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for DiskProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("full"),
+            Self::AlmostFull => f.write_str("almost full"),
+            Self::Stalled { seconds } => write!(f, "a write has not finished for {seconds} s"),
+        }
+    }
 }
 
 /// `POST /cluster/leader/transfer`: hand leadership over, to `to` or to the most caught-up voter.
@@ -204,7 +254,7 @@ pub struct MemberResponse {
     /// The node that was asked for.
     pub id: NodeId,
     /// What it is now.
-    pub role: Role,
+    pub membership: Membership,
     /// The members that vote.
     pub voters: Vec<NodeId>,
     /// The members that do not.

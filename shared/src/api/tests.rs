@@ -27,18 +27,15 @@ fn the_status_has_the_promised_fields_under_the_promised_names() {
 
 #[test]
 fn states_and_roles_are_words_in_lower_case() {
-    let states = [
-        (NodeState::Joining, "joining"),
-        (NodeState::Follower, "follower"),
-        (NodeState::Candidate, "candidate"),
-        (NodeState::Leader, "leader"),
-        (NodeState::Unreachable, "unreachable"),
-    ];
+    let states =
+        [(RaftRole::Follower, "follower"), (RaftRole::Candidate, "candidate"), (RaftRole::Leader, "leader")];
     for (state, word) in states {
         assert_eq!(serde_json::to_value(state).unwrap(), word);
     }
-    for (role, word) in [(Role::Voter, "voter"), (Role::Learner, "learner"), (Role::None, "none")] {
-        assert_eq!(serde_json::to_value(role).unwrap(), word);
+    for (part, word) in
+        [(Membership::Voter, "voter"), (Membership::Learner, "learner"), (Membership::None, "none")]
+    {
+        assert_eq!(serde_json::to_value(part).unwrap(), word);
     }
 }
 
@@ -48,6 +45,11 @@ fn every_message_comes_back_as_it_was_sent() {
     (bare.leader, bare.cluster_id) = (None, None);
     let peer = &mut bare.peers[0];
     (peer.match_index, peer.last_contact_ms, peer.lag) = (None, None, None);
+    bare.state = None;
+    let problems = [DiskProblem::Full, DiskProblem::AlmostFull, DiskProblem::Stalled { seconds: 3 }];
+    for disk in problems {
+        comes_back(&ClusterStatus { disk: Some(disk), ..status() });
+    }
     comes_back(&status());
     comes_back(&bare);
     comes_back(&TransferRequest { to: Some(3) });

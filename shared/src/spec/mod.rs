@@ -181,6 +181,11 @@ impl ClusterFile {
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.cluster.nodes.iter().find(|node| node.id == id)
     }
+
+    /// Returns whether all nodes are processes of the operator's machine.
+    pub fn is_local(&self) -> bool {
+        self.deploy.as_ref().is_some_and(|deploy| deploy.transport == Transport::Local)
+    }
 }
 
 impl Default for RaftTiming {

@@ -61,7 +61,7 @@ pub fn host_dir(path: &Path) -> Result<&str, String> {
     let fits =
         |text: &&str| text.len() > 1 && text.bytes().all(plain) && !text.split('/').any(|part| part == "..");
     if path.starts_with("~") {
-        return Err("an absolute path: `~` could be anybody's home there".to_owned());
+        return Err("an absolute path: `~` is ambiguous on a host".to_owned());
     }
     match path.to_str().filter(|_| path.is_absolute()).filter(fits) {
         Some(text) => Ok(text.trim_end_matches('/')),
@@ -86,10 +86,10 @@ pub fn host_user(name: &str) -> Result<(), String> {
 /// reads it.
 pub(super) fn own_path(text: &str) -> Result<(), String> {
     if text.starts_with('~') && !text.starts_with("~/") {
-        return Err("a path; of homes only your own is known: `~/`".to_owned());
+        return Err("a path; only your own home can be abbreviated: `~/`".to_owned());
     }
     if text.chars().any(|c| c.is_control() || "$`'\"\\;&|<>(){}*?".contains(c)) {
-        return Err("a path as it is: no shell reads it, only `~/` in front is your home".to_owned());
+        return Err("a literal path: shell syntax is not expanded, except a leading `~/`".to_owned());
     }
     plain(text)
 }
@@ -97,7 +97,7 @@ pub(super) fn own_path(text: &str) -> Result<(), String> {
 /// Whom to log in as, or the way there, as `ssh` takes it.
 pub(super) fn login(text: &str) -> Result<(), String> {
     if text.chars().any(|c| c.is_control() || "$`'\";&|<>(){}*?!#".contains(c)) {
-        return Err("a name as it is: no shell reads it".to_owned());
+        return Err("a literal name: shell syntax is not expanded".to_owned());
     }
     plain(text)
 }

@@ -155,7 +155,7 @@ fn unreadable(error: &Error) -> Problem {
 fn message(error: &Error) -> String {
     match error {
         Error::UnsupportedTag { tag, .. } | Error::TaggedStructFieldName { tag, .. } => {
-            format!("the tag {tag} asks for something that is not done here; expected the value itself")
+            format!("the tag {tag} is not supported; expected the value itself")
         }
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
         Error::AliasReplayCounterOverflow { .. }
@@ -166,7 +166,7 @@ fn message(error: &Error) -> String {
         Error::AliasError { error, .. } => message(error),
         // The scanner's own limit has no variant of its own.
         other if other.to_string().contains("recursion limit exceeded") => too_deep(),
-        Error::MultipleDocuments { .. } => "a second document begins here; expected one".to_owned(),
+        Error::MultipleDocuments { .. } => "a second document starts here; expected one".to_owned(),
         Error::Message { msg, .. } => msg.clone(),
         other => {
             let text = other.to_string();
@@ -176,11 +176,9 @@ fn message(error: &Error) -> String {
 }
 
 fn too_deep() -> String {
-    "from here on it is nested deeper than any cluster.yaml".to_owned()
+    "the nesting is too deep from here on".to_owned()
 }
 
 fn too_much() -> String {
-    format!(
-        "up to here are more than {MAX_VALUES} values, with aliases (*) followed; expected a cluster.yaml"
-    )
+    format!("more than {MAX_VALUES} values up to here, with aliases (*) expanded; expected a cluster.yaml")
 }

@@ -24,8 +24,8 @@ pub fn shared_hosts(file: &ClusterFile, text: &str) -> Vec<Problem> {
         let Some((other, first)) = seen.insert(way(node, &for_all), (node, place)) else { continue };
         let Node { id, host, .. } = node;
         let message = format!(
-            "node {id} is on {host}, as node {} on line {} is; over SSH a host holds one node: one directory of programs, \
-             one configuration, one unit. Expected a host of its own, or deploy.transport: local for nodes of this machine",
+            "node {id} is on {host}, like node {} on line {}; over SSH a host can run one node only: it has one install directory, \
+             one configuration, one unit. Expected another host, or deploy.transport: local for nodes of this machine",
             other.id, first.line
         );
         found.push(Problem { line: place.line, column: place.column, message });
@@ -69,7 +69,7 @@ mod tests {
             let problems = found(&two(first, second, ""));
             assert_eq!(problems.len(), 1, "{problems:?}");
             assert_eq!((problems[0].line, problems[0].column), (8, 13), "{problems:?}");
-            assert!(problems[0].message.contains("as node 1 on line 3 is"), "{problems:?}");
+            assert!(problems[0].message.contains("like node 1 on line 3"), "{problems:?}");
         }
         assert_eq!(found(&two("10.0.0.1", "10.0.0.1", "deploy:\n  ssh: { user: ada }\n")).len(), 1);
         assert_eq!(

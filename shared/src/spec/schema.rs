@@ -9,7 +9,7 @@ use super::tree::{Entry, Place, Tree, Value};
 use super::{ClusterFile, HostKeys};
 
 /// Similarity (Jaro-Winkler, 0 to 1) from which a known key is offered for an unknown one.
-const SIMILAR: f64 = 0.75;
+const MIN_SIMILARITY: f64 = 0.75;
 
 /// The file's JSON Schema.
 pub fn schema() -> Json {
@@ -68,7 +68,7 @@ impl<'a> Check<'a> {
         for (index, entry) in entries.iter().enumerate() {
             let mut key = entry.key.as_str();
             if entries[..index].iter().any(|before| before.key == key) {
-                self.add(entry.place, format!("key \"{key}\" is here twice in one section"));
+                self.add(entry.place, format!("key \"{key}\" appears twice in one section"));
                 continue;
             }
             if !known.contains_key(key) {
@@ -104,11 +104,12 @@ impl<'a> Check<'a> {
             return (None, format!("it belongs {}", whereabouts(&home)));
         }
         let similar = known.iter().map(|known| (strsim::jaro_winkler(key, known), *known));
-        let nearest =
-            similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity >= SIMILAR);
+        let nearest = similar
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY);
         match nearest {
             Some((_, nearest)) => (Some(nearest), format!("did you mean \"{nearest}\"?")),
-            None => (None, format!("known there: {}", known.join(", "))),
+            None => (None, format!("known keys: {}", known.join(", "))),
         }
     }
 }
@@ -193,7 +194,7 @@ fn number(scalar: &Json) -> Result<Option<u64>, String> {
     let digits = text.trim_start_matches('0');
     if digits.len() < text.len() && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!(
-            "{text}, which some read as an octal number; expected it without the zero: {digits}"
+            "{text}, which some parsers read as an octal number; expected it without the zero: {digits}"
         ));
     }
     Ok(text.parse().ok())

@@ -73,7 +73,7 @@ fn problems_name_place_and_expectation() {
         (
             "  node_id: 1",
             "  node_id: 1\n  node_id: 2",
-            "cluster.yaml:5:3: key \"node_id\" is here twice in one section",
+            "cluster.yaml:5:3: key \"node_id\" appears twice in one section",
         ),
     ];
     for (from, to, expected) in cases {
@@ -98,7 +98,7 @@ fn the_shape_is_told_in_words() {
             "  rpc_timeout: 1",
             "4:3: unknown key \"rpc_timeout\" in cluster; it belongs in cluster.raft",
         ),
-        ("node_id: 1", "xyzzy: 1", "unknown key \"xyzzy\" in cluster; known there: name, node_id, nodes"),
+        ("node_id: 1", "xyzzy: 1", "unknown key \"xyzzy\" in cluster; known keys: name, node_id, nodes"),
         (
             "keepalive: true",
             "keepalive: true\ndeploy: {transport: carrier}",
@@ -122,7 +122,7 @@ fn the_shape_is_told_in_words() {
         ),
         (
             "cluster:\n  nodes: []\n  raft:\n",
-            "f:2:10: cluster.nodes is empty; expected 1 to 9 nodes, best 3 or 5\n\
+            "f:2:10: cluster.nodes is empty; expected 1 to 9 nodes, ideally 3 or 5\n\
              f:3:7: raft is empty; expected a section; leave the key out for the defaults",
         ),
     ];

@@ -30,7 +30,7 @@ pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, SpecErrors> {
         return Err(refused(&[], format!("the file is {encoding}; expected UTF-8: {}", convert(encoding))));
     }
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        return Err(refused(&bytes[..at], "here is a NUL byte; expected text".to_owned()));
+        return Err(refused(&bytes[..at], "NUL byte; expected text".to_owned()));
     }
     String::from_utf8(bytes).map_err(|error| {
         let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
@@ -44,7 +44,7 @@ pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, SpecErrors> {
 }
 
 fn convert(from: &str) -> String {
-    format!("`iconv -f {from} -t UTF-8`, or have your editor save it so")
+    format!("`iconv -f {from} -t UTF-8`, or save it as UTF-8 in your editor")
 }
 
 /// The encoding with units of two or four bytes that the file begins in: it says so, or ASCII stands between zeros.
@@ -78,7 +78,7 @@ mod tests {
         assert!(latin.contains("iconv -f WINDOWS-1252 -t UTF-8"), "{latin}");
         let cut = refused(b"# \xc3\xbc\n# \xc3\xbc\xff");
         assert!(cut.starts_with("f:2:4: "), "{cut}");
-        assert!(refused(b"a: b\n\0").starts_with("f:2:1: here is a NUL byte"), "{}", refused(b"a: b\n\0"));
+        assert!(refused(b"a: b\n\0").starts_with("f:2:1: NUL byte"), "{}", refused(b"a: b\n\0"));
     }
 
     #[test]

@@ -9,10 +9,10 @@ use crate::ids::MAX_NODE_ID;
 use super::names::{authority, expected_host, host_dir, host_user, login, own_path, same_host, valid_host};
 use super::parse::{Problem, Reader};
 use super::tree::{Place, Tree};
-use super::{Cluster, ClusterFile, Deploy, MAX_NODES, Node, RaftTiming, Ssh, Transport};
+use super::{Cluster, ClusterFile, Deploy, MAX_NODES, Node, RaftTiming, Ssh};
 
 /// Longest time that makes sense, in ms.
-const LONGEST: u64 = 600_000;
+const MAX_TIME_MS: u64 = 600_000;
 /// Largest segment of the log, in MiB.
 const MAX_SEGMENT_MB: u64 = 1024;
 /// Most partitions that a topic may get without being asked.
@@ -22,8 +22,8 @@ const MAX_CONNECTIONS: u64 = 1_000_000;
 
 /// Everything that makes no sense to `reader`, apart from what is unknown in the tree.
 pub(super) fn problems(file: &ClusterFile, tree: &Tree, reader: Reader) -> Vec<Problem> {
-    let is_local = file.deploy.as_ref().is_some_and(|deploy| deploy.transport == Transport::Local);
-    let mut check = Check { tree, found: Vec::new(), scripted: reader == Reader::Operator && !is_local };
+    let mut check =
+        Check { tree, found: Vec::new(), scripted: reader == Reader::Operator && !file.is_local() };
     check.cluster(&file.cluster);
     check.ids(&file.cluster.nodes);
     check.hosts(&file.cluster.nodes);
@@ -70,7 +70,7 @@ impl Check<'_> {
             self.add("cluster.node_id", message);
         }
         let message = match cluster.nodes.len() {
-            0 => "cluster.nodes is empty; expected 1 to 9 nodes, best 3 or 5".to_owned(),
+            0 => "cluster.nodes is empty; expected 1 to 9 nodes, ideally 3 or 5".to_owned(),
             1..=MAX_NODES => return,
             count => format!("cluster.nodes has {count} nodes; expected at most {MAX_NODES}"),
         };
@@ -154,15 +154,15 @@ impl Check<'_> {
             ("rpc_timeout", raft.rpc_timeout),
         ];
         for (key, value) in all {
-            self.range(&format!("cluster.raft.{key}"), value, LONGEST, " ms");
+            self.range(&format!("cluster.raft.{key}"), value, MAX_TIME_MS, " ms");
         }
         let known = |key: &str| !self.tree.is_unknown(&format!("cluster.raft.{key}"));
         let (min_known, max_known) = (known("election_timeout_min"), known("election_timeout_max"));
         let beat_known = known("heartbeat_interval");
         if min >= max && min_known && max_known {
             let message = format!(
-                "election_timeout_min is {min} and election_timeout_max {max}; expected the minimum to be smaller, or \
-                 all nodes stand for election at once"
+                "election_timeout_min is {min} and election_timeout_max {max}; expected a smaller minimum; \
+                 otherwise all nodes start elections at the same time"
             );
             self.add(
                 self.written("cluster.raft.election_timeout_min", "cluster.raft.election_timeout_max"),
@@ -171,8 +171,8 @@ impl Check<'_> {
         }
         if beat >= min && beat_known && min_known {
             let message = format!(
-                "heartbeat_interval is {beat} and election_timeout_min {min}; expected the heartbeat to be shorter, \
-                 best a third, or followers give up a healthy leader"
+                "heartbeat_interval is {beat} and election_timeout_min {min}; expected a shorter heartbeat, \
+                 ideally a third; otherwise followers abandon a healthy leader"
             );
             self.add(
                 self.written("cluster.raft.heartbeat_interval", "cluster.raft.election_timeout_min"),
@@ -184,8 +184,8 @@ impl Check<'_> {
     /// A vote or an acknowledgement that a power cut can take back loses what others have committed.
     fn durability(&mut self, cluster: &Cluster) {
         if !cluster.storage.wal_sync && cluster.nodes.len() > 1 {
-            let message = "wal_sync is false and there are several nodes; expected true: what a node has acknowledged or \
-                           voted must survive a power cut, or the others lose events too. A single node may do without"
+            let message = "wal_sync is false and there are several nodes; expected true: acknowledgements and votes of a node \
+                           must survive a power cut, or other nodes lose events too. A single node may turn it off"
                 .to_owned();
             self.add("cluster.storage.wal_sync", message);
         }
@@ -273,5 +273,5 @@ fn ports(node: &Node) -> [(&'static str, u16); 3] {
 /// One address, twice.
 fn taken(host: &str, port: u16, key: &str, node: &Node, (other, other_key): (u64, &str)) -> String {
     let address = authority(host, port);
-    format!("{address} is {key} of node {} and {other_key} of node {other}; expected one of its own", node.id)
+    format!("{address} is {key} of node {} and {other_key} of node {other}; expected a unique one", node.id)
 }

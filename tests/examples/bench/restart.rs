@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use shared::api::Role;
+use shared::api::Membership;
 use shared::ids::NodeId;
 use tests::client::Client;
 use tests::cluster::{Cluster, MAX_WAIT};
@@ -90,7 +90,7 @@ fn take_in(
 
 fn votes(cluster: &Cluster, leader: NodeId, node: NodeId) -> Result<bool> {
     let peers = cluster.status(leader)?.peers;
-    Ok(peers.iter().any(|peer| peer.id == node && peer.role == Role::Voter))
+    Ok(peers.iter().any(|peer| peer.id == node && peer.membership == Membership::Voter))
 }
 
 fn until_ready(cluster: &mut Cluster, node: NodeId) -> Result<Duration> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use shared::api::{ClusterStatus, NodeState};
+use shared::api::{ClusterStatus, RaftRole};
 use shared::ids::NodeId;
 
 use super::{Cluster, MAX_WAIT};
@@ -38,7 +38,7 @@ impl Cluster {
     /// The node that reports that it leads; the one in the newest term if there are several.
     pub fn leader(&self) -> Option<NodeId> {
         let statuses = self.ids().into_iter().filter_map(|id| self.status(id).ok());
-        statuses.filter(|s| s.state == NodeState::Leader).max_by_key(|s| s.term).map(|s| s.node_id)
+        statuses.filter(|s| s.state == Some(RaftRole::Leader)).max_by_key(|s| s.term).map(|s| s.node_id)
     }
 
     /// Waits until some node leads.

@@ -81,7 +81,7 @@ fn a_cluster_that_does_not_run_is_reported_node_by_node() {
     let waited = escli(home.path(), "watch --until leader --timeout 300ms --interval 100ms");
     assert_eq!(code(&waited), 5, "{}", err(&waited));
     assert!(
-        out(&waited).lines().count() >= 2 && err(&waited).contains("in vain for leader"),
+        out(&waited).lines().count() >= 2 && err(&waited).contains("leader was not reached"),
         "{}",
         err(&waited)
     );

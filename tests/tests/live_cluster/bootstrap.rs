@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use shared::api::NodeState;
+use shared::api::RaftRole;
 use tests::client::Client;
 use tests::cluster::Cluster;
 use tests::programs::binary;
@@ -23,7 +23,7 @@ fn three_nodes_elect_a_leader_within_five_seconds() -> Result<()> {
     assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
     let statuses: Vec<_> = cluster.ids().into_iter().map(|id| cluster.status(id)).collect::<Result<_>>()?;
     assert!(statuses.iter().all(|status| status.leader == Some(leader)));
-    assert_eq!(statuses.iter().filter(|status| status.state == NodeState::Leader).count(), 1);
+    assert_eq!(statuses.iter().filter(|status| status.state == Some(RaftRole::Leader)).count(), 1);
     let first = statuses[0].cluster_id.context("a cluster id")?;
     assert!(
         statuses.iter().all(|status| status.cluster_id == Some(first)),
@@ -46,13 +46,13 @@ fn a_member_that_lost_its_disk_does_not_take_part() -> Result<()> {
     assert!(!status.success());
     let log = cluster.log(victim);
     assert!(log.contains("data directory is not the one"), "the reason is not in its log: {log}");
-    assert_eq!(cluster.status(leader)?.state, NodeState::Leader);
+    assert_eq!(cluster.status(leader)?.state, Some(RaftRole::Leader));
     Ok(())
 }
 
 /// Returns whether none of `ids` belongs to a cluster, as they report themselves.
 fn without_cluster(cluster: &Cluster, ids: &[u64]) -> bool {
-    let joins = |id: &u64| cluster.status(*id).is_ok_and(|status| status.state == NodeState::Joining);
+    let joins = |id: &u64| cluster.status(*id).is_ok_and(|status| status.state.is_none());
     ids.iter().all(joins)
 }
 
@@ -101,7 +101,7 @@ fn two_lost_disks_start_no_new_cluster_while_the_third_node_is_away() -> Result<
     assert!(without_cluster(&cluster, &[1, 2]));
     let after = cluster.status(3)?;
     assert_eq!(after.cluster_id, before.cluster_id);
-    assert!(after.last_index >= before.last_index && after.state != NodeState::Leader);
+    assert!(after.last_index >= before.last_index && after.state != Some(RaftRole::Leader));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
-use shared::api::{ErrorBody, NodeState};
+use shared::api::{ErrorBody, RaftRole};
 use tests::client::Client;
 use tests::cluster::Cluster;
 use tests::load::Load;
@@ -99,7 +99,7 @@ fn a_minority_acknowledges_nothing_and_is_not_ready() -> Result<()> {
     let outcome = client(&cluster, leader)?.produce("t", 0, b"lost");
     assert!(!matches!(outcome, Ok(Ok(_))), "one of three acknowledged a write: {outcome:?}");
     cluster.wait("the lone leader to step down", |cluster| {
-        (cluster.status(leader).ok()?.state != NodeState::Leader).then_some(())
+        (cluster.status(leader).ok()?.state != Some(RaftRole::Leader)).then_some(())
     })?;
     let (code, _) = cluster.get(leader, "/health/ready")?;
     assert_eq!(code, 503);
@@ -114,7 +114,7 @@ fn a_paused_leader_is_replaced_and_then_follows() -> Result<()> {
     cluster.signal(paused, Signal::STOP)?;
     let next = cluster.wait("another leader", |cluster| {
         let others = cluster.ids().into_iter().filter(|id| *id != paused);
-        others.into_iter().find(|id| cluster.status(*id).is_ok_and(|s| s.state == NodeState::Leader))
+        others.into_iter().find(|id| cluster.status(*id).is_ok_and(|s| s.state == Some(RaftRole::Leader)))
     })?;
     let written = cluster.wait("a write without it", |cluster| {
         client(cluster, next).ok()?.produce("t", 0, b"meanwhile").ok()?.ok()
@@ -123,7 +123,7 @@ fn a_paused_leader_is_replaced_and_then_follows() -> Result<()> {
     cluster.signal(paused, Signal::CONT)?;
     cluster.wait("the paused node to follow", |cluster| {
         let status = cluster.status(paused).ok()?;
-        (status.leader == Some(next) && status.state == NodeState::Follower).then_some(())
+        (status.leader == Some(next) && status.state == Some(RaftRole::Follower)).then_some(())
     })?;
     assert_eq!(cluster.status(next)?.term, term, "its return disturbs nobody");
     assert_eq!(written, 0);
@@ -140,7 +140,7 @@ fn a_deposed_leader_serves_no_stale_log_end() -> Result<()> {
     cluster.signal(paused, Signal::STOP)?;
     let next = cluster.wait("another leader", |cluster| {
         let others = cluster.ids().into_iter().filter(|id| *id != paused);
-        others.into_iter().find(|id| cluster.status(*id).is_ok_and(|s| s.state == NodeState::Leader))
+        others.into_iter().find(|id| cluster.status(*id).is_ok_and(|s| s.state == Some(RaftRole::Leader)))
     })?;
     cluster.wait("a write without it", |cluster| {
         client(cluster, next).ok()?.produce("t", 0, b"new").ok()?.ok()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use shared::api::{ClusterStatus, Role};
+use shared::api::{ClusterStatus, Membership};
 use shared::ids::NodeId;
 use tests::cli::{CliRunner, path, text};
 use tests::client::Client;
@@ -239,7 +239,7 @@ fn a_node_that_cannot_read_the_active_format_does_not_join() -> Result<()> {
     })?;
     std::thread::sleep(Duration::from_secs(3));
     let seen = cluster.status(1)?.peers;
-    ensure!(seen.len() == 1 && seen[0].role == Role::Learner && !seen[0].connected, "{seen:?}");
+    ensure!(seen.len() == 1 && seen[0].membership == Membership::Learner && !seen[0].connected, "{seen:?}");
     ensure!(written(&cluster.data_dir(id))? == 1, "it accepted something");
 
     // With the newer program it joins, in the active format.
@@ -247,7 +247,7 @@ fn a_node_that_cannot_read_the_active_format_does_not_join() -> Result<()> {
     cluster.use_program(&next());
     cluster.launch(id)?;
     cluster.wait("it to vote", |cluster| {
-        cluster.status(1).ok()?.peers.iter().any(|peer| peer.role == Role::Voter).then_some(())
+        cluster.status(1).ok()?.peers.iter().any(|peer| peer.membership == Membership::Voter).then_some(())
     })?;
     ensure!(written(&cluster.data_dir(id))? == 3 && format(&cluster, id) == Some(3));
     Ok(())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use rustix::process::Signal;
-use shared::api::{ErrorBody, MemberResponse, Role};
+use shared::api::{ErrorBody, MemberResponse, Membership};
 use shared::ids::NodeId;
 use tests::client::Client;
 use tests::cluster::Cluster;
@@ -47,8 +47,8 @@ fn remove(cluster: &Cluster, asked: NodeId, id: NodeId) -> Answer {
 /// Returns the voters as node `id` sees them.
 fn voters(cluster: &Cluster, id: NodeId) -> Option<Vec<NodeId>> {
     let status = cluster.status(id).ok()?;
-    let peers = status.peers.iter().filter(|peer| peer.role == Role::Voter).map(|peer| peer.id);
-    let mut voters: Vec<_> = peers.chain((status.role == Role::Voter).then_some(id)).collect();
+    let peers = status.peers.iter().filter(|peer| peer.membership == Membership::Voter).map(|peer| peer.id);
+    let mut voters: Vec<_> = peers.chain((status.membership == Membership::Voter).then_some(id)).collect();
     voters.sort_unstable();
     Some(voters)
 }
@@ -137,10 +137,10 @@ fn a_node_is_added_serves_and_is_removed() -> Result<()> {
 
     // Any member accepts the call, and a repeated call gets the same response.
     let added = add(&cluster, follower, four)?;
-    ensure!(added.id == four && added.role == Role::Learner, "{added:?}");
-    ensure!(matches!(add(&cluster, leader, four)?.role, Role::Learner | Role::Voter));
+    ensure!(added.id == four && added.membership == Membership::Learner, "{added:?}");
+    ensure!(matches!(add(&cluster, leader, four)?.membership, Membership::Learner | Membership::Voter));
     wait_voters(&cluster, &[1, 2, 3, four])?;
-    ensure!(add(&cluster, follower, four)?.role == Role::Voter);
+    ensure!(add(&cluster, follower, four)?.membership == Membership::Voter);
     for id in cluster.ids() {
         ensure!(brokers(&cluster, id)? == [1, 2, 3, 4], "node {id}");
     }
@@ -154,10 +154,10 @@ fn a_node_is_added_serves_and_is_removed() -> Result<()> {
 
     // A leader that is removed transfers leadership first, and ends by itself.
     let gone = member(remove(&cluster, leader, four))?;
-    ensure!((gone.role, gone.voters.as_slice()) == (Role::None, &[1, 2, 3][..]), "{gone:?}");
+    ensure!((gone.membership, gone.voters.as_slice()) == (Membership::None, &[1, 2, 3][..]), "{gone:?}");
     ensure!(cluster.reap(four)?.success(), "{}", cluster.log(four));
     ensure!(cluster.log(four).contains("was removed from the cluster"));
-    ensure!(member(remove(&cluster, follower, four))?.role == Role::None, "the same call again");
+    ensure!(member(remove(&cluster, follower, four))?.membership == Membership::None, "the same call again");
     wait_voters(&cluster, &[1, 2, 3])?;
     ensure!(brokers(&cluster, follower)? == [1, 2, 3]);
     produce(&cluster, "after")?;
@@ -201,10 +201,10 @@ fn the_documented_calls_work_as_printed() -> Result<()> {
     cluster.wait("node 4 to appear with a match_index that catches up", |_| {
         let now = printed(&status).ok()?;
         let four = now["peers"].as_array()?.iter().find(|peer| peer["id"] == 4)?.clone();
-        (four["match_index"] == now["commit_index"] && four["role"] == "voter").then_some(())
+        (four["match_index"] == now["commit_index"] && four["membership"] == "voter").then_some(())
     })?;
     let gone = printed(&format!("curl -s -X DELETE http://{admin}/cluster/members/4"))?;
-    ensure!(gone["role"] == "none", "{gone}");
+    ensure!(gone["membership"] == "none", "{gone}");
     ensure!(cluster.reap(4)?.success(), "{}", cluster.log(4));
     Ok(())
 }
@@ -233,7 +233,7 @@ fn unsafe_or_invalid_changes_are_refused() -> Result<()> {
     ensure!(voters(&cluster, leader) == Some(vec![1, 2, 3]));
 
     // A learner that is down does no harm, and is not promoted.
-    ensure!(add(&cluster, leader, four)?.role == Role::Learner);
+    ensure!(add(&cluster, leader, four)?.membership == Membership::Learner);
     let promoted = cluster.post(leader, &format!("/cluster/members/{four}/promote"), "");
     ensure!(refused(promoted)? == (409, "behind".into()));
     produce_with(&cluster, leader, "with a learner that is not there")?;

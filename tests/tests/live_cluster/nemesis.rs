@@ -218,7 +218,7 @@ fn a_leader_that_nobody_hears_is_replaced() -> Result<()> {
     let next = nemesis.cluster.wait("another leader", |cluster| cluster.leader().filter(|id| *id != old))?;
     nemesis.cluster.wait("the old leader to step down", |cluster| {
         let status = cluster.status(old).ok()?;
-        (status.state != shared::api::NodeState::Leader).then_some(())
+        (status.state != Some(shared::api::RaftRole::Leader)).then_some(())
     })?;
     nemesis.proxies.heal();
     nemesis.cluster.wait("the old leader to follow", |cluster| {

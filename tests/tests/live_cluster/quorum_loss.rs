@@ -84,8 +84,8 @@ fn a_survivor_recovers_alone_and_others_join_it() -> Result<()> {
         let (code, body) = cluster.post(1, "/cluster/members", &cluster.join_request(id))?;
         ensure!(code == 200, "{body}");
         cluster.wait("it to vote", |cluster| {
-            let role = cluster.status(id).ok()?.role;
-            (role == shared::api::Role::Voter && cluster_id(cluster, id).as_deref() == Some(NEXT))
+            let role = cluster.status(id).ok()?.membership;
+            (role == shared::api::Membership::Voter && cluster_id(cluster, id).as_deref() == Some(NEXT))
                 .then_some(())
         })?;
     }

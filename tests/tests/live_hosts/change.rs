@@ -56,7 +56,7 @@ fn hosts_are_added_and_removed_and_a_dead_one_is_replaced() -> Result<()> {
         "--host",
         &lab.address(5),
         "--yes",
-        "--ssh-timeout",
+        "--host-timeout",
         "2s",
     ])?;
     ensure!(code == 0, "{report:#}");
@@ -77,7 +77,7 @@ fn hosts_are_added_and_removed_and_a_dead_one_is_replaced() -> Result<()> {
     // A host that the others cannot reach is not added.
     lab.isolate(1)?;
     let (code, report) =
-        operator.json(&["add-node", "1", "--host", &lab.address(1), "--ssh-timeout", "2s"])?;
+        operator.json(&["add-node", "1", "--host", &lab.address(1), "--host-timeout", "2s"])?;
     lab.heal()?;
     ensure!(code == 3 && report.to_string().contains("node 1: no answer from"), "{code} {report:#}");
     operator.check_healthy()
@@ -156,9 +156,12 @@ fn a_cluster_recovers_from_one_host_after_a_loss_of_quorum() -> Result<()> {
     ensure!(client.create_topic("t", 1)? == 0 && client.produce("t", 0, b"kept")?.is_ok());
     lab.wait_ready(&[1, 2, 3])?;
     lab.cut_power(&[1, 3])?;
-    let recover = ["recover", "--survivor", "2", "--ssh-timeout", "2s", "--lost"];
+    let recover = ["recover", "--survivor", "2", "--host-timeout", "2s", "--lost"];
     let (code, refused) = operator.json(&[&recover[..], &["3"]].concat())?;
-    ensure!(code == 3 && refused.to_string().contains("cannot be looked at: get it back"), "{refused:#}");
+    ensure!(
+        code == 3 && refused.to_string().contains("cannot be inspected: make it reachable"),
+        "{refused:#}"
+    );
     let sure = ["1,3", "--yes", "--confirm", "recover-lab-from-2"];
     done(&operator, &[&recover[..], &sure].concat())?;
     let mut client = Client::connect(lab.kafka(lab.wait_ready(&[2])?), LIMIT)?;

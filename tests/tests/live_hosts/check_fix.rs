@@ -28,7 +28,7 @@ fn users_owners_and_modes_are_fixed_and_nothing_else() -> Result<()> {
 
     let operator = CliSession::new(&lab, "admin", "")?;
     lab.cut_power(&[3])?;
-    let (code, document) = operator.json(&["check", "--fix", "--ssh-timeout", "2s"])?;
+    let (code, document) = operator.json(&["check", "--fix", "--host-timeout", "2s"])?;
     let expected = ["n1.user", "n2.user", "n1.dirs", "n2.dirs"];
     ensure!(code == 3 && ids(&document["fix"]) == expected, "one host is off: {document:#}");
     ensure!(problems(&document).contains(&(3, "reach")), "{document:#}");

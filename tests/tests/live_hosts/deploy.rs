@@ -125,17 +125,17 @@ fn unsuitable_hosts_are_refused_with_the_reason_and_not_changed() -> Result<()> 
     lab.isolate(1)?;
     let (code, found) = operator.json(&["check"])?;
     lab.heal()?;
-    let mesh =
+    let peers =
         found["findings"].as_array().into_iter().flatten().filter(|finding| finding["level"] == "failure");
-    let mesh: Vec<_> = mesh.map(|finding| (finding["node"].as_u64(), finding["check"].as_str())).collect();
-    let all = [(Some(1), Some("mesh")), (Some(2), Some("mesh")), (Some(3), Some("mesh"))];
-    ensure!(code == 3 && mesh == all, "{found:#}");
+    let peers: Vec<_> = peers.map(|finding| (finding["node"].as_u64(), finding["check"].as_str())).collect();
+    let all = [(Some(1), Some("peers")), (Some(2), Some("peers")), (Some(3), Some("peers"))];
+    ensure!(code == 3 && peers == all, "{found:#}");
 
     lab.exec(2, &["sh", "-c", "rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh"])?;
     says(&operator, &["up"], &["SHA256:", "known_hosts", "ssh-keygen"])?;
     lab.cut_power(&[2])?;
     let began = Instant::now();
-    let reasons = operator.refused(&["up", "--ssh-timeout", "2s"])?;
+    let reasons = operator.refused(&["up", "--host-timeout", "2s"])?;
     ensure!(reasons.contains("node 2: "), "{reasons}");
     ensure!(began.elapsed() < Duration::from_secs(10), "refused only after {:?}", began.elapsed());
     Ok(())
@@ -157,7 +157,7 @@ fn an_operation_that_was_killed_or_cut_off_continues() -> Result<()> {
     let (code, _) = operator.json(&["down", "--purge-data", "--yes", "--confirm", "lab"])?;
     ensure!(code == 0, "down");
     let mut child =
-        operator.command(&["up", "-o", "json", "--ssh-timeout", "2s"]).stdout(Stdio::piped()).spawn()?;
+        operator.command(&["up", "-o", "json", "--host-timeout", "2s"]).stdout(Stdio::piped()).spawn()?;
     operator.wait_for_step(&mut child, |started, _| started >= 2)?;
     lab.cut_off(2)?;
     let output = child.wait_with_output()?;
@@ -172,7 +172,7 @@ fn an_operation_that_was_killed_or_cut_off_continues() -> Result<()> {
     let mut first = operator.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     operator.wait_for_step(&mut first, |started, _| started >= 1)?;
     lab.freeze(3)?;
-    let (code, refused) = second.json(&["start", "--ssh-timeout", "3s"])?;
+    let (code, refused) = second.json(&["start", "--host-timeout", "3s"])?;
     lab.thaw(3)?;
     ensure!(code == 6 && refused["error"].to_string().contains("up by "), "{code} {refused:#}");
     first.wait()?;

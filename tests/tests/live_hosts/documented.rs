@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use shared::api::NodeState;
+use shared::api::RaftRole;
 use shared::ids::NodeId;
 use tests::client::Client;
 use tests::lab::Lab;
@@ -92,7 +92,7 @@ impl Trial {
     fn replaced(&self, old: NodeId) -> Result<()> {
         self.served_by(&self.others(old))?;
         self.lab.wait("the old leader to step down", || {
-            (self.lab.status(old).ok()?.state != NodeState::Leader).then_some(())
+            (self.lab.status(old).ok()?.state != Some(RaftRole::Leader)).then_some(())
         })
     }
 
@@ -150,10 +150,10 @@ fn the_documented_start_and_calls_work_on_separate_hosts() -> Result<()> {
     lab.wait("node 4 to appear with a match_index that catches up", || {
         let now = printed(&status).ok()?;
         let four = now["peers"].as_array()?.iter().find(|peer| peer["id"] == 4)?.clone();
-        (four["match_index"] == now["commit_index"] && four["role"] == "voter").then_some(())
+        (four["match_index"] == now["commit_index"] && four["membership"] == "voter").then_some(())
     })?;
     let gone = printed(&format!("curl -X DELETE http://{admin}/cluster/members/4"))?;
-    ensure!(gone["role"] == "none", "{gone}");
+    ensure!(gone["membership"] == "none", "{gone}");
     ensure!(lab.stop(4)? == "success", "{}", lab.log(4));
     let after = printed(&status)?;
     ensure!(after["peers"].as_array().is_some_and(|peers| peers.len() == 2), "{after}");

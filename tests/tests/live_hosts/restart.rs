@@ -45,7 +45,7 @@ fn a_cluster_behind_a_jump_host_is_operated_like_any_other() -> Result<()> {
 
     // Without the jump host the nodes behind it are unreachable, and the reason names it.
     lab.cut_power(&[1])?;
-    let (code, status) = operator.json(&["status", "--ssh-timeout", "1s"])?;
+    let (code, status) = operator.json(&["status", "--host-timeout", "1s"])?;
     let reason = status["nodes"][1]["reason"].to_string();
     ensure!(code == 7 && reason.contains(&lab.address(1)), "{code} {status:#}");
     Ok(())

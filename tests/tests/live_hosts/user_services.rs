@@ -118,7 +118,8 @@ fn as_documented(lab: &Lab) -> Result<()> {
 fn bundle_without_a_host(lab: &Lab, operator: &CliSession<'_>) -> Result<()> {
     lab.cut_power(&[3])?;
     let file = operator.dir().join("b.tar.gz");
-    let (code, document) = operator.json(&["support-bundle", "--file", "b.tar.gz", "--ssh-timeout", "2s"])?;
+    let (code, document) =
+        operator.json(&["support-bundle", "--file", "b.tar.gz", "--host-timeout", "2s"])?;
     ensure!(code == 0, "{document:#}");
     let read = |path: &str| -> Result<String> {
         let found = Command::new("tar")

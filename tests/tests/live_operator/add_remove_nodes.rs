@@ -69,7 +69,7 @@ fn nodes_are_added_removed_and_replaced_while_events_are_written() -> Result<()>
     let (gone, steps) = (cli.leader()?, done(&cli, &["remove-node", &cli.leader()?.to_string(), "--yes"])?);
     let steps = ids(&steps);
     let at = |verb: &str| steps.iter().position(|id| id.ends_with(verb));
-    ensure!(at(".lead") < at(".leave") && at(".leave") < at(".stop"), "{steps:?}");
+    ensure!(at(".transfer-leader") < at(".drain") && at(".drain") < at(".stop"), "{steps:?}");
     let dead = cli.leader()?;
     cli.signal(dead, Signal::KILL)?;
     let (dead, gone) = (dead.to_string(), gone.to_string());
@@ -119,10 +119,7 @@ fn unsafe_or_invalid_changes_are_refused_and_change_nothing() -> Result<()> {
         ensure!(file(&cli)? == before && cli.pid(1)? == running, "{args:?}");
         Ok(())
     };
-    refused(
-        &["remove-node", "2", "--yes"],
-        "without n2 1 healthy voters of 2 would be left, and 2 are needed",
-    )?;
+    refused(&["remove-node", "2", "--yes"], "the change would leave 1 of 2 voters healthy; 2 are required")?;
     refused(&["remove-node", "3", "--yes"], "2 voters tolerate no failure")?;
     refused(&["remove-node", "3", "--allow-downtime"], "--yes")?;
     refused(&["remove-node", "3", "--purge", "--yes", "--allow-downtime"], "--confirm local")?;
@@ -132,7 +129,7 @@ fn unsafe_or_invalid_changes_are_refused_and_change_nothing() -> Result<()> {
     let (code, report) = cli.json(&taken)?;
     ensure!(code == 3 && report.to_string().contains("cluster_port"), "{report:#}");
     ensure!(cli.escli(&["stop", "2", "--allow-downtime"])?.status.code() == Some(0));
-    refused(&["add-node", "4"], "members are changed only while the cluster is led")?;
+    refused(&["add-node", "4"], "members can be changed only while the cluster has a leader")?;
     ensure!(!cli.cluster().join("n4").exists(), "a file was created");
     Ok(())
 }
@@ -155,7 +152,7 @@ fn a_node_that_does_not_catch_up_is_removed_again() -> Result<()> {
     let output = child.wait_with_output()?;
     let report: Value = serde_json::from_slice(&output.stdout)?;
     ensure!(output.status.code() == Some(5), "{report:#}");
-    ensure!(report["error"].to_string().contains("what had been begun was taken back"), "{report:#}");
+    ensure!(report["error"].to_string().contains("what had been begun was undone"), "{report:#}");
     ensure!(voters(&cli)? == [1, 2, 3] && file(&cli)? == before);
     ensure!(!cli.cluster().join("n4").exists(), "its data is left");
     let broken = cli.dir.path().join("broken");
@@ -177,7 +174,7 @@ fn the_last_but_one_node_is_removed_and_the_last_one_stays() -> Result<()> {
     ensure!(voters(&cli)? == [1]);
     // A single new node would bootstrap a cluster of its own.
     let (code, refused) = cli.json(&["replace-node", "1", "2", "--yes"])?;
-    ensure!(code == 3 && refused.to_string().contains("nobody can take over"), "{refused:#}");
+    ensure!(code == 3 && refused.to_string().contains("no other node can take over"), "{refused:#}");
     done(&cli, &["add-node", "2"])?;
     ensure!(voters(&cli)? == [1, 2]);
     Ok(())

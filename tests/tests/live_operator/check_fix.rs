@@ -79,7 +79,7 @@ fn what_cannot_be_fixed_keeps_its_hint_and_the_rest_is_fixed() -> Result<()> {
     let _taken = TcpListener::bind((lab.at(0).address.ip(), port()))?;
     let (code, fixed) = cli.json(&["check", "--fix"])?;
     ensure!(code == 3 && problems(&fixed) == ["ports"] && data.is_dir(), "{fixed:#}");
-    ensure!(fixed.to_string().contains("end that process"), "{fixed:#}");
+    ensure!(fixed.to_string().contains("stop that process"), "{fixed:#}");
     fs::write(lab.path("known_hosts"), "")?;
     let (code, unknown) = cli.json(&["check", "--fix"])?;
     ensure!(code == 3 && unknown.to_string().contains("accept-new"), "{unknown:#}");

@@ -61,7 +61,7 @@ fn the_longest_log_is_found_when_no_node_runs() -> Result<()> {
 
     let shorter =
         ["recover", "--survivor", "1", "--lost", "2,3", "--yes", "--confirm", "recover-local-from-1"];
-    refused(&cli, &shorter, "holds more: its log ends at entry")?;
+    refused(&cli, &shorter, "has a longer log: it ends at entry")?;
     let (code, report) = cli.json(&["recover", "--survivor", "2", "--lost", "1,3"])?;
     let said = report["error"].to_string();
     ensure!(code == 3 && said.contains("n1's log ends at entry") && said.contains("IS LOST"), "{report:#}");

@@ -57,7 +57,7 @@ fn a_rolling_restart_replaces_every_process_while_events_go_on() -> Result<()> {
     let steps = ids(&report);
     let last_stop = steps.iter().rfind(|id| id.ends_with(".stop"));
     ensure!(last_stop == Some(&format!("n{first}.stop")), "the leader comes last: {steps:?}");
-    let handed = steps.iter().position(|id| id.ends_with(".lead"));
+    let handed = steps.iter().position(|id| id.ends_with(".transfer-leader"));
     ensure!(handed < steps.iter().position(|id| Some(id) == last_stop), "{steps:?}");
     let after = cli.pids(1..=3)?;
     ensure!(before.iter().zip(&after).all(|(before, after)| before != after), "{before:?} {after:?}");
@@ -143,7 +143,10 @@ fn alerts_name_a_node_that_is_down_and_report_a_window_that_is_too_short() -> Re
     let node_down = state(&down, "node down")?;
     ensure!(code == 10 && node_down["state"] == "firing", "{down:#}");
     ensure!(node_down["findings"].to_string().contains("n3 does not answer: connection refused"), "{down:#}");
-    ensure!(state(&down, "unstable")?["findings"].to_string().contains("window too short"), "{down:#}");
+    ensure!(
+        state(&down, "unstable")?["findings"].to_string().contains("the window is too short"),
+        "{down:#}"
+    );
     Ok(())
 }
 

@@ -332,7 +332,7 @@ fn a_restore_resumes_from_every_step() -> Result<()> {
     let (dir, base) = (cli.cluster(), cli.base.to_string());
     let args = ["restore", path(&tar), "--local", "--dir", path(&dir), "--base-port", &base];
     let steps = planned(&cli, &args)?;
-    ensure!(steps.iter().filter(|step| step.ends_with(".rebuild")).count() == 3, "{steps:?}");
+    ensure!(steps.iter().filter(|step| step.ends_with(".recover")).count() == 3, "{steps:?}");
     let mut resumed = 0;
     for step in &steps {
         for record in RECORDS {
@@ -353,7 +353,7 @@ fn finished_and_aborted_operations_are_not_resumed() -> Result<()> {
     ensure!(cli.escli(&["history", "resume"])?.status.code() == Some(2), "nothing was done yet");
     ensure!(cli.up()?.0 == 0);
     let over = cli.escli(&["history", "resume"])?;
-    ensure!(over.status.code() == Some(3) && text(&over.stderr).contains("is over: succeeded"));
+    ensure!(over.status.code() == Some(3) && text(&over.stderr).contains("has ended: succeeded"));
     let journal = killed(&cli, &["restart"], "started", "cluster.verify")?;
     let journal = match journal {
         Some(journal) => journal,

@@ -73,7 +73,7 @@ fn a_node_that_panics_is_reported_with_its_panic() -> Result<()> {
     let (code, report) = cli.json(&["start", "1", "--binary", path(&program)])?;
     let message = report["error"]["message"].to_string();
     let panic =
-        "node 1 ended by itself; thread 'raft' (7) panicked at src/driver/run.rs:1:2: term out of range";
+        "node 1 stopped unexpectedly; thread 'raft' (7) panicked at src/driver/run.rs:1:2: term out of range";
     ensure!(code != 0 && message.contains(panic), "{code} {report:#}");
     Ok(())
 }

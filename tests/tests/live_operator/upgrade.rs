@@ -88,7 +88,7 @@ fn a_program_that_does_not_serve_is_rolled_back_on_the_first_node() -> Result<()
     let loops = program(&cli, "loops", "echo it always ends >&2; exit 1")?;
     let (code, report) = cli.json(&upgrade(&loops, &[]))?;
     ensure!(code == 4 && report["error"].to_string().contains("it always ends"), "{code} {report:#}");
-    ensure!(report["error"].to_string().contains("what had been begun was taken back"), "{report:#}");
+    ensure!(report["error"].to_string().contains("what had been begun was undone"), "{report:#}");
     ensure!(versions(&cli)? == all("0.1.0"));
     let touched = before.iter().zip(&cli.pids(1..=3)?).filter(|(before, after)| before != after).count();
     ensure!(touched == 1, "{touched} nodes were touched");
@@ -136,8 +136,8 @@ fn a_program_that_cannot_be_the_next_version_changes_nothing() -> Result<()> {
         ensure!(cli.pids(1..=3)? == before && !cli.cluster().join("releases").exists(), "{why}");
         Ok(())
     };
-    refused(&truncated, "does not say its version")?;
-    refused(&corrupt, "does not say its version")?;
+    refused(&truncated, "does not report its version")?;
+    refused(&corrupt, "does not report its version")?;
     refused(&alien, "is built for aarch64")?;
     ensure!(cli.json(&upgrade(&stamped("0.2.0"), &["--dry-run"]))?.0 == 0, "the next minor version is fine");
     // A node that is down is started first.

@@ -136,7 +136,7 @@ fn damage_in_a_backup_is_reported() -> Result<()> {
         Ok(())
     };
     let good = fs::read(&tar)?;
-    for (bytes, why) in [(&good[..good.len() / 2], ""), (&good[..512], ""), (&good[..0], "it broke off")] {
+    for (bytes, why) in [(&good[..good.len() / 2], ""), (&good[..512], ""), (&good[..0], "was cut off")] {
         fs::write(&tar, bytes)?;
         damaged(&tar, why)?;
     }
@@ -148,19 +148,19 @@ fn damage_in_a_backup_is_reported() -> Result<()> {
     let segment = fs::read_dir(folder.join("log"))?.next().context("a segment")??.path();
     let bytes = fs::read(&segment)?;
     fs::write(&segment, &bytes[..bytes.len() - 1])?;
-    damaged(&folder, "it had")?;
+    damaged(&folder, "bytes; expected")?;
     fs::remove_file(&segment)?;
     damaged(&folder, "is missing")?;
     fs::write(&segment, &bytes)?;
     fs::write(folder.join("log/other.seg"), b"")?;
-    damaged(&folder, "log/other.seg does not belong to it")?;
+    damaged(&folder, "log/other.seg does not belong to the backup")?;
     fs::remove_file(folder.join("log/other.seg"))?;
     fs::remove_file(folder.join("backup.json.sha256"))?;
-    damaged(&folder, "it broke off")?;
+    damaged(&folder, "was cut off")?;
     damaged(&cli.dir.path().join("nowhere"), "No such file")?;
     let refused = cli.escli(&["restore", path(&tar), "--local", "--dir", "other"])?;
     let said = text(&refused.stderr);
-    ensure!(refused.status.code() == Some(1) && said.contains("is no whole backup"), "{said}");
+    ensure!(refused.status.code() == Some(1) && said.contains("is not a complete backup"), "{said}");
     ensure!(!cli.dir.path().join("other").exists());
     Ok(())
 }

@@ -15,8 +15,8 @@ const PURE: [&str; 7] = [
     "esnode/src/replica/",
     "esnode/src/state_machine/",
     "escli/src/plan/",
-    "escli/src/ssh/destination.rs",
-    "escli/src/ssh/known_hosts.rs",
+    "escli/src/hosts/ssh/destination.rs",
+    "escli/src/hosts/ssh/known_hosts.rs",
     "shared/src/",
 ];
 /// Who may write to standard output and standard error.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use escli::ssh::{
+use escli::hosts::ssh::{
     ConfigFile, Connection, Destination, Input, Limits, NoPrompt, Operator, Passphrases, Prompt, SshError,
     ask,
 };
@@ -451,7 +451,7 @@ fn the_configurations_of_all_hosts_are_read_concurrently() -> Result<()> {
     let operator =
         Operator { user: "ann".to_owned(), home: lab.path(""), agent: None, config: ConfigFile::File(file) };
     let begin = Instant::now();
-    let found = escli::remote::resolve(&spec, &operator);
+    let found = escli::hosts::remote::resolve(&spec, &operator);
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert_eq!(found.len(), 8);
     for (id, destination) in found {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use escli::client::AdminClient;
+use escli::admin_client::AdminClient;
+use escli::admin_client::route::{Route, SshTunnel};
 use escli::engine::ports::Cluster as _;
-use escli::plan::facts::Way;
-use escli::route::{Route, Through};
-use escli::ssh::{NoPrompt, Passphrases};
+use escli::hosts::ssh::{NoPrompt, Passphrases};
+use escli::plan::facts::AdminRoute;
 use shared::spec::ClusterFile;
 use tests::sshd::SshLab;
 
@@ -41,7 +41,7 @@ fn client(lab: &SshLab, host: &str, port: u16) -> Result<AdminClient> {
         shared::spec::parse("cluster.yaml", &text).map_err(|error| anyhow::anyhow!("{error}"))?;
     let passphrases = Arc::new(Passphrases::new(NoPrompt));
     Ok(AdminClient::by(&spec, LIMIT, |_, limit| {
-        Route::either(limit, Through::new(lab.to(0), "127.0.0.1", port, &passphrases))
+        Route::either(limit, SshTunnel::new(lab.to(0), "127.0.0.1", port, &passphrases))
     })?)
 }
 
@@ -54,12 +54,12 @@ async fn a_reachable_admin_port_needs_no_login() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     let client = client(&lab, "127.0.0.1", server()?)?;
     assert_eq!(client.metrics(1).await?, "hi");
-    assert_eq!(client.way(1).await, Way::Direct);
+    assert_eq!(client.route(1).await, AdminRoute::Direct);
     // A refused connection is final: the host itself has answered.
     let client = self::client(&lab, "127.0.0.1", free()?)?;
     let error = client.metrics(1).await.expect_err("nobody there").to_string();
     assert!(error.starts_with("connection refused :"), "{error}");
-    assert_eq!(client.way(1).await, Way::Direct);
+    assert_eq!(client.route(1).await, AdminRoute::Direct);
     assert!(!lab.at(0).log().contains("Accepted"));
     Ok(())
 }
@@ -76,12 +76,12 @@ async fn unknown_names_and_blocked_ports_are_reached_through_ssh() -> Result<()>
         (0..3).map(|_| TcpStream::connect_timeout(&swallows, Duration::from_millis(100))).collect();
     let named = client(&lab, "no-such-host.invalid", port)?;
     assert_eq!(named.metrics(1).await?, "hi");
-    assert_eq!(named.way(1).await, Way::Through { why: String::new() });
+    assert_eq!(named.route(1).await, AdminRoute::Tunnelled { why: String::new() });
 
     let begin = Instant::now();
     let route = Route::either(
         LIMIT,
-        Through::new(lab.to(0), "127.0.0.1", port, &Arc::new(Passphrases::new(NoPrompt))),
+        SshTunnel::new(lab.to(0), "127.0.0.1", port, &Arc::new(Passphrases::new(NoPrompt))),
     )?;
     let url = format!("http://{swallows}/");
     let answer =
@@ -99,9 +99,9 @@ async fn unknown_names_and_blocked_ports_are_reached_through_ssh() -> Result<()>
 async fn an_open_route_without_a_node_differs_from_a_closed_route() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     let silent = client(&lab, "no-such-host.invalid", free()?)?;
-    let way = silent.way(1).await;
+    let way = silent.route(1).await;
     assert!(
-        matches!(&way, Way::Through { why } if why.contains("lookup") || why.contains("name")),
+        matches!(&way, AdminRoute::Tunnelled { why } if why.contains("lookup") || why.contains("name")),
         "{way:?}"
     );
     let error = silent.metrics(1).await.expect_err("nobody there").to_string();
@@ -109,14 +109,17 @@ async fn an_open_route_without_a_node_differs_from_a_closed_route() -> Result<()
 
     lab.server("AllowTcpForwarding no")?;
     let passphrases = Arc::new(Passphrases::new(NoPrompt));
-    let forbidden = Through::new(lab.to(1), "127.0.0.1", server()?, &passphrases);
-    let closed = Route::either(LIMIT, forbidden)?.way("http://no-such-host.invalid:1/").await;
-    let Way::Closed { why } = closed else { anyhow::bail!("{closed:?}") };
+    let forbidden = SshTunnel::new(lab.to(1), "127.0.0.1", server()?, &passphrases);
+    let closed = Route::either(LIMIT, forbidden)?.check("http://no-such-host.invalid:1/").await;
+    let AdminRoute::Closed { why } = closed else { anyhow::bail!("{closed:?}") };
     let (direct, ssh) = why.split_once("; through SSH: ").context("both reasons")?;
     assert!(!direct.is_empty() && ssh.contains("prohibited"), "{why}");
     lab.at(0).kill();
     let gone = client(&lab, "no-such-host.invalid", server()?)?;
-    let closed = gone.way(1).await;
-    assert!(matches!(&closed, Way::Closed { why } if why.contains("connection refused")), "{closed:?}");
+    let closed = gone.route(1).await;
+    assert!(
+        matches!(&closed, AdminRoute::Closed { why } if why.contains("connection refused")),
+        "{closed:?}"
+    );
     Ok(())
 }

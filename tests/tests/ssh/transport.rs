@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use escli::ssh::{
-    Connection, Destination, Input, Limits, NoPrompt, Passphrases, Pulse, Said, Source, SshError, Status,
+use escli::hosts::ssh::{
+    Connection, Destination, Input, KeepAlive, Limits, NoPrompt, Passphrases, Source, SshError, Status,
+    StreamEvent,
 };
 use rustix::process::Signal;
 use shared::spec::HostKeys;
@@ -341,7 +342,7 @@ async fn lines_arrive_as_they_are_written() -> Result<()> {
     let path = lab.path("log");
     fs::write(&path, "one\n")?;
     let mut lines = host.stream(&format!("tail -n +1 -f {}", path.display())).await?;
-    let line = |text: &str| Said::Line(Source::Stdout, text.to_owned());
+    let line = |text: &str| StreamEvent::Line(Source::Stdout, text.to_owned());
     assert_eq!(lines.next().await.context("a line")??, line("one"));
     fs::OpenOptions::new().append(true).open(&path)?.write_all(b"two\nthree\n")?;
     assert_eq!(lines.next().await.context("a line")??, line("two"));
@@ -354,9 +355,9 @@ async fn lines_arrive_as_they_are_written() -> Result<()> {
     while let Some(next) = short.next().await {
         said.push(next?);
     }
-    assert_eq!(said.pop(), Some(Said::Ended(Status::Exited(4))));
+    assert_eq!(said.pop(), Some(StreamEvent::Ended(Status::Exited(4))));
     assert!(said.contains(&line("out")) && said.contains(&line("rest")), "{said:?}");
-    assert!(said.contains(&Said::Line(Source::Stderr, "err".to_owned())), "{said:?}");
+    assert!(said.contains(&StreamEvent::Line(Source::Stderr, "err".to_owned())), "{said:?}");
     Ok(())
 }
 
@@ -365,7 +366,9 @@ async fn a_command_ends_when_its_lines_are_not_read() -> Result<()> {
     let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let mut lines = host.stream("echo $$; while sleep 0.1; do echo x; done").await?;
-    let Said::Line(_, pid) = lines.next().await.context("a line")?? else { bail!("a line comes first") };
+    let StreamEvent::Line(_, pid) = lines.next().await.context("a line")?? else {
+        bail!("a line comes first")
+    };
     let there = || std::path::Path::new("/proc").join(&pid).exists();
     assert!(there());
     drop(lines);
@@ -380,13 +383,13 @@ async fn a_command_ends_when_its_lines_are_not_read() -> Result<()> {
 #[tokio::test]
 async fn a_held_command_is_lost_when_its_host_stops_responding() -> Result<()> {
     let mut lab = SshLab::start(1)?;
-    let pulse = Pulse { every: Duration::from_millis(50), late: Duration::from_millis(600) };
+    let pulse = KeepAlive { interval: Duration::from_millis(50), timeout: Duration::from_millis(600) };
     let host = open(lab.to(0)).await?;
     let answers = "echo there; while read -r beat; do echo .; done; echo over";
-    let there = Said::Line(Source::Stdout, "there".to_owned());
+    let there = StreamEvent::Line(Source::Stdout, "there".to_owned());
     let mut held = host.hold(answers, pulse).await?;
     assert_eq!(held.next().await.context("a line")??, there);
-    tokio::time::sleep(2 * pulse.late).await;
+    tokio::time::sleep(2 * pulse.timeout).await;
     assert!(held.ready().is_none(), "its answers are not passed on, and it goes on");
     // The process does not answer, or the whole host does not.
     for freezes in [false, true] {

@@ -4,7 +4,8 @@ use shared::ids::ClusterId;
 use uuid::Uuid;
 
 use super::*;
-use crate::plan::identity::{Claims, Deployed, Intent, Store, Stranger, mismatches, named, refuse};
+use crate::plan::claims::{Claims, Deployed, Store, Stranger};
+use crate::plan::identity::{Intent, mismatches, named, refuse};
 
 const OURS: ClusterId = ClusterId(Uuid::from_u128(7));
 const THEIRS: ClusterId = ClusterId(Uuid::from_u128(8));
@@ -53,7 +54,8 @@ fn what_is_as_it_says_is_let_through() {
     assert_eq!(found(|_, _| ()), [""; 0]);
     // Bare hosts say nothing, hosts that cannot be asked neither, nor does a file of a time without names.
     assert_eq!(found(|spec, facts| *facts = remote_facts(spec)), [""; 0]);
-    let gone = || HostSight::Unreachable { reason: "no route".to_owned(), details: vec![], hints: vec![] };
+    let gone =
+        || HostInspection::Unreachable { reason: "no route".to_owned(), details: vec![], hints: vec![] };
     assert_eq!(found(|_, facts| facts.nodes.get_mut(&2).unwrap().host = gone()), [""; 0]);
     assert_eq!(
         found(|_, facts| (deployed(facts, 2).cluster, deployed(facts, 2).node) = (None, None)),
@@ -97,8 +99,8 @@ fn ids_that_were_swapped_are_told_by_file_data_or_answer() {
         exchange(facts);
         (1..=2).for_each(|id| claims(facts, id).file = None);
     });
-    assert_eq!(by_data[0], "/var/lib/eventstream/raft on 10.0.0.1 is the data of node 1, not of node 2");
-    let answers = |cluster: &str, node| Answer::Silent {
+    assert_eq!(by_data[0], "/var/lib/eventstream/raft on 10.0.0.1 holds the data of node 1, not of node 2");
+    let answers = |cluster: &str, node| ApiAnswer::Silent {
         reason: String::new(),
         stranger: Some(Stranger { cluster: cluster.to_owned(), node }),
     };
@@ -126,16 +128,19 @@ fn data_that_is_elsewhere_is_named_with_both_places() {
 #[test]
 fn a_cluster_of_the_same_name_is_told_by_its_id() {
     let others = found(|_, facts| claims(facts, 3).store.as_mut().unwrap().cluster = Some(THEIRS));
-    assert_eq!(others, [format!("10.0.0.3 is of the cluster {THEIRS}; prod is {OURS}, as the others are")]);
+    assert_eq!(
+        others,
+        [format!("10.0.0.3 belongs to cluster {THEIRS}; prod is {OURS}, as are the other nodes")]
+    );
     let all = found(|_, facts| facts.remembered = vec![THEIRS]);
     assert_eq!(all.len(), 3, "{all:?}");
-    assert!(all[0].ends_with(&format!("prod is {THEIRS}, as which it was brought up from here")), "{all:?}");
+    assert!(all[0].ends_with(&format!("prod is {THEIRS}, as it was brought up from here")), "{all:?}");
     let running = found(|_, facts| {
         let says = ClusterStatus { cluster_id: Some(THEIRS), ..status(2, None, "") };
-        facts.nodes.get_mut(&2).unwrap().api = Answer::Status(Box::new(says));
+        facts.nodes.get_mut(&2).unwrap().api = ApiAnswer::Status(Box::new(says));
     });
     let answers =
-        format!("10.0.0.2:8080 answers for the cluster {THEIRS}; prod is {OURS}, as the others are");
+        format!("10.0.0.2:8080 answers for cluster {THEIRS}; prod is {OURS}, as are the other nodes");
     assert_eq!(running, [answers]);
 }
 
@@ -143,9 +148,9 @@ fn a_cluster_of_the_same_name_is_told_by_its_id() {
 fn what_is_stopped_goes_by_its_host_whoever_has_its_ports() {
     let (spec, mut facts) = settled();
     let stranger = Some(Stranger { cluster: "orders".to_owned(), node: 1 });
-    facts.nodes.get_mut(&1).unwrap().api = Answer::Silent { reason: String::new(), stranger };
+    facts.nodes.get_mut(&1).unwrap().api = ApiAnswer::Silent { reason: String::new(), stranger };
     let says = ClusterStatus { cluster_id: Some(THEIRS), ..status(2, None, "") };
-    facts.nodes.get_mut(&2).unwrap().api = Answer::Status(Box::new(says));
+    facts.nodes.get_mut(&2).unwrap().api = ApiAnswer::Status(Box::new(says));
     assert_eq!(mismatches(&spec, &facts, &Intent::default()).len(), 2);
     let stops = Intent { by_hosts: true, ..Intent::default() };
     assert_eq!(refuse(&spec, &facts, &stops), Ok(()));
@@ -163,10 +168,10 @@ fn an_operation_that_begins_a_cluster_meets_its_own() {
     facts.remembered = vec![OURS, THEIRS];
     assert_eq!(refuse(&spec, &facts, &Intent::default()), Ok(()));
     facts.remembered = vec![OURS];
-    let begins = Intent { begins: Some(THEIRS), ..Intent::default() };
-    assert_eq!(refuse(&spec, &facts, &begins), Ok(()));
+    let new_cluster = Intent { new_cluster: Some(THEIRS), ..Intent::default() };
+    assert_eq!(refuse(&spec, &facts, &new_cluster), Ok(()));
     facts.remembered = Vec::new();
-    assert_eq!(refuse(&spec, &facts, &begins), Ok(()));
+    assert_eq!(refuse(&spec, &facts, &new_cluster), Ok(()));
 }
 
 #[test]
@@ -184,19 +189,23 @@ fn a_node_that_goes_may_leave_its_host_to_others() {
 #[test]
 fn what_was_founded_once_is_not_founded_again_on_empty_disks() {
     let (spec, mut facts) = settled();
-    let founds = Intent { founds: true, ..Intent::default() };
+    let bootstraps = Intent { bootstraps: true, ..Intent::default() };
     for id in 1..=3 {
         host_of(&mut facts, id).data_empty = true;
         claims(&mut facts, id).store = None;
     }
-    assert_eq!(refuse(&spec, &facts, &founds), Ok(()), "nobody knows that there was anything");
+    assert_eq!(refuse(&spec, &facts, &bootstraps), Ok(()), "nobody knows that there was anything");
     facts.remembered = vec![OURS];
-    let refusal = refuse(&spec, &facts, &founds).unwrap_err();
+    let refusal = refuse(&spec, &facts, &bootstraps).unwrap_err();
     assert_eq!(refusal.reasons.len(), 4, "{refusal:?}");
     assert!(refusal.reasons[0].contains(&OURS.to_string()), "{refusal:?}");
     assert_eq!(refuse(&spec, &facts, &Intent::default()), Ok(()), "what is down is taken down");
     host_of(&mut facts, 2).data_empty = false;
-    assert_eq!(refuse(&spec, &facts, &founds), Ok(()), "one disk that was lost is the cluster's to judge");
+    assert_eq!(
+        refuse(&spec, &facts, &bootstraps),
+        Ok(()),
+        "one disk that was lost is the cluster's to judge"
+    );
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! `add-node`, `remove-node`, `replace-node`: in which order, what is taken back, and what is refused.
 
 use super::*;
-use crate::plan::join::AddOptions;
-use crate::plan::leave::RemoveOptions;
-use crate::plan::members::{ReplaceOptions, add, remove, replace};
+use crate::plan::members::{AddOptions, RemoveOptions, ReplaceOptions, add, remove, replace};
 
 /// A cluster of `count` nodes in cluster.yaml, of which the first `members` are members and run, led by n1.
 fn members(count: u8, members: u64) -> World {
@@ -12,7 +10,7 @@ fn members(count: u8, members: u64) -> World {
     for id in &all {
         let others = world.spec.cluster.nodes.iter().filter(|node| node.id != *id && all.contains(&node.id));
         let peers: Vec<_> = others.map(voter).collect();
-        if let Answer::Status(status) = &mut world.facts.nodes.get_mut(id).unwrap().api {
+        if let ApiAnswer::Status(status) = &mut world.facts.nodes.get_mut(id).unwrap().api {
             status.peers = peers;
         }
     }
@@ -63,13 +61,17 @@ fn a_node_is_a_learner_before_it_votes_and_what_fails_is_taken_back() {
         "cluster.verify",
     ];
     assert_eq!(shape(&plan), expected);
-    assert!(plan.notes[0].starts_with("4 voters tolerate 1 failed, as many as 3 do"), "{:?}", plan.notes);
+    assert!(
+        plan.notes[0].starts_with("4 voters tolerate 1 failed, as many as 3 voters do"),
+        "{:?}",
+        plan.notes
+    );
     let rescue = |step: &str| -> Vec<&str> {
         let stage = plan.stages.iter().find(|stage| stage.steps[0].id == step).unwrap();
         stage.rescue.iter().map(|step| step.id.as_str()).collect()
     };
     assert_eq!(rescue("n4.live"), ["n4.undo-stop", "n4.undo-wipe"]);
-    assert_eq!(rescue("n4.caught-up"), ["n4.undo-leave", "n4.undo-stop", "n4.undo-wipe"]);
+    assert_eq!(rescue("n4.caught-up"), ["n4.undo-drain", "n4.undo-stop", "n4.undo-wipe"]);
     assert!(rescue("cluster.file").is_empty(), "a voter is not taken out again");
 }
 
@@ -84,14 +86,14 @@ fn data_that_is_nobodys_and_an_address_elsewhere_are_refused() {
     let mut moved = adds(&world, 3);
     moved.member.cluster_port += 1;
     let refused = add(&world.spec, &world.wanted, &world.facts, &moved).unwrap_err();
-    assert!(refused.message.contains("is a member already, at 127.0.0.1:"), "{refused:?}");
+    assert!(refused.message.contains("is already a member, at 127.0.0.1:"), "{refused:?}");
 }
 
 #[test]
 fn a_leader_hands_over_before_it_leaves_and_is_stopped_after() {
     let world = members(4, 4);
     let plan = remove(&world.spec, &world.wanted, &world.facts, &removes(&world, 1)).unwrap();
-    assert_eq!(shape(&plan), ["n2.lead", "n1.leave", "n1.stop", "cluster.file", "cluster.verify"]);
+    assert_eq!(shape(&plan), ["n2.transfer-leader", "n1.drain", "n1.stop", "cluster.file", "cluster.verify"]);
     assert!(matches!(plan.question, Some(Question::Confirm { .. })), "{:?}", plan.question);
     let purge = RemoveOptions { purge: true, ..removes(&world, 1) };
     let plan = remove(&world.spec, &world.wanted, &world.facts, &purge).unwrap();
@@ -105,10 +107,10 @@ fn a_leader_hands_over_before_it_leaves_and_is_stopped_after() {
 #[test]
 fn nobody_goes_whom_the_majority_needs() {
     let mut world = members(3, 3);
-    world.facts.nodes.get_mut(&3).unwrap().api = Answer::silent("gone");
+    world.facts.nodes.get_mut(&3).unwrap().api = ApiAnswer::silent("gone");
     let refused = remove(&world.spec, &world.wanted, &world.facts, &removes(&world, 2)).unwrap_err();
     assert!(
-        refused.reasons[0].contains("1 healthy voters of 2 would be left, and 2 are needed"),
+        refused.reasons[0].contains("the change would leave 1 of 2 voters healthy; 2 are required"),
         "{refused:?}"
     );
     // The dead one may go; it costs the spare.
@@ -128,7 +130,9 @@ fn the_new_one_votes_before_the_old_one_goes() {
     let at =
         |id: &str| steps.iter().position(|step| step == id).unwrap_or_else(|| panic!("{id} in {steps:?}"));
     assert!(
-        at("n4.voter") < at("n2.lead") && at("n2.lead") < at("n1.leave") && at("n1.leave") < at("n1.stop")
+        at("n4.voter") < at("n2.transfer-leader")
+            && at("n2.transfer-leader") < at("n1.drain")
+            && at("n1.drain") < at("n1.stop")
     );
     assert_eq!(steps.iter().filter(|step| *step == "cluster.file").count(), 1);
 }

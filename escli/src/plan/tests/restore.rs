@@ -7,8 +7,11 @@ use super::*;
 use crate::plan::restore::{RestoreOptions, restore};
 
 fn options() -> RestoreOptions {
-    let up =
-        Options { operation: "restore".to_owned(), binary: Some("/bin/esnode".into()), ..Options::default() };
+    let up = UpOptions {
+        operation: "restore".to_owned(),
+        binary: Some("/bin/esnode".into()),
+        ..UpOptions::default()
+    };
     RestoreOptions {
         up,
         source: "/b.tar".into(),
@@ -37,9 +40,9 @@ fn every_log_is_there_before_any_node_starts() {
         "n1.copy",
         "n2.copy",
         "n3.copy",
-        "n1.rebuild",
-        "n2.rebuild",
-        "n3.rebuild",
+        "n1.recover",
+        "n2.recover",
+        "n3.recover",
         "n1.start",
         "n1.live",
         "n2.start",
@@ -63,10 +66,10 @@ fn data_that_is_there_is_nobodys_to_replace() {
 #[test]
 fn what_the_operation_itself_has_put_there_does_not_stop_it() {
     let mut options = options();
-    options.witness(&empty(&[], &[1, 2]).facts);
+    options.record_baseline(&empty(&[], &[1, 2]).facts);
     assert!(!options.were_empty);
-    options.witness(&empty(&[], &[1, 2, 3]).facts);
+    options.record_baseline(&empty(&[], &[1, 2, 3]).facts);
     assert!(options.were_empty);
     let left = ids(&empty(&[1], &[3]), &options);
-    assert_eq!(left[..4], ["n2.copy", "n3.copy", "n2.rebuild", "n3.rebuild"], "n1 runs already");
+    assert_eq!(left[..4], ["n2.copy", "n3.copy", "n2.recover", "n3.recover"], "n1 runs already");
 }

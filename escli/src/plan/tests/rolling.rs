@@ -1,7 +1,7 @@
 //! `transfer-leader`, `restart`, `reload`: who is touched, in which order, and what is refused.
 
 use super::*;
-use crate::plan::membership::Membership;
+use crate::plan::member_set::MemberSet;
 use crate::plan::rolling::{RollOptions, reload, restart};
 use crate::plan::transfer::{TransferOptions, transfer};
 use crate::plan::{Question, Refusal};
@@ -9,8 +9,8 @@ use crate::plan::{Question, Refusal};
 impl World {
     pub(super) fn says(&mut self, id: NodeId) -> &mut ClusterStatus {
         match &mut self.facts.nodes.get_mut(&id).unwrap().api {
-            Answer::Status(status) => status,
-            Answer::Silent { .. } => panic!("n{id} is silent"),
+            ApiAnswer::Status(status) => status,
+            ApiAnswer::Silent { .. } => panic!("n{id} is silent"),
         }
     }
 
@@ -29,7 +29,7 @@ impl World {
     /// cluster.yaml was changed since the nodes got theirs.
     fn edit(&mut self) {
         self.spec.cluster.raft.heartbeat_interval = 40;
-        self.wanted = wanted::local(&self.spec, |id| PathBuf::from(format!("/d/n{id}/data")));
+        self.wanted = desired::local(&self.spec, |id| PathBuf::from(format!("/d/n{id}/data")));
     }
 
     /// The node was given the file that is wanted now, and runs with it since `started_at`.
@@ -57,15 +57,15 @@ fn deeds(plan: &Plan) -> Vec<String> {
 #[test]
 fn leadership_goes_only_where_it_can_be_taken() {
     let mut world = world(3, &[1, 2, 3], Some(1));
-    assert_eq!(shape(&world.transfer(Some(3)).unwrap()), ["n3.lead", "cluster.verify"]);
-    assert_eq!(shape(&world.transfer(None).unwrap())[0], "n2.lead");
+    assert_eq!(shape(&world.transfer(Some(3)).unwrap()), ["n3.transfer-leader", "cluster.verify"]);
+    assert_eq!(shape(&world.transfer(None).unwrap())[0], "n2.transfer-leader");
     assert!(shape(&world.transfer(Some(1)).unwrap()).is_empty(), "it leads already");
     assert!(world.transfer(Some(9)).unwrap_err().message.contains("no node 9"));
     world.says(1).commit_index = 500;
     world.says(3).applied_index = 490;
-    assert_eq!(world.transfer(Some(2)).unwrap_err().reasons, ["n2 has yet to apply 490 entries"]);
-    assert_eq!(shape(&world.transfer(None).unwrap())[0], "n3.lead", "the one that keeps up");
-    world.says(3).role = Role::Learner;
+    assert_eq!(world.transfer(Some(2)).unwrap_err().reasons, ["n2 has not yet applied 490 entries"]);
+    assert_eq!(shape(&world.transfer(None).unwrap())[0], "n3.transfer-leader", "the one that keeps up");
+    world.says(3).membership = Membership::Learner;
     assert!(world.transfer(Some(3)).unwrap_err().reasons[0].contains("learner"));
     assert!(world.transfer(None).unwrap_err().message.contains("no follower"));
 }
@@ -85,9 +85,18 @@ fn leadership_is_not_moved_to_a_silent_node_nor_while_it_is_disputed() {
 #[test]
 fn a_restart_goes_one_by_one_and_the_leader_comes_last_after_handing_over() {
     let plan = world(3, &[1, 2, 3], Some(1)).restart(&[]).unwrap();
-    let turn =
-        |id: NodeId| ["safe", "stop", "start", "live", "caught-up"].map(|verb| format!("n{id}.{verb}"));
-    let leader = ["n1.safe", "n2.lead", "n1.stop", "n1.start", "n1.live", "n1.caught-up", "cluster.verify"];
+    let turn = |id: NodeId| {
+        ["quorum-check", "stop", "start", "live", "caught-up"].map(|verb| format!("n{id}.{verb}"))
+    };
+    let leader = [
+        "n1.quorum-check",
+        "n2.transfer-leader",
+        "n1.stop",
+        "n1.start",
+        "n1.live",
+        "n1.caught-up",
+        "cluster.verify",
+    ];
     let expected: Vec<String> =
         [turn(2), turn(3)].concat().into_iter().chain(leader.map(str::to_owned)).collect();
     assert_eq!(shape(&plan), expected);
@@ -95,20 +104,26 @@ fn a_restart_goes_one_by_one_and_the_leader_comes_last_after_handing_over() {
     let one = world(3, &[1, 2, 3], Some(1)).restart(&[3]).unwrap();
     assert_eq!(deeds(&one), ["n3.stop", "n3.start"]);
     let leader = world(3, &[1, 2, 3], Some(3)).restart(&[3]).unwrap();
-    assert_eq!(deeds(&leader), ["n1.lead", "n3.stop", "n3.start"]);
+    assert_eq!(deeds(&leader), ["n1.transfer-leader", "n3.stop", "n3.start"]);
 }
 
 #[test]
 fn a_node_that_is_down_goes_first_because_it_costs_nothing() {
     let plan = world(3, &[1, 2], Some(1)).restart(&[]).unwrap();
-    assert_eq!(deeds(&plan), ["n3.start", "n2.stop", "n2.start", "n2.lead", "n1.stop", "n1.start"]);
+    assert_eq!(
+        deeds(&plan),
+        ["n3.start", "n2.stop", "n2.start", "n2.transfer-leader", "n1.stop", "n1.start"]
+    );
     assert_eq!(shape(&plan)[..3], ["n3.start", "n3.live", "n3.caught-up"]);
 }
 
 #[test]
 fn a_restart_that_would_cost_the_majority_is_refused() {
     let refused = world(3, &[1, 2], Some(1)).restart(&[2]).unwrap_err();
-    assert!(refused.reasons[0].starts_with("while n2 is away 1 healthy voters are left and 2 are needed"));
+    assert!(
+        refused.reasons[0]
+            .starts_with("the change would leave 1 of 3 voters healthy without n2; 2 are required")
+    );
     assert_eq!(refused.reasons[1], "n3 does not answer");
     assert!(refused.hints[0].ends_with("escli start 3"), "{:?}", refused.hints);
     let allowed = RollOptions { allow_downtime: true, ..options(&[2]) };
@@ -119,7 +134,7 @@ fn a_restart_that_would_cost_the_majority_is_refused() {
     lagging.says(1).commit_index = 500;
     (lagging.says(1).applied_index, lagging.says(2).applied_index) = (500, 500);
     let refused = lagging.restart(&[2]).unwrap_err();
-    assert!(refused.reasons[0].contains("1 healthy voters are left"), "n3 lags: {:?}", refused.reasons);
+    assert!(refused.reasons[0].contains("1 of 3 voters healthy"), "n3 lags: {:?}", refused.reasons);
     assert_eq!(deeds(&lagging.restart(&[3]).unwrap()), ["n3.stop", "n3.start"], "what lags costs nothing");
 }
 
@@ -146,7 +161,7 @@ fn a_disputed_cluster_is_not_restarted() {
     world.says(1).pending_change = true;
     assert!(world.restart(&[2]).unwrap_err().reasons[0].contains("membership change"));
     world.says(1).pending_change = false;
-    (world.says(3).state, world.says(3).term) = (NodeState::Leader, 2);
+    (world.says(3).state, world.says(3).term) = (Some(RaftRole::Leader), 2);
     assert!(world.restart(&[2]).unwrap_err().reasons[0].contains("says it leads"));
     let lost = super::world(3, &[2], None).restart(&[]).unwrap_err();
     assert!(lost.hints.iter().any(|hint| hint.ends_with("escli start")), "{:?}", lost.hints);
@@ -156,14 +171,14 @@ fn a_disputed_cluster_is_not_restarted() {
 fn a_resumed_restart_leaves_alone_what_it_has_restarted_and_starts_what_it_has_stopped() {
     let mut world = world(3, &[1, 2, 3], Some(1));
     let mut options = options(&[]);
-    options.witness(&world.facts);
+    options.record_baseline(&world.facts);
     world.says(2).started_at = "2026-01-01T00:09:00Z".to_owned();
     let node = world.facts.nodes.get_mut(&3).unwrap();
-    node.api = Answer::silent("connection refused");
+    node.api = ApiAnswer::silent("connection refused");
     world.host(3).process = Process::Stopped;
-    options.witness(&world.facts);
+    options.record_baseline(&world.facts);
     let plan = restart(&world.spec, &world.facts, &options).unwrap();
-    assert_eq!(deeds(&plan), ["n3.start", "n2.lead", "n1.stop", "n1.start"]);
+    assert_eq!(deeds(&plan), ["n3.start", "n2.transfer-leader", "n1.stop", "n1.start"]);
     assert!(shape(&plan).contains(&"n2.caught-up".to_owned()), "it is still waited for");
 }
 
@@ -174,7 +189,8 @@ fn a_reload_restarts_only_what_runs_with_something_else() {
     world.edit();
     world.took(2, "2026-01-01T00:00:00Z");
     let plan = world.reload(&options(&[])).unwrap();
-    let expected = ["n3.config", "n3.stop", "n3.start", "n1.config", "n3.lead", "n1.stop", "n1.start"];
+    let expected =
+        ["n3.config", "n3.stop", "n3.start", "n1.config", "n3.transfer-leader", "n1.stop", "n1.start"];
     assert_eq!(deeds(&plan), expected);
     let proof = plan.steps().find(|step| step.id == "n3.caught-up").unwrap();
     assert!(
@@ -207,15 +223,15 @@ fn a_reload_leaves_down_what_was_down_and_starts_what_it_has_stopped_itself() {
 #[test]
 fn members_that_moved_are_told_and_those_nobody_knew_are_not() {
     let members =
-        |list: &[(NodeId, Role)]| Membership { cluster: None, members: list.iter().copied().collect() };
-    let before = members(&[(1, Role::Voter), (2, Role::Voter)]);
-    assert_eq!(before.moved(&before), Vec::<String>::new());
-    let learner = members(&[(1, Role::Learner), (2, Role::Voter)]);
-    assert_eq!(before.moved(&learner), ["n1 was a voter, and is a learner"]);
-    let other = members(&[(2, Role::Voter), (3, Role::Voter)]);
-    assert_eq!(before.moved(&other), ["n1 was a member and is none any more", "n3 has become a member"]);
-    assert_eq!(members(&[]).moved(&before), Vec::<String>::new());
-    assert_eq!(before.moved(&members(&[])), Vec::<String>::new());
+        |list: &[(NodeId, Membership)]| MemberSet { cluster: None, members: list.iter().copied().collect() };
+    let before = members(&[(1, Membership::Voter), (2, Membership::Voter)]);
+    assert_eq!(before.drift(&before), Vec::<String>::new());
+    let learner = members(&[(1, Membership::Learner), (2, Membership::Voter)]);
+    assert_eq!(before.drift(&learner), ["n1 was a voter, and is now a learner"]);
+    let other = members(&[(2, Membership::Voter), (3, Membership::Voter)]);
+    assert_eq!(before.drift(&other), ["n1 was a member and no longer is", "n3 has become a member"]);
+    assert_eq!(members(&[]).drift(&before), Vec::<String>::new());
+    assert_eq!(before.drift(&members(&[])), Vec::<String>::new());
     let world = world(3, &[1, 2, 3], Some(1));
-    assert_eq!(Membership::seen(&world.facts).members.len(), 3, "the leader, and whom it names");
+    assert_eq!(MemberSet::seen(&world.facts).members.len(), 3, "the leader, and whom it names");
 }

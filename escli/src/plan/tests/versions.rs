@@ -40,7 +40,7 @@ fn a_program_must_read_what_is_written_and_speak_what_is_spoken() {
         assert!(to(&written_in(active), "0.1.0", protocol, format).is_ok(), "{active} {protocol} {format}");
     }
     let refused = to(&written_in(2), "0.1.0", BOTH, ONE).unwrap_err();
-    assert!(refused.message.contains("nothing was changed"), "{}", refused.message);
+    assert!(refused.message.contains("no changes were made"), "{}", refused.message);
     let why = "n1's data is in on-disk format 2; /bin/new is 0.1.0 and reads format 1";
     assert_eq!((refused.reasons.len(), refused.reasons[0].as_str()), (3, why), "every node is named");
     assert!(!refused.hints.is_empty());

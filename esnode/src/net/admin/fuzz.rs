@@ -1,6 +1,6 @@
 //! The admin port for fuzzers: whole connections, over memory instead of a socket.
 
-use shared::api::{ClusterStatus, NodeState, Role};
+use shared::api::{ClusterStatus, Membership, RaftRole};
 use shared::ids::NodeId;
 use shared::spec::{Cluster, ClusterFile, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,14 +57,14 @@ impl Node for Calm {
     async fn status(&self) -> ClusterStatus {
         ClusterStatus {
             node_id: 1,
-            state: NodeState::Leader,
+            state: Some(RaftRole::Leader),
             term: 1,
             commit_index: 42,
             peers: Vec::new(),
             cluster_name: "fuzz".into(),
             cluster_id: None,
             leader: Some(1),
-            role: Role::Voter,
+            membership: Membership::Voter,
             applied_index: 42,
             last_index: 42,
             version: "0".into(),

@@ -1,6 +1,6 @@
 //! When a node is ready. Pure: a status in, a verdict out.
 
-use shared::api::{ClusterStatus, Health, NodeState, Role};
+use shared::api::{ClusterStatus, Health, Membership};
 
 /// Entries that may be committed and not yet applied; the same number from which the monitoring calls a node slow.
 const MAX_APPLY_LAG: u64 = 100;
@@ -8,7 +8,7 @@ const MAX_APPLY_LAG: u64 = 100;
 /// Ready: a member, which knows the leader and has applied nearly all that is committed.
 pub fn ready(status: &ClusterStatus) -> Health {
     let mut reasons = Vec::new();
-    if status.state == NodeState::Joining || status.role == Role::None {
+    if status.state.is_none() || status.membership == Membership::None {
         reasons
             .push("not a member: it waits for enough of its peers to found a cluster, or to be added".into());
     } else if status.leader.is_none() {
@@ -18,7 +18,7 @@ pub fn ready(status: &ClusterStatus) -> Health {
     if lag > MAX_APPLY_LAG {
         reasons.push(format!("{lag} committed entries are not applied yet: it is catching up"));
     }
-    reasons.extend(status.disk.iter().map(|problem| format!("disk: {problem}")));
+    reasons.extend(status.disk.iter().map(|problem| format!("disk: {}", problem.describe())));
     if status.refuses_events {
         reasons.push("events are refused: too many disks are almost full".into());
     }
@@ -33,6 +33,7 @@ pub fn ready(status: &ClusterStatus) -> Health {
 mod tests {
     use super::super::tests::status;
     use super::*;
+    use shared::api::DiskProblem;
 
     #[test]
     fn a_follower_that_keeps_up_is_ready() {
@@ -45,10 +46,10 @@ mod tests {
     fn each_shortcoming_is_named() {
         for (status, word) in [
             (ClusterStatus { leader: None, ..status() }, "no leader"),
-            (ClusterStatus { state: NodeState::Joining, ..status() }, "not a member"),
-            (ClusterStatus { role: Role::None, leader: None, ..status() }, "not a member"),
+            (ClusterStatus { state: None, ..status() }, "not a member"),
+            (ClusterStatus { membership: Membership::None, leader: None, ..status() }, "not a member"),
             (ClusterStatus { commit_index: 143, applied_index: 42, ..status() }, "101 committed"),
-            (ClusterStatus { disk: Some("full".into()), ..status() }, "disk: full"),
+            (ClusterStatus { disk: Some(DiskProblem::Full), ..status() }, "disk: full"),
             (ClusterStatus { refuses_events: true, ..status() }, "refused"),
         ] {
             let health = ready(&status);

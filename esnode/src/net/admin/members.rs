@@ -7,7 +7,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use shared::api::{AddMember, MemberResponse, Role};
+use shared::api::{AddMember, MemberResponse, Membership};
 use shared::ids::{MAX_NODE_ID, NodeId};
 use shared::spec::{ClusterFile, valid_host};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -143,12 +143,21 @@ async fn carry_out<N: Node>(app: &Arc<App<N>>, mut asked: Asked) -> Result<Respo
 
 async fn answer<N: Node>(app: &App<N>, id: NodeId) -> Result<Response, ApiError> {
     let status = app.status().await?;
-    let own = (status.node_id, status.role);
-    let mut members: Vec<_> = status.peers.iter().map(|peer| (peer.id, peer.role)).chain([own]).collect();
+    let own = (status.node_id, status.membership);
+    let mut members: Vec<_> =
+        status.peers.iter().map(|peer| (peer.id, peer.membership)).chain([own]).collect();
     members.sort_unstable_by_key(|(id, _)| *id);
     let with = |role| members.iter().filter(|(_, has)| *has == role).map(|(id, _)| *id).collect();
-    let role = members.iter().find(|(member, _)| *member == id).map_or(Role::None, |(_, role)| *role);
-    let response = MemberResponse { id, role, voters: with(Role::Voter), learners: with(Role::Learner) };
+    let membership = members
+        .iter()
+        .find(|(member, _)| *member == id)
+        .map_or(Membership::None, |(_, membership)| *membership);
+    let response = MemberResponse {
+        id,
+        membership,
+        voters: with(Membership::Voter),
+        learners: with(Membership::Learner),
+    };
     Ok(json(StatusCode::OK, &response))
 }
 

@@ -11,7 +11,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde::Deserialize;
-use shared::api::{ClusterStatus, Health, NodeState, TransferRequest, TransferResponse};
+use shared::api::{ClusterStatus, Health, RaftRole, TransferRequest, TransferResponse};
 use shared::ids::NodeId;
 use shared::spec::authority;
 use tokio::time::timeout;
@@ -89,7 +89,7 @@ async fn live<N: Node>(State(app): Shared<N>) -> Response {
 async fn ready<N: Node>(State(app): Shared<N>) -> Result<Response, ApiError> {
     let status = app.status().await?;
     let mut health = health::ready(&status);
-    if status.state == NodeState::Leader && !app.node.serving() {
+    if status.state == Some(RaftRole::Leader) && !app.node.serving() {
         health.ok = false;
         health.reasons.push("just elected: no entry of its term is committed yet".into());
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use shared::api::{
-    ClusterStatus, ErrorBody, Health, MemberResponse, NodeState, PeerStatus, Role, TransferResponse,
+    ClusterStatus, ErrorBody, Health, MemberResponse, Membership, PeerStatus, RaftRole, TransferResponse,
 };
 use shared::ids::NodeId;
 use shared::spec::{Cluster, ClusterFile, Network};
@@ -27,14 +27,14 @@ use crate::state_machine::members::{Added, Address, Change};
 pub fn status() -> ClusterStatus {
     ClusterStatus {
         node_id: 1,
-        state: NodeState::Follower,
+        state: Some(RaftRole::Follower),
         term: 1,
         commit_index: 42,
         peers: Vec::new(),
         cluster_name: "test".into(),
         cluster_id: None,
         leader: Some(2),
-        role: Role::Voter,
+        membership: Membership::Voter,
         applied_index: 42,
         last_index: 42,
         version: "0".into(),
@@ -56,14 +56,14 @@ pub fn status() -> ClusterStatus {
 fn peer(id: NodeId, http_port: u16) -> PeerStatus {
     PeerStatus {
         id,
-        state: NodeState::Leader,
+        state: Some(RaftRole::Leader),
         match_index: None,
         host: "127.0.0.1".into(),
         cluster_port: 1,
         client_port: 1,
         http_port,
         advertised_host: None,
-        role: Role::Voter,
+        membership: Membership::Voter,
         connected: true,
         last_contact_ms: Some(1),
         lag: None,
@@ -215,7 +215,7 @@ async fn status_health_and_metrics_answer() {
     let answer = call(server.port, "GET", "/metrics", "").await;
     assert!(answer.status == 200 && answer.head.contains("content-type: text/plain; version=0.0.4"));
     assert_eq!(answer.body, "raft_term 0\n");
-    server.node.status.lock().as_mut().unwrap().state = NodeState::Leader;
+    server.node.status.lock().as_mut().unwrap().state = Some(RaftRole::Leader);
     assert_eq!(
         call(server.port, "GET", "/health/ready", "").await.status,
         503,

@@ -46,7 +46,7 @@ fn what_is_whole_is_called_whole_and_stays_as_it_is() {
     let before = files(dir.path());
     let verified = look_at(dir.path());
     assert_eq!(verified.findings, []);
-    assert_eq!((verified.first_index, verified.last_index, verified.checkpoint), (1, 60, 60));
+    assert_eq!((verified.first_index, verified.last_index, verified.snapshot), (1, 60, 60));
     assert!(verified.segments > 3, "{verified:?}");
     assert!(files(dir.path()) == before, "looking has changed something");
 }

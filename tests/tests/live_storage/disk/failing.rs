@@ -83,7 +83,7 @@ fn a_leader_whose_disk_hangs_steps_down() -> Result<()> {
     println!("node {next} leads {gap:.2?} after the disk began to hang");
     ensure!(gap < Duration::from_secs(5), "{gap:?}");
     let said = cluster.wait("it to report the disk", |cluster| disk_problem(cluster, leader))?;
-    ensure!(said.contains("has not finished a write for"), "{said}");
+    ensure!(said.contains("a write has not finished for"), "{said}");
     drop(fault);
     cluster.wait("it to be ready again", |cluster| {
         (cluster.get(leader, "/health/ready").ok()?.0 == 200).then_some(())

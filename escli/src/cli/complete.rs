@@ -1,0 +1,86 @@
+//! Candidates for shell completion, from the cluster.yaml that the command being typed would use.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap_complete::CompletionCandidate;
+use shared::spec;
+
+use crate::cluster_file::{self, Source};
+use crate::engine::past;
+use crate::settings::Environment;
+
+/// Returns the ids of the nodes, each with its host; nothing when there is no valid cluster.yaml.
+pub fn node_ids() -> Vec<CompletionCandidate> {
+    // A shell runs `escli -- WORDS`, so the words typed so far are this process's own arguments.
+    let config = config_of(&std::env::args_os().collect::<Vec<_>>());
+    let env = Environment::of_process();
+    let config = config.map(|path| env.expanded(&path));
+    // Standard input belongs to the shell.
+    let found = cluster_file::find(config.as_deref(), &env).ok().filter(|source| *source != Source::Stdin);
+    let Some(Ok(loaded)) = found.map(cluster_file::load_from) else { return Vec::new() };
+    let nodes = loaded.spec.cluster.nodes.iter();
+    nodes
+        .map(|node| CompletionCandidate::new(node.id.to_string()).help(Some(node.host.clone().into())))
+        .collect()
+}
+
+/// Returns the keys of cluster.yaml.
+pub fn keys() -> Vec<CompletionCandidate> {
+    let key = |key: spec::Key| CompletionCandidate::new(key.path).help(Some(key.about.into()));
+    spec::keys().into_iter().map(key).collect()
+}
+
+/// Returns the ids of past operations, newest first.
+pub fn operations() -> Vec<CompletionCandidate> {
+    let state = Environment::of_process().state_dir;
+    let Ok((found, _)) = past::all(&state) else { return Vec::new() };
+    let help = |past: &past::PastOperation| {
+        format!("{} {}, {}", past.plan.operation, past.plan.cluster, past.end.word())
+    };
+    found.iter().rev().map(|past| CompletionCandidate::new(&past.id).help(Some(help(past).into()))).collect()
+}
+
+/// Returns the conditions of `watch --until`.
+pub fn states() -> Vec<CompletionCandidate> {
+    let states = [
+        ("healthy", "the verdict is HEALTHY"),
+        ("leader", "there is a leader that a majority follows"),
+        ("caught-up", "every node has applied everything that is committed now"),
+        ("version=", "every node runs this version"),
+    ];
+    states.map(|(state, help)| CompletionCandidate::new(state).help(Some(help.into()))).into()
+}
+
+/// Returns the value of `-c` or `--config` on a command line that may be incomplete.
+fn config_of(words: &[OsString]) -> Option<PathBuf> {
+    let after = words.iter().zip(words.iter().skip(1));
+    let apart =
+        after.filter(|(word, _)| *word == "-c" || *word == "--config").map(|(_, value)| value.as_os_str());
+    let joined = words.iter().filter_map(|word| {
+        let text = word.to_str()?;
+        text.strip_prefix("--config=").or_else(|| text.strip_prefix("-c").filter(|rest| !rest.is_empty()))
+    });
+    apart.chain(joined.map(OsStr::new)).last().map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_named_on_the_line_is_found_however_it_is_named() {
+        let table = [
+            ("escli -- escli -c a.yaml stop", Some("a.yaml")),
+            ("escli -- escli stop --config a.yaml", Some("a.yaml")),
+            ("escli -- escli --config=a.yaml stop", Some("a.yaml")),
+            ("escli -- escli -ca.yaml stop", Some("a.yaml")),
+            ("escli -- escli stop", None),
+            ("escli -- escli stop -c", None),
+        ];
+        for (line, file) in table {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(config_of(&words), file.map(PathBuf::from), "{line}");
+        }
+    }
+}

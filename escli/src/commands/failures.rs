@@ -1,0 +1,166 @@
+//! What failed in the rooms below, as the operator reads it: exit codes, and commands to try next.
+
+use crate::engine::Rescue;
+use crate::engine::Run;
+use crate::engine::error::{Awaited, StepError};
+use crate::engine::lock::LockError;
+use crate::engine::outcome::Outcome;
+use crate::engine::ports::{PortError, PortErrorKind};
+use crate::failure::{Exit, Failure};
+use crate::plan::Refusal;
+use crate::view::report::Report;
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self { exit: Exit::Refused, message: refusal.message, details: refusal.reasons, hints: refusal.hints }
+    }
+}
+
+impl From<PortError> for Failure {
+    fn from(PortError { kind, message, details, hints }: PortError) -> Self {
+        let exit = match kind {
+            PortErrorKind::Unreachable => Exit::Unreachable,
+            PortErrorKind::Failed => Exit::Failed,
+            PortErrorKind::Refused => Exit::Refused,
+            PortErrorKind::Locked => Exit::Locked,
+        };
+        Self { exit, message, details, hints }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Taken(_) => Self::new(Exit::Locked, error.to_string())
+                .hint("wait until it has finished, then try again; escli watch shows its progress"),
+            LockError::Io { .. } => Self::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Self {
+        let message = error.to_string();
+        match error {
+            StepError::Port { did_not_stop, error } => {
+                let failure = Self::from(error);
+                match did_not_stop {
+                    Some(id) => {
+                        failure.hint(format!("escli stop {id} --force")).hint(format!("escli logs {id}"))
+                    }
+                    None => failure,
+                }
+            }
+            StepError::TimedOut { awaited, limit, last } => {
+                let failure = match limit {
+                    Some(_) => Self::failed(message),
+                    None => Self::new(Exit::Timeout, format!("{awaited} within --timeout")),
+                };
+                Self { hints: hints(&awaited), ..failure.detail(last) }
+            }
+            StepError::DeadlinePassed { step } => {
+                Self::new(Exit::Timeout, format!("--timeout passed before {step}"))
+            }
+            StepError::LeaseLost { lost, step } => Self::new(Exit::Locked, message)
+                .detail(format!("before {step}"))
+                .detail(lost.reason)
+                .detail("another operator may be at work there by now")
+                .hint("see the state of the cluster:  escli status"),
+            StepError::Died { node, log, .. } => {
+                Self { details: log, ..Self::failed(message) }.hint(format!("escli logs {node}"))
+            }
+            StepError::Interrupted => Self::new(Exit::Interrupted, message),
+            StepError::WrongNode { .. }
+            | StepError::WrongVersion { .. }
+            | StepError::Restarted { .. }
+            | StepError::NoEffect { .. }
+            | StepError::Journal { .. } => Self::failed(message),
+        }
+    }
+}
+
+/// What to look at when something did not come in time.
+fn hints(awaited: &Awaited) -> Vec<String> {
+    let status = || "escli status".to_owned();
+    let health = || "escli health".to_owned();
+    let logs = |id: &u64| format!("escli logs {id}");
+    match awaited {
+        Awaited::Live(id) => vec![logs(id), format!("escli status --node {id}")],
+        Awaited::Leader | Awaited::Format => vec![status(), "escli logs".to_owned()],
+        Awaited::Agreement => vec![status(), health()],
+        Awaited::LeaderIs(_) | Awaited::Removed(_) => vec![status()],
+        Awaited::Quorum(_) => vec![health()],
+        Awaited::CaughtUp(id) | Awaited::Steady(id, _) => vec![logs(id), health()],
+        Awaited::Voter(id) => vec![status(), logs(id)],
+        Awaited::Reachable(_) => {
+            vec!["escli check".to_owned(), "look at firewalls between the hosts".to_owned()]
+        }
+    }
+}
+
+/// Returns why a plan did not succeed, and whether what it had begun was undone.
+pub fn of_run(run: &mut Run) -> Option<Failure> {
+    let failure = Failure::from(run.error.take()?);
+    Some(match &run.rescue {
+        Rescue::None => failure,
+        Rescue::Done => failure.detail("what had been begun was undone"),
+        Rescue::Failed { step, reason } => {
+            failure.detail(format!("and it could not be undone: {step}: {reason}"))
+        }
+    })
+}
+
+/// Returns the exit code of an operation: that of its error where there is one, because it is the more precise.
+pub fn exit_of(report: &Report) -> Exit {
+    match (&report.error, report.outcome) {
+        (Some(error), Outcome::Refused | Outcome::Failed) => error.exit,
+        (_, Outcome::Succeeded | Outcome::Planned) => Exit::Ok,
+        (None, Outcome::Refused) => Exit::Refused,
+        (None, Outcome::Failed) => Exit::Failed,
+        (_, Outcome::Partial) => Exit::Partial,
+        (_, Outcome::TimedOut) => Exit::Timeout,
+        (_, Outcome::Interrupted) => Exit::Interrupted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::ports::LeaseLost;
+
+    fn waited(limit: Option<Duration>) -> StepError {
+        StepError::TimedOut { awaited: Awaited::Live(1), limit, last: "connection refused :8080".to_owned() }
+    }
+
+    #[test]
+    fn the_operations_own_time_limit_has_its_own_exit_code() {
+        let own = Failure::from(waited(Some(Duration::from_secs(60))));
+        assert_eq!((own.exit, own.message.ends_with("within 60s")), (Exit::Failed, true), "{own}");
+        assert_eq!(own.details, ["connection refused :8080"]);
+        let over = Failure::from(waited(None));
+        assert_eq!((over.exit, over.message.ends_with("within --timeout")), (Exit::Timeout, true), "{over}");
+        let before = Failure::from(StepError::DeadlinePassed { step: "n1.start".to_owned() });
+        assert_eq!(
+            (before.exit, before.message.as_str()),
+            (Exit::Timeout, "--timeout passed before n1.start")
+        );
+    }
+
+    #[test]
+    fn a_node_that_does_not_stop_can_be_killed_and_one_that_died_shows_its_log() {
+        let stuck = StepError::Port { did_not_stop: Some(1), error: PortError::failed("it did not stop") };
+        assert_eq!(Failure::from(stuck).hints, ["escli stop 1 --force", "escli logs 1"]);
+        let log = vec!["ERROR the disk is full".to_owned()];
+        let died = Failure::from(StepError::Died { node: 2, reason: "its last log lines:".to_owned(), log });
+        assert_eq!((died.details.len(), died.hints[0].as_str()), (1, "escli logs 2"));
+    }
+
+    #[test]
+    fn a_lost_lease_says_before_which_step() {
+        let lost = LeaseLost { node: 2, reason: "the connection was closed".to_owned() };
+        let failure = Failure::from(StepError::LeaseLost { lost, step: "n2.start".to_owned() });
+        assert_eq!((failure.exit, failure.details[0].as_str()), (Exit::Locked, "before n2.start"));
+    }
+}

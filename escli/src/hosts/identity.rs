@@ -1,0 +1,110 @@
+//! PURE: what a node's data directory says of itself, which is JSON in the first line of its file `identity`, and what
+//! makes it say something else; and what the node's cluster.yaml says of whose it is.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use shared::backup;
+use shared::ids::{ClusterId, NodeId};
+
+use crate::plan::Action;
+use crate::plan::claims::{Deployed, Store};
+
+/// The file's name in the data directory.
+pub const FILE: &str = "identity";
+
+/// Of a node's cluster.yaml only what says whose it is: that of another version, with other keys, says it too.
+#[derive(Deserialize)]
+struct File {
+    cluster: Cluster,
+}
+
+#[derive(Deserialize)]
+struct Cluster {
+    name: Option<String>,
+    node_id: Option<NodeId>,
+    storage: Option<Storage>,
+}
+
+#[derive(Deserialize)]
+struct Storage {
+    data_dir: Option<PathBuf>,
+}
+
+/// Whose the directory is, if `text` says so.
+pub fn store(text: &str) -> Option<Store> {
+    serde_json::from_str(text.lines().next()?).ok()
+}
+
+/// Whose node it is, by the `text` of the file at `path`, and where that says that its data is.
+pub fn deployed(path: &str, text: &str) -> Option<(Deployed, Option<PathBuf>)> {
+    let Cluster { name, node_id, storage } = serde_saphyr::from_str::<File>(text).ok()?.cluster;
+    let file = Deployed { path: path.to_owned(), cluster: name, node: node_id, elsewhere: None };
+    Some((file, storage.and_then(|storage| storage.data_dir)))
+}
+
+/// The cluster that the directory belongs to, if `text` says so.
+fn cluster_of(text: &str) -> Option<ClusterId> {
+    store(text)?.cluster
+}
+
+/// The data directory is as `action` would make it; `sum` is what it has of a backup's checksum. `None` for actions about
+/// something else.
+pub fn has(action: &Action, identity: &str, sum: &str) -> Option<bool> {
+    match action {
+        Action::Recover { cluster, .. } => Some(cluster_of(identity) == Some(*cluster)),
+        // Once it is the node's own log, nothing tells any more which backup it was.
+        Action::PlaceBackup { sum: wanted, cluster, .. } => {
+            Some(cluster_of(identity) == Some(*cluster) || sum.trim_end() == backup::sum(wanted).trim_end())
+        }
+        _ => None,
+    }
+}
+
+/// What esnode is called with, beside node and configuration, to make the log of a data directory that of `cluster`.
+pub fn rebuild(cluster: ClusterId, members: &[NodeId]) -> [String; 3] {
+    let members: Vec<String> = members.iter().map(NodeId::to_string).collect();
+    ["recover".to_owned(), format!("--cluster-id={}", cluster.0), format!("--members={}", members.join(","))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_there_until_it_is_the_nodes_own_log() {
+        let cluster = ClusterId("6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11".parse().unwrap());
+        let (source, sum) = ("/b.tar".into(), "ab".repeat(32));
+        let place = Action::PlaceBackup { source, sum: sum.clone(), bytes: 1, cluster };
+        let own = Action::Recover { binary: "/esnode".into(), cluster, members: vec![1] };
+        let identity = format!("{{\"node_id\":1,\"cluster_id\":\"{}\"}}\n", cluster.0);
+        let both = |identity: &str, sum: &str| (has(&place, identity, sum), has(&own, identity, sum));
+        assert_eq!(both("", ""), (Some(false), Some(false)));
+        assert_eq!(both("", &backup::sum("other")), (Some(false), Some(false)));
+        assert_eq!(both("", &backup::sum(&sum)), (Some(true), Some(false)));
+        assert_eq!(both(&identity, ""), (Some(true), Some(true)));
+        assert_eq!(has(&Action::Wipe, "", ""), None);
+    }
+
+    #[test]
+    fn the_first_line_names_the_cluster_once_there_is_one() {
+        let id = "6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11";
+        let text = format!(
+            "{{\"format\":1,\"node_id\":2,\"cluster_id\":\"{id}\",\"fresh\":false}}\ncrc32c=00000000\n"
+        );
+        assert_eq!(cluster_of(&text).map(|cluster| cluster.0.to_string()).as_deref(), Some(id));
+        for none in ["", "{\"node_id\":2,\"cluster_id\":null}\n", "nonsense"] {
+            assert_eq!(cluster_of(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_version_says_whose_it_is_too() {
+        let text = "cluster:\n  name: lab\n  node_id: 2\n  colour: blue\n  nodes: []\n  storage:\n    data_dir: /d\nwhat: 1\n";
+        let (file, data) = deployed("/c", text).unwrap();
+        assert_eq!((file.cluster.as_deref(), file.node, data), (Some("lab"), Some(2), Some("/d".into())));
+        let (bare, data) = deployed("/c", "cluster:\n  nodes: []\n").unwrap();
+        assert_eq!((bare.cluster, bare.node, data), (None, None, None));
+        assert_eq!(deployed("/c", "half of a fi"), None);
+    }
+}
