@@ -145,7 +145,7 @@ impl Case<'_> {
             let runs = seen.is_some_and(|seen| seen.pid().is_some() || seen.status().is_some());
             match (self.options.lost.contains(&id), seen.and_then(NodeFacts::host)) {
                 (true, _) if runs => {
-                    refusal = refusal.because(format!("node {id} is running, so it is not lost"))
+                    refusal = refusal.because(format!("node {id} is running, so it is not lost"));
                 }
                 (false, None) => {
                     refusal = refusal.because(format!(
