@@ -20,7 +20,7 @@ use crate::cluster::Cluster;
 const GLANCE: Duration = Duration::from_millis(5);
 /// Bytes of a peer's greeting up to and with the greeting node's id, which ends them: frame header, magic, protocol
 /// range, three numbers, id.
-const INTRODUCTION: usize = 9 + 4 + 4 + 3 * 8 + 8;
+const INTRODUCTION: usize = 13 + 4 + 4 + 3 * 8 + 8;
 
 /// What happens to the bytes that one node sends to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

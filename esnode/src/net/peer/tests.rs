@@ -302,7 +302,8 @@ fn a_wrong_node_an_unknown_node_and_an_old_protocol_are_refused() {
     two.transport.set_peers(vec![address_of(1, one.address)]).unwrap();
     assert_eq!(two.refusal().code, RefusalCode::UnknownNode);
 
-    let three = start_at("127.0.0.1:0", hello(3), Range { min: 2, max: 3 }, 1 << 20);
+    let three =
+        start_at("127.0.0.1:0", hello(3), Range { min: PROTOCOL.max + 1, max: PROTOCOL.max + 2 }, 1 << 20);
     join(&[(1, &one), (3, &three)]);
     assert_eq!(one.refusal().code, RefusalCode::ProtocolTooOld);
     assert_eq!(three.refusal().code, RefusalCode::ProtocolTooNew);
