@@ -7,6 +7,7 @@ pub mod consensus;
 pub mod driver;
 pub mod entry;
 #[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod maintenance;
 pub mod net;

@@ -21,6 +21,7 @@ pub mod checkpoint;
 pub mod copy;
 mod filler;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod gather;
 pub mod identity;
@@ -49,6 +50,7 @@ use std::path::Path;
 
 use crate::entry::{Entry, HardState};
 pub use checkpoint::{Checkpoint, Checkpoints};
+#[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::fuzz;
 pub use incoming::{Incoming, Part, Staged};
 pub use outgoing::{Offer, Outgoing};

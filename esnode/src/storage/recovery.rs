@@ -189,6 +189,7 @@ impl Found {
     }
 
     /// A log of one segment; what it holds comes with [`Found::replay_last`].
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn of(segment: Arc<Segment>) -> Self {
         Self { segments: [segment].into(), ..Self::default() }
     }

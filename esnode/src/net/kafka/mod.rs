@@ -13,6 +13,7 @@ mod errors;
 mod fetch;
 mod forward;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod leader_epoch;
 pub mod limits;
@@ -46,6 +47,7 @@ use tokio::time::{sleep, timeout};
 use self::answers::Cache;
 use self::connection::{Common, Ended};
 use self::forward::Link;
+#[cfg(any(test, feature = "fuzzing"))]
 pub use self::fuzz::fuzz;
 use self::limits::Limits;
 use self::metrics::KafkaMetrics;

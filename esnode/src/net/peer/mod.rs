@@ -13,6 +13,7 @@ mod codec;
 mod dial;
 mod files;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod handshake;
 mod inbox;
@@ -30,6 +31,7 @@ use shared::version::Range;
 
 use crate::state_machine::FIRST_FORMAT;
 pub use files::{Files, Source};
+#[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz, mended};
 pub use handshake::{RefusalCode, Refused};
 pub use inbox::Messages;
