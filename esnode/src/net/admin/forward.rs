@@ -14,7 +14,7 @@ use shared::spec::{ClusterFile, authority};
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use super::members::patience;
+use super::members::commit_timeout;
 use super::routes::MAX_BODY;
 
 /// Who passed a request on. It is never passed on twice, or two nodes that each take the other for the leader would
@@ -44,7 +44,7 @@ pub async fn forward(
     path: &str,
     body: Bytes,
 ) -> Response {
-    let limit = patience(file) + SPARE;
+    let limit = commit_timeout(file) + SPARE;
     let answer = timeout(limit, call(from, leader, method, path, body)).await;
     let problem = match answer {
         Ok(Ok(response)) => return response,
