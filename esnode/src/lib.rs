@@ -10,6 +10,7 @@
 pub mod consensus;
 pub mod entry;
 #[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod maintenance;
 pub mod net;

@@ -275,6 +275,9 @@ impl<D: Durable> Core<D> {
     }
 
     /// Proposes payloads, one entry each, in this order.
+    ///
+    /// # Errors
+    /// [`Dropped`]: this node does not lead, hands over, or has too much in flight.
     pub fn propose(&mut self, payloads: Vec<Bytes>) -> Result<Proposed, Dropped> {
         if self.raw.raft.state != StateRole::Leader {
             return Err(Dropped);
@@ -290,6 +293,9 @@ impl<D: Durable> Core<D> {
     }
 
     /// Proposes a membership change; dropped while an earlier one is not applied here.
+    ///
+    /// # Errors
+    /// [`Dropped`]: this node does not lead, or an earlier change is not applied here.
     pub fn propose_change(&mut self, change: &ConfChange) -> Result<Proposed, Dropped> {
         if self.raw.raft.state != StateRole::Leader || self.raw.raft.has_pending_conf() {
             return Err(Dropped);
@@ -300,6 +306,9 @@ impl<D: Durable> Core<D> {
     }
 
     /// Asks whether this node still leads: answered by [`Effects::reads`] with this context, or never.
+    ///
+    /// # Errors
+    /// [`Dropped`]: this node does not lead, or has committed nothing in its term yet.
     pub fn read_index(&mut self, context: u64) -> Result<(), Dropped> {
         if self.raw.raft.state != StateRole::Leader || !self.raw.raft.commit_to_current_term() {
             return Err(Dropped);

@@ -43,9 +43,9 @@ impl LastContact {
     }
 }
 
-/// Too few of the voters that there would be answer the leader.
+/// Too few of the voters after a change would be reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("of the {voters} voters that there would be, {healthy} would answer; {needed} are needed")]
+#[error("the change would leave {healthy} of {voters} voters reachable; {needed} are required")]
 pub struct NoQuorum {
     /// Voters after the change.
     pub voters: usize,

@@ -17,8 +17,14 @@ pub trait Durable {
     /// Highest durable index; 0 for an empty log.
     fn last_index(&self) -> u64;
     /// Term of a durable entry; `None` when it is not there.
+    ///
+    /// # Errors
+    /// [`ReadFailed`].
     fn term(&self, index: u64) -> Result<Option<u64>, ReadFailed>;
     /// Entries `low..high`, as many as fit `max_bytes` of payload, at least one.
+    ///
+    /// # Errors
+    /// [`ReadFailed`].
     fn entries(&self, low: u64, high: u64, max_bytes: u64) -> Result<Vec<Entry>, ReadFailed>;
 }
 

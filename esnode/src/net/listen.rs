@@ -10,6 +10,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 const BACKLOG: i32 = 1024;
 
 /// A listener on `address`. A restart does not wait for old connections to time out.
+///
+/// # Errors
+/// The address cannot be bound: it is taken, or not of this host.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -8,16 +8,27 @@ use parking_lot::Mutex;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// One sort of message.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RateLimitedLog(Mutex<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     unsaid: u64,
     said: Option<Instant>,
 }
 
+impl Default for RateLimitedLog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl RateLimitedLog {
+    /// Nothing was said yet.
+    pub const fn new() -> Self {
+        Self(Mutex::new(State { unsaid: 0, said: None }))
+    }
+
     /// Whether to say it now, and then how often it has happened since it was last said, this time included.
     pub fn due(&self) -> Option<u64> {
         self.due_at(Instant::now())

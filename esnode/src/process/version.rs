@@ -3,7 +3,7 @@
 use shared::version::{BuildInfo, Range};
 
 /// Peer protocol versions that this binary speaks.
-pub const PROTOCOL: Range = Range { min: 1, max: 1 };
+pub const PROTOCOL: Range = Range { min: 2, max: 2 };
 /// On-disk format versions that this binary reads. It writes the one that is active in the cluster, which is
 /// raised once every member reads the next.
 pub const FORMAT: Range = Range { min: 1, max: NEWEST_FORMAT };

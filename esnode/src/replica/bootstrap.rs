@@ -11,12 +11,11 @@ use std::collections::BTreeMap;
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::MAX_NODES;
 
-use super::formats::FormatError;
 use super::hello::Hello;
 use super::input::Request;
 use super::mistake::{Mistake, makes};
 use super::peer_registry::{PeerRegistry, disowning};
-use super::response::{ChangeError, ProposeError, Response, TransferError};
+use super::response::{ChangeError, FormatError, ProposeError, Response, TransferError};
 use crate::consensus::{Message, MessageType};
 
 /// How a fresh node got a cluster.

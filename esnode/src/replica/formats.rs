@@ -17,6 +17,7 @@ use super::effect::{Effect, End, Write, WriteContent};
 use super::environment::{Environment, Staged};
 use super::hello::Formats;
 use super::mistake::{Mistake, makes};
+use super::response::FormatError;
 use super::{Replica, members};
 use crate::process::version::VERSION;
 use crate::state_machine::command::Command;
@@ -35,25 +36,6 @@ pub struct UnreadableFormat {
     pub active: u16,
     /// The formats that this program reads.
     pub reads: Range,
-}
-
-/// Why the format cannot be raised now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FormatError {
-    /// Only the leader can; the named node may be it.
-    #[error("not the leader")]
-    NotLeader(Option<NodeId>),
-    /// What it reads is not known.
-    #[error("node {0} is not connected to the leader, so it is not known which on-disk formats it reads")]
-    Away(NodeId),
-    /// It reads older formats only.
-    #[error("node {node} reads on-disk formats up to {max}")]
-    TooOld {
-        /// The member.
-        node: NodeId,
-        /// The newest format that it reads.
-        max: u16,
-    },
 }
 
 /// Whether data in the format `active` can be read by a program that `reads` these formats.

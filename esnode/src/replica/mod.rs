@@ -44,7 +44,7 @@ pub use self::bootstrap::{Bootstrap, Bootstrapped, JoinError, decline};
 pub use self::conf_change::change_of;
 pub use self::effect::{Effect, End, Leadership, Members, Write, WriteContent};
 pub use self::environment::{Environment, FetchedSnapshot, ReplicaLog, Staged};
-pub use self::formats::{FormatError, UnreadableFormat};
+pub use self::formats::UnreadableFormat;
 pub use self::hello::{Formats, Hello};
 pub use self::input::{Claim, Input, Proposal, Request};
 pub use self::log_time::{LogTime, Now};
@@ -53,7 +53,7 @@ pub use self::mistake::Mistake;
 pub use self::mistake::make;
 pub use self::peer_registry::PeerRegistry;
 pub use self::recovery::{UnknownChange, is_recovered, recover};
-pub use self::response::{ChangeError, ProposeError, Response, TransferError};
+pub use self::response::{ChangeError, FormatError, ProposeError, Response, TransferError};
 pub use self::snapshot::{Snapshot, SnapshotError};
 
 use self::conf_change::PendingChange;

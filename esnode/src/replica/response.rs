@@ -3,7 +3,6 @@
 use shared::ids::NodeId;
 use shared::spec::MAX_NODES;
 
-use super::formats::FormatError;
 use crate::consensus::{NoQuorum, Status};
 use crate::state_machine::command::Reply;
 
@@ -106,4 +105,23 @@ pub enum ChangeError {
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
+}
+
+/// Why the format cannot be raised now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Only the leader can; the named node may be it.
+    #[error("not the leader")]
+    NotLeader(Option<NodeId>),
+    /// What it reads is not known.
+    #[error("node {0} is not connected to the leader, so it is not known which on-disk formats it reads")]
+    Away(NodeId),
+    /// It reads older formats only.
+    #[error("node {node} reads on-disk formats up to {max}")]
+    TooOld {
+        /// The member.
+        node: NodeId,
+        /// The newest format that it reads.
+        max: u16,
+    },
 }

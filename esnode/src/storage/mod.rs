@@ -23,6 +23,7 @@ pub mod data_dir;
 pub mod disk_space;
 mod error;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod log;
 mod open;
@@ -38,6 +39,7 @@ pub mod writer;
 pub use backup_source::{BackupSource, SourceFile};
 pub use error::OpenError;
 pub use files::is_full;
+#[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::fuzz;
 pub use log::{Batch, Log, LogStart, Wal, scrub};
 pub use open::{Recovered, open, open_with};

@@ -133,7 +133,7 @@ fn intrude(
 }
 
 fn offers_files(mut answer: &[u8]) -> bool {
-    while let Some(head) = answer.get(..9) {
+    while let Some(head) = answer.get(..13) {
         if head[8] == FILES_OFFER {
             return true;
         }
@@ -144,8 +144,9 @@ fn offers_files(mut answer: &[u8]) -> bool {
 }
 
 fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len() + 1).expect("small");
-    esnode::fuzz::mended_frames(&[&length.to_le_bytes()[..], &[0, 0, 0, 0, kind], body].concat())
+    let length = u32::try_from(body.len() + 5).expect("small");
+    let group = [0; 4];
+    esnode::fuzz::mended_frames(&[&length.to_le_bytes()[..], &[0, 0, 0, 0, kind], &group, body].concat())
 }
 
 /// A greeting of this version or of the one before; see `Greeting::encode`.
@@ -153,7 +154,7 @@ fn greeting(random: &mut Rng, knowledge: &Knowledge, kind: u8, from: NodeId, to:
     const CLUSTER_AND_YOUR_STORE: u8 = 6;
     let store =
         |id| knowledge.stores.iter().find(|(node, _)| *node == id).map_or(7, |(_, store)| store.0.as_u128());
-    let mut body = [&b"ESPR"[..], &[1, 0, 1, 0]].concat();
+    let mut body = [&b"ESPR"[..], &[2, 0, 2, 0]].concat();
     for number in [to, random.u64(..), random.u64(..100), from] {
         body.extend(number.to_le_bytes());
     }

@@ -6,14 +6,15 @@ use axum::body::Body;
 use axum::http::{HeaderName, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper_util::rt::TokioIo;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, authority};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use super::members::patience;
+use super::members::commit_timeout;
 use super::routes::MAX_BODY;
 
 /// Who passed a request on. It is never passed on twice, or two nodes that each take the other for the leader would
@@ -43,7 +44,7 @@ pub async fn forward(
     path: &str,
     body: Bytes,
 ) -> Response {
-    let limit = patience(file) + SPARE;
+    let limit = commit_timeout(file) + SPARE;
     let answer = timeout(limit, call(from, leader, method, path, body)).await;
     let problem = match answer {
         Ok(Ok(response)) => return response,
@@ -70,31 +71,18 @@ async fn call(
     path: &str,
     body: Bytes,
 ) -> anyhow::Result<Response> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((leader.host.as_str(), leader.port))).await??;
-    stream.set_nodelay(true)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_nodelay(true);
+    // One call, and then nothing is left open.
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
     let request = Request::builder()
         .method(method)
-        .uri(path)
-        .header(header::HOST, authority(&leader.host, leader.port))
+        .uri(format!("http://{}{path}", authority(&leader.host, leader.port)))
         .header(FORWARDED, from.to_string())
         .body(Body::from(body))?;
-    // The connection is polled here rather than in a task of its own: it ends with the call, whatever its outcome.
-    tokio::pin!(connection);
-    let exchange = async {
-        let (parts, body) = sender.send_request(request).await?.into_parts();
-        let body = axum::body::to_bytes(Body::new(body), MAX_BODY).await?;
-        anyhow::Ok((parts, body))
-    };
-    tokio::pin!(exchange);
-    let (parts, body) = tokio::select! {
-        done = &mut exchange => done?,
-        ended = &mut connection => {
-            ended?;
-            // The answer is complete; what remains of it lies in the exchange.
-            exchange.await?
-        }
-    };
+    let (parts, body) = client.request(request).await?.into_parts();
+    let body = axum::body::to_bytes(Body::new(body), MAX_BODY).await?;
     let kind = parts.headers.get(header::CONTENT_TYPE).cloned();
     let mut response = (parts.status, body).into_response();
     if let Some(kind) = kind {

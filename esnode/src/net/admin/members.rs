@@ -22,7 +22,7 @@ use crate::state_machine::members::{Added, Address, Change};
 /// Path of the members, here and on the leader.
 pub const MEMBERS: &str = "/cluster/members";
 /// A change is committed within milliseconds; an election may come first, and a second one, and a hand-over.
-const PATIENCE: (u32, Duration) = (4, Duration::from_secs(8));
+const COMMIT_TIMEOUT: (u32, Duration) = (4, Duration::from_secs(8));
 /// Between two attempts while nobody leads.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -103,11 +103,11 @@ impl Asked {
 
 /// Has the change made by whoever leads. What nobody could answer is tried again: the same request twice is safe.
 async fn carry_out<N: Node>(app: &Arc<App<N>>, mut asked: Asked) -> Result<Response, ApiError> {
-    let patience = patience(app.node.file());
-    let deadline = Instant::now() + patience;
+    let commit_timeout = commit_timeout(app.node.file());
+    let deadline = Instant::now() + commit_timeout;
     loop {
         let Ok(outcome) = timeout_at(deadline, app.node.change(asked.change.clone())).await else {
-            return Err(timed_out(patience));
+            return Err(timed_out(commit_timeout));
         };
         let late = Instant::now() >= deadline;
         match outcome {
@@ -172,15 +172,15 @@ fn not_synced() -> ApiError {
 }
 
 /// How long a change may take, by the configured timing.
-pub(super) fn patience(file: &ClusterFile) -> Duration {
-    file.cluster.raft.elections(PATIENCE.0, PATIENCE.1)
+pub(super) fn commit_timeout(file: &ClusterFile) -> Duration {
+    file.cluster.raft.elections(COMMIT_TIMEOUT.0, COMMIT_TIMEOUT.1)
 }
 
-fn timed_out(patience: Duration) -> ApiError {
+fn timed_out(commit_timeout: Duration) -> ApiError {
     ApiError::new(
         StatusCode::GATEWAY_TIMEOUT,
         "change_timed_out",
-        format!("the change was not committed within {} s; it may still be", patience.as_secs()),
+        format!("the change was not committed within {} s; it may still be", commit_timeout.as_secs()),
         "check that a majority answers (/cluster/status), then send the same request again",
     )
 }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use kafka_protocol::messages::ApiKey;
 use shared::spec::ClusterFile;
 use tokio::time::timeout;
 
@@ -15,7 +16,7 @@ use crate::node::handle::Handle;
 use crate::storage::stats::SYNC_BOUNDS;
 
 /// The raft thread answers in microseconds; after this long it is stuck.
-const PATIENCE: Duration = Duration::from_secs(2);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Kinds of a metric, as Prometheus names them.
 #[derive(Clone, Copy)]
@@ -32,7 +33,7 @@ struct Text(String);
 /// Everything this node can say, as Prometheus text (exposition format 0.0.4).
 pub async fn render(node: &Handle, kafka: &KafkaMetrics) -> String {
     // A stuck raft thread answers nothing; its figures are then left out, the others are still worth reading.
-    let raft = timeout(PATIENCE, node.raft_status()).await.ok().map(Option::unwrap_or_default);
+    let raft = timeout(STATUS_TIMEOUT, node.raft_status()).await.ok().map(Option::unwrap_or_default);
     let mut text = Text::default();
     if let Some(raft) = raft {
         text.raft(node, &raft);
@@ -192,13 +193,13 @@ impl Text {
             self.single(name, Kind::Counter, help, counter.load(Relaxed));
         }
         let name = "eventstream_kafka_requests_total";
-        self.family(name, Kind::Counter, "Requests by the number of their API");
-        for (api, count) in kafka.requests.iter().enumerate().filter(|(_, count)| count.load(Relaxed) > 0) {
-            self.value(name, &format!("{{api=\"{api}\"}}"), count.load(Relaxed));
+        self.family(name, Kind::Counter, "Requests by API");
+        for (key, count) in (0..).zip(&kafka.requests).filter(|(_, count)| count.load(Relaxed) > 0) {
+            self.value(name, &format!("{{api=\"{}\"}}", api_name(key)), count.load(Relaxed));
         }
         let latencies: [(&str, &Latency); 3] = [
-            ("produce", &kafka.produce_latency),
-            ("fetch", &kafka.fetch_latency),
+            ("Produce", &kafka.produce_latency),
+            ("Fetch", &kafka.fetch_latency),
             ("other", &kafka.other_latency),
         ];
         let name = "eventstream_kafka_request_seconds";
@@ -246,6 +247,22 @@ impl Text {
     }
 }
 
+/// The API's name in Kafka's protocol; its number where the codec does not know it.
+fn api_name(key: i16) -> String {
+    ApiKey::try_from(key).map_or_else(|()| key.to_string(), |api| format!("{api:?}"))
+}
+
 fn voters(file: &ClusterFile, raft: &Status) -> usize {
     if raft.voters.is_empty() { file.cluster.nodes.len() } else { raft.voters.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apis_are_called_by_their_names() {
+        assert_eq!([0, 1, 3, 18].map(api_name), ["Produce", "Fetch", "Metadata", "ApiVersions"]);
+        assert_eq!(api_name(1000), "1000");
+    }
 }

@@ -6,6 +6,7 @@ mod backup;
 mod error;
 mod format;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod health;
 mod members;
@@ -29,6 +30,7 @@ use crate::replica::ChangeError;
 use crate::replica::TransferError;
 use crate::state_machine::members::Change;
 
+#[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::fuzz;
 pub use server::{Limits, serve};
 

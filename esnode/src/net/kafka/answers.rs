@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
 use super::frame::Outcome;
-use super::pool::{Held, Memory};
+use super::memory::{Held, Memory};
 
 /// An answer of so many bytes needs no memory of its own: every connection has buffers as large.
 pub const SMALL: usize = 64 << 10;
@@ -187,7 +187,7 @@ mod tests {
         }
         // Two are read, slowly, and there is no memory for a third.
         let slow = [get(100).await.unwrap(), get(101).await.unwrap()].map(Held::Shared);
-        let late = memory.late(Instant::now(), false, &slow);
+        let late = memory.slow_clients(Instant::now(), false, &slow);
         let [late] = &late[..] else { panic!("late with {} pools", late.len()) };
         let giving_way = async {
             late.cut().await;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use kafka_protocol::messages::ApiKey;
 
 use super::frame::{BadRequest, Outcome, Request};
+use super::request_schema::{self, Field};
 use super::session::Session;
-use super::shape::{self, Field};
 use super::{
     configs, coordinator, delete_records, fetch, leader_epoch, list_offsets, metadata, partitions, produce,
     producer_id, topics, versions,
@@ -186,8 +186,9 @@ impl Api {
     pub fn check(&self, request: &Request) -> Result<usize, BadRequest> {
         let version = request.to.version;
         let flexible = self.key.request_header_version(version) >= 2;
-        let misshapen = |why| BadRequest::Misshapen { key: self.key as i16, version, why };
-        let elements = shape::check(self.layout, version, flexible, &request.body).map_err(misshapen)?;
+        let malformed = |why| BadRequest::MalformedRequest { key: self.key as i16, version, why };
+        let elements =
+            request_schema::check(self.layout, version, flexible, &request.body).map_err(malformed)?;
         Ok(elements * ELEMENT)
     }
 

@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::apis::Answer;
 use super::frame::{self, BadRequest, MAX_FRAME, Outcome, ReplyTo};
 use super::limits::Limits;
+use super::memory::{Held, Memory, SlowClient};
 use super::metrics::KafkaMetrics;
-use super::pool::{Held, Late, Memory};
 
 /// Bytes asked of the socket at a time.
 const READ_BUFFER: usize = 64 << 10;
@@ -200,15 +200,15 @@ impl Reader<'_> {
     /// The same for more than every connection has room for. That it is claimed makes no room: it gets its memory as
     /// its bytes arrive, doubling, and gives way when others want it.
     async fn gather_large(&mut self, length: usize, began: Instant) -> Result<bool, Ended> {
-        let pool = &self.common.memory.half_sent;
+        let budget = &self.common.memory.half_sent;
         let deadline = began + self.common.limits.half_sent;
-        let late = pool.late(began);
+        let slow = budget.slow_client(began);
         let mut held = Vec::new();
         let mut room = READ_BUFFER;
         let work = async {
             while self.buffer.len() < length {
                 let more = length.min(2 * self.buffer.len()) - room;
-                held.push(timeout_at(deadline, pool.take(more)).await.map_err(|_| half_sent())?);
+                held.push(timeout_at(deadline, budget.take(more)).await.map_err(|_| half_sent())?);
                 room += more;
                 if !self.gather(room, deadline).await? {
                     return Ok(false);
@@ -218,7 +218,7 @@ impl Reader<'_> {
         };
         tokio::select! {
             whole = work => whole,
-            () = late.cut() => Err(Ended::GaveWay),
+            () = slow.cut() => Err(Ended::GaveWay),
         }
     }
 
@@ -319,7 +319,7 @@ impl Outbox {
                 self.put(*outcome);
                 return false;
             }
-            Outcome::Silence => {}
+            Outcome::NoResponse => {}
             Outcome::Close => return false,
         }
         true
@@ -380,7 +380,7 @@ impl Writer<'_> {
 
     /// Writes all of it.
     async fn write(&self, outbox: &Outbox) -> Result<(), Ended> {
-        let mut late = None;
+        let mut slow = None;
         let mut bytes = outbox.bytes.as_ref().chain(&outbox.body[..]);
         while bytes.has_remaining() {
             match self.socket.try_write(bytes.chunk()) {
@@ -388,14 +388,14 @@ impl Writer<'_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // A byte taken now and then does not make the time longer.
                     let now = Instant::now();
-                    let (late, deadline) = late.get_or_insert_with(|| {
+                    let (slow, deadline) = slow.get_or_insert_with(|| {
                         let left = self.budget.available_permits() + READ_BUFFER;
                         let requests = left < MAX_IN_FLIGHT_BYTES as usize;
-                        (self.memory.late(now, requests, &outbox.held), now + self.limits.untaken)
+                        (self.memory.slow_clients(now, requests, &outbox.held), now + self.limits.untaken)
                     });
                     tokio::select! {
                         ready = self.socket.writable() => ready?,
-                        () = any_cut(late) => return Err(Ended::GaveWay),
+                        () = any_cut(slow) => return Err(Ended::GaveWay),
                         () = sleep_until(*deadline) => {
                             return Err(Ended::TooSlow("answers were not taken in time"));
                         }
@@ -409,8 +409,8 @@ impl Writer<'_> {
 }
 
 /// Done when any memory must be given back.
-async fn any_cut(late: &[Late<'_>]) {
-    let mut cuts: Vec<_> = late.iter().map(|late| Box::pin(late.cut())).collect();
+async fn any_cut(slow: &[SlowClient<'_>]) {
+    let mut cuts: Vec<_> = slow.iter().map(|client| Box::pin(client.cut())).collect();
     poll_fn(|context| {
         let cut = cuts.iter_mut().any(|cut| cut.as_mut().poll(context).is_ready());
         if cut { Poll::Ready(()) } else { Poll::Pending }

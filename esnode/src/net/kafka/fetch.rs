@@ -24,10 +24,10 @@ use tokio::time::{Instant, timeout_at};
 use super::apis::Answer;
 use super::frame::{BadRequest, Outcome, Request};
 use super::leader_epoch;
-use super::pool::Held;
+use super::memory::Held;
+use super::partition_read::{self, PartitionRead, Room, State};
 use super::reading::Source;
 use super::session::{self, Session};
-use super::share::{self, Room, Share, State};
 use crate::state_machine::{Position, TopicId};
 
 /// Most bytes of events in one answer, whatever the client allows.
@@ -50,13 +50,13 @@ impl Cursors {
         cursors.get(&(source.topic, source.partition)).filter(|(next, _)| *next == offset).map(|(_, at)| *at)
     }
 
-    fn put(&self, share: &Share) {
-        let (State::Behind(source, at) | State::Full(source, at)) = &share.state else { return };
+    fn put(&self, read: &PartitionRead) {
+        let (State::Behind(source, at) | State::Full(source, at)) = &read.state else { return };
         let mut cursors = self.0.lock();
         if cursors.len() >= MAX_CURSORS {
             cursors.clear();
         }
-        cursors.insert((source.topic, source.partition), (share.offset, *at));
+        cursors.insert((source.topic, source.partition), (read.offset, *at));
     }
 }
 
@@ -82,7 +82,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
 
 /// A fetch on its way.
 struct Fetch {
-    shares: Vec<Share>,
+    reads: Vec<PartitionRead>,
     min_bytes: usize,
     room: Room,
     /// Memory that counts as taken until the answer is sent.
@@ -93,17 +93,17 @@ impl Fetch {
     fn new(body: &FetchRequest) -> Self {
         let limit = |bytes: i32| usize::try_from(bytes).unwrap_or(0).min(MAX_ANSWER);
         let mut seen = HashSet::new();
-        let mut shares = Vec::new();
+        let mut reads = Vec::new();
         for topic in &body.topics {
             for wanted in &topic.partitions {
                 let room = limit(wanted.partition_max_bytes);
                 // Each reads the log for itself, so a partition asked for a thousand times would be read as often.
                 let again = !seen.insert((&topic.topic, wanted.partition));
-                shares.push(Share::new(topic.topic.clone(), wanted, room, again));
+                reads.push(PartitionRead::new(topic.topic.clone(), wanted, room, again));
             }
         }
         Self {
-            shares,
+            reads,
             min_bytes: limit(body.min_bytes),
             room: Room { bytes: limit(body.max_bytes), taken: 0 },
             permit: None,
@@ -119,7 +119,7 @@ impl Fetch {
             let now = *leadership.borrow_and_update();
             let high = self.look(session, now.serving.then(|| session::leader_epoch(now.term)));
             self.read(session, high).await?;
-            if !proven && self.shares.iter().any(|share| share.state.needs_proof()) {
+            if !proven && self.reads.iter().any(|read| read.state.needs_proof()) {
                 let proof = leader_epoch::prove(session).await;
                 (proven, growth) = (true, None);
                 match proof {
@@ -134,7 +134,7 @@ impl Fetch {
             // Most fetches find something at once, so waiting is prepared only now; then look again, for something
             // may just have come.
             let Some(growing) = growth.take() else {
-                growth = Some(growth_of(session, &self.shares));
+                growth = Some(growth_of(session, &self.reads));
                 continue;
             };
             let woken = async {
@@ -147,51 +147,53 @@ impl Fetch {
             if timeout_at(deadline, woken).await.is_err() {
                 return Ok(());
             }
-            growth = Some(growth_of(session, &self.shares));
+            growth = Some(growth_of(session, &self.reads));
         }
     }
 
     /// Compares with the state; gives the end of what may be read.
     fn look(&mut self, session: &Session, epoch: Option<i32>) -> u64 {
         let stream = session.node().stream();
-        for share in &mut self.shares {
-            share.look(&stream, epoch, |source, offset| session.cursors.get(source, offset));
+        for read in &mut self.reads {
+            read.look(&stream, epoch, |source, offset| session.cursors.get(source, offset));
         }
         stream.applied_index() + 1
     }
 
     /// Says `error` instead of what a client would give up, or go back, for.
     fn withhold(&mut self, error: ResponseError) {
-        let doubtful = self.shares.iter_mut().filter(|share| share.state.needs_proof());
-        doubtful.for_each(|share| share.state = State::Failed(error));
+        let doubtful = self.reads.iter_mut().filter(|read| read.state.needs_proof());
+        doubtful.for_each(|read| read.state = State::Failed(error));
     }
 
     fn is_enough(&self) -> bool {
-        let is_final =
-            |share: &Share| matches!(share.state, State::Failed(_) | State::Diverged(..) | State::Full(..));
-        self.room.taken >= self.min_bytes || self.shares.is_empty() || self.shares.iter().any(is_final)
+        let is_final = |read: &PartitionRead| {
+            matches!(read.state, State::Failed(_) | State::Diverged(..) | State::Full(..))
+        };
+        self.room.taken >= self.min_bytes || self.reads.is_empty() || self.reads.iter().any(is_final)
     }
 
     async fn read(&mut self, session: &Arc<Session>, high: u64) -> io::Result<()> {
-        if !self.shares.iter().any(|share| matches!(share.state, State::Behind(..))) {
+        if !self.reads.iter().any(|read| matches!(read.state, State::Behind(..))) {
             return Ok(());
         }
         self.reserve(session);
-        let (mut shares, mut room, node) =
-            (std::mem::take(&mut self.shares), self.room, session.node().clone());
-        let work = spawn_blocking(move || (share::read(&node, &mut shares, &mut room, high), shares, room));
-        let (read, shares, room) = work.await.map_err(io::Error::other)?;
-        (self.shares, self.room) = (shares, room);
+        let (mut reads, mut room, node) =
+            (std::mem::take(&mut self.reads), self.room, session.node().clone());
+        let work =
+            spawn_blocking(move || (partition_read::read(&node, &mut reads, &mut room, high), reads, room));
+        let (read, reads, room) = work.await.map_err(io::Error::other)?;
+        (self.reads, self.room) = (reads, room);
         if let Some(permit) = &mut self.permit {
             drop(permit.split(permit.num_permits().saturating_sub(self.room.taken)));
         }
         if let Err(error) = read {
             tracing::error!(%error, "the log could not be read for a Kafka client");
-            for share in &mut self.shares {
-                share.state = State::Failed(ResponseError::KafkaStorageError);
+            for read in &mut self.reads {
+                read.state = State::Failed(ResponseError::KafkaStorageError);
             }
         }
-        self.shares.iter().for_each(|share| session.cursors.put(share));
+        self.reads.iter().for_each(|read| session.cursors.put(read));
         Ok(())
     }
 
@@ -202,7 +204,7 @@ impl Fetch {
             (Some(more), Some(permit)) => permit.merge(more),
             (Some(permit), none) => *none = Some(permit),
             (None, _) => {
-                session.shared.memory.fetches.press();
+                session.shared.memory.fetches.evict();
                 self.room.bytes = self.room.bytes.min(SMALL_ANSWER);
             }
         }
@@ -210,9 +212,9 @@ impl Fetch {
 
     /// The answer: topics and partitions as asked for.
     fn answer(self, body: &FetchRequest) -> FetchResponse {
-        let mut shares = self.shares.into_iter();
+        let mut reads = self.reads.into_iter();
         let topics = body.topics.iter().map(|topic| {
-            let partitions = shares.by_ref().take(topic.partitions.len()).map(Share::answer).collect();
+            let partitions = reads.by_ref().take(topic.partitions.len()).map(PartitionRead::answer).collect();
             FetchableTopicResponse::default().with_topic(topic.topic.clone()).with_partitions(partitions)
         });
         FetchResponse::default().with_responses(topics.collect())
@@ -220,10 +222,10 @@ impl Fetch {
 }
 
 /// Done when any of the partitions changes, counted from this call on.
-fn growth_of(session: &Session, shares: &[Share]) -> impl Future<Output = ()> + Send + use<> {
-    let mut changes: Vec<Pin<Box<OwnedNotified>>> = shares
+fn growth_of(session: &Session, reads: &[PartitionRead]) -> impl Future<Output = ()> + Send + use<> {
+    let mut changes: Vec<Pin<Box<OwnedNotified>>> = reads
         .iter()
-        .filter_map(|share| match &share.state {
+        .filter_map(|read| match &read.state {
             State::Drained(source) | State::Behind(source, _) | State::Full(source, _) => {
                 let change = session.node().partition_changes(source.topic, source.partition);
                 let mut change = Box::pin(change.notified_owned());
@@ -251,10 +253,10 @@ mod tests {
     fn a_partition_asked_for_again_and_again_is_read_once() {
         let topic = FetchTopic::default().with_partitions(vec![FetchPartition::default(); 1000]);
         let fetch = Fetch::new(&FetchRequest::default().with_topics(vec![topic.clone(), topic]));
-        let mut shares = fetch.shares;
-        shares.iter_mut().for_each(|share| share.look(&Default::default(), Some(1), |_, _| None));
+        let mut reads = fetch.reads;
+        reads.iter_mut().for_each(|read| read.look(&Default::default(), Some(1), |_, _| None));
         let again = State::Failed(ResponseError::InvalidRequest);
-        assert_eq!(shares.iter().filter(|share| share.state == again).count(), 1999);
-        assert_eq!(shares[0].state, State::Failed(ResponseError::UnknownTopicOrPartition));
+        assert_eq!(reads.iter().filter(|read| read.state == again).count(), 1999);
+        assert_eq!(reads[0].state, State::Failed(ResponseError::UnknownTopicOrPartition));
     }
 }

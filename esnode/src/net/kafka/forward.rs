@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::answers::SMALL;
 use super::frame::{MAX_FRAME, Request};
-use super::pool::{Held, Memory};
+use super::memory::{Held, Memory};
 
 /// The way to the leader.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Connection {
 /// Memory for an answer. Nobody waits for it here, where all others would wait behind.
 fn reserve(memory: &Memory, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
     memory.answers.try_take(bytes).ok_or_else(|| {
-        memory.answers.press();
+        memory.answers.evict();
         io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the leader's answer just now")
     })
 }

@@ -8,8 +8,8 @@ use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::answers::Shared;
-use super::pool::Held;
-use super::shape::{self, Misshapen};
+use super::memory::Held;
+use super::request_schema::{self, MalformedRequest};
 
 /// Largest request that is served, without its length prefix: the largest batch, and what stands around it.
 pub const MAX_FRAME: usize = 17 << 20;
@@ -28,13 +28,13 @@ pub enum BadRequest {
     Length(String),
     /// Lengths inside do not fit the frame.
     #[error("malformed request (API {key}, version {version}): {why}")]
-    Misshapen {
+    MalformedRequest {
         /// The API's number.
         key: i16,
         /// The request's version.
         version: i16,
         /// What is wrong.
-        why: Misshapen,
+        why: MalformedRequest,
     },
     /// The codec rejects it.
     #[error("malformed request ({key:?}, version {version}): {why}")]
@@ -90,7 +90,7 @@ pub enum Outcome {
     /// This, and then the connection ends: the client had better go elsewhere.
     Last(Box<Outcome>),
     /// Nothing goes back (acks=0).
-    Silence,
+    NoResponse,
     /// The connection ends: the only way to tell of an error where no answer is expected.
     Close,
 }
@@ -131,26 +131,26 @@ impl Request {
     /// Reads the header of a frame (without length prefix) for the API `key`.
     pub fn parse(key: ApiKey, mut frame: Bytes) -> Result<Self, BadRequest> {
         let (number, version, correlation) = peek(&frame)?;
-        let misshapen = |why| BadRequest::Misshapen { key: number, version, why };
+        let malformed = |why| BadRequest::MalformedRequest { key: number, version, why };
         frame.advance(8);
         let client = match frame.split_first_chunk::<2>() {
             Some((length, rest)) => {
                 let length = usize::try_from(i16::from_be_bytes(*length)).unwrap_or(0);
-                rest.get(..length).ok_or(misshapen(Misshapen::Truncated))?
+                rest.get(..length).ok_or(malformed(MalformedRequest::Truncated))?
             }
-            None => return Err(misshapen(Misshapen::Truncated)),
+            None => return Err(malformed(MalformedRequest::Truncated)),
         };
         let (skipped, forwarded) = (2 + client.len(), client == FORWARDED.as_bytes());
         frame.advance(skipped);
         if key.request_header_version(version) >= 2 {
-            let rest = shape::skip_tags(&frame).map_err(misshapen)?.len();
+            let rest = request_schema::skip_tags(&frame).map_err(malformed)?.len();
             frame.advance(frame.len() - rest);
         }
         let to = ReplyTo { key, version, correlation, received: Instant::now() };
         Ok(Self { to, forwarded, body: frame })
     }
 
-    /// Decodes the body; records and strings are slices of it. Only after [`shape::check`].
+    /// Decodes the body; records and strings are slices of it. Only after [`request_schema::check`].
     pub fn decode<T: Decodable>(&self) -> Result<T, BadRequest> {
         T::decode(&mut self.body.clone(), self.to.version).map_err(|error| BadRequest::Undecodable {
             key: self.to.key,

@@ -28,7 +28,7 @@ pub struct Limits {
     /// Memory of answers that many clients get at once, for as long as anybody reads them.
     pub shared_bytes: usize,
     /// When memory is short, a client that has kept the node waiting for longer than this must give back its own.
-    pub patience: Duration,
+    pub grace: Duration,
 }
 
 impl Default for Limits {
@@ -45,7 +45,7 @@ impl Default for Limits {
             fetch_bytes: 128 << 20,
             answer_bytes: 32 << 20,
             shared_bytes: 64 << 20,
-            patience: Duration::from_secs(1),
+            grace: Duration::from_secs(1),
         }
     }
 }

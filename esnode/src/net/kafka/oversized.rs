@@ -7,7 +7,7 @@ use kafka_protocol::messages::{ApiKey, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::frame::{Outcome, Request};
-use super::shape::skip_tags;
+use super::request_schema::skip_tags;
 
 /// The answer to a request of which `request` is the beginning: that it is too large, for each partition. `None` if the
 /// beginning does not tell all of them, or the API has no such answer.

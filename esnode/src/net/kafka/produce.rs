@@ -268,7 +268,7 @@ impl Work {
             }
         }
         match (acks, failed) {
-            (0, false) => Outcome::Silence,
+            (0, false) => Outcome::NoResponse,
             // Nobody reads an answer; losing the connection makes the client look for the leader again.
             (0, true) => Outcome::Close,
             _ => to.send(&ProduceResponse::default().with_responses(self.topics)),
@@ -352,7 +352,7 @@ mod tests {
     fn acks_zero_is_silent_unless_something_failed() {
         let mut done = work(&[100]);
         done.enter(0, &appended(1));
-        assert!(matches!(done.outcome(to(9), 0), Outcome::Silence));
+        assert!(matches!(done.outcome(to(9), 0), Outcome::NoResponse));
         let mut failed = work(&[100]);
         failed.refuse(0, ResponseError::NotLeaderOrFollower);
         assert!(matches!(failed.outcome(to(9), 0), Outcome::Close));

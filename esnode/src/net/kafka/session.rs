@@ -18,17 +18,17 @@ use super::fetch::Cursors;
 use super::forward::Link;
 use super::frame::{self, BadRequest, MAX_FRAME, Outcome, ReplyTo, Request};
 use super::limits::Limits;
+use super::memory::Memory;
 use super::metadata::Made;
 use super::metrics::KafkaMetrics;
 use super::oversized;
-use super::pool::Memory;
 use super::versions;
 use crate::node::handle::Handle;
 use crate::process::rate_limited_log::RateLimitedLog;
 use crate::runtime::LeaderView;
 
 /// How long a client may be kept waiting for a new leader: for so many elections, and at least so long.
-const LEADER_PATIENCE: (u32, Duration) = (3, Duration::from_secs(1));
+const LEADER_TIMEOUT: (u32, Duration) = (3, Duration::from_secs(1));
 /// How often to look whether the leader is heard again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -112,15 +112,15 @@ impl Session {
     pub async fn await_leader(&self) {
         let asked = Instant::now();
         let mut changes = self.watch_leadership();
-        while !self.is_leader_sure() && Instant::now() < self.patience(asked) {
+        while !self.is_leader_sure() && Instant::now() < self.leader_deadline(asked) {
             // A change of leadership wakes it at once; that a connection is back it finds out by looking.
             let _ = timeout(LOOK_AGAIN, changes.changed()).await;
         }
     }
 
     /// Until when whoever asked at `asked` may wait here to hear who leads.
-    fn patience(&self, asked: Instant) -> Instant {
-        let latest = asked + self.leader_patience();
+    fn leader_deadline(&self, asked: Instant) -> Instant {
+        let latest = asked + self.leader_timeout();
         // It is about to be sent elsewhere. Where nobody has a quorum, the wait keeps clients from going round in a whirl.
         let elsewhere = self.cut_off_from().map(|from| from.max(asked + self.election_timeouts().0));
         elsewhere.map_or(latest, |elsewhere| elsewhere.min(latest))
@@ -133,7 +133,7 @@ impl Session {
     }
 
     fn producers_wait_until(&self, received: Instant) -> Instant {
-        let latest = received + self.leader_patience();
+        let latest = received + self.leader_timeout();
         self.cut_off_from().map_or(latest, |from| from.min(latest))
     }
 
@@ -165,8 +165,8 @@ impl Session {
         self.leadership().leaderless.map(|noticed| noticed + 2 * longest - shortest)
     }
 
-    fn leader_patience(&self) -> Duration {
-        self.node().file().cluster.raft.elections(LEADER_PATIENCE.0, LEADER_PATIENCE.1)
+    fn leader_timeout(&self) -> Duration {
+        self.node().file().cluster.raft.elections(LEADER_TIMEOUT.0, LEADER_TIMEOUT.1)
     }
 
     /// The shortest and the longest.

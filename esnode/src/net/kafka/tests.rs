@@ -27,7 +27,7 @@ use uuid::Uuid;
 use super::apis::{self, APIS, Api};
 use super::frame::{self, BadRequest, Outcome, ReplyTo, Request};
 use super::fuzz::admit;
-use super::shape::Misshapen;
+use super::request_schema::MalformedRequest;
 use super::versions;
 
 fn name(text: &'static str) -> TopicName {
@@ -244,13 +244,19 @@ fn a_claim_of_two_thousand_million_elements_never_reaches_the_codec() {
         let body: &[u8] = if flexible { &[0xff, 0xff, 0xff, 0xff, 0x07] } else { &[0x7f, 0xff, 0xff, 0xff] };
         let request = Request::parse(api.key, framed(api.key, version, body)).unwrap();
         let refused = api.check(&request).unwrap_err();
-        assert!(matches!(refused, BadRequest::Misshapen { why: Misshapen::Truncated, .. }), "{refused}");
+        assert!(
+            matches!(refused, BadRequest::MalformedRequest { why: MalformedRequest::Truncated, .. }),
+            "{refused}"
+        );
     }
     // As many elements as the bytes allow are still too many: each is some hundred bytes when decoded.
     let mut body = vec![0; 4 + 2 * 1_000_000];
     body[..4].copy_from_slice(&1_000_000i32.to_be_bytes());
     let refused = admit(framed(ApiKey::Metadata, 1, &body)).unwrap_err();
-    assert!(matches!(refused, BadRequest::Misshapen { why: Misshapen::TooMany, .. }), "{refused}");
+    assert!(
+        matches!(refused, BadRequest::MalformedRequest { why: MalformedRequest::TooMany, .. }),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Frames: what every byte on a peer connection belongs to. Length, checksum, kind, body.
+//! Frames: what every byte on a peer connection belongs to. Length, checksum, kind, Raft group, body.
 //!
 //! Knows neither what a body means nor where the bytes come from.
 
@@ -6,8 +6,18 @@ use std::io::{self, IoSlice, Read, Write};
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes before a frame's body: length of kind and body (u32), CRC32C of kind and body (u32), kind (u8); little endian.
-pub const HEADER: usize = 9;
+use crate::process::rate_limited_log::RateLimitedLog;
+
+/// Bytes before a frame's body, little endian: length (u32) and CRC32C (u32) of all that follows them, kind (u8),
+/// group (u32).
+pub const HEADER: usize = LENGTH_AND_CRC + KIND_AND_GROUP;
+/// Bytes that the checksum does not cover.
+pub const LENGTH_AND_CRC: usize = 8;
+const KIND_AND_GROUP: usize = 5;
+/// The Raft group that a frame is about. There is one; a node that has several tells them apart by it.
+const GROUP: u32 = 0;
+/// Frames of other groups are dropped, and there may be many of them.
+static UNKNOWN_GROUP: RateLimitedLog = RateLimitedLog::new();
 /// Bytes asked of the system at a time; frames in one chunk share its memory.
 const CHUNK: usize = 64 << 10;
 /// With less room than this left, a new chunk is begun rather than a short read made.
@@ -55,7 +65,7 @@ impl Kind {
 /// Why bytes are no frame, or a frame's body does not mean anything. The connection cannot be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The length is zero or above the limit: not our protocol, or lost in the stream.
+    /// The length is too short for a frame or above the limit: not our protocol, or lost in the stream.
     #[error("a frame of {0} bytes is outside the limits: the other side does not speak the peer protocol")]
     Length(usize),
     /// The checksum does not match.
@@ -91,13 +101,18 @@ pub struct Encoded {
 impl Encoded {
     /// Puts a header before `body`, whose length must fit 32 bits.
     pub fn new(kind: Kind, body: Vec<Bytes>) -> Self {
-        let length: usize = 1 + body.iter().map(Bytes::len).sum::<usize>();
+        Self::of_group(GROUP, kind, body)
+    }
+
+    fn of_group(group: u32, kind: Kind, body: Vec<Bytes>) -> Self {
+        let length: usize = KIND_AND_GROUP + body.iter().map(Bytes::len).sum::<usize>();
         let length = u32::try_from(length).expect("callers keep to the frame limit, far below 4 GiB");
-        let crc =
-            body.iter().fold(crc32c::crc32c(&[kind as u8]), |crc, part| crc32c::crc32c_append(crc, part));
         let mut header = [kind as u8; HEADER];
+        header[LENGTH_AND_CRC + 1..].copy_from_slice(&group.to_le_bytes());
+        let crc = crc32c::crc32c(&header[LENGTH_AND_CRC..]);
+        let crc = body.iter().fold(crc, |crc, part| crc32c::crc32c_append(crc, part));
         header[..4].copy_from_slice(&length.to_le_bytes());
-        header[4..8].copy_from_slice(&crc.to_le_bytes());
+        header[4..LENGTH_AND_CRC].copy_from_slice(&crc.to_le_bytes());
         Self { header, body }
     }
 
@@ -153,8 +168,30 @@ impl FrameReader {
         self.frame_len().map(drop)
     }
 
-    /// The next frame that is wholly there, if one is.
+    /// The next frame that is wholly there, if one is. Frames of groups that this node does not have are dropped: a node
+    /// of a later version may have more.
+    ///
+    /// # Errors
+    /// [`FrameError`]: the connection cannot be read any further.
     pub fn next_frame(&mut self) -> Result<Option<(Kind, Bytes)>, FrameError> {
+        while let Some((group, kind, body)) = self.cut()? {
+            if group == GROUP {
+                return Ok(Some((kind, body)));
+            }
+            if let Some(times) = UNKNOWN_GROUP.due() {
+                tracing::warn!(
+                    group,
+                    ?kind,
+                    times,
+                    "dropped a peer's frame of a Raft group that is not here"
+                );
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a frame, of whichever group, from the front.
+    fn cut(&mut self) -> Result<Option<(u32, Kind, Bytes)>, FrameError> {
         let Some(total) = self.frame_len()? else { return Ok(None) };
         if self.filled < total {
             return Ok(None);
@@ -162,11 +199,13 @@ impl FrameReader {
         let frame = self.buffer.split_to(total).freeze();
         self.filled -= total;
         let crc = u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]]);
-        if crc32c::crc32c(&frame[HEADER - 1..]) != crc {
+        if crc32c::crc32c(&frame[LENGTH_AND_CRC..]) != crc {
             return Err(FrameError::Checksum);
         }
-        let kind = Kind::from_u8(frame[HEADER - 1]).ok_or(FrameError::Kind(frame[HEADER - 1]))?;
-        Ok(Some((kind, frame.slice(HEADER..))))
+        let kind = frame[LENGTH_AND_CRC];
+        let kind = Kind::from_u8(kind).ok_or(FrameError::Kind(kind))?;
+        let group = u32::from_le_bytes([frame[9], frame[10], frame[11], frame[12]]);
+        Ok(Some((group, kind, frame.slice(HEADER..))))
     }
 
     /// Makes one read. `UnexpectedEof` when the other side has closed.
@@ -190,10 +229,10 @@ impl FrameReader {
         }
         let length = [self.buffer[0], self.buffer[1], self.buffer[2], self.buffer[3]];
         let length = u32::from_le_bytes(length) as usize;
-        if length == 0 || length - 1 > self.max_body {
+        if length < KIND_AND_GROUP || length - KIND_AND_GROUP > self.max_body {
             return Err(FrameError::Length(length));
         }
-        Ok(Some(HEADER - 1 + length))
+        Ok(Some(LENGTH_AND_CRC + length))
     }
 }
 
@@ -269,8 +308,29 @@ mod tests {
     #[test]
     fn a_body_above_the_limit_is_refused_from_its_header_alone() {
         let bytes = wire(&[Encoded::new(Kind::Messages, vec![Bytes::from(vec![0; 101])])]);
-        assert_eq!(read_all(&bytes[..HEADER], 4096, 100), Err(FrameError::Length(102)));
+        assert_eq!(read_all(&bytes[..HEADER], 4096, 100), Err(FrameError::Length(106)));
         assert!(read_all(&bytes, 4096, 101).is_ok());
+    }
+
+    #[test]
+    fn frames_of_another_group_are_dropped_and_those_behind_them_are_read() {
+        let body = || vec![Bytes::from_static(b"body")];
+        let frames = [
+            Encoded::of_group(1, Kind::Messages, body()),
+            Encoded::of_group(u32::MAX, Kind::Hello, body()),
+            Encoded::new(Kind::Keepalive, body()),
+            Encoded::of_group(1 << 24, Kind::Messages, Vec::new()),
+        ];
+        let got = read_all(&wire(&frames), 7, 100).unwrap();
+        assert_eq!(got, [(Kind::Keepalive, Bytes::from_static(b"body"))]);
+    }
+
+    #[test]
+    fn a_length_without_room_for_a_kind_and_a_group_is_refused() {
+        for length in 0..5u32 {
+            let bytes = [&length.to_le_bytes()[..], &[0; 9]].concat();
+            assert_eq!(read_all(&bytes, 4096, 100), Err(FrameError::Length(length as usize)));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use shared::spec::MAX_NODES;
 use uuid::Uuid;
 
 use super::codec;
-use super::frame::{Encoded, FrameReader, HEADER, Kind, write_frames};
+use super::frame::{Encoded, FrameReader, HEADER, Kind, LENGTH_AND_CRC, write_frames};
 use super::handshake::{Answer, Expected, Greeting, Refused, accept};
 use super::{Formats, Hello};
 use crate::process::version::PROTOCOL;
@@ -92,8 +92,8 @@ pub fn mended(bytes: &[u8]) -> Vec<u8> {
     let mut at = 0;
     while let Some(head) = bytes.get(at..at + HEADER) {
         let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let end = at.saturating_add(HEADER - 1).saturating_add(length.max(1));
-        let Some(covered) = bytes.get(at + HEADER - 1..end) else { break };
+        let end = at.saturating_add(LENGTH_AND_CRC).saturating_add(length.max(1));
+        let Some(covered) = bytes.get(at + LENGTH_AND_CRC..end) else { break };
         let crc = crc32c::crc32c(covered);
         bytes[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
         at = end;

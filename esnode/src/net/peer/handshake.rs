@@ -395,6 +395,9 @@ impl Refused {
     }
 
     /// From a frame's body. The text goes into logs: control characters are taken out of it.
+    ///
+    /// # Errors
+    /// [`FrameError::Malformed`].
     pub fn decode(mut body: Bytes) -> Result<Self, FrameError> {
         let code = RefusalCode::from_wire(body.try_get_u16_le()?);
         let text = String::from_utf8_lossy(&body[..body.len().min(MAX_TEXT)]);

@@ -13,6 +13,7 @@ mod codec;
 mod dial;
 mod files;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod handshake;
 mod inbox;
@@ -28,6 +29,7 @@ use shared::ids::NodeId;
 
 use crate::replica::{Formats, Hello};
 pub use files::{Files, Source};
+#[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz, mended};
 pub use handshake::{RefusalCode, Refused};
 pub use inbox::Messages;

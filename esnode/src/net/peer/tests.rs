@@ -24,7 +24,7 @@ mod strangers;
 const RPC: Duration = Duration::from_millis(50);
 const MAX_FRAME: usize = 16 << 20;
 /// Far beyond what anything here takes; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Peer {
     transport: Transport,
@@ -85,7 +85,7 @@ fn join(peers: &[(NodeId, &Peer)]) {
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     while !holds() {
         assert!(Instant::now() < deadline, "never happened: {what}");
         std::thread::sleep(Duration::from_millis(1));
@@ -95,7 +95,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 impl Peer {
     /// The first event that `pick` takes; others are passed over.
     fn wait<T>(&self, what: &str, mut pick: impl FnMut(PeerEvent) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             let event = self.events.recv_deadline(deadline);
             if let Some(found) = pick(event.unwrap_or_else(|_| panic!("never came: {what}"))) {
@@ -303,7 +303,8 @@ fn a_wrong_node_an_unknown_node_and_an_old_protocol_are_refused() {
     two.transport.set_peers(vec![address_of(1, one.address)]).unwrap();
     assert_eq!(two.refusal().code, RefusalCode::UnknownNode);
 
-    let three = start_at("127.0.0.1:0", hello(3), Range { min: 2, max: 3 }, 1 << 20);
+    let three =
+        start_at("127.0.0.1:0", hello(3), Range { min: PROTOCOL.max + 1, max: PROTOCOL.max + 2 }, 1 << 20);
     join(&[(1, &one), (3, &three)]);
     assert_eq!(one.refusal().code, RefusalCode::ProtocolTooOld);
     assert_eq!(three.refusal().code, RefusalCode::ProtocolTooNew);
@@ -368,7 +369,7 @@ fn greeting(hello: Hello, token: Option<u128>) -> Greeting {
 /// Somebody that dials as `node` would, introduces itself to node 1, and reads the answer.
 fn bare_dialler(to: SocketAddr, greeting: &Greeting) -> TcpStream {
     let mut stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     write_frames(&mut stream, &[greeting.encode()]).unwrap();
     let mut frames = FrameReader::new(4096);
     while frames.next_frame().unwrap().is_none() {

@@ -99,6 +99,9 @@ struct Announced {
 
 impl Transport {
     /// Listens, and begins to dial every peer. `events` is called on the transport's threads, and must not block.
+    ///
+    /// # Errors
+    /// The peer port cannot be opened, or a thread cannot be started.
     pub fn start(
         config: TransportConfig,
         events: impl Fn(PeerEvent) + Send + Sync + 'static,

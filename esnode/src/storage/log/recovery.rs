@@ -180,6 +180,7 @@ impl FoundLog {
     }
 
     /// A log of one segment; what it holds comes with [`FoundLog::replay_last`].
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn of(segment: Arc<Segment>) -> Self {
         Self { segments: [segment].into(), ..Self::default() }
     }

@@ -255,8 +255,9 @@ fn requests_that_grow_when_decoded_count_with_their_decoded_size() -> Result<()>
         Ok(())
     })?;
     let (code, metrics) = cluster.get(1, "/metrics")?;
-    let fetches =
-        metrics.lines().find_map(|line| line.strip_prefix("eventstream_kafka_requests_total{api=\"1\"} "));
+    let fetches = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("eventstream_kafka_requests_total{api=\"Fetch\"} "));
     ensure!(code == 200 && fetches.is_some_and(|count| count.parse::<f64>().is_ok_and(|count| count > 20.0)));
     let most = most_memory(&cluster, 0)?;
     ensure!(most < 400, "the node took {most} MiB");

@@ -24,7 +24,7 @@ const FRAMES: usize = 10_000;
 
 // Where a greeting's fields are, behind the frame's header, a magic number and the protocol: see
 // `Greeting::encode`.
-const GREETING_TO: usize = 9 + 8;
+const GREETING_TO: usize = 13 + 8;
 const GREETING_NODE: usize = GREETING_TO + 24;
 const GREETING_FLAGS: usize = GREETING_NODE + 8 + 4;
 const GREETING_CLUSTER: usize = GREETING_FLAGS + 1 + 16;

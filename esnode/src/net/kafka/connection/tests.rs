@@ -187,7 +187,7 @@ async fn a_large_frame_arrives_whole() {
 async fn silence_is_skipped_and_an_end_comes_after_what_was_answered() {
     let mut client = connect(1 << 20, |number, outcome| {
         Answer::Now(match number {
-            1 => Outcome::Silence,
+            1 => Outcome::NoResponse,
             3 => Outcome::Close,
             _ => outcome,
         })
@@ -272,15 +272,7 @@ const SOON: Duration = Duration::from_millis(300);
 fn hasty() -> Limits {
     let (half_sent_bytes, request_bytes) = (4 << 20, 2 << 20);
     let (half_sent, untaken, leaving) = (SOON * 20, SOON * 20, SOON);
-    Limits {
-        half_sent,
-        untaken,
-        leaving,
-        half_sent_bytes,
-        request_bytes,
-        patience: SOON,
-        ..Limits::default()
-    }
+    Limits { half_sent, untaken, leaving, half_sent_bytes, request_bytes, grace: SOON, ..Limits::default() }
 }
 
 /// Whether an honest client's request of so many bytes is answered, and how soon.
@@ -322,7 +314,7 @@ async fn a_claimed_length_alone_holds_nothing() {
     }
     for size in [10, 60_000, 1 << 20] {
         let took = served(&shared, size).await;
-        assert!(took < hasty().patience + SOON * 2, "{size} bytes took {took:?}");
+        assert!(took < hasty().grace + SOON * 2, "{size} bytes took {took:?}");
     }
 }
 

@@ -58,7 +58,7 @@ fn who_names_an_absent_member_is_not_heard() {
         write_messages(&mut stream, &[append(2, 1, 66, 10)]);
         streams.push(stream);
         let mut files = TcpStream::connect(one.address).unwrap();
-        files.set_read_timeout(Some(PATIENCE)).unwrap();
+        files.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         write_frames(&mut files, &[greeting(of_cluster(2), token).encode_as(Kind::FilesHello)]).unwrap();
         streams.push(files);
     }
@@ -130,7 +130,7 @@ fn half_open_diallers_are_closed_and_keep_nobody_out() {
     join(&[(1, &one), (2, &two)]);
     eventually("a real peer still gets in", || one.transport.connected() == [2]);
     for stream in &mut silent {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         let end = stream.read(&mut [0; 16]);
         assert!(
             matches!(end, Ok(0))

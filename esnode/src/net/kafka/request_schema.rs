@@ -31,7 +31,7 @@ pub enum Field {
 
 /// Why a request is not passed on to the codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Misshapen {
+pub enum MalformedRequest {
     /// A length or a count points past the end, or is negative.
     #[error("a length or count exceeds the request")]
     Truncated,
@@ -42,14 +42,14 @@ pub enum Misshapen {
 
 /// Walks over `body`, laid out as `fields` in `version`; `flexible` when lengths are varints and structs end in
 /// tagged fields. Bytes after the last field are not looked at. Gives the number of elements and tagged fields.
-pub fn check(fields: &[Field], version: i16, flexible: bool, body: &[u8]) -> Result<usize, Misshapen> {
+pub fn check(fields: &[Field], version: i16, flexible: bool, body: &[u8]) -> Result<usize, MalformedRequest> {
     let mut walk = Walk { rest: body, version, flexible, elements: MAX_ELEMENTS };
     walk.structure(fields)?;
     Ok(MAX_ELEMENTS - walk.elements)
 }
 
 /// Skips the tagged fields that begin `bytes` and gives what follows.
-pub fn skip_tags(bytes: &[u8]) -> Result<&[u8], Misshapen> {
+pub fn skip_tags(bytes: &[u8]) -> Result<&[u8], MalformedRequest> {
     let mut walk = Walk { rest: bytes, version: 0, flexible: true, elements: MAX_ELEMENTS };
     walk.tags()?;
     Ok(walk.rest)
@@ -63,14 +63,14 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn structure(&mut self, fields: &[Field]) -> Result<(), Misshapen> {
+    fn structure(&mut self, fields: &[Field]) -> Result<(), MalformedRequest> {
         for field in fields {
             self.field(field)?;
         }
         if self.flexible { self.tags() } else { Ok(()) }
     }
 
-    fn field(&mut self, field: &Field) -> Result<(), Misshapen> {
+    fn field(&mut self, field: &Field) -> Result<(), MalformedRequest> {
         match field {
             Field::Fixed(size) => self.skip(*size),
             Field::String => self.string(),
@@ -90,19 +90,19 @@ impl Walk<'_> {
         }
     }
 
-    fn string(&mut self) -> Result<(), Misshapen> {
+    fn string(&mut self) -> Result<(), MalformedRequest> {
         let length = if self.flexible {
             self.compact()?
         } else {
             match i16::from_be_bytes(self.take()?) {
                 -1 => 0,
-                length => usize::try_from(length).map_err(|_| Misshapen::Truncated)?,
+                length => usize::try_from(length).map_err(|_| MalformedRequest::Truncated)?,
             }
         };
         self.skip(length)
     }
 
-    fn tags(&mut self) -> Result<(), Misshapen> {
+    fn tags(&mut self) -> Result<(), MalformedRequest> {
         let count = self.varint()?;
         self.charge(count)?;
         for _ in 0..count {
@@ -113,34 +113,34 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn count(&mut self) -> Result<usize, Misshapen> {
+    fn count(&mut self) -> Result<usize, MalformedRequest> {
         let count = if self.flexible { self.compact()? } else { self.int32()? };
         if count > self.rest.len() {
-            return Err(Misshapen::Truncated);
+            return Err(MalformedRequest::Truncated);
         }
         self.charge(count)?;
         Ok(count)
     }
 
-    fn charge(&mut self, elements: usize) -> Result<(), Misshapen> {
-        self.elements = self.elements.checked_sub(elements).ok_or(Misshapen::TooMany)?;
+    fn charge(&mut self, elements: usize) -> Result<(), MalformedRequest> {
+        self.elements = self.elements.checked_sub(elements).ok_or(MalformedRequest::TooMany)?;
         Ok(())
     }
 
-    fn int32(&mut self) -> Result<usize, Misshapen> {
+    fn int32(&mut self) -> Result<usize, MalformedRequest> {
         match i32::from_be_bytes(self.take()?) {
             -1 => Ok(0),
-            length => usize::try_from(length).map_err(|_| Misshapen::Truncated),
+            length => usize::try_from(length).map_err(|_| MalformedRequest::Truncated),
         }
     }
 
     /// A length in the flexible encoding: one more than it is, 0 for null.
-    fn compact(&mut self) -> Result<usize, Misshapen> {
+    fn compact(&mut self) -> Result<usize, MalformedRequest> {
         Ok(self.varint()?.saturating_sub(1))
     }
 
     /// As the codec reads it: at most five bytes, bits beyond the 32nd dropped.
-    fn varint(&mut self) -> Result<usize, Misshapen> {
+    fn varint(&mut self) -> Result<usize, MalformedRequest> {
         let mut value = 0u32;
         for shift in 0..5 {
             let [byte] = self.take()?;
@@ -152,14 +152,14 @@ impl Walk<'_> {
         Ok(value as usize)
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Misshapen> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Misshapen::Truncated)?;
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], MalformedRequest> {
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(MalformedRequest::Truncated)?;
         self.rest = rest;
         Ok(*head)
     }
 
-    fn skip(&mut self, bytes: usize) -> Result<(), Misshapen> {
-        self.rest = self.rest.get(bytes..).ok_or(Misshapen::Truncated)?;
+    fn skip(&mut self, bytes: usize) -> Result<(), MalformedRequest> {
+        self.rest = self.rest.get(bytes..).ok_or(MalformedRequest::Truncated)?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What one partition contributes to the answer to a Fetch, and the walk over the log that fills the shares of all
+//! What one partition contributes to the answer to a Fetch, and the walk over the log that fills the reads of all
 //! partitions at once.
 
 use std::io;
@@ -22,7 +22,7 @@ const SCAN: usize = 16;
 
 /// One partition of a fetch.
 #[derive(Debug)]
-pub struct Share {
+pub struct PartitionRead {
     /// Topic asked for.
     pub name: TopicName,
     /// Partition asked for.
@@ -70,12 +70,12 @@ pub struct Room {
 }
 
 impl Room {
-    fn take(&mut self, size: usize, share: &mut usize) -> bool {
-        let fits = size <= self.bytes && size <= *share;
+    fn take(&mut self, size: usize, own: &mut usize) -> bool {
+        let fits = size <= self.bytes && size <= *own;
         if fits || self.taken == 0 {
             self.bytes = self.bytes.saturating_sub(size);
             self.taken += size;
-            *share = share.saturating_sub(size);
+            *own = own.saturating_sub(size);
             return true;
         }
         false
@@ -90,8 +90,8 @@ impl State {
     }
 }
 
-impl Share {
-    /// A share of at most `room` bytes, of what is `wanted` of a topic; `again` when it was before.
+impl PartitionRead {
+    /// A read of at most `room` bytes, of what is `wanted` of a topic; `again` when it was before.
     pub fn new(name: TopicName, wanted: &FetchPartition, room: usize, again: bool) -> Self {
         let state = State::Failed(ResponseError::UnknownTopicOrPartition);
         Self {
@@ -217,13 +217,13 @@ impl Share {
     }
 }
 
-/// Reads for all shares that are behind, from entries before `high`. Blocking.
-pub fn read(node: &Handle, shares: &mut [Share], room: &mut Room, high: u64) -> io::Result<()> {
+/// Reads the log for all partitions that are behind, from entries before `high`. Blocking.
+pub fn read(node: &Handle, reads: &mut [PartitionRead], room: &mut Room, high: u64) -> io::Result<()> {
     let (mut behind, mut sources) = (Vec::new(), Vec::new());
-    for share in shares {
-        if let State::Behind(source, _) = &share.state {
+    for read in reads {
+        if let State::Behind(source, _) = &read.state {
             sources.push(source.clone());
-            behind.push(share);
+            behind.push(read);
         }
     }
     let sources = Sources::new(sources);
@@ -239,8 +239,8 @@ pub fn read(node: &Handle, shares: &mut [Share], room: &mut Room, high: u64) -> 
                 break;
             }
             for batches in &entries {
-                for (place, share) in behind.iter_mut().enumerate() {
-                    share.take(place, batches, room)?;
+                for (place, read) in behind.iter_mut().enumerate() {
+                    read.take(place, batches, room)?;
                 }
             }
             reads += 1;
@@ -261,20 +261,20 @@ mod tests {
         Source { name: TopicName("t".into()), topic: 1, partition: 0 }
     }
 
-    /// A share that reads from `offset` on, with an entry 4 that begins at offset 100.
-    fn share(offset: i64, room: usize) -> Share {
+    /// A read from `offset` on, with an entry 4 that begins at offset 100.
+    fn read(offset: i64, room: usize) -> PartitionRead {
         let state = State::Behind(source(), Position { index: 4, base_offset: 100 });
-        Share { state, next_offset: 1000, start_offset: 0, ..wanting(offset, -1, room) }
+        PartitionRead { state, next_offset: 1000, start_offset: 0, ..wanting(offset, -1, room) }
     }
 
     /// One that a client asks for that has read last in this leader epoch.
-    fn wanting(offset: i64, last_epoch: i32, room: usize) -> Share {
+    fn wanting(offset: i64, last_epoch: i32, room: usize) -> PartitionRead {
         let wanted = FetchPartition::default().with_fetch_offset(offset).with_last_fetched_epoch(last_epoch);
-        Share::new(source().name, &wanted, room, false)
+        PartitionRead::new(source().name, &wanted, room, false)
     }
 
-    fn offsets(share: &Share) -> Vec<i64> {
-        let mut rest = &share.out[..];
+    fn offsets(read: &PartitionRead) -> Vec<i64> {
+        let mut rest = &read.out[..];
         let mut offsets = Vec::new();
         while let Some((head, _)) = rest.split_first_chunk::<16>() {
             offsets.push(i64::from_be_bytes(head[..8].try_into().unwrap()));
@@ -290,30 +290,30 @@ mod tests {
 
     #[test]
     fn a_fetch_inside_a_batch_gets_the_whole_batch() {
-        let mut share = share(107, 1000);
-        share.take(0, &three(), &mut Room { bytes: 1000, taken: 0 }).unwrap();
-        assert_eq!((offsets(&share), share.offset), (vec![105, 110], 115));
-        assert_eq!(share.state, State::Behind(source(), Position { index: 5, base_offset: 115 }));
+        let mut read = read(107, 1000);
+        read.take(0, &three(), &mut Room { bytes: 1000, taken: 0 }).unwrap();
+        assert_eq!((offsets(&read), read.offset), (vec![105, 110], 115));
+        assert_eq!(read.state, State::Behind(source(), Position { index: 5, base_offset: 115 }));
     }
 
     #[test]
     fn what_does_not_fit_waits_where_it_is() {
         for (own, all) in [(150, 1000), (1000, 150)] {
-            let mut share = share(100, own);
+            let mut read = read(100, own);
             let mut room = Room { bytes: all, taken: 0 };
-            share.take(0, &three(), &mut room).unwrap();
-            assert_eq!((offsets(&share), share.offset, room.taken), (vec![100, 105], 110, 140));
-            assert_eq!(share.state, State::Full(source(), Position { index: 4, base_offset: 100 }));
+            read.take(0, &three(), &mut room).unwrap();
+            assert_eq!((offsets(&read), read.offset, room.taken), (vec![100, 105], 110, 140));
+            assert_eq!(read.state, State::Full(source(), Position { index: 4, base_offset: 100 }));
         }
     }
 
     #[test]
     fn the_first_batch_of_an_answer_comes_whatever_its_size_and_only_that() {
         let mut room = Room { bytes: 1, taken: 0 };
-        let mut first = share(100, 1);
+        let mut first = read(100, 1);
         first.take(0, &three(), &mut room).unwrap();
         assert_eq!(offsets(&first), [100]);
-        let mut second = share(100, 1);
+        let mut second = read(100, 1);
         second.take(0, &three(), &mut room).unwrap();
         assert!(second.out.is_empty());
         assert!(matches!(second.state, State::Full(..)));
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn an_answer_tells_the_high_watermark_and_an_error_does_not() {
-        let mut good = share(100, 1000);
+        let mut good = read(100, 1000);
         good.take(0, &three(), &mut Room { bytes: 1000, taken: 0 }).unwrap();
         let answer = good.answer();
         let topic = FetchableTopicResponse::default().with_partitions(vec![answer.clone()]);
@@ -329,7 +329,8 @@ mod tests {
         assert_eq!((answer.error_code, answer.high_watermark, answer.last_stable_offset), (0, 1000, 1000));
         assert_eq!(answer.records.map(|records| records.len()), Some(210));
         assert_eq!(answer.aborted_transactions, Some(vec![]));
-        let failed = Share { state: State::Failed(ResponseError::OffsetOutOfRange), ..share(100, 1000) };
+        let failed =
+            PartitionRead { state: State::Failed(ResponseError::OffsetOutOfRange), ..read(100, 1000) };
         let answer = failed.answer();
         assert_eq!((answer.error_code, answer.high_watermark, answer.records), (1, -1, Some(Bytes::new())));
     }
@@ -338,9 +339,9 @@ mod tests {
     fn a_consumer_of_another_log_is_told_where_they_part() {
         let stream = leader_epoch::tests::stream(&[2, 4, 7]);
         let look = |offset, last_epoch| {
-            let mut share = wanting(offset, last_epoch, 1000);
-            share.look(&stream, Some(9), |_, _| None);
-            share.state
+            let mut read = wanting(offset, last_epoch, 1000);
+            read.look(&stream, Some(9), |_, _| None);
+            read.state
         };
         for (offset, last_epoch) in [(5, 2), (10, 2), (20, 4), (30, 7), (25, -1), (30, 9)] {
             assert!(!look(offset, last_epoch).needs_proof(), "{offset} after {last_epoch}");
@@ -350,7 +351,7 @@ mod tests {
         let out_of_range = State::Failed(ResponseError::OffsetOutOfRange);
         assert_eq!((look(31, -1), look(-1, 7)), (out_of_range.clone(), out_of_range));
         assert_eq!(look(31, 7), State::Diverged(7, 30), "it knows better than to go back to the start");
-        let answer = Share { state: State::Diverged(4, 20), ..share(100, 1000) }.answer();
+        let answer = PartitionRead { state: State::Diverged(4, 20), ..read(100, 1000) }.answer();
         assert_eq!((answer.error_code, answer.records), (0, Some(Bytes::new())));
         assert_eq!((answer.diverging_epoch.epoch, answer.diverging_epoch.end_offset), (4, 20));
     }
@@ -360,9 +361,9 @@ mod tests {
         let stream = leader_epoch::tests::stream(&[2]);
         let look = |current, own| {
             let wanted = FetchPartition::default().with_current_leader_epoch(current);
-            let mut share = Share::new(source().name, &wanted, 1000, false);
-            share.look(&stream, own, |_, _| None);
-            share.state
+            let mut read = PartitionRead::new(source().name, &wanted, 1000, false);
+            read.look(&stream, own, |_, _| None);
+            read.state
         };
         assert!(
             matches!(look(9, Some(9)), State::Behind(..)) && matches!(look(-1, Some(9)), State::Behind(..))
@@ -375,7 +376,7 @@ mod tests {
     #[test]
     fn nothing_is_wanted_past_what_is_known() {
         assert_eq!(
-            (share(100, 9).wants(4), share(100, 9).wants(5), share(1000, 9).wants(5)),
+            (read(100, 9).wants(4), read(100, 9).wants(5), read(1000, 9).wants(5)),
             (None, Some(4), None)
         );
     }
