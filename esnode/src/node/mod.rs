@@ -103,7 +103,7 @@ impl Node {
             file: config.file.clone(),
             started_at: now_rfc3339(),
             log: log.clone(),
-            stream: Arc::clone(&stream),
+            state_machine: Arc::clone(&stream),
             changes: Arc::clone(&changes),
             time: Arc::clone(&time),
             inputs: inputs.clone(),

@@ -153,7 +153,7 @@ impl Fetch {
 
     /// Compares with the state; gives the end of what may be read.
     fn look(&mut self, session: &Session, epoch: Option<i32>) -> u64 {
-        let stream = session.node().stream();
+        let stream = session.node().state_machine();
         for share in &mut self.shares {
             share.look(&stream, epoch, |source, offset| session.cursors.get(source, offset));
         }
