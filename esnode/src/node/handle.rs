@@ -52,7 +52,7 @@ pub struct Parts {
     /// The durable log.
     pub log: Log,
     /// The state machine.
-    pub stream: Arc<RwLock<StateMachine>>,
+    pub state_machine: Arc<RwLock<StateMachine>>,
     /// The log's time.
     pub time: Timekeeper,
     /// Wakes readers.
@@ -119,8 +119,8 @@ impl Handle {
     }
 
     /// The state machine. Hold the guard briefly and never across an await: the raft thread waits for it.
-    pub fn stream(&self) -> RwLockReadGuard<'_, StateMachine> {
-        self.inner.parts.stream.read()
+    pub fn state_machine(&self) -> RwLockReadGuard<'_, StateMachine> {
+        self.inner.parts.state_machine.read()
     }
 
     /// The log's time.
@@ -223,8 +223,8 @@ impl Handle {
     pub async fn status(&self) -> ClusterStatus {
         let raft = self.raft_status().await;
         let (cluster_id, active_format) = {
-            let stream = self.stream();
-            (stream.cluster_id(), stream.format())
+            let state_machine = self.state_machine();
+            (state_machine.cluster_id(), state_machine.format())
         };
         let parts = &self.inner.parts;
         report::cluster_status(&report::Facts {
@@ -257,8 +257,8 @@ impl Handle {
         let request = || drop(parts.events.send(Event::Input(Input::RequestSnapshot)));
         let describe = || {
             let (cluster_id, format) = {
-                let stream = self.stream();
-                (stream.cluster_id()?, stream.format())
+                let state_machine = self.state_machine();
+                (state_machine.cluster_id()?, state_machine.format())
             };
             Some(Manifest {
                 schema_version: backup::SCHEMA_VERSION,
@@ -311,10 +311,10 @@ impl Handle {
     pub async fn raise_format(&self, wanted: Option<u16>) -> Result<u16, RaiseError> {
         let asked = self.ask(Request::RaisableFormat(wanted), Waiter::Format).await;
         let to = asked.ok_or(ProposeError::Stopping)??;
-        if to > self.stream().format() {
+        if to > self.state_machine().format() {
             self.propose(&[Command::RaiseFormat { to }]).await?;
         }
-        Ok(self.stream().format())
+        Ok(self.state_machine().format())
     }
 
     async fn ask<T>(&self, request: Request, waiter: impl FnOnce(oneshot::Sender<T>) -> Waiter) -> Option<T> {

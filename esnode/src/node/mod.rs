@@ -81,7 +81,7 @@ impl Node {
             file: config.file.clone(),
             started_at: now_rfc3339(),
             log: log.clone(),
-            stream: Arc::clone(&state),
+            state_machine: Arc::clone(&state),
             wakers: Arc::clone(&wakers),
             time: time.clone(),
             events: events.clone(),

@@ -39,14 +39,14 @@ pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
         }
         node.time().believe_if_steady();
         let trims = {
-            let stream = node.stream();
-            let ticks = stream.clock().latest().is_some();
-            if !ticks && stream.format() >= CLOCK_FORMAT {
+            let state_machine = node.state_machine();
+            let ticks = state_machine.clock().latest().is_some();
+            if !ticks && state_machine.format() >= CLOCK_FORMAT {
                 // It is about to begin.
                 continue;
             }
             let now = if ticks { node.time().now() } else { read_clocks().wall };
-            due(&stream, default, now)
+            due(&state_machine, default, now)
         };
         for trims in trims.chunks(MOST) {
             // Whoever leads next time tries again.

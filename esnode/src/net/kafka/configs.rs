@@ -51,15 +51,15 @@ pub fn describe(session: &Arc<Session>, request: &Request) -> Result<Answer, Bad
             return outcome;
         }
         let (of, to) = (Arc::clone(&session), request.to);
-        let size = described_size(&session.node().stream(), &body);
+        let size = described_size(&session.node().state_machine(), &body);
         let make = move || to.send(&describe_all(&of, &body));
         session.shared.memory.answer(size, make).await
     }))
 }
 
 /// Bytes that the answer takes at most.
-fn described_size(stream: &StateMachine, body: &DescribeConfigsRequest) -> usize {
-    let named = body.resources.iter().filter_map(|wanted| stream.topic(&wanted.resource_name));
+fn described_size(state_machine: &StateMachine, body: &DescribeConfigsRequest) -> usize {
+    let named = body.resources.iter().filter_map(|wanted| state_machine.topic(&wanted.resource_name));
     // A value stands there twice when clients ask where it comes from.
     let own = named.flat_map(|topic| &topic.configs).map(|(key, value)| 64 + 2 * (key.len() + value.len()));
     own.sum::<usize>() + body.resources.len() * DESCRIBED
@@ -67,12 +67,12 @@ fn described_size(stream: &StateMachine, body: &DescribeConfigsRequest) -> usize
 
 fn describe_all(session: &Session, body: &DescribeConfigsRequest) -> DescribeConfigsResponse {
     let defaults = defaults(session);
-    let stream = session.node().stream();
+    let state_machine = session.node().state_machine();
     // Each once: what is asked for in a few bytes may have a long answer.
     let mut seen = HashSet::new();
     let once =
         body.resources.iter().filter(|wanted| seen.insert((wanted.resource_type, &wanted.resource_name)));
-    let results = once.map(|wanted| described(&stream, &defaults, wanted)).collect();
+    let results = once.map(|wanted| described(&state_machine, &defaults, wanted)).collect();
     DescribeConfigsResponse::default().with_results(results)
 }
 
@@ -88,7 +88,9 @@ pub fn alter(session: &Arc<Session>, request: &Request) -> Result<Answer, BadReq
         let mut plans: Vec<Plan> = body
             .resources
             .iter()
-            .map(|wanted| (wanted.resource_name.clone(), plan(&session.node().stream(), nodes, wanted)))
+            .map(|wanted| {
+                (wanted.resource_name.clone(), plan(&session.node().state_machine(), nodes, wanted))
+            })
             .collect();
         if !body.validate_only {
             topics::carry_out(&session, LIMIT, &mut plans).await;
@@ -120,18 +122,18 @@ fn defaults(session: &Session) -> BTreeMap<&'static str, String> {
     defaults
 }
 
-fn topic<'a>(stream: &'a StateMachine, kind: i8, name: &StrBytes) -> Result<&'a Topic, Refused> {
+fn topic<'a>(state_machine: &'a StateMachine, kind: i8, name: &StrBytes) -> Result<&'a Topic, Refused> {
     if kind != TOPIC {
         let why = "only topics have a configuration here; a node's is its cluster.yaml";
         return Err((ResponseError::InvalidRequest, Some(why.to_owned())));
     }
-    stream
+    state_machine
         .topic(name)
         .ok_or_else(|| (ResponseError::UnknownTopicOrPartition, Some(format!("no topic {name:?}"))))
 }
 
 fn described(
-    stream: &StateMachine,
+    state_machine: &StateMachine,
     defaults: &BTreeMap<&'static str, String>,
     wanted: &DescribeConfigsResource,
 ) -> DescribeConfigsResult {
@@ -139,7 +141,7 @@ fn described(
         .with_resource_type(wanted.resource_type)
         .with_resource_name(wanted.resource_name.clone())
         .with_error_message(None);
-    let topic = match topic(stream, wanted.resource_type, &wanted.resource_name) {
+    let topic = match topic(state_machine, wanted.resource_type, &wanted.resource_name) {
         Ok(topic) => topic,
         Err((error, why)) => {
             return result.with_error_code(error.code()).with_error_message(why.map(StrBytes::from_string));
@@ -188,8 +190,12 @@ fn changed(list: &str, change: &str, append: bool) -> String {
 }
 
 /// The command that makes the changes asked for, in a cluster of so many nodes.
-fn plan(stream: &StateMachine, nodes: usize, wanted: &AlterConfigsResource) -> Result<Command, Refused> {
-    let topic = topic(stream, wanted.resource_type, &wanted.resource_name)?;
+fn plan(
+    state_machine: &StateMachine,
+    nodes: usize,
+    wanted: &AlterConfigsResource,
+) -> Result<Command, Refused> {
+    let topic = topic(state_machine, wanted.resource_type, &wanted.resource_name)?;
     let invalid = |why: String| (ResponseError::InvalidConfig, Some(why));
     let mut changes = BTreeMap::new();
     for config in &wanted.configs {
@@ -223,14 +229,14 @@ mod tests {
     use super::*;
     use crate::net::kafka::tests::encodes;
 
-    fn stream() -> StateMachine {
-        let mut stream = StateMachine::default();
+    fn state_machine() -> StateMachine {
+        let mut state_machine = StateMachine::default();
         let configs = BTreeMap::from([(RETENTION_MS.to_owned(), "1000".to_owned())]);
         let create = Command::CreateTopic { name: "t".to_owned(), partitions: 1, configs };
         let mut payload = BytesMut::new();
         create.encode(&mut payload);
-        stream.apply(1, 1, &payload.freeze());
-        stream
+        state_machine.apply(1, 1, &payload.freeze());
+        state_machine
     }
 
     fn wanted(kind: i8, name: &'static str, keys: Option<&[&'static str]>) -> DescribeConfigsResource {
@@ -244,7 +250,7 @@ mod tests {
     #[test]
     fn a_topics_own_settings_stand_beside_the_defaults() {
         let defaults = BTreeMap::from([(RETENTION_MS, "-1".to_owned()), (RETENTION_BYTES, "-1".to_owned())]);
-        let describe = |wanted| described(&stream(), &defaults, &wanted);
+        let describe = |wanted| described(&state_machine(), &defaults, &wanted);
         let seen = |result: DescribeConfigsResult| -> Vec<(String, String, i8)> {
             let configs = result.configs.iter();
             configs
@@ -276,7 +282,7 @@ mod tests {
                 .with_resource_type(TOPIC)
                 .with_resource_name(StrBytes::from_static_str("t"))
                 .with_configs(vec![config]);
-            plan(&stream(), 3, &resource).map_err(|(error, _)| error)
+            plan(&state_machine(), 3, &resource).map_err(|(error, _)| error)
         };
         let altered = |key: &str, value: Option<&str>| {
             let changes = BTreeMap::from([(key.to_owned(), value.map(str::to_owned))]);

@@ -39,14 +39,18 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
             return outcome;
         }
         let proof = leader_epoch::prove(&session).await;
-        let mut plans = plan(&session.node().stream(), &body, proof.map(drop));
+        let mut plans = plan(&session.node().state_machine(), &body, proof.map(drop));
         carry_out(&session, topics::limit(body.timeout_ms), &mut plans).await;
-        let answer = answer(&session.node().stream(), &body, &plans);
+        let answer = answer(&session.node().state_machine(), &body, &plans);
         request.to.send(&answer)
     }))
 }
 
-fn plan(stream: &StateMachine, body: &DeleteRecordsRequest, proof: Result<(), ResponseError>) -> Vec<Plan> {
+fn plan(
+    state_machine: &StateMachine,
+    body: &DeleteRecordsRequest,
+    proof: Result<(), ResponseError>,
+) -> Vec<Plan> {
     let mut seen = HashSet::new();
     let wanted =
         body.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |part| (&topic.name, part)));
@@ -55,15 +59,15 @@ fn plan(stream: &StateMachine, body: &DeleteRecordsRequest, proof: Result<(), Re
         if !seen.insert((name, wanted.partition_index)) {
             return Err(ResponseError::InvalidRequest);
         }
-        one(stream, name, wanted)
+        one(state_machine, name, wanted)
     });
     plans.collect()
 }
 
-fn one(stream: &StateMachine, name: &TopicName, wanted: &DeleteRecordsPartition) -> Plan {
+fn one(state_machine: &StateMachine, name: &TopicName, wanted: &DeleteRecordsPartition) -> Plan {
     let unknown = ResponseError::UnknownTopicOrPartition;
-    let source = Source::resolve(stream, name, wanted.partition_index).ok_or(unknown)?;
-    let next = source.find(stream).ok_or(unknown)?.high_watermark();
+    let source = Source::resolve(state_machine, name, wanted.partition_index).ok_or(unknown)?;
+    let next = source.find(state_machine).ok_or(unknown)?.high_watermark();
     match wanted.offset {
         HIGH_WATERMARK => Ok((source, next)),
         offset if (0..=next).contains(&offset) => Ok((source, offset)),
@@ -96,7 +100,11 @@ async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) {
     }
 }
 
-fn answer(stream: &StateMachine, body: &DeleteRecordsRequest, plans: &[Plan]) -> DeleteRecordsResponse {
+fn answer(
+    state_machine: &StateMachine,
+    body: &DeleteRecordsRequest,
+    plans: &[Plan],
+) -> DeleteRecordsResponse {
     let mut plans = plans.iter();
     let topics = body.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().zip(plans.by_ref()).map(|(wanted, plan)| {
@@ -105,7 +113,8 @@ fn answer(stream: &StateMachine, body: &DeleteRecordsRequest, plans: &[Plan]) ->
                 .with_low_watermark(-1);
             match plan {
                 Ok((source, offset)) => {
-                    let start = source.find(stream).map_or(*offset, |partition| partition.start_offset());
+                    let start =
+                        source.find(state_machine).map_or(*offset, |partition| partition.start_offset());
                     result.with_low_watermark(start)
                 }
                 Err(error) => result.with_error_code(error.code()),
@@ -124,7 +133,7 @@ mod tests {
     use kafka_protocol::messages::delete_records_request::DeleteRecordsTopic;
 
     use super::*;
-    use crate::net::kafka::leader_epoch::tests::stream;
+    use crate::net::kafka::leader_epoch::tests::state_machine;
     use crate::net::kafka::tests::encodes;
 
     fn body(wanted: &[(i32, i64)]) -> DeleteRecordsRequest {
@@ -139,9 +148,9 @@ mod tests {
 
     #[test]
     fn only_what_is_there_can_be_deleted() {
-        let stream = stream(&[1, 1]);
+        let state_machine = state_machine(&[1, 1]);
         let plan = |partition, offset| {
-            let plans = plan(&stream, &body(&[(partition, offset)]), Ok(()));
+            let plans = plan(&state_machine, &body(&[(partition, offset)]), Ok(()));
             plans[0].as_ref().map(|(_, start)| *start).map_err(|error| *error)
         };
         assert_eq!((plan(0, -1), plan(0, 0), plan(0, 7), plan(0, 20)), (Ok(20), Ok(0), Ok(7), Ok(20)));
@@ -153,15 +162,15 @@ mod tests {
 
     #[test]
     fn each_partition_is_answered_for_itself() {
-        let stream = stream(&[1]);
+        let state_machine = state_machine(&[1]);
         let body = body(&[(0, 3), (0, 4), (5, 0)]);
-        let plans = plan(&stream, &body, Ok(()));
-        let answer = answer(&stream, &body, &plans);
+        let plans = plan(&state_machine, &body, Ok(()));
+        let answer = answer(&state_machine, &body, &plans);
         encodes(ApiKey::DeleteRecords, |_| answer.clone());
         let seen: Vec<_> =
             answer.topics[0].partitions.iter().map(|part| (part.error_code, part.low_watermark)).collect();
         assert_eq!(seen, [(0, 0), (42, -1), (3, -1)], "nothing was trimmed yet, twice is not answered twice");
-        let unproven = super::plan(&stream, &body, Err(ResponseError::NotLeaderOrFollower));
+        let unproven = super::plan(&state_machine, &body, Err(ResponseError::NotLeaderOrFollower));
         assert!(unproven.iter().all(|plan| *plan == Err(ResponseError::NotLeaderOrFollower)));
     }
 }

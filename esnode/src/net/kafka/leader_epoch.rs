@@ -60,20 +60,20 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let (session, to) = (Arc::clone(session), request.to);
     Ok(Answer::later(async move {
         let epoch = prove(&session).await;
-        let answer = answer(&session.node().stream(), &body, epoch);
+        let answer = answer(&session.node().state_machine(), &body, epoch);
         to.send(&answer)
     }))
 }
 
 fn answer(
-    stream: &StateMachine,
+    state_machine: &StateMachine,
     body: &OffsetForLeaderEpochRequest,
     own: Result<i32, ResponseError>,
 ) -> OffsetForLeaderEpochResponse {
     let topics = body.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|wanted| {
             let answer = EpochEndOffset::default().with_partition(wanted.partition);
-            match own.and_then(|own| look(stream, &topic.topic, wanted, own)) {
+            match own.and_then(|own| look(state_machine, &topic.topic, wanted, own)) {
                 Ok((epoch, end)) => answer.with_leader_epoch(epoch).with_end_offset(end),
                 Err(error) => answer.with_error_code(error.code()),
             }
@@ -86,13 +86,13 @@ fn answer(
 }
 
 fn look(
-    stream: &StateMachine,
+    state_machine: &StateMachine,
     topic: &TopicName,
     wanted: &OffsetForLeaderPartition,
     own: i32,
 ) -> Result<(i32, i64), ResponseError> {
-    let source = Source::resolve(stream, topic, wanted.partition);
-    let partition = source.as_ref().and_then(|source| source.find(stream));
+    let source = Source::resolve(state_machine, topic, wanted.partition);
+    let partition = source.as_ref().and_then(|source| source.find(state_machine));
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     check(wanted.current_leader_epoch, own)?;
     // Who names none gets Kafka's word for undefined.
@@ -111,22 +111,22 @@ pub(super) mod tests {
     use crate::state_machine::command::Command;
 
     /// A topic "t" with ten events of each of these terms, in this order.
-    pub fn stream(terms: &[u64]) -> StateMachine {
-        let mut stream = StateMachine::default();
+    pub fn state_machine(terms: &[u64]) -> StateMachine {
+        let mut state_machine = StateMachine::default();
         let mut apply = |index, term, command: Command| {
             let mut payload = BytesMut::new();
             command.encode(&mut payload);
-            stream.apply(index, term, &payload.freeze());
+            state_machine.apply(index, term, &payload.freeze());
         };
         apply(1, 1, creation("t", 1, Vec::new()));
         for (index, term) in (2..).zip(terms) {
             apply(index, *term, Command::Append { topic: 1, partition: 0, batch: batch_of(10) });
         }
-        stream
+        state_machine
     }
 
     fn ask(
-        stream: &StateMachine,
+        state_machine: &StateMachine,
         own: Result<i32, ResponseError>,
         current: i32,
         epoch: i32,
@@ -136,7 +136,7 @@ pub(super) mod tests {
         let topic =
             OffsetForLeaderTopic::default().with_topic(TopicName("t".into())).with_partitions(vec![wanted]);
         let body = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
-        let answer = answer(stream, &body, own);
+        let answer = answer(state_machine, &body, own);
         encodes(ApiKey::OffsetForLeaderEpoch, |_| answer.clone());
         let partition = &answer.topics[0].partitions[0];
         (partition.error_code, partition.leader_epoch, partition.end_offset)
@@ -144,8 +144,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_consumer_learns_how_far_its_epoch_goes_in_this_log() {
-        let stream = stream(&[2, 4, 4, 7]);
-        let end = |epoch| ask(&stream, Ok(9), -1, epoch);
+        let state_machine = state_machine(&[2, 4, 4, 7]);
+        let end = |epoch| ask(&state_machine, Ok(9), -1, epoch);
         assert_eq!((end(2), end(4), end(7)), ((0, 2, 10), (0, 4, 30), (0, 7, 40)));
         assert_eq!((end(3), end(8)), ((0, 2, 10), (0, 7, 40)), "what it has read in 3 or 8 is not here");
         assert_eq!((end(9), end(-1)), ((0, 9, 40), (0, -1, -1)), "the leader's own goes on");
@@ -153,8 +153,8 @@ pub(super) mod tests {
 
     #[test]
     fn whoever_knows_another_leader_is_told_so_and_nothing_else() {
-        let stream = stream(&[2]);
-        let error = |own, current| ask(&stream, own, current, 2);
+        let state_machine = state_machine(&[2]);
+        let error = |own, current| ask(&state_machine, own, current, 2);
         assert_eq!(error(Ok(9), 9), (0, 2, 10));
         assert_eq!(error(Ok(9), 8), (ResponseError::FencedLeaderEpoch.code(), -1, -1));
         assert_eq!(error(Ok(9), 10), (ResponseError::UnknownLeaderEpoch.code(), -1, -1));

@@ -40,7 +40,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let (session, to) = (Arc::clone(session), request.to);
     Ok(Answer::later(async move {
         let mut lookups = match leader_epoch::prove(&session).await {
-            Ok(epoch) => look(&session.node().stream(), &body, epoch, to.version),
+            Ok(epoch) => look(&session.node().state_machine(), &body, epoch, to.version),
             Err(error) => {
                 body.topics.iter().flat_map(|topic| &topic.partitions).map(|_| Err(error)).collect()
             }
@@ -110,7 +110,7 @@ enum Time {
 }
 
 fn look(
-    stream: &StateMachine,
+    state_machine: &StateMachine,
     body: &ListOffsetsRequest,
     epoch: i32,
     version: i16,
@@ -124,11 +124,11 @@ fn look(
                 lookups.push(Err(ResponseError::InvalidRequest));
                 continue;
             }
-            let source = Source::resolve(stream, &topic.name, wanted.partition_index);
-            let partition = source.as_ref().and_then(|source| source.find(stream));
+            let source = Source::resolve(state_machine, &topic.name, wanted.partition_index);
+            let partition = source.as_ref().and_then(|source| source.find(state_machine));
             lookups.push(match (source.clone(), partition) {
                 (Some(source), Some(partition)) => leader_epoch::check(wanted.current_leader_epoch, epoch)
-                    .and_then(|()| one(stream, source, partition, (wanted.timestamp, version))),
+                    .and_then(|()| one(state_machine, source, partition, (wanted.timestamp, version))),
                 _ => Err(ResponseError::UnknownTopicOrPartition),
             });
         }
@@ -137,7 +137,7 @@ fn look(
 }
 
 fn one(
-    stream: &StateMachine,
+    state_machine: &StateMachine,
     source: Source,
     partition: &Partition,
     (timestamp, version): (i64, i16),
@@ -159,7 +159,7 @@ fn one(
     let Some(from) = from.filter(|_| start_offset < next_offset) else {
         return Ok(Lookup::Found(Found::NOTHING));
     };
-    let high = stream.applied_index() + 1;
+    let high = state_machine.applied_index() + 1;
     Ok(Lookup::Search(Search { source, wanted, from, start_offset, high }))
 }
 
@@ -252,7 +252,7 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::kafka::leader_epoch::tests::stream;
+    use crate::net::kafka::leader_epoch::tests::state_machine;
     use crate::net::kafka::tests::encodes;
     use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
     use kafka_protocol::messages::{ApiKey, TopicName};
@@ -276,7 +276,7 @@ mod tests {
         let topic =
             ListOffsetsTopic::default().with_name(TopicName("t".into())).with_partitions(vec![partition]);
         let body = ListOffsetsRequest::default().with_topics(vec![topic]);
-        look(&stream(&[2, 4]), &body, 9, version).remove(0)
+        look(&state_machine(&[2, 4]), &body, 9, version).remove(0)
     }
 
     #[test]

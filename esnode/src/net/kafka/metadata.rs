@@ -64,7 +64,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let body: MetadataRequest = request.decode()?;
     let asked = Arc::new(Asked::new(&body, request.to.version));
     let may_create = body.allow_auto_topic_creation && session.node().file().cluster.topics.auto_create;
-    let known = |session: &Session| asked.missing(&session.node().stream()).is_empty();
+    let known = |session: &Session| asked.missing(&session.node().state_machine()).is_empty();
     let at_once =
         session.is_leader_sure() && (known(session) || (session.leadership().serving && !may_create));
     let (session, request) = (Arc::clone(session), request.clone());
@@ -88,7 +88,7 @@ async fn look_further(
     asked: &Arc<Asked>,
     may_create: bool,
 ) -> Outcome {
-    let missing = asked.missing(&session.node().stream());
+    let missing = asked.missing(&session.node().state_machine());
     if missing.is_empty() {
         return respond(session, request.to, asked, ResponseError::UnknownTopicOrPartition).await;
     }
@@ -126,7 +126,7 @@ async fn respond(
         let shared = session.shared.metadata.get(memory, now, make).await;
         return shared.map_or(Outcome::Close, |shared| to.share(shared));
     };
-    let size = size(&session.node().stream(), topics, session.node().roster().len());
+    let size = size(&session.node().state_machine(), topics, session.node().roster().len());
     let make = move || {
         let (made, found) = wanted.look(&of, to.version, otherwise);
         to.send(&describe(&made, &found))
@@ -194,10 +194,12 @@ impl Asked {
     }
 
     /// Topics called by a name that nothing has but something may have.
-    fn missing(&self, stream: &StateMachine) -> Vec<StrBytes> {
+    fn missing(&self, state_machine: &StateMachine) -> Vec<StrBytes> {
         let Wanted::Some(topics) = &self.wanted else { return Vec::new() };
         let names = topics.iter().filter_map(|topic| match topic {
-            Topic::Name(name) if valid_topic_name(name) && stream.topic(name).is_none() => Some(name.clone()),
+            Topic::Name(name) if valid_topic_name(name) && state_machine.topic(name).is_none() => {
+                Some(name.clone())
+            }
             _ => None,
         });
         names.collect()
@@ -205,7 +207,8 @@ impl Asked {
 
     /// What the answer is made from, and its topics.
     fn look(&self, session: &Session, version: i16, otherwise: ResponseError) -> (Made, Vec<Found>) {
-        let find = |stream: &StateMachine, cluster| find(stream, &self.wanted, cluster, otherwise);
+        let find =
+            |state_machine: &StateMachine, cluster| find(state_machine, &self.wanted, cluster, otherwise);
         look(session, version, self.operations, find)
     }
 }
@@ -218,22 +221,22 @@ fn look<T>(
     find: impl FnOnce(&StateMachine, Uuid) -> T,
 ) -> (Made, T) {
     let (nodes, leader) = (session.node().roster(), session.usable_leader());
-    let stream = session.node().stream();
+    let state_machine = session.node().state_machine();
     // Nil before the cluster is founded, when there are no topics: never null.
-    let cluster = stream.cluster_id().map(|id| id.0).unwrap_or_default();
-    let found = find(&stream, cluster);
-    (Made { version, operations, cluster, topics: stream.topics_version(), leader, nodes }, found)
+    let cluster = state_machine.cluster_id().map(|id| id.0).unwrap_or_default();
+    let found = find(&state_machine, cluster);
+    (Made { version, operations, cluster, topics: state_machine.topics_version(), leader, nodes }, found)
 }
 
 /// Bytes that an answer about these topics takes at most, in any version, where there are so many nodes.
-fn size(stream: &StateMachine, topics: &[Topic], nodes: usize) -> usize {
+fn size(state_machine: &StateMachine, topics: &[Topic], nodes: usize) -> usize {
     const NODE: usize = 600;
     const TOPIC: usize = 300;
     let partition = 32 + 8 * nodes;
-    let cluster = stream.cluster_id().map(|id| id.0).unwrap_or_default();
+    let cluster = state_machine.cluster_id().map(|id| id.0).unwrap_or_default();
     let partitions = topics.iter().filter_map(|topic| match topic {
-        Topic::Name(name) => stream.topic(name),
-        Topic::Id(id) => topic_numbered(stream, cluster, *id),
+        Topic::Name(name) => state_machine.topic(name),
+        Topic::Id(id) => topic_numbered(state_machine, cluster, *id),
     });
     let partitions: usize = partitions.map(|topic| topic.partitions.len()).sum();
     nodes * NODE + topics.len() * TOPIC + partitions * partition
@@ -246,23 +249,30 @@ struct Found {
     is: Result<(StrBytes, TopicId, usize), ResponseError>,
 }
 
-fn find(stream: &StateMachine, wanted: &Wanted, cluster: Uuid, otherwise: ResponseError) -> Vec<Found> {
+fn find(
+    state_machine: &StateMachine,
+    wanted: &Wanted,
+    cluster: Uuid,
+    otherwise: ResponseError,
+) -> Vec<Found> {
     let seen = |topic: &state_machine::Topic| {
         (StrBytes::from_string(topic.name.clone()), topic.id, topic.partitions.len())
     };
     let Wanted::Some(topics) = wanted else {
-        return stream
+        return state_machine
             .topics()
             .map(|topic| Found { topic: Topic::Id(topic_id(cluster, topic.id)), is: Ok(seen(topic)) })
             .collect();
     };
     let look = |topic: &Topic| match topic {
-        Topic::Name(name) => match stream.topic(name) {
+        Topic::Name(name) => match state_machine.topic(name) {
             Some(topic) => Ok(seen(topic)),
             None if valid_topic_name(name) => Err(otherwise),
             None => Err(ResponseError::InvalidTopicException),
         },
-        Topic::Id(id) => topic_numbered(stream, cluster, *id).map(seen).ok_or(ResponseError::UnknownTopicId),
+        Topic::Id(id) => {
+            topic_numbered(state_machine, cluster, *id).map(seen).ok_or(ResponseError::UnknownTopicId)
+        }
     };
     topics.iter().map(|topic| Found { topic: topic.clone(), is: look(topic) }).collect()
 }
@@ -273,8 +283,12 @@ pub fn topic_id(cluster: Uuid, topic: TopicId) -> Uuid {
 }
 
 /// The topic that [`topic_id`] gave this id, without looking through all of them: the state is locked meanwhile.
-pub fn topic_numbered(stream: &StateMachine, cluster: Uuid, id: Uuid) -> Option<&state_machine::Topic> {
-    stream.topic_by_id(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
+pub fn topic_numbered(
+    state_machine: &StateMachine,
+    cluster: Uuid,
+    id: Uuid,
+) -> Option<&state_machine::Topic> {
+    state_machine.topic_by_id(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
 }
 
 fn describe(made: &Made, found: &[Found]) -> MetadataResponse {
@@ -388,17 +402,17 @@ mod tests {
 
     #[test]
     fn a_topic_asked_for_again_and_again_is_answered_once_and_found_by_its_number() {
-        let mut stream = StateMachine::default();
+        let mut state_machine = StateMachine::default();
         let mut payload = BytesMut::new();
         creation("t", 1000, Vec::new()).encode(&mut payload);
-        stream.apply(1, 1, &payload.freeze());
+        state_machine.apply(1, 1, &payload.freeze());
         let named = MetadataRequestTopic::default().with_name(Some(TopicName("t".into())));
         let numbered = |id| MetadataRequestTopic::default().with_topic_id(id).with_name(None);
         let ids = [vec![numbered(topic_id(CLUSTER, 1)); 50_000], vec![numbered(Uuid::from_u128(9)); 50_000]];
         let find = |topics| {
             let body = MetadataRequest::default().with_topics(Some(topics));
             let unknown = ResponseError::UnknownTopicOrPartition;
-            let found = find(&stream, &Asked::new(&body, 12).wanted, CLUSTER, unknown);
+            let found = find(&state_machine, &Asked::new(&body, 12).wanted, CLUSTER, unknown);
             found.into_iter().map(|found| found.is).collect::<Vec<_>>()
         };
         let there = Ok(("t".into(), 1, 1000));
@@ -464,16 +478,17 @@ mod tests {
 
     #[test]
     fn an_answer_is_as_large_as_was_reckoned_at_most() {
-        let mut stream = StateMachine::default();
+        let mut state_machine = StateMachine::default();
         for (index, partitions) in (1..).zip([1, 10, 1000]) {
             let mut payload = BytesMut::new();
             creation(&"t".repeat(249 - partitions as usize % 10), partitions, Vec::new())
                 .encode(&mut payload);
-            stream.apply(index, 1, &payload.freeze());
+            state_machine.apply(index, 1, &payload.freeze());
         }
-        let topics: Vec<_> = stream.topics().map(|topic| Topic::Name(topic.name.clone().into())).collect();
-        let reckoned = size(&stream, &topics, 3);
-        let found = find(&stream, &Wanted::Some(topics), CLUSTER, ResponseError::UnknownTopicId);
+        let topics: Vec<_> =
+            state_machine.topics().map(|topic| Topic::Name(topic.name.clone().into())).collect();
+        let reckoned = size(&state_machine, &topics, 3);
+        let found = find(&state_machine, &Wanted::Some(topics), CLUSTER, ResponseError::UnknownTopicId);
         for version in 0..=12 {
             let answer = describe(&Made { version, ..made(Some((2, 7))) }, &found);
             let takes = answer.compute_size(version).unwrap();

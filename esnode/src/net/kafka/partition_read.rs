@@ -113,7 +113,7 @@ impl PartitionRead {
     /// `known` remembers where an earlier read of the partition ended.
     pub fn look(
         &mut self,
-        stream: &StateMachine,
+        state_machine: &StateMachine,
         epoch: Option<i32>,
         known: impl FnOnce(&Source, i64) -> Option<Position>,
     ) {
@@ -121,20 +121,20 @@ impl PartitionRead {
             _ if self.again => State::Failed(ResponseError::InvalidRequest),
             None => State::Failed(ResponseError::NotLeaderOrFollower),
             Some(epoch) => leader_epoch::check(self.epoch, epoch)
-                .and_then(|()| self.locate(stream, epoch, known))
+                .and_then(|()| self.locate(state_machine, epoch, known))
                 .unwrap_or_else(State::Failed),
         };
     }
 
     fn locate(
         &mut self,
-        stream: &StateMachine,
+        state_machine: &StateMachine,
         epoch: i32,
         known: impl FnOnce(&Source, i64) -> Option<Position>,
     ) -> Result<State, ResponseError> {
         let unknown = ResponseError::UnknownTopicOrPartition;
-        let source = Source::resolve(stream, &self.name, self.partition).ok_or(unknown)?;
-        let partition = source.find(stream).ok_or(unknown)?;
+        let source = Source::resolve(state_machine, &self.name, self.partition).ok_or(unknown)?;
+        let partition = source.find(state_machine).ok_or(unknown)?;
         (self.start_offset, self.next_offset) = (partition.start_offset(), partition.high_watermark());
         if self.offset < self.start_offset {
             return Err(ResponseError::OffsetOutOfRange);
@@ -337,10 +337,10 @@ mod tests {
 
     #[test]
     fn a_consumer_of_another_log_is_told_where_they_part() {
-        let stream = leader_epoch::tests::stream(&[2, 4, 7]);
+        let state_machine = leader_epoch::tests::state_machine(&[2, 4, 7]);
         let look = |offset, last_epoch| {
             let mut read = wanting(offset, last_epoch, 1000);
-            read.look(&stream, Some(9), |_, _| None);
+            read.look(&state_machine, Some(9), |_, _| None);
             read.state
         };
         for (offset, last_epoch) in [(5, 2), (10, 2), (20, 4), (30, 7), (25, -1), (30, 9)] {
@@ -358,11 +358,11 @@ mod tests {
 
     #[test]
     fn a_client_that_knows_another_leader_gets_no_events() {
-        let stream = leader_epoch::tests::stream(&[2]);
+        let state_machine = leader_epoch::tests::state_machine(&[2]);
         let look = |current, own| {
             let wanted = FetchPartition::default().with_current_leader_epoch(current);
             let mut read = PartitionRead::new(source().name, &wanted, 1000, false);
-            read.look(&stream, own, |_, _| None);
+            read.look(&state_machine, own, |_, _| None);
             read.state
         };
         assert!(

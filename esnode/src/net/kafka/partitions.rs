@@ -27,7 +27,7 @@ pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         }
         let members: Vec<NodeId> = session.node().roster().iter().map(|node| node.id).collect();
         let proof = leader_epoch::prove(&session).await;
-        let mut plans = plans(&session.node().stream(), &body, &members, proof.is_ok());
+        let mut plans = plans(&session.node().state_machine(), &body, &members, proof.is_ok());
         if !body.validate_only {
             carry_out(&session, limit(body.timeout_ms), &mut plans).await;
         }
@@ -36,17 +36,17 @@ pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
 }
 
 fn plans(
-    stream: &StateMachine,
+    state_machine: &StateMachine,
     body: &CreatePartitionsRequest,
     members: &[NodeId],
     leads: bool,
 ) -> Vec<Plan> {
-    let mut room = stream.remaining_partitions();
+    let mut room = state_machine.remaining_partitions();
     let plans = once(&body.topics, |topic| topic.name.0.clone()).into_iter().map(|(name, topic)| {
         let plan = match topic {
             _ if !leads => Err((ResponseError::NotController, None)),
             None => refuse(ResponseError::InvalidRequest, "the request names the topic more than once"),
-            Some(topic) => plan(stream, topic, members, &mut room),
+            Some(topic) => plan(state_machine, topic, members, &mut room),
         };
         (name, plan)
     });
@@ -54,13 +54,13 @@ fn plans(
 }
 
 fn plan(
-    stream: &StateMachine,
+    state_machine: &StateMachine,
     wanted: &CreatePartitionsTopic,
     members: &[NodeId],
     room: &mut usize,
 ) -> Result<Command, Refused> {
     let name = &wanted.name.0;
-    let Some(topic) = stream.topic(name) else {
+    let Some(topic) = state_machine.topic(name) else {
         return refuse(ResponseError::UnknownTopicOrPartition, format!("no topic {name:?}"));
     };
     let have = topic.partitions.len();
@@ -101,7 +101,7 @@ mod tests {
     use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
 
     use super::*;
-    use crate::net::kafka::leader_epoch::tests::stream;
+    use crate::net::kafka::leader_epoch::tests::state_machine;
     use crate::net::kafka::tests::encodes;
     use crate::state_machine::MAX_PARTITIONS;
 
@@ -114,7 +114,7 @@ mod tests {
 
     fn code(topics: Vec<CreatePartitionsTopic>, leads: bool) -> Vec<(String, i16)> {
         let body = CreatePartitionsRequest::default().with_topics(topics);
-        let answer = answer(plans(&stream(&[]), &body, &[1, 2, 3], leads));
+        let answer = answer(plans(&state_machine(&[]), &body, &[1, 2, 3], leads));
         encodes(ApiKey::CreatePartitions, |_| answer.clone());
         answer.results.iter().map(|result| (result.name.to_string(), result.error_code)).collect()
     }

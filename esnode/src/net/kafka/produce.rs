@@ -66,7 +66,7 @@ fn begin(session: Arc<Session>, to: ReplyTo, body: ProduceRequest) -> Answer {
     let mut work = Work::default();
     match refusal {
         Some(error) => work.refuse_all(body, error),
-        None => work.gather(&session.node().stream(), body, to.version),
+        None => work.gather(&session.node().state_machine(), body, to.version),
     }
     if work.is_slow_to_check() {
         return Answer::first(async move {
@@ -180,14 +180,14 @@ impl Work {
     }
 
     /// Finds the partitions. The batches are looked at later, when the state's lock is free again.
-    fn gather(&mut self, stream: &StateMachine, body: ProduceRequest, version: i16) {
+    fn gather(&mut self, state_machine: &StateMachine, body: ProduceRequest, version: i16) {
         let now = read_clocks().wall;
         let mut seen = HashSet::new();
         for data in body.topic_data {
-            let known = stream.topic(&data.name);
+            let known = state_machine.topic(&data.name);
             let rules = known.map(|topic| Rules {
                 version,
-                largest: config::largest_batch(stream, topic),
+                largest: config::largest_batch(state_machine, topic),
                 timestamps: config::timestamps(topic, now),
             });
             let mut partitions = Vec::with_capacity(data.partition_data.len());
@@ -335,15 +335,15 @@ mod tests {
     fn a_partition_named_twice_is_taken_once() {
         use kafka_protocol::messages::TopicName;
         use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-        let mut stream = StateMachine::default();
+        let mut state_machine = StateMachine::default();
         let mut payload = bytes::BytesMut::new();
         crate::net::kafka::topics::creation("t", 1, vec![]).encode(&mut payload);
-        stream.apply(1, 1, &payload.freeze());
+        state_machine.apply(1, 1, &payload.freeze());
         let data = TopicProduceData::default()
             .with_name(TopicName(StrBytes::from_static_str("t")))
             .with_partition_data(vec![PartitionProduceData::default(); 1000]);
         let mut work = Work::default();
-        work.gather(&stream, ProduceRequest::default().with_topic_data(vec![data.clone(), data]), 9);
+        work.gather(&state_machine, ProduceRequest::default().with_topic_data(vec![data.clone(), data]), 9);
         assert_eq!(work.appends.len(), 1);
         assert_eq!(result(&work)[..2], [(0, -1), (42, -1)]);
     }

@@ -33,14 +33,14 @@ pub struct Source {
 
 impl Source {
     /// The partition's state, unless its topic is gone.
-    pub fn find<'a>(&self, stream: &'a StateMachine) -> Option<&'a crate::state_machine::Partition> {
-        let topic = stream.topic(&self.name).filter(|topic| topic.id == self.topic)?;
+    pub fn find<'a>(&self, state_machine: &'a StateMachine) -> Option<&'a crate::state_machine::Partition> {
+        let topic = state_machine.topic(&self.name).filter(|topic| topic.id == self.topic)?;
         topic.partitions.get(self.partition as usize).map(AsRef::as_ref)
     }
 
     /// The partition with this name and number, if there is one.
-    pub fn resolve(stream: &StateMachine, name: &TopicName, partition: i32) -> Option<Self> {
-        let topic = stream.topic(name)?;
+    pub fn resolve(state_machine: &StateMachine, name: &TopicName, partition: i32) -> Option<Self> {
+        let topic = state_machine.topic(name)?;
         let partition = u32::try_from(partition).ok()?;
         topic.partitions.get(partition as usize)?;
         Some(Self { name: name.clone(), topic: topic.id, partition })
@@ -101,8 +101,8 @@ pub fn read(node: &Handle, sources: &Sources, low: u64, high: u64) -> io::Result
     let entries = node.log().entries(low, high, CHUNK)?;
     let mut read = entries.iter().map(|entry| pick(entry, sources)).collect::<io::Result<Vec<_>>>()?;
     // Commands that were refused when applied lie in the log too; only the state knows which.
-    let stream = node.stream();
-    let partitions: Vec<_> = sources.list.iter().map(|source| source.find(&stream)).collect();
+    let state_machine = node.state_machine();
+    let partitions: Vec<_> = sources.list.iter().map(|source| source.find(&state_machine)).collect();
     for Batches { index, appends, .. } in &mut read {
         appends.retain(|append| {
             partitions[append.place].is_some_and(|partition| !partition.is_rejected(*index, append.ordinal))

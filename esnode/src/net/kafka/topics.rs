@@ -52,21 +52,21 @@ pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         let mut plans = rules.plans(&body);
         let mut replies = Vec::new();
         if body.validate_only {
-            foresee(&session.node().stream(), &mut plans);
+            foresee(&session.node().state_machine(), &mut plans);
         } else {
             replies = carry_out(&session, limit(body.timeout_ms), &mut plans).await;
         }
-        let cluster = session.node().stream().cluster_id().map(|id| id.0).unwrap_or_default();
+        let cluster = session.node().state_machine().cluster_id().map(|id| id.0).unwrap_or_default();
         request.to.send(&created(plans, &replies, cluster, rules.members.len()))
     }))
 }
 
 /// Refuses what would be refused.
-fn foresee(stream: &StateMachine, plans: &mut [Plan]) {
-    let mut room = stream.remaining_partitions();
+fn foresee(state_machine: &StateMachine, plans: &mut [Plan]) {
+    let mut room = state_machine.remaining_partitions();
     for (name, plan) in plans {
         if let Ok(Command::CreateTopic { partitions, .. }) = plan {
-            if stream.topic(name).is_some() {
+            if state_machine.topic(name).is_some() {
                 *plan = Err(refused(Refusal::TopicExists));
             } else if let Err(why) = check_room(&mut room, *partitions as usize) {
                 *plan = Err(why);
@@ -88,7 +88,7 @@ pub fn delete(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         // That there is no topic of an id must not be said by a node that may lead no more.
         let by_id = body.topics.iter().any(|topic| topic.name.is_none());
         let leads = !by_id || leader_epoch::prove(&session).await.is_ok();
-        let (topics, mut plans) = removals(&session.node().stream(), &body.topics, leads);
+        let (topics, mut plans) = removals(&session.node().state_machine(), &body.topics, leads);
         carry_out(&session, limit(body.timeout_ms), &mut plans).await;
         request.to.send(&deleted(&topics, plans))
     }))
@@ -96,16 +96,16 @@ pub fn delete(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
 
 /// The topics to delete, each once and with name and id as far as both are known, and what to do with each.
 fn removals(
-    stream: &StateMachine,
+    state_machine: &StateMachine,
     topics: &[DeleteTopicState],
     leads: bool,
 ) -> (Vec<DeleteTopicState>, Vec<Plan>) {
-    let cluster = stream.cluster_id().map(|id| id.0).unwrap_or_default();
+    let cluster = state_machine.cluster_id().map(|id| id.0).unwrap_or_default();
     let each =
         once(topics, |topic| (topic.name.clone(), topic.topic_id)).into_iter().map(|(asked, wanted)| {
             let is = match &asked {
-                (Some(name), _) => stream.topic(name),
-                (None, id) => topic_numbered(stream, cluster, *id),
+                (Some(name), _) => state_machine.topic(name),
+                (None, id) => topic_numbered(state_machine, cluster, *id),
             };
             let plan = match (&asked, is) {
                 _ if wanted.is_none() => {
@@ -150,7 +150,7 @@ pub type Plan = (StrBytes, Result<Command, Refused>);
 /// Proposes what is planned as one unit; what does not come about becomes an error. Gives the replies to what does, in
 /// order.
 pub async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) -> Vec<Reply> {
-    withhold(plans, session.node().stream().format());
+    withhold(plans, session.node().state_machine().format());
     let commands: Vec<Command> = plans.iter().filter_map(|(_, plan)| plan.as_ref().ok().cloned()).collect();
     if commands.is_empty() {
         return Vec::new();
@@ -365,7 +365,7 @@ fn deleted(topics: &[DeleteTopicState], plans: Vec<Plan>) -> DeleteTopicsRespons
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::kafka::leader_epoch::tests::stream;
+    use crate::net::kafka::leader_epoch::tests::state_machine;
     use crate::net::kafka::tests::encodes;
     use kafka_protocol::messages::ApiKey;
     use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
@@ -461,7 +461,7 @@ mod tests {
     fn what_would_be_refused_is_foreseen() {
         let mut plans: Vec<Plan> =
             vec![("t".into(), Ok(creation("t", 1, vec![]))), ("u".into(), Ok(creation("u", 1, vec![])))];
-        foresee(&stream(&[]), &mut plans);
+        foresee(&state_machine(&[]), &mut plans);
         let codes = plans.into_iter().map(|(_, plan)| plan.map_err(|(error, _)| error).map(drop));
         assert!(codes.eq([Err(ResponseError::TopicAlreadyExists), Ok(())]));
     }
@@ -503,7 +503,7 @@ mod tests {
     #[test]
     fn deleting_what_is_not_there_fails_alone() {
         let wanted = [deletion(Some("a"), 0), deletion(Some("t"), 0)];
-        let (topics, mut plans) = removals(&stream(&[]), &wanted, true);
+        let (topics, mut plans) = removals(&state_machine(&[]), &wanted, true);
         settle(&mut plans, Ok(vec![Reply::Refused(Refusal::UnknownTopic), Reply::Done]));
         let answer = deleted(&topics, plans);
         encodes(ApiKey::DeleteTopics, |_| answer.clone());
@@ -514,17 +514,17 @@ mod tests {
     #[test]
     fn a_topic_is_deleted_by_its_id_and_by_nothing_else_of_its_name() {
         let wanted = [deletion(None, 1), deletion(None, 9), deletion(None, 0), deletion(Some("t"), 1)];
-        let (topics, plans) = removals(&stream(&[]), &wanted, true);
+        let (topics, plans) = removals(&state_machine(&[]), &wanted, true);
         assert_eq!(plans[0], ("t".into(), Ok(Command::DeleteTopicById { topic: 1 })));
         let answer = deleted(&topics, plans);
         let codes: Vec<i16> = answer.responses.iter().map(|topic| topic.error_code).collect();
         assert_eq!(codes, [0, 100, 42, 42]);
         assert_eq!(answer.responses[0].name, Some(TopicName("t".into())));
         assert_eq!((&answer.responses[1].name, answer.responses[1].topic_id), (&None, Uuid::from_u128(9)));
-        let (_, plans) = removals(&stream(&[]), &wanted, false);
+        let (_, plans) = removals(&state_machine(&[]), &wanted, false);
         assert_eq!(plans[1].1.as_ref().unwrap_err().0, ResponseError::NotController);
         let twice = [deletion(None, 1), deletion(Some("u"), 0), deletion(None, 1)];
-        let (topics, plans) = removals(&stream(&[]), &twice, true);
+        let (topics, plans) = removals(&state_machine(&[]), &twice, true);
         assert_eq!((topics.len(), plans[0].1.as_ref().unwrap_err().0), (2, ResponseError::InvalidRequest));
     }
 

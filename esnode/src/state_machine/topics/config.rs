@@ -179,10 +179,10 @@ fn number(topic: &Topic, key: &str) -> Option<i64> {
 }
 
 /// Bytes of the largest batch that the topic takes.
-pub fn largest_batch(stream: &StateMachine, topic: &Topic) -> usize {
+pub fn largest_batch(state_machine: &StateMachine, topic: &Topic) -> usize {
     let asked = number(topic, MAX_MESSAGE_BYTES).map(|bytes| usize::try_from(bytes).unwrap_or(0));
     // Programs that read only the format before cannot write more than a segment holds.
-    let most = if stream.format() >= LARGE_ENTRIES_FORMAT { MAX_BATCH } else { DEFAULT_MESSAGE_BYTES };
+    let most = if state_machine.format() >= LARGE_ENTRIES_FORMAT { MAX_BATCH } else { DEFAULT_MESSAGE_BYTES };
     asked.unwrap_or(DEFAULT_MESSAGE_BYTES).min(most)
 }
 

@@ -50,12 +50,12 @@ impl Retention {
 
 /// What is to be forgotten at time `now` (ms since 1970, by the log's clock if it ticks) by topics that have
 /// `default` where they say nothing.
-pub fn due(stream: &StateMachine, default: Retention, now: i64) -> Vec<Command> {
+pub fn due(state_machine: &StateMachine, default: Retention, now: i64) -> Vec<Command> {
     let mut due = Vec::new();
-    for topic in stream.topics() {
+    for topic in state_machine.topics() {
         let retention = default.of(topic);
         for (number, partition) in (0..).zip(&topic.partitions) {
-            let start_offset = retention.first_kept(partition, stream.clock(), now);
+            let start_offset = retention.first_kept(partition, state_machine.clock(), now);
             if start_offset > partition.start_offset() {
                 due.push(Command::DeleteRecords { topic: topic.id, partition: number, start_offset });
             }

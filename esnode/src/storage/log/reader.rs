@@ -70,7 +70,7 @@ impl Log {
 
     /// Moves the log's start up to the beginning of the segment that holds `index`: nothing before can be
     /// read any more. The files stay until the two newest snapshots begin behind them
-    /// ([`super::Snapshots::write`]), so that a start from either finds what it needs. The segment in use
+    /// ([`crate::storage::Snapshots::write`]), so that a start from either finds what it needs. The segment in use
     /// stays whatever `index` is.
     pub fn delete_before(&self, index: u64) {
         let mut state = self.shared.state.write();
