@@ -12,13 +12,13 @@ use serde::Serialize;
 pub enum Exit {
     /// Done, or nothing to do.
     Ok = 0,
-    /// It was tried and failed.
+    /// The operation failed.
     Failed = 1,
-    /// The command line or the file makes no sense.
+    /// The command line or cluster.yaml is invalid.
     Usage = 2,
-    /// A check refused it; nothing was changed.
+    /// A check refused the operation; nothing was changed.
     Refused = 3,
-    /// Some steps ran, then one failed; running it again goes on from there.
+    /// Some steps ran, then one failed; the same command continues from there.
     Partial = 4,
     /// `--timeout` passed.
     Timeout = 5,
@@ -28,7 +28,7 @@ pub enum Exit {
     Unreachable = 7,
     /// The cluster is reachable and not healthy.
     Unhealthy = 10,
-    /// There are differences between wanted and actual.
+    /// The cluster differs from cluster.yaml.
     Differences = 11,
     /// Ctrl-C.
     Interrupted = 130,
@@ -69,12 +69,12 @@ impl Failure {
         Self { exit, message: message.into(), details: Vec::new(), hints: Vec::new() }
     }
 
-    /// It was tried and failed.
+    /// The operation failed.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(Exit::Failed, message)
     }
 
-    /// The command line or the file makes no sense.
+    /// The command line or cluster.yaml is invalid.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }

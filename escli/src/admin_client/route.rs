@@ -67,7 +67,7 @@ pub struct Route {
 pub struct NoAnswer {
     /// In words, without a port.
     pub why: String,
-    /// Something answered, and made no sense; or it was too late for another try.
+    /// The answer was invalid, or no time was left for another attempt.
     pub timed_out: bool,
     /// How far the way was open.
     pub route: AdminRoute,

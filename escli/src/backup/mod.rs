@@ -16,23 +16,23 @@ const CHUNK: usize = 256 << 10;
 /// Largest `backup.json`, in bytes.
 const MAX_MANIFEST: u64 = 64 << 20;
 
-/// Why something is no whole backup.
+/// Why a backup cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// It cannot be read, or not be written.
+    /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is not what was written.
+    /// The backup is incomplete or damaged.
     #[error("{0}")]
     Damaged(String),
 }
 
-/// A backup that is whole.
+/// A backup that was read in full and matches its checksums.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedBackup {
-    /// What it says of itself.
+    /// Its manifest.
     pub manifest: Manifest,
-    /// SHA-256 of that, in hex: another backup has another one.
+    /// SHA-256 of the manifest, in hex; identifies the backup.
     pub sum: String,
 }
 
@@ -75,8 +75,8 @@ pub fn read_tar(tar: impl Read, folder: Option<&Path>) -> Result<VerifiedBackup,
     Ok(whole)
 }
 
-/// Writes a backup that comes as a tar to `path`, where nothing but an empty folder may be: as it comes if that ends in
-/// `.tar`, unpacked otherwise. It has that name only when it is whole and durable.
+/// Saves a backup that arrives as a tar stream to `path`, where nothing or an empty folder may be: as a tar file if the
+/// path ends in `.tar`, unpacked otherwise. It gets that name only when it is complete and durable.
 ///
 /// # Errors
 /// [`BackupError`]; nothing is left behind.

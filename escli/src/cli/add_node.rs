@@ -7,10 +7,11 @@ use shared::ids::NodeId;
 /// Arguments of `add-node`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Prepares the host, starts the node, and checks that every member reaches it. The node then joins as a learner, receives
-the log, and the leader promotes it to a voter as soon as it has caught up. Finally the node is added to cluster.yaml,
-which otherwise stays as you wrote it, and every node's own file is updated; no node is restarted. A node that does not
-catch up within --timeout is removed again. Resume an interrupted operation with `escli history resume`.\n\n\
+    after_help = "Prepares the host, starts the node, and checks that every member reaches it. The node then joins as
+a learner, receives the log, and the leader promotes it to a voter as soon as it has caught up.
+Finally the node is added to cluster.yaml, which otherwise stays as you wrote it, and every node's
+own file is updated; no node is restarted. A node that does not catch up within --timeout is removed
+again. Resume an interrupted operation with `escli history resume`.\n\n\
 Examples:
   escli add-node 4 --host 10.0.0.4
   escli add-node 4                  a node that is already in cluster.yaml

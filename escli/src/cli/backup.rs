@@ -10,10 +10,11 @@ use crate::cli::complete;
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The backup contains everything that was acknowledged before the command started: topics, events, and the state of
-producers. It is taken from a follower that has caught up, so the leader is not slowed down and writes continue. Every
-file's checksum is verified during the copy; an incomplete backup is deleted. A path that ends in .tar creates one file,
-any other path a directory. Only you can read the backup.\n\n\
+    after_help = "The backup contains everything that was acknowledged before the command started: topics, events, and
+the state of producers. It is taken from a follower that has caught up, so the leader is not slowed
+down and writes continue. Every file's checksum is verified during the copy; an incomplete backup is
+deleted. A path that ends in .tar creates one file, any other path a directory. Only you can read
+the backup.\n\n\
 Examples:
   escli backup
   escli backup /backups/orders-monday.tar

@@ -8,8 +8,8 @@ use crate::cli::complete;
 /// Arguments of `diff`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Compares three things for each node: the configuration that cluster.yaml wants, the file on the node's host, and the
-configuration that its process was started with.
+    after_help = "Compares three things for each node: the configuration that cluster.yaml wants, the file on the
+node's host, and the configuration that its process was started with.
 
 Exit codes: 0 when there are no differences, 11 when there are.\n\n\
 Examples:

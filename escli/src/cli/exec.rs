@@ -14,8 +14,9 @@ fn target(text: &str) -> Result<NodeId, String> {
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Every line of output is labelled with its node. Arguments are passed on unchanged; to use pipes or variables of the host,
-pass one argument to a shell there. The exit code is 0 when the command exited with 0 on every host, else 1.\n\n\
+    after_help = "Every line of output is labelled with its node. Arguments are passed on unchanged; to use pipes or
+variables of the host, pass one argument to a shell there. The exit code is 0 when the command
+exited with 0 on every host, else 1.\n\n\
 Examples:
   escli exec -- uptime
   escli exec 1 3 -- df -h /var/lib/eventstream

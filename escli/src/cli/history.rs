@@ -6,18 +6,17 @@ use crate::cli::complete;
 
 /// Arguments of `history`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Shows operations that were started from this account; their journals are in $XDG_STATE_HOME/eventstream. With -c, shows
-only operations of that cluster.yaml.
+#[command(after_help = "Shows operations that were started from this account; their journals are in
+$XDG_STATE_HOME/eventstream. With -c, shows only operations of that cluster.yaml.
 
-`resume` inspects the cluster again and plans the remaining steps. It refuses if the members have changed since.\n\n\
+`resume` inspects the cluster again and plans the remaining steps. It refuses if the members have
+changed since.\n\n\
 Examples:
   escli history
   escli history show 20260131T101530.123Z-restart-4711
   escli history resume              the last operation, if it did not finish
   escli history abort 20260131T101530.123Z-restart-4711
-  escli history -o json | jq -r '.operations[] | select(.state == \"unfinished\") | .id'"
-)]
+  escli history -o json | jq -r '.operations[] | select(.state == \"unfinished\") | .id'")]
 pub struct Args {
     /// What to do [default: list].
     #[command(subcommand)]

@@ -3,8 +3,8 @@
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Writes cluster.yaml, or the file that -c names (`-c -` prints it). Never overwrites a file. Without hosts it uses three
-placeholder addresses.\n\n\
+    after_help = "Writes cluster.yaml, or the file that -c names (`-c -` prints it). Never overwrites a file. Without
+hosts it uses three placeholder addresses.\n\n\
 Examples:
   escli init 10.0.0.1 10.0.0.2 10.0.0.3 --name orders --user admin
   escli -c - init node1.example node2.example node3.example"

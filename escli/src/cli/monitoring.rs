@@ -5,9 +5,10 @@ use std::path::PathBuf;
 /// Arguments of `monitoring`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Writes prometheus.yml (every node of cluster.yaml), eventstream-rules.yml (the four documented alerts) and
-eventstream-dashboard.json (for Grafana: Dashboards, New, Import). Existing files are replaced. Run the command again
-when nodes join or leave. `escli alerts` evaluates the same conditions without Prometheus.\n\n\
+    after_help = "Writes prometheus.yml (every node of cluster.yaml), eventstream-rules.yml (the four documented
+alerts) and eventstream-dashboard.json (for Grafana: Dashboards, New, Import). Existing files are
+replaced. Run the command again when nodes join or leave. `escli alerts` evaluates the same
+conditions without Prometheus.\n\n\
 Examples:
   escli monitoring
   escli monitoring --out /etc/prometheus

@@ -10,8 +10,8 @@ use crate::cli::complete;
 /// Arguments of `reload`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Nodes that already run with the current cluster.yaml are not restarted. The others are restarted one at a time, as by
-`escli restart`, and must run with the new file afterwards.\n\n\
+    after_help = "Nodes that already run with the current cluster.yaml are not restarted. The others are restarted one
+at a time, as by `escli restart`, and must run with the new file afterwards.\n\n\
 Examples:
   escli diff; escli reload
   escli reload 2

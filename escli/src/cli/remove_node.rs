@@ -8,9 +8,10 @@ use crate::cli::complete;
 /// Arguments of `remove-node`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A leader transfers leadership first. The node is removed from the cluster, and stopped only after a majority knows; then
-it is removed from cluster.yaml. A node whose host is dead can be removed while the others have a quorum. Its data is
-kept unless you pass --purge, but the node cannot rejoin with it: to reuse the machine, delete the data and add it.\n\n\
+    after_help = "A leader transfers leadership first. The node is removed from the cluster, and stopped only after a
+majority knows; then it is removed from cluster.yaml. A node whose host is dead can be removed while
+the others have a quorum. Its data is kept unless you pass --purge, but the node cannot rejoin with
+it: to reuse the machine, delete the data and add it.\n\n\
 Examples:
   escli remove-node 4
   escli remove-node 4 --purge --yes --confirm orders

@@ -10,7 +10,8 @@ use crate::cli::complete;
 /// Arguments of `replace-node`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The new node joins and becomes a voter before the old one is removed, in one plan. The host of the old node may be dead.\n\n\
+    after_help = "The new node joins and becomes a voter before the old one is removed, in one plan. The host of the
+old node may be dead.\n\n\
 Examples:
   escli replace-node 2 4 --host 10.0.0.4
   escli replace-node 2 4 --host 10.0.0.4 --purge --yes --confirm orders"

@@ -10,9 +10,10 @@ use crate::cli::complete;
 /// Arguments of `restart`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Starts nodes that are down first, then restarts followers, and the leader last, after it has transferred leadership.
-Before a node is stopped, the others must have a quorum without it; after it was started, it must answer, follow the
-leader and catch up. A failure stops the operation (exit code 4); `escli history resume` continues it.\n\n\
+    after_help = "Starts nodes that are down first, then restarts followers, and the leader last, after it has
+transferred leadership. Before a node is stopped, the others must have a quorum without it; after it
+was started, it must answer, follow the leader and catch up. A failure stops the operation (exit
+code 4); `escli history resume` continues it.\n\n\
 Examples:
   escli restart                     all, one at a time
   escli restart 2 3

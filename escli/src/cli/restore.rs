@@ -8,9 +8,10 @@ use super::up;
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(
-    after_help = "Brings up the cluster of cluster.yaml, as `escli up` does, with the contents of a backup. Its nodes must have no data. It
-is a new cluster, and may have other nodes than the one that was backed up; topics, events and offsets are those of the
-backup. The backup is verified first, and again on every host.\n\n\
+    after_help = "Brings up the cluster of cluster.yaml, as `escli up` does, with the contents of a backup. Its nodes
+must have no data. It is a new cluster, and may have other nodes than the one that was backed up;
+topics, events and offsets are those of the backup. The backup is verified first, and again on every
+host.\n\n\
 Examples:
   escli restore orders-monday.tar --dry-run
   escli restore orders-monday.tar

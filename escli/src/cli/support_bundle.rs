@@ -5,13 +5,14 @@ use std::path::PathBuf;
 /// Arguments of `support-bundle`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Changes nothing on the cluster. The archive contains, where available: cluster.yaml; the output of escli status, plan, diff
-and check; the newest operation journals; and for each node its cluster.yaml, version, service, log, metrics and status,
-the disks and memory of its machine, and the operations performed there. manifest.json lists every part, with the reason
-for each missing one. The archive contains no events.
+    after_help = "Changes nothing on the cluster. The archive contains, where available: cluster.yaml; the output of
+escli status, plan, diff and check; the newest operation journals; and for each node its
+cluster.yaml, version, service, log, metrics and status, the disks and memory of its machine, and
+the operations performed there. manifest.json lists every part, with the reason for each missing
+one. The archive contains no events.
 
-Values named like a password, secret or token, credentials in URLs, private keys and comments in cluster.yaml are
-redacted. Review the archive before you share it: the logs may contain anything.\n\n\
+Values named like a password, secret or token, credentials in URLs, private keys and comments in
+cluster.yaml are redacted. Review the archive before you share it: the logs may contain anything.\n\n\
 Examples:
   escli support-bundle
   escli support-bundle --file /tmp/for-support.tar.gz --lines 10000

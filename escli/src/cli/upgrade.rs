@@ -7,13 +7,14 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "The program is copied to every host and checked there before the first node is touched. Then one node is upgraded at a
-time: nodes that are down first, then followers, and the leader last, after it has transferred leadership to an upgraded
-node. Before a node is stopped, the others must have a quorum without it; after it was started, it must report the new
-version, follow the leader, catch up, and serve without a break for --soak. A node that does not is rolled back, and the
-upgrade stops there (exit code 4). If the new version has a newer on-disk format, the last step raises the format: after
-that, no downgrade is possible. --keep-way-back skips that step. An older version, or one that skips a minor version, is
-refused unless you allow it.\n\n\
+    after_help = "The program is copied to every host and checked there before the first node is touched. Then one
+node is upgraded at a time: nodes that are down first, then followers, and the leader last, after it
+has transferred leadership to an upgraded node. Before a node is stopped, the others must have a
+quorum without it; after it was started, it must report the new version, follow the leader, catch
+up, and serve without a break for --soak. A node that does not is rolled back, and the upgrade stops
+there (exit code 4). If the new version has a newer on-disk format, the last step raises the format:
+after that, no downgrade is possible. --keep-way-back skips that step. An older version, or one that
+skips a minor version, is refused unless you allow it.\n\n\
 Examples:
   escli upgrade --binary ./esnode --dry-run
   escli upgrade --binary ./esnode

@@ -3,7 +3,8 @@
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Prints every problem as FILE:LINE:COLUMN: MESSAGE on standard output, which editors and CI systems understand.
+    after_help = "Prints every problem as FILE:LINE:COLUMN: MESSAGE on standard output, which editors and CI systems
+understand.
 
 Exit codes: 0 when the file is valid, 2 when it is not.\n\n\
 Examples:

@@ -9,9 +9,10 @@ use crate::cli::complete;
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Reads all files and changes none. Traces of a crash, which the next start removes, are distinguished from corruption; the
-checksums of a backup are verified as well. Only stopped nodes can be verified: a running node checks its disk
-continuously and logs what it finds. The exit code is 0 when nothing is damaged, 1 when something is, and 3 when a node is running.\n\n\
+    after_help = "Reads all files and changes none. Traces of a crash, which the next start removes, are distinguished
+from corruption; the checksums of a backup are verified as well. Only stopped nodes can be verified:
+a running node checks its disk continuously and logs what it finds. The exit code is 0 when nothing
+is damaged, 1 when something is, and 3 when a node is running.\n\n\
 Examples:
   escli stop 2 && escli verify 2; escli start 2
   escli verify 1 2 3 -o json

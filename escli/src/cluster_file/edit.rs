@@ -15,7 +15,7 @@ pub enum EditError {
     /// The list of nodes is written in a way that is not understood.
     #[error("escli cannot edit the list of nodes in the form in which it is written")]
     Unknown,
-    /// What would come out makes no sense.
+    /// The result would be invalid.
     #[error("{0}")]
     Invalid(String),
 }
@@ -38,7 +38,7 @@ pub fn with_node(text: &str, node: &Node) -> Result<String, EditError> {
 /// The text without the node.
 ///
 /// # Errors
-/// When the text cannot be edited, or makes no sense without the node.
+/// When the text cannot be edited, or is invalid without the node.
 pub fn without_node(text: &str, id: NodeId) -> Result<String, EditError> {
     let mut wanted = parse(text)?;
     let index = wanted.cluster.nodes.iter().position(|node| node.id == id).ok_or(EditError::Unknown)?;

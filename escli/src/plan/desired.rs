@@ -91,7 +91,7 @@ fn is_at(peer: &PeerStatus, node: &Node) -> bool {
     there == (&node.host, node.cluster_port, node.client_port, node.http_port, &node.advertised_host)
 }
 
-/// The hash of a node's file as it lies on disk; `None` when it makes no sense.
+/// Returns the hash of a node's configuration file; `None` when the file is invalid.
 pub fn hash_of(text: &str) -> Option<String> {
     spec::parse("cluster.yaml", text).ok().map(|file| file.config_hash())
 }

@@ -35,22 +35,22 @@ pub mod watch;
 
 use paint::Paint;
 
-/// Why data could not be written to standard output.
+/// The first error of writing to standard output.
 static WRITE_ERROR: OnceLock<String> = OnceLock::new();
 
-/// Writes data to standard output. `false` when it cannot be written any more: a reason to stop for those who write again
-/// and again, and otherwise [`final_exit`] says it in the end.
+/// Writes text to standard output, with control characters escaped. Returns `false` when that fails: a loop then stops;
+/// [`final_exit`] reports the error at the end of the run.
 pub fn put(text: &str) -> bool {
     put_raw(&printable::seal(text))
 }
 
-/// The same, whatever a terminal makes of it.
+/// Writes text to standard output as it is, control characters included.
 pub fn put_raw(text: &str) -> bool {
     let mut out = io::stdout().lock();
     written(&out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// Notes what became of data. A reader that has seen enough, such as `head`, is no failure.
+/// Remembers a failed write; a closed pipe, as after `head`, is not a failure. Returns `false` when the write failed.
 pub fn written(result: &io::Result<()>) -> bool {
     if let Err(error) = result
         && error.kind() != io::ErrorKind::BrokenPipe
@@ -60,7 +60,7 @@ pub fn written(result: &io::Result<()>) -> bool {
     result.is_ok()
 }
 
-/// How a run ends: a verdict that nobody could read is none.
+/// Returns the exit code of the run: a failure when its output could not be written.
 pub fn final_exit(exit: Exit) -> Exit {
     let Some(error) = WRITE_ERROR.get() else { return exit };
     let failure = Failure::failed(format!("cannot write to standard output: {error}"))

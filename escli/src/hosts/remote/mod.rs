@@ -148,7 +148,10 @@ impl RemoteHosts {
         link.connection.get_or_try_init(open).await.map_err(|error| port_error(&error))
     }
 
-    /// Runs a command line of the operator's there, in the login shell.
+    /// Runs a command of the operator on the node's host, in the login shell.
+    ///
+    /// # Errors
+    /// When the host cannot be reached, or the command has not ended within `limit`.
     pub async fn run(&self, id: NodeId, command: &str, limit: Duration) -> Result<Output, PortError> {
         self.connection(id).await?.run(command, Input::None, limit).await.map_err(|error| port_error(&error))
     }
@@ -196,7 +199,10 @@ impl RemoteHosts {
         tokio::time::timeout(within, gone).await.unwrap_or(Ok(false))
     }
 
-    /// What the node logs, as it comes.
+    /// Follows the node's log, from the last `lines` lines on.
+    ///
+    /// # Errors
+    /// When the host cannot be reached, or the log cannot be opened.
     pub async fn follow(&self, id: NodeId, lines: usize) -> Result<Following, PortError> {
         let mark = mark();
         let line = frame::line(&mark, &scripts::log_follow(&self.layout, lines));
@@ -233,7 +239,10 @@ impl RemoteHosts {
         taken.unwrap_or_else(|_| Err(lease::unsaid(id)))
     }
 
-    /// Adds a line to the host's own account of what operators did there.
+    /// Adds a line to the host's own history of operations.
+    ///
+    /// # Errors
+    /// When the host cannot be reached, or the line cannot be written.
     pub async fn note(&self, id: NodeId, line: &str) -> Result<(), PortError> {
         let input = Input::Bytes(format!("{line}\n").into_bytes());
         self.script(id, &scripts::note(&self.layout), input, self.limit).await.map(drop)

@@ -65,7 +65,7 @@ impl Destination {
     /// otherwise.
     ///
     /// # Errors
-    /// When the configuration makes no sense, or jumps lead round in a circle.
+    /// When the SSH configuration is invalid, or its jump hosts form a loop.
     pub fn resolve(
         host: &str,
         for_node: Option<&Ssh>,
