@@ -17,7 +17,7 @@ fn connections_above_the_limit_are_refused_and_the_others_served() -> Result<()>
     let extra = "network:\n  max_connections: 100\n";
     let cluster = Cluster::start_with(1, extra, &binary("esnode"))?;
     cluster.wait_ready()?;
-    under_attack(&cluster, "many clients", || {
+    under_attack(&cluster, "many-clients", || {
         let mut opened = [cluster.kafka(1), cluster.admin(1), cluster.peer(1)].map(|to| (to, Vec::new()));
         for (address, connections) in &mut opened {
             let began = Instant::now();
