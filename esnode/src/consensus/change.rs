@@ -6,32 +6,10 @@
 use bytes::Bytes;
 use protobuf::Message as _;
 use raft::eraftpb;
-use shared::ids::NodeId;
 
 use super::convert::{change_from_raft, change_to_raft};
+use super::message::ConfChange;
 use crate::entry::{Entry, EntryKind};
-
-/// What happens to the node of a [`ConfChange`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfChangeType {
-    /// It becomes a voter.
-    AddVoter,
-    /// It becomes a learner, also if it was a voter.
-    AddLearner,
-    /// It is no member any more.
-    Remove,
-}
-
-/// A change of one member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfChange {
-    /// What happens.
-    pub kind: ConfChangeType,
-    /// Which node.
-    pub node: NodeId,
-    /// What Raft does not look at.
-    pub context: Bytes,
-}
 
 impl ConfChange {
     /// The payload of the entry that carries it.
@@ -86,6 +64,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consensus::ConfChangeType;
 
     fn entry(kind: EntryKind, data: Vec<u8>) -> Entry {
         Entry { index: 1, term: 1, kind, data: data.into() }

@@ -2,8 +2,7 @@
 
 use raft::eraftpb;
 
-use super::change::{ConfChange, ConfChangeType};
-use super::message::{ConfState, Message, MessageType, SnapshotMetadata};
+use super::message::{ConfChange, ConfChangeType, ConfState, Message, MessageType, SnapshotMetadata};
 use crate::entry::{Entry, EntryKind};
 
 /// A message that Raft wants sent; `None` for types that stay within a node.

@@ -5,14 +5,14 @@ use raft::eraftpb;
 use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use shared::ids::NodeId;
 
-use super::change::{self, ConfChange};
+use super::change;
 use super::convert::{
     change_to_raft, conf_state_from_raft, entry_from_raft, message_from_raft, message_to_raft,
 };
 use super::disk::InFlight;
 use super::logger;
 use super::membership::proven_commit;
-use super::message::{ConfState, Message, MessageType, SnapshotMetadata};
+use super::message::{ConfChange, ConfState, Message, MessageType, SnapshotMetadata};
 use super::plausible::{Implausible, MAX_NUMBER, Place, plausible};
 use super::status::{self, Role, Status};
 use super::timing::Timing;

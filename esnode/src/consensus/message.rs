@@ -110,3 +110,25 @@ pub struct ConfState {
     /// A joint configuration leaves itself.
     pub auto_leave: bool,
 }
+
+/// What happens to the node of a [`ConfChange`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfChangeType {
+    /// It becomes a voter.
+    AddVoter,
+    /// It becomes a learner, also if it was a voter.
+    AddLearner,
+    /// It is no member any more.
+    Remove,
+}
+
+/// A change of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfChange {
+    /// What happens.
+    pub kind: ConfChangeType,
+    /// Which node.
+    pub node: NodeId,
+    /// What Raft does not look at.
+    pub context: Bytes,
+}

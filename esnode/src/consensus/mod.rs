@@ -20,11 +20,11 @@ mod status;
 mod timing;
 mod view;
 
-pub use self::change::{ConfChange, ConfChangeType, change};
+pub use self::change::change;
 pub use self::core::{Core, CoreConfig, Dropped, Effects, Persist, Proposed, StartError};
 pub use self::disk::InFlight;
 pub use self::membership::{LastContact, NoQuorum, Promotion, lag, may_have};
-pub use self::message::{ConfState, Message, MessageType, SnapshotMetadata};
+pub use self::message::{ConfChange, ConfChangeType, ConfState, Message, MessageType, SnapshotMetadata};
 pub use self::plausible::{Implausible, MAX_NUMBER};
 pub use self::status::{Peer, Role, Status};
 pub use self::timing::{TICK, Timing};

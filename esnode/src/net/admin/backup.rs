@@ -11,8 +11,8 @@ use hyper::body::Frame;
 use serde::Deserialize;
 
 use super::Node;
+use super::context::Shared;
 use super::error::ApiError;
-use super::routes::Shared;
 use crate::maintenance::backup::{BackupError, Pieces};
 
 #[derive(Deserialize)]

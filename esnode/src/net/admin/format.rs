@@ -6,9 +6,9 @@ use axum::response::Response;
 use shared::api::{FormatRequest, FormatResponse};
 
 use super::Node;
+use super::context::{Shared, find, no_leader, not_leader, parse, read};
 use super::error::{ApiError, json};
 use super::forward::{FORWARDED, forward};
-use super::routes::{Shared, find, no_leader, not_leader, parse, read};
 use crate::node::handle::RaiseError;
 use crate::replica::FormatError;
 use crate::replica::ProposeError;

@@ -13,30 +13,19 @@ use shared::ids::NodeId;
 use shared::spec::{ClusterFile, authority};
 use tokio::time::timeout;
 
+use super::context::{Leader, MAX_BODY, commit_timeout};
 use super::error::ApiError;
-use super::members::commit_timeout;
-use super::routes::MAX_BODY;
 
 /// Who passed a request on. It is never passed on twice, or two nodes that each take the other for the leader would
 /// play it back and forth.
-pub const FORWARDED: HeaderName = HeaderName::from_static("x-eventstream-forwarded-by");
+pub(super) const FORWARDED: HeaderName = HeaderName::from_static("x-eventstream-forwarded-by");
 /// Within a rack a connection takes far less; a host that is down should be named soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the leader may take beyond the longest operation that it answers within.
 const SPARE: Duration = Duration::from_secs(7);
 
-/// The leader, as it is reached.
-pub struct Leader {
-    /// Its id.
-    pub id: NodeId,
-    /// Its host.
-    pub host: String,
-    /// Its admin port.
-    pub port: u16,
-}
-
 /// The leader's answer to `method path` with `body`, or why there is none.
-pub async fn forward(
+pub(super) async fn forward(
     from: NodeId,
     file: &ClusterFile,
     leader: &Leader,

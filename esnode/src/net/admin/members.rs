@@ -9,20 +9,19 @@ use axum::response::Response;
 use bytes::Bytes;
 use shared::api::{AddMember, MemberResponse, Membership};
 use shared::ids::{MAX_NODE_ID, NodeId};
-use shared::spec::{ClusterFile, valid_host};
+use shared::spec::valid_host;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Node;
+use super::context::{App, Shared, commit_timeout, find, no_leader, not_leader, parse, read};
 use super::error::{ApiError, json};
 use super::forward::{FORWARDED, forward};
-use super::routes::{App, Shared, find, handed_over, no_leader, not_leader, parse, read};
+use super::transfer::handed_over;
 use crate::replica::ChangeError;
 use crate::state_machine::members::{Added, Address, Change};
 
 /// Path of the members, here and on the leader.
 pub const MEMBERS: &str = "/cluster/members";
-/// A change is committed within milliseconds; an election may come first, and a second one, and a hand-over.
-const COMMIT_TIMEOUT: (u32, Duration) = (4, Duration::from_secs(8));
 /// Between two attempts while nobody leads.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -169,11 +168,6 @@ fn not_synced() -> ApiError {
          survive a power cut",
         "set cluster.storage.wal_sync to true, restart the node, and add the other one then",
     )
-}
-
-/// How long a change may take, by the configured timing.
-pub(super) fn commit_timeout(file: &ClusterFile) -> Duration {
-    file.cluster.raft.elections(COMMIT_TIMEOUT.0, COMMIT_TIMEOUT.1)
 }
 
 fn timed_out(commit_timeout: Duration) -> ApiError {

@@ -3,6 +3,7 @@
 //! It asks the node through [`Node`] and decides nothing about the cluster itself.
 
 mod backup;
+mod context;
 mod error;
 mod format;
 mod forward;
@@ -16,6 +17,7 @@ mod routes;
 mod server;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::sync::Arc;
 

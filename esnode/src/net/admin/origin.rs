@@ -16,8 +16,8 @@ use shared::api::ClusterStatus;
 use shared::spec::ClusterFile;
 
 use super::Node;
+use super::context::App;
 use super::error::ApiError;
-use super::routes::App;
 
 /// Says how the page that asks and what it asks are related; pages cannot change it.
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
