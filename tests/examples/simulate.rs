@@ -1,8 +1,8 @@
-//! How fast the simulator is on one core, and what it did: `cargo run --release -p tests --example simulate -- 1000`.
-//! A second number is the seed to begin with; every seed that breaks a promise is told.
+//! How fast the simulator is on one core, and what it did: `cargo run --release -p tests --example simulate
+//! -- 1000`. A second number is the seed to begin with; every seed that breaks a promise is told.
 //!
-//! A step is one event handled, with everything that follows from it at once and all checks: a message delivered, a
-//! tick, a sync or read that came back, a client's request or answer, a fault.
+//! A step is one event handled, with everything that follows from it at once and all checks: a message
+//! delivered, a tick, a sync or read that came back, a client's request or answer, a fault.
 #![allow(clippy::unwrap_used, reason = "a measurement")]
 
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! Nodes on real Linux hosts inside this machine, each with an address, a disk and a systemd, on a network that can be cut.
+//! Nodes on real Linux hosts inside this machine, each with an address, a disk and a systemd, on a network
+//! that can be cut.
 //!
 //! `tests/lab/lab.sh` makes the hosts; this drives it. Only one lab exists on a machine at a time.
 
@@ -66,8 +67,8 @@ pub struct Lab {
 
 impl Lab {
     /// Boots hosts `h1` and on, with node `id` installed on host `id`. The first `members` of them are in the
-    /// configuration of all; each of the others has itself in its own as well. `None` where this machine cannot have a
-    /// lab and `SKIP` allows that.
+    /// configuration of all; each of the others has itself in its own as well. `None` where this machine
+    /// cannot have a lab and `SKIP` allows that.
     pub fn boot(size: u64, members: u64) -> Result<Option<Self>> {
         let Some(lab) = Self::bare(size)? else { return Ok(None) };
         for id in lab.ids() {
@@ -188,7 +189,8 @@ impl Lab {
         script(&["block", &host(id), "operator"]).map(drop)
     }
 
-    /// The SSH key that every host accepts, for `root`, `admin` (sudo), `pwadmin` (sudo asks) and `guest` (no sudo).
+    /// The SSH key that every host accepts, for `root`, `admin` (sudo), `pwadmin` (sudo asks) and `guest` (no
+    /// sudo).
     pub fn key(&self) -> Result<PathBuf> {
         Ok(script(&["key"])?.trim().into())
     }

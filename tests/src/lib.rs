@@ -1,5 +1,5 @@
-//! The harness that the suites share: the programs under test, clusters of real processes, hosts, a plain Kafka client,
-//! load and the check of what it saw, faults, and a simulator of whole clusters.
+//! The harness that the suites share: the programs under test, clusters of real processes, hosts, a plain
+//! Kafka client, load and the check of what it saw, faults, and a simulator of whole clusters.
 
 pub mod cli;
 pub mod client;

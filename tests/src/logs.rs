@@ -15,7 +15,8 @@ pub fn stop_and_compare(cluster: &mut Cluster) -> Result<()> {
     same_logs(cluster.ids().into_iter().map(|id| (id, cluster.data_dir(id))), committed)
 }
 
-/// Checks that the logs in the data directories of stopped nodes hold the same entries, at least up to `floor`.
+/// Checks that the logs in the data directories of stopped nodes hold the same entries, at least up to
+/// `floor`.
 pub fn same_logs(dirs: impl Iterator<Item = (NodeId, PathBuf)>, floor: u64) -> Result<()> {
     let mut logs = Vec::new();
     for (id, dir) in dirs {

@@ -1,8 +1,8 @@
-//! TCP proxies between the nodes of [`Cluster::prepare_behind_proxies`] that block, delay or break the connections from
-//! one node to another, each direction by itself. No root needed.
+//! TCP proxies between the nodes of [`Cluster::prepare_behind_proxies`] that block, delay or break the
+//! connections from one node to another, each direction by itself. No root needed.
 //!
-//! The end of a connection is never delayed. Requests that a node forwards to the leader's client and admin ports pass
-//! without faults.
+//! The end of a connection is never delayed. Requests that a node forwards to the leader's client and admin
+//! ports pass without faults.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -19,8 +19,8 @@ use crate::cluster::Cluster;
 
 /// How often a pump checks for changed faults.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// Bytes of a peer's greeting up to and including the id of the node that dials: frame header, magic, protocol range,
-/// three numbers, id.
+/// Bytes of a peer's greeting up to and including the id of the node that dials: frame header, magic,
+/// protocol range, three numbers, id.
 const GREETING_PREFIX: usize = 9 + 4 + 4 + 3 * 8 + 8;
 
 /// What happens to the bytes from one node to another.
@@ -196,7 +196,8 @@ impl Pump {
         let _ = self.output.shutdown(Shutdown::Both);
     }
 
-    /// Waits as long as a fault holds back what arrived at `since`. Returns false when the connection is over.
+    /// Waits as long as a fault holds back what arrived at `since`. Returns false when the connection is
+    /// over.
     fn hold(&self, since: Instant) -> bool {
         let Some((from, to)) = self.ends else { return true };
         loop {

@@ -1,5 +1,5 @@
-//! Tests that this machine cannot run. A test that lacks something fails, unless the variable `SKIP` names what it lacks
-//! (`SKIP=lab,promtool`). `make test` then ends with the names of the tests that were skipped.
+//! Tests that this machine cannot run. A test that lacks something fails, unless the variable `SKIP` names
+//! what it lacks (`SKIP=lab,promtool`). `make test` then ends with the names of the tests that were skipped.
 
 use std::fs::OpenOptions;
 use std::io::Write;

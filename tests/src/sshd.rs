@@ -1,4 +1,5 @@
-//! Real SSH servers on loopback addresses, with keys and an agent of their own, run as the user who runs the tests.
+//! Real SSH servers on loopback addresses, with keys and an agent of their own, run as the user who runs the
+//! tests.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};

@@ -1,6 +1,6 @@
-//! The fuzz targets on a stable toolchain: the seeds, what fuzzers have found, and many damaged seeds; the same ones in
-//! every run. Nothing may panic, and memory stays in proportion to the input. `FUZZ_MUTATIONS=1000000` does more of it,
-//! `FUZZ_SEED=7` others.
+//! The fuzz targets on a stable toolchain, with the seeds, the fuzzers' finds, and damaged seeds, the same in
+//! every run. A target may not panic, and its memory stays in proportion to the input.
+//! `FUZZ_MUTATIONS=1000000` sets the number of damaged seeds, `FUZZ_SEED=7` which ones.
 
 #![allow(clippy::unwrap_used, reason = "where the checkout cannot be read, the test has failed")]
 
@@ -15,7 +15,7 @@ use tests::mutate::Mutator;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Bytes that a target may take for any input, and for each byte of it.
+/// Memory that a target may take, in bytes: for any input, and for each byte of it.
 struct Bound {
     fixed: usize,
     per_byte: usize,
@@ -29,7 +29,7 @@ fn folder(kind: &str, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(kind).join(name)
 }
 
-/// The files of a folder, by name; none where there is no folder.
+/// Returns the contents of the files in a folder, by name; none if there is no folder.
 fn inputs(folder: &Path) -> Vec<Vec<u8>> {
     let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
@@ -37,7 +37,7 @@ fn inputs(folder: &Path) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// One run; the bytes that it took for each byte of input, beyond what any input may take.
+/// Runs a target once. Returns the bytes that it took for each byte of input, beyond the fixed part.
 fn run(target: Target, input: &[u8], bound: &Bound) -> usize {
     MEMORY.reset_peak_usage();
     let before = MEMORY.current_usage();
@@ -65,32 +65,32 @@ fn hold(name: &str, bound: &Bound) {
 }
 
 #[test]
-fn the_peer_port_bears_damaged_frames() {
+fn damaged_frames_on_the_peer_port_never_panic() {
     hold("peer", &Bound { fixed: 4 << 20, per_byte: 64 });
 }
 
 #[test]
-fn the_kafka_port_bears_damaged_requests() {
+fn damaged_requests_on_the_kafka_port_never_panic() {
     hold("kafka", &Bound { fixed: 1 << 20, per_byte: 128 });
 }
 
 #[test]
-fn the_admin_port_bears_damaged_requests() {
+fn damaged_requests_on_the_admin_port_never_panic() {
     hold("admin", &Bound { fixed: 1 << 20, per_byte: 128 });
 }
 
 #[test]
-fn a_damaged_cluster_yaml_is_a_problem_and_no_more() {
+fn a_damaged_cluster_yaml_never_panics() {
     hold("config", &Bound { fixed: 4 << 20, per_byte: 1024 });
 }
 
 #[test]
-fn damaged_commands_are_malformed_and_no_more() {
+fn damaged_commands_never_panic() {
     // A topic of a few bytes has up to a thousand partitions, and the cluster a hundred thousand.
     hold("command", &Bound { fixed: 48 << 20, per_byte: 64 });
 }
 
 #[test]
-fn a_damaged_segment_is_refused_or_cut_and_never_served() {
+fn a_damaged_segment_is_refused_or_cut() {
     hold("segment", &Bound { fixed: 4 << 20, per_byte: 64 });
 }

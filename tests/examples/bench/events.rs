@@ -50,7 +50,8 @@ fn run(name: &str, size: usize, records: usize, window: usize, requests: usize) 
     Ok(())
 }
 
-/// Sends `requests` of `records` messages of `size` bytes, `window` of them without an answer; how long each took.
+/// Sends `requests` of `records` messages of `size` bytes, `window` of them without an answer; how long each
+/// took.
 pub fn fill(
     client: &mut Client,
     size: usize,
@@ -96,7 +97,7 @@ pub fn consume(share: usize) -> Result<()> {
         let response = client.call(FETCH, &fetch_request(TOPIC, 0, i64::try_from(offset)?))?;
         let records = response.responses[0].partitions[0].records.clone().unwrap_or_default();
         bytes += records.len();
-        offset = next_offset(&records).context("an answer without batches")?;
+        offset = offset_after(&records).context("an answer without batches")?;
     }
     let seconds = started.elapsed().as_secs_f64();
     let (rate, megabytes) = (messages as f64 / seconds, bytes as f64 / seconds / 1e6);
@@ -104,8 +105,9 @@ pub fn consume(share: usize) -> Result<()> {
     Ok(())
 }
 
-/// The offset after the last whole batch (Kafka's record batch: base offset, length, ..., last offset delta at byte 23).
-fn next_offset(mut records: &[u8]) -> Option<usize> {
+/// The offset after the last whole batch (Kafka's record batch: base offset, length, ..., last offset delta
+/// at byte 23).
+fn offset_after(mut records: &[u8]) -> Option<usize> {
     let mut next = None;
     while let (Some(base), Some(length), Some(delta)) =
         (records.get(..8), records.get(8..12), records.get(23..27))

@@ -1,8 +1,10 @@
 //! Measures three real nodes on this machine, and beside them what disk and loopback can do at all.
 //!
-//! `cargo run --release -p tests --example bench -- [--quick] [floor|produce|consume|failover|restart|idle ...]`
+//! `cargo run --release -p tests --example bench -- [--quick] [floor|produce|consume|failover|restart|idle
+//! ...]`
 //!
-//! Everything without a name; each measurement has a cluster of its own. `--quick` takes a tenth of the events.
+//! Everything without a name; each measurement has a cluster of its own. `--quick` takes a tenth of the
+//! events.
 
 mod events;
 mod failover;

@@ -1,4 +1,5 @@
-//! Runs escli as an operator does, in a folder of its own and apart from the settings of whoever runs the tests.
+//! Runs escli as an operator does, in a folder of its own and apart from the settings of whoever runs the
+//! tests.
 
 mod session;
 
@@ -16,7 +17,8 @@ pub use session::CliSession;
 
 use crate::programs::binary;
 
-/// Returns escli, ready to run in `dir`, which is its home and keeps its state. It installs this build's esnode.
+/// Returns escli, ready to run in `dir`, which is its home and keeps its state. It installs this build's
+/// esnode.
 pub fn escli(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary("escli"));
     let state = dir.join("state");
@@ -47,7 +49,8 @@ pub struct CliRunner {
 impl CliRunner {
     /// An empty folder and a free range of ports.
     pub fn new() -> Result<Self> {
-        // Suites run in processes of their own; each takes a range by its process id, below the ephemeral ports.
+        // Suites run in processes of their own; each takes a range by its process id, below the ephemeral
+        // ports.
         let first = u16::try_from(std::process::id() % 40)? * 400;
         let free = |base: &u16| (0..300).all(|port| TcpListener::bind(("127.0.0.1", base + port)).is_ok());
         let base = (0..40).map(|turn| 10_000 + (first + turn * 400) % 16_000).find(free);

@@ -116,8 +116,8 @@ impl<'a> CliSession<'a> {
         Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect())
     }
 
-    /// Waits until `reached` holds for the numbers of changing steps of the newest operation that have started and ended.
-    /// Returns false when escli ended first.
+    /// Waits until `reached` holds for the numbers of changing steps of the newest operation that have
+    /// started and ended. Returns false when escli ended first.
     pub fn wait_for_step(&self, child: &mut Child, reached: impl Fn(usize, usize) -> bool) -> Result<bool> {
         let before = self.journals()?;
         let began = Instant::now();

@@ -50,7 +50,8 @@ impl Client {
         Ok(Self { stream, correlation: 0 })
     }
 
-    /// Connects to the leader of partition 0 of `topic`, as `node` names it. Creates the topic if it is missing.
+    /// Connects to the leader of partition 0 of `topic`, as `node` names it. Creates the topic if it is
+    /// missing.
     pub fn to_leader(node: SocketAddr, topic: &str, limit: Duration) -> Result<Self> {
         let mut client = Self::connect(node, limit)?;
         let metadata = client.metadata(&[topic])?;
@@ -182,7 +183,8 @@ impl Client {
         }
     }
 
-    /// Asks ListOffsets for a time in ms, -1 (latest) or -2 (earliest). Returns the offset, or the error code.
+    /// Asks ListOffsets for a time in ms, -1 (latest) or -2 (earliest). Returns the offset, or the error
+    /// code.
     pub fn list_offsets(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<Result<i64, Code>> {
         let wanted =
             ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);

@@ -1,8 +1,8 @@
 //! Disks of single nodes: some whose power can be cut, some that are soon full.
 //!
-//! After a power cut what was not synced is gone, directory entries included. To cut it, each data directory is an ext4
-//! on a loop device of its own, which the kernel can be told to drop. SIGKILL does not show this: the kernel keeps what a
-//! dead process wrote.
+//! After a power cut what was not synced is gone, directory entries included. To cut it, each data directory
+//! is an ext4 on a loop device of its own, which the kernel can be told to drop. SIGKILL does not show this:
+//! the kernel keeps what a dead process wrote.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -103,8 +103,8 @@ impl Cluster {
         run(Command::new("mount").args(["-o", &format!("remount,size={mib}m")]).arg(self.data_dir(id)))
     }
 
-    /// Cuts the power of these nodes at the same moment. Their disks come back as a reboot would find them; the processes
-    /// stay dead.
+    /// Cuts the power of these nodes at the same moment. Their disks come back as a reboot would find them;
+    /// the processes stay dead.
     pub fn cut_power(&mut self, ids: &[NodeId]) -> Result<()> {
         for id in ids {
             self.signal(*id, Signal::STOP)?;

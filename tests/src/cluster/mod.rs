@@ -76,7 +76,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Prepares one more node, whose configuration names all. The configurations of the others stay as they are.
+    /// Prepares one more node, whose configuration names all. The configurations of the others stay as they
+    /// are.
     pub fn grow(&mut self) -> Result<NodeId> {
         let first: std::net::Ipv4Addr = self.hosts[0].parse()?;
         let [a, b, c, d] = first.octets();

@@ -144,8 +144,8 @@ fn find_leader(nodes: &[SocketAddr], topic: &str) -> Result<Client> {
     bail!("no node leads")
 }
 
-/// Sends `count` damaged inputs, each on a connection of its own, on two threads. `mend` may repair what would be noticed
-/// too early, such as checksums. Returns how long it took.
+/// Sends `count` damaged inputs, each on a connection of its own, on two threads. `mend` may repair what
+/// would be noticed too early, such as checksums. Returns how long it took.
 pub fn attack(
     to: SocketAddr,
     seeds: &[Vec<u8>],

@@ -1,4 +1,5 @@
-//! Strangers on the peer port: they know everything that a node tells, are not members, and send whatever could do harm.
+//! Strangers on the peer port: they know everything that a node tells, are not members, and send whatever
+//! could do harm.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

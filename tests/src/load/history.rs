@@ -1,5 +1,5 @@
-//! What clients of a cluster saw under faults, every write and every read with its time, and the rules that all of it
-//! must obey together.
+//! What clients of a cluster saw under faults, every write and every read with its time, and the rules that
+//! all of it must obey together.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -128,8 +128,8 @@ impl LoadHistory {
         Ok(())
     }
 
-    /// A write that was sent after another was acknowledged comes after it in the log. The writes of an idempotent
-    /// producer are in the order of their numbers.
+    /// A write that was sent after another was acknowledged comes after it in the log. The writes of an
+    /// idempotent producer are in the order of their numbers.
     fn check_order(&self, offsets: &BTreeMap<String, i64>) -> Result<()> {
         let acknowledged = Acknowledged::of(&self.writes);
         let mut last: HashMap<&str, i64> = HashMap::new();

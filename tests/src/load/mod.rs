@@ -1,5 +1,5 @@
-//! Clients that go on through faults and record what they saw, for [`LoadHistory`] to check; a probe and a writer that
-//! measure interruptions.
+//! Clients that go on through faults and record what they saw, for [`LoadHistory`] to check; a probe and a
+//! writer that measure interruptions.
 
 pub mod history;
 pub mod probe;
@@ -62,8 +62,8 @@ impl Load {
         Self { stop, producers, readers }
     }
 
-    /// Stops the clients and adds what they saw to `history`. The cluster must be serving: idempotent producers stop only
-    /// once their last event is acknowledged.
+    /// Stops the clients and adds what they saw to `history`. The cluster must be serving: idempotent
+    /// producers stop only once their last event is acknowledged.
     pub fn finish(self, history: &mut LoadHistory) -> Result<()> {
         self.stop.store(true, Relaxed);
         for producer in self.producers {
@@ -92,7 +92,8 @@ impl LoadClient {
         !self.stop.load(Relaxed)
     }
 
-    /// Asks the current node. Any failure leads to the next node; an error that no retry cures fails the test.
+    /// Asks the current node. Any failure leads to the next node; an error that no retry cures fails the
+    /// test.
     fn ask<T>(
         &mut self,
         ask: impl FnOnce(&mut Client, &str) -> Result<Result<T, Code>>,
@@ -120,7 +121,8 @@ impl LoadClient {
         Write { producer, number, idempotent, sent, acknowledged: None }
     }
 
-    /// A plain producer: after a failure it goes on with the next value, since it cannot know what became of this one.
+    /// A plain producer: after a failure it goes on with the next value, since it cannot know what became of
+    /// this one.
     fn write_once(mut self) -> Result<Vec<Write>> {
         let mut writes = Vec::new();
         while self.is_running() {
@@ -133,7 +135,8 @@ impl LoadClient {
         Ok(writes)
     }
 
-    /// An idempotent producer: sends the same sequence number until it is acknowledged, even after the load was stopped.
+    /// An idempotent producer: sends the same sequence number until it is acknowledged, even after the load
+    /// was stopped.
     fn write_until_acknowledged(mut self) -> Result<Vec<Write>> {
         let mut writes = Vec::new();
         let Some(id) = self.retry(Client::producer_id)? else { return Ok(writes) };

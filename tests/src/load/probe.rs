@@ -1,5 +1,5 @@
-//! A client that writes an event every few milliseconds and looks for the leader whenever one refuses it, as Kafka's
-//! clients do. The time between two acknowledgements is what an operation costs its clients.
+//! A client that writes an event every few milliseconds and looks for the leader whenever one refuses it, as
+//! Kafka's clients do. The time between two acknowledgements is what an operation costs its clients.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

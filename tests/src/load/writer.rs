@@ -1,5 +1,6 @@
-//! A producer that writes without a pause, as client libraries do: idempotent, to the leader that Metadata names, each
-//! event sent again until it is acknowledged. An interruption of the service is a gap between two acknowledgements.
+//! A producer that writes without a pause, as client libraries do: idempotent, to the leader that Metadata
+//! names, each event sent again until it is acknowledged. An interruption of the service is a gap between two
+//! acknowledgements.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

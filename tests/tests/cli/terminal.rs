@@ -1,4 +1,5 @@
-//! Files in other encodings, output that cannot be written, simple terminals, and control characters from outside.
+//! Files in other encodings, output that cannot be written, simple terminals, and control characters from
+//! outside.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -115,7 +116,7 @@ fn a_dumb_terminal_gets_plain_text() {
 }
 
 #[test]
-fn bash_completes_behind_an_equals_sign() {
+fn bash_completes_after_an_equals_sign() {
     let home = with_file(THREE_NODES.as_bytes());
     std::fs::write(
         home.path().join("two.yaml"),

@@ -1,5 +1,5 @@
-//! Versions that differ in their on-disk format: they run side by side in the old one, the new one begins when all read
-//! it and an operator asks for it, and from then on there is no way back.
+//! Versions with different on-disk formats: they run side by side in the old one, until an operator raises
+//! it, after which there is no way back.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,16 +19,16 @@ use tests::load::history::LoadHistory;
 use tests::programs::{binary, stamped};
 use tests::strace::Fault;
 
-/// Every node hears of it with the next heartbeat.
+/// Within this time every node learns of a raised format.
 const RAISED: Duration = Duration::from_secs(5);
-/// No write waits longer for a raised format than for an election that is split once.
+/// Limit of a write while the format is raised: no more than an election that is split once.
 const ELECTION: Duration = Duration::from_millis(600);
 
 fn next() -> PathBuf {
     stamped("0.1.2-next")
 }
 
-/// Every node of three that answers, by itself.
+/// Returns the status of every node that responds.
 fn statuses(cli: &CliRunner) -> Vec<ClusterStatus> {
     let ports = (0..3).map(|index| cli.base + 200 + index);
     let ask = |port| http::call(&format!("127.0.0.1:{port}"), "GET", "/cluster/status", "").ok();
@@ -43,14 +43,14 @@ fn data_dir(cli: &CliRunner, id: NodeId) -> PathBuf {
     cli.cluster().join(format!("n{id}/data"))
 }
 
-/// What the identity file says.
+/// Returns the format in the identity file.
 fn written(dir: &Path) -> Result<u64> {
     let text = std::fs::read_to_string(dir.join("identity"))?;
     let json: Value = serde_json::from_str(text.lines().next().context("a line")?)?;
     json["format"].as_u64().context("a format")
 }
 
-/// Every file with its bytes.
+/// Returns every file with its content.
 fn content(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(dir)? {
@@ -64,7 +64,7 @@ fn content(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     Ok(files)
 }
 
-/// Starts `program` as node `id` and waits for its end: its exit code and what it said.
+/// Starts `program` as node `id` and waits for its end. Returns exit code and output.
 fn ends(program: &Path, id: NodeId, config: &Path) -> Result<(Option<i32>, String)> {
     let mut command = Command::new(program);
     command.arg(format!("--node-id={id}")).arg(format!("--config={}", path(config)));
@@ -87,14 +87,14 @@ fn upgrade<'a>(to: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
 fn wait(what: &str, limit: Duration, done: impl Fn() -> bool) -> Result<()> {
     let end = Instant::now() + limit;
     while !done() {
-        ensure!(Instant::now() < end, "waited {limit:?} in vain for {what}");
+        ensure!(Instant::now() < end, "timed out after {limit:?} waiting for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }
 
 #[test]
-fn the_next_format_begins_when_it_is_asked_for_and_ends_the_way_back() -> Result<()> {
+fn a_raised_format_ends_the_way_back() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let addresses: Vec<_> = (1..=3).map(|id| cli.kafka(id)).collect();
     let mut client = Client::connect(cli.kafka(cli.leader()?), Duration::from_secs(2))?;
@@ -102,7 +102,7 @@ fn the_next_format_begins_when_it_is_asked_for_and_ends_the_way_back() -> Result
     ensure!(active(&cli) == [Some(2); 3], "a new cluster begins in the newest: {:?}", statuses(&cli));
     let load = Load::on(&addresses, "t", 1);
 
-    // Two of three: nobody can raise it.
+    // Two of three nodes are upgraded: the format cannot be raised.
     let (old, new) = (binary("esnode"), next());
     let (code, report) = cli.json(&upgrade(&new, &["--pause-after", "2", "--keep-way-back"]))?;
     ensure!(code == 0, "{report:#}");
@@ -117,14 +117,14 @@ fn the_next_format_begins_when_it_is_asked_for_and_ends_the_way_back() -> Result
     );
     ensure!(active(&cli) == [Some(2); 3], "{:?}", statuses(&cli));
 
-    // All of them, and the way back was to be kept.
+    // All are upgraded, with --keep-way-back.
     let (code, report) = cli.json(&["upgrade", "resume"])?;
     ensure!(code == 0 && report.to_string().contains("there is a way back"), "{report:#}");
     ensure!(active(&cli) == [Some(2); 3], "{:?}", statuses(&cli));
     let (code, plan) = cli.json(&upgrade(&old, &["--allow-downgrade", "--dry-run"]))?;
     ensure!(code == 0, "{plan:#}");
 
-    // The same upgrade once more has nothing to do but this.
+    // The same upgrade again only raises the format.
     let (code, report) = cli.json(&upgrade(&new, &[]))?;
     ensure!(code == 0 && report["changed"] == 1, "{report:#}");
     ensure!(active(&cli) == [Some(3); 3], "{:?}", statuses(&cli));
@@ -138,7 +138,7 @@ fn the_next_format_begins_when_it_is_asked_for_and_ends_the_way_back() -> Result
     let leader = cli.kafka(cli.leader()?);
     history.check(Client::connect(leader, Duration::from_secs(2))?.read_all("t", 0)?)?;
 
-    // The command line refuses the way back, whatever else is allowed.
+    // The command line refuses a downgrade, also with --allow-downgrade.
     let back = upgrade(&old, &["--allow-downgrade"]);
     let (code, report) = cli.json(&back)?;
     let why = "data is in on-disk format 3";
@@ -146,7 +146,7 @@ fn the_next_format_begins_when_it_is_asked_for_and_ends_the_way_back() -> Result
     ensure!(text(&cli.escli(&back)?.stderr).contains(why));
     ensure!(statuses(&cli).iter().all(|status| status.version == "0.1.2"), "{:?}", statuses(&cli));
 
-    // And so does the program itself, before it touches anything.
+    // The older program refuses to start, before it writes anything.
     ensure!(cli.escli(&["stop", "3"])?.status.success());
     let before = content(&dirs[2])?;
     let (code, said) = ends(&old, 3, &cli.cluster().join("n3/cluster.yaml"))?;
@@ -162,8 +162,8 @@ fn format(cluster: &Cluster, id: NodeId) -> Option<u16> {
     cluster.status(id).ok()?.active_format
 }
 
-/// One producer that waits for each answer before it sends the next event: nothing follows that could push along what is
-/// stuck. Returns the longest wait.
+/// Raises the format under one producer that waits for each response, so that no later write can free one
+/// that is stuck. Returns the longest wait.
 fn raise_under_one_producer(sync_delay_us: Option<u32>) -> Result<Duration> {
     let mut cluster = Cluster::prepare(3, "", &next())?;
     cluster.launch(1)?;
@@ -175,7 +175,10 @@ fn raise_under_one_producer(sync_delay_us: Option<u32>) -> Result<Duration> {
     cluster.use_program(&next());
     cluster.launch(3)?;
     let leader = cluster.wait_ready()?;
-    ensure!(format(&cluster, leader) == Some(2), "it began in what all founders read");
+    ensure!(
+        format(&cluster, leader) == Some(2),
+        "it began in the newest format that all initial members read"
+    );
     let mut client = Client::connect(cluster.kafka(leader), Duration::from_secs(10))?;
     ensure!(client.create_topic("t", 1)? == 0);
     let how = sync_delay_us.map(|us| format!("delay_exit={us}"));
@@ -204,12 +207,12 @@ fn raise_under_one_producer(sync_delay_us: Option<u32>) -> Result<Duration> {
     Ok(longest)
 }
 
-/// `FORMAT_ROUNDS` fresh clusters, each with and without slow syncs.
+/// Runs `FORMAT_ROUNDS` new clusters, each with and without slow syncs.
 #[test]
 fn no_write_waits_for_a_raised_format() -> Result<()> {
     let rounds = std::env::var("FORMAT_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2);
     for round in 0..rounds {
-        // A sync that takes 20 ms lets the raised format gather behind the write of the entry itself.
+        // With a sync of 20 ms the raised format waits behind the write of its entry.
         for delay in [None, Some(20_000)] {
             let longest = raise_under_one_producer(delay)?;
             println!("round {round}, syncs delayed by {delay:?} us: the longest write took {longest:?}");
@@ -220,7 +223,7 @@ fn no_write_waits_for_a_raised_format() -> Result<()> {
 }
 
 #[test]
-fn a_node_that_cannot_read_the_active_format_does_not_get_in() -> Result<()> {
+fn a_node_that_cannot_read_the_active_format_does_not_join() -> Result<()> {
     let mut cluster = Cluster::start_with(1, "", &next())?;
     cluster.wait_ready()?;
     wait("format 3", RAISED, || format(&cluster, 1) == Some(3))?;
@@ -231,15 +234,15 @@ fn a_node_that_cannot_read_the_active_format_does_not_get_in() -> Result<()> {
     ensure!(code == 200, "{body}");
     let why =
         "data is in on-disk format 3, node 2 reads format 1 to 2: give node 2 a later version of esnode";
-    cluster.wait("both to say why", |cluster| {
+    cluster.wait("both to log the reason", |cluster| {
         [1, id].iter().all(|id| cluster.log(*id).contains(why)).then_some(())
     })?;
     std::thread::sleep(Duration::from_secs(3));
     let seen = cluster.status(1)?.peers;
     ensure!(seen.len() == 1 && seen[0].role == Role::Learner && !seen[0].connected, "{seen:?}");
-    ensure!(written(&cluster.data_dir(id))? == 1, "it took something");
+    ensure!(written(&cluster.data_dir(id))? == 1, "it accepted something");
 
-    // With the program that the others run it does, and starts in what they write.
+    // With the newer program it joins, in the active format.
     ensure!(cluster.stop(id)?);
     cluster.use_program(&next());
     cluster.launch(id)?;

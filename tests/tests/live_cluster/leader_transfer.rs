@@ -1,5 +1,4 @@
-//! What a planned change of the leader costs clients: transfers by the operator, and orderly restarts of each node, under
-//! producers that never rest.
+//! What a planned change of the leader costs producers: transfers, and clean restarts of each node.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -13,12 +12,12 @@ use tests::cluster::{Cluster, MAX_WAIT};
 use tests::load::writer::{Ack, ContinuousWriter, check_each_once, longest_gap};
 
 const TOPIC: &str = "continuous";
-/// Of each kind.
+/// Operations of each kind.
 const ROUNDS: usize = 10;
-/// How long the effects of an operation are watched.
+/// How long the effects of an operation are observed.
 const AFTERMATH: Duration = Duration::from_millis(400);
 
-/// Something done to the cluster, and when.
+/// An operation on the cluster, and its time.
 struct Done {
     kind: &'static str,
     from: Instant,
@@ -39,7 +38,7 @@ fn transfer(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Stops a node as its operator does, and starts it.
+/// Stops a node cleanly and starts it again.
 fn restart(cluster: &mut Cluster, node: NodeId) -> Result<()> {
     ensure!(cluster.stop(node)?, "an orderly end; log: {}", cluster.log(node));
     cluster.launch(node)?;
@@ -48,7 +47,7 @@ fn restart(cluster: &mut Cluster, node: NodeId) -> Result<()> {
     })
 }
 
-/// Transfers, restarts of the leader and restarts of a follower, in turn.
+/// Transfers leadership, restarts the leader and restarts a follower, in turn.
 fn change_leaders(cluster: &mut Cluster) -> Result<Vec<Done>> {
     let mut all = Vec::new();
     for _ in 0..ROUNDS {
@@ -62,7 +61,7 @@ fn change_leaders(cluster: &mut Cluster) -> Result<Vec<Done>> {
     Ok(all)
 }
 
-/// The longest gap of each operation of one kind, shortest first; printed.
+/// Returns the longest gap of each operation of one kind, shortest first, and prints them.
 fn gaps(client: &str, kind: &str, all: &[Done], gap: impl Fn(&Done) -> Duration) -> Vec<Duration> {
     let mut gaps: Vec<_> = all.iter().filter(|done| done.kind == kind).map(gap).collect();
     gaps.sort_unstable();
@@ -98,13 +97,13 @@ fn a_planned_change_of_the_leader_costs_a_client_one_retry() -> Result<()> {
     Ok(())
 }
 
-/// The events that took more than one retry, and how many.
+/// Returns the events that took more than one retry, and how many.
 fn retried(acks: &[Ack]) -> Vec<(usize, u32)> {
     let retries = acks.iter().map(|ack| ack.retries).enumerate();
     retries.filter(|(_, retries)| *retries > 1).collect()
 }
 
-/// `tests/clients/continuous.py` at work.
+/// A running `tests/clients/continuous.py`.
 struct Library {
     child: Child,
     input: ChildStdin,
@@ -129,14 +128,14 @@ impl Library {
         Ok(Self { child, input, output })
     }
 
-    /// Ends it; the longest gap between acknowledgements in milliseconds.
+    /// Stops it. Returns the gaps between acknowledgements, in milliseconds.
     fn finish(self) -> Result<Vec<u64>> {
         let Self { mut child, mut input, mut output } = self;
         input.flush()?;
         drop(input);
         let mut said = String::new();
         output.read_to_string(&mut said)?;
-        ensure!(child.wait()?.success(), "nothing lost, doubled or failed; it said {said}");
+        ensure!(child.wait()?.success(), "the producer failed: {said}");
         let report: serde_json::Value = serde_json::from_str(said.trim())?;
         let gaps = report["gaps"].as_array().context("its gaps")?;
         Ok(gaps.iter().filter_map(|gap| gap[1].as_u64()).collect())

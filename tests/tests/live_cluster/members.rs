@@ -1,7 +1,6 @@
-//! Nodes come and go while the cluster serves: as the documentation's calls have it, refused where that is unsafe, and
-//! under faults.
+//! Changes of members: by the documented calls, refused where unsafe, and under faults.
 //!
-//! `CHURN_ROUNDS` says how many changes the last test makes.
+//! `CHURN_ROUNDS` is the number of changes under faults.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use tests::logs::stop_and_compare;
 use tests::programs::binary;
 
 const LIMIT: Duration = Duration::from_secs(5);
-/// A change is through within this time once everything is well.
+/// A change must succeed within this time once there are no faults.
 const SOON: Duration = Duration::from_secs(15);
 
 type Answer = Result<(u16, String)>;
@@ -29,7 +28,7 @@ fn member(answer: Answer) -> Result<MemberResponse> {
     Ok(serde_json::from_str(&body)?)
 }
 
-/// Status and code of a refusal.
+/// Returns HTTP status and error code of a refusal.
 fn refused(answer: Answer) -> Result<(u16, String)> {
     let (code, body) = answer?;
     let error: ErrorBody = serde_json::from_str(&body).context(body)?;
@@ -45,7 +44,7 @@ fn remove(cluster: &Cluster, asked: NodeId, id: NodeId) -> Answer {
     cluster.delete(asked, &format!("/cluster/members/{id}"))
 }
 
-/// Who votes, as node `id` sees it.
+/// Returns the voters as node `id` sees them.
 fn voters(cluster: &Cluster, id: NodeId) -> Option<Vec<NodeId>> {
     let status = cluster.status(id).ok()?;
     let peers = status.peers.iter().filter(|peer| peer.role == Role::Voter).map(|peer| peer.id);
@@ -54,7 +53,7 @@ fn voters(cluster: &Cluster, id: NodeId) -> Option<Vec<NodeId>> {
     Some(voters)
 }
 
-/// Waits until every one of `asked` sees exactly `members` vote.
+/// Waits until each of `asked` sees exactly the voters `members`.
 fn wait_seen(cluster: &Cluster, asked: &[NodeId], members: &[NodeId]) -> Result<()> {
     let sees = |cluster: &Cluster, id| voters(cluster, id).is_some_and(|voters| voters == members);
     cluster.wait(&format!("{members:?} to vote, and no others"), |cluster| {
@@ -91,9 +90,9 @@ fn wipe(cluster: &Cluster, id: NodeId) -> Result<()> {
     Ok(std::fs::remove_dir_all(cluster.data_dir(id))?)
 }
 
-/// Every limit follows the configured timing: nobody is taken for silent between two heartbeats.
+/// Every limit follows from the configured timing: no peer counts as inactive between two heartbeats.
 #[test]
-fn members_change_and_leadership_moves_at_slow_heartbeats() -> Result<()> {
+fn members_change_and_leadership_moves_with_slow_heartbeats() -> Result<()> {
     let timing = "  raft:\n    election_timeout_min: 1000\n    election_timeout_max: 1500\n    heartbeat_interval: 400\n";
     let mut cluster = three(timing)?;
     let leader = cluster.wait_leader()?;
@@ -111,7 +110,7 @@ fn members_change_and_leadership_moves_at_slow_heartbeats() -> Result<()> {
 }
 
 #[test]
-fn what_a_power_cut_takes_back_is_for_a_single_node() -> Result<()> {
+fn a_node_without_wal_sync_accepts_no_members() -> Result<()> {
     let cluster = Cluster::start_with(1, "    wal_sync: false\n", &binary("esnode"))?;
     cluster.wait_ready()?;
     let another = r#"{"id": 2, "host": "127.0.0.1", "port": 9100}"#;
@@ -124,19 +123,19 @@ fn what_a_power_cut_takes_back_is_for_a_single_node() -> Result<()> {
 }
 
 #[test]
-fn a_node_is_added_serves_and_goes_again() -> Result<()> {
+fn a_node_is_added_serves_and_is_removed() -> Result<()> {
     let mut cluster = three("")?;
     let before = produce(&cluster, "before")?;
     let leader = cluster.wait_leader()?;
     let follower = leader % 3 + 1;
     let four = cluster.grow()?;
     cluster.launch(four)?;
-    cluster.wait("it to be told to wait", |cluster| {
+    cluster.wait("it to log that it is no member yet", |cluster| {
         cluster.log(four).contains("is no member, as far as").then_some(())
     })?;
     ensure!(cluster.get(four, "/health/ready")?.0 == 503, "it is no member yet");
 
-    // Any member takes the call, and the same call again gets the same answer.
+    // Any member accepts the call, and a repeated call gets the same response.
     let added = add(&cluster, follower, four)?;
     ensure!(added.id == four && added.role == Role::Learner, "{added:?}");
     ensure!(matches!(add(&cluster, leader, four)?.role, Role::Learner | Role::Voter));
@@ -145,7 +144,7 @@ fn a_node_is_added_serves_and_goes_again() -> Result<()> {
     for id in cluster.ids() {
         ensure!(brokers(&cluster, id)? == [1, 2, 3, 4], "node {id}");
     }
-    // It takes over with everything that was there before it.
+    // It can lead, with everything that was written before it joined.
     cluster.wait_ready()?;
     let (code, body) = cluster.post(follower, "/cluster/leader/transfer", &format!("{{\"to\": {four}}}"))?;
     ensure!(code == 200, "{body}");
@@ -153,7 +152,7 @@ fn a_node_is_added_serves_and_goes_again() -> Result<()> {
     let events = Client::connect(cluster.kafka(four), LIMIT)?.read_all("t", 0)?;
     ensure!(events.len() == 2 && events[0].offset == before, "{} events", events.len());
 
-    // The leader that is to go hands over first, and ends by itself.
+    // A leader that is removed transfers leadership first, and ends by itself.
     let gone = member(remove(&cluster, leader, four))?;
     ensure!((gone.role, gone.voters.as_slice()) == (Role::None, &[1, 2, 3][..]), "{gone:?}");
     ensure!(cluster.reap(four)?.success(), "{}", cluster.log(four));
@@ -163,7 +162,7 @@ fn a_node_is_added_serves_and_goes_again() -> Result<()> {
     ensure!(brokers(&cluster, follower)? == [1, 2, 3]);
     produce(&cluster, "after")?;
 
-    // Coming back with its old disk it ends again and disturbs nobody; with a new one it may be added again.
+    // With its old disk it ends again and disturbs nobody; with an empty one it may be added again.
     let term = cluster.status(leader)?.term;
     cluster.launch(four)?;
     ensure!(cluster.reap(four)?.success());
@@ -175,7 +174,7 @@ fn a_node_is_added_serves_and_goes_again() -> Result<()> {
     stop_and_compare(&mut cluster)
 }
 
-/// Runs a line of the cluster's documentation as it is printed there, but for the hosts.
+/// Runs a documented call, with the hosts of this cluster. Returns what it prints.
 fn printed(line: &str) -> Result<serde_json::Value> {
     let output = std::process::Command::new("sh").args(["-c", line]).output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -211,7 +210,7 @@ fn the_documented_calls_work_as_printed() -> Result<()> {
 }
 
 #[test]
-fn what_is_unsafe_or_makes_no_sense_is_refused_and_changes_nothing() -> Result<()> {
+fn unsafe_or_invalid_changes_are_refused() -> Result<()> {
     let mut cluster = three("")?;
     let leader = cluster.wait_leader()?;
     let (dead, alive) = (leader % 3 + 1, (leader + 1) % 3 + 1);
@@ -233,12 +232,12 @@ fn what_is_unsafe_or_makes_no_sense_is_refused_and_changes_nothing() -> Result<(
     ensure!(refused(promoted)? == (404, "not_a_member".into()));
     ensure!(voters(&cluster, leader) == Some(vec![1, 2, 3]));
 
-    // A learner that is not there does no harm, and is not promoted.
+    // A learner that is down does no harm, and is not promoted.
     ensure!(add(&cluster, leader, four)?.role == Role::Learner);
     let promoted = cluster.post(leader, &format!("/cluster/members/{four}/promote"), "");
     ensure!(refused(promoted)? == (409, "behind".into()));
     produce_with(&cluster, leader, "with a learner that is not there")?;
-    // Nor does it hinder the dead one from going, nor itself.
+    // It prevents neither the removal of the dead voter nor its own.
     member(remove(&cluster, leader, dead))?;
     ensure!(member(remove(&cluster, leader, four))?.learners.is_empty());
     produce_with(&cluster, leader, "in a cluster of two")?;
@@ -252,10 +251,10 @@ fn produce_with(cluster: &Cluster, leader: NodeId, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// Nobody's configuration names all: one that was added when another node was away leads when it comes back, and the
-/// one added last was never told of either.
+/// No configuration names all members: node 4, added while node 3 was down, leads when that comes back, and
+/// node 5 does not know node 4.
 #[test]
-fn members_find_each_other_whatever_their_files_say() -> Result<()> {
+fn members_find_each_other_whatever_their_configurations_name() -> Result<()> {
     let mut cluster = three("")?;
     cluster.wait_ready()?;
     cluster.kill(3)?;
@@ -282,7 +281,7 @@ fn members_find_each_other_whatever_their_files_say() -> Result<()> {
     wait_voters(&cluster, &[1, 2, 3, four, five])
 }
 
-/// Adds and removes, each under a fault, while clients write and read.
+/// Changes of members, each under a fault, while clients write and read.
 struct Churn {
     cluster: Cluster,
     random: Rng,
@@ -303,7 +302,7 @@ impl Churn {
         ids[self.random.usize(..ids.len())]
     }
 
-    /// One change, with a fault in the middle of it.
+    /// Makes one change, with a fault during it.
     fn round(&mut self) -> Result<()> {
         let grows = match self.members.len() {
             0..=3 => true,
@@ -320,7 +319,7 @@ impl Churn {
         self.done.push(format!("{what} {id} by {asked}, {victim} {how} after {before:?}"));
         let (address, path, body) = self.call(asked, id, grows);
         let method = if grows { "POST" } else { "DELETE" };
-        // What comes of it under the fault, and whether anything does, is seen afterwards.
+        // Under the fault it may fail; whether it took effect is seen afterwards.
         let under_fault = std::thread::spawn(move || tests::http::call(&address, method, &path, &body));
         std::thread::sleep(before);
         self.hurt(victim, kills)?;
@@ -344,11 +343,11 @@ impl Churn {
         (address, format!("/cluster/members/{id}"), String::new())
     }
 
-    /// A node dies or freezes, and is back soon.
+    /// Kills or freezes a node for a short time.
     fn hurt(&mut self, victim: NodeId, kills: bool) -> Result<()> {
         let away = Duration::from_millis(self.random.u64(20..800));
         if kills {
-            // It may be the one that was just removed, and be gone already.
+            // It may be the node that was just removed, and have ended already.
             let _ = self.cluster.kill(victim);
             std::thread::sleep(away);
             return self.cluster.launch(victim);
@@ -360,7 +359,7 @@ impl Churn {
         Ok(())
     }
 
-    /// The same call until it is answered as wanted: nothing is in the way any more.
+    /// Repeats the call until it succeeds, without faults.
     fn insist(&mut self, id: NodeId, grows: bool) -> Result<()> {
         let since = Instant::now();
         loop {
@@ -376,7 +375,7 @@ impl Churn {
         }
     }
 
-    /// A removed node ends by itself; a new one may then have its id.
+    /// Waits for the removed node to end, and empties its data directory for a new one.
     fn let_go(&mut self, id: NodeId) -> Result<()> {
         let ended = self.cluster.reap(id)?;
         ensure!(ended.success(), "node {id} was removed and ended with {ended}: {}", self.cluster.log(id));
@@ -385,7 +384,7 @@ impl Churn {
         Ok(())
     }
 
-    /// Everybody is in again, and all logs are alike.
+    /// Adds all nodes again, and checks that all logs are the same.
     fn finish(&mut self) -> Result<()> {
         for id in std::mem::take(&mut self.outside) {
             self.cluster.launch(id)?;
@@ -411,13 +410,13 @@ impl Churn {
             "{rounds} changes, {acknowledged} acknowledged writes, {looks} looks, {} leaders",
             terms.len()
         );
-        ensure!(acknowledged > 0 && looks > 0, "nothing was tested");
+        ensure!(acknowledged > 0 && looks > 0, "the load did nothing");
         self.finish()
     }
 }
 
 #[test]
-fn nodes_come_and_go_under_faults_and_nothing_is_lost() -> Result<()> {
+fn changes_of_members_under_faults_lose_no_acknowledged_write() -> Result<()> {
     let setting = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seed = setting("CHURN_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let mut churn = Churn::start(seed)?;

@@ -1,8 +1,9 @@
-//! Everything at once: nodes die, freeze and come back, what they say to each other is held back, delayed and broken,
-//! one way and both, and leadership is sent about, while clients write and read. In between the cluster is healed and
-//! must serve again soon.
+//! Random faults: nodes are killed, frozen and restarted, connections are blocked, delayed and broken in one
+//! or both directions, and leadership is transferred, while clients write and read. Between rounds all faults
+//! end, and the cluster must serve soon.
 //!
-//! `NEMESIS_SECONDS` says how long, `NEMESIS_SEED` repeats a sequence of faults (not their exact moments).
+//! `NEMESIS_SECONDS` is the duration; `NEMESIS_SEED` repeats a sequence of faults, though not their exact
+//! times.
 
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,9 @@ use tests::proxy::{NetworkFault, Proxies};
 
 const LIMIT: Duration = Duration::from_secs(5);
 const TOPIC: &str = "t";
-/// Takes the writes that show that the cluster serves.
+/// The topic for writes that show whether the cluster serves.
 const PROBE: &str = "probe";
-/// Once everything is healed, a write is acknowledged within this time.
+/// A write must be acknowledged within this time after all faults have ended.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -34,7 +35,7 @@ struct Nemesis {
     proxies: Proxies,
     random: Rng,
     frozen: Vec<NodeId>,
-    /// What was done, for the report of a failure.
+    /// The faults so far, for the report of a failure.
     done: Vec<String>,
 }
 
@@ -51,7 +52,7 @@ impl Nemesis {
         Ok(Self { cluster, proxies, random: Rng::with_seed(seed), frozen: Vec::new(), done: Vec::new() })
     }
 
-    /// A node, and another one.
+    /// Returns two different nodes.
     fn pair(&mut self) -> (NodeId, NodeId) {
         let mut ids = self.cluster.ids();
         self.random.shuffle(&mut ids);
@@ -62,7 +63,7 @@ impl Nemesis {
         self.done.push(what);
     }
 
-    /// One fault more.
+    /// Causes one fault.
     fn strike(&mut self) -> Result<()> {
         let (a, b) = self.pair();
         match self.random.u8(..8) {
@@ -115,7 +116,7 @@ impl Nemesis {
         Ok(())
     }
 
-    /// Asks one node for another to lead. The answer may take long, and whatever it is, is right.
+    /// Asks a node to transfer leadership. Any response is right, and it may take long.
     fn transfer(&mut self, asked: NodeId, to: NodeId) {
         self.note(format!("{asked} is asked that {to} lead"));
         let address = format!("{}:8080", self.cluster.proxy(asked).0);
@@ -123,7 +124,7 @@ impl Nemesis {
         std::thread::spawn(move || http::call(&address, "POST", "/cluster/leader/transfer", &body));
     }
 
-    /// Nodes come back one by one, now and then while the network is still bad.
+    /// Ends one fault: nodes first, then the network.
     fn relieve(&mut self) -> Result<()> {
         for id in self.cluster.ids() {
             if !self.cluster.is_running(id) {
@@ -140,7 +141,7 @@ impl Nemesis {
         Ok(())
     }
 
-    /// Nothing is broken any more; the cluster must serve soon.
+    /// Ends all faults, and checks that the cluster serves soon.
     fn heal(&mut self) -> Result<()> {
         self.note("everything heals".to_owned());
         self.proxies.heal();
@@ -168,7 +169,7 @@ impl Nemesis {
         self.cluster.wait_ready().map(drop)
     }
 
-    /// A storm of faults, then calm and every check.
+    /// Causes faults under load, ends them, and runs every check.
     fn round(&mut self, history: &mut LoadHistory, number: u64) -> Result<()> {
         let load = Load::start(&self.cluster, TOPIC, number);
         for _ in 0..self.random.u64(3..8) {
@@ -186,13 +187,13 @@ impl Nemesis {
         let terms = leaders_by_term(self.cluster.ids().into_iter().map(|id| (id, self.cluster.log(id))))?;
         let (acknowledged, looks) = history.counts();
         println!("{acknowledged} acknowledged writes, {looks} reads of the end, {} leaders", terms.len());
-        ensure!(acknowledged > 0 && looks > 0 && !terms.is_empty(), "nothing was tested");
+        ensure!(acknowledged > 0 && looks > 0 && !terms.is_empty(), "the load did nothing");
         stop_and_compare(&mut self.cluster)
     }
 }
 
 #[test]
-fn whatever_happens_nothing_acknowledged_is_lost_and_the_cluster_recovers() -> Result<()> {
+fn random_faults_lose_no_acknowledged_write() -> Result<()> {
     let seed = setting("NEMESIS_SEED", fastrand::u64(..1_000_000));
     let end = Instant::now() + Duration::from_secs(setting("NEMESIS_SECONDS", 12));
     let mut nemesis = Nemesis::start(seed)?;
@@ -208,14 +209,14 @@ fn whatever_happens_nothing_acknowledged_is_lost_and_the_cluster_recovers() -> R
     outcome.with_context(|| format!("NEMESIS_SEED={seed}: {}", nemesis.done.join(", ")))
 }
 
-/// The weather between two nodes is what it is said to be: a leader that nobody hears is replaced, and knows it.
+/// Checks the faults of the proxies themselves: a leader that nobody hears is replaced and steps down.
 #[test]
-fn a_leader_that_reaches_nobody_is_replaced() -> Result<()> {
+fn a_leader_that_nobody_hears_is_replaced() -> Result<()> {
     let nemesis = Nemesis::start(0)?;
     let old = nemesis.cluster.wait_leader()?;
     nemesis.cluster.ids().into_iter().for_each(|to| nemesis.proxies.set(old, to, NetworkFault::Block));
     let next = nemesis.cluster.wait("another leader", |cluster| cluster.leader().filter(|id| *id != old))?;
-    nemesis.cluster.wait("the old leader to give up", |cluster| {
+    nemesis.cluster.wait("the old leader to step down", |cluster| {
         let status = cluster.status(old).ok()?;
         (status.state != shared::api::NodeState::Leader).then_some(())
     })?;

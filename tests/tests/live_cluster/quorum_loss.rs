@@ -1,5 +1,5 @@
-//! A node that is left alone carries on as another cluster, with all that its log holds; and nobody of the cluster before
-//! ever takes part in it.
+//! Loss-of-quorum recovery: a survivor starts a new cluster with everything in its log, and no node of the
+//! old cluster takes part in it.
 
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tests::programs::binary;
 const LIMIT: Duration = Duration::from_secs(5);
 const NEXT: &str = "6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11";
 
-/// Exit code and what it said.
+/// Runs the recovery. Returns exit code and output.
 fn rebuild(cluster: &Cluster, id: NodeId, members: &str) -> Result<(Option<i32>, String)> {
     let output = Command::new(binary("esnode"))
         .arg(format!("--node-id={id}"))
@@ -27,13 +27,13 @@ fn rebuild(cluster: &Cluster, id: NodeId, members: &str) -> Result<(Option<i32>,
     Ok((output.status.code(), text(&output.stdout) + &text(&output.stderr)))
 }
 
-/// The cluster as node `id` has it.
+/// Returns the cluster id as node `id` reports it.
 fn cluster_id(cluster: &Cluster, id: NodeId) -> Option<String> {
     Some(serde_json::to_value(cluster.status(id).ok()?.cluster_id).ok()?.as_str()?.to_owned())
 }
 
 #[test]
-fn a_survivor_carries_on_alone_and_others_join_it_anew() -> Result<()> {
+fn a_survivor_recovers_alone_and_others_join_it() -> Result<()> {
     let mut cluster = Cluster::start_with(3, "", &binary("esnode"))?;
     let leader = cluster.wait_ready()?;
     ensure!(Client::connect(cluster.kafka(leader), LIMIT)?.create_topic("t", 1)? == 0);
@@ -57,7 +57,7 @@ fn a_survivor_carries_on_alone_and_others_join_it_anew() -> Result<()> {
     ensure!(code == Some(0), "{said}");
     let first: Value = serde_json::from_str(said.lines().last().context("a line")?)?;
     ensure!(first["changed"] == true && first["cluster"] == NEXT, "{first}");
-    // The same again changes nothing.
+    // A repeated recovery changes nothing.
     let (_, said) = rebuild(&cluster, 1, "1")?;
     let again: Value = serde_json::from_str(said.lines().last().context("a line")?)?;
     ensure!(again["changed"] == false && again["last_index"] == first["last_index"], "{again}");
@@ -67,7 +67,7 @@ fn a_survivor_carries_on_alone_and_others_join_it_anew() -> Result<()> {
     let mut client = Client::connect(cluster.kafka(1), LIMIT)?;
     history.check(client.read_all("t", 0)?)?;
 
-    // The others have each other, and a majority of the cluster before. Whoever of them meets the new one ends.
+    // The others are a majority of the old cluster. Each must end when it meets the new one.
     for id in [2, 3] {
         cluster.launch(id)?;
     }
@@ -77,7 +77,7 @@ fn a_survivor_carries_on_alone_and_others_join_it_anew() -> Result<()> {
     }
     ensure!(cluster_id(&cluster, 1).as_deref() == Some(NEXT) && cluster.status(1)?.leader == Some(1));
 
-    // Empty, they are as good as any other: each reads the whole log, which began with other members.
+    // With empty data directories they may join: each reads the whole log, which began with other members.
     for id in [2, 3] {
         std::fs::remove_dir_all(cluster.data_dir(id))?;
         cluster.launch(id)?;

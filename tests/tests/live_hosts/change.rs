@@ -1,4 +1,7 @@
-//! Members come and go, and programs are upgraded, on Linux hosts of their own: with hosts that are dead, cut off or full.
+//! Changes of members, upgrades, recovery and restore on Linux hosts, with hosts that are dead, cut off or
+//! full.
+//!
+//! Needs what `tests/lab/lab.sh` needs; fails without it, unless `SKIP=lab`.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -30,7 +33,7 @@ fn done(operator: &CliSession<'_>, args: &[&str]) -> Result<Value> {
 }
 
 #[test]
-fn hosts_come_and_go_and_a_dead_one_is_replaced() -> Result<()> {
+fn hosts_are_added_and_removed_and_a_dead_one_is_replaced() -> Result<()> {
     let Some(lab) = Lab::bare(5)? else { return Ok(()) };
     let operator = CliSession::of(&lab, &[1, 2, 3], "admin", "")?;
     operator.up()?;
@@ -61,7 +64,7 @@ fn hosts_come_and_go_and_a_dead_one_is_replaced() -> Result<()> {
     let members: Vec<_> =
         status["nodes"].as_array().into_iter().flatten().map(|node| node["id"].clone()).collect();
     ensure!(members == [3, 4, 5] && status["health"] == "HEALTHY", "{status:#}");
-    // It comes back from the dead, knows nothing of it, and is told.
+    // The removed node boots again, and learns that it was removed.
     lab.boot_host(2)?;
     lab.wait("node 2 to end by itself", || {
         let state = lab.exec(2, &["systemctl", "show", "-P", "ActiveState,Result", "eventstream"]).ok()?;
@@ -71,7 +74,7 @@ fn hosts_come_and_go_and_a_dead_one_is_replaced() -> Result<()> {
     let leader = lab.wait_ready(&[3, 4, 5])?;
     ensure!(Client::connect(lab.kafka(leader), LIMIT)?.read_all("t", 0)?.len() == 1, "the event is gone");
 
-    // A host that the others do not reach is not taken in.
+    // A host that the others cannot reach is not added.
     lab.isolate(1)?;
     let (code, report) =
         operator.json(&["add-node", "1", "--host", &lab.address(1), "--ssh-timeout", "2s"])?;
@@ -81,14 +84,14 @@ fn hosts_come_and_go_and_a_dead_one_is_replaced() -> Result<()> {
 }
 
 #[test]
-fn an_upgrade_over_ssh_is_not_noticed_and_stops_where_it_must() -> Result<()> {
+fn an_upgrade_over_ssh_interrupts_nobody_and_stops_at_a_partition() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let operator = CliSession::new(&lab, "admin", "")?;
     operator.up()?;
     let new = stamped("0.1.1").display().to_string();
     let upgrade = ["upgrade", "--binary", &new, "--soak", "1s"];
 
-    // No room on one host: nothing is touched anywhere.
+    // No space on one host: nothing is changed anywhere.
     let before = processes(&lab)?;
     lab.exec(
         3,
@@ -100,7 +103,7 @@ fn an_upgrade_over_ssh_is_not_noticed_and_stops_where_it_must() -> Result<()> {
     )?;
     let (code, report) = operator.json(&upgrade)?;
     ensure!(matches!(code, 1 | 3 | 4) && report["error"].to_string().contains("node 3"), "{code} {report:#}");
-    ensure!(processes(&lab)? == before, "a node was touched");
+    ensure!(processes(&lab)? == before, "a node was restarted");
     lab.exec(3, &["umount", "/opt/eventstream/releases"])?;
 
     let leader = lab.wait_ready(&lab.ids())?;
@@ -113,7 +116,7 @@ fn an_upgrade_over_ssh_is_not_noticed_and_stops_where_it_must() -> Result<()> {
     let releases = lab.exec(1, &["ls", "/opt/eventstream/releases"])?;
     ensure!(releases.lines().count() == 2, "the last two are kept: {releases}");
 
-    // A partition in the middle: nothing further is stopped, and it goes on when it is over.
+    // A partition during the upgrade: no other node is stopped, and the upgrade can be resumed.
     let next = stamped("0.2.0").display().to_string();
     let args = ["upgrade", "--binary", &next, "--soak", "1s", "-o", "json"];
     let mut child = operator.command(&args).stdout(Stdio::piped()).spawn()?;
@@ -145,7 +148,7 @@ fn processes(lab: &Lab) -> Result<Vec<String>> {
 }
 
 #[test]
-fn a_cluster_whose_majority_is_lost_carries_on_from_one_host() -> Result<()> {
+fn a_cluster_recovers_from_one_host_after_a_loss_of_quorum() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let operator = CliSession::new(&lab, "admin", "")?;
     operator.up()?;
@@ -161,7 +164,7 @@ fn a_cluster_whose_majority_is_lost_carries_on_from_one_host() -> Result<()> {
     let mut client = Client::connect(lab.kafka(lab.wait_ready(&[2])?), LIMIT)?;
     ensure!(client.read_all("t", 0)?.len() == 1 && client.produce("t", 0, b"more")?.is_ok());
 
-    // They are a majority of a cluster that is no more, and find out.
+    // They are a majority of the old cluster, and must stop.
     for id in [1, 3] {
         lab.boot_host(id)?;
     }
@@ -176,7 +179,7 @@ fn a_cluster_whose_majority_is_lost_carries_on_from_one_host() -> Result<()> {
 }
 
 #[test]
-fn hosts_without_data_carry_on_from_a_backup() -> Result<()> {
+fn a_backup_is_restored_on_hosts_without_data() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let operator = CliSession::new(&lab, "admin", "")?;
     operator.up()?;

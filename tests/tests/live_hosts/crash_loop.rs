@@ -1,6 +1,7 @@
-//! `escli` and nodes that keep ending and are started again by systemd: whoever stops them has them stopped.
+//! Nodes that exit at every start and that systemd keeps restarting: every command that stops nodes stops
+//! them.
 //!
-//! Needs what `tests/lab/lab.sh` needs, and says so loudly where that is missing.
+//! Needs what `tests/lab/lab.sh` needs; fails without it, unless `SKIP=lab`.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +11,15 @@ use tests::cli::CliSession;
 use tests::lab::Lab;
 
 const DATA: &str = "/var/lib/eventstream/raft";
-/// Longer than systemd waits between two starts.
+/// More than systemd waits between two starts.
 const LONGER: Duration = Duration::from_millis(2500);
 
-/// How systemd says that the unit stands.
+/// Returns the state of the unit, according to systemd.
 fn state(lab: &Lab, id: NodeId) -> Result<String> {
     lab.exec(id, &["systemctl", "show", "-P", "SubState", "eventstream"]).map(|state| state.trim().to_owned())
 }
 
-/// Makes the node end whenever it starts, and returns when it is between two starts.
+/// Makes the node exit at every start. Returns while systemd waits to start it again.
 fn loops(lab: &Lab, id: NodeId) -> Result<()> {
     lab.exec(id, &["sh", "-ec", &format!("chown root:root {DATA}; systemctl kill -s KILL eventstream")])?;
     let began = Instant::now();
@@ -29,7 +30,7 @@ fn loops(lab: &Lab, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// It stays stopped.
+/// Checks that the node stays stopped.
 fn is_stopped(lab: &Lab, id: NodeId) -> Result<()> {
     let at_once = state(lab, id)?;
     std::thread::sleep(LONGER);
@@ -41,7 +42,7 @@ fn is_stopped(lab: &Lab, id: NodeId) -> Result<()> {
 }
 
 #[test]
-fn a_unit_that_keeps_failing_is_stopped_by_everything_that_stops() -> Result<()> {
+fn every_command_that_stops_nodes_stops_a_crash_looping_unit() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let operator = CliSession::new(&lab, "admin", "")?;
     operator.up()?;
@@ -58,7 +59,7 @@ fn a_unit_that_keeps_failing_is_stopped_by_everything_that_stops() -> Result<()>
     is_stopped(&lab, 3)?;
 
     operator.check_healthy()?;
-    // The last but one: the majority is that of who is left.
+    // The last but one node: one voter is left.
     let (code, report) = operator.json(&["remove-node", "2", "--yes", "--allow-downtime"])?;
     ensure!(code == 0 && report["outcome"] == "succeeded", "{report:#}");
     loops(&lab, 1)?;

@@ -1,7 +1,6 @@
-//! `escli` on Linux hosts of its own, over real SSH and under real systemd: from nothing to a cluster, what it refuses,
-//! what it survives.
+//! `escli up` on bare Linux hosts: what it sets up, what it refuses, what it survives.
 //!
-//! Needs what `tests/lab/lab.sh` needs; fails where that is missing, unless `SKIP=lab`.
+//! Needs what `tests/lab/lab.sh` needs; fails without it, unless `SKIP=lab`.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ fn ids(report: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn bare_hosts_become_a_cluster_that_outlives_reboots_and_power_cuts() -> Result<()> {
+fn bare_hosts_become_a_cluster_that_survives_reboots_and_power_cuts() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let operator = CliSession::new(&lab, "admin", "")?;
     let (code, plan) = operator.json(&["up", "--dry-run"])?;
@@ -63,7 +62,7 @@ fn bare_hosts_become_a_cluster_that_outlives_reboots_and_power_cuts() -> Result<
     Ok(())
 }
 
-/// Files, owners and modes, and how much the unit is exposed.
+/// Checks files, owners, modes and the exposure of the unit.
 fn as_documented(lab: &Lab) -> Result<()> {
     let paths = [
         ("/opt/eventstream", "root root 755"),
@@ -89,7 +88,7 @@ fn as_documented(lab: &Lab) -> Result<()> {
 }
 
 #[test]
-fn hosts_that_are_not_ready_are_refused_with_the_reason_and_left_alone() -> Result<()> {
+fn unsuitable_hosts_are_refused_with_the_reason_and_not_changed() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let says = |operator: &CliSession<'_>, args: &[&str], wanted: &[&str]| -> Result<()> {
         let reasons = operator.refused(args)?;
@@ -143,7 +142,7 @@ fn hosts_that_are_not_ready_are_refused_with_the_reason_and_left_alone() -> Resu
 }
 
 #[test]
-fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
+fn an_operation_that_was_killed_or_cut_off_continues() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let operator = CliSession::new(&lab, "admin", "")?;
     let mut kills = 0;
@@ -154,7 +153,7 @@ fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
     ensure!(kills >= 8, "only {kills} kills");
     operator.up()?;
 
-    // The same in the middle of an operation whose host goes silent.
+    // The same with a host that goes silent during the operation.
     let (code, _) = operator.json(&["down", "--purge-data", "--yes", "--confirm", "lab"])?;
     ensure!(code == 0, "down");
     let mut child =
@@ -167,7 +166,7 @@ fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
     lab.heal()?;
     operator.up()?;
 
-    // A second operator, whose escli knows nothing of the first one's lock.
+    // A second operator, whose escli does not see the first one's lock.
     let second = CliSession::new(&lab, "root", "")?;
     operator.json(&["stop", "--yes"])?;
     let mut first = operator.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -180,8 +179,8 @@ fn an_operator_who_is_killed_or_cut_off_goes_on_where_it_ended() -> Result<()> {
     second.wait_healthy()
 }
 
-/// Runs `up` and kills it at the first step that is not yet done, at its beginning or its end. `false` when it ended
-/// before.
+/// Runs `up` and kills it at the beginning or the end of the first step that is not done. Returns false when
+/// it ended before.
 fn kill_at_next_step(operator: &CliSession<'_>, at_end: bool) -> Result<bool> {
     let mut child = operator.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let reached = operator
@@ -192,7 +191,7 @@ fn kill_at_next_step(operator: &CliSession<'_>, at_end: bool) -> Result<bool> {
 }
 
 #[test]
-fn a_user_without_root_runs_nodes_of_their_own() -> Result<()> {
+fn a_user_without_root_runs_nodes() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let deploy = "  privilege: none\n  service: process\n  install_dir: /home/guest/eventstream\n";
     let operator = CliSession::new(&lab, "guest", deploy)?;

@@ -1,8 +1,8 @@
-//! Nodes on Linux hosts of their own: the documented start and calls, a network that is cut and loses packets, plugs
-//! pulled, hosts that freeze and reboot. Nothing acknowledged is lost, each term has one leader, and once all is well
-//! the cluster serves again soon.
+//! The documented start and calls on Linux hosts; a network that is cut and loses packets, power cuts, hosts
+//! that freeze and reboot. No acknowledged write is lost, each term has one leader, and the cluster serves
+//! again soon.
 //!
-//! Needs root, cgroup v2, nftables and a Debian mirror; fails where one is missing, unless `SKIP=lab`.
+//! Needs what `tests/lab/lab.sh` needs; fails without it, unless `SKIP=lab`.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,12 +19,12 @@ use tests::logs::same_logs;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const TOPIC: &str = "t";
-/// Takes the writes that show that the cluster serves.
+/// The topic for writes that show whether the cluster serves.
 const PROBE: &str = "probe";
-/// Once nothing hinders a majority, a write is acknowledged within this time.
+/// A write must be acknowledged within this time after a majority is healthy.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// Load, faults and the books.
+/// A lab under load, and the history of that load.
 struct Trial {
     lab: Lab,
     history: LoadHistory,
@@ -32,7 +32,7 @@ struct Trial {
 }
 
 impl Trial {
-    /// Nodes that are ready, with topics.
+    /// Starts the nodes and creates the topics.
     fn start(size: u64) -> Result<Option<Self>> {
         let Some(lab) = Lab::boot(size, size)? else { return Ok(None) };
         lab.ids().into_iter().try_for_each(|id| lab.start(id))?;
@@ -48,7 +48,7 @@ impl Trial {
         self.lab.ids().into_iter().filter(|id| *id != than).collect()
     }
 
-    /// One fault under load, its cure, and every check. `strike` is told who leads.
+    /// Causes one fault under load, ends it, and runs every check. `strike` is told who leads.
     fn round(
         &mut self,
         name: &str,
@@ -75,7 +75,7 @@ impl Trial {
         self.leaders().map(drop)
     }
 
-    /// How long it takes until one of these nodes acknowledges a write.
+    /// Returns how long it takes until one of these nodes acknowledges a write.
     fn served_by(&self, nodes: &[NodeId]) -> Result<Duration> {
         let asked = Instant::now();
         self.lab.wait("an acknowledged write", || {
@@ -88,10 +88,10 @@ impl Trial {
         Ok(asked.elapsed())
     }
 
-    /// The others serve without this node, which knows that it does not lead.
+    /// Checks that the others serve without this node, and that it knows it no longer leads.
     fn replaced(&self, old: NodeId) -> Result<()> {
         self.served_by(&self.others(old))?;
-        self.lab.wait("the old leader to give up", || {
+        self.lab.wait("the old leader to step down", || {
             (self.lab.status(old).ok()?.state != NodeState::Leader).then_some(())
         })
     }
@@ -101,7 +101,7 @@ impl Trial {
         Ok(leaders_by_term(logs)?.len())
     }
 
-    /// Ends the nodes and compares all that they hold.
+    /// Stops the nodes and compares their logs.
     fn finish(self) -> Result<()> {
         let (acknowledged, looks) = self.history.counts();
         println!("{acknowledged} acknowledged writes, {looks} reads of the end, {} leaders", self.leaders()?);
@@ -118,7 +118,7 @@ impl Trial {
     }
 }
 
-/// What a documented call prints.
+/// Runs a documented call. Returns what it prints.
 fn printed(call: &str) -> Result<Value> {
     let output = Command::new("sh").args(["-c", call]).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -126,7 +126,7 @@ fn printed(call: &str) -> Result<Value> {
 }
 
 #[test]
-fn the_documented_start_and_calls_work_on_hosts_apart() -> Result<()> {
+fn the_documented_start_and_calls_work_on_separate_hosts() -> Result<()> {
     let Some(lab) = Lab::boot(4, 3)? else { return Ok(()) };
     let began = Instant::now();
     for (id, second) in [(1, 0), (2, 1), (3, 2)] {
@@ -161,7 +161,7 @@ fn the_documented_start_and_calls_work_on_hosts_apart() -> Result<()> {
 }
 
 #[test]
-fn a_leader_that_is_cut_off_or_stands_still_is_replaced() -> Result<()> {
+fn a_leader_that_is_cut_off_or_frozen_is_replaced() -> Result<()> {
     let Some(mut trial) = Trial::start(3)? else { return Ok(()) };
     let heal = |lab: &Lab, _: NodeId| lab.heal();
     trial.round("isolated", |t, id| t.lab.isolate(id).and_then(|()| t.replaced(id)), heal)?;
@@ -182,7 +182,7 @@ fn a_leader_that_is_cut_off_or_stands_still_is_replaced() -> Result<()> {
 }
 
 #[test]
-fn plugs_pulled_lose_nothing_acknowledged() -> Result<()> {
+fn power_cuts_of_hosts_lose_no_acknowledged_write() -> Result<()> {
     let Some(mut trial) = Trial::start(5)? else { return Ok(()) };
     let boot = |lab: &Lab, ids: &[NodeId]| ids.iter().try_for_each(|id| lab.boot_host(*id));
     trial.round(

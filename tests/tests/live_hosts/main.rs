@@ -1,4 +1,5 @@
-//! Nodes and escli on real Linux hosts of their own (`tests/lab/lab.sh`), each with an address, a disk and a systemd.
+//! Nodes and escli on real Linux hosts of their own (`tests/lab/lab.sh`), each with an address, a disk and a
+//! systemd.
 
 mod change;
 mod check_fix;

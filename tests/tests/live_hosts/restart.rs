@@ -1,5 +1,7 @@
-//! Day two on Linux hosts of their own: behind a jump host, restarted and reloaded node by node, with hosts that reboot
-//! or run full in the middle.
+//! Restarts and reloads on Linux hosts, behind a jump host, and with hosts that reboot or run out of space
+//! meanwhile.
+//!
+//! Needs what `tests/lab/lab.sh` needs; fails without it, unless `SKIP=lab`.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -12,7 +14,7 @@ use tests::cli::{CliSession, text};
 use tests::lab::Lab;
 use tests::programs::binary;
 
-/// Every node's process, by its host's account.
+/// Returns every node's process, as its host reports it.
 fn processes(lab: &Lab) -> Result<BTreeMap<NodeId, String>> {
     let pid = |id| Ok((id, lab.exec(id, &["systemctl", "show", "-P", "MainPID", "eventstream"])?));
     lab.ids().into_iter().map(pid).collect()
@@ -23,7 +25,7 @@ fn restarted(before: &BTreeMap<NodeId, String>, after: &BTreeMap<NodeId, String>
 }
 
 #[test]
-fn a_cluster_behind_a_jump_host_is_run_like_any_other() -> Result<()> {
+fn a_cluster_behind_a_jump_host_is_operated_like_any_other() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let operator = CliSession::new(&lab, "admin", "")?;
     for id in [2, 3] {
@@ -36,12 +38,12 @@ fn a_cluster_behind_a_jump_host_is_run_like_any_other() -> Result<()> {
     operator.check_healthy()?;
     println!("status through the jump host in {:.2?}", began.elapsed());
     let (code, report) = operator.json(&["restart", "2"])?;
-    // A node that leads hands over first, which is one more.
+    // If the node leads, there is also a transfer.
     ensure!(code == 0 && report["changed"].as_u64() >= Some(2), "{report:#}");
     let (code, alerts) = operator.json(&["alerts", "--window", "500ms"])?;
     ensure!(code == 0 && alerts["firing"] == 0, "{alerts:#}");
 
-    // Without the jump host nothing behind it is seen, and the row says whose fault that is.
+    // Without the jump host the nodes behind it are unreachable, and the reason names it.
     lab.cut_power(&[1])?;
     let (code, status) = operator.json(&["status", "--ssh-timeout", "1s"])?;
     let reason = status["nodes"][1]["reason"].to_string();
@@ -50,7 +52,7 @@ fn a_cluster_behind_a_jump_host_is_run_like_any_other() -> Result<()> {
 }
 
 #[test]
-fn nodes_are_restarted_reloaded_and_led_over_ssh() -> Result<()> {
+fn nodes_are_restarted_and_reloaded_and_leadership_moves_over_ssh() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let operator = CliSession::new(&lab, "admin", "")?;
     operator.up()?;
@@ -67,7 +69,7 @@ fn nodes_are_restarted_reloaded_and_led_over_ssh() -> Result<()> {
     let after = processes(&lab)?;
     ensure!(restarted(&before, &after) == lab.ids(), "{before:?} {after:?}");
 
-    // One setting for all, and one host that already has it.
+    // One new setting for all nodes, which one host already has.
     let (code, same) = operator.json(&["diff"])?;
     ensure!(code == 0, "{same:#}");
     operator.edit("deploy:", "network:\n  max_connections: 500\ndeploy:")?;
@@ -99,7 +101,7 @@ fn nodes_are_restarted_reloaded_and_led_over_ssh() -> Result<()> {
 }
 
 #[test]
-fn a_host_that_reboots_in_the_middle_is_waited_for() -> Result<()> {
+fn a_restart_waits_for_a_host_that_reboots() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let operator = CliSession::new(&lab, "root", "")?;
     operator.up()?;
@@ -112,7 +114,7 @@ fn a_host_that_reboots_in_the_middle_is_waited_for() -> Result<()> {
     lab.boot_host(rebooted)?;
     let output = child.wait_with_output()?;
     let report: Value = serde_json::from_slice(&output.stdout)?;
-    // It may end because a host is away, never by going on without it.
+    // It may fail because the host is down, but must not go on without it.
     ensure!(matches!(output.status.code(), Some(0 | 1 | 4 | 7)), "{report:#}");
     operator.wait_healthy()?;
     if !output.status.success() {
@@ -125,14 +127,14 @@ fn a_host_that_reboots_in_the_middle_is_waited_for() -> Result<()> {
 }
 
 #[test]
-fn a_disk_that_runs_full_in_the_middle_leaves_nothing_half_done() -> Result<()> {
+fn a_disk_that_becomes_full_leaves_no_partial_files() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
     let operator = CliSession::new(&lab, "root", "  install_dir: /srv/es\n")?;
     let program = std::fs::metadata(binary("esnode"))?.len() >> 20;
     let room = program * 2 + 64;
     let mount = format!("mkdir -p /srv/es && mount -t tmpfs -o size={room}m tmpfs /srv/es");
     lab.exec(2, &["sh", "-c", &mount])?;
-    // As soon as work begins there, somebody else takes most of the room that there was.
+    // As soon as work begins there, another process takes most of the space.
     let rest = room - program / 2;
     let greedy = format!("until [ -d /srv/es/releases ]; do :; done; fallocate -l {rest}m /srv/es/other");
     lab.exec(2, &["sh", "-c", &format!("setsid sh -c '{greedy}' </dev/null >/dev/null 2>&1 &")])?;
@@ -146,9 +148,9 @@ fn a_disk_that_runs_full_in_the_middle_leaves_nothing_half_done() -> Result<()> 
 }
 
 #[test]
-fn many_hosts_are_worked_on_at_once() -> Result<()> {
+fn twenty_hosts_are_worked_on_concurrently() -> Result<()> {
     let Some(lab) = Lab::bare(20)? else { return Ok(()) };
-    // A cluster has nine nodes at most: three operators have twenty hosts.
+    // A cluster has at most nine nodes, so three operators share twenty hosts.
     let hosts = lab.ids();
     let operators: Result<Vec<_>> =
         hosts.chunks(9).map(|ids| CliSession::of(&lab, ids, "admin", "")).collect();

@@ -1,6 +1,6 @@
-//! `escli` as a user without root, whose own systemd runs the nodes: what it takes, and that a reboot brings them back.
+//! Nodes under the systemd of a user without root, also after a reboot.
 //!
-//! Needs what `tests/lab/lab.sh` needs; fails where that is missing, unless `SKIP=lab`.
+//! Needs what `tests/lab/lab.sh` needs; fails without it, unless `SKIP=lab`.
 
 use std::process::Command;
 
@@ -12,12 +12,12 @@ use tests::lab::Lab;
 
 const DEPLOY: &str = "  privilege: none\n  install_dir: /home/guest/eventstream\n";
 
-/// As root on every host.
+/// Runs a command as root on every host.
 fn everywhere(lab: &Lab, command: &str) -> Result<()> {
     lab.ids().into_iter().try_for_each(|id| lab.exec(id, &["sh", "-ec", command]).map(drop))
 }
 
-/// The findings of one check, as `level: text`.
+/// Returns the findings of one check, as `level: text`.
 fn found(operator: &CliSession<'_>, check: &str) -> Result<Vec<String>> {
     let (_, document) = operator.json(&["check"])?;
     let findings = document["findings"].as_array().context("findings")?.iter();
@@ -35,9 +35,9 @@ fn ids(report: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn the_users_own_systemd_runs_nodes_and_brings_them_back() -> Result<()> {
+fn the_systemd_of_a_user_runs_nodes_and_restarts_them_after_a_boot() -> Result<()> {
     let Some(lab) = Lab::bare(3)? else { return Ok(()) };
-    // Sessions are what a user's own systemd hangs on; the other suites do without them.
+    // A user's systemd needs login sessions; the other suites do not.
     everywhere(&lab, "systemctl --quiet unmask systemd-logind && systemctl start systemd-logind")?;
 
     let nowhere = CliSession::new(&lab, "guest", "  privilege: none\n")?;
@@ -49,7 +49,7 @@ fn the_users_own_systemd_runs_nodes_and_brings_them_back() -> Result<()> {
     operator.edit("deploy:", "  storage:\n    data_dir: /home/guest/data\ndeploy:")?;
     let service = found(&operator, "service")?;
     ensure!(is_all(&service, "warning", "lingering is off for guest"), "{service:?}");
-    // Without polkit nobody lets a user decide that for themselves.
+    // Without polkit a user cannot turn lingering on.
     let (code, report) = operator.json(&["up"])?;
     ensure!(
         code == 4 && report["error"].to_string().contains("as root there:  loginctl enable-linger guest"),
@@ -70,10 +70,7 @@ fn the_users_own_systemd_runs_nodes_and_brings_them_back() -> Result<()> {
     lab.reboot(2)?;
     operator.wait_healthy()?;
     let after = pids(&lab);
-    ensure!(
-        before[0] == after[0] && before[2] == after[2],
-        "only one was to begin anew: {before:?} {after:?}"
-    );
+    ensure!(before[0] == after[0] && before[2] == after[2], "only node 2 may restart: {before:?} {after:?}");
     let log = text(&operator.escli(&["logs", "-n", "50"])?.stdout);
     ensure!((1..=3).all(|id: NodeId| log.contains(&format!("n{id} | "))), "{log}");
 
@@ -93,13 +90,13 @@ fn the_users_own_systemd_runs_nodes_and_brings_them_back() -> Result<()> {
     Ok(())
 }
 
-/// The nodes' processes, as their hosts number them.
+/// Returns the process id of each node on its host.
 fn pids(lab: &Lab) -> Vec<Option<String>> {
     let pid = |id| lab.exec(id, &["pidof", "esnode"]).ok().map(|pid| pid.trim().to_owned());
     lab.ids().into_iter().map(pid).collect()
 }
 
-/// Owners and modes, and what the process is kept from.
+/// Checks owners, modes and the restrictions of the process.
 fn as_documented(lab: &Lab) -> Result<()> {
     let paths = [
         ("/home/guest/data", "guest 700"),
@@ -117,7 +114,7 @@ fn as_documented(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// A host that is off is a file that says why; the others' evidence is all there.
+/// Checks that a support bundle explains a host that is off, and has all evidence of the others.
 fn bundle_without_a_host(lab: &Lab, operator: &CliSession<'_>) -> Result<()> {
     lab.cut_power(&[3])?;
     let file = operator.dir().join("b.tar.gz");

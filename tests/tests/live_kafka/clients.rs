@@ -1,5 +1,5 @@
-//! Real clients against a real cluster: kcat, confluent-kafka and kafka-python, compressed and not, and while their leader
-//! is cut off from the other nodes (for `ISOLATED_SECONDS`, 5 by default).
+//! kcat, confluent-kafka and kafka-python, with and without compression, and while their leader is cut off
+//! from the other nodes (for `ISOLATED_SECONDS`, 5 by default).
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use tests::client::{Client, fetch_request};
 use tests::cluster::Cluster;
 use tests::proxy::{NetworkFault, Proxies};
 
-/// The longest time without an acknowledgement, when the leader is cut off for 5 s or more.
+/// Limit of the time without an acknowledgement, when the leader is cut off for 5 s or more.
 const GAP_MS: u64 = 1500;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The Python with the client libraries, as `tests/setup.sh` installs it.
+/// Returns the Python with the client libraries, which `tests/setup.sh` installs.
 fn python() -> PathBuf {
     root().join("target/venv/bin/python")
 }
@@ -37,7 +37,7 @@ fn run(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
-/// The first batch of a topic lies in the log as the client was told to send it: some send it plain in silence.
+/// Checks that the first batch of a topic has this codec; some clients silently send it uncompressed.
 fn compressed(cluster: &Cluster, topic: &str, codec: &str) -> Result<()> {
     let mut client = Client::connect(cluster.kafka(cluster.wait_ready()?), Duration::from_secs(5))?;
     let answer = client.call(11, &fetch_request(topic, 0, 0))?;
@@ -71,7 +71,7 @@ fn kafka_python_writes_and_reads() -> Result<()> {
 }
 
 #[test]
-fn old_events_go_when_a_client_says_so() -> Result<()> {
+fn a_client_sets_retention_and_deletes_records() -> Result<()> {
     let cluster = Cluster::ready(3)?;
     let script = root().join("tests/clients/retention.py");
     run(Command::new(python()).arg(script).args([&cluster.bootstrap(), "aging"])).map(drop)
@@ -80,7 +80,7 @@ fn old_events_go_when_a_client_says_so() -> Result<()> {
 #[test]
 fn kcat_writes_on_one_node_and_reads_from_another() -> Result<()> {
     let cluster = Cluster::ready(3)?;
-    // What compressing makes no smaller is sent as it is.
+    // Clients send uncompressed what does not become smaller.
     let greetings = "hello\nworld\n".repeat(500);
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let topic = format!("greetings-{codec}");
@@ -99,7 +99,8 @@ fn kcat_writes_on_one_node_and_reads_from_another() -> Result<()> {
     Ok(())
 }
 
-/// A client that knows nothing of the partition stays connected to the old leader, unless that sends it away.
+/// A client that does not notice the partition stays connected to the old leader, unless that closes the
+/// connection.
 #[test]
 fn a_client_leaves_a_leader_that_is_cut_off_from_the_others() -> Result<()> {
     let seconds = std::env::var("ISOLATED_SECONDS").map_or(Ok(5), |text| text.parse())?;
@@ -137,7 +138,7 @@ fn a_client_leaves_a_leader_that_is_cut_off_from_the_others() -> Result<()> {
 }
 
 #[test]
-fn whoever_wants_a_group_is_told_and_whoever_assigns_reads() -> Result<()> {
+fn groups_are_refused_and_assigned_consumers_read() -> Result<()> {
     let cluster = Cluster::ready(3)?;
     let script = root().join("tests/clients/groups.py");
     for library in ["confluent", "kafka-python"] {

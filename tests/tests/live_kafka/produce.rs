@@ -1,4 +1,4 @@
-//! The produce path on real nodes: what is refused costs nothing that lasts, and large batches go all the way.
+//! The produce path: refused batches leave nothing behind, and batches of any size are replicated.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ fn code(client: &mut Client, topic: &str, records: bytes::Bytes) -> Result<i16> 
     Ok(response.responses[0].partition_responses[0].error_code)
 }
 
-/// A batch of exactly so many bytes.
+/// Returns a batch of exactly this many bytes.
 fn sized(bytes: usize) -> Result<bytes::Bytes> {
     let around = batch(&[&vec![b'x'; bytes - 200]], Compression::None)?.len() - (bytes - 200);
     batch(&[&vec![b'x'; bytes - around]], Compression::None)
@@ -86,7 +86,7 @@ fn refused_batches_leave_nothing_behind() -> Result<()> {
 }
 
 #[test]
-fn batches_of_kafkas_size_and_the_largest_go_all_the_way() -> Result<()> {
+fn batches_of_the_default_and_the_largest_size_are_replicated() -> Result<()> {
     let mut cluster = Cluster::start(3)?;
     let leader = cluster.wait_ready()?;
     let mut client = Client::connect(cluster.kafka(leader), LIMIT)?;
@@ -102,10 +102,10 @@ fn batches_of_kafkas_size_and_the_largest_go_all_the_way() -> Result<()> {
     ensure!(code(&mut client, "large", sized(15_728_640)?)? == 0);
     ensure!(code(&mut client, "large", sized(15_728_641)?)? == TOO_LARGE);
     cluster.launch(behind)?;
-    // Everybody has everything, the one that was away too.
+    // All nodes have everything, including the one that was down.
     cluster.wait_ready()?;
     for id in cluster.ids() {
-        ensure!(cluster.stop(id)?, "node {id} did not end well: {}", cluster.log(id));
+        ensure!(cluster.stop(id)?, "node {id} did not stop cleanly: {}", cluster.log(id));
         cluster.launch(id)?;
     }
     let leader = cluster.wait_ready()?;

@@ -1,4 +1,4 @@
-//! What Kafka's clients may ask of topics and of what is in them, from any node of a running cluster.
+//! Requests about topics and offsets, to any node of a cluster.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -22,7 +22,8 @@ use tests::cluster::Cluster;
 use tests::proxy::{NetworkFault, Proxies};
 
 const LIMIT: Duration = Duration::from_secs(5);
-/// Bytes of a record batch before its records; where its CRC stands, and the low byte of its attributes (Kafka's format 2).
+/// Layout of a record batch (Kafka's format 2): length of the header, offsets of the CRC and of the
+/// attributes' low byte.
 const HEADER: usize = 61;
 const CRC: usize = 17;
 const ATTRIBUTES: usize = 22;
@@ -37,7 +38,7 @@ fn client(cluster: &Cluster, id: NodeId) -> Result<Client> {
     Client::connect(cluster.kafka(id), LIMIT)
 }
 
-/// The topics that a node lists: names and numbers of partitions.
+/// Returns the topics that a node lists: names and numbers of partitions.
 fn listed(client: &mut Client) -> Result<Vec<(String, usize)>> {
     let all = client.call(9, &MetadataRequest::default().with_topics(None))?;
     let name = |name: &Option<TopicName>| name.as_ref().map(|name| name.0.to_string()).unwrap_or_default();
@@ -45,7 +46,7 @@ fn listed(client: &mut Client) -> Result<Vec<(String, usize)>> {
 }
 
 #[test]
-fn topics_grow_forget_and_go_by_their_id_through_any_node() -> Result<()> {
+fn topics_are_extended_trimmed_and_deleted_by_id_through_any_node() -> Result<()> {
     let cluster = Cluster::ready(3)?;
     let leader = cluster.wait_ready()?;
     let mut others = cluster.ids().into_iter().filter(|id| *id != leader);
@@ -95,7 +96,7 @@ fn topics_grow_forget_and_go_by_their_id_through_any_node() -> Result<()> {
     Ok(())
 }
 
-/// A node lists these topics before the next heartbeat could have told it of them.
+/// Checks that a node lists these topics before the next heartbeat could have told it of them.
 fn told(client: &mut Client, topics: &[(String, usize)]) -> Result<()> {
     let began = Instant::now();
     loop {
@@ -107,7 +108,7 @@ fn told(client: &mut Client, topics: &[(String, usize)]) -> Result<()> {
     }
 }
 
-/// A hundred events, ten milliseconds apart, compressed by the codec of this number.
+/// Returns a hundred events, ten milliseconds apart, compressed with the codec of this number.
 fn spread(codec: u8) -> Result<Bytes> {
     let record = |offset: i64| Record {
         transactional: false,
@@ -117,7 +118,8 @@ fn spread(codec: u8) -> Result<Bytes> {
         producer_epoch: -1,
         timestamp_type: TimestampType::Creation,
         offset,
-        // The encoder begins a new batch where sequence numbers do not go on, even those that stand for none.
+        // The encoder begins a new batch where sequence numbers are not consecutive, even when they mean
+        // none.
         sequence: i32::try_from(offset).expect("few") - 1,
         timestamp: 1_700_000_000_000 + 10 * offset,
         key: None,
@@ -132,7 +134,7 @@ fn spread(codec: u8) -> Result<Bytes> {
     compressed(&encoded, codec)
 }
 
-/// A batch that is not compressed, compressed: the harness' encoder knows no codec.
+/// Compresses the records of a batch, since the encoder of the harness has no codecs.
 fn compressed(batch: &[u8], codec: u8) -> Result<Bytes> {
     let (header, records) = batch.split_at(HEADER);
     let packed = match codec {
@@ -160,7 +162,7 @@ fn compressed(batch: &[u8], codec: u8) -> Result<Bytes> {
 }
 
 #[test]
-fn a_time_finds_the_event_itself_inside_a_compressed_batch() -> Result<()> {
+fn the_offset_for_a_time_is_exact_inside_a_compressed_batch() -> Result<()> {
     let cluster = Cluster::ready(1)?;
     let mut client = client(&cluster, 1)?;
     for (codec, topic) in (0..).zip(["none", "gzip", "snappy", "lz4", "zstd"]) {
@@ -185,9 +187,9 @@ fn a_time_finds_the_event_itself_inside_a_compressed_batch() -> Result<()> {
     Ok(())
 }
 
-/// A leader that others have replaced, unknown to it, knows too little to send a consumer back to the start.
+/// A deposed leader that does not know it must not send a consumer back to the start.
 #[test]
-fn a_leader_that_is_cut_off_does_not_say_that_an_offset_is_out_of_range() -> Result<()> {
+fn a_leader_that_is_cut_off_reports_no_offset_out_of_range() -> Result<()> {
     let mut cluster = Cluster::prepare_behind_proxies(3)?;
     let proxies = Proxies::start(&cluster)?;
     cluster.launch_all()?;
@@ -204,7 +206,7 @@ fn a_leader_that_is_cut_off_does_not_say_that_an_offset_is_out_of_range() -> Res
         let asked = Instant::now();
         match old.fetch("t", 0, 7) {
             Ok(answer) => ensure!(answer.as_ref().err() == Some(&NOT_LEADER), "{answer:?}"),
-            // Who comes back all the same is served.
+            // A client that comes back is served.
             Err(_) => {
                 sent_away += 1;
                 old = client(&cluster, leader)?;
@@ -217,7 +219,7 @@ fn a_leader_that_is_cut_off_does_not_say_that_an_offset_is_out_of_range() -> Res
 }
 
 #[test]
-fn a_group_is_refused_where_it_is_joined_and_not_before() -> Result<()> {
+fn a_group_is_refused_at_join_group() -> Result<()> {
     let cluster = Cluster::ready(3)?;
     let leader = cluster.wait_ready()?;
     for id in cluster.ids() {

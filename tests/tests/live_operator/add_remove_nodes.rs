@@ -63,7 +63,7 @@ fn nodes_are_added_removed_and_replaced_while_events_are_written() -> Result<()>
     done(&cli, &["add-node", "5"])?;
     ensure!(voters(&cli)? == [1, 2, 3, 4, 5]);
     for (id, before) in &started {
-        ensure!(cli.pid(*id)? == *before, "node {id} was restarted for nothing");
+        ensure!(cli.pid(*id)? == *before, "node {id} was restarted without need");
     }
     // The leader is removed, after it has transferred leadership. Then a node that is dead.
     let (gone, steps) = (cli.leader()?, done(&cli, &["remove-node", &cli.leader()?.to_string(), "--yes"])?);
@@ -133,7 +133,7 @@ fn unsafe_or_invalid_changes_are_refused_and_change_nothing() -> Result<()> {
     ensure!(code == 3 && report.to_string().contains("cluster_port"), "{report:#}");
     ensure!(cli.escli(&["stop", "2", "--allow-downtime"])?.status.code() == Some(0));
     refused(&["add-node", "4"], "members are changed only while the cluster is led")?;
-    ensure!(!cli.cluster().join("n4").exists(), "something was made");
+    ensure!(!cli.cluster().join("n4").exists(), "a file was created");
     Ok(())
 }
 

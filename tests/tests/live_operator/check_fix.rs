@@ -1,5 +1,4 @@
-//! `escli check --fix` against a real SSH server on a loopback address: what can be put right from here is, what cannot
-//! keeps its hint.
+//! `escli check --fix` over SSH to this machine: what it can fix, and what keeps its hint.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,13 +10,13 @@ use serde_json::Value;
 use tests::cli::{CliRunner, ids};
 use tests::sshd::SshLab;
 
-/// The first of the node's three ports. A look at a host sees what listens on all of this machine's addresses, so they are
-/// of no range that other suites take.
+/// The first of the node's three ports. An inspection sees what listens on any address of this machine, so
+/// the ports are outside the ranges of other suites.
 fn port() -> u16 {
     5_000 + u16::try_from(std::process::id() % 1_000).unwrap_or_default() * 3
 }
 
-/// A host without anything on it, and the directory of its node's data.
+/// Writes the cluster.yaml of a bare host. Returns the data directory of its node.
 fn host(lab: &mut SshLab, cli: &CliRunner) -> Result<PathBuf> {
     let address = lab.at(0).address;
     let data = lab.path("data/raft");
@@ -40,18 +39,18 @@ fn host(lab: &mut SshLab, cli: &CliRunner) -> Result<PathBuf> {
     Ok(data)
 }
 
-fn amiss(document: &Value) -> Vec<String> {
+fn problems(document: &Value) -> Vec<String> {
     let findings = document["findings"].as_array().into_iter().flatten();
-    let amiss = findings.filter(|finding| finding["level"] != "ok");
-    amiss.filter_map(|finding| Some(finding["check"].as_str()?.to_owned())).collect()
+    let problems = findings.filter(|finding| finding["level"] != "ok");
+    problems.filter_map(|finding| Some(finding["check"].as_str()?.to_owned())).collect()
 }
 
 #[test]
-fn what_can_be_put_right_is_shown_first_then_done_then_looked_at() -> Result<()> {
+fn fixes_are_planned_then_made_then_checked() -> Result<()> {
     let (mut lab, cli) = (SshLab::start(1)?, CliRunner::new()?);
     let data = host(&mut lab, &cli)?;
     let (code, found) = cli.json(&["check"])?;
-    ensure!(code == 0 && amiss(&found).is_empty(), "{found:#}");
+    ensure!(code == 0 && problems(&found).is_empty(), "{found:#}");
     let (code, plan) = cli.json(&["check", "--fix", "--dry-run"])?;
     ensure!(code == 0 && !data.exists(), "{plan:#}");
     let (code, fixed) = cli.json(&["check", "--fix"])?;
@@ -61,9 +60,9 @@ fn what_can_be_put_right_is_shown_first_then_done_then_looked_at() -> Result<()>
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
     fs::write(lab.path("opt/config/cluster.yaml.escli-new"), "half")?;
     let (code, found) = cli.json(&["check"])?;
-    ensure!(code == 0 && amiss(&found) == ["dirs", "leftovers"], "a look changes nothing: {found:#}");
+    ensure!(code == 0 && problems(&found) == ["dirs", "leftovers"], "a look changes nothing: {found:#}");
     let (code, fixed) = cli.json(&["check", "--fix"])?;
-    ensure!(code == 0 && fixed["fix"]["changed"] == 2 && amiss(&fixed).is_empty(), "{fixed:#}");
+    ensure!(code == 0 && fixed["fix"]["changed"] == 2 && problems(&fixed).is_empty(), "{fixed:#}");
     let (code, again) = cli.json(&["check", "--fix"])?;
     ensure!(code == 0 && again["fix"]["changed"] == 0, "{again:#}");
 
@@ -74,12 +73,12 @@ fn what_can_be_put_right_is_shown_first_then_done_then_looked_at() -> Result<()>
 }
 
 #[test]
-fn what_cannot_be_put_right_keeps_its_hint_and_hinders_nothing_else() -> Result<()> {
+fn what_cannot_be_fixed_keeps_its_hint_and_the_rest_is_fixed() -> Result<()> {
     let (mut lab, cli) = (SshLab::start(1)?, CliRunner::new()?);
     let data = host(&mut lab, &cli)?;
     let _taken = TcpListener::bind((lab.at(0).address.ip(), port()))?;
     let (code, fixed) = cli.json(&["check", "--fix"])?;
-    ensure!(code == 3 && amiss(&fixed) == ["ports"] && data.is_dir(), "{fixed:#}");
+    ensure!(code == 3 && problems(&fixed) == ["ports"] && data.is_dir(), "{fixed:#}");
     ensure!(fixed.to_string().contains("end that process"), "{fixed:#}");
     fs::write(lab.path("known_hosts"), "")?;
     let (code, unknown) = cli.json(&["check", "--fix"])?;
@@ -89,7 +88,7 @@ fn what_cannot_be_put_right_keeps_its_hint_and_hinders_nothing_else() -> Result<
         "a key was believed that nobody looked at"
     );
 
-    // Where that is wanted it is believed, and said.
+    // With accept-new the key is accepted, and printed.
     let file = cli.dir.path().join("cluster.yaml");
     let text = fs::read_to_string(&file)?;
     fs::write(&file, text.replacen("  ssh:\n", "  ssh:\n    host_keys: accept-new\n", 1))?;

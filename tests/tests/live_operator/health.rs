@@ -1,4 +1,4 @@
-//! What `escli status`, `health` and `watch` say of nodes that somebody else started.
+//! `escli status`, `health` and `watch` for nodes that escli did not start.
 
 use anyhow::{Result, ensure};
 use tests::cli::{CliRunner, path, text};

@@ -1,5 +1,5 @@
-//! Nothing is done to nodes that are not those of the cluster.yaml: every command that changes something says whose they
-//! are instead, and leaves everything as it was.
+//! Every command that changes something refuses nodes that do not belong to the cluster.yaml, says whose they
+//! are, and changes nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use tests::cli::{CliRunner, path, text};
 use tests::programs::binary;
 use tests::sshd::SshLab;
 
-/// Commands that change nothing of a cluster; whatever is not here has to refuse.
+/// Commands that change nothing; all others must refuse.
 const LOOKS: [&str; 19] = [
     "alerts",
     "check",
@@ -34,7 +34,7 @@ const LOOKS: [&str; 19] = [
     "watch",
 ];
 
-/// Every other command of the command line, as it is called about node 1 of a cluster that the file calls `staging`.
+/// Every other command, as it is called for node 1 of a cluster that the file calls `staging`.
 fn changing(esnode: &str, backup: &str) -> Vec<(String, Vec<String>)> {
     let names =
         escli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect::<Vec<_>>();
@@ -62,7 +62,7 @@ fn changing(esnode: &str, backup: &str) -> Vec<(String, Vec<String>)> {
     calls.chain([("check".to_owned(), vec!["check".to_owned(), "--fix".to_owned()])]).collect()
 }
 
-/// What every file below `dir` says, apart from logs and data, which a node that runs writes itself.
+/// Returns every file below `dir` with its content, without logs and data, which a running node writes.
 fn files(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir)? {
@@ -77,7 +77,7 @@ fn files(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     Ok(found)
 }
 
-/// The cluster.yaml of this cli with something else in it, beside it.
+/// Writes a changed copy of a cluster.yaml beside it.
 fn variant(cli: &CliRunner, of: &Path, name: &str, changes: &[(&str, &str)]) -> Result<PathBuf> {
     let mut text = fs::read_to_string(of)?;
     for (from, to) in changes {
@@ -89,7 +89,7 @@ fn variant(cli: &CliRunner, of: &Path, name: &str, changes: &[(&str, &str)]) -> 
     Ok(file)
 }
 
-/// Refused with code 3, and this is among what is said, both as text and as JSON.
+/// Checks that this is refused with exit code 3 and the reason `why`. Returns the output.
 fn refused(cli: &CliRunner, file: &Path, args: &[&str], why: &str) -> Result<String> {
     let args = [&["-c", path(file)], args].concat();
     let output = cli.escli(&args)?;
@@ -112,7 +112,7 @@ fn every_change_is_refused(
             continue;
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        // What answers on the admin port is whose it is as well; who only asks there says so.
+        // backup only asks the admin port, which names its cluster too.
         let why = if name == "backup" { "answers as node 1 of " } else { why };
         refused(cli, file, &args, why).with_context(|| name.clone())?;
         ensure!(files(cli.dir.path())? == before, "{name} changed something");
@@ -121,7 +121,7 @@ fn every_change_is_refused(
 }
 
 #[test]
-fn a_file_of_another_name_beside_a_local_cluster_does_nothing_to_it() -> Result<()> {
+fn a_file_with_another_cluster_name_changes_nothing() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let own = cli.cluster().join("cluster.yaml");
     let backup = cli.dir.path().join("backup.tar");
@@ -130,7 +130,7 @@ fn a_file_of_another_name_beside_a_local_cluster_does_nothing_to_it() -> Result<
     let before = cli.pids(1..=3)?;
     let n1 = cli.cluster().join("n1").canonicalize()?;
     let why = format!("{} is node 1 of local, not of staging", n1.display());
-    // There is no host to run a command on, and nothing to check.
+    // exec and check have no host here.
     every_change_is_refused(&cli, &staging, &backup, &["exec", "check"], &why)?;
     ensure!(cli.pids(1..=3)? == before, "a node was started or stopped");
 
@@ -143,7 +143,7 @@ fn a_file_of_another_name_beside_a_local_cluster_does_nothing_to_it() -> Result<
     ensure!(code == 0 && status["health"] == "HEALTHY", "{status:#}");
     let (_, diff) = cli.json(&["-c", path(&own), "diff"])?;
     ensure!(diff["cluster_id"] == status["cluster_id"] && diff["cluster_id"].is_string(), "{diff:#}");
-    // Stopped, it is still known whose it is.
+    // Its cluster is known while it is stopped, too.
     ensure!(cli.escli(&["-c", path(&own), "down"])?.status.success());
     refused(&cli, &staging, &["up"], &why)?;
     refused(&cli, &staging, &["down", "--purge-data", "--yes", "--confirm", "staging"], &why)?;
@@ -153,7 +153,7 @@ fn a_file_of_another_name_beside_a_local_cluster_does_nothing_to_it() -> Result<
 }
 
 #[test]
-fn a_local_cluster_whose_disks_are_empty_is_not_founded_again_unless_that_is_meant() -> Result<()> {
+fn a_local_cluster_with_empty_disks_is_not_bootstrapped_again() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let own = cli.cluster().join("cluster.yaml");
     let id = cli.json(&["status"])?.1["cluster_id"].clone();
@@ -174,7 +174,7 @@ fn a_local_cluster_whose_disks_are_empty_is_not_founded_again_unless_that_is_mea
 }
 
 #[test]
-fn a_copy_of_a_local_clusters_folder_is_not_taken_for_the_cluster() -> Result<()> {
+fn a_copy_of_a_local_clusters_folder_is_refused() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let own = cli.cluster().join("cluster.yaml");
     ensure!(cli.escli(&["-c", path(&own), "down"])?.status.success());
@@ -187,7 +187,7 @@ fn a_copy_of_a_local_clusters_folder_is_not_taken_for_the_cluster() -> Result<()
         let old = cli.cluster().canonicalize()?.join("n1/data");
         let new = copy.canonicalize()?.join("n1/data");
         ensure!(said.contains(path(&old)) && said.contains(path(&new)), "both are named: {said}");
-        // A folder that was moved is the cluster.
+        // A folder that was moved is still the cluster.
         fs::remove_dir_all(cli.cluster())?;
         fs::rename(&copy, &moved)?;
         let up = cli.escli(&["-c", path(&moved.join("cluster.yaml")), "up"])?;
@@ -195,14 +195,14 @@ fn a_copy_of_a_local_clusters_folder_is_not_taken_for_the_cluster() -> Result<()
         Ok(())
     };
     let ended = run();
-    // Whatever became of it, no node stays.
+    // No node may survive the test.
     for dir in [&copy, &moved] {
         let _ = cli.escli(&["-c", path(&dir.join("cluster.yaml")), "down"]);
     }
     ended
 }
 
-/// A cluster of one node on a host of its own, which is this machine: the file that describes it.
+/// Writes the cluster.yaml of a cluster of one node, whose host is this machine.
 fn on_a_host(lab: &mut SshLab, cli: &CliRunner) -> Result<PathBuf> {
     let address = lab.at(0).address;
     let text = format!(
@@ -225,13 +225,13 @@ fn on_a_host(lab: &mut SshLab, cli: &CliRunner) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Everything of the host's own, apart from what its node writes.
+/// Returns all files on the host, without those that its node writes.
 fn deployed(lab: &SshLab) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     files(&lab.path("opt"))
 }
 
 #[test]
-fn a_host_is_worked_on_as_what_it_is_and_as_nothing_else() -> Result<()> {
+fn a_host_is_changed_only_as_the_node_that_it_is() -> Result<()> {
     let (mut lab, cli) = (SshLab::start(1)?, CliRunner::new()?);
     let orders = on_a_host(&mut lab, &cli)?;
     let up = cli.escli(&["-c", path(&orders), "up"])?;
@@ -244,10 +244,10 @@ fn a_host_is_worked_on_as_what_it_is_and_as_nothing_else() -> Result<()> {
         ensure!(taken.status.success(), "{}", text(&taken.stderr));
         let ip = lab_ip(&orders)?;
 
-        // Another cluster's file names the host.
+        // A file of another cluster names the host.
         let staging = variant(&cli, &orders, "staging.yaml", &[("name: orders", "name: staging")])?;
         let why = format!("{ip} is node 1 of orders, not of staging");
-        // It is the only node: nobody else could be lost, or stay.
+        // recover and remove-node need a second node.
         every_change_is_refused(&cli, &staging, &backup, &["recover", "remove-node"], &why)?;
         let (code, check) = cli.json(&["-c", path(&staging), "check"])?;
         ensure!(code == 3 && finding(&check, "identity").to_string().contains(&why), "{check:#}");
@@ -263,7 +263,7 @@ fn a_host_is_worked_on_as_what_it_is_and_as_nothing_else() -> Result<()> {
             refused(&cli, &second, args, &format!("{ip} is node 1 of orders, not node 2"))?;
         }
 
-        // Another data directory, while it runs and when it is stopped.
+        // Another data directory, while the node runs and while it is stopped.
         let data = format!("data_dir: {}", host.display());
         let elsewhere = variant(&cli, &orders, "elsewhere.yaml", &[(&data, &format!("{data}-new"))])?;
         let why = format!("{ip} has its data in {old}, not in {old}-new", old = host.display());
@@ -273,12 +273,12 @@ fn a_host_is_worked_on_as_what_it_is_and_as_nothing_else() -> Result<()> {
             refused(&cli, &elsewhere, args, &why)?;
         }
         ensure!(deployed(&lab)?.len() == before.len() && host.join("identity").exists());
-        // Moved as the hint says, it is found there.
+        // Once the directory is moved as the hint says, the node starts.
         fs::rename(&host, host.with_file_name("raft-new"))?;
         let moved = cli.escli(&["-c", path(&elsewhere), "up"])?;
         ensure!(moved.status.success(), "{}", text(&moved.stderr));
 
-        // The same name, and another cluster than was brought up with this file.
+        // The same name, but not the cluster that was brought up with this file.
         let memory = fs::read_dir(cli.dir.path().join("state/eventstream/orders"))?;
         let kept = memory
             .flatten()
@@ -293,7 +293,7 @@ fn a_host_is_worked_on_as_what_it_is_and_as_nothing_else() -> Result<()> {
         Ok(())
     };
     let ended = run();
-    // Whatever became of it, no node stays.
+    // No node may survive the test.
     if let Ok(pid) = fs::read_to_string(lab.path("opt/run/pid")) {
         let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
         pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));

@@ -1,5 +1,4 @@
-//! What `escli monitoring` writes is understood by Prometheus itself, names figures that a node really serves, and fires
-//! when it should.
+//! What `escli monitoring` writes: Prometheus accepts it, every metric in it exists, and the alerts fire.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use tests::http;
 use tests::programs::binary;
 use tests::skip;
 
-/// Debian's promtool, where it was installed or got by tests/setup.sh; `None` where the tests go on without it.
+/// Returns promtool, or `None` where `SKIP` allows its absence.
 fn promtool() -> Result<Option<PathBuf>> {
     let got = binary("esnode").with_file_name("../prometheus/usr/bin/promtool");
     let found = [got, PathBuf::from("/usr/bin/promtool")].into_iter().find(|path| path.exists());
@@ -28,7 +27,7 @@ fn check(tool: &Path, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A minute in which all is well, and one in which nothing is.
+/// A minute of a healthy cluster, then one in which every alert must fire.
 const TESTS: &str = r#"
 rule_files: [eventstream-rules.yml]
 evaluation_interval: 5s
@@ -45,7 +44,8 @@ tests:
     alert_rule_test:
 "#;
 
-/// A minute in which all is well, and one in which the leader takes no events: nothing waits to be committed.
+/// A minute of a healthy cluster, then one in which the leader refuses events, so that nothing waits to be
+/// committed.
 const FULL: &str = r#"
 rule_files: [eventstream-rules.yml]
 evaluation_interval: 5s
@@ -59,7 +59,7 @@ tests:
 "#;
 
 #[test]
-fn prometheus_understands_what_is_written_and_fires_when_it_should() -> Result<()> {
+fn prometheus_accepts_the_rules_and_fires_them() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let (code, document) = cli.json(&["monitoring", "--out", "m"])?;
     ensure!(code == 0 && document["files"].as_array().map(Vec::len) == Some(3), "{document:#}");
@@ -68,7 +68,7 @@ fn prometheus_understands_what_is_written_and_fires_when_it_should() -> Result<(
     let (rules, board) = (file("eventstream-rules.yml")?, file("eventstream-dashboard.json")?);
     let board: Value = serde_json::from_str(&board)?;
 
-    // Every figure that is looked at is one that a node serves.
+    // Every metric in a rule or a panel is one that a node serves.
     let (_, served) = http::call(&format!("127.0.0.1:{}", cli.base + 200), "GET", "/metrics", "")?;
     let served: BTreeSet<&str> = served
         .lines()
@@ -93,7 +93,7 @@ fn prometheus_understands_what_is_written_and_fires_when_it_should() -> Result<(
         let none = format!("{series}      - {{ eval_time: {at}, alertname: {name}, exp_alerts: [] }}\n");
         let tests = folder.join("tests.yml");
         std::fs::write(&tests, none)?;
-        // That nothing fires is wrong exactly when it does.
+        // The expectation that nothing fires fails exactly when the alert fires.
         let output = Command::new(&tool).args(["test", "rules", path(&tests)]).output()?;
         let said = text(&output.stdout) + &text(&output.stderr);
         ensure!(output.status.success() || said.contains(&format!("alertname: {name}")), "{said}");

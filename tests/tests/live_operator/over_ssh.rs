@@ -1,5 +1,5 @@
-//! `escli` over real SSH to a host of one node, which is a user of this machine without root: what its login says, how
-//! its process ends, and what becomes of an operation that has lost its lease.
+//! `escli` over SSH to a host of one node: output of the login, lost pid files, and operations that lose
+//! their lease.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use serde_json::Value;
 use tests::cli::{escli, ids, json, text};
 use tests::sshd::SshLab;
 
-/// A cluster of one node on one host, and its operator.
+/// A host with an SSH server, and a cluster.yaml of one node on it.
 struct Host {
     lab: SshLab,
 }
 
 impl Host {
-    /// `sshd` is added to the server's configuration.
+    /// Adds `sshd` to the server's configuration.
     fn new(sshd: &str) -> Result<Self> {
         let mut lab = SshLab::empty()?;
         lab.key("id_ed25519", "")?;
@@ -39,7 +39,7 @@ impl Host {
         Ok(Self { lab })
     }
 
-    /// What the shell reads first when it logs in.
+    /// Sets what the shell reads at login.
     fn reads_first(&self, bashrc: &str) -> Result<()> {
         Ok(fs::write(self.lab.path(".bashrc"), bashrc)?)
     }
@@ -56,22 +56,22 @@ impl Host {
         json(&self.lab.path(""), args)
     }
 
-    /// Succeeds, and says how many steps changed anything.
+    /// Checks that this succeeds. Returns how many steps changed something.
     fn changes(&self, args: &[&str]) -> Result<u64> {
         let (code, report) = self.json(args)?;
         ensure!(code == 0 && report["outcome"] == "succeeded", "{args:?}: {report:#}");
         report["changed"].as_u64().context("a number")
     }
 
-    /// The findings of `check` that are not well.
-    fn amiss(&self) -> Result<Vec<(String, String)>> {
+    /// Returns the findings of `check` that are not ok.
+    fn problems(&self) -> Result<Vec<(String, String)>> {
         let (_, document) = self.json(&["check"])?;
         let findings = document["findings"].as_array().context("findings")?.iter();
-        let amiss = findings.filter(|finding| finding["level"] != "ok");
-        Ok(amiss.map(|finding| (finding["check"].to_string(), finding.to_string())).collect())
+        let problems = findings.filter(|finding| finding["level"] != "ok");
+        Ok(problems.map(|finding| (finding["check"].to_string(), finding.to_string())).collect())
     }
 
-    /// Processes whose command line has this in it, other than of shells and of their logins.
+    /// Returns the processes of this host whose command line contains `part`.
     fn running(&self, part: &str) -> Vec<u32> {
         let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -101,16 +101,16 @@ impl Drop for Host {
 
 fn kill(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    // One that has just ended is what was wanted.
+    // It may just have ended.
     _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
 }
 
-/// From nothing to a cluster, looked at, stopped and proved to be.
+/// Brings the cluster up, inspects it, stops it and removes it.
 fn whole_life(host: &Host) -> Result<()> {
-    let amiss = host.amiss()?;
-    ensure!(amiss.is_empty(), "{amiss:?}");
+    let problems = host.problems()?;
+    ensure!(problems.is_empty(), "{problems:?}");
     ensure!(host.changes(&["up"])? > 3);
-    ensure!(host.changes(&["up"])? == 0, "nothing is taken for another thing than it is");
+    ensure!(host.changes(&["up"])? == 0, "a second up changed something");
     ensure!(host.node().len() == 1);
     let diff = host.escli(&["diff"])?;
     ensure!(diff.status.code() == Some(0), "{}{}", text(&diff.stdout), text(&diff.stderr));
@@ -123,13 +123,13 @@ fn whole_life(host: &Host) -> Result<()> {
 }
 
 #[test]
-fn what_a_login_says_is_taken_for_nothing_else() -> Result<()> {
+fn output_of_a_login_is_not_taken_for_output_of_a_script() -> Result<()> {
     let host = Host::new("")?;
     host.reads_first("echo WELCOME; echo 'pid 4711'; echo 'running 4711'; printf open; echo WELCOME >&2\n")?;
     whole_life(&host)?;
-    // The next one's server is at the same address.
+    // The next server has the same address.
     drop(host);
-    // Around every command, and with an exit status of its own.
+    // Output around every command, and another exit status.
     let host = Host::new(
         "ForceCommand echo WELCOME; eval \"$SSH_ORIGINAL_COMMAND\"; printf 'WELCOME back'; exit 9",
     )?;
@@ -137,29 +137,32 @@ fn what_a_login_says_is_taken_for_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn a_login_that_runs_nothing_is_named() -> Result<()> {
+fn a_login_that_runs_no_commands_is_reported() -> Result<()> {
     let host = Host::new("")?;
     for bashrc in ["echo go away; exit 1\n", "exit 0\n", "exec cat\n"] {
         host.reads_first(bashrc)?;
-        let amiss = host.amiss()?;
-        ensure!(amiss.len() == 1 && amiss[0].0.contains("reach"), "{bashrc}: {amiss:?}");
-        ensure!(amiss[0].1.contains("runs no commands") && amiss[0].1.contains("~/.bashrc"), "{amiss:?}");
+        let problems = host.problems()?;
+        ensure!(problems.len() == 1 && problems[0].0.contains("reach"), "{bashrc}: {problems:?}");
+        ensure!(
+            problems[0].1.contains("runs no commands") && problems[0].1.contains("~/.bashrc"),
+            "{problems:?}"
+        );
         let (code, report) = host.json(&["up"])?;
         ensure!(code == 3 && report["changed"] == 0, "{bashrc}: {report:#}");
     }
-    // The next one's server is at the same address.
+    // The next server has the same address.
     drop(host);
     let forced = Host::new("ForceCommand echo only backups here")?;
-    let amiss = forced.amiss()?;
+    let problems = forced.problems()?;
     ensure!(
-        amiss[0].1.contains("it said: only backups here") && amiss[0].1.contains("ForceCommand"),
-        "{amiss:?}"
+        problems[0].1.contains("it said: only backups here") && problems[0].1.contains("ForceCommand"),
+        "{problems:?}"
     );
     Ok(())
 }
 
 #[test]
-fn a_node_that_lost_its_pid_file_runs_and_is_stopped() -> Result<()> {
+fn a_node_without_its_pid_file_is_found_and_stopped() -> Result<()> {
     let host = Host::new("")?;
     host.changes(&["up"])?;
     let pid = host.lab.path("es/run/pid");
@@ -175,7 +178,7 @@ fn a_node_that_lost_its_pid_file_runs_and_is_stopped() -> Result<()> {
     Ok(())
 }
 
-/// Waits until the operation has begun a step.
+/// Waits until the operation has started a step.
 fn begins(host: &Host, child: &mut Child) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(20) {
@@ -197,11 +200,11 @@ fn begins(host: &Host, child: &mut Child) -> Result<()> {
 #[test]
 fn an_operation_that_has_lost_its_lease_begins_nothing_else() -> Result<()> {
     let host = Host::new("")?;
-    // Every script takes its time, so that there is some in which to act.
+    // Every script is slow, so that the test can act meanwhile.
     host.reads_first("sleep 0.2\n")?;
     let mut first = host.command(&["up", "-o", "json"]).stdout(Stdio::piped()).spawn()?;
     begins(&host, &mut first)?;
-    // Another operator's escli, which knows nothing of the lock on this machine.
+    // Another operator's escli, which does not see the lock on this machine.
     let second = host
         .command(&["stop", "--yes", "-o", "json"])
         .env("XDG_STATE_HOME", host.lab.path("other"))
@@ -221,9 +224,9 @@ fn an_operation_that_has_lost_its_lease_begins_nothing_else() -> Result<()> {
     let steps = report["steps"].as_array().context("steps")?;
     ensure!(steps.iter().any(|step| step["outcome"] == "not_run"), "{report:#}");
     ensure!(ids(&report).iter().any(|id| id == "n1.start") && host.node().is_empty(), "it was started");
-    // The host is free again at once.
+    // The host can be leased again at once.
     ensure!(host.changes(&["up"])? > 0);
-    // No lease outlives its escli by more than the host takes to notice.
+    // A lease ends soon after its escli.
     let ended = Instant::now();
     while !host.running("eventstream-operation.lock").is_empty() {
         ensure!(ended.elapsed() < Duration::from_secs(5), "the lease is still held");

@@ -1,5 +1,5 @@
-//! `escli recover` after a majority is lost for good: one node starts a new cluster from its log, and only when the
-//! operator has typed the confirmation.
+//! `escli recover` after a majority is lost for good: one node starts a new cluster from its log, and only
+//! when the operator has typed the confirmation.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -25,7 +25,8 @@ fn kill(cli: &CliRunner, id: u64) -> Result<()> {
     Ok(())
 }
 
-/// Checks that this is refused with this reason, in text and in JSON, and that nothing was changed or journaled.
+/// Checks that this is refused with this reason, in text and in JSON, and that nothing was changed or
+/// journaled.
 fn refused(cli: &CliRunner, args: &[&str], why: &str) -> Result<()> {
     let journals = cli.json(&["history"])?.1;
     let (code, report) = cli.json(args)?;
@@ -111,7 +112,7 @@ fn one_node_recovers_with_everything_and_others_join_it() -> Result<()> {
     history.check(Client::connect(cli.kafka(2), LIMIT)?.read_all("t", 0)?)?;
     refused(&cli, &["recover", "--survivor", "2", "--lost", "2"], "").err().context("nothing to lose")?;
 
-    // Back to three, on machines without old data.
+    // Back to three nodes, on machines without old data.
     for id in ["1", "3"] {
         let (code, report) = cli.json(&["add-node", id])?;
         ensure!(code == 0, "{report:#}");

@@ -76,7 +76,7 @@ fn a_restart_that_would_lose_the_quorum_changes_nothing() -> Result<()> {
     let said = text(&refused.stderr);
     ensure!(refused.status.code() == Some(3), "{said}");
     ensure!(said.contains("escli start 3") && said.contains("--allow-downtime"), "{said}");
-    ensure!(cli.pids([1, 2])? == before, "a node was touched");
+    ensure!(cli.pids([1, 2])? == before, "a node was restarted");
     let (code, report) = cli.json(&["restart"])?;
     ensure!(code == 0 && ids(&report)[0] == "n3.start", "what is down goes first: {report:#}");
     check_healthy(&cli)
@@ -103,7 +103,7 @@ fn a_reload_restarts_the_nodes_that_run_with_another_configuration() -> Result<(
     let (_, status) = cli.json(&["status"])?;
     let nodes = status["nodes"].as_array().context("nodes")?;
     ensure!(nodes.iter().all(|node| node["config"] == "in_sync"), "{status:#}");
-    ensure!(cli.json(&["diff"])?.0 == 0, "nothing differs any more");
+    ensure!(cli.json(&["diff"])?.0 == 0, "something still differs");
     let (code, again) = cli.json(&["reload"])?;
     ensure!(code == 0 && again["changed"] == 0 && cli.pids(1..=3)? == after, "{again:#}");
     Ok(())

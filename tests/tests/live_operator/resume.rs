@@ -1,5 +1,5 @@
-//! escli is killed (SIGKILL) at every step of an operation, as its journal tells them, and the operation is resumed: it
-//! ends, nothing is done twice, and the cluster is well.
+//! escli is killed (SIGKILL) at every step of an operation, and the operation is resumed: it ends, nothing is
+//! done twice, and the cluster is healthy.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,17 +12,17 @@ use serde_json::Value;
 use tests::cli::{CliRunner, ids, path, text};
 use tests::programs::{binary, stamped};
 
-/// An operation that takes longer is stuck.
+/// Limit of one operation.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Journals of the cli.
+/// Returns all journals of the local cluster.
 fn journals(cli: &CliRunner) -> BTreeSet<PathBuf> {
     let folder = cli.dir.path().join("state/eventstream/local");
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     entries.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).collect()
 }
 
-/// Its whole lines.
+/// Returns the complete records of a journal.
 fn lines(journal: &Path) -> Vec<Value> {
     let text = fs::read_to_string(journal).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -32,7 +32,8 @@ fn says(journal: &Path, record: &str, step: &str) -> bool {
     lines(journal).iter().any(|line| line["record"] == record && line["step"] == step)
 }
 
-/// Runs escli and kills it as soon as its journal says so. The journal, unless it had come to its end before.
+/// Runs escli and kills it as soon as its journal has this record. Returns the journal, or `None` if the
+/// operation had ended before.
 fn killed(cli: &CliRunner, args: &[&str], record: &str, step: &str) -> Result<Option<PathBuf>> {
     let before = journals(cli);
     let mut child = cli.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -57,7 +58,8 @@ fn killed(cli: &CliRunner, args: &[&str], record: &str, step: &str) -> Result<Op
     Ok((!over).then_some(journal))
 }
 
-/// Goes on, and sees that it comes to its end, that nothing is done twice, and that the history tells it.
+/// Resumes an operation and checks that it ends, that no node is restarted twice, and that the history shows
+/// it. Returns the step ids.
 fn resume(cli: &CliRunner, journal: &Path) -> Result<Vec<String>> {
     let id = journal.file_stem().and_then(|name| name.to_str()).context("a name")?;
     let (_, history) = cli.json(&["history"])?;
@@ -81,7 +83,8 @@ fn resume(cli: &CliRunner, journal: &Path) -> Result<Vec<String>> {
     Ok(again)
 }
 
-/// The nodes' processes as the system knows them: escli may have been killed before it wrote a pid file.
+/// Returns the nodes' processes as the system knows them: escli may have been killed before it wrote a pid
+/// file.
 fn pids(cli: &CliRunner) -> Result<Vec<String>> {
     let own = |id: u64| {
         let config = format!("--config={}", cli.cluster().join(format!("n{id}/cluster.yaml")).display());
@@ -96,17 +99,17 @@ fn pids(cli: &CliRunner) -> Result<Vec<String>> {
     (1..=3).map(own).collect()
 }
 
-/// The ends of a step at which escli is killed.
+/// The records of a step at which escli is killed.
 const RECORDS: [&str; 2] = ["started", "succeeded"];
 
-/// Steps by their cli in the plan: which node leads, and so comes last, changes from one run to the next.
+/// Returns the step ids in the order of the plan. The leader, whose node comes last, changes from run to run.
 fn planned(cli: &CliRunner, args: &[&str]) -> Result<Vec<String>> {
     let (_, plan) = cli.json(&[args, &["--dry-run"]].concat())?;
     Ok(ids(&plan))
 }
 
 #[test]
-fn up_goes_on_wherever_it_was_killed() -> Result<()> {
+fn up_resumes_from_every_step() -> Result<()> {
     let cli = CliRunner::new()?;
     let (dir, base) = (cli.cluster(), cli.base.to_string());
     let args = ["up", "--local", "--dir", path(&dir), "--base-port", &base];
@@ -130,13 +133,13 @@ fn up_goes_on_wherever_it_was_killed() -> Result<()> {
 }
 
 #[test]
-fn a_restart_goes_on_wherever_it_was_killed() -> Result<()> {
+fn a_restart_resumes_from_every_step() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     rolling(&cli, "restart", || Ok(()))
 }
 
 #[test]
-fn a_reload_goes_on_wherever_it_was_killed() -> Result<()> {
+fn a_reload_resumes_from_every_step() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let file = cli.cluster().join("cluster.yaml");
     let plain = fs::read_to_string(&file)?;
@@ -151,7 +154,7 @@ fn a_reload_goes_on_wherever_it_was_killed() -> Result<()> {
     Ok(())
 }
 
-/// Kills the operation at every step of its plan; `prepare` gives it something to do.
+/// Kills and resumes the operation at every step of its plan. `prepare` gives it something to do.
 fn rolling(cli: &CliRunner, operation: &str, prepare: impl Fn() -> Result<()>) -> Result<()> {
     prepare()?;
     let count = planned(cli, &[operation])?.len();
@@ -176,8 +179,8 @@ fn rolling(cli: &CliRunner, operation: &str, prepare: impl Fn() -> Result<()>) -
     Ok(())
 }
 
-/// Kills two operations, each of which takes the other one back, at every step of their plans. After each the voters are
-/// as it promised.
+/// Kills and resumes two operations, each of which reverts the other, at every step of their plans. After
+/// each the voters must be as given, and `promised` must hold.
 fn there_and_back(
     cli: &CliRunner,
     operations: [(&[&str], &[u64]); 2],
@@ -221,21 +224,22 @@ fn there_and_back(
         }
         at += 1;
     }
-    // How many steps each of the two has depends on who leads; some have nothing to do, and no moment to be killed in.
+    // The number of steps depends on which node leads. Some have nothing to do, and end before escli is
+    // killed.
     let enough = 4 * resumed >= 3 * killed_at;
     ensure!(at > 8 && enough, "{counts:?}: only {resumed} of {killed_at} were killed in time");
     Ok(())
 }
 
 #[test]
-fn a_node_that_joins_or_leaves_does_so_wherever_escli_was_killed() -> Result<()> {
+fn adding_and_removing_a_node_resumes_from_every_step() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let leave = ["remove-node", "4", "--purge", "--yes", "--confirm", "local"];
     there_and_back(&cli, [(&["add-node", "4"], &[1, 2, 3, 4]), (&leave, &[1, 2, 3])], |_| Ok(()))
 }
 
 #[test]
-fn a_node_is_replaced_wherever_escli_was_killed() -> Result<()> {
+fn replacing_a_node_resumes_from_every_step() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let purge = ["--purge", "--yes", "--confirm", "local"];
     let there = [&["replace-node", "3", "4"], &purge[..]].concat();
@@ -244,11 +248,11 @@ fn a_node_is_replaced_wherever_escli_was_killed() -> Result<()> {
 }
 
 #[test]
-fn an_upgrade_goes_on_wherever_escli_was_killed() -> Result<()> {
+fn an_upgrade_resumes_from_every_step() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let (new, old) = (stamped("0.1.1"), binary("esnode"));
     let args = |to| ["upgrade", "--soak", "20ms", "--allow-downgrade", "--binary", path(to)];
-    // The first one keeps what runs, which later ones need not.
+    // Only the first upgrade saves the running program.
     let first = args(&new);
     let steps = planned(&cli, &first)?;
     let journal = killed(&cli, &first, "started", &steps[4])?.context("killed in time")?;
@@ -266,7 +270,7 @@ fn an_upgrade_goes_on_wherever_escli_was_killed() -> Result<()> {
     })
 }
 
-/// The nodes' processes are killed and their disks are gone.
+/// Kills the nodes and deletes their data.
 fn lose(cli: &CliRunner, nodes: &[u64]) -> Result<()> {
     let pids = pids(cli)?;
     for id in nodes {
@@ -283,7 +287,7 @@ fn lose(cli: &CliRunner, nodes: &[u64]) -> Result<()> {
 }
 
 #[test]
-fn a_recovery_goes_on_wherever_escli_was_killed() -> Result<()> {
+fn a_recovery_resumes_from_every_step() -> Result<()> {
     let cli = CliRunner::new()?;
     let args = ["recover", "--survivor", "2", "--lost", "1,3", "--yes", "--confirm", "recover-local-from-2"];
     let (mut at, mut resumed) = (0, 0);
@@ -319,7 +323,7 @@ fn a_recovery_goes_on_wherever_escli_was_killed() -> Result<()> {
 }
 
 #[test]
-fn a_restore_goes_on_wherever_escli_was_killed() -> Result<()> {
+fn a_restore_resumes_from_every_step() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let tar = cli.dir.path().join("all.tar");
     ensure!(cli.json(&["backup", path(&tar)])?.0 == 0);
@@ -344,7 +348,7 @@ fn a_restore_goes_on_wherever_escli_was_killed() -> Result<()> {
 }
 
 #[test]
-fn what_is_over_is_not_resumed_and_what_is_aborted_neither() -> Result<()> {
+fn finished_and_aborted_operations_are_not_resumed() -> Result<()> {
     let cli = CliRunner::new()?;
     ensure!(cli.escli(&["history", "resume"])?.status.code() == Some(2), "nothing was done yet");
     ensure!(cli.up()?.0 == 0);

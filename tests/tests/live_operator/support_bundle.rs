@@ -1,4 +1,4 @@
-//! `escli support-bundle` against real nodes: what is in it, what says why it is missing, and what must never be in it.
+//! `escli support-bundle`: what is in it, how it explains what is missing, and what must never be in it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,17 +10,17 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::cli::{CliRunner, path, text};
 
-/// Planted where operators keep such things, and where programs log them.
+/// A secret, put where operators keep such things and where programs log them.
 const SECRET: &str = "hunter2-correct-horse";
 
-/// The one archive in a folder.
+/// Returns the archive in a folder.
 fn archive(folder: &Path) -> Result<PathBuf> {
     let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
     let mut archives = paths.filter(|path| path.to_string_lossy().ends_with(".tar.gz"));
     archives.next().context("no archive")
 }
 
-/// Every file in it, by its path below the one folder.
+/// Returns every file of the archive by its path below the top folder.
 fn unpacked(archive: &Path) -> Result<BTreeMap<String, String>> {
     let dir = tempfile::tempdir()?;
     let status = Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(dir.path()).status()?;
@@ -43,7 +43,7 @@ fn unpacked(archive: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 #[test]
-fn everything_that_helps_is_in_it_and_no_secret() -> Result<()> {
+fn a_support_bundle_has_all_evidence_and_no_secrets() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     ensure!(cli.escli(&["stop", "3"])?.status.success());
     let plant = |file: &str, line: &str| -> Result<()> {
@@ -63,7 +63,10 @@ fn everything_that_helps_is_in_it_and_no_secret() -> Result<()> {
     let archive = archive(cli.dir.path())?;
     let name = archive.file_name().context("a name")?.to_string_lossy().into_owned();
     ensure!(name.starts_with("eventstream-local-2") && name.ends_with("Z.tar.gz"), "{name}");
-    ensure!(fs::metadata(&archive)?.permissions().mode() & 0o777 == 0o600, "others may read it");
+    ensure!(
+        fs::metadata(&archive)?.permissions().mode() & 0o777 == 0o600,
+        "the archive is readable by others"
+    );
     let files = unpacked(&archive)?;
     for (file, text) in &files {
         ensure!(!text.contains(SECRET), "{file} has it:\n{text}");
@@ -109,7 +112,7 @@ fn everything_that_helps_is_in_it_and_no_secret() -> Result<()> {
 }
 
 #[test]
-fn it_overwrites_nothing_and_says_what_it_wrote() -> Result<()> {
+fn a_support_bundle_overwrites_nothing() -> Result<()> {
     let cli = CliRunner::new()?;
     fs::create_dir(cli.cluster())?;
     let cluster = cli.cluster().join("cluster.yaml");
@@ -126,7 +129,7 @@ fn it_overwrites_nothing_and_says_what_it_wrote() -> Result<()> {
     let file = cli.dir.path().join("mine.tar.gz");
     let args = ["-c", path(&cluster), "support-bundle", "--file", path(&file)];
     let (code, first) = cli.json(&args)?;
-    ensure!(code == 0 && first["file"] == path(&file), "nobody runs, and that is no failure: {first:#}");
+    ensure!(code == 0 && first["file"] == path(&file), "nodes that do not run must be no failure: {first:#}");
     ensure!(first["missing"].as_array().is_some_and(|missing| !missing.is_empty()), "{first:#}");
     let before = fs::read(&file)?;
     let (code, second) = cli.json(&args)?;

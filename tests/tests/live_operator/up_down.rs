@@ -1,4 +1,4 @@
-//! `escli` against real nodes on this machine: up, status, stop, start, down, and what it refuses.
+//! `escli up`, `status`, `stop`, `start` and `down` for local clusters.
 
 use std::net::TcpListener;
 
@@ -13,7 +13,7 @@ fn node(status: &Value, id: u64) -> Result<&Value> {
 }
 
 #[test]
-fn up_brings_a_cluster_that_takes_events_and_down_ends_it() -> Result<()> {
+fn up_starts_a_cluster_that_accepts_events_and_down_stops_it() -> Result<()> {
     let cli = CliRunner::new()?;
     let (code, report) = cli.up()?;
     ensure!(code == 0 && report["outcome"] == "succeeded", "{report:#}");
@@ -37,7 +37,7 @@ fn up_brings_a_cluster_that_takes_events_and_down_ends_it() -> Result<()> {
 }
 
 #[test]
-fn start_brings_back_what_is_down_and_leaves_the_rest_alone() -> Result<()> {
+fn start_starts_only_nodes_that_are_down() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let before = cli.pids(1..=3)?;
     let stopped = cli.escli(&["stop", "2"])?;
@@ -79,7 +79,7 @@ fn a_node_that_panics_is_reported_with_its_panic() -> Result<()> {
 }
 
 #[test]
-fn a_taken_port_is_named_and_changes_nothing() -> Result<()> {
+fn a_port_in_use_is_named_and_nothing_is_changed() -> Result<()> {
     let cli = CliRunner::new()?;
     let taken = TcpListener::bind(("127.0.0.1", cli.base + 1))?;
     let dir = cli.cluster();
@@ -87,7 +87,7 @@ fn a_taken_port_is_named_and_changes_nothing() -> Result<()> {
     let said = text(&output.stderr);
     ensure!(output.status.code() == Some(3), "{:?}: {said}", output.status);
     ensure!(said.contains(&(cli.base + 1).to_string()) && said.contains("--base-port"), "{said}");
-    ensure!(!dir.join("n1").exists(), "something was made");
+    ensure!(!dir.join("n1").exists(), "a file was created");
     drop(taken);
     Ok(())
 }
@@ -107,7 +107,7 @@ fn a_dry_run_lists_the_steps_that_the_run_then_reports() -> Result<()> {
 }
 
 #[test]
-fn a_killed_node_is_a_row_with_its_reason() -> Result<()> {
+fn status_shows_a_killed_node_with_the_reason() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     cli.signal(3, rustix::process::Signal::KILL)?;
     // The process is gone a moment later.

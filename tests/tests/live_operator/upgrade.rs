@@ -164,7 +164,7 @@ fn an_upgrade_can_be_paused_resumed_and_reverted() -> Result<()> {
     let (code, report) = cli.json(&["upgrade", "resume"])?;
     ensure!(code == 0 && versions(&cli)? == all("0.1.1"), "{report:#}");
     let same = before.iter().zip(&cli.pids(1..=3)?).filter(|(before, after)| before == after).count();
-    ensure!(same == 1, "the first one was touched again");
+    ensure!(same == 1, "the first node was restarted again");
 
     let old = binary("esnode");
     let (code, report) = cli.json(&upgrade(&old, &[]))?;
@@ -174,13 +174,13 @@ fn an_upgrade_can_be_paused_resumed_and_reverted() -> Result<()> {
     ensure!(cli.json(&["upgrade", "abort"])?.0 == 3, "it is over");
     ensure!(cli.json(&upgrade(&old, &["--allow-downgrade"]))?.0 == 0);
     ensure!(versions(&cli)? == all("0.1.0"));
-    // What is installed is what is started again.
+    // restart and start use the installed version.
     ensure!(cli.json(&upgrade(&new, &[]))?.0 == 0);
     ensure!(cli.json(&["restart"])?.0 == 0 && versions(&cli)? == all("0.1.1"));
     ensure!(cli.escli(&["stop", "--yes"])?.status.success() && cli.escli(&["start"])?.status.success());
     ensure!(versions(&cli)? == all("0.1.1"));
     ensure!(cli.escli(&["down", "--purge-data", "--yes", "--confirm", "local"])?.status.success());
-    ensure!(!cli.cluster().exists(), "something is left");
+    ensure!(!cli.cluster().exists(), "files are left");
     Ok(())
 }
 

@@ -1,5 +1,4 @@
-//! A backup is taken while events go on: it holds all that was acknowledged before, says when it is no longer whole, and
-//! another cluster carries on from it.
+//! Backups taken while events are written: what is in them, how damage is reported, and restoring them.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -34,7 +33,7 @@ fn copied(from: &Path, to: &Path) -> Result<()> {
 }
 
 #[test]
-fn what_was_acknowledged_before_is_in_it_and_another_cluster_carries_on() -> Result<()> {
+fn a_backup_has_everything_acknowledged_before_and_can_be_restored() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let addresses: Vec<_> = (1..=3).map(|id| cli.kafka(id)).collect();
     let leads = cli.leader()?;
@@ -46,7 +45,7 @@ fn what_was_acknowledged_before_is_in_it_and_another_cluster_carries_on() -> Res
     }
     let (tar, folder) = (cli.dir.path().join("orders.tar"), cli.dir.path().join("orders"));
     let (code, taken) = cli.json(&["backup", path(&tar)])?;
-    ensure!(code == 0 && taken["node"] != leads, "n{leads} leads, and has no time for it: {taken:#}");
+    ensure!(code == 0 && taken["node"] != leads, "the backup was taken from the leader n{leads}: {taken:#}");
     let (code, unpacked) = cli.json(&["backup", path(&folder), "--node", "3"])?;
     ensure!(code == 0 && unpacked["node"] == 3, "{unpacked:#}");
     load.finish(&mut LoadHistory::default())?;
@@ -64,7 +63,7 @@ fn what_was_acknowledged_before_is_in_it_and_another_cluster_carries_on() -> Res
     rebuilt(&folder)
 }
 
-/// A cluster of another size is brought up with it by one command; what is there already is not touched.
+/// Restores a cluster of another size. Existing data is not touched.
 fn restored(cli: &CliRunner, tar: &Path) -> Result<()> {
     let (other, base) = (CliRunner::new()?, cli.base + 20);
     let dir = other.cluster();
@@ -98,7 +97,7 @@ fn restored(cli: &CliRunner, tar: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A node makes it its own without escli.
+/// Restores a node without escli.
 fn rebuilt(folder: &Path) -> Result<()> {
     let mut other = Cluster::prepare(1, "", &binary("esnode"))?;
     copied(folder, &other.data_dir(1))?;
@@ -120,7 +119,7 @@ fn rebuilt(folder: &Path) -> Result<()> {
 }
 
 #[test]
-fn what_is_no_longer_whole_is_named() -> Result<()> {
+fn damage_in_a_backup_is_reported() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     let (tar, folder) = (cli.dir.path().join("b.tar"), cli.dir.path().join("b"));
     for target in [&tar, &folder] {
@@ -167,7 +166,7 @@ fn what_is_no_longer_whole_is_named() -> Result<()> {
 }
 
 #[test]
-fn without_a_majority_nobody_knows_what_was_acknowledged() -> Result<()> {
+fn without_a_quorum_a_backup_needs_a_named_node() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
     ensure!(cli.escli(&["stop", "1", "2", "--allow-downtime"])?.status.success());
     let refused = cli.escli(&["backup"])?;

@@ -1,4 +1,5 @@
-//! Nodes that are far behind receive segment files. Whichever side is killed meanwhile, all end with the same log.
+//! Nodes that are far behind receive segment files. Whichever side is killed meanwhile, all end with the same
+//! log.
 
 use std::time::Duration;
 
@@ -46,7 +47,8 @@ fn fill(cluster: &Cluster, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the running nodes' snapshots are as new as they will be, so that Raft keeps only the newest log.
+/// Waits until the running nodes' snapshots are as new as they will be, so that Raft keeps only the newest
+/// log.
 fn wait_for_snapshots(cluster: &Cluster, running: &[NodeId]) -> Result<()> {
     let newest = |id| {
         let files = std::fs::read_dir(cluster.data_dir(id).join("checkpoints")).ok()?;

@@ -1,4 +1,5 @@
-//! What real nodes keep on their disks: full, failing and damaged disks, power cuts, snapshots, retention, backups.
+//! What real nodes keep on their disks: full, failing and damaged disks, power cuts, snapshots, retention,
+//! backups.
 
 mod backup;
 mod catch_up;

@@ -1,5 +1,5 @@
-//! Power cuts under load, of all nodes and of a majority: nothing acknowledged is missing, order is kept, nothing of an
-//! idempotent producer is there twice, and all logs are the same, byte for byte.
+//! Power cuts under load, of all nodes and of a majority: nothing acknowledged is missing, order is kept,
+//! nothing of an idempotent producer is there twice, and all logs are the same, byte for byte.
 //!
 //! Needs root, for a disk for each node. `POWER_ROUNDS` is the number of power cuts.
 
@@ -62,19 +62,20 @@ fn survives(choose: impl Fn(&Cluster, u64) -> Vec<NodeId>) -> Result<()> {
 }
 
 #[test]
-fn power_cut_of_all_loses_nothing_acknowledged() -> Result<()> {
+fn a_power_cut_of_all_nodes_loses_no_acknowledged_write() -> Result<()> {
     survives(|cluster, _| cluster.ids())
 }
 
 /// Each node is spared in turn, so that the leader is among the victims more often than not.
 #[test]
-fn power_cut_of_a_majority_loses_nothing_acknowledged() -> Result<()> {
+fn a_power_cut_of_a_majority_loses_no_acknowledged_write() -> Result<()> {
     survives(|cluster, number| cluster.ids().into_iter().filter(|id| *id != 1 + number % 3).collect())
 }
 
-/// Shows that the cut is real: where the log is not synced before the acknowledgement, the same cut loses events.
+/// Shows that the cut is real: where the log is not synced before the acknowledgement, the same cut loses
+/// events.
 #[test]
-fn a_log_that_is_not_synced_does_not_survive() -> Result<()> {
+fn a_power_cut_loses_events_that_were_not_synced() -> Result<()> {
     let mut cluster = cluster(1, "    wal_sync: false\n")?;
     let all = cluster.ids();
     for id in &all {

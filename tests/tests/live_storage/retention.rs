@@ -1,4 +1,4 @@
-//! Retention on real nodes: what nobody wants any more leaves the disk, and what is kept survives everything.
+//! Retention: expired segments are deleted, and what is kept survives.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn write(cluster: &Cluster, leader: NodeId, numbers: std::ops::Range<i64>) -> Re
     Ok(())
 }
 
-/// Everything from the oldest offset to `end` is there, with the value that was written.
+/// Checks that everything from the oldest offset to `end` is there, with the value that was written.
 fn check(cluster: &Cluster, leader: NodeId, end: i64) -> Result<()> {
     let mut client = Client::connect(cluster.kafka(leader), LIMIT)?;
     let oldest = client.list_offsets("t", 0, -2)?.map_err(|code| anyhow::anyhow!("error code {code}"))?;
@@ -55,7 +55,7 @@ fn check(cluster: &Cluster, leader: NodeId, end: i64) -> Result<()> {
 }
 
 #[test]
-fn old_segments_leave_the_disk_and_what_is_kept_survives() -> Result<()> {
+fn expired_segments_are_deleted_and_the_rest_survives_restarts() -> Result<()> {
     let extra = format!("    snapshot_interval: 5\n  topics:\n    retention_bytes: {KEPT}\n");
     let mut cluster = Cluster::start_with(3, &extra, &binary("esnode"))?;
     let leader = cluster.wait_ready()?;
@@ -65,13 +65,13 @@ fn old_segments_leave_the_disk_and_what_is_kept_survives() -> Result<()> {
     cluster.kill(away)?;
     write(&cluster, leader, 50..200)?;
     cluster.wait("old segments to leave the leader's disk", |cluster| {
-        // Checkpoints are taken when something happens: refusals are in the log too.
+        // Snapshots need entries.
         Client::connect(cluster.kafka(leader), LIMIT).ok()?.create_topic("u", 1).ok()?;
         (*oldest_segment(cluster, leader)? > *"0000000002").then_some(())
     })?;
     check(&cluster, leader, 200)?;
 
-    // A node that was away comes back, and then leads.
+    // A node that was down comes back, and then leads.
     cluster.launch(away)?;
     cluster.wait_ready()?;
     let (code, body) = cluster.post(leader, "/cluster/leader/transfer", &format!("{{\"to\": {away}}}"))?;

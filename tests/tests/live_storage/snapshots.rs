@@ -1,4 +1,5 @@
-//! Snapshots of real nodes: taken under load, used at the start after a crash, passed over when they are damaged.
+//! Snapshots of real nodes: taken under load, used at the start after a crash, passed over when they are
+//! damaged.
 
 use std::path::PathBuf;
 use std::time::Duration;

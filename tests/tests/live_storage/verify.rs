@@ -1,4 +1,4 @@
-//! What stopped nodes have on their disks is read to the last byte, and damage is named.
+//! `escli verify` on stopped nodes.
 
 use std::fs::File;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! What is generated and committed (completion scripts, manual pages) is what this source generates.
-//! `UPDATE=1 cargo nextest run -p tests --test repository generated` writes it anew.
+//! Committed completion scripts and manual pages are those that this source generates.
+//! `UPDATE=1 cargo nextest run -p tests --test repository generated` writes them.
 
 #![allow(clippy::unwrap_used, reason = "where the checkout cannot be read, the test has failed")]
 

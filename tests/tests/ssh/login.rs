@@ -1,4 +1,4 @@
-//! escli's SSH transport against real servers: who lets in whom, and whose host keys are believed.
+//! Logins of escli's SSH transport: keys, agents, certificates and host keys.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -14,7 +14,7 @@ use escli::ssh::{
 use shared::spec::{HostKeys, Ssh};
 use tests::sshd::SshLab;
 
-/// Answers from a list, and counts how often it is asked.
+/// A prompt that answers from a list, and counts the questions.
 #[derive(Clone, Default)]
 struct Operates {
     answers: Arc<Mutex<VecDeque<&'static str>>>,
@@ -58,7 +58,7 @@ async fn works(destination: Destination) -> Result<()> {
     Ok(())
 }
 
-/// What is refused, as one text.
+/// Returns the error of a refused login.
 async fn refused(destination: Destination) -> String {
     refused_asking(destination, &Arc::new(Passphrases::new(NoPrompt))).await
 }
@@ -85,22 +85,22 @@ async fn the_agents_keys_come_first() -> Result<()> {
     by_agent.agent = Some(socket);
     by_agent.identity_files.clear();
     works(by_agent.clone()).await?;
-    // Where only named keys are allowed, the agent's others are not offered.
+    // With IdentitiesOnly the agent's other keys are not offered.
     by_agent.identities_only = true;
     contains(&refused(by_agent.clone()).await, &["agent: it has no key to try"]);
-    // Named by its public half, the private one being in the agent alone.
+    // Named by its public key; the private key is only in the agent.
     fs::remove_file(&held)?;
     by_agent.identity_files = vec![held];
     works(by_agent).await
 }
 
 #[tokio::test]
-async fn an_agent_that_is_gone_is_no_obstacle() -> Result<()> {
+async fn a_missing_agent_does_not_prevent_a_login() -> Result<()> {
     let lab = SshLab::start(1)?;
     let mut destination = lab.to(0);
     destination.agent = Some(lab.path("no-such-socket"));
     works(destination.clone()).await?;
-    // There, and hanging.
+    // An agent that hangs.
     let hanging = std::os::unix::net::UnixListener::bind(lab.path("hanging"))?;
     destination.agent = Some(lab.path("hanging"));
     works(destination).await?;
@@ -109,7 +109,7 @@ async fn an_agent_that_is_gone_is_no_obstacle() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_encrypted_key_is_asked_for_once_for_all_hosts() -> Result<()> {
+async fn the_passphrase_of_a_key_is_asked_for_once() -> Result<()> {
     let lab = SshLab::start(3)?;
     let key = lab.key("locked", "open sesame")?;
     let operator =
@@ -120,7 +120,7 @@ async fn an_encrypted_key_is_asked_for_once_for_all_hosts() -> Result<()> {
         let mut destination = lab.to(index);
         destination.identity_files = vec![key.clone()];
         let passphrases = Arc::clone(&passphrases);
-        // The operator takes longer than the hosts may.
+        // The operator answers after the hosts' limit.
         logins.spawn(async move { open_asking(destination, &passphrases).await });
     }
     while let Some(login) = logins.join_next().await {
@@ -134,7 +134,7 @@ async fn an_encrypted_key_is_asked_for_once_for_all_hosts() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_encrypted_key_without_a_terminal_points_to_the_agent() -> Result<()> {
+async fn without_a_terminal_the_error_suggests_the_agent() -> Result<()> {
     let lab = SshLab::start(1)?;
     let key = lab.key("locked", "open sesame")?;
     let mut destination = lab.to(0);
@@ -145,7 +145,7 @@ async fn an_encrypted_key_without_a_terminal_points_to_the_agent() -> Result<()>
         &said,
         &[&format!("{name}: encrypted, and no passphrase was given"), &format!("ssh-add {name}")],
     );
-    // Three wrong ones are enough.
+    // Three wrong passphrases end the questions.
     let operator = Operates::answering(&["a", "b", "c", "open sesame"]);
     let said = refused_asking(destination, &Arc::new(Passphrases::new(operator.clone()))).await;
     contains(&said, &["encrypted, and its passphrase was wrong"]);
@@ -154,7 +154,7 @@ async fn an_encrypted_key_without_a_terminal_points_to_the_agent() -> Result<()>
 }
 
 #[tokio::test]
-async fn what_was_tried_is_listed_when_nothing_fits() -> Result<()> {
+async fn a_failed_login_lists_everything_that_was_tried() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     let (stranger, held) = (lab.unknown_key("stranger", "")?, lab.unknown_key("held", "")?);
     let socket = lab.agent(&[&held])?;
@@ -190,7 +190,7 @@ async fn too_many_keys_are_explained() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_server_without_keys_is_not_asked_for_passwords() -> Result<()> {
+async fn a_server_that_accepts_no_keys_is_not_sent_passwords() -> Result<()> {
     let mut lab = SshLab::empty()?;
     lab.key("id_ed25519", "")?;
     lab.server("PubkeyAuthentication no\nMatch all\n PasswordAuthentication yes")?;
@@ -221,7 +221,7 @@ async fn an_unknown_host_is_refused_unless_new_ones_are_accepted() -> Result<()>
         let file = destination.known_hosts[0].display().to_string();
         let found = Command::new("ssh-keygen").args(["-f", &file, "-F", &name]).output()?;
         ensure!(found.status.success(), "ssh-keygen -F {name} finds nothing in {written}");
-        // Known from now on.
+        // The key is known from now on.
         destination.host_keys = HostKeys::Strict;
         works(destination.clone()).await?;
         assert_eq!(fs::read_to_string(&destination.known_hosts[0])?, written);
@@ -230,11 +230,11 @@ async fn an_unknown_host_is_refused_unless_new_ones_are_accepted() -> Result<()>
 }
 
 #[tokio::test]
-async fn one_new_host_met_many_times_at_once_is_written_once() -> Result<()> {
+async fn a_new_host_key_is_written_once_by_concurrent_logins() -> Result<()> {
     let lab = SshLab::start(1)?;
     let mut destination = lab.to(0);
     destination.known_hosts = vec![lab.path("fresh")];
-    // Without an end of line, as an editor may leave it.
+    // Without a newline at the end, as an editor may leave it.
     fs::write(lab.path("fresh"), "elsewhere ssh-ed25519 AAAA")?;
     destination.host_keys = HostKeys::AcceptNew;
     let mut logins = tokio::task::JoinSet::new();
@@ -267,7 +267,7 @@ async fn a_changed_key_is_never_accepted() -> Result<()> {
         let known = format!("known:   ED25519 {before} ({file} line 1)");
         contains(&said, &["has changed", &known, &format!("offered: ED25519 {after}"), &command]);
     }
-    // The command that is printed is the one that helps.
+    // The printed command solves it.
     ensure!(Command::new("sh").args(["-c", &command]).output()?.status.success(), "{command}");
     works(destination).await
 }
@@ -284,7 +284,7 @@ async fn a_pinned_key_of_any_kind_is_enough() -> Result<()> {
     assert!(!lab.path("none").exists());
     let wanted = format!("SHA256:{}", "x".repeat(43));
     destination.host_keys = HostKeys::Pinned(wanted.clone());
-    // Not even a key that is known.
+    // Even a known key is refused.
     destination.known_hosts = vec![lab.path("known_hosts")];
     let offered = lab.at(0).fingerprint("ed25519")?;
     contains(&refused(destination).await, &["not the one in cluster.yaml", &wanted, &offered]);
@@ -301,7 +301,7 @@ async fn a_host_with_several_keys_does_not_look_changed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn markers_are_understood_or_explained() -> Result<()> {
+async fn markers_in_known_hosts_are_honoured_or_explained() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     let known = fs::read_to_string(lab.path("known_hosts"))?;
     let (name, key) = (lab.at(0).known_as(), lab.at(0).host_key("ed25519")?);
@@ -317,7 +317,7 @@ async fn markers_are_understood_or_explained() -> Result<()> {
     Ok(())
 }
 
-/// What ssh's configuration says, with the lab's user as the operator.
+/// Resolves a host by an ssh configuration, with the lab's user as the operator.
 fn resolve(lab: &SshLab, config: &str, host: &str, ssh: Option<&Ssh>) -> Result<Destination, SshError> {
     let file = lab.path("config");
     fs::write(&file, config).expect("written");
@@ -331,7 +331,7 @@ fn resolve(lab: &SshLab, config: &str, host: &str, ssh: Option<&Ssh>) -> Result<
 }
 
 #[tokio::test]
-async fn the_operators_configuration_leads_there() -> Result<()> {
+async fn the_operators_ssh_configuration_is_used() -> Result<()> {
     let mut lab = SshLab::start(3)?;
     let addresses: Vec<_> = (0..3).map(|index| lab.at(index).address).collect();
     let hosts: String = (0..3)
@@ -344,7 +344,7 @@ async fn the_operators_configuration_leads_there() -> Result<()> {
         lab.path("known_hosts").display()
     );
     works(resolve(&lab, &(hosts.clone() + &all), "n0", None)?).await?;
-    // Two hops, by the configuration and by cluster.yaml; the first hop's own way counts as well.
+    // Two hops, from the configuration and from cluster.yaml, including the jump of the first hop.
     let jumping = format!("Host n0\n ProxyJump n2,n1\n{hosts}{all}");
     let through = resolve(&lab, &jumping, "n0", None)?;
     assert_eq!(through.jumps.iter().map(|jump| jump.name.as_str()).collect::<Vec<_>>(), ["n2", "n1"]);
@@ -354,7 +354,7 @@ async fn the_operators_configuration_leads_there() -> Result<()> {
     let through = resolve(&lab, &jumping, "n0", Some(&ssh))?;
     assert_eq!(through.jumps.iter().map(|jump| jump.name.as_str()).collect::<Vec<_>>(), ["n2", "n1"]);
     works(through).await?;
-    // cluster.yaml goes first.
+    // cluster.yaml takes precedence.
     let ssh = Ssh { user: Some("somebody".to_owned()), port: Some(22), ..Ssh::default() };
     let other = resolve(&lab, &(hosts.clone() + &all), "n0", Some(&ssh))?;
     assert_eq!(other.address(), format!("somebody@{}:22", addresses[0].ip()));
@@ -362,14 +362,14 @@ async fn the_operators_configuration_leads_there() -> Result<()> {
 }
 
 #[tokio::test]
-async fn jumps_in_a_circle_are_an_error() -> Result<()> {
+async fn a_cycle_of_jump_hosts_is_an_error() -> Result<()> {
     let lab = SshLab::empty()?;
     let begin = Instant::now();
     for config in
         ["Host *\n ProxyJump b\n", "Host a\n ProxyJump b\nHost b\n ProxyJump c\nHost c\n ProxyJump b\n"]
     {
         let error = resolve(&lab, config, "a", None).expect_err("a circle");
-        // The shortest circle is one that ssh finds itself.
+        // ssh finds the shortest cycle itself.
         let said = format!("{error}, {:?}", error.report().details);
         assert!(said.contains("round in a circle") || said.contains("jumphost loop"), "{said}");
     }
@@ -377,7 +377,7 @@ async fn jumps_in_a_circle_are_an_error() -> Result<()> {
     Ok(())
 }
 
-/// A lab whose server trusts an authority and knows no key.
+/// A lab whose server trusts an authority and accepts no other key.
 fn of_authority() -> Result<SshLab> {
     let mut lab = SshLab::empty()?;
     let authority = lab.unknown_key("ca", "")?;
@@ -399,7 +399,7 @@ async fn a_certificate_beside_its_key_logs_in() -> Result<()> {
         let with = format!("{} with {}: not accepted", key.display(), certificate.display());
         contains(&refused(destination.clone()).await, &[&with]);
     }
-    // One that is encrypted is asked for once.
+    // The passphrase of an encrypted key is asked for once.
     let locked = lab.unknown_key("locked", "open sesame")?;
     lab.certify(&locked, "always:forever")?;
     destination.identity_files = vec![lab.path("ed25519"), locked];
@@ -410,7 +410,7 @@ async fn a_certificate_beside_its_key_logs_in() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_certificate_logs_in_from_the_agent_and_from_where_the_configuration_says() -> Result<()> {
+async fn a_certificate_logs_in_from_the_agent_and_from_certificate_file() -> Result<()> {
     let mut lab = of_authority()?;
     let key = lab.unknown_key("held", "")?;
     let certificate = lab.certify(&key, "always:forever")?;
@@ -421,7 +421,7 @@ async fn a_certificate_logs_in_from_the_agent_and_from_where_the_configuration_s
     destination.identities_only = true;
     fs::rename(&key, lab.path("away"))?;
     works(destination).await?;
-    // Elsewhere than beside the key.
+    // Not beside the key.
     fs::rename(lab.path("away"), &key)?;
     fs::rename(&certificate, lab.path("elsewhere.pub"))?;
     let address = lab.at(0).address;
@@ -441,7 +441,7 @@ async fn a_certificate_logs_in_from_the_agent_and_from_where_the_configuration_s
 }
 
 #[test]
-fn the_configuration_is_asked_about_all_hosts_at_once() -> Result<()> {
+fn the_configurations_of_all_hosts_are_read_concurrently() -> Result<()> {
     let lab = SshLab::empty()?;
     let file = lab.path("config");
     fs::write(&file, "Match exec \"sleep 0.5\"\n Port 24\n")?;

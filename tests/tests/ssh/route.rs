@@ -1,4 +1,4 @@
-//! How escli reaches admin ports: directly, and through SSH where the direct way is closed.
+//! Routes to admin ports: directly, or through SSH.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use tests::sshd::SshLab;
 
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Answers every request with two letters.
+/// Starts a server that answers every request with "hi". Returns its port.
 fn server() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
@@ -32,7 +32,7 @@ fn server() -> Result<u16> {
     Ok(port)
 }
 
-/// A node at `host`, whose port escli may also reach through the lab's server.
+/// A client of a node at `host`, whose port can also be reached through the lab's server.
 fn client(lab: &SshLab, host: &str, port: u16) -> Result<AdminClient> {
     let text = format!(
         "cluster:\n  name: t\n  nodes:\n    - {{ id: 1, host: \"{host}\", http_port: {port}, client_port: 1, cluster_port: 2 }}\n"
@@ -50,12 +50,12 @@ fn free() -> Result<u16> {
 }
 
 #[tokio::test]
-async fn where_the_direct_way_is_open_nobody_logs_in() -> Result<()> {
+async fn a_reachable_admin_port_needs_no_login() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     let client = client(&lab, "127.0.0.1", server()?)?;
     assert_eq!(client.metrics(1).await?, "hi");
     assert_eq!(client.way(1).await, Way::Direct);
-    // Nobody listens: that is an answer of the host's own.
+    // A refused connection is final: the host itself has answered.
     let client = self::client(&lab, "127.0.0.1", free()?)?;
     let error = client.metrics(1).await.expect_err("nobody there").to_string();
     assert!(error.starts_with("connection refused :"), "{error}");
@@ -65,12 +65,12 @@ async fn where_the_direct_way_is_open_nobody_logs_in() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_name_that_only_ssh_knows_and_a_port_that_is_cut_off_are_reached_through_ssh() -> Result<()> {
+async fn unknown_names_and_blocked_ports_are_reached_through_ssh() -> Result<()> {
     let lab = SshLab::start(1)?;
     let port = server()?;
     let full = TcpListener::bind("127.77.0.1:0")?;
     rustix::net::listen(&full, 0)?;
-    // Once nobody takes the first, the kernel drops what comes after it.
+    // While the first connection is not accepted, the kernel drops later ones.
     let swallows: SocketAddr = full.local_addr()?;
     let _fill: Vec<_> =
         (0..3).map(|_| TcpStream::connect_timeout(&swallows, Duration::from_millis(100))).collect();
@@ -88,7 +88,7 @@ async fn a_name_that_only_ssh_knows_and_a_port_that_is_cut_off_are_reached_throu
         route.send(|http| http.get(&url)).await.map_err(|unanswered| anyhow::anyhow!(unanswered.why))?;
     assert_eq!(answer.text().await?, "hi");
     assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
-    // From then on at once.
+    // The route is remembered.
     let begin = Instant::now();
     route.send(|http| http.get(&url)).await.map_err(|unanswered| anyhow::anyhow!(unanswered.why))?;
     assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
@@ -96,7 +96,7 @@ async fn a_name_that_only_ssh_knows_and_a_port_that_is_cut_off_are_reached_throu
 }
 
 #[tokio::test]
-async fn a_way_without_a_node_at_its_end_is_told_from_one_that_is_closed() -> Result<()> {
+async fn an_open_route_without_a_node_differs_from_a_closed_route() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     let silent = client(&lab, "no-such-host.invalid", free()?)?;
     let way = silent.way(1).await;

@@ -1,4 +1,4 @@
-//! escli's SSH transport against real servers: commands, uploads, jumps, and hosts that go silent.
+//! Commands, uploads and jumps of escli's SSH transport, and hosts that go silent.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -31,13 +31,13 @@ async fn open_within(destination: Destination, limits: Limits) -> Result<Connect
     Connection::open(destination, Arc::new(Passphrases::new(NoPrompt)), limits).await
 }
 
-/// Bytes that no compression or repetition hides.
+/// Returns random bytes.
 fn noise(size: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(7);
     (0..size).map(|_| random.u8(..)).collect()
 }
 
-/// What does not open, and how long that took.
+/// Returns the error of a connection that does not open, and how long that took.
 async fn fails(destination: Destination, limits: Limits) -> (SshError, Duration) {
     let begin = Instant::now();
     let error = open_within(destination, limits).await.expect_err("an error");
@@ -45,7 +45,7 @@ async fn fails(destination: Destination, limits: Limits) -> (SshError, Duration)
 }
 
 #[tokio::test]
-async fn a_command_runs_and_says_how_it_ended() -> Result<()> {
+async fn a_command_runs_and_reports_its_exit_status() -> Result<()> {
     let lab = SshLab::start(1)?;
     let begin = Instant::now();
     let host = open(lab.to(0)).await?;
@@ -68,7 +68,7 @@ async fn a_command_runs_and_says_how_it_ended() -> Result<()> {
 }
 
 #[tokio::test]
-async fn three_uploads_at_once_are_whole() -> Result<()> {
+async fn concurrent_uploads_arrive_complete() -> Result<()> {
     let lab = SshLab::start(3)?;
     let bytes = noise(UPLOAD);
     fs::write(lab.path("binary"), &bytes)?;
@@ -96,7 +96,7 @@ async fn three_uploads_at_once_are_whole() -> Result<()> {
 }
 
 #[tokio::test]
-async fn twenty_logins_at_once() -> Result<()> {
+async fn twenty_concurrent_logins_succeed() -> Result<()> {
     let lab = SshLab::start(4)?;
     let begin = Instant::now();
     let mut logins = tokio::task::JoinSet::new();
@@ -112,7 +112,7 @@ async fn twenty_logins_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn much_goes_both_ways_at_once() -> Result<()> {
+async fn large_input_and_output_do_not_deadlock() -> Result<()> {
     let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let bytes = noise(UPLOAD);
@@ -124,7 +124,7 @@ async fn much_goes_both_ways_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn input_that_nobody_reads_is_no_obstacle() -> Result<()> {
+async fn input_that_the_command_does_not_read_is_no_error() -> Result<()> {
     let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let bytes = noise(UPLOAD);
@@ -132,7 +132,7 @@ async fn input_that_nobody_reads_is_no_obstacle() -> Result<()> {
         let output = host.run(command, Input::Bytes(bytes.clone()), LIMIT).await.context(command)?;
         assert!(output.success(), "{command}: {}", output.status);
     }
-    // Output that is closed early does not end the input.
+    // Closing the output early does not end the input.
     let path = lab.path("late");
     let command = format!("exec >&- 2>&-; cat > {}", path.display());
     assert!(host.run(&command, Input::Bytes(bytes.clone()), LIMIT).await?.success());
@@ -141,7 +141,7 @@ async fn input_that_nobody_reads_is_no_obstacle() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_takes_connections_and_says_nothing_is_unreachable_in_time() -> Result<()> {
+async fn a_server_that_sends_nothing_is_unreachable_within_the_limit() -> Result<()> {
     let lab = SshLab::start(0)?;
     let mute = TcpListener::bind("127.0.0.1:0")?;
     let limits = Limits { open: Duration::from_secs(1), ..limits() };
@@ -153,7 +153,7 @@ async fn who_takes_connections_and_says_nothing_is_unreachable_in_time() -> Resu
 }
 
 #[tokio::test]
-async fn a_frozen_server_is_unreachable_in_time() -> Result<()> {
+async fn a_frozen_server_is_unreachable_within_the_limit() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     lab.at(0).signal(Signal::STOP);
     let limits = Limits { open: Duration::from_secs(1), ..limits() };
@@ -164,12 +164,12 @@ async fn a_frozen_server_is_unreachable_in_time() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_address_that_swallows_everything_is_unreachable_in_time() -> Result<()> {
+async fn an_address_that_drops_packets_is_unreachable_within_the_limit() -> Result<()> {
     let lab = SshLab::start(0)?;
     let full = TcpListener::bind("127.0.0.1:0")?;
     rustix::net::listen(&full, 0)?;
     let address = full.local_addr()?;
-    // Once nobody takes the first, the kernel drops what comes after it.
+    // While the first connection is not accepted, the kernel drops later ones.
     let _fill: Vec<_> =
         (0..3).map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(200))).collect();
     let (error, took) =
@@ -183,7 +183,7 @@ async fn an_address_that_swallows_everything_is_unreachable_in_time() -> Result<
     Ok(())
 }
 
-/// Stands before a server and passes that many of its bytes on; then it goes silent, or closes.
+/// Starts a proxy that forwards this many bytes of a server, then goes silent or closes.
 fn cut_after(server: SocketAddr, bytes: usize, closes: bool) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -207,7 +207,7 @@ fn cut_after(server: SocketAddr, bytes: usize, closes: bool) -> Result<SocketAdd
 }
 
 #[tokio::test]
-async fn wherever_a_login_is_cut_it_ends_in_time() -> Result<()> {
+async fn a_login_cut_at_any_byte_ends_within_the_limit() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     let server = lab.at(0).address;
     let limits = Limits { open: 2 * SECOND, ..limits() };
@@ -241,7 +241,7 @@ async fn wherever_a_login_is_cut_it_ends_in_time() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nobody_there_is_said_at_once() -> Result<()> {
+async fn a_refused_connection_is_reported_at_once() -> Result<()> {
     let lab = SshLab::start(0)?;
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let (error, took) = fails(lab.destination("gone", free), limits()).await;
@@ -257,7 +257,7 @@ async fn nobody_there_is_said_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_host_that_goes_silent_in_the_middle_is_lost_in_time() -> Result<()> {
+async fn a_command_on_a_host_that_goes_silent_is_lost_within_the_limit() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     for (command, limit) in
         [("sleep 60", LIMIT), ("cat > /dev/null", LIMIT), ("sleep 60", Duration::from_secs(1))]
@@ -281,7 +281,7 @@ async fn a_host_that_goes_silent_in_the_middle_is_lost_in_time() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_silent_host_that_answers_keepalives_is_waited_for() -> Result<()> {
+async fn a_host_that_answers_keepalives_is_waited_for() -> Result<()> {
     let lab = SshLab::start(1)?;
     let host = open_within(lab.to(0), limits()).await?;
     assert_eq!(host.run("sleep 7; echo there", Input::None, LIMIT).await?.text(), "there");
@@ -289,18 +289,18 @@ async fn a_silent_host_that_answers_keepalives_is_waited_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_connection_that_died_is_opened_again() -> Result<()> {
+async fn a_dead_connection_is_opened_again() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     let host = open_within(lab.to(0), Limits { open: Duration::from_secs(2), ..limits() }).await?;
     host.run("true", Input::None, LIMIT).await?;
     lab.at(0).signal_sessions(Signal::KILL);
     assert_eq!(host.run("echo back", Input::None, LIMIT).await?.text(), "back");
-    // Frozen instead of dead: nothing tells so but the time.
+    // Frozen, not dead: only the time tells.
     lab.at(0).signal_sessions(Signal::STOP);
     let begin = Instant::now();
     assert_eq!(host.run("echo again", Input::None, LIMIT).await?.text(), "again");
     println!("found frozen, and opened again: {:?}", begin.elapsed());
-    // Down for good, and back.
+    // Killed, then started again.
     lab.at(0).kill();
     let error = host.run("true", Input::None, LIMIT).await.expect_err("nobody there");
     assert!(matches!(error, SshError::Unreachable(_)), "{error:?}");
@@ -310,7 +310,7 @@ async fn a_connection_that_died_is_opened_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_command_that_may_have_run_is_not_run_again() -> Result<()> {
+async fn a_command_that_may_have_run_is_not_repeated() -> Result<()> {
     let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let path = lab.path("count");
@@ -323,7 +323,7 @@ async fn a_command_that_may_have_run_is_not_run_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_command_that_nobody_waits_for_is_cut_off() -> Result<()> {
+async fn a_command_that_nobody_waits_for_is_ended() -> Result<()> {
     let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let long = host.run("sleep 20", Input::None, LIMIT);
@@ -335,7 +335,7 @@ async fn a_command_that_nobody_waits_for_is_cut_off() -> Result<()> {
 }
 
 #[tokio::test]
-async fn lines_come_as_they_are_written() -> Result<()> {
+async fn lines_arrive_as_they_are_written() -> Result<()> {
     let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let path = lab.path("log");
@@ -346,7 +346,7 @@ async fn lines_come_as_they_are_written() -> Result<()> {
     fs::OpenOptions::new().append(true).open(&path)?.write_all(b"two\nthree\n")?;
     assert_eq!(lines.next().await.context("a line")??, line("two"));
     assert_eq!(lines.next().await.context("a line")??, line("three"));
-    // The connection itself is free meanwhile.
+    // The connection can be used meanwhile.
     assert!(host.run("true", Input::None, LIMIT).await?.success());
     drop(lines);
     let mut short = host.stream("echo out; echo err >&2; printf rest; exit 4").await?;
@@ -361,7 +361,7 @@ async fn lines_come_as_they_are_written() -> Result<()> {
 }
 
 #[tokio::test]
-async fn lines_that_nobody_reads_end_at_the_host() -> Result<()> {
+async fn a_command_ends_when_its_lines_are_not_read() -> Result<()> {
     let lab = SshLab::start(1)?;
     let host = open(lab.to(0)).await?;
     let mut lines = host.stream("echo $$; while sleep 0.1; do echo x; done").await?;
@@ -378,7 +378,7 @@ async fn lines_that_nobody_reads_end_at_the_host() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_command_that_is_held_is_lost_as_soon_as_it_answers_no_more() -> Result<()> {
+async fn a_held_command_is_lost_when_its_host_stops_responding() -> Result<()> {
     let mut lab = SshLab::start(1)?;
     let pulse = Pulse { every: Duration::from_millis(50), late: Duration::from_millis(600) };
     let host = open(lab.to(0)).await?;
@@ -388,7 +388,7 @@ async fn a_command_that_is_held_is_lost_as_soon_as_it_answers_no_more() -> Resul
     assert_eq!(held.next().await.context("a line")??, there);
     tokio::time::sleep(2 * pulse.late).await;
     assert!(held.ready().is_none(), "its answers are not passed on, and it goes on");
-    // It lives and does not answer; or nobody there does.
+    // The process does not answer, or the whole host does not.
     for freezes in [false, true] {
         let host = open(lab.to(0)).await?;
         let command = if freezes { answers } else { "echo there; sleep 60" };
@@ -409,7 +409,7 @@ async fn a_command_that_is_held_is_lost_as_soon_as_it_answers_no_more() -> Resul
 }
 
 #[tokio::test]
-async fn a_way_through_one_host_and_through_two() -> Result<()> {
+async fn one_and_two_jump_hosts_are_passed() -> Result<()> {
     let lab = SshLab::start(3)?;
     let bytes = noise(UPLOAD);
     for jumps in [vec![1], vec![1, 2]] {
@@ -429,7 +429,7 @@ async fn a_way_through_one_host_and_through_two() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_jump_ends_with_its_connection() -> Result<()> {
+async fn a_jump_ends_with_the_connection_through_it() -> Result<()> {
     let mut lab = SshLab::start(2)?;
     let mut target = lab.to(0);
     target.jumps = vec![lab.to(1)];
@@ -445,7 +445,7 @@ async fn a_jump_ends_with_its_connection() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_fails_behind_a_jump_says_where() -> Result<()> {
+async fn an_error_behind_a_jump_host_names_the_host() -> Result<()> {
     let mut lab = SshLab::start(2)?;
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut target = lab.destination("inner", free);
@@ -454,7 +454,7 @@ async fn what_fails_behind_a_jump_says_where() -> Result<()> {
     assert!(matches!(error, SshError::Unreachable(_)), "{error:?}");
     assert!(error.to_string().contains("cannot be reached through h1"), "{error}");
 
-    // Frozen in the middle of a command: the way, not the target.
+    // The jump host freezes during a command, not the target.
     let mut target = lab.to(0);
     target.jumps = vec![lab.to(1)];
     let host = open(target).await?;

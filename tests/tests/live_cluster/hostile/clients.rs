@@ -1,7 +1,7 @@
 //! Clients that are slow, half open or silent, and requests with large responses.
 //!
-//! `HOSTILE_WAIT=1` waits until the node has closed every slow connection, which takes a minute. `HOSTILE_READERS=1000`
-//! is how many clients ask for long responses and read none.
+//! `HOSTILE_WAIT=1` waits until the node has closed every slow connection, which takes a minute.
+//! `HOSTILE_READERS=1000` is how many clients ask for long responses and read none.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -219,7 +219,8 @@ fn clients_that_ask_for_long_responses_and_read_none_delay_nobody() -> Result<()
     Ok(())
 }
 
-/// A Fetch that names as many topics as a request may, in three bytes each; decoded it takes thirty times as much.
+/// A Fetch that names as many topics as a request may, in three bytes each; decoded it takes thirty times as
+/// much.
 fn dense_fetch() -> Vec<u8> {
     const TOPICS: u32 = 199_000;
     let mut frame = vec![0, 1, 0, 12, 0, 0, 0, 9, 0xff, 0xff, 0];

@@ -17,24 +17,24 @@ fn connections_above_the_limit_are_refused_and_the_others_served() -> Result<()>
     let extra = "network:\n  max_connections: 100\n";
     let cluster = Cluster::start_with(1, extra, &binary("esnode"))?;
     cluster.wait_ready()?;
-    under_attack(&cluster, "crowd", || {
-        let mut crowds = [cluster.kafka(1), cluster.admin(1), cluster.peer(1)].map(|to| (to, Vec::new()));
-        for (address, crowded) in &mut crowds {
+    under_attack(&cluster, "many-clients", || {
+        let mut opened = [cluster.kafka(1), cluster.admin(1), cluster.peer(1)].map(|to| (to, Vec::new()));
+        for (address, connections) in &mut opened {
             let began = Instant::now();
-            *crowded = many_clients(*address, 1500)?;
+            *connections = many_clients(*address, 1500)?;
             println!("{address}: 1500 connections in {:.1?}", began.elapsed());
         }
         std::thread::sleep(Duration::from_secs(2));
-        for (address, crowded) in &mut crowds {
-            let open = crowded.iter_mut().filter_map(|stream| (!is_closed(stream)).then_some(())).count();
+        for (address, connections) in &mut opened {
+            let open = connections.iter_mut().filter_map(|stream| (!is_closed(stream)).then_some(())).count();
             println!("{address}: {open} of 1500 are open");
             ensure!(open <= 100, "{open} connections are open on {address}");
         }
         Ok(())
     })?;
     let told = cluster.log(1);
-    ensure!(told.contains("Kafka clients were turned away"), "the log does not tell: {told}");
-    ensure!(told.contains("admin connections were refused"), "the log does not tell: {told}");
+    ensure!(told.contains("Kafka clients were turned away"), "the log does not mention it: {told}");
+    ensure!(told.contains("admin connections were refused"), "the log does not mention it: {told}");
     ensure!(told.lines().count() < 60, "strangers fill the log: {told}");
     let (code, metrics) = cluster.get(1, "/metrics")?;
     let refused =

@@ -1,5 +1,5 @@
-//! Hostile clients against running nodes. Meanwhile an honest client is served, memory stays bounded, and nothing
-//! acknowledged is lost.
+//! Hostile clients against running nodes. Meanwhile an honest client is served, memory stays bounded, and
+//! nothing acknowledged is lost.
 
 mod clients;
 mod limits;
@@ -37,8 +37,8 @@ fn check_unharmed(cluster: &Cluster, topic: &str, served: Served) -> Result<()> 
     Ok(())
 }
 
-/// Runs `attack_it` while an honest client is served, prints what that cost the client and the nodes, and checks that no
-/// harm was done.
+/// Runs `attack_it` while an honest client is served, prints what that cost the client and the nodes, and
+/// checks that no harm was done.
 fn under_attack(cluster: &Cluster, what: &str, attack_it: impl FnOnce() -> Result<()>) -> Result<()> {
     let pid = |id: NodeId| cluster.os_pid(id);
     let before: Vec<_> = cluster.ids().into_iter().map(|id| memory(pid(id))).collect::<Result<_>>()?;

@@ -1,6 +1,7 @@
 //! Damaged frames on all ports, and strangers on the peer port.
 //!
-//! `HOSTILE_FRAMES=100000` sends that many frames to each port. `STRANGER_SECONDS=60` is how long the strangers go on.
+//! `HOSTILE_FRAMES=100000` sends that many frames to each port. `STRANGER_SECONDS=60` is how long the
+//! strangers go on.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -21,13 +22,15 @@ use super::{check_unharmed, nodes, under_attack};
 /// Damaged frames to each port, unless `HOSTILE_FRAMES` is set.
 const FRAMES: usize = 10_000;
 
-// Where a greeting's fields are, behind the frame's header, a magic number and the protocol: see `Greeting::encode`.
+// Where a greeting's fields are, behind the frame's header, a magic number and the protocol: see
+// `Greeting::encode`.
 const GREETING_TO: usize = 9 + 8;
 const GREETING_NODE: usize = GREETING_TO + 24;
 const GREETING_FLAGS: usize = GREETING_NODE + 8 + 4;
 const GREETING_CLUSTER: usize = GREETING_FLAGS + 1 + 16;
 
-/// Returns the fuzzers' seeds as a peer of this cluster would send them: from `from` to `to`, with the cluster's id.
+/// Returns the fuzzers' seeds as a peer of this cluster would send them: from `from` to `to`, with the
+/// cluster's id.
 fn peer_seeds(cluster: &Cluster, from: NodeId, to: NodeId) -> Result<Vec<Vec<u8>>> {
     let identity = cluster.status(to)?.cluster_id.context("a cluster id")?;
     let mut seeds = seeds("peer", &[])?;
@@ -72,8 +75,8 @@ fn damaged_frames_on_all_ports_do_no_harm() -> Result<()> {
     Ok(())
 }
 
-/// A stranger, in the name of a peer that is down, claims that the node's data directory is not the one that the cluster
-/// knows.
+/// A stranger, in the name of a peer that is down, claims that the node's data directory is not the one that
+/// the cluster knows.
 #[test]
 fn a_stranger_cannot_make_a_node_stop() -> Result<()> {
     const NO_CLUSTER_BUT_YOUR_STORE: u8 = 4;
@@ -106,8 +109,8 @@ fn knowledge(cluster: &Cluster) -> Result<Knowledge> {
     Ok(Knowledge { cluster, ports, stores, term: status.term, last: status.commit_index })
 }
 
-/// Strangers who know everything send anything to every node: as members, as the node itself, as a new node. Then one
-/// member is killed, and they do so in its name.
+/// Strangers who know everything send anything to every node: as members, as the node itself, as a new node.
+/// Then one member is killed, and they do so in its name.
 #[test]
 fn strangers_on_the_peer_ports_change_nothing() -> Result<()> {
     let seconds = std::env::var("STRANGER_SECONDS").map_or(Ok(4.0), |seconds| seconds.parse())?;

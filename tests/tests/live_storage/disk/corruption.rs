@@ -102,8 +102,8 @@ fn read_through(cluster: &Cluster, id: NodeId) -> Result<Option<Vec<Vec<u8>>>> {
     Ok(None)
 }
 
-/// Flips one bit in any file of a node. Either the node serves what was written, or it refuses to start or stops, and names
-/// the file.
+/// Flips one bit in any file of a node. Either the node serves what was written, or it refuses to start or
+/// stops, and names the file.
 #[test]
 fn a_flipped_bit_in_any_file_is_never_served() -> Result<()> {
     let seed = std::env::var("FLIP_SEED").ok().and_then(|text| text.parse().ok());

@@ -25,7 +25,7 @@ fn a_write_or_sync_that_fails_ends_the_node_with_the_reason() -> Result<()> {
             if produce(&cluster, victim, &[&value[..], &[b'x'; EVENT]].concat()).is_ok() {
                 written.push([&value[..], &[b'x'; EVENT]].concat());
             }
-            ensure!(Instant::now() < deadline, "node {victim} lives on although {calls} fails");
+            ensure!(Instant::now() < deadline, "node {victim} did not end although {calls} fails");
         }
         let ended = cluster.reap(victim)?;
         drop(fault);

@@ -114,7 +114,8 @@ fn two_full_disks_of_three_refuse_events_and_deleting_frees_them() -> Result<()>
     delete_on_full_disks(|leader, all| all.iter().copied().filter(|id| *id != leader).collect())
 }
 
-/// Error codes after which Kafka clients try again: leader not available, not the leader, timed out, storage error.
+/// Error codes after which Kafka clients try again: leader not available, not the leader, timed out, storage
+/// error.
 const RETRIABLE: [i16; 4] = [5, 6, 7, 56];
 
 #[test]
@@ -131,7 +132,7 @@ fn a_full_cluster_refuses_with_a_retriable_error_and_stops_cleanly() -> Result<(
         let code = Client::connect(cluster.kafka(*id), LIMIT)?.produce("t", 0, b"no room")?;
         ensure!(code.is_err_and(|code| RETRIABLE.contains(&code)), "node {id} answers {code:?}");
         let (code, body) = cluster.get(*id, "/health/ready")?;
-        ensure!(code == 503 && body.contains("full"), "node {id} calls itself {code}: {body}");
+        ensure!(code == 503 && body.contains("full"), "node {id} reports {code}: {body}");
     }
     let config = cluster.config(1);
     let escli = |command: &str| Command::new(binary("escli")).arg("-c").arg(&config).arg(command).output();

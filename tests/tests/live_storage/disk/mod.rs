@@ -1,5 +1,5 @@
-//! Disks that fail, are slow, stall, are full or damaged: nothing acknowledged is lost, nothing damaged is served, and the
-//! reason is reported.
+//! Disks that fail, are slow, stall, are full or damaged: nothing acknowledged is lost, nothing damaged is
+//! served, and the reason is reported.
 
 mod corruption;
 mod failing;
@@ -49,7 +49,8 @@ fn disk_problem(cluster: &Cluster, id: NodeId) -> Option<String> {
     health.reasons.into_iter().find(|reason| reason.starts_with("disk: ") && !health.ok)
 }
 
-/// Checks that every event of `wanted` is there, in order, and that the nodes stop cleanly with the same logs.
+/// Checks that every event of `wanted` is there, in order, and that the nodes stop cleanly with the same
+/// logs.
 fn check_and_stop(mut cluster: Cluster, wanted: &[Vec<u8>]) -> Result<()> {
     let leader = cluster.wait_ready()?;
     let events = Client::connect(cluster.kafka(leader), LIMIT)?.read_all("t", 0)?;
