@@ -1,6 +1,8 @@
 //! The harness that the suites share: the programs under test, clusters of real processes, hosts, a plain
 //! Kafka client, load and the check of what it saw, faults, and a simulator of whole clusters.
 
+#![allow(clippy::missing_errors_doc, reason = "an error of the harness fails the test that calls it")]
+
 pub mod cli;
 pub mod client;
 pub mod cluster;
