@@ -21,7 +21,7 @@ use crate::cluster::Cluster;
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Bytes of a peer's greeting up to and including the id of the node that dials: frame header, magic,
 /// protocol range, three numbers, id.
-const GREETING_PREFIX: usize = 9 + 4 + 4 + 3 * 8 + 8;
+const GREETING_PREFIX: usize = 13 + 4 + 4 + 3 * 8 + 8;
 
 /// What happens to the bytes from one node to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
