@@ -135,6 +135,9 @@ impl Handle {
 
     /// Proposes `commands` as one unit and waits until they are committed and applied here. Sending happens before
     /// the first await (call order = log order); dropping the future does not take the proposal back.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
     pub fn propose(
         &self,
         commands: &[Command],
@@ -157,6 +160,9 @@ impl Handle {
 
     /// Proposes one batch, as [`Handle::propose`] does, within `budget`. What an idempotent producer would not get
     /// appended is answered without an entry in the log.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
     pub fn append(
         &self,
         (topic, partition): (TopicId, u32),
@@ -210,6 +216,9 @@ impl Handle {
 
     /// Returns once this node is proven to be the leader still, and has applied all that was committed when asked
     /// (Raft thesis 6.4, read index).
+    ///
+    /// # Errors
+    /// [`ProposeError`].
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
         self.ask(Request::ReadBarrier, Waiter::ReadBarrier).await.unwrap_or(Err(ProposeError::Stopping))
     }
@@ -295,12 +304,18 @@ impl Handle {
     }
 
     /// Hands leadership to `to`, or to the most caught-up voter; resolves with the new leader and its term.
+    ///
+    /// # Errors
+    /// [`TransferError`].
     pub async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
         let asked = self.ask(Request::TransferLeader(to), Waiter::Transfer).await;
         asked.unwrap_or(Err(TransferError::TimedOut))
     }
 
     /// Changes the members, as leader; resolves once the change is committed and applied here, or was made before.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
     pub async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let asked = self.ask(Request::ChangeMembers(change), Waiter::Change).await;
         asked.unwrap_or(Err(ChangeError::Stopping))
@@ -308,6 +323,9 @@ impl Handle {
 
     /// Raises the cluster's on-disk format to `wanted`, or to the newest that all members read; resolves with the format
     /// in which data is written then. What is asked for twice, or was passed already, changes nothing.
+    ///
+    /// # Errors
+    /// [`RaiseError`].
     pub async fn raise_format(&self, wanted: Option<u16>) -> Result<u16, RaiseError> {
         let asked = self.ask(Request::RaisableFormat(wanted), Waiter::Format).await;
         let to = asked.ok_or(ProposeError::Stopping)??;

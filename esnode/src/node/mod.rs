@@ -31,6 +31,9 @@ use crate::storage::data_dir::DataDir;
 use crate::storage::{self, Log, Recovered};
 
 /// Runs a node until SIGTERM or SIGINT, or until it must not go on.
+///
+/// # Errors
+/// Why it cannot start, or must not go on.
 pub fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))

@@ -25,7 +25,7 @@ fn a_file_that_is_not_utf_8_is_reported_with_line_and_column() {
         ),
         ([&[0xff, 0xfe], utf16.as_slice()].concat(), ":1:1: the file is UTF-16"),
         (utf16, ":1:1: the file is UTF-16LE"),
-        (THREE_NODES.replace("orders", "!vault |\n    6161").into_bytes(), ":2:9: the tag !vault asks"),
+        (THREE_NODES.replace("orders", "!vault |\n    6161").into_bytes(), ":2:9: the tag !vault is not supported"),
     ];
     for (bytes, expected) in table {
         let home = with_file(&bytes);
@@ -154,7 +154,7 @@ fn bash_completes_after_an_equals_sign() {
 fn hostile_node(address: &str) {
     let listener = TcpListener::bind(address).unwrap();
     let mut status = serde_json::to_value(example::status()).unwrap();
-    for name in ["cluster_name", "version", "config_hash", "started_at", "disk"] {
+    for name in ["cluster_name", "version", "config_hash", "started_at"] {
         status[name] = CONTROL.into();
     }
     status["peers"] = serde_json::json!([]);

@@ -119,7 +119,7 @@ fn a_raised_format_ends_the_way_back() -> Result<()> {
 
     // All are upgraded, with --keep-way-back.
     let (code, report) = cli.json(&["upgrade", "resume"])?;
-    ensure!(code == 0 && report.to_string().contains("there is a way back"), "{report:#}");
+    ensure!(code == 0 && report.to_string().contains("a downgrade stays possible"), "{report:#}");
     ensure!(active(&cli) == [Some(2); 3], "{:?}", statuses(&cli));
     let (code, plan) = cli.json(&upgrade(&old, &["--allow-downgrade", "--dry-run"]))?;
     ensure!(code == 0, "{plan:#}");
