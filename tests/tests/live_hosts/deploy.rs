@@ -115,7 +115,7 @@ fn unsuitable_hosts_are_refused_with_the_reason_and_not_changed() -> Result<()> 
 
     lab.exec(2, &["sh", "-c", "mkdir -p /srv/full && mount -t tmpfs -o size=1m tmpfs /srv/full"])?;
     let elsewhere = CliSession::new(&lab, "root", "  install_dir: /srv/full/es\n")?;
-    says(&elsewhere, &["up"], &["node 2: 1 MiB left for /srv/full/es"])?;
+    says(&elsewhere, &["up"], &["node 2: 1 MiB free for /srv/full/es"])?;
 
     lab.exec(3, &["sh", "-c", "setsid sshd -p 9100 -o PidFile=/run/other.pid </dev/null >/dev/null 2>&1"])
         .or_else(|_| lab.exec(3, &["/usr/sbin/sshd", "-p", "9100", "-o", "PidFile=/run/other.pid"]))?;
