@@ -5,7 +5,7 @@ use std::{panic, process, thread};
 
 /// Names of the threads that nothing replaces before the next start.
 const VITAL: [&str; 8] =
-    ["raft", "wal", "log-reader", "log-preallocate", "log-scrub", "checkpoint", "catch-up", "log-disk-space"];
+    ["raft", "wal", "log-reader", "log-preallocator", "log-scrub", "snapshot", "catch-up", "log-disk-space"];
 
 /// How a process ends that panicked; the same as that of a Rust program whose first thread did.
 const PANICKED: i32 = 101;
@@ -45,7 +45,7 @@ mod tests {
                 .env(WHO, name);
             own.output().unwrap().status.code()
         };
-        assert_eq!(code("checkpoint"), Some(PANICKED));
+        assert_eq!(code("snapshot"), Some(PANICKED));
         assert_eq!(code("peer-in-1"), Some(0));
     }
 }
