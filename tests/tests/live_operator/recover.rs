@@ -64,7 +64,7 @@ fn the_longest_log_is_found_when_no_node_runs() -> Result<()> {
     refused(&cli, &shorter, "has a longer log: it ends at entry")?;
     let (code, report) = cli.json(&["recover", "--survivor", "2", "--lost", "1,3"])?;
     let said = report["error"].to_string();
-    ensure!(code == 3 && said.contains("n1's log ends at entry") && said.contains("IS LOST"), "{report:#}");
+    ensure!(code == 3 && said.contains("n1's log ends at entry") && said.contains("ARE LOST"), "{report:#}");
     let sure = ["recover", "--survivor", "2", "--lost", "1,3", "--yes", "--confirm", WORDS];
     let (code, report) = cli.json(&sure)?;
     ensure!(code == 0, "{report:#}");
@@ -98,8 +98,8 @@ fn one_node_recovers_with_everything_and_others_join_it() -> Result<()> {
         fs::remove_dir_all(cli.cluster().join(format!("n{id}/data")))?;
     }
     // Neither by accident, nor with --yes alone.
-    refused(&cli, &recover, "IS LOST")?;
-    refused(&cli, &[&recover[..], &["--yes"]].concat(), "IS LOST")?;
+    refused(&cli, &recover, "ARE LOST")?;
+    refused(&cli, &[&recover[..], &["--yes"]].concat(), "ARE LOST")?;
     refused(&cli, &[&recover[..], &["--yes", "--confirm", "local"]].concat(), WORDS)?;
     let sure = [&recover[..], &["--yes", "--confirm", WORDS]].concat();
     let (_, plan) = cli.json(&[&sure[..], &["--dry-run"]].concat())?;
