@@ -42,7 +42,7 @@ fn the_systemd_of_a_user_runs_nodes_and_restarts_them_after_a_boot() -> Result<(
 
     let nowhere = CliSession::new(&lab, "guest", "  privilege: none\n")?;
     let reasons = nowhere.refused(&["up"])?;
-    ensure!(reasons.contains("may not write in /opt and /var/lib, where"), "{reasons}");
+    ensure!(reasons.contains("may not write to /opt and /var/lib, where"), "{reasons}");
     nowhere.check_bare()?;
 
     let operator = CliSession::new(&lab, "guest", DEPLOY)?;

@@ -323,7 +323,7 @@ fn two_nodes_on_one_host_are_refused_with_the_lines_of_both() -> Result<()> {
         let output = cli.escli(&[command])?;
         let said = text(&output.stdout) + &text(&output.stderr);
         ensure!(output.status.code() == Some(2), "{command}: {said}");
-        ensure!(said.contains(":4:22: node 2 is on 127.0.0.9, as node 1 on line 3 is"), "{command}: {said}");
+        ensure!(said.contains(":4:22: node 2 is on 127.0.0.9, like node 1 on line 3"), "{command}: {said}");
     }
     Ok(())
 }

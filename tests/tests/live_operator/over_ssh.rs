@@ -144,7 +144,7 @@ fn a_login_that_runs_no_commands_is_reported() -> Result<()> {
         let problems = host.problems()?;
         ensure!(problems.len() == 1 && problems[0].0.contains("reach"), "{bashrc}: {problems:?}");
         ensure!(
-            problems[0].1.contains("runs no commands") && problems[0].1.contains("~/.bashrc"),
+            problems[0].1.contains("does not run commands") && problems[0].1.contains("~/.bashrc"),
             "{problems:?}"
         );
         let (code, report) = host.json(&["up"])?;
@@ -155,7 +155,7 @@ fn a_login_that_runs_no_commands_is_reported() -> Result<()> {
     let forced = Host::new("ForceCommand echo only backups here")?;
     let problems = forced.problems()?;
     ensure!(
-        problems[0].1.contains("it said: only backups here") && problems[0].1.contains("ForceCommand"),
+        problems[0].1.contains("it printed: only backups here") && problems[0].1.contains("ForceCommand"),
         "{problems:?}"
     );
     Ok(())

@@ -133,7 +133,7 @@ fn a_support_bundle_overwrites_nothing() -> Result<()> {
     ensure!(first["missing"].as_array().is_some_and(|missing| !missing.is_empty()), "{first:#}");
     let before = fs::read(&file)?;
     let (code, second) = cli.json(&args)?;
-    ensure!(code == 3 && second.to_string().contains("is there already"), "{second:#}");
+    ensure!(code == 3 && second.to_string().contains("already exists"), "{second:#}");
     ensure!(fs::read(&file)? == before, "it was overwritten");
     Ok(())
 }

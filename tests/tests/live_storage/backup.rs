@@ -57,7 +57,7 @@ fn a_backup_has_everything_acknowledged_before_and_can_be_restored() -> Result<(
         |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());
     ensure!(private(&tar) & 0o77 == 0 && private(&folder) & 0o77 == 0);
     let again = cli.escli(&["backup", path(&tar)])?;
-    ensure!(again.status.code() == Some(3) && text(&again.stderr).contains("is there already"));
+    ensure!(again.status.code() == Some(3) && text(&again.stderr).contains("already exists"));
 
     restored(&cli, &tar)?;
     rebuilt(&folder)
