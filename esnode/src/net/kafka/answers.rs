@@ -6,24 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
 use super::frame::Outcome;
-use super::memory::{Held, Memory};
+use super::memory::{Held, Memory, SharedBody};
 
 /// An answer of so many bytes needs no memory of its own: every connection has buffers as large.
 pub const SMALL: usize = 64 << 10;
 /// Shared answers that are kept for whoever asks next: clients of all versions.
 const KEPT: usize = 16;
-
-/// The body of an answer that many get at once, and its memory.
-#[derive(Debug)]
-pub struct Shared {
-    /// Everything after the answer's header.
-    pub body: Bytes,
-    _memory: OwnedSemaphorePermit,
-}
 
 impl Memory {
     /// Makes an answer of `size` bytes at most, once there is memory for it.
@@ -52,7 +43,7 @@ async fn aside<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> 
 /// The newest shared answers, each with what it is made from.
 #[derive(Debug)]
 pub struct Cache<K> {
-    kept: Mutex<VecDeque<(K, Arc<Shared>)>>,
+    kept: Mutex<VecDeque<(K, Arc<SharedBody>)>>,
     /// Whoever makes the next: the others wait for it instead of making it too.
     turn: tokio::sync::Mutex<()>,
 }
@@ -71,7 +62,7 @@ impl<K: PartialEq + Send + 'static> Cache<K> {
         memory: &Memory,
         now: impl Fn() -> K,
         make: impl FnOnce() -> Option<(K, Bytes)> + Send + 'static,
-    ) -> Option<Arc<Shared>> {
+    ) -> Option<Arc<SharedBody>> {
         if let Some(found) = self.find(&now()) {
             return Some(found);
         }
@@ -88,14 +79,14 @@ impl<K: PartialEq + Send + 'static> Cache<K> {
                 memory.shared.take(body.len()).await
             }
         };
-        let shared = Arc::new(Shared { body, _memory: held });
+        let shared = Arc::new(SharedBody::new(body, held));
         let mut kept = self.kept.lock();
         kept.push_front((key, Arc::clone(&shared)));
         kept.truncate(KEPT);
         Some(shared)
     }
 
-    fn find(&self, key: &K) -> Option<Arc<Shared>> {
+    fn find(&self, key: &K) -> Option<Arc<SharedBody>> {
         let kept = self.kept.lock();
         kept.iter().find(|(of, _)| of == key).map(|(_, shared)| Arc::clone(shared))
     }
@@ -155,10 +146,10 @@ mod tests {
     }
 
     async fn futures<const N: usize>(
-        all: [impl Future<Output = Option<Arc<Shared>>>; N],
-    ) -> [Arc<Shared>; N] {
+        all: [impl Future<Output = Option<Arc<SharedBody>>>; N],
+    ) -> [Arc<SharedBody>; N] {
         let mut pinned = all.map(Box::pin);
-        let mut done: [Option<Arc<Shared>>; N] = std::array::from_fn(|_| None);
+        let mut done: [Option<Arc<SharedBody>>; N] = std::array::from_fn(|_| None);
         std::future::poll_fn(|context| {
             for (future, done) in pinned.iter_mut().zip(&mut done) {
                 if done.is_none()

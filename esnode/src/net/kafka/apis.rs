@@ -1,12 +1,12 @@
 //! The table of served APIs: what ApiVersions offers and where requests go, from one place, so that nothing is
 //! offered that is not served.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use kafka_protocol::messages::ApiKey;
 
-use super::frame::{BadRequest, Outcome, Request};
+use super::answer::Answer;
+use super::frame::{BadRequest, Request};
 use super::request_schema::{self, Field};
 use super::session::Session;
 use super::{
@@ -38,28 +38,6 @@ pub struct Api {
 /// Begins to serve a request. Whatever must happen in the order of requests happens before it returns.
 type Handler = fn(&Arc<Session>, &Request) -> Result<Answer, BadRequest>;
 
-/// An answer, or the promise of one.
-pub enum Answer {
-    /// Known at once.
-    Now(Outcome),
-    /// Known when the future says so; it is first polled when all earlier answers of the connection are out.
-    Later(Pin<Box<dyn Future<Output = Outcome> + Send>>),
-    /// What the future comes to. No later request of the connection is begun before.
-    First(Pin<Box<dyn Future<Output = Answer> + Send>>),
-}
-
-impl Answer {
-    /// Something that must have happened before later requests are begun.
-    pub fn first(future: impl Future<Output = Self> + Send + 'static) -> Self {
-        Self::First(Box::pin(future))
-    }
-
-    /// An answer that takes time.
-    pub fn later(future: impl Future<Output = Outcome> + Send + 'static) -> Self {
-        Self::Later(Box::pin(future))
-    }
-}
-
 const fn api(key: ApiKey, versions: (i16, i16), layout: &'static [Field], handle: Handler) -> Api {
     Api { key, offered_from: versions.0, served_from: versions.0, to: versions.1, layout, handle }
 }
@@ -75,7 +53,7 @@ pub static APIS: [Api; 15] = [
     api(ApiKey::Metadata, (0, 12), METADATA, metadata::handle),
     api(ApiKey::FindCoordinator, (0, 5), FIND_COORDINATOR, coordinator::find),
     api(ApiKey::JoinGroup, (0, 9), JOIN_GROUP, coordinator::join),
-    api(ApiKey::ApiVersions, (0, 4), API_VERSIONS, versions::handle),
+    api(ApiKey::ApiVersions, (0, 4), API_VERSIONS, api_versions),
     api(ApiKey::CreateTopics, (2, 7), CREATE_TOPICS, topics::create),
     api(ApiKey::DeleteTopics, (1, 6), DELETE_TOPICS, topics::delete),
     api(ApiKey::DeleteRecords, (0, 2), DELETE_RECORDS, delete_records::handle),
@@ -170,6 +148,16 @@ const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
     Structs(&[Fixed(1), String, Structs(&[String, Fixed(1), String])]),
     Fixed(1), // validate only
 ];
+
+/// Serves ApiVersions, which tells this table.
+fn api_versions(_session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
+    Ok(Answer::Now(versions::supported(request.to, offered())))
+}
+
+/// The versions that ApiVersions names: the oldest and the newest of each API.
+pub fn offered() -> impl Iterator<Item = (ApiKey, i16, i16)> {
+    APIS.iter().map(|api| (api.key, api.offered_from, api.to))
+}
 
 /// The served API with this number.
 pub fn find(number: i16) -> Option<&'static Api> {

@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::frame::{BadRequest, Request};
 use super::session::Session;
 use super::topics::{self, Plan, Refused};

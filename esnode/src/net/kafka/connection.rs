@@ -16,7 +16,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::frame::{self, BadRequest, MAX_FRAME, Outcome, ReplyTo};
 use super::limits::Limits;
 use super::memory::{Held, Memory, SlowClient};

@@ -16,9 +16,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use shared::spec::Node;
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::frame::{BadRequest, Request};
-use super::session::{Session, broker_id};
+use super::ids::broker_id;
+use super::session::Session;
 
 /// From this version on many are asked for in one request.
 const BATCHED: i16 = 4;

@@ -12,7 +12,7 @@ use kafka_protocol::messages::delete_records_response::{
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, TopicName};
 use tokio::time::{Instant, timeout_at};
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::frame::{BadRequest, Request};
 use super::leader_epoch;
 use super::reading::Source;

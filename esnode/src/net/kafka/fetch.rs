@@ -3,7 +3,7 @@
 //! The log is read on a blocking thread: a read that misses the page cache must not hold up the acknowledgements
 //! that share the async threads, and the hand-over costs microseconds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -15,20 +15,18 @@ use std::time::Duration;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_response::FetchableTopicResponse;
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
-use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::futures::OwnedNotified;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::frame::{BadRequest, Outcome, Request};
+use super::ids;
 use super::leader_epoch;
 use super::memory::Held;
 use super::partition_read::{self, PartitionRead, Room, State};
-use super::reading::Source;
-use super::session::{self, Session};
-use crate::state_machine::{Position, TopicId};
+use super::session::Session;
 
 /// Most bytes of events in one answer, whatever the client allows.
 const MAX_ANSWER: usize = 8 << 20;
@@ -36,29 +34,6 @@ const MAX_ANSWER: usize = 8 << 20;
 const SMALL_ANSWER: usize = 64 << 10;
 /// No client is kept waiting longer for events.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Partitions whose position one connection remembers.
-const MAX_CURSORS: usize = 10_000;
-
-/// Where in the log a client's reads go on, by partition: the offset that comes next, and where it is.
-/// Spares the walk from the nearest entry that the index knows.
-#[derive(Debug, Default)]
-pub struct Cursors(Mutex<HashMap<(TopicId, u32), (i64, Position)>>);
-
-impl Cursors {
-    fn get(&self, source: &Source, offset: i64) -> Option<Position> {
-        let cursors = self.0.lock();
-        cursors.get(&(source.topic, source.partition)).filter(|(next, _)| *next == offset).map(|(_, at)| *at)
-    }
-
-    fn put(&self, read: &PartitionRead) {
-        let (State::Behind(source, at) | State::Full(source, at)) = &read.state else { return };
-        let mut cursors = self.0.lock();
-        if cursors.len() >= MAX_CURSORS {
-            cursors.clear();
-        }
-        cursors.insert((source.topic, source.partition), (read.offset, *at));
-    }
-}
 
 /// Serves Fetch.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
@@ -117,7 +92,7 @@ impl Fetch {
         let (mut growth, mut proven) = (None, false);
         loop {
             let now = *leadership.borrow_and_update();
-            let high = self.look(session, now.serving.then(|| session::leader_epoch(now.term)));
+            let high = self.look(session, now.serving.then(|| ids::leader_epoch(now.term)));
             self.read(session, high).await?;
             if !proven && self.reads.iter().any(|read| read.state.needs_proof()) {
                 let proof = leader_epoch::prove(session).await;
@@ -193,7 +168,11 @@ impl Fetch {
                 read.state = State::Failed(ResponseError::KafkaStorageError);
             }
         }
-        self.reads.iter().for_each(|read| session.cursors.put(read));
+        for read in &self.reads {
+            if let State::Behind(source, at) | State::Full(source, at) = &read.state {
+                session.cursors.put(source, read.offset, *at);
+            }
+        }
         Ok(())
     }
 

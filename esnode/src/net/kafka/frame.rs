@@ -7,8 +7,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::answers::Shared;
-use super::memory::Held;
+use super::memory::{Held, SharedBody};
 use super::request_schema::{self, MalformedRequest};
 
 /// Largest request that is served, without its length prefix: the largest batch, and what stands around it.
@@ -190,7 +189,7 @@ impl ReplyTo {
     }
 
     /// An answer with a body that others get too.
-    pub fn share(&self, shared: Arc<Shared>) -> Outcome {
+    pub fn share(&self, shared: Arc<SharedBody>) -> Outcome {
         let mut head = self.open(0);
         seal(&mut head, shared.body.len());
         Outcome::SendHolding(head, Held::Shared(shared))

@@ -12,10 +12,11 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName};
 use tokio::time::timeout;
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::frame::{BadRequest, Request};
+use super::ids::leader_epoch;
 use super::reading::Source;
-use super::session::{Session, leader_epoch};
+use super::session::Session;
 use crate::state_machine::{Partition, StateMachine};
 
 /// How long the proof that this node leads may take; a majority that answers at all does so within milliseconds.

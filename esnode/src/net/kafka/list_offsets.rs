@@ -12,12 +12,13 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use tokio::task::spawn_blocking;
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::frame::{BadRequest, Outcome, Request};
+use super::ids::leader_epoch as epoch_of;
 use super::leader_epoch;
 use super::reading::{self, LiveBatch, Source, Sources};
 use super::records::first_since;
-use super::session::{Session, leader_epoch as epoch_of};
+use super::session::Session;
 use crate::node::handle::Handle;
 use crate::state_machine::batch::BatchHeader;
 use crate::state_machine::{Partition, Position, StateMachine};

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use super::answers::Shared;
 use super::limits::Limits;
 
 /// Requests of up to so many bytes have memory of their own: nobody's large ones can hold up the small ones.
@@ -46,7 +46,22 @@ pub enum Held {
     /// Of an answer that is larger than its request.
     Answer(OwnedSemaphorePermit),
     /// Of a body that others send too, and that comes behind this answer's header.
-    Shared(Arc<Shared>),
+    Shared(Arc<SharedBody>),
+}
+
+/// The body of an answer that many get at once, and its memory.
+#[derive(Debug)]
+pub struct SharedBody {
+    /// Everything after the answer's header.
+    pub body: Bytes,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl SharedBody {
+    /// A body for which `memory` is taken.
+    pub fn new(body: Bytes, memory: OwnedSemaphorePermit) -> Self {
+        Self { body, _memory: memory }
+    }
 }
 
 impl Memory {

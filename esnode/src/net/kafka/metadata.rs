@@ -11,13 +11,14 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use shared::ids::NodeId;
 use shared::spec::Node;
 use uuid::Uuid;
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::frame::{BadRequest, Outcome, ReplyTo, Request};
-use super::session::{Session, broker_id, leader_epoch};
+use super::ids::{broker_id, leader_epoch, topic_id, topic_numbered};
+use super::metadata_key::{MetadataKey, Operations};
+use super::session::Session;
 use super::topics::creation;
 use crate::state_machine::{self, StateMachine, TopicId, valid_topic_name};
 
@@ -37,26 +38,6 @@ const fn bits(operations: &[u32]) -> i32 {
         at += 1;
     }
     bits
-}
-
-/// What all topics' metadata is made from: as long as it is the same, so is the answer.
-#[derive(Clone, Debug)]
-pub struct Made {
-    version: i16,
-    operations: Operations,
-    cluster: Uuid,
-    topics: (TopicId, usize, usize),
-    leader: Option<(NodeId, u64)>,
-    nodes: Arc<[Node]>,
-}
-
-impl PartialEq for Made {
-    fn eq(&self, other: &Self) -> bool {
-        let Self { version, operations, cluster, topics, leader, nodes } = other;
-        (self.version, self.operations, self.cluster) == (*version, *operations, *cluster)
-            && (self.topics, self.leader) == (*topics, *leader)
-            && Arc::ptr_eq(&self.nodes, nodes)
-    }
 }
 
 /// Serves Metadata.
@@ -119,17 +100,17 @@ async fn respond(
     let Wanted::Some(topics) = &asked.wanted else {
         let now = || look(session, to.version, asked.operations, |_, _| ()).0;
         let make = move || {
-            let (made, found) = wanted.look(&of, to.version, otherwise);
-            let body = to.body(&describe(&made, &found))?;
-            Some((made, body))
+            let (key, found) = wanted.look(&of, to.version, otherwise);
+            let body = to.body(&describe(&key, &found))?;
+            Some((key, body))
         };
         let shared = session.shared.metadata.get(memory, now, make).await;
         return shared.map_or(Outcome::Close, |shared| to.share(shared));
     };
     let size = size(&session.node().state_machine(), topics, session.node().roster().len());
     let make = move || {
-        let (made, found) = wanted.look(&of, to.version, otherwise);
-        to.send(&describe(&made, &found))
+        let (key, found) = wanted.look(&of, to.version, otherwise);
+        to.send(&describe(&key, &found))
     };
     memory.answer(size, make).await
 }
@@ -146,13 +127,6 @@ async fn create(session: &Session, names: &[StrBytes]) {
 struct Asked {
     wanted: Wanted,
     operations: Operations,
-}
-
-/// Whether it wants to know what it may do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Operations {
-    with_cluster: bool,
-    with_topics: bool,
 }
 
 /// The topics that a client asks about.
@@ -206,7 +180,7 @@ impl Asked {
     }
 
     /// What the answer is made from, and its topics.
-    fn look(&self, session: &Session, version: i16, otherwise: ResponseError) -> (Made, Vec<Found>) {
+    fn look(&self, session: &Session, version: i16, otherwise: ResponseError) -> (MetadataKey, Vec<Found>) {
         let find =
             |state_machine: &StateMachine, cluster| find(state_machine, &self.wanted, cluster, otherwise);
         look(session, version, self.operations, find)
@@ -219,13 +193,16 @@ fn look<T>(
     version: i16,
     operations: Operations,
     find: impl FnOnce(&StateMachine, Uuid) -> T,
-) -> (Made, T) {
+) -> (MetadataKey, T) {
     let (nodes, leader) = (session.node().roster(), session.usable_leader());
     let state_machine = session.node().state_machine();
     // Nil before the cluster is founded, when there are no topics: never null.
     let cluster = state_machine.cluster_id().map(|id| id.0).unwrap_or_default();
     let found = find(&state_machine, cluster);
-    (Made { version, operations, cluster, topics: state_machine.topics_version(), leader, nodes }, found)
+    (
+        MetadataKey { version, operations, cluster, topics: state_machine.topics_version(), leader, nodes },
+        found,
+    )
 }
 
 /// Bytes that an answer about these topics takes at most, in any version, where there are so many nodes.
@@ -277,22 +254,8 @@ fn find(
     topics.iter().map(|topic| Found { topic: topic.clone(), is: look(topic) }).collect()
 }
 
-/// A topic's number as the Kafka protocol writes it: the same on every node, different in every cluster.
-pub fn topic_id(cluster: Uuid, topic: TopicId) -> Uuid {
-    Uuid::from_u128(cluster.as_u128() ^ u128::from(topic))
-}
-
-/// The topic that [`topic_id`] gave this id, without looking through all of them: the state is locked meanwhile.
-pub fn topic_numbered(
-    state_machine: &StateMachine,
-    cluster: Uuid,
-    id: Uuid,
-) -> Option<&state_machine::Topic> {
-    state_machine.topic_by_id(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
-}
-
-fn describe(made: &Made, found: &[Found]) -> MetadataResponse {
-    let Made { version, operations, cluster, leader, nodes, .. } = made;
+fn describe(key: &MetadataKey, found: &[Found]) -> MetadataResponse {
+    let MetadataKey { version, operations, cluster, leader, nodes, .. } = key;
     let replicas: Vec<BrokerId> = nodes.iter().map(|node| broker_id(node.id).into()).collect();
     let brokers = nodes
         .iter()
@@ -353,12 +316,20 @@ mod tests {
     use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
     use kafka_protocol::protocol::Encodable;
     use serde_json::json;
+    use shared::ids::NodeId;
 
     const CLUSTER: Uuid = Uuid::from_u128(0xab00);
 
-    fn made(leader: Option<(NodeId, u64)>) -> Made {
+    fn key(leader: Option<(NodeId, u64)>) -> MetadataKey {
         let operations = Operations::default();
-        Made { version: 12, operations, cluster: CLUSTER, topics: (0, 0, 0), leader, nodes: roster().into() }
+        MetadataKey {
+            version: 12,
+            operations,
+            cluster: CLUSTER,
+            topics: (0, 0, 0),
+            leader,
+            nodes: roster().into(),
+        }
     }
 
     fn roster() -> Vec<Node> {
@@ -380,7 +351,7 @@ mod tests {
 
     #[test]
     fn the_leader_leads_every_partition_and_every_node_holds_it() {
-        let answer = describe(&made(Some((2, 7))), &found());
+        let answer = describe(&key(Some((2, 7))), &found());
         let brokers: Vec<_> = answer
             .brokers
             .iter()
@@ -422,7 +393,7 @@ mod tests {
 
     #[test]
     fn an_election_is_told_and_not_kept_silent() {
-        let answer = describe(&made(None), &found());
+        let answer = describe(&key(None), &found());
         assert_eq!((answer.controller_id.0, answer.brokers.len()), (-1, 3));
         for partition in &answer.topics[0].partitions {
             assert_eq!((partition.error_code, partition.leader_id.0, partition.leader_epoch), (5, -1, -1));
@@ -431,7 +402,9 @@ mod tests {
 
     #[test]
     fn every_version_can_be_sent() {
-        encodes(ApiKey::Metadata, |version| describe(&Made { version, ..made(Some((2, 7))) }, &found()));
+        encodes(ApiKey::Metadata, |version| {
+            describe(&MetadataKey { version, ..key(Some((2, 7))) }, &found())
+        });
     }
 
     #[test]
@@ -459,7 +432,7 @@ mod tests {
         let Wanted::Some(topics) = Asked::new(&body, 12).wanted else { panic!("all") };
         assert_eq!(topics, [0xab05, 0, 9].map(|id| Topic::Id(Uuid::from_u128(id))));
         let named = |version| {
-            let answer = describe(&Made { version, ..made(None) }, &found());
+            let answer = describe(&MetadataKey { version, ..key(None) }, &found());
             answer.topics.last().map(|topic| topic.name.is_some())
         };
         assert_eq!((named(11), named(12)), (Some(true), Some(false)));
@@ -470,7 +443,7 @@ mod tests {
     fn what_may_be_done_is_told_to_whom_asks() {
         let told = |asks: bool| {
             let operations = Operations { with_cluster: asks, with_topics: asks };
-            let answer = describe(&Made { operations, ..made(None) }, &found());
+            let answer = describe(&MetadataKey { operations, ..key(None) }, &found());
             (answer.topics[0].topic_authorized_operations, answer.cluster_authorized_operations)
         };
         assert_eq!((told(true), told(false)), ((3576, 8096), (i32::MIN, i32::MIN)));
@@ -490,7 +463,7 @@ mod tests {
         let reckoned = size(&state_machine, &topics, 3);
         let found = find(&state_machine, &Wanted::Some(topics), CLUSTER, ResponseError::UnknownTopicId);
         for version in 0..=12 {
-            let answer = describe(&Made { version, ..made(Some((2, 7))) }, &found);
+            let answer = describe(&MetadataKey { version, ..key(Some((2, 7))) }, &found);
             let takes = answer.compute_size(version).unwrap();
             assert!(takes <= reckoned && reckoned < 3 * takes, "version {version}: {takes}, {reckoned}");
         }

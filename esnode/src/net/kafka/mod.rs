@@ -1,25 +1,30 @@
 //! The Kafka front end: lets every Kafka client produce, consume and manage topics.
 //!
-//! `apis` is the table of what is served; `connection` keeps requests and answers in order; one module per API
-//! does the work. Everything the front end knows of the node comes through [`Handle`].
+//! `connection` keeps requests and answers in order; `dispatch` finds their handlers in `apis`, the table of what is
+//! served; one module per API does the work, with what `session` gives it. Everything the front end knows of the node comes through [`Handle`].
 
+mod answer;
 mod answers;
 mod apis;
 mod configs;
 mod connection;
 mod coordinator;
+mod cursors;
 mod delete_records;
+mod dispatch;
 mod errors;
 mod fetch;
 mod forward;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
+mod ids;
 mod leader_epoch;
 pub mod limits;
 mod list_offsets;
 mod memory;
 mod metadata;
+mod metadata_key;
 pub mod metrics;
 mod oversized;
 mod partition_read;

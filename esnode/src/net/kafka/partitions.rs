@@ -9,7 +9,7 @@ use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse
 use kafka_protocol::protocol::StrBytes;
 use shared::ids::NodeId;
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::frame::{BadRequest, Request};
 use super::leader_epoch;
 use super::session::Session;

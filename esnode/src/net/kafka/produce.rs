@@ -16,7 +16,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::errors;
 use super::frame::{BadRequest, Outcome, ReplyTo, Request};
 use super::records::{self, Rules};

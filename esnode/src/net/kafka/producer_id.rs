@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::errors;
 use super::frame::{BadRequest, Request};
 use super::session::Session;

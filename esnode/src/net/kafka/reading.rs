@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use kafka_protocol::messages::TopicName;
 
-use super::session::leader_epoch;
+use super::ids::leader_epoch;
 use crate::entry::{Entry, EntryKind};
 use crate::node::handle::Handle;
 use crate::state_machine::batch::BatchHeader;

@@ -5,24 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use kafka_protocol::messages::ApiKey;
 use shared::ids::NodeId;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep_until, timeout, timeout_at};
 
 use super::answers::Cache;
-use super::apis::{self, Answer, Api};
-use super::connection::Service;
-use super::fetch::Cursors;
+use super::cursors::Cursors;
 use super::forward::Link;
-use super::frame::{self, BadRequest, MAX_FRAME, Outcome, ReplyTo, Request};
+use super::frame::{Outcome, Request};
 use super::limits::Limits;
 use super::memory::Memory;
-use super::metadata::Made;
+use super::metadata_key::MetadataKey;
 use super::metrics::KafkaMetrics;
-use super::oversized;
-use super::versions;
 use crate::node::handle::Handle;
 use crate::process::rate_limited_log::RateLimitedLog;
 use crate::runtime::LeaderView;
@@ -47,7 +41,7 @@ pub struct Shared {
     /// Who may read through large batches, and compressed ones: it takes memory and time.
     pub checks: Semaphore,
     /// Metadata of all topics.
-    pub metadata: Cache<Made>,
+    pub metadata: Cache<MetadataKey>,
     /// Clients that were disconnected for what they did, in the log.
     pub bad_requests: RateLimitedLog,
     /// Turns at searching the log for a time.
@@ -205,65 +199,4 @@ impl Session {
             }
         }
     }
-}
-
-/// A frame that may be served.
-pub enum Admitted {
-    /// A request that a handler takes.
-    Serve(&'static Api, Request),
-    /// A version of ApiVersions that is newer than ours.
-    NewerApiVersions(ReplyTo),
-}
-
-impl Service for Arc<Session> {
-    type Request = Admitted;
-
-    fn admit(&self, frame: Bytes) -> Result<(Admitted, usize), BadRequest> {
-        let (key, version, correlation) = frame::peek(&frame)?;
-        self.shared.metrics.request(key);
-        let api = apis::find(key).ok_or(BadRequest::Unsupported { key, version })?;
-        if api.serves(version) {
-            let request = Request::parse(api.key, frame)?;
-            let besides = api.check(&request)?;
-            return Ok((Admitted::Serve(api, request), besides));
-        }
-        if api.key == ApiKey::ApiVersions {
-            let to = ReplyTo { key: api.key, version, correlation, received: Instant::now() };
-            return Ok((Admitted::NewerApiVersions(to), 0));
-        }
-        Err(BadRequest::Unsupported { key, version })
-    }
-
-    fn oversized(&self, head: Bytes) -> Result<(ReplyTo, Answer), BadRequest> {
-        let (key, version, _) = frame::peek(&head)?;
-        let api = apis::find(key).filter(|api| api.serves(version));
-        let api = api.ok_or(BadRequest::Unsupported { key, version })?;
-        self.shared.metrics.request(key);
-        let request = Request::parse(api.key, head)?;
-        let why = || BadRequest::Length(format!("a request ({:?}) of more than {MAX_FRAME} bytes", api.key));
-        let outcome = oversized::refuse(&request).ok_or_else(why)?;
-        Ok((request.to, Answer::Now(outcome)))
-    }
-
-    async fn begin(&self, request: Admitted) -> Result<(ReplyTo, Answer), BadRequest> {
-        let (api, request) = match request {
-            Admitted::Serve(api, request) => (api, request),
-            Admitted::NewerApiVersions(to) => return Ok((to, Answer::Now(versions::unsupported(to)))),
-        };
-        let mut answer = api.begin(self, &request)?;
-        while let Answer::First(next) = answer {
-            answer = next.await;
-        }
-        Ok((request.to, answer))
-    }
-}
-
-/// A node's number as the Kafka protocol writes it; cluster.yaml and the admin API accept none that does not fit.
-pub fn broker_id(node: NodeId) -> i32 {
-    i32::try_from(node).unwrap_or(i32::MAX)
-}
-
-/// A Raft term as a leader epoch.
-pub fn leader_epoch(term: u64) -> i32 {
-    i32::try_from(term).unwrap_or(i32::MAX)
 }

@@ -359,7 +359,7 @@ fn a_relayed_answer_carries_the_clients_correlation_id() {
 fn the_answer_to_a_newer_api_versions_is_version_zero_with_error_35() {
     let to =
         ReplyTo { key: ApiKey::ApiVersions, version: 9, correlation: 3, received: std::time::Instant::now() };
-    let Outcome::Send(frame) = versions::unsupported(to) else { panic!("not sent") };
+    let Outcome::Send(frame) = versions::unsupported(to, apis::offered()) else { panic!("not sent") };
     // Length, correlation id, error, count, then 6 bytes per API.
     assert_eq!(&frame[4..14], &[0, 0, 0, 3, 0, 35, 0, 0, 0, u8::try_from(APIS.len()).unwrap()]);
     assert_eq!(frame.len(), 14 + 6 * APIS.len());
@@ -369,7 +369,7 @@ fn the_answer_to_a_newer_api_versions_is_version_zero_with_error_35() {
 #[test]
 fn the_answer_to_api_versions_3_has_no_tagged_fields() {
     let to = admit(framed(ApiKey::ApiVersions, 3, &sample(ApiKey::ApiVersions, 3))).unwrap().to;
-    let Outcome::Send(frame) = to.send(&versions::table(0)) else { panic!("not sent") };
+    let Outcome::Send(frame) = to.send(&versions::table(0, apis::offered())) else { panic!("not sent") };
     // Length, correlation id, error, count + 1, 7 bytes per API, throttle time, number of tags.
     assert_eq!(frame.len(), 4 + 4 + 2 + 1 + 7 * APIS.len() + 4 + 1);
     assert_eq!(frame.last(), Some(&0));

@@ -18,12 +18,12 @@ use shared::ids::NodeId;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::apis::Answer;
+use super::answer::Answer;
 use super::errors;
 use super::frame::{BadRequest, Outcome, Request};
+use super::ids::{broker_id, topic_id, topic_numbered};
 use super::leader_epoch;
-use super::metadata::{topic_id, topic_numbered};
-use super::session::{Session, broker_id};
+use super::session::Session;
 use crate::replica::ProposeError;
 use crate::state_machine::command::{Command, Refusal, Reply};
 use crate::state_machine::config;

@@ -8,17 +8,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use shared::ids::NodeId;
 use tracing::{debug, warn};
 
 use super::claims::Token;
 use super::codec;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
-use super::handshake::{Answer, Greeting, MAX_GREETING, Refused, accept, unproven};
+use super::handshake::{Answer, Greeting, MAX_GREETING, Refused, accept};
 use super::link::Link;
-use super::transport::Shared;
-use super::{Hello, PeerEvent};
-use super::{dial, files};
+use super::refusal::{await_proof, refuse};
+use super::shared_state::Shared;
+use super::{Hello, PeerEvent, files};
 
 /// Pause after a failed accept: usually the process is out of file descriptors, and trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -63,7 +62,7 @@ fn serve(shared: &Arc<Shared>, connection: u64, stream: &Arc<TcpStream>) -> io::
     stream.set_write_timeout(Some(shared.silence()))?;
     let mut frames = FrameReader::new(MAX_GREETING);
     let (kind, greeting) = meet(shared, stream, &mut frames)?;
-    judge(shared, stream, &greeting)?;
+    validate(shared, stream, &greeting)?;
     // It may have been let go just now.
     let Some(link) = shared.link(greeting.hello.node) else { return Ok(()) };
     shared.strangers.greeted(connection);
@@ -106,7 +105,7 @@ fn meet(shared: &Shared, stream: &TcpStream, frames: &mut FrameReader) -> io::Re
 }
 
 /// Refuses, with a reason, whoever does not belong here.
-fn judge(shared: &Shared, stream: &TcpStream, theirs: &Greeting) -> io::Result<()> {
+fn validate(shared: &Shared, stream: &TcpStream, theirs: &Greeting) -> io::Result<()> {
     let (ours, peer): (Hello, _) = (shared.hello(), theirs.hello.node);
     let verdict = match shared.refusal_of(&theirs.hello) {
         Some(refused) => Err(refused),
@@ -116,40 +115,6 @@ fn judge(shared: &Shared, stream: &TcpStream, theirs: &Greeting) -> io::Result<(
         Ok(_) => Ok(()),
         Err(refused) => Err(refuse(shared, stream, peer, refused)),
     }
-}
-
-/// Tells the other side, and the log once.
-pub(super) fn refuse(shared: &Shared, stream: &TcpStream, peer: NodeId, refused: Refused) -> io::Error {
-    let _ = write_frames(&mut &*stream, &[refused.encode()]);
-    let times = match shared.link(peer) {
-        Some(_) => {
-            let news = shared.refusals.lock().insert(peer, refused.code) != Some(refused.code);
-            if news { shared.peers_refused.due() } else { None }
-        }
-        None => shared.strangers_refused.due(),
-    };
-    if let Some(times) = times {
-        warn!(peer, code = ?refused.code, times, "refused a peer's connection: {refused}");
-    }
-    io::Error::new(io::ErrorKind::PermissionDenied, refused)
-}
-
-/// Waits at most for `longest` until the peer says that the connection is its own.
-///
-/// # Errors
-/// `PermissionDenied` when it denies it, or cannot be asked.
-pub(super) fn await_proof(
-    shared: &Shared,
-    link: &Link,
-    (connection, stream): (u64, &TcpStream),
-    longest: Duration,
-) -> io::Result<()> {
-    let denied = match link.claims.wait(connection, longest) {
-        Some(true) => return Ok(()),
-        verdict => verdict.is_some(),
-    };
-    let refused = unproven(link.id, &(link.host.clone(), link.port), denied);
-    Err(refuse(shared, stream, link.id, refused))
 }
 
 /// A connection that says it is a peer's. Until the peer has said so too, nothing on it is believed.
@@ -293,7 +258,7 @@ impl<'a> Inbound<'a> {
         if greeting.hello.node != self.link.id {
             return Err(FrameError::Malformed.into());
         }
-        judge(self.shared, self.stream, &greeting)?;
+        validate(self.shared, self.stream, &greeting)?;
         self.greeting = greeting;
         if self.proven {
             self.tell();
@@ -304,7 +269,7 @@ impl<'a> Inbound<'a> {
     /// The peer wants to know whether one of the connections that name this node is ours.
     fn own(&mut self, token: Token) -> io::Result<()> {
         let (shared, link) = (self.shared, self.link);
-        let own = link.claims.owns(token, || dial::open(shared, link));
+        let own = link.claims.owns(token, || shared.opened(link));
         self.write(Answer { token, own }.encode(Kind::Own))
     }
 

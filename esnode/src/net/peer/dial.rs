@@ -1,13 +1,13 @@
 //! Our connection to one peer: dial, introduce ourselves, write what is queued, and dial again when it breaks.
 
 use std::io::{self, Write as _};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::PeerEvent;
 use super::claims::Token;
@@ -15,7 +15,7 @@ use super::codec;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
 use super::handshake::{Answer, Expected, Greeting, MAX_GREETING, Refused, accept};
 use super::link::Link;
-use super::transport::Shared;
+use super::shared_state::Shared;
 
 /// Pause after the first failed attempt; doubled after each further one.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -45,7 +45,7 @@ pub fn run(shared: &Arc<Shared>, link: &Link) {
             Err(end) => end,
         };
         link.claims.ended(token);
-        close(shared, link);
+        shared.closed(link);
         if link.queue.is_closed() {
             break;
         }
@@ -74,7 +74,7 @@ struct Dialled {
 }
 
 fn dial(shared: &Arc<Shared>, link: &Link, token: Token) -> Result<Dialled, End> {
-    let stream = Arc::new(connect(link, shared.connect_timeout())?);
+    let stream = Arc::new(link.connect(shared.connect_timeout())?);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(shared.silence()))?;
     stream.set_write_timeout(Some(shared.silence()))?;
@@ -98,20 +98,7 @@ fn dial(shared: &Arc<Shared>, link: &Link, token: Token) -> Result<Dialled, End>
     Ok(Dialled { stream, frames, revision: greeting.revision, answers: theirs.token.is_some() })
 }
 
-pub(super) fn connect(link: &Link, timeout: Duration) -> io::Result<TcpStream> {
-    let mut error = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    for address in (link.host.as_str(), link.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
-            // On loopback, a port nobody listens on can be the very one that the system picked for our end.
-            Ok(stream) if stream.local_addr()? == address => error = io::ErrorKind::ConnectionRefused.into(),
-            Ok(stream) => return Ok(stream),
-            Err(failed) => error = failed,
-        }
-    }
-    Err(error)
-}
-
-/// Judges the listener's Hello and passes it on.
+/// Validates the listener's Hello and passes it on.
 fn introduce(shared: &Arc<Shared>, link: &Link, stream: &TcpStream, theirs: &Greeting) -> Result<(), End> {
     match accept(&shared.hello(), shared.protocol, theirs, Expected::Dialled(link.id)) {
         Ok(version) => {
@@ -135,7 +122,7 @@ fn converse(shared: &Arc<Shared>, link: &Link, token: Token, dialled: Dialled) -
     let stream = &stream;
     link.queue.begin();
     link.claims.reached(answers, |connection, stream| shared.admit(link, connection, stream));
-    link.claims.greeted(token, answers, || open(shared, link));
+    link.claims.greeted(token, answers, || shared.opened(link));
     link.queue.announce();
 
     let end = thread::scope(|scope| {
@@ -160,25 +147,6 @@ fn converse(shared: &Arc<Shared>, link: &Link, token: Token, dialled: Dialled) -
 
     link.claims.lost();
     end
-}
-
-/// The peer hears us: messages may go to it.
-pub fn open(shared: &Shared, link: &Link) {
-    link.queue.open();
-    link.outbound_up.store(true, Relaxed);
-    link.connects.fetch_add(1, Relaxed);
-    *link.complaint.lock() = None;
-    info!(peer = link.id, host = %link.host, port = link.port, "connected");
-    shared.emit(PeerEvent::Connected(link.id));
-}
-
-/// There is no connection any more, and no thread that would open it.
-fn close(shared: &Shared, link: &Link) {
-    link.set_outbound(None);
-    link.messages_dropped.fetch_add(link.queue.shut(), Relaxed);
-    if link.outbound_up.swap(false, Relaxed) {
-        shared.emit(PeerEvent::Disconnected(link.id));
-    }
 }
 
 /// Writes until the queue says that the connection, or the peer, is gone (`Ok`), or the socket says so.

@@ -17,24 +17,21 @@ use super::claims::Token;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
 use super::handshake::{Expected, Greeting, MAX_GREETING, Refused, accept};
 use super::link::Link;
-use super::transport::{Shared, Transport};
-use super::{accept as inbound, dial};
+use super::refusal;
+use super::shared_state::Shared;
 use crate::process::thread_priority::lower;
 use crate::storage::{Offer, Outgoing};
 
 /// Bytes asked for at a time.
 const PIECE: u64 = 256 << 10;
 /// Questions that may wait for their answers: together a megabyte, whatever the files' size.
-const AHEAD: u64 = 4;
+const MAX_QUESTIONS: u64 = 4;
 /// Bytes sent in a second, at most.
 const RATE: u64 = 256 << 20;
 /// A connection that asked nothing for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
-/// Stands for the checkpoint where segments have their generation, which is never 0 but by a chance of 2^-64.
-const CHECKPOINT: u64 = 0;
-
-/// Answers what a node lacks whose log ends at the given entry.
-pub type Source = Box<dyn Fn(u64) -> io::Result<Option<Outgoing>> + Send + Sync>;
+/// Stands for the snapshot where segments have their generation, which is never 0 but by a chance of 2^-64.
+const SNAPSHOT: u64 = 0;
 
 /// A connection to a node that has files.
 pub struct Files {
@@ -55,28 +52,21 @@ impl Drop for Own {
     }
 }
 
-impl Transport {
-    /// Answers other nodes' questions for files from now on.
-    pub fn serve_files(&self, source: Source) {
-        // The first one stays.
-        let _ = self.shared().files.set(source);
-    }
-
+impl Files {
     /// Dials a peer for files.
     ///
     /// # Errors
     /// `NotFound` for a node that is no peer; `PermissionDenied` when either side refuses the other; the system's.
-    pub fn dial_files(&self, peer: NodeId) -> io::Result<Files> {
-        let shared = self.shared();
+    pub(super) fn dial(shared: &Shared, peer: NodeId) -> io::Result<Self> {
         let link = shared.link(peer).ok_or(io::ErrorKind::NotFound)?;
-        let stream = Arc::new(dial::connect(&link, shared.connect_timeout())?);
+        let stream = Arc::new(link.connect(shared.connect_timeout())?);
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(shared.silence()))?;
         stream.set_write_timeout(Some(shared.silence()))?;
         // The peer asks for it at once, before it answers.
         let own = Own { token: link.claims.draw(true), link };
         write_frames(&mut &*stream, &[shared.greeting_with(peer, own.token).encode_as(Kind::FilesHello)])?;
-        let mut files = Files { stream, frames: FrameReader::new(MAX_GREETING), _own: own };
+        let mut files = Self { stream, frames: FrameReader::new(MAX_GREETING), _own: own };
         let refuse = |refused: Refused| io::Error::new(io::ErrorKind::PermissionDenied, refused);
         let theirs = match files.next()? {
             (Kind::Hello, body) => Greeting::decode(body)?,
@@ -87,9 +77,7 @@ impl Transport {
         files.frames.set_max_body(shared.max_frame);
         Ok(files)
     }
-}
 
-impl Files {
     /// What there is for a node whose log ends at entry `have`.
     ///
     /// # Errors
@@ -100,7 +88,7 @@ impl Files {
         Ok(serde_json::from_slice(&self.answer(Kind::FilesOffer)?)?)
     }
 
-    /// Bytes `from..to` of the segment of this generation, or of the checkpoint (`None`), handed to `each` in order.
+    /// Bytes `from..to` of the segment of this generation, or of the snapshot (`None`), handed to `each` in order.
     ///
     /// # Errors
     /// The connection's; those of `each`.
@@ -113,7 +101,7 @@ impl Files {
     ) -> io::Result<()> {
         let (mut asked, mut have) = (from, from);
         while have < to {
-            while asked < to && asked - have < AHEAD * PIECE {
+            while asked < to && asked - have < MAX_QUESTIONS * PIECE {
                 let length = PIECE.min(to - asked);
                 write_frames(&mut &*self.stream, &[wanted(generation, asked, length)])?;
                 asked += length;
@@ -147,7 +135,7 @@ impl Files {
 
 fn wanted(generation: Option<u64>, offset: u64, length: u64) -> Encoded {
     let mut body = BytesMut::with_capacity(24);
-    body.put_u64_le(generation.unwrap_or(CHECKPOINT));
+    body.put_u64_le(generation.unwrap_or(SNAPSHOT));
     body.put_u64_le(offset);
     body.put_u64_le(length);
     Encoded::new(Kind::FilesWant, vec![body.freeze()])
@@ -167,7 +155,7 @@ pub fn serve(
         // Its disk was lost or replaced, and it learns so from the other connection; or it is no member yet.
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    inbound::await_proof(shared, link, (connection, stream), shared.silence())?;
+    refusal::await_proof(shared, link, (connection, stream), shared.silence())?;
     link.set_files(connection, Arc::clone(stream));
     shared.strangers.leave(connection);
     let ended = answer_all(shared, stream, frames, link.id);
@@ -210,7 +198,7 @@ impl Answering {
             Kind::FilesWant => {
                 let mut field = || body.try_get_u64_le().map_err(FrameError::from);
                 let (generation, offset, length) = (field()?, field()?, field()?);
-                let generation = Some(generation).filter(|generation| *generation != CHECKPOINT);
+                let generation = Some(generation).filter(|generation| *generation != SNAPSHOT);
                 let gathered = self.gathered.as_ref().ok_or(FrameError::Malformed)?;
                 let piece = gathered.read(generation, offset, length.min(PIECE))?;
                 self.sent += piece.len() as u64;

@@ -9,8 +9,9 @@ use shared::version::Range;
 use uuid::Uuid;
 
 use super::claims::Token;
+use super::config::PeerAddress;
 use super::frame::{Encoded, FrameError, Kind};
-use super::{Formats, Hello, PeerAddress};
+use super::{Formats, Hello};
 
 /// First bytes of every greeting: whatever does not start with them is no peer.
 const MAGIC: u32 = u32::from_le_bytes(*b"ESPR");

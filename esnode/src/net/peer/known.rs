@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use shared::ids::NodeId;
 
-use super::PeerAddress;
+use super::config::PeerAddress;
 
 /// Host and port.
 pub type Place = (String, u16);

@@ -1,6 +1,7 @@
 //! One peer as the transport's threads share it: address, queue, both connections, figures.
 
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::io;
+use std::net::{IpAddr, Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -100,6 +101,25 @@ impl Link {
             created: Instant::now(),
             last_contact: AtomicU64::new(0),
         }
+    }
+
+    /// Connects to the first of its addresses that answers; each gets `timeout`.
+    ///
+    /// # Errors
+    /// The name has no address, or the error of the last one.
+    pub fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
+        let mut error = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, timeout) {
+                // On loopback, a port nobody listens on can be the very one that the system picked for our end.
+                Ok(stream) if stream.local_addr()? == address => {
+                    error = io::ErrorKind::ConnectionRefused.into();
+                }
+                Ok(stream) => return Ok(stream),
+                Err(failed) => error = failed,
+            }
+        }
+        Err(error)
     }
 
     /// Sends `messages` on the caller's thread, without waiting, if they are few and nothing is ahead of them: one thread

@@ -10,6 +10,7 @@
 mod accept;
 mod claims;
 mod codec;
+mod config;
 mod dial;
 mod files;
 mod frame;
@@ -20,6 +21,8 @@ mod inbox;
 mod known;
 mod link;
 mod queue;
+mod refusal;
+mod shared_state;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -28,13 +31,14 @@ mod transport;
 use shared::ids::NodeId;
 
 use crate::replica::{Formats, Hello};
-pub use files::{Files, Source};
+pub use config::{PeerAddress, TransportConfig};
+pub use files::Files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz, mended};
 pub use handshake::{RefusalCode, Refused};
 pub use inbox::Messages;
 pub use link::PeerStats;
-pub use transport::{PeerAddress, Transport, TransportConfig};
+pub use transport::Transport;
 
 /// What the transport tells the node.
 #[derive(Debug)]
