@@ -1,7 +1,7 @@
 //! What a backup says of itself: the file `backup.json`, and behind it, last of all, its checksum as `sha256sum` has it.
 //!
-//! A backup is a data directory without an identity: the segments of the log under `log`, one checkpoint under
-//! `checkpoints`, and these two. It holds everything up to the checkpoint's entry, and nothing else.
+//! A backup is a data directory without an identity: the segments of the log under `log`, one snapshot under
+//! `checkpoints/`, and these two. It holds everything up to the snapshot's entry, and nothing else.
 
 use serde::{Deserialize, Serialize};
 

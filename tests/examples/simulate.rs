@@ -37,6 +37,6 @@ fn main() {
     let rate = steps as f64 / seconds;
     println!("{seeds} seeds in {seconds:.2} s: {steps} steps, {rate:.0} steps/s on one core");
     println!("{commits} commits, {acknowledged} records acknowledged, {elections} elections");
-    println!("{installations} checkpoints of other nodes installed");
+    println!("{installations} snapshots of other nodes installed");
     assert_eq!(broken, 0, "seeds that broke a promise");
 }

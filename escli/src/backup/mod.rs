@@ -280,7 +280,7 @@ mod tests {
 
     use super::*;
 
-    const FILES: [(&str, &[u8]); 2] = [("log/1.seg", b"segment"), ("checkpoints/9.ckpt", b"checkpoint")];
+    const FILES: [(&str, &[u8]); 2] = [("log/1.seg", b"segment"), ("checkpoints/9.ckpt", b"snapshot")];
 
     fn manifest() -> Manifest {
         let files = FILES.iter().map(|(path, content)| backup::File {
@@ -352,9 +352,9 @@ mod tests {
         }
         let missing = read_tar(&tar(&FILES[..1], &text())[..], None).unwrap_err().to_string();
         assert_eq!(missing, "checkpoints/9.ckpt is missing");
-        let other = [FILES[0], ("checkpoints/9.ckpt", b"Checkpoint")];
+        let other = [FILES[0], ("checkpoints/9.ckpt", b"Snapshot")];
         assert!(read_tar(&tar(&other, &text())[..], None).unwrap_err().to_string().contains("SHA-256"));
-        let short = [FILES[0], ("checkpoints/9.ckpt", b"check")];
+        let short = [FILES[0], ("checkpoints/9.ckpt", b"snaps")];
         assert!(read_tar(&tar(&short, &text())[..], None).unwrap_err().to_string().contains("has 5 bytes"));
     }
 

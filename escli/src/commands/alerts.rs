@@ -1,4 +1,4 @@
-//! `escli alerts`: observes for a while the figures that every node serves, and judges them.
+//! `escli alerts`: observes for a while the figures that every node serves, and evaluates them.
 
 use std::time::{Duration, Instant};
 

@@ -34,7 +34,7 @@ impl Probe {
     /// The cluster of the cluster.yaml that `settings` find; it may come from standard input.
     ///
     /// # Errors
-    /// Usage, when there is none or it makes no sense.
+    /// Usage, when there is none or it is invalid.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
         let loaded = cluster_file::load(settings)?;
         let wanted = wanted_files(&loaded);

@@ -14,7 +14,7 @@ use crate::plan::recover::RecoverOptions;
 use crate::plan::request::Request;
 use crate::settings::Settings;
 
-/// Lets one node carry on as a cluster of its own.
+/// Lets one node start a new cluster from its log.
 ///
 /// # Errors
 /// Usage; or the lock is taken.

@@ -20,7 +20,7 @@ use crate::plan::request::Request;
 use crate::plan::restore::RestoreOptions;
 use crate::settings::Settings;
 
-/// Brings a new cluster up that carries on where the backup ends.
+/// Brings a new cluster up that continues where the backup ends.
 ///
 /// # Errors
 /// Usage; the backup is not whole; or the lock is taken.

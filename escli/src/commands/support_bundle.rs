@@ -245,7 +245,7 @@ fn said(error: PortError) -> String {
     [vec![message], details].concat().join("; ")
 }
 
-/// The node's file without comments; one that makes no sense as it is.
+/// The node's file without comments; one that is invalid as it is.
 fn own_file(text: Option<String>) -> Result<String, String> {
     let text = text.ok_or("there is none")?;
     Ok(spec::parse("cluster.yaml", &text).map_or(text, |file| file.to_yaml()))

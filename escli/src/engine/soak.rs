@@ -30,7 +30,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         let seen: std::cell::RefCell<Option<(Steady, Instant)>> = std::cell::RefCell::default();
         let first: std::cell::OnceCell<String> = std::cell::OnceCell::new();
         self.wait(Awaited::Steady(id, time), time + self.limits.leader, async || {
-            let judge = |statuses: &[ClusterStatus]| {
+            let verdict = |statuses: &[ClusterStatus]| {
                 let now = steady(id, statuses, self.voters)?;
                 let mut seen = seen.borrow_mut();
                 let since = match &*seen {
@@ -46,7 +46,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
                     Err(format!("for {:.1?} so far", since.elapsed()))
                 }
             };
-            let look = self.judge(nodes, &[id], judge).await;
+            let look = self.evaluate(nodes, &[id], verdict).await;
             match self.cluster.status(id).await {
                 Ok(status) if version.is_some_and(|version| status.version != version) => {
                     let wanted = version.unwrap_or_default().to_owned();

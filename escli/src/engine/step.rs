@@ -115,7 +115,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
 
     async fn await_leader(&self, nodes: &[NodeId]) -> Result<String, StepError> {
         self.wait(Awaited::Leader, self.limits.leader, async || {
-            self.judge(nodes, nodes, |statuses| {
+            self.evaluate(nodes, nodes, |statuses| {
                 agreement::leader(statuses, agreement::voters(statuses, self.voters))
             })
             .await
@@ -125,7 +125,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
 
     async fn verify(&self, nodes: &[NodeId]) -> Result<String, StepError> {
         self.wait(Awaited::Agreement, self.limits.leader, async || {
-            self.judge(nodes, nodes, |statuses| {
+            self.evaluate(nodes, nodes, |statuses| {
                 agreement::all(nodes, statuses, agreement::voters(statuses, self.voters))
             })
             .await
@@ -151,7 +151,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
 
     async fn check_quorum(&self, id: NodeId, nodes: &[NodeId]) -> Result<String, StepError> {
         self.wait(Awaited::Quorum(id), self.limits.leader, async || {
-            self.judge(nodes, &[], |statuses| {
+            self.evaluate(nodes, &[], |statuses| {
                 agreement::may_stop(id, statuses, agreement::voters(statuses, self.voters))
             })
             .await
@@ -167,7 +167,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         config: Option<&str>,
     ) -> Result<String, StepError> {
         self.wait(Awaited::CaughtUp(id), self.limits.catch_up, async || {
-            self.judge(nodes, &[id], |statuses| {
+            self.evaluate(nodes, &[id], |statuses| {
                 let own = statuses.iter().find(|status| status.node_id == id);
                 if let Some(CatchUp { received: done, total }) = own.and_then(|own| own.catch_up) {
                     self.listener.on_event(Event::Progress { step, done, total });
@@ -185,7 +185,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 
     /// What the answers of `nodes` amount to; without it, the end of one of `vital` is final.
-    pub(super) async fn judge(
+    pub(super) async fn evaluate(
         &self,
         nodes: &[NodeId],
         vital: &[NodeId],

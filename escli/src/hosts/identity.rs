@@ -62,7 +62,7 @@ pub fn has(action: &Action, identity: &str, sum: &str) -> Option<bool> {
 }
 
 /// What esnode is called with, beside node and configuration, to make the log of a data directory that of `cluster`.
-pub fn rebuild(cluster: ClusterId, members: &[NodeId]) -> [String; 3] {
+pub fn recover(cluster: ClusterId, members: &[NodeId]) -> [String; 3] {
     let members: Vec<String> = members.iter().map(NodeId::to_string).collect();
     ["recover".to_owned(), format!("--cluster-id={}", cluster.0), format!("--members={}", members.join(","))]
 }

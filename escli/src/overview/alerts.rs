@@ -49,7 +49,7 @@ pub enum AlertState {
     NotEvaluated,
 }
 
-/// Judges the samples, which are in order of time.
+/// Evaluates the samples, which are in order of time.
 pub fn evaluate(samples: &[Sample]) -> Vec<Alert> {
     let Some(newest) = samples.last() else { return Vec::new() };
     let span = newest.at.saturating_sub(samples.first().map_or(newest.at, |first| first.at));

@@ -48,7 +48,7 @@ pub struct Assessment {
     pub notices: Vec<String>,
 }
 
-/// Judges what was seen.
+/// Assesses what was seen.
 pub fn assess(context: &Context<'_>) -> Assessment {
     let voters = context.voters();
     let up = voters.iter().filter(|id| context.follows(**id)).count();

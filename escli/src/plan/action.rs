@@ -136,7 +136,7 @@ pub enum Action {
         sum: String,
         /// Bytes of its files.
         bytes: u64,
-        /// The cluster that will carry on with it.
+        /// The cluster that will continue from it.
         cluster: ClusterId,
     },
     /// Make the node's log that of another cluster.

@@ -69,7 +69,7 @@ pub fn all(nodes: &[NodeId], statuses: &[ClusterStatus], voters: usize) -> Resul
 /// then may a running cluster be worked on.
 ///
 /// # Errors
-/// What is amiss, for people.
+/// The first problem, as a text for operators.
 pub fn sound(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
     let agreement = leader(statuses, voters)?;
     if statuses.iter().any(|status| status.pending_change) {

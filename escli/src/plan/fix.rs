@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_amiss_is_put_right_and_the_user_comes_before_what_it_owns() {
+    fn only_what_is_wrong_is_put_right_and_the_user_comes_before_what_it_owns() {
         assert!(ids(|_| {}).is_empty());
         let bare = ids(|host| {
             host.dirs = false;

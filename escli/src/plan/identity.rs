@@ -55,7 +55,8 @@ pub fn refuse(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Result<(), 
     if intent.bootstraps { refuse_second_bootstrap(spec, facts) } else { Ok(()) }
 }
 
-/// A cluster that was there and has no data on any host has lost its disks, and is not founded again in silence.
+/// A cluster that was there and has no data on any host has lost its disks. It is not bootstrapped again
+/// without a word.
 fn refuse_second_bootstrap(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusal> {
     let Some(id) = facts.remembered.first() else { return Ok(()) };
     let bare = |host: &HostFacts| host.data_empty && !host.runs();

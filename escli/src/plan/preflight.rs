@@ -10,7 +10,7 @@ use super::identity::{self, Intent, Mismatch};
 use super::layout::HostLayout;
 use super::program::Program;
 
-/// Room that a node needs to begin with: two segments, a checkpoint, some air.
+/// Room that a node needs to begin with: two segments, a snapshot, some air.
 const DATA_MIB: u64 = 512;
 /// A clock further off than this makes logs hard to read and retention early or late.
 const SKEW_S: i64 = 5;
@@ -64,7 +64,7 @@ impl Host<'_> {
     }
 
     fn fixable(&mut self, check: &'static str, level: Level, text: impl Into<String>, fix: Action) {
-        // `up` makes what is merely not there yet, so only what is amiss has something to be done about.
+        // `up` makes what is merely not there yet, so only a problem has something to be done about.
         let hint = (level > Level::Ok).then(|| "escli check --fix".to_owned());
         self.say(check, level, text, hint);
         if let Some(finding) = self.found.last_mut() {
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_that_is_amiss_is_found() {
+    fn each_problem_is_found() {
         assert_eq!(
             machine(|m| m.no_root = Some("a password is required".into())),
             [("root", Level::Failure)]

@@ -1,4 +1,4 @@
-//! `recover`: the quorum is lost for good, and one node that is left carries on as a cluster of its own. The only operation
+//! `recover`: the quorum is lost for good, and one node that is left starts a new cluster. The only operation
 //! that can lose what was acknowledged; nothing else in this program ever does.
 
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use super::{Action, Plan, Question, Refusal, Step, agreement, identity};
 /// What `recover` is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecoverOptions {
-    /// The node that carries on.
+    /// The node that starts the new cluster.
     pub survivor: NodeId,
     /// Every other node: none of them is part of what comes.
     pub others: Vec<Node>,
@@ -64,9 +64,9 @@ pub(super) fn recover(
             plan.one(format!("stop n{id}"), stop);
         }
         let binary = case.program(host)?;
-        let rebuild = Action::Recover { binary: binary.clone(), cluster: options.cluster, members: vec![id] };
+        let recover = Action::Recover { binary: binary.clone(), cluster: options.cluster, members: vec![id] };
         let why = format!("{} of {} nodes are lost", options.lost.len(), spec.cluster.nodes.len());
-        plan.one(format!("start a new cluster from the log of n{id}"), Step::on(id, rebuild, why));
+        plan.one(format!("start a new cluster from the log of n{id}"), Step::on(id, recover, why));
         if let Some(hash) = wanted.hash(id) {
             let write = Action::WriteConfig { hash: hash.to_owned() };
             plan.one(format!("configure n{id}"), Step::on(id, write, "it is the only member"));

@@ -1,5 +1,5 @@
-//! `restore`: a new cluster that carries on where a backup ends. Every node gets the same copy of the log, and makes it
-//! its own; from then on it is `up`.
+//! `restore`: a new cluster that continues where a backup ends. Every node gets the same copy of the log,
+//! and makes it its own; from then on it is `up`.
 
 use std::path::PathBuf;
 

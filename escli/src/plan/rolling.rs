@@ -339,7 +339,7 @@ fn stages(
         let ReleaseChange { version, soak_ms: ms, .. } = switch.clone();
         let soak = Action::Soak { nodes: inventory.nodes.clone(), version, ms };
         plan.one(format!("watch n{id} serve"), Step::on(id, soak, "before the next node"));
-        let rescue = way_back(turn, switch, inventory);
+        let rescue = rescue_steps(turn, switch, inventory);
         plan.stages[begun..].iter_mut().for_each(|stage| stage.rescue.clone_from(&rescue));
     }
     Ok(())
@@ -363,7 +363,7 @@ fn start(plan: &mut Plan, turn: &NodeTurn) -> Result<(), Refusal> {
 }
 
 /// What brings a node back that does not serve with its new release.
-fn way_back(turn: &NodeTurn, switch: &ReleaseChange, inventory: &Inventory) -> Vec<Step> {
+fn rescue_steps(turn: &NodeTurn, switch: &ReleaseChange, inventory: &Inventory) -> Vec<Step> {
     let (id, why) = (turn.id, format!("{} does not serve on this node", switch.to));
     let Some((release, binary)) = &switch.back else { return Vec::new() };
     let actions = [

@@ -359,15 +359,15 @@ impl<D: Durable> Core<D> {
         self.raw.mut_store().evict(index);
     }
 
-    /// Raft needs no entries up to `index` any more, which is applied and in a checkpoint: a follower that does gets a
-    /// snapshot. The durable log keeps them.
+    /// Raft needs no entries up to `index` any more, which is applied and in a snapshot: a follower that does gets
+    /// the snapshot. The durable log keeps them.
     pub fn compact(&mut self, index: u64) {
         self.raw.mut_store().compact(index);
     }
 
-    /// There is a checkpoint of everything up to this entry, with these members: followers may be sent to it.
-    pub fn checkpointed(&mut self, index: u64, term: u64, conf_state: ConfState) {
-        self.raw.mut_store().checkpointed(SnapshotMetadata { index, term, conf_state });
+    /// There is a snapshot of everything up to this entry, with these members: followers may be sent to it.
+    pub fn snapshot_written(&mut self, index: u64, term: u64, conf_state: ConfState) {
+        self.raw.mut_store().snapshot_written(SnapshotMetadata { index, term, conf_state });
     }
 
     /// As leader: tells the followers how far the log is committed, without waiting for the next append or heartbeat.
@@ -376,13 +376,13 @@ impl<D: Durable> Core<D> {
         self.settle();
     }
 
-    /// Whether a follower needs a newer checkpoint than there is.
-    pub fn wants_checkpoint(&mut self) -> bool {
+    /// Whether a follower needs a newer snapshot than there is.
+    pub fn wants_snapshot(&mut self) -> bool {
         self.raw.mut_store().take_wanted()
     }
 
-    /// Sends followers to the newest checkpoint again that have not said yet that they have one: the message, or they,
-    /// may have been lost. One that is busy with it takes no harm.
+    /// Sends followers to the newest snapshot again that have not said yet that they have one: the message, or
+    /// they, may have been lost. One that is busy with it takes no harm.
     pub fn retry_snapshots(&mut self) {
         let progress = self.raw.raft.prs().iter();
         let waiting: Vec<_> =

@@ -16,7 +16,7 @@ pub const MAX_NUMBER: u64 = 1 << 62;
 /// until the last term.
 const MAX_TERM_STEP: u64 = 1 << 24;
 
-/// What a node knows that judges a message.
+/// What a node knows that validates a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) id: NodeId,

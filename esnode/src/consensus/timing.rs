@@ -56,7 +56,7 @@ impl Timing {
 
     /// Ticks for which a removed node stays: if it led at the end, the others learn from its heartbeats that its removal
     /// is committed.
-    pub fn farewell(&self) -> u64 {
+    pub fn redirect_grace(&self) -> u64 {
         10 * self.heartbeat as u64
     }
 
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn every_limit_follows_the_configured_timing() {
         let limits =
-            |timing: Timing| [timing.silent(), timing.steady(), timing.transfer(), timing.farewell()];
+            |timing: Timing| [timing.silent(), timing.steady(), timing.transfer(), timing.redirect_grace()];
         assert_eq!(limits(Timing::from_spec(&RaftTiming::default())), [30, 50, 100, 50]);
         let slow = RaftTiming {
             election_timeout_min: 1000,

@@ -59,9 +59,9 @@ pub(super) struct View<D> {
     floor: (u64, u64),
     /// A snapshot is on its way into the durable log, which does not count until it is there.
     installing: bool,
-    /// The newest checkpoint: what a follower gets that needs entries from before the floor.
-    checkpoint: Option<SnapshotMetadata>,
-    /// A follower needs a checkpoint newer than that.
+    /// The newest snapshot: what a follower gets that needs entries from before the floor.
+    snapshot: Option<SnapshotMetadata>,
+    /// A follower needs a snapshot newer than that.
     wanted: Cell<bool>,
     pending: RefCell<BTreeMap<u64, Pending>>,
     fetched: RefCell<BTreeMap<u64, Vec<eraftpb::Entry>>>,
@@ -92,7 +92,7 @@ impl<D: Durable> View<D> {
             persisted,
             floor,
             installing: false,
-            checkpoint: None,
+            snapshot: None,
             wanted: Cell::new(false),
             pending: RefCell::default(),
             fetched: RefCell::default(),
@@ -125,12 +125,12 @@ impl<D: Durable> View<D> {
         }
     }
 
-    /// There is a checkpoint for followers.
-    pub(super) fn checkpointed(&mut self, checkpoint: SnapshotMetadata) {
-        self.checkpoint = Some(checkpoint);
+    /// There is a snapshot for followers.
+    pub(super) fn snapshot_written(&mut self, snapshot: SnapshotMetadata) {
+        self.snapshot = Some(snapshot);
     }
 
-    /// Whether a follower has needed a newer checkpoint since this was last asked.
+    /// Whether a follower has needed a newer snapshot since this was last asked.
     pub(super) fn take_wanted(&mut self) -> bool {
         self.wanted.take()
     }
@@ -290,10 +290,10 @@ impl<D: Durable> Storage for View<D> {
             let groups = [&members.voters, &members.learners, &members.voters_outgoing];
             groups.into_iter().flatten().any(|id| *id == to)
         };
-        let checkpoint = self.checkpoint.as_ref().filter(|metadata| {
+        let newest = self.snapshot.as_ref().filter(|metadata| {
             metadata.index >= request_index.max(self.floor.0) && knows(&metadata.conf_state)
         });
-        let Some(metadata) = checkpoint else {
+        let Some(metadata) = newest else {
             self.wanted.set(true);
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         };
@@ -381,7 +381,7 @@ mod tests {
     fn a_snapshot_is_offered_only_to_those_it_knows() {
         let mut view = View::new(Disk::default(), HardState::default(), ConfState::default(), 0);
         assert!(view.snapshot(0, 2).is_err() && view.take_wanted() && !view.take_wanted());
-        view.checkpointed(SnapshotMetadata { index: 4, term: 1, conf_state: members(&[1, 2]) });
+        view.snapshot_written(SnapshotMetadata { index: 4, term: 1, conf_state: members(&[1, 2]) });
         assert_eq!(view.snapshot(0, 2).unwrap().get_metadata().index, 4);
         assert!(!view.take_wanted());
         assert!(view.snapshot(0, 3).is_err() && view.take_wanted(), "it became a member later");

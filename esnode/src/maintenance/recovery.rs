@@ -103,10 +103,11 @@ impl Recovery {
         let (log, wal, recovered) =
             storage::open(data_dir.path(), storage::Options { sync: true, segment_bytes })?;
         let Recovered { hard_state, snapshot, .. } = recovered;
-        let founders = || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
+        let initial_members =
+            || ConfState { voters: data_dir.identity().voters.clone(), ..ConfState::default() };
         let snapshot = match snapshot {
             Some(snapshot) => Snapshot::decode(&snapshot.payload)?,
-            None => Snapshot { conf_state: founders(), state: StateMachine::default() },
+            None => Snapshot { conf_state: initial_members(), state: StateMachine::default() },
         };
         let mut recovery = Self { log, wal, hard_state, snapshot };
         recovery.replay()?;

@@ -155,12 +155,12 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
         tracing::warn!(
             file,
             reason,
-            "passed over a damaged checkpoint: the start takes longer, nothing is lost"
+            "passed over a damaged snapshot: the start takes longer, nothing is lost"
         );
     }
     tracing::info!(
         node = config.node_id,
-        checkpoint = recovered.snapshot.as_ref().map(|checkpoint| checkpoint.index),
+        snapshot = recovered.snapshot.as_ref().map(|snapshot| snapshot.index),
         last_index = log.last_index(),
         term = recovered.hard_state.term,
         data_dir = %config.data_dir().display(),

@@ -42,7 +42,7 @@ pub(super) struct Start {
     pub(super) log: Log,
     pub(super) wal: storage::Wal,
     pub(super) recovered: Recovered,
-    /// The members as of the checkpoint, if there is one.
+    /// The members as of the snapshot, if there is one.
     pub(super) conf_state: Option<ConfState>,
     pub(super) transport: Arc<Transport>,
     pub(super) state: Arc<RwLock<StateMachine>>,
@@ -130,7 +130,7 @@ fn start_core(
     conf_state: ConfState,
     log: NodeLog,
 ) -> Result<Core<NodeLog>> {
-    let applied = recovered.snapshot.as_ref().map_or(0, |checkpoint| checkpoint.index);
+    let applied = recovered.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
     let mut hard_state = recovered.hard_state;
     // What is applied was committed; a commit index on disk may lag.
     hard_state.commit = hard_state.commit.max(applied);

@@ -12,7 +12,7 @@ use crate::net::peer::PeerStats;
 use crate::process::version;
 
 /// A disk that needs longer than this for a write is worth a word.
-const SLOW: Duration = Duration::from_secs(1);
+const MIN_REPORTED_STALL: Duration = Duration::from_secs(1);
 
 /// What the status is made of.
 pub struct Facts<'a> {
@@ -22,7 +22,7 @@ pub struct Facts<'a> {
     pub file: &'a ClusterFile,
     /// The members, and where they are.
     pub roster: &'a [Node],
-    /// The cluster, once founded.
+    /// The cluster, once bootstrapped.
     pub cluster_id: Option<ClusterId>,
     /// Hash of that configuration.
     pub config_hash: &'a str,
@@ -30,7 +30,7 @@ pub struct Facts<'a> {
     pub settings_hash: &'a str,
     /// RFC 3339.
     pub started_at: &'a str,
-    /// Consensus; `None` while the node waits to found or join a cluster.
+    /// Consensus; `None` while the node waits to bootstrap or join a cluster.
     pub raft: Option<&'a consensus::Status>,
     /// Term of the log's last entry.
     pub last_term: Option<u64>,
@@ -90,7 +90,7 @@ fn disk(lacks_room: bool, low_room: bool, wait: u64) -> Option<DiskProblem> {
     if low_room {
         return Some(DiskProblem::AlmostFull);
     }
-    (waited >= SLOW).then_some(DiskProblem::Stalled { seconds: waited.as_secs() })
+    (waited >= MIN_REPORTED_STALL).then_some(DiskProblem::Stalled { seconds: waited.as_secs() })
 }
 
 fn raft_role(role: consensus::Role) -> RaftRole {

@@ -12,23 +12,23 @@ use crate::state_machine::clock::CLOCK_FORMAT;
 use crate::state_machine::retention::{Retention, due};
 
 /// How often the leader looks: events may outlive their time by as much.
-const EVERY: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The same while there is no room for events.
-const SOON: Duration = Duration::from_secs(1);
+const FULL_DISK_INTERVAL: Duration = Duration::from_secs(1);
 /// Proposed as one unit, at most: far below what fits an entry.
-const MOST: usize = 1000;
+const MAX_PROPOSED: usize = 1000;
 
 /// Runs until `stop` says so.
 pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
     let topics = node.file().cluster.topics;
     let default = Retention { ms: topics.retention_ms, bytes: topics.retention_bytes };
     let leadership = node.leadership();
-    let mut interval = interval(EVERY);
+    let mut interval = interval(CHECK_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         if node.log().stats().refuses_events.load(Relaxed) {
             // Producers wait for what is about to go.
-            interval.reset_after(SOON);
+            interval.reset_after(FULL_DISK_INTERVAL);
         }
         tokio::select! {
             _ = interval.tick() => {}
@@ -48,7 +48,7 @@ pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
             let now = if ticks { node.time().now() } else { read_clocks().wall };
             due(&state_machine, default, now)
         };
-        for trims in trims.chunks(MOST) {
+        for trims in trims.chunks(MAX_PROPOSED) {
             // Whoever leads next time tries again.
             if let Err(error) = node.propose(trims).await {
                 tracing::debug!(%error, "retention has to wait");

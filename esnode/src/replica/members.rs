@@ -32,7 +32,7 @@ impl<E: Environment> Replica<E> {
         self.members_at = members.changed_at();
         if members.is_retired(self.config.own.1) && self.leaves_at.is_none() {
             tracing::warn!("this node was removed from the cluster: it stops");
-            self.leaves_at = Some(self.tick + self.core.timing().farewell());
+            self.leaves_at = Some(self.tick + self.core.timing().redirect_grace());
         }
         let ids = ids(&conf);
         if ids.len() > 1 && !self.config.synced {

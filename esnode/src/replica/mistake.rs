@@ -14,7 +14,7 @@ pub enum Mistake {
     CommitByCount,
     /// Serves a read when the barrier's index is known, not when it is applied.
     ReadBeforeApply,
-    /// A new leader judges batches by what it has applied, before that is all of the terms before.
+    /// A new leader validates batches by what it has applied, before that is all of the terms before.
     ServeBeforeApplied,
     /// Changes the members though too few of those that remain respond.
     ChangeWithoutQuorum,

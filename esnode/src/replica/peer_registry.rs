@@ -209,7 +209,7 @@ mod tests {
             assert!(!sent.contains(&MessageType::Append) && !sent.contains(&MessageType::Heartbeat));
             assert!(taken.iter().all(|kind| !format!("{kind:?}").ends_with("Response")), "{taken:?}");
         }
-        // At the founding nobody is bound yet, and whoever has taken part already may.
+        // At the bootstrap nobody is bound yet, and whoever has taken part already may.
         assert_eq!(allowed(&StateMachine::default(), hello(store(23), true))[1].len(), KINDS.len());
         assert_eq!(allowed(&state_of_cluster(false), hello(store(23), false))[1].len(), KINDS.len());
     }

@@ -81,7 +81,7 @@ impl SnapshotPace {
 impl<E: Environment> Replica<E> {
     /// Begins a snapshot when it is due.
     pub(super) fn snapshot_if_due(&mut self) {
-        if self.core.wants_checkpoint() {
+        if self.core.wants_snapshot() {
             self.snapshots.request();
         }
         // While a node installs another one's snapshot, Raft has the members of that one, and the state is the old one.
@@ -114,7 +114,7 @@ impl<E: Environment> Replica<E> {
             // It is of the log that is about to go, whose start must not move meanwhile.
             return;
         }
-        self.core.checkpointed(index, term, conf_state);
+        self.core.snapshot_written(index, term, conf_state);
         let kept = self.log.index_before(self.config.keep_bytes);
         self.core.compact(kept.saturating_sub(1).min(index));
         // What holds no event that is kept, and is not replayed from this snapshot, may leave the disk. The snapshot's

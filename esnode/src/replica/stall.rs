@@ -11,8 +11,8 @@ use super::{Environment, Replica};
 use crate::consensus::Role;
 
 /// Ticks without any progress after which the disk counts as hanging: above the longest step of the writer on a slow disk,
-/// a segment's end with its four syncs at 400 ms each, and far below the patience of a client. Also the time between two
-/// attempts to hand over.
+/// a segment's end with its four syncs at 400 ms each, and far below the timeout of a client. Also the time between
+/// two attempts to hand over.
 const STALL_TICKS: u64 = 200;
 /// Ticks for which the writer must have been idle: what it has just finished is reported within one.
 const IDLE_TICKS: u64 = 100;

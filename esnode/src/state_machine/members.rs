@@ -1,7 +1,7 @@
 //! The member table: where members are that were added, which data directory each has, and which are retired.
 //!
 //! Who votes is Raft's to know. A change travels in Raft's own membership entry, so that the table and the
-//! quorum change in one entry. Founders stand in nobody's table: every node finds them in its configuration.
+//! quorum change in one entry. Initial members stand in nobody's table: every node finds them in its configuration.
 
 use std::collections::BTreeMap;
 

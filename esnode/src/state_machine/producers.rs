@@ -16,7 +16,7 @@ const REMEMBERED: usize = 5;
 /// Producers remembered per partition; beyond it the longest silent tenth is forgotten.
 const MAX_PRODUCERS: usize = 10_000;
 
-/// Silence after which a producer is forgotten, in ms: Kafka's default.
+/// Time without an append after which a producer is forgotten, in ms: Kafka's default.
 pub const EXPIRY_MS: i64 = 24 * 3_600_000;
 /// Appends of idempotent producers between two looks at who has expired.
 const EXPIRY_CHECK_APPENDS: u32 = 1000;

@@ -140,7 +140,7 @@ fn a_member_is_bound_once() {
 }
 
 #[test]
-fn the_format_is_raised_never_lowered_and_survives_a_checkpoint() {
+fn the_format_is_raised_never_lowered_and_survives_a_snapshot() {
     let mut state_machine = StateMachine::default();
     assert_eq!(state_machine.format(), 1);
     let before = state_machine.digest();
@@ -149,7 +149,7 @@ fn the_format_is_raised_never_lowered_and_survives_a_checkpoint() {
     assert!(state_machine.format() == 3 && state_machine.digest() != before);
     let mut stored = serde_json::to_value(&state_machine).unwrap();
     assert_eq!(serde_json::from_value::<StateMachine>(stored.clone()).unwrap().format(), 3);
-    // A checkpoint from before there were formats.
+    // A snapshot from before there were formats.
     stored.as_object_mut().unwrap().remove("format");
     assert_eq!(serde_json::from_value::<StateMachine>(stored).unwrap().format(), 1);
 }
@@ -159,8 +159,8 @@ fn places_are_remembered_within_bounds_however_long_the_log() {
     let mut state_machine = StateMachine::default();
     state_machine.apply(1, 1, &payload(&[create("t", 3)]));
     // Entries a little larger than the first interval.
-    let filler = append(9, 0, Bytes::from(vec![0; 17 << 10]));
-    let entry = payload(&[append(1, 0, batch(1, 5, None)), append(1, 2, batch(1, 5, None)), filler]);
+    let padding = append(9, 0, Bytes::from(vec![0; 17 << 10]));
+    let entry = payload(&[append(1, 0, batch(1, 5, None)), append(1, 2, batch(1, 5, None)), padding]);
     let entries = 60_000;
     for index in 2..2 + entries {
         state_machine.apply(index, 1, &entry);
@@ -186,7 +186,7 @@ fn places_are_remembered_within_bounds_however_long_the_log() {
         );
     }
     let before = serde_json::to_vec(&state_machine).unwrap().len();
-    assert!(before < 2 << 20, "a checkpoint of {before} bytes");
+    assert!(before < 2 << 20, "a snapshot of {before} bytes");
     state_machine.apply(entries + 2, 1, &payload(&[Command::DeleteTopic { name: "t".to_owned() }]));
     assert_eq!(state_machine.index_entries, 0);
 }
@@ -256,7 +256,7 @@ fn every_offset_and_time_is_found_where_a_plain_model_has_it() {
             let applied = state_machine.apply(index, 1, entry);
             twin.apply(index, 1, entry);
             if random.u8(..8) == 0 {
-                // As from a checkpoint.
+                // As from a snapshot.
                 state_machine = serde_json::from_slice(&serde_json::to_vec(&state_machine).unwrap()).unwrap();
             }
             let mut next = before;
@@ -427,7 +427,7 @@ fn a_topic_deleted_by_its_number_is_not_its_successor() {
 }
 
 #[test]
-fn the_terms_of_events_are_known_again_after_a_checkpoint_and_no_part_of_what_replicas_compare() {
+fn the_terms_of_events_are_known_again_after_a_snapshot_and_no_part_of_what_replicas_compare() {
     let mut state_machine = StateMachine::default();
     state_machine.apply(1, 1, &payload(&[create("t", 1)]));
     for (index, term) in (2..).zip([1, 1, 3, 4]) {

@@ -140,7 +140,7 @@ pub struct Storage {
     /// `true`: acknowledged means fsynced on a majority. A single node may do without, and then loses what it has
     /// acknowledged in a power cut.
     pub wal_sync: bool,
-    /// Entries between checkpoints.
+    /// Entries between snapshots.
     pub snapshot_interval: u64,
     /// Size that segment files of the log grow to, in MiB. A node that lacks more than two of them gets whole files.
     // Left out where it says nothing: the hash of a configuration from before it came stays what it was.

@@ -120,7 +120,7 @@ fn stand_ins() -> impl FnMut(&str) -> Option<Json> {
 fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Problem>> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: MAX_VALUES, max_events: 4 * MAX_VALUES },
-        // Both of a pair of keys, and numbers as they are written, for whoever judges them.
+        // Both of a pair of keys, and numbers as they are written, for whoever validates them.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         leading_zero_numbers_as_strings: true,
         // What they ask for is not done, and the value without them means something else.

@@ -20,7 +20,7 @@ const MAX_PARTITIONS: u64 = 1000;
 /// Most connections that a listener may be told to accept.
 const MAX_CONNECTIONS: u64 = 1_000_000;
 
-/// Everything that makes no sense to `reader`, apart from what is unknown in the tree.
+/// Everything that is invalid for `reader`, apart from what is unknown in the tree.
 pub(super) fn problems(file: &ClusterFile, tree: &Tree, reader: Reader) -> Vec<Problem> {
     let mut check =
         Check { tree, found: Vec::new(), scripted: reader == Reader::Operator && !file.is_local() };

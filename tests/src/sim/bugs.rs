@@ -31,7 +31,7 @@ pub enum Bug {
     SnapshotAhead,
     /// A snapshot forgets what producers have sent, so that a retry after a restart is a new batch there.
     LostProducers,
-    /// A snapshot keeps the members that the cluster was founded with.
+    /// A snapshot keeps the members that the cluster was bootstrapped with.
     StaleMembers,
     /// Calls an installation durable, and goes on from it, when it is handed to the disk.
     InstalledBeforeSync,

@@ -44,7 +44,7 @@ pub struct Checks {
     logged: Vec<Vec<Logged>>,
     /// State digests by applied index.
     states: BTreeMap<u64, u32>,
-    /// Members by the index of the change that made them; the founders at 0.
+    /// Members by the index of the change that made them; the initial ones at 0.
     members: BTreeMap<u64, ConfState>,
     /// By topic and partition.
     partitions: BTreeMap<Place, Partition>,
@@ -68,14 +68,14 @@ struct Partition {
 }
 
 impl Checks {
-    /// Nothing is known but who founds the cluster.
-    pub fn new(founders: &ConfState) -> Self {
+    /// Nothing is known but the initial members.
+    pub fn new(initial: &ConfState) -> Self {
         Self {
             leaders: BTreeMap::new(),
             committed: Vec::new(),
             logged: Vec::new(),
             states: BTreeMap::new(),
-            members: BTreeMap::from([(0, founders.clone())]),
+            members: BTreeMap::from([(0, initial.clone())]),
             partitions: BTreeMap::new(),
             offsets: Vec::new(),
             acknowledged: 0,
@@ -92,7 +92,7 @@ impl Checks {
         index: u64,
         members: &ConfState,
     ) -> Result<(), InvariantViolation> {
-        let (at, first) = self.members.range(..=index).next_back().expect("the founders are at 0");
+        let (at, first) = self.members.range(..=index).next_back().expect("the initial members are at 0");
         ensure!(
             same(first, members),
             "stale membership: node {node} has the members {members:?} at {index}, where {first:?} stand since {at}"
@@ -107,7 +107,7 @@ impl Checks {
 
     /// The newest members, as far as anyone has applied.
     pub fn newest_members(&self) -> &ConfState {
-        self.members.values().next_back().expect("the founders are at 0")
+        self.members.values().next_back().expect("the initial members are at 0")
     }
 
     /// The node that was just promoted, and the entry that did it; once.

@@ -189,8 +189,8 @@ impl Client {
             _ => self.target,
         };
         env.request(target, request);
-        let patience = env.rng.u64(200_000..1_500_000);
-        env.at(patience, Event::Timeout(self.id, self.call));
+        let timeout = env.rng.u64(200_000..1_500_000);
+        env.at(timeout, Event::Timeout(self.id, self.call));
     }
 
     /// No answer came in time: the outcome is unknown.

@@ -124,11 +124,11 @@ pub struct Profile {
     pub snapshot_pause: u64,
     /// Entries of a segment.
     pub segment: u64,
-    /// Longest time to get another node's checkpoint and log, when nothing goes wrong.
+    /// Longest time to get another node's snapshot and log, when nothing goes wrong.
     pub transfer: Micros,
     /// How much is kept of a partition.
     pub retention: Retention,
-    /// Nodes beyond the founders, and changes of the membership.
+    /// Nodes beyond the initial members, and changes of the membership.
     pub spares: u64,
     /// Raft's timing: so many times the usual one.
     pub slowness: u64,
@@ -233,18 +233,18 @@ impl Env {
         let Setup { seed, nodes, profile, bug, print } = *setup;
         let mut rng = Rng::with_seed(seed);
         let profile = profile.unwrap_or_else(|| Profile::draw(&mut rng));
-        let founders = nodes.unwrap_or_else(|| [1, 3, 3, 3, 3, 5, 5, 5, 7][rng.usize(..9)]);
-        let founders = ConfState { voters: (1..=founders).collect(), ..ConfState::default() };
+        let voters = nodes.unwrap_or_else(|| [1, 3, 3, 3, 3, 5, 5, 5, 7][rng.usize(..9)]);
+        let initial = ConfState { voters: (1..=voters).collect(), ..ConfState::default() };
         Self {
             now: 0,
             rng,
             network: Network::new(profile.ordered),
-            checks: Checks::new(&founders),
+            checks: Checks::new(&initial),
             trace: Trace::new(print),
             profile,
             trouble: false,
             bug,
-            nodes: founders.voters.len() as u64 + profile.spares,
+            nodes: initial.voters.len() as u64 + profile.spares,
             stores: 0,
             queue: Queue::default(),
         }

@@ -12,7 +12,7 @@ use super::node::{Arrival, Node};
 use super::operator;
 
 /// Actions within which a doomed node dies: so many that it may be between any two of them.
-const FUSE: u32 = 60;
+const MAX_LAST_ACTIONS: u32 = 60;
 
 /// One more thing goes wrong; the next one is scheduled.
 pub fn strike(nodes: &mut [Node], env: &mut Env) {
@@ -138,7 +138,7 @@ pub fn perhaps_again(node: &mut Node, env: &mut Env) {
 }
 
 fn doom(node: &mut Node, env: &mut Env) {
-    let left = env.rng.u32(..FUSE);
+    let left = env.rng.u32(..MAX_LAST_ACTIONS);
     env.note(format_args!("node {} dies after {left} more actions", node.id));
     node.fuse = Some(left);
 }

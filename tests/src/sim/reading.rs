@@ -15,7 +15,7 @@ const MAX_READ: usize = 16;
 pub fn read(stream: &StateMachine, log: &Replayed, body: &Body) -> Answer {
     let Body::Read { topic, partition, from, .. } = body else { return Answer::UnknownTopic };
     let Some(topic) = stream.topic(topic) else { return Answer::UnknownTopic };
-    let next = next_offset(topic, *partition);
+    let next = high_watermark(topic, *partition);
     let from = (*from).clamp(start_offset(topic, *partition), next);
     match values(stream, log, topic, *partition, from, MAX_READ) {
         Some(values) => Answer::Read { from, next, values },
@@ -31,7 +31,7 @@ pub fn whole(stream: &StateMachine, log: &Replayed, topic: &str, partition: u32)
     let found = values(stream, log, topic, partition, start, usize::MAX);
     let found = found.expect("what is kept is in the log");
     let end = start + found.len() as i64;
-    assert_eq!(end, next_offset(topic, partition), "a partition's log and its end disagree");
+    assert_eq!(end, high_watermark(topic, partition), "a partition's log and its end disagree");
     (start, found)
 }
 
@@ -39,7 +39,7 @@ fn start_offset(topic: &Topic, partition: u32) -> i64 {
     topic.partitions[partition as usize].start_offset()
 }
 
-fn next_offset(topic: &Topic, partition: u32) -> i64 {
+fn high_watermark(topic: &Topic, partition: u32) -> i64 {
     topic.partitions[partition as usize].high_watermark()
 }
 

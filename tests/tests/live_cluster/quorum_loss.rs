@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const NEXT: &str = "6f1c1d70-2f3a-4c0e-9d55-0a6f4f2b7c11";
 
 /// Runs the recovery. Returns exit code and output.
-fn rebuild(cluster: &Cluster, id: NodeId, members: &str) -> Result<(Option<i32>, String)> {
+fn recover(cluster: &Cluster, id: NodeId, members: &str) -> Result<(Option<i32>, String)> {
     let output = Command::new(binary("esnode"))
         .arg(format!("--node-id={id}"))
         .arg(format!("--config={}", cluster.config(id).display()))
@@ -44,21 +44,21 @@ fn a_survivor_recovers_alone_and_others_join_it() -> Result<()> {
     load.finish(&mut history)?;
     cluster.wait_ready()?;
 
-    let (code, said) = rebuild(&cluster, 1, "1")?;
+    let (code, said) = recover(&cluster, 1, "1")?;
     ensure!(code == Some(1) && said.contains("in use by another esnode"), "{said}");
     cluster.kill(2)?;
     cluster.kill(3)?;
     cluster.kill(1)?;
     for (members, why) in [("2", "must be one of the members"), ("1,9", "node 9 is not in cluster.nodes")] {
-        let (code, said) = rebuild(&cluster, 1, members)?;
+        let (code, said) = recover(&cluster, 1, members)?;
         ensure!(code == Some(1) && said.contains(why), "{said}");
     }
-    let (code, said) = rebuild(&cluster, 1, "1")?;
+    let (code, said) = recover(&cluster, 1, "1")?;
     ensure!(code == Some(0), "{said}");
     let first: Value = serde_json::from_str(said.lines().last().context("a line")?)?;
     ensure!(first["changed"] == true && first["cluster"] == NEXT, "{first}");
     // A repeated recovery changes nothing.
-    let (_, said) = rebuild(&cluster, 1, "1")?;
+    let (_, said) = recover(&cluster, 1, "1")?;
     let again: Value = serde_json::from_str(said.lines().last().context("a line")?)?;
     ensure!(again["changed"] == false && again["last_index"] == first["last_index"], "{again}");
 

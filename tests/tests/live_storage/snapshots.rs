@@ -65,7 +65,7 @@ fn nodes_start_from_snapshots_after_sigkill_and_lose_no_acknowledged_write() -> 
         load.finish(&mut history)?;
         for id in cluster.ids() {
             let start = last_start(&cluster, id)?;
-            ensure!(start.contains("checkpoint="), "node {id} replayed everything: {start}");
+            ensure!(start.contains("snapshot="), "node {id} replayed everything: {start}");
         }
         let leader = cluster.wait_ready()?;
         history.check(Client::connect(cluster.kafka(leader), LIMIT)?.read_all("t", 0)?)?;
@@ -88,8 +88,8 @@ fn a_node_starts_without_damaged_snapshots_and_logs_it() -> Result<()> {
         }
         let leader = start_all(&mut cluster)?;
         let log = cluster.log(1);
-        ensure!(log.contains("passed over a damaged checkpoint"), "{log}");
-        ensure!(last_start(&cluster, 1)?.contains("checkpoint=") == (damaged == 1), "{log}");
+        ensure!(log.contains("passed over a damaged snapshot"), "{log}");
+        ensure!(last_start(&cluster, 1)?.contains("snapshot=") == (damaged == 1), "{log}");
         history.check(Client::connect(cluster.kafka(leader), LIMIT)?.read_all("t", 0)?)?;
         kill_all(&mut cluster)?;
     }

@@ -155,7 +155,7 @@ impl LocalHosts {
         Err(PortError::failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 
-    async fn rebuild(
+    async fn recover(
         &self,
         id: NodeId,
         binary: &Path,
@@ -164,7 +164,7 @@ impl LocalHosts {
     ) -> Result<(), PortError> {
         let mut command = tokio::process::Command::new(binary);
         command.args(process::arguments(id, &self.layout.config(id)));
-        command.args(identity::rebuild(cluster, members)).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(identity::recover(cluster, members)).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await;
         let output =
             output.map_err(|error| PortError::failed(format!("cannot run {}: {error}", binary.display())))?;
@@ -254,7 +254,7 @@ impl Hosts for LocalHosts {
                 let unpacked = unpacked.map_err(|error| PortError::failed(error.to_string()))?;
                 unpacked.map_err(|error| PortError::failed(format!("node {id}: {error}")))
             }
-            Action::Recover { binary, cluster, members } => self.rebuild(id, binary, *cluster, members).await,
+            Action::Recover { binary, cluster, members } => self.recover(id, binary, *cluster, members).await,
             other => Err(PortError::failed(format!("{} is for remote hosts", other.name()))),
         }
     }

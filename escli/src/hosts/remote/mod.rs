@@ -52,7 +52,7 @@ const PROBE_TIMEOUT_S: u64 = 2;
 /// Hosts that ssh is asked about at once; each is a process.
 const MAX_CONCURRENT_LOOKUPS: usize = 32;
 
-/// How each node's host is reached, or why that makes no sense.
+/// How each node's host is reached, or why it cannot be.
 pub type Destinations = BTreeMap<NodeId, Result<Destination, SshError>>;
 
 /// How the hosts of `spec` are reached, by its own account and that of the operator's SSH configuration.
@@ -351,7 +351,7 @@ impl Hosts for RemoteHosts {
                 self.script(id, &scripts::unpack(&self.layout), input, limit).await.map(drop)
             }
             Action::Recover { cluster, members, .. } => {
-                let script = scripts::rebuild(&self.layout, id, *cluster, members);
+                let script = scripts::recover(&self.layout, id, *cluster, members);
                 self.script(id, &script, Input::None, COPY_LIMIT).await.map(drop)
             }
             Action::DisableUnit => self.simple(id, &scripts::disable(&self.layout)).await,

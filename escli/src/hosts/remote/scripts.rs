@@ -253,8 +253,8 @@ pub fn verify(layout: &HostLayout) -> String {
 }
 
 /// Makes the log of the node, which does not run, that of another cluster.
-pub fn rebuild(layout: &HostLayout, id: NodeId, cluster: ClusterId, members: &[NodeId]) -> String {
-    let task = identity::rebuild(cluster, members).join(" ");
+pub fn recover(layout: &HostLayout, id: NodeId, cluster: ClusterId, members: &[NodeId]) -> String {
+    let task = identity::recover(cluster, members).join(" ");
     let program = layout.program();
     script(layout, &format!("cd /\nas_user {program} --node-id={id} --config=$config {task}"))
 }

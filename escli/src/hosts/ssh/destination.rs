@@ -166,7 +166,7 @@ impl Resolver<'_> {
     /// One host on the way: `[user@]host[:port]`, or as ssh://.
     fn hop(&mut self, text: &str, target: &str) -> Result<(Destination, SshOptions), SshError> {
         let (user, host, port) = hop_parts(text).ok_or_else(|| {
-            SshError::failed(format!("the jump {text:?} on the way to {target} makes no sense"))
+            SshError::failed(format!("the jump {text:?} on the way to {target} is invalid"))
                 .hint("expected [user@]host[:port], several with commas between, or none")
         })?;
         let mut given = Vec::new();

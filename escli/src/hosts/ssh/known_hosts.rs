@@ -61,7 +61,7 @@ pub enum HostKeyStatus {
 }
 
 impl KnownHosts {
-    /// Adds what a file says. What makes no sense is passed over, as ssh does.
+    /// Adds what a file says. What is invalid is passed over, as ssh does.
     pub fn read(&mut self, file: &Path, text: &str) {
         let entries = text.lines().enumerate().filter_map(|(index, line)| entry(file, index + 1, line));
         self.entries.extend(entries);
@@ -150,7 +150,7 @@ pub fn fingerprint(key: &[u8]) -> String {
     format!("SHA256:{}", BASE64_STANDARD_NO_PAD.encode(Sha256::digest(key)))
 }
 
-/// The kind of a key by its first field, such as `ssh-ed25519`; empty when it makes no sense.
+/// The kind of a key by its first field, such as `ssh-ed25519`; empty when it is invalid.
 pub fn kind_of(key: &[u8]) -> &str {
     let field = || {
         let (length, rest) = key.split_first_chunk::<4>()?;

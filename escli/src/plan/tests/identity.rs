@@ -187,7 +187,7 @@ fn a_node_that_goes_may_leave_its_host_to_others() {
 }
 
 #[test]
-fn what_was_founded_once_is_not_founded_again_on_empty_disks() {
+fn what_was_bootstrapped_once_is_not_bootstrapped_again_on_empty_disks() {
     let (spec, mut facts) = settled();
     let bootstraps = Intent { bootstraps: true, ..Intent::default() };
     for id in 1..=3 {
@@ -204,7 +204,7 @@ fn what_was_founded_once_is_not_founded_again_on_empty_disks() {
     assert_eq!(
         refuse(&spec, &facts, &bootstraps),
         Ok(()),
-        "one disk that was lost is the cluster's to judge"
+        "one disk that was lost is the cluster's to repair"
     );
 }
 

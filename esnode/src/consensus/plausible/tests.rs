@@ -129,18 +129,22 @@ fn nobody_has_more_than_there_is() {
 
 #[test]
 fn a_snapshot_is_of_this_history_and_has_members() {
-    let judge = |index, term, members: ConfState| refused(&sends_there(index, term, members), |_| {});
-    assert!(!judge(30, 4, voters(&[1, 2, 3])) && !judge(10, 3, voters(&[1])) && !judge(3, 1, voters(&[1])));
+    let refuses = |index, term, members: ConfState| refused(&sends_there(index, term, members), |_| {});
+    assert!(
+        !refuses(30, 4, voters(&[1, 2, 3])) && !refuses(10, 3, voters(&[1])) && !refuses(3, 1, voters(&[1]))
+    );
     assert!(refused(&message(MessageType::Snapshot), |_| {}), "it names none");
-    assert!(judge(10, 4, voters(&[1])), "another entry is committed there");
-    assert!(judge(0, 1, voters(&[1])) && judge(MAX_NUMBER + 1, 1, voters(&[1])));
-    assert!(judge(30, 0, voters(&[1])) && judge(30, 6, voters(&[1])));
-    assert!(judge(30, 4, voters(&[])) && judge(30, 4, voters(&[1, 0])) && judge(30, 4, voters(&[1, 1])));
-    assert!(judge(30, 4, voters(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])));
-    assert!(judge(30, 4, ConfState { learners: vec![1], ..voters(&[1]) }));
-    assert!(judge(30, 4, ConfState { voters_outgoing: vec![2], ..voters(&[1]) }));
-    assert!(judge(30, 4, ConfState { learners_next: vec![2], ..voters(&[1]) }));
-    assert!(judge(30, 4, ConfState { auto_leave: true, ..voters(&[1]) }));
+    assert!(refuses(10, 4, voters(&[1])), "another entry is committed there");
+    assert!(refuses(0, 1, voters(&[1])) && refuses(MAX_NUMBER + 1, 1, voters(&[1])));
+    assert!(refuses(30, 0, voters(&[1])) && refuses(30, 6, voters(&[1])));
+    assert!(
+        refuses(30, 4, voters(&[])) && refuses(30, 4, voters(&[1, 0])) && refuses(30, 4, voters(&[1, 1]))
+    );
+    assert!(refuses(30, 4, voters(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])));
+    assert!(refuses(30, 4, ConfState { learners: vec![1], ..voters(&[1]) }));
+    assert!(refuses(30, 4, ConfState { voters_outgoing: vec![2], ..voters(&[1]) }));
+    assert!(refuses(30, 4, ConfState { learners_next: vec![2], ..voters(&[1]) }));
+    assert!(refuses(30, 4, ConfState { auto_leave: true, ..voters(&[1]) }));
 }
 
 /// A disk that takes everything at once.

@@ -32,7 +32,7 @@ pub struct Identity {
     pub cluster_id: Option<ClusterId>,
     /// This store has never taken part in Raft: no vote was given, no entry acknowledged.
     pub fresh: bool,
-    /// The voters the cluster was founded with; empty before.
+    /// The voters the cluster was bootstrapped with; empty before.
     pub voters: Vec<NodeId>,
 }
 

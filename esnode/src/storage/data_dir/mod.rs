@@ -48,7 +48,7 @@ impl DataDir {
     }
 
     /// Makes a copy of another node's files, which has no identity, the data directory of `node_id`. Those
-    /// files are in `format`, of a cluster that was founded with `voters`.
+    /// files are in `format`, of a cluster that was bootstrapped with `voters`.
     ///
     /// # Errors
     /// [`IdentityError`].

@@ -1,6 +1,6 @@
 //! Snapshots: what the state machine was after a certain entry, so that a start replays only what came later.
 //!
-//! A file per snapshot under `checkpoints`, named by the entry's index; the newest two are kept, so that one
+//! A file per snapshot under `checkpoints/`, named by the entry's index; the newest two are kept, so that one
 //! damaged file costs nothing but time. A snapshot also records where the log begins: what came before may be
 //! missing, anything else may not.
 
