@@ -63,7 +63,7 @@ fn serve(shared: &Arc<Shared>, connection: u64, stream: &Arc<TcpStream>) -> io::
     stream.set_write_timeout(Some(shared.silence()))?;
     let mut frames = FrameReader::new(MAX_GREETING);
     let (kind, greeting) = meet(shared, stream, &mut frames)?;
-    judge(shared, stream, &greeting)?;
+    validate(shared, stream, &greeting)?;
     // It may have been let go just now.
     let Some(link) = shared.link(greeting.hello.node) else { return Ok(()) };
     shared.strangers.greeted(connection);
@@ -106,7 +106,7 @@ fn meet(shared: &Shared, stream: &TcpStream, frames: &mut FrameReader) -> io::Re
 }
 
 /// Refuses, with a reason, whoever does not belong here.
-fn judge(shared: &Shared, stream: &TcpStream, theirs: &Greeting) -> io::Result<()> {
+fn validate(shared: &Shared, stream: &TcpStream, theirs: &Greeting) -> io::Result<()> {
     let (ours, peer): (Hello, _) = (shared.hello(), theirs.hello.node);
     let verdict = match shared.refusal_of(&theirs.hello) {
         Some(refused) => Err(refused),
@@ -293,7 +293,7 @@ impl<'a> Inbound<'a> {
         if greeting.hello.node != self.link.id {
             return Err(FrameError::Malformed.into());
         }
-        judge(self.shared, self.stream, &greeting)?;
+        validate(self.shared, self.stream, &greeting)?;
         self.greeting = greeting;
         if self.proven {
             self.tell();

@@ -111,7 +111,7 @@ pub(super) fn connect(link: &Link, timeout: Duration) -> io::Result<TcpStream> {
     Err(error)
 }
 
-/// Judges the listener's Hello and passes it on.
+/// Validates the listener's Hello and passes it on.
 fn introduce(shared: &Arc<Shared>, link: &Link, stream: &TcpStream, theirs: &Greeting) -> Result<(), End> {
     match accept(&shared.hello(), shared.protocol, theirs, Expected::Dialled(link.id)) {
         Ok(version) => {

@@ -2,7 +2,8 @@
 //! piece. Raft's messages never wait behind it.
 //!
 //! The asking node dials and introduces itself as on any connection, with another kind of frame; the answering one
-//! judges it by the same rules. The asker decides how fast it goes, up to a limit that leaves the leader its breath.
+//! validates it by the same rules. The asker decides how fast it goes, up to a limit that leaves the leader
+//! its breath.
 
 use std::io;
 use std::net::TcpStream;
@@ -25,13 +26,13 @@ use crate::storage::{Offer, Outgoing};
 /// Bytes asked for at a time.
 const PIECE: u64 = 256 << 10;
 /// Questions that may wait for their answers: together a megabyte, whatever the files' size.
-const AHEAD: u64 = 4;
+const MAX_PENDING_PIECES: u64 = 4;
 /// Bytes sent in a second, at most.
 const RATE: u64 = 256 << 20;
 /// A connection that asked nothing for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
-/// Stands for the checkpoint where segments have their generation, which is never 0 but by a chance of 2^-64.
-const CHECKPOINT: u64 = 0;
+/// Stands for the snapshot where segments have their generation, which is never 0 but by a chance of 2^-64.
+const SNAPSHOT: u64 = 0;
 
 /// Answers what a node lacks whose log ends at the given entry.
 pub type Source = Box<dyn Fn(u64) -> io::Result<Option<Outgoing>> + Send + Sync>;
@@ -100,7 +101,7 @@ impl Files {
         Ok(serde_json::from_slice(&self.answer(Kind::FilesOffer)?)?)
     }
 
-    /// Bytes `from..to` of the segment of this generation, or of the checkpoint (`None`), handed to `each` in order.
+    /// Bytes `from..to` of the segment of this generation, or of the snapshot (`None`), handed to `each` in order.
     ///
     /// # Errors
     /// The connection's; those of `each`.
@@ -113,7 +114,7 @@ impl Files {
     ) -> io::Result<()> {
         let (mut asked, mut have) = (from, from);
         while have < to {
-            while asked < to && asked - have < AHEAD * PIECE {
+            while asked < to && asked - have < MAX_PENDING_PIECES * PIECE {
                 let length = PIECE.min(to - asked);
                 write_frames(&mut &*self.stream, &[wanted(generation, asked, length)])?;
                 asked += length;
@@ -147,7 +148,7 @@ impl Files {
 
 fn wanted(generation: Option<u64>, offset: u64, length: u64) -> Encoded {
     let mut body = BytesMut::with_capacity(24);
-    body.put_u64_le(generation.unwrap_or(CHECKPOINT));
+    body.put_u64_le(generation.unwrap_or(SNAPSHOT));
     body.put_u64_le(offset);
     body.put_u64_le(length);
     Encoded::new(Kind::FilesWant, vec![body.freeze()])
@@ -210,7 +211,7 @@ impl Answering {
             Kind::FilesWant => {
                 let mut field = || body.try_get_u64_le().map_err(FrameError::from);
                 let (generation, offset, length) = (field()?, field()?, field()?);
-                let generation = Some(generation).filter(|generation| *generation != CHECKPOINT);
+                let generation = Some(generation).filter(|generation| *generation != SNAPSHOT);
                 let gathered = self.gathered.as_ref().ok_or(FrameError::Malformed)?;
                 let piece = gathered.read(generation, offset, length.min(PIECE))?;
                 self.sent += piece.len() as u64;
