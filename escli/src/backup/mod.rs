@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(missing, "checkpoints/9.ckpt is missing");
         let other = [FILES[0], ("checkpoints/9.ckpt", b"Snapshot")];
         assert!(read_tar(&tar(&other, &text())[..], None).unwrap_err().to_string().contains("SHA-256"));
-        let short = [FILES[0], ("checkpoints/9.ckpt", b"snap")];
+        let short = [FILES[0], ("checkpoints/9.ckpt", b"snaps")];
         assert!(read_tar(&tar(&short, &text())[..], None).unwrap_err().to_string().contains("has 5 bytes"));
     }
 

@@ -276,7 +276,7 @@ impl Handle {
                 node: parts.node_id,
                 version: VERSION.to_owned(),
                 format,
-                initial_members: parts.transport.founders(),
+                initial_members: parts.transport.initial_voters(),
                 first_index: 0,
                 last_index: 0,
                 last_term: 0,

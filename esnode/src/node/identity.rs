@@ -26,17 +26,17 @@ pub(super) fn hello(config: &Config, identity: &Identity) -> Hello {
         cluster: identity.cluster_id,
         fresh: identity.fresh,
         members: config.members_digest(),
-        founders: founders(&identity.voters),
+        initial_voters: initial_voters(&identity.voters),
         your_store: None,
         formats: Formats { reads: FORMAT, active: identity.format },
     }
 }
 
 /// As a Hello carries them.
-fn founders(voters: &[NodeId]) -> [NodeId; MAX_NODES] {
-    let mut founders = [0; MAX_NODES];
-    founders.iter_mut().zip(voters).for_each(|(place, voter)| *place = *voter);
-    founders
+fn initial_voters(voters: &[NodeId]) -> [NodeId; MAX_NODES] {
+    let mut initial_voters = [0; MAX_NODES];
+    initial_voters.iter_mut().zip(voters).for_each(|(place, voter)| *place = *voter);
+    initial_voters
 }
 
 /// Writes down how a fresh node got a cluster. Returns what it says of itself from then on.
@@ -52,12 +52,12 @@ pub(super) fn remember_bootstrap(
             (Some(cluster), initial.into_iter().filter(|id| *id != 0).collect(), format)
         }
     };
-    let founders = founders(&voters);
+    let initial_voters = initial_voters(&voters);
     data_dir.update(|identity| {
         *identity = Identity { format, cluster_id, fresh: false, voters, ..identity.clone() };
     })?;
     let formats = Formats { active: format, ..hello.formats };
-    Ok(Hello { fresh: false, cluster: cluster_id, founders, formats, ..hello })
+    Ok(Hello { fresh: false, cluster: cluster_id, initial_voters, formats, ..hello })
 }
 
 /// Writes the cluster's identity down, away from the raft thread, and tells the other nodes.

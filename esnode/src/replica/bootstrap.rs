@@ -110,13 +110,13 @@ impl Bootstrap {
     /// directory. Such messages may have been on their way already when this node introduced itself.
     pub fn messages(&self, from: NodeId, messages: &[Message]) -> Option<Bootstrapped> {
         let other = |hello: &Hello| hello.your_store.is_some_and(|store| store != self.own.store);
-        let hello = self.registry.known().get(&from).filter(|hello| hello.founders[0] != 0)?;
+        let hello = self.registry.known().get(&from).filter(|hello| hello.initial_voters[0] != 0)?;
         if other(hello) && !makes(Mistake::TrustAnyStore) {
             return None;
         }
         let leads = messages.iter().any(from_leader);
         let cluster = hello.cluster.filter(|_| leads)?;
-        Some(Bootstrapped::Joined(cluster, hello.founders, hello.formats.active))
+        Some(Bootstrapped::Joined(cluster, hello.initial_voters, hello.formats.active))
     }
 
     /// Another node refuses this one, as a member that was removed.
@@ -188,7 +188,7 @@ mod tests {
             cluster: None,
             fresh: true,
             members: 7,
-            founders: [0; MAX_NODES],
+            initial_voters: [0; MAX_NODES],
             your_store: None,
             formats: Formats::default(),
         }

@@ -21,7 +21,7 @@ pub struct Hello {
     pub members: u32,
     /// The voters that the cluster began with, filled up with 0; all 0 while it is not. Whoever joins begins with
     /// them, and the log tells how it went on.
-    pub founders: [NodeId; MAX_NODES],
+    pub initial_voters: [NodeId; MAX_NODES],
     /// The data directory that the speaker's applied state binds the listener to, if it is bound. On the way out
     /// it is filled in for each listener.
     pub your_store: Option<StoreId>,

@@ -160,14 +160,14 @@ mod tests {
     }
 
     fn hello(store: StoreId, fresh: bool) -> Hello {
-        let founders = [0; MAX_NODES];
+        let initial_voters = [0; MAX_NODES];
         Hello {
             node: 2,
             store,
             cluster: None,
             fresh,
             members: 1,
-            founders,
+            initial_voters,
             your_store: None,
             formats: Formats::default(),
         }

@@ -49,15 +49,15 @@ impl Identity {
 
     /// What the node says of itself to `listener`.
     pub fn hello(&self, node: NodeId, reads: Range, members: &Members, listener: NodeId) -> Hello {
-        let mut founders = [0; MAX_NODES];
-        founders.iter_mut().zip(&self.initial).for_each(|(place, voter)| *place = *voter);
+        let mut initial_voters = [0; MAX_NODES];
+        initial_voters.iter_mut().zip(&self.initial).for_each(|(place, voter)| *place = *voter);
         Hello {
             node,
             store: self.store,
             cluster: self.cluster,
             fresh: self.fresh,
             members: 1,
-            founders,
+            initial_voters,
             your_store: members.bindings.get(&listener).copied(),
             formats: self.formats(reads),
         }

@@ -25,7 +25,10 @@ fn a_file_that_is_not_utf_8_is_reported_with_line_and_column() {
         ),
         ([&[0xff, 0xfe], utf16.as_slice()].concat(), ":1:1: the file is UTF-16"),
         (utf16, ":1:1: the file is UTF-16LE"),
-        (THREE_NODES.replace("orders", "!vault |\n    6161").into_bytes(), ":2:9: the tag !vault is not supported"),
+        (
+            THREE_NODES.replace("orders", "!vault |\n    6161").into_bytes(),
+            ":2:9: the tag !vault is not supported",
+        ),
     ];
     for (bytes, expected) in table {
         let home = with_file(&bytes);

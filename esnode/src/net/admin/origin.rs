@@ -33,10 +33,10 @@ pub(super) async fn guard<N: Node>(State(app): State<Arc<App<N>>>, request: Requ
     let file = app.node.file();
     // Who joined later stands in no file of those that were there before.
     let known = |host: &str, status: Option<&ClusterStatus>| is_known(host, file, status);
-    let verdict = match judge(headers, |host| known(host, None)) {
+    let verdict = match validate(headers, |host| known(host, None)) {
         Err(_) => {
             let status = app.status().await.ok();
-            judge(headers, |host| known(host, status.as_ref()))
+            validate(headers, |host| known(host, status.as_ref()))
         }
         fine => fine,
     };
@@ -46,7 +46,7 @@ pub(super) async fn guard<N: Node>(State(app): State<Arc<App<N>>>, request: Requ
     }
 }
 
-fn judge(headers: &HeaderMap, known: impl Fn(&str) -> bool) -> Result<(), String> {
+fn validate(headers: &HeaderMap, known: impl Fn(&str) -> bool) -> Result<(), String> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(authority) = text(&HOST) else { return Err("the request has no Host".to_owned()) };
     let Some(host) = host_of(authority) else { return Err(format!("Host {authority:?} is no host")) };
@@ -99,9 +99,9 @@ mod tests {
     #[test]
     fn pages_of_others_are_refused_and_everybody_else_is_not() {
         let known = |host: &str| host == "leader" || host.parse::<IpAddr>().is_ok();
-        let judged = |headers: &[(&str, &str)]| {
+        let validated = |headers: &[(&str, &str)]| {
             let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-            judge(&headers.collect::<HeaderMap>(), known)
+            validate(&headers.collect::<HeaderMap>(), known)
         };
         let fine: [&[(&str, &str)]; 4] = [
             &[("host", "leader:8080"), ("origin", "http://leader:8080")],
@@ -122,10 +122,10 @@ mod tests {
             &[("referer", "http://rebound.example/")],
         ];
         for headers in fine {
-            assert_eq!(judged(headers), Ok(()), "{headers:?}");
+            assert_eq!(validated(headers), Ok(()), "{headers:?}");
         }
         for headers in foreign {
-            assert!(judged(headers).is_err(), "{headers:?}");
+            assert!(validated(headers).is_err(), "{headers:?}");
         }
     }
 }

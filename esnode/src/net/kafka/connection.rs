@@ -198,7 +198,7 @@ impl Reader<'_> {
     }
 
     /// The same for more than every connection has room for. That it is claimed makes no room: it gets its memory as
-    /// its bytes arrive, doubling, and gives way when others want it.
+    /// its bytes arrive, doubling, and is evicted when others want it.
     async fn gather_large(&mut self, length: usize, began: Instant) -> Result<bool, Ended> {
         let budget = &self.common.memory.half_sent;
         let deadline = began + self.common.limits.half_sent;

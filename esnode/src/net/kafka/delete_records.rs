@@ -25,7 +25,7 @@ use crate::state_machine::command::{Command, Reply};
 /// Stands for everything there is.
 const HIGH_WATERMARK: i64 = -1;
 /// Proposed as one unit, at most: far below what fits an entry.
-const MOST: usize = 1000;
+const MAX_PROPOSED: usize = 1000;
 
 /// One partition of a request: from where on it is to be kept, or why nothing happens.
 type Plan = Result<(Source, i64), ResponseError>;
@@ -79,7 +79,7 @@ fn one(state_machine: &StateMachine, name: &TopicName, wanted: &DeleteRecordsPar
 async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) {
     let deadline = Instant::now() + limit;
     let mut open: Vec<&mut Plan> = plans.iter_mut().filter(|plan| plan.is_ok()).collect();
-    for plans in open.chunks_mut(MOST) {
+    for plans in open.chunks_mut(MAX_PROPOSED) {
         let planned = plans.iter().filter_map(|plan| plan.as_ref().ok());
         let commands: Vec<_> = planned
             .map(|(Source { topic, partition, .. }, start_offset)| Command::DeleteRecords {

@@ -19,7 +19,7 @@ pub const MAX_OVERSIZED: usize = 100 << 20;
 /// passed on again.
 pub const FORWARDED: &str = "esnode.forwarded";
 
-/// Why a connection cannot go on: what follows in the stream makes no sense any more, or has no answer.
+/// Why a connection cannot go on: what follows in the stream is invalid, or has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
     /// Not a frame length: too large or negative.

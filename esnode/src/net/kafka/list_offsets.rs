@@ -143,9 +143,9 @@ fn one(
     partition: &Partition,
     (timestamp, version): (i64, i16),
 ) -> Result<Lookup, ResponseError> {
-    let (start_offset, next_offset) = (partition.start_offset(), partition.high_watermark());
+    let (start_offset, high_watermark) = (partition.start_offset(), partition.high_watermark());
     let (wanted, from) = match timestamp {
-        LATEST => return Ok(Lookup::Found(Found::at(partition, next_offset))),
+        LATEST => return Ok(Lookup::Found(Found::at(partition, high_watermark))),
         EARLIEST => return Ok(Lookup::Found(Found::at(partition, start_offset))),
         EARLIEST_LOCAL if version >= EARLIEST_LOCAL_SINCE => {
             return Ok(Lookup::Found(Found::at(partition, start_offset)));
@@ -157,7 +157,7 @@ fn one(
         0.. => (Time::Since(timestamp), partition.locate_time(timestamp)),
         _ => return Err(ResponseError::UnsupportedVersion),
     };
-    let Some(from) = from.filter(|_| start_offset < next_offset) else {
+    let Some(from) = from.filter(|_| start_offset < high_watermark) else {
         return Ok(Lookup::Found(Found::NOTHING));
     };
     let high = state_machine.applied_index() + 1;

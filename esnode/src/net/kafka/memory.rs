@@ -1,4 +1,4 @@
-//! Memory that all connections of the listener share, and who gives way when it is used up.
+//! Memory that all connections of the listener share, and who is evicted when it is used up.
 //!
 //! A client that sends half a request, or does not take its answers, holds memory for as long as it likes. While there
 //! is enough, it may. When another one waits for memory, the client that has kept the node waiting longest is cut off,

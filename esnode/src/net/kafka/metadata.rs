@@ -196,7 +196,7 @@ fn look<T>(
 ) -> (MetadataKey, T) {
     let (nodes, leader) = (session.node().roster(), session.usable_leader());
     let state_machine = session.node().state_machine();
-    // Nil before the cluster is founded, when there are no topics: never null.
+    // Nil before the cluster is bootstrapped, when there are no topics: never null.
     let cluster = state_machine.cluster_id().map(|id| id.0).unwrap_or_default();
     let found = find(&state_machine, cluster);
     (

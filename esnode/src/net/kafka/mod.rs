@@ -67,7 +67,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 const CHECKS: usize = 2;
 /// Searches of the log for a time that are under way together.
 const SEARCHES: usize = 4;
-/// Silence on a connection before the first keepalive probe.
+/// Idle time of a connection before the first keepalive probe.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The front end, before it serves.

@@ -42,7 +42,7 @@ pub struct PartitionRead {
     /// The request names the partition more than once, and this is not the first time.
     again: bool,
     start_offset: i64,
-    next_offset: i64,
+    high_watermark: i64,
 }
 
 /// How far a partition has been read.
@@ -105,7 +105,7 @@ impl PartitionRead {
             out: Vec::new(),
             again,
             start_offset: -1,
-            next_offset: -1,
+            high_watermark: -1,
         }
     }
 
@@ -135,17 +135,17 @@ impl PartitionRead {
         let unknown = ResponseError::UnknownTopicOrPartition;
         let source = Source::resolve(state_machine, &self.name, self.partition).ok_or(unknown)?;
         let partition = source.find(state_machine).ok_or(unknown)?;
-        (self.start_offset, self.next_offset) = (partition.start_offset(), partition.high_watermark());
+        (self.start_offset, self.high_watermark) = (partition.start_offset(), partition.high_watermark());
         if self.offset < self.start_offset {
             return Err(ResponseError::OffsetOutOfRange);
         }
         if let Some((epoch, end)) = self.diverges(partition, epoch) {
             return Ok(State::Diverged(epoch, end));
         }
-        if self.offset > self.next_offset {
+        if self.offset > self.high_watermark {
             return Err(ResponseError::OffsetOutOfRange);
         }
-        if self.offset == self.next_offset {
+        if self.offset == self.high_watermark {
             return Ok(State::Drained(source));
         }
         let indexed = partition.locate(self.offset).ok_or(ResponseError::OffsetOutOfRange)?;
@@ -167,7 +167,7 @@ impl PartitionRead {
     /// The entry to read next, if there is anything to read before `high`.
     fn wants(&self, high: u64) -> Option<u64> {
         match &self.state {
-            State::Behind(_, at) if self.offset < self.next_offset && at.index < high => Some(at.index),
+            State::Behind(_, at) if self.offset < self.high_watermark && at.index < high => Some(at.index),
             _ => None,
         }
     }
@@ -202,8 +202,8 @@ impl PartitionRead {
             state => {
                 let answer = answer
                     .with_error_code(errors::NONE)
-                    .with_high_watermark(self.next_offset)
-                    .with_last_stable_offset(self.next_offset)
+                    .with_high_watermark(self.high_watermark)
+                    .with_last_stable_offset(self.high_watermark)
                     .with_log_start_offset(self.start_offset)
                     .with_records(Some(self.out.into()));
                 match state {
@@ -264,7 +264,7 @@ mod tests {
     /// A read from `offset` on, with an entry 4 that begins at offset 100.
     fn read(offset: i64, room: usize) -> PartitionRead {
         let state = State::Behind(source(), Position { index: 4, base_offset: 100 });
-        PartitionRead { state, next_offset: 1000, start_offset: 0, ..wanting(offset, -1, room) }
+        PartitionRead { state, high_watermark: 1000, start_offset: 0, ..wanting(offset, -1, room) }
     }
 
     /// One that a client asks for that has read last in this leader epoch.

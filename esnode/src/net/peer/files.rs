@@ -2,7 +2,8 @@
 //! piece. Raft's messages never wait behind it.
 //!
 //! The asking node dials and introduces itself as on any connection, with another kind of frame; the answering one
-//! judges it by the same rules. The asker decides how fast it goes, up to a limit that leaves the leader its breath.
+//! validates it by the same rules. The asker decides how fast it goes, up to a limit that leaves the leader
+//! its breath.
 
 use std::io;
 use std::net::TcpStream;
@@ -25,7 +26,7 @@ use crate::storage::{Offer, Outgoing};
 /// Bytes asked for at a time.
 const PIECE: u64 = 256 << 10;
 /// Questions that may wait for their answers: together a megabyte, whatever the files' size.
-const MAX_QUESTIONS: u64 = 4;
+const MAX_PENDING_PIECES: u64 = 4;
 /// Bytes sent in a second, at most.
 const RATE: u64 = 256 << 20;
 /// A connection that asked nothing for this long is closed.
@@ -101,7 +102,7 @@ impl Files {
     ) -> io::Result<()> {
         let (mut asked, mut have) = (from, from);
         while have < to {
-            while asked < to && asked - have < MAX_QUESTIONS * PIECE {
+            while asked < to && asked - have < MAX_PENDING_PIECES * PIECE {
                 let length = PIECE.min(to - asked);
                 write_frames(&mut &*self.stream, &[wanted(generation, asked, length)])?;
                 asked += length;

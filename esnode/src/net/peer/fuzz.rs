@@ -67,14 +67,14 @@ fn decode(kind: Kind, body: Bytes) {
 
 fn ours() -> Hello {
     let store = StoreId(Uuid::from_u128(1));
-    let founders = [0; MAX_NODES];
+    let initial_voters = [0; MAX_NODES];
     Hello {
         node: 1,
         store,
         cluster: None,
         fresh: true,
         members: 9,
-        founders,
+        initial_voters,
         your_store: None,
         formats: Formats::default(),
     }

@@ -129,7 +129,8 @@ impl RefusalCode {
     }
 }
 
-/// Judges `theirs`, as one that speaks `ours`. Returns the protocol version to speak: the highest common one.
+/// Validates `theirs`, as one that speaks `ours`. Returns the protocol version to speak: the
+/// highest common one.
 pub fn accept(ours: &Hello, protocol: Range, theirs: &Greeting, expected: Expected) -> Result<u16, Refused> {
     let (us, them) = (ours.node, theirs.hello.node);
     let version = negotiate(us, protocol, theirs)?;
@@ -176,7 +177,7 @@ pub fn accept(ours: &Hello, protocol: Range, theirs: &Greeting, expected: Expect
 
 /// Whether each of the two reads what the other one writes: entries and files travel as they are.
 fn readable(ours: &Hello, theirs: &Hello) -> Result<(), Refused> {
-    let judge = |reader: &Hello, writer: &Hello, code| {
+    let reads = |reader: &Hello, writer: &Hello, code| {
         let (read, written) = (reader.formats.reads, writer.formats.active);
         if read.contains(written) {
             return Ok(());
@@ -190,8 +191,8 @@ fn readable(ours: &Hello, theirs: &Hello) -> Result<(), Refused> {
             ),
         )
     };
-    judge(theirs, ours, RefusalCode::FormatTooOld)?;
-    judge(ours, theirs, RefusalCode::FormatTooNew)
+    reads(theirs, ours, RefusalCode::FormatTooOld)?;
+    reads(ours, theirs, RefusalCode::FormatTooNew)
 }
 
 /// Whether a node that the log does not know may be a member all the same: it is of the cluster that we belong to, or are
@@ -269,7 +270,7 @@ impl Greeting {
         body.put_u128_le(hello.store.0.as_u128());
         body.put_u128_le(hello.cluster.map_or(0, |id| id.0.as_u128()));
         body.put_u128_le(hello.your_store.map_or(0, |id| id.0.as_u128()));
-        hello.founders.iter().for_each(|founder| body.put_u64_le(*founder));
+        hello.initial_voters.iter().for_each(|voter| body.put_u64_le(*voter));
         put_place(&mut body, &self.at.0, self.at.1);
         let Formats { reads, active } = hello.formats;
         [reads.min, reads.max, active].into_iter().for_each(|version| body.put_u16_le(version));
@@ -298,9 +299,9 @@ impl Greeting {
         let store = StoreId(Uuid::from_u128(body.try_get_u128_le()?));
         let cluster = Uuid::from_u128(body.try_get_u128_le()?);
         let your_store = Uuid::from_u128(body.try_get_u128_le()?);
-        let mut founders = [0; MAX_NODES];
-        for founder in &mut founders {
-            *founder = body.try_get_u64_le()?;
+        let mut initial_voters = [0; MAX_NODES];
+        for voter in &mut initial_voters {
+            *voter = body.try_get_u64_le()?;
         }
         let at = place(&mut body)?;
         let formats = formats(&mut body)?;
@@ -309,7 +310,7 @@ impl Greeting {
             formats,
             node,
             store,
-            founders,
+            initial_voters,
             cluster: (flags & CLUSTER != 0).then_some(ClusterId(cluster)),
             fresh: flags & FRESH != 0,
             members,
@@ -421,7 +422,7 @@ mod tests {
             cluster: None,
             fresh: true,
             members: 9,
-            founders: [1, 2, 3, 0, 0, 0, 0, 0, 7],
+            initial_voters: [1, 2, 3, 0, 0, 0, 0, 0, 7],
             your_store: None,
             formats: Formats { reads: Range { min: 1, max: 3 }, active: 2 },
         }
@@ -489,18 +490,18 @@ mod tests {
             formats: Formats { reads: Range { min, max }, active },
             ..hello(node)
         };
-        let judge = |mine: Hello, theirs: Hello| {
+        let verdict = |mine: Hello, theirs: Hello| {
             accept(&mine, ONE, &Greeting { hello: theirs, ..greeting(2, 1) }, Expected::Dialled(2))
         };
-        assert_eq!(judge(with(1, 1, 2, 1), with(2, 1, 1, 1)), Ok(1), "mixed, nothing is raised yet");
-        assert_eq!(judge(with(1, 1, 2, 2), with(2, 1, 2, 1)), Ok(1), "one has not raised it yet");
-        let old = judge(with(1, 1, 2, 2), with(2, 1, 1, 1)).unwrap_err();
+        assert_eq!(verdict(with(1, 1, 2, 1), with(2, 1, 1, 1)), Ok(1), "mixed, nothing is raised yet");
+        assert_eq!(verdict(with(1, 1, 2, 2), with(2, 1, 2, 1)), Ok(1), "one has not raised it yet");
+        let old = verdict(with(1, 1, 2, 2), with(2, 1, 1, 1)).unwrap_err();
         assert_eq!(old.code, RefusalCode::FormatTooOld);
         let text = "node 1's data is in on-disk format 2, node 2 reads format 1: give node 2 a later version of esnode";
         assert_eq!(old.text, text);
-        assert_eq!(code(judge(with(1, 1, 1, 1), with(2, 1, 2, 2))), RefusalCode::FormatTooNew);
+        assert_eq!(code(verdict(with(1, 1, 1, 1), with(2, 1, 2, 2))), RefusalCode::FormatTooNew);
         assert_eq!(
-            code(judge(with(1, 2, 2, 2), with(2, 1, 2, 1))),
+            code(verdict(with(1, 2, 2, 2), with(2, 1, 2, 1))),
             RefusalCode::FormatTooNew,
             "too old to read"
         );
@@ -520,43 +521,43 @@ mod tests {
 
     #[test]
     fn only_the_node_that_was_meant_is_accepted() {
-        let judge = |theirs: Greeting, expected: Expected| accept(&hello(1), ONE, &theirs, expected);
-        assert_eq!(judge(greeting(2, 1), Expected::Dialled(2)), Ok(1));
-        assert_eq!(judge(greeting(2, 1), Expected::Member), Ok(1));
-        assert_eq!(code(judge(greeting(2, 4), Expected::Member)), RefusalCode::WrongNode);
-        assert_eq!(code(judge(greeting(3, 1), Expected::Dialled(2))), RefusalCode::WrongNode);
-        assert_eq!(code(judge(greeting(4, 1), Expected::Stranger)), RefusalCode::UnknownNode);
+        let verdict = |theirs: Greeting, expected: Expected| accept(&hello(1), ONE, &theirs, expected);
+        assert_eq!(verdict(greeting(2, 1), Expected::Dialled(2)), Ok(1));
+        assert_eq!(verdict(greeting(2, 1), Expected::Member), Ok(1));
+        assert_eq!(code(verdict(greeting(2, 4), Expected::Member)), RefusalCode::WrongNode);
+        assert_eq!(code(verdict(greeting(3, 1), Expected::Dialled(2))), RefusalCode::WrongNode);
+        assert_eq!(code(verdict(greeting(4, 1), Expected::Stranger)), RefusalCode::UnknownNode);
     }
 
     #[test]
     fn a_node_that_is_only_named_must_be_of_the_same_cluster_and_a_stranger_is_refused() {
-        let judge = |mine: Option<u128>, other: Option<u128>, expected| {
+        let verdict = |mine: Option<u128>, other: Option<u128>, expected| {
             let id = |id: u128| ClusterId(Uuid::from_u128(id));
             let ours = Hello { cluster: mine.map(id), ..hello(1) };
             let theirs = Hello { cluster: other.map(id), ..hello(4) };
             accept(&ours, ONE, &Greeting { hello: theirs, ..greeting(4, 1) }, expected)
         };
-        assert_eq!(judge(Some(1), Some(1), Expected::Named), Ok(1));
-        assert_eq!(judge(None, Some(1), Expected::Named), Ok(1), "it may be the leader that takes us in");
+        assert_eq!(verdict(Some(1), Some(1), Expected::Named), Ok(1));
+        assert_eq!(verdict(None, Some(1), Expected::Named), Ok(1), "it may be the leader that takes us in");
         for (mine, other) in [(Some(1), Some(2)), (Some(1), None), (None, None)] {
-            assert_eq!(code(judge(mine, other, Expected::Named)), RefusalCode::UnknownNode);
+            assert_eq!(code(verdict(mine, other, Expected::Named)), RefusalCode::UnknownNode);
         }
         for (mine, other) in [(Some(1), Some(1)), (None, Some(1)), (None, None)] {
-            assert_eq!(code(judge(mine, other, Expected::Stranger)), RefusalCode::UnknownNode);
+            assert_eq!(code(verdict(mine, other, Expected::Stranger)), RefusalCode::UnknownNode);
         }
     }
 
     #[test]
     fn clusters_must_be_equal_once_both_have_one() {
-        let judge = |mine: Option<u128>, other: Option<u128>| {
+        let verdict = |mine: Option<u128>, other: Option<u128>| {
             let id = |id: u128| ClusterId(Uuid::from_u128(id));
             let ours = Hello { cluster: mine.map(id), ..hello(1) };
             let theirs = Hello { cluster: other.map(id), ..hello(2) };
             accept(&ours, ONE, &Greeting { hello: theirs, ..greeting(2, 1) }, Expected::Dialled(2))
         };
-        assert_eq!(judge(None, Some(1)), Ok(1));
-        assert_eq!(judge(Some(1), None), Ok(1));
-        assert_eq!(judge(Some(1), Some(1)), Ok(1));
-        assert_eq!(code(judge(Some(1), Some(2))), RefusalCode::ForeignCluster);
+        assert_eq!(verdict(None, Some(1)), Ok(1));
+        assert_eq!(verdict(Some(1), None), Ok(1));
+        assert_eq!(verdict(Some(1), Some(1)), Ok(1));
+        assert_eq!(code(verdict(Some(1), Some(2))), RefusalCode::ForeignCluster);
     }
 }

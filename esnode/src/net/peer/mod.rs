@@ -1,7 +1,7 @@
 //! The peer transport: one TCP connection per direction between every two nodes.
 //!
 //! Every node dials every peer; the dialled connection carries Raft messages from dialler to listener, and only
-//! introductions and signs of life the other way. Blocking threads, not an async runtime: an election must not
+//! Hellos and signs of life the other way. Blocking threads, not an async runtime: an election must not
 //! wait for clients. It carries messages and knows nothing of Raft's rules: what may be lost, may be lost.
 //!
 //! Nobody is authenticated here. What a node hears comes from where it would dial itself: a connection that names a peer

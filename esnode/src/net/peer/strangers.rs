@@ -72,9 +72,11 @@ fn surplus(all: &[(u64, Source)]) -> Option<u64> {
     let mut counts: HashMap<IpAddr, usize> = HashMap::new();
     all.iter().for_each(|(_, from)| *counts.entry(from.address).or_default() += 1);
     let rank = |from: &Source| (!from.members, counts.get(&from.address).copied(), from.address);
-    let (_, crowd) = all.iter().max_by_key(|(_, from)| rank(from))?;
-    let crowded = all.iter().filter(|(_, from)| from.address == crowd.address);
-    crowded.min_by_key(|(connection, from)| (from.greeted, *connection)).map(|(connection, _)| *connection)
+    let (_, largest) = all.iter().max_by_key(|(_, from)| rank(from))?;
+    let from_largest = all.iter().filter(|(_, from)| from.address == largest.address);
+    from_largest
+        .min_by_key(|(connection, from)| (from.greeted, *connection))
+        .map(|(connection, _)| *connection)
 }
 
 #[cfg(test)]
@@ -86,13 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn the_crowd_makes_room_for_the_others() {
-        let crowd = (10..70).map(|connection| (connection, from(9, false, false)));
+    fn the_address_with_the_most_connections_makes_room_for_the_others() {
+        let many = (10..70).map(|connection| (connection, from(9, false, false)));
         let member = [(1, from(1, true, false)), (2, from(2, false, false))];
-        let all: Vec<_> = member.into_iter().chain(crowd).collect();
+        let all: Vec<_> = member.into_iter().chain(many).collect();
         assert_eq!(surplus(&all), Some(10), "the oldest of those that are most");
-        let crowd = (10..70).map(|connection| (connection, from(1, true, connection % 2 == 0)));
-        let mut all: Vec<_> = crowd.collect();
+        let many = (10..70).map(|connection| (connection, from(1, true, connection % 2 == 0)));
+        let mut all: Vec<_> = many.collect();
         assert_eq!(surplus(&all), Some(11), "one that has said nothing");
         all.push((99, from(7, false, true)));
         assert_eq!(surplus(&all), Some(99), "a member's address is the last to give way");

@@ -34,14 +34,14 @@ struct Peer {
 
 fn hello(node: NodeId) -> Hello {
     let store = StoreId(Uuid::from_u128(node.into()));
-    let founders = [0; MAX_NODES];
+    let initial_voters = [0; MAX_NODES];
     Hello {
         node,
         store,
         cluster: None,
         fresh: true,
         members: 1,
-        founders,
+        initial_voters,
         your_store: None,
         formats: Formats::default(),
     }

@@ -99,9 +99,9 @@ impl Transport {
         self.shared.hello().formats
     }
 
-    /// The voters that the cluster was founded with, as far as this node knows.
-    pub fn founders(&self) -> Vec<NodeId> {
-        self.shared.hello().founders.into_iter().filter(|id| *id != 0).collect()
+    /// The voters that the cluster was bootstrapped with, as far as this node knows.
+    pub fn initial_voters(&self) -> Vec<NodeId> {
+        self.shared.hello().initial_voters.into_iter().filter(|id| *id != 0).collect()
     }
 
     /// Replaces which data directory each peer is bound to: what fills [`Hello::your_store`] for it. Tells them. Whoever

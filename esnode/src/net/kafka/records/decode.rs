@@ -7,7 +7,7 @@ use crate::state_machine::batch::{BatchHeader, HEADER};
 
 /// Bytes that the records of one batch may take once decompressed: four times the largest batch. A few bytes can say
 /// that they are gigabytes.
-pub const MOST: usize = 64 << 20;
+pub const MAX_DECOMPRESSED: usize = 64 << 20;
 
 /// What is looked at of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub enum Fault {
     /// There are more bytes than the number of records says.
     #[error("the batch holds more than its number of records")]
     Remains,
-    /// Decompressed, they take more than [`MOST`].
-    #[error("the records take more than {MOST} bytes once decompressed")]
+    /// Decompressed, they take more than [`MAX_DECOMPRESSED`].
+    #[error("the records take more than {MAX_DECOMPRESSED} bytes once decompressed")]
     TooLarge,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Decoded<'a> {
             Codec::None => Source::Plain(records),
             codec => Source::Compressed(codec.reader(records)),
         };
-        Ok(Self { base_timestamp: header.base_timestamp, left: header.count, room: MOST, source })
+        Ok(Self { base_timestamp: header.base_timestamp, left: header.count, room: MAX_DECOMPRESSED, source })
     }
 
     fn advance(&mut self) -> Result<Option<Record>, Fault> {

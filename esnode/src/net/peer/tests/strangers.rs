@@ -71,12 +71,12 @@ fn who_names_an_absent_member_is_not_heard() {
 }
 
 #[test]
-fn a_crowd_of_strangers_keeps_no_member_out_and_closes_none() {
+fn many_strangers_keep_no_member_out_and_close_none() {
     let (one, two, three) = (start(hello(1)), start(hello(2)), start(hello(3)));
     join(&[(1, &one), (2, &two)]);
     eventually("connected", || one.transport.connected() == [2] && two.transport.connected() == [1]);
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let crowd = [None, Some(greeting(hello(2), Some(5)))].map(|greeting| {
+    let strangers = [None, Some(greeting(hello(2), Some(5)))].map(|greeting| {
         let (stop, to) = (stop.clone(), one.address);
         std::thread::spawn(move || {
             let mut held = std::collections::VecDeque::new();
@@ -97,7 +97,7 @@ fn a_crowd_of_strangers_keeps_no_member_out_and_closes_none() {
     assert!(two.transport.send(1, vec![append(2, 1, 4, 9)]));
     assert_eq!(one.messages().1[0].index, 4);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    crowd.into_iter().for_each(|thread| thread.join().unwrap());
+    strangers.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 #[test]
