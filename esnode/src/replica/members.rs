@@ -60,7 +60,9 @@ impl<E: Environment> Replica<E> {
         if self.core.role() == Role::Leader && self.core.committed_in_term() {
             let members: Vec<_> = self.roster.iter().map(|node| node.id).collect();
             let commands = self.registry.unbound(&self.state.read(), self.config.own, &members);
-            self.propose_own(&commands);
+            if self.propose_own(&commands) {
+                self.registry.proposed(&commands);
+            }
         }
     }
 

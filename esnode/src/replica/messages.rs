@@ -50,9 +50,13 @@ impl<E: Environment> Replica<E> {
         }
     }
 
-    /// Another node refuses this one, as a member that was removed.
+    /// Another node refuses this one, as a member that was removed. This one ends once a majority of the other members
+    /// does: until then they may need its vote, since they do not know yet that the removal is committed.
     pub(super) fn on_refused_as_removed(&mut self, peer: NodeId) {
-        if self.roster.iter().any(|node| node.id == peer) {
+        self.refused_by.insert(peer);
+        let others = || self.roster.iter().filter(|node| node.id != self.config.own.0);
+        let refusing = others().filter(|node| self.refused_by.contains(&node.id)).count();
+        if refusing > others().count() / 2 {
             self.end(End::Removed);
         }
     }

@@ -33,6 +33,7 @@ mod snapshots;
 mod stall;
 mod transfer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -164,6 +165,8 @@ pub struct Replica<E: Environment> {
 
     /// When this node, which was removed, ends.
     leaves_at: Option<u64>,
+    /// The nodes that refuse this one as removed.
+    refused_by: BTreeSet<NodeId>,
     /// When this node, which was told to stop, ends.
     stops_at: Option<u64>,
 }
@@ -213,6 +216,7 @@ impl<E: Environment> Replica<E> {
             installer: SnapshotInstaller::default(),
             freed: false,
             leaves_at: None,
+            refused_by: BTreeSet::new(),
             stops_at: None,
         };
         replica.follow_members();
@@ -374,14 +378,14 @@ impl<E: Environment> Replica<E> {
         }
     }
 
-    /// Proposes commands that nobody waits for.
-    fn propose_own(&mut self, commands: &[Command]) {
+    /// Proposes commands that nobody waits for. Returns false if they are dropped: leadership is gone, and the next leader
+    /// proposes the same, or is being transferred.
+    fn propose_own(&mut self, commands: &[Command]) -> bool {
         if commands.is_empty() {
-            return;
+            return true;
         }
         let mut payload = BytesMut::new();
         commands.iter().for_each(|command| command.encode(&mut payload));
-        // Dropped means that leadership is gone: the next leader proposes the same.
-        let _ = self.core.propose(vec![payload.freeze()]);
+        self.core.propose(vec![payload.freeze()]).is_ok()
     }
 }

@@ -112,7 +112,7 @@ impl PeerRegistry {
 
     /// Bindings of `members` that a leader should propose now.
     pub(super) fn unbound(
-        &mut self,
+        &self,
         state: &StateMachine,
         own: (NodeId, StoreId),
         members: &[NodeId],
@@ -125,8 +125,15 @@ impl PeerRegistry {
             .filter(|(_, store)| !known.is_retired(*store))
             .filter(|bound| !self.binding.contains(bound))
             .collect();
-        self.binding.extend(&wanted);
         wanted.into_iter().map(|(node, store)| Command::Bind { node, store }).collect()
+    }
+
+    /// These bindings are proposed.
+    pub(super) fn proposed(&mut self, bindings: &[Command]) {
+        self.binding.extend(bindings.iter().filter_map(|command| match command {
+            Command::Bind { node, store } => Some((*node, *store)),
+            _ => None,
+        }));
     }
 
     /// A new term: what an earlier leader's term proposed may be lost.

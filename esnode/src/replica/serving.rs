@@ -142,6 +142,11 @@ impl<E: Environment> Replica<E> {
     fn begin_to_serve(&mut self) {
         self.serves_from = None;
         self.announce(|leadership| leadership.serving = true);
+        self.propose_missing();
+    }
+
+    /// Proposes what a leader that serves finds missing: the cluster's identity and the bindings of members.
+    pub(super) fn propose_missing(&mut self) {
         if self.cluster.is_none() {
             let begin = Command::Bootstrap { cluster_id: self.config.new_cluster };
             let commands: Vec<_> = [begin].into_iter().chain(self.begin_in_newest_format()).collect();

@@ -123,6 +123,10 @@ impl<E: Environment> Replica<E> {
         let waiter = self.transfer.take().and_then(|transfer| transfer.waiter);
         self.responses.extend(waiter.map(|waiter| (waiter, Response::LeaderTransferred(outcome))));
         self.announce(|leadership| leadership.handing_over = false);
+        if self.serves() {
+            // What this leader proposed by itself was dropped meanwhile.
+            self.propose_missing();
+        }
         if self.stops_at.is_some() {
             let led_on = self.core.role() == Role::Leader;
             self.stops_at = Some(self.tick + if led_on { 0 } else { REDIRECT_GRACE_TICKS });
