@@ -50,13 +50,10 @@ impl<E: Environment> Replica<E> {
         }
     }
 
-    /// Another node refuses this one, as a member that was removed. This one ends once a majority of the other members
-    /// does: until then they may need its vote, since they do not know yet that the removal is committed.
+    /// Another node refuses this one, as a member that was removed. One refusal is enough: after a loss of quorum the
+    /// survivor alone knows that the others must not go on as a cluster.
     pub(super) fn on_refused_as_removed(&mut self, peer: NodeId) {
-        self.refused_by.insert(peer);
-        let others = || self.roster.iter().filter(|node| node.id != self.config.own.0);
-        let refusing = others().filter(|node| self.refused_by.contains(&node.id)).count();
-        if refusing > others().count() / 2 {
+        if self.roster.iter().any(|node| node.id == peer) {
             self.end(End::Removed);
         }
     }

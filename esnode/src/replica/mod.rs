@@ -33,7 +33,6 @@ mod snapshots;
 mod stall;
 mod transfer;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -165,8 +164,6 @@ pub struct Replica<E: Environment> {
 
     /// When this node, which was removed, ends.
     leaves_at: Option<u64>,
-    /// The nodes that refuse this one as removed.
-    refused_by: BTreeSet<NodeId>,
     /// When this node, which was told to stop, ends.
     stops_at: Option<u64>,
 }
@@ -216,7 +213,6 @@ impl<E: Environment> Replica<E> {
             installer: SnapshotInstaller::default(),
             freed: false,
             leaves_at: None,
-            refused_by: BTreeSet::new(),
             stops_at: None,
         };
         replica.follow_members();
