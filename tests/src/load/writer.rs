@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::client::{Client, Event, numbered};
 use crate::cluster::Cluster;
@@ -57,11 +57,22 @@ struct Producer {
     connected: Option<Client>,
 }
 
+/// Asks for a producer id, again while the leader changes, as client libraries do.
+fn producer_id(node: SocketAddr) -> Result<i64> {
+    let began = Instant::now();
+    loop {
+        match Client::connect(node, REQUEST_TIMEOUT)?.producer_id()? {
+            Ok(id) => return Ok(id),
+            Err(code) if began.elapsed() > REQUEST_TIMEOUT => bail!("no producer id: code {code}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
 impl Producer {
     fn new(nodes: Vec<SocketAddr>, topic: String) -> Result<Self> {
         let first = *nodes.first().context("no nodes")?;
-        let id = Client::connect(first, REQUEST_TIMEOUT)?.producer_id()?;
-        let id = id.ok().context("no producer id")?;
+        let id = producer_id(first)?;
         Ok(Self { nodes, topic, id, turn: 0, connected: None })
     }
 
