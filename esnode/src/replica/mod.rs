@@ -357,7 +357,6 @@ impl<E: Environment> Replica<E> {
             return;
         }
         let hard_state = hard_state.or(self.lazy.take());
-        self.lazy = None;
         let install = snapshot.and_then(|_| self.installer.install(number));
         let Some(fetched) = install else {
             return self.write(Some(number), WriteContent::Append(hard_state, entries));
