@@ -21,7 +21,7 @@ use crate::process::version::VERSION;
 use crate::replica::{
     ChangeError, Claim, FormatError, Input, Proposal, ProposeError, Request, TransferError,
 };
-use crate::runtime::{Budget, Event, LeaderView, PartitionWakers, Timekeeper, Waiter};
+use crate::runtime::{Budget, Event, GroupWakers, LeaderView, PartitionWakers, Timekeeper, Waiter};
 use crate::state_machine::batch::BatchHeader;
 use crate::state_machine::command::{Command, Reply};
 use crate::state_machine::members::Change;
@@ -57,6 +57,8 @@ pub struct Parts {
     pub time: Timekeeper,
     /// Wakes readers.
     pub wakers: Arc<PartitionWakers>,
+    /// Wakes those who wait for a group.
+    pub group_wakers: Arc<GroupWakers>,
     /// The way to the raft thread.
     pub events: Sender<Event>,
     /// Who leads.
@@ -141,7 +143,7 @@ impl Handle {
     pub fn propose(
         &self,
         commands: &[Command],
-    ) -> impl Future<Output = Result<Vec<Reply>, ProposeError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Vec<Reply>, ProposeError>> + Send + use<> {
         let submitted = self.submit(commands);
         async move { submitted?.await.unwrap_or(Err(ProposeError::Stopping)) }
     }
@@ -225,7 +227,12 @@ impl Handle {
 
     /// Signalled (`notify_waiters`) whenever the partition grows, is created or deleted.
     pub fn partition_changes(&self, topic: TopicId, partition: u32) -> Arc<Notify> {
-        self.inner.parts.wakers.of(topic, partition)
+        self.inner.parts.wakers.of(&(topic, partition))
+    }
+
+    /// Signalled (`notify_waiters`) whenever the group changes.
+    pub fn group_changes(&self, group: &str) -> Arc<Notify> {
+        self.inner.parts.group_wakers.of(&group.to_owned())
     }
 
     /// The admin API's status, fresh from the raft thread.
@@ -351,7 +358,13 @@ fn permits(bytes: usize) -> u32 {
 
 /// What is refused on full disks; the rest makes room, or the cluster cannot do without it.
 fn takes_room(command: &Command) -> bool {
-    matches!(command, Command::Append { .. } | Command::CreateTopic { .. } | Command::AllocateProducer)
+    match command {
+        Command::Group { change, .. } => change.grows(),
+        _ => matches!(
+            command,
+            Command::Append { .. } | Command::CreateTopic { .. } | Command::AllocateProducer
+        ),
+    }
 }
 
 fn catch_up(stats: &Stats) -> Option<CatchUp> {

@@ -25,7 +25,7 @@ use crate::net::peer::Transport;
 use crate::process::config::Config;
 use crate::process::version::build_info;
 use crate::replica::{Input, Snapshot};
-use crate::runtime::{Event, LeaderView, PartitionWakers, Timekeeper};
+use crate::runtime::{Event, GroupWakers, LeaderView, PartitionWakers, Timekeeper};
 use crate::state_machine::StateMachine;
 use crate::storage::data_dir::DataDir;
 use crate::storage::{self, Log, Recovered};
@@ -77,6 +77,7 @@ impl Node {
         };
         let state = Arc::new(RwLock::new(state));
         let wakers = Arc::new(PartitionWakers::default());
+        let group_wakers = Arc::new(GroupWakers::default());
         let time = Timekeeper::default();
         let (roster, roster_seen) = watch::channel(config.file.cluster.nodes.clone().into());
         let handle = Handle::new(handle::Parts {
@@ -86,6 +87,7 @@ impl Node {
             log: log.clone(),
             state_machine: Arc::clone(&state),
             wakers: Arc::clone(&wakers),
+            group_wakers: Arc::clone(&group_wakers),
             time: time.clone(),
             events: events.clone(),
             leadership: leadership_seen,
@@ -112,6 +114,7 @@ impl Node {
                 state,
                 time,
                 wakers,
+                group_wakers,
                 roster,
                 leadership,
                 events: (thread_events, received),

@@ -19,8 +19,8 @@ use crate::replica::{
     Bootstrap, Config as ReplicaConfig, End, Hello, Input, JoinError, Parts, PeerRegistry, Replica,
 };
 use crate::runtime::{
-    Ended, Event, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread, Surroundings, Timekeeper,
-    find_cluster, read_clocks,
+    Ended, Event, GroupWakers, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread, Surroundings,
+    Timekeeper, find_cluster, read_clocks,
 };
 use crate::state_machine::StateMachine;
 use crate::storage::data_dir::DataDir;
@@ -48,6 +48,7 @@ pub(super) struct Start {
     pub(super) state: Arc<RwLock<StateMachine>>,
     pub(super) time: Timekeeper,
     pub(super) wakers: Arc<PartitionWakers>,
+    pub(super) group_wakers: Arc<GroupWakers>,
     pub(super) roster: watch::Sender<Arc<[spec::Node]>>,
     pub(super) leadership: watch::Sender<LeaderView>,
     pub(super) events: (Sender<Event>, Receiver<Event>),
@@ -95,6 +96,7 @@ pub(super) fn take_part(start: Start) -> Result<()> {
             writer: writer.sender().clone(),
             transport: start.transport,
             wakers: start.wakers,
+            group_wakers: start.group_wakers,
             roster: start.roster,
             leadership: start.leadership,
             on_cluster: Box::new(on_cluster),

@@ -7,9 +7,9 @@ pub const PROTOCOL: Range = Range { min: 2, max: 2 };
 /// On-disk format versions that this binary reads. It writes the one that is active in the cluster, which is
 /// raised once every member reads the next.
 pub const FORMAT: Range = Range { min: 1, max: NEWEST_FORMAT };
-/// 2, unless a build for tests says otherwise: version 3 differs from it in nothing but the number.
+/// 3, unless a build for tests says otherwise: version 4 differs from it in nothing but the number.
 const NEWEST_FORMAT: u16 = match option_env!("ESNODE_FORMAT_MAX") {
-    None => 2,
+    None => 3,
     Some(text) => match u16::from_str_radix(text, 10) {
         Ok(version) if version >= 1 => version,
         _ => panic!("ESNODE_FORMAT_MAX is no format version"),

@@ -8,23 +8,23 @@ mod clock;
 mod leader_view;
 mod log_reader;
 mod node_log;
-mod partition_wakers;
 mod raft_thread;
 mod snapshot_fetcher;
 mod snapshot_writer;
 mod timekeeper;
 mod waiter;
+mod wakers;
 
 use std::io;
 
 pub use self::bootstrap::{JoinOutcome, find_cluster};
 pub use self::leader_view::LeaderView;
 pub use self::node_log::NodeLog;
-pub use self::partition_wakers::PartitionWakers;
 pub use self::raft_thread::{Ended, RaftThread, Surroundings};
 pub use self::snapshot_fetcher::Fetched;
 pub use self::timekeeper::{Timekeeper, read_clocks};
 pub use self::waiter::{Budget, Waiter};
+pub use self::wakers::{GroupWakers, PartitionWakers};
 use crate::net::peer::PeerEvent;
 use crate::replica::{Environment, Input, Request};
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use super::snapshot_fetcher::SnapshotFetcher;
 use super::snapshot_writer::SnapshotWriter;
-use super::{Event, LeaderView, PartitionWakers, Threads, log_reader, read_clocks};
+use super::{Event, GroupWakers, LeaderView, PartitionWakers, Threads, log_reader, read_clocks};
 use crate::consensus::LogRead;
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
 use crate::process::rate_limited_log::RateLimitedLog;
@@ -37,6 +37,8 @@ pub struct Surroundings {
     pub transport: Arc<Transport>,
     /// Wakes readers.
     pub wakers: Arc<PartitionWakers>,
+    /// Wakes those who wait for a group.
+    pub group_wakers: Arc<GroupWakers>,
     /// Announces the members.
     pub roster: watch::Sender<Arc<[Node]>>,
     /// Announces who leads.
@@ -169,6 +171,7 @@ impl RaftThread {
             Effect::ReadLog(read) => drop(self.log_reader.send(read)),
             Effect::Respond(waiter, response) => waiter.respond(response),
             Effect::Wake(partitions) => self.with.wakers.wake(&partitions),
+            Effect::WakeGroups(groups) => self.with.group_wakers.wake(&groups),
             Effect::Leadership(leadership) => {
                 self.with.leadership.send_modify(|view| *view = view.next(leadership));
             }

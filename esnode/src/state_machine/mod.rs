@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod command;
+pub mod groups;
 pub mod members;
 mod partitions;
 mod producers;
@@ -21,6 +22,7 @@ use shared::ids::ClusterId;
 
 use clock::{LogClock, Tick};
 use command::{Command, Malformed, Refusal, Reply};
+use groups::{Group, Groups};
 use members::{Change, Members};
 use partitions::CommandContext;
 pub use partitions::{Partition, Position, batch};
@@ -61,6 +63,8 @@ pub struct StateMachine {
     /// Bytes of all topics' configurations.
     config_bytes: usize,
     next_producer: i64,
+    #[serde(default)]
+    groups: Groups,
     /// Log payload between two index entries of a partition, at least, in bytes.
     #[serde(rename = "spacing")]
     index_interval: u64,
@@ -87,6 +91,7 @@ impl Default for StateMachine {
             partitions: 0,
             config_bytes: 0,
             next_producer: 0,
+            groups: Groups::default(),
             index_interval: INDEX_INTERVAL,
             index_entries: 0,
             max_index_entries: MAX_INDEX_ENTRIES,
@@ -101,6 +106,8 @@ pub struct Applied {
     pub replies: Vec<Reply>,
     /// Partitions that grew, were created or deleted (for waking readers).
     pub touched: Vec<(TopicId, u32)>,
+    /// Groups that changed (for waking those who wait for them).
+    pub groups: Vec<String>,
     /// Topics came, grew or went: clients ask any node for them at once.
     pub topics: bool,
     /// The payload was not understood from here on; every replica ignores the same rest.
@@ -216,6 +223,12 @@ impl StateMachine {
                 self.next_producer += 1;
                 Reply::ProducerAllocated(self.next_producer)
             }
+            Command::Group { group, change } => {
+                let now = self.clock.latest().map_or(0, |now| now.ms);
+                let outcome = self.groups.apply(&group, change, now);
+                applied.groups.push(group);
+                outcome.map_or_else(|error| Reply::Refused(Refusal::Group(error)), Reply::Group)
+            }
         }
     }
 
@@ -278,6 +291,16 @@ impl StateMachine {
         &self.members
     }
 
+    /// The group of this name, if there is one.
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.get(name)
+    }
+
+    /// All groups, by name.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.groups.iter()
+    }
+
     /// CRC32C over the whole state, for comparing replicas.
     pub fn digest(&self) -> u32 {
         let mut crc = crc32c::crc32c(&self.applied.to_le_bytes());
@@ -288,6 +311,7 @@ impl StateMachine {
         self.cluster.iter().for_each(|cluster| put(cluster.0.as_bytes()));
         self.clock.fingerprint(&mut put);
         self.members.fingerprint(&mut put);
+        self.groups.fingerprint(&mut put);
         for topic in self.topics.values() {
             put(&topic.id.to_le_bytes());
             put(topic.name.as_bytes());

@@ -230,7 +230,7 @@ pub struct Env {
 impl Env {
     /// Nothing has happened yet.
     pub fn new(setup: &Setup) -> Self {
-        let Setup { seed, nodes, profile, bug, print } = *setup;
+        let Setup { seed, nodes, profile, bug, print, .. } = *setup;
         let mut rng = Rng::with_seed(seed);
         let profile = profile.unwrap_or_else(|| Profile::draw(&mut rng));
         let voters = nodes.unwrap_or_else(|| [1, 3, 3, 3, 3, 5, 5, 5, 7][rng.usize(..9)]);

@@ -12,6 +12,7 @@ pub mod faults;
 mod fetch;
 mod identity;
 pub mod log;
+pub mod member;
 pub mod network;
 pub mod node;
 pub mod operator;
@@ -53,6 +54,8 @@ pub struct Report {
     pub acknowledged: usize,
     /// Terms that had a leader.
     pub elections: usize,
+    /// Acknowledged commits of consumer groups.
+    pub offset_commits: usize,
 }
 
 /// Runs one seed: trouble, then progress with no more than a majority, then a cluster that must recover whole. A panic counts as a broken promise.
@@ -65,6 +68,7 @@ pub fn run_in(setup: &Setup) -> Result<Report, InvariantViolation> {
     let mut world = World::new(setup);
     let done = catch_unwind(AssertUnwindSafe(|| {
         world.many_clients();
+        world.members(setup.members);
         world.env.trouble = true;
         world.env.at(500_000, Event::Fault);
         world.run_for(TROUBLE)?;
@@ -87,5 +91,6 @@ pub fn run_in(setup: &Setup) -> Result<Report, InvariantViolation> {
         commits: checks.commits(),
         acknowledged: checks.acknowledged(),
         elections: checks.elections(),
+        offset_commits: checks.offset_commits(),
     })
 }

@@ -6,8 +6,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use shared::ids::{ClusterId, StoreId};
 use uuid::Uuid;
 
+use super::wire::{get_bytes, get_text, put_bytes, put_length};
 use super::{Command, Malformed};
 use crate::state_machine::clock::Tick;
+use crate::state_machine::groups::GroupChange;
 use crate::state_machine::{FIRST_FORMAT, TopicId};
 
 impl Command {
@@ -69,6 +71,11 @@ impl Command {
                 out.put_u8(13);
                 out.put_u32_le(*topic);
             }
+            Self::Group { group, change } => {
+                out.put_u8(14);
+                put_bytes(out, group.as_bytes());
+                change.encode(out);
+            }
         }
     }
 
@@ -117,6 +124,7 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
         11 => Command::Clock(get_tick(bytes)?),
         12 => Command::CreatePartitions { name: get_text(bytes)?, count: bytes.try_get_u32_le().ok()? },
         13 => Command::DeleteTopicById { topic: bytes.try_get_u32_le().ok()? },
+        14 => Command::Group { group: get_text(bytes)?, change: GroupChange::decode(bytes)? },
         _ => return None,
     })
 }
@@ -154,24 +162,6 @@ fn put_changes(out: &mut BytesMut, changes: &BTreeMap<String, Option<String>>) {
         out.put_u8(value.is_some().into());
         value.iter().for_each(|value| put_bytes(out, value.as_bytes()));
     }
-}
-
-fn put_length(out: &mut BytesMut, length: usize) {
-    out.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
-}
-
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
-    put_length(out, bytes.len());
-    out.put_slice(bytes);
-}
-
-fn get_bytes(bytes: &mut Bytes) -> Option<Bytes> {
-    let length = usize::try_from(bytes.try_get_u32_le().ok()?).ok()?;
-    (length <= bytes.len()).then(|| bytes.split_to(length))
-}
-
-fn get_text(bytes: &mut Bytes) -> Option<String> {
-    String::from_utf8(get_bytes(bytes)?.into()).ok()
 }
 
 fn get_tick(bytes: &mut Bytes) -> Option<Tick> {
@@ -238,6 +228,7 @@ mod tests {
             Command::Clock(Tick { ms: 1_700_000_000_000, wall: -1, doubted: true, made_up: 3 }),
             Command::CreatePartitions { name: "orders".to_owned(), count: 5 },
             Command::DeleteTopicById { topic: 1 },
+            Command::Group { group: "g".to_owned(), change: GroupChange::CompleteJoin { generation: 1 } },
         ]
     }
 

@@ -14,6 +14,7 @@
 //! 11 Clock           ms i64 | time of day i64 | doubted u8 | made up i64
 //! 12 CreatePartitions  name | count u32
 //! 13 DeleteTopicById  topic u32
+//! 14 Group          name | change, as in `groups`
 //! ```
 //!
 //! Programs that read only on-disk format 1 know the commands up to 10: those behind it are proposed in later
@@ -21,6 +22,7 @@
 //! endian throughout.
 
 mod codec;
+pub(super) mod wire;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +30,7 @@ use bytes::Bytes;
 use shared::ids::{ClusterId, NodeId, StoreId};
 
 use super::clock::Tick;
+use super::groups::{GroupChange, GroupError, GroupReply};
 use super::{MAX_PARTITIONS_IN_ALL, TopicId};
 
 /// One change of the state machine. An entry's payload is one or more of them, back to back.
@@ -111,6 +114,13 @@ pub enum Command {
         /// Its number.
         topic: TopicId,
     },
+    /// Changes a consumer group. From on-disk format 3 on.
+    Group {
+        /// Its name.
+        group: String,
+        /// What happens to it.
+        change: GroupChange,
+    },
 }
 
 /// What became of one command.
@@ -129,6 +139,8 @@ pub enum Reply {
         /// Oldest offset kept in the partition.
         log_start_offset: i64,
     },
+    /// The group was changed.
+    Group(GroupReply),
     /// Nothing changed.
     Refused(Refusal),
 }
@@ -163,6 +175,9 @@ pub enum Refusal {
     /// A newer instance of the producer is known.
     #[error("the producer's epoch is fenced")]
     FencedEpoch,
+    /// The group is not changed.
+    #[error(transparent)]
+    Group(#[from] GroupError),
 }
 
 /// A payload that is not a sequence of commands.

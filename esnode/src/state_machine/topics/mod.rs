@@ -108,6 +108,7 @@ impl StateMachine {
             return Reply::Refused(Refusal::UnknownTopic);
         };
         self.names.remove(&topic.name);
+        self.groups.topic_deleted(topic.id);
         self.partitions -= topic.partitions.len();
         self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
         self.index_entries -=
