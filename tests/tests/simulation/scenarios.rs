@@ -6,10 +6,10 @@ use esnode::replica::{Mistake, Request};
 use esnode::state_machine::members::Change;
 use shared::ids::NodeId;
 use shared::version::Range;
+use tests::sim::arrival::Arrival;
 use tests::sim::bugs::Bug;
 use tests::sim::checks::InvariantViolation;
 use tests::sim::env::{Event, Profile};
-use tests::sim::node::Arrival;
 use tests::sim::world::{Setup, World};
 
 /// Longest wait of a story for its next turn, in microseconds.
