@@ -1,6 +1,6 @@
 //! The admin port for fuzzers: whole connections, over memory instead of a socket.
 
-use shared::api::{ClusterStatus, Membership, RaftRole};
+use shared::api::{ClusterStatus, example};
 use shared::ids::NodeId;
 use shared::spec::{Cluster, ClusterFile, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,32 +55,7 @@ impl Node for Calm {
     }
 
     async fn status(&self) -> ClusterStatus {
-        ClusterStatus {
-            node_id: 1,
-            state: Some(RaftRole::Leader),
-            term: 1,
-            commit_index: 42,
-            peers: Vec::new(),
-            cluster_name: "fuzz".into(),
-            cluster_id: None,
-            leader: Some(1),
-            membership: Membership::Voter,
-            applied_index: 42,
-            last_index: 42,
-            version: "0".into(),
-            config_hash: String::new(),
-            settings_hash: String::new(),
-            started_at: "2026-01-01T00:00:00Z".into(),
-            wal_sync: true,
-            pending_change: false,
-            catch_up: None,
-            disk: None,
-            refuses_events: false,
-            protocol: None,
-            format: None,
-            active_format: None,
-            last_term: None,
-        }
+        example::status()
     }
 
     fn serving(&self) -> bool {
