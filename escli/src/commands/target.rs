@@ -50,7 +50,7 @@ impl Target {
     /// Opens the cluster whose cluster.yaml `settings` find.
     ///
     /// # Errors
-    /// Usage, when there is none, it is invalid, or it names hosts that cannot be reached as they are written.
+    /// [`Exit::Usage`] if there is none, it is invalid, or a host in it cannot be reached by its name.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
         Self::changing(settings, &Change::default())
     }
@@ -282,7 +282,7 @@ mod tests {
             Program { path: "/up/esnode".into(), info: Some(info), ..Program::default() }
         };
         let refused = refuse_playground(&built("0123456789 playground")).unwrap_err();
-        assert_eq!(refused.exit, Exit::Refused);
+        assert_eq!(refused.kind, Exit::Refused);
         assert!(refused.hints.iter().any(|hint| hint.ends_with("--binary /up/esnode")), "{refused:?}");
         for meant in ["0123456789 release", "unknown debug"] {
             refuse_playground(&built(meant)).unwrap();
