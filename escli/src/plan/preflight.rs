@@ -1,4 +1,5 @@
-//! PURE: what speaks against bringing nodes up on their hosts, found before anything is changed.
+//! PURE: checks whether nodes can run on their hosts, from what an inspection has found there, before anything is
+//! changed.
 
 use serde::Serialize;
 use shared::ids::NodeId;
@@ -10,46 +11,47 @@ use super::identity::{self, Intent, Mismatch};
 use super::layout::HostLayout;
 use super::program::Program;
 
-/// Room that a node needs to begin with: two segments, a snapshot, some air.
+/// Free space that a new node needs, in MiB: two segments, a snapshot, and some to spare.
 const DATA_MIB: u64 = 512;
-/// A clock further off than this makes logs hard to read and retention early or late.
+/// Largest difference between a host's clock and this machine's that gets no warning, in seconds. With more, logs are
+/// hard to compare, and retention is early or late.
 const SKEW_S: i64 = 5;
 
-/// How bad a finding is.
+/// How bad a finding is, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// As it should be.
+    /// Nothing is wrong.
     Ok,
-    /// It will work, and the operator should know.
+    /// The node will run, but the operator should know.
     Warning,
-    /// It cannot work.
+    /// The node cannot run like this.
     Failure,
 }
 
 /// What one check found on one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The node.
+    /// The node whose host was checked.
     pub node: NodeId,
-    /// The check, e.g. `disk`.
+    /// Name of the check, e.g. `disk`.
     pub check: &'static str,
     /// How bad it is.
     pub level: Level,
-    /// What was found.
+    /// What was found, in one line.
     pub text: String,
-    /// Evidence, line by line.
+    /// Further lines, e.g. what the host answered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
-    /// What to do about it, when something is to be done.
+    /// What the operator can do about it; `None` if nothing needs to be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What `check --fix` does about it, where it can do anything.
+    /// What `check --fix` does about it; `None` if it can do nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<Action>,
 }
 
-/// One host's findings in the making.
+/// One host, with the findings about it so far.
 struct Host<'a> {
     node: NodeId,
     facts: &'a HostFacts,
@@ -64,7 +66,7 @@ impl Host<'_> {
     }
 
     fn fixable(&mut self, check: &'static str, level: Level, text: impl Into<String>, fix: Action) {
-        // `up` makes what is merely not there yet, so only a problem has something to be done about.
+        // `up` creates by itself what does not exist yet. The operator only has something to do about a problem.
         let hint = (level > Level::Ok).then(|| "escli check --fix".to_owned());
         self.say(check, level, text, hint);
         if let Some(finding) = self.found.last_mut() {
@@ -77,7 +79,7 @@ impl Host<'_> {
     }
 }
 
-/// What the checks find on the hosts of `targets`, in the order of nodes and checks.
+/// Returns the findings on the hosts of `targets`, in the order of `targets` and, for each host, of the checks below.
 pub fn preflight(
     spec: &ClusterFile,
     layout: &HostLayout,
@@ -141,7 +143,7 @@ fn root(host: &mut Host<'_>, layout: &HostLayout) {
     }
 }
 
-/// Without root, the login user makes everything itself.
+/// Without root, the login user has to create all directories itself.
 fn writable(host: &mut Host<'_>, layout: &HostLayout) {
     if layout.privilege != Privilege::None {
         return;
@@ -216,7 +218,7 @@ fn service(host: &mut Host<'_>, layout: &HostLayout) {
     }
 }
 
-/// A node under the user's own systemd lives as long as that does.
+/// A user's systemd ends with the user's last login unless lingering is on, and ends the node with it.
 fn user_service(host: &mut Host<'_>) {
     let login = host.machine.login.clone().unwrap_or_else(|| "the login user".to_owned());
     let by_root = format!("as root there:  loginctl enable-linger {login}");
@@ -281,7 +283,7 @@ fn data(host: &mut Host<'_>) {
     }
 }
 
-/// The host says that it is what cluster.yaml says.
+/// Checks that the host does not belong to another cluster, or to another node of this one.
 fn whose(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts, strangers: &[Mismatch]) {
     if let Some(Mismatch { text, hints, .. }) = strangers.iter().find(|mismatch| mismatch.node == host.node) {
         return host.say("identity", Level::Failure, text.clone(), Some(hints.join("; ")));
@@ -342,7 +344,7 @@ fn peers(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
     if !blocked.is_empty() {
         let text = format!("no answer from {}", blocked.join(", "));
         let hint = "allow the nodes to reach each other's cluster_port: firewall, routes".to_owned();
-        // A host that nobody reaches is dead, and no reason not to work on the others.
+        // A host that no other host reaches is down, which must not prevent work on the others.
         let alive = |id: &NodeId| facts.nodes.get(id).is_some_and(|node| node.host().is_some());
         let silent = |reach: &Reachability| *reach == Reachability::Silent;
         let cut_off = links.iter().any(|(id, reach)| silent(reach) && alive(id));
@@ -356,7 +358,7 @@ fn peers(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
     host.ok("peers", "reaches all other nodes");
 }
 
-/// The admin port from here, by which every operation sees what it has done.
+/// Checks the way from here to the admin port, which every operation needs to verify its steps.
 fn admin(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
     let (Some(way), Some(node)) = (facts.admin_routes.get(&host.node), spec.node(host.node)) else { return };
     let (name, port) = (&node.host, node.http_port);

@@ -1,4 +1,4 @@
-//! One peer as the transport's threads share it: address, queue, both connections, figures.
+//! The state of one peer that the transport's threads share: address, queue, both connections, statistics.
 
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream, ToSocketAddrs};
@@ -19,29 +19,29 @@ use super::inbox::Inbox;
 use super::queue::Queue;
 use crate::consensus::Message;
 
-/// More than this is left to the sender's thread: the caller's has other things to do than to copy.
+/// Messages larger than this are left to the sender thread, so that the caller does not spend its time copying.
 const SEND_NOW_BYTES: usize = 64 << 10;
 
-/// The figures of one peer.
+/// Statistics of one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerStats {
-    /// Which.
+    /// Id of the peer.
     pub id: NodeId,
-    /// Our connection to it is up, and it hears us.
+    /// Our connection to the peer is open, and it listens to us.
     pub outbound: bool,
-    /// Its connection to us is up, and it says that it is its own.
+    /// The peer's connection to us is open, and confirmed by it.
     pub inbound: bool,
-    /// Since anything came from it; absent until something has.
+    /// Time since anything arrived from it; `None` if nothing has.
     pub last_contact: Option<Duration>,
-    /// Written to our connection.
+    /// Bytes written to our connection.
     pub bytes_sent: u64,
-    /// Read from both.
+    /// Bytes read from both connections.
     pub bytes_received: u64,
-    /// Waiting in the queue or for the socket.
+    /// Bytes that wait in the queue or for the socket.
     pub bytes_queued: u64,
-    /// Messages not sent: nobody was connected, the queue was full, or the connection broke.
+    /// Number of messages that were not sent: there was no connection, the queue was full, or the connection broke.
     pub messages_dropped: u64,
-    /// Times that our connection came up again after the first.
+    /// How often our connection was opened again after the first time.
     pub reconnects: u64,
 }
 
@@ -52,17 +52,17 @@ pub struct Link {
     pub host: String,
     pub port: u16,
     pub queue: Queue,
-    /// Whether connections that name it are its own.
+    /// The connections that claim to be this peer's.
     pub claims: Claims,
-    /// What it has sent and the node has not dealt with.
+    /// Messages that the node has not handled yet.
     pub inbox: Arc<Inbox>,
     pub outbound_up: AtomicBool,
     pub bytes_sent: AtomicU64,
     pub bytes_received: AtomicU64,
     pub messages_dropped: AtomicU64,
-    /// Times that our connection came up.
+    /// How often our connection was opened.
     pub connects: AtomicU64,
-    /// What was last said in the log of this peer's connection: the same is not said at every retry.
+    /// The last message in the log about this peer's connection, which is not repeated at every retry.
     pub complaint: Mutex<Option<String>>,
     /// Incarnation and revision of the newest Hello heard.
     pub newest: Mutex<(u64, u64)>,

@@ -1,5 +1,5 @@
-//! Connections of which nobody has said yet that they are a member's: so many and no more. One too many closes another
-//! of them, never a member's.
+//! Limits the number of connections that are not yet known to be a member's. If there is one too many, another one of
+//! them is closed, never a member's connection.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Shutdown, TcpStream};

@@ -1,8 +1,8 @@
-//! Snapshots: what the state machine was after a certain entry, so that a start replays only what came later.
+//! Snapshots: the state of the state machine after an entry, so that a start only replays the entries after it.
 //!
-//! A file per snapshot under `checkpoints/`, named by the entry's index; the newest two are kept, so that one
-//! damaged file costs nothing but time. A snapshot also records where the log begins: what came before may be
-//! missing, anything else may not.
+//! There is one file for each snapshot in `checkpoints/`, named by the entry's index. The newest two are kept, so that
+//! a single damaged file only costs time. A snapshot also records where the log begins: entries before that may be
+//! missing, no others.
 
 mod file;
 
@@ -21,18 +21,18 @@ use file::EXTENSION;
 pub use file::Snapshot;
 pub(crate) use file::{HEADER_LEN, decode, encode, file_name};
 
-/// Where they are in the data directory.
+/// Their directory in the data directory.
 pub(crate) const DIR: &str = "checkpoints";
-/// A snapshot that is being written.
+/// Name of a snapshot that is being written.
 const UNFINISHED: &str = "next.tmp";
-/// How many are kept.
+/// Number of snapshots that are kept.
 const KEPT: usize = 2;
 
 /// The snapshots of a data directory. Cheap to clone; safe from any thread.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshots {
     dir: PathBuf,
-    /// Index and start of those kept, newest last. Held while one is written.
+    /// Index and log start of the snapshots that are kept, newest last. Locked while one is written.
     kept: Arc<Mutex<Vec<(u64, LogStart)>>>,
 }
 
