@@ -13,7 +13,8 @@ use super::PeerEvent;
 use super::claims::Token;
 use super::codec;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
-use super::handshake::{Answer, Expected, Greeting, MAX_GREETING, Refused, accept};
+use super::greeting::{Answer, Greeting, MAX_GREETING};
+use super::handshake::{Expected, Refused, accept};
 use super::link::Link;
 use super::shared_state::Shared;
 

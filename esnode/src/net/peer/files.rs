@@ -15,7 +15,8 @@ use shared::ids::NodeId;
 
 use super::claims::Token;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
-use super::handshake::{Expected, Greeting, MAX_GREETING, Refused, accept};
+use super::greeting::{Greeting, MAX_GREETING};
+use super::handshake::{Expected, Refused, accept};
 use super::link::Link;
 use super::refusal;
 use super::shared_state::Shared;

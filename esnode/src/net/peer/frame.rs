@@ -29,7 +29,7 @@ const MAX_SLICES: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// A [`super::handshake::Greeting`].
+    /// A [`super::greeting::Greeting`].
     Hello = 1,
     /// A [`super::handshake::Refused`]; the connection is closed after it.
     Refused = 2,
@@ -37,7 +37,7 @@ pub enum Kind {
     Keepalive = 3,
     /// Raft messages, as in [`super::codec`].
     Messages = 4,
-    /// A [`super::handshake::Greeting`] of a node that wants files, as all below in [`super::files`].
+    /// A [`super::greeting::Greeting`] of a node that wants files, as all below in [`super::files`].
     FilesHello = 5,
     /// Where the log of the node that needs files ends.
     FilesAsk = 6,

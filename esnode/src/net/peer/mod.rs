@@ -16,6 +16,7 @@ mod files;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
+mod greeting;
 mod handshake;
 mod inbox;
 mod known;

@@ -15,7 +15,8 @@ use tracing::info;
 
 use super::claims::Token;
 use super::config::{PeerAddress, TransportConfig};
-use super::handshake::{Expected, Greeting, RefusalCode, Refused, removed};
+use super::greeting::Greeting;
+use super::handshake::{Expected, RefusalCode, Refused, removed};
 use super::known::Known;
 use super::link::Link;
 use super::strangers::Strangers;
