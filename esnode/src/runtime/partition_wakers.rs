@@ -1,4 +1,4 @@
-//! Who waits for which partition to change.
+//! Wakes those who wait for a partition to change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use tokio::sync::Notify;
 
 use crate::state_machine::TopicId;
 
-/// One signal per partition that somebody has waited for.
+/// One signal for each partition that is waited for.
 #[derive(Default)]
 pub struct PartitionWakers {
     waiters: Mutex<HashMap<(TopicId, u32), Arc<Notify>>>,
 }
 
 impl PartitionWakers {
-    /// The partition's signal.
+    /// Returns the signal of a partition.
     pub fn of(&self, topic: TopicId, partition: u32) -> Arc<Notify> {
         Arc::clone(self.waiters.lock().entry((topic, partition)).or_default())
     }
 
-    /// Wakes those who wait for these partitions, and drops signals that nobody holds.
+    /// Wakes those who wait for these partitions, and drops signals that nobody waits for.
     pub fn wake(&self, touched: &[(TopicId, u32)]) {
         if touched.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! The admin port for fuzzers: whole connections, over memory instead of a socket.
+//! The admin port for fuzzers: whole connections, in memory instead of on a socket.
 
 use shared::api::{ClusterStatus, example};
 use shared::ids::NodeId;
@@ -23,7 +23,8 @@ thread_local! {
     static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().expect("needs nothing of the system");
 }
 
-/// What one client may send before it hangs up. Every answer is a proper one, and none says that the node is at fault.
+/// Sends the bytes as a client that then closes its side. Every response must be valid HTTP, and none may report an
+/// internal error.
 pub fn fuzz(bytes: &[u8]) {
     let answer = RUNTIME.with(|runtime| runtime.block_on(answer(bytes)));
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{}", answer.escape_ascii());
@@ -45,7 +46,7 @@ async fn answer(bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// A leader that nothing is wrong with.
+/// A healthy leader.
 #[derive(Clone)]
 struct Calm(ClusterFile);
 

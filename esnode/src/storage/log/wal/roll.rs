@@ -61,7 +61,7 @@ impl Wal {
         state.segments.push_back(segment.clone());
         state.sealed_bytes += self.end;
         // Readers take this for the end of the last segment, which is the new one; for the old one they have its
-        // header's value.
+        // For readers, this is the end of the last segment, which now is the new one. It has no entries yet.
         state.end = end;
         self.shared.count(&state);
         drop(state);
