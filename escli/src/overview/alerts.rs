@@ -1,5 +1,5 @@
-//! PURE: evaluates the four documented alerts from several samples. An alert that needs a longer window than the samples
-//! cover is reported as not evaluated, never as ok.
+//! PURE: evaluates the four documented alerts from several samples. An alert that needs a longer window than the
+//! samples cover is reported as not evaluated, never as ok.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Lowers the priority of threads whose work can wait, in favour of those that events wait for.
 
-/// The nice value of such a thread (nice(2)): others always go first, but it still gets some time.
+/// The priority of such a thread, as nice(2) counts: others always go first, but it still gets some time.
 const BACK: i32 = 10;
 
 /// Lowers the priority of the calling thread. On Linux each thread has its own (setpriority(2), NOTES).
