@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod backup;
+pub mod hex;
 pub mod ids;
 pub mod spec;
 pub mod verified;

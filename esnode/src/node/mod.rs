@@ -1,4 +1,4 @@
-//! A node from start to end: open the disk, open the ports, take part, drain.
+//! A node from start to end: opens disk and ports, takes part in the cluster, and drains.
 
 pub mod handle;
 mod identity;
@@ -30,10 +30,10 @@ use crate::state_machine::StateMachine;
 use crate::storage::data_dir::DataDir;
 use crate::storage::{self, Log, Recovered};
 
-/// Runs a node until SIGTERM or SIGINT, or until it must not go on.
+/// Runs a node until SIGTERM or SIGINT, or until it cannot continue.
 ///
 /// # Errors
-/// Why it cannot start, or must not go on.
+/// Why it cannot start or continue.
 pub fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
@@ -124,7 +124,7 @@ impl Node {
         Ok(Self { events, ended, shutdown, raft, transport })
     }
 
-    /// Waits for a signal, then drains; or for the raft thread to give up.
+    /// Waits for a signal, then drains; or waits for the end of the raft thread.
     async fn until_ended(mut self) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -178,7 +178,7 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
     }
 }
 
-/// A directory that has taken part in Raft has a log. Without it the node would vote as if it had never voted.
+/// Refuses a directory that has taken part in Raft but has no log. The node would vote as if it had never voted.
 fn refuse_lost_log(data_dir: &DataDir) -> Result<()> {
     let has_log =
         || std::fs::read_dir(data_dir.path().join("log")).is_ok_and(|mut files| files.next().is_some());

@@ -12,12 +12,13 @@ use shared::ids::NodeId;
 use shared::spec::RaftTiming;
 
 use super::Micros;
+use super::arrival::Arrival;
 use super::bugs::Bug;
 use super::checks::Checks;
 use super::client::{Answer, Request};
 use super::fetch::Fetch;
 use super::network::Network;
-use super::node::{Arrival, Node};
+use super::node::Node;
 use super::trace::{Trace, mix};
 use super::world::Setup;
 

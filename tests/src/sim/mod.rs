@@ -3,6 +3,7 @@
 //!
 //! It knows nothing of threads, files or sockets; those have suites of their own.
 
+pub mod arrival;
 pub mod bugs;
 pub mod checks;
 pub mod client;

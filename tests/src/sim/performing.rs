@@ -5,12 +5,13 @@ use esnode::replica::{Effect, End, Input, Leadership, Response, Write, WriteCont
 use esnode::state_machine::command::Command;
 use esnode::state_machine::retention::{Retention, due};
 
+use super::arrival::Arrival;
 use super::bugs::Bug;
 use super::checks::InvariantViolation;
 use super::client::{Answer, place_of};
 use super::env::{Env, Event};
 use super::fetch::Fetch;
-use super::node::{Arrival, Node, Simulated, Stop, Waiter};
+use super::node::{Node, Simulated, Stop, Waiter};
 use super::serving::{payload, proposal};
 use super::snapshot_file::SnapshotFile;
 

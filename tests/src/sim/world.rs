@@ -5,13 +5,14 @@ use esnode::replica::Hello;
 use shared::ids::NodeId;
 
 use super::Micros;
+use super::arrival::Arrival;
 use super::bugs::Bug;
 use super::checks::{InvariantViolation, ensure};
 use super::client::{Answer, Client, Kind, PLACES, topic};
 use super::env::{Env, Event, Profile};
 use super::faults;
 use super::member::Membership;
-use super::node::{Arrival, Node};
+use super::node::Node;
 use super::reading;
 
 /// Entries that a learner may lack when its promotion is proposed.

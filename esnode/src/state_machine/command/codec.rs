@@ -1,4 +1,4 @@
-//! Encoding and decoding of commands; the layout stands at the top of [`super`].
+//! Encoding and decoding of commands. Their layout is described in [`super`].
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::state_machine::groups::GroupChange;
 use crate::state_machine::{FIRST_FORMAT, TopicId};
 
 impl Command {
-    /// The on-disk format from which on it may be proposed: programs that read only older ones do not know
-    /// it.
+    /// Returns the on-disk format from which on the command may be proposed; programs that only read older formats do
+    /// not know it.
     pub fn since(&self) -> u16 {
         match self {
             Self::Clock(_) | Self::CreatePartitions { .. } | Self::DeleteTopicById { .. } => 2,
@@ -79,7 +79,8 @@ impl Command {
         }
     }
 
-    /// The commands of a payload, in order; batches are slices of it, not copies. Ends after the first error.
+    /// Returns the commands of a payload, in order. Batches are slices of it, not copies. The iterator ends after the
+    /// first error.
     pub fn decode_all(payload: &Bytes) -> impl Iterator<Item = Result<Command, Malformed>> {
         let total = payload.len();
         let mut rest = payload.clone();
@@ -173,7 +174,7 @@ fn get_tick(bytes: &mut Bytes) -> Option<Tick> {
     })
 }
 
-/// Each configuration takes bytes of the payload, so a claimed count cannot make this long.
+/// Each configuration takes bytes of the payload, so a false count cannot make this loop long.
 fn get_configs(bytes: &mut Bytes) -> Option<BTreeMap<String, String>> {
     let count = bytes.try_get_u32_le().ok()?;
     (0..count).map(|_| Some((get_text(bytes)?, get_text(bytes)?))).collect()
