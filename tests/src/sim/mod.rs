@@ -69,7 +69,7 @@ pub fn run_in(setup: &Setup) -> Result<Report, InvariantViolation> {
     let mut world = World::new(setup);
     let done = catch_unwind(AssertUnwindSafe(|| {
         world.many_clients();
-        world.members(setup.members);
+        world.group_of(setup.members);
         world.env.trouble = true;
         world.env.at(500_000, Event::Fault);
         world.run_for(TROUBLE)?;

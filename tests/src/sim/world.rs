@@ -83,8 +83,8 @@ impl World {
         id
     }
 
-    /// Adds so many members of the consumer group.
-    pub fn members(&mut self, count: usize) {
+    /// Adds a consumer group of so many members.
+    pub fn group_of(&mut self, count: usize) {
         for _ in 0..count {
             self.client(Kind::Member(Membership::new(self.clients.len())));
         }
