@@ -2,7 +2,7 @@
 //!
 //! Pure: no socket, no clock. Whether a peer may vote is not decided here, but by the node.
 
-use shared::ids::NodeId;
+use shared::ids::{ClusterId, NodeId};
 use shared::spec::authority;
 use shared::version::Range;
 
