@@ -65,6 +65,21 @@ impl Producer {
         Self { epoch: batch.producer_epoch, batches: VecDeque::new(), seen: 0 }
     }
 
+    /// Its epoch.
+    pub fn epoch(&self) -> i16 {
+        self.epoch
+    }
+
+    /// The last sequence number that it has used; none before its first batch.
+    pub fn last_sequence(&self) -> Option<i32> {
+        self.batches.back().map(|batch| batch.last)
+    }
+
+    /// The entry of its latest batch.
+    pub fn last_index(&self) -> u64 {
+        self.seen
+    }
+
     /// Compares a batch with those it has appended before.
     pub fn validate(&self, batch: &BatchHeader) -> SequenceCheck {
         if batch.producer_epoch < self.epoch {
@@ -127,6 +142,11 @@ impl Producers {
             None if batch.base_sequence == 0 || self.forgetful => SequenceCheck::New,
             None => SequenceCheck::Refused(Refusal::OutOfOrderSequence),
         }
+    }
+
+    /// All of them, by id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
+        self.known.iter().map(|(id, producer)| (*id, producer))
     }
 
     /// What is remembered of a producer.

@@ -2,10 +2,12 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
-    DeleteTopicsRequest, DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    AlterConfigsRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, ListConfigResourcesRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
 };
 
 use super::apis;
@@ -59,6 +61,15 @@ fn decode(request: &Request) -> Result<(), BadRequest> {
         ApiKey::DescribeConfigs => request.decode::<DescribeConfigsRequest>().map(drop),
         ApiKey::IncrementalAlterConfigs => request.decode::<IncrementalAlterConfigsRequest>().map(drop),
         ApiKey::InitProducerId => request.decode::<InitProducerIdRequest>().map(drop),
+        ApiKey::AlterConfigs => request.decode::<AlterConfigsRequest>().map(drop),
+        ApiKey::DescribeLogDirs => request.decode::<DescribeLogDirsRequest>().map(drop),
+        ApiKey::ElectLeaders => request.decode::<ElectLeadersRequest>().map(drop),
+        ApiKey::ListPartitionReassignments => request.decode::<ListPartitionReassignmentsRequest>().map(drop),
+        ApiKey::DescribeQuorum => request.decode::<DescribeQuorumRequest>().map(drop),
+        ApiKey::DescribeCluster => request.decode::<DescribeClusterRequest>().map(drop),
+        ApiKey::DescribeProducers => request.decode::<DescribeProducersRequest>().map(drop),
+        ApiKey::ListConfigResources => request.decode::<ListConfigResourcesRequest>().map(drop),
+        ApiKey::DescribeTopicPartitions => request.decode::<DescribeTopicPartitionsRequest>().map(drop),
         other => panic!("no decoder of {other:?}: add one"),
     }
 }
@@ -131,7 +142,7 @@ mod tests {
     use bytes::BufMut;
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 
-    use super::super::tests::{batch_of, encoded, framed, produce, sample, served};
+    use super::super::tests::{batch_of, encoded, framed, idempotent, produce, sample, served};
     use super::*;
     use crate::fuzz::seeds::{self, Seeds};
 
@@ -153,11 +164,7 @@ mod tests {
 
     /// A batch of an idempotent producer, from this sequence number on.
     fn sequenced(records: usize, sequence: i32) -> Vec<u8> {
-        let mut batch = batch_of(records).to_vec();
-        batch[43..51].copy_from_slice(&5i64.to_be_bytes());
-        batch[51..53].fill(0);
-        batch[53..57].copy_from_slice(&sequence.to_be_bytes());
-        mended(&batch.into()).to_vec()
+        mended(&idempotent(records, 5, sequence)).to_vec()
     }
 
     #[test]
