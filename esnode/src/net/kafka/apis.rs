@@ -10,7 +10,7 @@ use super::frame::{BadRequest, Request};
 use super::request_schema::{self, Field};
 use super::session::Session;
 use super::{
-    configs, coordinator, delete_records, describe_cluster, describe_producers, elections, fetch,
+    configs, coordinator, delete_records, describe_cluster, describe_producers, elect_leaders, fetch,
     leader_epoch, list_offsets, log_dirs, metadata, partitions, produce, producer_id, quorum, reassignments,
     topic_partitions, topics, versions,
 };
@@ -64,7 +64,7 @@ pub static APIS: [Api; 24] = [
     api(ApiKey::AlterConfigs, (0, 2), ALTER_CONFIGS, configs::alter),
     api(ApiKey::DescribeLogDirs, (1, 4), DESCRIBE_LOG_DIRS, log_dirs::handle),
     api(ApiKey::CreatePartitions, (0, 3), CREATE_PARTITIONS, partitions::create),
-    api(ApiKey::ElectLeaders, (0, 2), ELECT_LEADERS, elections::handle),
+    api(ApiKey::ElectLeaders, (0, 2), ELECT_LEADERS, elect_leaders::handle),
     api(ApiKey::IncrementalAlterConfigs, (0, 1), INCREMENTAL_ALTER_CONFIGS, configs::incremental_alter),
     api(ApiKey::ListPartitionReassignments, (0, 0), LIST_PARTITION_REASSIGNMENTS, reassignments::list),
     api(ApiKey::DescribeQuorum, (0, 2), DESCRIBE_QUORUM, quorum::handle),

@@ -59,7 +59,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         let permit = fetch.permit.take();
         let mut answer = fetch.answer(&body);
         if to.version >= NEW_LEADER_SINCE && is_led_elsewhere(&answer) {
-            NewLeader::known(&session).into_iter().for_each(|leader| leader.tell_consumer(&mut answer));
+            NewLeader::known(&session).into_iter().for_each(|leader| leader.add_to_fetch(&mut answer));
         }
         match (to.send(&answer), permit) {
             (Outcome::Send(frame), Some(permit)) => Outcome::SendHolding(frame, Held::Events(permit)),
@@ -75,7 +75,7 @@ fn session_error(body: &FetchRequest) -> Option<ResponseError> {
 
 fn is_led_elsewhere(answer: &FetchResponse) -> bool {
     let mut partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
-    partitions.any(|partition| NewLeader::cures(partition.error_code))
+    partitions.any(|partition| NewLeader::applies_to(partition.error_code))
 }
 
 /// A fetch on its way.
@@ -299,7 +299,7 @@ mod tests {
             );
             assert!(is_led_elsewhere(&answer));
             if version >= NEW_LEADER_SINCE {
-                other().tell_consumer(&mut answer);
+                other().add_to_fetch(&mut answer);
                 let told = &answer.responses[0].partitions[0].current_leader;
                 assert_eq!((told.leader_id.0, told.leader_epoch, answer.node_endpoints.len()), (2, 7, 1));
             }

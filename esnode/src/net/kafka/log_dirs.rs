@@ -130,12 +130,14 @@ fn answer(
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use kafka_protocol::messages::ApiKey;
     use kafka_protocol::protocol::Encodable;
 
     use super::*;
     use crate::net::kafka::leader_epoch::tests::state_machine;
     use crate::net::kafka::tests::{batch_of, encodes};
+    use crate::state_machine::command::Command;
 
     fn listed(topics: Option<&[(&'static str, &[i32])]>) -> Vec<(i32, i64)> {
         let wanted = topics.map(|topics| {
@@ -163,6 +165,15 @@ mod tests {
         assert_eq!(listed(None), [(0, both)]);
         assert_eq!(listed(Some(&[("t", &[0, 0, 7]), ("u", &[0]), ("t", &[0])])), [(0, both)], "each once");
         assert_eq!((listed(Some(&[("t", &[])])), listed(Some(&[]))), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_partition_that_keeps_nothing_takes_nothing() {
+        let mut state_machine = state_machine(&[1]);
+        let mut payload = BytesMut::new();
+        Command::DeleteRecords { topic: 1, partition: 0, start_offset: 10 }.encode(&mut payload);
+        state_machine.apply(3, 1, &payload.freeze());
+        assert_eq!(Wanted(None).topics(&state_machine)[0].partitions[0].partition_size, 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod delete_records;
 mod describe_cluster;
 mod describe_producers;
 mod dispatch;
-mod elections;
+mod elect_leaders;
 mod errors;
 mod fetch;
 mod forward;

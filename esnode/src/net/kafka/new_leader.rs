@@ -15,18 +15,17 @@ pub struct NewLeader {
     pub id: i32,
     /// Its epoch.
     pub epoch: i32,
-    /// Where it is.
+    /// Where clients reach it.
     pub host: StrBytes,
-    /// Where it is.
+    /// The port there.
     pub port: i32,
 }
 
 impl NewLeader {
     /// Whether clients ask who leads when they are told so.
-    pub fn cures(error: i16) -> bool {
-        [ResponseError::NotLeaderOrFollower, ResponseError::FencedLeaderEpoch]
-            .iter()
-            .any(|cured| cured.code() == error)
+    pub fn applies_to(error: i16) -> bool {
+        let errors = [ResponseError::NotLeaderOrFollower, ResponseError::FencedLeaderEpoch];
+        errors.iter().any(|known| known.code() == error)
     }
 
     /// The leader that this node would name in its Metadata; none while that is in doubt.
@@ -43,12 +42,12 @@ impl NewLeader {
     }
 
     /// Puts it into the answer to a Produce whose client did not know it.
-    pub fn tell_producer(self, answer: &mut produce_response::ProduceResponse) {
+    pub fn add_to_produce(self, answer: &mut produce_response::ProduceResponse) {
         let leader = produce_response::LeaderIdAndEpoch::default()
             .with_leader_id(self.id.into())
             .with_leader_epoch(self.epoch);
         let partitions = answer.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses);
-        for partition in partitions.filter(|partition| Self::cures(partition.error_code)) {
+        for partition in partitions.filter(|partition| Self::applies_to(partition.error_code)) {
             partition.current_leader = leader.clone();
         }
         let node = produce_response::NodeEndpoint::default()
@@ -59,12 +58,12 @@ impl NewLeader {
     }
 
     /// Puts it into the answer to a Fetch whose client did not know it.
-    pub fn tell_consumer(self, answer: &mut fetch_response::FetchResponse) {
+    pub fn add_to_fetch(self, answer: &mut fetch_response::FetchResponse) {
         let leader = fetch_response::LeaderIdAndEpoch::default()
             .with_leader_id(self.id.into())
             .with_leader_epoch(self.epoch);
         let partitions = answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions);
-        for partition in partitions.filter(|partition| Self::cures(partition.error_code)) {
+        for partition in partitions.filter(|partition| Self::applies_to(partition.error_code)) {
             partition.current_leader = leader.clone();
         }
         let node = fetch_response::NodeEndpoint::default()

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -27,7 +28,7 @@ use crate::replica::ProposeError;
 use crate::runtime::Budget;
 use crate::runtime::read_clocks;
 use crate::state_machine::command::Reply;
-use crate::state_machine::{StateMachine, TopicId, config};
+use crate::state_machine::{StateMachine, Topic, TopicId, config};
 
 /// How long a producer waits that does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
@@ -160,12 +161,28 @@ struct Append {
     /// The offset that the partition's next event would have got when the request came.
     next: i64,
     /// Whether its records get the time of their append.
-    is_stamped: bool,
+    is_log_append_time: bool,
     /// That time, in ms since 1970, once they have it.
-    stamp: Option<i64>,
+    append_time: Option<i64>,
 }
 
 impl Append {
+    /// What is wanted of a partition of `topic`, if it has this partition.
+    fn new(slot: (usize, usize), topic: &Topic, wanted: PartitionProduceData, rules: &Rules) -> Option<Self> {
+        let partition = u32::try_from(wanted.index).ok()?;
+        let next = topic.partitions.get(partition as usize)?.high_watermark();
+        Some(Self {
+            slot,
+            topic: topic.id,
+            partition,
+            batch: wanted.records.unwrap_or_default(),
+            rules: rules.clone(),
+            next,
+            is_log_append_time: config::is_log_append_time(topic),
+            append_time: None,
+        })
+    }
+
     /// What it takes on its way through the log.
     fn bytes(&self) -> usize {
         self.batch.len() + OVERHEAD
@@ -174,11 +191,11 @@ impl Append {
     /// What goes into the log at time `now`.
     fn take_batch(&mut self, now: i64) -> Bytes {
         let batch = std::mem::take(&mut self.batch);
-        if !self.is_stamped {
+        if !self.is_log_append_time {
             return batch;
         }
-        self.stamp = Some(now);
-        records::stamped(&batch, now)
+        self.append_time = Some(now);
+        records::with_append_time(&batch, now)
     }
 }
 
@@ -206,40 +223,29 @@ impl Work {
         let now = read_clocks().wall;
         let mut seen = HashSet::new();
         for data in body.topic_data {
-            let known = state_machine.topic(&data.name);
-            let rules = known.map(|topic| Rules {
+            let topic = state_machine.topic(&data.name);
+            let rules = topic.map(|topic| Rules {
                 version,
                 largest: config::largest_batch(state_machine, topic),
                 timestamps: config::timestamps(topic, now),
             });
             let mut partitions = Vec::with_capacity(data.partition_data.len());
             for wanted in data.partition_data {
-                let found = known.zip(rules.clone()).and_then(|(topic, rules)| {
-                    let partition = u32::try_from(wanted.index).ok()?;
-                    let next = topic.partitions.get(partition as usize)?.high_watermark();
-                    Some((topic, partition, (rules, next)))
-                });
-                let answer = slot(wanted.index);
-                partitions.push(match found {
-                    // Some of its batches could be refused, and others not.
-                    Some((topic, partition, _)) if !seen.insert((topic.id, partition)) => {
-                        answer.with_error_code(ResponseError::InvalidRequest.code())
-                    }
-                    Some((topic, partition, (rules, next))) => {
-                        self.appends.push(Append {
-                            slot: (self.topics.len(), partitions.len()),
-                            topic: topic.id,
-                            partition,
-                            batch: wanted.records.unwrap_or_default(),
-                            rules,
-                            next,
-                            is_stamped: config::is_stamped(topic),
-                            stamp: None,
-                        });
-                        answer
-                    }
-                    None => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
-                });
+                let (answer, place) = (slot(wanted.index), (self.topics.len(), partitions.len()));
+                let found = topic.zip(rules.as_ref());
+                partitions.push(
+                    match found.and_then(|(topic, rules)| Append::new(place, topic, wanted, rules)) {
+                        // Some of its batches could be refused, and others not.
+                        Some(append) if !seen.insert((append.topic, append.partition)) => {
+                            answer.with_error_code(ResponseError::InvalidRequest.code())
+                        }
+                        Some(append) => {
+                            self.appends.push(append);
+                            answer
+                        }
+                        None => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
+                    },
+                );
             }
             self.topics.push(
                 TopicProduceResponse::default().with_name(data.name).with_partition_responses(partitions),
@@ -272,14 +278,14 @@ impl Work {
     }
 
     fn enter(&mut self, at: usize, reply: &Reply) {
-        let Append { slot, next, stamp, .. } = self.appends[at];
+        let Append { slot, next, append_time, .. } = self.appends[at];
         let answer = self.answer(slot);
         match reply {
             Reply::Appended { base_offset, log_start_offset } => {
                 answer.log_start_offset = *log_start_offset;
                 answer.base_offset = *base_offset;
                 // A batch that came again has the time when it came first, which nobody remembers.
-                answer.log_append_time_ms = stamp.filter(|_| *base_offset >= next).unwrap_or(NO_TIME);
+                answer.log_append_time_ms = append_time.filter(|_| *base_offset >= next).unwrap_or(NO_TIME);
             }
             Reply::Refused(why) => answer.error_code = errors::refusal(*why).code(),
             _ => answer.error_code = ResponseError::UnknownServerError.code(),
@@ -297,7 +303,7 @@ impl Work {
             if partition.error_code != errors::NONE {
                 partition.base_offset = -1;
                 failed = true;
-                is_led_elsewhere |= NewLeader::cures(partition.error_code);
+                is_led_elsewhere |= NewLeader::applies_to(partition.error_code);
             }
         }
         match (acks, failed) {
@@ -307,7 +313,7 @@ impl Work {
             _ => {
                 let mut answer = ProduceResponse::default().with_responses(self.topics);
                 if is_led_elsewhere && to.version >= NEW_LEADER_SINCE {
-                    leader().into_iter().for_each(|leader| leader.tell_producer(&mut answer));
+                    leader().into_iter().for_each(|leader| leader.add_to_produce(&mut answer));
                 }
                 to.send(&answer)
             }
@@ -344,8 +350,8 @@ mod tests {
                 batch,
                 rules: rules(),
                 next: 5,
-                is_stamped: false,
-                stamp: None,
+                is_log_append_time: false,
+                append_time: None,
             });
         }
         let partitions = (0..).take(batches.len()).map(slot).collect();
@@ -384,7 +390,7 @@ mod tests {
     #[test]
     fn a_partition_named_twice_is_taken_once() {
         use kafka_protocol::messages::TopicName;
-        use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+        use kafka_protocol::messages::produce_request::TopicProduceData;
         let mut state_machine = StateMachine::default();
         let mut payload = bytes::BytesMut::new();
         crate::net::kafka::topics::creation("t", 1, vec![]).encode(&mut payload);
@@ -440,11 +446,11 @@ mod tests {
     fn a_topic_that_wants_it_gets_the_time_of_the_append() {
         let mut work = work(&[0, 0, 0]);
         let sent = batch_of(2);
-        for (append, is_stamped) in work.appends.iter_mut().zip([true, false, true]) {
-            (append.batch, append.is_stamped) = (sent.clone(), is_stamped);
+        for (append, is_log_append_time) in work.appends.iter_mut().zip([true, false, true]) {
+            (append.batch, append.is_log_append_time) = (sent.clone(), is_log_append_time);
         }
         let batches = work.appends.iter_mut().map(|append| append.take_batch(7)).collect::<Vec<_>>();
-        assert_eq!((&batches[0], &batches[1]), (&records::stamped(&sent, 7), &sent));
+        assert_eq!((&batches[0], &batches[1]), (&records::with_append_time(&sent, 7), &sent));
         for (at, offset) in [5, 5, 4].into_iter().enumerate() {
             work.enter(at, &appended(offset));
         }

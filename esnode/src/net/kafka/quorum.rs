@@ -96,7 +96,7 @@ impl Quorum {
         PartitionData::default()
             .with_leader_id(broker_id(self.own).into())
             .with_leader_epoch(leader_epoch(self.status.term))
-            .with_high_watermark(behind(self.status.commit))
+            .with_high_watermark(end_offset(self.status.commit))
             .with_current_voters(replicas(&self.status.voters))
             .with_observers(replicas(&self.status.learners))
     }
@@ -104,10 +104,10 @@ impl Quorum {
     fn replica(&self, id: NodeId, version: i16) -> ReplicaState {
         let last = self.status.last_index;
         let (end, heard) = if id == self.own {
-            (behind(last), Some(Duration::ZERO))
+            (end_offset(last), Some(Duration::ZERO))
         } else {
             let peer = self.status.peers.iter().find(|peer| peer.id == id);
-            (peer.map_or(UNKNOWN, |peer| behind(peer.matched)), self.contacts.get(&id).copied())
+            (peer.map_or(UNKNOWN, |peer| end_offset(peer.matched)), self.contacts.get(&id).copied())
         };
         let heard = heard.map_or(UNKNOWN, |past| self.now - i64::try_from(past.as_millis()).unwrap_or(0));
         let state = ReplicaState::default()
@@ -115,7 +115,7 @@ impl Quorum {
             .with_log_end_offset(end)
             .with_last_fetch_timestamp(heard)
             // When one that is behind was not is not remembered.
-            .with_last_caught_up_timestamp(if end == behind(last) { self.now } else { UNKNOWN });
+            .with_last_caught_up_timestamp(if end == end_offset(last) { self.now } else { UNKNOWN });
         match self.stores.get(&id) {
             Some(store) if version >= DETAILED => state.with_replica_directory_id(store.0),
             _ => state,
@@ -138,7 +138,7 @@ impl Quorum {
 }
 
 /// The offset behind the entry of this index.
-fn behind(index: u64) -> i64 {
+fn end_offset(index: u64) -> i64 {
     i64::try_from(index).map_or(i64::MAX, |index| index.saturating_add(1))
 }
 

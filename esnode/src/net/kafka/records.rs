@@ -140,7 +140,7 @@ fn has_room(header: &BatchHeader, batch: &[u8]) -> bool {
 }
 
 /// The batch with `time`, in ms since 1970, in place of its records' own timestamps.
-pub fn stamped(batch: &[u8], time: i64) -> Bytes {
+pub fn with_append_time(batch: &[u8], time: i64) -> Bytes {
     let mut batch = BytesMut::from(batch);
     if let Some(head) = batch.first_chunk_mut::<HEADER>() {
         head[22] |= LOG_APPEND_TIME.to_be_bytes()[1];

@@ -23,7 +23,7 @@ use super::session::Session;
 use crate::state_machine::{StateMachine, Topic, valid_topic_name};
 
 /// Partitions in one answer, whatever the client allows.
-const MOST: usize = 2000;
+const MAX_DESCRIBED: usize = 2000;
 /// Bytes that a topic takes at most, and a partition besides its nodes.
 const TOPIC: usize = 300;
 const PARTITION: usize = 32;
@@ -37,7 +37,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         let wanted = Wanted::new(&body);
         // The leader also knows of topics that this node will learn of in a moment.
         if !session.leadership().serving
-            && wanted.lacks_some(&session.node().state_machine())
+            && wanted.has_missing(&session.node().state_machine())
             && let Some(outcome) = session.ask_leader(&request).await
         {
             return outcome;
@@ -45,14 +45,14 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         let (of, to) = (Arc::clone(&session), request.to);
         let size = wanted.size(&session.node().state_machine(), session.node().roster().len());
         let make = move || {
-            let scene = Scene { leader: of.usable_leader(), nodes: replicas(&of.node().roster()) };
-            to.send(&scene.answer(&of.node().state_machine(), &wanted))
+            let replicas = Replicas { leader: of.usable_leader(), nodes: members(&of.node().roster()) };
+            to.send(&replicas.answer(&of.node().state_machine(), &wanted))
         };
         session.shared.memory.answer(size, make).await
     }))
 }
 
-fn replicas(nodes: &[Node]) -> Vec<BrokerId> {
+fn members(nodes: &[Node]) -> Vec<BrokerId> {
     nodes.iter().map(|node| broker_id(node.id).into()).collect()
 }
 
@@ -65,7 +65,7 @@ struct Wanted {
     /// So many partitions at most.
     limit: usize,
     /// The cursor is none that an answer has named.
-    is_lost: bool,
+    is_invalid: bool,
 }
 
 impl Wanted {
@@ -75,14 +75,14 @@ impl Wanted {
             Some(cursor) => (cursor.topic_name.0.clone(), cursor.partition_index),
             None => (StrBytes::default(), 0),
         };
-        let is_lost =
+        let is_invalid =
             partition < 0 || body.cursor.is_some() && !topics.is_empty() && !topics.contains(&topic);
-        let limit = usize::try_from(body.response_partition_limit).unwrap_or(0).clamp(1, MOST);
-        Self { topics, from: (topic, usize::try_from(partition).unwrap_or(0)), limit, is_lost }
+        let limit = usize::try_from(body.response_partition_limit).unwrap_or(0).clamp(1, MAX_DESCRIBED);
+        Self { topics, from: (topic, usize::try_from(partition).unwrap_or(0)), limit, is_invalid }
     }
 
     /// Whether a topic is not there that may well be elsewhere.
-    fn lacks_some(&self, state_machine: &StateMachine) -> bool {
+    fn has_missing(&self, state_machine: &StateMachine) -> bool {
         self.topics.iter().any(|name| valid_topic_name(name) && state_machine.topic(name).is_none())
     }
 
@@ -111,16 +111,16 @@ impl Wanted {
     }
 }
 
-/// What is the same of every partition.
-struct Scene {
+/// What is the same for every partition.
+struct Replicas {
     leader: Option<(NodeId, u64)>,
     nodes: Vec<BrokerId>,
 }
 
-impl Scene {
+impl Replicas {
     fn answer(&self, state_machine: &StateMachine, wanted: &Wanted) -> DescribeTopicPartitionsResponse {
         let answer = DescribeTopicPartitionsResponse::default();
-        if wanted.is_lost {
+        if wanted.is_invalid {
             let topics = wanted.topics.iter().map(|name| failed(name.clone(), ResponseError::InvalidRequest));
             return answer.with_topics(topics.collect());
         }
@@ -224,8 +224,9 @@ mod tests {
             .with_response_partition_limit(limit)
             .with_cursor(from);
         let (state_machine, wanted) = (state_machine(), Wanted::new(&body));
-        let scene = Scene { leader: Some((2, 7)), nodes: replicas(&[Node::at(1, "a"), Node::at(2, "b")]) };
-        let answer = scene.answer(&state_machine, &wanted);
+        let replicas =
+            Replicas { leader: Some((2, 7)), nodes: members(&[Node::at(1, "a"), Node::at(2, "b")]) };
+        let answer = replicas.answer(&state_machine, &wanted);
         encodes(ApiKey::DescribeTopicPartitions, |_| answer.clone());
         assert!(answer.compute_size(0).unwrap() <= wanted.size(&state_machine, 2));
         answer

@@ -230,13 +230,13 @@ pub fn largest_batch(state_machine: &StateMachine, topic: &Topic) -> usize {
 }
 
 /// Whether the topic's records get the time of their append, in place of their producer's.
-pub fn is_stamped(topic: &Topic) -> bool {
+pub fn is_log_append_time(topic: &Topic) -> bool {
     topic.configs.get(TIMESTAMP_TYPE).is_some_and(|kind| kind == LOG_APPEND_TIME)
 }
 
 /// Timestamps that the topic's records may come with at time `now`, all in ms since 1970.
 pub fn timestamps(topic: &Topic, now: i64) -> RangeInclusive<i64> {
-    if is_stamped(topic) {
+    if is_log_append_time(topic) {
         return i64::MIN..=i64::MAX;
     }
     let from = number(topic, BEFORE_MS).map_or(i64::MIN, |ms| now.saturating_sub(ms));
@@ -297,8 +297,8 @@ mod tests {
         };
         let limits = [(BEFORE_MS, "10"), (AFTER_MS, "5")];
         assert_eq!(timestamps(&topic(&limits), 100), 90..=105);
-        let stamped = topic(&[limits[0], limits[1], (TIMESTAMP_TYPE, LOG_APPEND_TIME)]);
-        assert!(is_stamped(&stamped) && !is_stamped(&topic(&limits)));
-        assert_eq!(timestamps(&stamped, 100), i64::MIN..=i64::MAX);
+        let appended = topic(&[limits[0], limits[1], (TIMESTAMP_TYPE, LOG_APPEND_TIME)]);
+        assert!(is_log_append_time(&appended) && !is_log_append_time(&topic(&limits)));
+        assert_eq!(timestamps(&appended, 100), i64::MIN..=i64::MAX);
     }
 }

@@ -212,7 +212,7 @@ mod tests {
     use kafka_protocol::messages::ApiKey;
 
     use super::super::tests::state_machine;
-    use super::super::{NODE, TOPIC};
+    use super::super::{BROKER, TOPIC};
     use super::*;
     use crate::net::kafka::tests::encodes;
     use crate::state_machine::retention::{RETENTION_BYTES, RETENTION_MS};
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn only_topics_change_and_each_once() {
-        let wanted = [(TOPIC, "t"), (NODE, "1"), (8, "1"), (TOPIC, "u"), (TOPIC, "v"), (TOPIC, "v")];
+        let wanted = [(TOPIC, "t"), (BROKER, "1"), (8, "1"), (TOPIC, "u"), (TOPIC, "v"), (TOPIC, "v")];
         let plans = plans(
             &now(),
             &wanted,

@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use shared::spec::{ClusterFile, Node};
 
 use super::of_node;
-use super::{DEFAULT, NODE, OF_FILE, OF_TOPIC, number_of, topic};
+use super::{BROKER, DEFAULT, DYNAMIC_TOPIC, STATIC_BROKER, number_of, topic};
 use crate::net::kafka::answer::Answer;
 use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::ids::broker_id;
@@ -31,7 +31,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let (session, request) = (Arc::clone(session), request.clone());
     Ok(Answer::later(async move {
         // The leader knows what was just set. Of a node it knows nothing; what is asked for together is answered here.
-        let of_topics = body.resources.iter().all(|wanted| wanted.resource_type != NODE);
+        let of_topics = body.resources.iter().all(|wanted| wanted.resource_type != BROKER);
         if of_topics && let Some(outcome) = topics::elsewhere(&session, &request).await {
             return outcome;
         }
@@ -40,12 +40,12 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         let make = move || {
             let (node, roster) = (of.node(), of.node().roster());
             let own = roster.iter().find(|member| member.id == node.node_id());
-            let scene = Scene {
+            let context = Context {
                 file: node.file(),
                 own: own.or(node.file().node(node.node_id())),
                 nodes: roster.len(),
             };
-            to.send(&scene.describe(&node.state_machine(), &body))
+            to.send(&context.describe(&node.state_machine(), &body))
         };
         session.shared.memory.answer(size, make).await
     }))
@@ -60,14 +60,14 @@ fn size(state_machine: &StateMachine, body: &DescribeConfigsRequest) -> usize {
 }
 
 /// What descriptions are made from, besides the state.
-struct Scene<'a> {
+struct Context<'a> {
     file: &'a ClusterFile,
     /// The node that describes, where it is known.
     own: Option<&'a Node>,
     nodes: usize,
 }
 
-impl Scene<'_> {
+impl Context<'_> {
     fn describe(
         &self,
         state_machine: &StateMachine,
@@ -97,7 +97,7 @@ impl Scene<'_> {
         state_machine: &StateMachine,
         wanted: &DescribeConfigsResource,
     ) -> Result<Vec<DescribeConfigsResourceResult>, Refused> {
-        if wanted.resource_type == NODE {
+        if wanted.resource_type == BROKER {
             return self.node(&wanted.resource_name);
         }
         let topic = topic(state_machine, wanted.resource_type, &wanted.resource_name)?;
@@ -127,14 +127,14 @@ impl Scene<'_> {
     fn of_topic(&self, topic: &Topic, key: &str) -> DescribeConfigsResourceResult {
         let mut sources = Vec::new();
         if let Some(value) = topic.configs.get(key) {
-            sources.push((key, value.clone(), OF_TOPIC));
+            sources.push((key, value.clone(), DYNAMIC_TOPIC));
         }
         let setting = config::find(key);
         if let Some(setting) = setting {
             let (value, source) = of_node::default_of(setting, self.file);
             let name = if setting.broker_key.is_empty() { key } else { setting.broker_key };
             sources.push((name, value, source));
-            if source == OF_FILE {
+            if source == STATIC_BROKER {
                 sources.push((name, setting.default.to_owned(), DEFAULT));
             }
         }
@@ -201,11 +201,11 @@ mod tests {
     fn describe(resources: Vec<DescribeConfigsResource>, synonyms: bool) -> DescribeConfigsResponse {
         let file = json!({"cluster": {"nodes": [{"id": 2, "host": "b"}], "topics": {"retention_ms": 5}}});
         let file: ClusterFile = serde_json::from_value(file).unwrap();
-        let scene = Scene { file: &file, own: file.node(2), nodes: 3 };
+        let context = Context { file: &file, own: file.node(2), nodes: 3 };
         let body =
             DescribeConfigsRequest::default().with_resources(resources).with_include_synonyms(synonyms);
         let state_machine = state_machine(BTreeMap::from([(RETENTION_MS.to_owned(), "1000".to_owned())]));
-        let answer = scene.describe(&state_machine, &body);
+        let answer = context.describe(&state_machine, &body);
         encodes(ApiKey::DescribeConfigs, |_| answer.clone());
         let takes = answer.compute_size(1).unwrap();
         let reckoned = size(&state_machine, &body);
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(answer.results.len(), 1, "twice is not answered twice");
         let result = &answer.results[0];
         assert_eq!(result.configs.len(), SETTINGS.len());
-        assert_eq!(seen(result, RETENTION_MS), ("1000".to_owned(), OF_TOPIC, 5));
+        assert_eq!(seen(result, RETENTION_MS), ("1000".to_owned(), DYNAMIC_TOPIC, 5));
         assert_eq!(seen(result, RETENTION_BYTES), ("-1".to_owned(), DEFAULT, 5));
         assert_eq!(seen(result, "cleanup.policy"), ("delete".to_owned(), DEFAULT, 7));
         assert!(result.configs.iter().all(|config| config.synonyms.is_empty() && !config.read_only));
@@ -242,17 +242,17 @@ mod tests {
         let broker = "log.retention.ms";
         assert_eq!(
             synonyms,
-            [(RETENTION_MS, "1000", OF_TOPIC), (broker, "5", OF_FILE), (broker, "-1", DEFAULT)]
+            [(RETENTION_MS, "1000", DYNAMIC_TOPIC), (broker, "5", STATIC_BROKER), (broker, "-1", DEFAULT)]
         );
     }
 
     #[test]
     fn a_node_describes_itself_and_nobody_changes_that() {
         let names = ["2", "", "1", "x"];
-        let answer = describe(names.map(|name| wanted(NODE, name, None)).to_vec(), true);
+        let answer = describe(names.map(|name| wanted(BROKER, name, None)).to_vec(), true);
         let codes: Vec<_> = answer.results.iter().map(|result| result.error_code).collect();
         assert_eq!(codes, [0, 0, 42, 42]);
-        assert_eq!(seen(&answer.results[0], "log.retention.ms"), ("5".to_owned(), OF_FILE, 5));
+        assert_eq!(seen(&answer.results[0], "log.retention.ms"), ("5".to_owned(), STATIC_BROKER, 5));
         assert!(answer.results[0].configs.iter().all(|config| config.read_only));
         assert!(answer.results[1].configs.is_empty());
     }

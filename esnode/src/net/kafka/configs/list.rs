@@ -8,7 +8,7 @@ use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesRe
 use kafka_protocol::protocol::StrBytes;
 use shared::spec::Node;
 
-use super::{NODE, TOPIC};
+use super::{BROKER, TOPIC};
 use crate::net::kafka::answer::Answer;
 use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::ids::broker_id;
@@ -51,7 +51,7 @@ fn answer(
         return answer;
     }
     let kinds = &body.resource_types;
-    if kinds.iter().any(|kind| ![TOPIC, NODE].contains(kind) && !NONE_HERE.contains(kind)) {
+    if kinds.iter().any(|kind| ![TOPIC, BROKER].contains(kind) && !NONE_HERE.contains(kind)) {
         return answer.with_error_code(ResponseError::UnsupportedVersion.code());
     }
     let wants = |kind| kinds.is_empty() || kinds.contains(&kind);
@@ -59,9 +59,9 @@ fn answer(
         ConfigResource::default().with_resource_type(kind).with_resource_name(StrBytes::from_string(name))
     };
     let topics = state_machine.topics().filter(|_| wants(TOPIC));
-    let nodes = nodes.iter().filter(|_| wants(NODE));
+    let nodes = nodes.iter().filter(|_| wants(BROKER));
     let topics = topics.map(|topic| resource(TOPIC, topic.name.clone()));
-    let nodes = nodes.map(|node| resource(NODE, broker_id(node.id).to_string()));
+    let nodes = nodes.map(|node| resource(BROKER, broker_id(node.id).to_string()));
     answer.with_config_resources(topics.chain(nodes).collect())
 }
 
@@ -87,10 +87,10 @@ mod tests {
     #[test]
     fn topics_and_nodes_have_configurations_and_nothing_else() {
         let named = |kind, name: &str| (kind, name.to_owned());
-        let (topic, nodes) = (named(TOPIC, "t"), [named(NODE, "1"), named(NODE, "2")]);
+        let (topic, nodes) = (named(TOPIC, "t"), [named(BROKER, "1"), named(BROKER, "2")]);
         let all = [&[topic.clone()][..], &nodes].concat();
         assert_eq!((listed(&[], 1), listed(&[TOPIC], 1)), ((0, all), (0, vec![topic])));
-        assert_eq!(listed(&[NODE, 8, 16, 32], 1), (0, nodes.to_vec()));
+        assert_eq!(listed(&[BROKER, 8, 16, 32], 1), (0, nodes.to_vec()));
         assert_eq!(listed(&[TOPIC, 5], 1), (ResponseError::UnsupportedVersion.code(), vec![]));
         assert_eq!(listed(&[], 0), (0, vec![]), "clients' metrics");
     }

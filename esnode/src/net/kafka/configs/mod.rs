@@ -19,11 +19,11 @@ use crate::state_machine::{StateMachine, Topic};
 
 /// Kafka's numbers of what has a configuration.
 const TOPIC: i8 = 2;
-const NODE: i8 = 4;
+const BROKER: i8 = 4;
 
 /// Where a setting comes from: set for the topic, said in cluster.yaml, or nobody says.
-const OF_TOPIC: i8 = 1;
-const OF_FILE: i8 = 4;
+const DYNAMIC_TOPIC: i8 = 1;
+const STATIC_BROKER: i8 = 4;
 const DEFAULT: i8 = 5;
 
 /// Kafka's number of a kind of value.
@@ -44,7 +44,7 @@ fn topic<'a>(state_machine: &'a StateMachine, kind: i8, name: &StrBytes) -> Resu
         TOPIC => state_machine
             .topic(name)
             .ok_or_else(|| (ResponseError::UnknownTopicOrPartition, Some(format!("no topic {name:?}")))),
-        NODE => refuse(ResponseError::InvalidRequest, "a node's configuration is its cluster.yaml"),
+        BROKER => refuse(ResponseError::InvalidRequest, "a node's configuration is its cluster.yaml"),
         _ => refuse(ResponseError::InvalidRequest, "only topics and nodes have a configuration here"),
     }
 }

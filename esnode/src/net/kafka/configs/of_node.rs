@@ -2,7 +2,7 @@
 
 use shared::spec::{ClusterFile, Node, authority};
 
-use super::{DEFAULT, OF_FILE};
+use super::{DEFAULT, STATIC_BROKER};
 use crate::net::kafka::frame::MAX_FRAME;
 use crate::net::kafka::metadata::advertised;
 use crate::state_machine::config::{Kind, SETTINGS, Setting};
@@ -28,7 +28,7 @@ pub fn default_of(setting: &Setting, file: &ClusterFile) -> (String, i8) {
         RETENTION_BYTES => topics.retention_bytes,
         _ => None,
     };
-    said.map_or_else(|| (setting.default.to_owned(), DEFAULT), |said| (said.to_string(), OF_FILE))
+    said.map_or_else(|| (setting.default.to_owned(), DEFAULT), |said| (said.to_string(), STATIC_BROKER))
 }
 
 /// All settings of `node`, which has this file, in a cluster of so many nodes; by name.
@@ -44,7 +44,7 @@ pub fn entries(file: &ClusterFile, node: &Node, nodes: usize) -> Vec<Entry> {
 
 /// What is not of topics.
 fn own(file: &ClusterFile, node: &Node, nodes: usize) -> Vec<Entry> {
-    let of_file = |key, kind, value: String| Entry { key, value, kind, source: OF_FILE };
+    let of_file = |key, kind, value: String| Entry { key, value, kind, source: STATIC_BROKER };
     let fixed = |key, kind, value: String| Entry { key, value, kind, source: DEFAULT };
     let listener = format!("PLAINTEXT://{}", authority(advertised(node), node.client_port));
     let (cluster, id) = (&file.cluster, node.id.to_string());
@@ -82,11 +82,11 @@ mod tests {
             let entry = entries.iter().find(|entry| entry.key == key).unwrap();
             (entry.value.as_str(), entry.source)
         };
-        assert_eq!(said("advertised.listeners"), ("PLAINTEXT://b.example:9002", OF_FILE));
-        assert_eq!((said("node.id"), said("num.partitions")), (("2", OF_FILE), ("3", OF_FILE)));
+        assert_eq!(said("advertised.listeners"), ("PLAINTEXT://b.example:9002", STATIC_BROKER));
+        assert_eq!((said("node.id"), said("num.partitions")), (("2", STATIC_BROKER), ("3", STATIC_BROKER)));
         assert_eq!(
             (said("log.retention.ms"), said("log.retention.bytes")),
-            (("5", OF_FILE), ("-1", DEFAULT))
+            (("5", STATIC_BROKER), ("-1", DEFAULT))
         );
         assert_eq!(said("default.replication.factor"), ("3", DEFAULT));
         assert_eq!(said("log.cleanup.policy"), ("delete", DEFAULT));

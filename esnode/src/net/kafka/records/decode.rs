@@ -49,7 +49,7 @@ pub enum Fault {
 pub struct Decoded<'a> {
     base_timestamp: i64,
     /// The timestamp of all of them, if the log has given them one.
-    stamp: Option<i64>,
+    append_time: Option<i64>,
     /// Records not read yet.
     left: i32,
     /// Bytes that may still come out.
@@ -78,7 +78,7 @@ impl<'a> Decoded<'a> {
         };
         Ok(Self {
             base_timestamp: header.base_timestamp,
-            stamp: (header.attributes & LOG_APPEND_TIME != 0).then_some(header.max_timestamp),
+            append_time: (header.attributes & LOG_APPEND_TIME != 0).then_some(header.max_timestamp),
             left: header.count,
             room: MAX_DECOMPRESSED,
             source,
@@ -113,7 +113,8 @@ impl Iterator for Decoded<'_> {
         if next.is_err() {
             self.source = Source::Ended;
         }
-        let stamped = |record: Record| Record { timestamp: self.stamp.unwrap_or(record.timestamp), ..record };
+        let stamped =
+            |record: Record| Record { timestamp: self.append_time.unwrap_or(record.timestamp), ..record };
         next.map(|record| record.map(stamped)).transpose()
     }
 }

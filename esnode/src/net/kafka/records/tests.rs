@@ -293,17 +293,17 @@ fn a_record_that_claims_an_offset_elsewhere_is_found_inside_its_batch() {
 }
 
 #[test]
-fn a_stamp_is_the_time_of_every_record() {
-    let stamped = stamped(&batch(&[1000, 3000, 2000]), 5000);
-    let header = BatchHeader::read(&stamped).unwrap();
-    assert!(header.is_intact(&stamped) && header.max_timestamp == 5000);
-    let mut bytes = stamped.clone();
+fn an_append_time_is_that_of_every_record() {
+    let appended = with_append_time(&batch(&[1000, 3000, 2000]), 5000);
+    let header = BatchHeader::read(&appended).unwrap();
+    assert!(header.is_intact(&appended) && header.max_timestamp == 5000);
+    let mut bytes = appended.clone();
     let read = RecordBatchDecoder::decode(&mut bytes).unwrap().records;
     assert!(read.iter().all(|record| record.timestamp_type == TimestampType::LogAppend));
-    assert_eq!(first_since(&stamped, 0, 4000), Some((0, 5000)));
-    assert_eq!(first_since(&stamped, 2, 5000), Some((2, 5000)));
-    assert_eq!(first_since(&stamped, 0, 5001), None);
-    assert_eq!(code(&stamped), Err(ResponseError::InvalidTimestamp), "it is the log's to give");
+    assert_eq!(first_since(&appended, 0, 4000), Some((0, 5000)));
+    assert_eq!(first_since(&appended, 2, 5000), Some((2, 5000)));
+    assert_eq!(first_since(&appended, 0, 5001), None);
+    assert_eq!(code(&appended), Err(ResponseError::InvalidTimestamp), "it is the log's to give");
 }
 
 #[test]
