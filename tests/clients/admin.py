@@ -32,12 +32,19 @@ def of_cluster(admin, topic, nodes):
     check(sorted(voter["replica_id"] for voter in log["current_voters"]) == ids, f"the voters are {log}")
     check(log["high_watermark"] > 0 and len(quorum["nodes"]) == nodes, f"the log is {quorum}")
 
-    for node in admin.describe_log_dirs([topic]):
-        (directory,) = node["log_dirs"]
-        check(0 < directory["usable_bytes"] <= directory["total_bytes"], f"the disk is {directory}")
-        sizes = [part["partition_size"] for held in directory["topics"] for part in held["partitions"]]
-        check(sizes[1:] == [0] and EVENTS * SIZE < sizes[0] < 2 * EVENTS * SIZE, f"node {node['broker']}: {directory}")
+    # A follower hears with the next heartbeat that the last event is committed.
+    deadline = time.time() + SOON
+    while not all(map(has_all, told := admin.describe_log_dirs([topic]))):
+        check(time.time() < deadline, f"the disks hold {told}")
+    check(sorted(node["broker"] for node in told) == ids, f"not every node tells its disk: {told}")
     return leader
+
+
+def has_all(node):
+    (directory,) = node["log_dirs"]
+    check(0 < directory["usable_bytes"] <= directory["total_bytes"], f"the disk is {directory}")
+    sizes = [part["partition_size"] for held in directory["topics"] for part in held["partitions"]]
+    return sizes[1:] == [0] and EVENTS * SIZE < sizes[0] < 2 * EVENTS * SIZE
 
 
 def of_configs(admin, topic, leader):
