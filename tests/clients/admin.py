@@ -77,7 +77,8 @@ def of_configs(admin, topic, leader):
     node = ConfigResource("BROKER", str(leader))
     of_node = admin.describe_configs([node], config_filter="all")["broker"][str(leader)]
     check(of_node["node.id"]["value"] == str(leader) and of_node["advertised.listeners"]["read_only"], f"{of_node}")
-    refused = admin.alter_configs([ConfigResource("BROKER", str(leader), {"num.partitions": "5"})], raise_on_unknown=False)
+    node = ConfigResource("BROKER", str(leader), {"num.partitions": "5"})
+    refused = admin.alter_configs([node], raise_on_unknown=False)
     check("cluster.yaml" in refused["broker"][str(leader)], f"a node's configuration: {refused}")
 
 
@@ -150,8 +151,11 @@ def stamped(bootstrap, admin, topic):
     admin.create_topics([NewTopic(topic, 1, config=setting)])[topic].result(SOON)
     began, told = time.time() * 1000, []
     producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd"})
+
+    def on_delivery(error, message):
+        told.append(message.timestamp()[1] if error is None else error)
+
     for _ in range(EVENTS):
-        on_delivery = lambda error, message: told.append(message.timestamp()[1] if error is None else error)
         producer.produce(topic, b"x" * SIZE, partition=0, timestamp=1000, on_delivery=on_delivery)
     check(producer.flush(SOON) == 0, "not all was written")
     check(all(began - 1000 < at < time.time() * 1000 + 1000 for at in told), f"from {began} on, appended at {told}")
@@ -162,7 +166,8 @@ def stamped(bootstrap, admin, topic):
     check(read == [(TIMESTAMP_LOG_APPEND_TIME, at) for at in told], f"appended at {told}, read {read}")
     found = consumer.offsets_for_times([TopicPartition(topic, 0, told[0])], SOON)
     check(found[0].offset == 0, f"at the time of the first is {found}")
-    check(consumer.offsets_for_times([TopicPartition(topic, 0, told[-1] + 1)], SOON)[0].offset < 0, "there is a later one")
+    later = consumer.offsets_for_times([TopicPartition(topic, 0, told[-1] + 1)], SOON)
+    check(later[0].offset < 0, f"later than the last is {later}")
     consumer.close()
 
 

@@ -1,4 +1,5 @@
-//! ElectLeaders: no election is needed, for Raft holds its own. One node leads every partition, and all would lead as well.
+//! ElectLeaders: no election is needed, for Raft holds its own. One node leads every partition, and any voter would lead
+//! as well.
 
 use std::collections::HashSet;
 use std::sync::Arc;

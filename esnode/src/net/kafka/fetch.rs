@@ -1,5 +1,5 @@
-//! Fetch: batches from the log, now or as soon as there are some. There are no sessions: every request names all that it
-//! wants.
+//! Fetch: batches from the log, now or as soon as there are some. There are no sessions: every request names all
+//! that it wants.
 //!
 //! The log is read on a blocking thread: a read that misses the page cache must not hold up the acknowledgements
 //! that share the async threads, and the hand-over costs microseconds.

@@ -196,25 +196,46 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 /// The reason, for whoever has set it.
 pub fn check(key: &str, value: &str, nodes: usize) -> Result<(), String> {
     let Some(setting) = find(key) else { return Err(format!("there is no setting {key}")) };
-    let within = |from: i64, to: i64| match value.parse::<i64>() {
-        Ok(number) if (from..=to).contains(&number) => Ok(()),
-        _ => Err(format!("{key} is {value:?}; it must be a whole number from {from} to {to}")),
-    };
-    match setting.taken {
-        Taken::Within(from, to) => within(from, to),
-        Taken::Part => match value.parse::<f64>() {
-            Ok(part) if (0.0..=1.0).contains(&part) => Ok(()),
-            _ => Err(format!("{key} is {value:?}; it must be a number from 0 to 1")),
-        },
-        Taken::Either if ["true", "false"].contains(&value) => Ok(()),
-        Taken::Either => Err(format!("{key} is {value:?}; it must be true or false")),
-        Taken::OneOf(values) if values.contains(&value) => Ok(()),
-        Taken::OneOf(values) => Err(format!("{key} is {value:?}; it must be one of {}", values.join(", "))),
-        Taken::Only(only, _) if value == only => Ok(()),
-        Taken::Only(only, why) => Err(format!("{key} is {value:?}; only {only:?} is served: {why}")),
-        Taken::Majority => within(1, i64::try_from(nodes / 2 + 1).unwrap_or(1))
-            .map_err(|why| format!("{why}: an event is acknowledged when a majority of the nodes has it")),
+    if setting.taken.accepts(value, nodes) {
+        return Ok(());
     }
+    Err(format!("{key} is {value:?}; {}", setting.documentation(nodes)))
+}
+
+impl Setting {
+    /// What it takes in a cluster of so many nodes, and why nothing else.
+    pub fn documentation(&self, nodes: usize) -> String {
+        match self.taken {
+            Taken::Within(from, to) => format!("it must be a whole number from {from} to {to}"),
+            Taken::Part => "it must be a number from 0 to 1".to_owned(),
+            Taken::Either => "it must be true or false".to_owned(),
+            Taken::OneOf(values) => format!("it must be one of {}", values.join(", ")),
+            Taken::Only(only, why) => format!("only {only:?} is served: {why}"),
+            Taken::Majority => format!(
+                "it must be a whole number from 1 to {}: an event is acknowledged when a majority of the nodes has it",
+                majority(nodes)
+            ),
+        }
+    }
+}
+
+impl Taken {
+    fn accepts(self, value: &str, nodes: usize) -> bool {
+        let within =
+            |from: i64, to: i64| value.parse::<i64>().is_ok_and(|number| (from..=to).contains(&number));
+        match self {
+            Self::Within(from, to) => within(from, to),
+            Self::Part => value.parse::<f64>().is_ok_and(|part| (0.0..=1.0).contains(&part)),
+            Self::Either => ["true", "false"].contains(&value),
+            Self::OneOf(values) => values.contains(&value),
+            Self::Only(only, _) => value == only,
+            Self::Majority => within(1, majority(nodes)),
+        }
+    }
+}
+
+fn majority(nodes: usize) -> i64 {
+    i64::try_from(nodes / 2 + 1).unwrap_or(1)
 }
 
 fn number(topic: &Topic, key: &str) -> Option<i64> {
@@ -277,6 +298,8 @@ mod tests {
         ] {
             assert!(check(key, value, 3).is_err(), "{key}={value}");
         }
+        let why = check(CLEANUP_POLICY, "compact", 3).unwrap_err();
+        assert!(why.starts_with("cleanup.policy is \"compact\"; only \"delete\" is served: "), "{why}");
         for (key, value) in [
             (MIN_INSYNC, "2"),
             (MAX_MESSAGE_BYTES, "15728640"),

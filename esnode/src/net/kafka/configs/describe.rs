@@ -23,7 +23,7 @@ use crate::state_machine::config::{self, Kind, SETTINGS};
 use crate::state_machine::{StateMachine, Topic};
 
 /// What a description takes at most, besides the settings that a topic has of its own.
-const DESCRIBED: usize = 10 << 10;
+const DESCRIBED: usize = 14 << 10;
 
 /// Serves DescribeConfigs.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
@@ -83,7 +83,7 @@ impl Context<'_> {
                 .with_resource_name(wanted.resource_name.clone())
                 .with_error_message(None);
             match self.one(state_machine, wanted) {
-                Ok(configs) => result.with_configs(shown(configs, wanted, body.include_synonyms)),
+                Ok(configs) => result.with_configs(shown(configs, wanted, body)),
                 Err((error, why)) => {
                     result.with_error_code(error.code()).with_error_message(why.map(StrBytes::from_string))
                 }
@@ -146,7 +146,10 @@ impl Context<'_> {
                 .with_value(Some(StrBytes::from_string(value.clone())))
                 .with_source(*source)
         });
-        described(key, value, kind, source).with_synonyms(synonyms.collect())
+        let documentation = setting.map(|setting| StrBytes::from_string(setting.documentation(self.nodes)));
+        described(key, value, kind, source)
+            .with_synonyms(synonyms.collect())
+            .with_documentation(documentation)
     }
 }
 
@@ -163,14 +166,17 @@ fn described(key: &str, value: &str, kind: Kind, source: i8) -> DescribeConfigsR
 fn shown(
     mut configs: Vec<DescribeConfigsResourceResult>,
     wanted: &DescribeConfigsResource,
-    synonyms: bool,
+    body: &DescribeConfigsRequest,
 ) -> Vec<DescribeConfigsResourceResult> {
     if let Some(keys) = wanted.configuration_keys.as_ref().filter(|keys| !keys.is_empty()) {
         let keys: HashSet<&str> = keys.iter().map(|key| &**key).collect();
         configs.retain(|config| keys.contains(config.name.as_str()));
     }
-    if !synonyms {
+    if !body.include_synonyms {
         configs.iter_mut().for_each(|config| config.synonyms.clear());
+    }
+    if !body.include_documentation {
+        configs.iter_mut().for_each(|config| config.documentation = None);
     }
     configs
 }
@@ -198,16 +204,18 @@ mod tests {
     }
 
     /// Node 2, which answers about itself and a topic "t" with a `retention.ms` of 1000.
-    fn describe(resources: Vec<DescribeConfigsResource>, synonyms: bool) -> DescribeConfigsResponse {
+    fn describe(resources: Vec<DescribeConfigsResource>, details: bool) -> DescribeConfigsResponse {
         let file = json!({"cluster": {"nodes": [{"id": 2, "host": "b"}], "topics": {"retention_ms": 5}}});
         let file: ClusterFile = serde_json::from_value(file).unwrap();
         let context = Context { file: &file, own: file.node(2), nodes: 3 };
-        let body =
-            DescribeConfigsRequest::default().with_resources(resources).with_include_synonyms(synonyms);
+        let body = DescribeConfigsRequest::default()
+            .with_resources(resources)
+            .with_include_synonyms(details)
+            .with_include_documentation(details);
         let state_machine = state_machine(BTreeMap::from([(RETENTION_MS.to_owned(), "1000".to_owned())]));
         let answer = context.describe(&state_machine, &body);
         encodes(ApiKey::DescribeConfigs, |_| answer.clone());
-        let takes = answer.compute_size(1).unwrap();
+        let takes = answer.compute_size(3).unwrap();
         let reckoned = size(&state_machine, &body);
         assert!(takes <= reckoned, "{takes} bytes instead of at most {reckoned}");
         answer
@@ -222,6 +230,7 @@ mod tests {
     fn a_topic_shows_every_setting_with_its_source_and_kind() {
         let answer = describe(vec![wanted(TOPIC, "t", None), wanted(TOPIC, "t", Some(&[]))], false);
         assert_eq!(answer.results.len(), 1, "twice is not answered twice");
+        assert!(answer.results[0].configs.iter().all(|config| config.documentation.is_none()));
         let result = &answer.results[0];
         assert_eq!(result.configs.len(), SETTINGS.len());
         assert_eq!(seen(result, RETENTION_MS), ("1000".to_owned(), DYNAMIC_TOPIC, 5));
@@ -234,6 +243,8 @@ mod tests {
     fn only_what_is_asked_for_is_shown_and_where_it_would_come_from() {
         let answer = describe(vec![wanted(TOPIC, "t", Some(&[RETENTION_MS, "x"]))], true);
         let [config] = &answer.results[0].configs[..] else { panic!("{answer:?}") };
+        let documentation = config.documentation.as_deref();
+        assert_eq!(documentation, Some("it must be a whole number from -1 to 9223372036854775807"));
         let synonyms: Vec<_> = config
             .synonyms
             .iter()
