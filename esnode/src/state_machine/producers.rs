@@ -145,7 +145,7 @@ impl Producers {
     }
 
     /// All of them, by id.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (i64, &Producer)> {
         self.known.iter().map(|(id, producer)| (*id, producer))
     }
 

@@ -7,7 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
-use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
+use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, TopicName};
 
 use super::answer::Answer;
 use super::frame::{BadRequest, Request};
@@ -30,7 +30,11 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         let proof = leader_epoch::prove(&session).await.map(drop);
         let size = size(&session.node().state_machine(), &body);
         let of = Arc::clone(&session);
-        let make = move || to.send(&answer(&of.node().state_machine(), &body, proof));
+        let make = move || {
+            // The state is locked for one partition at a time: raft waits for it meanwhile.
+            let of_partition = |topic: &TopicName, index| look(&of.node().state_machine(), topic, index);
+            to.send(&answer(&body, |topic, index| proof.and_then(|()| of_partition(topic, index))))
+        };
         session.shared.memory.answer(size, make).await
     }))
 }
@@ -42,33 +46,43 @@ fn size(state_machine: &StateMachine, body: &DescribeProducersRequest) -> usize 
         let once: HashSet<i32> = topic.partition_indexes.iter().copied().collect();
         once.into_iter().map(move |index| {
             let partition = known.and_then(|known| known.partitions.get(usize::try_from(index).ok()?));
-            PARTITION + PRODUCER * partition.map_or(0, |partition| partition.producers().count())
+            PARTITION + PRODUCER * partition.map_or(0, |partition| partition.producers().len())
         })
     });
     named.sum::<usize>() + body.topics.len() * PARTITION
 }
 
+/// The answer, where `of_partition` knows the producers.
 fn answer(
-    state_machine: &StateMachine,
     body: &DescribeProducersRequest,
-    proof: Result<(), ResponseError>,
+    of_partition: impl Fn(&TopicName, i32) -> Result<Vec<ProducerState>, ResponseError>,
 ) -> DescribeProducersResponse {
     // Each once: what is asked for in a few bytes may have a long answer.
     let mut seen = HashSet::new();
     let topics = body.topics.iter().map(|topic| {
         let once = topic.partition_indexes.iter().filter(|index| seen.insert((&topic.name, **index)));
         let partitions = once.map(|index| {
-            let source = proof.map(|()| Source::resolve(state_machine, &topic.name, *index));
             let answer = PartitionResponse::default().with_partition_index(*index).with_error_message(None);
-            match source.map(|source| source.and_then(|source| source.find(state_machine))) {
-                Ok(Some(partition)) => answer.with_active_producers(producers(state_machine, partition)),
-                Ok(None) => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
+            match of_partition(&topic.name, *index) {
+                Ok(producers) => answer.with_active_producers(producers),
                 Err(error) => answer.with_error_code(error.code()),
             }
         });
         TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
     });
     DescribeProducersResponse::default().with_topics(topics.collect())
+}
+
+fn look(
+    state_machine: &StateMachine,
+    topic: &TopicName,
+    index: i32,
+) -> Result<Vec<ProducerState>, ResponseError> {
+    let source = Source::resolve(state_machine, topic, index);
+    let partition = source.and_then(|source| source.find(state_machine));
+    partition
+        .map(|partition| producers(state_machine, partition))
+        .ok_or(ResponseError::UnknownTopicOrPartition)
 }
 
 fn producers(state_machine: &StateMachine, partition: &Partition) -> Vec<ProducerState> {
@@ -87,8 +101,8 @@ fn producers(state_machine: &StateMachine, partition: &Partition) -> Vec<Produce
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
+    use kafka_protocol::messages::ApiKey;
     use kafka_protocol::messages::describe_producers_request::TopicRequest;
-    use kafka_protocol::messages::{ApiKey, TopicName};
     use kafka_protocol::protocol::Encodable;
 
     use super::*;
@@ -107,7 +121,7 @@ mod tests {
         let topic = TopicRequest::default().with_name(TopicName("t".into()));
         let topic = topic.with_partition_indexes(partitions.to_vec());
         let body = DescribeProducersRequest::default().with_topics(vec![topic.clone(), topic]);
-        let answer = answer(&state_machine, &body, proof);
+        let answer = answer(&body, |topic, index| proof.and_then(|()| look(&state_machine, topic, index)));
         encodes(ApiKey::DescribeProducers, |_| answer.clone());
         assert!(answer.compute_size(0).unwrap() <= size(&state_machine, &body));
         answer

@@ -174,7 +174,7 @@ impl Partition {
     }
 
     /// The idempotent producers that are remembered, by id.
-    pub fn producers(&self) -> impl Iterator<Item = (i64, &Producer)> {
+    pub fn producers(&self) -> impl ExactSizeIterator<Item = (i64, &Producer)> {
         self.producers.iter()
     }
 

@@ -1,6 +1,6 @@
 //! DescribeConfigs: of topics by the leader, of a node by itself.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -19,8 +19,8 @@ use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::ids::broker_id;
 use crate::net::kafka::session::Session;
 use crate::net::kafka::topics::{self, Refused, refuse};
+use crate::state_machine::StateMachine;
 use crate::state_machine::config::{self, Kind, SETTINGS};
-use crate::state_machine::{StateMachine, Topic};
 
 /// What a description takes at most, besides the settings that a topic has of its own.
 const DESCRIBED: usize = 14 << 10;
@@ -45,7 +45,11 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
                 own: own.or(node.file().node(node.node_id())),
                 nodes: roster.len(),
             };
-            to.send(&context.describe(&node.state_machine(), &body))
+            // The state is locked for one topic at a time: raft waits for it meanwhile.
+            let of_topic = |kind, name: &StrBytes| {
+                topic(&node.state_machine(), kind, name).map(|topic| topic.configs.clone())
+            };
+            to.send(&context.describe(&body, of_topic))
         };
         session.shared.memory.answer(size, make).await
     }))
@@ -59,7 +63,10 @@ fn size(state_machine: &StateMachine, body: &DescribeConfigsRequest) -> usize {
     own.sum::<usize>() + body.resources.len() * DESCRIBED
 }
 
-/// What descriptions are made from, besides the state.
+/// The settings that a topic has of its own.
+type Own = BTreeMap<String, String>;
+
+/// What descriptions are made from, besides the topics.
 struct Context<'a> {
     file: &'a ClusterFile,
     /// The node that describes, where it is known.
@@ -68,10 +75,11 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The answer. `of_topic` finds a topic by the kind of thing that is asked for, and its name.
     fn describe(
         &self,
-        state_machine: &StateMachine,
         body: &DescribeConfigsRequest,
+        of_topic: impl Fn(i8, &StrBytes) -> Result<Own, Refused>,
     ) -> DescribeConfigsResponse {
         // Each once: what is asked for in a few bytes may have a long answer.
         let mut seen = HashSet::new();
@@ -82,7 +90,11 @@ impl Context<'_> {
                 .with_resource_type(wanted.resource_type)
                 .with_resource_name(wanted.resource_name.clone())
                 .with_error_message(None);
-            match self.one(state_machine, wanted) {
+            let described = match wanted.resource_type {
+                BROKER => self.node(&wanted.resource_name),
+                kind => of_topic(kind, &wanted.resource_name).map(|own| self.topic(&own)),
+            };
+            match described {
                 Ok(configs) => result.with_configs(shown(configs, wanted, body)),
                 Err((error, why)) => {
                     result.with_error_code(error.code()).with_error_message(why.map(StrBytes::from_string))
@@ -92,19 +104,11 @@ impl Context<'_> {
         DescribeConfigsResponse::default().with_results(results.collect())
     }
 
-    fn one(
-        &self,
-        state_machine: &StateMachine,
-        wanted: &DescribeConfigsResource,
-    ) -> Result<Vec<DescribeConfigsResourceResult>, Refused> {
-        if wanted.resource_type == BROKER {
-            return self.node(&wanted.resource_name);
-        }
-        let topic = topic(state_machine, wanted.resource_type, &wanted.resource_name)?;
+    fn topic(&self, own: &Own) -> Vec<DescribeConfigsResourceResult> {
         let known = SETTINGS.iter().map(|setting| setting.key);
         // An older program may have accepted others.
-        let others = topic.configs.keys().map(String::as_str).filter(|key| config::find(key).is_none());
-        Ok(known.chain(others).map(|key| self.of_topic(topic, key)).collect())
+        let others = own.keys().map(String::as_str).filter(|key| config::find(key).is_none());
+        known.chain(others).map(|key| self.setting(own, key)).collect()
     }
 
     fn node(&self, name: &StrBytes) -> Result<Vec<DescribeConfigsResourceResult>, Refused> {
@@ -124,9 +128,9 @@ impl Context<'_> {
     }
 
     /// A setting of a topic, whether it has it of its own or not, and where it would come from otherwise.
-    fn of_topic(&self, topic: &Topic, key: &str) -> DescribeConfigsResourceResult {
+    fn setting(&self, own: &Own, key: &str) -> DescribeConfigsResourceResult {
         let mut sources = Vec::new();
-        if let Some(value) = topic.configs.get(key) {
+        if let Some(value) = own.get(key) {
             sources.push((key, value.clone(), DYNAMIC_TOPIC));
         }
         let setting = config::find(key);
@@ -183,8 +187,6 @@ fn shown(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use kafka_protocol::messages::ApiKey;
     use kafka_protocol::protocol::Encodable;
     use serde_json::json;
@@ -213,7 +215,9 @@ mod tests {
             .with_include_synonyms(details)
             .with_include_documentation(details);
         let state_machine = state_machine(BTreeMap::from([(RETENTION_MS.to_owned(), "1000".to_owned())]));
-        let answer = context.describe(&state_machine, &body);
+        let of_topic =
+            |kind, name: &StrBytes| topic(&state_machine, kind, name).map(|topic| topic.configs.clone());
+        let answer = context.describe(&body, of_topic);
         encodes(ApiKey::DescribeConfigs, |_| answer.clone());
         let takes = answer.compute_size(3).unwrap();
         let reckoned = size(&state_machine, &body);
