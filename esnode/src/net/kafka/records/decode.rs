@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::LOG_APPEND_TIME;
 use super::codec::Codec;
 use crate::state_machine::batch::{BatchHeader, HEADER};
 
@@ -14,7 +15,7 @@ pub const MAX_DECOMPRESSED: usize = 64 << 20;
 pub struct Record {
     /// Its offset, counted from the batch's first.
     pub offset_delta: i64,
-    /// When it happened, as its producer says; ms since 1970.
+    /// When it happened, as its producer says, or when it was appended; ms since 1970.
     pub timestamp: i64,
     /// Whether it has a key.
     pub has_key: bool,
@@ -47,6 +48,8 @@ pub enum Fault {
 /// is left.
 pub struct Decoded<'a> {
     base_timestamp: i64,
+    /// The timestamp of all of them, if the log has given them one.
+    append_time: Option<i64>,
     /// Records not read yet.
     left: i32,
     /// Bytes that may still come out.
@@ -73,7 +76,13 @@ impl<'a> Decoded<'a> {
             Codec::None => Source::Plain(records),
             codec => Source::Compressed(codec.reader(records)),
         };
-        Ok(Self { base_timestamp: header.base_timestamp, left: header.count, room: MAX_DECOMPRESSED, source })
+        Ok(Self {
+            base_timestamp: header.base_timestamp,
+            append_time: (header.attributes & LOG_APPEND_TIME != 0).then_some(header.max_timestamp),
+            left: header.count,
+            room: MAX_DECOMPRESSED,
+            source,
+        })
     }
 
     fn advance(&mut self) -> Result<Option<Record>, Fault> {
@@ -104,7 +113,9 @@ impl Iterator for Decoded<'_> {
         if next.is_err() {
             self.source = Source::Ended;
         }
-        next.transpose()
+        let stamped =
+            |record: Record| Record { timestamp: self.append_time.unwrap_or(record.timestamp), ..record };
+        next.map(|record| record.map(stamped)).transpose()
     }
 }
 
