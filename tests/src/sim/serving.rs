@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use esnode::replica::{Claim, Input, Proposal, ProposeError, Request as ReplicaRequest, Response};
 use esnode::state_machine::batch::BatchHeader;
 use esnode::state_machine::command::Command;
-use esnode::state_machine::groups::{Group, GroupChange};
+use esnode::state_machine::groups::GroupChange;
 
 use super::bugs::Bug;
 use super::client::{Answer, Body, Request};
@@ -75,18 +75,20 @@ impl Node {
         Ok(reading::read(&state, &log.get(), body))
     }
 
-    /// What a client wants to change; a node that does not look at generations takes any commit as of the newest.
+    /// What a client wants to change. A node that does not look at generations takes any commit as one of the group's
+    /// leader.
     fn as_told(&self, commands: &[Command], bug: Option<Bug>) -> Vec<Command> {
         let mut commands = commands.to_vec();
-        let newest = self.state().and_then(|state| state.group(GROUP).map(Group::generation));
+        let newest = self.state().and_then(|state| {
+            let group = state.group(GROUP)?;
+            Some((group.generation(), group.leader()?.to_owned()))
+        });
         for command in &mut commands {
-            if let (
-                Command::Group { change: GroupChange::Commit(commit), .. },
-                Some(newest),
-                Some(Bug::AnyGeneration),
-            ) = (command, newest, bug)
+            if let (Command::Group { change: GroupChange::Commit(commit), .. }, Some(newest)) =
+                (command, &newest)
+                && bug == Some(Bug::AnyGeneration)
             {
-                commit.generation = newest;
+                (commit.generation, commit.member) = newest.clone();
             }
         }
         commands
