@@ -6,6 +6,7 @@
 //! - `cli`: the command line as clap reads it; it ends where [`settings`] begins
 //! - `view`: everything that is printed, and the documents that programs read
 //! - `admin_client`: the nodes' admin API, and how their ports are reached
+//! - `kafka`: the nodes' Kafka API: topics, events and consumer groups
 //! - `hosts`: the machines that nodes run on, `local` ones or `remote` ones over `ssh`
 //! - `backup`, `support_bundle`, `monitoring`: the files that escli writes for others to keep
 //! - `overview`: PURE. What nodes report, judged
@@ -23,6 +24,7 @@ pub mod engine;
 pub mod failure;
 pub mod files;
 pub mod hosts;
+pub mod kafka;
 pub mod monitoring;
 pub mod output;
 pub mod overview;
