@@ -5,8 +5,8 @@
 //! - `commands`: one file per subcommand, and what changing commands share (`operation`, `target`)
 //! - `cli`: the command line as clap reads it; it ends where [`settings`] begins
 //! - `view`: everything that is printed, and the documents that programs read
-//! - `admin_client`: the nodes' admin API, and how their ports are reached
 //! - `kafka`: the nodes' Kafka API: topics, events and consumer groups
+//! - `admin_client`: the nodes' admin API, and how their ports are reached
 //! - `hosts`: the machines that nodes run on, `local` ones or `remote` ones over `ssh`
 //! - `backup`, `support_bundle`, `monitoring`: the files that escli writes for others to keep
 //! - `overview`: PURE. What nodes report, judged

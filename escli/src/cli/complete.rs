@@ -2,15 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
 use shared::spec;
 
+use crate::admin_client::connect::Way;
 use crate::cluster_file::{self, Loaded, Source};
 use crate::engine::past;
+use crate::hosts::ssh::{NoPrompt, Passphrases};
 use crate::kafka::client::Limits;
-use crate::kafka::dial::endpoints;
+use crate::kafka::dial::Dialer;
 use crate::kafka::groups::GroupListing;
 use crate::kafka::{KafkaClient, KafkaError};
 use crate::settings::Environment;
@@ -70,8 +73,10 @@ pub fn groups() -> Vec<CompletionCandidate> {
 /// Asks the cluster that the command being typed would use.
 fn asked<T>(question: impl AsyncFnOnce(&mut KafkaClient) -> Result<T, KafkaError>) -> Option<T> {
     let spec = loaded()?.spec;
+    // A shell that waits for a word does not log in anywhere.
+    let passphrases = Arc::new(Passphrases::new(NoPrompt));
     let limits = Limits { answer: ANSWER_LIMIT, call: ANSWER_LIMIT };
-    let mut client = KafkaClient::new(endpoints(&spec), limits);
+    let mut client = KafkaClient::new(Dialer::by(&spec, &passphrases, |_| Way::Direct), limits);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     // Whoever types waits for it.
     runtime.block_on(async { tokio::time::timeout(ANSWER_LIMIT, question(&mut client)).await }).ok()?.ok()

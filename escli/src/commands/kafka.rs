@@ -10,8 +10,9 @@ use crate::cluster_file::known_cluster::KnownCluster;
 use crate::cluster_file::{self, Loaded, Source};
 use crate::engine::observe::observe_api;
 use crate::failure::Failure;
+use crate::kafka::KafkaClient;
 use crate::kafka::client::Limits;
-use crate::kafka::{KafkaClient, dial};
+use crate::kafka::dial::Dialer;
 use crate::plan::Question;
 use crate::plan::facts::Facts;
 use crate::plan::identity::{self, Intent};
@@ -36,7 +37,12 @@ impl Kafka {
     /// # Errors
     /// Usage, when there is none or it is invalid.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
-        Ok(Self::of(cluster_file::load(settings)?, settings.host_timeout, settings.timeout))
+        let loaded = cluster_file::load(settings)?;
+        let timing = &loaded.spec.cluster.raft;
+        let call = timing.elections(CALL_LIMIT.0, CALL_LIMIT.1).min(settings.timeout);
+        let limits = Limits { answer: settings.host_timeout, call };
+        let client = KafkaClient::new(Dialer::new(&loaded.spec, &settings.passphrases), limits);
+        Ok(Self { cluster: loaded.spec.cluster.name.clone(), client, loaded })
     }
 
     /// The same, for changes: refused when the nodes say that they belong to another cluster.
@@ -56,13 +62,6 @@ impl Kafka {
     /// Returns whether cluster.yaml was read from standard input.
     pub fn has_used_stdin(&self) -> bool {
         self.loaded.source == Source::Stdin
-    }
-
-    /// The cluster of a cluster.yaml that was read. A node may take `answer`, and a call `timeout` at most.
-    pub fn of(loaded: Loaded, answer: Duration, timeout: Duration) -> Self {
-        let call = loaded.spec.cluster.raft.elections(CALL_LIMIT.0, CALL_LIMIT.1).min(timeout);
-        let client = KafkaClient::new(dial::endpoints(&loaded.spec), Limits { answer, call });
-        Self { cluster: loaded.spec.cluster.name.clone(), client, loaded }
     }
 }
 

@@ -14,15 +14,12 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::connection::Connection;
-use super::dial::{self, Endpoint};
+use super::dial::{Dialer, Endpoint};
 use super::error::check;
 use super::{KafkaError, TopicPartition};
 
 /// Between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// A host that does not accept a connection within this time is not worth waiting for: another node may answer.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +34,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct KafkaClient {
     /// The nodes of cluster.yaml.
-    nodes: Vec<Endpoint>,
+    dialer: Dialer,
     /// Nodes that only the cluster names, such as one that was added from elsewhere.
     named: Vec<Endpoint>,
     connections: BTreeMap<NodeId, Connection>,
@@ -70,8 +67,8 @@ pub struct Partition {
 
 impl KafkaClient {
     /// A client of the cluster that has these nodes; nothing is connected yet.
-    pub fn new(nodes: Vec<Endpoint>, limits: Limits) -> Self {
-        Self { nodes, named: Vec::new(), connections: BTreeMap::new(), limits }
+    pub fn new(dialer: Dialer, limits: Limits) -> Self {
+        Self { dialer, named: Vec::new(), connections: BTreeMap::new(), limits }
     }
 
     /// Returns how long things may take.
@@ -126,7 +123,7 @@ impl KafkaClient {
         request: &R,
     ) -> Result<R::Response, KafkaError> {
         let connected = self.connections.keys().copied();
-        let others = self.nodes.iter().chain(&self.named).map(|node| node.id);
+        let others = self.dialer.nodes().iter().chain(&self.named).map(|node| node.id);
         let order: Vec<_> = connected.chain(others).collect();
         let mut nobody =
             KafkaError::Unreachable { node: "cluster.yaml".to_owned(), why: "no nodes".to_owned() };
@@ -162,16 +159,18 @@ impl KafkaClient {
     }
 
     async fn connect(&self, node: NodeId) -> Result<Connection, KafkaError> {
-        let known = self.nodes.iter().chain(&self.named).find(|known| known.id == node);
+        let known = self.dialer.nodes().iter().chain(&self.named).find(|known| known.id == node);
         let endpoint = known.ok_or_else(|| KafkaError::Unreachable {
             node: format!("n{node}"),
             why: "its address is not known".to_owned(),
         })?;
-        let stream = dial::connect(endpoint, self.limits.answer.min(CONNECT_LIMIT)).await?;
+        let stream = self.dialer.connect(endpoint, self.limits.answer).await?;
         let opened = Connection::open(endpoint.to_string(), stream, self.limits.answer).await;
         // Nothing was asked for yet.
         opened.map_err(|error| match error {
-            KafkaError::NoResponse { node, why, .. } => KafkaError::Unreachable { node, why },
+            KafkaError::NoResponse { node: name, why, .. } => {
+                KafkaError::Unreachable { node: name, why: self.dialer.obstacle(node).unwrap_or(why) }
+            }
             error => error,
         })
     }
@@ -203,7 +202,8 @@ impl KafkaClient {
             let port = u16::try_from(broker.port).ok()?;
             Some(Endpoint { id, host: broker.host.to_string(), port })
         });
-        self.named = named.filter(|named| self.nodes.iter().all(|node| node.id != named.id)).collect();
+        self.named =
+            named.filter(|named| self.dialer.nodes().iter().all(|node| node.id != named.id)).collect();
     }
 
     /// Returns one topic.
@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     fn client(call: Duration) -> KafkaClient {
-        KafkaClient::new(Vec::new(), Limits { answer: Duration::from_millis(10), call })
+        KafkaClient::new(Dialer::default(), Limits { answer: Duration::from_millis(10), call })
     }
 
     fn refused(code: ResponseError) -> KafkaError {
