@@ -100,11 +100,12 @@ fn require_empty(group: &Group) -> Result<(), Failure> {
     if group.is_empty() {
         return Ok(());
     }
-    let count = group.members.len();
-    let failure = Failure::new(
-        Exit::Refused,
-        format!("group {} has {count} members; no changes were made", group.name),
-    );
+    let count = match group.members.len() {
+        1 => "a member".to_owned(),
+        count => format!("{count} members"),
+    };
+    let failure =
+        Failure::new(Exit::Refused, format!("group {} has {count}; no changes were made", group.name));
     let members = group.members.iter().map(|member| format!("{} from {}", member.client, member.host));
     let failure = members.fold(failure, Failure::detail);
     Err(failure

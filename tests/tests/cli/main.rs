@@ -4,6 +4,7 @@
 
 mod commands;
 mod events;
+mod groups;
 mod terminal;
 
 use std::path::Path;

@@ -1,58 +1,26 @@
 //! Routes to client ports: as those to admin ports.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use bytes::BytesMut;
 use escli::admin_client::connect::Way;
 use escli::hosts::ssh::{NoPrompt, Passphrases};
 use escli::kafka::KafkaClient;
 use escli::kafka::client::Limits;
 use escli::kafka::dial::Dialer;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::{ApiVersionsResponse, MetadataResponse, ResponseHeader};
-use kafka_protocol::protocol::Encodable;
+use kafka_protocol::messages::{ApiKey, MetadataResponse};
 use shared::spec::ClusterFile;
+use tests::scripted_node;
 use tests::sshd::SshLab;
 
 const LIMITS: Limits = Limits { answer: Duration::from_secs(2), call: Duration::from_millis(100) };
 
-/// Answers ApiVersions and then Metadata, without topics.
-fn serve(mut peer: TcpStream) -> Result<()> {
-    let metadata = ApiVersion::default().with_api_key(3).with_max_version(12);
-    let versions = ApiVersionsResponse::default().with_api_keys(vec![metadata]);
-    for correlation in 1..=2 {
-        let mut length = [0; 4];
-        peer.read_exact(&mut length)?;
-        peer.read_exact(&mut vec![0; u32::from_be_bytes(length) as usize])?;
-        let mut body = BytesMut::new();
-        let header = ResponseHeader::default().with_correlation_id(correlation);
-        if correlation == 1 {
-            header.encode(&mut body, 0)?;
-            versions.encode(&mut body, 0)?;
-        } else {
-            header.encode(&mut body, 1)?;
-            MetadataResponse::default().encode(&mut body, 12)?;
-        }
-        peer.write_all(&u32::try_from(body.len())?.to_be_bytes())?;
-        peer.write_all(&body)?;
-    }
-    Ok(())
-}
-
 /// Starts a node that has no topics. Returns its port.
 fn node() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    std::thread::spawn(move || {
-        for peer in listener.incoming().flatten() {
-            std::thread::spawn(move || serve(peer));
-        }
-    });
-    Ok(port)
+    let empty = |_| Some(MetadataResponse::default().into());
+    Ok(scripted_node::start(&[ApiKey::Metadata], empty)?.port())
 }
 
 /// A client of a node at `host`, whose ports are reached this way.
