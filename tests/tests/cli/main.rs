@@ -5,6 +5,7 @@
 mod commands;
 mod events;
 mod groups;
+mod produce;
 mod terminal;
 
 use std::path::Path;
