@@ -432,19 +432,27 @@ impl<D: Durable> Core<D> {
     pub fn effects(&mut self) -> Option<Effects> {
         let mut effects = Effects { send: std::mem::take(&mut self.freed), ..Effects::default() };
         effects.fetch = self.raw.mut_store().take_fetches();
-        if self.raw.has_ready() {
+        let ready = self.raw.has_ready();
+        if ready {
             self.take_ready(&mut effects);
         }
         effects.changed = self.note_change();
         self.appends_sent +=
             effects.send.iter().filter(|message| message.kind == MessageType::Append).count() as u64;
-        let idle = effects.send.is_empty()
+        // What was ready may have no effect by itself and make more ready: a response that waits for the disk, say.
+        let idle = !ready
+            && effects.send.is_empty()
             && effects.persist.is_none()
             && effects.committed.is_empty()
             && effects.reads.is_empty()
             && effects.fetch.is_empty()
             && !effects.changed;
         (!idle).then_some(effects)
+    }
+
+    /// Whether [`Core::effects`] has anything to return.
+    pub fn has_effects(&self) -> bool {
+        self.raw.has_ready() || !self.freed.is_empty()
     }
 
     /// The members, as of what is applied.
@@ -496,6 +504,11 @@ impl<D: Durable> Core<D> {
     /// The leader, when known.
     pub fn leader(&self) -> Option<NodeId> {
         Some(self.raw.raft.leader_id).filter(|id| *id != 0)
+    }
+
+    /// What the disk was last told to remember, with everything up to `commit` as committed, which it holds and was applied.
+    pub fn hard_state(&self, commit: u64) -> HardState {
+        HardState { commit: self.saved.commit.max(commit), ..self.saved }
     }
 
     /// As leader: an entry of its own term is committed, so everything committed before is known here.

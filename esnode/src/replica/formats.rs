@@ -13,8 +13,8 @@
 use shared::ids::NodeId;
 use shared::version::Range;
 
-use super::effect::{Effect, End, Write, WriteContent};
-use super::environment::{Environment, Staged};
+use super::effect::{End, WriteContent};
+use super::environment::Environment;
 use super::hello::Formats;
 use super::mistake::{Mistake, makes};
 use super::response::FormatError;
@@ -108,7 +108,7 @@ impl<E: Environment> Replica<E> {
             return;
         }
         match readable(raised, reads) {
-            Ok(()) => self.write(None, WriteContent::AdoptFormat(raised)),
+            Ok(()) => self.write(WriteContent::AdoptFormat(raised)),
             Err(unreadable) => self.end(End::UnreadableFormat(unreadable)),
         }
     }
@@ -117,11 +117,6 @@ impl<E: Environment> Replica<E> {
     pub(super) fn format_adopted(&mut self, format: u16) {
         let active = &mut self.config.formats.active;
         *active = format.max(*active);
-    }
-
-    /// Hands work to the disk.
-    pub(super) fn write(&mut self, number: Option<u64>, content: WriteContent<Staged<E>>) {
-        self.effects.push(Effect::Write(Write { number, content }));
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Input<E: Environment> {
     Disconnected(NodeId),
     /// Another node refuses this one, which was removed from the cluster.
     RefusedAsRemoved(NodeId),
+    /// Another node refuses this one, whose cluster went on without it after a loss of quorum.
+    RefusedAsAbandoned(NodeId),
     /// All writes up to this number are durable.
     Persisted(u64),
     /// The data directory says that it is written in this on-disk format.

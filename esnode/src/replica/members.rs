@@ -30,9 +30,9 @@ impl<E: Environment> Replica<E> {
         let state = state.read();
         let members = state.members();
         self.members_at = members.changed_at();
-        if members.is_retired(self.config.own.1) && self.leaves_at.is_none() {
-            tracing::warn!("this node was removed from the cluster: it stops");
-            self.leaves_at = Some(self.tick + self.core.timing().redirect_grace());
+        self.retire_durably(members);
+        if members.is_retired(self.config.own.1) {
+            self.leave_soon();
         }
         let ids = ids(&conf);
         if ids.len() > 1 && !self.config.synced {
@@ -50,8 +50,8 @@ impl<E: Environment> Replica<E> {
         self.candidates = conf.learners.into_iter().filter(promoted).collect();
         self.effects.push(Effect::Members(Members {
             roster: Arc::clone(&self.roster),
-            bindings: members.bindings().iter().map(|(node, store)| (*node, *store)).collect(),
-            retired: members.retired().iter().map(|(store, node)| (*store, *node)).collect(),
+            bindings: members.bindings().clone(),
+            retired: self.writes.told().clone(),
         }));
     }
 
@@ -60,7 +60,7 @@ impl<E: Environment> Replica<E> {
         if self.core.role() == Role::Leader && self.core.committed_in_term() {
             let members: Vec<_> = self.roster.iter().map(|node| node.id).collect();
             let commands = self.registry.unbound(&self.state.read(), self.config.own, &members);
-            if self.propose_own(&commands) {
+            if self.propose_own(&commands) || makes(Mistake::ForgetDropped) {
                 self.registry.proposed(&commands);
             }
         }
@@ -134,6 +134,14 @@ impl<E: Environment> Replica<E> {
         let responds = |message: &Message| message.term == term && is_response(message);
         if self.core.role() == Role::Leader && messages.iter().any(responds) {
             self.last_contact.note(peer, self.tick);
+        }
+    }
+
+    /// Ends in a while, as a node that was removed.
+    pub(super) fn leave_soon(&mut self) {
+        if self.leaves_at.is_none() {
+            tracing::warn!("this node was removed from the cluster: it stops");
+            self.leaves_at = Some(self.tick + self.core.timing().redirect_grace());
         }
     }
 

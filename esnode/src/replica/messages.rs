@@ -50,12 +50,24 @@ impl<E: Environment> Replica<E> {
         }
     }
 
-    /// Another node refuses this one, as a member that was removed. One refusal is enough: after a loss of quorum the
-    /// survivor alone knows that the others must not go on as a cluster.
+    /// Another node refuses this one, as a member that was removed. Others may not know yet that the removal is committed,
+    /// and elect nobody without this node's vote if the leader dies now: it stays for a while.
     pub(super) fn on_refused_as_removed(&mut self, peer: NodeId) {
-        if self.roster.iter().any(|node| node.id == peer) {
+        if self.is_in_roster(peer) {
+            self.leave_soon();
+        }
+    }
+
+    /// Another node refuses this one, whose cluster it has left behind. One refusal is enough, and at once: after a loss of
+    /// quorum the survivor alone knows that the others must not go on as a cluster.
+    pub(super) fn on_refused_as_abandoned(&mut self, peer: NodeId) {
+        if self.is_in_roster(peer) {
             self.end(End::Removed);
         }
+    }
+
+    fn is_in_roster(&self, node: NodeId) -> bool {
+        self.roster.iter().any(|member| member.id == node)
     }
 
     /// Sends messages of consensus, each node's together.

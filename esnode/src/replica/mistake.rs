@@ -22,8 +22,12 @@ pub enum Mistake {
     PromoteAtOnce,
     /// Takes votes, and leads, whoever has a member's id.
     TrustAnyStore,
+    /// Tells a node that it was removed before this is certain to survive a crash.
+    ForgetRemovals,
     /// Hands leadership over without waiting for what is in the log.
     TransferWithoutDrain,
+    /// Takes a binding as proposed that was dropped during a hand-over.
+    ForgetDropped,
     /// Raises the on-disk format though a member does not read it.
     RaiseUnreadFormat,
     /// A leader whose disk hangs leads on.

@@ -32,6 +32,7 @@ mod snapshot_installer;
 mod snapshots;
 mod stall;
 mod transfer;
+mod writes;
 
 use std::sync::Arc;
 
@@ -66,6 +67,7 @@ use self::snapshot_installer::SnapshotInstaller;
 use self::snapshots::SnapshotPace;
 use self::stall::LostWrite;
 use self::transfer::Transfer;
+use self::writes::{Durable, Writes};
 use crate::consensus::{Core, Effects, LastContact, Persist, Promotion, Role, Status};
 use crate::entry::{Entry, HardState};
 use crate::state_machine::StateMachine;
@@ -131,6 +133,7 @@ pub struct Replica<E: Environment> {
     applied: u64,
     /// A commit index that travels with the next write.
     lazy: Option<HardState>,
+    writes: Writes,
 
     leadership: Leadership,
     /// As leader: applied up to here means that everything committed before this term is applied.
@@ -172,9 +175,9 @@ impl<E: Environment> Replica<E> {
     /// Starts with what the disk held, when the clocks show `now`.
     pub fn new(config: Config, parts: Parts<E>, now: Now) -> Self {
         let Parts { core, log, state, time, registry } = parts;
-        let (applied, payload) = {
+        let (applied, payload, writes) = {
             let state = state.read();
-            (state.applied_index(), state.payload())
+            (state.applied_index(), state.payload(), Writes::new(state.members().retired()))
         };
         let timing = *core.timing();
         let pace = (config.snapshot_interval, config.snapshot_pause);
@@ -195,6 +198,7 @@ impl<E: Environment> Replica<E> {
             committed: Vec::new(),
             applied,
             lazy: None,
+            writes,
             leadership: Leadership::default(),
             serves_from: None,
             proposals: Proposals::default(),
@@ -237,6 +241,7 @@ impl<E: Environment> Replica<E> {
                 self.core.unreachable(peer);
             }
             Input::RefusedAsRemoved(peer) => self.on_refused_as_removed(peer),
+            Input::RefusedAsAbandoned(peer) => self.on_refused_as_abandoned(peer),
             Input::Persisted(number) => self.on_persisted(number),
             Input::FormatAdopted(format) => self.format_adopted(format),
             Input::LogRead(read, entries) => self.core.fetched(read, entries),
@@ -251,6 +256,23 @@ impl<E: Environment> Replica<E> {
     /// What there is to do, when the clocks show `now`; nothing once all inputs so far are dealt with.
     pub fn effects(&mut self, now: Now) -> Vec<Effect<E>> {
         self.now = now;
+        loop {
+            // What is committed without anything to send or to write has no effect before it is applied.
+            let advanced = self.advance();
+            let effects = self.take_effects();
+            if !(advanced && effects.is_empty()) {
+                return effects;
+            }
+        }
+    }
+
+    /// Whether nothing is left to do until the next input.
+    pub fn is_idle(&self) -> bool {
+        self.committed.is_empty() && !self.core.has_effects()
+    }
+
+    /// Takes the next step on what the inputs have led to. Returns whether there may be another one.
+    fn advance(&mut self) -> bool {
         self.propose_gathered();
         self.prove_reads();
         #[cfg(feature = "mistakes")]
@@ -261,15 +283,14 @@ impl<E: Environment> Replica<E> {
             self.apply();
         } else if let Some(ready) = self.core.effects() {
             self.take(ready);
-        } else if self.hand_over_if_due() {
-            return self.effects(now);
-        } else {
+        } else if !self.hand_over_if_due() {
             self.installer.answered();
+            return false;
         }
-        self.end_of_effects()
+        true
     }
 
-    fn end_of_effects(&mut self) -> Vec<Effect<E>> {
+    fn take_effects(&mut self) -> Vec<Effect<E>> {
         let responses = std::mem::take(&mut self.responses);
         let mut effects = std::mem::take(&mut self.effects);
         let end = effects.extract_if(.., |effect| matches!(effect, Effect::End(_))).next();
@@ -320,17 +341,9 @@ impl<E: Environment> Replica<E> {
     fn end(&mut self, end: End) {
         if !std::mem::replace(&mut self.ended, true) {
             if let Some(hard_state) = self.lazy.take() {
-                self.write(None, WriteContent::Append(Some(hard_state), Vec::new()));
+                self.write(WriteContent::Append(Some(hard_state), Vec::new()));
             }
             self.effects.push(Effect::End(end));
-        }
-    }
-
-    fn on_persisted(&mut self, number: u64) {
-        let installed = self.installer.installed(number);
-        self.core.persisted(number);
-        if let Some(fetched) = installed {
-            self.take_over(fetched);
         }
     }
 
@@ -359,18 +372,19 @@ impl<E: Environment> Replica<E> {
         let hard_state = hard_state.or(self.lazy.take());
         let install = snapshot.and_then(|_| self.installer.install(number));
         let Some(fetched) = install else {
-            return self.write(Some(number), WriteContent::Append(hard_state, entries));
+            return self.write_durably(Durable::Work(number), WriteContent::Append(hard_state, entries));
         };
         let (staged, format) = (fetched.staged(), fetched.snapshot().state.format());
         if format > self.config.formats.active {
-            self.write(None, WriteContent::AdoptFormat(format));
+            self.write(WriteContent::AdoptFormat(format));
         }
-        // Whoever waits for this number waits for the entries behind it too.
-        let last = Some(number).filter(|_| entries.is_empty());
-        self.write(last, WriteContent::Install(staged, hard_state));
-        if !entries.is_empty() {
-            self.write(Some(number), WriteContent::Append(hard_state, entries));
+        let (work, install) = (Durable::Work(number), WriteContent::Install(staged, hard_state));
+        if entries.is_empty() {
+            return self.write_durably(work, install);
         }
+        // The work is done once the entries behind the snapshot are durable too.
+        self.write(install);
+        self.write_durably(work, WriteContent::Append(hard_state, entries));
     }
 
     /// Proposes commands that nobody waits for. Returns false if they are dropped: leadership is gone, and the next leader

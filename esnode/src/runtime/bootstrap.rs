@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Event;
-use crate::net::peer::{PeerEvent, RefusalCode};
+use crate::net::peer::{PeerEvent, RefusalCode, Refused};
 use crate::replica::{Bootstrap, Bootstrapped, Input, JoinError, decline};
 
 /// How long the others may take before the log says who is waited for, and how often it says so.
@@ -52,7 +52,7 @@ fn on_peer(bootstrap: &mut Bootstrap, event: PeerEvent) -> Result<Option<Bootstr
         PeerEvent::Messages(from, messages) => return Ok(bootstrap.messages(from, &messages)),
         PeerEvent::Connected(peer) => bootstrap.registry().connected(peer),
         PeerEvent::Disconnected(peer) => bootstrap.registry().disconnected(peer),
-        PeerEvent::Refused(peer, refused) if refused.code == RefusalCode::Removed => {
+        PeerEvent::Refused(peer, Refused { code: RefusalCode::Removed | RefusalCode::Abandoned, .. }) => {
             bootstrap.refused_as_removed(peer)?;
         }
         PeerEvent::Refused(..) => {}

@@ -138,10 +138,11 @@ impl RaftThread {
             }
             PeerEvent::Connected(peer) => Input::Connected(peer),
             PeerEvent::Disconnected(peer) => Input::Disconnected(peer),
-            PeerEvent::Refused(peer, refused) if refused.code == RefusalCode::Removed => {
-                Input::RefusedAsRemoved(peer)
-            }
-            PeerEvent::Refused(..) => return,
+            PeerEvent::Refused(peer, refused) => match refused.code {
+                RefusalCode::Removed => Input::RefusedAsRemoved(peer),
+                RefusalCode::Abandoned => Input::RefusedAsAbandoned(peer),
+                _ => return,
+            },
         };
         self.step(input);
     }

@@ -25,12 +25,23 @@ impl Node {
             let effects = self.member()?.replica.effects(now);
             self.check_applied(before, env)?;
             if effects.is_empty() {
-                return Ok(());
+                return self.check_nothing_left();
             }
             for effect in effects {
                 self.perform(effect, env)?;
             }
         }
+    }
+
+    /// A replica without effects waits for inputs: whatever it still had to do would wait for the next one too.
+    fn check_nothing_left(&mut self) -> Result<(), Stop> {
+        let id = self.id;
+        let replica = &self.member()?.replica;
+        if replica.is_idle() {
+            return Ok(());
+        }
+        Err(InvariantViolation(format!("node {id} has no effects, but work left: {:?}", replica.status()))
+            .into())
     }
 
     /// Everything applied since `before` is committed, durable, and has led to the same state as everywhere.

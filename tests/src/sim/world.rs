@@ -141,16 +141,24 @@ impl World {
     }
 
     /// As few nodes as must be able to go on: a bare majority of the voters. Where the members change, another change
-    /// may be under way that nobody has applied, so there it is all but one, and everyone who may become a member.
+    /// may be under way that nobody has applied, so there it is all but one, and everyone who may become a member. A
+    /// voter that has not applied the newest change needs a majority of the voters before it, so then it is all.
     fn core(&mut self) -> Vec<NodeId> {
         let mut voters = self.env.checks.newest_members().voters.clone();
         voters.sort_unstable();
         self.env.rng.shuffle(&mut voters);
         let changing = self.env.profile.spares > 0;
         let spare = voters.len() - (voters.len() / 2 + 1);
-        let off = if changing { spare.min(1) } else { spare };
+        let up_to_date = voters.iter().all(|id| self.knows_voters(*id, &voters));
+        let off = if changing { spare.min(usize::from(up_to_date)) } else { spare };
         let off = &voters[..off];
         self.nodes.iter().map(|node| node.id).filter(|id| !off.contains(id)).collect()
+    }
+
+    /// Whether the node is up, and knows these voters as the newest.
+    fn knows_voters(&self, node: NodeId, voters: &[NodeId]) -> bool {
+        let known = self.status(node).map(|status| status.voters);
+        known.is_some_and(|known| known.len() == voters.len() && known.iter().all(|id| voters.contains(id)))
     }
 
     /// Only a learner that keeps up gets a vote.

@@ -98,11 +98,13 @@ fn behind(seed: u64, bug: Option<Bug>) -> Result<Report, InvariantViolation> {
 
 #[test]
 fn simulation_of_nodes_far_behind_keeps_all_promises() {
-    let seeds = from_env("SIM_SEED").map_or(0..100, |seed| seed..seed + 1);
+    let one = from_env("SIM_SEED");
+    let seeds = one.map_or(0..100, |seed| seed..seed + 1);
     let reports: Vec<_> = seeds.map(|seed| (seed, behind(seed, None))).collect();
     let installed = |(seed, report): &(u64, Result<Report, InvariantViolation>)| match report {
         Ok(report) => report.installations,
         Err(InvariantViolation(what)) => panic!("seed {seed}: {what}"),
     };
-    assert!(reports.iter().map(installed).sum::<usize>() >= 1000, "too few installations to prove anything");
+    let installed: usize = reports.iter().map(installed).sum();
+    assert!(one.is_some() || installed >= 1000, "too few installations to prove anything");
 }

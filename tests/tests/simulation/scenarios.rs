@@ -8,8 +8,10 @@ use shared::ids::NodeId;
 use shared::version::Range;
 use tests::sim::bugs::Bug;
 use tests::sim::checks::InvariantViolation;
+use tests::sim::client::Kind;
 use tests::sim::env::{Event, Profile};
 use tests::sim::node::Arrival;
+use tests::sim::operator::add;
 use tests::sim::world::{Setup, World};
 
 /// Longest wait of a story for its next turn, in microseconds.
@@ -173,12 +175,16 @@ type Scenario = fn(u64, Option<Bug>) -> Result<(), InvariantViolation>;
 
 /// Without the mistake all seeds keep all promises, and with it most break one.
 fn shows(mistake: Mistake, scenario: Scenario) {
+    shows_bug(Bug::Replica(mistake), scenario);
+}
+
+/// The same for a mistake of whatever is around the replica.
+fn shows_bug(bug: Bug, scenario: Scenario) {
     const SEEDS: u64 = 20;
     for seed in 0..SEEDS {
         scenario(seed, None).unwrap_or_else(|InvariantViolation(what)| panic!("seed {seed}: {what}"));
     }
-    let bug = Some(Bug::Replica(mistake));
-    let caught: Vec<_> = (0..SEEDS).filter_map(|seed| scenario(seed, bug).err()).collect();
+    let caught: Vec<_> = (0..SEEDS).filter_map(|seed| scenario(seed, Some(bug)).err()).collect();
     assert!(caught.len() >= 10, "too often unnoticed: {caught:?}");
 }
 
@@ -294,6 +300,74 @@ fn simulation_catches_a_vote_of_an_empty_disk() {
         world.env.heal();
         world.run_for(LONG)?;
         if joined { violated("a node with an empty disk takes part") } else { Ok(()) }
+    });
+}
+
+#[test]
+fn simulation_catches_a_stale_read_after_a_pause() {
+    shows_bug(Bug::LeaseAcrossPause, |seed, bug| {
+        let (mut world, [leader, second, third]) = three(seed, bug)?;
+        for _ in 0..32 {
+            world.client(Kind::Reader { fresh: true });
+        }
+        world.run_for(200_000)?;
+        // The others elect a leader meanwhile, and this one does not hear of it.
+        for other in [second, third] {
+            world.env.network.cut(other, leader);
+        }
+        world.nodes[at(leader)].paused_until = world.env.now + 2_000_000;
+        world.run_for(2_500_000)?;
+        world.settle()
+    });
+}
+
+#[test]
+fn simulation_catches_a_member_forgotten_in_a_hand_over_that_fails() {
+    shows(Mistake::ForgetDropped, |seed, bug| {
+        let profile = Some(Profile { spares: 1, ..Profile::FAST });
+        let mut world = World::new(&Setup { nodes: Some(3), profile, bug, ..Setup::seed(seed) });
+        world.many_clients();
+        let new = 4;
+        (1..new).for_each(|other| world.env.network.cut(new, other));
+        world.run_for(2_000_000)?;
+        crash(&mut world, &[new]);
+        let leader = world.leader().expect("three nodes elect a leader");
+        ask(&mut world, &Request::ChangeMembers(add(new, true)));
+        world.run_for(500_000)?;
+        // The one that is to take over dies, and meanwhile the new one says who it is.
+        let [other, third] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+        world.nodes[at(other)].paused_until = world.env.now + LONG;
+        ask(&mut world, &Request::TransferLeader(Some(other)));
+        world.run_for(5_000)?;
+        crash(&mut world, &[other]);
+        start(&mut world, &[new]);
+        world.run_for(LONG)?;
+        world.progress(&[leader, third, new])
+    });
+}
+
+#[test]
+fn simulation_catches_a_removal_that_a_crash_makes_forgotten() {
+    shows(Mistake::ForgetRemovals, |seed, bug| {
+        let profile = Some(Profile { tail_bytes: 0, ..Profile::FAST });
+        let mut world = World::new(&Setup { nodes: Some(3), profile, bug, ..Setup::seed(seed) });
+        world.run_for(2_000_000)?;
+        let stays = world.leader().expect("a calm cluster has a leader");
+        let [first, last] = [stays % 3 + 1, (stays + 1) % 3 + 1];
+        let removed = |world: &World, node| {
+            world.nodes[at(stays)].state().is_some_and(|state| state.members().was_removed(node))
+        };
+        for node in [first, last] {
+            ask(&mut world, &Request::ChangeMembers(Change::Remove(node)));
+            if !world.run_until(LONG, |world| removed(world, node))? {
+                return violated("a member is not removed");
+            }
+        }
+        // Of two voters one was removed, and ends; the other one forgets what was not durable.
+        let gone = world.run_until(LONG, |world| !world.nodes[at(last)].is_up())?;
+        crash(&mut world, &[stays]);
+        start(&mut world, &[stays]);
+        if gone { world.progress(&[stays]) } else { violated("the removed node stays") }
     });
 }
 

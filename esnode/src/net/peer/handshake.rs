@@ -83,6 +83,8 @@ pub enum RefusalCode {
     UnknownNode,
     /// The dialler's data directory is that of a member that was removed.
     Removed,
+    /// The dialler's cluster went on without it, after a loss of quorum.
+    Abandoned,
     /// The refused side speaks only older protocol versions.
     ProtocolTooOld,
     /// The refused side speaks only newer protocol versions.
@@ -109,6 +111,7 @@ impl RefusalCode {
             Self::FormatTooOld => 7,
             Self::FormatTooNew => 8,
             Self::Unproven => 9,
+            Self::Abandoned => 10,
             Self::Other(code) => code,
         }
     }
@@ -124,6 +127,7 @@ impl RefusalCode {
             7 => Self::FormatTooOld,
             8 => Self::FormatTooNew,
             9 => Self::Unproven,
+            10 => Self::Abandoned,
             code => Self::Other(code),
         }
     }
@@ -201,11 +205,14 @@ fn is_vouched(ours: &Hello, theirs: &Hello) -> bool {
     theirs.cluster.is_some() && ours.cluster.is_none_or(|ours| theirs.cluster == Some(ours))
 }
 
-/// What a node hears that comes with a removed member's data directory.
-pub fn removed(node: NodeId) -> Refused {
-    let text = format!(
-        "node {node} was removed from the cluster: stop it; to have it back, delete its data directory, start it and add it again"
-    );
+/// What a node of `theirs` hears from one of `ours` that comes with a removed member's data directory.
+pub fn removed(node: NodeId, ours: Option<ClusterId>, theirs: Option<ClusterId>) -> Refused {
+    let again = "stop it; to have it back, delete its data directory, start it and add it again";
+    if theirs.is_some() && ours != theirs {
+        let text = format!("the cluster was recovered without node {node}: {again}");
+        return Refused { code: RefusalCode::Abandoned, text };
+    }
+    let text = format!("node {node} was removed from the cluster: {again}");
     Refused { code: RefusalCode::Removed, text }
 }
 

@@ -203,7 +203,9 @@ impl Shared {
 
     /// The refusal of a node that comes with a removed member's data directory.
     pub fn refusal_of(&self, hello: &Hello) -> Option<Refused> {
-        self.announced.read().spent.contains_key(&hello.store).then(|| removed(hello.node))
+        let announced = self.announced.read();
+        let spent = announced.spent.contains_key(&hello.store);
+        spent.then(|| removed(hello.node, announced.hello.cluster, hello.cluster))
     }
 
     /// Who that is that says it is node `id`.
