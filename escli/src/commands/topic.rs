@@ -7,7 +7,7 @@ use super::kafka::{Kafka, agree};
 use crate::cli::topic::{Alter, Args, Create, What};
 use crate::failure::{Exit, Failure};
 use crate::hosts::ssh::quote;
-use crate::kafka::client::Topic;
+use crate::kafka::metadata::Topic;
 use crate::kafka::offsets::OffsetRange;
 use crate::kafka::topics::{Config, ConfigChange, NewTopic};
 use crate::kafka::{KafkaError, TopicPartition};

@@ -1,8 +1,9 @@
 //! A small Kafka client for what operators do with topics, events and consumer groups.
 //!
 //! From the bottom up: `dial` reaches a node's client port, `connection` speaks to one node, `client` to the cluster:
-//! it finds leaders and coordinators and asks again while they change. `topics`, `offsets` and `groups` are its calls;
-//! `producer` writes events, `consumer` reads them. `records`, `partitioner`, `position` and `reset` are PURE.
+//! it finds coordinators, and asks again while they change. `metadata` finds leaders; `topics`, `offsets` and `groups` are
+//! the other calls. `producer` writes events, `consumer` reads them. `records`, `partitioner`, `position` and `reset` are
+//! PURE.
 
 pub mod client;
 pub mod connection;
@@ -10,6 +11,7 @@ pub mod consumer;
 pub mod dial;
 pub mod error;
 pub mod groups;
+pub mod metadata;
 pub mod offsets;
 pub mod partitioner;
 pub mod position;

@@ -9,8 +9,9 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 
-use super::client::{Topic, millis, topic_name};
+use super::client::{millis, topic_name};
 use super::error::check;
+use super::metadata::Topic;
 use super::records::{self, BATCH_OVERHEAD, BatchHeader, NewEvent};
 use super::{KafkaClient, KafkaError, TopicPartition, partitioner};
 
@@ -266,7 +267,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::kafka::client::Partition;
+    use crate::kafka::metadata::Partition;
 
     fn producer(partitions: i32, spread: Spread) -> Producer {
         let partition = |index| Partition { index, leader: Some(1), replicas: vec![1], in_sync: vec![1] };

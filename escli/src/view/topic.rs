@@ -10,7 +10,7 @@ use shared::ids::NodeId;
 use super::paint::Paint;
 use super::table::{self, NOTHING, number};
 use crate::kafka::TopicPartition;
-use crate::kafka::client::Topic;
+use crate::kafka::metadata::Topic;
 use crate::kafka::offsets::OffsetRange;
 use crate::kafka::topics::Config;
 use crate::output::SCHEMA_VERSION;
@@ -260,7 +260,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::kafka::client::Partition;
+    use crate::kafka::metadata::Partition;
 
     fn orders() -> Topic {
         let partition =
