@@ -96,15 +96,13 @@ impl From<KafkaError> for Failure {
                 failure.hint(format!("escli topic describe {}", partition.topic))
             }
             KafkaError::UnknownGroup(_) => failure.hint("escli group list"),
-            KafkaError::Unreadable { partition: TopicPartition { topic, partition }, offset, .. } => failure
-                .hint(format!(
-                    "to read on behind it:  escli consume {topic} --partition {partition} --from {}",
-                    offset + 1
-                )),
+            KafkaError::Unreadable { partition: TopicPartition { topic, partition }, next, .. } => failure.hint(
+                format!("to read what comes after it:  escli consume {topic} --partition {partition} --from {next}"),
+            ),
             KafkaError::Refused { .. } if error.is_ambiguous() => {
                 failure.detail("it may have been carried out all the same; look before you try again")
             }
-            KafkaError::Malformed { .. } | KafkaError::Refused { .. } => failure,
+            KafkaError::Malformed { .. } | KafkaError::Unwritable { .. } | KafkaError::Refused { .. } => failure,
         }
     }
 }
@@ -121,6 +119,7 @@ fn exit_of_call(error: &KafkaError) -> Exit {
         | KafkaError::UnknownTopic(_)
         | KafkaError::UnknownGroup(_)
         | KafkaError::UnknownPartition { .. }
+        | KafkaError::Unwritable { .. }
         | KafkaError::Unreadable { .. } => Exit::Failed,
     }
 }

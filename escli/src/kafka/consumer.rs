@@ -13,7 +13,7 @@ use super::client::{millis, topic_name};
 use super::error::check;
 use super::offsets::{OffsetRange, OffsetSpec};
 use super::position::Position;
-use super::records::{self, Event, Fetched};
+use super::records::{self, Event, Fault, Fetched};
 use super::{KafkaClient, KafkaError, TopicPartition};
 
 /// How long a node waits for new events before it answers without any.
@@ -134,13 +134,17 @@ impl Consumer {
         check(data.error_code, None, || format!("cannot read {at}"))?;
         let records = data.records.unwrap_or_default();
         let has_some = !records.is_empty();
-        let unreadable = |(offset, why)| KafkaError::Unreadable { partition: at.clone(), offset, why };
+        let unreadable =
+            |Fault { offset, next, why }| KafkaError::Unreadable { partition: at.clone(), offset, next, why };
         let Fetched { mut events, next } = records::decode(records, position).map_err(unreadable)?;
         match next {
             Some(next) => {
                 self.positions.insert(at.clone(), next);
             }
-            None if has_some => return Err(unreadable((position, "the batch came cut".to_owned()))),
+            None if has_some => {
+                let why = "the batch came cut".to_owned();
+                return Err(unreadable(Fault { offset: position, next: position + 1, why }));
+            }
             None => {}
         }
         if let Some(end) = self.ends.as_ref().and_then(|ends| ends.get(&at)) {

@@ -72,6 +72,14 @@ pub enum KafkaError {
         /// Number of partitions that there are.
         count: usize,
     },
+    /// Events that cannot be written.
+    #[error("an event cannot be written to {partition}: {why}")]
+    Unwritable {
+        /// Where.
+        partition: TopicPartition,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Events that cannot be read.
     #[error("{partition} cannot be read at offset {offset}: {why}")]
     Unreadable {
@@ -79,6 +87,8 @@ pub enum KafkaError {
         partition: TopicPartition,
         /// Offset of the batch.
         offset: i64,
+        /// Offset after the batch, by its own account.
+        next: i64,
         /// What is wrong with it.
         why: String,
     },
@@ -95,6 +105,7 @@ impl KafkaError {
             | Self::UnknownTopic(_)
             | Self::UnknownGroup(_)
             | Self::UnknownPartition { .. }
+            | Self::Unwritable { .. }
             | Self::Unreadable { .. } => false,
         }
     }

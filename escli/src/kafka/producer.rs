@@ -156,7 +156,7 @@ impl Producer {
                 BatchHeader { producer_id: self.id, producer_epoch: self.epoch, sequence, timestamp: now };
             let at = TopicPartition::new(&self.topic.name, partition);
             let encoded = records::encode(&events, &self.headers, &header)
-                .map_err(|why| KafkaError::Unreadable { partition: at.clone(), offset: -1, why })?;
+                .map_err(|why| KafkaError::Unwritable { partition: at.clone(), why })?;
             pending.insert(at, (encoded, events.len()));
         }
         client

@@ -114,10 +114,19 @@ pub struct Fetched {
     pub next: Option<i64>,
 }
 
-/// Why events cannot be read: offset of the batch, and what is wrong with it.
-pub type Fault = (i64, String);
+/// A batch that cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its offset.
+    pub offset: i64,
+    /// The offset after it, by its own account.
+    pub next: i64,
+    /// What is wrong with it.
+    pub why: String,
+}
 
-/// Decodes the events of `records` from offset `from` on. A batch that is cut at the end is left out.
+/// Decodes the events of `records` from offset `from` on. A batch that is cut at the end is left out, and so is what
+/// comes from a damaged one on unless that is the first.
 ///
 /// # Errors
 /// Which batch cannot be read, and why.
@@ -125,11 +134,17 @@ pub fn decode(mut records: Bytes, from: i64) -> Result<Fetched, Fault> {
     let mut fetched = Fetched::default();
     while let Some(batch) = next_batch(&mut records) {
         let offset = (&batch[..]).get_i64();
-        let (mut events, last) = batch_events(&batch).map_err(|why| (offset, why))?;
+        let next = offset.saturating_add((&batch[LAST_OFFSET_DELTA_AT..]).get_i32().into()).saturating_add(1);
+        let mut events = match batch_events(&batch) {
+            Ok(events) => events,
+            // What came before it counts; the fault comes up again when it is first.
+            Err(_) if fetched.next.is_some() => break,
+            Err(why) => return Err(Fault { offset, next, why }),
+        };
         // A fetch in the middle of a batch brings the whole batch.
         events.retain(|event| event.offset >= from);
         fetched.events.append(&mut events);
-        fetched.next = Some(last.saturating_add(1).max(from));
+        fetched.next = Some(next.max(from));
     }
     Ok(fetched)
 }
@@ -142,15 +157,14 @@ fn next_batch(records: &mut Bytes) -> Option<Bytes> {
     Some(records.split_to(end))
 }
 
-/// The events of a batch, without control records, and the last offset that it takes.
-fn batch_events(batch: &Bytes) -> Result<(Vec<Event>, i64), String> {
+/// The events of a batch, without control records.
+fn batch_events(batch: &Bytes) -> Result<Vec<Event>, String> {
     let infos =
         RecordBatchDecoder::decode_batch_info(&mut batch.clone()).map_err(|error| error.to_string())?;
     let info = infos.first().ok_or("its format is not 2")?;
     let field = |at: usize| &batch[at..];
-    let last = info.min_offset.saturating_add(field(LAST_OFFSET_DELTA_AT).get_i32().into());
     if info.control {
-        return Ok((Vec::new(), last));
+        return Ok(Vec::new());
     }
     let codec = Codec::of(field(ATTRIBUTES_AT).get_i16()).ok_or("its compression is unknown")?;
     let mut body = decompressed(codec, batch.slice(HEADER..))?;
@@ -163,7 +177,7 @@ fn batch_events(batch: &Bytes) -> Result<(Vec<Event>, i64), String> {
         let offset = info.min_offset.saturating_add(record.offset);
         events.push(Event { offset, timestamp, ..record });
     }
-    Ok((events, last))
+    Ok(events)
 }
 
 fn decompressed(codec: Codec, body: Bytes) -> Result<Bytes, String> {
@@ -298,8 +312,14 @@ mod tests {
     fn a_damaged_batch_is_named_by_its_offset() {
         let mut bytes = at(&encode(&two(), &[], &header(0)).unwrap(), 40).to_vec();
         *bytes.last_mut().unwrap() ^= 1;
-        let (offset, why) = decode(bytes.into(), 0).unwrap_err();
-        assert!(offset == 40 && why.contains("redundancy check"), "{offset} {why}");
+        let behind = [&at(&encode(&two(), &[], &header(0)).unwrap(), 38)[..], &bytes].concat();
+        let before = decode(behind.into(), 0).unwrap();
+        assert_eq!((before.events.len(), before.next), (2, Some(40)), "what came before it counts");
+        let fault = decode(bytes.into(), 0).unwrap_err();
+        assert!(
+            (fault.offset, fault.next) == (40, 42) && fault.why.contains("redundancy check"),
+            "{fault:?}"
+        );
     }
 
     /// The batch with its records compressed by gzip, or with other attributes.
