@@ -60,7 +60,8 @@ Examples:\n  escli group describe billing")]
     after_help = "TO is `earliest`, `latest`, an offset such as 1200, a time such as 2026-01-31T10:15:30Z, or an age
 such as 90m. An offset outside a partition becomes the closest one inside.
 
-Stop all consumers of the group first: the offsets of a group with members are theirs.\n\n\
+Stop all consumers of the group first: the offsets of a group with members are theirs. With --topic
+a group that does not exist yet is created, and its consumers will begin there.\n\n\
 Examples:
   escli group reset-offsets billing --to earliest --dry-run
   escli group reset-offsets billing --to 1200 --topic orders:0

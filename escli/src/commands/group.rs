@@ -76,9 +76,16 @@ async fn existing(
 
 async fn reset_offsets(settings: &Settings, args: &ResetOffsets) -> Result<Exit, Failure> {
     let mut kafka = Kafka::open_own(settings).await?;
-    let group = kafka.client.group(&args.group).await?;
-    require_empty(&group)?;
-    let plan = planned(&mut kafka, args).await?;
+    let committed = match kafka.client.group(&args.group).await {
+        Ok(group) => {
+            require_empty(&group)?;
+            kafka.client.committed(&args.group).await?
+        }
+        // It comes to be, so that its consumers begin there when they are started first.
+        Err(KafkaError::UnknownGroup(_)) if !args.topics.is_empty() => BTreeMap::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let plan = planned(&mut kafka, args, &committed).await?;
     let document = group::reset_document(&kafka.cluster, &args.group, settings.dry_run, &plan);
     let changes: BTreeMap<_, _> = plan
         .iter()
@@ -114,8 +121,11 @@ fn require_empty(group: &Group) -> Result<(), Failure> {
 }
 
 /// What the reset does to each partition.
-async fn planned(kafka: &mut Kafka, args: &ResetOffsets) -> Result<Vec<Reset>, Failure> {
-    let committed = kafka.client.committed(&args.group).await?;
+async fn planned(
+    kafka: &mut Kafka,
+    args: &ResetOffsets,
+    committed: &BTreeMap<TopicPartition, i64>,
+) -> Result<Vec<Reset>, Failure> {
     let partitions = if args.topics.is_empty() {
         existing(kafka, committed.keys().cloned().collect()).await?
     } else {
@@ -133,7 +143,7 @@ async fn planned(kafka: &mut Kafka, args: &ResetOffsets) -> Result<Vec<Reset>, F
         Some(time) => kafka.client.offsets(&partitions, OffsetSpec::At(time)).await?,
         None => BTreeMap::new(),
     };
-    Ok(reset::plan(&committed, &ranges, args.to, &at_time))
+    Ok(reset::plan(committed, &ranges, args.to, &at_time))
 }
 
 /// The partitions that were named, each once.

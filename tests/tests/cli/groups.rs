@@ -249,6 +249,19 @@ fn a_reset_is_shown_asked_for_and_made() {
 }
 
 #[test]
+fn a_group_that_does_not_exist_yet_begins_where_it_is_told_to() {
+    let billing = Billing::new();
+    let home = played(&billing);
+    lock(&billing).exists = false;
+    lock(&billing).committed.clear();
+    let unknown = escli(home.path(), "group reset-offsets billing --to earliest --yes");
+    assert_eq!(code(&unknown), 1);
+    assert!(err(&unknown).contains("there is no group billing"), "{}", err(&unknown));
+    json_of(&home, "group reset-offsets billing --to 30 --topic orders --yes");
+    assert_eq!(lock(&billing).committed, BTreeMap::from([(0, 30), (1, 7)]));
+}
+
+#[test]
 fn the_offsets_of_a_group_with_members_are_theirs() {
     let billing = Billing::new();
     let home = played(&billing);
