@@ -14,6 +14,7 @@
 //! - `cluster_file`: finds, reads, starts and edits a cluster.yaml
 //! - `plan`: PURE. Facts in, an immutable plan (or a refusal) out; knows `shared` and nothing else
 //! - `settings`, `failure`, `output`, `files`: how escli was called, how a run ends, how it prints, how it writes files
+//! - `operator_error`: the shape of every error that an operator reads
 
 pub mod admin_client;
 pub mod backup;
@@ -26,6 +27,7 @@ pub mod files;
 pub mod hosts;
 pub mod kafka;
 pub mod monitoring;
+pub mod operator_error;
 pub mod output;
 pub mod overview;
 pub mod plan;

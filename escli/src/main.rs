@@ -1,4 +1,4 @@
-//! `escli`: parse, run, exit code.
+//! The program `escli`: parses the command line, runs the command, and returns its exit code.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use escli::settings::{Environment, Settings};
 use escli::{commands, view};
 
 fn main() -> ExitCode {
-    // Answers the shell and ends when this is a question for completions.
+    // If a shell asks for completions, this answers and ends the process.
     clap_complete::CompleteEnv::with_factory(escli::command).var(commands::completions::VARIABLE).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -22,13 +22,13 @@ fn main() -> ExitCode {
         Ok(exit) => exit,
         Err(failure) => {
             view::failure(&settings, &failure);
-            failure.exit
+            failure.kind
         }
     };
     view::final_exit(exit).into()
 }
 
-/// Help and version are data like any other; everything else that clap says is an error.
+/// Prints what clap has to say. Help and version go to standard output; everything else is an error.
 fn explained(said: &clap::Error) -> ExitCode {
     let exit = if said.use_stderr() { Exit::Usage } else { Exit::Ok };
     let printed = said.print();

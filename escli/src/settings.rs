@@ -1,4 +1,4 @@
-//! How escli was called: its options and its environment. Nothing below this knows of clap.
+//! How escli was called: its options and its environment. The modules that use this know nothing of clap.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::hosts::ssh::Passphrases;
 use crate::output::{ColorChoice, Format};
 
-/// What the process was given besides its arguments; tests make their own.
+/// The environment of the process. Tests create their own.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `$ESCLI_CONFIG`.
@@ -16,29 +16,29 @@ pub struct Environment {
     pub esnode: Option<PathBuf>,
     /// `$PATH`.
     pub path: Option<std::ffi::OsString>,
-    /// The running program.
+    /// Path of the running program.
     pub executable: Option<PathBuf>,
-    /// Where to keep journals: `$XDG_STATE_HOME/eventstream`.
+    /// The state directory for journals: `$XDG_STATE_HOME/eventstream`.
     pub state_dir: PathBuf,
-    /// Where to keep the default local cluster: `$XDG_DATA_HOME/eventstream`.
+    /// The directory of the default local cluster: `$XDG_DATA_HOME/eventstream`.
     pub data_dir: PathBuf,
     /// The working directory.
     pub working_dir: PathBuf,
-    /// The operator's home, which `~/` stands for.
+    /// The operator's home directory, which `~/` stands for.
     pub home: PathBuf,
     /// `NO_COLOR` is set.
     pub no_color: bool,
     /// Standard input and standard error are terminals, so questions can be asked.
     pub can_ask: bool,
-    /// Standard output is a terminal that knows colours and can be drawn on.
+    /// Standard output is a terminal that supports colours and cursor movement.
     pub stdout_is_terminal: bool,
-    /// Standard error is one.
+    /// Standard error is such a terminal.
     pub stderr_is_terminal: bool,
-    /// Who runs it, e.g. `ada@host`.
+    /// User and machine, e.g. `ada@host`.
     pub who: String,
 }
 
-/// Everything a command needs to know about how it was called.
+/// The options of the command line, and the environment.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `-c`.
@@ -61,34 +61,35 @@ pub struct Settings {
     pub yes: bool,
     /// `--dry-run`.
     pub dry_run: bool,
-    /// What the process was given besides its arguments.
+    /// The environment of the process.
     pub env: Environment,
     /// Asks the operator for the passphrases of key files.
     pub passphrases: Arc<Passphrases>,
 }
 
 impl Environment {
-    /// A path of this machine, whose `~/` is the operator's home: no shell expands it behind `=` and in files.
+    /// Returns a path with `~/` replaced by the operator's home directory. No shell does so behind `=` and in files.
     pub fn expanded(&self, path: &Path) -> PathBuf {
         path.strip_prefix("~").map_or_else(|_| path.to_path_buf(), |rest| self.home.join(rest))
     }
 
-    /// Where it leads from the working directory.
+    /// Returns a path as seen from the working directory.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.working_dir.join(self.expanded(path))
     }
 
-    /// Returns the cluster.yaml of the local cluster when `--dir` names no other place.
+    /// Returns the path of the default local cluster's cluster.yaml.
     pub fn default_local(&self) -> PathBuf {
         self.data_dir.join("local").join("cluster.yaml")
     }
 
-    /// Returns the file that remembers the last `up --local`. The dot keeps it apart from every cluster's name.
+    /// Returns the path of the file that remembers the last `up --local`. Its name begins with a dot, which no
+    /// cluster's name does.
     pub fn last_local_file(&self) -> PathBuf {
         self.state_dir.join("local.path")
     }
 
-    /// Returns the cluster.yaml of the local cluster last brought up.
+    /// Returns the path of the cluster.yaml of the local cluster last brought up.
     pub fn last_local(&self) -> Option<PathBuf> {
         let path = std::fs::read_to_string(self.last_local_file()).ok()?;
         Some(PathBuf::from(path.trim_end_matches('\n')))
@@ -100,7 +101,7 @@ impl Environment {
         let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let home = var("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
         let base = |name: &str, fallback: &str| {
-            // The XDG rules: a relative path is not a path.
+            // By the XDG specification, relative paths in these variables are ignored.
             let chosen = var(name).map(PathBuf::from).filter(|path| path.is_absolute());
             chosen.unwrap_or_else(|| home.join(fallback)).join("eventstream")
         };
@@ -110,7 +111,7 @@ impl Environment {
         );
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let stderr_is_terminal = std::io::stderr().is_terminal();
-        // What a terminal that only prints cannot do, it shows instead.
+        // A terminal of type `dumb` would show control sequences instead of obeying them.
         let draws = var("TERM").is_none_or(|kind| kind != "dumb");
         Self {
             config: var("ESCLI_CONFIG").map(PathBuf::from),

@@ -1,4 +1,4 @@
-//! Identities that appear in files, on the wire and in messages.
+//! Identities that appear in files and in messages between programs.
 
 use std::fmt;
 
@@ -6,18 +6,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A node's number, unique among its cluster's members, from 1 to [`MAX_NODE_ID`]. Raft reserves 0 for "no node".
+/// A node's number: unique among the members of its cluster, from 1 to [`MAX_NODE_ID`]. Raft reserves 0 for "no node".
 pub type NodeId = u64;
 
-/// The largest number that a node may have: Kafka's clients know it as the id of a broker, an i32.
+/// The largest number of a node. Kafka clients use it as the id of a broker, which is an i32.
 pub const MAX_NODE_ID: NodeId = i32::MAX as NodeId;
 
-/// A cluster's identity, drawn once by the first leader and replicated; two clusters never share one.
+/// Identity of a cluster: drawn at random by its first leader, and replicated. No two clusters share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ClusterId(pub Uuid);
 
-/// A data directory's identity, drawn when it is created. A node that returns with another one has lost its disk.
+/// Identity of a data directory, drawn at random when it is created. A node that returns with another one has lost its
+/// disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct StoreId(pub Uuid);

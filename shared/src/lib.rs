@@ -6,6 +6,7 @@
 pub mod api;
 pub mod backup;
 pub mod codec;
+pub mod hex;
 pub mod ids;
 pub mod spec;
 pub mod verified;

@@ -1,49 +1,49 @@
-//! What was found when all that lies in a data directory, or in a copy of one, was read.
+//! The result of reading and checking all files of a data directory, or of a backup.
 
 use serde::{Deserialize, Serialize};
 
-/// What was read.
+/// What was read, and what was found to be wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
-    /// Nothing is lost.
+    /// All entries can be read; there is no finding that is not `harmless`.
     pub ok: bool,
     /// Lowest index in the log.
     pub first_index: u64,
     /// Highest index in the log.
     pub last_index: u64,
-    /// Its term, where there is one; versions before do not say.
+    /// Term of the last entry. `None` for an empty log, and from programs too old to report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_term: Option<u64>,
-    /// Index of the newest snapshot's entry; 0 without one.
+    /// Index of the newest snapshot's entry; 0 if there is no snapshot.
     pub snapshot: u64,
-    /// Segment files read.
+    /// Number of segment files read.
     pub segments: u64,
     /// Bytes of log read.
     pub bytes: u64,
-    /// What is not as it was written.
+    /// The places where files are not as they were written.
     pub findings: Vec<Finding>,
 }
 
-/// Something that is not as it was written.
+/// A place where a file is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// The file, seen from the directory.
+    /// Path of the file, from the directory that was checked.
     pub file: String,
-    /// Where in it: the place of the frame that is not whole.
+    /// Offset of the damaged frame in the file, in bytes.
     pub offset: u64,
-    /// What is wrong there.
+    /// What is wrong at that offset.
     pub reason: String,
-    /// A start makes up for it, and nothing is lost.
+    /// The next start repairs it, and nothing is lost.
     pub harmless: bool,
 }
 
 impl Verified {
-    /// Nothing read yet, and nothing wrong.
+    /// Returns a result without findings, for a check that has read nothing yet.
     pub fn new() -> Self {
         Self { ok: true, ..Self::default() }
     }
 
-    /// Takes note of what is wrong somewhere.
+    /// Adds a finding.
     pub fn note(&mut self, file: impl Into<String>, offset: u64, reason: impl Into<String>, harmless: bool) {
         self.ok &= harmless;
         self.findings.push(Finding { file: file.into(), offset, reason: reason.into(), harmless });

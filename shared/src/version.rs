@@ -1,26 +1,26 @@
-//! What a binary is and which protocols and on-disk formats it speaks.
+//! Version of a program, and which versions of the peer protocol and of the on-disk format it supports.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An inclusive range of versions of a protocol or a format.
+/// A range of versions, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Range {
-    /// The oldest version understood.
+    /// The oldest version of the range.
     pub min: u16,
-    /// The newest version understood.
+    /// The newest version of the range.
     pub max: u16,
 }
 
 impl Range {
-    /// Whether this version is one of them.
+    /// Returns whether `version` is in the range.
     pub fn contains(self, version: u16) -> bool {
         (self.min..=self.max).contains(&version)
     }
 
-    /// Whether there is a version in both.
+    /// Returns whether the two ranges have a version in common.
     pub fn overlaps(self, other: Self) -> bool {
         self.min <= other.max && other.min <= self.max
     }
@@ -32,15 +32,15 @@ impl fmt::Display for Range {
     }
 }
 
-/// The answer of `esnode --version --json`.
+/// The output of `esnode --version --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildInfo {
-    /// Release version, e.g. `1.4.2`; packagers stamp it with `ESNODE_VERSION` at build time.
+    /// Release version, e.g. `1.4.2`. Packagers set it at build time, by the variable `ESNODE_VERSION`.
     pub version: String,
-    /// What it was built from and how, e.g. a commit and `release`.
+    /// What it was built from and how: a commit and a build profile, e.g. `release`.
     pub build: String,
-    /// Peer protocol versions spoken between nodes.
+    /// Versions of the peer protocol that it speaks.
     pub protocol: Range,
-    /// On-disk format versions that can be read.
+    /// Versions of the on-disk format that it reads.
     pub format: Range,
 }

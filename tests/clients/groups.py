@@ -1,63 +1,139 @@
-"""There are no consumer groups: whoever wants one is told so soon, and whoever assigns partitions reads on.
+"""A group of consumers reads what a producer writes all the time, while nodes die.
 
 Usage: groups.py confluent|kafka-python BOOTSTRAP TOPIC
-Writes an event, reads it by assignment with a group's name set, then subscribes. Exits with 1 when reading by assignment
-meets an error, when closing takes long, or when subscribing is not refused within 15 seconds.
+Says "ready" once three consumers share the partitions. Once its input ends, it stops writing, lets the group read the rest
+and prints what happened, as JSON: events written and not read by anybody ("lost"), read more than once ("again"),
+assignments since it was ready ("assignments"), and the longest time without an event, in ms ("gap").
 """
 
+import json
 import sys
+import threading
 import time
 
-SOON = 15
+from confluent_kafka import Producer
+
+MEMBERS = 3
+PARTITIONS = 6
+SOON = 30
 
 
-def with_confluent(bootstrap, topic):
-    from confluent_kafka import Consumer, Producer, TopicPartition
+class Group:
+    """What all members have read, and been assigned."""
 
-    producer = Producer({"bootstrap.servers": bootstrap})
-    producer.produce(topic, b"event", partition=0)
-    if producer.flush(20):
-        sys.exit("not written")
-    config = {"bootstrap.servers": bootstrap, "group.id": "g", "auto.offset.reset": "earliest"}
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.read = []
+        self.assigned = {}
+        self.assignments = 0
+        self.last = time.time()
+        self.gap = 0.0
+        self.stop = False
 
-    assigned = Consumer(config)
-    assigned.assign([TopicPartition(topic, 0, 0)])
-    message = assigned.poll(SOON)
-    if message is None or message.error():
-        sys.exit(f"by assignment: {message and message.error()}")
-    later = assigned.poll(3)
-    if later is not None:
-        sys.exit(f"by assignment, after the event: {later.error() or later.value()}")
-    began = time.time()
-    assigned.close()
-    closing = time.time() - began
-    if closing > SOON:
-        sys.exit(f"closing took {closing:.1f} s")
+    def take(self, value):
+        with self.lock:
+            now = time.time()
+            self.gap, self.last = max(self.gap, now - self.last), now
+            self.read.append(int(value))
 
-    subscribed = Consumer(config)
-    subscribed.subscribe([topic])
-    message = subscribed.poll(SOON)
-    if message is None or not message.error():
-        sys.exit("subscribing was not refused")
-    print(f"closed within {closing:.1f} s; {message.error()}")
+    def assign(self, member, partitions):
+        with self.lock:
+            self.assignments += 1
+            self.assigned[member] = set(partitions)
+
+    def is_shared(self):
+        with self.lock:
+            shares = list(self.assigned.values())
+            return len(shares) == MEMBERS and all(shares) and len(set().union(*shares)) == PARTITIONS
 
 
-def with_kafka_python(bootstrap, topic):
-    from kafka import KafkaConsumer, KafkaProducer
-    from kafka.errors import KafkaError
+def confluent_member(group, member, bootstrap, topic):
+    from confluent_kafka import Consumer
 
-    servers = bootstrap.split(",")
-    producer = KafkaProducer(bootstrap_servers=servers)
-    producer.send(topic, b"event", partition=0).get(20)
-    producer.close()
-    subscribed = KafkaConsumer(topic, bootstrap_servers=servers, group_id="g", consumer_timeout_ms=SOON * 1000)
-    began = time.time()
-    try:
-        read = list(subscribed)
-        sys.exit(f"subscribing was not refused within {time.time() - began:.1f} s: {read}")
-    except KafkaError as error:
-        print(f"{time.time() - began:.1f} s: {error!r}")
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap,
+        "group.id": topic,
+        "auto.offset.reset": "earliest",
+        "heartbeat.interval.ms": 500,
+        "session.timeout.ms": 6000,
+    })
+    taken = lambda _, partitions: group.assign(member, [each.partition for each in partitions])
+    consumer.subscribe([topic], on_assign=taken)
+    while not group.stop:
+        message = consumer.poll(0.1)
+        if message is not None and not message.error():
+            group.take(message.value())
+    consumer.close()
 
 
-library, bootstrap, topic = sys.argv[1:]
-{"confluent": with_confluent, "kafka-python": with_kafka_python}[library](bootstrap, topic)
+def kafka_python_member(group, member, bootstrap, topic):
+    from kafka import ConsumerRebalanceListener, KafkaConsumer
+
+    class Listener(ConsumerRebalanceListener):
+        def on_partitions_assigned(self, assigned):
+            group.assign(member, [each.partition for each in assigned])
+
+        def on_partitions_revoked(self, revoked):
+            pass
+
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap.split(","),
+        group_id=topic,
+        auto_offset_reset="earliest",
+        heartbeat_interval_ms=500,
+        session_timeout_ms=6000,
+    )
+    consumer.subscribe([topic], listener=Listener())
+    while not group.stop:
+        for messages in consumer.poll(timeout_ms=100).values():
+            for message in messages:
+                group.take(message.value)
+    consumer.close()
+
+
+def write(producer, topic, stop):
+    number = 0
+    while not stop.is_set():
+        producer.produce(topic, b"%d" % number, partition=number % PARTITIONS)
+        producer.poll(0)
+        number += 1
+        time.sleep(0.01)
+    if producer.flush(SOON):
+        sys.exit("not everything was acknowledged")
+    return number
+
+
+def until(met):
+    end = time.time() + SOON
+    while not met() and time.time() < end:
+        time.sleep(0.02)
+    return met()
+
+
+def main(library, bootstrap, topic):
+    member = {"confluent": confluent_member, "kafka-python": kafka_python_member}[library]
+    group, stop, written = Group(), threading.Event(), []
+    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
+    writer = threading.Thread(target=lambda: written.append(write(producer, topic, stop)))
+    members = [threading.Thread(target=member, args=(group, n, bootstrap, topic)) for n in range(MEMBERS)]
+    for thread in [writer, *members]:
+        thread.start()
+    if not until(group.is_shared):
+        sys.exit(f"the group does not share the partitions: {group.assigned}")
+    group.assignments, group.gap, group.last = 0, 0.0, time.time()
+    print("ready", flush=True)
+    sys.stdin.read()
+    gap = group.gap
+    stop.set()
+    writer.join()
+    until(lambda: len(set(group.read)) == written[0])
+    group.stop = True
+    for thread in members:
+        thread.join()
+    lost = written[0] - len(set(group.read))
+    again = len(group.read) - len(set(group.read))
+    told = {"written": written[0], "lost": lost, "again": again, "assignments": group.assignments, "gap": int(gap * 1000)}
+    print(json.dumps(told))
+
+
+main(*sys.argv[1:])

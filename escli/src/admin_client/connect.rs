@@ -1,5 +1,5 @@
-//! The admin API as a cluster's hosts let it be reached: directly, through the jump host that leads to them, or through
-//! their own SSH server.
+//! Chooses the route to each node's admin API: directly, through the jump host that leads to its host, or through the
+//! host's own SSH server.
 
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use crate::hosts::remote::{Destinations, destinations};
 use crate::hosts::ssh::{Destination, Passphrases};
 use crate::settings::Settings;
 
-/// The admin ports of the nodes of `spec`, for commands that need nothing else of their hosts.
+/// Returns a client for the admin ports of the nodes of `spec`, for commands that do not use the hosts in any other
+/// way.
 ///
 /// # Errors
-/// When no client can be set up.
+/// If no HTTP client can be created.
 pub fn admin(settings: &Settings, spec: &ClusterFile) -> Result<AdminClient, PortError> {
     if spec.is_local() {
         return AdminClient::new(spec, settings.host_timeout);
@@ -23,10 +24,10 @@ pub fn admin(settings: &Settings, spec: &ClusterFile) -> Result<AdminClient, Por
     through(settings, spec, &destinations(spec), &settings.passphrases)
 }
 
-/// The same, where it is known already how to reach the hosts.
+/// As [`admin`], for a caller that already knows the way to each host.
 ///
 /// # Errors
-/// When no client can be set up.
+/// If no HTTP client can be created.
 pub fn through(
     settings: &Settings,
     spec: &ClusterFile,
@@ -64,9 +65,9 @@ pub enum Way {
     },
 }
 
-/// How the ports of a node's host are reached.
+/// Returns how the ports of a node's host are reached.
 pub fn way(node: &Node, destinations: &Destinations) -> Way {
-    // A host that cannot be resolved for SSH may answer all the same.
+    // A host that SSH cannot resolve may still answer directly.
     let Some(Ok(destination)) = destinations.get(&node.id) else { return Way::Direct };
     let Some((last, before)) = destination.jumps.split_last() else {
         return Way::Either { via: destination.clone(), host: listens(node).to_owned() };
@@ -75,7 +76,7 @@ pub fn way(node: &Node, destinations: &Destinations) -> Way {
     Way::Behind { via, host: node.host.clone() }
 }
 
-/// Where the node listens, as its own host calls it.
+/// Returns the address of the node's ports, as seen from its own host.
 fn listens(node: &Node) -> &str {
     match node.bind.as_deref() {
         None | Some("0.0.0.0") => "127.0.0.1",

@@ -1,5 +1,5 @@
-//! The nodes' admin API over HTTP: implements [`crate::engine::ports::Cluster`]. `route` is how a port is reached, `connect`
-//! chooses the routes of a cluster.
+//! A client of the nodes' admin API over HTTP, which implements [`crate::engine::ports::Cluster`]. `route` reaches one
+//! port, and `connect` chooses the routes of a whole cluster.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,16 +19,18 @@ pub mod route;
 
 use route::{NoAnswer, Route};
 
-/// A node answers from memory; one that needs longer than this is stuck, whatever `--host-timeout` says.
+/// Longest wait for an answer, whatever `--host-timeout` says: a node answers from memory, so one that needs longer is
+/// stuck.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// For answers that are as long as the log: whoever reads them has a limit for silence.
+/// Limit of a response that is as long as the log. Whoever reads it has a shorter limit for silence.
 const MAX_STREAM_TIME: Duration = Duration::from_secs(30 * 86_400);
 
-/// A change waits for the others: for so many elections, and at least so long. The node gives up by itself before this.
+/// Limit of a change, which waits for other nodes: a number of elections, and at least this time. The node gives up
+/// earlier.
 const CHANGE_LIMIT: (u32, Duration) = (8, Duration::from_secs(15));
 
-/// The admin ports of one cluster.
+/// A client for the admin ports of one cluster.
 #[derive(Debug)]
 pub struct AdminClient {
     nodes: Vec<Node>,
@@ -38,15 +40,16 @@ pub struct AdminClient {
 }
 
 impl AdminClient {
-    /// Talks to the nodes of `spec` directly; each answer may take `limit`, at most two seconds.
+    /// Returns a client that reaches the nodes of `spec` directly. Each answer may take `limit`, but at most two
+    /// seconds.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up.
+    /// If the HTTP client cannot be created.
     pub fn new(spec: &ClusterFile, limit: Duration) -> Result<Self, PortError> {
         Self::by(spec, limit, |_, limit| Route::direct(limit))
     }
 
-    /// The same by a route of each node's own.
+    /// Returns a client that reaches each node by the route that `route` returns for it.
     ///
     /// # Errors
     /// Those of `route`.
@@ -63,28 +66,29 @@ impl AdminClient {
         Ok(Self { nodes, routes, limit, change_limit })
     }
 
-    /// `GET /health/ready` of one node: 200 and 503 are both answers.
+    /// Sends `GET /health/ready` to one node. Statuses 200 and 503 both are an answer.
     ///
     /// # Errors
-    /// When the node does not answer, or with something else.
+    /// If the node does not answer, or answers with anything else.
     pub async fn ready(&self, id: NodeId) -> Result<Health, PortError> {
         self.get(id, "/health/ready").await
     }
 
-    /// `GET /metrics` of one node, as it is.
+    /// Sends `GET /metrics` to one node, and returns the response unchanged.
     ///
     /// # Errors
-    /// When the node does not answer.
+    /// If the node does not answer.
     pub async fn metrics(&self, id: NodeId) -> Result<String, PortError> {
         let node = self.node(id)?;
         let answer = self.send(node, |http| http.get(url(node, "/metrics"))).await?;
         answer.text().await.map_err(|error| self.explain(node, &error))
     }
 
-    /// `GET /backup` of one node: a copy of everything up to entry `covers`, at least. The node begins within `limit`.
+    /// Sends `GET /backup` to one node, and returns a stream of a backup that covers at least entry `covers`. The node
+    /// begins to send within `limit`.
     ///
     /// # Errors
-    /// When the node does not answer, or refuses.
+    /// If the node does not answer, or refuses.
     pub async fn backup(
         &self,
         id: NodeId,
@@ -111,7 +115,8 @@ impl AdminClient {
         node.ok_or_else(|| PortError::failed(format!("node {id} is not in cluster.yaml")))
     }
 
-    /// Asks the first node that answers, of all but the one that it is about; whoever it is finds the leader.
+    /// Sends a change to the first node that answers, other than the node that changes. Any node forwards it to the
+    /// leader.
     async fn change(
         &self,
         about: Option<NodeId>,
@@ -127,7 +132,8 @@ impl AdminClient {
                     let refused = PortError::refused(format!("the cluster refuses: {message}"));
                     return Err(refused.hint(theirs(node, &hint)));
                 }
-                // It was never asked; whoever was asked and did not answer may have done it, and doing it again is safe.
+                // Keeps an error of a node that has not received the request. A node that has received it may have
+                // performed the change without answering; to ask again is safe, since changes are idempotent.
                 Err(error) => nobody = error,
             }
         }
@@ -155,7 +161,7 @@ impl AdminClient {
         self.read(node, answer).await
     }
 
-    /// What a node says, made printable at the door.
+    /// Reads a node's response. Text in it is made printable here, where it arrives.
     async fn read<T: DeserializeOwned>(
         &self,
         node: &Node,
@@ -234,7 +240,7 @@ impl Cluster for AdminClient {
     }
 }
 
-/// A hint is ours unless it says whose it is.
+/// Marks a hint as the node's, since operators would otherwise take it for escli's.
 fn theirs(node: &Node, hint: &str) -> String {
     format!("n{} says: {hint}", node.id)
 }
@@ -243,7 +249,7 @@ fn strange(node: &Node) -> PortError {
     PortError::failed(format!("the service on port {} is not an esnode", node.http_port))
 }
 
-/// The address of a call on a node's admin port.
+/// Returns the URL of `path` on a node's admin port.
 pub fn url(node: &Node, path: &str) -> String {
     format!("http://{}{path}", authority(&node.host, node.http_port))
 }

@@ -1,5 +1,5 @@
-//! How a node's admin port is reached: directly; through the jump host that leads to its host; or, where the direct way
-//! is closed or the name is one that only ssh knows, through the host's own SSH server.
+//! How one node's admin port is reached: directly, or through SSH. A way through SSH leads over the jump host of the
+//! node's host, or over the host's own SSH server if the direct way is closed, or only ssh knows the host's name.
 
 use std::error::Error;
 use std::io;
@@ -13,27 +13,28 @@ use crate::engine::ports::PortError;
 use crate::hosts::ssh::{Destination, Forward, Limits, Obstacle, Passphrases};
 use crate::plan::facts::AdminRoute;
 
-/// Of the time for an answer, the part in which a direct connection must be there when there is another way.
+/// Part of the time for an answer within which a direct connection must be open if there is another way.
 const DIRECT_SHARE: f64 = 0.4;
-/// The part in which a way through SSH must be there: it gives up before whoever waits at its end does, and says why.
+/// Part of that time within which a way through SSH must be open. It gives up before its caller does, so that its error
+/// can say why.
 const SSH_SHARE: f64 = 0.75;
 
-/// A way through SSH to a port. Nothing is begun before it is needed.
+/// A way through SSH to a port. It is opened when it is first needed.
 #[derive(Debug)]
 pub struct SshTunnel {
-    /// The host that is logged in to.
+    /// The host to log in to.
     pub via: Destination,
-    /// The port's host, as that one calls it.
+    /// The host of the port, as `via` calls it.
     pub host: String,
-    /// The port.
+    /// The port's number.
     pub port: u16,
-    /// For keys on the way.
+    /// Passphrases of the keys for the login.
     pub passphrases: Arc<Passphrases>,
     begun: OnceLock<Result<(Client, Forward), PortError>>,
 }
 
 impl SshTunnel {
-    /// A way to `port` of `host`, as `via` calls it.
+    /// Returns the way to `port` of `host`, as `via` calls it.
     pub fn new(via: Destination, host: &str, port: u16, passphrases: &Arc<Passphrases>) -> Self {
         let (host, passphrases) = (host.to_owned(), Arc::clone(passphrases));
         Self { via, host, port, passphrases, begun: OnceLock::new() }
@@ -52,55 +53,55 @@ impl SshTunnel {
     }
 }
 
-/// The ways to one node.
+/// The ways to one node's admin port.
 #[derive(Debug)]
 pub struct Route {
     limit: Duration,
     direct: Option<Client>,
     through: Option<SshTunnel>,
-    /// The direct way was found closed and the other one open.
+    /// Set once the direct way was found closed, and the way through SSH open.
     turned: AtomicBool,
 }
 
-/// Why nothing came back.
+/// Why a request got no answer.
 #[derive(Debug)]
 pub struct NoAnswer {
-    /// In words, without a port.
+    /// The reason, in words; without the port.
     pub why: String,
-    /// The answer was invalid, or no time was left for another attempt.
+    /// There was no answer in time, or it broke off: no time is left for another attempt.
     pub timed_out: bool,
-    /// How far the way was open.
+    /// Which way was open, if any.
     pub route: AdminRoute,
 }
 
 impl Route {
-    /// Only directly; each answer may take `limit`.
+    /// Returns a route that is only direct. Each answer may take `limit`.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up.
+    /// If the HTTP client cannot be created.
     pub fn direct(limit: Duration) -> Result<Self, PortError> {
         let direct = Some(built(builder(limit))?);
         Ok(Self { limit, direct, through: None, turned: AtomicBool::new(false) })
     }
 
-    /// Only through SSH.
+    /// Returns a route that only leads through SSH.
     pub fn behind(limit: Duration, through: SshTunnel) -> Self {
         Self { limit, direct: None, through: Some(through), turned: AtomicBool::new(true) }
     }
 
-    /// Directly, and through SSH where that is closed.
+    /// Returns a route that is direct, and leads through SSH if the direct way is closed.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up.
+    /// If the HTTP client cannot be created.
     pub fn either(limit: Duration, through: SshTunnel) -> Result<Self, PortError> {
         let direct = Some(built(builder(limit).connect_timeout(limit.mul_f64(DIRECT_SHARE)))?);
         Ok(Self { limit, direct, through: Some(through), turned: AtomicBool::new(false) })
     }
 
-    /// Sends a request by the way that is open. What was sent is not sent again by the other one.
+    /// Sends a request by the first way that is open. A request that was sent is never sent again by the other way.
     ///
     /// # Errors
-    /// Why nothing came back.
+    /// Why there was no answer.
     pub async fn send(&self, request: impl Fn(&Client) -> RequestBuilder) -> Result<Response, NoAnswer> {
         let closed = match self.direct.as_ref().filter(|_| !self.turned.load(Ordering::Relaxed)) {
             None => None,
@@ -139,15 +140,15 @@ impl Route {
         let route = AdminRoute::Tunnelled { why: directly };
         match forward.error() {
             None => Err(NoAnswer { route, ..NoAnswer::of(&error) }),
-            // The way is open to its end, and nobody is there.
+            // SSH reached the host, but nothing listens on the port.
             Some((Obstacle::Port, error)) => {
-                Err(NoAnswer { why: error.report().message.clone(), timed_out: false, route })
+                Err(NoAnswer { why: error.message.clone(), timed_out: false, route })
             }
-            Some((Obstacle::Host, error)) => Err(fails(also(error.report().message.clone()))),
+            Some((Obstacle::Host, error)) => Err(fails(also(error.message.clone()))),
         }
     }
 
-    /// How the port is reached, whether anybody listens there or not; `url` is asked for it.
+    /// Returns how the port is reached, whether or not something listens there. Requests `url` to find out.
     pub async fn check(&self, url: &str) -> AdminRoute {
         let answer = self.send(|http| http.get(url)).await;
         match answer {
@@ -159,7 +160,7 @@ impl Route {
 }
 
 impl NoAnswer {
-    /// Of the direct way, and of an answer that broke off.
+    /// The error of a direct connection, or of an answer that broke off.
     pub fn of(error: &reqwest::Error) -> Self {
         let why = root_cause(error);
         let route =
@@ -168,7 +169,7 @@ impl NoAnswer {
     }
 }
 
-/// Nobody has heard the request, and not because nobody listens.
+/// Whether the request reached no host at all. A refused connection does not count: a host has answered.
 fn is_closed(error: &reqwest::Error) -> bool {
     error.is_connect()
         && innermost(error).downcast_ref::<io::Error>().map(io::Error::kind)
@@ -176,7 +177,7 @@ fn is_closed(error: &reqwest::Error) -> bool {
 }
 
 fn builder(limit: Duration) -> reqwest::ClientBuilder {
-    // A proxy set for the operator's browsing has no business between escli and its nodes.
+    // A proxy that is set for the operator's browser must not be used between escli and its nodes.
     Client::builder().no_proxy().timeout(limit).tcp_nodelay(true)
 }
 
@@ -192,7 +193,7 @@ fn innermost(error: &reqwest::Error) -> &(dyn Error + 'static) {
     cause
 }
 
-/// The innermost error says it best: "connection refused", not "error sending request for url".
+/// Returns the innermost error, which is the most precise: "connection refused", not "error sending request for url".
 fn root_cause(error: &reqwest::Error) -> String {
     let text = innermost(error).to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);

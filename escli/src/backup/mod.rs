@@ -1,4 +1,5 @@
-//! A backup as it is read: every file's checksum against what the backup says of itself, and nothing missing or besides.
+//! Reading and saving backups. A backup is complete if every file matches the checksum in its manifest, and no file is
+//! missing or unknown.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -8,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use shared::backup::{self, MANIFEST, Manifest, SCHEMA_VERSION, SUM};
+use shared::hex;
 
 use crate::files::sha256;
 
@@ -36,13 +38,14 @@ pub struct VerifiedBackup {
     pub sum: String,
 }
 
-/// What a file turned out to be: its length and its checksum.
+/// The files found in a backup: path, length in bytes and SHA-256 in hex.
 type Found = BTreeMap<String, (u64, String)>;
 
-/// Reads a backup that comes as a tar to its end; with `folder`, an empty one, it is unpacked there, durably.
+/// Reads a whole backup from a tar stream, and checks it. With `folder`, an empty one, also unpacks it there; it is
+/// durable on return.
 ///
 /// # Errors
-/// [`BackupError`]; what is in `folder` is then of no use.
+/// [`BackupError`]. The content of `folder` then is incomplete.
 pub fn read_tar(tar: impl Read, folder: Option<&Path>) -> Result<VerifiedBackup, BackupError> {
     let mut archive = tar::Archive::new(tar);
     let (mut found, mut manifest, mut sum) = (Found::new(), Vec::new(), Vec::new());
@@ -75,11 +78,12 @@ pub fn read_tar(tar: impl Read, folder: Option<&Path>) -> Result<VerifiedBackup,
     Ok(whole)
 }
 
-/// Saves a backup that arrives as a tar stream to `path`, where nothing or an empty folder may be: as a tar file if the
-/// path ends in `.tar`, unpacked otherwise. It gets that name only when it is complete and durable.
+/// Saves a backup that arrives as a tar stream to `path`: as a tar file if the path ends in `.tar`, as a folder
+/// otherwise. At `path` there may be nothing, or an empty folder. The backup appears there only when it is complete and
+/// durable.
 ///
 /// # Errors
-/// [`BackupError`]; nothing is left behind.
+/// [`BackupError`]; then nothing is left at `path`.
 pub fn save(tar: impl Read, path: &Path) -> Result<Manifest, BackupError> {
     if path.extension().is_none_or(|end| end != "tar") {
         return keep_folder(tar, path);
@@ -88,7 +92,7 @@ pub fn save(tar: impl Read, path: &Path) -> Result<Manifest, BackupError> {
     let mut file = tempfile::NamedTempFile::new_in(parent).map_err(|error| named(parent, &error))?;
     let mut tee = Tee { from: tar, to: file.as_file_mut() };
     let VerifiedBackup { manifest, .. } = read_tar(&mut tee, None)?;
-    // What stands behind the last file ends the tar, and belongs to it.
+    // The end marker of the tar comes after the last file, and must be saved too.
     io::copy(&mut tee, &mut io::sink())?;
     file.as_file().sync_all()?;
     file.persist_noclobber(path).map_err(|error| named(path, &error.error))?;
@@ -96,10 +100,10 @@ pub fn save(tar: impl Read, path: &Path) -> Result<Manifest, BackupError> {
     Ok(manifest)
 }
 
-/// Puts a backup, a tar or a folder, in the place of the empty folder `path`, in one step.
+/// Puts the backup `source`, a tar or a folder, in the place of the empty folder `path`, in one step.
 ///
 /// # Errors
-/// [`BackupError`]; `path` is then as it was.
+/// [`BackupError`]; `path` is then unchanged.
 pub fn unpack(source: &Path, path: &Path) -> Result<(), BackupError> {
     if !source.is_dir() {
         return keep_folder(BufReader::new(File::open(source).map_err(|error| named(source, &error))?), path)
@@ -127,7 +131,7 @@ fn keep_folder(tar: impl Read, path: &Path) -> Result<Manifest, BackupError> {
     Ok(manifest)
 }
 
-/// Gives a folder whose files are durable its name.
+/// Renames a folder, whose files are durable, to `path`.
 fn publish(folder: &tempfile::TempDir, path: &Path) -> Result<(), BackupError> {
     for place in ["log", "checkpoints", "."] {
         File::open(folder.path().join(place))?.sync_all()?;
@@ -140,15 +144,16 @@ fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A folder for what is nobody else's business; gone when it is dropped.
+/// Creates a temporary folder in `parent` that only its owner can read. It is deleted when the returned value is
+/// dropped.
 ///
 /// # Errors
-/// The system's.
+/// Those of the file system.
 pub fn private_folder(parent: &Path) -> io::Result<tempfile::TempDir> {
     tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir_in(parent)
 }
 
-/// Keeps what is read through it.
+/// A reader that also writes what is read through it to `to`.
 struct Tee<'a, R> {
     from: R,
     to: &'a mut File,
@@ -162,7 +167,7 @@ impl<R: Read> Read for Tee<'_, R> {
     }
 }
 
-/// Reads a backup that is a folder.
+/// Reads and checks a backup that is a folder.
 ///
 /// # Errors
 /// [`BackupError`].
@@ -215,7 +220,7 @@ fn parse(text: &[u8], sum: &[u8]) -> Result<VerifiedBackup, BackupError> {
     Ok(VerifiedBackup { manifest, sum: own })
 }
 
-/// A path of a backup, and nothing that leads out of it.
+/// Checks a path in a backup: it must be one that backups have, so that it cannot lead out of the folder.
 fn checked(path: &Path) -> Result<String, BackupError> {
     let parts: Vec<_> = path.components().collect();
     let plain = parts.iter().all(|part| matches!(part, Component::Normal(_)));
@@ -244,7 +249,7 @@ fn copy(from: &mut impl Read, mut to: Option<&mut File>) -> io::Result<(u64, Str
     loop {
         let read = from.read(&mut buffer)?;
         if read == 0 {
-            return Ok((bytes, sha256::text(&hasher.finalize())));
+            return Ok((bytes, hex::encode(&hasher.finalize())));
         }
         hasher.update(&buffer[..read]);
         bytes += read as u64;
@@ -254,7 +259,7 @@ fn copy(from: &mut impl Read, mut to: Option<&mut File>) -> io::Result<(u64, Str
     }
 }
 
-/// Everything is there, as it was, and nothing else.
+/// Checks that the files found are exactly those of the manifest.
 fn compare(manifest: &Manifest, found: &Found) -> Result<(), BackupError> {
     let damaged = |text: String| Err(BackupError::Damaged(text));
     for file in &manifest.files {

@@ -1,8 +1,8 @@
-//! PURE: nodes come into a cluster.yaml and go from it, and everything else in it stays as its author wrote it: comments,
-//! order, blank lines, ends of lines, a byte order mark.
+//! PURE: adds nodes to the text of a cluster.yaml, and removes them. Everything else in the text stays as its author
+//! wrote it: comments, order, blank lines, line ends, and a byte order mark.
 //!
-//! Knows the ways in which people write the list of nodes, one item after the other. What it makes is read again and
-//! compared with what it should say, so that a file that it does not understand is refused and never spoilt.
+//! The list of nodes must be written one item after the other, in one of the usual forms. The edited text is parsed and
+//! compared with the intended result; a file in an unknown form is refused, never damaged.
 
 use std::ops::Range;
 
@@ -12,18 +12,18 @@ use shared::spec::{self, ClusterFile, Node, Reader};
 /// Why a text was not edited.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// The list of nodes is written in a way that is not understood.
+    /// The list of nodes has a form that is not supported.
     #[error("escli cannot edit the list of nodes in the form in which it is written")]
     Unknown,
-    /// The result would be invalid.
+    /// The edited text would be invalid, for this reason.
     #[error("{0}")]
     Invalid(String),
 }
 
-/// The text with the node as the last one.
+/// Returns the text with `node` added as the last one.
 ///
 /// # Errors
-/// When the text cannot be edited, or the node does not go with the others.
+/// If the text cannot be edited, or the node conflicts with another one.
 pub fn with_node(text: &str, node: &Node) -> Result<String, EditError> {
     let mut wanted = parse(text)?;
     wanted.cluster.nodes.push(node.clone());
@@ -35,10 +35,10 @@ pub fn with_node(text: &str, node: &Node) -> Result<String, EditError> {
     proved(&lines, &wanted)
 }
 
-/// The text without the node.
+/// Returns the text without the node `id`.
 ///
 /// # Errors
-/// When the text cannot be edited, or is invalid without the node.
+/// If the text cannot be edited, or is invalid without the node.
 pub fn without_node(text: &str, id: NodeId) -> Result<String, EditError> {
     let mut wanted = parse(text)?;
     let index = wanted.cluster.nodes.iter().position(|node| node.id == id).ok_or(EditError::Unknown)?;
@@ -50,21 +50,21 @@ pub fn without_node(text: &str, id: NodeId) -> Result<String, EditError> {
     proved(&lines, &wanted)
 }
 
-/// The lines as a text, if that says what is wanted.
+/// Joins the lines, and returns the text if it parses to `wanted`.
 fn proved(lines: &Lines<'_>, wanted: &ClusterFile) -> Result<String, EditError> {
     let text = lines.text();
     let made = parse(&text)?;
     if made == *wanted { Ok(text) } else { Err(EditError::Unknown) }
 }
 
-/// A text line by line, with what stands between its lines and around them.
+/// A text as lines, with everything needed to join them again unchanged.
 struct Lines<'a> {
     mark: &'a str,
-    /// Each with its end.
+    /// Each line, with its line end.
     lines: Vec<String>,
-    /// How lines of this text end.
+    /// The line end that this text uses.
     end: &'static str,
-    /// The last one ends too.
+    /// Whether the last line has a line end.
     is_ended: bool,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Lines<'a> {
         Self { mark, lines, end, is_ended: rest.ends_with('\n') }
     }
 
-    /// Without their ends.
+    /// The lines without their line ends.
     fn bare(&self) -> Vec<&str> {
         self.lines.iter().map(|line| line.trim_end_matches(['\r', '\n'])).collect()
     }
@@ -109,11 +109,11 @@ fn parse(text: &str) -> Result<ClusterFile, EditError> {
     })
 }
 
-/// The list under `nodes:`: where it stands, and the lines of each item.
+/// The position of the list under `nodes:`, and the lines of each item.
 struct List {
     column: usize,
     items: Vec<Range<usize>>,
-    /// Behind the last item and the comments under it.
+    /// The line after the last item and the comments that belong to it.
     end: usize,
 }
 
@@ -141,7 +141,7 @@ impl List {
             }
         }
         let (column, last) = (column?, items.last()?.end);
-        // A dash right below its key leaves a comment in that column to what follows.
+        // If the dash is in the same column as the key, a comment in that column belongs to what follows.
         let least = if column > key_column { column } else { column + 1 };
         let below = lines.iter().enumerate().skip(last).take_while(|(_, line)| bare(line).trim().is_empty());
         let comments = below.filter(|(_, line)| !line.trim().is_empty() && indent(line) >= least);
@@ -149,7 +149,8 @@ impl List {
         Some(Self { column, items, end })
     }
 
-    /// The node, written as the item in `like` is: in braces or line by line, with the keys that that one has.
+    /// Returns the lines for `node`, in the form of the item `like`: in braces or one key a line, and with the same
+    /// keys.
     fn written_like(&self, like: &[&str], node: &Node) -> Option<Vec<String>> {
         let first = like.first()?;
         let says = |key: &str| like.iter().any(|line| bare(line).contains(&format!("{key}:")));
@@ -187,13 +188,13 @@ impl List {
     }
 }
 
-/// Needs no quotes, also inside braces.
+/// Whether the text needs no quotes in YAML, even inside braces.
 fn plain(text: &str) -> bool {
     let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     begins && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
 }
 
-/// A line without its comment. A quoted `#` is taken for one, which at worst makes a text that is not edited.
+/// Returns a line without its comment. A `#` in quotes also counts as one; at worst the text is then refused.
 fn bare(line: &str) -> &str {
     let begin = if line.starts_with('#') { Some(0) } else { line.find(" #") };
     begin.map_or(line, |at| &line[..at])

@@ -1,8 +1,8 @@
-//! PURE: the keys of cluster.yaml, and what they mean.
+//! PURE: the keys of cluster.yaml, for `escli explain`.
 
 use shared::spec::{Key, keys};
 
-/// Returns the key at `path` (with dots from the top) and the keys below it; all of them when `path` is empty.
+/// Returns the key at `path` (with dots, from the top) and all keys below it; every key if `path` is empty.
 pub fn keys_below(path: &str) -> Vec<Key> {
     let is_below = |key: &str| match key.strip_prefix(path) {
         Some(rest) => path.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']),

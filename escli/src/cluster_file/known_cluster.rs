@@ -1,5 +1,5 @@
-//! Which cluster a cluster.yaml has turned out to be about: its id, beside the journals, from the first `up` on. Like a
-//! host key that was accepted once, it shows when the same name means something else.
+//! Remembers the id of the cluster that a cluster.yaml describes, in the state directory, from the first `up` on. Like
+//! a known host key, it shows when the same name leads to another cluster.
 
 use std::fs;
 use std::io;
@@ -10,33 +10,34 @@ use shared::ids::ClusterId;
 use crate::files;
 use crate::files::sha256;
 
-/// What is remembered of one cluster.yaml.
+/// The file in which the id for one cluster.yaml is remembered.
 #[derive(Clone, Debug)]
 pub struct KnownCluster {
-    /// `None` for standard input, which is another file every time.
+    /// `None` if the cluster.yaml comes from standard input, whose content may be different every time.
     path: Option<PathBuf>,
 }
 
-/// Where escli keeps what belongs to the cluster of this name and this cluster.yaml, with this ending. Two files may name
-/// their clusters alike.
+/// Returns the path, with the extension `end`, of a file in the state directory that belongs to this cluster.yaml and
+/// cluster name. It depends on both, because two files may name their clusters alike.
 pub fn path_for(state_dir: &Path, name: &str, file: &Path, end: &str) -> PathBuf {
     let digest = sha256::hex(file.as_os_str().as_encoded_bytes());
     state_dir.join(name).join(format!("{}.{end}", digest.get(..8).unwrap_or_default()))
 }
 
 impl KnownCluster {
-    /// Of the cluster of this name in this cluster.yaml.
+    /// Returns the memory for the cluster `name` in the cluster.yaml `file`.
     pub fn of(state_dir: &Path, name: &str, file: Option<&Path>) -> Self {
         Self { path: file.map(|file| path_for(state_dir, name, file, "cluster")) }
     }
 
-    /// The cluster, once there was one; behind it one that was being begun in its place.
+    /// Returns the cluster's id, if one is known. An id behind it is that of a cluster whose bootstrap in its place has
+    /// begun.
     pub fn recall(&self) -> Vec<ClusterId> {
         let text = self.path.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok().map(ClusterId)).collect()
     }
 
-    /// Keeps it.
+    /// Remembers these ids, in the order of [`Self::recall`].
     ///
     /// # Errors
     /// Those of the file system.
@@ -45,7 +46,7 @@ impl KnownCluster {
         self.path.as_ref().map_or(Ok(()), |path| files::write_atomically(path, &text))
     }
 
-    /// There is no such cluster any more.
+    /// Forgets the ids, because the cluster was deleted.
     ///
     /// # Errors
     /// Those of the file system.

@@ -1,7 +1,7 @@
-//! The cluster's cluster.yaml on the operator's machine: where it is found, and how it is read.
+//! The cluster.yaml on the operator's machine: how it is found and read.
 //!
-//! `template` starts a new one, `edit` adds and removes nodes, `pending_edit` writes what was edited, `known_cluster`
-//! remembers which cluster a file has turned out to describe, and `explain` tells what the keys mean.
+//! `template` writes a new one, `edit` adds and removes nodes, `pending_edit` saves an edited one, `known_cluster`
+//! remembers which cluster a file describes, and `explain` lists the keys.
 
 use std::fs::File;
 use std::io::Read;
@@ -51,7 +51,7 @@ impl Source {
 /// Finds the cluster.yaml: `config` (`-c`), `$ESCLI_CONFIG`, `./cluster.yaml`, the local cluster last brought up.
 ///
 /// # Errors
-/// Usage, when none of them exists.
+/// [`Exit::Usage`](crate::failure::Exit::Usage) if none of them exists.
 pub fn find(config: Option<&Path>, env: &Environment) -> Result<Source, Failure> {
     if let Some(path) = config {
         return Ok(if path == Path::new("-") { Source::Stdin } else { Source::File(path.to_owned()) });
@@ -71,7 +71,7 @@ pub fn find(config: Option<&Path>, env: &Environment) -> Result<Source, Failure>
 /// Finds, reads and checks the cluster.yaml that a command is about.
 ///
 /// # Errors
-/// Usage, when there is none, it cannot be read or it is invalid.
+/// [`Exit::Usage`](crate::failure::Exit::Usage) if there is none, or it cannot be read or is invalid.
 pub fn load(settings: &Settings) -> Result<Loaded, Failure> {
     load_from(find(settings.config.as_deref(), &settings.env)?)
 }
@@ -79,7 +79,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, Failure> {
 /// Reads and checks the cluster.yaml at `source`.
 ///
 /// # Errors
-/// Usage, when it cannot be read or it is invalid.
+/// [`Exit::Usage`](crate::failure::Exit::Usage) if it cannot be read, or is invalid.
 pub fn load_from(source: Source) -> Result<Loaded, Failure> {
     let text = text(&source)?;
     let spec = parse(&source, &text)?;
@@ -89,7 +89,7 @@ pub fn load_from(source: Source) -> Result<Loaded, Failure> {
 /// Reads the bytes of a cluster.yaml. Of a file that is too large it reads one byte more than is allowed.
 ///
 /// # Errors
-/// Usage, when it cannot be read.
+/// [`Exit::Usage`](crate::failure::Exit::Usage) if it cannot be read.
 pub fn read(source: &Source) -> Result<Vec<u8>, Failure> {
     let limit = spec::MAX_BYTES as u64 + 1;
     let mut bytes = Vec::new();
@@ -104,7 +104,7 @@ pub fn read(source: &Source) -> Result<Vec<u8>, Failure> {
 /// Reads a cluster.yaml, which must be text.
 ///
 /// # Errors
-/// Usage, with file, line and column.
+/// [`Exit::Usage`](crate::failure::Exit::Usage) if it is invalid, with file, line and column.
 pub fn text(source: &Source) -> Result<String, Failure> {
     spec::decode(&source.name(), read(source)?).map_err(|errors| invalid(&errors))
 }
@@ -112,7 +112,7 @@ pub fn text(source: &Source) -> Result<String, Failure> {
 /// Checks the text of a cluster.yaml.
 ///
 /// # Errors
-/// Usage, with file, line and column.
+/// [`Exit::Usage`](crate::failure::Exit::Usage) if it is invalid, with file, line and column.
 pub fn parse(source: &Source, text: &str) -> Result<ClusterFile, Failure> {
     spec::parse_as(Reader::Operator, &source.name(), text).map_err(|errors| invalid(&errors))
 }
@@ -153,7 +153,7 @@ mod tests {
             ..Environment::default()
         };
         let found = |env: &Environment| found_by(&[], env.clone());
-        assert_eq!(found(&env).unwrap_err().exit, Exit::Usage);
+        assert_eq!(found(&env).unwrap_err().kind, Exit::Usage);
         let default = file(&dir("data").join("local/cluster.yaml"));
         assert_eq!(found(&env).unwrap(), Source::File(default.clone()));
         let remembered = file(&dir("elsewhere").join("cluster.yaml"));
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn an_invalid_file_is_a_usage_error_with_its_name() {
         let error = parse(&Source::File("/x/cluster.yaml".into()), "cluster: 7").unwrap_err();
-        assert_eq!(error.exit, Exit::Usage);
+        assert_eq!(error.kind, Exit::Usage);
         assert!(error.details[0].starts_with("/x/cluster.yaml:1:10: "), "{:?}", error.details);
     }
 }

@@ -1,4 +1,4 @@
-//! The cluster's own cluster.yaml on the operator's machine: what it said when it was read, and what it is to say.
+//! The text of a cluster.yaml before an operation and after it.
 
 use std::fs;
 use std::io;
@@ -7,14 +7,14 @@ use std::path::Path;
 use crate::engine::ports::{ClusterFileStore, PortError};
 use crate::files;
 
-/// One text to replace another.
+/// The replacement of a file's text by another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PendingEdit {
-    /// What was read; `None` for a file that is new.
+    /// The text that was read; `None` if the file is new.
     pub before: Option<String>,
-    /// What it is to say.
+    /// The text to write.
     pub after: String,
-    /// The file may be deleted: it belongs to a cluster of this machine.
+    /// Whether `down` may delete the file, because it belongs to a local cluster.
     pub is_removable: bool,
 }
 
@@ -44,7 +44,7 @@ impl ClusterFileStore for PendingEdit {
             return Err(PortError::failed(format!("{} is the operator's own file", path.display())));
         }
         files::remove(path).map_err(|error| failed("delete", path, &error))?;
-        // The directory goes too, unless the operator keeps something else in it.
+        // Deletes the directory too, unless something else is in it.
         let _ = path.parent().map(fs::remove_dir);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! PURE: the cluster.yaml that escli writes for a new local cluster.
+//! PURE: the cluster.yaml that escli writes for a new cluster.
 
 use std::path::Path;
 
@@ -7,18 +7,18 @@ use shared::spec::{
     Cluster, ClusterFile, Deploy, Network, Node, Privilege, RaftTiming, Service, Storage, Topics, Transport,
 };
 
-/// What a local cluster is called.
+/// Default name of a local cluster.
 const LOCAL_NAME: &str = "local";
 
-/// Where a local cluster's ports begin when nobody says otherwise: clients, nodes, admin API.
+/// Default ports of a local cluster's first node: for clients, for nodes, and of the admin API.
 const DEFAULT_PORTS: (u16, u16, u16) = (9000, 9100, 8080);
 
-/// First client, peer and admin port of a local cluster.
+/// Returns the ports of a local cluster's first node: for clients, for nodes, and of the admin API.
 pub fn first_ports(base: Option<u16>) -> (u16, u16, u16) {
     base.map_or(DEFAULT_PORTS, |base| (base, base + 100, base + 200))
 }
 
-/// A local cluster of `count` nodes.
+/// Returns the description of a local cluster of `count` nodes.
 pub fn local_spec(name: &str, count: u8, base: Option<u16>) -> ClusterFile {
     let (client, peer, http) = first_ports(base);
     let node = |index: u8| Node {
@@ -50,7 +50,7 @@ pub fn local_spec(name: &str, count: u8, base: Option<u16>) -> ClusterFile {
     }
 }
 
-/// The cluster.yaml of a new local cluster.
+/// Returns the text of a new local cluster's cluster.yaml.
 pub fn local_text(count: u8, base: Option<u16>, binary: Option<&Path>) -> String {
     let spec = local_spec(LOCAL_NAME, count, base);
     let mut text = format!(
@@ -72,7 +72,8 @@ pub fn local_text(count: u8, base: Option<u16>, binary: Option<&Path>) -> String
     text
 }
 
-/// A cluster.yaml to begin with, for nodes on hosts of their own. The names are checked by whoever reads it.
+/// Returns the text of a first cluster.yaml for nodes on `hosts`. The names are not checked here, but when the text is
+/// parsed.
 pub fn hosts_text(name: &str, hosts: &[&str], user: Option<&str>) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let nodes =
@@ -104,7 +105,7 @@ deploy:
     )
 }
 
-/// `text`, which says `spec`, is exactly what [`local_text`] writes: nobody has changed it.
+/// Returns whether `text`, which parses to `spec`, is exactly what [`local_text`] writes, so that nobody has edited it.
 pub fn is_own(spec: &ClusterFile, text: &str) -> bool {
     let nodes = &spec.cluster.nodes;
     let (Ok(count), Some(first)) = (u8::try_from(nodes.len()), nodes.first()) else { return false };

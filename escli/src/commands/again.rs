@@ -1,4 +1,4 @@
-//! The same command once more, for hints: it can be pasted from anywhere.
+//! Command lines for hints, mostly the same command again. They work from any directory.
 
 use std::fmt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `escli alerts`: observes for a while the figures that every node serves, and evaluates them.
+//! `escli alerts`: samples every node's metrics for a while, and evaluates the documented alerts.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::overview::metrics::Figures;
 use crate::settings::Settings;
 use crate::view;
 
-/// Between two samples; a short window has five.
+/// Time between two samples; a short window is divided by five instead.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The document of `alerts`.
@@ -30,10 +30,10 @@ struct Document {
     alerts: Vec<Alert>,
 }
 
-/// Says which of the promised alerts fire.
+/// Reports which of the documented alerts fire.
 ///
 /// # Errors
-/// Usage.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let loaded = cluster_file::load(settings)?;
     let client = admin(settings, &loaded.spec)?;

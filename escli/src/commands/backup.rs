@@ -1,4 +1,4 @@
-//! `escli backup`: a copy of the log from a node that has time for it.
+//! `escli backup`: saves a backup that a node sends, preferably a follower.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -26,15 +26,16 @@ use crate::plan::identity::{self, Intent};
 use crate::settings::Settings;
 use crate::view::{self, backup};
 
-/// A node that sends nothing for so long is given up.
+/// Longest time without data from the node, after which the backup is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// Pieces that wait to be written.
+/// Number of chunks that wait to be written.
 const MAX_BUFFERED_CHUNKS: usize = 8;
 
 /// Takes a backup.
 ///
 /// # Errors
-/// Usage; there is something at that place already; no node can give one; it breaks off.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; if something exists at the path already, no node can
+/// send a backup, or the stream ends early.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let began = Instant::now();
     let loaded = cluster_file::load(settings)?;
@@ -55,12 +56,12 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let facts = observe_api(&spec, &client, settings.concurrency).await;
     let file = file_of(&loaded.source, spec.is_local());
     let remembered = KnownCluster::of(&settings.env.state_dir, name, file.as_deref()).recall();
-    // A copy of another cluster's events under this one's name would be taken for this one's later.
+    // A backup of another cluster under this one's name would later be taken for this one's.
     let facts = Facts { remembered, ..facts };
     identity::refuse(&spec, &facts, &Intent::default())?;
     let statuses: Vec<_> = facts.statuses().map(|(_, status)| status.clone()).collect();
     let node = source(&statuses, spec.cluster.nodes.len(), args.node)?;
-    // Whatever was acknowledged until now is committed, and the leader knows.
+    // Everything that was acknowledged by now is committed, and the leader knows that it is.
     let covers = statuses.iter().map(|status| status.commit_index).max().unwrap_or_default();
     if settings.dry_run {
         view::remark(settings, &format!("would copy the log of n{node} to {}", path.display()));
@@ -79,7 +80,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Who gives it: the first of the followers that have caught up, the leader if there is none, or who was named.
+/// Returns the node that sends the backup: `named` if given, else the first follower that has caught up, else the
+/// leader.
 fn source(statuses: &[ClusterStatus], members: usize, named: Option<NodeId>) -> Result<NodeId, Failure> {
     if let Some(id) = named {
         return Ok(id);
@@ -123,7 +125,7 @@ async fn take(
         };
         meter.add(piece.as_ref().map_or(0, Vec::len));
         let is_end = piece.is_err();
-        // Whoever writes has given up, and says why.
+        // The writer has stopped because of an error, which it reports itself.
         if pieces.send(piece).await.is_err() || is_end {
             break;
         }
@@ -141,7 +143,7 @@ async fn take(
     })
 }
 
-/// What comes from the node, as something to read.
+/// The chunks that arrive from the node, as a reader.
 struct Incoming {
     pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
     rest: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Which program nodes are started with.
+//! Finds the esnode program to start nodes with.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,11 +13,11 @@ use crate::files::sha256;
 use crate::plan::program::{Program, arch_of};
 use crate::settings::Settings;
 
-/// The node's program: `--binary`, `named` in cluster.yaml, `$ESNODE`, beside escli, along the PATH. `None` when there
-/// is none, which matters only when there is something to start.
+/// Returns the path of the program: `--binary`, `named` (`deploy.binary` of cluster.yaml), `$ESNODE`, next to escli, or
+/// on the PATH. `None` if there is none there; that matters only if a node has to be started.
 ///
 /// # Errors
-/// Usage, when one was named and cannot be run: another one must not be run in its place.
+/// [`Exit::Usage`](crate::failure::Exit::Usage) if one was named and cannot be run: no other one may take its place.
 pub fn find(
     settings: &Settings,
     option: Option<&Path>,
@@ -39,10 +39,10 @@ pub fn find(
     Ok(beside.into_iter().chain(along).map(|folder| folder.join("esnode")).find(|path| is_executable(path)))
 }
 
-/// The program at `path`, ready to be copied to hosts.
+/// Reads what must be known of the program at `path` before it is copied to hosts.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If it cannot be read.
 pub fn program(path: &Path) -> Result<Program, Failure> {
     let read = || -> io::Result<Program> {
         let mut head = Vec::new();
@@ -58,7 +58,7 @@ pub fn program(path: &Path) -> Result<Program, Failure> {
     read().map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))
 }
 
-/// What the program says of itself; one that is built for another machine cannot be asked.
+/// Returns the program's own description of itself; `None` if it is built for another machine and cannot be run here.
 fn info(path: &Path, arch: Option<&str>) -> Option<BuildInfo> {
     let here = arch.is_none_or(|arch| arch == std::env::consts::ARCH);
     let output = here.then(|| Command::new(path).args(["--version", "--json"]).output().ok()).flatten();
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(find(&settings, None, Some(&named)).unwrap(), Some(named.clone()));
         assert_eq!(find(&settings, Some(&named), None).unwrap(), Some(named.clone()));
         let missing = dir("missing");
-        assert_eq!(find(&settings, Some(&missing), Some(&named)).unwrap_err().exit, Exit::Usage);
+        assert_eq!(find(&settings, Some(&missing), Some(&named)).unwrap_err().kind, Exit::Usage);
         settings.env = Environment::default();
         assert_eq!(find(&settings, None, None).unwrap(), None);
     }

@@ -1,4 +1,4 @@
-//! `escli check`: what speaks against bringing nodes up on their hosts, and with `--fix` what can be done about it.
+//! `escli check`: checks whether hosts are ready for their nodes, and repairs what it can with `--fix`.
 
 use super::again::CommandLine;
 use super::operation::Operation;
@@ -14,10 +14,11 @@ use crate::settings::Settings;
 use crate::view::report::Report;
 use crate::view::{self, check};
 
-/// Looks at every host and says what was found; with `--fix` after putting right what can be.
+/// Checks every host and prints the findings. With `--fix`, repairs first.
 ///
 /// # Errors
-/// Usage; a cluster of this machine has nothing to be checked; with `--fix` what [`Operation::run`] says.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid, or the cluster is local, which needs no check; with
+/// `--fix` also those of [`Operation::run`].
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;
@@ -46,7 +47,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(if exit == Exit::Ok && fails { Exit::Refused } else { exit })
 }
 
-/// Runs the steps, or shows them with `--dry-run`.
+/// Runs the repairs; shows them with `--dry-run`.
 async fn fix(settings: &Settings, target: &Target, remote: &Remote) -> Result<Option<Report>, Failure> {
     let operation = Operation {
         settings,

@@ -1,4 +1,5 @@
-//! `escli completions`: scripts that ask escli itself, so that they never lag behind it and know the nodes.
+//! `escli completions`: scripts for shells. They ask escli itself for candidates, so they know its current options and
+//! the nodes.
 
 use clap_complete::env::Shells;
 
@@ -7,17 +8,17 @@ use crate::failure::{Exit, Failure};
 use crate::settings::Settings;
 use crate::view;
 
-/// The environment variable by which a script asks; `main` answers it before anything else.
+/// The environment variable by which a script asks for candidates; `main` checks it before anything else.
 pub const VARIABLE: &str = "COMPLETE";
 
-/// Every shell, with the name its script has among the files of a package.
+/// Every shell, with the file name of its script in packages.
 pub const FILES: [(Shell, &str); 3] =
     [(Shell::Bash, "escli.bash"), (Shell::Zsh, "_escli"), (Shell::Fish, "escli.fish")];
 
-/// Prints the script.
+/// Prints the script of a shell.
 ///
 /// # Errors
-/// When the script cannot be made.
+/// If the script cannot be generated.
 pub async fn run(_settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let script =
         script(args.shell).map_err(|error| Failure::failed(format!("cannot make the script: {error}")))?;
@@ -25,10 +26,10 @@ pub async fn run(_settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// The script of a shell. It looks for escli along the PATH.
+/// Returns the script of a shell. It runs the escli that is on the PATH.
 ///
 /// # Errors
-/// When clap_complete does not know the shell any more.
+/// If clap_complete does not support the shell any more.
 pub fn script(shell: Shell) -> std::io::Result<String> {
     let name = match shell {
         Shell::Bash => "bash",
@@ -48,7 +49,7 @@ pub fn script(shell: Shell) -> std::io::Result<String> {
     })
 }
 
-/// bash takes `--output=js` apart at the `=` and wants only what comes after it; escli wants the whole word.
+/// bash splits `--output=js` at the `=` and expects only the part after it; escli returns the whole word.
 const WHOLE_WORDS: &str = r#"_escli() {
     local whole=("${COMP_WORDS[0]}") at=0 number word
     for ((number = 1; number < ${#COMP_WORDS[@]}; number++)); do
@@ -73,14 +74,15 @@ const WHOLE_WORDS: &str = r#"_escli() {
 }
 "#;
 
-/// Puts whole words in front of what clap's own script asks.
+/// Puts [`WHOLE_WORDS`] in front of the script that clap generates.
 fn with_whole_words(script: &str) -> Option<String> {
     let (function, registration) = script.rsplit_once("\nif ")?;
     let registration = registration.replace("-F _clap_complete_escli ", "-F _escli ");
     registration.contains("-F _escli ").then(|| format!("{function}\n{WHOLE_WORDS}if {registration}\n"))
 }
 
-/// zsh loads `_escli` at the first TAB and runs it as the completer: it must complete then, not only prepare to.
+/// zsh loads `_escli` at the first TAB and runs it as the completer at once, so the script must also complete when it
+/// is loaded.
 fn autoloaded(script: &str) -> String {
     let (function, registration) = script.rsplit_once('\n').unwrap_or(("", script));
     let completer = registration.split_whitespace().nth(1).unwrap_or_default();

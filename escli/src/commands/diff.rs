@@ -1,4 +1,4 @@
-//! `escli diff`: wanted against on disk against running.
+//! `escli diff`: compares the configuration that is wanted with the files on hosts and with what the nodes run.
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -21,16 +21,16 @@ use crate::view;
 struct Document {
     schema_version: u32,
     cluster: String,
-    /// As it was brought up from here, or as its nodes say.
+    /// The id that is remembered for the cluster.yaml, or else the one that its nodes report.
     cluster_id: Option<ClusterId>,
     differences: usize,
     nodes: Vec<NodeDiff>,
 }
 
-/// Compares the nodes named, or all.
+/// Compares the nodes that are named, or all nodes.
 ///
 /// # Errors
-/// Usage; a node that is not in cluster.yaml.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let target = Target::open(settings)?;
     let ids = targets(&target.spec, &args.nodes)?;
@@ -46,7 +46,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(if differences > 0 { Exit::Differences } else { Exit::Ok })
 }
 
-/// What differs, node by node.
+/// Returns the differences of each node.
 pub(super) async fn compare(target: &Target, ids: &[NodeId], facts: &Facts) -> Vec<NodeDiff> {
     let texts = join_all(ids.iter().map(|id| target.hosts.read_config(*id))).await;
     let strangers = identity::mismatches(&target.spec, facts, &Intent::default());

@@ -9,10 +9,10 @@ use crate::plan::down::DownOptions;
 use crate::plan::request::Request;
 use crate::settings::Settings;
 
-/// Stops every node; with `--purge-data` deletes their data.
+/// Stops every node; with `--purge-data` also deletes all data.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let target = Target::open(settings)?;
     let options = DownOptions {

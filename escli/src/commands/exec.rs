@@ -1,4 +1,4 @@
-//! `escli exec`: a command on every host, at once.
+//! `escli exec`: runs a command on every host at once.
 
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
@@ -15,11 +15,11 @@ use crate::plan::up::targets;
 use crate::settings::Settings;
 use crate::view::{self, paint::Paint};
 
-/// What came of it on one host.
+/// The result of the command on one host.
 #[derive(Debug, Serialize)]
 struct CommandResult {
     node: NodeId,
-    /// `null` when it did not end by itself.
+    /// Exit status; `null` if the command did not end by itself.
     code: Option<i32>,
     stdout: String,
     stderr: String,
@@ -37,7 +37,7 @@ struct Document<'a> {
 /// Runs the command.
 ///
 /// # Errors
-/// Usage; a cluster of this machine has no hosts to reach.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid, or the cluster is local and has no hosts.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let ids = targets(&target.spec, &args.nodes)?;
@@ -46,7 +46,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             "all nodes of this cluster run on this machine: there is no host to run it on",
         ));
     };
-    // What the command does is not known, so it is as good as one that changes something.
+    // The command may change something, so its hosts are checked as those of a change are.
     target.spec.cluster.nodes.retain(|node| ids.contains(&node.id));
     let facts = target.inspect(settings, false).await;
     identity::refuse(&target.spec, &facts, &Intent::default())?;

@@ -17,10 +17,10 @@ struct Document {
     keys: Vec<Key>,
 }
 
-/// Explains a key and what is below it.
+/// Prints what a key means, and the keys below it.
 ///
 /// # Errors
-/// Usage, when there is no such key.
+/// [`Exit::Usage`] if there is no such key.
 pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let wanted = args.key.as_deref().unwrap_or_default();
     let keys = keys_below(wanted);

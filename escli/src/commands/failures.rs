@@ -1,4 +1,4 @@
-//! What failed in the rooms below, as the operator reads it: exit codes, and commands to try next.
+//! Turns errors of other modules into what the operator reads: exit codes, and commands to try next.
 
 use crate::engine::Rescue;
 use crate::engine::Run;
@@ -13,19 +13,19 @@ use crate::view::report::Report;
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Self { exit: Exit::Refused, message: refusal.message, details: refusal.reasons, hints: refusal.hints }
+        Self { kind: Exit::Refused, message: refusal.message, details: refusal.reasons, hints: refusal.hints }
     }
 }
 
 impl From<PortError> for Failure {
-    fn from(PortError { kind, message, details, hints }: PortError) -> Self {
-        let exit = match kind {
+    fn from(error: PortError) -> Self {
+        let exit = match error.kind {
             PortErrorKind::Unreachable => Exit::Unreachable,
             PortErrorKind::Failed => Exit::Failed,
             PortErrorKind::Refused => Exit::Refused,
             PortErrorKind::Locked => Exit::Locked,
         };
-        Self { exit, message, details, hints }
+        error.with_kind(exit)
     }
 }
 
@@ -124,7 +124,7 @@ fn exit_of_call(error: &KafkaError) -> Exit {
     }
 }
 
-/// What to look at when something did not come in time.
+/// Returns commands that show why something did not happen in time.
 fn hints(awaited: &Awaited) -> Vec<String> {
     let status = || "escli status".to_owned();
     let health = || "escli health".to_owned();
@@ -143,7 +143,7 @@ fn hints(awaited: &Awaited) -> Vec<String> {
     }
 }
 
-/// Returns why a plan did not succeed, and whether what it had begun was undone.
+/// Returns why a plan did not succeed, with whether the steps of the failed stage were undone.
 pub fn of_run(run: &mut Run) -> Option<Failure> {
     let failure = Failure::from(run.error.take()?);
     Some(match &run.rescue {
@@ -155,10 +155,10 @@ pub fn of_run(run: &mut Run) -> Option<Failure> {
     })
 }
 
-/// Returns the exit code of an operation: that of its error where there is one, because it is the more precise.
+/// Returns the exit code of an operation. An error's own code is preferred, since it is more precise than the outcome.
 pub fn exit_of(report: &Report) -> Exit {
     match (&report.error, report.outcome) {
-        (Some(error), Outcome::Refused | Outcome::Failed) => error.exit,
+        (Some(error), Outcome::Refused | Outcome::Failed) => error.kind,
         (_, Outcome::Succeeded | Outcome::Planned) => Exit::Ok,
         (None, Outcome::Refused) => Exit::Refused,
         (None, Outcome::Failed) => Exit::Failed,
@@ -183,13 +183,13 @@ mod tests {
     #[test]
     fn the_operations_own_time_limit_has_its_own_exit_code() {
         let own = Failure::from(waited(Some(Duration::from_secs(60))));
-        assert_eq!((own.exit, own.message.ends_with("within 60s")), (Exit::Failed, true), "{own}");
+        assert_eq!((own.kind, own.message.ends_with("within 60s")), (Exit::Failed, true), "{own}");
         assert_eq!(own.details, ["connection refused :8080"]);
         let over = Failure::from(waited(None));
-        assert_eq!((over.exit, over.message.ends_with("within --timeout")), (Exit::Timeout, true), "{over}");
+        assert_eq!((over.kind, over.message.ends_with("within --timeout")), (Exit::Timeout, true), "{over}");
         let before = Failure::from(StepError::DeadlinePassed { step: "n1.start".to_owned() });
         assert_eq!(
-            (before.exit, before.message.as_str()),
+            (before.kind, before.message.as_str()),
             (Exit::Timeout, "--timeout passed before n1.start")
         );
     }
@@ -221,6 +221,6 @@ mod tests {
     fn a_lost_lease_says_before_which_step() {
         let lost = LeaseLost { node: 2, reason: "the connection was closed".to_owned() };
         let failure = Failure::from(StepError::LeaseLost { lost, step: "n2.start".to_owned() });
-        assert_eq!((failure.exit, failure.details[0].as_str()), (Exit::Locked, "before n2.start"));
+        assert_eq!((failure.kind, failure.details[0].as_str()), (Exit::Locked, "before n2.start"));
     }
 }

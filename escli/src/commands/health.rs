@@ -7,10 +7,10 @@ use crate::overview::Verdict;
 use crate::settings::Settings;
 use crate::view::{self, status};
 
-/// Says how the cluster is; the exit code says the same.
+/// Prints the verdict with its reasons; the exit code tells the verdict as well.
 ///
 /// # Errors
-/// Usage.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid.
 pub async fn run(settings: &Settings, _args: &Args) -> Result<Exit, Failure> {
     let seen = Probe::open(settings)?.inspect().await;
     if !settings.quiet || settings.output.is_machine() {

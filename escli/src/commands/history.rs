@@ -1,4 +1,4 @@
-//! `escli history`: what was done, and going on with what did not come to its end.
+//! `escli history`: lists past operations, and resumes those that did not finish.
 
 use std::path::{Path, PathBuf};
 
@@ -17,10 +17,10 @@ use crate::plan::request::Request;
 use crate::settings::Settings;
 use crate::view;
 
-/// Lists, shows, resumes or aborts.
+/// Lists, shows, resumes or aborts operations.
 ///
 /// # Errors
-/// Usage; the state directory cannot be read; what [`Operation::run`] says.
+/// [`Exit::Usage`] if an argument is invalid; those of [`Operation::run`]; if the state directory cannot be read.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let (all, broken) = operations(settings)?;
     match args.what.as_ref().unwrap_or(&What::List) {
@@ -41,7 +41,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-/// All, or with `-c` those of that cluster.yaml.
+/// Returns all operations; with `-c`, those of that cluster.yaml.
 pub(super) fn operations(settings: &Settings) -> Result<(Vec<PastOperation>, Vec<String>), Failure> {
     let folder = &settings.env.state_dir;
     let (mut all, broken) = past::all(folder)
@@ -49,13 +49,13 @@ pub(super) fn operations(settings: &Settings) -> Result<(Vec<PastOperation>, Vec
     if let Some(file) = &settings.config {
         let file = settings.env.path(file);
         let meant = [absolute(&file), file.canonicalize().unwrap_or(file)];
-        // Journals of older versions do not say which file they are about.
+        // Journals of older versions do not name the file.
         all.retain(|past| past.origin.as_ref().is_none_or(|origin| meant.contains(&origin.file)));
     }
     Ok((all, broken))
 }
 
-/// The one with this id, or the last.
+/// Returns the operation with this id; the last one without an id.
 fn find<'a>(all: &'a [PastOperation], id: Option<&str>) -> Result<&'a PastOperation, Failure> {
     let found = match id {
         Some(id) => all.iter().find(|past| past.id == id),
@@ -68,7 +68,7 @@ fn find<'a>(all: &'a [PastOperation], id: Option<&str>) -> Result<&'a PastOperat
     })
 }
 
-/// It can be gone on with.
+/// Checks that the operation can be resumed, and returns what it was asked for.
 fn open(past: &PastOperation) -> Result<&Origin, Failure> {
     let id = &past.id;
     let refused = |why: String| Failure::new(Exit::Refused, why).hint(format!("escli history show {id}"));
@@ -122,7 +122,7 @@ pub(super) async fn resume(settings: &Settings, past: &PastOperation) -> Result<
     Ok(finish(settings, report.as_ref()))
 }
 
-/// What a request says of the operator's own machine, as it is there now.
+/// Brings the paths in a request up to date, which name files on the operator's machine.
 fn again_with(request: &mut Request, target: &mut Target) -> Result<(), Failure> {
     let file = target.file_to_write();
     let (adding, removing) = match request {
@@ -152,7 +152,7 @@ fn again_with(request: &mut Request, target: &mut Target) -> Result<(), Failure>
     Ok(())
 }
 
-/// The cluster that the operation was about; `true` when its cluster.yaml has yet to be written.
+/// Returns the cluster of the operation, and whether its cluster.yaml still has to be written.
 fn target(settings: &Settings, origin: &Origin) -> Result<(Target, bool), Failure> {
     if let (Some(text), false) = (&origin.text, origin.file.exists()) {
         let spec = cluster_file::parse(&Source::File(origin.file.clone()), text)?;

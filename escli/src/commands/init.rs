@@ -1,4 +1,4 @@
-//! `escli init`: a cluster.yaml to begin with.
+//! `escli init`: writes a first cluster.yaml.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use crate::files;
 use crate::settings::Settings;
 use crate::{cluster_file::template, view};
 
-/// Hosts that stand for the operator's own (RFC 5737).
+/// Addresses that stand for the operator's own hosts (RFC 5737).
 const EXAMPLES: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
 
-/// Writes or prints it, once it has been checked as every cluster.yaml is.
+/// Writes or prints a cluster.yaml, after it was checked like any other.
 ///
 /// # Errors
-/// Usage, when the names make no cluster; refused, when there is a file already.
+/// [`Exit::Usage`] if the names are not valid in a cluster.yaml; [`Exit::Refused`] if the file exists.
 pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let hosts: Vec<&str> = if args.hosts.is_empty() {
         EXAMPLES.to_vec()
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(hosts, [(1, "a.example"), (2, "b.example")]);
         assert_eq!(spec.cluster.name, "orders");
         assert_eq!(spec.deploy.unwrap().ssh.unwrap().user.as_deref(), Some("ada"));
-        assert_eq!(init("escli init c.example", temp.path()).unwrap_err().exit, Exit::Refused);
+        assert_eq!(init("escli init c.example", temp.path()).unwrap_err().kind, Exit::Refused);
         assert_eq!(std::fs::read_to_string(temp.path().join("cluster.yaml")).unwrap(), text);
     }
 
@@ -84,7 +84,7 @@ mod tests {
     fn what_makes_no_cluster_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         for line in ["escli init a b --name no_good!", "escli init a;b", "escli init same same"] {
-            assert_eq!(init(line, temp.path()).unwrap_err().exit, Exit::Usage, "{line}");
+            assert_eq!(init(line, temp.path()).unwrap_err().kind, Exit::Usage, "{line}");
         }
         assert!(!temp.path().join("cluster.yaml").exists());
     }

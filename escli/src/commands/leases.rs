@@ -1,4 +1,4 @@
-//! The hosts of an operation, kept from operators at other machines.
+//! The leases of an operation: they keep operators at other machines away from the hosts.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::hosts::remote::Lease;
 use crate::plan::facts::{Facts, NodeFacts};
 use crate::plan::{Plan, Step};
 
-/// What an operation holds, and where it holds nothing.
+/// The leases that an operation holds, and the hosts of which it got none.
 #[derive(Debug, Default)]
 pub struct Leases {
     held: RefCell<Vec<Lease>>,
@@ -22,10 +22,10 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Takes those of all nodes' hosts. Nodes of this machine have none: the lock on cluster.yaml is enough.
+    /// Takes the leases of all nodes' hosts. A local cluster has none, since the lock on its cluster.yaml is enough.
     ///
     /// # Errors
-    /// [`Exit::Locked`], when another operation has one of them.
+    /// [`Exit::Locked`] if another operation holds one of them.
     pub async fn take(target: &Target, holder: &Holder, concurrency: usize) -> Result<Self, Failure> {
         let mut leases = Self::default();
         let Some(hosts) = target.hosts.remote() else { return Ok(leases) };
@@ -35,22 +35,23 @@ impl Leases {
         for (id, lease) in taken {
             match lease.map_err(Failure::from) {
                 Ok(lease) => leases.held.get_mut().push(lease),
-                Err(taken) if taken.exit == Exit::Locked => return Err(taken),
+                Err(taken) if taken.kind == Exit::Locked => return Err(taken),
                 Err(failure) => _ = leases.failed.insert(id, failure),
             }
         }
         Ok(leases)
     }
 
-    /// Why nothing may be begun any more.
+    /// Returns the first lease that was lost. No step may be started after that.
     pub fn lost(&self) -> Option<LeaseLost> {
         self.held.borrow_mut().iter_mut().find_map(Lease::lost)
     }
 
-    /// The plan works on no host that is not kept from others. Of hosts that nobody can look at it says so.
+    /// Checks that the operation holds the lease of every host that the plan works on. Adds a notice to the plan about
+    /// hosts that could not be reached.
     ///
     /// # Errors
-    /// Why the host could not be had.
+    /// Why there is no lease of a host in the plan.
     pub fn suffice(&self, plan: &mut Plan, facts: &Facts) -> Result<(), Failure> {
         if plan.stages.is_empty() {
             return Ok(());
@@ -61,7 +62,7 @@ impl Leases {
             let rescue = plan.stages.iter().flat_map(|stage| &stage.rescue);
             if is_seen && plan.steps().chain(rescue).any(changes) {
                 let message = format!("{}; no changes were made", failure.message);
-                return Err(Failure { exit: Exit::Refused, message, ..failure.clone() });
+                return Err(Failure { kind: Exit::Refused, message, ..failure.clone() });
             }
             plan.notes
                 .push(format!("node {id}'s host is not reserved for this operation: {}", failure.message));
@@ -88,7 +89,7 @@ mod tests {
         plan.one("directories", Step::on(3, Action::EnsureDirs, "missing"));
         let refused = leases(3).suffice(&mut plan, &facts).unwrap_err();
         assert_eq!(
-            (refused.exit, refused.message.as_str()),
+            (refused.kind, refused.message.as_str()),
             (Exit::Refused, "no route; no changes were made")
         );
         leases(2).suffice(&mut plan, &facts).unwrap();

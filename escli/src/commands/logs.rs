@@ -1,4 +1,4 @@
-//! `escli logs`: what nodes logged, merged by time.
+//! `escli logs`: prints the nodes' logs, merged by time.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::plan::up::targets;
 use crate::settings::Settings;
 use crate::view::{self, document, paint::Paint};
 
-/// Between two looks at the files.
+/// Time between two checks of the files for new lines.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One line of one node.
@@ -29,10 +29,10 @@ struct Line {
     line: String,
 }
 
-/// Prints the last lines, and with `--follow` everything after them.
+/// Prints the last lines of the nodes' logs; with `--follow` also every new one.
 ///
 /// # Errors
-/// Usage; no node has a log here; a file cannot be read.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; if no node has a log here, or a file cannot be read.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let loaded = cluster_file::load(settings)?;
     if !loaded.spec.is_local() {
@@ -64,7 +64,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// The same of nodes on hosts of their own.
+/// As [`run`], for nodes on hosts of their own.
 async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let printer = Printer { settings, is_raw: args.raw };
     let target = Target::open(settings)?;
@@ -77,7 +77,7 @@ async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         for (id, lines) in reads {
             match lines {
                 Ok(lines) => read.push((id, lines)),
-                // The others' logs are worth reading all the same.
+                // The logs of the other nodes are still of use.
                 Err(error) => {
                     exit = Exit::Unreachable;
                     view::warn(settings, &Failure::from(error));
@@ -104,7 +104,7 @@ async fn remote(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// The log files of the nodes named, or of all.
+/// Returns the log files of the nodes that are named, or of all nodes.
 fn files(loaded: &Loaded, only: &[NodeId]) -> Result<Vec<(NodeId, std::path::PathBuf)>, Failure> {
     let layout = local_layout(&loaded.source).ok_or_else(|| {
         Failure::usage(
@@ -127,8 +127,8 @@ fn files(loaded: &Loaded, only: &[NodeId]) -> Result<Vec<(NodeId, std::path::Pat
     Ok(files)
 }
 
-/// By time, where lines begin with one; a line without belongs to the one before it. Lines of one node keep their
-/// order whatever its clock did.
+/// Merges the lines of all nodes by the time at their beginning. A line without a time belongs to the line before it.
+/// The lines of one node keep their order, even if its clock went back.
 fn merge(nodes: Vec<(NodeId, Vec<String>)>) -> Vec<Line> {
     let mut all = Vec::new();
     for (node, lines) in nodes {
@@ -144,21 +144,22 @@ fn merge(nodes: Vec<(NodeId, Vec<String>)>) -> Vec<Line> {
     all.into_iter().map(|(_, line)| line).collect()
 }
 
-/// The RFC 3339 time in UTC at the beginning of a line; such times sort as text when they have the same precision.
+/// Returns the time at the beginning of a line, in RFC 3339 and UTC; `None` if there is none. Times with the same
+/// precision sort as text.
 fn time_of(line: &str) -> Option<&str> {
     let time = line.split(' ').next()?;
     let looks = time.len() >= 20 && time.ends_with('Z') && time.as_bytes().get(10) == Some(&b'T');
     looks.then_some(time)
 }
 
-/// Where lines go, and how.
+/// Prints lines in the format that was asked for.
 struct Printer<'a> {
     settings: &'a Settings,
     is_raw: bool,
 }
 
 impl Printer<'_> {
-    /// `false` when nobody reads any more.
+    /// Prints the lines; returns `false` if standard output is closed.
     fn print(&self, lines: &[Line]) -> bool {
         let paint = view::out_paint(self.settings);
         let is_machine = self.settings.output.is_machine();

@@ -10,10 +10,10 @@ use crate::files;
 use crate::settings::Settings;
 use crate::view;
 
-/// Prints a page, or writes all of them into a directory.
+/// Prints one page, or writes all pages to a directory.
 ///
 /// # Errors
-/// Usage, when there is no such command; the directory cannot be written to.
+/// [`Exit::Usage`] if there is no such command; if the directory cannot be written to.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let pages = pages().map_err(|error| Failure::failed(format!("cannot make the manual: {error}")))?;
     let Some(folder) = &args.out else {
@@ -35,10 +35,10 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Every page by its file's name.
+/// Returns all pages by file name.
 ///
 /// # Errors
-/// None in practice: pages are made in memory.
+/// None in practice, since pages are written to memory.
 pub fn pages() -> std::io::Result<BTreeMap<String, String>> {
     let mut command = crate::command().disable_help_subcommand(true);
     command.build();
@@ -48,7 +48,7 @@ pub fn pages() -> std::io::Result<BTreeMap<String, String>> {
         let man = Man::new(command.clone()).source(format!("escli {version}")).manual("EventStream");
         let mut page = Vec::new();
         man.render(&mut page)?;
-        // The section of exit codes and examples has no name of its own in clap.
+        // clap has no name for the section with exit codes and examples.
         let page = String::from_utf8_lossy(&page).replace(".SH EXTRA\n", ".SH NOTES\n");
         pages.insert(man.get_filename(), page);
     }

@@ -1,4 +1,4 @@
-//! `escli add-node`, `remove-node` and `replace-node`: who is meant, and the request that the planner gets.
+//! `escli add-node`, `remove-node` and `replace-node`: turn arguments into a request to the planner.
 
 use shared::api::{Membership, PeerStatus};
 use shared::ids::NodeId;
@@ -19,10 +19,10 @@ use crate::plan::members::{AddOptions, RemoveOptions, ReplaceOptions};
 use crate::plan::request::Request;
 use crate::settings::Settings;
 
-/// Takes a node in.
+/// Adds a node to the cluster.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn add(settings: &Settings, args: &add_node::Args) -> Result<Exit, Failure> {
     let settings = &of_local(settings, args.node.local)?;
     let spec = cluster_file::load(settings)?.spec;
@@ -35,10 +35,10 @@ pub async fn add(settings: &Settings, args: &add_node::Args) -> Result<Exit, Fai
     run(settings, &target, "add-node", retry, None, Request::AddNode(Box::new(add))).await
 }
 
-/// Lets a node go.
+/// Removes a node from the cluster.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn remove(settings: &Settings, args: &remove_node::Args) -> Result<Exit, Failure> {
     let spec = cluster_file::load(settings)?.spec;
     let node = member(settings, &spec, args.id).await?;
@@ -49,10 +49,10 @@ pub async fn remove(settings: &Settings, args: &remove_node::Args) -> Result<Exi
     run(settings, &target, "remove-node", retry, args.removal.confirm.as_deref(), request).await
 }
 
-/// Puts one node in another one's place.
+/// Replaces a node with a new one.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn replace(settings: &Settings, args: &replace_node::Args) -> Result<Exit, Failure> {
     let settings = &of_local(settings, args.node.local)?;
     let spec = cluster_file::load(settings)?.spec;
@@ -80,7 +80,7 @@ async fn run(
     Ok(finish(settings, report.as_ref()))
 }
 
-/// With `--local`, the local cluster's file.
+/// Returns settings that name the cluster.yaml of the local cluster if `local` is set.
 fn of_local(settings: &Settings, local: bool) -> Result<Settings, Failure> {
     if !local {
         return Ok(settings.clone());
@@ -98,7 +98,7 @@ fn of_local(settings: &Settings, local: bool) -> Result<Settings, Failure> {
     Ok(Settings { config: Some(file), ..settings.clone() })
 }
 
-/// The node that is to come: as cluster.yaml has it already, or as the command line says.
+/// Returns the node to add: as cluster.yaml already describes it, or as the arguments do.
 fn newcomer(spec: &ClusterFile, id: NodeId, place: &NewNode) -> Result<Node, Failure> {
     if let Some(node) = spec.node(id) {
         return match &place.host {
@@ -125,7 +125,7 @@ fn newcomer(spec: &ClusterFile, id: NodeId, place: &NewNode) -> Result<Node, Fai
     Ok(node)
 }
 
-/// On the machine of a local cluster: the ports behind those that are taken.
+/// Returns a further node of a local cluster, on the next free ports.
 fn next(spec: &ClusterFile, id: NodeId) -> Node {
     let nodes = &spec.cluster.nodes;
     let behind = |port: fn(&Node) -> u16| nodes.iter().map(port).max().unwrap_or_default().saturating_add(1);
@@ -137,7 +137,7 @@ fn next(spec: &ClusterFile, id: NodeId) -> Node {
     }
 }
 
-/// The node that is to go: one of cluster.yaml, or a member that only the cluster itself still knows.
+/// Returns the node to remove: from cluster.yaml, or from the cluster itself if cluster.yaml no longer has it.
 async fn member(settings: &Settings, spec: &ClusterFile, id: NodeId) -> Result<Node, Failure> {
     if let Some(node) = spec.node(id) {
         return Ok(node.clone());

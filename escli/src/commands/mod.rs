@@ -1,4 +1,4 @@
-//! One thin file per subcommand: settings in, an exit code or a failure out.
+//! One small file for each subcommand: it takes settings and arguments, and returns an exit code or a failure.
 
 use crate::cli::Command;
 use crate::failure::{Exit, Failure};
@@ -50,10 +50,11 @@ pub mod verify;
 pub mod version;
 pub mod watch;
 
-/// Runs one subcommand to its end. Here and not in the program, which would have to be compiled with all of it once more.
+/// Runs one subcommand to its end. It is in the library, because in `main.rs` everything would be compiled a second
+/// time.
 ///
 /// # Errors
-/// Those of the subcommand; when no runtime can be had.
+/// Those of the subcommand; if the async runtime cannot be started.
 pub fn run(command: &Command, settings: &Settings) -> Result<Exit, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

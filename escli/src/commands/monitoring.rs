@@ -16,14 +16,14 @@ use crate::view;
 struct Document {
     schema_version: u32,
     cluster: String,
-    /// What was written.
+    /// Paths of the files written.
     files: Vec<String>,
 }
 
-/// Writes what Prometheus and Grafana need.
+/// Writes the configuration for Prometheus and Grafana.
 ///
 /// # Errors
-/// Usage; the directory cannot be written to.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; if the directory cannot be written to.
 pub fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let spec = cluster_file::load(settings)?.spec;
     let pretty = serde_json::to_string_pretty(&dashboard(&spec))

@@ -1,4 +1,4 @@
-//! What every changing command does around its planner: lock, observe, plan, ask, journal, execute, report.
+//! The frame around every command that changes something: lock, inspect, plan, ask, journal, execute, report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -34,44 +34,44 @@ use crate::settings::Settings;
 use crate::view;
 use crate::view::report::Report;
 
-/// A change of the members that is under way is usually over within so many elections, and this time.
+/// Longest wait for a membership change that is under way: a number of elections, and at least this time.
 const MEMBERSHIP_CHANGE_TIMEOUT: (u32, Duration) = (4, Duration::from_secs(3));
-/// Between two looks.
+/// Time between two inspections.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// One changing command.
+/// One run of a command that changes something.
 pub struct Operation<'a> {
-    /// How it was called.
+    /// The options of the command line.
     pub settings: &'a Settings,
-    /// What it is about.
+    /// The cluster to work on.
     pub target: &'a Target,
-    /// The subcommand, e.g. `up`.
+    /// Name of the subcommand, e.g. `up`.
     pub name: &'a str,
     /// The same command again, for hints.
     pub retry: CommandLine,
-    /// `--confirm`: the name typed in advance.
+    /// Value of `--confirm`: the name that would have to be typed.
     pub confirm: Option<&'a str>,
-    /// What is asked for.
+    /// The request to the planner.
     pub request: Request,
-    /// The interrupted operation that this one goes on with.
+    /// The interrupted operation that this one resumes.
     pub resumes: Option<&'a Interrupted>,
 }
 
-/// An operation that has stopped before its end.
+/// An operation that stopped before its end.
 #[derive(Clone, Debug)]
 pub struct Interrupted {
-    /// Its journal.
+    /// Path of its journal.
     pub path: PathBuf,
-    /// Who was a member when it began.
+    /// The members when it began.
     pub membership: MemberSet,
 }
 
 impl Operation<'_> {
-    /// Plans what is asked for and runs the plan, or shows it with `--dry-run`. Returns what it left to be reported;
-    /// `None` after a dry run.
+    /// Plans the request and runs the plan; shows it with `--dry-run`. Returns what is to be reported, `None` after a
+    /// dry run.
     ///
     /// # Errors
-    /// When another operation holds the lock, or the journal cannot be written.
+    /// [`Exit::Locked`] if another operation runs; if the journal cannot be written.
     pub async fn run(&self) -> Result<Option<Report>, Failure> {
         let began = Instant::now();
         let Self { settings, target, .. } = self;
@@ -116,8 +116,8 @@ impl Operation<'_> {
         Ok(Some(report))
     }
 
-    /// What there is, once no change of the members is under way: the leader makes a voter of a learner by itself, and that
-    /// takes a moment. One that lasts is the planner's business.
+    /// Inspects the cluster once no membership change is under way. A leader makes a learner a voter by itself, which
+    /// takes a moment; a change that lasts longer is left to the planner.
     async fn seen(&self) -> Facts {
         let Self { settings, target, .. } = self;
         let peers = self.request.needs_peers();
@@ -134,7 +134,8 @@ impl Operation<'_> {
         }
     }
 
-    /// How far the logs of those reach that cannot be asked: all that can be read, for the longest may be where nobody runs.
+    /// Reads how far the logs of stopped nodes reach, of all that can be read: the longest may be on a node that is
+    /// down.
     async fn logs(&self, facts: &Facts) -> BTreeMap<NodeId, Log> {
         let at_rest = facts.nodes.iter().filter(|(_, node)| {
             node.status().is_none() && node.host().is_some_and(|host| !host.runs() && !host.data_empty)
@@ -150,14 +151,14 @@ impl Operation<'_> {
         stream::iter(reads).buffer_unordered(self.settings.concurrency).collect().await
     }
 
-    /// Whoever resumes an operation must find the members that it began with.
+    /// Checks that the members are still those with which the resumed operation began.
     fn same_members(&self, facts: &Facts) -> Result<(), Refusal> {
         let Some(before) = self.resumes else { return Ok(()) };
         let seen = MemberSet::seen(facts);
         if seen.cluster.is_some() && seen.cluster == self.request.new_cluster() {
             return Ok(());
         }
-        // Whom the operation itself takes in or lets go is its own doing.
+        // Members that the operation itself adds or removes do not count.
         let joining = self.request.joining().map(|options| options.member.id);
         let own: Vec<NodeId> = self.request.leaving().iter().map(|node| node.id).chain(joining).collect();
         let drift = before.membership.clone().without(&own).drift(&seen.without(&own));
@@ -172,8 +173,8 @@ impl Operation<'_> {
             .hint(format!("then start it again:     {}", self.retry)))
     }
 
-    /// From now on this cluster.yaml is about this cluster. One that is being begun is known before anything is done: whoever
-    /// is interrupted must not take it for another one.
+    /// Remembers which cluster this cluster.yaml describes. The id of a new cluster is remembered before the first
+    /// step, so that after an interruption the cluster is not taken for another one.
     async fn remember(&self, facts: &Facts, report: Option<&Report>) -> Result<(), Failure> {
         let Self { settings, target, request, .. } = self;
         let known = target.known_cluster(settings);
@@ -201,7 +202,7 @@ impl Operation<'_> {
     fn origin(&self, request: Request, facts: &Facts) -> Origin {
         let file = self.target.file.clone().unwrap_or_else(|| PathBuf::from("-"));
         let text = request.is_new().then(|| self.target.edit.after.clone());
-        // An operation that is resumed twice is still measured by its first look.
+        // An operation that is resumed twice is still compared with the members before its first run.
         let membership = self
             .resumes
             .map(|before| before.membership.clone())
@@ -210,7 +211,7 @@ impl Operation<'_> {
         Origin { file, text, request, membership }
     }
 
-    /// Offers the same command with ports that are free, where ports are the reason.
+    /// If ports are in use, adds a hint: the same command with free ports.
     fn with_ports(&self, refusal: Refusal) -> Failure {
         let free = refusal.free_base_port.map(|base| self.retry.clone().base_port(Some(base)));
         let failure = Failure::from(refusal);
@@ -221,7 +222,7 @@ impl Operation<'_> {
         Report::refused(self.name, self.target.name(), failure)
     }
 
-    /// One lock per cluster.yaml: two local clusters may bear the same name.
+    /// Takes the lock of the cluster.yaml. Its name is not enough, because two local clusters may have the same name.
     fn lock(&self) -> Result<Lock, Failure> {
         let file = self.target.file.as_deref().unwrap_or(Path::new("-"));
         let path = known_cluster::path_for(&self.settings.env.state_dir, self.target.name(), file, "lock");
@@ -237,7 +238,8 @@ impl Operation<'_> {
         }
     }
 
-    /// Leaves a line on every host that was worked on. The journal is here; a host that takes no line is no failure.
+    /// Adds a line to the history on every host that was worked on. The journal is on this machine, so it is no failure
+    /// if a host cannot take the line.
     async fn note(&self, report: &Report) {
         let Some(hosts) = self.target.hosts.remote() else { return };
         let changed = report.steps.iter().filter(|step| step.outcome == StepOutcome::Succeeded);
@@ -253,14 +255,14 @@ impl Operation<'_> {
         let _: Vec<_> = stream::iter(notes).buffer_unordered(self.settings.concurrency).collect().await;
     }
 
-    /// The operator agrees: in advance by options, or now, on a terminal. `true` when there was something to ask.
+    /// Asks the operator to agree, unless options already do. Returns whether there was a question.
     fn consent(&self, question: Option<&Question>) -> Result<bool, Failure> {
         let Some(question) = question else { return Ok(false) };
         confirm(self.settings, question, self.confirm, &self.retry)?;
         Ok(true)
     }
 
-    /// Begins the journal; that of an operation that is resumed says by whom.
+    /// Begins the journal, and notes in the journal of a resumed operation that this one resumes it.
     fn journal(&self, id: &str, plan: &Plan, origin: Origin) -> Result<Journal, Failure> {
         let folder = self.settings.env.state_dir.join(self.target.name());
         let begun =
@@ -276,7 +278,7 @@ impl Operation<'_> {
         })
     }
 
-    /// Nothing is left to be done of an operation that is resumed.
+    /// Notes in the journal of a resumed operation that nothing was left to do.
     fn close(&self) -> Result<(), Failure> {
         let Some(before) = self.resumes else { return Ok(()) };
         let ended = Record::Ended { outcome: Outcome::Succeeded, at: Timestamp::now() };
@@ -335,7 +337,7 @@ impl Operation<'_> {
     }
 }
 
-/// What a node's program made of the log on its disk.
+/// Returns what a node's program reports about the log on its disk.
 fn read_log(said: Result<String, PortError>) -> Log {
     let verified = match verify::understood(said) {
         Ok(verified) => verified,
@@ -350,7 +352,7 @@ fn read_log(said: Result<String, PortError>) -> Log {
     }
 }
 
-/// Shows what an operation did; the exit code says the same.
+/// Prints the report of an operation, and returns the exit code that goes with it.
 pub fn finish(settings: &Settings, report: Option<&Report>) -> Exit {
     report.map_or(Exit::Ok, |report| {
         view::report(settings, report);
@@ -387,7 +389,7 @@ mod tests {
     fn yes_alone_never_overrides_a_safety_check() {
         let downtime = Question::Downtime { text: "no quorum".to_owned() };
         let refused = consent(&["--yes"], None, &downtime).unwrap_err();
-        assert_eq!(refused.exit, Exit::Refused);
+        assert_eq!(refused.kind, Exit::Refused);
         assert!(refused.hints[0].ends_with("escli stop 1 2 --allow-downtime"), "{:?}", refused.hints);
     }
 

@@ -9,10 +9,10 @@ use crate::plan::up::UpOptions;
 use crate::settings::Settings;
 use crate::view;
 
-/// Shows the plan of `up` and runs none of it.
+/// Prints the plan of `up`, and runs none of it.
 ///
 /// # Errors
-/// Usage; or the planner refuses.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Refused`] if the planner refuses.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let binary = binary::find(settings, args.binary.as_deref(), target.named_binary())?;

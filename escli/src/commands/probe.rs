@@ -1,4 +1,4 @@
-//! A cluster inspected through its admin API alone: what every command needs that changes nothing.
+//! Inspects a cluster through its admin API alone, for commands that change nothing.
 
 use std::path::Path;
 
@@ -18,12 +18,12 @@ use crate::plan::desired::{self, DesiredFiles};
 use crate::plan::facts::Facts;
 use crate::settings::Settings;
 
-/// A cluster that is looked at.
+/// A cluster that can be inspected.
 #[derive(Debug)]
 pub struct Probe {
-    /// What its cluster.yaml says.
+    /// The parsed cluster.yaml.
     pub spec: ClusterFile,
-    /// The file of every node.
+    /// The configuration file that each node should have.
     pub wanted: DesiredFiles,
     cluster: AdminClient,
     known: KnownCluster,
@@ -31,10 +31,10 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The cluster of the cluster.yaml that `settings` find; it may come from standard input.
+    /// Opens the cluster whose cluster.yaml `settings` find; it may come from standard input.
     ///
     /// # Errors
-    /// Usage, when there is none or it is invalid.
+    /// [`Exit::Usage`](crate::failure::Exit::Usage) if there is none, or it is invalid.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
         let loaded = cluster_file::load(settings)?;
         let wanted = wanted_files(&loaded);
@@ -44,17 +44,17 @@ impl Probe {
         Ok(Self { spec: loaded.spec, wanted, cluster, known, concurrency: settings.concurrency })
     }
 
-    /// Looks at every node at once.
+    /// Asks every node for its status, all at once.
     pub async fn inspect(&self) -> Overview {
         let facts = observe_api(&self.spec, &self.cluster, self.concurrency).await;
         let facts = Facts { remembered: self.known.recall(), ..facts };
         overview(&self.spec, &facts, &self.wanted)
     }
 
-    /// The node is in cluster.yaml.
+    /// Checks that cluster.yaml has a node with this id, and returns the id.
     ///
     /// # Errors
-    /// Usage, when it is not.
+    /// [`Exit::Usage`](crate::failure::Exit::Usage) if it has none.
     pub fn require(&self, id: NodeId) -> Result<NodeId, Failure> {
         if self.spec.node(id).is_some() {
             return Ok(id);
@@ -65,7 +65,8 @@ impl Probe {
     }
 }
 
-/// The file of every node: of a local cluster with the data beside it, of any other as it is written.
+/// Returns the configuration file that each node should have. In a local cluster the data directories are next to
+/// cluster.yaml.
 pub fn wanted_files(loaded: &Loaded) -> DesiredFiles {
     let spec = &loaded.spec;
     match local_layout(&loaded.source).filter(|_| spec.is_local()) {
@@ -74,7 +75,7 @@ pub fn wanted_files(loaded: &Loaded) -> DesiredFiles {
     }
 }
 
-/// Where the nodes would be if the cluster were one of this machine: beside its file.
+/// Returns the directories of a local cluster whose cluster.yaml is `source`; `None` for standard input.
 pub fn local_layout(source: &Source) -> Option<Layout> {
     let Source::File(path) = source else { return None };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -1,4 +1,4 @@
-//! `escli recover`: who is meant, and the request that the planner gets.
+//! `escli recover`: turns the arguments into a request to the planner.
 
 use shared::ids::{ClusterId, NodeId};
 use uuid::Uuid;
@@ -14,10 +14,10 @@ use crate::plan::recover::RecoverOptions;
 use crate::plan::request::Request;
 use crate::settings::Settings;
 
-/// Lets one node start a new cluster from its log.
+/// Starts a new cluster from the log of one node.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let spec = cluster_file::load(settings)?.spec;
     let known = |id: &NodeId| spec.node(*id).is_some();

@@ -1,4 +1,4 @@
-//! `escli render`: what each node gets.
+//! `escli render`: prints the configuration file of each node.
 
 use serde::Serialize;
 use shared::ids::NodeId;
@@ -23,15 +23,15 @@ struct Rendered {
 #[derive(Debug, Serialize)]
 struct NodeFile {
     id: NodeId,
-    /// As the node reports it in `ClusterStatus::config_hash`.
+    /// The hash that the node reports as `ClusterStatus::config_hash`.
     config_hash: String,
     text: String,
 }
 
-/// Prints the nodes' files, or writes them into a directory.
+/// Prints the nodes' files, or writes them to a directory.
 ///
 /// # Errors
-/// Usage; the directory cannot be written to.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; if the directory cannot be written to.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let loaded = cluster_file::load(settings)?;
     let wanted = probe::wanted_files(&loaded);
@@ -60,7 +60,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// One file as it is; several as YAML documents.
+/// Returns one file as it is; several as one stream of YAML documents.
 fn text(rendered: &Rendered) -> String {
     if let [only] = rendered.nodes.as_slice() {
         return only.text.clone();

@@ -1,4 +1,4 @@
-//! `escli restart`, and what `escli reload` has in common with it.
+//! `escli restart`, and the part that `escli reload` shares with it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,23 +14,23 @@ use crate::plan::request::Request;
 use crate::plan::rolling::RollOptions;
 use crate::settings::Settings;
 
-/// Restarts the nodes named, or all, one at a time.
+/// Restarts the nodes that are named, or all nodes, one at a time.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let given = Given { nodes: &args.nodes, binary: args.binary.as_deref(), force: args.force };
     roll(settings, "restart", &given, args.allow_downtime, Request::Restart).await
 }
 
-/// What both commands are given.
+/// The arguments that both commands have.
 pub(super) struct Given<'a> {
     pub(super) nodes: &'a [NodeId],
     pub(super) binary: Option<&'a Path>,
     pub(super) force: bool,
 }
 
-/// Runs one of them.
+/// Runs a rolling restart for one of the two commands.
 pub(super) async fn roll(
     settings: &Settings,
     name: &str,
@@ -54,7 +54,7 @@ pub(super) async fn roll(
     Ok(finish(settings, report.as_ref()))
 }
 
-/// On hosts of their own what is installed is started again; another program is the business of an upgrade.
+/// Returns the program for the restart. On hosts it is the installed one; only an upgrade changes that.
 pub(super) fn program(
     settings: &Settings,
     target: &Target,

@@ -1,4 +1,5 @@
-//! `escli restore`: the backup is read first; then it is `up`, with more to do.
+//! `escli restore`: checks that the backup is complete, then does what `up` does, with two more steps on each node:
+//! unpack the backup, and recover from it.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -20,10 +21,10 @@ use crate::plan::request::Request;
 use crate::plan::restore::RestoreOptions;
 use crate::settings::Settings;
 
-/// Brings a new cluster up that continues where the backup ends.
+/// Starts a new cluster from a backup. Nothing is changed unless the whole backup could be read.
 ///
 /// # Errors
-/// Usage; the backup is not whole; or the lock is taken.
+/// Wrong usage; an incomplete or damaged backup; a lock that another operator holds.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let (mut target, is_new) =
         if args.up.local { local(settings, &args.up)? } else { (Target::open(settings)?, false) };
@@ -65,7 +66,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// The backup, once all of it is read.
+/// Reads the whole backup at `path`, a tar or a folder, and checks it.
 fn whole(path: &Path) -> Result<VerifiedBackup, Failure> {
     let from_file = || read_tar(BufReader::new(File::open(path)?), None);
     let read: Result<_, BackupError> = if path.is_dir() { read_folder(path) } else { from_file() };

@@ -10,10 +10,10 @@ use crate::plan::request::Request;
 use crate::plan::up::UpOptions;
 use crate::settings::Settings;
 
-/// Starts what is down among the nodes named, or among all.
+/// Starts the nodes that are down, among those that are named or among all.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let retry =

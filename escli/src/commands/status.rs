@@ -1,4 +1,4 @@
-//! `escli status`: one look.
+//! `escli status`: prints the state of the cluster once.
 
 use super::probe::Probe;
 use crate::cli::status::Args;
@@ -7,10 +7,10 @@ use crate::overview::Liveness;
 use crate::settings::Settings;
 use crate::view::{self, status};
 
-/// Shows every node, or everything about one.
+/// Prints the state of every node, or everything about one node.
 ///
 /// # Errors
-/// Usage.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let probe = Probe::open(settings)?;
     let only = args.node.map(|id| probe.require(id)).transpose()?;

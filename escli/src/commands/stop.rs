@@ -9,10 +9,10 @@ use crate::plan::down::StopOptions;
 use crate::plan::request::Request;
 use crate::settings::Settings;
 
-/// Stops the nodes named, or all.
+/// Stops the nodes that are named, or all nodes.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let target = Target::open(settings)?;
     let options =

@@ -1,4 +1,4 @@
-//! `escli support-bundle`: what somebody who helps needs to see, in one archive.
+//! `escli support-bundle`: collects in one archive what somebody needs to find a fault.
 
 use std::fs;
 use std::io;
@@ -28,20 +28,21 @@ use crate::settings::Settings;
 use crate::support_bundle::{Archive, Entry};
 use crate::view::{self, document};
 
-/// Journals that are taken along, the newest.
+/// Number of journals in the archive: the newest.
 const JOURNALS: usize = 20;
 
-/// A part of the archive: its path, and its text or why there is none.
+/// One file of the archive: its path, and its text or the reason why there is none.
 type Part = (String, Result<String, String>);
 
-/// Gathers everything into one archive.
+/// Creates the archive.
 ///
 /// # Errors
-/// Usage; the archive is there already, or cannot be written; `--timeout`, Ctrl-C.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; if the archive exists or cannot be written; after
+/// `--timeout` or Ctrl-C.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut target = Target::open(settings)?;
     let binary = binary::find(settings, None, target.named_binary()).unwrap_or_default();
-    // Nobody is given it.
+    // The program is only compared with the installed one, not copied to any host.
     let remote = target.provide(binary.as_deref(), true)?;
     let now = Timestamp::now();
     let folder = format!("eventstream-{}-{}", target.name(), now.strftime("%Y%m%dT%H%M%SZ"));
@@ -63,7 +64,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             Err(Failure::new(Exit::Timeout, "--timeout passed; no archive was kept")),
     };
     let entries = filled.inspect_err(|_| {
-        // Half an archive helps nobody.
+        // An incomplete archive is of no use.
         let _ = fs::remove_file(&path);
     })?;
     let bytes = fs::metadata(&path).map_or(0, |found| found.len());
@@ -90,7 +91,7 @@ async fn fill(
     lines: usize,
     mut archive: Archive,
 ) -> io::Result<Vec<Entry>> {
-    // Rendered anew: comments and what else is between the lines stays here.
+    // The file is rendered anew, because comments may hold passwords.
     archive.add("cluster.yaml", Ok(target.spec.to_yaml()))?;
     archive.add("escli.json", Ok(called(settings)))?;
     for (path, part) in journals(settings, target) {
@@ -112,7 +113,7 @@ async fn fill(
     archive.finish()
 }
 
-/// What was run, by whom, where.
+/// Returns the command line, its user and this machine.
 fn called(settings: &Settings) -> String {
     let words: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     json(&serde_json::json!({
@@ -129,7 +130,7 @@ fn json<T: Serialize>(document: &T) -> String {
     document::text(Format::Json, document)
 }
 
-/// The newest operations, as they stand in their journals.
+/// Returns the journals of the newest operations.
 fn journals(settings: &Settings, target: &Target) -> Vec<Part> {
     let folder = settings.env.state_dir.join(target.name());
     let entries = match fs::read_dir(&folder) {
@@ -150,7 +151,7 @@ fn journals(settings: &Settings, target: &Target) -> Vec<Part> {
     newest.map(part).collect()
 }
 
-/// What `status`, `plan`, `diff` and `check` say.
+/// Returns the output of `status`, `plan`, `diff` and `check`.
 async fn verdicts(
     target: &Target,
     remote: Option<Remote>,
@@ -182,7 +183,7 @@ async fn verdicts(
     ]
 }
 
-/// What one node and its host say; of one that cannot be reached why.
+/// Returns what one node and its host report, or why they do not.
 async fn node(target: &Target, facts: &Facts, id: NodeId, lines: usize) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut add = |name: &str, part| parts.push((format!("nodes/n{id}/{name}"), part));
@@ -224,7 +225,7 @@ async fn node(target: &Target, facts: &Facts, id: NodeId, lines: usize) -> Vec<P
     parts
 }
 
-/// Why the node's host, and why its admin API, do not answer.
+/// Returns why the node's host, and why its admin API, did not answer.
 fn silent(facts: &Facts, id: NodeId) -> (Option<String>, Option<String>) {
     let Some(node) = facts.nodes.get(&id) else { return (None, None) };
     let host = match &node.host {
@@ -245,7 +246,7 @@ fn said(error: PortError) -> String {
     [vec![message], details].concat().join("; ")
 }
 
-/// The node's file without comments; one that is invalid as it is.
+/// Returns the node's configuration file without comments; unchanged if it is invalid.
 fn own_file(text: Option<String>) -> Result<String, String> {
     let text = text.ok_or("there is none")?;
     Ok(spec::parse("cluster.yaml", &text).map_or(text, |file| file.to_yaml()))

@@ -50,7 +50,7 @@ impl Target {
     /// Opens the cluster whose cluster.yaml `settings` find.
     ///
     /// # Errors
-    /// Usage, when there is none, it is invalid, or it names hosts that cannot be reached as they are written.
+    /// [`Exit::Usage`] if there is none, it is invalid, or a host in it cannot be reached by its name.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
         Self::changing(settings, &Change::default())
     }
@@ -138,8 +138,8 @@ impl Target {
         self.hosts.wanted()
     }
 
-    /// Returns what remote hosts are to be given; `binary` is the operator's program, and `named` says that the operator
-    /// chose it. Inspections compare with it from now on.
+    /// Returns what remote hosts are to be given; `binary` is the operator's program, and `named` says that the
+    /// operator chose it. Inspections compare with it from now on.
     ///
     /// # Errors
     /// When the program cannot be read; when it was built by `make up` and was not named.
@@ -153,8 +153,8 @@ impl Target {
         Ok(Some(Remote { layout: hosts.layout().clone(), program, named }))
     }
 
-    /// Inspects hosts and admin API, and adds which cluster this was before; `with_peers` also tries the connections between
-    /// the hosts.
+    /// Inspects hosts and admin API, and adds which cluster this was before; `with_peers` also tries the connections
+    /// between the hosts.
     pub async fn inspect(&self, settings: &Settings, with_peers: bool) -> Facts {
         let facts = observe(&self.spec, &self.hosts, &self.cluster, settings.concurrency, with_peers).await;
         let has_taken = facts.nodes.values().filter_map(NodeFacts::host).any(|host| !host.taken.is_empty());
@@ -256,8 +256,8 @@ fn one_node_each(versions: &Versions, source: &Source) -> Result<(), Failure> {
     Err(Failure { details, ..Failure::usage(format!("{name} is invalid; no changes were made")) })
 }
 
-/// Returns the one name of a cluster.yaml, however it was called; `None` for standard input. Everything of a local cluster is
-/// in one directory, its nodes included.
+/// Returns the one name of a cluster.yaml, however it was called; `None` for standard input. Everything of a local
+/// cluster is in one directory, its nodes included.
 pub fn file_of(source: &Source, is_local: bool) -> Option<PathBuf> {
     match source {
         Source::File(path) if is_local => {
@@ -282,7 +282,7 @@ mod tests {
             Program { path: "/up/esnode".into(), info: Some(info), ..Program::default() }
         };
         let refused = refuse_playground(&built("0123456789 playground")).unwrap_err();
-        assert_eq!(refused.exit, Exit::Refused);
+        assert_eq!(refused.kind, Exit::Refused);
         assert!(refused.hints.iter().any(|hint| hint.ends_with("--binary /up/esnode")), "{refused:?}");
         for meant in ["0123456789 release", "unknown debug"] {
             refuse_playground(&built(meant)).unwrap();

@@ -9,10 +9,10 @@ use crate::plan::request::Request;
 use crate::plan::transfer::TransferOptions;
 use crate::settings::Settings;
 
-/// Hands leadership to another node.
+/// Transfers leadership to another node.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let target = Target::open(settings)?;
     let retry = CommandLine::new(settings, "transfer-leader").value("--to", args.to);

@@ -19,10 +19,10 @@ use crate::plan::up::UpOptions;
 use crate::settings::Settings;
 use crate::{cluster_file::template, view};
 
-/// Brings a cluster up: the one of cluster.yaml, or with `--local` one on this machine.
+/// Brings up the cluster of cluster.yaml, or with `--local` one on this machine.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let (mut target, is_new) =
         if args.local { local(settings, args)? } else { (Target::open(settings)?, false) };
@@ -43,7 +43,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// How the nodes come up.
+/// Returns the options of the planner for `up`.
 pub(super) fn options(
     settings: &Settings,
     args: &Args,
@@ -63,9 +63,9 @@ pub(super) fn options(
     })
 }
 
-/// The local cluster that is there, or a new one; `true` when it is new.
+/// Returns the local cluster of the directory, or a new one, and whether it is new.
 pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), Failure> {
-    // clap does not see a contradiction between a global option and a command's own.
+    // clap does not detect a conflict between a global option and a command's own.
     if settings.config.is_some() {
         return Err(Failure::usage(
             "-c and --local exclude each other: --local uses the cluster.yaml in --dir",
@@ -79,7 +79,7 @@ pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), 
         None => default.parent().unwrap_or(Path::new(".")).to_path_buf(),
     };
     if dir.to_str().is_none() {
-        // Paths are written into the nodes' cluster.yaml, and YAML is UTF-8.
+        // The path will be written into the nodes' cluster.yaml, and YAML is UTF-8.
         return Err(Failure::usage(format!("the directory name is not UTF-8: {}", dir.display()))
             .hint("choose another:  escli up --local --dir DIR"));
     }
@@ -97,7 +97,7 @@ pub(super) fn local(settings: &Settings, args: &Args) -> Result<(Target, bool), 
     Ok((target, false))
 }
 
-/// The cluster.yaml that is there is the truth; what contradicts it is not quietly ignored.
+/// Refuses options that contradict the existing cluster.yaml, rather than ignore them.
 fn refuse_changes(args: &Args, target: &Target, source: &Source) -> Result<(), Failure> {
     let nodes = &target.spec.cluster.nodes;
     let mut refused = Failure::new(Exit::Refused, "there is already a local cluster; no changes were made");
@@ -131,13 +131,14 @@ pub(super) fn retry(line: CommandLine, args: &Args) -> CommandLine {
         .base_port(args.base_port)
 }
 
-/// From now on the other commands find this cluster from any directory. Not finding it later is no failure of `up`.
+/// Records the local cluster as the default for later commands in any directory. A failure to do so is not one of `up`.
 pub(super) fn remember(settings: &Settings, target: &Target) {
     let Some(path) = &target.file else { return };
     let _ = files::write_atomically(&settings.env.last_local_file(), &format!("{}\n", path.display()));
 }
 
-/// What to try next: the PATH when escli is not on it, then a look, a producer, a consumer on another node.
+/// Returns commands to try next: set the PATH if escli is not on it, then show the status, produce an event, and
+/// consume it through another node.
 fn next_steps(settings: &Settings, target: &Target) -> Vec<String> {
     let mut lines = Vec::new();
     let folder = settings.env.executable.as_deref().and_then(Path::parent);
@@ -188,14 +189,14 @@ mod tests {
         assert!(open("escli up --local --dir d --nodes 5 --base-port 9000", temp.path()).is_ok());
         let refused =
             open("escli up --local --dir d --nodes 3 --base-port 20000", temp.path()).err().unwrap();
-        assert_eq!((refused.exit, refused.details.len()), (Exit::Refused, 2));
+        assert_eq!((refused.kind, refused.details.len()), (Exit::Refused, 2));
     }
 
     #[test]
     fn a_file_and_local_contradict_each_other() {
         let temp = tempfile::tempdir().unwrap();
         for line in ["escli -c x.yaml up --local", "escli up --local -c x.yaml"] {
-            assert_eq!(open(line, temp.path()).err().unwrap().exit, Exit::Usage);
+            assert_eq!(open(line, temp.path()).err().unwrap().kind, Exit::Usage);
         }
     }
 
@@ -218,6 +219,6 @@ mod tests {
     #[test]
     fn a_folder_that_yaml_cannot_name_is_refused() {
         let name = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"/tmp/not-\xff-utf-8");
-        assert_eq!(open("escli up --local --dir d", Path::new(name)).err().unwrap().exit, Exit::Usage);
+        assert_eq!(open("escli up --local --dir d", Path::new(name)).err().unwrap().kind, Exit::Usage);
     }
 }

@@ -26,10 +26,10 @@ use crate::plan::upgrade::UpgradeOptions;
 use crate::settings::Settings;
 use crate::view;
 
-/// Upgrades the cluster, or says how far an upgrade came, goes on with it, gives it up.
+/// Upgrades the cluster; or shows, resumes or abandons the last upgrade.
 ///
 /// # Errors
-/// Usage; or the lock is taken.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Locked`] if another operation runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     match &args.what {
         None => begin(settings, args).await,
@@ -93,7 +93,8 @@ async fn operate(settings: &Settings, target: &Target, mut options: UpgradeOptio
     Ok(finish(settings, report.as_ref()))
 }
 
-/// One for this machine that does not even say its version would stop the upgrade at its first node.
+/// Checks that a program for local nodes can run here. One that does not even print its version would fail at the first
+/// node.
 fn runs_here(program: &Program, is_local: bool) -> Result<(), Failure> {
     let here = program.arch.as_deref().is_none_or(|arch| arch == std::env::consts::ARCH);
     if let (true, false, Some(arch)) = (is_local, here, &program.arch) {
@@ -113,7 +114,7 @@ fn runs_here(program: &Program, is_local: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The programs of local nodes that run from somewhere else than a release.
+/// Returns the programs of local nodes that do not run from a release directory.
 async fn adopted(hosts: &ClusterHosts) -> BTreeMap<NodeId, Program> {
     let mut found = BTreeMap::new();
     let ClusterHosts::Local(local) = hosts else { return found };
@@ -121,7 +122,8 @@ async fn adopted(hosts: &ClusterHosts) -> BTreeMap<NodeId, Program> {
         let Ok(host) = hosts.inspect(id).await else { continue };
         let Process::Running { pid } = host.process else { continue };
         if host.current.is_none() && host.runs_release().is_none() {
-            // The file that it was started from may be another one by now; this is the one that runs.
+            // The file that the process was started from may have been replaced; this link leads to the program that
+            // runs.
             let program = binary::program(Path::new(&format!("/proc/{pid}/exe")));
             found.extend(program.ok().map(|program| (id, program)));
         }
@@ -129,7 +131,7 @@ async fn adopted(hosts: &ClusterHosts) -> BTreeMap<NodeId, Program> {
     found
 }
 
-/// The last upgrade of this cluster.
+/// Returns the last upgrade of this cluster.
 fn last(settings: &Settings) -> Result<PastOperation, Failure> {
     let name = cluster_file::load(settings)?.spec.cluster.name;
     let (all, _) = history::operations(settings)?;

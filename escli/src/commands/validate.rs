@@ -1,4 +1,4 @@
-//! `escli validate`: schema and sense, offline.
+//! `escli validate`: checks a cluster.yaml offline.
 
 use std::fmt::Write as _;
 
@@ -32,10 +32,10 @@ struct Problem {
     message: String,
 }
 
-/// Checks the file and says everything that is wrong with it.
+/// Checks the file and prints everything that is wrong with it.
 ///
 /// # Errors
-/// Usage, when there is no file.
+/// [`Exit::Usage`] if there is no file.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     if args.schema {
         let schema = spec::schema();
@@ -64,7 +64,7 @@ fn check(file: String, bytes: Vec<u8>) -> Verdict {
     Verdict { schema_version: SCHEMA_VERSION, file, valid: problems.is_empty(), problems, lines, notices }
 }
 
-/// What makes sense and is seldom meant.
+/// Returns notices about settings that are valid, but rarely intended.
 fn notices(spec: &ClusterFile) -> Vec<String> {
     let count = spec.cluster.nodes.len();
     let spare = tolerates(count);

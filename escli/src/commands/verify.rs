@@ -1,4 +1,4 @@
-//! `escli verify`: whether what stopped nodes have on their disks, or a backup, is what was written.
+//! `escli verify`: checks whether the files of stopped nodes, or of a backup, are as they were written.
 
 use std::path::{Path, PathBuf};
 
@@ -18,13 +18,13 @@ use crate::plan::up::targets;
 use crate::settings::Settings;
 use crate::view::{self, verified};
 
-/// A verdict, or why there is none.
+/// The result of one verification, or why there is none.
 type Verdict = Result<Verified, String>;
 
-/// Verifies the nodes, all at once, or the backups.
+/// Verifies nodes, all at once, or backups.
 ///
 /// # Errors
-/// Usage; and where a node runs.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; if a node runs.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let ids: Vec<Option<Vec<NodeId>>> = args.what.iter().map(|what| named(what)).collect();
     let verdicts = match ids.iter().cloned().collect::<Option<Vec<_>>>().map(|ids| ids.concat()) {
@@ -37,7 +37,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     Ok(if document.ok { Exit::Ok } else { Exit::Failed })
 }
 
-/// The nodes of a list such as `2,n3`; nothing when it is none.
+/// Parses a list of nodes such as `2,n3`; `None` if it is not one.
 fn named(what: &Path) -> Option<Vec<NodeId>> {
     what.to_str()?.split(',').map(|name| cli::node(name).ok()).collect()
 }
@@ -66,7 +66,7 @@ async fn nodes(settings: &Settings, named: &[NodeId]) -> Result<Vec<(String, Ver
     Ok(stream::iter(ids.into_iter().map(look)).buffered(settings.concurrency).collect().await)
 }
 
-/// What the node's program made of it, or why it came to nothing.
+/// Parses the output of the node's program.
 pub(super) fn understood(said: Result<String, PortError>) -> Verdict {
     let said = said.map_err(|error| error.to_string())?;
     serde_json::from_str(&said).map_err(|_| format!("esnode verify printed {said:?}"))
@@ -84,7 +84,8 @@ async fn backups(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<(String, 
     Ok(verdicts)
 }
 
-/// Checksums first; then what was copied is read as a node would read it. A damaged log has good checksums, too.
+/// Verifies a backup: its checksums first, then its files as a node reads them, since a backup of a damaged log has
+/// right checksums.
 async fn backup(binary: &Path, path: &Path) -> Verdict {
     let place = path.to_owned();
     let read = move || -> Result<(PathBuf, Option<tempfile::TempDir>), String> {

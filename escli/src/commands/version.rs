@@ -8,7 +8,7 @@ use crate::output::SCHEMA_VERSION;
 use crate::settings::Settings;
 use crate::view;
 
-/// The document of `version`; `version` and `build` mean what they mean for a node.
+/// The document of `version`. `version` and `build` are as in `esnode --version --json`.
 #[derive(Debug, Serialize)]
 struct Version {
     schema_version: u32,
@@ -16,7 +16,7 @@ struct Version {
     build: &'static str,
 }
 
-/// Says what this escli is.
+/// Prints the version of this escli.
 ///
 /// # Errors
 /// None.

@@ -1,4 +1,4 @@
-//! `escli watch`: looks again and again, live on a terminal, line by line elsewhere.
+//! `escli watch`: inspects the cluster again and again; shows a live view on a terminal, and prints lines elsewhere.
 
 use std::future::pending;
 use std::time::{Duration, Instant};
@@ -15,10 +15,11 @@ use crate::settings::Settings;
 use crate::view::watch::{History, Key, Screen};
 use crate::view::{self, document};
 
-/// Shows the cluster until the operator quits, or until what is waited for has come.
+/// Shows the cluster until the operator quits, or until the condition of `--until` is met.
 ///
 /// # Errors
-/// Usage; `--timeout` passed first; the terminal is gone.
+/// [`Exit::Usage`] if the cluster.yaml or an argument is invalid; [`Exit::Timeout`] if `--timeout` passes first; if the
+/// terminal is closed.
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let probe = Probe::open(settings)?;
     let live = settings.env.stdout_is_terminal && !settings.output.is_machine();
@@ -26,7 +27,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
         Interrupt::listen().map_err(|error| Failure::failed(format!("cannot listen for Ctrl-C: {error}")))?;
     let mut output = if live { Output::live(settings, args)? } else { Output::lines(settings) };
     let began = Instant::now();
-    // Without a goal there is nothing to wait for in vain.
+    // Without a condition there is nothing that `--timeout` could limit.
     let deadline = args.until.as_ref().map(|_| began + settings.timeout);
     let mut goal = None;
     loop {
@@ -51,7 +52,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-/// Leaving a view is no failure; leaving before what was waited for is.
+/// Returns the exit code after the operator has quit: a failure only if a condition was waited for.
 fn quit(key: Key, until: Option<&Until>) -> Exit {
     if key == Key::Quit && until.is_none() { Exit::Ok } else { Exit::Interrupted }
 }
@@ -74,7 +75,7 @@ fn timeout(settings: &Settings, args: &Args, last: Option<&Overview>) -> Failure
     failure.hint("escli health").hint("escli logs")
 }
 
-/// Where the looks go.
+/// Where inspections are shown.
 enum Output<'a> {
     Lines {
         settings: &'a Settings,
@@ -108,7 +109,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// `false` when nobody reads any more.
+    /// Shows one inspection; returns `false` if standard output is closed.
     fn show(&mut self, at: Duration, seen: Overview) -> Result<bool, Failure> {
         match self {
             Self::Lines { settings, last } => {
@@ -125,14 +126,14 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Waits until the operator quits; draws again meanwhile when the terminal changes its size.
+    /// Waits until the operator quits. Meanwhile draws again whenever the terminal changes its size.
     async fn quit(&mut self) -> Key {
         let Self::Live { screen, keys, history, footer, last } = self else { return pending().await };
         loop {
             match keys.recv().await {
                 Some(Key::Redraw) => {
                     if let Some(seen) = last {
-                        // A terminal that is gone is noticed at the next look.
+                        // If the terminal is closed, the next inspection fails.
                         let _ = screen.show(seen, history, footer);
                     }
                 }

@@ -1,16 +1,16 @@
-//! PURE: what a program said last, and what of it says why it ended. After a panic come hints and traces, which do not.
+//! PURE: finds in the last lines of a program's log why it ended. Hints and traces after a panic do not count.
 
-/// What comes behind a panic's own words.
+/// How lines begin that follow a panic's message.
 const AFTER_PANIC: [&str; 2] = ["note: ", "stack backtrace:"];
 
-/// Where in these lines the panic begins that ended the program; `None` when it ended otherwise. A panic that something was
-/// logged after, in the program's own form, was survived, or is one of an earlier run.
+/// Returns the index of the line where the panic begins that ended the program; `None` if no panic did. A panic that is
+/// followed by a log record was survived, or belongs to an earlier run.
 pub fn panic_in(lines: &[String]) -> Option<usize> {
     let at = lines.iter().rposition(|line| line.starts_with("thread '") && line.contains(" panicked at "))?;
     (!lines[at..].iter().any(|line| is_record(line))).then_some(at)
 }
 
-/// The panic in one line: who panicked where, and what it said.
+/// Returns the panic as one line: thread, place and message.
 pub fn panic_line(lines: &[String]) -> Option<String> {
     let block = &lines[panic_in(lines)?..];
     let words = block.iter().take_while(|line| !AFTER_PANIC.iter().any(|end| line.starts_with(end)));
@@ -18,14 +18,14 @@ pub fn panic_line(lines: &[String]) -> Option<String> {
     Some(words.join(" "))
 }
 
-/// The line that says why a program ended: its panic, or the last that it said.
+/// Returns the line that says why a program ended: its panic, or its last line.
 pub fn cause(said: &[u8]) -> Option<String> {
     let lines: Vec<String> = String::from_utf8_lossy(said).lines().map(str::to_owned).collect();
     let last = || lines.iter().rev().find(|line| !line.trim().is_empty()).cloned();
     panic_line(&lines).or_else(last)
 }
 
-/// Begins with a time, as what the node logs does.
+/// Whether a line begins with a time, as the node's log records do.
 fn is_record(line: &str) -> bool {
     let mut bytes = line.bytes();
     let year = bytes.by_ref().take(4).all(|byte| byte.is_ascii_digit());

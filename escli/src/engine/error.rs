@@ -1,4 +1,4 @@
-//! Why a step did not succeed. Which exit code that is, and what an operator does about it, is decided by the commands.
+//! Why a step did not succeed. The commands decide which exit code that is, and what they tell the operator to do.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,22 +11,22 @@ use super::ports::{LeaseLost, PortError, PortErrorKind};
 /// Why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// A port could not do its part.
+    /// A port failed.
     #[error("{error}")]
     Port {
-        /// The node that was asked to end and did not, where the step was to stop one without force.
+        /// The node that did not stop, if the step was to stop it without force.
         did_not_stop: Option<NodeId>,
-        /// What the port says.
+        /// The port's error.
         error: PortError,
     },
-    /// What the step waits for did not come in time.
+    /// The condition that the step waits for was not met in time.
     #[error("{awaited} {}", within(*limit))]
     TimedOut {
-        /// What was waited for.
+        /// The condition.
         awaited: Awaited,
-        /// The step's own limit; `None` when the whole operation's time ran out first.
+        /// The step's own limit; `None` if the whole operation's time ran out first.
         limit: Option<Duration>,
-        /// What the last look found.
+        /// What the last poll found.
         last: String,
     },
     /// The whole operation's time had run out before the step was started.
@@ -38,7 +38,7 @@ pub enum StepError {
     /// A host is no longer reserved for this operation.
     #[error("{lost}")]
     LeaseLost {
-        /// Which, and why.
+        /// The lease that was lost, and why.
         lost: LeaseLost,
         /// The id of the step that was not started.
         step: String,
@@ -48,9 +48,9 @@ pub enum StepError {
     Died {
         /// The node.
         node: NodeId,
-        /// Its panic, or what the lines in `log` are.
+        /// Its panic; otherwise what the lines in `log` are.
         reason: String,
-        /// Lines of its log.
+        /// The last lines of its log.
         log: Vec<String>,
     },
     /// Another node answers on the node's admin port.
@@ -83,12 +83,12 @@ pub enum StepError {
         /// The step's id.
         step: String,
     },
-    /// The journal cannot be written, so nothing may be done.
+    /// The journal cannot be written, so no step may be performed.
     #[error("cannot write the journal {}: {reason}", path.display())]
     Journal {
-        /// The journal.
+        /// Path of the journal.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the file system.
         reason: String,
     },
     /// The operator asked to stop.
@@ -102,7 +102,7 @@ impl StepError {
         matches!(self, Self::DeadlinePassed { .. } | Self::TimedOut { limit: None, .. })
     }
 
-    /// Returns whether somebody refused, so that nothing was changed by the step.
+    /// Returns whether the step was refused, and has changed nothing.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Port { error, .. } if error.kind == PortErrorKind::Refused)
     }
@@ -112,7 +112,7 @@ fn within(limit: Option<Duration>) -> String {
     limit.map_or_else(|| "within the time limit".to_owned(), |limit| format!("within {limit:?}"))
 }
 
-/// What a step waits for.
+/// A condition that a step waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Awaited {
     /// The node answers on its admin port.
@@ -123,19 +123,19 @@ pub enum Awaited {
     Agreement,
     /// The node leads.
     LeaderIs(NodeId),
-    /// The other nodes keep their quorum without the node.
+    /// The other nodes have a quorum without the node.
     Quorum(NodeId),
     /// The node has caught up.
     CaughtUp(NodeId),
     /// The node votes.
     Voter(NodeId),
-    /// A majority knows that the node is not a member any more.
+    /// A majority knows that the node is no longer a member.
     Removed(NodeId),
     /// Every node writes the wanted on-disk format.
     Format,
     /// Every member reaches the node's `cluster_port`.
     Reachable(NodeId),
-    /// The node serves without a break for this long.
+    /// The node has served without a break for this long.
     Steady(NodeId, Duration),
 }
 

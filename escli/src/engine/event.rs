@@ -1,9 +1,9 @@
-//! What the engine tells while it runs. Progress bars, plain lines and tests are readers of the same events.
+//! Events of a running plan. Progress bars, plain output and tests all listen to them.
 
 use crate::engine::outcome::StepOutcome;
 use crate::plan::{Plan, Step};
 
-/// Something happened.
+/// Something that happened while a plan runs.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// The plan is about to run.
@@ -13,36 +13,36 @@ pub enum Event<'a> {
     },
     /// A step is about to run.
     Started {
-        /// Which.
+        /// The step.
         step: &'a Step,
     },
-    /// A step that takes its time has come so far.
+    /// Progress of a step that copies data.
     Progress {
-        /// Which.
+        /// The step.
         step: &'a Step,
-        /// Bytes that are there.
+        /// Bytes copied.
         done: u64,
-        /// Bytes in all.
+        /// Bytes in total.
         total: u64,
     },
-    /// A step is over; `Skipped` comes without `Started`.
+    /// A step is over. `Skipped` comes without `Started`.
     Ended {
-        /// Which.
+        /// The step.
         step: &'a Step,
-        /// What became of it.
+        /// How it ended.
         outcome: StepOutcome,
         /// How long it took, in milliseconds.
         ms: u64,
-        /// What was seen, e.g. `pid 4711`, or what went wrong.
+        /// What was found, e.g. `pid 4711`, or what went wrong.
         note: &'a str,
     },
-    /// Ctrl-C: what runs now is finished, nothing else begins. A second one stops at once.
+    /// The operator pressed Ctrl-C: running steps are finished, and no other is started. A second Ctrl-C stops at once.
     Interrupted,
 }
 
-/// Someone who is told.
+/// A receiver of events.
 pub trait Listener {
-    /// Takes note of an event.
+    /// Handles one event.
     fn on_event(&self, event: Event<'_>);
 }
 

@@ -1,4 +1,4 @@
-//! The loop over a plan's stages: skip what is done, journal, perform, prove, tell.
+//! Runs the stages of a plan: skips steps that are done, and journals, performs and verifies the others.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use super::ports::{Cluster, Hosts};
 use crate::engine::outcome::{Outcome, StepOutcome, StepReport};
 use crate::plan::{Plan, Stage, Step};
 
-/// How long taking back may take after `--timeout` has passed.
+/// How long the steps that undo a failed stage may take after `--timeout` has passed.
 const RESCUE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How a plan ran.
+/// The result of running a plan.
 #[derive(Debug)]
 pub struct Run {
     /// How it ended.
@@ -26,30 +26,30 @@ pub struct Run {
     pub steps: Vec<StepReport>,
     /// Number of steps that changed anything.
     pub changed: usize,
-    /// Why it did not succeed.
+    /// Why it did not succeed; `None` if it did.
     pub error: Option<StepError>,
-    /// What became of the steps that undo what a failed stage had begun.
+    /// Whether a failed stage was undone.
     pub rescue: Rescue,
 }
 
-/// What became of the steps that undo what a failed stage had begun.
+/// Whether the steps that undo a failed stage succeeded.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rescue {
-    /// There were none.
+    /// There were no such steps.
     None,
-    /// Everything was undone.
+    /// All of them succeeded.
     Done,
     /// One of them failed.
     Failed {
-        /// Its id.
+        /// The id of that step.
         step: String,
-        /// Why.
+        /// Why it failed.
         reason: String,
     },
 }
 
 impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
-    /// Runs the plan to its end, its first failure, the deadline or Ctrl-C, and journals how it ended.
+    /// Runs the plan to its end, to the first failure, to the deadline or to Ctrl-C, and journals the outcome.
     pub async fn execute(&self, plan: &Plan) -> Run {
         self.listener.on_event(Event::Began { plan });
         let mut reports: Vec<StepReport> = Vec::new();
@@ -71,17 +71,17 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
             error = failed;
         }
         let run = conclude(plan, reports, error, rescue);
-        // The operation is over; a journal that cannot say so reads as "may be unfinished", which is safe.
+        // Without this record the journal reads as "may be unfinished", which is safe.
         let _ = self.journal.append(&Record::Ended { outcome: run.outcome, at: Timestamp::now() });
         run
     }
 
-    /// Undoes what a stage that failed has begun.
+    /// Runs the steps that undo the failed `stage`.
     async fn rescue(&self, stage: &Stage, reports: &mut Vec<StepReport>) -> Rescue {
         if stage.rescue.is_empty() {
             return Rescue::None;
         }
-        // The operation's time may have run out; what was begun is undone all the same.
+        // The operation's time may have run out; a failed stage is undone nevertheless.
         let rescuer = Engine { deadline: self.deadline.max(Instant::now() + RESCUE_LIMIT), ..*self };
         for step in &stage.rescue {
             let (report, error) = rescuer.run_step(step).await;
@@ -132,7 +132,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         (StepReport { ms, ..StepReport::of(step, outcome) }, error)
     }
 
-    /// `None` when it was already done.
+    /// Performs the step unless it is done; returns what was found, or `None` if it was done already.
     async fn attempt(&self, step: &Step) -> Result<Option<String>, StepError> {
         let id = || step.id.clone();
         if self.is_done(step).await? {
@@ -159,7 +159,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         }
     }
 
-    /// What cannot be journalled is not done.
+    /// Writes a record; a step that cannot be journalled must not be performed.
     fn write(&self, record: &Record) -> Result<(), StepError> {
         self.journal.append(record).map_err(|error| StepError::Journal {
             path: self.journal.path().to_owned(),

@@ -1,5 +1,5 @@
-//! What an operation did, line by line, on disk before it does it. Serves audit and resume; observed facts stay the
-//! truth: "started" without an end means "may have run".
+//! The journal of an operation: each step is recorded on disk before it is performed. It serves audits and `history
+//! resume`. What counts in the end is what is observed: a step that was started and has no end may have run.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,92 +14,92 @@ use crate::plan::Plan;
 use crate::plan::member_set::MemberSet;
 use crate::plan::request::Request;
 
-/// One line.
+/// One line of a journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
     /// The first line.
     Began {
-        /// Name of the operation and of the file; sorts by time.
+        /// The operation's id, which is also the file's name; sorts by time.
         operation_id: String,
-        /// E.g. `ada@host`.
+        /// User and machine, e.g. `ada@host`.
         who: String,
         /// Version of escli.
         escli: String,
-        /// When.
+        /// When the operation began.
         at: Timestamp,
-        /// What will be done.
+        /// The plan that will be run.
         plan: Plan,
-        /// What is needed to plan it again; journals of older versions have none.
+        /// What is needed to plan it again; `None` in journals of older versions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Box<Origin>>,
     },
     /// A step is about to run.
     Started {
-        /// Its id.
+        /// The step's id.
         step: String,
-        /// When.
+        /// When it was started.
         at: Timestamp,
     },
     /// A step was already done.
     Skipped {
-        /// Its id.
+        /// The step's id.
         step: String,
-        /// When.
+        /// When it was found to be done.
         at: Timestamp,
     },
-    /// A step was run and proved.
+    /// A step was performed and verified.
     Succeeded {
-        /// Its id.
+        /// The step's id.
         step: String,
-        /// When.
+        /// When it was verified.
         at: Timestamp,
-        /// What was seen.
+        /// What was found, e.g. `pid 4711`.
         note: String,
     },
-    /// A step was run and failed.
+    /// A step was performed and failed.
     Failed {
-        /// Its id.
+        /// The step's id.
         step: String,
-        /// When.
+        /// When it failed.
         at: Timestamp,
         /// What went wrong.
         error: String,
     },
     /// The last line.
     Ended {
-        /// How.
+        /// The operation's outcome.
         outcome: Outcome,
-        /// When.
+        /// When the operation ended.
         at: Timestamp,
     },
-    /// Another operation goes on from here.
+    /// Another operation has resumed this one.
     Resumed {
-        /// Its id.
+        /// The id of that operation.
         by: String,
-        /// When.
+        /// When that operation began.
         at: Timestamp,
     },
-    /// Somebody has said that it is over.
+    /// An operator has declared the operation finished.
     Aborted {
-        /// E.g. `ada@host`.
+        /// User and machine, e.g. `ada@host`.
         who: String,
-        /// When.
+        /// When the operator did so.
         at: Timestamp,
     },
 }
 
-/// What an operation was about and asked for.
+/// What an operation was asked to do, and on which cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The cluster.yaml.
+    /// Path of the cluster.yaml.
     pub file: PathBuf,
-    /// Its text, where the operation was to write it.
+    /// The text of the cluster.yaml, if the operation was to write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The arguments.
+    /// The request to the planner.
     pub request: Request,
-    /// The members then.
+    /// The members when the operation began.
     pub membership: MemberSet,
 }
 
@@ -110,16 +110,16 @@ pub struct Journal {
     path: PathBuf,
 }
 
-/// A new operation's id: sorts by time, and says what it is.
+/// Returns the id of a new operation. Ids sort by time, and contain the operation's name.
 pub fn operation_id(operation: &str, now: Timestamp) -> String {
     format!("{}-{operation}-{}", now.strftime("%Y%m%dT%H%M%S.%3fZ"), std::process::id())
 }
 
 impl Journal {
-    /// Begins the journal `<dir>/<operation_id>.jsonl`.
+    /// Creates the journal `<dir>/<operation_id>.jsonl`.
     ///
     /// # Errors
-    /// Those of the file system; the operation must not run then.
+    /// Those of the file system; the operation must then not run.
     pub fn begin(
         dir: &Path,
         operation_id: &str,
@@ -129,7 +129,7 @@ impl Journal {
     ) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let path = dir.join(format!("{operation_id}.jsonl"));
-        // It holds what the operator has typed and a cluster.yaml, which are nobody else's business.
+        // It contains what the operator typed and a cluster.yaml, which only the operator may read.
         let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
         File::open(dir)?.sync_all()?;
         let journal = Self { file, path };
@@ -144,22 +144,22 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens an existing journal, to say what became of the operation after it had stopped.
+    /// Opens an existing journal, to record what happened to its operation after it had stopped.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn reopen(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).open(path)?;
-        // A line that a crash has cut off ends here, as if it had not been written.
+        // An incomplete last line, left by a crash, is removed.
         let whole = fs::read(path)?.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         file.set_len(u64::try_from(whole).map_err(io::Error::other)?)?;
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// Adds one line and syncs it.
+    /// Appends one line and syncs it.
     ///
     /// # Errors
-    /// Those of the file system; what the line announces must not be done then.
+    /// Those of the file system; what the line announces must then not be done.
     pub fn append(&self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
         line.push(b'\n');
@@ -167,16 +167,16 @@ impl Journal {
         self.file.sync_data()
     }
 
-    /// Where it is.
+    /// Returns the journal's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Reads a journal. A last line that was cut off by a crash is as if it had not been written.
+/// Reads a journal. An incomplete last line, left by a crash, is ignored.
 ///
 /// # Errors
-/// Those of the file system; invalid data when a line in the middle is broken.
+/// Those of the file system; `InvalidData` if any other line is invalid.
 pub fn read(path: &Path) -> io::Result<Vec<Record>> {
     let text = fs::read_to_string(path)?;
     let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
@@ -189,7 +189,7 @@ pub fn read(path: &Path) -> io::Result<Vec<Record>> {
     whole.lines().enumerate().map(parse).collect()
 }
 
-/// Steps that began and have no end: they may have run.
+/// Returns the ids of the steps that were started and have no end: they may have run.
 pub fn unfinished(records: &[Record]) -> Vec<&str> {
     let mut open = Vec::new();
     for record in records {

@@ -1,4 +1,4 @@
-//! One operation at a time: a lock on a file, which the system frees whatever becomes of its holder.
+//! A lock on a file that lets only one operation run at a time. The system releases it however its holder ends.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,31 +7,31 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-/// Who holds a lock.
+/// The holder of a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// E.g. `ada@host`.
+    /// User and machine, e.g. `ada@host`.
     pub who: String,
-    /// The operation, e.g. `up`.
+    /// Name of the operation, e.g. `up`.
     pub operation: String,
-    /// RFC 3339.
+    /// When it took the lock, RFC 3339.
     pub since: String,
-    /// The process.
+    /// Id of its process.
     pub pid: u32,
 }
 
 /// Why a lock was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else holds it.
+    /// Another operation holds it; `None` if its holder is not known yet.
     #[error("another operation is running on this cluster{}", described(.0.as_ref()))]
     Taken(Option<Holder>),
-    /// The file cannot be made or locked.
+    /// The file cannot be created or locked.
     #[error("cannot lock {}: {reason}", path.display())]
     Io {
-        /// The lock's file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the file system.
         reason: String,
     },
 }
@@ -42,7 +42,7 @@ fn described(holder: Option<&Holder>) -> String {
     })
 }
 
-/// Held as long as this lives.
+/// A lock, held as long as the value lives.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -52,7 +52,7 @@ impl Lock {
     /// Takes the lock at `path` for `holder`.
     ///
     /// # Errors
-    /// [`LockError::Taken`] when somebody else holds it.
+    /// [`LockError::Taken`] if another operation holds it.
     pub fn take(path: &Path, holder: &Holder) -> Result<Self, LockError> {
         let broken = |error: io::Error| LockError::Io { path: path.to_owned(), reason: error.to_string() };
         if let Some(folder) = path.parent() {
@@ -76,12 +76,12 @@ impl Lock {
     }
 }
 
-/// Who holds the lock at `path` just now; nobody when it is free.
+/// Returns the current holder of the lock at `path`; `None` if it is free.
 pub fn holder(path: &Path) -> Option<Holder> {
     let file = File::open(path).ok()?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Err(rustix::io::Errno::WOULDBLOCK) => written(path),
-        // Free; this handle gives it back at once.
+        // The lock is free. Dropping this handle releases it at once.
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Steps that change the members, and those that see that they have changed.
+//! Steps that change the members, and checks that they have changed.
 
 use futures_util::future::join_all;
 use shared::api::{ClusterStatus, Membership, RaftRole};
@@ -17,19 +17,19 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         join_all(nodes.iter().map(|id| self.cluster.status(*id))).await.into_iter().flatten().collect()
     }
 
-    /// The node's part by the leader's account; `None` while nobody of `nodes` leads.
+    /// Returns the node's membership as the leader reports it; `None` as long as none of `nodes` leads.
     pub(super) async fn membership(&self, id: NodeId, nodes: &[NodeId]) -> Option<Membership> {
         let statuses = self.statuses(nodes).await;
         let leads = statuses.iter().filter(|status| status.state == Some(RaftRole::Leader));
         leads.max_by_key(|status| status.term).map(|head| membership(head, id))
     }
 
-    /// A majority of those who stay knows that the node is no member.
+    /// Returns whether a majority of the remaining members knows that the node is no member.
     pub(super) async fn is_gone(&self, id: NodeId, stay: &[NodeId]) -> bool {
         let statuses = self.statuses(stay).await;
         let voters = statuses.iter().filter(|status| status.membership == Membership::Voter);
         let knows = voters.filter(|status| membership(status, id) == Membership::None).count();
-        // Learners stay too, and are no part of a majority.
+        // Learners remain too, but do not count for a majority.
         knows >= quorum(agreement::voters(&statuses, stay.len()))
     }
 
@@ -45,7 +45,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         .await
     }
 
-    /// Every node writes its data in this on-disk format, or in the newest that all of them read.
+    /// Returns whether every node writes this on-disk format; without one, the newest that all of them read.
     pub(super) async fn is_raised(&self, to: Option<u16>, nodes: &[NodeId]) -> bool {
         let statuses = self.statuses(nodes).await;
         let common = || statuses.iter().filter_map(|status| status.format).map(|reads| reads.max).min();
@@ -80,7 +80,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         .await
     }
 
-    /// Every member's host reaches the node's `cluster_port`; hosts on one machine need no proof.
+    /// Verifies that every member's host reaches the node's `cluster_port`. Hosts of a local cluster need no check.
     pub(super) async fn prove_reach(&self, id: NodeId, from: &[NodeId]) -> Result<String, StepError> {
         self.wait(Awaited::Reachable(id), self.limits.leader, async || {
             let tried = join_all(from.iter().map(|member| self.hosts.peer_reachability(*member))).await;
@@ -111,7 +111,7 @@ fn cut(
     }
 }
 
-/// The part of `id` as one node knows it.
+/// Returns the membership of `id` as one node reports it.
 fn membership(status: &ClusterStatus, id: NodeId) -> Membership {
     if status.node_id == id {
         return status.membership;

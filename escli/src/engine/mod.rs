@@ -1,5 +1,6 @@
-//! Runs any plan, step by step: journalled, proved, interruptible. `ports` is what it needs of the world, `observe` gathers
-//! the facts that plans are made from. It knows plans and ports, and neither transports, command lines nor exit codes.
+//! Runs any plan step by step: every step is journalled and verified, and Ctrl-C is handled. `ports` has the traits
+//! through which the engine acts, and `observe` collects the facts that plans are made from. The engine knows nothing
+//! of SSH, command lines or exit codes.
 
 use std::time::{Duration, Instant};
 
@@ -27,18 +28,18 @@ use ports::{ClusterFileStore, LeaseLost};
 
 pub use execute::{Rescue, Run};
 
-/// How long the steps may take, each on its own.
+/// Time limits of steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// From a node's start to its first answer; it recovers its log in this time.
     pub live: Duration,
-    /// Until there is a leader, and until all follow it.
+    /// Until a leader is elected, and until all nodes follow it.
     pub leader: Duration,
-    /// Until a node that was started again has what the leader has.
+    /// Until a restarted node has caught up with the leader.
     pub catch_up: Duration,
-    /// From asking a node to end to its end.
+    /// Until a node that was asked to stop has stopped.
     pub stop: Duration,
-    /// Between two polls.
+    /// Time between two polls.
     pub poll: Duration,
 }
 
@@ -57,26 +58,26 @@ impl Limits {
 
 /// Runs plans through ports.
 pub struct Engine<'a, H, C> {
-    /// The machines.
+    /// The hosts of the nodes.
     pub hosts: &'a H,
-    /// The admin API.
+    /// The nodes' admin API.
     pub cluster: &'a C,
     /// The cluster's own cluster.yaml.
     pub cluster_file: &'a dyn ClusterFileStore,
-    /// Who is told.
+    /// Receives the events.
     pub listener: &'a dyn Listener,
-    /// Where it is written down first.
+    /// Where steps are recorded before they are performed.
     pub journal: &'a Journal,
-    /// Ctrl-C.
+    /// Counts Ctrl-C.
     pub interrupt: &'a Interrupt,
-    /// Returns the first lease that was lost: then no further step is started.
+    /// Returns the first lease that was lost; after that no step is started.
     pub lost: &'a dyn Fn() -> Option<LeaseLost>,
     /// When `--timeout` is over.
     pub deadline: Instant,
-    /// How long the steps may take.
+    /// Time limits of steps.
     pub limits: Limits,
-    /// Members that vote.
+    /// Number of voters.
     pub voters: usize,
-    /// How many steps of a stage run at once.
+    /// Number of steps of a stage that run at once.
     pub concurrency: usize,
 }

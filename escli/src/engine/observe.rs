@@ -1,4 +1,4 @@
-//! Hosts and admin API -> [`Facts`]: every node at once, each with its own time limit. Decides nothing.
+//! Collects [`Facts`] from hosts and admin API: all nodes at once, each with its own time limit. Decides nothing.
 
 use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
@@ -9,7 +9,8 @@ use super::ports::{Cluster, Hosts, PortError};
 use crate::plan::claims::Stranger;
 use crate::plan::facts::{ApiAnswer, Facts, HostInspection, NodeFacts, PeerReachability};
 
-/// Looks at hosts and admin API; `with_peers` also at the ways between the hosts.
+/// Inspects all hosts and asks the admin API of all nodes; with `with_peers` also tries the connections between the
+/// hosts.
 pub async fn observe<H: Hosts, C: Cluster>(
     spec: &ClusterFile,
     hosts: &H,
@@ -37,7 +38,8 @@ pub async fn observe<H: Hosts, C: Cluster>(
     facts
 }
 
-/// Lets every host that answered try the others. One that cannot is left out: its own check says why.
+/// Lets every host that answered try to reach the others. A host that cannot do so is left out, and its own check says
+/// why.
 async fn peer_reachability<H: Hosts>(facts: &Facts, hosts: &H, concurrency: usize) -> PeerReachability {
     let seen = facts.nodes.iter().filter(|(_, node)| node.host().is_some());
     let tries =
@@ -46,7 +48,7 @@ async fn peer_reachability<H: Hosts>(facts: &Facts, hosts: &H, concurrency: usiz
     links.into_iter().flatten().filter(|(_, links)| !links.is_empty()).collect()
 }
 
-/// Looks at the admin API only: enough for those who only watch, and it needs no access to the hosts.
+/// Asks the admin API alone, which is enough for commands that change nothing, and needs no access to the hosts.
 pub async fn observe_api<C: Cluster>(spec: &ClusterFile, cluster: &C, concurrency: usize) -> Facts {
     let inspections = ids(spec).map(|id| async move {
         (id, NodeFacts { host: HostInspection::NotAsked, api: ask(cluster, &spec.cluster.name, id).await })
@@ -59,7 +61,7 @@ fn ids(spec: &ClusterFile) -> impl Iterator<Item = NodeId> + '_ {
     spec.cluster.nodes.iter().map(|node| node.id)
 }
 
-/// One that answers for another node, or another cluster, says nothing of this one.
+/// Asks one node. An answer of another node, or of another cluster, does not count as one of this node.
 async fn ask<C: Cluster>(cluster: &C, name: &str, id: NodeId) -> ApiAnswer {
     match cluster.status(id).await {
         Ok(status) if status.node_id != id || status.cluster_name != name => {

@@ -15,18 +15,18 @@ pub enum Outcome {
     Planned,
     /// A check or the operator refused; nothing was changed.
     Refused,
-    /// A step failed, nothing had been changed.
+    /// A step failed, and nothing had been changed.
     Failed,
     /// A step failed after others had changed something.
     Partial,
     /// `--timeout` passed.
     TimedOut,
-    /// Ctrl-C.
+    /// The operator pressed Ctrl-C.
     Interrupted,
 }
 
 impl Outcome {
-    /// Returns the words for people.
+    /// Returns the outcome in words.
     pub fn word(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
@@ -40,39 +40,39 @@ impl Outcome {
     }
 }
 
-/// What became of one step.
+/// The result of one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StepReport {
-    /// As in the plan, e.g. `n1.start`.
+    /// The step's id in the plan, e.g. `n1.start`.
     pub id: String,
-    /// The node it is about; `null` when it is about the whole cluster.
+    /// The node that it changes or checks; `null` if it is about the whole cluster.
     pub node: Option<NodeId>,
     /// The action's name, e.g. `start_node`.
     pub action: String,
-    /// What became of it.
+    /// How it ended.
     pub outcome: StepOutcome,
     /// How long it took, in milliseconds.
     pub ms: u64,
 }
 
-/// What became of one step.
+/// How one step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepOutcome {
-    /// Would be run.
+    /// It would be performed, but this is a dry run.
     Planned,
-    /// Was already done.
+    /// It was done already.
     Skipped,
-    /// Was run, and proved from live state.
+    /// It was performed, and the live state shows that it took effect.
     Succeeded,
-    /// Was run and failed.
+    /// It was performed and failed.
     Failed,
-    /// Not reached.
+    /// An earlier step ended the operation first.
     NotRun,
 }
 
 impl StepReport {
-    /// A step before anything happened to it.
+    /// Returns the report of a step that took no time.
     pub fn of(step: &Step, outcome: StepOutcome) -> Self {
         Self { id: step.id.clone(), node: step.node, action: step.action.name().to_owned(), outcome, ms: 0 }
     }

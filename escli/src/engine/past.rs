@@ -1,4 +1,4 @@
-//! Operations as their journals tell them: how each ended, and what is needed to go on with one that did not.
+//! Past operations, read from their journals: how each ended, and what is needed to resume one that did not.
 
 use std::fs;
 use std::io;
@@ -12,66 +12,66 @@ use super::lock;
 use crate::engine::outcome::{Outcome, StepOutcome};
 use crate::plan::Plan;
 
-/// One operation of the past, or one that runs now.
+/// One operation, past or still running.
 #[derive(Clone, Debug)]
 pub struct PastOperation {
-    /// Its journal.
+    /// Path of its journal.
     pub path: PathBuf,
-    /// Its id.
+    /// The operation's id.
     pub id: String,
-    /// E.g. `ada@host`.
+    /// User and machine, e.g. `ada@host`.
     pub who: String,
     /// Version of escli.
     pub escli: String,
     /// When it began.
     pub at: Timestamp,
-    /// What was to be done.
+    /// Its plan.
     pub plan: Plan,
-    /// What it was asked for; journals of older versions do not say.
+    /// What it was asked to do; `None` in journals of older versions.
     pub origin: Option<Origin>,
-    /// How it stands.
+    /// Whether and how it ended.
     pub end: OperationState,
-    /// Everything after the first line.
+    /// All records of its journal after the first one.
     pub records: Vec<Record>,
 }
 
-/// How an operation stands.
+/// Whether and how an operation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum OperationState {
-    /// It came to an end of its own.
+    /// It ended by itself.
     Ended {
-        /// Which.
+        /// Its outcome.
         outcome: Outcome,
     },
-    /// It runs now.
+    /// It is running now.
     Running,
-    /// It has no end, and nobody runs it.
+    /// Its journal has no end, and no process runs it.
     Unfinished,
-    /// Another operation has gone on with it.
+    /// Another operation has resumed it.
     Resumed {
-        /// Its id.
+        /// The id of that operation.
         by: String,
     },
-    /// Somebody has said that it is over.
+    /// An operator has declared it finished.
     Aborted,
 }
 
-/// One step as a journal tells it.
+/// One step of a past operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PastStep {
-    /// Its id.
+    /// The step's id.
     pub id: String,
-    /// What became of it; `None`: it was begun and has no end, so it may have run.
+    /// How it ended; `None` if it was started and has no end, so that it may have run.
     pub outcome: Option<StepOutcome>,
-    /// What was seen, or went wrong.
+    /// What was found, or what went wrong.
     pub note: String,
-    /// When that was written.
+    /// When the last record about it was written; `None` if there is none.
     pub at: Option<Timestamp>,
 }
 
 impl OperationState {
-    /// There may be something left to do.
+    /// Returns whether something may be left to do.
     pub fn is_open(&self) -> bool {
         match self {
             Self::Unfinished => true,
@@ -80,7 +80,7 @@ impl OperationState {
         }
     }
 
-    /// One word, and whom it names.
+    /// Returns the state in words, with the id of the operation that has resumed this one.
     pub fn word(&self) -> String {
         match self {
             Self::Ended { outcome } => outcome.word().to_owned(),
@@ -93,7 +93,7 @@ impl OperationState {
 }
 
 impl PastOperation {
-    /// Reads one journal; `None` when not even its first line is whole.
+    /// Reads one journal; returns `None` if its first line is incomplete.
     ///
     /// # Errors
     /// Those of [`journal::read`].
@@ -108,7 +108,7 @@ impl PastOperation {
         Ok(Some(Self { path: path.to_owned(), id: operation_id, who, escli, at, plan, origin, end, records }))
     }
 
-    /// Every step of the plan, with what became of it.
+    /// Returns every step of the plan, with how it ended.
     pub fn steps(&self) -> Vec<PastStep> {
         self.plan.steps().map(|step| self.step(&step.id)).collect()
     }
@@ -134,7 +134,7 @@ impl PastOperation {
     }
 }
 
-/// The last word counts. Without one, whoever holds the lock decides.
+/// Returns the state according to the last record. If it is not an end, the lock tells whether the operation runs.
 fn end(records: &[Record], runs: impl FnOnce() -> bool) -> OperationState {
     let last = records.iter().rev().find_map(|record| match record {
         Record::Ended { outcome, .. } => Some(OperationState::Ended { outcome: *outcome }),
@@ -145,7 +145,8 @@ fn end(records: &[Record], runs: impl FnOnce() -> bool) -> OperationState {
     last.unwrap_or_else(|| if runs() { OperationState::Running } else { OperationState::Unfinished })
 }
 
-/// A lock beside the journal is held by the process whose number ends the operation's id.
+/// Returns whether the operation runs: the lock beside the journal is held by the process whose id is at the end of the
+/// operation's id.
 fn runs(path: &Path, id: &str) -> bool {
     let pid = id.rsplit('-').next().and_then(|pid| pid.parse().ok());
     let Some(entries) = path.parent().and_then(|folder| fs::read_dir(folder).ok()) else { return false };
@@ -154,10 +155,10 @@ fn runs(path: &Path, id: &str) -> bool {
     locks.any(|path| lock::holder(&path).is_some_and(|holder| Some(holder.pid) == pid))
 }
 
-/// Every operation under `state`, the oldest first, and the journals that cannot be read, with why.
+/// Returns all operations in the state directory, oldest first, and messages about journals that cannot be read.
 ///
 /// # Errors
-/// When the folder cannot be read; one that is not there is empty.
+/// If the directory cannot be read. One that does not exist counts as empty.
 pub fn all(state: &Path) -> io::Result<(Vec<PastOperation>, Vec<String>)> {
     let (mut found, mut broken) = (Vec::new(), Vec::new());
     let folders = match fs::read_dir(state) {

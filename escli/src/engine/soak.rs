@@ -1,4 +1,4 @@
-//! The last gate of an upgraded node: it serves steadily.
+//! The last gate for an upgraded node: it must serve without a break for a while.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::ports::{Cluster, Hosts};
 use super::step::Poll;
 use crate::plan::agreement::{self, Agreement};
 
-/// What must stay as it is while the node is watched.
+/// What must not change while the node is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Steady {
     process: String,
@@ -19,7 +19,7 @@ struct Steady {
 }
 
 impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
-    /// A change of leader begins the time anew; another process, or another version, is the end of it.
+    /// Watches the node. A change of leader starts the time anew; a change of its process or version is a failure.
     pub(super) async fn soak(
         &self,
         id: NodeId,
@@ -62,7 +62,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
     }
 }
 
-/// The node keeps up with one leader, and has applied what that one had committed.
+/// Checks that the node follows or is the leader, and has applied everything that the leader has committed.
 fn steady(id: NodeId, statuses: &[ClusterStatus], configured: usize) -> Result<Steady, String> {
     let voters = agreement::voters(statuses, configured);
     let agreement = agreement::keeps_up(id, statuses, voters)?;

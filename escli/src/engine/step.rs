@@ -1,4 +1,5 @@
-//! One step: is it already done, do it, prove it. The same look at live state answers the first and the last.
+//! Runs one step: checks whether it is already done, performs it, and verifies it. The same inspection answers the
+//! first and the last question.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,12 @@ use super::{Engine, crash_log};
 use crate::plan::facts::Process;
 use crate::plan::{Action, Step, agreement};
 
-/// Log lines shown of a node that did not come up.
+/// Number of log lines shown of a node that did not start.
 const LOG_LINES: usize = 20;
-/// Log lines looked through: a panic's trace may be long.
+/// Number of log lines searched for a panic, whose trace may be long.
 const LOG_DEPTH: usize = 500;
 
-/// What one poll found.
+/// The result of one poll.
 pub(super) enum Poll {
     Done(String),
     NotYet(String),
@@ -26,7 +27,8 @@ pub(super) enum Poll {
 }
 
 impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
-    /// Live state says that the step has nothing (more) to do; steps that only wait or look are never done before.
+    /// Returns whether the live state shows that nothing is left to do. A step that only waits or checks is never done
+    /// in advance.
     pub(super) async fn is_done(&self, step: &Step) -> Result<bool, StepError> {
         let done = match (&step.action, step.node) {
             (Action::WriteClusterFile { path }, _) => Ok(self.cluster_file.is_current(path)),
@@ -47,7 +49,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         done.map_err(|error| failed(step, error))
     }
 
-    /// Performs the step and proves it; returns what was seen.
+    /// Performs the step and verifies it; returns what was found.
     pub(super) async fn perform(&self, step: &Step) -> Result<String, StepError> {
         match (&step.action, step.node) {
             (Action::AwaitLive, Some(id)) => return self.await_live(id).await,
@@ -184,7 +186,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         .await
     }
 
-    /// What the answers of `nodes` amount to; without it, the end of one of `vital` is final.
+    /// Evaluates the status of `nodes`. If the process of a node in `vital` has ended, waiting is over.
     pub(super) async fn evaluate(
         &self,
         nodes: &[NodeId],
@@ -209,7 +211,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         }
     }
 
-    /// Polls until it is done, can never be, or time has run out.
+    /// Polls until the condition is met, can no longer be met, or time has run out.
     pub(super) async fn wait(
         &self,
         awaited: Awaited,
@@ -235,7 +237,7 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         }
     }
 
-    /// A node's process has ended: the end of its log says why.
+    /// Returns the error for a process that has ended, with the reason from the end of its log.
     pub(super) async fn died(&self, node: NodeId) -> StepError {
         let (reason, log) = match self.hosts.log_tail(node, LOG_DEPTH).await {
             Ok(lines) => crash_excerpt(&lines),
@@ -244,13 +246,13 @@ impl<H: Hosts, C: Cluster> Engine<'_, H, C> {
         StepError::Died { node, reason, log }
     }
 
-    /// A step's own limit, cut short by the operation's deadline.
+    /// Returns the time limit of a step: its own, but not beyond the operation's deadline.
     fn limit(&self, own: Duration) -> Duration {
         own.min(self.deadline.saturating_duration_since(Instant::now()))
     }
 }
 
-/// Returns the panic at the end of a log with the lines that belong to it, or else the last lines.
+/// Returns the panic at the end of a log with its lines, or else the last lines.
 fn crash_excerpt(lines: &[String]) -> (String, Vec<String>) {
     if let (Some(at), Some(panic)) = (crash_log::panic_in(lines), crash_log::panic_line(lines)) {
         return (panic, lines[at..].iter().take(LOG_LINES).cloned().collect());

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use shared::api::{ClusterStatus, Membership, RaftRole};
-use shared::ids::{ClusterId, NodeId};
+use shared::api::{ClusterStatus, RaftRole, example};
+use shared::ids::NodeId;
 use shared::spec::Node;
-use uuid::Uuid;
 
 use super::*;
 use crate::engine::error::{Awaited, StepError};
@@ -184,31 +183,17 @@ impl Cluster for Machine {
         Ok(ClusterStatus {
             node_id: id,
             state: Some(if leader == Some(id) { RaftRole::Leader } else { RaftRole::Follower }),
-            term: 1,
             commit_index: 1,
             peers: (1..=3)
                 .filter(|other| *other != id && !self.removed.borrow().contains(other))
                 .map(|other| voter(&Node::at(other, "")))
                 .collect(),
-            cluster_name: "local".to_owned(),
-            cluster_id: Some(ClusterId(Uuid::nil())),
             leader: if split { None } else { leader },
-            membership: Membership::Voter,
             applied_index: 1,
             last_index: 1,
-            version: "0.1.0".to_owned(),
             config_hash: "new".to_owned(),
             settings_hash: String::new(),
-            started_at: "2026-01-01T00:00:00Z".to_owned(),
-            wal_sync: true,
-            pending_change: false,
-            catch_up: None,
-            disk: None,
-            refuses_events: false,
-            protocol: None,
-            format: None,
-            active_format: None,
-            last_term: None,
+            ..example::status()
         })
     }
 }

@@ -1,5 +1,5 @@
-//! Files that are either whole or not there: written beside their place, synced, then renamed. What is written again stays
-//! whose it was and where it was.
+//! Writes files so that readers find the old content or the new one: to a temporary file, synced, then renamed. A
+//! rewritten file keeps its owner, mode and place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,10 +8,10 @@ use std::path::Path;
 
 pub mod sha256;
 
-/// Replaces the file at `path` by one that says `text`.
+/// Replaces the file at `path` with one that contains `text`.
 ///
 /// # Errors
-/// Those of the file system; the old file is still there then.
+/// Those of the file system; the old file is then unchanged.
 pub fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
@@ -29,12 +29,13 @@ pub fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Has the file at `path` say `text`, where there is one: at the end of a link, with the mode and the owner that it has, and
-/// under all of its names.
+/// Writes `text` to the file at `path`. An existing file keeps its mode, its owner and all its names; a link is
+/// followed.
 ///
 /// # Errors
-/// Those of the file system; the old file is still there then. Only where it cannot be replaced (it has several names, the
-/// folder or the owner is somebody else's, the file alone is mounted) is it written over, and may be left half written.
+/// Those of the file system; the old file is then unchanged. The exception is a file that cannot be replaced, because
+/// it has several names, it or its folder belongs to another user, or it is mounted on its own: it is overwritten in
+/// place, and may be left half written.
 pub fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     let place = match fs::canonicalize(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return write_atomically(path, text),
@@ -82,12 +83,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// There is nothing in the folder, or no folder.
+/// Returns whether the folder is empty or does not exist.
 pub fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
 }
 
-/// Both paths lead to the same place.
+/// Returns whether both paths lead to the same file.
 pub fn is_same(one: &Path, other: &Path) -> bool {
     let place = |path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     one == other || place(one).is_some_and(|found| Some(found) == place(other))

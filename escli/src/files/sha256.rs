@@ -1,27 +1,23 @@
-//! SHA-256 as operators read it.
+//! SHA-256 digests as hexadecimal text.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use shared::hex;
 
-/// In hex, of bytes.
+/// Returns the digest of `bytes` in hex.
 pub fn hex(bytes: &[u8]) -> String {
-    text(&Sha256::digest(bytes))
+    hex::encode(&Sha256::digest(bytes))
 }
 
-/// In hex, of a file.
+/// Returns the digest of a file's content in hex.
 ///
 /// # Errors
-/// The system's.
+/// If the file cannot be read.
 pub fn of_file(path: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok(text(&hasher.finalize()))
-}
-
-/// A digest in hex.
-pub fn text(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(hex::encode(&hasher.finalize()))
 }

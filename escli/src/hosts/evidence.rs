@@ -1,23 +1,24 @@
-//! PURE: what a machine is asked for a support bundle, and the part of it that every POSIX shell runs alike.
+//! PURE: what is collected from a machine for a support bundle, and the part of the shell scripts for it that local and
+//! remote machines share.
 
-/// What a machine can say.
+/// One kind of information about a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// The node's program, as it describes itself.
+    /// Output of `esnode --version --json`.
     Version,
-    /// What keeps the node running, and how it stands.
+    /// State of the service manager's unit, or of the process.
     Service,
     /// Kernel, load, memory, disks, and the names and sizes of the node's files.
     Machine,
-    /// What operators did there, by the host's own account.
+    /// The history of operations that the host keeps.
     Operations,
 }
 
 impl Evidence {
-    /// Everything.
+    /// Every kind.
     pub const ALL: [Self; 4] = [Self::Version, Self::Service, Self::Machine, Self::Operations];
 
-    /// The name of its file in an archive.
+    /// Returns the name of its file in the archive.
     pub fn file(self) -> &'static str {
         match self {
             Self::Version => "version.json",
@@ -28,11 +29,12 @@ impl Evidence {
     }
 }
 
-/// Describes the process `$pid`.
+/// A script that prints the command line, status and limits of the process `$pid`.
 pub const PROCESS: &str =
     "tr '\\0' ' ' < /proc/$pid/cmdline\nprintf '\\n'; cat /proc/$pid/status /proc/$pid/limits\nexit 0";
 
-/// Describes the machine; `install` and `data` are words of a shell, and `ls` is run by `prefix`.
+/// Returns a script that describes the machine. `install` and `data` are shell words for the two directories, and
+/// `prefix` is a command that runs `ls` as a user who may read them.
 pub fn machine(install: &str, data: &str, prefix: &str) -> String {
     format!(
         r#"said() {{ printf '$ %s\n' "$*"; "$@" 2>&1; printf '\n'; }}

@@ -1,5 +1,5 @@
-//! PURE: what a node's data directory says of itself, which is JSON in the first line of its file `identity`, and what
-//! makes it say something else; and what the node's cluster.yaml says of whose it is.
+//! PURE: reads the identity of a node's data directory, which is JSON in the first line of the file `identity`, and the
+//! owner of a node's cluster.yaml; and has the arguments of `esnode recover`, which changes the identity.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,11 @@ use shared::ids::{ClusterId, NodeId};
 use crate::plan::Action;
 use crate::plan::claims::{Deployed, Store};
 
-/// The file's name in the data directory.
+/// Name of the identity file in the data directory.
 pub const FILE: &str = "identity";
 
-/// Of a node's cluster.yaml only what says whose it is: that of another version, with other keys, says it too.
+/// The part of a node's cluster.yaml that says whose it is. It can also be read from a file of another version, which
+/// has other keys.
 #[derive(Deserialize)]
 struct File {
     cluster: Cluster,
@@ -31,29 +32,30 @@ struct Storage {
     data_dir: Option<PathBuf>,
 }
 
-/// Whose the directory is, if `text` says so.
+/// Parses the content of the identity file; `None` if it is none.
 pub fn store(text: &str) -> Option<Store> {
     serde_json::from_str(text.lines().next()?).ok()
 }
 
-/// Whose node it is, by the `text` of the file at `path`, and where that says that its data is.
+/// Parses the `text` of a node's cluster.yaml at `path`: which node of which cluster it is for, and its data directory,
+/// if it names one. `None` if the text is not a cluster.yaml.
 pub fn deployed(path: &str, text: &str) -> Option<(Deployed, Option<PathBuf>)> {
     let Cluster { name, node_id, storage } = serde_saphyr::from_str::<File>(text).ok()?.cluster;
     let file = Deployed { path: path.to_owned(), cluster: name, node: node_id, elsewhere: None };
     Some((file, storage.and_then(|storage| storage.data_dir)))
 }
 
-/// The cluster that the directory belongs to, if `text` says so.
+/// Returns the cluster in the content of an identity file.
 fn cluster_of(text: &str) -> Option<ClusterId> {
     store(text)?.cluster
 }
 
-/// The data directory is as `action` would make it; `sum` is what it has of a backup's checksum. `None` for actions about
-/// something else.
+/// Returns whether the data directory is in the state that `action` leads to; `None` for actions on anything else.
+/// `identity` is the content of its identity file, and `sum` that of its file with a backup's checksum.
 pub fn has(action: &Action, identity: &str, sum: &str) -> Option<bool> {
     match action {
         Action::Recover { cluster, .. } => Some(cluster_of(identity) == Some(*cluster)),
-        // Once it is the node's own log, nothing tells any more which backup it was.
+        // After a recovery, nothing shows from which backup the log came.
         Action::PlaceBackup { sum: wanted, cluster, .. } => {
             Some(cluster_of(identity) == Some(*cluster) || sum.trim_end() == backup::sum(wanted).trim_end())
         }
@@ -61,7 +63,8 @@ pub fn has(action: &Action, identity: &str, sum: &str) -> Option<bool> {
     }
 }
 
-/// What esnode is called with, beside node and configuration, to make the log of a data directory that of `cluster`.
+/// Returns the arguments that make esnode recover a data directory for `cluster`, except those for node and
+/// configuration.
 pub fn recover(cluster: ClusterId, members: &[NodeId]) -> [String; 3] {
     let members: Vec<String> = members.iter().map(NodeId::to_string).collect();
     ["recover".to_owned(), format!("--cluster-id={}", cluster.0), format!("--members={}", members.join(","))]

@@ -1,6 +1,5 @@
-//! The machines of a cluster: `local` ones are processes of this machine, `remote` ones are reached over `ssh`.
-//!
-//! `identity` and `evidence` are what both have in common.
+//! The machines that nodes run on: `local` ones are processes of this machine, `remote` ones are hosts that are reached
+//! over `ssh`. `identity` and `evidence` are shared by both.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,15 +22,15 @@ use evidence::Evidence;
 use local::{LocalHosts, releases};
 use remote::RemoteHosts;
 
-/// One transport or the other.
+/// The machines of one cluster.
 pub enum ClusterHosts {
-    /// Processes of this machine.
+    /// All nodes are processes of this machine.
     Local(LocalHosts),
-    /// Hosts of their own.
+    /// Each node is on a host of its own.
     Remote(Box<RemoteHosts>),
 }
 
-/// The same call for either transport.
+/// Makes the same call on either variant.
 macro_rules! either {
     ($machines:expr, $hosts:ident => $call:expr) => {
         match $machines {
@@ -42,24 +41,24 @@ macro_rules! either {
 }
 
 impl ClusterHosts {
-    /// What each node should be given.
+    /// The files that each node is to have.
     pub fn wanted(&self) -> &DesiredFiles {
         either!(self, hosts => hosts.wanted())
     }
 
-    /// What a node's machine says of itself and of the node.
+    /// Returns one kind of information about a node's machine.
     ///
     /// # Errors
-    /// When it cannot be asked.
+    /// If it cannot be collected.
     pub async fn evidence(&self, id: NodeId, what: Evidence) -> Result<String, PortError> {
         either!(self, hosts => hosts.evidence(id, what).await)
     }
 
-    /// Has the node's program read all that the node, which does not run, has on its disk; its verdict as JSON. `binary`
-    /// is for nodes of this machine that keep none of their own.
+    /// Runs `esnode verify` on the data directory of a stopped node, and returns its verdict as JSON. `binary` is used
+    /// for local nodes that have no installed program.
     ///
     /// # Errors
-    /// When it comes to none.
+    /// If the program gives no verdict.
     pub async fn verify(
         &self,
         id: NodeId,
@@ -78,7 +77,7 @@ impl ClusterHosts {
         }
     }
 
-    /// Hosts of their own, if they are.
+    /// Returns the remote hosts; `None` for a local cluster.
     pub fn remote(&self) -> Option<&RemoteHosts> {
         match self {
             Self::Local(_) => None,

@@ -121,7 +121,7 @@ impl Dialer {
     /// Returns why the way through SSH to a node is closed, if it is: the connection to its near end tells nothing.
     pub fn obstacle(&self, node: NodeId) -> Option<String> {
         let forward = self.tunnels.get(&node)?.begun.get()?.as_ref().ok()?;
-        forward.error().map(|(_, error)| error.report().message.clone())
+        forward.error().map(|(_, error)| error.message)
     }
 }
 

@@ -1,16 +1,17 @@
-//! PURE: what Prometheus and Grafana need to watch a cluster: a scrape configuration, alert rules, a dashboard.
+//! PURE: the configuration that Prometheus and Grafana need to monitor a cluster: a scrape configuration, alert rules,
+//! and a dashboard.
 
 use serde_json::{Value, json};
 use shared::spec::{ClusterFile, authority};
 
-/// The alert rules; they hold for every cluster that is scraped.
+/// The alert rules. They hold for every cluster that is scraped.
 pub const RULES: &str = include_str!("rules.yml");
-/// What the scrape configuration calls them.
+/// The name by which the scrape configuration refers to them.
 pub const RULES_FILE: &str = "eventstream-rules.yml";
-/// Between two scrapes, in seconds. A window of 30 seconds holds six.
+/// Seconds between two scrapes. The 30 seconds that the rules look back contain six.
 const SCRAPE_S: u32 = 5;
 
-/// A scrape configuration with every node of the cluster.
+/// Returns a scrape configuration with every node of the cluster.
 pub fn scrape(spec: &ClusterFile) -> String {
     let name = &spec.cluster.name;
     let mut text = format!(
@@ -29,7 +30,7 @@ pub fn scrape(spec: &ClusterFile) -> String {
     text
 }
 
-/// A panel: title, kind, query, unit, legend.
+/// A panel: its title, type, query, unit and legend.
 type Panel = (&'static str, &'static str, String, &'static str, &'static str);
 
 fn panels(only: &str) -> [Panel; 11] {
@@ -92,7 +93,7 @@ fn panels(only: &str) -> [Panel; 11] {
     ]
 }
 
-/// A Grafana dashboard of one cluster; the data source is chosen when it is imported.
+/// Returns a Grafana dashboard for one cluster. Its data source is chosen when it is imported.
 pub fn dashboard(spec: &ClusterFile) -> Value {
     let name = &spec.cluster.name;
     let only = format!("{{cluster=\"{name}\"}}");

@@ -1,11 +1,10 @@
-//! What all output has in common: its formats, when it has colour, the version of its documents, and text made safe for
-//! a terminal.
+//! What all output shares: formats, when to use colour, the version of documents, and text that is safe for a terminal.
 
 use clap::ValueEnum;
 
 pub mod printable;
 
-/// Version of every document that escli prints. It grows when a field changes its meaning or is removed.
+/// Version of every document that escli prints. It is raised when a field is removed or changes its meaning.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Format of the data on standard output.
@@ -23,7 +22,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Returns whether programs read it: then exactly one document goes to standard output, whatever happens.
+    /// Returns whether the format is for programs. Then exactly one document goes to standard output, whatever happens.
     pub fn is_machine(self) -> bool {
         matches!(self, Self::Json | Self::Yaml)
     }

@@ -1,27 +1,28 @@
-//! PURE: text from nodes, hosts and logs, so that a terminal only shows it and does nothing that it says.
+//! PURE: makes text from nodes, hosts and logs safe to print, so that a terminal shows it and obeys nothing in it.
 //!
-//! Each door does its part: what nodes answer loses its ends of lines too, so that no line of theirs looks like one of
-//! escli's own ([`strings`]); and whatever is printed passes through [`seal`], which lets through what `view::paint` paints
-//! with and nothing else.
+//! This is done at two places. Where a node's response arrives, [`strings`] also escapes line ends, so that no text of
+//! a node can look like a line of escli's own. Where anything is printed, [`seal`] escapes everything except the
+//! colours of `view::paint`.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// Longest sequence that paints, between its brackets.
+/// Longest colour sequence that is let through, in bytes between its first and last two characters.
 const MAX_PAINT_BYTES: usize = 8;
 
-/// One line: control characters, ends of lines among them, and what turns the direction of text are spelt out. Tabs stay.
+/// Returns the text as one line: control characters, line ends among them, and characters that change the direction of
+/// text are escaped. Tabs stay.
 pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, |c, _| c == '\t')
 }
 
-/// Several lines, with the colours of `view::paint` and of its tables.
+/// Returns the text with all such characters escaped, except line ends and the colours of `view::paint` and of tables.
 pub fn seal(text: &str) -> Cow<'_, str> {
     escape(text, |c, rest| matches!(c, '\t' | '\n') || (c == '\u{1b}' && paints(rest)))
 }
 
-/// Every text in a JSON value becomes one [`line()`].
+/// Replaces every string in a JSON value by one [`line()`].
 pub fn strings(value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -35,7 +36,8 @@ pub fn strings(value: &mut Value) {
     }
 }
 
-/// `stays` gets the character and what comes after it.
+/// Escapes characters that act on a terminal, except where `stays` returns true. It gets the character and the text
+/// after it.
 fn escape(text: &str, stays: impl Fn(char, &str) -> bool) -> Cow<'_, str> {
     let harmless = |at: usize, c: char| !acts(c) || stays(c, &text[at + c.len_utf8()..]);
     let Some(first) = text.char_indices().find(|(at, c)| !harmless(*at, *c)) else {
@@ -46,20 +48,20 @@ fn escape(text: &str, stays: impl Fn(char, &str) -> bool) -> Cow<'_, str> {
         match u32::from(c) {
             _ if harmless(first.0 + at, c) => clean.push(c),
             code if code < 0x20 => clean.push_str(&format!("\\x{code:02x}")),
-            // As JSON has it: there control characters below are never as they are, and these may be.
+            // Escaped as in JSON, which never contains these control characters unescaped.
             code => clean.push_str(&format!("\\u{code:04x}")),
         }
     }
     Cow::Owned(clean)
 }
 
-/// Does something to a terminal, or to the text around it, instead of being seen.
+/// Whether a character acts on a terminal, or on the text around it, instead of being shown.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// A sequence that only paints: one of the 256 colours of the text, bold, and back again.
+/// Whether the text continues as a sequence that only sets one of the 256 colours, sets bold, or resets both.
 fn paints(rest: &str) -> bool {
     let Some((code, _)) = rest.strip_prefix('[').and_then(|rest| rest.split_once('m')) else { return false };
     let color = code.strip_prefix("38;5;").is_some_and(|number| number.parse::<u8>().is_ok());

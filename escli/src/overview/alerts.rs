@@ -1,5 +1,5 @@
-//! PURE: evaluates the four documented alerts from several samples. An alert that needs a longer window than the samples
-//! cover is reported as not evaluated, never as ok.
+//! PURE: evaluates the four documented alerts from several samples. An alert that needs a longer window than the
+//! samples cover is reported as not evaluated, never as ok.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,42 +10,42 @@ use shared::ids::NodeId;
 use super::metrics::Figures;
 use crate::plan::agreement::LAG_LIMIT;
 
-/// A commit index that stands still for longer while something waits is an alert.
+/// How long the commit index may stand still while entries wait to be committed.
 pub const STUCK: Duration = Duration::from_secs(30);
-/// Elections are counted over this time.
+/// The time over which elections are counted.
 pub const RATE: Duration = Duration::from_secs(60);
 
-/// All nodes at one moment.
+/// The metrics of all nodes at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// Since the first sample.
+    /// Time since the first sample.
     pub at: Duration,
-    /// What each node of cluster.yaml said, or why it did not.
+    /// The metrics of each node of cluster.yaml, or why there are none.
     pub nodes: BTreeMap<NodeId, Result<Figures, String>>,
 }
 
-/// One of the four conditions.
+/// The result of one alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Alert {
-    /// What it means.
+    /// The alert in a few words, e.g. `write failure`.
     pub name: &'static str,
-    /// What is looked at.
+    /// The condition in terms of metrics.
     pub condition: &'static str,
-    /// What came out.
+    /// Whether the alert fires.
     pub state: AlertState,
-    /// Evidence; never empty.
+    /// The values that the result is based on; never empty.
     pub findings: Vec<String>,
 }
 
-/// What came out.
+/// Whether an alert fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertState {
-    /// It is not so.
+    /// The condition does not hold.
     Ok,
-    /// It is so.
+    /// The condition holds.
     Firing,
-    /// It cannot be told from these samples.
+    /// The samples do not cover the window that the alert needs.
     NotEvaluated,
 }
 
@@ -69,7 +69,7 @@ impl Sample {
         self.nodes.iter().filter_map(|(id, said)| Some((*id, said.as_ref().ok()?)))
     }
 
-    /// By the leader's own word; `None` when no node that answers leads.
+    /// Returns the node that says it leads, with its metrics; `None` if none does.
     fn head(&self) -> Option<(NodeId, &Figures)> {
         self.figures().filter(|(_, figures)| figures.leads).max_by_key(|(_, figures)| figures.commit)
     }
@@ -114,7 +114,7 @@ fn slow_follower(newest: &Sample) -> Alert {
     if state == AlertState::Ok {
         let lag = newest.figures().map(|(_, figures)| figures.lag).max();
         if newest.head().is_none() {
-            // Only the leader knows how far the others are.
+            // Only the leader knows the other nodes' lag.
             state = AlertState::NotEvaluated;
             findings
                 .push("no node that answers is the leader: the lag of the others is not known".to_owned());
@@ -125,7 +125,7 @@ fn slow_follower(newest: &Sample) -> Alert {
     alert("slow follower", "raft_replication_lag > 100", state, findings)
 }
 
-/// Elections that were begun between two samples; a process that was restarted counts from 0.
+/// Counts the elections between two samples. A restarted process counts from 0 again.
 fn elections(samples: &[Sample]) -> u64 {
     let mut last: BTreeMap<NodeId, u64> = BTreeMap::new();
     let mut count = 0;
@@ -144,7 +144,7 @@ fn unstable(samples: &[Sample], span: Duration) -> Alert {
     let count = elections(samples);
     let seen = format!("{count} elections in {}", time(span));
     let minute = RATE.as_millis();
-    // More than one within less than a minute is more than one a minute, however long it goes on.
+    // In less than a minute, more than one election already is a rate of more than one per minute.
     let fires = if span < RATE { count > 1 } else { u128::from(count) * minute > span.as_millis() };
     if fires {
         return alert(name, condition, AlertState::Firing, vec![seen]);
@@ -156,7 +156,8 @@ fn unstable(samples: &[Sample], span: Duration) -> Alert {
     alert(name, condition, AlertState::Ok, vec![seen])
 }
 
-/// Something waits to be committed, or could not be: an idle cluster's index stands still as well.
+/// Whether entries wait to be committed, or there is no leader to commit any. The index of an idle cluster stands still
+/// too, but nothing waits.
 fn waits(sample: &Sample) -> bool {
     sample.head().is_none_or(|(_, head)| head.last > head.commit)
 }
@@ -167,7 +168,7 @@ fn write_failure(samples: &[Sample], newest: &Sample) -> Alert {
         let text = format!("n{id}, the leader, refuses events: too many disks are almost full");
         return alert(name, condition, AlertState::Firing, vec![text]);
     }
-    // The samples since the index last moved, or since nothing waited.
+    // The latest samples at which something waited and the index was the same.
     let standing =
         samples.iter().rev().take_while(|sample| waits(sample) && sample.commit() == newest.commit());
     let since = standing.last().map(|sample| newest.at.saturating_sub(sample.at));

@@ -1,4 +1,4 @@
-//! PURE: is the cluster healthy, and why not. A verdict always has its reasons.
+//! PURE: decides whether the cluster is healthy. A verdict always has reasons.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,17 +12,17 @@ use crate::plan::agreement::LAG_LIMIT;
 use crate::plan::facts::ApiAnswer;
 use crate::plan::quorum::quorum;
 
-/// How a cluster is.
+/// The health of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
-    /// Every voter follows one leader and keeps up.
+    /// Every voter follows one leader and keeps up with it.
     Healthy,
-    /// It accepts writes, and something is wrong.
+    /// The cluster accepts writes, but something is wrong.
     Degraded,
-    /// As far as can be seen from here it accepts no writes.
+    /// As far as can be seen from here, the cluster accepts no writes.
     Unavailable,
-    /// Nobody answers, so nothing can be told.
+    /// No node answers, so nothing is known.
     Unknown,
 }
 
@@ -37,18 +37,18 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The verdict and what it rests on.
+/// A verdict with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assessment {
-    /// How the cluster is.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Why; never empty.
+    /// The reasons for it; never empty.
     pub reasons: Vec<String>,
-    /// Worth knowing, and no ill health.
+    /// What the operator should know although it does not affect the verdict.
     pub notices: Vec<String>,
 }
 
-/// Assesses what was seen.
+/// Returns the verdict on what was observed.
 pub fn assess(context: &Context<'_>) -> Assessment {
     let voters = context.voters();
     let up = voters.iter().filter(|id| context.follows(**id)).count();
@@ -87,7 +87,7 @@ fn all_well(context: &Context<'_>, voters: usize) -> String {
     )
 }
 
-/// Why the cluster accepts no writes.
+/// Returns why the cluster accepts no writes for lack of a leader or a majority; `None` if it has both.
 fn no_majority(context: &Context<'_>, voters: &[NodeId], up: usize) -> Option<String> {
     let (count, needed) = (voters.len(), quorum(voters.len()));
     let Some(leader) = context.leader else {
@@ -99,18 +99,19 @@ fn no_majority(context: &Context<'_>, voters: &[NodeId], up: usize) -> Option<St
         };
         return Some(format!("no leader: {here} of {count} voters answer, {why}"));
     };
-    // Without the leader's own word nobody can count its followers: it does lead, or they would not name it.
+    // If the leader itself does not answer, its followers cannot be counted. It does lead, or the others would not name
+    // it.
     context.head?;
     (up < needed)
         .then(|| format!("n{leader} leads, but only {up} of {count} voters follow it; {needed} are required"))
 }
 
-/// Why a cluster with a leader and a majority takes no events.
+/// Returns why a cluster with a leader and a majority accepts no events; `None` if it accepts them.
 fn no_writes(context: &Context<'_>, voters: &[NodeId]) -> Option<String> {
     if context.head.is_some_and(|head| head.refuses_events) {
         return Some("the leader refuses events: too many disks are almost full".to_owned());
     }
-    // Such a node follows, and writes nothing.
+    // A node whose disk blocks writes still follows, but acknowledges nothing.
     let stuck = |id: &&NodeId| context.disk(**id).is_some_and(DiskProblem::blocks_writes);
     let following: Vec<_> = voters.iter().filter(|id| context.follows(**id)).collect();
     let (count, needed) = (voters.len(), quorum(voters.len()));
@@ -119,7 +120,7 @@ fn no_writes(context: &Context<'_>, voters: &[NodeId]) -> Option<String> {
         .then(|| format!("{writing} of {count} voters can write to their disk; {needed} are required"))
 }
 
-/// What is wrong with disks: what several have in common is said once.
+/// Returns the problems of disks. One that several nodes have is reported once.
 fn disks(context: &Context<'_>) -> Vec<String> {
     let mut found: BTreeMap<DiskProblem, Vec<NodeId>> = BTreeMap::new();
     for node in &context.spec.cluster.nodes {
@@ -134,7 +135,8 @@ fn disks(context: &Context<'_>) -> Vec<String> {
     found.iter().map(line).collect()
 }
 
-/// A leader that the others name and that does not answer: dead since a moment, or cut off from here alone.
+/// Returns a problem if the others name a leader that does not answer: it died a moment ago, or cannot be reached from
+/// here.
 fn silent_leader(context: &Context<'_>) -> Option<String> {
     let leader = context.leader.filter(|_| context.head.is_none())?;
     Some(format!(
@@ -142,7 +144,7 @@ fn silent_leader(context: &Context<'_>) -> Option<String> {
     ))
 }
 
-/// Others that say they lead: a leader that was cut off says so until it notices.
+/// Returns the other nodes that claim to lead. A leader that was cut off does so until it notices.
 fn rivals(context: &Context<'_>) -> Vec<String> {
     let Some(head) = context.head else { return Vec::new() };
     let others = context.facts.statuses().map(|(_, status)| status);
@@ -162,7 +164,7 @@ fn is_silent<'a>(context: &Context<'a>, id: NodeId) -> Option<&'a str> {
     }
 }
 
-/// What is wrong with one node; the gravest only.
+/// Returns the most serious problem of one node.
 fn trouble(context: &Context<'_>, id: NodeId) -> Option<String> {
     let peer = context.seen_by_head(id);
     if let Some(reason) = is_silent(context, id) {
@@ -199,7 +201,7 @@ fn trouble(context: &Context<'_>, id: NodeId) -> Option<String> {
     Some(format!("n{id} is {lag} entries behind the leader"))
 }
 
-/// Without a leader, the first answer's cluster is as good as any: what matters is that there are two.
+/// Returns the cluster id of the first node that answers, for comparison with the others.
 fn first_identity(context: &Context<'_>) -> Option<ClusterId> {
     context.facts.statuses().find_map(|(_, status)| status.cluster_id)
 }

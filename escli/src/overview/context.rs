@@ -1,4 +1,4 @@
-//! PURE: the facts, with what follows from them before anything is judged.
+//! PURE: the facts about a cluster, with the first conclusions from them.
 
 use std::collections::BTreeMap;
 
@@ -10,40 +10,40 @@ use shared::spec::ClusterFile;
 use crate::plan::desired::DesiredFiles;
 use crate::plan::facts::Facts;
 
-/// Whether a node runs with what cluster.yaml says.
+/// Whether a node runs with its configuration from cluster.yaml.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigState {
     /// It does.
     InSync,
-    /// It was started with something else.
+    /// It was started with another configuration.
     RestartNeeded,
 }
 
-/// The facts with what follows from them at first sight.
+/// The facts about a cluster, with the first conclusions from them.
 pub struct Context<'a> {
-    /// cluster.yaml.
+    /// The cluster.yaml.
     pub spec: &'a ClusterFile,
-    /// What was seen.
+    /// The facts.
     pub facts: &'a Facts,
-    /// What each node should run with.
+    /// The configuration that each node should run with.
     pub wanted: &'a DesiredFiles,
-    /// The leader's own word, when it answers.
+    /// The leader's status; `None` if it does not answer.
     pub head: Option<&'a ClusterStatus>,
-    /// Who leads, by the highest term that names a leader.
+    /// The leader, according to the highest term in which one is named.
     pub leader: Option<NodeId>,
-    /// Its term, or the highest seen.
+    /// The leader's term; the highest term of all nodes if there is no leader.
     pub term: Option<u64>,
-    /// Every member and its part.
+    /// The membership of every member.
     pub members: BTreeMap<NodeId, Membership>,
 }
 
 impl<'a> Context<'a> {
-    /// Looks at the facts once.
+    /// Draws the conclusions.
     pub fn new(spec: &'a ClusterFile, facts: &'a Facts, wanted: &'a DesiredFiles) -> Self {
         let statuses = || facts.statuses().map(|(_, status)| status);
-        // The highest term is right: a leader that was cut off is still in an older one. In the same term its own word
-        // counts more than that of others.
+        // The status with the highest term counts, because a leader that was cut off is still in an older term. Within
+        // one term the leader's own status counts most.
         let rank = |status: &&ClusterStatus| (status.term, status.state == Some(RaftRole::Leader));
         let named = statuses().filter(|status| status.leader.is_some()).max_by_key(rank);
         let leader = named.and_then(|status| status.leader);
@@ -60,22 +60,23 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The ids of the members that vote.
+    /// Returns the ids of all voters.
     pub fn voters(&self) -> Vec<NodeId> {
         self.members.iter().filter(|(_, role)| **role == Membership::Voter).map(|(id, _)| *id).collect()
     }
 
-    /// What the leader says of another node.
+    /// Returns what the leader reports about another node.
     pub fn seen_by_head(&self, id: NodeId) -> Option<&'a PeerStatus> {
         self.head?.peers.iter().find(|peer| peer.id == id)
     }
 
-    /// What is wrong with a node's disk, by its own word.
+    /// Returns the problem that a node reports of its disk.
     pub fn disk(&self, id: NodeId) -> Option<DiskProblem> {
         self.facts.nodes.get(&id)?.status()?.disk
     }
 
-    /// The node follows the leader, or is it; one that does not answer here does when the leader hears it.
+    /// Returns whether the node leads or follows the leader. Of a node that does not answer here, the leader's
+    /// connection to it decides.
     pub fn follows(&self, id: NodeId) -> bool {
         match self.facts.nodes.get(&id).and_then(|node| node.status()) {
             Some(status) => {
@@ -92,7 +93,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The members by the best source there is; before there is a cluster, the nodes of cluster.yaml.
+/// Returns the members from the best source there is; the nodes of cluster.yaml before there is a cluster.
 fn members(spec: &ClusterFile, source: Option<&ClusterStatus>) -> BTreeMap<NodeId, Membership> {
     let told = source.into_iter().flat_map(|status| {
         let peers = status.peers.iter().map(|peer| (peer.id, peer.membership));

@@ -1,6 +1,6 @@
-//! PURE: the figures of `GET /metrics` that the promised alerts are about.
+//! PURE: the values from `GET /metrics` that the documented alerts need.
 
-/// What one node said at one moment.
+/// The values of one node at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// `raft_cluster_size`: voters.
@@ -15,19 +15,19 @@ pub struct Figures {
     pub commit: u64,
     /// `eventstream_log_last_index`.
     pub last: u64,
-    /// `raft_leader`; `None` when it knows none.
+    /// `raft_leader`: the id of the leader; `None` if the node knows none.
     pub leader: Option<u64>,
-    /// It leads.
+    /// Whether this node is the leader.
     pub leads: bool,
-    /// `eventstream_events_refused`; an older node has none.
+    /// `eventstream_events_refused`; false for an older node, which does not report it.
     pub refuses: bool,
 }
 
 impl Figures {
-    /// Reads the text of `/metrics`.
+    /// Parses the text of `/metrics`.
     ///
     /// # Errors
-    /// The first figure that is missing: what answers is no esnode, or its raft thread is stuck.
+    /// The first value that is missing: then the text is not esnode's, or the node's raft thread hangs.
     pub fn parse(text: &str) -> Result<Self, String> {
         let find = |name: &str| {
             let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -1,5 +1,5 @@
-//! PURE: facts -> one picture of the cluster, as `status`, `health` and `watch` show it. No file, socket, clock or
-//! terminal.
+//! PURE: turns facts into the view of a cluster that `status`, `health` and `watch` show. Touches no file, socket,
+//! clock or terminal.
 
 use std::collections::BTreeSet;
 
@@ -25,94 +25,94 @@ pub use context::ConfigState;
 use context::Context;
 pub use until::Until;
 
-/// The document of `status`.
+/// The document of `status`: a cluster at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Overview {
-    /// See [`SCHEMA_VERSION`].
+    /// The version of this document: [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The cluster's name.
     pub cluster: String,
-    /// Drawn once by the first leader; of a cluster that does not answer the one that was brought up from here. `null` while
-    /// nobody knows it.
+    /// Identity of the cluster; if no node answers, the one that is remembered for this cluster.yaml. `null` if neither
+    /// is known.
     pub cluster_id: Option<ClusterId>,
     /// The verdict.
     pub health: Verdict,
     /// Why the verdict is what it is; never empty.
     pub reasons: Vec<String>,
-    /// Worth knowing, and no ill health.
+    /// What the operator should know although it does not affect the verdict.
     pub notices: Vec<String>,
-    /// Who leads.
+    /// Id of the leader; `null` if there is none.
     pub leader: Option<NodeId>,
-    /// In which term; the highest seen when nobody leads.
+    /// The leader's term; the highest term of all nodes if there is no leader.
     pub term: Option<u64>,
     /// Highest log index known to be committed.
     pub commit_index: Option<u64>,
-    /// Members that vote.
+    /// Number of voters.
     pub voters: usize,
-    /// Those of them that follow the leader, itself included.
+    /// Number of voters that follow the leader, itself included.
     pub voters_up: usize,
-    /// How many more of them may fail now before writes stop.
+    /// Number of further voters that may fail before writes stop.
     pub tolerates: usize,
-    /// What runs; more than one during an upgrade.
+    /// Versions that the nodes run; more than one during an upgrade.
     pub versions: Vec<String>,
-    /// Every node of cluster.yaml and every other member.
+    /// Every node of cluster.yaml, and every other member.
     pub nodes: Vec<NodeRow>,
 }
 
-/// One node.
+/// One node at one moment. `null` means that the value is not known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeRow {
     /// Its id.
     pub id: NodeId,
     /// Its address in cluster.yaml.
     pub host: String,
-    /// What it is in the cluster; `null` when it does not answer.
+    /// Its role or membership.
     pub role: Option<DisplayRole>,
     /// Whether it answers.
     pub state: Liveness,
-    /// Version of the running binary.
+    /// Version of the running program.
     pub version: Option<String>,
     /// Its Raft term.
     pub term: Option<u64>,
     /// Highest log index it knows to be committed.
     pub commit_index: Option<u64>,
-    /// Highest log index applied there.
+    /// Highest log index that it has applied.
     pub applied_index: Option<u64>,
-    /// Highest log index the leader knows to be replicated there.
+    /// Highest log index that, as the leader reports, is replicated to it.
     pub match_index: Option<u64>,
-    /// Entries behind the leader, by the leader's own account.
+    /// Entries behind the leader, as the leader reports it.
     pub lag: Option<u64>,
-    /// Milliseconds since the leader last heard it.
+    /// Milliseconds since the leader last heard from it.
     pub contact_ms: Option<u64>,
-    /// Whether it runs with what cluster.yaml says.
+    /// Whether it runs with its configuration from cluster.yaml.
     pub config: Option<ConfigState>,
-    /// False: acknowledged means written there, not fsynced.
+    /// False if what it acknowledges is written, but not fsynced.
     pub wal_sync: Option<bool>,
-    /// RFC 3339, UTC.
+    /// When its process was started, RFC 3339, UTC.
     pub started_at: Option<String>,
-    /// For Kafka clients.
+    /// Port for Kafka clients.
     pub client_port: u16,
-    /// For the other nodes.
+    /// Port for the other nodes.
     pub cluster_port: u16,
-    /// For the admin API.
+    /// Port of the admin API.
     pub http_port: u16,
-    /// Why it does not answer.
+    /// Why it does not answer; `null` if it does.
     pub reason: Option<String>,
 }
 
-/// What a node is in the cluster.
+/// A node's role or membership, as it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisplayRole {
-    /// Leads.
+    /// It leads.
     Leader,
-    /// Votes and follows.
+    /// A voter that follows.
     Follower,
-    /// Votes and stands for election.
+    /// A voter that stands for election.
     Candidate,
-    /// Receives the log, does not vote.
+    /// It receives the log and does not vote.
     Learner,
-    /// Not a member.
+    /// It is not a member.
     None,
 }
 
@@ -120,15 +120,15 @@ pub enum DisplayRole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Liveness {
-    /// Answers as a member.
+    /// It answers, and is a member.
     Up,
-    /// Answers, and waits to found the cluster or to be let in.
+    /// It answers, and waits to bootstrap the cluster or to be added to it.
     Joining,
-    /// Does not answer.
+    /// It does not answer.
     Unreachable,
 }
 
-/// The whole picture.
+/// Returns the view of a cluster.
 pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &DesiredFiles) -> Overview {
     let context = Context::new(spec, facts, wanted);
     let voters = context.voters();
@@ -196,7 +196,8 @@ fn row(context: &Context<'_>, id: NodeId) -> NodeRow {
     }
 }
 
-/// A member that cluster.yaml does not name: it is not asked, and what the leader knows of it is told.
+/// Returns the row of a member that is not in cluster.yaml. It was not asked itself, so the row has what the leader
+/// knows of it.
 fn stranger(peer: &PeerStatus) -> NodeRow {
     NodeRow {
         id: peer.id,
@@ -235,17 +236,17 @@ fn role(status: &ClusterStatus) -> DisplayRole {
 }
 
 impl Overview {
-    /// Somebody answered.
+    /// Returns whether any node answered.
     pub fn is_reachable(&self) -> bool {
         self.health != Verdict::Unknown
     }
 
-    /// Nothing is wrong.
+    /// Returns whether the verdict is HEALTHY.
     pub fn health_is_good(&self) -> bool {
         self.health == Verdict::Healthy
     }
 
-    /// The row of one node.
+    /// Returns the row of one node.
     pub fn node(&self, id: NodeId) -> Option<&NodeRow> {
         self.nodes.iter().find(|node| node.id == id)
     }

@@ -1,4 +1,4 @@
-//! PURE: what every node runs, and how far the last upgrade came.
+//! PURE: the releases that the nodes run, and the progress of the last upgrade.
 
 use serde::Serialize;
 use shared::ids::NodeId;
@@ -12,40 +12,40 @@ pub struct Rollout {
     schema_version: u32,
     /// The cluster's name.
     pub cluster: String,
-    /// The last upgrade, if there was one from here.
+    /// The last upgrade from this machine; `null` if there was none.
     pub upgrade: Option<Last>,
-    /// What every node runs.
+    /// The releases of every node.
     pub nodes: Vec<Row>,
 }
 
 /// The last upgrade.
 #[derive(Debug, Serialize)]
 pub struct Last {
-    /// Its id.
+    /// Id of the operation.
     pub operation_id: String,
-    /// The release that it was to.
+    /// The release to upgrade to.
     pub release: Option<String>,
-    /// How it stands.
+    /// Whether it is finished, in words.
     pub state: String,
 }
 
-/// What one node runs.
+/// The releases of one node. `null` means that the value is not known.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    /// The node.
+    /// The node's id.
     pub id: NodeId,
-    /// By its own account.
+    /// The version that it reports.
     pub version: Option<String>,
-    /// What its process runs.
+    /// The release that its process runs.
     pub release: Option<String>,
-    /// What its next start runs.
+    /// The release that its next start will run.
     pub next: Option<String>,
-    /// Why it cannot be told.
+    /// Why the values are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// By what hosts and nodes say.
+/// Returns the releases of all nodes, from the facts about hosts and nodes.
 pub fn rollout(cluster: &str, facts: &Facts, upgrade: Option<Last>) -> Rollout {
     let nodes = facts.nodes.iter().map(|(id, node)| Row {
         id: *id,

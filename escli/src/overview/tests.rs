@@ -1,6 +1,6 @@
 //! Tables: what nodes say -> verdict, reasons, notices.
 
-use shared::api::{ClusterStatus, DiskProblem, Membership, PeerStatus, RaftRole};
+use shared::api::{ClusterStatus, DiskProblem, Membership, PeerStatus, RaftRole, example};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::ClusterFile;
 
@@ -64,22 +64,12 @@ fn status(spec: &ClusterFile, id: NodeId, config_hash: &str) -> ClusterStatus {
         cluster_name: "orders-prod".to_owned(),
         cluster_id: Some(ID),
         leader: Some(1),
-        membership: Membership::Voter,
         applied_index: 48211 - lag(id),
         last_index: 48211,
-        version: "1.4.2".to_owned(),
         config_hash: config_hash.to_owned(),
         settings_hash: String::new(),
         started_at: "2026-01-31T10:15:30Z".to_owned(),
-        wal_sync: true,
-        pending_change: false,
-        catch_up: None,
-        disk: None,
-        refuses_events: false,
-        protocol: None,
-        format: None,
-        active_format: None,
-        last_term: None,
+        ..example::status()
     }
 }
 

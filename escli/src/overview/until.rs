@@ -1,18 +1,18 @@
-//! PURE: what `watch --until` waits for.
+//! PURE: the conditions of `watch --until`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{Liveness, Overview, Verdict};
 
-/// A state of the cluster that can be waited for.
+/// A condition that `watch` can wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Until {
     /// The verdict is HEALTHY.
     Healthy,
-    /// Somebody leads, and a majority follows.
+    /// There is a leader, and a majority follows it.
     Leader,
-    /// Every node has applied everything that was committed when the waiting began.
+    /// Every node has applied everything that was committed when the wait began.
     CaughtUp,
     /// Every node runs this version.
     Version(String),
@@ -46,7 +46,7 @@ impl fmt::Display for Until {
 }
 
 impl Until {
-    /// It has come; `goal` is the highest index that had been committed when the waiting began.
+    /// Returns whether the condition is met. `goal` is the highest index that was committed when the wait began.
     pub fn is_reached(&self, seen: &Overview, goal: Option<u64>) -> bool {
         let all_up = seen.nodes.iter().all(|node| node.state == Liveness::Up);
         let writes = matches!(seen.health, Verdict::Healthy | Verdict::Degraded);

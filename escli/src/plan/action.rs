@@ -1,4 +1,4 @@
-//! Everything a step can do: a closed list that serialises, so that a journal can be read by a later escli.
+//! Everything that a step can do. It is a closed list that can be serialised, so that a later escli can read a journal.
 
 use std::path::PathBuf;
 
@@ -12,164 +12,166 @@ use shared::spec::{Node, authority};
 pub enum Action {
     /// Write the cluster.yaml of a new local cluster.
     WriteClusterFile {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
     },
     /// Create the user that owns the data.
     EnsureUser {
-        /// Its name.
+        /// Name of the user.
         user: String,
     },
     /// Create the node's directories.
     EnsureDirs,
-    /// Delete what uploads left that never came to their end.
+    /// Delete the temporary files that failed uploads have left.
     RemoveLeftovers,
-    /// Copy the node's program to its place among the releases.
+    /// Copy the node's program into its release directory.
     PlaceBinary {
-        /// The operator's copy.
+        /// Path of the program on the operator's machine.
         source: PathBuf,
-        /// The release's name.
+        /// Name of the release.
         release: String,
-        /// What it must be there, as hex SHA-256.
+        /// SHA-256 of the program, in hex.
         sha256: String,
     },
-    /// Let the next start be that of another release.
+    /// Make the next start run another release.
     SwitchRelease {
-        /// The release's name.
+        /// Name of the release.
         release: String,
     },
-    /// Install the systemd unit, to be started at boot.
+    /// Install the systemd unit, and make it start at boot.
     InstallUnit {
-        /// Hex SHA-256 of its text.
+        /// SHA-256 of its text, in hex.
         hash: String,
     },
-    /// Give the node its file.
+    /// Write the node's configuration file.
     WriteConfig {
-        /// Hash of what it will say, as `ClusterStatus::config_hash`.
+        /// Hash of the new file, as in `ClusterStatus::config_hash`.
         hash: String,
     },
     /// Start the node's process.
     StartNode {
-        /// The program, on the node's host.
+        /// Path of the program on the node's host.
         binary: PathBuf,
     },
-    /// Ask the node to end, and wait until it has.
+    /// Ask the node's process to end, and wait until it has.
     StopNode {
-        /// Kill it when it does not end in time.
+        /// Kill it if it does not end in time.
         force: bool,
     },
     /// Wait until the node's process answers on its admin port.
     AwaitLive,
-    /// Wait until the running majority follows one leader.
+    /// Wait until a majority of the running nodes follows one leader.
     AwaitLeader {
-        /// The nodes that should follow it.
+        /// The nodes to ask.
         nodes: Vec<NodeId>,
     },
-    /// Raise the on-disk format that the cluster's data is written in. Older programs do not read it any more.
+    /// Raise the on-disk format that the cluster writes. Older programs cannot read the data afterwards.
     RaiseFormat {
-        /// The wanted format; the newest that every node reads when absent.
+        /// The wanted format; the newest that every node reads if it is absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<u16>,
-        /// The nodes asked.
+        /// The nodes to ask.
         nodes: Vec<NodeId>,
     },
-    /// See that the nodes agree on cluster id, leader and term.
+    /// Check that the nodes agree on cluster id, leader and term.
     VerifyCluster {
-        /// The nodes asked.
+        /// The nodes to ask.
         nodes: Vec<NodeId>,
     },
-    /// See, just before the node is stopped, that the others keep their majority.
+    /// Check, immediately before the node is stopped, that the others keep a majority.
     CheckQuorum {
-        /// The nodes asked.
+        /// The nodes to ask.
         nodes: Vec<NodeId>,
     },
-    /// Hand leadership to the node.
+    /// Transfer leadership to the node.
     TransferLeader,
-    /// Wait until the node follows the one leader and keeps up.
+    /// Wait until the node follows the leader and keeps up with it.
     AwaitCaughtUp {
-        /// The nodes asked.
+        /// The nodes to ask.
         nodes: Vec<NodeId>,
-        /// What it must run with, as `ClusterStatus::config_hash`.
+        /// The configuration that it must run with, as in `ClusterStatus::config_hash`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         config: Option<String>,
     },
-    /// See that the members reach the node's `cluster_port`.
+    /// Check that the members' hosts reach the node's `cluster_port`.
     ProveReach {
         /// The nodes whose hosts try it.
         from: Vec<NodeId>,
     },
-    /// Have the cluster take the node in, as a learner at first.
+    /// Add the node to the cluster, as a learner at first.
     AddMember {
-        /// Where it is.
+        /// The node's id, host and ports.
         member: Box<Node>,
-        /// It never votes.
+        /// It stays a learner.
         stays_learner: bool,
-        /// The nodes asked.
+        /// The nodes to ask.
         nodes: Vec<NodeId>,
     },
     /// Wait until the leader has made the learner a voter.
     AwaitVoter {
-        /// The nodes asked.
+        /// The nodes to ask.
         nodes: Vec<NodeId>,
     },
-    /// Have the cluster let the node go, and see that a majority knows.
+    /// Remove the node from the cluster, and check that a majority knows of it.
     RemoveMember {
         /// The nodes that stay.
         nodes: Vec<NodeId>,
     },
-    /// Let the node's unit no longer be started at boot.
+    /// Make the node's unit no longer start at boot.
     DisableUnit,
-    /// See that the node runs the wanted version, follows one leader and keeps up, without a break for a while.
+    /// Watch that the node runs the wanted version, follows one leader and keeps up with it, without a break for a
+    /// while.
     Soak {
-        /// The nodes asked.
+        /// The nodes to ask.
         nodes: Vec<NodeId>,
-        /// What it must report; `None` when the program could not be asked.
+        /// The version that it must report; `None` if the program could not be run here to ask for its version.
         version: Option<String>,
-        /// For how long, in milliseconds.
+        /// How long, in milliseconds.
         ms: u64,
     },
-    /// Put a backup in the place of the node's data.
+    /// Unpack a backup into the node's empty data directory.
     PlaceBackup {
-        /// The backup, on the operator's machine.
+        /// Path of the backup on the operator's machine.
         source: PathBuf,
-        /// SHA-256 of what it says of itself.
+        /// SHA-256 of its manifest, in hex.
         sum: String,
-        /// Bytes of its files.
+        /// Total length of its files, in bytes.
         bytes: u64,
-        /// The cluster that will continue from it.
+        /// Identity of the cluster that will continue from it.
         cluster: ClusterId,
     },
-    /// Make the node's log that of another cluster.
+    /// Recover: make the log in the node's data directory that of another cluster.
     Recover {
-        /// The program, on the node's host.
+        /// Path of the program on the node's host.
         binary: PathBuf,
-        /// The cluster to come.
+        /// Identity of the new cluster.
         cluster: ClusterId,
-        /// Its members.
+        /// The members of the new cluster.
         members: Vec<NodeId>,
     },
     /// Delete the node's directory with all its data.
     Wipe,
     /// Delete the cluster.yaml that escli wrote itself.
     RemoveClusterFile {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
     },
 }
 
-/// What performing an action does to the world.
+/// What performing an action changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// Nothing: it looks or waits.
+    /// Nothing: it only checks or waits.
     Observes,
-    /// It changes something, by a call of its own.
+    /// It changes something, by a method of its own.
     Changes,
     /// It changes what is installed on the node's host, by `Hosts::install`.
     Installs,
 }
 
 impl Action {
-    /// The table of all actions: name in documents and journals, last part of the step's id, effect, a few words for people.
+    /// Returns the action's row in the table of all actions: its name in documents and journals, the last part of its
+    /// step's id, its effect, and a few words for people.
     #[rustfmt::skip]
     fn row(&self) -> (&'static str, &'static str, Effect, &'static str) {
         use Effect::{Changes, Installs, Observes};
@@ -219,12 +221,12 @@ impl Action {
         self.row().2 == Effect::Installs
     }
 
-    /// Returns whether performing it changes something, as opposed to looking or waiting.
+    /// Returns whether performing it changes something; false if it only checks or waits.
     pub fn changes(&self) -> bool {
         self.row().2 != Effect::Observes
     }
 
-    /// Returns a few words for people, e.g. `start it`, with what this action is about.
+    /// Returns a few words for people, e.g. `start it`, with what the action is about.
     pub fn describe(&self) -> String {
         match self {
             Self::WriteClusterFile { path } => format!("write {}", path.display()),

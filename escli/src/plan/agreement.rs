@@ -1,26 +1,26 @@
-//! PURE: when nodes' answers amount to a cluster with a leader.
+//! PURE: decides from the nodes' statuses whether there is a cluster with a leader.
 
 use shared::api::{ClusterStatus, Membership, RaftRole};
 use shared::ids::NodeId;
 
 use super::quorum::quorum;
 
-/// Entries behind the leader from which a node counts as slow; the promised alert has the same limit.
+/// Number of entries behind the leader from which a node counts as slow. The documented alert has the same limit.
 pub const LAG_LIMIT: u64 = 100;
 
-/// What the nodes agree on.
+/// The leader and the term that nodes agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// Who leads.
+    /// Id of the leader.
     pub leader: NodeId,
-    /// Its term.
+    /// The leader's term.
     pub term: u64,
 }
 
-/// A majority of `voters` follows one leader, which says so itself.
+/// Checks that a majority of `voters` follows one leader, which itself says that it leads.
 ///
 /// # Errors
-/// What is missing, for people.
+/// What is missing, as a text for operators.
 pub fn leader(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
     let leads = |status: &&ClusterStatus| status.state == Some(RaftRole::Leader);
     let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else {
@@ -34,10 +34,10 @@ pub fn leader(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, St
     Ok(agreement)
 }
 
-/// Every one of `nodes` answers, is a member, and agrees on cluster id, leader and term.
+/// Checks that every one of `nodes` answers, is a member, and agrees on cluster id, leader and term.
 ///
 /// # Errors
-/// The first disagreement, for people.
+/// The first disagreement, as a text for operators.
 pub fn all(nodes: &[NodeId], statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
     let agreement = leader(statuses, voters)?;
     let head = statuses.iter().find(|status| status.node_id == agreement.leader);
@@ -65,8 +65,8 @@ pub fn all(nodes: &[NodeId], statuses: &[ClusterStatus], voters: usize) -> Resul
     Ok(agreement)
 }
 
-/// One leader, which a majority follows and nobody disputes, one cluster id, and no membership change under way: only
-/// then may a running cluster be worked on.
+/// Checks that there is one undisputed leader with a majority, one cluster id, and no membership change under way. Only
+/// then may a running cluster be changed.
 ///
 /// # Errors
 /// The first problem, as a text for operators.
@@ -91,10 +91,10 @@ pub fn sound(statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, Str
     Ok(agreement)
 }
 
-/// The node answers, follows the one leader, and keeps up with it.
+/// Checks that the node answers, follows the leader, and keeps up with it.
 ///
 /// # Errors
-/// What is missing, for people.
+/// What is missing, as a text for operators.
 pub fn keeps_up(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
     let agreement = leader(statuses, voters)?;
     let Some(status) = statuses.iter().find(|status| status.node_id == id) else {
@@ -122,17 +122,17 @@ pub fn keeps_up(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result
     Ok(agreement)
 }
 
-/// The voters that follow the one leader and keep up.
+/// Returns the voters that follow the leader and keep up with it.
 pub fn healthy(statuses: &[ClusterStatus], voters: usize) -> Vec<NodeId> {
     let votes =
         statuses.iter().filter(|status| status.membership == Membership::Voter).map(|status| status.node_id);
     votes.filter(|id| keeps_up(*id, statuses, voters).is_ok()).collect()
 }
 
-/// The others go on when the node stops: a majority of healthy voters is left without it.
+/// Checks that a majority of healthy voters is left when the node stops.
 ///
 /// # Errors
-/// Why they would not, for people.
+/// Why it is not, as a text for operators.
 pub fn may_stop(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result<Agreement, String> {
     let agreement = sound(statuses, voters)?;
     let left = healthy(statuses, voters).into_iter().filter(|other| *other != id).count();
@@ -145,7 +145,7 @@ pub fn may_stop(id: NodeId, statuses: &[ClusterStatus], voters: usize) -> Result
     Ok(agreement)
 }
 
-/// How many vote, by the leader's own account where there is one; else `configured`.
+/// Returns the number of voters as the leader reports it; `configured` if no leader answers.
 pub fn voters(statuses: &[ClusterStatus], configured: usize) -> usize {
     let leads = |status: &&ClusterStatus| status.state == Some(RaftRole::Leader);
     let Some(head) = statuses.iter().filter(leads).max_by_key(|status| status.term) else {

@@ -1,4 +1,5 @@
-//! What each node should be given: its own cluster.yaml, byte for byte the same every time, and that file's hash.
+//! The files that each node should have: its own cluster.yaml, the same bytes every time, with its hash; and on remote
+//! hosts its systemd unit.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,17 +11,17 @@ use shared::spec::{self, ClusterFile, Node};
 use super::layout::HostLayout;
 use super::unit::unit;
 
-/// The file of every node, and on hosts of their own the unit.
+/// The configuration file of every node, and on remote hosts its unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredFiles {
     files: BTreeMap<NodeId, NodeFile>,
     units: BTreeMap<NodeId, NodeFile>,
-    /// Hashes of the files without the other nodes.
+    /// Hashes of the files without the other nodes, as `ClusterStatus::settings_hash`.
     settings: BTreeMap<NodeId, String>,
     nodes: Vec<Node>,
 }
 
-/// The file of one node.
+/// The files of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct NodeFile {
     text: String,
@@ -28,18 +29,18 @@ struct NodeFile {
 }
 
 impl DesiredFiles {
-    /// What the node's file should say.
+    /// Returns the text of the node's configuration file.
     pub fn text(&self, id: NodeId) -> Option<&str> {
         self.files.get(&id).map(|file| file.text.as_str())
     }
 
-    /// The hash of it, as `ClusterStatus::config_hash`.
+    /// Returns the hash of the node's configuration file, as `ClusterStatus::config_hash`.
     pub fn hash(&self, id: NodeId) -> Option<&str> {
         self.files.get(&id).map(|file| file.hash.as_str())
     }
 
-    /// The node that said `status` runs with what its file should say. Members that have come or gone since it was started
-    /// ask for no restart: it knows them from the log.
+    /// Returns whether the node that reported `status` runs with its configuration. A difference in the other nodes
+    /// does not count: a running node knows from the log who is a member.
     pub fn is_run_by(&self, status: &ClusterStatus) -> bool {
         let id = status.node_id;
         if self.hash(id) == Some(status.config_hash.as_str()) {
@@ -54,18 +55,18 @@ impl DesiredFiles {
             && self.nodes.iter().filter(|node| node.id != id).all(knows)
     }
 
-    /// What the node's systemd unit should say.
+    /// Returns the text of the node's systemd unit.
     pub fn unit(&self, id: NodeId) -> Option<&str> {
         self.units.get(&id).map(|unit| unit.text.as_str())
     }
 
-    /// Hex SHA-256 of it.
+    /// Returns the SHA-256 of the unit's text, in hex.
     pub fn unit_hash(&self, id: NodeId) -> Option<&str> {
         self.units.get(&id).map(|unit| unit.hash.as_str())
     }
 }
 
-/// The files of a local cluster, where each node keeps its data in a place of its own.
+/// Returns the files of a local cluster. `data_dir` returns each node's own data directory.
 pub fn local(spec: &ClusterFile, data_dir: impl Fn(NodeId) -> PathBuf) -> DesiredFiles {
     let mut wanted = DesiredFiles { nodes: spec.cluster.nodes.clone(), ..DesiredFiles::default() };
     for id in spec.cluster.nodes.iter().map(|node| node.id) {
@@ -77,7 +78,7 @@ pub fn local(spec: &ClusterFile, data_dir: impl Fn(NodeId) -> PathBuf) -> Desire
     wanted
 }
 
-/// The files and units of nodes on hosts of their own.
+/// Returns the files and units of nodes on remote hosts. `hash` returns the SHA-256 of a text, in hex.
 pub fn remote(spec: &ClusterFile, layout: &HostLayout, hash: impl Fn(&str) -> String) -> DesiredFiles {
     let units = spec.cluster.nodes.iter().filter_map(|node| {
         let text = unit(spec, layout, node.id)?;
@@ -91,7 +92,7 @@ fn is_at(peer: &PeerStatus, node: &Node) -> bool {
     there == (&node.host, node.cluster_port, node.client_port, node.http_port, &node.advertised_host)
 }
 
-/// Returns the hash of a node's configuration file; `None` when the file is invalid.
+/// Returns the hash of a node's configuration file; `None` if the file is invalid.
 pub fn hash_of(text: &str) -> Option<String> {
     spec::parse("cluster.yaml", text).ok().map(|file| file.config_hash())
 }

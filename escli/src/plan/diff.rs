@@ -1,4 +1,5 @@
-//! Wanted, on disk, running: where one node's three configurations differ.
+//! Compares three configurations of a node: the one that is wanted, the one on its host's disk, and the one that it
+//! runs with.
 
 use serde::Serialize;
 use shared::ids::NodeId;
@@ -6,19 +7,19 @@ use shared::ids::NodeId;
 use super::desired::{DesiredFiles, hash_of};
 use super::facts::{HostInspection, NodeFacts};
 
-/// One node's configurations compared.
+/// The differences of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NodeDiff {
     /// Its id.
     pub id: NodeId,
-    /// The file on its host, against what it should be given.
+    /// The file on its host, compared with the wanted one.
     pub disk: Compared,
-    /// What its process was started with, against what it should be given.
+    /// The configuration of its process, compared with the wanted one.
     pub running: Compared,
-    /// Lines of the file that differ: `-` on disk, `+` wanted.
+    /// The lines in which the file differs: `-` on disk, `+` wanted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
-    /// Whose node it is, where it is not the one of cluster.yaml.
+    /// Which node or cluster the host belongs to, if it is not the one of cluster.yaml.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// Why something is not known.
@@ -26,28 +27,28 @@ pub struct NodeDiff {
     pub reason: Option<String>,
 }
 
-/// One side against what is wanted.
+/// The result of a comparison with the wanted configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compared {
-    /// They say the same.
+    /// Both are the same.
     Same,
-    /// They do not.
+    /// They differ.
     Differs,
     /// There is no file, or no process.
     Missing,
-    /// Nobody could be asked.
+    /// The host or node could not be asked.
     Unknown,
 }
 
 impl NodeDiff {
-    /// Anything but the same.
+    /// Returns whether it is anything but the same.
     pub fn is_any(&self) -> bool {
         self.identity.is_some() || self.disk != Compared::Same || self.running != Compared::Same
     }
 }
 
-/// Compares one node. `disk` is the text on its host, or why it could not be read.
+/// Compares one node's configurations. `disk` is the text of the file on its host, or why it could not be read.
 pub fn diff(
     id: NodeId,
     wanted: &DesiredFiles,
@@ -77,10 +78,10 @@ pub fn diff(
     NodeDiff { id, disk: on_disk, running, lines, identity: None, reason }
 }
 
-/// Lines that only one of the texts has, in order: those of `old` with `-`, those of `new` with `+`.
+/// Returns the lines that only one of the texts has, in order: those of `old` with `-`, those of `new` with `+`.
 pub fn changed(old: &str, new: &str) -> Vec<String> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    // Lengths of the longest common rest; the files have some fifty lines.
+    // Lengths of the longest common subsequences. The files have about fifty lines, so a table of all pairs is small.
     let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
     for (i, before) in old.iter().enumerate().rev() {
         for (j, after) in new.iter().enumerate().rev() {

@@ -1,4 +1,5 @@
-//! `stop` and `down`: followers first, the leader last, so that it hands over while there is someone to hand over to.
+//! Plans `stop` and `down`: followers stop first and the leader last, so that it can transfer leadership as long as
+//! possible.
 
 use std::path::PathBuf;
 
@@ -13,37 +14,37 @@ use super::quorum::quorum;
 use super::up::{hosts, targets};
 use super::{Action, Plan, Question, Refusal, Step, agreement};
 
-/// What `stop` is asked for.
+/// The options of `stop`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopOptions {
-    /// The nodes to stop; all when empty.
+    /// The nodes to stop; all if empty.
     pub nodes: Vec<NodeId>,
-    /// Kill what does not end by itself.
+    /// Kill a node that does not stop in time.
     pub force: bool,
-    /// Leave fewer nodes than are needed for writes, without a question.
+    /// Do not ask, although the nodes that are left cannot accept writes.
     pub allow_downtime: bool,
 }
 
-/// What `down` is asked for.
+/// The options of `down`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DownOptions {
-    /// Kill what does not end by itself.
+    /// Kill a node that does not stop in time.
     pub force: bool,
-    /// Delete the data as well.
+    /// Also delete the data.
     pub purge: bool,
-    /// The cluster.yaml, when escli wrote it and nobody changed it: it goes with the data.
+    /// The cluster.yaml, if escli wrote it and nobody has changed it: then it is deleted with the data.
     pub own_file: Option<PathBuf>,
 }
 
 /// Plans `stop`.
 ///
 /// # Errors
-/// Refuses unknown nodes and hosts that cannot be looked at.
+/// Refuses unknown nodes, and hosts that could not be inspected.
 pub(super) fn stop(spec: &ClusterFile, facts: &Facts, options: &StopOptions) -> Result<Plan, Refusal> {
     let targets = targets(spec, &options.nodes)?;
     let mut plan = Plan::new("stop", &spec.cluster.name);
     let stopping = stop_stages(&mut plan, facts, &targets, options.force)?;
-    // Without names the whole cluster is meant, and that it will be down is what was asked for.
+    // Without names the whole cluster is stopped, and the operator knows that it will be down.
     let named = !options.nodes.is_empty();
     if named && !options.allow_downtime && !stopping.is_empty() {
         plan.question = downtime(spec, facts, &stopping).map(|text| Question::Downtime { text });
@@ -54,7 +55,7 @@ pub(super) fn stop(spec: &ClusterFile, facts: &Facts, options: &StopOptions) -> 
 /// Plans `down`.
 ///
 /// # Errors
-/// Refuses hosts that cannot be looked at.
+/// Refuses hosts that could not be inspected.
 pub(super) fn down(spec: &ClusterFile, facts: &Facts, options: &DownOptions) -> Result<Plan, Refusal> {
     let targets = targets(spec, &[])?;
     let mut plan = Plan::new("down", &spec.cluster.name);
@@ -70,7 +71,7 @@ pub(super) fn down(spec: &ClusterFile, facts: &Facts, options: &DownOptions) -> 
         plan.stage("forget", vec![Step::cluster(remove, "unchanged since escli wrote it")]);
     }
     if plan.changes() > 0 {
-        // Whoever deletes types the name of what is there, not of what the file takes it for.
+        // The operator must type the name of the cluster that will be deleted, not the name in cluster.yaml.
         let word = identity::named(spec, facts);
         let text = format!("This permanently deletes all events of {word}.");
         plan.question = Some(Question::TypeName { text, word });
@@ -78,7 +79,8 @@ pub(super) fn down(spec: &ClusterFile, facts: &Facts, options: &DownOptions) -> 
     Ok(plan)
 }
 
-/// One stage per node: each is gone before the next is asked. Returns them in that order.
+/// Adds one stage for each node, so that one has stopped before the next one is asked to. Returns the nodes in that
+/// order.
 fn stop_stages(plan: &mut Plan, facts: &Facts, ids: &[NodeId], force: bool) -> Result<Vec<NodeId>, Refusal> {
     let leader = facts.leader();
     let mut stopping: Vec<NodeId> =
@@ -96,7 +98,7 @@ fn stop_stages(plan: &mut Plan, facts: &Facts, ids: &[NodeId], force: bool) -> R
     Ok(stopping)
 }
 
-/// What it costs to stop these nodes, when it costs more than redundancy.
+/// Returns what it costs to stop these nodes; `None` if the cluster still accepts writes.
 fn downtime(spec: &ClusterFile, facts: &Facts, stopping: &[NodeId]) -> Option<String> {
     let statuses: Vec<_> = facts.statuses().map(|(_, status)| status.clone()).collect();
     let voters = agreement::voters(&statuses, spec.cluster.nodes.len());

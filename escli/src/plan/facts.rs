@@ -1,4 +1,4 @@
-//! What was seen of hosts and cluster at one moment. Only `observe` makes them; planners and views read them.
+//! What was found on hosts and nodes at one moment. Only `observe` collects facts; planners and views read them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,30 +10,30 @@ use shared::ids::{ClusterId, NodeId};
 use super::Action;
 use super::claims::{Claims, Stranger};
 
-/// Everything that was seen.
+/// Everything that was found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
-    /// One for every node of cluster.yaml.
+    /// The facts about every node of cluster.yaml.
     pub nodes: BTreeMap<NodeId, NodeFacts>,
-    /// A first port with which a new local cluster of this size would find all its ports free; looked for only when
-    /// a wanted port is taken.
+    /// A first port with which all ports of a new local cluster of this size are free. It is only searched for if a
+    /// wanted port is taken.
     pub free_base_port: Option<u16>,
     /// For each host that was asked, whether it reaches the other nodes' `cluster_port`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub peer_reachability: PeerReachability,
-    /// How each node's admin port is reached from the operator's machine, looked at together with that.
+    /// How each node's admin port is reached from the operator's machine; found out together with `peer_reachability`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub admin_routes: BTreeMap<NodeId, AdminRoute>,
-    /// How far the logs of nodes that do not run reach; read only where an operation depends on it.
+    /// How far the logs of stopped nodes reach; only read for operations that depend on it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub logs: BTreeMap<NodeId, Log>,
-    /// The cluster that was brought up with this cluster.yaml before, from here; behind it one that was being begun in its
-    /// place, and that nobody has seen yet.
+    /// The id that is remembered for this cluster.yaml. An id behind it is that of a cluster whose bootstrap in its
+    /// place has begun, and which no node has reported yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remembered: Vec<ClusterId>,
 }
 
-/// How a node's admin port is reached from the operator's machine.
+/// The way from the operator's machine to a node's admin port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "route", rename_all = "snake_case")]
 pub enum AdminRoute {
@@ -41,163 +41,164 @@ pub enum AdminRoute {
     Direct,
     /// Through SSH, since the direct way is closed.
     Tunnelled {
-        /// What the direct way came to; empty where nobody tries it.
+        /// Why the direct way failed; empty if it was not tried.
         why: String,
     },
-    /// Not at all.
+    /// The port cannot be reached.
     Closed {
-        /// Why, for people.
+        /// Why, as a text for operators.
         why: String,
     },
 }
 
-/// From each host to each other node.
+/// For each host, whether it reaches each other node.
 pub type PeerReachability = BTreeMap<NodeId, BTreeMap<NodeId, Reachability>>;
 
 /// Whether a port can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reachability {
-    /// Somebody listens, or the machine says that nobody does: nothing is in between.
+    /// Something listens on the port, or the host refuses the connection itself: nothing on the way blocks it.
     Open,
-    /// No answer.
+    /// There was no answer.
     Silent,
-    /// The name has no address there.
+    /// The name of the other host cannot be resolved there.
     Unresolved,
-    /// Nothing there to try it with.
+    /// The host has no program to try it with.
     Unknown,
 }
 
-/// What a node that does not run has on its disk.
+/// The log of a stopped node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "log", rename_all = "snake_case")]
 pub enum Log {
-    /// A whole log.
+    /// The log is complete, and ends here.
     Whole(LogEnd),
-    /// Not all that was written is there.
+    /// Parts of the log are damaged or missing.
     Damaged {
         /// What is wrong.
         reason: String,
     },
-    /// It could not be read.
+    /// The log could not be read.
     Unread {
-        /// Why.
+        /// Why not.
         reason: String,
     },
 }
 
-/// The last entry of a log. Of two logs that with the larger one holds more (Raft paper, 5.4.1).
+/// The last entry of a log. Of two logs, the one with the greater value holds more (Raft paper, 5.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogEnd {
-    /// Its term.
+    /// Term of the entry.
     pub term: u64,
-    /// Its index.
+    /// Index of the entry.
     pub index: u64,
 }
 
-/// What was seen of one node.
+/// The facts about one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeFacts {
-    /// What its host says.
+    /// What was found on its host.
     pub host: HostInspection,
-    /// What its admin API says.
+    /// What it answered on its admin port.
     pub api: ApiAnswer,
 }
 
-/// What a node's host says, when it was asked.
+/// What was found on a node's host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "sight", rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant, reason = "there is one for each node, and nearly always the largest")]
 pub enum HostInspection {
-    /// Not asked: the command needs the admin API only.
+    /// The host was not asked, because the command only needs the admin API.
     NotAsked,
-    /// Could not be asked.
+    /// The host could not be asked.
     Unreachable {
-        /// Why, for people.
+        /// Why, as a text for operators.
         reason: String,
-        /// Evidence, line by line.
+        /// Further lines, e.g. what ssh printed.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         details: Vec<String>,
-        /// What to do about it.
+        /// What the operator can do.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         hints: Vec<String>,
     },
-    /// Answered.
+    /// The host was inspected.
     Seen(Box<HostFacts>),
 }
 
-/// What a host says about one node.
+/// What was found on a host about one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
-    /// The node's process.
+    /// State of the node's process.
     pub process: Process,
-    /// Hash of the node's file on disk, as `ClusterStatus::config_hash`; `None` when there is none or it is broken.
+    /// Hash of its configuration file, as in `ClusterStatus::config_hash`; `None` if there is no file, or an invalid
+    /// one.
     pub config_hash: Option<String>,
     /// The node's directories exist.
     pub dirs: bool,
-    /// The data directory is missing or has nothing in it.
+    /// The data directory is missing or empty.
     pub data_empty: bool,
-    /// The release that its next start runs, where releases are kept.
+    /// The release that its next start runs; `None` if no releases are installed.
     #[serde(default)]
     pub current: Option<String>,
-    /// That release's program, on this machine.
+    /// Path of that release's program, on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed: Option<PathBuf>,
-    /// The program that its process runs, as the system names it.
+    /// Path of the program that its process runs, as the system reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
-    /// The ports it wants, taken by something that is not this node.
+    /// The node's ports on which another process listens.
     pub taken: Vec<TakenPort>,
-    /// Whose node it is, by what the last deployment left there.
+    /// What the last deployment left: which node and cluster it was for.
     #[serde(default)]
     pub claims: Claims,
-    /// What its machine is and has; `None` where nodes are processes of the operator's own.
+    /// The machine; `None` for local nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
 }
 
-/// What a node's machine is, and what is installed on it.
+/// A node's machine, and what is installed there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// As `uname -m` says it.
+    /// Its architecture, as `uname -m` prints it.
     pub arch: String,
-    /// The C library, e.g. `glibc 2.36`, when it says so.
+    /// Its C library, e.g. `glibc 2.36`; `None` if it could not be found out.
     pub libc: Option<String>,
-    /// systemd runs it.
+    /// systemd is its service manager.
     pub systemd: bool,
-    /// Why nothing can be done as root there; `None` when it can.
+    /// Why no command can be run as root there; `None` if it can.
     pub no_root: Option<String>,
     /// The user that is to own the data exists.
     pub user: bool,
-    /// Owner and mode of the data directory, e.g. `root 755`; `None` when there is none.
+    /// Owner and mode of the data directory, e.g. `root 755`; `None` if there is none.
     #[serde(default)]
     pub owner: Option<String>,
-    /// Where the user that logs in would have to write and may not, when nothing is done as root.
+    /// Directories that the login user would have to write to but may not, if nothing is done as root.
     #[serde(default)]
     pub closed: Vec<String>,
-    /// Who logs in there.
+    /// Name of the login user.
     #[serde(default)]
     pub login: Option<String>,
-    /// A systemd of that user's own runs.
+    /// The login user has a systemd of its own, and it runs.
     #[serde(default)]
     pub manager: bool,
-    /// It runs from boot to shutdown, not only while the user is logged in.
+    /// That systemd runs from boot to shutdown, not only while the user is logged in.
     #[serde(default)]
     pub lingers: bool,
-    /// Files of uploads that never came to their end.
+    /// Temporary files that failed uploads have left.
     #[serde(default)]
     pub leftovers: Vec<String>,
-    /// SHA-256 of the unit's text.
+    /// SHA-256 of the unit's text, in hex; `None` if there is no unit.
     pub unit: Option<String>,
-    /// The unit is started at boot.
+    /// The unit starts at boot.
     pub enabled: bool,
-    /// SHA-256 of the program in the wanted release's place.
+    /// SHA-256 of the program of the wanted release, in hex; `None` if it is not there.
     pub program: Option<String>,
-    /// Room left where the data is, in MiB.
+    /// Free space for the data directory, in MiB.
     pub free_data_mib: u64,
-    /// Room left where releases go, in MiB.
+    /// Free space for releases, in MiB.
     pub free_install_mib: u64,
-    /// How far its clock is ahead of the operator's, in seconds.
+    /// How far its clock is ahead of this machine's, in seconds.
     pub skew_s: i64,
 }
 
@@ -205,67 +206,67 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "process", rename_all = "snake_case")]
 pub enum Process {
-    /// Runs.
+    /// It runs.
     Running {
         /// Its process id.
         pid: u32,
     },
-    /// Does not just now, and comes or goes by itself: a unit between two starts, or on its way in or out.
+    /// There is no process at the moment, but its unit is starting or stopping.
     Restarting,
-    /// The service manager there cannot be asked.
+    /// The service manager cannot be asked.
     Unknown,
-    /// Does not, and nothing will start it by itself.
+    /// There is no process, and nothing will start one.
     Stopped,
 }
 
 impl Process {
-    /// It runs.
+    /// Returns whether it runs.
     pub fn runs(self) -> bool {
         matches!(self, Self::Running { .. })
     }
 
-    /// There is none: the last one has ended, whatever comes next.
+    /// Returns whether there is no process at the moment, whatever comes next.
     pub fn is_gone(self) -> bool {
         matches!(self, Self::Restarting | Self::Stopped)
     }
 }
 
-/// A port that something else listens on.
+/// A port on which another process listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenPort {
-    /// The port.
+    /// The port's number.
     pub port: u16,
-    /// The key in cluster.yaml that wants it, e.g. `http_port`.
+    /// The key in cluster.yaml that names it, e.g. `http_port`.
     pub key: String,
-    /// Who has it, e.g. `python3 (pid 4711)`, when the system tells.
+    /// The process that listens, e.g. `python3 (pid 4711)`; `None` if the system does not tell.
     pub holder: Option<String>,
 }
 
-/// What a node's admin API says.
+/// What a node answered on its admin port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum ApiAnswer {
-    /// It answered.
+    /// Its status.
     Status(Box<ClusterStatus>),
-    /// It did not.
+    /// Nothing that counts.
     Silent {
-        /// Why, short, e.g. `connection refused :8080`.
+        /// Why, in a few words, e.g. `connection refused :8080`.
         reason: String,
-        /// Somebody else did.
+        /// The other node that answered instead.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stranger: Option<Stranger>,
     },
 }
 
 impl ApiAnswer {
-    /// Nobody answered.
+    /// Returns the value for a port on which nothing answers.
     pub fn silent(reason: impl Into<String>) -> Self {
         Self::Silent { reason: reason.into(), stranger: None }
     }
 }
 
 impl HostFacts {
-    /// It already is as `action` would make it.
+    /// Returns whether the host already is in the state that `action` leads to.
     pub fn has(&self, action: &Action) -> bool {
         let machine = |has: &dyn Fn(&Machine) -> bool| self.machine.as_ref().is_some_and(has);
         match action {
@@ -288,7 +289,8 @@ impl HostFacts {
 }
 
 impl HostFacts {
-    /// The release that the node's process runs; `None` when it runs none, or a program that is no release.
+    /// Returns the release that the node's process runs; `None` if there is no process, or its program is not a
+    /// release.
     pub fn runs_release(&self) -> Option<&str> {
         let (_, rest) = self.exe.as_deref()?.split_once("/releases/")?;
         rest.split('/').next()
@@ -296,7 +298,7 @@ impl HostFacts {
 }
 
 impl NodeFacts {
-    /// What the node said of the cluster.
+    /// Returns the status that the node reported.
     pub fn status(&self) -> Option<&ClusterStatus> {
         match &self.api {
             ApiAnswer::Status(status) => Some(status),
@@ -304,7 +306,7 @@ impl NodeFacts {
         }
     }
 
-    /// What the host said.
+    /// Returns what was found on the host.
     pub fn host(&self) -> Option<&HostFacts> {
         match &self.host {
             HostInspection::Seen(facts) => Some(facts),
@@ -312,7 +314,7 @@ impl NodeFacts {
         }
     }
 
-    /// Its process id, when it runs.
+    /// Returns the node's process id, if it runs.
     pub fn pid(&self) -> Option<u32> {
         match self.host()?.process {
             Process::Running { pid } => Some(pid),
@@ -322,7 +324,7 @@ impl NodeFacts {
 }
 
 impl Facts {
-    /// Where the node's log ends, by its own answer or by what lies on its disk.
+    /// Returns where the node's log ends, as the node reported or as was read from its disk.
     pub fn log_end(&self, id: NodeId) -> Option<LogEnd> {
         let answer = self.nodes.get(&id).and_then(NodeFacts::status);
         let answered = answer
@@ -333,12 +335,12 @@ impl Facts {
         })
     }
 
-    /// Every answer, by node.
+    /// Returns the statuses of all nodes that answered.
     pub fn statuses(&self) -> impl Iterator<Item = (NodeId, &ClusterStatus)> {
         self.nodes.iter().filter_map(|(id, node)| Some((*id, node.status()?)))
     }
 
-    /// The node that says it leads, in the highest term when two say so.
+    /// Returns the node that says it leads; if two do, the one in the higher term.
     pub fn leader(&self) -> Option<NodeId> {
         self.statuses()
             .filter(|(_, status)| status.state == Some(RaftRole::Leader))
@@ -346,7 +348,7 @@ impl Facts {
             .map(|(id, _)| id)
     }
 
-    /// The nodes whose process runs, in order of their ids.
+    /// Returns the nodes whose process runs, in order of their ids.
     pub fn running(&self) -> Vec<NodeId> {
         self.nodes.iter().filter(|(_, node)| node.pid().is_some()).map(|(id, _)| *id).collect()
     }

@@ -1,4 +1,4 @@
-//! PURE: `check --fix`: the steps that put right what preflight found and what can be put right from here.
+//! PURE: plans `check --fix`: the steps that repair what the checks have found, as far as escli can.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::preflight::{Finding, Level, preflight};
 use super::provision::Remote;
 use super::{Action, Plan, Step};
 
-/// Checks whose failure makes every step on that host fail.
+/// Checks without which no step on the host can succeed.
 const NEEDED: [&str; 3] = ["reach", "root", "writable"];
 
-/// Plans what can be put right. A host on which nothing can be done is left out; its own findings say why.
+/// Plans the repairs. A host on which no step can succeed is left out; its findings say why.
 pub(super) fn fix(spec: &ClusterFile, remote: &Remote, facts: &Facts) -> Plan {
     let nodes: Vec<_> = spec.cluster.nodes.iter().map(|node| node.id).collect();
     let findings = preflight(spec, &remote.layout, remote.program.as_ref(), facts, &nodes);

@@ -1,6 +1,6 @@
-//! Whose node is this? What hosts, data directories and admin ports say of themselves, against what cluster.yaml says of
-//! them. Every operation is checked here before it is planned: a cluster.yaml that names another cluster's hosts must not be
-//! believed.
+//! Checks that hosts, data directories and admin ports belong to the cluster and node that cluster.yaml says. Every
+//! operation passes this check before it is planned, because a cluster.yaml that names another cluster's hosts must not
+//! be believed.
 
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::{ClusterFile, Node};
@@ -9,34 +9,34 @@ use super::Refusal;
 use super::claims::{Claims, Deployed};
 use super::facts::{ApiAnswer, Facts, HostFacts, NodeFacts};
 
-/// A place that is not what cluster.yaml says.
+/// A host that does not belong to the node that cluster.yaml says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
-    /// The node, by cluster.yaml.
+    /// The node in cluster.yaml.
     pub node: NodeId,
-    /// Whose it is, and by what.
+    /// What the host belongs to instead, and what shows it.
     pub text: String,
-    /// What to do, whatever was meant.
+    /// What to do, for each thing that the operator may have intended.
     pub hints: Vec<String>,
 }
 
-/// What an operation does to identities, beside keeping them.
+/// How an operation changes identities; by default it keeps them.
 #[derive(Clone, Debug, Default)]
 pub struct Intent {
-    /// The new cluster that it starts, if any.
+    /// The id of the new cluster that it starts, if any.
     pub new_cluster: Option<ClusterId>,
-    /// The nodes that go.
+    /// The nodes that it removes.
     pub leaving: Vec<NodeId>,
-    /// It stops nodes, and goes by what their hosts say: who else has taken their ports meanwhile does not matter.
+    /// It stops nodes, and relies on what their hosts say: it does not matter if other nodes use their ports meanwhile.
     pub by_hosts: bool,
-    /// It starts nodes, which found a cluster where none of them has any data.
+    /// It starts nodes, which bootstrap a cluster if none of them has data.
     pub bootstraps: bool,
 }
 
-/// Refuses to work on what belongs to somebody else.
+/// Refuses the operation if a host belongs to another cluster or node.
 ///
 /// # Errors
-/// Says whose each place is.
+/// Says for each such host what it belongs to.
 pub fn refuse(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Result<(), Refusal> {
     let found = mismatches(spec, facts, intent);
     let mut refusal =
@@ -55,8 +55,7 @@ pub fn refuse(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Result<(), 
     if intent.bootstraps { refuse_second_bootstrap(spec, facts) } else { Ok(()) }
 }
 
-/// A cluster that was there and has no data on any host has lost its disks. It is not bootstrapped again
-/// without a word.
+/// Refuses to bootstrap a cluster a second time: if it existed and no host has its data, the disks were lost.
 fn refuse_second_bootstrap(spec: &ClusterFile, facts: &Facts) -> Result<(), Refusal> {
     let Some(id) = facts.remembered.first() else { return Ok(()) };
     let bare = |host: &HostFacts| host.data_empty && !host.runs();
@@ -78,7 +77,7 @@ fn refuse_second_bootstrap(spec: &ClusterFile, facts: &Facts) -> Result<(), Refu
         .hint("to start with an empty cluster:  escli down --purge-data, then escli up"))
 }
 
-/// Every place that is not what cluster.yaml says; of each the gravest difference only.
+/// Returns every host that is not what cluster.yaml says, each with its most serious difference only.
 pub fn mismatches(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Vec<Mismatch> {
     let meant = facts.remembered.first().copied().or_else(|| majority_cluster(facts, intent.new_cluster));
     let seen = spec.cluster.nodes.iter().filter_map(|node| Some((node, facts.nodes.get(&node.id)?)));
@@ -91,7 +90,7 @@ pub fn mismatches(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Vec<Mis
     });
     let mut found: Vec<_> = inspected.collect();
     for mismatch in found.iter_mut().filter(|mismatch| intent.leaving.contains(&mismatch.node)) {
-        // A machine that is gone leaves its address to others.
+        // The address of a machine that is gone may now be another machine's.
         mismatch.hints.push(format!(
             "if node {} is gone and its address belongs to another machine now:  write an unused address (192.0.2.1) into \
              cluster.yaml, and try again",
@@ -101,8 +100,8 @@ pub fn mismatches(spec: &ClusterFile, facts: &Facts, intent: &Intent) -> Vec<Mis
     found
 }
 
-/// The cluster's name as those say it whose data is at stake; their cluster's id where they have no name for it, and
-/// cluster.yaml's where they say nothing.
+/// Returns the name of the cluster whose data is at stake, as hosts and nodes report it; its id if they report no name,
+/// and the name in cluster.yaml if they report nothing.
 pub fn named(spec: &ClusterFile, facts: &Facts) -> String {
     let claims = || facts.nodes.values().filter_map(NodeFacts::host).map(|host| &host.claims);
     let by_file = claims().find_map(|claims| claims.file.as_ref()?.cluster.clone());
@@ -111,21 +110,21 @@ pub fn named(spec: &ClusterFile, facts: &Facts) -> String {
     by_file.or_else(by_answer).or_else(by_store).unwrap_or_else(|| spec.cluster.name.clone())
 }
 
-/// The cluster's id, as nodes and data directories say it, apart from one that is being begun.
+/// Returns the cluster id that most nodes and data directories report, except `new_cluster`, which is being started.
 pub fn majority_cluster(facts: &Facts, new_cluster: Option<ClusterId>) -> Option<ClusterId> {
     let said = || facts.nodes.values().filter_map(cluster_of).filter(|id| Some(*id) != new_cluster);
     let votes = |wanted: ClusterId| said().filter(|id| *id == wanted).count();
-    // Of as many on either side the first counts: what matters is that somebody else is told.
+    // If two ids are reported equally often, the first one counts: either way the other nodes are reported.
     said().rev().max_by_key(|id| votes(*id))
 }
 
-/// The cluster that a node belongs to, by its data directory or by its own answer.
+/// Returns the cluster that a node belongs to, according to its data directory or its own answer.
 pub fn cluster_of(node: &NodeFacts) -> Option<ClusterId> {
     let by_store = node.host().and_then(|host| host.claims.store?.cluster);
     by_store.or_else(|| node.status()?.cluster_id)
 }
 
-/// One node of cluster.yaml, and what was found there.
+/// One node of cluster.yaml, with what was found on its host.
 struct Inspected<'a> {
     name: &'a str,
     node: &'a Node,
@@ -137,7 +136,7 @@ impl Inspected<'_> {
         self.seen.host().map(|host| &host.claims)
     }
 
-    /// The host, or the node's directory on a machine that all share.
+    /// Returns the host, or the node's directory if all nodes share this machine.
     fn place(&self) -> &str {
         self.claims().and_then(|claims| claims.place.as_deref()).unwrap_or(&self.node.host)
     }
@@ -146,7 +145,7 @@ impl Inspected<'_> {
         Some(Mismatch { node: self.node.id, text, hints: hints.to_vec() })
     }
 
-    /// By the file of the last deployment.
+    /// Compares the configuration file of the last deployment.
     fn by_file(&self) -> Option<Mismatch> {
         let Deployed { path, cluster, node, .. } = self.claims()?.file.as_ref()?;
         let (place, name) = (self.place(), self.name);
@@ -166,7 +165,7 @@ impl Inspected<'_> {
         )
     }
 
-    /// By who answers on its admin port.
+    /// Compares the node that answers on the admin port.
     fn by_answer(&self) -> Option<Mismatch> {
         let ApiAnswer::Silent { stranger: Some(stranger), .. } = &self.seen.api else { return None };
         let (says, name) = (stranger.describe(), self.name);
@@ -177,7 +176,7 @@ impl Inspected<'_> {
         self.mismatch(format!("{at} {says}, not as node {}", self.node.id), &self.swapped(stranger.node))
     }
 
-    /// By the data directory.
+    /// Compares the identity in the data directory.
     fn by_store(&self) -> Option<Mismatch> {
         let Claims { data, store, .. } = self.claims()?;
         let other = store.map(|store| store.node).filter(|other| *other != self.node.id)?;
@@ -189,7 +188,7 @@ impl Inspected<'_> {
         self.mismatch(text, &self.swapped(other))
     }
 
-    /// The host keeps its data in another place.
+    /// Checks whether the host has data in another directory.
     fn elsewhere(&self) -> Option<Mismatch> {
         let Claims { data, file, .. } = self.claims()?;
         let Deployed { path, elsewhere, .. } = file.as_ref()?;
@@ -207,7 +206,7 @@ impl Inspected<'_> {
         )
     }
 
-    /// By the cluster's id: that of the data directory, and that of whoever answers on its admin port.
+    /// Compares the cluster ids in the data directory and in the answer on the admin port with `meant`.
     fn by_cluster(&self, meant: ClusterId, remembered: &[ClusterId], intent: &Intent) -> Option<Mismatch> {
         let ours =
             |own: &ClusterId| *own == meant || Some(*own) == intent.new_cluster || remembered.contains(own);
@@ -233,12 +232,12 @@ impl Inspected<'_> {
         )
     }
 
-    /// Its admin port.
+    /// Returns the address of the admin port.
     fn at(&self) -> String {
         format!("{}:{}", self.node.host, self.node.http_port)
     }
 
-    /// It is another cluster's.
+    /// Returns hints for a host of another cluster.
     fn others(&self, other: &str) -> [String; 2] {
         [
             format!("to work on {other}:  use its own cluster.yaml, with -c"),
@@ -249,7 +248,7 @@ impl Inspected<'_> {
         ]
     }
 
-    /// It is another node of the same cluster.
+    /// Returns hints for a host of another node of the same cluster.
     fn swapped(&self, other: NodeId) -> [String; 2] {
         [
             format!("restore the id:  node {other} is the one at {} in cluster.yaml", self.node.host),

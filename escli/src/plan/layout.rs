@@ -1,25 +1,25 @@
-//! PURE: what is where on a host that the operator reaches over SSH.
+//! PURE: paths and users on a host that is reached over SSH.
 
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 use shared::spec::{self, ClusterFile, Deploy, Privilege, Service};
 
-/// Where things go when cluster.yaml does not say.
+/// Default directory for releases and configuration.
 const INSTALL_DIR: &str = "/opt/eventstream";
-/// Who owns the data when cluster.yaml does not say.
+/// Default owner of the data.
 const USER: &str = "eventstream";
-/// The systemd unit.
+/// Name of the systemd unit.
 pub const UNIT: &str = "eventstream";
 
-/// What is where on each host, and who may do what there.
+/// Paths on each host, and who may do what there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostLayout {
-    /// Releases, the program's links and the configuration.
+    /// The directory of releases, of the link to the current one, and of the configuration.
     pub install: String,
-    /// The node's data directory.
+    /// The data directory.
     pub data: String,
-    /// Owns the data and runs the node; `None` for the user that logs in.
+    /// The user that owns the data and runs the node; `None` for the login user.
     pub user: Option<String>,
     /// How to become root.
     pub privilege: Privilege,
@@ -28,10 +28,10 @@ pub struct HostLayout {
 }
 
 impl HostLayout {
-    /// As cluster.yaml says.
+    /// Returns the layout that cluster.yaml describes.
     ///
     /// # Errors
-    /// A path or a name that would mean something to a shell, and what is expected of it.
+    /// A path or name with characters that have a meaning to a shell, and what is expected instead.
     pub fn of(file: &ClusterFile) -> Result<Self, String> {
         let deploy = file.deploy.clone().unwrap_or_default();
         let Deploy { install_dir, user, privilege, service, .. } = deploy;
@@ -44,47 +44,48 @@ impl HostLayout {
         Ok(Self { install, data, user, privilege, service })
     }
 
-    /// What each start runs.
+    /// Path of the program that each start runs.
     pub fn program(&self) -> String {
         format!("{}/esnode", self.install)
     }
 
-    /// Where a release's program lies.
+    /// Path of a release's program.
     pub fn released(&self, release: &str) -> String {
         format!("{}/releases/{release}/esnode", self.install)
     }
 
-    /// The node's cluster.yaml.
+    /// Path of the node's cluster.yaml.
     pub fn config(&self) -> String {
         format!("{}/config/cluster.yaml", self.install)
     }
 
-    /// Where the node logs, if to a file.
+    /// Path of the log, if the node logs to a file.
     pub fn log(&self) -> String {
         format!("{}/run/log", self.install)
     }
 
-    /// The systemd of the user that logs in runs the node, not that of the machine.
+    /// Returns whether the node is a unit of the login user's systemd, not of the machine's.
     pub fn is_user_unit(&self) -> bool {
         self.service == Service::Systemd && self.privilege == Privilege::None
     }
 
-    /// The node logs to a file beside its program: only root can be sure to read what systemd keeps.
+    /// Returns whether the node logs to a file in `install`. It does unless root can be used, because only root can
+    /// always read systemd's journal.
     pub fn logs_to_file(&self) -> bool {
         self.service == Service::Process || self.is_user_unit()
     }
 
-    /// Where systemd looks for units, as a shell spells it.
+    /// The directory of units, as a shell expands it.
     pub fn units(&self) -> &'static str {
         if self.is_user_unit() { "$HOME/.config/systemd/user" } else { "/etc/systemd/system" }
     }
 
-    /// The systemd unit's file, as a shell spells it.
+    /// Path of the unit, as a shell expands it.
     pub fn unit(&self) -> String {
         format!("{}/{UNIT}.service", self.units())
     }
 
-    /// What is there once a boot starts the unit, as a shell spells it.
+    /// Path of the link that makes the unit start at boot, as a shell expands it.
     pub fn wanted_by(&self) -> String {
         let target = if self.is_user_unit() { "default" } else { "multi-user" };
         format!("{}/{target}.target.wants/{UNIT}.service", self.units())

@@ -1,4 +1,5 @@
-//! Maps by node as lists of pairs: inside a tagged enum serde gives back a map's keys as text, which is no number.
+//! Serialises maps with node ids as keys as lists of pairs. In JSON keys are text, and inside a tagged enum serde does
+//! not turn them back into numbers.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Who was a member when an operation began: it is resumed only while they are the same.
+//! The members when an operation began. It can only be resumed while they are the same.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use shared::ids::{ClusterId, NodeId};
 
 use super::facts::Facts;
 
-/// Members as the best informed node told them; empty when none answered, or before there was a cluster.
+/// The members, as the best informed node reported them; empty if none answered, or before there was a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberSet {
-    /// Of which cluster.
+    /// The cluster's id.
     pub cluster: Option<ClusterId>,
-    /// Each member and its part.
+    /// The membership of each member.
     #[serde(with = "super::listed")]
     pub members: BTreeMap<NodeId, Membership>,
 }
 
 impl MemberSet {
-    /// By the node that names a leader in the highest term.
+    /// Returns the members that the node reports which knows of a leader in the highest term.
     pub fn seen(facts: &Facts) -> Self {
         let statuses = facts.statuses().map(|(_, status)| status);
         let Some(best) = statuses.max_by_key(|status| (status.leader.is_some(), status.term)) else {
@@ -33,14 +33,14 @@ impl MemberSet {
         }
     }
 
-    /// The same without some nodes.
+    /// Returns the same set without some nodes.
     #[must_use]
     pub fn without(mut self, nodes: &[NodeId]) -> Self {
         self.members.retain(|id, _| !nodes.contains(id));
         self
     }
 
-    /// What is not as it was, for people; what was or is not known is no difference.
+    /// Returns the differences, as texts for operators. What one of the two does not know is no difference.
     pub fn drift(&self, now: &Self) -> Vec<String> {
         let mut found = Vec::new();
         if let (Some(before), Some(now)) = (self.cluster, now.cluster)

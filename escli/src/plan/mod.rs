@@ -1,5 +1,5 @@
-//! PURE: facts in, immutable plan out. Every choice of an operation is made here, so that what `--dry-run` shows is
-//! what runs. Knows `shared` and nothing else: no file, socket, clock or terminal.
+//! PURE: turns facts into a plan, which does not change any more. Every decision of an operation is made here, so that
+//! what `--dry-run` shows is what runs. Depends on `shared` alone: no file, socket, clock or terminal.
 
 use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
@@ -32,63 +32,64 @@ pub mod upgrade;
 
 pub use action::Action;
 
-/// What an operation will do, in order.
+/// What an operation will do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The subcommand, e.g. `up`.
     pub operation: String,
     /// The cluster's name.
     pub cluster: String,
-    /// One after the other.
+    /// Run one after the other.
     pub stages: Vec<Stage>,
-    /// What the operator should know and no step says.
+    /// What the operator should know that no step says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What the operator must agree to first.
+    /// What the operator must agree to before the plan runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<Question>,
 }
 
-/// Steps that may run at once.
+/// Steps that may run at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// A few words, e.g. `start n1`.
+    /// The stage in a few words, e.g. `start n1`.
     pub title: String,
-    /// In any order.
+    /// The steps, in any order.
     pub steps: Vec<Step>,
-    /// What is done, in order, when one of them fails: nothing half done is left to serve.
+    /// Steps to run, in this order, if one of `steps` fails, so that nothing is left half done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rescue: Vec<Step>,
 }
 
-/// One thing that is done, proved and journalled.
+/// One action, which is performed, verified and journalled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Stable and readable, unique in the plan, e.g. `n1.start` or `cluster.leader`.
+    /// Id for people and scripts, unique in the plan, e.g. `n1.start` or `cluster.leader`.
     pub id: String,
-    /// The node it is about; `None` when it is about the whole cluster.
+    /// The node that it changes or checks; `None` if it is about the whole cluster.
     pub node: Option<NodeId>,
-    /// What to do.
+    /// The action.
     pub action: Action,
     /// Why it is in the plan, e.g. `not running`.
     pub why: String,
 }
 
-/// What the operator must agree to before a plan runs.
+/// A question that the operator must answer before a plan runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Question {
-    /// Yes or no: it cannot be undone by itself. Without a terminal it takes `--yes`.
+    /// Yes or no, because the operation cannot simply be undone. Without a terminal, `--yes` is needed.
     Confirm {
         /// What will happen; the view adds the question.
         text: String,
     },
-    /// Yes or no: the cluster will accept no writes. Without a terminal it takes `--allow-downtime`.
+    /// Yes or no, because the cluster will accept no writes. Without a terminal, `--allow-downtime` is needed.
     Downtime {
         /// What it costs; the view adds the question.
         text: String,
     },
-    /// A word must be typed, because this cannot be undone. Without a terminal it takes `--yes --confirm NAME`.
+    /// A word must be typed, because the operation cannot be undone. Without a terminal, `--yes --confirm NAME` is
+    /// needed.
     TypeName {
         /// What it costs; the view asks for the word.
         text: String,
@@ -97,16 +98,16 @@ pub enum Question {
     },
 }
 
-/// Why an operation is not even tried; no changes were made.
+/// Why an operation is not begun. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// What is refused, in one sentence without a full stop.
     pub message: String,
-    /// Each reason on its own.
+    /// The reasons, one by one.
     pub reasons: Vec<String>,
     /// What to do instead; the commands in it can be pasted.
     pub hints: Vec<String>,
-    /// A first port with which a new local cluster would find all its ports free, where ports are the reason.
+    /// A first port with which all ports of a new local cluster are free, if ports are a reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free_base_port: Option<u16>,
 }
@@ -154,7 +155,7 @@ impl Plan {
         self.stage(title, vec![step]);
     }
 
-    /// The same, with what is done when it fails.
+    /// Appends a stage with the steps to run if it fails.
     pub fn guarded(&mut self, title: impl Into<String>, steps: Vec<Step>, rescue: Vec<Step>) {
         if !steps.is_empty() {
             self.stages.push(Stage { title: title.into(), steps, rescue });
@@ -178,7 +179,7 @@ impl Step {
         Self { id: format!("n{node}.{}", action.verb()), node: Some(node), action, why: why.into() }
     }
 
-    /// A step that takes back what was begun on a node; its id is `n<node>.undo-<verb>`.
+    /// A step that undoes something on a node; its id is `n<node>.undo-<verb>`.
     pub fn undo(node: NodeId, action: Action, why: impl Into<String>) -> Self {
         Self { id: format!("n{node}.undo-{}", action.verb()), ..Self::on(node, action, why) }
     }

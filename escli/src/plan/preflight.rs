@@ -1,55 +1,59 @@
-//! PURE: what speaks against bringing nodes up on their hosts, found before anything is changed.
+//! PURE: checks whether nodes can run on their hosts, from what an inspection has found there, before anything is
+//! changed.
 
 use serde::Serialize;
 use shared::ids::NodeId;
-use shared::spec::{ClusterFile, Privilege, Service, authority};
+use shared::spec::{ClusterFile, Privilege, Service};
 
 use super::Action;
-use super::facts::{AdminRoute, Facts, HostFacts, HostInspection, Machine, Reachability};
+use super::facts::{Facts, HostFacts, HostInspection, Machine};
 use super::identity::{self, Intent, Mismatch};
 use super::layout::HostLayout;
 use super::program::Program;
 
-/// Room that a node needs to begin with: two segments, a snapshot, some air.
+mod network;
+
+/// Free space that a new node needs, in MiB: two segments, a snapshot, and some to spare.
 const DATA_MIB: u64 = 512;
-/// A clock further off than this makes logs hard to read and retention early or late.
+/// Largest difference between a host's clock and this machine's that gets no warning, in seconds. With more, logs are
+/// hard to compare, and retention is early or late.
 const SKEW_S: i64 = 5;
 
-/// How bad a finding is.
+/// How bad a finding is, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// As it should be.
+    /// Nothing is wrong.
     Ok,
-    /// It will work, and the operator should know.
+    /// The node will run, but the operator should know.
     Warning,
-    /// It cannot work.
+    /// The node cannot run like this.
     Failure,
 }
 
 /// What one check found on one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The node.
+    /// The node whose host was checked.
     pub node: NodeId,
-    /// The check, e.g. `disk`.
+    /// Name of the check, e.g. `disk`.
     pub check: &'static str,
     /// How bad it is.
     pub level: Level,
-    /// What was found.
+    /// What was found, in one line.
     pub text: String,
-    /// Evidence, line by line.
+    /// Further lines, e.g. what the host answered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
-    /// What to do about it, when something is to be done.
+    /// What the operator can do about it; `None` if nothing needs to be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What `check --fix` does about it, where it can do anything.
+    /// What `check --fix` does about it; `None` if it can do nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<Action>,
 }
 
-/// One host's findings in the making.
+/// One host, with the findings about it so far.
 struct Host<'a> {
     node: NodeId,
     facts: &'a HostFacts,
@@ -64,7 +68,7 @@ impl Host<'_> {
     }
 
     fn fixable(&mut self, check: &'static str, level: Level, text: impl Into<String>, fix: Action) {
-        // `up` makes what is merely not there yet, so only a problem has something to be done about.
+        // `up` creates by itself what does not exist yet. The operator only has something to do about a problem.
         let hint = (level > Level::Ok).then(|| "escli check --fix".to_owned());
         self.say(check, level, text, hint);
         if let Some(finding) = self.found.last_mut() {
@@ -77,7 +81,7 @@ impl Host<'_> {
     }
 }
 
-/// What the checks find on the hosts of `targets`, in the order of nodes and checks.
+/// Returns the findings on the hosts of `targets`, in the order of `targets` and, for each host, of the checks below.
 pub fn preflight(
     spec: &ClusterFile,
     layout: &HostLayout,
@@ -113,10 +117,10 @@ pub fn preflight(
                 leftovers(&mut host);
                 data(&mut host);
                 whose(&mut host, spec, facts, &strangers);
-                ports(&mut host);
+                network::ports(&mut host);
                 clock(&mut host);
-                peers(&mut host, spec, facts);
-                admin(&mut host, spec, facts);
+                network::peers(&mut host, spec, facts);
+                network::admin(&mut host, spec, facts);
                 all.append(&mut host.found);
             }
             Some(HostInspection::Unreachable { reason, details, hints }) => {
@@ -141,7 +145,7 @@ fn root(host: &mut Host<'_>, layout: &HostLayout) {
     }
 }
 
-/// Without root, the login user makes everything itself.
+/// Without root, the login user has to create all directories itself.
 fn writable(host: &mut Host<'_>, layout: &HostLayout) {
     if layout.privilege != Privilege::None {
         return;
@@ -216,7 +220,7 @@ fn service(host: &mut Host<'_>, layout: &HostLayout) {
     }
 }
 
-/// A node under the user's own systemd lives as long as that does.
+/// A user's systemd ends with the user's last login unless lingering is on, and ends the node with it.
 fn user_service(host: &mut Host<'_>) {
     let login = host.machine.login.clone().unwrap_or_else(|| "the login user".to_owned());
     let by_root = format!("as root there:  loginctl enable-linger {login}");
@@ -281,7 +285,7 @@ fn data(host: &mut Host<'_>) {
     }
 }
 
-/// The host says that it is what cluster.yaml says.
+/// Checks that the host does not belong to another cluster, or to another node of this one.
 fn whose(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts, strangers: &[Mismatch]) {
     if let Some(Mismatch { text, hints, .. }) = strangers.iter().find(|mismatch| mismatch.node == host.node) {
         return host.say("identity", Level::Failure, text.clone(), Some(hints.join("; ")));
@@ -295,18 +299,6 @@ fn whose(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts, strangers: &[Mi
     host.ok("identity", text);
 }
 
-fn ports(host: &mut Host<'_>) {
-    for taken in host.facts.taken.clone() {
-        let holder = taken.holder.as_deref().unwrap_or("another process");
-        let text = format!("port {} ({}) is held by {holder}", taken.port, taken.key);
-        let hint = "stop that process, or change the port in cluster.yaml".to_owned();
-        host.say("ports", Level::Failure, text, Some(hint));
-    }
-    if host.facts.taken.is_empty() {
-        host.ok("ports", if host.facts.runs() { "held by the node" } else { "free" });
-    }
-}
-
 fn clock(host: &mut Host<'_>) {
     let skew = host.machine.skew_s;
     if skew.abs() <= SKEW_S {
@@ -315,74 +307,6 @@ fn clock(host: &mut Host<'_>) {
     let which = if skew > 0 { "ahead of" } else { "behind" };
     let text = format!("{} s {which} the clock of this machine", skew.abs());
     host.say("clock", Level::Warning, text, Some("timedatectl set-ntp true".to_owned()));
-}
-
-fn peers(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
-    let Some(links) = facts.peer_reachability.get(&host.node) else { return };
-    let address = |id: &NodeId| {
-        spec.node(*id)
-            .map_or_else(String::new, |node| format!(" {}", authority(&node.host, node.cluster_port)))
-    };
-    let nameless: Vec<&str> = links
-        .iter()
-        .filter(|(_, reach)| **reach == Reachability::Unresolved)
-        .filter_map(|(id, _)| spec.node(*id).map(|node| node.host.as_str()))
-        .collect();
-    if !nameless.is_empty() {
-        let text = format!("this host cannot resolve {}", nameless.join(", "));
-        let hint =
-            "make the names resolvable on every host (DNS, /etc/hosts), or write addresses into cluster.yaml";
-        return host.say("peers", Level::Failure, text, Some(hint.to_owned()));
-    }
-    let blocked: Vec<String> = links
-        .iter()
-        .filter(|(_, reach)| **reach == Reachability::Silent)
-        .map(|(id, _)| format!("node {id}{}", address(id)))
-        .collect();
-    if !blocked.is_empty() {
-        let text = format!("no answer from {}", blocked.join(", "));
-        let hint = "allow the nodes to reach each other's cluster_port: firewall, routes".to_owned();
-        // A host that nobody reaches is dead, and no reason not to work on the others.
-        let alive = |id: &NodeId| facts.nodes.get(id).is_some_and(|node| node.host().is_some());
-        let silent = |reach: &Reachability| *reach == Reachability::Silent;
-        let cut_off = links.iter().any(|(id, reach)| silent(reach) && alive(id));
-        let level = if cut_off { Level::Failure } else { Level::Warning };
-        return host.say("peers", level, text, Some(hint));
-    }
-    if links.values().any(|reach| *reach == Reachability::Unknown) {
-        let text = "not tested: there is no bash on that machine";
-        return host.say("peers", Level::Warning, text, None);
-    }
-    host.ok("peers", "reaches all other nodes");
-}
-
-/// The admin port from here, by which every operation sees what it has done.
-fn admin(host: &mut Host<'_>, spec: &ClusterFile, facts: &Facts) {
-    let (Some(way), Some(node)) = (facts.admin_routes.get(&host.node), spec.node(host.node)) else { return };
-    let (name, port) = (&node.host, node.http_port);
-    let is_silent = facts.nodes.get(&host.node).is_some_and(|node| node.status().is_none());
-    match way {
-        AdminRoute::Direct if host.facts.runs() && is_silent => {
-            let text = format!("the node runs, but {name}:{port} accepts no connections from here");
-            let hint =
-                format!("if a firewall rejects them, open http_port {port} for this machine; see escli logs");
-            host.say("admin", Level::Warning, text, Some(hint));
-        }
-        AdminRoute::Direct => host.ok("admin", format!("http_port {port} is reachable from here")),
-        AdminRoute::Tunnelled { why } if why.is_empty() => {
-            host.ok("admin", format!("http_port {port}, through SSH"));
-        }
-        AdminRoute::Tunnelled { why } => {
-            host.ok("admin", format!("http_port {port}, through SSH: {why} from here"));
-        }
-        AdminRoute::Closed { why } => {
-            let text = format!("http_port {port} of {name} cannot be reached from here: {why}");
-            let hint = format!(
-                "open port {port} for this machine, or allow sshd there to forward (AllowTcpForwarding yes); set a jump host in deploy.ssh.jump"
-            );
-            host.say("admin", Level::Failure, text, Some(hint));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -473,72 +397,5 @@ mod tests {
         assert_eq!(off.level, Level::Warning);
         assert!(off.hint.unwrap().ends_with("as root there:  loginctl enable-linger ada"));
         assert_eq!(found(false, false).level, Level::Failure);
-    }
-
-    #[test]
-    fn a_host_that_is_not_there_and_a_path_that_is_cut_are_findings() {
-        let spec = remote_spec(3);
-        let mut facts = remote_facts(&spec);
-        let layout = HostLayout::of(&spec).unwrap();
-        facts.peer_reachability.insert(1, [(2, Reachability::Silent), (3, Reachability::Open)].into());
-        facts.peer_reachability.insert(2, [(1, Reachability::Open), (3, Reachability::Silent)].into());
-        let gone = HostInspection::Unreachable {
-            reason: "no route".to_owned(),
-            details: Vec::new(),
-            hints: Vec::new(),
-        };
-        facts.nodes.get_mut(&3).unwrap().host = gone;
-        let found = preflight(&spec, &layout, None, &facts, &[1, 2, 3]);
-        let bad: Vec<_> = found.iter().filter(|finding| finding.level == Level::Failure).collect();
-        let texts: Vec<_> =
-            bad.iter().map(|finding| (finding.node, finding.check, finding.text.as_str())).collect();
-        assert_eq!(texts, [(1, "peers", "no answer from node 2 10.0.0.2:9100"), (3, "reach", "no route")]);
-        let warned = |finding: &&Finding| finding.level == Level::Warning && finding.check == "peers";
-        assert_eq!(found.iter().find(warned).map(|finding| finding.node), Some(2), "nobody reaches the dead");
-    }
-
-    #[test]
-    fn the_admin_port_is_tried_from_here_and_names_from_every_host() {
-        let spec = remote_spec(3);
-        let layout = HostLayout::of(&spec).unwrap();
-        let facts = |way: AdminRoute, reach: Reachability| {
-            let mut facts = remote_facts(&spec);
-            facts.admin_routes = [(1, way)].into();
-            facts.peer_reachability = [(1, [(2, reach)].into())].into();
-            facts
-        };
-        let find = |facts: &Facts, check: &str| {
-            let found = preflight(&spec, &layout, None, facts, &[1]);
-            found.into_iter().find(|finding| finding.check == check).unwrap()
-        };
-        let why = "no address".to_owned();
-        for (way, level, text) in [
-            (AdminRoute::Direct, Level::Ok, "http_port 8080 is reachable from here"),
-            (AdminRoute::Tunnelled { why: String::new() }, Level::Ok, "http_port 8080, through SSH"),
-            (
-                AdminRoute::Tunnelled { why: why.clone() },
-                Level::Ok,
-                "http_port 8080, through SSH: no address from here",
-            ),
-            (
-                AdminRoute::Closed { why },
-                Level::Failure,
-                "http_port 8080 of 10.0.0.1 cannot be reached from here: no address",
-            ),
-        ] {
-            let found = find(&facts(way, Reachability::Open), "admin");
-            assert_eq!((found.level, found.text.as_str()), (level, text));
-        }
-        let mut refused = facts(AdminRoute::Direct, Reachability::Open);
-        let HostInspection::Seen(host) = &mut refused.nodes.get_mut(&1).unwrap().host else { panic!() };
-        host.process = crate::plan::facts::Process::Running { pid: 7 };
-        let found = find(&refused, "admin");
-        assert!(
-            found.level == Level::Warning && found.text.contains("accepts no connections from here"),
-            "{found:?}"
-        );
-        let found = find(&facts(AdminRoute::Direct, Reachability::Unresolved), "peers");
-        assert_eq!(found.level, Level::Failure);
-        assert_eq!(found.text, "this host cannot resolve 10.0.0.2");
     }
 }

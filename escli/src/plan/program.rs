@@ -1,4 +1,4 @@
-//! PURE: the node's program as the operator has it, and whether a machine can run it.
+//! PURE: the node's program on the operator's machine, and whether another machine can run it.
 
 use serde::{Deserialize, Serialize};
 use shared::version::BuildInfo;
@@ -6,38 +6,40 @@ use std::path::PathBuf;
 
 use super::facts::Machine;
 
-/// A program to be copied to hosts.
+/// A program to copy to hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// Where the operator has it.
+    /// Its path on the operator's machine.
     pub path: PathBuf,
-    /// Its version and the first digits of its hash, e.g. `1.4.2-3fa9c1d2`: builds of one version lie side by side.
+    /// Name of the release: version and first digits of the hash, e.g. `1.4.2-3fa9c1d2`. Builds of one version have
+    /// different names.
     pub release: String,
-    /// Hex SHA-256.
+    /// SHA-256 of the file, in hex.
     pub sha256: String,
     /// Size in MiB, rounded up.
     pub mib: u64,
-    /// What it says of itself; `None` when it cannot be run here.
+    /// Its own description of itself; `None` if it cannot be run here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<BuildInfo>,
-    /// What it runs on, as `uname -m` says it; `None` when that cannot be told.
+    /// The architecture that it is built for, as `uname -m` prints it; `None` if that is not known.
     pub arch: Option<String>,
 }
 
 impl Program {
-    /// Why `machine` cannot run it; `None` when nothing speaks against it.
+    /// Returns why `machine` cannot run it; `None` if no reason is known.
     pub fn cannot_run_on(&self, machine: &Machine) -> Option<String> {
         let arch = self.arch.as_ref().filter(|arch| **arch != machine.arch)?;
         Some(format!("{} is built for {arch}, the machine is {}", self.path.display(), machine.arch))
     }
 }
 
-/// Whether it was built to try EventStream out, by `make up`: quickly rather than well.
+/// Returns whether it was built by `make up`: quickly, for a first look, and not for hosts.
 pub fn is_playground(info: &BuildInfo) -> bool {
     info.build.ends_with(" playground")
 }
 
-/// What an ELF program runs on, from its first bytes, as `uname -m` says it; `None` for anything else.
+/// Returns the architecture of an ELF program as `uname -m` prints it, from the first bytes of the file; `None` for any
+/// other file.
 pub fn arch_of(head: &[u8]) -> Option<String> {
     const MACHINES: [(u16, &str); 4] = [(62, "x86_64"), (183, "aarch64"), (243, "riscv64"), (22, "s390x")];
     let (magic, order) = (head.get(..4)?, *head.get(5)?);

@@ -1,4 +1,4 @@
-//! PURE: what hosts lack before their nodes can be started: user, directories, program, unit.
+//! PURE: plans what hosts need before their nodes can be started: user, directories, program, unit.
 
 use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
@@ -11,18 +11,18 @@ use super::preflight::{Finding, Level};
 use super::program::Program;
 use super::{Action, Plan, Refusal, Step};
 
-/// What nodes on hosts of their own are given.
+/// What remote hosts get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remote {
-    /// What is where.
+    /// The layout of each host.
     pub layout: HostLayout,
-    /// The node's program; `None` when there is none, or what is installed is to be started.
+    /// The program to install; `None` if there is none, or the installed one is used.
     pub program: Option<Program>,
-    /// The operator named it.
+    /// The operator has named the program.
     pub named: bool,
 }
 
-/// The steps that give `hosts` what they lack, except their cluster.yaml.
+/// Returns the steps that give `hosts` what they lack, except the nodes' cluster.yaml.
 pub fn provision(
     plan: &mut Plan,
     remote: &Remote,
@@ -66,8 +66,8 @@ pub fn provision(
     }
 }
 
-/// A node takes the operator's program when it has none, or the very same; another one only when that was named and the
-/// whole cluster is down. Everything else is an upgrade, which has a command of its own.
+/// Returns whether the host gets the operator's program: if it has none or the same one. It only gets another one if
+/// that was named and the whole cluster is down; everything else is an upgrade, which is another command.
 fn takes(remote: &Remote, any_runs: bool, (_, host, _): &(NodeId, &HostFacts, &Machine)) -> bool {
     let Some(program) = &remote.program else { return false };
     let another = host.current.as_ref().is_some_and(|current| *current != program.release);
@@ -88,7 +88,7 @@ fn units(wanted: &DesiredFiles, hosts: &[(NodeId, &HostFacts, &Machine)]) -> Vec
     hosts.iter().filter_map(unit).collect()
 }
 
-/// Nodes that keep another release than the operator's, for the operator to know.
+/// Returns notes about nodes that keep another release than the operator's.
 pub fn other_releases(
     remote: &Remote,
     hosts: &[(NodeId, &HostFacts, &Machine)],
@@ -105,10 +105,10 @@ pub fn other_releases(
         .collect()
 }
 
-/// Refuses to start nodes for which there is no program at all.
+/// Refuses to start nodes on hosts without any program.
 ///
 /// # Errors
-/// Names them.
+/// Names these nodes.
 pub fn refuse_without_program(
     remote: &Remote,
     hosts: &[(NodeId, &HostFacts, &Machine)],
@@ -121,7 +121,7 @@ pub fn refuse_without_program(
     Err(Refusal { reasons: bare, ..no_program() })
 }
 
-/// There is no program to start nodes with.
+/// Returns the refusal for when no program was found.
 pub fn no_program() -> Refusal {
     Refusal::new("the esnode program was not found; no changes were made")
         .because("looked in deploy.binary, $ESNODE, next to escli, and on the PATH")
@@ -129,10 +129,10 @@ pub fn no_program() -> Refusal {
         .hint("build it:    cargo build --release -p esnode")
 }
 
-/// Refuses when a check failed.
+/// Refuses an operation if a check failed.
 ///
 /// # Errors
-/// Each failed check is a reason, and its hint a hint.
+/// Has each failed check as a reason, and its hint as a hint.
 pub fn refuse(findings: &[Finding]) -> Result<(), Refusal> {
     let mut refusal = Refusal::new("the hosts are not ready; no changes were made");
     for finding in findings.iter().filter(|finding| finding.level == Level::Failure) {

@@ -1,11 +1,11 @@
 //! Majorities.
 
-/// How many of `voters` must agree.
+/// Returns how many of `voters` make a majority.
 pub fn quorum(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-/// How many of `voters` may fail.
+/// Returns how many of `voters` may fail.
 pub fn tolerates(voters: usize) -> usize {
     voters.saturating_sub(quorum(voters))
 }

@@ -1,5 +1,5 @@
-//! `recover`: the quorum is lost for good, and one node that is left starts a new cluster. The only operation
-//! that can lose what was acknowledged; nothing else in this program ever does.
+//! Plans `recover`: the quorum is lost for good, and one remaining node starts a new cluster. This is the only
+//! operation of escli that can lose acknowledged events.
 
 use std::path::PathBuf;
 
@@ -13,32 +13,33 @@ use super::facts::{Facts, HostFacts, Log, LogEnd, NodeFacts};
 use super::quorum::quorum;
 use super::{Action, Plan, Question, Refusal, Step, agreement, identity};
 
-/// What `recover` is asked for.
+/// The options of `recover`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecoverOptions {
     /// The node that starts the new cluster.
     pub survivor: NodeId,
-    /// Every other node: none of them is part of what comes.
+    /// All other nodes; none of them is part of the new cluster.
     pub others: Vec<Node>,
-    /// Those of them that are lost for good, by the operator's account.
+    /// Those of `others` that are lost for good, as the operator says.
     pub lost: Vec<NodeId>,
-    /// Identity of the cluster to come, drawn when the operation was begun.
+    /// Identity of the new cluster, drawn when the operation began.
     pub cluster: ClusterId,
-    /// The survivor's program; `None` when none was found.
+    /// Path of the program for the survivor; `None` if none was found.
     pub binary: Option<PathBuf>,
-    /// What keeps nodes on hosts of their own running; `None` for processes of this machine.
+    /// How remote nodes are kept running; `None` for a local cluster.
     pub service: Option<Service>,
-    /// The cluster.yaml that still names the others; `None` when it does not, or cannot be written.
+    /// The cluster.yaml to remove the others from; `None` if they are not there any more, or the file cannot be
+    /// written.
     pub file: Option<PathBuf>,
     /// The operator has agreed already, before the operation was interrupted.
     #[serde(default)]
     pub agreed: bool,
 }
 
-/// Plans it.
+/// Plans `recover`.
 ///
 /// # Errors
-/// Refuses while there is a majority, or could be one; and where another node holds more.
+/// Refuses if there is a majority, or could be one; and if another node's log reaches further.
 pub(super) fn recover(
     spec: &ClusterFile,
     wanted: &DesiredFiles,
@@ -52,7 +53,7 @@ pub(super) fn recover(
     let carries_on = status.is_some_and(|status| status.cluster_id == Some(options.cluster));
     let mut plan = Plan::new("recover", &spec.cluster.name);
     if !carries_on {
-        // Once the survivor was made another cluster, nobody else's votes matter.
+        // Once the survivor belongs to another cluster, the votes of other nodes do not matter.
         if !options.agreed {
             case.is_lost()?;
             case.holds_most()?;
@@ -87,7 +88,7 @@ pub(super) fn recover(
     Ok(plan)
 }
 
-/// What is seen of a cluster that is to be given up but for one node.
+/// The cluster that has lost its quorum.
 struct Case<'a> {
     spec: &'a ClusterFile,
     facts: &'a Facts,
@@ -127,7 +128,7 @@ impl Case<'_> {
         })
     }
 
-    /// There is no majority, and there cannot be one again.
+    /// Checks that there is no majority, and cannot be one again.
     fn is_lost(&self) -> Result<(), Refusal> {
         let statuses: Vec<ClusterStatus> = self.facts.statuses().map(|(_, status)| status.clone()).collect();
         let voters = agreement::voters(&statuses, self.spec.cluster.nodes.len());
@@ -173,7 +174,7 @@ impl Case<'_> {
             .hint(format!("list permanently lost nodes:          --lost {}", all.join(","))))
     }
 
-    /// No node that is left has a log that reaches further (Raft paper, 5.4.1).
+    /// Checks that no other remaining node has a log that reaches further (Raft paper, 5.4.1).
     fn holds_most(&self) -> Result<(), Refusal> {
         let id = self.options.survivor;
         if let Some(Log::Damaged { reason }) = self.facts.logs.get(&id) {
@@ -203,7 +204,7 @@ impl Case<'_> {
             .hint(format!("to give up the log of node {other}, move its data directory away first")))
     }
 
-    /// The same with another survivor.
+    /// Returns the same command with another survivor.
     fn again(&self, survivor: NodeId) -> String {
         let kept = self.options.lost.iter().copied().filter(|id| *id != survivor);
         let given_up = self.options.lost.contains(&survivor).then_some(self.options.survivor);
@@ -211,7 +212,7 @@ impl Case<'_> {
         format!("escli recover --survivor {survivor} --lost {}", lost.join(","))
     }
 
-    /// How far each log reaches that nothing is known of otherwise.
+    /// Returns where each log ends, as far as it is known, for the question to the operator.
     fn ends(&self) -> String {
         let end = |id: NodeId| match (self.facts.log_end(id), self.facts.logs.get(&id)) {
             (Some(LogEnd { term, index }), _) => {
@@ -253,7 +254,7 @@ impl Case<'_> {
         Question::TypeName { text, word: format!("recover-{name}-from-{id}") }
     }
 
-    /// Whatever of the others can be reached does not come back on its own.
+    /// Adds steps for the other nodes that can be reached: none of them may start by itself again.
     fn retire_others(&self, plan: &mut Plan) {
         let mut stops = Vec::new();
         let mut disables = Vec::new();

@@ -1,5 +1,4 @@
-//! What an operation was asked for, as data: a journal keeps it, and who resumes the operation plans it again from what
-//! is seen then.
+//! The request of an operation as data. The journal stores it, and a resumed operation plans it again from new facts.
 
 use serde::{Deserialize, Serialize};
 use shared::ids::ClusterId;
@@ -20,7 +19,7 @@ use super::up::{UpOptions, up};
 use super::upgrade::{UpgradeOptions, upgrade};
 use super::{Plan, Refusal};
 
-/// One operation with its arguments.
+/// An operation with its options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
@@ -53,11 +52,11 @@ pub enum Request {
 }
 
 impl Request {
-    /// Plans it, once everything that cluster.yaml names has been seen to be what it says. There is no other way to a
-    /// planner.
+    /// Plans the operation, after it was checked that every host belongs to what cluster.yaml says. This is the only
+    /// way to a planner.
     ///
     /// # Errors
-    /// Where something is somebody else's; those of its planner.
+    /// A host that belongs to another cluster or node; those of the planner.
     pub fn plan(&self, spec: &ClusterFile, wanted: &DesiredFiles, facts: &Facts) -> Result<Plan, Refusal> {
         identity::refuse(spec, facts, &self.intent())?;
         match self {
@@ -77,7 +76,7 @@ impl Request {
         }
     }
 
-    /// Who comes.
+    /// Returns the options of the node that joins, if one does.
     pub fn joining(&self) -> Option<&AddOptions> {
         match self {
             Self::AddNode(options) => Some(options),
@@ -86,7 +85,7 @@ impl Request {
         }
     }
 
-    /// Who goes.
+    /// Returns the nodes that leave.
     pub fn leaving(&self) -> Vec<Node> {
         match self {
             Self::RemoveNode(options) => vec![options.member.clone()],
@@ -96,7 +95,7 @@ impl Request {
         }
     }
 
-    /// Returns the id of the cluster that it starts from the log of another one.
+    /// Returns the id of the new cluster that the operation starts from another one's log.
     pub fn new_cluster(&self) -> Option<ClusterId> {
         match self {
             Self::Recover(options) => Some(options.cluster),
@@ -114,7 +113,7 @@ impl Request {
         }
     }
 
-    /// It writes the cluster.yaml of a cluster that is new, whatever was there before.
+    /// Returns whether it writes the cluster.yaml of a new cluster, whatever existed there before.
     pub fn is_new(&self) -> bool {
         match self {
             Self::Up(options) => options.new_file.is_some(),
@@ -123,29 +122,29 @@ impl Request {
         }
     }
 
-    /// Nothing is left of the cluster afterwards.
+    /// Returns whether nothing is left of the cluster afterwards.
     pub fn purges(&self) -> bool {
         matches!(self, Self::Down(options) if options.purge)
     }
 
-    /// How many vote when the operation has come to its end, where it is itself that decides so.
+    /// Returns the number of voters after the operation, if the operation itself determines it.
     pub fn voters(&self) -> Option<usize> {
         matches!(self, Self::Recover(_)).then_some(1)
     }
 
-    /// It starts nodes on hosts that may not reach the others.
+    /// Returns whether it starts nodes on hosts that may not reach the others.
     pub fn needs_peers(&self) -> bool {
         matches!(self, Self::Up(options) if options.operation == "up")
             || matches!(self, Self::Restore(_))
             || self.joining().is_some()
     }
 
-    /// It depends on how far each log reaches, whoever of the nodes runs.
+    /// Returns whether it depends on how far each node's log reaches.
     pub fn compares_logs(&self) -> bool {
         matches!(self, Self::Recover(options) if !options.agreed)
     }
 
-    /// Keeps what only the first look can tell.
+    /// Records what only the first inspection can tell.
     pub fn record_baseline(&mut self, facts: &Facts) {
         match self {
             Self::Restart(options) | Self::Reload(options) => options.record_baseline(facts),
@@ -157,7 +156,7 @@ impl Request {
         }
     }
 
-    /// The operator has agreed to what the plan asked about.
+    /// Notes that the operator has agreed to what the plan asks.
     pub fn agreed(&mut self) {
         match self {
             Self::Stop(options) => options.allow_downtime = true,
@@ -175,7 +174,7 @@ impl Request {
         }
     }
 
-    /// The same command would begin anew; only resuming it goes on from where it stopped.
+    /// Returns whether the same command would start from the beginning, so that only `history resume` continues it.
     pub fn needs_resume(&self) -> bool {
         let again = matches!(
             self,

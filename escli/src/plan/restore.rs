@@ -1,5 +1,5 @@
-//! `restore`: a new cluster that continues where a backup ends. Every node gets the same copy of the log,
-//! and makes it its own; from then on it is `up`.
+//! Plans `restore`: a new cluster that continues where a backup ends. Every node gets the same copy of the log and
+//! recovers from it; the rest is the plan of `up`.
 
 use std::path::PathBuf;
 
@@ -12,26 +12,26 @@ use super::facts::{Facts, NodeFacts};
 use super::up::{UpOptions, hosts, up};
 use super::{Action, Plan, Refusal, Stage, Step};
 
-/// What `restore` is asked for.
+/// The options of `restore`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreOptions {
-    /// How the nodes come up.
+    /// How the nodes are brought up.
     pub up: UpOptions,
-    /// The backup, on the operator's machine.
+    /// Path of the backup on the operator's machine.
     pub source: PathBuf,
-    /// SHA-256 of what it says of itself: another backup has another one.
+    /// SHA-256 of its manifest, in hex, which identifies the backup.
     pub sum: String,
-    /// Bytes of its files.
+    /// Total length of its files, in bytes.
     pub bytes: u64,
-    /// Identity of the new cluster, drawn when the operation was begun.
+    /// Identity of the new cluster, drawn when the operation began.
     pub cluster: ClusterId,
-    /// No node had any data when the operation was begun: what is there now is the operation's own.
+    /// No node had data when the operation began. Data that is there now comes from this operation.
     #[serde(default)]
     pub were_empty: bool,
 }
 
 impl RestoreOptions {
-    /// Remembers that there was nothing, the first time that it is seen.
+    /// Records that no node has data, when that is first known.
     pub fn record_baseline(&mut self, facts: &Facts) {
         let hosts: Vec<_> = facts.nodes.values().map(NodeFacts::host).collect();
         self.were_empty |=
@@ -39,10 +39,10 @@ impl RestoreOptions {
     }
 }
 
-/// Plans it.
+/// Plans `restore`.
 ///
 /// # Errors
-/// Those of [`up`]; and where there is data already.
+/// Those of [`up`]; and if a node has data already.
 pub(super) fn restore(
     spec: &ClusterFile,
     wanted: &DesiredFiles,

@@ -1,5 +1,6 @@
-//! `restart` and `reload`: one node at a time. Nodes that are down go first, then followers, the leader last, after it
-//! has handed over to one that keeps up. The gates between are steps of the plan.
+//! Plans `restart` and `reload`: one node at a time. Nodes that are down come first, then followers, and the leader
+//! last, after it has transferred leadership to a follower that keeps up. The gates between nodes are steps of the
+//! plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,67 +18,67 @@ use super::transfer::successor;
 use super::up::{hosts, targets};
 use super::{Action, Plan, Question, Refusal, Step};
 
-/// What `restart` and `reload` are asked for.
+/// The options of `restart` and `reload`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollOptions {
-    /// The nodes; all when empty.
+    /// The nodes; all if empty.
     pub nodes: Vec<NodeId>,
-    /// Go on where it costs the majority.
+    /// Continue although the cluster loses its majority meanwhile.
     pub allow_downtime: bool,
-    /// Kill what does not end by itself.
+    /// Kill a node that does not stop in time.
     pub force: bool,
-    /// The node's program; `None` when none was found.
+    /// Path of the program; `None` if none was found.
     pub binary: Option<PathBuf>,
-    /// It was named for this very command, and so comes before what is installed.
+    /// The program was named for this command, so it takes precedence over the installed one.
     #[serde(default)]
     pub named: bool,
-    /// Each node's process as the operation first saw it, `None` for one that was down: where it is another one now,
-    /// the node was restarted since. Empty: nothing was done yet.
+    /// Each node's process when the operation began; `None` for a node that was down. A node with another process now
+    /// was restarted since. Empty if the operation has not begun.
     #[serde(default, with = "super::listed")]
     pub before: BTreeMap<NodeId, Option<String>>,
 }
 
-/// One node's part.
+/// The part of the plan that is about one node.
 #[derive(Clone, Debug)]
 pub(super) struct NodeTurn {
     pub(super) id: NodeId,
     pub(super) why: String,
     pub(super) state: TurnState,
-    /// Hash of the file to write first.
+    /// Hash of the configuration file to write first.
     pub(super) write: Option<String>,
-    /// Hash of the file that it must run with afterwards.
+    /// Hash of the configuration that it must run with afterwards.
     pub(super) prove: Option<String>,
-    /// The program that it is started with; `None` when there is none.
+    /// The program to start it with; `None` if there is none.
     pub(super) binary: Option<PathBuf>,
-    /// The release that it changes to.
+    /// The release to change to.
     pub(super) switch: Option<ReleaseChange>,
 }
 
-/// From one release to another.
+/// A change from one release to another.
 #[derive(Clone, Debug)]
 pub(super) struct ReleaseChange {
     pub(super) to: String,
-    /// The version that it must report then.
+    /// The version that the node must report afterwards.
     pub(super) version: Option<String>,
-    /// For how long it must serve before the next one's turn.
+    /// How long, in milliseconds, it must serve before the next node's turn.
     pub(super) soak_ms: u64,
-    /// What it returns to when that fails: a release, and its program.
+    /// The release to return to if the node fails, and the path of its program.
     pub(super) back: Option<(String, PathBuf)>,
 }
 
-/// What a node is before its turn; in this order they come.
+/// The state of a node before its turn. Nodes come in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum TurnState {
-    /// Does not run: starting it costs nothing.
+    /// It does not run, so starting it costs nothing.
     Down,
-    /// Was restarted by this operation before it was interrupted.
+    /// This operation restarted it before it was interrupted.
     Restarted,
-    /// Runs.
+    /// It runs.
     Runs,
 }
 
 impl RollOptions {
-    /// Remembers the nodes' processes, the first time that they are seen.
+    /// Records the nodes' processes, when they are first known.
     pub fn record_baseline(&mut self, facts: &Facts) {
         if !self.before.is_empty() {
             return;
@@ -86,13 +87,14 @@ impl RollOptions {
             match (process(node), node.pid()) {
                 (Some(process), _) => self.before.insert(*id, Some(process)),
                 (None, None) => self.before.insert(*id, None),
-                // Runs and does not answer: nobody can tell later whether it is the same process.
+                // The node runs and does not answer, so nobody could tell later whether its process is still the same.
                 (None, Some(_)) => None,
             };
         }
     }
 
-    /// What the node is started with: what was named, else what is installed there, else what was found.
+    /// Returns the program to start the node with: the one that was named, else the installed one, else the one that
+    /// was found.
     fn program(&self, host: &HostFacts) -> Option<PathBuf> {
         let installed = host.installed.clone().filter(|_| !self.named);
         installed.or_else(|| self.binary.clone())
@@ -108,14 +110,14 @@ impl RollOptions {
         }
     }
 
-    /// It ran when the operation began.
+    /// Returns whether the node ran when the operation began.
     fn ran(&self, id: NodeId) -> bool {
         matches!(self.before.get(&id), Some(Some(_)))
     }
 }
 
-/// What tells a node's process from the one before it: when it was started is known to the second only, and numbers of
-/// processes come again.
+/// Returns a text that distinguishes a node's process from the one before. It needs both values, because the start time
+/// is only known to the second, and process ids are reused.
 fn process(node: &NodeFacts) -> Option<String> {
     Some(format!("{} since {}", node.pid()?, node.status()?.started_at))
 }
@@ -123,7 +125,7 @@ fn process(node: &NodeFacts) -> Option<String> {
 /// Plans `restart`.
 ///
 /// # Errors
-/// Refuses unknown nodes, hosts that cannot be looked at, nodes that were never set up, and what would cost the
+/// Refuses unknown nodes, hosts that could not be inspected, nodes that were never deployed, and a loss of the
 /// majority.
 pub(super) fn restart(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result<Plan, Refusal> {
     let targets = targets(spec, &options.nodes)?;
@@ -160,7 +162,7 @@ pub(super) fn restart(spec: &ClusterFile, facts: &Facts, options: &RollOptions) 
 /// Plans `reload`.
 ///
 /// # Errors
-/// As [`restart`]; and a node that runs and does not answer, because nobody can tell what it runs with.
+/// Those of [`restart`]; and a node that runs but does not answer, since its configuration is not known.
 pub(super) fn reload(
     spec: &ClusterFile,
     wanted: &DesiredFiles,
@@ -214,7 +216,7 @@ pub(super) fn reload(
 }
 
 impl TurnState {
-    /// One that was restarted and still runs with an older file takes its turn like any other.
+    /// Treats a node that was restarted, but still runs with an older file, like any other that runs.
     fn min_running(self) -> Self {
         if self == Self::Restarted { Self::Runs } else { self }
     }
@@ -225,7 +227,7 @@ struct Inventory {
     statuses: Vec<ClusterStatus>,
     now: Option<Agreement>,
     voters: usize,
-    /// All that are asked while it goes on.
+    /// The nodes to ask during the operation.
     nodes: Vec<NodeId>,
 }
 
@@ -266,7 +268,7 @@ pub(super) fn roll(
     Ok(())
 }
 
-/// Sees that the cluster can be worked on at all. One without a majority can only be when that was said.
+/// Checks that the cluster may be worked on. Without a majority it may only with `--allow-downtime`.
 fn inventory(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result<Inventory, Refusal> {
     let statuses: Vec<ClusterStatus> = facts.statuses().map(|(_, status)| status.clone()).collect();
     let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
@@ -286,7 +288,7 @@ fn inventory(spec: &ClusterFile, facts: &Facts, options: &RollOptions) -> Result
     Ok(Inventory { statuses, now, voters, nodes })
 }
 
-/// Whether the node counts for the quorum; one that is silent does until the leader says otherwise.
+/// Returns whether the node is a voter. One that does not answer counts as a voter unless the leader says otherwise.
 fn votes(inventory: &Inventory, id: NodeId) -> bool {
     let own = inventory.statuses.iter().find(|status| status.node_id == id).map(|status| status.membership);
     let head = inventory.now.and_then(|now| inventory.statuses.iter().find(|s| s.node_id == now.leader));
@@ -294,7 +296,7 @@ fn votes(inventory: &Inventory, id: NodeId) -> bool {
     own.or(told).unwrap_or(Membership::Voter) == Membership::Voter
 }
 
-/// Gate, file, hand-over, stop, start, proof: each is done before the next begins.
+/// Adds the stages for one node: gate, configuration file, transfer of leadership, stop, start, verification.
 fn stages(
     plan: &mut Plan,
     inventory: &Inventory,
@@ -345,7 +347,7 @@ fn stages(
     Ok(())
 }
 
-/// The node is started, with the release that it is to run from now on.
+/// Adds the stage that starts the node, with its new release if there is one.
 fn start(plan: &mut Plan, turn: &NodeTurn) -> Result<(), Refusal> {
     let id = turn.id;
     let binary = turn.binary.clone().ok_or_else(|| {
@@ -362,7 +364,7 @@ fn start(plan: &mut Plan, turn: &NodeTurn) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What brings a node back that does not serve with its new release.
+/// Returns the steps that return a node to its previous release if it fails with the new one.
 fn rescue_steps(turn: &NodeTurn, switch: &ReleaseChange, inventory: &Inventory) -> Vec<Step> {
     let (id, why) = (turn.id, format!("{} does not serve on this node", switch.to));
     let Some((release, binary)) = &switch.back else { return Vec::new() };
@@ -376,7 +378,8 @@ fn rescue_steps(turn: &NodeTurn, switch: &ReleaseChange, inventory: &Inventory) 
     actions.into_iter().map(|action| Step::undo(id, action, why.clone())).collect()
 }
 
-/// What the first node whose stop costs the majority costs: a question where it cannot be helped, else a refusal.
+/// Handles the first node whose stop costs the majority: asks the operator if that cannot be avoided, and refuses
+/// otherwise.
 fn weigh(
     plan: &mut Plan,
     spec: &ClusterFile,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shared::api::{ClusterStatus, Membership, PeerStatus, RaftRole};
+use shared::api::{ClusterStatus, Membership, PeerStatus, RaftRole, example};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
@@ -97,22 +97,12 @@ pub fn status(id: NodeId, leader: Option<NodeId>, config_hash: &str) -> ClusterS
         cluster_name: "local".to_owned(),
         cluster_id: None,
         leader,
-        membership: Membership::Voter,
         applied_index: 10,
         last_index: 10,
         version: "0.1.0".to_owned(),
         config_hash: config_hash.to_owned(),
         settings_hash: String::new(),
-        started_at: "2026-01-01T00:00:00Z".to_owned(),
-        wal_sync: true,
-        pending_change: false,
-        catch_up: None,
-        disk: None,
-        refuses_events: false,
-        protocol: None,
-        format: None,
-        active_format: None,
-        last_term: None,
+        ..example::status()
     }
 }
 

@@ -1,4 +1,4 @@
-//! `transfer-leader`: leadership goes only to a voter that follows and keeps up.
+//! Plans `transfer-leader`: only a voter that follows the leader and keeps up can take over.
 
 use serde::{Deserialize, Serialize};
 use shared::api::{ClusterStatus, Membership};
@@ -10,17 +10,17 @@ use super::facts::{ApiAnswer, Facts};
 use super::up::targets;
 use super::{Action, Plan, Refusal, Step};
 
-/// What `transfer-leader` is asked for.
+/// The options of `transfer-leader`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferOptions {
-    /// The wanted leader; the most caught-up follower when none is named.
+    /// The wanted leader; if `None`, a follower that keeps up.
     pub to: Option<NodeId>,
 }
 
 /// Plans `transfer-leader`.
 ///
 /// # Errors
-/// Refuses while there is no undisputed leader, and a node that could not take over.
+/// Refuses if there is no undisputed leader, or the node cannot take over.
 pub(super) fn transfer(
     spec: &ClusterFile,
     facts: &Facts,
@@ -53,7 +53,7 @@ pub(super) fn transfer(
     Ok(plan)
 }
 
-/// The node can take over.
+/// Checks that the node can take over.
 fn fit(to: NodeId, facts: &Facts, statuses: &[ClusterStatus], voters: usize) -> Result<NodeId, Refusal> {
     let refused = |why: String| {
         Refusal::new(format!("node {to} cannot lead now; no changes were made"))
@@ -76,8 +76,8 @@ fn fit(to: NodeId, facts: &Facts, statuses: &[ClusterStatus], voters: usize) -> 
         .map_err(|reason| refused(reason).hint("wait until it has caught up:  escli watch --until caught-up"))
 }
 
-/// Who should lead next: one of `preferred` if any of them can. All who can keep up, so the lowest id decides, and two
-/// looks a moment apart choose the same one.
+/// Returns the voter that should lead next, one of `preferred` if possible. All candidates keep up, so the lowest id
+/// decides: two inspections a moment apart then choose the same one.
 pub fn successor(
     statuses: &[ClusterStatus],
     voters: usize,

@@ -1,16 +1,16 @@
-//! PURE: the systemd unit of a node, byte for byte the same every time.
+//! PURE: the systemd unit of a node, the same bytes every time.
 //!
-//! It may read what every program may, write its data directory, and talk TCP; nothing else (systemd.exec(5)).
+//! The unit may read what every program may, write to its data directory, and use TCP; nothing else (systemd.exec(5)).
 
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
 
 use super::layout::HostLayout;
 
-/// Ports below this one are root's (ip(7), `ip_unprivileged_port_start`).
+/// Ports below this one need a privilege (ip(7), `ip_unprivileged_port_start`).
 const FIRST_COMMON_PORT: u16 = 1024;
 
-/// What a user's own systemd can do as well: it takes no namespaces and no capabilities.
+/// Restrictions that a user's own systemd supports too; it cannot use namespaces or capabilities.
 const FILTERS: &str = "\
 NoNewPrivileges=yes
 LockPersonality=yes
@@ -27,7 +27,7 @@ SystemCallFilter=setpriority
 SystemCallErrorNumber=EPERM
 ";
 
-/// What only the machine's systemd can do.
+/// Restrictions that only the machine's systemd supports.
 const HARDENING: &str = "\
 ProtectSystem=strict
 ProtectHome=HOME
@@ -47,7 +47,7 @@ KeyringMode=private
 RemoveIPC=yes
 ";
 
-/// The unit of node `id`; `None` when there is no such node.
+/// Returns the unit of node `id`; `None` if there is no such node.
 pub fn unit(spec: &ClusterFile, layout: &HostLayout, id: NodeId) -> Option<String> {
     let node = spec.node(id)?;
     if layout.is_user_unit() {
@@ -56,7 +56,7 @@ pub fn unit(spec: &ClusterFile, layout: &HostLayout, id: NodeId) -> Option<Strin
     let owner = layout.user.as_ref().map(|user| format!("User={user}\nGroup={user}\n")).unwrap_or_default();
     let HostLayout { install, data, .. } = layout;
     let capability = if binds_low_port(node) { "CAP_NET_BIND_SERVICE" } else { "" };
-    // A user namespace of its own would take away what the capability gives.
+    // In a user namespace of its own, the node could not use the capability.
     let private_users = if capability.is_empty() { "yes" } else { "no" };
     let home = if data.starts_with("/home/") || data.starts_with("/root/") || install.starts_with("/home/") {
         "no"
@@ -94,7 +94,7 @@ WantedBy=multi-user.target
     ))
 }
 
-/// The same under the systemd of the user that logs in, which knows nothing of the network and of other users.
+/// Returns the unit for the login user's systemd, which cannot wait for the network or run as another user.
 fn user_unit(spec: &ClusterFile, layout: &HostLayout, id: NodeId) -> String {
     format!(
         "# Written by escli, which writes it again whenever it says something else.

@@ -1,5 +1,5 @@
-//! `up` and `start`: give nodes what they need, start those that are down, wait for a leader, verify. Those that run
-//! are left alone.
+//! Plans `up` and `start`: give nodes what they need, start those that are down, wait for a leader, verify. Running
+//! nodes are left alone.
 
 use std::path::PathBuf;
 
@@ -14,28 +14,28 @@ use super::provision::{self, Remote};
 use super::quorum::quorum;
 use super::{Action, Plan, Refusal, Step};
 
-/// What `up` and `start` are asked for.
+/// The options of `up` and `start`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpOptions {
     /// The subcommand: `up` or `start`.
     pub operation: String,
-    /// The nodes to start; all when empty.
+    /// The nodes to start; all if empty.
     pub nodes: Vec<NodeId>,
-    /// The cluster.yaml of a local cluster that is new, to be written first.
+    /// The cluster.yaml of a new local cluster, which is written first.
     pub new_file: Option<PathBuf>,
-    /// The node's program; `None` when none was found.
+    /// Path of the program; `None` if none was found.
     pub binary: Option<PathBuf>,
-    /// It was named for this very command, and so comes before what is installed.
+    /// The program was named for this command, so it takes precedence over the installed one.
     #[serde(default)]
     pub named: bool,
-    /// What nodes on hosts of their own are given; `None` for processes of this machine.
+    /// What remote hosts get; `None` for a local cluster.
     pub remote: Option<Remote>,
 }
 
 /// Plans `up` or `start`.
 ///
 /// # Errors
-/// Refuses unknown nodes, hosts that cannot be looked at, and taken ports.
+/// Refuses unknown nodes, hosts that could not be inspected, and ports that are taken.
 pub(super) fn up(
     spec: &ClusterFile,
     wanted: &DesiredFiles,
@@ -60,10 +60,10 @@ pub(super) fn up(
     Ok(plan)
 }
 
-/// Adds the stages after which `targets` run; returns those that have to be started.
+/// Adds the stages that make `targets` run. Returns the nodes that have to be started.
 ///
 /// # Errors
-/// Refuses hosts that cannot be looked at or are not ready, and taken ports.
+/// Refuses hosts that could not be inspected or are not ready, and ports that are taken.
 pub fn prepare(
     plan: &mut Plan,
     spec: &ClusterFile,
@@ -101,7 +101,7 @@ pub fn prepare(
     Ok(down)
 }
 
-/// The nodes a command is about: those named, or all.
+/// Returns the nodes that a command is about: those that are named, or all.
 ///
 /// # Errors
 /// Refuses ids that are not in cluster.yaml.
@@ -115,10 +115,10 @@ pub fn targets(spec: &ClusterFile, named: &[NodeId]) -> Result<Vec<NodeId>, Refu
     Ok(all.into_iter().filter(|id| named.is_empty() || named.contains(id)).collect())
 }
 
-/// What the hosts of `targets` say.
+/// Returns what was found on the hosts of `targets`.
 ///
 /// # Errors
-/// Refuses when one of them could not be looked at: what runs there is not known.
+/// Refuses if one of them could not be inspected, since nobody knows what runs there.
 pub fn hosts<'a>(facts: &'a Facts, targets: &[NodeId]) -> Result<Vec<(NodeId, &'a HostFacts)>, Refusal> {
     let mut seen = Vec::new();
     let mut refusal = Refusal::new("not every host can be inspected");
@@ -160,7 +160,7 @@ fn refuse_taken_ports(
     })
 }
 
-/// Data without its cluster.yaml belongs to a cluster nobody knows the members of any more.
+/// Refuses data without its cluster.yaml: nobody knows the members of its cluster any more.
 fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &UpOptions) -> Result<(), Refusal> {
     let Some(folder) = options.new_file.as_ref().and_then(|file| file.parent()) else { return Ok(()) };
     let mut refusal = Refusal::new(format!("{} holds data but no cluster.yaml", folder.display()));
@@ -175,7 +175,7 @@ fn refuse_orphaned_data(hosts: &[(NodeId, &HostFacts)], options: &UpOptions) -> 
         .hint("or use another directory:  escli up --local --dir ANOTHER"))
 }
 
-/// Refuses when a check of the hosts fails; returns what it warns of.
+/// Refuses if a check of the hosts fails; returns the warnings.
 pub(super) fn checked(
     spec: &ClusterFile,
     remote: &Remote,
@@ -204,7 +204,8 @@ fn install(
     Ok(())
 }
 
-/// The program to start the node with: what was named, else what is installed there, else what was found.
+/// Returns the program to start the node with: the one that was named, else the installed one, else the one that was
+/// found.
 fn program(host: &HostFacts, options: &UpOptions) -> Result<PathBuf, Refusal> {
     if let Some(remote) = &options.remote {
         return Ok(remote.layout.program().into());
@@ -231,7 +232,7 @@ fn configure(plan: &mut Plan, wanted: &DesiredFiles, hosts: &[(NodeId, &HostFact
     plan.stage("configure", configs.collect());
 }
 
-/// Waits for a leader and verifies, as far as enough nodes will run for there to be one.
+/// Adds the steps that wait for a leader and verify the cluster, if enough nodes will run for a leader.
 fn conclude(plan: &mut Plan, spec: &ClusterFile, facts: &Facts, starting: &[NodeId]) {
     let voters = spec.cluster.nodes.len();
     let mut will_run = facts.running();
@@ -252,12 +253,13 @@ fn conclude(plan: &mut Plan, spec: &ClusterFile, facts: &Facts, starting: &[Node
 }
 
 impl HostFacts {
-    /// The node's process runs.
+    /// Returns whether the node's process runs.
     pub fn runs(&self) -> bool {
         self.process.runs()
     }
 
-    /// It does not run, and nothing will start it by itself. Whoever wants it stopped stops everything else.
+    /// Returns whether the node is stopped: it does not run, and nothing will start it. In any other state, a command
+    /// that stops nodes still has something to do.
     pub fn is_stopped(&self) -> bool {
         self.process == Process::Stopped
     }

@@ -1,6 +1,6 @@
-//! `upgrade`: the program lies on every host before the first node is touched; then one node at a time, those that are
-//! down first, followers, the leader last; each must serve steadily before the next one's turn, and returns to what it
-//! ran when it does not.
+//! Plans `upgrade`. The program is copied to every host before the first node is changed. Then one node at a time is
+//! restarted with it: nodes that are down first, then followers, the leader last. Each must serve for a while before
+//! the next one's turn, and returns to its previous release if it does not.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,40 +18,40 @@ use super::rolling::{NodeTurn, ReleaseChange, RollOptions, TurnState, roll};
 use super::up::{checked, hosts, targets};
 use super::{Action, Plan, Refusal, Step};
 
-/// What `upgrade` is asked for.
+/// The options of `upgrade`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradeOptions {
-    /// What it has in common with every rolling change; `binary` is the program on hosts of their own.
+    /// The options that it shares with other rolling changes; `binary` is the program on remote hosts.
     pub roll: RollOptions,
-    /// The program.
+    /// The new program.
     pub program: Program,
-    /// For how long each node must serve before the next one's turn, in milliseconds.
+    /// How long, in milliseconds, each node must serve before the next one's turn.
     pub soak_ms: u64,
-    /// Stop after so many nodes.
+    /// Stop after this many nodes.
     pub pause_after: Option<usize>,
     /// Leave a node that fails as it is.
     pub no_rollback: bool,
-    /// Leave the on-disk format as it is, so that there is a way back to what ran before.
+    /// Do not raise the on-disk format, so that a downgrade stays possible.
     #[serde(default)]
     pub keep_way_back: bool,
-    /// An older version is meant.
+    /// Allow an older version.
     pub allow_downgrade: bool,
-    /// A version further than the next one is meant.
+    /// Allow skipping a minor version.
     pub allow_skip: bool,
-    /// What nodes on hosts of their own are given; `None` for processes of this machine.
+    /// What remote hosts get; `None` for a local cluster.
     pub remote: Option<Remote>,
-    /// Where a local cluster keeps its releases.
+    /// The directory of a local cluster's releases.
     pub releases: PathBuf,
-    /// Programs of a local cluster that run from somewhere else: they are kept as releases first.
+    /// Programs of local nodes that do not run from a release; they are copied to releases first.
     #[serde(default, with = "super::listed")]
     pub adopted: BTreeMap<NodeId, Program>,
-    /// The release of each node when the operation began, to which it returns.
+    /// The release of each node when the operation began, to which it returns if it fails.
     #[serde(default, with = "super::listed")]
     pub from: BTreeMap<NodeId, Option<String>>,
 }
 
 impl UpgradeOptions {
-    /// Remembers what every node ran, the first time that it is seen.
+    /// Records the release that every node runs, when it is first known.
     pub fn record_baseline(&mut self, facts: &Facts) {
         if !self.from.is_empty() {
             return;
@@ -65,7 +65,7 @@ impl UpgradeOptions {
         host.runs_release().map(str::to_owned).or_else(|| host.current.clone()).or_else(adopted)
     }
 
-    /// A release's program on its host.
+    /// Returns the path of a release's program on its host.
     fn at(&self, release: &str) -> PathBuf {
         match &self.remote {
             Some(remote) => remote.layout.program().into(),
@@ -77,7 +77,7 @@ impl UpgradeOptions {
 /// Plans `upgrade`.
 ///
 /// # Errors
-/// Refuses hosts that are not ready, versions that were not named, and what would cost the majority.
+/// Refuses hosts that are not ready, versions that need an option, and a loss of the majority.
 pub(super) fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOptions) -> Result<Plan, Refusal> {
     let mut plan = Plan::new("upgrade", &spec.cluster.name);
     let targets = targets(spec, &[])?;
@@ -108,7 +108,7 @@ pub(super) fn upgrade(spec: &ClusterFile, facts: &Facts, options: &UpgradeOption
     Ok(plan)
 }
 
-/// Once every node was upgraded, data is written as only the new version reads it; that closes the way back.
+/// Adds the step that raises the on-disk format after every node was upgraded. Afterwards no downgrade is possible.
 fn raise_format(plan: &mut Plan, nodes: &[NodeId], facts: &Facts, options: &UpgradeOptions) {
     let to = options.program.info.as_ref().map(|info| info.format.max);
     let below =
@@ -129,7 +129,7 @@ fn raise_format(plan: &mut Plan, nodes: &[NodeId], facts: &Facts, options: &Upgr
     plan.one("raise the on-disk format", Step::cluster(action, why));
 }
 
-/// The node's part, unless it has none: it ran the release before, or was proved to since.
+/// Returns the node's part of the plan; `None` if it ran the release before, or was already upgraded by this operation.
 fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -> Option<NodeTurn> {
     let release = &options.program.release;
     let from = options.from.get(&id).cloned().flatten();
@@ -157,7 +157,7 @@ fn turn(id: NodeId, host: &HostFacts, facts: &Facts, options: &UpgradeOptions) -
     Some(NodeTurn { id, why, state, write: None, prove: None, binary, switch: Some(switch) })
 }
 
-/// Programs that run from somewhere else are kept first: what they were started from may be gone.
+/// Adds steps that copy programs to releases, because the files that the nodes were started from may be gone.
 fn keep(plan: &mut Plan, turns: &[NodeTurn], options: &UpgradeOptions) {
     let kept: Vec<_> =
         turns.iter().filter_map(|turn| Some((turn.id, options.adopted.get(&turn.id)?))).collect();
@@ -176,7 +176,7 @@ fn keep(plan: &mut Plan, turns: &[NodeTurn], options: &UpgradeOptions) {
     plan.stage("keep the running release", links.collect());
 }
 
-/// Ends the plan after so many nodes that were not upgraded yet. Returns how many are left.
+/// Ends the plan after `pause_after` nodes that were not upgraded before. Returns how many nodes are left.
 fn pause(plan: &mut Plan, before: usize, options: &UpgradeOptions) -> usize {
     let Some(most) = options.pause_after else { return 0 };
     let starts = |plan: &Plan, from: usize| {
@@ -199,8 +199,8 @@ fn pause(plan: &mut Plan, before: usize, options: &UpgradeOptions) -> usize {
     left
 }
 
-/// The program can talk to every node that runs, and read what they have written. Nothing that could be said overrides it:
-/// the node would refuse to start.
+/// Checks that the program can talk to every running node, and can read the data. No option overrides this, since the
+/// node would refuse to start.
 fn compatible(facts: &Facts, options: &UpgradeOptions) -> Result<(), Refusal> {
     let Some(new) = &options.program.info else { return Ok(()) };
     let what = format!("{} is {}", options.program.path.display(), new.version);
@@ -222,7 +222,7 @@ fn compatible(facts: &Facts, options: &UpgradeOptions) -> Result<(), Refusal> {
     Err(refusal.hint("upgrade to a compatible version"))
 }
 
-/// Back, or further than to the next minor version, only where that was said.
+/// Refuses a downgrade, or a skipped minor version, without its option.
 fn allowed(facts: &Facts, options: &UpgradeOptions) -> Result<(), Refusal> {
     let Some(new) = options.program.info.as_ref().and_then(|info| Version::parse(&info.version).ok()) else {
         return Ok(());
@@ -245,7 +245,7 @@ fn allowed(facts: &Facts, options: &UpgradeOptions) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Not the same minor version and not the one after it, nor the first of the next major one.
+/// Returns whether `new` is further from `old` than the next minor version, or the first one of the next major version.
 fn further(old: &Version, new: &Version) -> bool {
     match new.major - old.major {
         0 => new.minor > old.minor + 1,

@@ -1,4 +1,4 @@
-//! A compressed archive that is written as its parts come, readable by its owner alone.
+//! A compressed archive, written file by file, which only its owner can read.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,20 +12,20 @@ use serde::Serialize;
 use super::redact::redact;
 use crate::output::SCHEMA_VERSION;
 
-/// Largest part, in bytes; of a longer one the end is kept, which tells more.
+/// Largest file in the archive, in bytes. Of a longer one the end is kept, which matters most.
 const MAX_BYTES: usize = 4 << 20;
 
-/// One part, there or not.
+/// One file of the archive, present or missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// Its path in the archive, below the one folder.
+    /// Its path below the archive's one folder.
     pub path: String,
     /// Its size in bytes.
     pub bytes: usize,
-    /// How many bytes were left out at its beginning.
+    /// Number of bytes that were cut off at its beginning.
     #[serde(skip_serializing_if = "is_zero")]
     pub left_out: usize,
-    /// Why it is not there.
+    /// Why it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
 }
@@ -35,7 +35,7 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// The archive's last part.
+/// The last file of the archive, which lists the others.
 #[derive(Serialize)]
 struct Manifest<'a> {
     schema_version: u32,
@@ -43,7 +43,7 @@ struct Manifest<'a> {
     entries: &'a [Entry],
 }
 
-/// An archive in the making.
+/// An archive that is being written.
 pub struct Archive {
     tar: tar::Builder<GzEncoder<File>>,
     folder: String,
@@ -52,8 +52,8 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// A new one at `path`, where nothing may be yet. Everything in it lies in `folder` and bears the time `mtime`, in
-    /// seconds since 1970.
+    /// Creates an archive at `path`, where nothing may exist. All files in it are in `folder`, and have the time
+    /// `mtime`, in seconds since 1970.
     ///
     /// # Errors
     /// Those of the file system.
@@ -63,7 +63,7 @@ impl Archive {
         Ok(Self { tar, folder: folder.to_owned(), mtime, entries: Vec::new() })
     }
 
-    /// Adds a part, or notes why there is none. What is nobody else's business is taken out first.
+    /// Adds a file, or notes why it is missing. Secrets are redacted first.
     ///
     /// # Errors
     /// Those of the file system.
@@ -91,7 +91,7 @@ impl Archive {
         self.tar.append_data(&mut header, format!("{}/{path}", self.folder), bytes)
     }
 
-    /// Adds `manifest.json` and makes sure that all of it is on the disk.
+    /// Adds `manifest.json`, and syncs the archive.
     ///
     /// # Errors
     /// Those of the file system.
@@ -107,7 +107,7 @@ impl Archive {
     }
 }
 
-/// The end of `text`, at most `limit` bytes of it.
+/// Returns the end of `text`, at most `limit` bytes.
 fn ending(text: &str, limit: usize) -> &str {
     let mut from = text.len().saturating_sub(limit);
     while !text.is_char_boundary(from) {

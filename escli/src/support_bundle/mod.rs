@@ -1,5 +1,5 @@
-//! The archive that a support bundle is: everything goes through `redact` on its way in, and a manifest says what is there
-//! and what is not. Knows nothing of hosts and commands.
+//! The archive of a support bundle. Everything passes through `redact` on its way in, and a manifest lists what is
+//! present and what is missing. Knows nothing of hosts and commands.
 
 pub mod archive;
 pub mod redact;

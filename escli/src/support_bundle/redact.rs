@@ -1,7 +1,7 @@
-//! PURE: takes out of a text what is nobody else's business: the value of whatever is named like a secret, logins in
-//! addresses, private keys. In doubt it takes out too much.
+//! PURE: removes secrets from a text: values whose names look like a secret's, logins in URLs, and private keys. When
+//! in doubt it removes too much.
 
-/// Parts of names whose values are taken out, in small letters.
+/// Parts of names that mark a secret, in lower case.
 const SECRET_NAMES: [&str; 15] = [
     "passw",
     "passphrase",
@@ -19,15 +19,15 @@ const SECRET_NAMES: [&str; 15] = [
     "cookie",
     "identity_file",
 ];
-/// What stands there instead.
+/// The text in place of a secret.
 const REDACTED: &str = "[redacted]";
 const QUOTES: [char; 2] = ['"', '\''];
 
-/// The text without them.
+/// Returns the text without secrets.
 pub fn redact(text: &str) -> String {
     let text = without_keys(text);
     let mut out = String::with_capacity(text.len());
-    // How far the name is indented whose value is in the lines below.
+    // Indentation of a name whose value is in the lines below it.
     let mut below: Option<usize> = None;
     for whole in text.split_inclusive('\n') {
         let line = whole.trim_end_matches(['\n', '\r']);
@@ -46,7 +46,7 @@ pub fn redact(text: &str) -> String {
     out
 }
 
-/// One line, and whether a value begins below it.
+/// Redacts one line; also returns whether a secret value begins on the next line.
 fn line(line: &str) -> (String, bool) {
     let (mut out, mut from, mut opens) = (String::new(), 0, false);
     while let Some(found) = next(line, from) {
@@ -59,14 +59,14 @@ fn line(line: &str) -> (String, bool) {
     (out, opens)
 }
 
-/// A value that is to go.
+/// The position of a value to remove.
 struct Value {
     start: usize,
     end: usize,
     opens: bool,
 }
 
-/// The first one after `from`: behind a colon or an equals sign, or behind `--a-name` and `Bearer`.
+/// Returns the first secret value after `from`: one behind a colon or an equals sign, or behind `--a-name` or `Bearer`.
 fn next(line: &str, from: usize) -> Option<Value> {
     let separators = line[from..].match_indices([':', '=', ' ']).map(|(at, found)| (from + at, found));
     for (at, separator) in separators {
@@ -89,7 +89,8 @@ fn next(line: &str, from: usize) -> Option<Value> {
     None
 }
 
-/// The last word, and the quote that stands right before it and is still open: `"NAME=a b"`.
+/// Returns the last word before a separator, and the quote directly before that word if it is still open, as in
+/// `"NAME=a b"`.
 fn name(before: &str) -> (&str, Option<char>) {
     let before = before.trim_end();
     let closed = before.ends_with(QUOTES);
@@ -117,7 +118,7 @@ fn value(line: &str, at: usize, separator: &str, outer: Option<char>) -> Option<
         None => match (separator, outer) {
             (_, Some(quote)) => text.find(quote).unwrap_or(text.len()),
             (":", None) if line[..at].contains('{') => text.find([',', '}']).unwrap_or(text.len()),
-            // A line of a header, of YAML or of a log: where the value ends, nobody knows.
+            // In a header, in YAML or in a log, nothing shows where the value ends, so the rest of the line is removed.
             (":", None) => text.len(),
             _ => text.find(char::is_whitespace).unwrap_or(text.len()),
         },
@@ -125,7 +126,7 @@ fn value(line: &str, at: usize, separator: &str, outer: Option<char>) -> Option<
     (length > 0 || block).then_some(Value { start, end: start + length, opens: block })
 }
 
-/// How long the quoted value is with which `text` begins; the quotes may be escaped, as in JSON within JSON.
+/// Returns the length of the quoted value at the start of `text`. The quotes may be escaped, as in JSON within JSON.
 fn quoted(text: &str) -> Option<usize> {
     let slashes = text.len() - text.trim_start_matches('\\').len();
     let quote = text[slashes..].chars().next().filter(|quote| QUOTES.contains(quote))?;
@@ -140,7 +141,7 @@ fn quoted(text: &str) -> Option<usize> {
     Some(text.len())
 }
 
-/// `://user:password@host` without what stands before the `@`.
+/// Removes the part before the `@` in `://user:password@host`.
 fn without_logins(line: &str) -> String {
     let mut parts = line.split("://");
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -159,7 +160,7 @@ fn without_logins(line: &str) -> String {
     out
 }
 
-/// Private keys in PEM, also those of which only a part is there.
+/// Removes private keys in PEM, even if only a part is there.
 fn without_keys(text: &str) -> String {
     const MARK: &str = "PRIVATE KEY-----";
     let (mut out, mut rest) = (String::new(), text);
@@ -173,7 +174,7 @@ fn without_keys(text: &str) -> String {
                 out.push_str(REDACTED);
                 rest = after.find(MARK).map_or("", |end| &after[end + MARK.len()..]);
             }
-            // Its beginning was cut off.
+            // The beginning of the key was cut off.
             _ => {
                 out.push_str(REDACTED);
                 rest = after;

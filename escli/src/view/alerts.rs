@@ -1,11 +1,11 @@
-//! PURE: the alerts as text.
+//! PURE: alerts as text.
 
 use std::fmt::Write as _;
 
 use super::paint::Paint;
 use crate::overview::alerts::{Alert, AlertState};
 
-/// One row for each condition; what there is to say about it below one another.
+/// Returns a table with one row for each alert, its findings below one another.
 pub fn text(cluster: &str, alerts: &[Alert], paint: Paint) -> String {
     let count = alerts.iter().filter(|alert| alert.state == AlertState::Firing).count();
     let summary = match count {

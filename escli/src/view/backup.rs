@@ -1,4 +1,4 @@
-//! A backup that was taken, or is on its way.
+//! The result of `backup`, and its progress.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub struct BackupDocument<'a> {
     schema_version: u32,
     cluster: &'a str,
     path: &'a Path,
-    /// Whom it was taken from.
+    /// The node that sent the backup.
     node: NodeId,
     bytes: u64,
     files: usize,
@@ -29,7 +29,7 @@ pub struct BackupDocument<'a> {
     duration_ms: u64,
 }
 
-/// The document of a backup at `path` that took so long.
+/// Returns the document of a backup at `path` that took this long.
 pub fn document<'a>(path: &'a Path, manifest: &'a Manifest, took: Duration) -> BackupDocument<'a> {
     BackupDocument {
         schema_version: SCHEMA_VERSION,
@@ -45,7 +45,7 @@ pub fn document<'a>(path: &'a Path, manifest: &'a Manifest, took: Duration) -> B
     }
 }
 
-/// One line.
+/// Returns one line about the backup.
 pub fn text(document: &BackupDocument<'_>, paint: Paint) -> String {
     let BackupDocument { cluster, path, node, bytes, first_index, last_index, duration_ms, .. } = document;
     let rate = bytes.saturating_mul(1000) / (*duration_ms).max(1);
@@ -59,11 +59,11 @@ pub fn text(document: &BackupDocument<'_>, paint: Paint) -> String {
     )
 }
 
-/// Bytes and rate, on a terminal.
+/// Shows bytes and rate while a backup arrives, on a terminal.
 pub struct Meter(ProgressBar);
 
 impl Meter {
-    /// Nothing has come yet.
+    /// Returns a meter at 0 bytes.
     pub fn new(settings: &Settings) -> Self {
         let shown = settings.env.stderr_is_terminal && !settings.quiet && !settings.output.is_machine();
         let bar = if shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -72,7 +72,7 @@ impl Meter {
         Self(bar)
     }
 
-    /// So much more is here.
+    /// Adds bytes that have arrived.
     pub fn add(&self, bytes: usize) {
         self.0.inc(bytes as u64);
     }

@@ -1,4 +1,4 @@
-//! PURE: what checks found, as a table and as a document.
+//! PURE: the findings of checks, as a table and as a document.
 
 use std::fmt::Write as _;
 
@@ -15,21 +15,21 @@ use crate::view::report::Report;
 pub struct CheckDocument<'a> {
     schema_version: u32,
     cluster: &'a str,
-    /// The worst of all.
+    /// The worst level of all findings.
     level: Level,
     findings: &'a [Finding],
-    /// What `--fix` did before that was found.
+    /// The report of `--fix`, which ran before the checks.
     #[serde(skip_serializing_if = "Option::is_none")]
     fix: Option<&'a Report>,
 }
 
-/// The document of these findings.
+/// Returns the document of these findings.
 pub fn document<'a>(cluster: &'a str, findings: &'a [Finding], fix: Option<&'a Report>) -> CheckDocument<'a> {
     let level = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     CheckDocument { schema_version: SCHEMA_VERSION, cluster, level, findings, fix }
 }
 
-/// A table, then what to do.
+/// Returns a table of the findings, and what to do about them.
 pub fn text(document: &CheckDocument<'_>, paint: Paint) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

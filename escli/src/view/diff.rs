@@ -1,4 +1,4 @@
-//! PURE: wanted, on disk, running as text.
+//! PURE: the differences between configurations, as text.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use shared::ids::ClusterId;
 use super::paint::Paint;
 use crate::plan::diff::{Compared, NodeDiff};
 
-/// One line for each node, and the lines that differ below it.
+/// Returns one line for each node, with the lines of its file that differ below it.
 pub fn text(cluster: &str, id: Option<ClusterId>, nodes: &[NodeDiff], paint: Paint) -> String {
     let count = nodes.iter().filter(|node| node.is_any()).count();
     let summary = if count == 0 {

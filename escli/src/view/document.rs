@@ -1,4 +1,4 @@
-//! Documents for programs: JSON and YAML say the same.
+//! Documents for programs, with the same content as JSON and as YAML.
 
 use serde::Serialize;
 
@@ -6,10 +6,10 @@ use crate::failure::{Exit, Failure};
 use crate::output::Format;
 use crate::output::SCHEMA_VERSION;
 
-/// Why a document can always be written.
+/// Why serialising a document cannot fail.
 const PLAIN: &str = "plain structs with string keys always serialise";
 
-/// One document as text, with a final newline.
+/// Returns a document as text, with a final newline.
 pub fn text<T: Serialize>(output: Format, document: &T) -> String {
     let mut text = if output == Format::Yaml {
         serde_saphyr::to_string(document).expect(PLAIN)
@@ -22,7 +22,7 @@ pub fn text<T: Serialize>(output: Format, document: &T) -> String {
     text
 }
 
-/// One document of a stream: a line of JSON, or a YAML document.
+/// Returns one document of a stream: a line of JSON, or a YAML document.
 pub fn item<T: Serialize>(output: Format, document: &T) -> String {
     if output == Format::Yaml {
         return format!("---\n{}", text(output, document));
@@ -30,7 +30,7 @@ pub fn item<T: Serialize>(output: Format, document: &T) -> String {
     serde_json::to_string(document).expect(PLAIN) + "\n"
 }
 
-/// An error outside a report.
+/// The document of an error outside a report.
 #[derive(Debug, Serialize)]
 struct ErrorDocument<'a> {
     schema_version: u32,
@@ -39,11 +39,11 @@ struct ErrorDocument<'a> {
     error: &'a Failure,
 }
 
-/// The document of an error outside a report.
+/// Returns the document of an error outside a report.
 pub fn failure(output: Format, failure: &Failure) -> String {
-    let exit_code = failure.exit.code();
+    let exit_code = failure.kind.code();
     text(
         output,
-        &ErrorDocument { schema_version: SCHEMA_VERSION, outcome: failure.exit, exit_code, error: failure },
+        &ErrorDocument { schema_version: SCHEMA_VERSION, outcome: failure.kind, exit_code, error: failure },
     )
 }

@@ -4,7 +4,7 @@ use shared::spec::Key;
 
 use super::paint::Paint;
 
-/// A line for what a key takes, one for what it means.
+/// Returns two lines for each key: what it takes, and what it means.
 pub fn text(keys: &[Key], paint: Paint) -> String {
     let line = |key: &Key| {
         let default = key.default.as_ref().map_or_else(String::new, |default| match default.as_str() {

@@ -1,4 +1,4 @@
-//! PURE: operations of the past as text and as documents.
+//! PURE: past operations, as text and as documents.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use crate::output::SCHEMA_VERSION;
 pub struct ListDocument<'a> {
     schema_version: u32,
     operations: Vec<Row<'a>>,
-    /// Journals that cannot be read, with why.
+    /// Journals that cannot be read, and why.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     broken: &'a [String],
 }
@@ -54,17 +54,17 @@ fn row(past: &PastOperation) -> Row<'_> {
     }
 }
 
-/// The document of `history list`.
+/// Returns the document of `history list`.
 pub fn list_document<'a>(all: &'a [PastOperation], broken: &'a [String]) -> ListDocument<'a> {
     ListDocument { schema_version: SCHEMA_VERSION, operations: all.iter().map(row).collect(), broken }
 }
 
-/// The document of `history show`.
+/// Returns the document of `history show`.
 pub fn show_document(past: &PastOperation) -> ShowDocument<'_> {
     ShowDocument { schema_version: SCHEMA_VERSION, row: row(past), escli: &past.escli, steps: past.steps() }
 }
 
-/// One line for each operation, the oldest first.
+/// Returns one line for each operation, oldest first.
 pub fn list(all: &[PastOperation], broken: &[String], paint: Paint) -> String {
     let mut text = String::new();
     if all.is_empty() {
@@ -99,7 +99,7 @@ pub fn list(all: &[PastOperation], broken: &[String], paint: Paint) -> String {
     text
 }
 
-/// One operation, step by step.
+/// Returns one operation step by step.
 pub fn show(past: &PastOperation, paint: Paint) -> String {
     let PastOperation { id, who, escli, plan, .. } = past;
     let mut text = format!("{}  {} {}\n", paint.bold(id), plan.operation, plan.cluster);

@@ -43,13 +43,13 @@ use paint::Paint;
 /// The first error of writing to standard output.
 static WRITE_ERROR: OnceLock<String> = OnceLock::new();
 
-/// Writes text to standard output, with control characters escaped. Returns `false` when that fails: a loop then stops;
-/// [`final_exit`] reports the error at the end of the run.
+/// Writes text to standard output, with control characters escaped. Returns `false` if that fails: then a loop should
+/// stop, and [`final_exit`] reports the error at the end of the run.
 pub fn put(text: &str) -> bool {
     put_raw(&printable::seal(text))
 }
 
-/// Writes text to standard output as it is, control characters included.
+/// Writes text to standard output unchanged, control characters included. Returns `false` if that fails.
 pub fn put_raw(text: &str) -> bool {
     put_bytes(text.as_bytes())
 }
@@ -60,7 +60,7 @@ pub fn put_bytes(bytes: &[u8]) -> bool {
     written(&out.write_all(bytes).and_then(|()| out.flush()))
 }
 
-/// Remembers a failed write; a closed pipe, as after `head`, is not a failure. Returns `false` when the write failed.
+/// Remembers a failed write. A closed pipe, as after `head`, is not a failure. Returns `false` if the write failed.
 pub fn written(result: &io::Result<()>) -> bool {
     if let Err(error) = result
         && error.kind() != io::ErrorKind::BrokenPipe
@@ -70,7 +70,7 @@ pub fn written(result: &io::Result<()>) -> bool {
     result.is_ok()
 }
 
-/// Returns the exit code of the run: a failure when its output could not be written.
+/// Returns the exit code of the run: a failure if its output could not be written.
 pub fn final_exit(exit: Exit) -> Exit {
     let Some(error) = WRITE_ERROR.get() else { return exit };
     let failure = Failure::failed(format!("cannot write to standard output: {error}"))
@@ -82,13 +82,13 @@ pub fn final_exit(exit: Exit) -> Exit {
     }
 }
 
-/// Writes to standard error. There is nowhere to complain when that fails.
+/// Writes to standard error. If that fails, there is nowhere to report it.
 pub fn tell(text: &str) {
     let mut err = io::stderr().lock();
     let _ = err.write_all(printable::seal(text).as_bytes()).and_then(|()| err.flush());
 }
 
-/// Shows one document: `text` for people, the document for programs.
+/// Prints one document: `text` for people, the document itself for programs.
 pub fn show<T: Serialize>(settings: &Settings, document: &T, text: impl FnOnce(Paint) -> String) {
     let text = if settings.output.is_machine() {
         document::text(settings.output, document)
@@ -98,22 +98,22 @@ pub fn show<T: Serialize>(settings: &Settings, document: &T, text: impl FnOnce(P
     put(&text);
 }
 
-/// Colour on standard output.
+/// Returns the colours for standard output.
 pub fn out_paint(settings: &Settings) -> Paint {
     Paint::new(settings, settings.env.stdout_is_terminal)
 }
 
-/// Colour on standard error.
+/// Returns the colours for standard error.
 pub fn err_paint(settings: &Settings) -> Paint {
     Paint::new(settings, settings.env.stderr_is_terminal)
 }
 
-/// Wide tables were asked for.
+/// Returns whether wide tables were asked for.
 pub fn is_wide(settings: &Settings) -> bool {
     settings.output == Format::Wide
 }
 
-/// Prints an error: to standard error for people, and as the one document for programs.
+/// Prints an error: to standard error for people, to standard output as the one document for programs.
 pub fn failure(settings: &Settings, failure: &Failure) {
     if settings.output.is_machine() {
         put(&document::failure(settings.output, failure));
@@ -121,12 +121,12 @@ pub fn failure(settings: &Settings, failure: &Failure) {
     tell(&report::failure(failure, err_paint(settings)));
 }
 
-/// Shows a plan that will not be run (`--dry-run`).
+/// Prints a plan that will not be run (`--dry-run`).
 pub fn plan(settings: &Settings, plan: &Plan) {
     show(settings, &plan::document(plan), |paint| plan::text(plan, paint));
 }
 
-/// Shows what an operation did, and its error when it has one.
+/// Prints the report of an operation, with its error if there is one.
 pub fn report(settings: &Settings, report: &report::Report) {
     if let Some(failure) = &report.error {
         tell(&report::failure(failure, err_paint(settings)));
@@ -134,7 +134,7 @@ pub fn report(settings: &Settings, report: &report::Report) {
     show(settings, report, |paint| report::text(report, paint));
 }
 
-/// Progress of a running plan, on standard error.
+/// Returns a listener that shows the progress of a plan on standard error.
 pub fn listener(settings: &Settings) -> Box<dyn Listener> {
     let paint = err_paint(settings);
     if settings.quiet {
@@ -146,13 +146,14 @@ pub fn listener(settings: &Settings) -> Box<dyn Listener> {
     }
 }
 
-/// Asks for the passphrases of key files, on the terminal where there is one, and says which new hosts are believed.
+/// Returns passphrases that are asked for on the terminal, if there is one. Also reports new host keys that were
+/// accepted.
 pub fn passphrases(settings: &Settings) -> Passphrases {
     let (can_ask, quiet) = (settings.env.can_ask, settings.quiet);
     Passphrases::new(Terminal { can_ask, quiet, paint: err_paint(settings) })
 }
 
-/// The operator's terminal, which does not show what is typed.
+/// The operator's terminal. It does not show what is typed.
 struct Terminal {
     can_ask: bool,
     quiet: bool,
@@ -172,7 +173,7 @@ impl Prompt for Terminal {
     }
 }
 
-/// Asks the operator; called only on a terminal. `true` is a yes.
+/// Asks the operator a question; only called on a terminal. Returns `true` for yes.
 pub fn ask(settings: &Settings, question: &Question) -> bool {
     let paint = err_paint(settings);
     let prompt = match question {
@@ -200,7 +201,7 @@ fn is_yes(question: &Question, answer: &str) -> bool {
     }
 }
 
-/// Lines for people on standard error, after success: what to try next. Silent with `-q` or a machine format.
+/// Prints what to try next on standard error, after a success. Silent with `-q` or a format for programs.
 pub fn next_steps(settings: &Settings, lines: &[String]) {
     if settings.quiet || settings.output.is_machine() || lines.is_empty() {
         return;
@@ -210,12 +211,12 @@ pub fn next_steps(settings: &Settings, lines: &[String]) {
     tell(&format!("{}\n{lines}", paint.dim("next:")));
 }
 
-/// Prints what went wrong with a part of something that goes on.
+/// Prints the failure of a part, after which the rest continues.
 pub fn warn(settings: &Settings, failure: &Failure) {
     tell(&report::failure(failure, err_paint(settings)));
 }
 
-/// A hint for people on standard error. Silent with `-q` or a machine format.
+/// Prints a hint for people on standard error. Silent with `-q` or a format for programs.
 pub fn remark(settings: &Settings, text: &str) {
     if !settings.quiet && !settings.output.is_machine() {
         tell(&format!("{text}\n"));

@@ -1,4 +1,4 @@
-//! Colour, or none: decided once per stream, so that everything else can be a pure function of it.
+//! Colours. Whether there are any is decided once for each stream, so that everything else can be a pure function.
 
 use crossterm::style::{Color, Stylize};
 use shared::ids::NodeId;
@@ -7,14 +7,14 @@ use crate::output::ColorChoice;
 use crate::overview::Verdict;
 use crate::settings::Settings;
 
-/// Paints text, or leaves it as it is.
+/// Adds colours to text, or leaves it unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Paint {
     on: bool,
 }
 
 impl Paint {
-    /// As the operator and the stream want it; `terminal`: the stream is one.
+    /// Returns the colours that the operator wants for a stream; `terminal` says whether the stream is a terminal.
     pub fn new(settings: &Settings, terminal: bool) -> Self {
         let on = match settings.color {
             ColorChoice::Always => true,
@@ -22,43 +22,43 @@ impl Paint {
             ColorChoice::Auto => terminal && !settings.env.no_color,
         };
         if on {
-            // It reads NO_COLOR by itself, which `--color always` overrides.
+            // crossterm itself reads NO_COLOR, which `--color always` overrides.
             crossterm::style::force_color_output(true);
         }
         Self { on }
     }
 
-    /// Whether it paints at all.
+    /// Returns whether there are colours.
     pub fn is_on(self) -> bool {
         self.on
     }
 
-    /// Something that is as it should be.
+    /// Colours something that is as it should be.
     pub fn good(self, text: &str) -> String {
         if self.on { text.green().to_string() } else { text.to_owned() }
     }
 
-    /// Something to look at.
+    /// Colours something that needs attention.
     pub fn warn(self, text: &str) -> String {
         if self.on { text.yellow().to_string() } else { text.to_owned() }
     }
 
-    /// Something that is wrong.
+    /// Colours something that is wrong.
     pub fn bad(self, text: &str) -> String {
         if self.on { text.red().to_string() } else { text.to_owned() }
     }
 
-    /// Something that matters less.
+    /// Colours something less important.
     pub fn dim(self, text: &str) -> String {
         if self.on { text.dark_grey().to_string() } else { text.to_owned() }
     }
 
-    /// A name.
+    /// Makes a name bold.
     pub fn bold(self, text: &str) -> String {
         if self.on { text.bold().to_string() } else { text.to_owned() }
     }
 
-    /// A label that tells one node's lines from another's.
+    /// Colours a node's label, so that the lines of different nodes are easy to tell apart.
     pub fn node(self, id: NodeId, text: &str) -> String {
         let colors =
             [Color::DarkCyan, Color::DarkMagenta, Color::DarkBlue, Color::DarkGreen, Color::DarkYellow];
@@ -69,7 +69,7 @@ impl Paint {
         }
     }
 
-    /// A verdict.
+    /// Colours a verdict.
     pub fn verdict(self, verdict: Verdict) -> String {
         let text = verdict.to_string();
         match verdict {

@@ -10,7 +10,7 @@ use crate::engine::outcome::{Outcome, StepOutcome};
 use crate::output::SCHEMA_VERSION;
 use crate::plan::{Action, Plan, Question};
 
-/// The document of `--dry-run`: that of an operation, with what only a plan can tell.
+/// The document of `--dry-run`: that of an operation, with what only a plan has.
 #[derive(Debug, Serialize)]
 pub struct PlanDocument<'a> {
     schema_version: u32,
@@ -39,7 +39,7 @@ struct StepDocument<'a> {
     details: &'a Action,
 }
 
-/// The document of a plan.
+/// Returns the document of a plan.
 pub fn document(plan: &Plan) -> PlanDocument<'_> {
     let stages = plan.stages.iter().zip(1..);
     let steps = stages.flat_map(|(stage, number)| stage.steps.iter().map(move |step| (step, number)));
@@ -67,7 +67,7 @@ pub fn document(plan: &Plan) -> PlanDocument<'_> {
     }
 }
 
-/// Numbered steps, each with its node and why.
+/// Returns the numbered steps, each with its node and its reason.
 pub fn text(plan: &Plan, paint: Paint) -> String {
     let name = paint.bold(&format!("{} {}", plan.operation, plan.cluster));
     let steps: Vec<_> = plan.steps().collect();

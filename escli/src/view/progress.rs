@@ -1,4 +1,5 @@
-//! A running plan: plain lines where they are kept, bars and spinners on a terminal. Both read the engine's events.
+//! Progress of a running plan, from the engine's events: plain lines in a file or pipe, bars and spinners on a
+//! terminal.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,10 +14,10 @@ use crate::engine::outcome::StepOutcome;
 use crate::output::printable;
 use crate::plan::Step;
 
-/// What Ctrl-C does, said when it was pressed.
+/// The message after Ctrl-C.
 const INTERRUPTED: &str = "Ctrl-C: finishing the current step; press it again to stop at once";
 
-/// PURE: events -> lines.
+/// PURE: turns events into lines.
 #[derive(Debug)]
 pub struct Lines {
     paint: Paint,
@@ -25,12 +26,12 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Nothing has happened yet.
+    /// Returns a value that has seen no event.
     pub fn new(paint: Paint) -> Self {
         Self { paint, total: Cell::new(0), ended: Cell::new(0) }
     }
 
-    /// The line of an event; a step's beginning has none.
+    /// Returns the line for an event; the start of a step has none.
     pub fn line(&self, event: &Event<'_>) -> Option<String> {
         match event {
             Event::Began { plan } => {
@@ -65,30 +66,30 @@ impl Lines {
     }
 }
 
-/// `n1 start`, `cluster leader`.
+/// Returns the name of a step, e.g. `n1 start` or `cluster leader`.
 fn name(step: &Step) -> String {
     let who = step.node.map_or_else(|| "cluster".to_owned(), |id| format!("n{id}"));
     format!("{who} {}", step.action.verb())
 }
 
-/// One line for each step that has ended.
+/// Prints one line for each step that has ended.
 #[derive(Debug)]
 pub struct Plain {
     lines: Lines,
     verbose: bool,
-    /// The last tenth of a step's progress that was told.
+    /// The last tenth of a step's progress that was printed.
     told: Cell<u64>,
 }
 
 impl Plain {
-    /// `verbose` tells beginnings too.
+    /// With `verbose`, the start of each step is printed too.
     pub fn new(paint: Paint, verbose: bool) -> Self {
         Self { lines: Lines::new(paint), verbose, told: Cell::new(0) }
     }
 }
 
 impl Plain {
-    /// One line for every tenth.
+    /// Prints a line when another tenth of the step is done.
     fn tenth(&self, step: &Step, done: u64, total: u64) {
         let tenth = done.saturating_mul(10) / total.max(1);
         if tenth > self.told.replace(tenth) {
@@ -111,7 +112,7 @@ impl Listener for Plain {
     }
 }
 
-/// A spinner for each step that runs, and a bar for all of them; what has ended scrolls up.
+/// Shows a spinner for each running step and a bar for all steps. Lines of finished steps scroll up.
 #[derive(Debug)]
 pub struct Bars {
     lines: Lines,
@@ -121,7 +122,7 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// Draws on standard error.
+    /// Returns bars on standard error.
     pub fn new(paint: Paint) -> Self {
         let screen = MultiProgress::new();
         let all = screen.add(ProgressBar::new(0).with_style(style("{bar:30} {pos}/{len} steps  {elapsed}")));
@@ -167,7 +168,7 @@ impl Listener for Bars {
             Event::Interrupted => {}
         }
         if let Some(line) = line {
-            // A terminal that is gone is no reason to stop working.
+            // If the terminal is closed, the work continues.
             let _ = self.screen.println(printable::seal(&line));
         }
     }
@@ -175,7 +176,7 @@ impl Listener for Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        // Whatever comes next is written below what has scrolled up.
+        // The next output is then written below the lines that have scrolled up.
         self.all.finish_and_clear();
         let _ = self.screen.clear();
     }

@@ -1,4 +1,4 @@
-//! PURE: the one document that an operation leaves on standard output, and errors, as text.
+//! PURE: the document that an operation prints at its end, and errors as text.
 
 use std::fmt::Write as _;
 
@@ -10,14 +10,14 @@ use crate::failure::Failure;
 use crate::output::{SCHEMA_VERSION, printable};
 use crate::plan::Plan;
 
-/// What an operation did.
+/// The result of an operation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// See [`SCHEMA_VERSION`].
+    /// The version of this document: [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The subcommand, e.g. `up`.
     pub operation: String,
-    /// Name of its journal, e.g. `20260131T101530.123Z-up`; absent when nothing was to be run.
+    /// Id of the operation and name of its journal, e.g. `20260131T101530.123Z-up`; absent if nothing was to be run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_id: Option<String>,
     /// The cluster's name.
@@ -31,15 +31,15 @@ pub struct Report {
     /// What the planner wants the operator to know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// Why it did not succeed.
+    /// Why it did not succeed; absent if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// From observing to the last step, in milliseconds.
+    /// Time from the first inspection to the last step, in milliseconds.
     pub duration_ms: u64,
 }
 
 impl Report {
-    /// A plan that was not run: shown by `--dry-run`, or empty.
+    /// Returns the report of a plan that was not run: shown by `--dry-run`, or empty.
     pub fn unrun(plan: &Plan, outcome: Outcome) -> Self {
         let step_outcome =
             if outcome == Outcome::Planned { StepOutcome::Planned } else { StepOutcome::NotRun };
@@ -57,7 +57,7 @@ impl Report {
         }
     }
 
-    /// An operation that a check, or the operator, refused before anything was run.
+    /// Returns the report of an operation that a check, or the operator, refused before any step.
     pub fn refused(operation: &str, cluster: &str, error: Failure) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -74,7 +74,7 @@ impl Report {
     }
 }
 
-/// One line for standard output, and the planner's notes.
+/// Returns one line for standard output, and the planner's notes.
 pub fn text(report: &Report, paint: Paint) -> String {
     let name = paint.bold(&format!("{} {}", report.operation, report.cluster));
     let total = report.steps.len();
@@ -101,7 +101,7 @@ pub fn text(report: &Report, paint: Paint) -> String {
     text
 }
 
-/// What happened, the evidence, and what to do next.
+/// Returns an error as text: what happened, the evidence, and what to do next.
 pub fn failure(failure: &Failure, paint: Paint) -> String {
     let mut text = format!("{} {}\n", paint.bad("escli:"), lines(&failure.message));
     for line in &failure.details {
@@ -113,12 +113,12 @@ pub fn failure(failure: &Failure, paint: Paint) -> String {
     text
 }
 
-/// Made printable, and further lines set in, so that none of them looks like one of ours.
+/// Makes a text printable and indents its further lines, so that none of them looks like one of escli's own.
 fn lines(text: &str) -> String {
     text.lines().map(printable::line).collect::<Vec<_>>().join("\n    ")
 }
 
-/// `340 ms`, `1.2 s`, `3 min 5 s`.
+/// Returns a duration for people: `340 ms`, `1.2 s`, `3 min 5 s`.
 pub fn duration(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),

@@ -1,4 +1,4 @@
-//! PURE: the picture of a cluster as text.
+//! PURE: the state of a cluster as text.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::paint::Paint;
 use super::table::{self, NOTHING, number};
 use crate::overview::{ConfigState, DisplayRole, Liveness, NodeRow, Overview};
 
-/// `orders-prod  HEALTHY  3/3 voters · tolerates 1 · leader n1 · term 12 · v1.4.2`
+/// Returns the first line, e.g. `orders-prod  HEALTHY  3/3 voters · tolerates 1 · leader n1 · term 12 · v1.4.2`.
 pub fn headline(seen: &Overview, paint: Paint) -> String {
     let mut parts = vec![format!("{}/{} voters", seen.voters_up, seen.voters)];
     if seen.is_reachable() {
@@ -23,12 +23,12 @@ pub fn headline(seen: &Overview, paint: Paint) -> String {
     format!("{}  {}  {}", paint.bold(&seen.cluster), paint.verdict(seen.health), parts.join(" · "))
 }
 
-/// Headline, one row for every node, and what is wrong or worth knowing.
+/// Returns the first line, a table with one row for each node, and reasons and notices.
 pub fn text(seen: &Overview, wide: bool, paint: Paint) -> String {
     let id = seen.cluster_id.filter(|_| wide).map_or_else(String::new, |id| format!(" · id {id}"));
     let mut text = format!("{}{id}\n{}\n", headline(seen, paint), table(seen, wide, paint));
     let silent = |line: &String| {
-        // The row of a node that does not answer says so already.
+        // The row of a node that does not answer already says so.
         seen.nodes
             .iter()
             .any(|node| node.reason.is_some() && line.starts_with(&format!("n{} does not answer", node.id)))
@@ -41,7 +41,7 @@ pub fn text(seen: &Overview, wide: bool, paint: Paint) -> String {
     text
 }
 
-/// The verdict with all its reasons.
+/// Returns the verdict with all its reasons.
 pub fn health(seen: &Overview, paint: Paint) -> String {
     let mut text = format!("{}\n", headline(seen, paint));
     let mark = if seen.health_is_good() { paint.good("ok") } else { paint.bad("!") };
@@ -58,7 +58,7 @@ fn notices(text: &mut String, seen: &Overview, paint: Paint) {
     }
 }
 
-/// Everything about one node.
+/// Returns everything that is known of one node.
 pub fn detail(node: &NodeRow, paint: Paint) -> String {
     let state = cell(node.state, paint);
     let mut text =
@@ -129,7 +129,7 @@ fn row(node: &NodeRow, wide: bool) -> Vec<Cell> {
     cells
 }
 
-/// One word for what a node is.
+/// Returns a node's role in one word.
 pub fn role(node: &NodeRow) -> &'static str {
     match node.role {
         None | Some(DisplayRole::None) => NOTHING,
@@ -140,7 +140,7 @@ pub fn role(node: &NodeRow) -> &'static str {
     }
 }
 
-/// One word for whether it answers.
+/// Returns in one word whether a node answers.
 pub fn state(state: Liveness) -> &'static str {
     match state {
         Liveness::Up => "up",
@@ -149,7 +149,7 @@ pub fn state(state: Liveness) -> &'static str {
     }
 }
 
-/// A few words for what it runs with.
+/// Returns in a few words whether a node runs with its configuration.
 pub fn config_text(config: ConfigState) -> &'static str {
     match config {
         ConfigState::InSync => "in sync",

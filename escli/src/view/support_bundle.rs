@@ -1,4 +1,4 @@
-//! PURE: what a support bundle holds, as text and as a document.
+//! PURE: the content of a support bundle, as text and as a document.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,14 +20,14 @@ pub struct BundleDocument<'a> {
     missing: Vec<&'a Entry>,
 }
 
-/// The document of the archive at `file`, of so many bytes.
+/// Returns the document of the archive at `file`, which has this many bytes.
 pub fn document<'a>(cluster: &'a str, file: &Path, bytes: u64, entries: &'a [Entry]) -> BundleDocument<'a> {
     let missing: Vec<_> = entries.iter().filter(|entry| entry.missing.is_some()).collect();
     let (file, parts) = (file.display().to_string(), entries.len() - missing.len());
     BundleDocument { schema_version: SCHEMA_VERSION, cluster, file, bytes, parts, missing }
 }
 
-/// What there is, what is missing and why, and what to do before it is passed on.
+/// Returns what the archive contains, what is missing and why, and what to do before it is passed on.
 pub fn text(document: &BundleDocument<'_>, paint: Paint) -> String {
     let BundleDocument { file, bytes, parts, missing, .. } = document;
     let mut text = format!("{} {file}: {parts} parts, {} KiB\n", paint.good("wrote"), bytes.div_ceil(1024));

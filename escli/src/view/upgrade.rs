@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::paint::Paint;
 use crate::overview::rollout::Rollout;
 
-/// What every node runs, and how far the last upgrade came.
+/// Returns the releases that the nodes run, and the progress of the last upgrade.
 pub fn text(document: &Rollout, paint: Paint) -> String {
     let mut text = match &document.upgrade {
         Some(last) => format!(

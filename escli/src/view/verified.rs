@@ -1,4 +1,4 @@
-//! PURE: what was found on nodes' disks and in backups, as a table and as a document.
+//! PURE: the results of `verify`, as a table and as a document.
 
 use std::fmt::Write as _;
 
@@ -13,23 +13,23 @@ use crate::output::SCHEMA_VERSION;
 #[derive(Debug, Serialize)]
 pub struct VerifiedDocument {
     schema_version: u32,
-    /// All of them are whole.
+    /// No node or backup has damage.
     pub ok: bool,
     verified: Vec<Row>,
 }
 
 #[derive(Debug, Serialize)]
 struct Row {
-    /// A node, such as `n2`, or a backup's path.
+    /// What was verified: a node, such as `n2`, or the path of a backup.
     what: String,
     #[serde(flatten)]
     verified: Option<Verified>,
-    /// Why there is no verdict.
+    /// Why there is no result.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// The document of these verdicts.
+/// Returns the document of these results.
 pub fn document(verdicts: Vec<(String, Result<Verified, String>)>) -> VerifiedDocument {
     let row = |(what, verdict): (String, Result<Verified, String>)| match verdict {
         Ok(verified) => Row { what, verified: Some(verified), error: None },
@@ -40,7 +40,7 @@ pub fn document(verdicts: Vec<(String, Result<Verified, String>)>) -> VerifiedDo
     VerifiedDocument { schema_version: SCHEMA_VERSION, ok, verified }
 }
 
-/// A table, each finding, and what to do.
+/// Returns a table of the results, every finding, and what to do.
 pub fn text(document: &VerifiedDocument, paint: Paint) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

@@ -1,4 +1,4 @@
-//! The live view of `watch`: what is drawn is a pure function of what was seen; [`Screen`] owns the terminal.
+//! The live view of `watch`. What is drawn is a pure function of what was observed; [`Screen`] owns the terminal.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,13 +16,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::status;
 use crate::overview::{ConfigState, Liveness, NodeRow, Overview, Verdict};
 
-/// Looks that are remembered: more than fit on any terminal.
+/// Number of inspections that are remembered: more than fit on any terminal.
 const MAX_SAMPLES: usize = 500;
 
-/// How long the thread that reads keys sleeps before it sees that nobody listens any more.
+/// How often the thread that reads keys checks whether anybody still listens.
 const KEY_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// One look, reduced to what is drawn over time.
+/// One inspection, reduced to what is drawn over time.
 #[derive(Clone, Debug)]
 struct Sample {
     at: Duration,
@@ -30,7 +30,7 @@ struct Sample {
     nodes: Vec<Point>,
 }
 
-/// One node in it.
+/// One node in a sample.
 #[derive(Clone, Copy, Debug)]
 struct Point {
     id: NodeId,
@@ -38,14 +38,14 @@ struct Point {
     lag: Option<u64>,
 }
 
-/// What was seen so far.
+/// The inspections so far.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     samples: VecDeque<Sample>,
 }
 
 impl History {
-    /// Remembers a look, taken `at` this time after the first.
+    /// Adds an inspection, made `at` this time after the first one.
     pub fn push(&mut self, at: Duration, seen: &Overview) {
         if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
@@ -55,17 +55,18 @@ impl History {
         self.samples.push_back(Sample { at, commit: seen.commit_index, nodes });
     }
 
-    /// Entries committed per second between each look and the one before it; `None` where one of them saw nothing.
+    /// Returns the entries committed per second between each inspection and the one before; `None` if one of them found
+    /// no commit index.
     pub fn rates(&self) -> Vec<Option<u64>> {
         self.per_second(|sample| sample.commit)
     }
 
-    /// One node's own part in that: committed entries that it has applied, per second.
+    /// Returns the entries per second that one node has applied between inspections.
     pub fn rates_of(&self, id: NodeId) -> Vec<Option<u64>> {
         self.per_second(|sample| sample.of(id)?.applied)
     }
 
-    /// One node's lag at each look.
+    /// Returns one node's lag at each inspection.
     pub fn lags(&self, id: NodeId) -> Vec<Option<u64>> {
         self.samples.iter().map(|sample| sample.of(id)?.lag).collect()
     }
@@ -75,7 +76,7 @@ impl History {
         let rate = |(before, after): (&Sample, &Sample)| {
             let ms =
                 u64::try_from(after.at.saturating_sub(before.at).as_millis()).ok().filter(|ms| *ms > 0)?;
-            // A node that was started again begins anew.
+            // A restarted node starts again from a lower index.
             Some(index(after)?.saturating_sub(index(before)?).saturating_mul(1000) / ms)
         };
         pairs.map(rate).collect()
@@ -88,7 +89,7 @@ impl Sample {
     }
 }
 
-/// Draws everything from the top; what does not fit is cut off at the bottom, the footer excepted.
+/// Draws everything from the top. What does not fit is cut off at the bottom, but not the footer.
 pub fn draw(frame: &mut Frame<'_>, seen: &Overview, history: &History, footer: &str, color: bool) {
     let ink = Ink { color };
     let [body, foot] = Layout::vertical([Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
@@ -108,7 +109,7 @@ pub fn draw(frame: &mut Frame<'_>, seen: &Overview, history: &History, footer: &
     frame.render_widget(Paragraph::new(footer).style(ink.style(Color::DarkGray)), foot);
 }
 
-/// For each node its rate and its lag over time, each drawn to one scale for all nodes.
+/// Draws each node's rate and lag over time, on the same scale for all nodes.
 fn lines(frame: &mut Frame<'_>, area: Rect, seen: &Overview, history: &History, ink: Ink) {
     let rates: Vec<_> = seen.nodes.iter().map(|node| history.rates_of(node.id)).collect();
     let lags: Vec<_> = seen.nodes.iter().map(|node| history.lags(node.id)).collect();
@@ -126,12 +127,12 @@ fn lines(frame: &mut Frame<'_>, area: Rect, seen: &Overview, history: &History, 
     }
 }
 
-/// The largest value of all, at least 1.
+/// Returns the largest of all values, at least 1.
 fn most<'a>(all: impl IntoIterator<Item = &'a Vec<Option<u64>>>) -> u64 {
     all.into_iter().flatten().flatten().copied().max().unwrap_or_default().max(1)
 }
 
-/// The next `height` rows, or as many as there are.
+/// Returns the next `height` rows, or as many as are left.
 fn take(rest: &mut Rect, height: u16) -> Rect {
     let height = height.min(rest.height);
     let taken = Rect { height, ..*rest };
@@ -139,14 +140,14 @@ fn take(rest: &mut Rect, height: u16) -> Rect {
     taken
 }
 
-/// The newest values that fit; `top` fills the whole height.
+/// Draws the newest values that fit; a value of `top` has the full height.
 fn spark(frame: &mut Frame<'_>, area: Rect, values: &[Option<u64>], top: u64, style: Style) {
     let newest = &values[values.len().saturating_sub(usize::from(area.width))..];
     let line = Sparkline::default().data(newest).max(top).style(style).absent_value_symbol(" ");
     frame.render_widget(line, area);
 }
 
-/// Colour, or none.
+/// Colours, or none.
 #[derive(Clone, Copy)]
 struct Ink {
     color: bool,
@@ -180,7 +181,7 @@ fn headline(seen: &Overview, ink: Ink) -> Line<'static> {
     }
 }
 
-/// As many columns as fit whole; the reason takes what is left.
+/// Returns a table with as many columns as fit; the reason gets the remaining width.
 fn table(seen: &Overview, ink: Ink, width: u16) -> Table<'static> {
     let header = ["NODE", "ROLE", "HOST", "STATE", "VERSION", "APPLIED", "LAG", "CONTACT", "CONFIG"];
     let host = seen.nodes.iter().map(|node| node.host.len()).max().unwrap_or_default().clamp(4, 40);
@@ -236,46 +237,46 @@ fn remarks(seen: &Overview, ink: Ink) -> Paragraph<'static> {
     Paragraph::new(lines).wrap(Wrap { trim: false })
 }
 
-/// The terminal, in raw mode on its second page until this is dropped; a panic gives it back as well.
+/// The terminal, in raw mode on its alternate screen until the value is dropped. A panic restores it too.
 #[derive(Debug)]
 pub struct Screen {
     terminal: DefaultTerminal,
     color: bool,
 }
 
-/// What the operator did.
+/// An event on the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// `q` or Escape.
     Quit,
     /// Ctrl-C.
     Interrupt,
-    /// The terminal has another size.
+    /// The terminal has changed its size.
     Redraw,
 }
 
 impl Screen {
-    /// Takes the terminal.
+    /// Takes over the terminal.
     ///
     /// # Errors
-    /// When standard output is none after all.
+    /// If standard output is not a terminal after all.
     pub fn open(color: bool) -> io::Result<Self> {
         ratatui::try_init().map(|terminal| Self { terminal, color })
     }
 
-    /// Draws what was seen.
+    /// Draws an inspection.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// If the terminal is closed.
     pub fn show(&mut self, seen: &Overview, history: &History, footer: &str) -> io::Result<()> {
         let color = self.color;
         self.terminal.draw(|frame| draw(frame, seen, history, footer, color)).map(drop)
     }
 
-    /// Keys and changes of size from now on.
+    /// Returns a channel with keys and changes of size from now on.
     pub fn keys(&self) -> UnboundedReceiver<Key> {
         let (sender, keys) = unbounded_channel();
-        // A thread of its own, because reading a terminal blocks; it ends when nobody listens any more.
+        // Reading a terminal blocks, so it needs a thread of its own. The thread ends when nobody listens any more.
         std::thread::spawn(move || {
             while !sender.is_closed() {
                 match event::poll(KEY_POLL_INTERVAL) {
@@ -299,7 +300,7 @@ impl Drop for Screen {
     }
 }
 
-/// PURE: what an event of the terminal means.
+/// PURE: returns what an event of the terminal means.
 fn meaning(event: &Event) -> Option<Key> {
     match event {
         Event::Resize(..) => Some(Key::Redraw),

@@ -1,7 +1,8 @@
 //! The membership change that an entry carries.
 //!
-//! It is read with protobuf 2.28, which recurses without a limit into what nests (RUSTSEC-2024-0437). A change is flat:
-//! four scalar fields. What is not is no change, and never reaches that parser.
+//! It is parsed by protobuf 2.28, which recurses without limit into nested groups (RUSTSEC-2024-0437). A membership
+//! change has four scalar fields and nests nothing, so bytes with a group in them are no change, and are never given to
+//! that parser.
 
 use bytes::Bytes;
 use protobuf::Message as _;
@@ -12,7 +13,7 @@ use super::message::ConfChange;
 use crate::entry::{Entry, EntryKind};
 
 impl ConfChange {
-    /// The payload of the entry that carries it.
+    /// Returns the payload of the entry that carries this change.
     pub fn encode(&self) -> Bytes {
         // Writing to memory fails for a message that lacks required fields; this one has none.
         change_to_raft(self).write_to_bytes().unwrap_or_default().into()
@@ -24,7 +25,7 @@ pub fn change(entry: &Entry) -> Option<ConfChange> {
     parse(entry).map(change_from_raft)
 }
 
-/// The membership change that an entry carries, as Raft takes it.
+/// As [`change`], in Raft's own type.
 pub(super) fn parse(entry: &Entry) -> Option<eraftpb::ConfChange> {
     if entry.kind == EntryKind::ConfChange { parse_bytes(&entry.data) } else { None }
 }
@@ -33,8 +34,8 @@ fn parse_bytes(bytes: &[u8]) -> Option<eraftpb::ConfChange> {
     if is_flat(bytes) { eraftpb::ConfChange::parse_from_bytes(bytes).ok() } else { None }
 }
 
-/// Whether `bytes` are protobuf fields of which none begins or ends a group. A field that has a length may hold anything:
-/// in a change it is opaque.
+/// Whether `bytes` are protobuf fields without any group. A field with a length may contain anything, since in a change
+/// nothing looks into it.
 fn is_flat(mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         let length = match varint(&mut bytes).map(|tag| tag & 7) {

@@ -1,4 +1,4 @@
-//! The machine: inputs in, effects out.
+//! The state machine of consensus: inputs go in, effects come out.
 
 use bytes::Bytes;
 use raft::eraftpb;
@@ -19,16 +19,17 @@ use super::timing::Timing;
 use super::view::{Durable, LogRead, View};
 use crate::entry::{Entry, HardState};
 
-/// Payload of one message to a follower.
+/// Largest payload of one message to a follower, in bytes.
 const MAX_MESSAGE_BYTES: u64 = 1 << 20;
-/// Messages to one follower without an answer; with their payload, the memory that a slow follower takes.
+/// Largest number of messages to one follower that wait for an answer. Times their payload, it is the memory that a
+/// slow follower takes.
 const MAX_INFLIGHT_MESSAGES: usize = 64;
-/// Payload proposed and not yet committed; beyond it proposals are refused.
+/// Largest payload that is proposed and not yet committed, in bytes; beyond it proposals are refused.
 const MAX_UNCOMMITTED_BYTES: u64 = 64 << 20;
-/// Payload applied in one go, so that a long replay lets ticks and messages through.
+/// Largest payload that is applied at once, in bytes, so that ticks and messages are handled during a long replay.
 const MAX_APPLY_BYTES: u64 = 4 << 20;
 
-/// How to start.
+/// What consensus starts from.
 #[derive(Clone, Debug)]
 pub struct CoreConfig {
     /// This node; never 0.
@@ -53,7 +54,7 @@ pub enum StartError {
     /// Raft refused its configuration or its storage.
     #[error("consensus cannot start: {0}")]
     Raft(String),
-    /// What is on disk cannot be.
+    /// The state on disk contradicts itself.
     #[error(
         "consensus cannot start: the data directory says term {term} and that entry {commit} is committed, and its log \
          ends at entry {last}. No cluster comes to that: the directory was damaged, or written to by something else. \
@@ -70,12 +71,12 @@ pub enum StartError {
     },
 }
 
-/// The proposal was not taken: this node does not lead, is handing over, or has too much in flight.
+/// The proposal was dropped: this node does not lead, is transferring leadership, or has too much in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("proposal dropped")]
 pub struct Dropped;
 
-/// Where a proposal's entries stand in the log, unless they lose to another leader's.
+/// Where the entries of a proposal are in the log, unless another leader replaces them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposed {
     /// Term they were proposed in.
@@ -84,27 +85,27 @@ pub struct Proposed {
     pub first: u64,
 }
 
-/// What to write, and the number to report when it is durable.
+/// What to write to disk, and the number to report when it is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
     /// Reported to [`Core::persisted`].
     pub number: u64,
     /// New term, vote or commit index; goes before the entries.
     pub hard_state: Option<HardState>,
-    /// Index of a snapshot that takes the place of the whole log; goes before anything else.
+    /// Index of a snapshot that replaces the whole log; comes before everything else.
     pub snapshot: Option<u64>,
-    /// Replace what is at their indices and above.
+    /// Entries to write. They replace those at their indices and above.
     pub entries: Vec<Entry>,
-    /// Nothing depends on it reaching the disk: it may travel with the next write.
+    /// Nothing waits for it to be durable, so it may go with the next write.
     pub lazy: bool,
 }
 
-/// What the caller must do, in any order but each exactly once.
+/// What the caller must do: each exactly once, in any order.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Send at once; loss is tolerated.
+    /// Send at once. A message may be lost.
     pub send: Vec<Message>,
-    /// Hand to the disk; work reaches the disk in the order of the numbers.
+    /// Write to disk, in the order of the numbers.
     pub persist: Option<Persist>,
     /// Apply in order, then report [`Core::applied`].
     pub committed: Vec<Entry>,
@@ -112,7 +113,7 @@ pub struct Effects {
     pub reads: Vec<(u64, u64)>,
     /// Role, term or leader changed.
     pub changed: bool,
-    /// Read these off-thread and give them to [`Core::fetched`].
+    /// Read on another thread, and return the result to [`Core::fetched`].
     pub fetch: Vec<LogRead>,
 }
 
@@ -123,19 +124,19 @@ pub struct Core<D: Durable> {
     seed: u64,
     timing: Timing,
     disk: InFlight,
-    /// Number of the newest Effects taken from Raft.
+    /// Number of the newest `Persist` that Raft has asked for.
     newest: u64,
-    /// Messages freed by the disk, for the next effects.
+    /// Messages that waited for the disk, and go with the next effects.
     freed: Vec<Message>,
-    /// The last state given to the disk.
+    /// The last persistent state that was sent to the disk.
     saved: HardState,
-    /// Number of the work that puts a snapshot in the log's place.
+    /// Number of the work that replaces the log by a snapshot, while that is at the disk.
     installing: Option<u64>,
     seen: (Role, u64, NodeId),
-    /// Highest commit index heard from a leader; the own one lags behind while entries are missing.
+    /// Highest commit index that a leader has told. Raft's own lags behind while entries are missing.
     heard_commit: u64,
     ticks: u64,
-    /// The tick at which the disk last finished something.
+    /// The tick at which the disk last completed something.
     disk_moved: u64,
     elections: u64,
     votes: u64,
@@ -169,7 +170,7 @@ impl<D: Durable> Core<D> {
             check_quorum: true,
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
-            // Followers serve no reads: they may learn the commit index with the next append or heartbeat.
+            // Followers serve no reads, so they can learn the commit index with the next append or heartbeat.
             skip_bcast_commit: true,
             max_uncommitted_size: MAX_UNCOMMITTED_BYTES,
             max_committed_size_per_ready: MAX_APPLY_BYTES,
@@ -205,8 +206,9 @@ impl<D: Durable> Core<D> {
         self.ticks += 1;
         let raft = &mut self.raw.raft;
         if self.installing.is_some() && raft.election_elapsed + 1 >= raft.randomized_election_timeout() {
-            // Before it campaigns Raft reads all that is not applied yet, to look for changes of the members, and panics
-            // when a snapshot is about to take their place. So it only forgets a leader that it hears no more.
+            // Before it campaigns, Raft reads all entries that are not applied yet, to look for membership changes. It
+            // panics if a snapshot is about to replace them. So until then the node only forgets a leader that is
+            // silent.
             raft.become_follower(raft.term, raft::INVALID_ID);
         } else {
             self.raw.tick();
@@ -214,7 +216,7 @@ impl<D: Durable> Core<D> {
         self.settle();
     }
 
-    /// Ticks that will do nothing but count, unless something arrives before them.
+    /// Returns how many further ticks will only count, unless something else arrives first.
     pub fn quiet_ticks(&self) -> u32 {
         let raft = &self.raw.raft;
         let until_acting = match raft.state {
@@ -225,10 +227,10 @@ impl<D: Durable> Core<D> {
         u32::try_from(until_acting.saturating_sub(1)).unwrap_or(u32::MAX / 2)
     }
 
-    /// A message arrived from another node.
+    /// Handles a message from another node.
     ///
     /// # Errors
-    /// [`Implausible`]: no node can have sent it; nothing has changed.
+    /// [`Implausible`] if no node can have sent it; then nothing has changed.
     pub fn receive(&mut self, message: Message) -> Result<(), Implausible> {
         let message = plausible(message, &self.place())?;
         let granted = message.kind == MessageType::RequestVoteResponse
@@ -237,12 +239,14 @@ impl<D: Durable> Core<D> {
             && self.raw.raft.state == StateRole::Candidate;
         self.votes += u64::from(granted);
         if self.installing.is_some() && message.kind == MessageType::TimeoutNow {
-            // It would campaign at once: see `tick`. Whoever hands over gives up soon.
+            // This node would campaign at once, which it cannot now, as `tick` explains. The leader soon gives the
+            // transfer up.
             return Ok(());
         }
         let (from, commit) = (message.from, message.commit);
         let appends = message.kind == MessageType::Append;
-        // Raft refuses what it cannot place (a stranger's answer, a local message); there is nothing to do about it.
+        // Raft refuses messages that do not fit, such as a response from a node that is no member. Nothing needs to be
+        // done then.
         let _ = self.raw.step(message_to_raft(message));
         if appends && self.raw.raft.leader_id == from {
             self.heard_commit = self.heard_commit.max(commit);
@@ -251,7 +255,7 @@ impl<D: Durable> Core<D> {
         Ok(())
     }
 
-    /// What messages are judged by.
+    /// Returns what messages are validated against.
     pub(super) fn place(&self) -> Place {
         let raft = &self.raw.raft;
         let committed = raft.raft_log.committed;
@@ -264,7 +268,8 @@ impl<D: Durable> Core<D> {
         }
     }
 
-    /// The mistake of taking for committed what a majority has, whatever its term (Raft paper, figure 8).
+    /// Deliberate mistake for tests: takes an entry for committed that a majority has, even if it is of an older term
+    /// (Raft paper, figure 8).
     #[cfg(feature = "mistakes")]
     pub fn commit_by_count(&mut self) {
         let raft = &mut self.raw.raft;
@@ -274,10 +279,10 @@ impl<D: Durable> Core<D> {
         }
     }
 
-    /// Proposes payloads, one entry each, in this order.
+    /// Proposes payloads in this order, each as an entry of its own.
     ///
     /// # Errors
-    /// [`Dropped`]: this node does not lead, hands over, or has too much in flight.
+    /// [`Dropped`] if this node does not lead, is transferring leadership, or has too much in flight.
     pub fn propose(&mut self, payloads: Vec<Bytes>) -> Result<Proposed, Dropped> {
         if self.raw.raft.state != StateRole::Leader {
             return Err(Dropped);
@@ -318,8 +323,8 @@ impl<D: Durable> Core<D> {
         Ok(())
     }
 
-    /// As leader: begins to hand leadership to a voter; Raft gives up after an election timeout. Others would ask the leader
-    /// to, which nobody listens to.
+    /// As leader, begins to transfer leadership to a voter; Raft gives up after an election timeout. On other nodes
+    /// nothing happens: they would pass the request to the leader, which ignores it.
     pub fn transfer(&mut self, to: NodeId) {
         if self.raw.raft.state == StateRole::Leader {
             self.raw.transfer_leader(to);
@@ -327,12 +332,12 @@ impl<D: Durable> Core<D> {
         }
     }
 
-    /// A hand-over is under way: proposals are dropped until it ends.
+    /// Returns whether a transfer of leadership is under way. Proposals are dropped until it ends.
     pub fn transferring(&self) -> bool {
         self.raw.raft.lead_transferee.is_some()
     }
 
-    /// The peer cannot be reached: stop streaming to it until it answers again.
+    /// The peer cannot be reached: stops streaming entries to it until it answers again.
     pub fn unreachable(&mut self, peer: NodeId) {
         self.raw.report_unreachable(peer);
         self.settle();
@@ -359,8 +364,8 @@ impl<D: Durable> Core<D> {
         self.raw.mut_store().evict(index);
     }
 
-    /// Raft needs no entries up to `index` any more, which is applied and in a snapshot: a follower that does gets
-    /// the snapshot. The durable log keeps them.
+    /// Raft no longer needs the entries up to `index`, which are applied and in a snapshot. A follower that lacks one
+    /// of them gets the snapshot. The durable log keeps them.
     pub fn compact(&mut self, index: u64) {
         self.raw.mut_store().compact(index);
     }
@@ -381,8 +386,8 @@ impl<D: Durable> Core<D> {
         self.raw.mut_store().take_wanted()
     }
 
-    /// Sends followers to the newest snapshot again that have not said yet that they have one: the message, or
-    /// they, may have been lost. One that is busy with it takes no harm.
+    /// Sends the newest snapshot's message again to followers that have not confirmed one: the message or its answer
+    /// may be lost. One that is still receiving it is not disturbed.
     pub fn retry_snapshots(&mut self) {
         let progress = self.raw.raft.prs().iter();
         let waiting: Vec<_> =
@@ -393,7 +398,7 @@ impl<D: Durable> Core<D> {
         self.settle();
     }
 
-    /// Applies a committed membership change; the caller does so when it meets the entry in `committed`.
+    /// Applies a committed membership change. The caller does so when it reaches the entry in `committed`.
     pub fn apply_change(&mut self, entry: &Entry) -> Option<ConfState> {
         let change = change::parse(entry)?;
         let applied = self.raw.apply_conf_change(&change).ok();
@@ -402,9 +407,9 @@ impl<D: Durable> Core<D> {
         applied.map(conf_state_from_raft)
     }
 
-    /// A leader that is no voter any more, which is one that was elected while its removal was on its way, hands over to
-    /// the best voter. Raft would let it lead on: its heartbeats keep the others from electing, it drops every proposal,
-    /// and it panics when its own last entries become durable.
+    /// Makes a leader that is no longer a voter transfer leadership to the most complete voter and step down. A node
+    /// can be elected while its removal is under way. Raft would let it continue: its heartbeats would keep others from
+    /// electing a leader, it would drop every proposal, and it would panic when its own last entries became durable.
     fn leave_office(&mut self) {
         let voters = self.conf_state().voters;
         let raft = &mut self.raw.raft;
@@ -419,7 +424,7 @@ impl<D: Durable> Core<D> {
         raft.become_follower(raft.term, raft::INVALID_ID);
     }
 
-    /// Entries asked for by [`Effects::fetch`].
+    /// Receives entries that were asked for by [`Effects::fetch`].
     pub fn fetched(&mut self, fetch: LogRead, entries: Vec<Entry>) {
         for context in self.raw.mut_store().fetched(fetch, entries) {
             self.raw.on_entries_fetched(context);
@@ -428,7 +433,7 @@ impl<D: Durable> Core<D> {
         self.settle();
     }
 
-    /// What there is to do; `None` when there is nothing.
+    /// Returns what there is to do; `None` if there is nothing.
     pub fn effects(&mut self) -> Option<Effects> {
         let mut effects = Effects { send: std::mem::take(&mut self.freed), ..Effects::default() };
         effects.fetch = self.raw.mut_store().take_fetches();
@@ -455,12 +460,12 @@ impl<D: Durable> Core<D> {
         self.raw.has_ready() || !self.freed.is_empty()
     }
 
-    /// The members, as of what is applied.
+    /// Returns the members as of the applied index.
     pub fn conf_state(&self) -> ConfState {
         conf_state_from_raft(self.raw.raft.prs().conf().to_conf_state())
     }
 
-    /// This node's view of the group.
+    /// Returns this node's view of the group.
     pub fn status(&self) -> Status {
         let mut status = Status {
             last_index: self.raw.raft.raft_log.last_index(),
@@ -481,7 +486,7 @@ impl<D: Durable> Core<D> {
         status
     }
 
-    /// Ticks for which there is work at the disk and none has come back.
+    /// Returns for how many ticks the disk has had work without completing any.
     pub fn disk_wait(&self) -> u64 {
         self.disk.oldest().map_or(0, |since| self.ticks - since.max(self.disk_moved))
     }
@@ -491,7 +496,7 @@ impl<D: Durable> Core<D> {
         &self.timing
     }
 
-    /// What this node is.
+    /// Returns this node's role.
     pub fn role(&self) -> Role {
         status::role(self.raw.raft.state)
     }
@@ -511,7 +516,8 @@ impl<D: Durable> Core<D> {
         HardState { commit: self.saved.commit.max(commit), ..self.saved }
     }
 
-    /// As leader: an entry of its own term is committed, so everything committed before is known here.
+    /// Returns whether an entry of this leader's own term is committed. Only then does it know everything that was
+    /// committed before.
     pub fn committed_in_term(&self) -> bool {
         self.raw.raft.commit_to_current_term()
     }

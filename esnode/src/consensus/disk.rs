@@ -1,4 +1,4 @@
-//! What has been handed to the disk and not yet come back, and which messages wait for it.
+//! Work that was sent to the disk and is not yet durable, and the messages that wait for it.
 
 use std::collections::VecDeque;
 
@@ -10,37 +10,37 @@ struct Work {
     number: u64,
     /// Index and term of its last entry.
     last: Option<(u64, u64)>,
-    /// It carries a new term or vote.
+    /// Whether it contains a new term or vote.
     ballot: bool,
-    /// The tick at which it was handed over.
+    /// The tick at which it was sent to the disk.
     since: u64,
 }
 
-/// Work at the disk, in order, and the messages that may leave only after it.
+/// The work at the disk, in order, and the messages that may only be sent after it.
 #[derive(Debug, Default)]
 pub struct InFlight {
     work: VecDeque<Work>,
-    /// Messages held back, each behind the work of that number.
+    /// Messages that wait, each for the work with this number.
     held: VecDeque<(u64, Vec<Message>)>,
 }
 
 impl InFlight {
-    /// Work `number` goes to the disk, at tick `since`.
+    /// Work `number` was sent to the disk at tick `since`.
     pub(super) fn begin(&mut self, number: u64, last: Option<(u64, u64)>, ballot: bool, since: u64) {
         self.work.push_back(Work { number, last, ballot, since });
     }
 
-    /// The tick at which the oldest work that has not come back was handed over.
+    /// Returns the tick at which the oldest work that is not durable was sent to the disk.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.work.front().map(|work| work.since)
     }
 
-    /// Sorts a Ready's after-persist messages: those that may go at once are returned, the rest wait for everything
-    /// now at the disk.
+    /// Sorts the messages that Raft wants sent after its work is durable: returns those that may go at once, and keeps
+    /// the others until everything now at the disk is durable.
     ///
-    /// An append response vouches for entries and a vote for a ballot, so both wait. A heartbeat's or pre-vote's
-    /// answer vouches for nothing but the term; it goes ahead unless a new term or vote is still in flight, so that
-    /// a slow disk is not mistaken for a dead node.
+    /// An append response promises that entries are durable, and a vote that the vote is, so both wait. The response to
+    /// a heartbeat or a pre-vote promises nothing but the term. It goes at once unless a new term or vote is at the
+    /// disk, so that a slow disk is not mistaken for a dead node.
     pub(super) fn sort(&mut self, messages: Vec<Message>) -> Vec<Message> {
         let Some(last) = self.work.back() else { return messages };
         let number = last.number;
@@ -53,7 +53,8 @@ impl InFlight {
         now
     }
 
-    /// All work up to `number` is durable. Returns the messages now free to go, and the last entry made durable.
+    /// All work up to `number` is durable. Returns the messages that may go now, and index and term of the last entry
+    /// that became durable.
     pub(super) fn finish(&mut self, number: u64) -> (Vec<Message>, Option<(u64, u64)>) {
         let mut last = None;
         while let Some(work) = self.work.pop_front_if(|work| work.number <= number) {
@@ -66,7 +67,8 @@ impl InFlight {
         (free, last)
     }
 
-    /// The highest Ready that is durable once `finished` is: those behind it that gave the disk nothing to do.
+    /// Returns the highest number that is durable once `finished` is: those after it that had nothing to write are
+    /// durable too.
     pub(super) fn settled(&self, newest: u64) -> u64 {
         self.work.front().map_or(newest, |work| work.number - 1)
     }

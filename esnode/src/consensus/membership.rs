@@ -1,4 +1,4 @@
-//! When members may change: one at a time, and never so that what remains has no healthy quorum.
+//! Rules for changes of the members: one at a time, and only if the remaining voters have a healthy quorum.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::entry::EntryKind;
 
 /// A learner this many entries behind, or fewer, keeps up.
 const MAX_LAG: u64 = 100;
-/// Payload read in one go when the log is looked through.
+/// Largest payload that is read at once when the log is searched, in bytes.
 const READ_BYTES: u64 = 4 << 20;
 
-/// When the leader last heard whom answer.
+/// When each member last responded to this leader.
 #[derive(Clone, Debug)]
 pub struct LastContact {
     last: BTreeMap<NodeId, u64>,
@@ -22,43 +22,43 @@ pub struct LastContact {
 }
 
 impl LastContact {
-    /// Nobody was heard yet.
+    /// No member has responded yet.
     pub fn new(timing: &Timing) -> Self {
         Self { last: BTreeMap::new(), silent: timing.silent() }
     }
 
-    /// `id` has answered this leader, at `tick`.
+    /// Notes that `id` has responded to this leader at `tick`.
     pub fn note(&mut self, id: NodeId, tick: u64) {
         self.last.insert(id, tick);
     }
 
-    /// Whether `id` answers, as seen at `tick`.
+    /// Returns whether `id` has responded recently, as of `tick`.
     pub fn is_active(&self, id: NodeId, tick: u64) -> bool {
         self.last.get(&id).is_some_and(|last| last + self.silent >= tick)
     }
 
-    /// A new term begins: nobody has answered in it.
+    /// Forgets everything, because a new term begins.
     pub fn new_term(&mut self) {
         self.last.clear();
     }
 }
 
-/// Too few of the voters after a change would be reachable.
+/// Too few of the voters after a change have responded recently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the change would leave {healthy} of {voters} voters reachable; {needed} are required")]
 pub struct NoQuorum {
-    /// Voters after the change.
+    /// Number of voters after the change.
     pub voters: usize,
-    /// How many of them were heard lately, the leader included.
+    /// How many of them have responded recently; the leader counts.
     pub healthy: usize,
-    /// A majority.
+    /// How many make a majority.
     pub needed: usize,
 }
 
-/// Whether the leader `own` may go on with `voters`, as seen at `tick`.
+/// Checks whether the leader `own` would have a healthy quorum with `voters`, as of `tick`.
 ///
 /// # Errors
-/// [`NoQuorum`].
+/// [`NoQuorum`] if it would not.
 pub fn may_have(own: NodeId, voters: &[NodeId], heard: &LastContact, tick: u64) -> Result<(), NoQuorum> {
     let healthy = voters.iter().filter(|id| **id == own || heard.is_active(**id, tick)).count();
     let needed = voters.len() / 2 + 1;
@@ -68,16 +68,16 @@ pub fn may_have(own: NodeId, voters: &[NodeId], heard: &LastContact, tick: u64) 
     Ok(())
 }
 
-/// Entries that `learner` lacks, and whether that is few enough to vote.
+/// Returns how many entries `learner` lacks, and whether these are few enough for it to become a voter.
 pub fn lag(status: &Status, learner: NodeId) -> (u64, bool) {
     let matched = status.peers.iter().find(|peer| peer.id == learner).map_or(0, |peer| peer.matched);
     let lag = status.last_index.saturating_sub(matched);
     (lag, lag <= MAX_LAG)
 }
 
-/// What the log itself proves to be committed, beyond `from`: all but the last change of the members, since a leader
-/// proposes one only when it has applied the one before. The commit index on disk may lag behind both, and a node that
-/// counted votes among members from before the earlier change could be elected beside another leader.
+/// Returns the highest index, at least `from`, that the log itself proves to be committed: all membership changes but
+/// the last one, since a leader proposes a change only after it has applied the one before. The commit index on disk
+/// may be lower. A node that then counted votes among older members could be elected beside another leader.
 pub(super) fn proven_commit<D: Durable>(durable: &D, from: u64) -> Result<u64, ReadFailed> {
     let (mut newest, mut proven) = (0, 0);
     let (mut next, end) = (from + 1, durable.last_index() + 1);
@@ -92,21 +92,22 @@ pub(super) fn proven_commit<D: Durable>(durable: &D, from: u64) -> Result<u64, R
     Ok(proven)
 }
 
-/// Which learner has kept up for long enough to vote.
+/// Finds the learner that has kept up for long enough to become a voter.
 #[derive(Clone, Debug)]
 pub struct Promotion {
-    /// Learners that keep up, and since when.
+    /// The learners that keep up, and the tick since when they do.
     since: BTreeMap<NodeId, u64>,
     steady: u64,
 }
 
 impl Promotion {
-    /// Nobody has kept up yet.
+    /// No learner has kept up yet.
     pub fn new(timing: &Timing) -> Self {
         Self { since: BTreeMap::new(), steady: timing.steady() }
     }
 
-    /// Looks at `candidates` among the learners at `tick`: the first that has kept up long enough, if it may vote now.
+    /// Checks `candidates` among the learners at `tick`, and returns the first that has kept up for long enough, if it
+    /// may become a voter now.
     pub fn ready(
         &mut self,
         own: NodeId,
@@ -128,7 +129,7 @@ impl Promotion {
         may_have(own, &voters, heard, tick).is_ok().then_some(steady)
     }
 
-    /// Forgets what was seen: a new term begins.
+    /// Forgets everything, because a new term begins.
     pub fn new_term(&mut self) {
         self.since.clear();
     }

@@ -1,22 +1,22 @@
-//! What nodes send each other, and who the members are.
+//! The messages between nodes, and the types for members and their changes.
 
 use bytes::Bytes;
 use shared::ids::NodeId;
 
 use crate::entry::Entry;
 
-/// What a message asks or answers: Raft's own names, and the numbers that stand for them on the wire.
+/// The type of a message: Raft's names, with their numbers on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum MessageType {
     /// `AppendEntries`.
     Append = 1,
-    /// Up to where the log matches, or that it does not.
+    /// The index up to which the logs match, or that they do not.
     AppendResponse = 2,
-    /// An empty `AppendEntries`: the leader is there.
+    /// An empty `AppendEntries`: tells followers that the leader is alive.
     #[default]
     Heartbeat = 3,
-    /// The follower is there.
+    /// Tells the leader that the follower is alive.
     HeartbeatResponse = 4,
     /// Asks for a vote.
     RequestVote = 5,
@@ -66,17 +66,18 @@ pub struct Message {
     pub term: u64,
     /// Term of the entry at `index`.
     pub log_term: u64,
-    /// The entry before `entries`; the sender's last entry in votes; the last that matches in responses.
+    /// In an append the entry before `entries`, in a vote request the sender's last entry, in a response the last entry
+    /// that matches.
     pub index: u64,
     /// The sender's commit index.
     pub commit: u64,
     /// Term of the entry at `commit`, in votes.
     pub commit_term: u64,
-    /// A response that says no.
+    /// Whether a response is negative.
     pub reject: bool,
-    /// Where a follower that rejects an append may match.
+    /// In a rejected append, an index at which the follower's log may match.
     pub reject_hint: u64,
-    /// Read barriers, and why a candidate campaigns.
+    /// Identifies a read barrier, or says why a candidate campaigns.
     pub context: Bytes,
     /// Entries to append.
     pub entries: Vec<Entry>,
@@ -84,7 +85,7 @@ pub struct Message {
     pub snapshot: Option<SnapshotMetadata>,
 }
 
-/// Which snapshot. Its content travels on a connection of its own.
+/// Identifies a snapshot. Its content is sent on another connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotMetadata {
     /// The last entry that it stands for.
@@ -95,19 +96,19 @@ pub struct SnapshotMetadata {
     pub conf_state: ConfState,
 }
 
-/// Voters and learners, as Raft counts them. The last three fields belong to joint consensus, which no node here enters;
-/// they are kept so that a snapshot that has them is refused.
+/// The voters and learners, as Raft counts them. The last three fields belong to joint consensus, which no node here
+/// uses. They exist so that a snapshot which has them can be refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfState {
     /// Members that vote.
     pub voters: Vec<NodeId>,
     /// Members that receive the log and do not vote.
     pub learners: Vec<NodeId>,
-    /// Voters of the configuration that a joint one leaves.
+    /// The voters before a joint configuration.
     pub voters_outgoing: Vec<NodeId>,
-    /// Learners once a joint configuration has been left.
+    /// The learners after a joint configuration.
     pub learners_next: Vec<NodeId>,
-    /// A joint configuration leaves itself.
+    /// Whether a joint configuration ends by itself.
     pub auto_leave: bool,
 }
 
@@ -129,6 +130,6 @@ pub struct ConfChange {
     pub kind: ConfChangeType,
     /// Which node.
     pub node: NodeId,
-    /// What Raft does not look at.
+    /// Data for the caller, which Raft ignores.
     pub context: Bytes,
 }

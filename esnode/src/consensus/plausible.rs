@@ -1,7 +1,7 @@
-//! Which messages of other nodes Raft is given, and which cannot be true.
+//! Decides which messages of other nodes are given to Raft, and which cannot be true.
 //!
-//! raft-rs takes every field at its word: it panics on a commit index beyond its log, keeps a term of 2^64 - 1 for ever,
-//! and takes entries that leave a gap. What no node that follows Raft's rules can have sent is refused before.
+//! raft-rs believes every field: it panics on a commit index beyond its log, keeps a term of 2^64 - 1 for ever, and
+//! accepts entries that leave a gap. So a message that no correct node can have sent is refused before it gets there.
 
 use shared::ids::NodeId;
 use shared::spec::MAX_NODES;
@@ -10,13 +10,13 @@ use super::change;
 use super::message::{ConfState, Message, MessageType, SnapshotMetadata};
 use crate::entry::{Entry, EntryKind, LARGEST_PAYLOAD};
 
-/// Largest term and index there can be: nothing that counts from 1 reaches it, and nothing added to it overflows.
+/// Upper bound of terms and indexes. Nothing that counts from 1 reaches it, and sums with it do not overflow.
 pub const MAX_NUMBER: u64 = 1 << 62;
-/// Terms by which a message may be ahead of this node: a month of elections without a pause, and still 2^38 messages
-/// until the last term.
+/// Largest number of terms by which a message may be ahead of this node: as many as a month of continuous elections
+/// takes. At this rate it takes 2^38 messages to reach the largest term.
 const MAX_TERM_STEP: u64 = 1 << 24;
 
-/// What a node knows that validates a message.
+/// What this node knows that a message must agree with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) id: NodeId,
@@ -32,7 +32,7 @@ pub(super) struct Place {
 #[error("{0}")]
 pub struct Implausible(&'static str);
 
-/// `message` as Raft may be given it at `place`.
+/// Returns `message` in the form in which Raft may get it; an error if it contradicts `place`.
 pub(super) fn plausible(mut message: Message, place: &Place) -> Result<Message, Implausible> {
     header(&message, place)?;
     match message.kind {
@@ -49,7 +49,7 @@ pub(super) fn plausible(mut message: Message, place: &Place) -> Result<Message, 
             let ours = place.leads && message.term == place.term && !message.reject;
             ensure(!ours || message.index <= place.last_index, "it has entries that this leader never sent")?;
         }
-        // The leader is there all the same, and whoever lost entries it was thought to have must not stop for that.
+        // The leader is alive in any case, and a node that has lost entries must not ignore its heartbeats for that.
         MessageType::Heartbeat if message.commit > place.last_index => message.commit = 0,
         MessageType::Heartbeat
         | MessageType::HeartbeatResponse
@@ -64,7 +64,7 @@ fn ensure(holds: bool, otherwise: &'static str) -> Result<(), Implausible> {
     if holds { Ok(()) } else { Err(Implausible(otherwise)) }
 }
 
-/// What holds for every kind.
+/// Checks what holds for every type of message.
 fn header(message: &Message, place: &Place) -> Result<(), Implausible> {
     let Message { term, log_term, index, commit, commit_term, reject_hint, .. } = *message;
     let numbers = [term, log_term, index, commit, commit_term, reject_hint];
@@ -80,7 +80,7 @@ fn header(message: &Message, place: &Place) -> Result<(), Implausible> {
 
 fn append(message: &Message, place: &Place) -> Result<(), Implausible> {
     let Message { term, log_term, index, .. } = *message;
-    // Beyond its log's end Raft takes the term for 0, and would find that it matches.
+    // For an index beyond its log, Raft takes the term to be 0, so a term of 0 would seem to match.
     ensure((index == 0) == (log_term == 0), "entries behind one that cannot be")?;
     let (committed, commit_term) = place.committed;
     let stale = term < place.term || index < committed;
@@ -112,7 +112,8 @@ fn snapshot(message: &Message, place: &Place) -> Result<(), Implausible> {
     ensure(are_members(conf_state), "a snapshot with members that cannot be")
 }
 
-/// Whether Raft can restore these members: it panics on those that it cannot, and here nobody is ever between two sets.
+/// Whether Raft can restore these members. It panics on some sets, and on joint configurations, which no node here
+/// uses.
 fn are_members(members: &ConfState) -> bool {
     let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave } = members;
     let mut all = [&voters[..], &learners[..]].concat();

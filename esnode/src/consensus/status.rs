@@ -1,4 +1,4 @@
-//! What a node knows of the group at one moment.
+//! A node's view of the group at one moment.
 
 use raft::{StateRole, Status as RaftStatus};
 use shared::ids::NodeId;
@@ -9,7 +9,7 @@ pub enum Role {
     /// Follows, or waits for a leader.
     #[default]
     Follower,
-    /// Asks whether it would get votes; changes nobody's term (Raft thesis 9.6).
+    /// Asks whether it would get votes, which changes no node's term (Raft thesis 9.6).
     PreCandidate,
     /// Asks for votes.
     Candidate,
@@ -17,7 +17,7 @@ pub enum Role {
     Leader,
 }
 
-/// This node's view of the group.
+/// A node's view of the group at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// What this node is.
@@ -48,7 +48,7 @@ pub struct Status {
     pub appends_sent: u64,
     /// A membership change is committed or proposed but not yet applied.
     pub pending_change: bool,
-    /// Ticks for which there is work at the disk and none has come back.
+    /// For how many ticks the disk has had work without completing any.
     pub disk_wait: u64,
 }
 

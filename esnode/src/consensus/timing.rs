@@ -10,11 +10,11 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// Raft's timing in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// A follower that heard from its leader within this many ticks ignores candidates; a leader that did not hear
-    /// from a majority for as long steps down.
+    /// A follower that has heard from its leader within this many ticks ignores candidates, and a leader that has not
+    /// heard from a majority within them steps down.
     pub election: usize,
-    /// Shortest randomised timeout. Above `election`: a candidate must not campaign while a peer's lease, begun by
-    /// the same heartbeat, can still be one tick from its end.
+    /// Shortest randomised timeout. It is longer than `election`, so that no node campaigns while another one, which
+    /// got the same heartbeat a tick later, still ignores candidates.
     pub election_min: usize,
     /// Longest randomised timeout, exclusive.
     pub election_max: usize,
@@ -23,7 +23,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// The ticks that stand for `cluster.raft`'s milliseconds; 150/300/50 become 15, 16..31 and 5.
+    /// Converts the milliseconds of `cluster.raft` to ticks: 150/300/50 become 15, 16..31 and 5.
     pub fn from_spec(spec: &RaftTiming) -> Self {
         let ticks = |ms: u64| usize::try_from(ms.div_ceil(tick_ms())).unwrap_or(usize::MAX / 4).max(1);
         let heartbeat = ticks(spec.heartbeat_interval);
@@ -37,30 +37,31 @@ impl Timing {
         }
     }
 
-    /// Ticks after which a follower that was not heard counts as silent: two election timeouts. Raft's own mark is cleared
-    /// at every election timeout, so that just after it nobody seems to answer.
+    /// Ticks without a response after which a follower counts as silent: two election timeouts. Raft's own flag is
+    /// cleared at every election timeout, and just after that all followers would seem silent.
     pub fn silent(&self) -> u64 {
         2 * self.election as u64
     }
 
-    /// Ticks for which a learner must have kept up: one good moment may be luck.
+    /// Ticks for which a learner must keep up before it is promoted, since it may keep up for a moment by chance.
     pub fn steady(&self) -> u64 {
         10 * self.heartbeat as u64
     }
 
-    /// Ticks after which a hand-over counts as failed: an election by the one that takes over, a second one by anybody if
-    /// the first is split, and time for its news to arrive.
+    /// Ticks after which a transfer counts as failed. They suffice for an election of the chosen voter, a second
+    /// election if the first is split, and for its result to arrive here.
     pub fn transfer(&self) -> u64 {
         (3 * self.election_max as u64).max(100)
     }
 
-    /// Ticks for which a removed node stays: if it led at the end, the others learn from its heartbeats that its removal
-    /// is committed.
+    /// Ticks for which a removed node continues to run. If it was the leader, its heartbeats tell the others that its
+    /// removal is committed.
     pub fn redirect_grace(&self) -> u64 {
         10 * self.heartbeat as u64
     }
 
-    /// This node's timeout for one role in one term: spread evenly over the range, the same for the same seed.
+    /// Returns this node's timeout for one role in one term: uniformly distributed over the range, and the same for the
+    /// same seed.
     pub fn draw(&self, seed: u64, term: u64, role: u64) -> usize {
         let range = (self.election_max - self.election_min) as u64;
         let drawn = mix(seed ^ mix(term.wrapping_mul(4).wrapping_add(role))) % range;

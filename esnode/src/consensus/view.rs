@@ -1,4 +1,4 @@
-//! The log as Raft sees it: what is durable, and before that what is only in memory yet.
+//! The log as Raft sees it: the durable log, and the entries that are still only in memory.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -28,23 +28,24 @@ pub trait Durable {
     fn entries(&self, low: u64, high: u64, max_bytes: u64) -> Result<Vec<Entry>, ReadFailed>;
 }
 
-/// The durable log could not be read; the node cannot go on.
+/// The durable log could not be read, so the node cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the log: {0}")]
 pub struct ReadFailed(pub String);
 
-/// Old entries that a lagging follower needs: to be read off-thread and given to `Core::fetched`.
+/// A read of old entries for a follower that lags behind. It is done on another thread, and its result goes to
+/// `Core::fetched`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogRead {
     /// First index wanted.
     pub low: u64,
     /// One past the last index wanted.
     pub high: u64,
-    /// Payload limit.
+    /// Largest payload to return, in bytes.
     pub max_bytes: u64,
 }
 
-/// Raft's storage: a tail in memory over the durable log.
+/// Raft's storage: the durable log, with the newest entries in memory.
 pub(super) struct View<D> {
     durable: D,
     hard_state: HardState,
@@ -53,21 +54,21 @@ pub(super) struct View<D> {
     tail: VecDeque<eraftpb::Entry>,
     tail_bytes: usize,
     budget: usize,
-    /// Highest index known durable; the tail above it exists nowhere else.
+    /// Highest index known to be durable. Entries above it exist only in the tail.
     persisted: u64,
-    /// Index and term of the entry after which Raft's log begins: the durable one may go back further.
+    /// Index and term of the entry after which Raft's log begins; the durable log may begin earlier.
     floor: (u64, u64),
-    /// A snapshot is on its way into the durable log, which does not count until it is there.
+    /// A snapshot is replacing the durable log, which does not count until that is complete.
     installing: bool,
-    /// The newest snapshot: what a follower gets that needs entries from before the floor.
+    /// The newest snapshot, for followers that need entries from before the floor.
     snapshot: Option<SnapshotMetadata>,
-    /// A follower needs a snapshot newer than that.
+    /// A follower needs a newer snapshot than this.
     wanted: Cell<bool>,
     pending: RefCell<BTreeMap<u64, Pending>>,
     fetched: RefCell<BTreeMap<u64, Vec<eraftpb::Entry>>>,
 }
 
-/// Sends that may wait for one read. Beyond it a send is tried again at the follower's next heartbeat response.
+/// Largest number of sends that wait for one read. Further ones are repeated at the follower's next heartbeat response.
 const MAX_CONTEXTS: usize = 32;
 
 struct Pending {
@@ -79,7 +80,7 @@ struct Pending {
 impl<D: Durable> View<D> {
     pub(super) fn new(durable: D, hard_state: HardState, conf_state: ConfState, budget: usize) -> Self {
         let persisted = durable.last_index();
-        // Nothing is asked about what comes before the first entry but the term of the last one.
+        // Of the entries before the first one, only the term of the last is ever asked for.
         let before = durable.first_index() - 1;
         let floor = (before, durable.term(before).ok().flatten().unwrap_or_default());
         Self {
@@ -99,7 +100,7 @@ impl<D: Durable> View<D> {
         }
     }
 
-    /// Takes entries on their way to the disk; they replace what is at their indices and above.
+    /// Adds entries that are on their way to the disk. They replace those at their indices and above.
     pub(super) fn append(&mut self, entries: &[eraftpb::Entry]) {
         let Some(first) = entries.first() else { return };
         while let Some(entry) = self.tail.pop_back_if(|entry| entry.index >= first.index) {
@@ -111,21 +112,21 @@ impl<D: Durable> View<D> {
         self.tail.extend(entries.iter().cloned());
     }
 
-    /// Everything up to the entry of this index and term is durable, unless it was replaced meanwhile.
+    /// Everything up to this entry is durable, unless the entry was replaced meanwhile.
     pub(super) fn persisted(&mut self, index: u64, term: u64) {
         if self.tail_entry(index).is_some_and(|entry| entry.term == term) {
             self.persisted = self.persisted.max(index);
         }
     }
 
-    /// Has Raft's log begin after entry `index`, which is applied. Deletes nothing.
+    /// Makes Raft's log begin after entry `index`, which is applied. Deletes nothing from the durable log.
     pub(super) fn compact(&mut self, index: u64) {
         if index > self.floor.0 && !self.installing {
             self.floor = Storage::term(self, index).map_or(self.floor, |term| (index, term));
         }
     }
 
-    /// There is a snapshot for followers.
+    /// A new snapshot exists for followers.
     pub(super) fn snapshot_written(&mut self, snapshot: SnapshotMetadata) {
         self.snapshot = Some(snapshot);
     }
@@ -135,7 +136,7 @@ impl<D: Durable> View<D> {
         self.wanted.take()
     }
 
-    /// A snapshot up to this entry takes the place of the whole log; it is not durable before [`View::installed`].
+    /// A snapshot up to this entry replaces the whole log. It is not durable before [`View::installed`].
     pub(super) fn restore(&mut self, index: u64, term: u64) {
         self.tail.clear();
         self.tail_bytes = 0;
@@ -146,12 +147,12 @@ impl<D: Durable> View<D> {
         self.fetched.get_mut().clear();
     }
 
-    /// The durable log holds the snapshot now.
+    /// The durable log now contains the snapshot.
     pub(super) fn installed(&mut self) {
         self.installing = false;
     }
 
-    /// Lets go of the oldest entries beyond the budget that are durable and applied.
+    /// Drops the oldest entries from memory that are durable and applied, until the budget is kept.
     pub(super) fn evict(&mut self, applied: u64) {
         let limit = self.persisted.min(applied);
         while self.tail_bytes > self.budget {
@@ -160,7 +161,7 @@ impl<D: Durable> View<D> {
         }
     }
 
-    /// Reads that have not been handed out yet.
+    /// Returns the reads that were not started yet.
     pub(super) fn take_fetches(&mut self) -> Vec<LogRead> {
         let unasked = self.pending.get_mut().values_mut().filter(|pending| !pending.asked);
         unasked
@@ -171,7 +172,7 @@ impl<D: Durable> View<D> {
             .collect()
     }
 
-    /// Takes a read's answer; the contexts say which sends to try again.
+    /// Receives the result of a read. Returns the contexts of the sends that can be repeated now.
     pub(super) fn fetched(&mut self, fetch: LogRead, entries: Vec<Entry>) -> Vec<GetEntriesContext> {
         let Some(pending) = self.pending.get_mut().remove(&fetch.low) else { return Vec::new() };
         // Another leader may have replaced entries since the read began. If the last one read still stands, so do all
@@ -187,7 +188,7 @@ impl<D: Durable> View<D> {
         pending.contexts
     }
 
-    /// Forgets answers that no send picked up.
+    /// Drops results that no send has used.
     pub(super) fn drop_fetched(&mut self) {
         self.fetched.get_mut().clear();
     }
@@ -283,9 +284,10 @@ impl<D: Durable> Storage for View<D> {
         Ok(self.tail.back().map_or_else(durable, |entry| entry.index))
     }
 
-    /// Only what the snapshot is: its content travels on a connection of its own.
+    /// Returns what identifies the snapshot; its content is sent on another connection.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<eraftpb::Snapshot> {
-        // One from before the follower became a member says nothing of it: it would be thrown away, again and again.
+        // A snapshot from before the follower became a member does not contain it as a member, so the follower would
+        // reject it again and again.
         let knows = |members: &ConfState| {
             let groups = [&members.voters, &members.learners, &members.voters_outgoing];
             groups.into_iter().flatten().any(|id| *id == to)
@@ -301,7 +303,7 @@ impl<D: Durable> Storage for View<D> {
     }
 }
 
-/// The longest prefix within `max_bytes` of payload, at least one entry.
+/// Returns the longest prefix within `max_bytes` of payload, but at least one entry.
 fn within(entries: impl Iterator<Item = eraftpb::Entry>, max_bytes: u64) -> Vec<eraftpb::Entry> {
     let mut bytes = 0;
     let mut first = true;

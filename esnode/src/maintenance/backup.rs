@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use shared::backup::{self, File, MANIFEST, Manifest, SUM};
+use shared::hex;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{Semaphore, mpsc};
@@ -141,7 +142,7 @@ fn write(source: &BackupSource, mut manifest: Manifest, outlet: impl Write) -> i
     }
     let text = serde_json::to_vec_pretty(&manifest)?;
     tar.append_data(&mut header(text.len() as u64), MANIFEST, &text[..])?;
-    let sum = backup::sum(&hex(&Sha256::digest(&text)));
+    let sum = backup::sum(&hex::encode(&Sha256::digest(&text)));
     tar.append_data(&mut header(sum.len() as u64), SUM, sum.as_bytes())?;
     tar.into_inner()?.flush()
 }
@@ -150,12 +151,8 @@ fn append(tar: &mut tar::Builder<impl Write>, file: &SourceFile) -> io::Result<F
     let mut hashing =
         Hashing { reader: BufReader::with_capacity(CHUNK, file.reader()), hasher: Sha256::new() };
     tar.append_data(&mut header(file.bytes), &file.path, &mut hashing)?;
-    let sha256 = hex(&hashing.hasher.finalize());
+    let sha256 = hex::encode(&hashing.hasher.finalize());
     Ok(File { path: file.path.clone(), bytes: file.bytes, sha256 })
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn header(bytes: u64) -> tar::Header {

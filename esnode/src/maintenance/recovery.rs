@@ -1,8 +1,8 @@
 //! `esnode recover`: starts a new cluster from the log in a node's data directory.
 //!
-//! For the one survivor of a permanent loss of quorum, and for the copies of a backup. Every step can be
-//! repeated: when it is interrupted, the same call completes it, and until then no node that starts on the
-//! directory can take part in any cluster.
+//! It is for the one survivor of a permanent loss of quorum, and for the copies of a backup. An interrupted recovery is
+//! completed by the same command. Until it is complete, a node that starts on the directory cannot take part in any
+//! cluster.
 
 use std::fs;
 use std::path::Path;
@@ -21,12 +21,12 @@ use crate::state_machine::StateMachine;
 use crate::storage::data_dir::DataDir;
 use crate::storage::{self, Batch, Log, Recovered, Wal};
 
-/// Payload read in one go.
+/// Largest payload that is read at once, in bytes.
 const READ_BYTES: u64 = 8 << 20;
 
-/// Terms that may have begun among the lost nodes, unknown here: the new cluster begins behind them.
-/// Otherwise what a consumer has read in one of them would look like what is written now, and clients ignore
-/// a leader epoch that is lower than the one they know.
+/// The lost nodes may have held elections that this log does not show. The new cluster begins so many terms later,
+/// because consumers may have read events of those terms: with the same term again, other events would pass for those,
+/// and clients ignore a leader epoch that is lower than the highest they know.
 const UNKNOWN_TERMS: u64 = 1 << 16;
 
 /// The result of a recovery, as it is printed.
@@ -38,20 +38,20 @@ pub struct RecoveryReport {
     pub cluster: ClusterId,
     /// Its members.
     pub members: Vec<NodeId>,
-    /// Highest index of the log, with what the recovery has written.
+    /// Highest index of the log, including the entries that the recovery has written.
     pub last_index: u64,
-    /// Number of entries that are not known to have been committed. They are kept, though they may never have
-    /// been acknowledged.
+    /// Number of entries that are not known to have been committed. They are kept, although they may never have been
+    /// acknowledged.
     pub uncertain: u64,
-    /// False if the recovery had been completed before.
+    /// False if an earlier call had already completed the recovery.
     pub changed: bool,
 }
 
-/// Makes the data directory of the configured node, which must be stopped, one of `cluster` with these
-/// members.
+/// Makes the data directory of the configured node, which must be stopped, part of the new `cluster` with these
+/// `members`.
 ///
 /// # Errors
-/// If the node runs, a member is not in its configuration, the log is damaged, or the system refuses.
+/// If the node runs, a member is not in its configuration, the log is damaged, or the file system refuses.
 pub fn run(config: &Config, cluster: ClusterId, members: &[NodeId]) -> Result<RecoveryReport> {
     let known = config.member_ids();
     let stranger = members.iter().find(|id| !known.contains(id));
@@ -153,9 +153,9 @@ impl Recovery {
     }
 }
 
-/// The term of what comes behind a log that ends in term `logged`, in a directory where a node has `seen`
-/// this one. What no election reaches was not seen in one, and no vote was given in it: it ends with the old
-/// cluster.
+/// Returns the term of the entries that follow a log whose last term is `logged`, in a data directory whose node has
+/// `seen` a term. A `seen` that no election can exceed did not come from an election, and no vote was given in it; it
+/// is ignored.
 fn next_term(seen: u64, logged: u64) -> Result<u64> {
     let reached = |term: u64| term < MAX_NUMBER - UNKNOWN_TERMS;
     let seen = if reached(seen) { seen } else { 0 };

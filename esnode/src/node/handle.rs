@@ -1,4 +1,5 @@
-//! What the listeners know of the node: propose, read, ask. Cheap to clone; safe from any thread.
+//! The node as its listeners see it: they propose, read and ask through a handle. Cheap to clone, and safe to use from
+//! any thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::process::version::VERSION;
 use crate::replica::{
     ChangeError, Claim, FormatError, Input, Proposal, ProposeError, Request, TransferError,
 };
-use crate::runtime::{Budget, Event, LeaderView, PartitionWakers, Timekeeper, Waiter};
+use crate::runtime::{Budget, Event, GroupWakers, LeaderView, PartitionWakers, Timekeeper, Waiter};
 use crate::state_machine::batch::BatchHeader;
 use crate::state_machine::command::{Command, Reply};
 use crate::state_machine::members::Change;
@@ -29,21 +30,22 @@ use crate::state_machine::{StateMachine, TopicId};
 use crate::storage::Log;
 use crate::storage::stats::Stats;
 
-/// Bytes of batches proposed through this node and not yet answered; whoever has more waits. Together with what else is
-/// proposed it is less than what consensus takes before a commit.
+/// Largest size of batches that are proposed through this node and not yet answered, in bytes; further ones wait.
+/// Together with other proposals it is less than what consensus accepts before a commit.
 const MAX_APPENDED_BYTES: usize = 56 << 20;
-/// The same of all other commands; beyond it they are refused as busy. Producers cannot use it up.
+/// Largest size of all other commands in flight, in bytes; further ones are refused as busy. Producers cannot use it
+/// up.
 const MAX_PROPOSED_BYTES: usize = 4 << 20;
 
-/// The node, seen from a listener.
+/// The node, as its listeners see it.
 #[derive(Clone)]
 pub struct Handle {
     inner: Arc<Inner>,
 }
 
-/// What a handle is made of.
+/// The parts of a handle.
 pub struct Parts {
-    /// This node.
+    /// Id of this node.
     pub node_id: NodeId,
     /// The configuration it was started with.
     pub file: ClusterFile,
@@ -55,17 +57,19 @@ pub struct Parts {
     pub state_machine: Arc<RwLock<StateMachine>>,
     /// The log's time.
     pub time: Timekeeper,
-    /// Wakes readers.
+    /// Wakes readers when a partition changes.
     pub wakers: Arc<PartitionWakers>,
-    /// The way to the raft thread.
+    /// Wakes those who wait for a group.
+    pub group_wakers: Arc<GroupWakers>,
+    /// Sends events to the raft thread.
     pub events: Sender<Event>,
-    /// Who leads.
+    /// The leader, and its changes.
     pub leadership: watch::Receiver<LeaderView>,
-    /// The members, and where they are.
+    /// The members with their addresses, and their changes.
     pub roster: watch::Receiver<Arc<[Node]>>,
-    /// The other nodes.
+    /// The connections to other nodes.
     pub transport: Arc<Transport>,
-    /// Copies of the log.
+    /// Takes backups.
     pub backups: Backups,
 }
 
@@ -80,16 +84,16 @@ struct Inner {
 /// Why the on-disk format was not raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RaiseError {
-    /// The leader does not do it now.
+    /// The leader refused it.
     #[error(transparent)]
     Refused(#[from] FormatError),
-    /// It was asked for, and may or may not happen.
+    /// It was proposed, and may or may not happen.
     #[error(transparent)]
     Proposed(#[from] ProposeError),
 }
 
 impl Handle {
-    /// Joins the parts.
+    /// Returns a handle made of these parts.
     pub fn new(parts: Parts) -> Self {
         let config_hash = parts.file.config_hash();
         let settings_hash = parts.file.settings_hash(parts.node_id);
@@ -98,7 +102,7 @@ impl Handle {
         Self { inner: Arc::new(Inner { parts, config_hash, settings_hash, appending, proposing }) }
     }
 
-    /// This node.
+    /// Returns the id of this node.
     pub fn node_id(&self) -> NodeId {
         self.inner.parts.node_id
     }
@@ -108,12 +112,12 @@ impl Handle {
         &self.inner.parts.file
     }
 
-    /// The members, and where they are; before this node is part of a cluster, the nodes of its configuration.
+    /// Returns the members with their addresses; before this node is part of a cluster, the nodes of its configuration.
     pub fn roster(&self) -> Arc<[Node]> {
         Arc::clone(&self.inner.parts.roster.borrow())
     }
 
-    /// Durable entries, for readers.
+    /// Returns a reader of the durable log.
     pub fn log(&self) -> &Log {
         &self.inner.parts.log
     }
@@ -128,7 +132,7 @@ impl Handle {
         &self.inner.parts.time
     }
 
-    /// Who leads, now and when it changes.
+    /// Returns a receiver of the leader, and of its changes.
     pub fn leadership(&self) -> watch::Receiver<LeaderView> {
         self.inner.parts.leadership.clone()
     }
@@ -141,25 +145,25 @@ impl Handle {
     pub fn propose(
         &self,
         commands: &[Command],
-    ) -> impl Future<Output = Result<Vec<Reply>, ProposeError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Vec<Reply>, ProposeError>> + Send + use<> {
         let submitted = self.submit(commands);
         async move { submitted?.await.unwrap_or(Err(ProposeError::Stopping)) }
     }
 
-    /// Waits until batches of so many bytes may be proposed; first come, first served.
+    /// Waits until batches of `bytes` bytes may be proposed; first come, first served.
     pub async fn room(&self, bytes: usize) -> Budget {
         let permit = Arc::clone(&self.inner.appending).acquire_many_owned(permits(bytes)).await;
         Budget::new(permit.ok())
     }
 
-    /// The same, if there is room now.
+    /// As [`Handle::room`], but returns `None` instead of waiting.
     pub fn try_room(&self, bytes: usize) -> Option<Budget> {
         let permit = Arc::clone(&self.inner.appending).try_acquire_many_owned(permits(bytes)).ok()?;
         Some(Budget::new(Some(permit)))
     }
 
-    /// Proposes one batch, as [`Handle::propose`] does, within `budget`. What an idempotent producer would not get
-    /// appended is answered without an entry in the log.
+    /// Proposes one batch, as [`Handle::propose`] does, within `budget`. A batch that the state machine would refuse is
+    /// refused here, without an entry in the log.
     ///
     /// # Errors
     /// [`ProposeError`].
@@ -180,7 +184,7 @@ impl Handle {
         async move { submitted?.await.unwrap_or(Err(ProposeError::Stopping)) }
     }
 
-    /// A full disk has room for what makes room.
+    /// Whether a full disk prevents events from being accepted; what is left is for commands that free space.
     fn refuses_events(&self) -> bool {
         self.log().stats().refuses_events.load(Ordering::Relaxed)
     }
@@ -223,12 +227,17 @@ impl Handle {
         self.ask(Request::ReadBarrier, Waiter::ReadBarrier).await.unwrap_or(Err(ProposeError::Stopping))
     }
 
-    /// Signalled (`notify_waiters`) whenever the partition grows, is created or deleted.
+    /// Returns a signal (`notify_waiters`) for whenever the partition grows, is created or is deleted.
     pub fn partition_changes(&self, topic: TopicId, partition: u32) -> Arc<Notify> {
-        self.inner.parts.wakers.of(topic, partition)
+        self.inner.parts.wakers.of(&(topic, partition))
     }
 
-    /// The admin API's status, fresh from the raft thread.
+    /// Signalled (`notify_waiters`) whenever the group changes.
+    pub fn group_changes(&self, group: &str) -> Arc<Notify> {
+        self.inner.parts.group_wakers.of(&group.to_owned())
+    }
+
+    /// Returns the status for the admin API, as the raft thread reports it now.
     pub async fn status(&self) -> ClusterStatus {
         let raft = self.raft_status().await;
         let (cluster_id, active_format) = {
@@ -255,14 +264,14 @@ impl Handle {
         })
     }
 
-    /// Begins a copy of everything up to entry `covers`, at least, and of all that this node knows to be committed.
+    /// Begins a backup that contains at least entry `covers`, and everything that this node knows to be committed.
     ///
     /// # Errors
     /// [`BackupError`].
     pub async fn backup(&self, covers: u64) -> Result<Pieces, BackupError> {
         let parts = &self.inner.parts;
         let committed = self.raft_status().await.map_or(0, |status| status.commit);
-        // The raft thread is gone only when the node stops.
+        // The raft thread ends only when the node stops.
         let request = || drop(parts.events.send(Event::Input(Input::RequestSnapshot)));
         let describe = || {
             let (cluster_id, format) = {
@@ -287,23 +296,23 @@ impl Handle {
         parts.backups.begin(&parts.log, covers.max(committed), request, describe).await
     }
 
-    /// Consensus's own status; `None` while the node waits to found or join a cluster, or is stopping.
+    /// Returns the status of consensus; `None` while the node waits to bootstrap or join a cluster, or is stopping.
     pub async fn raft_status(&self) -> Option<crate::consensus::Status> {
         self.ask(Request::Status, Waiter::Status).await.flatten()
     }
 
-    /// The connections to the other nodes.
+    /// Returns statistics of the connections to the other nodes.
     pub fn peer_stats(&self) -> BTreeMap<NodeId, PeerStats> {
         self.inner.parts.transport.peer_stats().into_iter().map(|peer| (peer.id, peer)).collect()
     }
 
-    /// Whether the connection that `peer` has opened to this node is up. A node that is killed closes it at once, long
-    /// before its silence is noticed.
+    /// Returns whether the connection that `peer` has opened to this node is open. If a node is killed, it is closed at
+    /// once, long before the node's silence is noticed.
     pub fn hears(&self, peer: NodeId) -> bool {
         self.inner.parts.transport.peer_stats().iter().any(|stats| stats.id == peer && stats.inbound)
     }
 
-    /// Hands leadership to `to`, or to the most caught-up voter; resolves with the new leader and its term.
+    /// Transfers leadership to `to`, or to the voter whose log is most complete. Returns the new leader and its term.
     ///
     /// # Errors
     /// [`TransferError`].
@@ -312,7 +321,8 @@ impl Handle {
         asked.unwrap_or(Err(TransferError::TimedOut))
     }
 
-    /// Changes the members, as leader; resolves once the change is committed and applied here, or was made before.
+    /// Changes the members, as leader. Returns when the change is committed and applied here; at once if it was made
+    /// before.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -321,8 +331,8 @@ impl Handle {
         asked.unwrap_or(Err(ChangeError::Stopping))
     }
 
-    /// Raises the cluster's on-disk format to `wanted`, or to the newest that all members read; resolves with the format
-    /// in which data is written then. What is asked for twice, or was passed already, changes nothing.
+    /// Raises the cluster's on-disk format to `wanted`, or to the newest that all members read. Returns the format that
+    /// is active then. It is no error if that format, or a newer one, was active before.
     ///
     /// # Errors
     /// [`RaiseError`].
@@ -344,14 +354,20 @@ impl Handle {
 
 type Replies = oneshot::Receiver<Result<Vec<Reply>, ProposeError>>;
 
-/// The permits for so many bytes: no request waits for more than all there is.
+/// Returns the permits for this many bytes. A request never waits for more than there are in all.
 fn permits(bytes: usize) -> u32 {
     u32::try_from(bytes.min(MAX_APPENDED_BYTES)).unwrap_or(u32::MAX)
 }
 
-/// What is refused on full disks; the rest makes room, or the cluster cannot do without it.
+/// Whether the command is refused on full disks. Other commands free space, or are indispensable.
 fn takes_room(command: &Command) -> bool {
-    matches!(command, Command::Append { .. } | Command::CreateTopic { .. } | Command::AllocateProducer)
+    match command {
+        Command::Group { change, .. } => change.grows(),
+        _ => matches!(
+            command,
+            Command::Append { .. } | Command::CreateTopic { .. } | Command::AllocateProducer
+        ),
+    }
 }
 
 fn catch_up(stats: &Stats) -> Option<CatchUp> {

@@ -1,4 +1,4 @@
-//! What a data directory says of its node, and what the node tells others of itself.
+//! The identity in a node's data directory, and the Hello that it sends to others.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::runtime::Event;
 use crate::storage::data_dir::{DataDir, Identity, IdentityError};
 use crate::storage::is_full;
 
-/// What a node says of itself at first.
+/// Returns the node's first Hello.
 pub(super) fn hello(config: &Config, identity: &Identity) -> Hello {
     Hello {
         node: config.node_id,
@@ -32,14 +32,14 @@ pub(super) fn hello(config: &Config, identity: &Identity) -> Hello {
     }
 }
 
-/// As a Hello carries them.
+/// Returns the voters in the form that a Hello has.
 fn initial_voters(voters: &[NodeId]) -> [NodeId; MAX_NODES] {
     let mut initial_voters = [0; MAX_NODES];
     initial_voters.iter_mut().zip(voters).for_each(|(place, voter)| *place = *voter);
     initial_voters
 }
 
-/// Writes down how a fresh node got a cluster. Returns what it says of itself from then on.
+/// Stores how a fresh node has got a cluster. Returns its Hello from then on.
 pub(super) fn remember_bootstrap(
     config: &Config,
     data_dir: &mut DataDir,
@@ -60,7 +60,7 @@ pub(super) fn remember_bootstrap(
     Ok(Hello { fresh: false, cluster: cluster_id, initial_voters, formats, ..hello })
 }
 
-/// Writes the cluster's identity down, away from the raft thread, and tells the other nodes.
+/// Stores the cluster's identity, on another thread than the raft thread, and tells the other nodes.
 pub(super) fn remember_cluster(
     data_dir: Arc<Mutex<DataDir>>,
     transport: Arc<Transport>,
@@ -68,18 +68,18 @@ pub(super) fn remember_cluster(
     events: Sender<Event>,
 ) -> impl FnOnce(ClusterId) + Send {
     move |cluster| {
-        // A log that was carried on names the clusters before this one, too.
+        // After a recovery, the log also contains the identities of previous clusters.
         if hello.cluster.is_some() {
             return;
         }
         transport.set_cluster(cluster);
         thread::spawn(move || {
             match data_dir.lock().update(|identity| identity.cluster_id = Some(cluster)) {
-                // The next start does it.
+                // The next start stores it.
                 Err(IdentityError::Io(error)) if is_full(&error) => {
                     tracing::error!("no room to write the cluster's identity down: {error}");
                 }
-                // The raft thread is gone only when the node stops.
+                // The raft thread ends only when the node stops.
                 Err(error) => drop(events.send(Event::DiskFailed(io::Error::other(error)))),
                 Ok(()) => {}
             }
@@ -87,7 +87,7 @@ pub(super) fn remember_cluster(
     }
 }
 
-/// Writes the on-disk format down that is used from now on, and tells the other nodes.
+/// Stores the on-disk format that is used from now on, and tells the other nodes.
 pub(super) fn adopt_format(
     data_dir: Arc<Mutex<DataDir>>,
     transport: Arc<Transport>,
@@ -102,7 +102,7 @@ pub(super) fn adopt_format(
         Ok(()) => {
             tracing::info!(format, "the data directory is written in this on-disk format from now on");
             transport.set_active_format(format);
-            // The raft thread is gone only when the node stops.
+            // The raft thread ends only when the node stops.
             let _ = events.send(Event::Input(Input::FormatAdopted(format)));
             Ok(())
         }

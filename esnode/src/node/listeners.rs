@@ -1,4 +1,4 @@
-//! The ports of a node, and what lives on the async runtime.
+//! The ports of a node, and its tasks on the async runtime.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -23,7 +23,8 @@ use crate::runtime::Event;
 /// Largest frame between nodes, in bytes.
 const MAX_FRAME: usize = 16 << 20;
 
-/// The listeners for clients, open before anything else is done, so that a taken port changes nothing on disk.
+/// The listeners for clients. They are opened before anything else, so that a port that is taken changes nothing on
+/// disk.
 pub(super) struct Listeners {
     kafka: TcpListener,
     admin: TcpListener,
@@ -43,7 +44,7 @@ impl Listeners {
     }
 }
 
-/// Everything that lives on the async runtime: the listeners, and what looks after retention and the node's log.
+/// Starts everything on the async runtime: listeners, retention, and rotation of the log file.
 pub(super) fn serve(
     runtime: &Runtime,
     listeners: Listeners,
@@ -79,7 +80,7 @@ pub(super) fn start_transport(config: &Config, hello: Hello, events: Sender<Even
         rpc_timeout: Duration::from_millis(config.file.cluster.raft.rpc_timeout),
         max_frame: MAX_FRAME,
     };
-    // The raft thread is gone only when the node stops.
+    // The raft thread ends only when the node stops.
     let deliver = move |event| drop(events.send(Event::Peer(event)));
     Transport::start(transport, deliver).with_context(|| taken(listen, "the other nodes (cluster_port)"))
 }

@@ -1,4 +1,4 @@
-//! A node from start to end: open the disk, open the ports, take part, drain.
+//! A node from start to end: opens disk and ports, takes part in the cluster, and drains.
 
 pub mod handle;
 mod identity;
@@ -25,15 +25,15 @@ use crate::net::peer::Transport;
 use crate::process::config::Config;
 use crate::process::version::build_info;
 use crate::replica::{Input, Snapshot};
-use crate::runtime::{Event, LeaderView, PartitionWakers, Timekeeper};
+use crate::runtime::{Event, GroupWakers, LeaderView, PartitionWakers, Timekeeper};
 use crate::state_machine::StateMachine;
 use crate::storage::data_dir::DataDir;
 use crate::storage::{self, Log, Recovered};
 
-/// Runs a node until SIGTERM or SIGINT, or until it must not go on.
+/// Runs a node until SIGTERM or SIGINT, or until it cannot continue.
 ///
 /// # Errors
-/// Why it cannot start, or must not go on.
+/// Why it cannot start or continue.
 pub fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
@@ -77,6 +77,7 @@ impl Node {
         };
         let state = Arc::new(RwLock::new(state));
         let wakers = Arc::new(PartitionWakers::default());
+        let group_wakers = Arc::new(GroupWakers::default());
         let time = Timekeeper::default();
         let (roster, roster_seen) = watch::channel(config.file.cluster.nodes.clone().into());
         let handle = Handle::new(handle::Parts {
@@ -86,6 +87,7 @@ impl Node {
             log: log.clone(),
             state_machine: Arc::clone(&state),
             wakers: Arc::clone(&wakers),
+            group_wakers: Arc::clone(&group_wakers),
             time: time.clone(),
             events: events.clone(),
             leadership: leadership_seen,
@@ -112,6 +114,7 @@ impl Node {
                 state,
                 time,
                 wakers,
+                group_wakers,
                 roster,
                 leadership,
                 events: (thread_events, received),
@@ -121,7 +124,7 @@ impl Node {
         Ok(Self { events, ended, shutdown, raft, transport })
     }
 
-    /// Waits for a signal, then drains; or for the raft thread to give up.
+    /// Waits for a signal, then drains; or waits for the end of the raft thread.
     async fn until_ended(mut self) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -175,7 +178,7 @@ fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
     }
 }
 
-/// A directory that has taken part in Raft has a log. Without it the node would vote as if it had never voted.
+/// Refuses a directory that has taken part in Raft but has no log. The node would vote as if it had never voted.
 fn refuse_lost_log(data_dir: &DataDir) -> Result<()> {
     let has_log =
         || std::fs::read_dir(data_dir.path().join("log")).is_ok_and(|mut files| files.next().is_some());

@@ -1,4 +1,4 @@
-//! The raft thread from start to end: it finds its cluster, then takes part in it.
+//! The raft thread from start to end: finds the node's cluster, then takes part in it.
 
 use std::io;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use crate::replica::{
     Bootstrap, Config as ReplicaConfig, End, Hello, Input, JoinError, Parts, PeerRegistry, Replica,
 };
 use crate::runtime::{
-    Ended, Event, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread, Surroundings, Timekeeper,
-    find_cluster, read_clocks,
+    Ended, Event, GroupWakers, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread, Surroundings,
+    Timekeeper, find_cluster, read_clocks,
 };
 use crate::state_machine::StateMachine;
 use crate::storage::data_dir::DataDir;
 use crate::storage::writer::{self, WalEvent, Writer};
 use crate::storage::{self, Incoming, Log, Outgoing, Recovered, Snapshots};
 
-/// Payload of recent entries kept in memory for followers.
+/// Size of recent entries that are kept in memory for followers, in bytes.
 const TAIL_BYTES: usize = 16 << 20;
-/// Full segments' worth of log that Raft keeps for followers; one that lacks more gets files.
+/// Number of full segments that Raft keeps for followers. A follower that lacks more gets files.
 const KEPT_SEGMENTS: u64 = 2;
-/// Ticks from one snapshot to the next, at least: a busy node spends its disk on events.
+/// Least number of ticks between two snapshots, so that a busy node uses its disk for events.
 const SNAPSHOT_PAUSE_TICKS: u64 = 100;
 
-/// What the raft thread starts from.
+/// What the raft thread starts with.
 pub(super) struct Start {
     pub(super) config: Config,
     pub(super) data_dir: DataDir,
@@ -48,6 +48,7 @@ pub(super) struct Start {
     pub(super) state: Arc<RwLock<StateMachine>>,
     pub(super) time: Timekeeper,
     pub(super) wakers: Arc<PartitionWakers>,
+    pub(super) group_wakers: Arc<GroupWakers>,
     pub(super) roster: watch::Sender<Arc<[spec::Node]>>,
     pub(super) leadership: watch::Sender<LeaderView>,
     pub(super) events: (Sender<Event>, Receiver<Event>),
@@ -95,6 +96,7 @@ pub(super) fn take_part(start: Start) -> Result<()> {
             writer: writer.sender().clone(),
             transport: start.transport,
             wakers: start.wakers,
+            group_wakers: start.group_wakers,
             roster: start.roster,
             leadership: start.leadership,
             on_cluster: Box::new(on_cluster),
@@ -104,7 +106,7 @@ pub(super) fn take_part(start: Start) -> Result<()> {
     let ended = thread.run();
     start.log.stop_waiting();
     writer.close();
-    // Only now may another process have the directory.
+    // Only now may another process use the directory.
     drop(data_dir);
     conclude(ended, config.node_id)
 }
@@ -132,7 +134,7 @@ fn start_core(
 ) -> Result<Core<NodeLog>> {
     let applied = recovered.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
     let mut hard_state = recovered.hard_state;
-    // What is applied was committed; a commit index on disk may lag.
+    // What is applied was committed, but the commit index on disk may be lower.
     hard_state.commit = hard_state.commit.max(applied);
     let core_config = CoreConfig {
         id: config.node_id,
@@ -157,12 +159,12 @@ fn spawn_wal(
             WalEvent::Persisted { number } => Event::Input(Input::Persisted(number)),
             WalEvent::Failed(error) => Event::DiskFailed(error),
         };
-        // The raft thread is gone only when the node stops.
+        // The raft thread ends only when the node stops.
         let _ = events.send(event);
     })
 }
 
-/// Gives nodes that are far behind what they lack.
+/// Sends files to nodes that are far behind.
 fn serve_files(transport: &Transport, log: Log, snapshots: Snapshots) {
     transport.serve_files(Box::new(move |have| {
         Outgoing::gather(&log, &snapshots, have).inspect_err(|error| {
@@ -175,7 +177,7 @@ pub(super) fn segment_bytes(storage: &Storage) -> u64 {
     storage.segment_mb << 20
 }
 
-/// How the process ends.
+/// Returns how the process ends.
 fn conclude(ended: Ended, node_id: NodeId) -> Result<()> {
     let end = match ended {
         Ended::Replica(end) => end,

@@ -1,4 +1,4 @@
-//! The admin API's view of the node, put together from what its parts know.
+//! Builds the status for the admin API from what the node's parts report.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::consensus::{self, TICK};
 use crate::net::peer::PeerStats;
 use crate::process::version;
 
-/// A disk that needs longer than this for a write is worth a word.
+/// A write that takes longer than this is reported as a problem.
 const MIN_REPORTED_STALL: Duration = Duration::from_secs(1);
 
-/// What the status is made of.
+/// What the status is built from.
 pub struct Facts<'a> {
-    /// Who reports.
+    /// Id of this node.
     pub node_id: NodeId,
-    /// The configuration it runs with.
+    /// The configuration that the node runs with.
     pub file: &'a ClusterFile,
-    /// The members, and where they are.
+    /// The members with their addresses.
     pub roster: &'a [Node],
-    /// The cluster, once bootstrapped.
+    /// The cluster's id; `None` before it is bootstrapped.
     pub cluster_id: Option<ClusterId>,
     /// Hash of that configuration.
     pub config_hash: &'a str,
@@ -36,19 +36,19 @@ pub struct Facts<'a> {
     pub last_term: Option<u64>,
     /// The format that the cluster's data is written in.
     pub active_format: u16,
-    /// How far it has come with the files that it gets from another node.
+    /// Progress of receiving files from another node.
     pub catch_up: Option<CatchUp>,
-    /// There is no room on the disk for more log.
+    /// The disk has no space for the next segment.
     pub lacks_room: bool,
-    /// There soon will be none.
+    /// The disk is almost full.
     pub low_room: bool,
-    /// As leader it takes no events for that.
+    /// The node leads, and refuses events because disks are almost full.
     pub refuses_events: bool,
-    /// The connections to the other nodes.
+    /// Statistics of the connections to other nodes.
     pub peers: &'a BTreeMap<NodeId, PeerStats>,
 }
 
-/// `GET /cluster/status`.
+/// Returns the response to `GET /cluster/status`.
 pub fn cluster_status(facts: &Facts<'_>) -> ClusterStatus {
     let idle = consensus::Status::default();
     let raft = facts.raft.unwrap_or(&idle);

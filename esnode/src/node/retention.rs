@@ -1,4 +1,4 @@
-//! Retention: the leader looks now and then at what is due to be forgotten, and proposes it.
+//! Retention: the leader checks now and then which events are due to be deleted, and proposes to delete them.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::runtime::read_clocks;
 use crate::state_machine::clock::CLOCK_FORMAT;
 use crate::state_machine::retention::{Retention, due};
 
-/// How often the leader looks: events may outlive their time by as much.
+/// Time between two checks; events may be kept longer by as much.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// The same while there is no room for events.
+/// Time between two checks while there is no space for events.
 const FULL_DISK_INTERVAL: Duration = Duration::from_secs(1);
-/// Proposed as one unit, at most: far below what fits an entry.
+/// Largest number of commands that are proposed together; far fewer than fit in an entry.
 const MAX_PROPOSED: usize = 1000;
 
-/// Runs until `stop` says so.
+/// Checks until `stop` turns true.
 pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
     let topics = node.file().cluster.topics;
     let default = Retention { ms: topics.retention_ms, bytes: topics.retention_bytes };
@@ -27,7 +27,7 @@ pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         if node.log().stats().refuses_events.load(Relaxed) {
-            // Producers wait for what is about to go.
+            // Producers wait for the space that is freed.
             interval.reset_after(FULL_DISK_INTERVAL);
         }
         tokio::select! {
@@ -49,7 +49,7 @@ pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
             due(&state_machine, default, now)
         };
         for trims in trims.chunks(MAX_PROPOSED) {
-            // Whoever leads next time tries again.
+            // The next leader tries again.
             if let Err(error) = node.propose(trims).await {
                 tracing::debug!(%error, "retention has to wait");
                 break;

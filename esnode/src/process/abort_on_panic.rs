@@ -1,16 +1,16 @@
-//! A thread that the node cannot do without ends the node when it panics: half a node looks alive and is not.
-//! Threads that read strangers' bytes end alone.
+//! Makes a panic in a thread that cannot be replaced end the whole node, which would otherwise seem alive without
+//! working. Threads that read bytes from strangers are not among these.
 
 use std::{panic, process, thread};
 
-/// Names of the threads that nothing replaces before the next start.
+/// Names of these threads.
 const VITAL: [&str; 8] =
     ["raft", "wal", "log-reader", "log-preallocator", "log-scrub", "snapshot", "catch-up", "log-disk-space"];
 
-/// How a process ends that panicked; the same as that of a Rust program whose first thread did.
+/// Exit status after a panic; the same as that of a Rust program whose main thread has panicked.
 const PANICKED: i32 = 101;
 
-/// From now on a panic in a vital thread ends the process, once it has been reported.
+/// From now on, a panic in one of these threads is reported and ends the process.
 pub fn install() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

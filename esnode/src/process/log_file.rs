@@ -1,6 +1,5 @@
-//! The node's log where it is a file that somebody else opened: `escli` and a user's systemd do. Nobody but
-//! the node itself can keep it from growing: it moves it to `<name>.1` when it is large, and goes on in a new
-//! one.
+//! Rotates the node's log if it is a file that another program has opened for it, as `escli` and a user's systemd do.
+//! Nobody else limits its size, so the node moves it to `<name>.1` when it is large, and continues in a new file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,12 +12,12 @@ use rustix::stdio::{dup2_stderr, dup2_stdout};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Size in bytes from which on the log is rotated; the two files take twice as much.
+/// Size from which on the log is rotated, in bytes. The two files take twice as much.
 const MAX_BYTES: u64 = 32 << 20;
 /// Time between two checks of its size.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Runs until `stop` says so.
+/// Checks the log until `stop` turns true.
 pub async fn rotate(mut stop: watch::Receiver<bool>) {
     let mut interval = interval(POLL_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,8 +47,8 @@ fn rotate_if_large() -> io::Result<bool> {
     Ok(true)
 }
 
-/// The file that takes the place of `log`, if that has at least `large` bytes: it is created with its name
-/// and rights. `None` for what is no file, or one that is not appended to, or that has no name any more.
+/// Returns a new file to replace `log`, with its name and mode, if the log has at least `large` bytes. `None` if it is
+/// smaller, is not a file, is not appended to, or has been deleted.
 fn next(log: &File, large: u64) -> io::Result<Option<File>> {
     let of_log = log.metadata()?;
     if !of_log.is_file() || of_log.len() < large || !rustix::fs::fcntl_getfl(log)?.contains(OFlags::APPEND) {

@@ -1,13 +1,13 @@
-//! Says something again only after a while: what strangers can cause at will must not fill the log.
+//! Limits how often a message is logged, because strangers could otherwise fill the log with it.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// At most this often.
+/// Least time between two messages.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// One sort of message.
+/// The state of one kind of message.
 #[derive(Debug)]
 pub struct RateLimitedLog(Mutex<State>);
 
@@ -24,12 +24,13 @@ impl Default for RateLimitedLog {
 }
 
 impl RateLimitedLog {
-    /// Nothing was said yet.
+    /// Returns a state in which nothing was logged yet.
     pub const fn new() -> Self {
         Self(Mutex::new(State { unsaid: 0, said: None }))
     }
 
-    /// Whether to say it now, and then how often it has happened since it was last said, this time included.
+    /// Returns `None` if the message must not be logged now; otherwise how often it was due since it was last logged,
+    /// this time included.
     pub fn due(&self) -> Option<u64> {
         self.due_at(Instant::now())
     }

@@ -1,15 +1,15 @@
-//! Open files: clients' connections must leave enough of them for the log and the other nodes. A node that
-//! cannot open its next segment takes it for a failed disk, and stops.
+//! The limit of open files. Client connections must leave enough of them for the log and the other nodes: a node that
+//! cannot open its next segment takes that for a failed disk, and stops.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept for the log's segments, the other nodes and the process itself.
+/// Number of files that are reserved for segments, for the other nodes and for the process itself.
 const RESERVE: u64 = 512;
-/// Listeners for clients, which share the rest.
+/// Number of listeners for clients, which share the rest.
 const LISTENERS: u64 = 2;
 
-/// Connections that each listener for clients may hold: `wanted`, if the process may open as many files.
-/// Raises its limit as far as it can.
+/// Returns how many connections each listener for clients may hold: `wanted`, if the limit allows that. Raises the
+/// limit as far as possible.
 pub fn connections(wanted: u32) -> usize {
     let limit = raise();
     let most = share(limit, wanted);
@@ -27,11 +27,11 @@ pub fn connections(wanted: u32) -> usize {
 
 fn share(limit: Option<u64>, wanted: u32) -> u32 {
     let most = limit.map_or(u64::MAX, |limit| limit.saturating_sub(RESERVE) / LISTENERS);
-    // Some must get in, to see what is wrong.
+    // A few connections must be possible, so that operators can see what is wrong.
     u32::try_from(most).unwrap_or(u32::MAX).max(8).min(wanted)
 }
 
-/// Raises the limit of open files to what the system allows; gives the limit, if there is one.
+/// Raises the limit of open files as far as the system allows. Returns it; `None` if there is none.
 fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {

@@ -1,12 +1,11 @@
-//! Threads whose work can wait yield to those that events wait for.
+//! Lowers the priority of threads whose work can wait, in favour of those that events wait for.
 
-/// How far back a thread steps (nice(2)): far enough to lose every contest, and to go on all the same.
+/// The priority of such a thread, as nice(2) counts: others always go first, but it still gets some time.
 const BACK: i32 = 10;
 
-/// The calling thread yields to all others from now on. On Linux a thread has a priority of its own
-/// (setpriority(2), NOTES).
+/// Lowers the priority of the calling thread. On Linux each thread has its own (setpriority(2), NOTES).
 pub fn lower() {
-    // Without it everything works, only less smoothly.
+    // If this fails, everything works, but less smoothly.
     let _ = rustix::process::setpriority_process(None, BACK);
 }
 

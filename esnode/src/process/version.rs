@@ -1,4 +1,4 @@
-//! What this binary is, and which protocols and formats it speaks.
+//! The version of this program, and which versions of protocol and on-disk format it supports.
 
 use shared::version::{BuildInfo, Range};
 
@@ -7,9 +7,9 @@ pub const PROTOCOL: Range = Range { min: 2, max: 2 };
 /// On-disk format versions that this binary reads. It writes the one that is active in the cluster, which is
 /// raised once every member reads the next.
 pub const FORMAT: Range = Range { min: 1, max: NEWEST_FORMAT };
-/// 2, unless a build for tests says otherwise: version 3 differs from it in nothing but the number.
+/// 3, unless set otherwise for tests. Version 4 only differs from 3 by its number.
 const NEWEST_FORMAT: u16 = match option_env!("ESNODE_FORMAT_MAX") {
-    None => 2,
+    None => 3,
     Some(text) => match u16::from_str_radix(text, 10) {
         Ok(version) if version >= 1 => version,
         _ => panic!("ESNODE_FORMAT_MAX is no format version"),
@@ -19,7 +19,7 @@ const NEWEST_FORMAT: u16 = match option_env!("ESNODE_FORMAT_MAX") {
 /// The release version: `ESNODE_VERSION` at build time, else the crate's.
 pub const VERSION: &str = env!("ESNODE_VERSION");
 
-/// Everything that tells two binaries apart.
+/// Returns everything that distinguishes two builds.
 pub fn build_info() -> BuildInfo {
     BuildInfo {
         version: VERSION.to_owned(),
@@ -29,7 +29,7 @@ pub fn build_info() -> BuildInfo {
     }
 }
 
-/// The answer of `esnode --version`, with `json` of `esnode --version --json`.
+/// Returns the output of `esnode --version`; with `json`, that of `esnode --version --json`.
 pub fn describe(json: bool) -> String {
     let info = build_info();
     if json {

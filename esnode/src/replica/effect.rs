@@ -24,6 +24,8 @@ pub enum Effect<E: Environment> {
     Respond(E::Waiter, Response),
     /// Wake the readers of these partitions.
     Wake(Vec<(TopicId, u32)>),
+    /// Wake whoever waits for these consumer groups: they changed.
+    WakeGroups(Vec<String>),
     /// The leader changed, or what this node does as leader.
     Leadership(Leadership),
     /// The members changed, or where they are.

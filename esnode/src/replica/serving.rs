@@ -75,13 +75,14 @@ impl<E: Environment> Replica<E> {
     pub(super) fn apply(&mut self) {
         let committed = std::mem::take(&mut self.committed);
         let Some(last) = committed.last().map(|entry| entry.index) else { return };
-        let (mut touched, mut topics) = (Vec::new(), false);
+        let (mut touched, mut groups, mut topics) = (Vec::new(), Vec::new(), false);
         let mut outcomes = Vec::with_capacity(committed.len());
         let state = Arc::clone(&self.state);
         let mut state = state.write();
         for entry in &committed {
             let applied = apply_entry(&mut state, entry);
             touched.extend(applied.touched);
+            groups.extend(applied.groups);
             self.freed |= applied.freed;
             topics |= applied.topics;
             outcomes.push((entry.index, entry.term, applied.replies));
@@ -101,6 +102,9 @@ impl<E: Environment> Replica<E> {
         touched.dedup();
         if !touched.is_empty() {
             self.effects.push(Effect::Wake(touched));
+        }
+        if !groups.is_empty() {
+            self.effects.push(Effect::WakeGroups(groups));
         }
         self.after_apply();
     }

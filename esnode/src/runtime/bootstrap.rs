@@ -8,10 +8,10 @@ use super::Event;
 use crate::net::peer::{PeerEvent, RefusalCode, Refused};
 use crate::replica::{Bootstrap, Bootstrapped, Input, JoinError, decline};
 
-/// How long the others may take before the log says who is waited for, and how often it says so.
+/// Time after which the log says which nodes are waited for, and then again each time.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How a fresh node's wait for a cluster has ended.
+/// The result of a fresh node's wait for a cluster.
 pub enum JoinOutcome {
     /// It has a cluster.
     Bootstrapped(Bootstrapped),

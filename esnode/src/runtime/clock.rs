@@ -1,11 +1,11 @@
-//! Time as ticks.
+//! Converts time to ticks.
 
 use std::time::{Duration, Instant};
 
 use crate::consensus::TICK;
 
-/// Ticks run after an unplanned delay, at most: a process that was stopped and goes on must first hear what its peers
-/// said meanwhile, not start elections for time it did not live through.
+/// Largest number of ticks after an unplanned delay. A process that was suspended must first receive what its peers
+/// have sent meanwhile, and not start elections for time in which it did not run.
 const MAX_CATCH_UP: u32 = 3;
 
 /// Says when the next tick is due.
@@ -18,12 +18,12 @@ impl Clock {
         Self { next: Instant::now() + TICK }
     }
 
-    /// How long until the first tick after `quiet` ones.
+    /// Returns the time until the first tick after `quiet` ones.
     pub(super) fn until_after(&self, quiet: u32) -> Duration {
         (self.next + TICK * quiet).saturating_duration_since(Instant::now())
     }
 
-    /// Ticks that have passed since the last call, of which `quiet` were meant to be slept through.
+    /// Returns the ticks that have passed since the last call, of which `quiet` were slept through on purpose.
     pub(super) fn passed(&mut self, quiet: u32) -> u32 {
         self.passed_at(Instant::now(), quiet)
     }

@@ -10,18 +10,18 @@ use crate::consensus::LogRead;
 use crate::replica::Input;
 use crate::storage::Log;
 
-/// Starts the reader. It ends when the returned sender is dropped.
+/// Starts the thread. It ends when the returned sender is dropped.
 ///
 /// # Errors
-/// The system refuses another thread.
+/// If no thread can be started.
 pub(super) fn spawn(log: Log, events: Sender<Event>) -> io::Result<Sender<LogRead>> {
     let (sender, reads) = crossbeam_channel::unbounded::<LogRead>();
     thread::Builder::new().name("log-reader".into()).spawn(move || {
         for read in reads {
             let event = match log.entries(read.low, read.high, read.max_bytes) {
                 Ok(entries) => Event::Input(Input::LogRead(read, entries)),
-                // Deleted, or given up for another node's log, since they were asked for: Raft sees that too when it tries
-                // again.
+                // The entries were deleted, or replaced by another node's log, after they were asked for. Raft notices
+                // that too when it tries again.
                 Err(_) if read.low < log.first_index() => Event::Input(Input::LogRead(read, Vec::new())),
                 Err(error) => Event::DiskFailed(error),
             };

@@ -1,34 +1,34 @@
-//! The threads around a [`Replica`]: they turn its effects into IO and IO into its inputs, and decide nothing.
+//! The threads around a [`Replica`]. They perform its effects and give it inputs, and decide nothing.
 //!
-//! The raft thread never waits for the disk or a peer. Whatever takes time is handed to a thread of its own and comes back
-//! as an [`Event`].
+//! The raft thread never waits for the disk or a peer. Work that takes time is done by another thread, whose result
+//! returns as an [`Event`].
 
 mod bootstrap;
 mod clock;
 mod leader_view;
 mod log_reader;
 mod node_log;
-mod partition_wakers;
 mod raft_thread;
 mod snapshot_fetcher;
 mod snapshot_writer;
 mod timekeeper;
 mod waiter;
+mod wakers;
 
 use std::io;
 
 pub use self::bootstrap::{JoinOutcome, find_cluster};
 pub use self::leader_view::LeaderView;
 pub use self::node_log::NodeLog;
-pub use self::partition_wakers::PartitionWakers;
 pub use self::raft_thread::{Ended, RaftThread, Surroundings};
 pub use self::snapshot_fetcher::Fetched;
 pub use self::timekeeper::{Timekeeper, read_clocks};
 pub use self::waiter::{Budget, Waiter};
+pub use self::wakers::{GroupWakers, PartitionWakers};
 use crate::net::peer::PeerEvent;
 use crate::replica::{Environment, Input, Request};
 
-/// A node as the surroundings of a replica.
+/// The environment of a replica in a real node.
 pub struct Threads;
 
 impl Environment for Threads {
@@ -37,18 +37,18 @@ impl Environment for Threads {
     type Fetched = Fetched;
 }
 
-/// What reaches the raft thread.
+/// An event for the raft thread.
 pub enum Event {
     /// An input of the replica.
     Input(Input<Threads>),
-    /// Something from the transport.
+    /// An event of the transport.
     Peer(PeerEvent),
     /// The disk can no longer be trusted.
     DiskFailed(io::Error),
 }
 
 impl Event {
-    /// A request, and who waits for the response.
+    /// Returns the event for a request and the one who waits for the response.
     pub fn request(request: Request, waiter: Waiter) -> Self {
         Self::Input(Input::Request(request, waiter))
     }

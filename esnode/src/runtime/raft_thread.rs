@@ -1,4 +1,4 @@
-//! The raft thread: events become inputs of the replica, and its effects are performed.
+//! The raft thread: gives events to the replica as inputs, and performs its effects.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use super::snapshot_fetcher::SnapshotFetcher;
 use super::snapshot_writer::SnapshotWriter;
-use super::{Event, LeaderView, PartitionWakers, Threads, log_reader, read_clocks};
+use super::{Event, GroupWakers, LeaderView, PartitionWakers, Threads, log_reader, read_clocks};
 use crate::consensus::LogRead;
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
 use crate::process::rate_limited_log::RateLimitedLog;
@@ -20,10 +20,10 @@ use crate::replica::{Effect, End, Input, Members, Now, Replica, Staged, Write, W
 use crate::storage::writer::{NumberedRequest, WalRequest};
 use crate::storage::{Batch, Incoming, Log, Snapshots};
 
-/// Events taken in one go, so that ticks and effects get their turn under any load.
+/// Largest number of events that are handled at once, so that ticks and effects are not delayed under load.
 const MAX_EVENTS: usize = 4096;
 
-/// What the raft thread performs effects with.
+/// What the raft thread needs to perform effects.
 pub struct Surroundings {
     /// The durable log.
     pub log: Log,
@@ -31,19 +31,21 @@ pub struct Surroundings {
     pub snapshots: Snapshots,
     /// Where snapshots of other nodes arrive.
     pub incoming: Incoming,
-    /// The way to the thread that writes the log.
+    /// Sends work to the thread that writes the log.
     pub writer: Sender<NumberedRequest>,
     /// The other nodes.
     pub transport: Arc<Transport>,
     /// Wakes readers.
     pub wakers: Arc<PartitionWakers>,
+    /// Wakes those who wait for a group.
+    pub group_wakers: Arc<GroupWakers>,
     /// Announces the members.
     pub roster: watch::Sender<Arc<[Node]>>,
     /// Announces who leads.
     pub leadership: watch::Sender<LeaderView>,
-    /// Called once, when the cluster's identity is first known here.
+    /// Called once, when this node first knows the cluster's identity.
     pub on_cluster: Box<dyn FnOnce(ClusterId) + Send>,
-    /// Where events come from, and a way to send more.
+    /// The events, and a sender for more.
     pub events: (Sender<Event>, Receiver<Event>),
 }
 
@@ -59,7 +61,7 @@ pub enum Ended {
 /// The raft thread's state.
 pub struct RaftThread {
     replica: Replica<Threads>,
-    /// When the events at hand were taken.
+    /// Time at which the current events were taken.
     now: Now,
     with: Surroundings,
     on_cluster: Option<Box<dyn FnOnce(ClusterId) + Send>>,
@@ -71,10 +73,10 @@ pub struct RaftThread {
 }
 
 impl RaftThread {
-    /// Starts the threads that help this one.
+    /// Starts the threads that this one uses.
     ///
     /// # Errors
-    /// The system refuses another thread.
+    /// If no thread can be started.
     pub fn new(replica: Replica<Threads>, mut with: Surroundings) -> io::Result<Self> {
         let on_cluster = std::mem::replace(&mut with.on_cluster, Box::new(|_| {}));
         let events = &with.events.0;
@@ -107,7 +109,7 @@ impl RaftThread {
             let first = events.recv_timeout(clock.until_after(quiet)).ok();
             let passed = clock.passed(quiet);
             self.now = read_clocks();
-            // The quiet ticks lie before the events; the one that acts must not overtake what has arrived.
+            // The quiet ticks were before the events. The next tick, which acts, must come after them.
             (0..passed.min(quiet)).for_each(|_| self.step(Input::Tick));
             if let Some(event) = first {
                 self.handle(event);
@@ -133,7 +135,7 @@ impl RaftThread {
         let input = match event {
             PeerEvent::Hello(hello) => Input::Hello(hello),
             PeerEvent::Messages(from, mut messages) => {
-                // What is taken makes room for more only once it is dealt with.
+                // The peer may send more only when these messages are handled.
                 return self.step(Input::Messages(from, messages.take()));
             }
             PeerEvent::Connected(peer) => Input::Connected(peer),
@@ -169,6 +171,7 @@ impl RaftThread {
             Effect::ReadLog(read) => drop(self.log_reader.send(read)),
             Effect::Respond(waiter, response) => waiter.respond(response),
             Effect::Wake(partitions) => self.with.wakers.wake(&partitions),
+            Effect::WakeGroups(groups) => self.with.group_wakers.wake(&groups),
             Effect::Leadership(leadership) => {
                 self.with.leadership.send_modify(|view| *view = view.next(leadership));
             }

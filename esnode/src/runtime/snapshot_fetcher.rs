@@ -1,5 +1,6 @@
-//! Catching up by files: a thread fetches another node's snapshot, and the segments before it, on a connection of its own.
-//! What fails is begun again when the replica asks again, and goes on with the pieces that are there.
+//! Fetches snapshots of other nodes, for a node that is far behind: a thread receives the snapshot and the segments
+//! before it on a connection of its own. A failed attempt is repeated when the replica asks again, and continues with
+//! the pieces that are there.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::replica::{FetchedSnapshot, Input, Snapshot};
 use crate::storage::stats::Stats;
 use crate::storage::{Incoming, Log, OfferedSegment, OpenError, ReceivedSegment, Staged, is_full};
 
-/// A snapshot of another node, and the log before it.
+/// A snapshot of another node, with the segments before it.
 #[derive(Debug)]
 pub struct Fetched {
     staged: Arc<Staged>,
@@ -44,10 +45,10 @@ impl FetchedSnapshot for Fetched {
     }
 }
 
-/// Why nothing was fetched.
+/// Why an attempt has failed.
 #[derive(Debug)]
 enum FetchError {
-    /// What another attempt may cure.
+    /// Another attempt may succeed.
     Passing(io::Error),
     /// This node's disk can no longer be trusted.
     Disk(io::Error),
@@ -57,13 +58,13 @@ enum FetchError {
 pub(super) struct SnapshotFetcher {
     pub(super) incoming: Incoming,
     pub(super) transport: Arc<Transport>,
-    /// For its figures.
+    /// For its statistics.
     pub(super) log: Log,
     pub(super) events: Sender<Event>,
 }
 
 impl SnapshotFetcher {
-    /// Begins to fetch from this node, for one that has applied everything up to `have`.
+    /// Begins to fetch from this node. This node has applied everything up to `have`.
     pub(super) fn begin(&self, from: NodeId, have: u64) {
         let (incoming, transport) = (self.incoming.clone(), Arc::clone(&self.transport));
         let (log, events) = (self.log.clone(), self.events.clone());
@@ -83,7 +84,7 @@ impl SnapshotFetcher {
         }
     }
 
-    /// Removes what an unfinished fetch has left.
+    /// Deletes what an unfinished attempt has left.
     pub(super) fn discard(&self) {
         let incoming = self.incoming.clone();
         thread::spawn(move || {
@@ -109,18 +110,18 @@ impl From<OpenError> for FetchError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Io(error) => disk(error),
-            // It was removed, and is received again.
+            // The damaged file was deleted, and will be received again.
             damaged => Self::Passing(io::Error::other(damaged)),
         }
     }
 }
 
-/// An error of this node's disk; a full one may have room again later.
+/// Classifies an error of this node's disk. A full disk may have space later.
 fn disk(error: io::Error) -> FetchError {
     if is_full(&error) { FetchError::Passing(error) } else { FetchError::Disk(error) }
 }
 
-/// Gets everything, as far as it is not there already from an earlier attempt.
+/// Receives everything that an earlier attempt has not received.
 fn fetch(
     incoming: &Incoming,
     transport: &Transport,
@@ -156,7 +157,8 @@ fn fetch(
     Ok(Fetched { staged, snapshot })
 }
 
-/// Gets what is lacking of all segments, and reads each through while the next one comes. Returns how many bytes came.
+/// Receives what is missing of all segments, and checks each one while the next arrives. Returns the number of bytes
+/// received.
 fn receive_all(
     incoming: &Incoming,
     files: &mut Files,
@@ -179,7 +181,7 @@ fn receive_all(
     })
 }
 
-/// A segment that is being read through.
+/// A segment that is being checked.
 type Checking<'scope> = thread::ScopedJoinHandle<'scope, Result<ReceivedSegment, OpenError>>;
 
 fn checked(checking: Checking<'_>) -> Result<ReceivedSegment, FetchError> {
@@ -189,7 +191,7 @@ fn checked(checking: Checking<'_>) -> Result<ReceivedSegment, FetchError> {
     })??)
 }
 
-/// Gets what is lacking of one segment. Returns how many bytes that was.
+/// Receives what is missing of one segment. Returns the number of bytes received.
 fn receive(
     incoming: &Incoming,
     files: &mut Files,

@@ -1,4 +1,4 @@
-//! The thread that encodes and writes snapshots. The raft thread only copies the state, which is cheap.
+//! The thread that encodes and writes snapshots. The raft thread itself only clones the state, which is cheap.
 
 use std::io;
 use std::thread::{self, JoinHandle};
@@ -18,10 +18,10 @@ type Job = (u64, Box<Snapshot>);
 pub(super) struct SnapshotWriter(Option<(Sender<Job>, JoinHandle<()>)>);
 
 impl SnapshotWriter {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// The system refuses another thread.
+    /// If no thread can be started.
     pub(super) fn spawn(snapshots: Snapshots, log: Log, events: Sender<Event>) -> io::Result<Self> {
         let (sender, jobs) = bounded(1);
         let thread = thread::Builder::new().name("snapshot".into()).spawn(move || {
@@ -31,20 +31,20 @@ impl SnapshotWriter {
         Ok(Self(Some((sender, thread))))
     }
 
-    /// Has a snapshot written. The replica asks for no other one before it has heard of this one.
+    /// Writes a snapshot. The replica asks for the next one only after this one is written.
     pub(super) fn write(&self, term: u64, snapshot: Box<Snapshot>) {
-        // The thread ends before this one only after it has told why.
+        // The thread ends before this one only if it has reported an error.
         let sender = self.0.as_ref().map(|(sender, _)| sender);
         let _ = sender.map(|sender| sender.send((term, snapshot)));
     }
 }
 
 impl Drop for SnapshotWriter {
-    /// Waits until the one under way is written: another process may have the directory next.
+    /// Waits until the current snapshot is written, because another process may use the directory next.
     fn drop(&mut self) {
         if let Some((sender, thread)) = self.0.take() {
             drop(sender);
-            // A panic there was printed.
+            // If the thread has panicked, that was already reported.
             drop(thread.join());
         }
     }

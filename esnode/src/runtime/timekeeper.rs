@@ -1,4 +1,4 @@
-//! The log's time, read by this machine's clocks. Shared by the raft thread and those who ask.
+//! The log's time, computed from this machine's clocks. Shared by the raft thread and those who ask for the time.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub fn read_clocks() -> Now {
 pub struct Timekeeper(Arc<Mutex<LogTime>>);
 
 impl Timekeeper {
-    /// What the replica follows.
+    /// Returns what the replica updates.
     pub fn log_time(&self) -> Arc<Mutex<LogTime>> {
         Arc::clone(&self.0)
     }
@@ -31,7 +31,7 @@ impl Timekeeper {
         self.0.lock().ms(read_clocks())
     }
 
-    /// Believes the clock, if it has stayed ahead by the same for long enough.
+    /// Trusts the wall clock if it has been ahead by the same amount for long enough.
     pub fn believe_if_steady(&self) {
         self.0.lock().believe_if_steady(read_clocks());
     }

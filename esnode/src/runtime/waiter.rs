@@ -1,4 +1,4 @@
-//! Those who wait for the response to a request, and their share of what may be in flight.
+//! Those who wait for the response to a request, with their part of the limit for proposals in flight.
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -11,22 +11,22 @@ use shared::ids::NodeId;
 /// Who waits for the response to a request.
 #[derive(Debug)]
 pub enum Waiter {
-    /// For the replies to a proposal; holds its share of what may be in flight.
+    /// Waits for the replies to a proposal; holds its part of the limit.
     Proposal(oneshot::Sender<Result<Vec<Reply>, ProposeError>>, Budget),
-    /// For a read barrier.
+    /// Waits for a read barrier.
     ReadBarrier(oneshot::Sender<Result<(), ProposeError>>),
-    /// For what consensus knows.
+    /// Waits for the status of consensus.
     Status(oneshot::Sender<Option<Status>>),
-    /// For the new leader and its term.
+    /// Waits for the new leader and its term.
     Transfer(oneshot::Sender<Result<(NodeId, u64), TransferError>>),
-    /// For a change of the members.
+    /// Waits for a change of the members.
     Change(oneshot::Sender<Result<(), ChangeError>>),
-    /// For the format to raise the cluster to.
+    /// Waits for the format that the cluster was raised to.
     Format(oneshot::Sender<Result<u16, FormatError>>),
 }
 
 impl Waiter {
-    /// Gives it the response to its request. If whoever asked is gone, nobody is left to tell.
+    /// Sends the response. If nobody waits any more, it is dropped.
     pub(super) fn respond(self, response: Response) {
         match (self, response) {
             (Self::Proposal(waiter, _budget), Response::Proposed(outcome)) => drop(waiter.send(outcome)),
@@ -43,17 +43,17 @@ impl Waiter {
     }
 }
 
-/// A share of the bytes that may be in flight; given back when dropped.
+/// A part of the limit of bytes in flight, returned when dropped.
 #[derive(Debug)]
 pub struct Budget(Option<OwnedSemaphorePermit>);
 
 impl Budget {
-    /// The share that this permit stands for; a share of nothing without one.
+    /// Returns the part that this permit stands for; an empty one without a permit.
     pub fn new(permit: Option<OwnedSemaphorePermit>) -> Self {
         Self(permit)
     }
 
-    /// Parts with `bytes` of it; with all of it if there is less.
+    /// Splits off `bytes`; everything if there is less.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
         let Some(permit) = &mut self.0 else { return Self(None) };

@@ -1,75 +1,79 @@
-//! The log's clock: about when each entry was appended, by what leaders said in the log itself.
+//! The log's clock: tells about when each entry was appended. Leaders write the time into the log itself, as ticks, so
+//! all replicas compute the same.
 //!
-//! It is time of day when it starts, and from then on time that has passed: a leader lets it go on by its
-//! monotonic clock (the driver's timekeeper does), so it may differ from the time of day by as much as
-//! somebody's clock was once wrong. It never goes back. What counts is how far two of its times lie apart.
+//! At its first tick the clock is set to the time of day. From then on a leader advances it by its monotonic clock (the
+//! replica's `log_time` does so), and it never goes back. Its absolute time may thus be off by as much as a leader's
+//! wall clock once was; only the difference between two of its times means anything.
 
 use serde::{Deserialize, Serialize};
 
-/// The on-disk format from which on the log has a clock.
+/// The first on-disk format in which the log has a clock.
 pub const CLOCK_FORMAT: u16 = 2;
-/// A leader ticks before it appends events, if its last tick is older than this, in milliseconds: no event is
-/// younger than the tick before it by more.
+/// A leader writes a tick before it appends events, if its last tick is older than this, in milliseconds. So an event
+/// was appended at most this long after the last tick before it.
 pub const TICK_MS: i64 = 1000;
-/// Runs kept, at most; the more there would be, the more time each of them stands for.
+/// Largest number of runs that are kept. When there would be more, slots are made longer.
 const MAX_RUNS: usize = 4096;
-/// Ticks between two looks at what nobody needs any more.
+/// Number of ticks after which runs that nobody needs any more are removed.
 const PRUNE_INTERVAL_TICKS: u64 = 1024;
 
-/// What a leader says of the time.
+/// The time, as a leader writes it into the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {
     /// The log's time, in ms since 1970.
     pub ms: i64,
-    /// Time of day by the leader's own clock, in ms since 1970: from it a later leader learns how long nobody
-    /// led.
+    /// Time of day by the leader's own clock, in ms since 1970. A later leader compares it with its own to learn how
+    /// long no node led.
     pub wall: i64,
-    /// More time may have passed than `ms` says: the leader cannot tell yet.
+    /// More time may have passed than `ms` says: the leader does not trust its wall clock yet, which alone tells how
+    /// long no node led.
     pub doubted: bool,
-    /// So much of `ms` passed before the doubt that ends now, and was unknown meanwhile; 0 if it proved
-    /// unfounded.
+    /// Set in the tick that ends a doubt: how much of the advance of `ms`, in ms, passed before the doubt began and was
+    /// not known until now. 0 if no more time had passed than was known.
     pub made_up: i64,
 }
 
-/// When entries were appended.
+/// When entries were appended. Time is divided into slots, and a run is the sequence of entries that were appended in
+/// one slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogClock {
     latest: Option<Tick>,
-    /// The first entry appended in doubt, while that lasts.
+    /// The first entry that was appended in doubt, as long as the doubt lasts.
     doubted_from: Option<u64>,
-    /// First entry, and the time before which the last tick of the run is, with a slot's length to spare.
+    /// For each run its first entry, and the end of its slot in ms: a time after all ticks of the run.
     runs: Vec<(u64, i64)>,
-    /// Length of a slot in ms is [`TICK_MS`] doubled so many times.
+    /// The length of a slot is [`TICK_MS`], doubled this many times.
     doublings: u32,
     ticks: u64,
 }
 
 impl LogClock {
-    /// What was said last.
+    /// Returns the last tick; `None` before the first one.
     pub fn latest(&self) -> Option<Tick> {
         self.latest
     }
 
-    /// When entry `index` was appended at the latest, in ms; `None` before the clock first ticked. Later than
-    /// the truth by a slot and [`TICK_MS`] at most; what was appended before the first tick counts as
-    /// appended with it.
+    /// Returns the latest time at which entry `index` can have been appended, in ms of the log's time; `None` before
+    /// the clock's first tick. It was appended at most a slot and [`TICK_MS`] earlier. Entries before the first tick
+    /// count as appended with it.
     pub fn appended_at(&self, index: u64) -> Option<i64> {
         let after = self.runs.partition_point(|run| run.0 <= index);
         self.runs.get(after.saturating_sub(1)).map(|run| run.1.saturating_add(TICK_MS))
     }
 
-    /// The first entry that may have been appended at or after `ms`; `u64::MAX` when all are older; `None`
-    /// before the clock first ticked.
+    /// Returns the first entry that may have been appended at or after `ms`; `u64::MAX` if all entries are older;
+    /// `None` before the clock's first tick.
     pub fn first_since(&self, ms: i64) -> Option<u64> {
         match self.runs.partition_point(|run| run.1.saturating_add(TICK_MS) < ms) {
             _ if self.runs.is_empty() => None,
-            // What was appended before the first tick too.
+            // Entries before the first tick belong to it too.
             0 => Some(0),
             older => Some(self.runs.get(older).map_or(u64::MAX, |run| run.0)),
         }
     }
 
-    /// A tick in entry `index`. `low_watermark` says which entry is the oldest that anybody will ask about.
+    /// Applies a tick that was written as entry `index`. `low_watermark` returns the oldest entry whose time anybody
+    /// may still ask for.
     pub(super) fn tick(&mut self, index: u64, tick: Tick, low_watermark: impl FnOnce() -> u64) {
         if self.latest.is_some_and(|latest| tick.ms < latest.ms) {
             return;
@@ -77,12 +81,13 @@ impl LogClock {
         self.latest = Some(tick);
         let until = self.slot(tick.ms).saturating_add(1).saturating_mul(self.slot_length());
         if tick.doubted && self.doubted_from.is_none() {
-            // A run of their own for the entries that may have to be moved.
+            // These entries get a run of their own, because the end of the doubt may move its time.
             self.doubted_from = Some(index);
             self.runs.push((index, until));
         }
         if let Some(from) = self.doubted_from.take_if(|_| !tick.doubted) {
-            // What was appended in doubt is as old as it was, although the clock leaps.
+            // When the doubt ends, the clock leaps forward. What was appended in doubt leaps with it, so that it grows
+            // no older.
             let doubted = self.runs.iter_mut().filter(|run| run.0 >= from);
             doubted.for_each(|run| run.1 = run.1.saturating_add(tick.made_up.max(0)).min(until));
         }
@@ -95,8 +100,8 @@ impl LogClock {
         }
     }
 
-    /// Lets go of what nobody needs; then slots grow until there are few enough runs, or shrink while there
-    /// are very few.
+    /// Removes the runs before `low_watermark`. Then doubles the slots until there are few enough runs, or halves them
+    /// if there are very few.
     fn prune(&mut self, low_watermark: u64) {
         let after = self.runs.partition_point(|run| run.0 <= low_watermark);
         self.runs.drain(..after.saturating_sub(1));
@@ -122,7 +127,7 @@ impl LogClock {
         ms.div_euclid(self.slot_length())
     }
 
-    /// Numbers that stand for the whole state, in a fixed order.
+    /// Passes the whole state to `put` as bytes, in a fixed order, for the digest that replicas compare.
     pub(super) fn fingerprint(&self, put: &mut impl FnMut(&[u8])) {
         let latest = self.latest.map_or([0; 2], |tick| [tick.ms, tick.wall]);
         latest.iter().for_each(|number| put(&number.to_le_bytes()));

@@ -1,7 +1,8 @@
-//! The member table: where members are that were added, which data directory each has, and which are retired.
+//! The table of members: the addresses of those that were added, the data directory of each, and the retired data
+//! directories.
 //!
-//! Who votes is Raft's to know. A change travels in Raft's own membership entry, so that the table and the
-//! quorum change in one entry. Initial members stand in nobody's table: every node finds them in its configuration.
+//! Who votes is up to Raft. A change is part of Raft's own membership entry, so that table and quorum change at the
+//! same index. Initial members have no address in the table, since every node has them in its configuration.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use shared::ids::{NodeId, StoreId};
 use shared::spec::Node;
 
-/// Where a member is.
+/// The address of a member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// Host name or address.
     pub host: String,
-    /// What Kafka clients are told instead of `host`.
+    /// Host name that Kafka clients get instead of `host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertised_host: Option<String>,
     /// Port for the other nodes.
@@ -28,9 +29,9 @@ pub struct Address {
 /// A member that was added to a running cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Added {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// It is not promoted on its own once it keeps up.
+    /// It is not promoted automatically.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stays_learner: bool,
 }
@@ -46,21 +47,21 @@ pub enum Change {
     Remove(NodeId),
 }
 
-/// What is known of members beside who votes.
+/// What is known about members, apart from who votes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Members {
     added: BTreeMap<NodeId, Added>,
     bindings: BTreeMap<NodeId, StoreId>,
-    /// Data directories of removed members: one that comes back could otherwise vote as if it still were one,
-    /// or pass for a new member of the same id.
+    /// The data directories of removed members. A node that returned with one could otherwise vote as if it still were
+    /// a member, or pass for a new member with the same id.
     #[serde(rename = "spent")]
     retired: BTreeMap<StoreId, NodeId>,
-    /// Entry of the last change.
+    /// Index of the entry that last changed this table.
     changed_at: u64,
 }
 
 impl Change {
-    /// The member that it is about.
+    /// Returns the id of the member that the change is about.
     pub fn node(&self) -> NodeId {
         match self {
             Self::Add(node, _) | Self::Promote(node) | Self::Remove(node) => *node,
@@ -81,7 +82,7 @@ impl From<&Node> for Address {
 }
 
 impl Address {
-    /// As an entry of `cluster.nodes`.
+    /// Returns the address in the form of `cluster.nodes`.
     pub fn of_node(&self, id: NodeId) -> Node {
         Node {
             id,
@@ -97,7 +98,7 @@ impl Address {
 }
 
 impl Members {
-    /// Applies the committed change of entry `index`. Whether it was wise was decided before it was proposed.
+    /// Applies the committed change in entry `index`. Whether it is allowed was checked before it was proposed.
     pub(super) fn apply(&mut self, index: u64, change: &Change) {
         self.changed_at = index;
         match change {
@@ -114,8 +115,8 @@ impl Members {
         }
     }
 
-    /// Binds a member to its data directory, as entry `index` wants it; `false` when it has another, or when
-    /// the directory is retired.
+    /// Binds a member to its data directory, as of entry `index`. Returns `false` if the member is bound to another
+    /// one, or the directory is retired.
     pub(super) fn bind(&mut self, index: u64, node: NodeId, store: StoreId) -> bool {
         if self.is_retired(store) {
             return false;
@@ -124,8 +125,8 @@ impl Members {
         *self.bindings.entry(node).or_insert(store) == store
     }
 
-    /// Entry `index` begins another cluster with this log: whoever was a member is no longer, and each data
-    /// directory so far is retired. One that comes back has another cluster's votes and entries in it.
+    /// Entry `index` begins another cluster with this log: retires all data directories so far. They contain votes and
+    /// entries of the previous cluster.
     pub(super) fn retire_all(&mut self, index: u64) {
         self.changed_at = index;
         self.added.clear();
@@ -133,7 +134,7 @@ impl Members {
             .extend(std::mem::take(&mut self.bindings).into_iter().map(|(node, store)| (store, node)));
     }
 
-    /// What is known of `node`, if it was added.
+    /// Returns what is known of `node`; `None` if it was not added to a running cluster.
     pub fn added(&self, node: NodeId) -> Option<&Added> {
         self.added.get(&node)
     }
@@ -148,7 +149,7 @@ impl Members {
         &self.bindings
     }
 
-    /// The data directories of removed members, and whose they were.
+    /// Returns the data directories of removed members, with the ids of these members.
     pub fn retired(&self) -> &BTreeMap<StoreId, NodeId> {
         &self.retired
     }
@@ -158,7 +159,7 @@ impl Members {
         self.retired.contains_key(&store)
     }
 
-    /// Whether a member of this id was removed once.
+    /// Returns whether a member with this id was ever removed.
     pub fn was_removed(&self, node: NodeId) -> bool {
         self.retired.values().any(|id| *id == node)
     }
@@ -168,7 +169,7 @@ impl Members {
         self.changed_at
     }
 
-    /// Everything that replicas must agree on.
+    /// Passes everything that replicas must agree on to `put`.
     pub(super) fn fingerprint(&self, mut put: impl FnMut(&[u8])) {
         put(&self.changed_at.to_le_bytes());
         for (node, store) in &self.bindings {

@@ -1,10 +1,11 @@
-//! The state machine: topics, partitions, offsets and producers, as the log's entries make them.
+//! The state machine: topics, partitions, offsets and producers, as the entries of the log determine them.
 //!
-//! Pure and deterministic: every replica that applies the same entries ends with the same state. Events are
-//! not kept here but in the log; a partition knows where in the log its batches are.
+//! Pure and deterministic: every replica that applies the same entries has the same state. Events are not kept here but
+//! in the log; a partition knows where in the log its batches are.
 
 pub mod clock;
 pub mod command;
+pub mod groups;
 pub mod members;
 mod partitions;
 mod producers;
@@ -21,6 +22,7 @@ use shared::ids::ClusterId;
 
 use clock::{LogClock, Tick};
 use command::{Command, Malformed, Refusal, Reply};
+use groups::{Group, Groups};
 use members::{Change, Members};
 use partitions::CommandContext;
 pub use partitions::{Partition, Position, batch};
@@ -31,16 +33,17 @@ pub use topics::{
     valid_topic_name,
 };
 
-/// The on-disk format that every cluster begins with.
+/// The on-disk format of new clusters, until it is raised.
 pub const FIRST_FORMAT: u16 = 1;
-/// Index entries of all partitions together, from which on the interval between them is doubled. Bounds the
-/// memory whatever the log's size, and with it what a snapshot takes to copy and to write.
+/// Number of index entries of all partitions above which the interval between them is doubled. It bounds the memory for
+/// any size of the log, and the time that a snapshot takes to copy and to write.
 const MAX_INDEX_ENTRIES: usize = 32 << 10;
-/// Log payload between two index entries of a partition at first, in bytes: bounds what a reader scans.
+/// Initial interval between two index entries of a partition, in bytes of log payload: the most that a reader has to
+/// scan.
 const INDEX_INTERVAL: u64 = 16 << 10;
 
-/// The state of all topics and producers. A clone is what a snapshot is made of, so it is cheap: it shares
-/// topics and partitions until one of the two changes them.
+/// The state of all topics and producers. Snapshots are made from a clone, which is cheap: it shares topics and
+/// partitions until one side changes them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StateMachine {
     applied: u64,
@@ -61,13 +64,15 @@ pub struct StateMachine {
     /// Bytes of all topics' configurations.
     config_bytes: usize,
     next_producer: i64,
-    /// Log payload between two index entries of a partition, at least, in bytes.
+    #[serde(default)]
+    groups: Groups,
+    /// Least interval between two index entries of a partition, in bytes of log payload.
     #[serde(rename = "spacing")]
     index_interval: u64,
-    /// Length of the indexes of all partitions.
+    /// Number of index entries of all partitions.
     #[serde(rename = "points")]
     index_entries: usize,
-    /// The largest that `index_entries` may become.
+    /// Limit of `index_entries`.
     #[serde(rename = "max_points")]
     max_index_entries: usize,
 }
@@ -87,6 +92,7 @@ impl Default for StateMachine {
             partitions: 0,
             config_bytes: 0,
             next_producer: 0,
+            groups: Groups::default(),
             index_interval: INDEX_INTERVAL,
             index_entries: 0,
             max_index_entries: MAX_INDEX_ENTRIES,
@@ -101,11 +107,13 @@ pub struct Applied {
     pub replies: Vec<Reply>,
     /// Partitions that grew, were created or deleted (for waking readers).
     pub touched: Vec<(TopicId, u32)>,
-    /// Topics came, grew or went: clients ask any node for them at once.
+    /// Groups that changed (for waking those who wait for them).
+    pub groups: Vec<String>,
+    /// Topics were created, extended or deleted. Clients ask any node for them at once.
     pub topics: bool,
-    /// The payload was not understood from here on; every replica ignores the same rest.
+    /// From here on the payload could not be decoded. Every replica ignores the same rest.
     pub malformed: Option<Malformed>,
-    /// Events were forgotten: part of the log may not be needed any more.
+    /// Events were deleted, so that parts of the log may no longer be needed.
     pub freed: bool,
 }
 
@@ -144,13 +152,13 @@ impl StateMachine {
         applied
     }
 
-    /// The first entry whose producers have not expired; `None` while the log has no time.
+    /// Returns the first entry whose producers have not expired; `None` before the log's clock has ticked.
     fn unexpired(&self) -> Option<u64> {
         let now = self.clock.latest()?;
         self.clock.first_since(now.ms.saturating_sub(EXPIRY_MS))
     }
 
-    /// Applies a committed membership entry; `None`: one that changes nothing here.
+    /// Applies a committed membership entry. With `None`, only the applied index changes.
     pub fn change_members(&mut self, index: u64, change: Option<&Change>) -> Applied {
         if let Some(change) = change {
             self.members.apply(index, change);
@@ -159,7 +167,7 @@ impl StateMachine {
         Applied::default()
     }
 
-    /// Doubles the interval of the indexes when they are too long. Depends on the log alone.
+    /// Doubles the interval of the indexes when they have too many entries. Depends on the log alone.
     fn prune_indexes(&mut self) {
         if self.index_entries <= self.max_index_entries {
             return;
@@ -170,7 +178,7 @@ impl StateMachine {
         partitions.for_each(|partition| partition.prune_index(self.index_interval));
         let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
         self.index_entries = partitions.map(|partition| partition.index_entries()).sum();
-        // Every partition keeps its first: very many partitions need more.
+        // Every partition keeps its first entry, so very many partitions need a higher limit.
         self.max_index_entries = MAX_INDEX_ENTRIES.max(self.index_entries + self.index_entries / 2);
     }
 
@@ -216,6 +224,12 @@ impl StateMachine {
                 self.next_producer += 1;
                 Reply::ProducerAllocated(self.next_producer)
             }
+            Command::Group { group, change } => {
+                let now = self.clock.latest().map_or(0, |now| now.ms);
+                let outcome = self.groups.apply(&group, change, now);
+                applied.groups.push(group);
+                outcome.map_or_else(|error| Reply::Refused(Refusal::Group(error)), Reply::Group)
+            }
         }
     }
 
@@ -226,7 +240,7 @@ impl StateMachine {
         Reply::Done
     }
 
-    /// Lets `change` have its way with a partition.
+    /// Applies `change` to a partition.
     fn change(
         &mut self,
         topic: TopicId,
@@ -242,7 +256,7 @@ impl StateMachine {
         reply
     }
 
-    /// The oldest entry of the log that holds events; the next one to be applied when there are none.
+    /// Returns the oldest entry that holds events; if there are no events, the next entry to be applied.
     pub fn low_watermark(&self) -> u64 {
         let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
         partitions.filter_map(|partition| partition.first_index()).min().unwrap_or(self.applied + 1)
@@ -263,19 +277,29 @@ impl StateMachine {
         self.cluster
     }
 
-    /// The on-disk format that the cluster's data is written in; it is never lowered.
+    /// Returns the on-disk format in which the cluster's data is written. It is never lowered.
     pub fn format(&self) -> u16 {
         self.format
     }
 
-    /// When entries were appended; it has not begun to tick before format 2.
+    /// Returns the log's clock, which has not begun to tick before format 2.
     pub fn clock(&self) -> &LogClock {
         &self.clock
     }
 
-    /// What is known of the members beside who votes.
+    /// Returns what is known about members, apart from who votes.
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// The group of this name, if there is one.
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.get(name)
+    }
+
+    /// All groups, by name.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.groups.iter()
     }
 
     /// CRC32C over the whole state, for comparing replicas.
@@ -288,6 +312,7 @@ impl StateMachine {
         self.cluster.iter().for_each(|cluster| put(cluster.0.as_bytes()));
         self.clock.fingerprint(&mut put);
         self.members.fingerprint(&mut put);
+        self.groups.fingerprint(&mut put);
         for topic in self.topics.values() {
             put(&topic.id.to_le_bytes());
             put(topic.name.as_bytes());

@@ -1,8 +1,8 @@
-//! Idempotent producers: what each has appended to one partition, so that a retry is not a second event.
+//! Idempotent producers: what each has appended to one partition, so that a retried batch is not appended twice.
 //!
-//! A producer that has appended nothing to the partition for [`EXPIRY_MS`], by the log's clock, is forgotten
-//! (Kafka's producer.id.expiration.ms). One that is not known may begin with any sequence number, in a
-//! partition that has forgotten some (KIP-360).
+//! A producer is forgotten once it has appended nothing to the partition for [`EXPIRY_MS`], by the log's clock (Kafka's
+//! producer.id.expiration.ms). A producer that is not known may begin with any sequence number if the partition has
+//! ever forgotten one (KIP-360).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,23 +11,24 @@ use serde::{Deserialize, Serialize};
 use super::command::Refusal;
 use super::partitions::batch::BatchHeader;
 
-/// Batches remembered per producer: as many as a Kafka client may have in flight.
+/// Number of batches remembered for each producer: as many as a Kafka client may have in flight.
 const REMEMBERED: usize = 5;
-/// Producers remembered per partition; beyond it the longest silent tenth is forgotten.
+/// Largest number of producers remembered for each partition. When there are more, the tenth that has been silent
+/// longest is forgotten.
 const MAX_PRODUCERS: usize = 10_000;
 
 /// Time without an append after which a producer is forgotten, in ms: Kafka's default.
 pub const EXPIRY_MS: i64 = 24 * 3_600_000;
-/// Appends of idempotent producers between two looks at who has expired.
+/// Number of appends by idempotent producers after which expired producers are searched for.
 const EXPIRY_CHECK_APPENDS: u32 = 1000;
 
 /// The producers of one partition.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Producers {
     known: BTreeMap<i64, Producer>,
-    /// Some producer was forgotten: an unknown one may be it.
+    /// Some producer was forgotten. An unknown one may be one of those, and may continue with any sequence number.
     forgetful: bool,
-    /// Appends since somebody last looked for those who have expired.
+    /// Number of appends since expired producers were last searched for.
     #[serde(default)]
     unlooked: u32,
 }
@@ -37,7 +38,7 @@ pub(super) struct Producers {
 pub struct Producer {
     epoch: i16,
     batches: VecDeque<Batch>,
-    /// Entry of its latest batch.
+    /// Index of the entry that holds its latest batch.
     seen: u64,
 }
 
@@ -51,21 +52,21 @@ struct Batch {
 /// What the sequence number of a batch says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SequenceCheck {
-    /// It is to be appended.
+    /// It is the next batch, and is to be appended.
     New,
-    /// Appended before, at this offset.
+    /// It was appended before, at this offset.
     Duplicate(i64),
     /// It must not be appended.
     Refused(Refusal),
 }
 
 impl Producer {
-    /// One that has appended nothing yet, of the epoch of `batch`.
+    /// Returns a producer that has appended nothing yet, in the epoch of `batch`.
     pub fn new(batch: &BatchHeader) -> Self {
         Self { epoch: batch.producer_epoch, batches: VecDeque::new(), seen: 0 }
     }
 
-    /// Compares a batch with those it has appended before.
+    /// Compares the sequence numbers of `batch` with those of the batches that this producer has appended.
     pub fn validate(&self, batch: &BatchHeader) -> SequenceCheck {
         if batch.producer_epoch < self.epoch {
             return SequenceCheck::Refused(Refusal::FencedEpoch);
@@ -87,7 +88,7 @@ impl Producer {
         }
     }
 
-    /// Remembers a new batch, and those before it until [`Producer::forget`].
+    /// Remembers a batch that was appended at `base_offset`. No batch is dropped until [`Producer::forget`].
     pub fn remember(&mut self, batch: &BatchHeader, base_offset: i64) {
         if self.epoch != batch.producer_epoch {
             *self = Self::new(batch);
@@ -96,7 +97,7 @@ impl Producer {
         self.batches.push_back(Batch { first, last, base_offset });
     }
 
-    /// The batch, which was remembered before, has this offset.
+    /// Corrects the offset of a batch that was remembered before.
     pub fn set_base_offset(&mut self, batch: &BatchHeader, base_offset: i64) {
         let sequences = sequences(batch);
         let known = self.batches.iter_mut().find(|known| (known.first, known.last) == sequences);
@@ -105,12 +106,12 @@ impl Producer {
         }
     }
 
-    /// Takes back the batch that was remembered last.
+    /// Removes the batch that was remembered last.
     pub fn take_back(&mut self) {
         self.batches.pop_back();
     }
 
-    /// Forgets the oldest batches, but for as many as a retry may be of; `kept` more stay.
+    /// Drops the oldest batches, except the newest ones, which may be retried, and `kept` more.
     pub fn forget(&mut self, kept: usize) {
         let surplus = self.batches.len().saturating_sub(REMEMBERED + kept);
         self.batches.drain(..surplus);
@@ -118,24 +119,25 @@ impl Producer {
 }
 
 impl Producers {
-    /// Compares a batch with what its producer has appended before (Kafka's idempotent producer, KIP-98).
+    /// Compares a batch with those that its producer has appended before (KIP-98).
     pub(super) fn validate(&self, batch: &BatchHeader) -> SequenceCheck {
         match self.known.get(&batch.producer_id) {
             Some(producer) => producer.validate(batch),
-            // The first batch must be number 0: a later one overtook it, and to take it would lose the first.
-            // Only a producer that was forgotten may go on where it was.
+            // A new producer begins with sequence number 0. A higher number means that this batch has overtaken an
+            // earlier one, which would be lost if this one was appended first. Only a producer that was forgotten may
+            // continue where it was.
             None if batch.base_sequence == 0 || self.forgetful => SequenceCheck::New,
             None => SequenceCheck::Refused(Refusal::OutOfOrderSequence),
         }
     }
 
-    /// What is remembered of a producer.
+    /// Returns what is remembered of a producer; `None` if it is not known.
     pub(super) fn get(&self, id: i64) -> Option<&Producer> {
         self.known.get(&id)
     }
 
-    /// Remembers a new batch of entry `index`; a producer whose latest batch lies before
-    /// entry `unexpired` has expired.
+    /// Remembers a batch that was appended in entry `index` at `base_offset`. Producers whose latest batch lies before
+    /// entry `unexpired` have expired; `None` means that none has.
     pub(super) fn remember(
         &mut self,
         batch: &BatchHeader,
@@ -159,14 +161,15 @@ impl Producers {
         }
     }
 
-    /// Forgets those whose latest batch lies before entry `from`.
+    /// Forgets the producers whose latest batch lies before entry `from`.
     fn expire(&mut self, from: u64) {
         let before = self.known.len();
         self.known.retain(|_, producer| producer.seen >= from);
         self.forgetful |= self.known.len() < before;
     }
 
-    /// The same on every replica: depends on the log alone.
+    /// Forgets the tenth of the producers that has been silent longest. The choice depends on the log alone, so it is
+    /// the same on every replica.
     fn forget_longest_silent(&mut self) {
         let mut seen: Vec<_> = self.known.iter().map(|(id, producer)| (producer.seen, *id)).collect();
         seen.sort_unstable();
@@ -176,7 +179,7 @@ impl Producers {
         self.forgetful = true;
     }
 
-    /// Numbers that stand for the whole state, in a fixed order.
+    /// Passes the whole state to `put` as numbers, in a fixed order, for the digest that replicas compare.
     pub(super) fn fingerprint(&self, mut put: impl FnMut(i64)) {
         put(i64::from(self.forgetful));
         put(i64::from(self.unlooked));
@@ -192,12 +195,12 @@ impl Producers {
     }
 }
 
-/// First and last sequence number of a batch.
+/// Returns the first and the last sequence number of a batch.
 fn sequences(batch: &BatchHeader) -> (i32, i32) {
     (batch.base_sequence, after(batch.base_sequence, i64::from(batch.last_offset_delta)))
 }
 
-/// Sequence numbers go back to 0 after the largest i32.
+/// Returns the sequence number that comes `by` after `sequence`. Behind the largest i32 they begin again at 0.
 fn after(sequence: i32, by: i64) -> i32 {
     let next = (i64::from(sequence) + by) % (i64::from(i32::MAX) + 1);
     i32::try_from(next).unwrap_or(0)

@@ -483,8 +483,8 @@ fn the_names_in_a_snapshot_stay() {
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(
         keys(&json).join(" "),
-        "applied clock cluster config_bytes format last_topic max_points members names next_producer partitions \
-         payload points spacing topics"
+        "applied clock cluster config_bytes format groups last_topic max_points members names next_producer \
+         partitions payload points spacing topics"
     );
     assert_eq!(keys(&json["members"]).join(" "), "added bindings changed_at spent");
     assert_eq!(

@@ -1,6 +1,6 @@
-//! A consistent copy of the log while it goes on: the newest snapshot, and the segments up to its entry.
+//! The files of an online backup: the newest snapshot, and the segments up to its entry.
 //!
-//! Segments are append-only, so what is copied stays what it is, whatever is written or deleted meanwhile.
+//! Segments are append-only, so the copied bytes stay the same, whatever is written or deleted meanwhile.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use super::log::state::Sealed;
 use super::log::{Log, LogStart};
 use super::snapshot::{self, Snapshot, Snapshots};
 
-/// What is to be copied.
+/// The files to copy.
 pub struct BackupSource {
-    /// The first entry's index.
+    /// Index of the first entry.
     pub first_index: u64,
-    /// The last entry's index.
+    /// Index of the last entry.
     pub last_index: u64,
-    /// The last entry's term.
+    /// Term of the last entry.
     pub last_term: u64,
-    /// Every file.
+    /// All files.
     pub files: Vec<SourceFile>,
 }
 
-/// One file of it.
+/// One file to copy.
 pub struct SourceFile {
-    /// Where it goes, seen from the data directory.
+    /// Path below the data directory.
     pub path: String,
-    /// Its length.
+    /// Length in bytes.
     pub bytes: u64,
     content: Content,
 }
@@ -47,7 +47,7 @@ impl BackupSource {
         let Some(Snapshot { index, term, payload, .. }) = snapshots.newest()? else { return Ok(None) };
         let Sealed { before, segments: sealed } = log.sealed_between(0, index);
         let segments: Vec<_> = sealed.into_iter().chain([log.end_of(index)?]).collect();
-        // What was deleted since the snapshot was written is not in the copy.
+        // Segments that were deleted since the snapshot was written are left out.
         let sequence = segments.first().map_or(1, |(first, _)| first.header.sequence);
         let snapshot = snapshot::encode(index, term, LogStart { sequence, before }, &payload);
         let segments = segments.into_iter().map(|(segment, bytes)| SourceFile {
@@ -66,7 +66,7 @@ impl BackupSource {
 }
 
 impl SourceFile {
-    /// Its bytes, from the beginning.
+    /// Returns a reader of the content, from its beginning.
     pub fn reader(&self) -> impl Read {
         FileReader { file: self, offset: 0 }
     }

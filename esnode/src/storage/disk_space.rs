@@ -1,10 +1,9 @@
-//! Room on the disk: whether there is little, and a reserve for what makes some.
+//! Free disk space: whether there is little of it, and a reserve for commands that free some.
 //!
-//! A log that must be written to forget something cannot be freed once it is full. So part of the disk is
-//! kept back, in a file that is given up only when a segment or a snapshot finds no room; and before it comes
-//! to that, at a low-water mark, the cluster takes no more events ([`super::stats::Stats::low_room`]). What
-//! is left then is for deletes, trims, members and snapshots. Once there is room again, the reserve is put
-//! back first.
+//! The log must be written to even to delete events, so a full disk could never be freed. Therefore a part of the disk
+//! is reserved by a file, which is deleted only when a segment or a snapshot finds no space. Before that, below a
+//! low-water mark, the cluster takes no more events ([`super::stats::Stats::low_room`]). The rest is for commands that
+//! delete, for membership changes and for snapshots. Once there is space again, the reserve is restored first.
 
 use std::fs;
 use std::io;
@@ -17,20 +16,20 @@ use std::time::Duration;
 use super::files::{allocate, is_full};
 use super::stats::Stats;
 
-/// Name of the file.
+/// Name of the reserve's file.
 const RESERVE: &str = "reserve";
-/// Time between two looks at the free space.
+/// Time between two checks of the free space.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Time between two attempts to find room for a segment.
+/// Time between two attempts to create a segment on a full disk.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How much room is wanted, in bytes.
+/// Thresholds of free space, in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Marks {
-    /// Kept back.
+    /// Size of the reserve.
     reserve: u64,
-    /// Free besides; with less, the disk counts as almost full.
+    /// Free space, besides the reserve, below which the disk counts as almost full.
     low: u64,
 }
 
@@ -42,17 +41,16 @@ impl Marks {
         }
     }
 
-    /// Whether there is little room, when there was or was not before. It takes more to be well again than to
-    /// stay so.
+    /// Returns whether the disk is almost full. To leave that state, more free space is needed than to stay out of it.
     fn is_low(self, free: u64, reserved: bool, was_low: bool) -> bool {
         !reserved || free < self.low + if was_low { self.low / 4 } else { 0 }
     }
 }
 
-/// Looks after the room for the log from now on, on a thread of its own.
+/// Watches the free space for the log from now on, in a thread of its own.
 ///
 /// # Errors
-/// The system refuses another thread.
+/// If no thread can be started.
 pub fn watch(dir: PathBuf, stats: Arc<Stats>, segment_bytes: u64) -> io::Result<()> {
     let marks = Marks::of(segment_bytes);
     let run = move || {
@@ -65,9 +63,9 @@ pub fn watch(dir: PathBuf, stats: Arc<Stats>, segment_bytes: u64) -> io::Result<
     thread::Builder::new().name("log-disk-space".into()).spawn(run).map(drop)
 }
 
-/// Returns whether there is little room, after it was so or not at the last look.
+/// Checks the free space once; `was_low` is the result of the last check.
 fn check(dir: &Path, stats: &Stats, marks: Marks, was_low: bool) -> bool {
-    // A file system that does not tell is taken for one with room; the writer notices when there is none.
+    // If the file system does not tell, the last result stays; the writer notices when there is no space.
     let Ok(disk) = rustix::fs::statvfs(dir) else { return was_low };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let mut reserved = dir.join(RESERVE).exists();
@@ -87,8 +85,8 @@ fn check(dir: &Path, stats: &Stats, marks: Marks, was_low: bool) -> bool {
     low
 }
 
-/// Runs `make`, which needs room on the disk, until it finds some. What is not written is not acknowledged, a
-/// leader steps down, and nothing has to be started again. Ends with the error once `ending` is set.
+/// Repeats `make`, which needs disk space, until it finds some. Meanwhile nothing is acknowledged, and a leader steps
+/// down; no restart is needed afterwards. Returns the error once `ending` is set.
 pub(crate) fn wait_for_room<T>(
     stats: &Stats,
     ending: &AtomicBool,
@@ -112,7 +110,7 @@ pub(crate) fn wait_for_room<T>(
     }
 }
 
-/// Gives the reserve up; returns whether there still was one.
+/// Deletes the reserve; returns whether it still existed.
 pub(crate) fn release_reserve(dir: &Path) -> bool {
     let given = fs::remove_file(dir.join(RESERVE)).is_ok();
     if given {

@@ -1,5 +1,5 @@
-//! What this folder does with files and directories, whatever is in them: errors that name the file, durable
-//! names, replacing a file in one step.
+//! Operations on files and directories that the rest of `storage` uses: errors that name the file, durable creation and
+//! removal, and atomic replacement.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -60,22 +60,22 @@ pub(crate) fn write_synced(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<(
     file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all())).map_err(named(dir, name))
 }
 
-/// Replaces `dir/name` by way of `dir/temporary`: after a power cut there is the old content or the new one.
-/// Durable on return.
+/// Replaces `dir/name` in one step, by renaming `dir/temporary`: after a power cut the file has either the old or the
+/// new content. Durable on return.
 pub(crate) fn replace(dir: &Path, temporary: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
     write_synced(dir, temporary, bytes)?;
     fs::rename(dir.join(temporary), dir.join(name)).map_err(named(dir, name))?;
     sync_dir(dir)
 }
 
-/// Creates `path` with `capacity` bytes of allocated blocks, so that the disk cannot be full half way.
+/// Creates `path` with `capacity` bytes of allocated blocks, so that writing to it cannot find the disk full.
 pub(crate) fn allocate(path: &Path, capacity: u64) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
     let allocated = match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, capacity) {
-        // Not every file system can; there, blocks are allocated as they are written.
+        // Not every file system supports this; otherwise blocks are allocated when they are written.
         Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(capacity),
         done => done.map_err(io::Error::from),
     };
-    // What is left of one that found no room would be in the way of the next.
+    // An incomplete file would be in the way of the next attempt.
     allocated.inspect_err(|_| drop(fs::remove_file(path))).map(|()| file)
 }

@@ -10,16 +10,16 @@ use super::snapshot::{self, Snapshot, Snapshots};
 use super::transfer::commit;
 use crate::entry::HardState;
 
-/// What [`open`] found.
+/// The result of [`open`].
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
     /// Raft's persistent state; the default for an empty log. `commit` never exceeds the last index.
     pub hard_state: HardState,
     /// Bytes of a torn tail that were cut, if any: (file name, offset, bytes).
     pub torn: Option<(String, u64, u64)>,
-    /// The newest snapshot that is whole; the log holds its entry or begins just after it.
+    /// The newest undamaged snapshot. The log contains its entry, or begins just after it.
     pub snapshot: Option<Snapshot>,
-    /// Snapshots that were passed over because they are damaged: (file name, reason).
+    /// Damaged snapshots that were ignored: (file name, reason).
     pub damaged: Vec<(String, String)>,
     /// Where the next snapshots go.
     pub snapshots: Snapshots,
@@ -34,7 +34,7 @@ pub fn open(dir: &Path, options: Options) -> Result<(Log, Wal, Recovered), OpenE
     open_with(dir, options, Fill::Zeroes)
 }
 
-/// [`open`], with or without filling segments ahead; for measuring.
+/// As [`open`], with a choice whether segments are filled with zeroes ahead; for measurements.
 ///
 /// # Errors
 /// As [`open`].
@@ -46,7 +46,7 @@ pub fn open_with(dir: &Path, options: Options, fill: Fill) -> Result<(Log, Wal, 
     remove_if_present(&dir, preallocator::UNFINISHED)?;
     let start = snapshot.as_ref().map(|snapshot| snapshot.start).unwrap_or_default();
     let found = recovery::recover(&dir, start).map_err(|error| match damaged.first() {
-        // What the damaged one would have said of the log's start is not known.
+        // Only the damaged snapshot would tell where the log begins.
         Some((file, reason)) if matches!(error, OpenError::Missing { .. }) => OpenError::Snapshot {
             file: file.clone(),
             reason: format!("{reason}, and the log does not reach back far enough to do without it"),

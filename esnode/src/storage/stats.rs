@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Upper bounds of the sync histogram's buckets; one more bucket holds what took longer.
+/// Upper bounds of the buckets of the sync histogram. One more bucket is for longer syncs.
 pub const SYNC_BOUNDS: [Duration; 14] = [
     Duration::from_micros(50),
     Duration::from_micros(100),
@@ -21,28 +21,28 @@ pub const SYNC_BOUNDS: [Duration; 14] = [
     Duration::from_secs(1),
 ];
 
-/// What the writer has done since it was opened. Written by it alone, read by anyone.
+/// What the writer has done since it was started. Only the writer changes it; anybody may read it.
 #[derive(Debug, Default)]
 pub struct Stats {
     /// Bytes handed to the system.
     pub bytes_written: AtomicU64,
     /// Syncs that succeeded.
     pub syncs: AtomicU64,
-    /// Nanoseconds they took in all.
+    /// Total duration of all syncs, in ns.
     pub sync_nanos: AtomicU64,
-    /// Nanoseconds the latest took.
+    /// Duration of the last sync, in ns.
     pub last_sync_nanos: AtomicU64,
     /// Syncs by duration, not cumulative; bounds in [`SYNC_BOUNDS`].
     pub sync_buckets: [AtomicU64; SYNC_BOUNDS.len() + 1],
-    /// Segment files.
+    /// Number of segment files.
     pub segments: AtomicU64,
-    /// Bytes of log in them; allocated but unused space not counted.
+    /// Bytes of log in the segments, without allocated but unused space.
     pub log_bytes: AtomicU64,
-    /// Bytes of segments that this node is getting from another one, far behind as it is; 0 when it is not.
+    /// Total bytes of the segments that this node is receiving from another node; 0 if it receives none.
     pub incoming_bytes: AtomicU64,
-    /// Those of them that are here.
+    /// Number of these bytes that have arrived.
     pub received_bytes: AtomicU64,
-    /// The writer is at work; what it has not taken up yet waits in its channel.
+    /// The writer is working. Further work waits in its channel.
     pub busy: AtomicBool,
     /// There is little room on the disk: as many nodes with it as leave no majority take no more events.
     pub low_room: AtomicBool,

@@ -1,11 +1,11 @@
-//! Messages with plausible values, for tests.
+//! Example messages of the admin API. Tests change the fields that matter to them.
 
 use uuid::Uuid;
 
 use super::{ClusterStatus, Membership, PeerStatus, RaftRole};
 use crate::ids::ClusterId;
 
-/// The status of a leader with one follower.
+/// The status of a healthy leader, node 1, with one follower.
 pub fn status() -> ClusterStatus {
     ClusterStatus {
         node_id: 1,

@@ -1,4 +1,4 @@
-//! Messages of the admin API (default port 8080), JSON on the wire.
+//! Messages of the admin API (default port 8080), as JSON.
 
 #[doc(hidden)]
 pub mod example;
@@ -13,60 +13,63 @@ use crate::ids::{ClusterId, NodeId};
 use crate::spec;
 use crate::version::Range;
 
-/// `GET /cluster/status`: what one node knows. A follower answers too, and names the leader.
+/// `GET /cluster/status`: what one node knows of itself and of the cluster. Followers answer as well as leaders.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
-    /// Who answers.
+    /// Id of the node that answers. The fields below are about this node unless they say otherwise.
     pub node_id: NodeId,
-    /// Its Raft role; `null` while it takes no part in Raft: it waits to bootstrap the cluster or to be added to it.
+    /// Its Raft role; `null` as long as it takes no part in Raft, because it waits for the cluster to bootstrap or to
+    /// be added to it.
     pub state: Option<RaftRole>,
-    /// Its Raft term.
+    /// Its current Raft term.
     pub term: u64,
-    /// Highest log index it knows to be committed.
+    /// Highest log index that it knows to be committed.
     pub commit_index: u64,
-    /// Every other member.
+    /// Every other member of the cluster.
     pub peers: Vec<PeerStatus>,
-    /// Name from cluster.yaml.
+    /// The cluster's name in cluster.yaml.
     pub cluster_name: String,
-    /// Identity of the cluster; absent until the first leader's first entry is applied here.
+    /// Identity of the cluster; `null` until the node has applied the first entry of the cluster's first leader.
     pub cluster_id: Option<ClusterId>,
-    /// The leader, when one is known.
+    /// The leader of the current term; `null` if the node knows of none.
     pub leader: Option<NodeId>,
-    /// Voter, learner, or not a member yet.
+    /// Whether it is a voter, a learner, or no member.
     pub membership: Membership,
-    /// Highest log index applied here.
+    /// Highest log index that it has applied.
     pub applied_index: u64,
-    /// Highest log index present here.
+    /// Highest index in its log.
     pub last_index: u64,
-    /// Version of the running binary.
+    /// Release version of the running program, e.g. `1.4.2`.
     pub version: String,
-    /// Hash of the configuration the node was started with: hex SHA-256 of the canonical JSON of its file.
+    /// Hash of the configuration it was started with: SHA-256 of the canonical JSON of its cluster.yaml, in hex.
     pub config_hash: String,
-    /// The same of what only its own file tells it: all but the other nodes, which `peers` shows as they are now.
+    /// As `config_hash`, but without the other nodes of the file: a running node learns of those from the log, and
+    /// `peers` shows them.
     #[serde(default)]
     pub settings_hash: String,
-    /// RFC 3339, UTC.
+    /// When its process was started, RFC 3339, UTC.
     pub started_at: String,
-    /// False when `wal_sync: false`: acknowledged then means written, not fsynced, on a majority.
+    /// False if it was started with `wal_sync: false`: an acknowledged event is then written on a majority, but not
+    /// fsynced.
     pub wal_sync: bool,
-    /// A membership change is in flight.
+    /// A change of the members has begun and is not yet complete.
     pub pending_change: bool,
-    /// It gets the log from another node just now, file by file.
+    /// Progress of receiving the log as files from another node; absent when it receives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catch_up: Option<CatchUp>,
-    /// What is wrong with the node's disk; absent when nothing is.
+    /// What is wrong with its disk; absent when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskProblem>,
-    /// The node leads, and takes no events: too many disks are almost full.
+    /// It leads, but refuses events because too many nodes' disks are almost full.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refuses_events: bool,
-    /// Peer protocol versions that the running binary speaks.
+    /// Versions of the peer protocol that the running program speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Range>,
-    /// On-disk format versions that the running binary reads.
+    /// Versions of the on-disk format that the running program reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Range>,
-    /// The on-disk format that the cluster's data is written in: every node must read it.
+    /// The version of the on-disk format that the cluster writes; every member must read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_format: Option<u16>,
     /// Term of the entry at `last_index`.
@@ -74,42 +77,42 @@ pub struct ClusterStatus {
     pub last_term: Option<u64>,
 }
 
-/// How far a node has come that gets the log from another one, file by file.
+/// Progress of a node that receives the log as files from another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatchUp {
-    /// Bytes that are here.
+    /// Bytes received.
     pub received: u64,
-    /// Bytes in all.
+    /// Bytes of all files.
     pub total: u64,
 }
 
-/// One other member, as the answering node sees it.
+/// Another member, as the answering node sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// Its id.
     pub id: NodeId,
-    /// Its Raft role, as far as the answering node can tell; `null` when it is not `connected`.
+    /// Its Raft role, as far as the answering node can tell; `null` if it is not `connected`.
     pub state: Option<RaftRole>,
-    /// Highest log index known to be replicated there; only the leader knows it.
+    /// Highest log index known to be replicated to it; `null` unless the answering node leads.
     pub match_index: Option<u64>,
-    /// Where it is.
+    /// The name or address by which the other members reach it.
     pub host: String,
-    /// Its peer port.
+    /// Port for its connections with the other nodes.
     pub cluster_port: u16,
-    /// Its Kafka port.
+    /// Port for Kafka clients.
     pub client_port: u16,
-    /// Its admin port.
+    /// Port of its admin API.
     pub http_port: u16,
-    /// What Kafka clients are told instead of `host`.
+    /// Host name that Kafka clients get instead of `host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertised_host: Option<String>,
-    /// Voter or learner.
+    /// Whether it is a voter or a learner.
     pub membership: Membership,
-    /// Both directions of the peer connection are up.
+    /// The connections between it and the answering node are up in both directions.
     pub connected: bool,
-    /// Milliseconds since the last message from it.
+    /// Milliseconds since its last message; `null` if there was none.
     pub last_contact_ms: Option<u64>,
-    /// Entries behind the answering leader's last index.
+    /// Number of entries by which it is behind the leader's last index; `null` unless the answering node leads.
     pub lag: Option<u64>,
 }
 
@@ -117,11 +120,11 @@ pub struct PeerStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RaftRole {
-    /// Follows a leader, or waits for one.
+    /// It follows a leader, or waits for one.
     Follower,
-    /// Asks for votes.
+    /// It asks the others for their votes.
     Candidate,
-    /// Leads.
+    /// It appends to the log and replicates it to the others.
     Leader,
 }
 
@@ -129,11 +132,11 @@ pub enum RaftRole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Membership {
-    /// Counts for the quorum.
+    /// It counts for the quorum.
     Voter,
-    /// Receives the log and does not vote.
+    /// It receives the log, and does not vote.
     Learner,
-    /// Is not a member.
+    /// It is not a member.
     None,
 }
 
@@ -141,29 +144,30 @@ pub enum Membership {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "problem", rename_all = "snake_case")]
 pub enum DiskProblem {
-    /// There is no room for the next segment of the log.
+    /// There is no space for the next segment of the log, so the node cannot write.
     Full,
-    /// There will soon be no room. The leader takes no events while most disks are like this.
+    /// There is little space left. While most disks are like this, the leader refuses events.
     AlmostFull,
-    /// A write has not finished yet.
+    /// A write to the log has not returned yet.
     Stalled {
-        /// For how long, in seconds.
+        /// Seconds since the write began.
         seconds: u64,
     },
 }
 
 impl DiskProblem {
-    /// Returns whether the node cannot write to its log.
+    /// Returns whether the node cannot write to its log at the moment.
     pub fn blocks_writes(self) -> bool {
         self != Self::AlmostFull
     }
 
-    /// Returns the problem and what an operator can do about it, for people.
+    /// Returns one line for operators: the problem, and what they can do about it.
     pub fn describe(self) -> String {
         self.advice().map_or_else(|| self.to_string(), |advice| format!("{self}: {advice}"))
     }
 
-    /// Returns what an operator can do about it; `None` where only the node's log and its disk can tell.
+    /// Returns what an operator can do about the problem; `None` if that cannot be told without the node's log and its
+    /// disk.
     pub fn advice(self) -> Option<&'static str> {
         match self {
             Self::Full => Some(
@@ -189,94 +193,94 @@ impl fmt::Display for DiskProblem {
     }
 }
 
-/// `POST /cluster/leader/transfer`: hand leadership over, to `to` or to the most caught-up voter.
+/// `POST /cluster/leader/transfer`: transfers leadership to the voter `to`, or to the one whose log is most complete.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransferRequest {
-    /// The wanted leader.
+    /// Id of the voter that is to lead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<NodeId>,
 }
 
-/// Who leads after a transfer.
+/// The leader after a transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferResponse {
-    /// The leader now.
+    /// Id of the new leader.
     pub leader: NodeId,
-    /// Its term.
+    /// The term in which it leads.
     pub term: u64,
 }
 
-/// `POST /cluster/format`: raise the on-disk format that the cluster's data is written in. From then on there is no way
-/// back to a program that does not read it.
+/// `POST /cluster/format`: raises the on-disk format that the cluster writes. Afterwards no node can return to a
+/// program that does not read that format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FormatRequest {
-    /// The wanted format; the newest that every member reads when absent.
+    /// Version of the wanted format; if it is absent, the newest that every member reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u16>,
 }
 
-/// The on-disk format that data is written in from now on.
+/// The on-disk format after a request to raise it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormatResponse {
-    /// Its version.
+    /// The version that the cluster writes from now on.
     pub active_format: u16,
 }
 
-/// `POST /cluster/members`: take a node in. It is a learner at first, and votes as soon as it keeps up.
+/// `POST /cluster/members`: adds a node. It begins as a learner, and becomes a voter once it has caught up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AddMember {
-    /// Its id.
+    /// Id of the new node.
     pub id: NodeId,
-    /// Name or address that the other members reach it by.
+    /// Name or address by which the other members reach it.
     pub host: String,
-    /// Its peer port.
+    /// Its port for connections with the other nodes.
     pub port: u16,
-    /// Its Kafka port.
+    /// Its port for Kafka clients.
     #[serde(default = "spec::default_client_port")]
     pub client_port: u16,
-    /// Its admin port.
+    /// Port of its admin API.
     #[serde(default = "spec::default_http_port")]
     pub http_port: u16,
-    /// What Kafka clients are told instead of `host`.
+    /// Host name that Kafka clients get instead of `host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertised_host: Option<String>,
-    /// It stays a learner until it is promoted by hand.
+    /// The node stays a learner until an operator promotes it.
     #[serde(default)]
     pub learner: bool,
 }
 
-/// What a change of the members has led to.
+/// The members after a node was added, promoted or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberResponse {
-    /// The node that was asked for.
+    /// Id of the node that was added, promoted or removed.
     pub id: NodeId,
-    /// What it is now.
+    /// Its membership after the change.
     pub membership: Membership,
-    /// The members that vote.
+    /// Ids of all voters.
     pub voters: Vec<NodeId>,
-    /// The members that do not.
+    /// Ids of all learners.
     pub learners: Vec<NodeId>,
 }
 
-/// `GET /health/live` and `GET /health/ready`; status 200 when `ok`, else 503.
+/// Response to `GET /health/live` and `GET /health/ready`; its status is 200 if `ok`, else 503.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// The verdict.
+    /// The node is live, or ready for clients.
     pub ok: bool,
-    /// Why not, or what is unusual.
+    /// Why it is not, or what is unusual although it is.
     pub reasons: Vec<String>,
 }
 
-/// Every error of the admin API.
+/// Body of every error of the admin API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// For machines, e.g. `not_leader`.
+    /// Name of the error for programs, e.g. `not_leader`.
     pub code: String,
-    /// For people: what happened.
+    /// What happened, for people.
     pub message: String,
-    /// What to do next.
+    /// What to do next, for people.
     pub hint: String,
 }

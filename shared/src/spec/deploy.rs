@@ -1,4 +1,4 @@
-//! The `deploy` section: how the operator's tool reaches the machines and what it puts there.
+//! The `deploy` section: how escli reaches the machines, and what it installs there.
 
 use std::path::PathBuf;
 
@@ -81,19 +81,19 @@ pub struct Ssh {
     /// `strict`, `accept-new`, or the fingerprint that the host must have (`SHA256:...`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_keys: Option<HostKeys>,
-    /// A machine to go through.
+    /// A machine to connect through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jump: Option<String>,
 }
 
-/// Which host keys are believed.
+/// Which host keys are trusted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum HostKeys {
-    /// Only those in the file of known hosts.
+    /// Only the keys in the file of known hosts.
     Strict,
-    /// Those in the file of known hosts, and that of a host met for the first time.
+    /// The keys in the file of known hosts, and any key of a host that is not in it yet.
     AcceptNew,
     /// The one with this fingerprint: `SHA256:` and 43 characters of base64, as `ssh-keygen -l` prints it.
     Pinned(String),

@@ -1,25 +1,26 @@
-//! Every key of a cluster.yaml, as its JSON Schema describes it.
+//! The list of all keys of a cluster.yaml, taken from its JSON Schema.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::schema;
 
-/// One key.
+/// One key of a cluster.yaml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Key {
-    /// From the top, with dots, e.g. `cluster.raft.heartbeat_interval`; an item of a list is `cluster.nodes[]`.
+    /// Path from the top of the file, with dots, e.g. `cluster.raft.heartbeat_interval`. An item of a list is
+    /// `cluster.nodes[]`.
     pub path: String,
-    /// What it takes, e.g. `integer`, or `sudo | none`.
+    /// The type of its value, e.g. `integer`, or the words it allows, e.g. `sudo | none`.
     pub takes: String,
-    /// What it is when it is not there; absent when it must be there, or has no value then.
+    /// The value that counts when the key is absent; `None` if the key is required, or has no default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<Value>,
-    /// What it is for.
+    /// What the key is for, in one or two sentences.
     pub about: String,
 }
 
-/// All of them, each before those below it, in the order of the alphabet.
+/// Returns all keys in alphabetical order; each section comes before its own keys.
 pub fn keys() -> Vec<Key> {
     let root = schema();
     let mut found = Vec::new();
@@ -32,7 +33,7 @@ fn below(root: &Value, shape: &Value, path: &str, found: &mut Vec<Key>) {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let shape = resolved(root, property);
         let about = property["description"].as_str().or_else(|| shape["description"].as_str());
-        // What has keys of its own shows their defaults there.
+        // A section with keys of its own shows their defaults at those keys.
         let default = property.get("default").filter(|default| !default.is_object()).cloned();
         found.push(Key {
             path: path.clone(),
@@ -45,7 +46,7 @@ fn below(root: &Value, shape: &Value, path: &str, found: &mut Vec<Key>) {
     }
 }
 
-/// What a reference leads to; of an optional shape the one that it has when it is there.
+/// Follows a reference in the schema to what it names. Of an optional value, returns the type that it has when present.
 fn resolved<'a>(root: &'a Value, shape: &'a Value) -> &'a Value {
     let named =
         |shape: &'a Value| shape["$ref"].as_str().and_then(|name| root.pointer(name.trim_start_matches('#')));

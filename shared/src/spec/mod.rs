@@ -1,7 +1,8 @@
-//! `cluster.yaml`: the one description of a cluster, as the operator writes it and as each node gets it.
+//! `cluster.yaml`: the description of a cluster, as the operator writes it and as each node gets it.
 //!
-//! Here are the types. `text` makes text of a file's bytes, `parse` reads it: `tree` keeps the places, `schema` checks the
-//! shape, `validate` the sense, by the rules of `names`. `render` writes them.
+//! This module has the types. `text` decodes the bytes of a file, and `parse` reads the text: `tree` records the
+//! position of every value, `schema` checks types and names of keys, `validate` whether the values are valid, by the
+//! rules of `names`. `render` writes the file again.
 
 mod deploy;
 mod keys;
@@ -31,7 +32,7 @@ pub use places::shared_hosts;
 pub use schema::schema;
 pub use text::{BOM, MAX_BYTES, decode};
 
-/// Largest cluster.
+/// Largest number of nodes in a cluster.
 pub const MAX_NODES: usize = 9;
 
 /// The whole file.
@@ -102,7 +103,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node with the ports that everybody has who says nothing else.
+    /// Returns a node with the default ports and no other settings.
     pub fn at(id: NodeId, host: impl Into<String>) -> Self {
         Self {
             id,
@@ -177,7 +178,7 @@ pub struct Network {
 }
 
 impl ClusterFile {
-    /// The node with this id.
+    /// Returns the node with this id.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.cluster.nodes.iter().find(|node| node.id == id)
     }
@@ -200,13 +201,13 @@ impl Default for RaftTiming {
 }
 
 impl RaftTiming {
-    /// How long to wait for what takes so many elections, and never less than `least`.
+    /// Returns how long to wait for something that takes up to `count` elections; at least `least`.
     pub fn elections(&self, count: u32, least: Duration) -> Duration {
         least.max(count * Duration::from_millis(self.election_timeout_max))
     }
 }
 
-/// Size of segment files where nothing else is said, in MiB.
+/// Default size of segment files, in MiB.
 const DEFAULT_SEGMENT_MB: u64 = 64;
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

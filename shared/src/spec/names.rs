@@ -1,14 +1,15 @@
-//! What names, addresses and paths may hold, and in words what was expected of those that may not.
+//! What host names, addresses, user names and paths in a cluster.yaml may contain, and messages for those that are
+//! refused.
 
 use core::net::IpAddr;
 use std::path::Path;
 
-/// `host:port`, with brackets round an IPv6 address.
+/// Returns `host:port`, with brackets around an IPv6 address.
 pub fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// An IP address, or a host name as RFC 1123 has it (underscores, which are common, are let through).
+/// Returns whether `host` is an IP address or a host name (RFC 1123; underscores, which are common, are allowed too).
 pub fn valid_host(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -16,13 +17,13 @@ pub fn valid_host(host: &str) -> bool {
             && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
-    // All digits and dots, but no address: a mistyped one.
+    // Digits and dots that are no IPv4 address are a mistyped one, not a name.
     let numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let name = host.strip_suffix('.').unwrap_or(host);
     host.parse::<IpAddr>().is_ok() || (!numeric && name.len() <= 253 && name.split('.').all(label))
 }
 
-/// What was expected instead of something that is no [`valid_host`].
+/// Returns a message that says what was expected instead of `text`, which is not a [`valid_host`].
 pub(super) fn expected_host(text: &str) -> String {
     let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
     let inside = text.strip_prefix('[').and_then(|text| text.split_once(']'));
@@ -43,7 +44,7 @@ pub(super) fn expected_host(text: &str) -> String {
     }
 }
 
-/// One spelling for each host: `::1` and `0:0:0:0:0:0:0:1` are the same, and so are `A` and `a.`.
+/// Returns the one spelling by which hosts are compared: `::1` equals `0:0:0:0:0:0:0:1`, and `A` equals `a.`.
 pub(super) fn same_host(host: &str) -> String {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     if name == "localhost" {
@@ -52,10 +53,11 @@ pub(super) fn same_host(host: &str) -> String {
     host.parse().map_or(name, |address: IpAddr| address.to_canonical().to_string())
 }
 
-/// A directory on a host, as scripts and units can name it, without a slash at its end.
+/// Returns the path of a directory on a host, without a trailing slash. It contains only characters that have no
+/// meaning in shell scripts and systemd units.
 ///
 /// # Errors
-/// What was expected.
+/// A message that says what was expected instead.
 pub fn host_dir(path: &Path) -> Result<&str, String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     let fits =
@@ -69,10 +71,10 @@ pub fn host_dir(path: &Path) -> Result<&str, String> {
     }
 }
 
-/// A user of a host, as `useradd` takes it.
+/// Checks that `name` is a user name that `useradd` accepts.
 ///
 /// # Errors
-/// What was expected.
+/// A message that says what was expected instead.
 pub fn host_user(name: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
@@ -82,8 +84,8 @@ pub fn host_user(name: &str) -> Result<(), String> {
     Err("a user's name of small letters, digits, dashes and underscores".to_owned())
 }
 
-/// A path of the operator's machine: blanks are fine, and what a shell would make something else of is not, since no shell
-/// reads it.
+/// Checks a path on the operator's machine. No shell reads it, so blanks are allowed; characters that a shell would
+/// expand are refused, because whoever wrote them expects that they are.
 pub(super) fn own_path(text: &str) -> Result<(), String> {
     if text.starts_with('~') && !text.starts_with("~/") {
         return Err("a path; only your own home can be abbreviated: `~/`".to_owned());
@@ -94,7 +96,7 @@ pub(super) fn own_path(text: &str) -> Result<(), String> {
     plain(text)
 }
 
-/// Whom to log in as, or the way there, as `ssh` takes it.
+/// Checks a user to log in as, or a jump host, in the form that `ssh` takes.
 pub(super) fn login(text: &str) -> Result<(), String> {
     if text.chars().any(|c| c.is_control() || "$`'\";&|<>(){}*?!#".contains(c)) {
         return Err("a literal name: shell syntax is not expanded".to_owned());
@@ -102,7 +104,7 @@ pub(super) fn login(text: &str) -> Result<(), String> {
     plain(text)
 }
 
-/// Something is written, and nothing that would be taken for an option of a command.
+/// Checks that `text` is not empty and does not begin like an option of a command.
 fn plain(text: &str) -> Result<(), String> {
     if text.trim().is_empty() || text.starts_with('-') {
         return Err("a value that does not begin with a dash".to_owned());

@@ -1,4 +1,5 @@
-//! From text to a checked [`ClusterFile`], or to everything that is wrong with it.
+//! Parses a cluster.yaml into a [`ClusterFile`] that was fully checked, or into the list of everything that is wrong
+//! with it.
 
 use std::fmt;
 
@@ -11,42 +12,42 @@ use serde_saphyr::options::DuplicateKeyPolicy;
 use super::tree::{Place, Tree};
 use super::{ClusterFile, schema, validate};
 
-/// Most values of one file, far more than a cluster needs; aliases are followed.
+/// Largest number of values in one file, counted after aliases are expanded; far more than a cluster needs.
 const MAX_VALUES: usize = 20_000;
 
-/// Who reads a file.
+/// The program that reads a file; they check different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
-    /// A node: its own file, on its own machine.
+    /// A node, which reads its own file on its own machine.
     Node,
-    /// The operator's tool: names and paths go into scripts and units on hosts.
+    /// escli, which writes names and paths of the file into scripts and units for hosts.
     Operator,
 }
 
-/// Something wrong at one place of a file.
+/// A problem at one position of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Line, from 1; 0 when the place is unknown.
+    /// Line number, from 1; 0 if the position is unknown.
     pub line: u64,
-    /// Column, from 1.
+    /// Column number, from 1.
     pub column: u64,
-    /// What was found and what was expected.
+    /// What was found, and what was expected.
     pub message: String,
 }
 
-/// Everything wrong with one file, in the order of the text.
+/// All problems of one file, in the order of their positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecErrors {
-    /// The file's name.
+    /// Name of the file.
     pub file: String,
-    /// At least one.
+    /// The problems; at least one.
     pub problems: Vec<Problem>,
 }
 
 impl std::error::Error for SpecErrors {}
 
 impl SpecErrors {
-    /// One line for each: file, line, column, what is wrong.
+    /// Returns one line of text for each problem: file, line, column, message.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.problems.iter().map(|Problem { line, column, message }| match line {
             0 => format!("{}: {message}", self.file),
@@ -61,16 +62,16 @@ impl fmt::Display for SpecErrors {
     }
 }
 
-/// Reads a cluster.yaml as a node does; `file` is only named in errors.
+/// Parses the cluster.yaml `text` as a node does. `file` is only used in errors.
 ///
 /// # Errors
-/// The problem of a text that is no YAML; else everything that is wrong: unknown keys, missing keys, values of a wrong kind,
-/// and values that make no sense.
+/// The syntax error, if `text` is not YAML; otherwise all problems: unknown keys, missing keys, values of a wrong type,
+/// and invalid values.
 pub fn parse(file: &str, text: &str) -> Result<ClusterFile, SpecErrors> {
     parse_as(Reader::Node, file, text)
 }
 
-/// The same, as `reader` does.
+/// Parses the cluster.yaml `text`, with the checks for `reader`. `file` is only used in errors.
 ///
 /// # Errors
 /// As [`parse`].
@@ -87,7 +88,7 @@ fn read(text: &str, reader: Reader) -> Result<ClusterFile, Vec<Problem>> {
     let file = if problems.is_empty() {
         Some(yaml(text)?)
     } else {
-        // The rest of it, to say all at once.
+        // The parts without problems are validated too, so that all problems are reported at once.
         sound.json("", &mut stand_ins()).and_then(|json| serde_json::from_value(json).ok())
     };
     if let Some(file) = &file {
@@ -99,7 +100,8 @@ fn read(text: &str, reader: Reader) -> Result<ClusterFile, Vec<Problem>> {
     }
 }
 
-/// What stands for values that must be there and are unknown: no two are alike.
+/// Returns a function that replaces required values that are unknown. It never returns the same value twice, so that no
+/// check finds duplicates.
 fn stand_ins() -> impl FnMut(&str) -> Option<Json> {
     let mut last = u64::MAX;
     move |key| {
@@ -110,7 +112,7 @@ fn stand_ins() -> impl FnMut(&str) -> Option<Json> {
             "host" => Some(host),
             "nodes" => Some(json!([])),
             "cluster" => Some(json!({ "nodes": [] })),
-            // An item of the list of nodes, the only list.
+            // The list of nodes is the only list, so this is a node.
             "" => Some(json!({ "id": id, "host": host })),
             _ => None,
         }
@@ -120,10 +122,10 @@ fn stand_ins() -> impl FnMut(&str) -> Option<Json> {
 fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Problem>> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: MAX_VALUES, max_events: 4 * MAX_VALUES },
-        // Both of a pair of keys, and numbers as they are written, for whoever validates them.
+        // Duplicate keys are passed on, because `schema` reports them; numbers are passed on as they are written.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         leading_zero_numbers_as_strings: true,
-        // What they ask for is not done, and the value without them means something else.
+        // A tag asks for something that is not done here, and without it the value would mean something else.
         reject_unsupported_tags: true,
         reject_tagged_field_names: true,
     };
@@ -131,7 +133,8 @@ fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Problem>> {
         .map_err(|error| vec![at_its_tag(unreadable(&error), &error, text)])
 }
 
-/// A tag stands before its value, which may begin on the next line; the reader only knows where that is.
+/// Moves the position of `problem` to its tag. A tag stands before its value, which may begin on the next line, and the
+/// YAML reader reports the position of the value.
 fn at_its_tag(problem: Problem, error: &Error, text: &str) -> Problem {
     let (Error::UnsupportedTag { tag, .. } | Error::TaggedStructFieldName { tag, .. }) =
         error.without_snippet()
@@ -145,7 +148,7 @@ fn at_its_tag(problem: Problem, error: &Error, text: &str) -> Problem {
     last.map_or(problem.clone(), |(line, column)| Problem { line, column, ..problem })
 }
 
-/// The reader's own problem, without its excerpt of the text and its advice to programmers.
+/// Turns an error of the YAML reader into a problem, without its excerpt of the text and its advice for programmers.
 fn unreadable(error: &Error) -> Problem {
     let error = error.without_snippet();
     let Place { line, column } = error.location().map(Place::from).unwrap_or_default();
@@ -164,7 +167,7 @@ fn message(error: &Error) -> String {
         | Error::AliasReplayStackDepthExceeded { .. }
         | Error::Budget { .. } => too_much(),
         Error::AliasError { error, .. } => message(error),
-        // The scanner's own limit has no variant of its own.
+        // The scanner has a limit of its own on nesting, and no error variant for it.
         other if other.to_string().contains("recursion limit exceeded") => too_deep(),
         Error::MultipleDocuments { .. } => "a second document starts here; expected one".to_owned(),
         Error::Message { msg, .. } => msg.clone(),

@@ -1,5 +1,5 @@
-//! Whether every node has a machine of its own, where the operator's tool reaches it over SSH. Nodes that somebody starts
-//! by hand may share one, so this is no part of reading a file.
+//! Checks that every node has a host of its own, as escli needs for an installation over SSH. It is not part of
+//! parsing, because nodes that are started by hand may share a host.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use super::parse::Problem;
 use super::tree::{Place, Tree};
 use super::{ClusterFile, Node, Ssh, Transport};
 
-/// Nodes that would be installed over each other: on a host there is one directory of programs, one configuration, one
-/// unit. `text` is the file's, which says where they stand.
+/// Returns a problem for each node that would be installed over another one: a host has one directory of programs, one
+/// configuration and one unit. `text` is the text of the file; the problems have positions in it.
 pub fn shared_hosts(file: &ClusterFile, text: &str) -> Vec<Problem> {
     let deploy = file.deploy.clone().unwrap_or_default();
     if deploy.transport == Transport::Local {
@@ -33,7 +33,8 @@ pub fn shared_hosts(file: &ClusterFile, text: &str) -> Vec<Problem> {
     found
 }
 
-/// What leads to another machine: behind one address, ports and jump hosts do.
+/// Returns host, port and jump host, which together identify a machine: behind one address, different ports or jump
+/// hosts lead to different machines.
 fn way(node: &Node, for_all: &Ssh) -> (String, u16, Option<String>) {
     const SSH: u16 = 22;
     let own = node.ssh.clone().unwrap_or_default();

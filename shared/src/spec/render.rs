@@ -1,12 +1,14 @@
-//! What is made of a cluster.yaml: the file each node gets, its hash, its text.
+//! What is derived from a cluster.yaml: the file of each node, its hashes, and its text.
 
 use sha2::{Digest, Sha256};
 
 use super::ClusterFile;
+use crate::hex;
 use crate::ids::NodeId;
 
 impl ClusterFile {
-    /// What node `id` gets: its id filled in, the operator's own parts left out. `None` when there is no such node.
+    /// Returns the file for node `id`: with `node_id` set, and without what only escli uses. `None` if there is no such
+    /// node.
     pub fn for_node(&self, id: NodeId) -> Option<Self> {
         self.node(id)?;
         let mut file = self.without_deploy();
@@ -14,19 +16,19 @@ impl ClusterFile {
         Some(file)
     }
 
-    /// Hex SHA-256 of the canonical JSON (sorted keys, no blanks) of all that matters to a node, its own id excepted:
-    /// equal where nothing needs to be changed.
+    /// Returns the SHA-256 of the canonical JSON (sorted keys, no blanks) of everything that matters to nodes except
+    /// `node_id`, in hex. Two files with equal hashes need no change on any node.
     ///
     /// # Panics
-    /// When a path is not UTF-8, which no file that was read can hold.
+    /// If a path is not UTF-8, which no parsed file can contain.
     pub fn config_hash(&self) -> String {
         let mut file = self.without_deploy();
         file.cluster.node_id = None;
         file.hash()
     }
 
-    /// The same of what node `id` takes from its file alone: everything but the other nodes, which come and go without a
-    /// restart.
+    /// Returns a hash like [`Self::config_hash`] of what node `id` learns from its file alone. It leaves the other
+    /// nodes out, which can be added and removed without a restart.
     ///
     /// # Panics
     /// As [`Self::config_hash`].
@@ -37,10 +39,10 @@ impl ClusterFile {
         file.hash()
     }
 
-    /// The file as text, byte for byte the same for equal files; it reads back as an equal file.
+    /// Returns the file as YAML. Equal files give equal bytes, and parsing the text gives an equal file.
     ///
     /// # Panics
-    /// When a path is not UTF-8, which no file that was read can hold.
+    /// If a path is not UTF-8, which no parsed file can contain.
     pub fn to_yaml(&self) -> String {
         serde_saphyr::to_string(self).expect("plain structs with UTF-8 paths always serialise")
     }
@@ -48,7 +50,7 @@ impl ClusterFile {
     fn hash(&self) -> String {
         let mut json = serde_json::to_value(self).expect("plain structs with UTF-8 paths always serialise");
         json.sort_all_objects();
-        Sha256::digest(json.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&Sha256::digest(json.to_string()))
     }
 
     fn without_deploy(&self) -> Self {

@@ -1,6 +1,6 @@
-//! The JSON Schema of cluster.yaml, made of the types, and everything in a document that departs from it.
+//! The JSON Schema of cluster.yaml, generated from the types, and the check of a document against it.
 //!
-//! Only keys and kinds of values: whether the values make sense together is `validate`'s.
+//! It only covers names of keys and types of values; `validate` checks whether the values are valid together.
 
 use serde_json::Value as Json;
 
@@ -8,16 +8,16 @@ use super::parse::Problem;
 use super::tree::{Entry, Place, Tree, Value};
 use super::{ClusterFile, HostKeys};
 
-/// Similarity (Jaro-Winkler, 0 to 1) from which a known key is offered for an unknown one.
+/// Least similarity (Jaro-Winkler, 0 to 1) at which a known key is suggested for an unknown one.
 const MIN_SIMILARITY: f64 = 0.75;
 
-/// The file's JSON Schema.
+/// Returns the JSON Schema of cluster.yaml.
 pub fn schema() -> Json {
     schemars::schema_for!(ClusterFile).to_value()
 }
 
-/// Every unknown key, missing key and value of a wrong kind; and the tree without them, in which a key that is surely a
-/// slip of the pen is the one that was meant.
+/// Returns a problem for every unknown key, missing key and value of a wrong type, and the tree without them. A
+/// misspelt key whose meaning is certain stands under its right name in that tree.
 pub(super) fn check(tree: &Tree) -> (Tree, Vec<Problem>) {
     let root = schema();
     let mut check = Check { root: &root, found: Vec::new() };
@@ -98,7 +98,7 @@ impl<'a> Check<'a> {
         Value::Section(sound)
     }
 
-    /// Which of the `known` keys an operator may have meant by `key`, if there is one, and what to tell them.
+    /// Returns which of the `known` keys `key` is probably a misspelling of, if any, and a message for the operator.
     fn meant<'k>(&self, key: &str, known: &[&'k str]) -> (Option<&'k str>, String) {
         if let Some(home) = home(self.root, self.root, key, "") {
             return (None, format!("it belongs {}", whereabouts(&home)));
@@ -114,7 +114,7 @@ impl<'a> Check<'a> {
     }
 }
 
-/// The section that knows `key`, whichever it is.
+/// Returns the path of the section that has the key `key`, if some section has.
 fn home(root: &Json, schema: &Json, key: &str, path: &str) -> Option<String> {
     let schema = resolve(root, schema);
     if let Some(known) = schema["properties"].as_object() {
@@ -126,7 +126,7 @@ fn home(root: &Json, schema: &Json, key: &str, path: &str) -> Option<String> {
     schema.get("items").and_then(|items| home(root, items, key, &join(path, "0")))
 }
 
-/// Follows references and steps over "or null".
+/// Follows references in the schema, and takes the type out of "this type or null".
 fn resolve<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
     if let Some(target) = schema["$ref"].as_str().and_then(|name| root.pointer(name.trim_start_matches('#')))
     {
@@ -142,14 +142,14 @@ fn nullable(schema: &Json) -> bool {
     listed(&schema["type"], |kind| kind == "null") || listed(&schema["anyOf"], |one| one["type"] == "null")
 }
 
-/// The kind of value wanted, `null` aside.
+/// Returns the name of the expected JSON type; `null` is ignored.
 fn kind(schema: &Json) -> &str {
     let kinds = &schema["type"];
     let first = || kinds.as_array()?.iter().filter_map(Json::as_str).find(|kind| *kind != "null");
     kinds.as_str().or_else(first).unwrap_or_default()
 }
 
-/// The words allowed, where only some are.
+/// Returns the words that the schema allows; `None` if it does not list them.
 fn choices(schema: &Json) -> Option<Vec<&str>> {
     let words = schema["enum"].as_array().map(|words| words.iter().filter_map(Json::as_str).collect());
     let described =
@@ -157,12 +157,12 @@ fn choices(schema: &Json) -> Option<Vec<&str>> {
     words.or_else(described)
 }
 
-/// The value as its kind has it, or what it is instead and what was expected.
+/// Converts the value to the type in the schema. The error says what was found and what was expected.
 fn scalar(schema: &Json, value: &Value, path: &str) -> Result<Json, String> {
     let wrong = || format!("{value}; expected {}", expected(schema));
     let scalar = match value {
         Value::Scalar(scalar) => scalar,
-        // [fd00::1] is a list of one.
+        // An IPv6 address in brackets, `[fd00::1]`, is a list with one item in YAML.
         Value::List(items) if kind(schema) == "string" => match items.as_slice() {
             [Tree { value: only @ Value::Scalar(_), .. }] => {
                 return Err(format!("a list, because of its brackets; expected {only} without them"));
@@ -187,8 +187,8 @@ fn scalar(schema: &Json, value: &Value, path: &str) -> Result<Json, String> {
     }
 }
 
-/// Templates like to quote; the reader takes quoted numbers too. A zero in front is octal to some readers and nothing to
-/// others.
+/// Reads a number, quoted or not, since templates often quote them. Refuses leading zeros: some readers take such a
+/// number as octal, others as decimal.
 fn number(scalar: &Json) -> Result<Option<u64>, String> {
     let Some(text) = scalar.as_str() else { return Ok(scalar.as_u64()) };
     let digits = text.trim_start_matches('0');
@@ -202,7 +202,7 @@ fn number(scalar: &Json) -> Result<Option<u64>, String> {
 
 fn text(scalar: &Json, path: &str) -> Result<Json, String> {
     let text = scalar.as_str().map_or_else(|| scalar.to_string(), str::to_owned);
-    // A kind of its own, at which the typed reader would stop.
+    // This type has its own syntax, which the typed reader would only report as its first error.
     if path.ends_with("host_keys")
         && let Err(fault) = HostKeys::try_from(text.clone())
     {
@@ -235,7 +235,7 @@ fn join(path: &str, step: &str) -> String {
     if path.is_empty() { step.to_owned() } else { format!("{path}.{step}") }
 }
 
-/// What to call the value at `path`.
+/// Returns how messages name the value at `path`.
 fn name(path: &str) -> &str {
     let last = path.rsplit('.').next().unwrap_or(path);
     match last {
@@ -245,7 +245,7 @@ fn name(path: &str) -> &str {
     }
 }
 
-/// How to speak of the section at `path`.
+/// Returns how messages name the section at `path`.
 fn whereabouts(path: &str) -> String {
     match path.strip_prefix("cluster.nodes.").map(|rest| rest.split_once('.')) {
         Some(None) => "in a node".to_owned(),

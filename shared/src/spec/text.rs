@@ -1,17 +1,17 @@
-//! From the bytes of a cluster.yaml to its text, or to what the bytes are instead.
+//! Decodes the bytes of a cluster.yaml, or says which encoding they seem to be in.
 
 use super::parse::{Problem, SpecErrors};
 
-/// Largest file that is read, in bytes: far more than any cluster needs.
+/// Largest file that is read, in bytes; far more than any cluster needs.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// What some editors put in front of UTF-8.
+/// The byte order mark, which some editors put in front of UTF-8.
 pub const BOM: char = '\u{feff}';
 
-/// The text of a file; `file` is only named in errors.
+/// Returns the text of a file. `file` is only used in errors.
 ///
 /// # Errors
-/// Where the bytes stop being UTF-8, and what they look like.
+/// Where the bytes stop being UTF-8, and which encoding they look like.
 pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, SpecErrors> {
     let refused = |at: &[u8], message: String| {
         let begin = at.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -37,7 +37,7 @@ pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, SpecErrors> {
         let byte = bytes[at];
         let advice = convert("WINDOWS-1252");
         let latin = char::from(byte);
-        // In both code pages these are letters, and below them are signs that nobody types into a cluster.yaml.
+        // From 0xc0 on, both code pages have letters. The signs below are not likely in a cluster.yaml.
         let looks = if byte >= 0xc0 { format!(" (in Latin-1 it is \"{latin}\")") } else { String::new() };
         refused(&bytes[..at], format!("the byte 0x{byte:02x}{looks} is not UTF-8; expected UTF-8: {advice}"))
     })
@@ -47,7 +47,8 @@ fn convert(from: &str) -> String {
     format!("`iconv -f {from} -t UTF-8`, or save it as UTF-8 in your editor")
 }
 
-/// The encoding with units of two or four bytes that the file begins in: it says so, or ASCII stands between zeros.
+/// Returns the name of the 16-bit or 32-bit encoding that the file seems to be in: it begins with a byte order mark, or
+/// has zeros between ASCII characters.
 fn wide(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] | [_, 0, 0, 0, ..] | [0, 0, 0, _, ..] => {

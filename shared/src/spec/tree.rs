@@ -1,8 +1,8 @@
-//! A YAML document in which every key and every value knows where it stands. Knows nothing of clusters.
+//! A YAML document in which every key and every value has its position. It knows nothing of clusters.
 //!
-//! The typed reader stops at its first problem and the public types carry no places; the tree serves both: it is
-//! compared with the schema as a whole, and problems of sense find their place in it by path. What the schema has found
-//! wrong is [`Value::Unknown`] from then on, so that the rest can be judged all the same.
+//! The typed reader stops at its first error, and the public types have no positions. The tree makes up for both: it is
+//! compared with the schema as a whole, and later checks find the position of a value by its path. A value that the
+//! schema check has refused is [`Value::Unknown`] from then on, so that everything else can still be validated.
 
 use std::fmt;
 
@@ -11,31 +11,31 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Scalar;
 use serde_saphyr::{Location, Spanned};
 
-/// A place in the text; lines and columns from 1, both 0 when unknown.
+/// A position in the text: line and column, from 1; both 0 if unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) line: u64,
     pub(super) column: u64,
 }
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     pub(super) place: Place,
     pub(super) value: Value,
 }
 
-/// What a value is.
+/// A scalar, a section, a list, or an unknown value.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Scalar(Scalar),
     List(Vec<Tree>),
     Section(Vec<Entry>),
-    /// It is wrong, or missing where it must be, and somebody has said so.
+    /// The value is invalid, or missing although it is required, and a problem was already reported for it.
     Unknown,
 }
 
-/// A key of a section with its value.
+/// One key of a section with its value.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
@@ -44,24 +44,27 @@ pub(super) struct Entry {
 }
 
 impl Tree {
-    /// Where the value at `path` stands (keys and indices, joined by dots).
+    /// Returns the position of the value at `path` (keys and indexes, joined by dots); `None` if the file does not have
+    /// it.
     pub(super) fn find(&self, path: &str) -> Option<Place> {
         let (tree, whole) = self.walk(path);
         whole.then_some(tree.place)
     }
 
-    /// Where the value at `path` stands, or, when it is not written, the innermost section around it that is.
+    /// Returns the position of the value at `path`, or, if the file does not have it, of the innermost section around
+    /// it.
     pub(super) fn near(&self, path: &str) -> Place {
         self.walk(path).0.place
     }
 
-    /// The value at `path`, or what is around it, is wrong already: nothing follows from it.
+    /// Returns whether the value at `path`, or a section around it, was already refused. Nothing can be concluded from
+    /// it.
     pub(super) fn is_unknown(&self, path: &str) -> bool {
         matches!(self.walk(path).0.value, Value::Unknown)
     }
 
-    /// As JSON, with `stand_in` in the place of what is unknown: `None` leaves it out. It gets the key, empty for an item
-    /// of a list.
+    /// Converts the value to JSON. Unknown values are replaced by what `stand_in` returns for their key (an empty one
+    /// for an item of a list), or left out if it returns `None`.
     pub(super) fn json(&self, key: &str, stand_in: &mut dyn FnMut(&str) -> Option<Scalar>) -> Option<Scalar> {
         Some(match &self.value {
             Value::Unknown => return stand_in(key),

@@ -1,4 +1,4 @@
-//! The sense of a cluster.yaml that has the right shape.
+//! Validates the values of a cluster.yaml whose keys and types are right.
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
@@ -11,16 +11,16 @@ use super::parse::{Problem, Reader};
 use super::tree::{Place, Tree};
 use super::{Cluster, ClusterFile, Deploy, MAX_NODES, Node, RaftTiming, Ssh};
 
-/// Longest time that makes sense, in ms.
+/// Longest duration that is accepted, in ms.
 const MAX_TIME_MS: u64 = 600_000;
-/// Largest segment of the log, in MiB.
+/// Largest segment size that is accepted, in MiB.
 const MAX_SEGMENT_MB: u64 = 1024;
-/// Most partitions that a topic may get without being asked.
+/// Largest number of partitions that is accepted as the default for new topics.
 const MAX_PARTITIONS: u64 = 1000;
-/// Most connections that a listener may be told to accept.
+/// Largest number of connections that is accepted for a listener.
 const MAX_CONNECTIONS: u64 = 1_000_000;
 
-/// Everything that is invalid for `reader`, apart from what is unknown in the tree.
+/// Returns all invalid values, except those that are unknown in `tree`. Some checks depend on `reader`.
 pub(super) fn problems(file: &ClusterFile, tree: &Tree, reader: Reader) -> Vec<Problem> {
     let mut check =
         Check { tree, found: Vec::new(), scripted: reader == Reader::Operator && !file.is_local() };
@@ -43,7 +43,7 @@ pub(super) fn problems(file: &ClusterFile, tree: &Tree, reader: Reader) -> Vec<P
 struct Check<'a> {
     tree: &'a Tree,
     found: Vec<Problem>,
-    /// Scripts and units on hosts will name what is in it.
+    /// Whether names and paths of the file will stand in scripts and units on hosts.
     scripted: bool,
 }
 
@@ -109,7 +109,8 @@ impl Check<'_> {
         }
     }
 
-    /// No two listeners share an address, and clients that are sent to one node do not come to another.
+    /// Checks that no two listeners have the same address, and that clients which are sent to one node cannot reach
+    /// another.
     fn addresses(&mut self, nodes: &[Node]) {
         let mut seen: BTreeMap<(String, u16), (u64, &str)> = BTreeMap::new();
         let tree = self.tree;
@@ -181,7 +182,8 @@ impl Check<'_> {
         }
     }
 
-    /// A vote or an acknowledgement that a power cut can take back loses what others have committed.
+    /// Checks that writes are synced if there is more than one node: after a power cut, a node could otherwise vote
+    /// twice in one term, or lack entries that it has acknowledged, and committed events would be lost.
     fn durability(&mut self, cluster: &Cluster) {
         if !cluster.storage.wal_sync && cluster.nodes.len() > 1 {
             let message = "wal_sync is false and there are several nodes; expected true: acknowledgements and votes of a node \
@@ -191,7 +193,7 @@ impl Check<'_> {
         }
     }
 
-    /// Which of two values that contradict each other stands in the text, when the other is a default.
+    /// Returns which of two keys with contradicting values is in the text; the other one has its default value.
     fn written<'p>(&self, first: &'p str, second: &'p str) -> &'p str {
         if self.tree.find(first).is_none() && self.tree.find(second).is_some() { second } else { first }
     }
@@ -200,7 +202,7 @@ impl Check<'_> {
         let Cluster { storage, topics, .. } = &file.cluster;
         self.dir("cluster.storage.data_dir", &storage.data_dir);
         self.range("cluster.storage.snapshot_interval", storage.snapshot_interval, u64::MAX, "");
-        // The largest entry is one of them.
+        // The largest entry has to fit into a segment.
         if !(2..=MAX_SEGMENT_MB).contains(&storage.segment_mb) {
             let message = format!("segment_mb is {}; expected 2 to {MAX_SEGMENT_MB} MiB", storage.segment_mb);
             self.add("cluster.storage.segment_mb", message);
@@ -245,7 +247,7 @@ impl Check<'_> {
         }
     }
 
-    /// A directory where the node runs.
+    /// Checks the path of a directory on the node's machine.
     fn dir(&mut self, path: &str, dir: &Path) {
         let wanted = match host_dir(dir) {
             Err(wanted) if self.scripted => wanted,
@@ -270,7 +272,7 @@ fn ports(node: &Node) -> [(&'static str, u16); 3] {
     [("client_port", node.client_port), ("cluster_port", node.cluster_port), ("http_port", node.http_port)]
 }
 
-/// One address, twice.
+/// Returns the message for an address that two listeners have.
 fn taken(host: &str, port: u16, key: &str, node: &Node, (other, other_key): (u64, &str)) -> String {
     let address = authority(host, port);
     format!("{address} is {key} of node {} and {other_key} of node {other}; expected a unique one", node.id)

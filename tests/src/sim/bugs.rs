@@ -37,6 +37,8 @@ pub enum Bug {
     InstalledBeforeSync,
     /// Puts another node's log behind an own entry that was never committed and is another one there.
     JoinAnything,
+    /// Takes the commits of a group's member whatever generation it is in.
+    AnyGeneration,
     /// The leader forgets what is due by itself, not through the log.
     DeleteAlone,
 }

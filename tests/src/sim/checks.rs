@@ -1,7 +1,7 @@
 //! What must hold whatever happens. The checks see everything at once, as no node can, and keep the first account of
 //! each fact: whoever tells it differently later is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use esnode::consensus::ConfState;
 use esnode::entry::Entry;
@@ -51,6 +51,8 @@ pub struct Checks {
     /// Where each value is, by producer and number.
     offsets: Vec<Vec<Option<i64>>>,
     acknowledged: usize,
+    /// What the consumer group has committed, as far as a member was told so.
+    offsets_committed: BTreeSet<i64>,
     installed: usize,
     /// A promotion that nobody has looked at yet.
     promotion: Option<(u64, NodeId)>,
@@ -79,6 +81,7 @@ impl Checks {
             partitions: BTreeMap::new(),
             offsets: Vec::new(),
             acknowledged: 0,
+            offsets_committed: BTreeSet::new(),
             installed: 0,
             promotion: None,
         }
@@ -260,6 +263,24 @@ impl Checks {
     pub fn reached(&mut self, place: Place, next: i64) {
         let floor = &mut self.partitions.entry(place).or_default().floor;
         *floor = next.max(*floor);
+    }
+
+    /// Up to where the consumer group has surely come.
+    pub fn offset_floor(&self) -> i64 {
+        self.offsets_committed.last().copied().unwrap_or(0)
+    }
+
+    /// A member of the consumer group was told that its commit is done. Each follows from the one before it, so two members
+    /// that were told the same have both owned the partition.
+    pub fn offset_committed(&mut self, offset: i64) -> Result<(), InvariantViolation> {
+        let first = self.offsets_committed.insert(offset);
+        ensure!(first, "one owner: two members have committed {offset}");
+        Ok(())
+    }
+
+    /// Acknowledged commits of the consumer group.
+    pub fn offset_commits(&self) -> usize {
+        self.offsets_committed.len()
     }
 
     /// A leader wants to forget what is before `offset`.

@@ -3,11 +3,13 @@
 
 use bytes::Bytes;
 use esnode::state_machine::command::{Command, Refusal, Reply};
+use esnode::state_machine::groups::{Group, GroupChange, GroupError};
 use shared::ids::NodeId;
 
 use super::bugs::Bug;
 use super::checks::{InvariantViolation, Place, ensure};
 use super::env::{Env, Event};
+use super::member::{self, GROUP, Membership};
 use super::records::{self, Value};
 
 /// A client's request to one node.
@@ -46,6 +48,8 @@ pub enum Body {
         /// Everything acknowledged before must be seen; otherwise whatever the node has applied will do.
         fresh: bool,
     },
+    /// Tell how the consumer group stands, behind a barrier.
+    Group,
 }
 
 /// What a node answers.
@@ -68,6 +72,8 @@ pub enum Answer {
         /// The records.
         values: Vec<Value>,
     },
+    /// The consumer group, if there is one, and where it goes on.
+    Group(Option<Box<Group>>, i64),
 }
 
 impl Answer {
@@ -79,6 +85,10 @@ impl Answer {
             Self::NotLeader(leader) => u64::MAX - 1 - leader.unwrap_or(0),
             Self::Unknown => u64::MAX - 20,
             Self::UnknownTopic => u64::MAX - 21,
+            Self::Group(group, offset) => {
+                let generation = group.as_ref().map_or(0, |group| group.generation());
+                (i64::from(generation).cast_unsigned() << 40) ^ offset.cast_unsigned()
+            }
             Self::Read { from, next, .. } => (from.cast_unsigned() << 32) ^ next.cast_unsigned(),
         }
     }
@@ -106,6 +116,8 @@ pub enum Kind {
         /// From the leader, behind a barrier; otherwise from any node.
         fresh: bool,
     },
+    /// A member of the consumer group.
+    Member(Membership),
 }
 
 /// What a client is doing.
@@ -115,6 +127,8 @@ enum Doing {
     Allocate,
     Append { at: usize, values: Vec<Value>, sequence: records::Sequence },
     Read { at: usize, from: i64, fresh: bool, floor: i64 },
+    Look { floor: i64 },
+    Change(GroupChange),
 }
 
 /// One client.
@@ -235,13 +249,18 @@ impl Client {
             }
             Answer::Reply(reply) => self.replied(doing, &reply, env)?,
             Answer::Read { from, next, values } => self.saw(&doing, from, next, &values, env)?,
+            Answer::Group(group, offset) => self.looked(&doing, group.as_deref(), offset, env)?,
         }
         Ok(())
     }
 
     fn next(&mut self, env: &mut Env) -> Option<Doing> {
         let at = env.rng.usize(..PLACES.len());
-        match &self.kind {
+        match &mut self.kind {
+            Kind::Member(member) => Some(match member.take() {
+                Some(change) => Doing::Change(change),
+                None => Doing::Look { floor: env.checks.offset_floor() },
+            }),
             Kind::Creator { done } => (*done < PARTITIONS.len()).then_some(Doing::Create),
             Kind::Idempotent { producer: None, .. } => Some(Doing::Allocate),
             Kind::Plain => Some(Doing::Append { at, values: self.draw(env), sequence: None }),
@@ -274,6 +293,10 @@ impl Client {
                 }])
             }
             Doing::Allocate => Body::Write(vec![Command::AllocateProducer]),
+            Doing::Look { .. } => Body::Group,
+            Doing::Change(change) => {
+                Body::Write(vec![Command::Group { group: GROUP.to_owned(), change: change.clone() }])
+            }
             Doing::Append { at, values, sequence } => {
                 let timestamp = i64::try_from(env.now / 1000).unwrap_or(i64::MAX);
                 let batch = records::encode(values, *sequence, timestamp).expect("a batch in memory encodes");
@@ -304,6 +327,16 @@ impl Client {
                 env.checks.acked(PLACES[at], *base_offset, &values)?;
                 if let (Some(_), Kind::Idempotent { next, .. }) = (sequence, kind) {
                     next[at] += i32::try_from(values.len()).unwrap_or(i32::MAX);
+                }
+            }
+            (Doing::Change(change), Reply::Group(_), _) => {
+                if let Some(offset) = member::commits(&change) {
+                    env.checks.offset_committed(offset)?;
+                }
+            }
+            (Doing::Change(change), Reply::Refused(Refusal::Group(error)), Kind::Member(member)) => {
+                if matches!(change, GroupChange::Join(_)) && *error == GroupError::UnknownMember {
+                    member.forgotten();
                 }
             }
             (doing, reply, _) => {
@@ -346,13 +379,27 @@ impl Client {
         Ok(())
     }
 
+    fn looked(
+        &mut self,
+        doing: &Doing,
+        group: Option<&Group>,
+        offset: i64,
+        env: &mut Env,
+    ) -> Result<(), InvariantViolation> {
+        let (Doing::Look { floor }, Kind::Member(member)) = (doing, &mut self.kind) else { return Ok(()) };
+        ensure!(offset >= *floor, "fresh reads: the group is at {offset}, and {floor} was committed before");
+        member.look(group, &mut env.rng);
+        self.done(env);
+        Ok(())
+    }
+
     fn unknown(&mut self, env: &mut Env) {
         if let Some(Doing::Append { sequence, .. }) = &mut self.doing
             && env.bug == Some(Bug::RetryAsNew)
         {
             *sequence = None;
         }
-        if matches!(self.kind, Kind::Plain) {
+        if matches!(self.kind, Kind::Plain | Kind::Member(_)) {
             self.doing = None;
         }
         self.again(env);

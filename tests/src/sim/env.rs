@@ -12,12 +12,13 @@ use shared::ids::NodeId;
 use shared::spec::RaftTiming;
 
 use super::Micros;
+use super::arrival::Arrival;
 use super::bugs::Bug;
 use super::checks::Checks;
 use super::client::{Answer, Request};
 use super::fetch::Fetch;
 use super::network::Network;
-use super::node::{Arrival, Node};
+use super::node::Node;
 use super::trace::{Trace, mix};
 use super::world::Setup;
 
@@ -230,7 +231,7 @@ pub struct Env {
 impl Env {
     /// Nothing has happened yet.
     pub fn new(setup: &Setup) -> Self {
-        let Setup { seed, nodes, profile, bug, print } = *setup;
+        let Setup { seed, nodes, profile, bug, print, .. } = *setup;
         let mut rng = Rng::with_seed(seed);
         let profile = profile.unwrap_or_else(|| Profile::draw(&mut rng));
         let voters = nodes.unwrap_or_else(|| [1, 3, 3, 3, 3, 5, 5, 5, 7][rng.usize(..9)]);

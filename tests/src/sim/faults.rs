@@ -5,10 +5,11 @@ use fastrand::Rng;
 use shared::ids::NodeId;
 
 use super::Micros;
+use super::arrival::Arrival;
 use super::checks::InvariantViolation;
 use super::env::{Env, Event};
 use super::network::NetworkFaults;
-use super::node::{Arrival, Node};
+use super::node::Node;
 use super::operator;
 
 /// Actions within which a doomed node dies: so many that it may be between any two of them.

@@ -1,9 +1,9 @@
 //! A node's way to another one's snapshot and log, and back: on a connection of its own.
 
+use super::arrival::Arrival;
 use super::disk::Disk;
 use super::env::{Env, Event};
 use super::log::{Fetched, Staged};
-use super::node::Arrival;
 
 /// A fetch under way.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 //!
 //! It knows nothing of threads, files or sockets; those have suites of their own.
 
+pub mod arrival;
 pub mod bugs;
 pub mod checks;
 pub mod client;
@@ -12,6 +13,7 @@ pub mod faults;
 mod fetch;
 mod identity;
 pub mod log;
+pub mod member;
 pub mod network;
 pub mod node;
 pub mod operator;
@@ -53,6 +55,8 @@ pub struct Report {
     pub acknowledged: usize,
     /// Terms that had a leader.
     pub elections: usize,
+    /// Acknowledged commits of consumer groups.
+    pub offset_commits: usize,
 }
 
 /// Runs one seed: trouble, then progress with no more than a majority, then a cluster that must recover whole. A panic counts as a broken promise.
@@ -65,6 +69,7 @@ pub fn run_in(setup: &Setup) -> Result<Report, InvariantViolation> {
     let mut world = World::new(setup);
     let done = catch_unwind(AssertUnwindSafe(|| {
         world.many_clients();
+        world.group_of(setup.members);
         world.env.trouble = true;
         world.env.at(500_000, Event::Fault);
         world.run_for(TROUBLE)?;
@@ -87,5 +92,6 @@ pub fn run_in(setup: &Setup) -> Result<Report, InvariantViolation> {
         commits: checks.commits(),
         acknowledged: checks.acknowledged(),
         elections: checks.elections(),
+        offset_commits: checks.offset_commits(),
     })
 }

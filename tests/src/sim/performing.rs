@@ -5,12 +5,13 @@ use esnode::replica::{Effect, End, Input, Leadership, Response, Write, WriteCont
 use esnode::state_machine::command::Command;
 use esnode::state_machine::retention::{Retention, due};
 
+use super::arrival::Arrival;
 use super::bugs::Bug;
 use super::checks::InvariantViolation;
 use super::client::{Answer, place_of};
 use super::env::{Env, Event};
 use super::fetch::Fetch;
-use super::node::{Arrival, Node, Simulated, Stop, Waiter};
+use super::node::{Node, Simulated, Stop, Waiter};
 use super::serving::{payload, proposal};
 use super::snapshot_file::SnapshotFile;
 
@@ -91,7 +92,7 @@ impl Node {
                 env.node(wait, self, Arrival::Read(read));
             }
             Effect::Respond(waiter, response) => self.respond(waiter, response, env)?,
-            Effect::Wake(_) | Effect::DiscardFetched => {}
+            Effect::Wake(_) | Effect::WakeGroups(_) | Effect::DiscardFetched => {}
             Effect::Leadership(leadership) => self.leadership(leadership, env)?,
             Effect::Members(members) => self.member()?.members = members,
             Effect::Cluster(cluster) => self.disk.identity.cluster = Some(cluster),

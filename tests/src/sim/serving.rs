@@ -4,10 +4,12 @@ use bytes::{Bytes, BytesMut};
 use esnode::replica::{Claim, Input, Proposal, ProposeError, Request as ReplicaRequest, Response};
 use esnode::state_machine::batch::BatchHeader;
 use esnode::state_machine::command::Command;
+use esnode::state_machine::groups::{Group, GroupChange};
 
 use super::bugs::Bug;
 use super::client::{Answer, Body, Request};
 use super::env::Env;
+use super::member::{GROUP, committed};
 use super::node::{Node, Stop, Waiter};
 use super::reading;
 
@@ -17,7 +19,7 @@ impl Node {
         let member = self.member()?;
         let leadership = member.leadership;
         let answer = match &request.body {
-            Body::Read { fresh: true, .. } => {
+            Body::Read { fresh: true, .. } | Body::Group => {
                 let leased = env.bug == Some(Bug::LeaseAcrossPause) && member.leased();
                 let leads = leadership.leader == Some(self.id);
                 match env.bug == Some(Bug::ReadWithoutBarrier) {
@@ -34,6 +36,7 @@ impl Node {
             // take that for an answer but ask elsewhere.
             _ if !leadership.serving => Answer::NotLeader(leadership.leader),
             Body::Write(commands) => {
+                let commands = &self.as_told(commands, env.bug);
                 let waiter = Waiter::Client(client, call);
                 return self.step(Input::Request(proposal(commands), waiter), env);
             }
@@ -64,7 +67,29 @@ impl Node {
     pub(super) fn read(&mut self, body: &Body) -> Result<Answer, Stop> {
         let log = self.disk.log().clone();
         let member = self.member()?;
-        Ok(reading::read(&member.state.read(), &log.get(), body))
+        let state = member.state.read();
+        if let Body::Group = body {
+            let group = state.group(GROUP).cloned().map(Box::new);
+            return Ok(Answer::Group(group, committed(&state)));
+        }
+        Ok(reading::read(&state, &log.get(), body))
+    }
+
+    /// What a client wants to change; a node that does not look at generations takes any commit as of the newest.
+    fn as_told(&self, commands: &[Command], bug: Option<Bug>) -> Vec<Command> {
+        let mut commands = commands.to_vec();
+        let newest = self.state().and_then(|state| state.group(GROUP).map(Group::generation));
+        for command in &mut commands {
+            if let (
+                Command::Group { change: GroupChange::Commit(commit), .. },
+                Some(newest),
+                Some(Bug::AnyGeneration),
+            ) = (command, newest, bug)
+            {
+                commit.generation = newest;
+            }
+        }
+        commands
     }
 }
 

@@ -5,12 +5,14 @@ use esnode::replica::Hello;
 use shared::ids::NodeId;
 
 use super::Micros;
+use super::arrival::Arrival;
 use super::bugs::Bug;
 use super::checks::{InvariantViolation, ensure};
 use super::client::{Answer, Client, Kind, PLACES, topic};
 use super::env::{Env, Event, Profile};
 use super::faults;
-use super::node::{Arrival, Node};
+use super::member::Membership;
+use super::node::Node;
 use super::reading;
 
 /// Entries that a learner may lack when its promotion is proposed.
@@ -27,6 +29,8 @@ pub struct Setup {
     pub profile: Option<Profile>,
     /// A mistake to make.
     pub bug: Option<Bug>,
+    /// Members of a consumer group, beside the other clients.
+    pub members: usize,
     /// Write every event to standard error.
     pub print: bool,
 }
@@ -34,7 +38,7 @@ pub struct Setup {
 impl Setup {
     /// Everything drawn from the seed.
     pub fn seed(seed: u64) -> Self {
-        Self { seed, nodes: None, profile: None, bug: None, print: false }
+        Self { seed, nodes: None, profile: None, bug: None, members: 0, print: false }
     }
 }
 
@@ -77,6 +81,13 @@ impl World {
         self.clients.push(Client::new(id, kind, self.nodes.len() as u64));
         self.env.at(0, Event::Wake(id));
         id
+    }
+
+    /// Adds a consumer group of so many members.
+    pub fn group_of(&mut self, count: usize) {
+        for _ in 0..count {
+            self.client(Kind::Member(Membership::new(self.clients.len())));
+        }
     }
 
     /// One who creates the topics, and some of each other kind.

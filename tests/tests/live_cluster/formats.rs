@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use esnode::process::version::FORMAT;
 use serde_json::Value;
 use shared::api::{ClusterStatus, Membership};
 use shared::ids::NodeId;
@@ -19,6 +20,9 @@ use tests::load::history::LoadHistory;
 use tests::programs::{binary, stamped};
 use tests::strace::Fault;
 
+/// The on-disk format of this version, and that of the next one.
+const OURS: u16 = FORMAT.max;
+const NEXT: u16 = OURS + 1;
 /// Within this time every node learns of a raised format.
 const RAISED: Duration = Duration::from_secs(5);
 /// Limit of a write while the format is raised: no more than an election that is split once.
@@ -99,38 +103,38 @@ fn a_raised_format_ends_the_way_back() -> Result<()> {
     let addresses: Vec<_> = (1..=3).map(|id| cli.kafka(id)).collect();
     let mut client = Client::connect(cli.kafka(cli.leader()?), Duration::from_secs(2))?;
     ensure!(client.create_topic("t", 1)? == 0);
-    ensure!(active(&cli) == [Some(2); 3], "a new cluster begins in the newest: {:?}", statuses(&cli));
+    ensure!(active(&cli) == [Some(OURS); 3], "a new cluster begins in the newest: {:?}", statuses(&cli));
     let load = Load::on(&addresses, "t", 1);
 
     // Two of three nodes are upgraded: the format cannot be raised.
     let (old, new) = (binary("esnode"), next());
     let (code, report) = cli.json(&upgrade(&new, &["--pause-after", "2", "--keep-way-back"]))?;
     ensure!(code == 0, "{report:#}");
-    let newest = statuses(&cli).iter().filter(|status| status.format.is_some_and(|f| f.max == 3)).count();
-    ensure!(newest == 2, "{newest} nodes read format 3");
+    let newest = statuses(&cli).iter().filter(|status| status.format.is_some_and(|f| f.max == NEXT)).count();
+    ensure!(newest == 2, "{newest} nodes read format {NEXT}");
     let admin = format!("127.0.0.1:{}", cli.base + 200);
-    let (code, body) = http::call(&admin, "POST", "/cluster/format", "{\"to\": 3}")?;
-    ensure!(code == 409 && body.contains("reads on-disk formats up to 2"), "{code} {body}");
+    let (code, body) = http::call(&admin, "POST", "/cluster/format", &format!("{{\"to\": {NEXT}}}"))?;
+    ensure!(code == 409 && body.contains(&format!("reads on-disk formats up to {OURS}")), "{code} {body}");
     ensure!(
         http::call(&admin, "POST", "/cluster/format", "")?.0 == 200,
         "the newest that all read is no news"
     );
-    ensure!(active(&cli) == [Some(2); 3], "{:?}", statuses(&cli));
+    ensure!(active(&cli) == [Some(OURS); 3], "{:?}", statuses(&cli));
 
     // All are upgraded, with --keep-way-back.
     let (code, report) = cli.json(&["upgrade", "resume"])?;
     ensure!(code == 0 && report.to_string().contains("a downgrade stays possible"), "{report:#}");
-    ensure!(active(&cli) == [Some(2); 3], "{:?}", statuses(&cli));
+    ensure!(active(&cli) == [Some(OURS); 3], "{:?}", statuses(&cli));
     let (code, plan) = cli.json(&upgrade(&old, &["--allow-downgrade", "--dry-run"]))?;
     ensure!(code == 0, "{plan:#}");
 
     // The same upgrade again only raises the format.
     let (code, report) = cli.json(&upgrade(&new, &[]))?;
     ensure!(code == 0 && report["changed"] == 1, "{report:#}");
-    ensure!(active(&cli) == [Some(3); 3], "{:?}", statuses(&cli));
+    ensure!(active(&cli) == [Some(NEXT); 3], "{:?}", statuses(&cli));
     let dirs: Vec<_> = (1..=3).map(|id| data_dir(&cli, id)).collect();
     wait("it to be written down", Duration::from_secs(5), || {
-        dirs.iter().all(|dir| written(dir).is_ok_and(|format| format == 3))
+        dirs.iter().all(|dir| written(dir).is_ok_and(|format| format == u64::from(NEXT)))
     })?;
     let mut history = LoadHistory::default();
     load.finish(&mut history)?;
@@ -141,7 +145,7 @@ fn a_raised_format_ends_the_way_back() -> Result<()> {
     // The command line refuses a downgrade, also with --allow-downgrade.
     let back = upgrade(&old, &["--allow-downgrade"]);
     let (code, report) = cli.json(&back)?;
-    let why = "data is in on-disk format 3";
+    let why = &*format!("data is in on-disk format {NEXT}");
     ensure!(code == 3 && report["error"].to_string().contains(why), "{code} {report:#}");
     ensure!(text(&cli.escli(&back)?.stderr).contains(why));
     ensure!(statuses(&cli).iter().all(|status| status.version == "0.1.2"), "{:?}", statuses(&cli));
@@ -151,14 +155,19 @@ fn a_raised_format_ends_the_way_back() -> Result<()> {
     let before = content(&dirs[2])?;
     let (code, said) = ends(&old, 3, &cli.cluster().join("n3/cluster.yaml"))?;
     ensure!(code.is_some_and(|code| code != 0), "{code:?} {said}");
-    ensure!(said.contains("on-disk format 3; this program, esnode 0.1.0, reads format 1 to 2"), "{said}");
+    ensure!(
+        said.contains(&format!(
+            "on-disk format {NEXT}; this program, esnode 0.1.0, reads format 1 to {OURS}"
+        )),
+        "{said}"
+    );
     ensure!(said.contains("or a later one"), "{said}");
     ensure!(content(&dirs[2])? == before, "something was written");
     ensure!(cli.escli(&["start", "3"])?.status.success());
-    wait("node 3", Duration::from_secs(20), || active(&cli) == [Some(3); 3])
+    wait("node 3", Duration::from_secs(20), || active(&cli) == [Some(NEXT); 3])
 }
 
-fn format(cluster: &Cluster, id: NodeId) -> Option<u16> {
+fn active_format(cluster: &Cluster, id: NodeId) -> Option<u16> {
     cluster.status(id).ok()?.active_format
 }
 
@@ -176,7 +185,7 @@ fn raise_under_one_producer(sync_delay_us: Option<u32>) -> Result<Duration> {
     cluster.launch(3)?;
     let leader = cluster.wait_ready()?;
     ensure!(
-        format(&cluster, leader) == Some(2),
+        active_format(&cluster, leader) == Some(OURS),
         "it began in the newest format that all initial members read"
     );
     let mut client = Client::connect(cluster.kafka(leader), Duration::from_secs(10))?;
@@ -201,7 +210,7 @@ fn raise_under_one_producer(sync_delay_us: Option<u32>) -> Result<Duration> {
             after += u32::from(raised.is_finished());
         }
         let (code, body) = raised.join().expect("a thread that only asks")?;
-        ensure!(code == 200 && body.contains("\"active_format\": 3"), "{code} {body}");
+        ensure!(code == 200 && body.contains(&format!("\"active_format\": {NEXT}")), "{code} {body}");
         Ok(())
     })?;
     Ok(longest)
@@ -226,14 +235,15 @@ fn no_write_waits_for_a_raised_format() -> Result<()> {
 fn a_node_that_cannot_read_the_active_format_does_not_join() -> Result<()> {
     let mut cluster = Cluster::start_with(1, "", &next())?;
     cluster.wait_ready()?;
-    wait("format 3", RAISED, || format(&cluster, 1) == Some(3))?;
+    wait("the next format", RAISED, || active_format(&cluster, 1) == Some(NEXT))?;
     let id = cluster.grow()?;
     cluster.use_program(&binary("esnode"));
     cluster.launch(id)?;
     let (code, body) = cluster.post(1, "/cluster/members", &cluster.join_request(id))?;
     ensure!(code == 200, "{body}");
-    let why =
-        "data is in on-disk format 3, node 2 reads format 1 to 2: give node 2 a later version of esnode";
+    let why = &*format!(
+        "data is in on-disk format {NEXT}, node 2 reads format 1 to {OURS}: give node 2 a later version of esnode"
+    );
     cluster.wait("both to log the reason", |cluster| {
         [1, id].iter().all(|id| cluster.log(*id).contains(why)).then_some(())
     })?;
@@ -249,6 +259,6 @@ fn a_node_that_cannot_read_the_active_format_does_not_join() -> Result<()> {
     cluster.wait("it to vote", |cluster| {
         cluster.status(1).ok()?.peers.iter().any(|peer| peer.membership == Membership::Voter).then_some(())
     })?;
-    ensure!(written(&cluster.data_dir(id))? == 3 && format(&cluster, id) == Some(3));
+    ensure!(written(&cluster.data_dir(id))? == u64::from(NEXT) && active_format(&cluster, id) == Some(NEXT));
     Ok(())
 }

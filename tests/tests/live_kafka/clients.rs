@@ -136,13 +136,3 @@ fn a_client_leaves_a_leader_that_is_cut_off_from_the_others() -> Result<()> {
     ensure!(longest <= GAP_MS, "no acknowledgement for {longest} ms: {gaps:?}\n{}", cluster.log(leader));
     Ok(())
 }
-
-#[test]
-fn groups_are_refused_and_assigned_consumers_read() -> Result<()> {
-    let cluster = Cluster::ready(3)?;
-    let script = root().join("tests/clients/groups.py");
-    for library in ["confluent", "kafka-python"] {
-        run(Command::new(python()).arg(&script).args([library, &cluster.bootstrap(), library]))?;
-    }
-    Ok(())
-}

@@ -3,6 +3,7 @@
 mod add_remove_nodes;
 mod check_fix;
 mod events;
+mod groups;
 mod health;
 mod identity;
 mod monitoring;

@@ -3,6 +3,7 @@
 //! `SIM_SEEDS=n` runs so many seeds instead of 1,000. `SIM_SEED=n` runs that one alone and prints all that happens in it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod groups;
 mod mistakes;
 mod scenarios;
 

@@ -6,11 +6,11 @@ use esnode::replica::{Mistake, Request};
 use esnode::state_machine::members::Change;
 use shared::ids::NodeId;
 use shared::version::Range;
+use tests::sim::arrival::Arrival;
 use tests::sim::bugs::Bug;
 use tests::sim::checks::InvariantViolation;
 use tests::sim::client::Kind;
 use tests::sim::env::{Event, Profile};
-use tests::sim::node::Arrival;
 use tests::sim::operator::add;
 use tests::sim::world::{Setup, World};
 

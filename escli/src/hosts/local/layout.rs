@@ -1,5 +1,6 @@
-//! Where a local cluster keeps what: `D/cluster.yaml`, and for each node `D/nI/{cluster.yaml,data/,log,pid}`;
-//! after an upgrade `D/releases/R/esnode`, and `D/nI/current` that leads to one of them.
+//! Paths of a local cluster in its directory D: `D/cluster.yaml`, and for each node
+//! `D/nI/{cluster.yaml,data/,log,pid}`. After an upgrade also `D/releases/R/esnode`, and the link `D/nI/current` to one
+//! of them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// `dir` may not exist yet. Links are resolved now, so that the same directory always has the same name: nodes
-    /// are recognised by the path of their file.
+    /// Returns the layout of `dir`, which may not exist yet. Links in it are resolved, because nodes are recognised by
+    /// the path of their configuration file, which must always be the same.
     pub fn new(dir: &Path) -> Self {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
         let resolved = dir.ancestors().find_map(|ancestor| {
@@ -24,22 +25,22 @@ impl Layout {
         Self { dir: resolved.unwrap_or(dir) }
     }
 
-    /// The directory itself.
+    /// The directory D.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The cluster's own cluster.yaml.
+    /// The cluster.yaml of the cluster.
     pub fn cluster_file(&self) -> PathBuf {
         self.dir.join("cluster.yaml")
     }
 
-    /// Everything of one node.
+    /// The directory of one node.
     pub fn node(&self, id: NodeId) -> PathBuf {
         self.dir.join(format!("n{id}"))
     }
 
-    /// The file the node is started with.
+    /// The configuration file that the node is started with.
     pub fn config(&self, id: NodeId) -> PathBuf {
         self.node(id).join("cluster.yaml")
     }
@@ -49,27 +50,27 @@ impl Layout {
         self.node(id).join("data")
     }
 
-    /// What the node prints.
+    /// The file that the node's output goes to.
     pub fn log(&self, id: NodeId) -> PathBuf {
         self.node(id).join("log")
     }
 
-    /// The programs that were upgraded to.
+    /// The directory of releases.
     pub fn releases(&self) -> PathBuf {
         self.dir.join("releases")
     }
 
-    /// Where a release's program lies.
+    /// The program of a release.
     pub fn released(&self, release: &str) -> PathBuf {
         self.releases().join(release).join("esnode")
     }
 
-    /// Leads to the release that the node's next start runs; not there before a first upgrade.
+    /// The link to the release that the node's next start runs; absent before the first upgrade.
     pub fn current(&self, id: NodeId) -> PathBuf {
         self.node(id).join("current")
     }
 
-    /// The node's process id.
+    /// The file that holds the node's process id.
     pub fn pid(&self, id: NodeId) -> PathBuf {
         self.node(id).join("pid")
     }

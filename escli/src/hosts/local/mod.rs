@@ -35,15 +35,15 @@ pub mod tail;
 
 pub use layout::Layout;
 
-/// A process that was just started is recognised within this time, unless it has ended.
+/// Longest wait until a process that was just started can be recognised, or has ended.
 const START_TIMEOUT: Duration = Duration::from_millis(200);
-/// How often a process is looked at while waiting for its end.
+/// Time between two checks whether a process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long this machine may take to say something of itself.
+/// Time limit of a script that collects evidence.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a killed process may take to go away.
+/// How long a process may take to end after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// The nodes of one local cluster.
@@ -55,24 +55,24 @@ pub struct LocalHosts {
 }
 
 impl LocalHosts {
-    /// The nodes of `spec` under `layout`; those of `goal` are given files.
+    /// Returns the nodes of `spec` under `layout`. The files to install are made from `goal`.
     pub fn new(layout: Layout, spec: &ClusterFile, goal: &ClusterFile) -> Self {
         let wanted = desired::local(goal, |id| layout.data(id));
         let nodes = spec.cluster.nodes.iter().map(|node| (node.id, node.clone())).collect();
         Self { layout, nodes, wanted }
     }
 
-    /// What each node should be given.
+    /// The files that each node is to have.
     pub fn wanted(&self) -> &DesiredFiles {
         &self.wanted
     }
 
-    /// Every node.
+    /// The ids of all nodes.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.nodes.keys().copied()
     }
 
-    /// Where everything is.
+    /// The paths of the cluster.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -82,7 +82,8 @@ impl LocalHosts {
         let noted = fs::read_to_string(self.layout.pid(id)).ok().and_then(|text| text.trim().parse().ok());
         match noted {
             Some(pid) if process::is_node(pid, &arguments) => Some(pid),
-            // A lost or stale pid file must not make a running node look stopped: it would be started twice.
+            // If the pid file is lost or stale, a running node must still be found, or it would be started a second
+            // time.
             _ if self.layout.config(id).exists() => process::find_node(&arguments),
             _ => None,
         }
@@ -108,10 +109,10 @@ impl LocalHosts {
     }
 
     fn spawn(&self, id: NodeId, binary: &Path) -> io::Result<u32> {
-        // Who reads and writes what is nobody else's business.
+        // The log tells who reads and writes what, so only the owner may read it.
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(self.layout.log(id))?;
-        // A process group of its own: Ctrl-C in this terminal, and the terminal's end, reach its foreground group
-        // only, and the node outlives both.
+        // In a process group of its own, the node is not ended by Ctrl-C in this terminal, nor when the terminal is
+        // closed: both only reach the terminal's foreground group.
         let child = Command::new(binary)
             .args(process::arguments(id, &self.layout.config(id)))
             .current_dir(self.layout.node(id))
@@ -125,10 +126,10 @@ impl LocalHosts {
         Ok(child.id())
     }
 
-    /// What this machine says of itself and of the node.
+    /// Returns one kind of information about this machine and the node.
     ///
     /// # Errors
-    /// When there is nothing to be asked.
+    /// If it cannot be collected.
     pub async fn evidence(&self, id: NodeId, what: Evidence) -> Result<String, PortError> {
         let running = || {
             self.pid(id).ok_or_else(|| PortError::failed(format!("node {id} is not running on this machine")))
@@ -174,10 +175,10 @@ impl LocalHosts {
         Err(PortError::failed(format!("node {id}: {}", last_line(&output.stderr))))
     }
 
-    /// Has `binary` read all that the node has on its disk; its verdict as JSON.
+    /// Runs `binary verify` on the node's data directory, and returns its verdict as JSON.
     ///
     /// # Errors
-    /// When it comes to none.
+    /// If the program gives no verdict.
     pub async fn verify(&self, id: NodeId, binary: &Path) -> Result<String, PortError> {
         let mut command = tokio::process::Command::new(binary);
         command.args(["verify", "--json", "--data-dir"]).arg(self.layout.data(id));
@@ -262,7 +263,7 @@ impl Hosts for LocalHosts {
     async fn ensure_dirs(&self, id: NodeId) -> Result<(), PortError> {
         let data = self.layout.data(id);
         let made = fs::create_dir_all(&data).and_then(|()| {
-            // Events are nobody else's business.
+            // Only the owner may read the events.
             let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
             fs::set_permissions(&data, private)
         });
@@ -278,7 +279,8 @@ impl Hosts for LocalHosts {
     async fn start(&self, id: NodeId, binary: &Path) -> Result<u32, PortError> {
         let failed = |error| PortError::failed(format!("cannot start node {id}: {error}"));
         let pid = self.spawn(id, binary).map_err(failed)?;
-        // For a moment a new program has no command line, by which it is recognised. One that has ended never has.
+        // For a moment a new process does not have the command line by which it is recognised. One that has ended never
+        // has it.
         let seen = async {
             while self.pid(id) != Some(pid) {
                 tokio::time::sleep(POLL_INTERVAL).await;
@@ -340,7 +342,7 @@ impl Hosts for LocalHosts {
     }
 }
 
-/// Returns a first port with which a new local cluster of `count` nodes finds all its ports free.
+/// Returns a first port with which all ports of a new local cluster of `count` nodes are free; `None` if there is none.
 pub fn free_base_port(count: usize) -> Option<u16> {
     let count = u8::try_from(count).ok()?;
     (10_000..60_000).step_by(1_000).find(|base| {
@@ -352,7 +354,7 @@ pub fn free_base_port(count: usize) -> Option<u16> {
     })
 }
 
-/// What is there of an earlier deployment.
+/// Returns what an earlier deployment has left in the node's directory.
 fn claims(layout: &Layout, id: NodeId, config: Option<&str>) -> Claims {
     let data = layout.data(id);
     let path = layout.config(id).display().to_string();
@@ -373,7 +375,7 @@ fn last_line(said: &[u8]) -> String {
     crash_log::cause(said).unwrap_or_else(|| "esnode printed nothing".to_owned())
 }
 
-/// Where a node listens; `None` for a name nobody knows.
+/// Returns the socket address of a listener; `None` if the host name cannot be resolved.
 fn address(host: &str, port: u16) -> Option<SocketAddr> {
     match host.parse::<IpAddr>() {
         Ok(ip) => Some((ip, port).into()),
@@ -381,7 +383,7 @@ fn address(host: &str, port: u16) -> Option<SocketAddr> {
     }
 }
 
-/// Nothing listens there: a listener can be opened, and is closed again at once.
+/// Returns whether nothing listens on `address`: tries to listen there, for a moment.
 fn is_free(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_ok()
 }

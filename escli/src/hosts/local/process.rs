@@ -1,4 +1,4 @@
-//! Processes as /proc shows them: is this pid really our node, and who listens on a port.
+//! Processes, as /proc shows them: whether a process id belongs to a node, and which process listens on a port.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -6,27 +6,29 @@ use std::path::Path;
 
 use shared::ids::NodeId;
 
-/// The arguments a node is started with; by them its process is recognised again.
+/// Returns the arguments that a node is started with, by which its process is recognised later.
 pub fn arguments(id: NodeId, config: &Path) -> [String; 2] {
     [format!("--node-id={id}"), format!("--config={}", config.display())]
 }
 
-/// The process `pid` runs, and was started with `arguments`. A pid file outlives its process, and pids are reused.
+/// Returns whether the process `pid` runs and was started with `arguments`. A pid file alone proves nothing: it
+/// outlives its process, and process ids are reused.
 pub fn is_node(pid: u32, arguments: &[String; 2]) -> bool {
-    // A process that ended and was not waited for has an empty command line.
+    // A process that has ended, but was not waited for, has an empty command line.
     let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
     let given: Vec<&[u8]> = line.split(|byte| *byte == 0).skip(1).collect();
     arguments.iter().all(|argument| given.contains(&argument.as_bytes()))
 }
 
-/// The program that the process runs, also when its file is gone.
+/// Returns the path of the program that the process runs, even if the file is deleted.
 pub fn exe(pid: u32) -> Option<String> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_str().map(str::to_owned)
 }
 
-/// The process started with `arguments`, wherever its pid file went.
+/// Returns the id of the process that was started with `arguments`, without a pid file.
 pub fn find_node(arguments: &[String; 2]) -> Option<u32> {
-    // What a process has just forked bears its arguments too, until it becomes another program; it leads no group.
+    // A process that the node has just forked has the same arguments until it runs another program. It leads no process
+    // group.
     pids().filter(|pid| is_node(*pid, arguments)).min_by_key(|pid| !leads_group(*pid))
 }
 
@@ -35,8 +37,8 @@ fn leads_group(pid: u32) -> bool {
     pid.is_some_and(|pid| rustix::process::getpgid(Some(pid)) == Ok(pid))
 }
 
-/// Who listens on this address, or on all addresses of the machine, e.g. `python3 (pid 4711)`; `None` when it belongs to
-/// someone else's user.
+/// Returns the process that listens on `address` or on all addresses, e.g. `python3 (pid 4711)`; `None` if it belongs
+/// to another user.
 pub fn listener_on(address: SocketAddr) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
@@ -49,7 +51,7 @@ pub fn listener_on(address: SocketAddr) -> Option<String> {
     Some(format!("{} (pid {pid})", name.trim()))
 }
 
-/// Inodes of the sockets that keep others from listening on `address`, out of the text of /proc/net/tcp.
+/// Returns the inodes of the sockets that prevent listening on `address`, from the text of /proc/net/tcp or tcp6.
 fn listening_inodes(table: &str, address: SocketAddr) -> Vec<String> {
     const LISTENING: &str = "0A";
     let wanted = spellings(address);
@@ -61,7 +63,8 @@ fn listening_inodes(table: &str, address: SocketAddr) -> Vec<String> {
     table.lines().skip(1).filter_map(inode).collect()
 }
 
-/// How /proc/net/tcp and tcp6 write the address, and all addresses: words of four bytes in the machine's own order.
+/// Returns `address`, and the wildcard address, as /proc/net/tcp and tcp6 write them: words of four bytes in the
+/// machine's byte order.
 fn spellings(address: SocketAddr) -> Vec<String> {
     let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| (word << 8) | u32::from(*byte)).to_be();
     let spell =

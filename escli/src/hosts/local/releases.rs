@@ -1,4 +1,4 @@
-//! The programs of a local cluster that was upgraded: side by side, each node on the one that its `current` leads to.
+//! The releases of a local cluster after an upgrade: all lie side by side, and each node's link `current` leads to one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,26 +13,26 @@ use super::Layout;
 use crate::engine::ports::PortError;
 use crate::files::sha256;
 
-/// The release that the node's next start runs.
+/// Returns the release that the node's next start runs; `None` before the first upgrade.
 pub fn current(layout: &Layout, id: NodeId) -> Option<String> {
     let to = fs::read_link(layout.current(id)).ok()?;
     Some(to.file_name()?.to_str()?.to_owned())
 }
 
-/// That release's program.
+/// Returns the path of that release's program.
 pub fn installed(layout: &Layout, id: NodeId) -> Option<PathBuf> {
     Some(layout.released(&current(layout, id)?)).filter(|path| path.is_file())
 }
 
-/// Whether the release lies there, whole.
+/// Returns whether the release's program exists and has this SHA-256.
 pub fn has(layout: &Layout, release: &str, sha256: &str) -> bool {
     sha256::of_file(&layout.released(release)).is_ok_and(|found| found == sha256)
 }
 
-/// Copies a program to its place, whole or not at all, and sees that it runs.
+/// Copies a program into its release directory, atomically, and runs it once to see that it works.
 ///
 /// # Errors
-/// When it cannot be copied, is not what it should be, or does not run.
+/// If it cannot be copied, has another checksum, or does not run.
 pub fn place(
     layout: &Layout,
     id: NodeId,
@@ -57,7 +57,7 @@ pub fn place(
         fs::rename(&new, &path).map_err(failed)
     });
     if placed.is_err() {
-        // What is left of it must not take the room that may be missing.
+        // A failed copy must not take up space on a disk that may be full.
         let _ = fs::remove_file(&new);
     }
     placed
@@ -82,10 +82,10 @@ fn runs(program: &Path, source: &Path) -> Result<(), PortError> {
     }
 }
 
-/// Lets the node's next start run the release, and deletes those that no node runs and none ran just before.
+/// Makes the node's next start run the release. Deletes the releases that no node runs, nor ran just before.
 ///
 /// # Errors
-/// When the link cannot be made.
+/// If the link cannot be created.
 pub fn switch(
     layout: &Layout,
     nodes: impl Iterator<Item = NodeId>,
@@ -103,7 +103,7 @@ pub fn switch(
     Ok(())
 }
 
-/// Deletes all other releases. Room is all that one costs that cannot be deleted.
+/// Deletes all releases but those in `kept`. One that cannot be deleted only takes up space.
 pub fn keep(layout: &Layout, kept: &BTreeSet<String>) {
     for entry in fs::read_dir(layout.releases()).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_some_and(|name| !kept.contains(name)) {

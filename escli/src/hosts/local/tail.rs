@@ -1,15 +1,15 @@
-//! The end of a log file, and what is added to it; rotation and truncation lose no line that is still there.
+//! Reads the end of a log file, and follows what is appended. Rotation and truncation lose no line that still exists.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Read at once while going backwards.
+/// Number of bytes read at once from the end backwards.
 const WINDOW: u64 = 64 * 1024;
 
-/// The last `count` lines of a log, however large it is, without reading what comes before them. A node goes on in a new
-/// file when its log is large; the one before has `.1` behind its name.
+/// Returns the last `count` lines of a log. Only its end is read, however large it is. If it was rotated, older lines
+/// are read from the file with `.1` behind its name.
 ///
 /// # Errors
 /// Those of the file system.
@@ -28,7 +28,7 @@ fn lines_of(path: &Path, count: usize) -> io::Result<Vec<String>> {
     Ok(lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect())
 }
 
-/// At least the last `count` lines before `end`.
+/// Returns a part of the file that ends at `end` and has at least `count` lines, if there are so many.
 fn end_of(file: &mut File, end: u64, count: usize) -> io::Result<Vec<u8>> {
     let mut window = WINDOW;
     loop {
@@ -36,7 +36,7 @@ fn end_of(file: &mut File, end: u64, count: usize) -> io::Result<Vec<u8>> {
         file.seek(SeekFrom::Start(begin))?;
         let mut bytes = Vec::new();
         file.take(end - begin).read_to_end(&mut bytes)?;
-        // The first line may have lost its beginning, so one more end of line is needed than lines.
+        // The first line may be incomplete, so there must be one line end more than lines.
         let ends = bytes.iter().filter(|byte| **byte == b'\n').count();
         if begin == 0 || ends > count {
             return Ok(bytes);
@@ -57,12 +57,13 @@ struct Open {
     file: File,
     inode: u64,
     at: u64,
-    /// A line whose end has not been written yet.
+    /// The beginning of a line whose end has not been written yet.
     begun: Vec<u8>,
 }
 
 impl Tail {
-    /// The last `count` lines, and the place from which to go on. A file that is not there yet has no lines.
+    /// Returns the last `count` lines, and a follower that continues behind them. A file that does not exist yet has no
+    /// lines.
     ///
     /// # Errors
     /// Those of the file system.
@@ -82,14 +83,14 @@ impl Tail {
         Ok((lines, Self { path, open: Some(open) }))
     }
 
-    /// The lines that were completed since the last call.
+    /// Returns the lines that were completed since the last call.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn more(&mut self) -> io::Result<Vec<String>> {
         let mut lines = Vec::new();
         if let Some(open) = &mut self.open {
-            // What was written before the file was renamed away comes first.
+            // Lines that were written before the file was renamed come first.
             lines.extend(open.read()?);
         }
         let now = match std::fs::metadata(&self.path) {
@@ -126,7 +127,7 @@ impl Open {
         Ok(lines)
     }
 
-    /// Whole lines; what is left waits for its end.
+    /// Returns the complete lines in `bytes`, and keeps the rest until its end arrives.
     fn split(&mut self, bytes: &[u8]) -> Vec<String> {
         self.begun.extend_from_slice(bytes);
         let Some(last) = self.begun.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
@@ -135,7 +136,7 @@ impl Open {
         String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect()
     }
 
-    /// The line whose end will never come.
+    /// Returns a line that will never be completed, because its file was replaced.
     fn rest_taken(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.begun);
         (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())

@@ -1,12 +1,12 @@
-//! PURE: what a host is asked about the last deployment there, and what it says: whose node it is.
+//! PURE: finds out from a host which node of which cluster was deployed on it last.
 
 use crate::hosts::identity;
 use crate::plan::claims::{Claims, Deployed};
 use crate::plan::layout::HostLayout;
 use shared::spec::Service;
 
-/// Part of a look. What the unit starts is what was deployed last, wherever cluster.yaml wants the node's file to be now;
-/// and where that file says that the data is, data may still be.
+/// The part of the inspection script that prints it. The unit's own configuration file is what was deployed last, even
+/// if cluster.yaml now names another path. If that file names another data directory, old data may be there.
 pub fn script(layout: &HostLayout) -> String {
     let unit = match layout.service {
         Service::Systemd => "was=$(sed -n 's/^ExecStart=.* --config=//p' $unit 2>/dev/null | tail -n 1)\n",
@@ -27,7 +27,7 @@ esac"#,
     )
 }
 
-/// Understands what [`script`] printed, among other lines.
+/// Parses the output of [`script`], which may be among other lines.
 pub fn read(said: &str) -> Claims {
     let one = |key: &str| {
         let mut values = said.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix(' '));

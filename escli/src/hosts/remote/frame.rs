@@ -1,38 +1,39 @@
-//! PURE: what a script prints, told from everything else that comes over its channel: a login shell, the files that it
-//! reads first and a forced command may all have something to say, before and after.
+//! PURE: tells the output of a script from other text on the same SSH channel. A login shell, its startup files and a
+//! forced command may all print, before the script and after it.
 //!
-//! A mark that nobody else can know stands on a line of its own before what the script prints, and again, with the
-//! script's exit status, behind it; on standard output and on standard error.
+//! A mark that nobody else can know is printed on a line of its own before the script's output. Behind the output it is
+//! printed again, followed by the script's exit status. Both stand on standard output and on standard error.
 
 use crate::engine::ports::PortError;
 use crate::hosts::ssh::{Output, Source, Status, StreamEvent, quote};
 
-/// Prints the mark, runs the script, prints the mark with how it ended.
+/// Prints the mark, runs the script, and prints the mark again with the script's exit status.
 const WRAPPER: &str = r#"mark() { printf '\n%s\n' "$*"; printf '\n%s\n' "$*" >&2; }
 mark "$1"; sh -c "$2"; code=$?; mark "$1 $code"; exit $code"#;
-/// Lines shown of what came instead of the mark.
+/// How many lines an error shows of what was printed instead of the mark.
 const MAX_NOISE_LINES: usize = 5;
 
-/// The line for a login shell that runs `script` between two marks.
+/// Returns the command line that runs `script` between two marks, for a login shell.
 pub fn line(mark: &str, script: &str) -> String {
     quote::join(["exec", "sh", "-c", WRAPPER, "sh", mark, script])
 }
 
-/// What a script printed, and nothing else.
+/// The output of one script, without anything that was printed around it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Framed {
-    /// Its exit status.
+    /// The script's exit status.
     pub code: i32,
-    /// Standard output, without blanks at its ends.
+    /// Standard output, without white space at its ends.
     pub stdout: String,
-    /// Standard error, without blanks at its ends.
+    /// Standard error, without white space at its ends.
     pub stderr: String,
 }
 
-/// What there is between the marks.
+/// Returns what `output` holds between the two marks.
 ///
 /// # Errors
-/// The script was never begun, or it did not come to its end, and what came instead.
+/// If the script was never begun; the error then shows what was printed instead. If the output ends before the second
+/// mark.
 pub fn read(mark: &str, output: &Output) -> Result<Framed, PortError> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -49,7 +50,7 @@ pub fn read(mark: &str, output: &Output) -> Result<Framed, PortError> {
     Ok(Framed { code, stdout: said.trim().to_owned(), stderr: errors.trim().to_owned() })
 }
 
-/// What follows the first mark.
+/// The text after the first line that is the mark; `None` without such a line.
 fn behind<'a>(mark: &str, text: &'a str) -> Option<&'a str> {
     let mut at = 0;
     for line in text.split_inclusive('\n') {
@@ -61,7 +62,7 @@ fn behind<'a>(mark: &str, text: &'a str) -> Option<&'a str> {
     None
 }
 
-/// What stands before the last mark, and the status beside it.
+/// The text before the last mark, and the exit status that follows that mark.
 fn before<'a>(mark: &str, text: &'a str) -> Option<(&'a str, i32)> {
     let at = text.rfind(&format!("\n{mark} "))?;
     let (said, rest) = text.split_at(at);
@@ -69,7 +70,7 @@ fn before<'a>(mark: &str, text: &'a str) -> Option<(&'a str, i32)> {
     Some((said, code.parse().ok()?))
 }
 
-/// The login ends, or goes elsewhere, before it comes to what it was asked to run.
+/// The error for a login that ended, or ran something else, before it reached the script.
 fn not_begun(noise: Vec<String>, status: &Status) -> PortError {
     let failure =
         PortError::failed(format!("its login shell does not run commands: it exited first, {status}"));
@@ -84,7 +85,7 @@ fn not_begun(noise: Vec<String>, status: &Status) -> PortError {
         .hint("the user needs a shell that can run sh (getent passwd), and no forced command: ForceCommand, command=\"...\"")
 }
 
-/// The same for lines that come one by one.
+/// Does what [`read`] does for output that arrives line by line.
 #[derive(Debug)]
 pub struct Lines {
     mark: String,
@@ -94,15 +95,15 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Before the first one.
+    /// No line has arrived yet.
     pub fn new(mark: &str) -> Self {
         Self { mark: mark.to_owned(), begun: false, begun_errors: false, noise: Vec::new() }
     }
 
-    /// Passes on what the script says; none for everything else.
+    /// Returns `said` if the script printed it; `None` for a mark and for what something else printed.
     ///
     /// # Errors
-    /// It has ended and was never begun.
+    /// If the stream ends before the first mark: the script was never begun.
     pub fn take(&mut self, said: StreamEvent) -> Result<Option<StreamEvent>, PortError> {
         let (source, line) = match said {
             StreamEvent::Ended(status) if !self.begun => {
@@ -135,7 +136,7 @@ mod tests {
 
     const MARK: &str = "8a1f3c5e";
 
-    /// A login shell that reads `before`, runs the line, and whatever wraps it says `after`.
+    /// Runs `script` as a login shell does that has `before` in its startup files, and prints `after` when it ends.
     fn login(before: &str, script: &str, after: &str) -> Result<Framed, PortError> {
         let line = line(MARK, script);
         let shell = format!("({before}\n{line})\n{after}");

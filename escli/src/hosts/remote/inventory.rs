@@ -1,4 +1,4 @@
-//! PURE: what [`super::scripts::inspect`] printed, understood.
+//! PURE: parses the output of [`super::scripts::inspect`].
 
 use shared::spec::Node;
 
@@ -8,7 +8,7 @@ use super::service::standing;
 use crate::plan::desired;
 use crate::plan::facts::{HostFacts, Machine, TakenPort};
 
-/// What a host said of itself and of `node`; `now` is the operator's time, in seconds.
+/// Returns the facts about the host and `node`. `now` is this machine's time, in seconds since 1970.
 pub fn facts(said: &str, node: &Node, now: i64) -> HostFacts {
     let mark = format!("{CONFIG_MARK}\n");
     let (said, config) = said.split_once(&mark).unwrap_or((said, ""));
@@ -58,7 +58,7 @@ pub fn facts(said: &str, node: &Node, now: i64) -> HostFacts {
     }
 }
 
-/// The ports the node wants on which something listens, on whatever address: the node listens on all.
+/// Returns the ports of `node` on which something already listens, on any address, since the node listens on all.
 fn taken(node: &Node, tcp: &[&str], ss: &[&str]) -> Vec<TakenPort> {
     let wanted = [
         ("client_port", node.client_port),
@@ -70,7 +70,7 @@ fn taken(node: &Node, tcp: &[&str], ss: &[&str]) -> Vec<TakenPort> {
     wanted.map(|(key, port)| TakenPort { port, key: key.to_owned(), holder: holder(port, ss) }).collect()
 }
 
-/// The port of a listening socket, out of a line of /proc/net/tcp (proc_pid_net(5)).
+/// Returns the port of a listening socket, from a line of /proc/net/tcp (proc_pid_net(5)).
 fn listening_port(line: &str) -> Option<u16> {
     const LISTENING: &str = "0A";
     let mut fields = line.split_whitespace();
@@ -80,7 +80,7 @@ fn listening_port(line: &str) -> Option<u16> {
     (state == LISTENING).then(|| u16::from_str_radix(port, 16).ok()).flatten()
 }
 
-/// E.g. `python3 (pid 4711)`, out of the lines of `ss -Hltnp`.
+/// Returns the process that holds a port, e.g. `python3 (pid 4711)`, from the lines of `ss -Hltnp`.
 fn holder(port: u16, ss: &[&str]) -> Option<String> {
     let end = format!(":{port}");
     let line =

@@ -1,8 +1,8 @@
-//! A host kept from other operators for as long as an operation works on it.
+//! The lease of a host: keeps other operators away as long as an operation works on the host.
 //!
-//! A process there holds a lock. It lives on what escli sends it, a line every few seconds, and lets go of the lock when
-//! nothing comes any more: escli has ended, or the network between them. It answers each line, and an escli that hears no
-//! answer takes the lease for lost well before the host gives it to somebody else.
+//! A process on the host holds a lock. escli sends it a line every few seconds, and it releases the lock when no line
+//! comes any more, because escli or the network has failed. It answers each line. An escli that gets no answer
+//! considers the lease lost well before the host releases the lock.
 
 use std::time::Duration;
 
@@ -16,18 +16,19 @@ use crate::engine::ports::{LeaseLost, PortError, PortErrorKind};
 use crate::hosts::ssh::{KeepAlive, Lines, SshError, StreamEvent, quote};
 use crate::plan::layout::HostLayout;
 
-/// How often the host hears from escli, and how long it may take to answer.
+/// How often a line is sent to the host, and how long its answer may take.
 pub const KEEP_ALIVE: KeepAlive =
     KeepAlive { interval: Duration::from_secs(2), timeout: Duration::from_secs(15) };
-/// The host lets go when it has heard nothing for so long, in seconds; more than [`KEEP_ALIVE`] in all.
+/// Seconds without a line after which the host releases the lock; more than both times of [`KEEP_ALIVE`] together.
 pub const RELEASE_AFTER_S: u64 = 30;
-/// How long the host waits for whoever has it.
+/// How long the host waits for another holder to release the lock.
 pub const LOCK_WAIT: Duration = Duration::from_secs(2);
-/// How the script ends when another operation holds the host.
+/// Exit status of the script if another operation holds the lock.
 const TAKEN: i32 = 75;
 
-/// Takes the host's lock for `holder`, prints `held` and holds it as long as a line comes at least every `silence`
-/// seconds; prints the holder's line and ends with [`TAKEN`] when somebody else has it.
+/// Returns the script that takes the host's lock for `holder` and prints `held`. It holds the lock as long as a line
+/// arrives at least every `silence` seconds. If another operation holds the lock, it prints that holder and exits with
+/// [`TAKEN`].
 pub fn hold(layout: &HostLayout, holder: &Holder, silence: u64) -> String {
     let lock = match layout.privilege {
         Privilege::Sudo => "/run/eventstream-operation.lock",
@@ -45,7 +46,7 @@ exit $code"#,
     script(layout, &body)
 }
 
-/// A host kept from other operators; given back when dropped.
+/// The lease of one host, released when the value is dropped.
 #[derive(Debug)]
 pub struct Lease {
     node: NodeId,
@@ -54,10 +55,10 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The lease of a host on which [`hold`] was begun, between marks.
+    /// Waits until the script of [`hold`], whose output is between two `mark`s, has taken the lock.
     ///
     /// # Errors
-    /// [`PortErrorKind::Locked`] with who holds it; or what the host says instead.
+    /// [`PortErrorKind::Locked`] with the holder, if another operation has it; otherwise what the host printed instead.
     pub async fn taken(node: NodeId, mark: &str, mut lines: Lines) -> Result<Self, PortError> {
         let mut framed = frame::Lines::new(mark);
         let mut said = Vec::new();
@@ -75,7 +76,7 @@ impl Lease {
         Err(not_taken(node, &said))
     }
 
-    /// Why the host is not kept from others any more.
+    /// Returns why the lease is lost; `None` as long as it is held.
     pub fn lost(&mut self) -> Option<LeaseLost> {
         while self.lost.is_none() {
             self.lost = match self.lines.ready()? {
@@ -90,7 +91,7 @@ impl Lease {
 }
 
 fn why(error: &SshError) -> String {
-    let message = &error.report().message;
+    let message = &error.message;
     message.rsplit_once(": ").map_or(message.as_str(), |(_, why)| why).to_owned()
 }
 
@@ -98,7 +99,7 @@ fn on(node: NodeId, error: PortError) -> PortError {
     PortError { message: format!("node {node}: {}", error.message), ..error }
 }
 
-/// The host says neither yes nor no.
+/// The error for a host that does not say in time whether it has taken the lock.
 pub fn unsaid(id: NodeId) -> PortError {
     PortError::failed(format!("node {id}: its host does not say whether it can be reserved"))
         .hint("check its login shell: escli check")

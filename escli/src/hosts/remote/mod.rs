@@ -1,7 +1,8 @@
 //! Nodes on hosts of their own, reached over SSH: implements [`crate::engine::ports::Hosts`].
 //!
-//! `scripts` and `service` are what is run there, `frame` tells what they print from what the login prints, `inventory`
-//! understands what an inspection prints, `lease` keeps other operators away.
+//! `scripts` and `service` write the shell scripts, `shell` how each of them begins. `frame` separates a script's
+//! output from what the login prints. `inventory` parses what an inspection prints, `claims` what it says of the
+//! cluster that the host belongs to. `lease` keeps other operators away.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +21,8 @@ use crate::files::sha256;
 use crate::hosts::evidence::Evidence;
 use crate::hosts::identity;
 use crate::hosts::ssh::{
-    self, Connection, Destination, Input, Limits, Operator, Output, Passphrases, SshError, StreamEvent,
+    self, Connection, Destination, Input, Limits, Operator, Output, Passphrases, SshError, SshErrorKind,
+    StreamEvent,
 };
 use crate::plan::Action;
 use crate::plan::desired::{self, DesiredFiles};
@@ -38,29 +40,32 @@ mod shell;
 
 pub use lease::Lease;
 
-/// Copying a program over a slow line takes its time; the operation's own limit stands above it.
+/// Limit of a step that copies a program, or works on a whole data directory: lines and disks may be slow. The limit of
+/// the whole operation applies as well.
 const COPY_LIMIT: Duration = Duration::from_secs(600);
-/// Bytes of a backup that take a second more, at the worst.
+/// The slowest copy of a backup that is waited for.
 const MIN_COPY_BYTES_PER_SECOND: u64 = 1 << 20;
-/// Between two looks at a process that was asked to end.
+/// Time between two checks whether a node has stopped.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a killed process may take to go away.
+/// How long a process may take to end after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
-/// How long a node is given to answer another one's knock.
+/// How long a host waits for another node's port to accept its connection, in seconds.
 const PROBE_TIMEOUT_S: u64 = 2;
 
-/// Hosts that ssh is asked about at once; each is a process.
+/// How many hosts `ssh -G` is asked about at once; each takes a process.
 const MAX_CONCURRENT_LOOKUPS: usize = 32;
 
-/// How each node's host is reached, or why it cannot be.
+/// The way to each node's host, or why there is none.
 pub type Destinations = BTreeMap<NodeId, Result<Destination, SshError>>;
 
-/// How the hosts of `spec` are reached, by its own account and that of the operator's SSH configuration.
+/// Finds the way to each host of `spec`, from cluster.yaml and from the SSH configuration of the operator who runs
+/// this.
 pub fn destinations(spec: &ClusterFile) -> Destinations {
     resolve(spec, &Operator::here(ssh::ConfigFile::Default))
 }
 
-/// The same for any operator. All are asked for at once: a configuration may run programs and ask the name service.
+/// As [`destinations`], for any operator. Asks about many hosts at once, since a configuration may run programs and
+/// query the name service.
 pub fn resolve(spec: &ClusterFile, operator: &Operator) -> Destinations {
     let for_all = spec.deploy.as_ref().and_then(|deploy| deploy.ssh.as_ref());
     let resolve = |node: &Node| {
@@ -81,7 +86,7 @@ pub fn resolve(spec: &ClusterFile, operator: &Operator) -> Destinations {
     found
 }
 
-/// The hosts of one cluster.
+/// The hosts of one cluster, with the connections to them.
 pub struct RemoteHosts {
     layout: HostLayout,
     links: BTreeMap<NodeId, Link>,
@@ -89,11 +94,11 @@ pub struct RemoteHosts {
     program: Option<Program>,
     passphrases: Arc<Passphrases>,
     limits: Limits,
-    /// For one command.
+    /// Limit of one command.
     limit: Duration,
 }
 
-/// A node, where its host is, and the connection once there is one.
+/// A node, the way to its host, and the connection once there is one.
 struct Link {
     node: Node,
     destination: Result<Destination, SshError>,
@@ -101,8 +106,8 @@ struct Link {
 }
 
 impl RemoteHosts {
-    /// Returns the hosts of `spec`; those of `goal` are given files. No connection is opened yet. `limit` is for opening
-    /// one, and for each command.
+    /// Returns the hosts of `spec`. The files to install are made from `goal`. No connection is opened yet; `limit` is
+    /// the limit of opening one, and of each command.
     pub fn new(
         layout: HostLayout,
         spec: &ClusterFile,
@@ -121,17 +126,17 @@ impl RemoteHosts {
         Self { layout, links, wanted, program: None, passphrases, limits, limit }
     }
 
-    /// Lets looks compare what is installed with `program`.
+    /// Sets the program that inspections compare with the installed one.
     pub fn expect(&mut self, program: Option<Program>) {
         self.program = program;
     }
 
-    /// What each node should be given.
+    /// The files that each node is to have.
     pub fn wanted(&self) -> &DesiredFiles {
         &self.wanted
     }
 
-    /// What is where on each host.
+    /// The paths, user and kind of service that are the same on each host.
     pub fn layout(&self) -> &HostLayout {
         &self.layout
     }
@@ -156,7 +161,7 @@ impl RemoteHosts {
         self.connection(id).await?.run(command, Input::None, limit).await.map_err(|error| port_error(&error))
     }
 
-    /// Runs a script there and returns what it printed.
+    /// Runs a script on the node's host, with `input` as its standard input, and returns its standard output.
     async fn script(
         &self,
         id: NodeId,
@@ -188,7 +193,8 @@ impl RemoteHosts {
         self.script(id, &script, Input::Bytes(text.as_bytes().to_vec()), self.limit).await.map(drop)
     }
 
-    /// The node is stopped: no process, and nobody who would start it again.
+    /// Waits until the node is stopped: no process is left, and no service manager will start it again. Returns false
+    /// if it is not stopped `within` this time.
     async fn gone(&self, id: NodeId, within: Duration) -> Result<bool, PortError> {
         let gone = async {
             while self.process(id).await? != Process::Stopped {
@@ -199,10 +205,10 @@ impl RemoteHosts {
         tokio::time::timeout(within, gone).await.unwrap_or(Ok(false))
     }
 
-    /// Follows the node's log, from the last `lines` lines on.
+    /// Follows the node's log, beginning with its last `lines` lines.
     ///
     /// # Errors
-    /// When the host cannot be reached, or the log cannot be opened.
+    /// If the host cannot be reached.
     pub async fn follow(&self, id: NodeId, lines: usize) -> Result<Following, PortError> {
         let mark = mark();
         let line = frame::line(&mark, &scripts::log_follow(&self.layout, lines));
@@ -210,26 +216,26 @@ impl RemoteHosts {
         Ok(Following { lines, framed: frame::Lines::new(&mark) })
     }
 
-    /// What the host says of itself and of the node.
+    /// Returns what the host's script for `what` prints about the host or the node.
     ///
     /// # Errors
-    /// When it cannot be asked.
+    /// If the host cannot be reached, or the script fails.
     pub async fn evidence(&self, id: NodeId, what: Evidence) -> Result<String, PortError> {
         self.script(id, &scripts::evidence(&self.layout, what), Input::None, self.limit).await
     }
 
-    /// Has the installed program read all that the node has on its disk; its verdict as JSON.
+    /// Runs `esnode verify` of the installed program on the node's data directory, and returns its verdict as JSON.
     ///
     /// # Errors
-    /// When it comes to none.
+    /// If the host cannot be reached, or the program gives no verdict within `limit`.
     pub async fn verify(&self, id: NodeId, limit: Duration) -> Result<String, PortError> {
         self.script(id, &scripts::verify(&self.layout), Input::None, limit).await
     }
 
-    /// Keeps other operators from the host for as long as the lease lives.
+    /// Takes the lease of the node's host, which keeps other operators away for as long as the returned value lives.
     ///
     /// # Errors
-    /// [`PortErrorKind::Locked`] with who holds it.
+    /// [`PortErrorKind::Locked`], with who holds it; those of a host that cannot be reached.
     pub async fn lease(&self, id: NodeId, holder: &Holder) -> Result<Lease, PortError> {
         let mark = mark();
         let line = frame::line(&mark, &lease::hold(&self.layout, holder, lease::RELEASE_AFTER_S));
@@ -239,17 +245,17 @@ impl RemoteHosts {
         taken.unwrap_or_else(|_| Err(lease::unsaid(id)))
     }
 
-    /// Adds a line to the host's own history of operations.
+    /// Appends a line to the history of operations that the host keeps.
     ///
     /// # Errors
-    /// When the host cannot be reached, or the line cannot be written.
+    /// If the host cannot be reached, or the line cannot be written.
     pub async fn note(&self, id: NodeId, line: &str) -> Result<(), PortError> {
         let input = Input::Bytes(format!("{line}\n").into_bytes());
         self.script(id, &scripts::note(&self.layout), input, self.limit).await.map(drop)
     }
 }
 
-/// The lines of what a node logs, as they come.
+/// The log of a node, line by line as it is written.
 #[derive(Debug)]
 pub struct Following {
     lines: ssh::Lines,
@@ -257,10 +263,10 @@ pub struct Following {
 }
 
 impl Following {
-    /// The next line, or how it ended; then none.
+    /// Returns the next line, or, as the last event, how the stream ended; `None` after that.
     ///
     /// # Errors
-    /// When the host goes silent, or runs no commands.
+    /// If the host goes silent, or its login runs no commands.
     pub async fn next(&mut self) -> Option<Result<StreamEvent, PortError>> {
         loop {
             let said = match self.lines.next().await? {
@@ -276,18 +282,17 @@ impl Following {
     }
 }
 
-/// What stands before and behind a script's output; nobody can guess it.
+/// Returns a new mark for [`frame`]: 122 random bits, which no other output can contain.
 fn mark() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
 fn port_error(error: &SshError) -> PortError {
-    let kind = match error {
-        SshError::Unreachable(_) | SshError::Refused(_) | SshError::Lost(_) => PortErrorKind::Unreachable,
-        SshError::Failed(_) => PortErrorKind::Failed,
+    let kind = match error.kind {
+        SshErrorKind::Unreachable | SshErrorKind::Refused | SshErrorKind::Lost => PortErrorKind::Unreachable,
+        SshErrorKind::Failed => PortErrorKind::Failed,
     };
-    let ssh::Report { message, details, hints } = error.report().clone();
-    PortError { kind, message, details, hints }
+    error.clone().with_kind(kind)
 }
 
 impl Hosts for RemoteHosts {
@@ -319,7 +324,7 @@ impl Hosts for RemoteHosts {
             let (identity, sum) = said.split_once(scripts::SUM_MARK).unwrap_or((&said, ""));
             return Ok(identity::has(action, identity, sum).unwrap_or_default());
         }
-        // The same look as ever, at what the action is about and nothing else.
+        // Inspects only what the action is about, with the same script.
         let release = match action {
             Action::PlaceBinary { release, .. } => Some(release.as_str()),
             _ => None,
@@ -367,10 +372,11 @@ impl Hosts for RemoteHosts {
     }
 
     async fn stop(&self, id: NodeId, force: bool, within: Duration) -> Result<(), PortError> {
-        // With systemd the command itself waits, by the unit's own limit.
+        // With systemd the command itself waits until the unit has stopped, up to the unit's own limit.
         let asked =
             self.script(id, &service::stop(&self.layout, false), Input::None, within + self.limit).await;
-        // What could not be asked is not waited for, and may have ended all the same.
+        // If the command failed, nothing was asked to stop, so there is no point in waiting; but the node may have
+        // stopped.
         let is_gone = match &asked {
             Ok(_) => self.gone(id, within).await?,
             Err(_) => matches!(self.process(id).await, Ok(Process::Stopped)),

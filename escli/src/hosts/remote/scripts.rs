@@ -1,9 +1,9 @@
-//! PURE: what is run on hosts, as text for a POSIX shell. Every path and name in it was checked by [`HostLayout`].
+//! PURE: the scripts that run on hosts, for a POSIX shell. Every path and name in them was checked by [`HostLayout`].
 //!
-//! What needs root is one of a short list of programs, run by `as_root`: stat, ls, ss, useradd, install, tee, sha256sum,
-//! chmod, sync, mv, ln, rm, mkdir, systemctl, journalctl, flock, kill, runuser. What lies where the node's user may write is
-//! read and written as that user, by `as_user`: root would follow the links that it finds there. Nothing secret is ever an
-//! argument.
+//! A short list of programs runs as root, through `as_root`: stat, ls, ss, useradd, install, tee, sha256sum, chmod,
+//! sync, mv, ln, rm, mkdir, systemctl, journalctl, flock, kill, runuser. Where the node's user may write, files are
+//! read and written as that user, through `as_user`, because root would follow links that the user has put there. No
+//! secret is ever passed as an argument.
 
 use shared::backup::{MANIFEST, SUM};
 use shared::ids::{ClusterId, NodeId};
@@ -16,11 +16,11 @@ use crate::hosts::evidence::{self, Evidence};
 use crate::hosts::identity;
 use crate::plan::layout::HostLayout;
 
-/// Printed before the node's cluster.yaml, which ends a look.
+/// The line before the node's cluster.yaml, which is the last part of an inspection's output.
 pub const CONFIG_MARK: &str = "--- cluster.yaml";
 
-/// Prints `key value` lines about the host and the node, then the node's cluster.yaml. `release` is the one that should
-/// be there.
+/// Prints `key value` lines about the host and the node, then the node's cluster.yaml. `release` is the release that is
+/// expected on the host.
 pub fn inspect(layout: &HostLayout, release: Option<&str>) -> String {
     let body = format!(
         r#"{SAY}
@@ -48,7 +48,7 @@ cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | sed 's/^/tcp /'
     script(layout, &body)
 }
 
-/// Prints only what is installed, in the same form.
+/// Prints, in the same form, only what is installed.
 pub fn probe(layout: &HostLayout, release: Option<&str>) -> String {
     script(layout, &format!("{SAY}\n{}", installed(layout, release)))
 }
@@ -83,12 +83,13 @@ exit 0"#
     )
 }
 
-/// What [`place`] and [`switch`] leave behind when the host dies in the middle of them, as a shell finds it.
+/// Shell patterns for the temporary files that [`place`] and [`switch`] leave if the host fails while they run.
 const LEFTOVERS: &str =
     "$install/*.escli-new $install/config/*.escli-new $install/releases/*/*.escli-new $unit.escli-new";
 
-/// Without root, says where the user cannot write what the node needs there: the directory itself, or the nearest one
-/// above it that exists. A mode is changed by the owner alone.
+/// Prints the directories that a login user without root cannot write to, although the node needs them: the directory
+/// itself, or its nearest existing parent. The data directory must also belong to that user, because only its owner can
+/// change its mode.
 fn closed(layout: &HostLayout) -> String {
     match layout.privilege {
         Privilege::Sudo => String::new(),
@@ -102,7 +103,7 @@ done
     }
 }
 
-/// Says how the user's own systemd stands.
+/// Prints the state of the login user's own systemd.
 fn users_own(layout: &HostLayout) -> String {
     if !layout.is_user_unit() {
         return String::new();
@@ -113,15 +114,17 @@ fn users_own(layout: &HostLayout) -> String {
     )
 }
 
-/// The user's systemd is started by the boot, and stays.
+/// A condition: the user's systemd starts at boot, and outlives the user's logins.
 const LINGERS: &str = "[ -e /var/lib/systemd/linger/$user ]";
 
-/// Deletes them. Whoever works on the host holds its lease, so nothing is being uploaded now.
+/// Deletes the files that a failed upload has left. Nothing is being uploaded meanwhile, since the caller holds the
+/// lease.
 pub fn remove_leftovers(layout: &HostLayout) -> String {
     script(layout, &format!("for left in {LEFTOVERS}; do as_root rm -f \"$left\"; done"))
 }
 
-/// Tries each `host:port` and prints `open`, `silent`, `unresolved` or `unknown` for it, in the order given.
+/// Tries to connect to each `host:port`, and prints `open`, `silent`, `unresolved` or `unknown` for each, in this
+/// order.
 pub fn peer_reachability(peers: &[(String, u16)], seconds: u64) -> String {
     let mut text = String::from(
         "try() {\n  bash -c : 2>/dev/null || { echo unknown; return; }\n  \
@@ -129,7 +132,7 @@ pub fn peer_reachability(peers: &[(String, u16)], seconds: u64) -> String {
          if [ $? = 124 ]; then echo silent; else echo open; fi\n}\n",
     );
     for (host, port) in peers {
-        // A name that does not resolve there ends at once, and says so itself.
+        // For a name that the host cannot resolve, prints that instead.
         text.push_str(&format!(
             "getent ahosts '{host}' >/dev/null && try '{host}' {port} {seconds} || echo unresolved\n"
         ));
@@ -146,7 +149,7 @@ pub fn ensure_user(layout: &HostLayout) -> String {
     )
 }
 
-/// Creates the directories.
+/// Creates the node's directories.
 pub fn ensure_dirs(layout: &HostLayout) -> String {
     let run =
         if layout.logs_to_file() { "as_root install -d -m 755 -o $user -g $group $install/run" } else { "" };
@@ -162,9 +165,8 @@ as_root install -d -m 700 -o $user -g $group $data
     script(layout, &body)
 }
 
-/// Puts standard input at `path`, whole or not at all: beside it first, compared with what it should be, synced, renamed.
-/// A copy that fails takes no room on a disk that may have none.
-/// `tried` is run on the copy before the rename.
+/// Writes standard input to `path`, atomically: to a temporary file, which is compared with `sha256`, synced, checked
+/// by the command `tried`, and renamed. A failed copy is deleted, so that it takes up no space.
 pub fn place(layout: &HostLayout, path: &str, mode: &str, sha256: &str, tried: &str) -> String {
     let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
     let body = format!(
@@ -185,11 +187,11 @@ as_root sync {folder}"#
     script(layout, &body)
 }
 
-/// For [`place`]: the program runs on this machine.
+/// A command for [`place`]: checks that the program runs on this host.
 pub const RUNS: &str =
     "out=$(as_root $new --version 2>&1) || { echo \"it does not run here: $out\" >&2; exit 1; }";
 
-/// Has the unit started at boot, which makes systemd read it anew.
+/// Makes the unit start at boot, which also makes systemd read it again.
 pub fn enable(layout: &HostLayout) -> String {
     let linger = if layout.is_user_unit() {
         format!(
@@ -203,15 +205,15 @@ pub fn enable(layout: &HostLayout) -> String {
     script(layout, &format!("set -e\nctl --quiet enable $name{linger}"))
 }
 
-/// The unit is no longer started at boot.
+/// Makes the unit no longer start at boot.
 pub fn disable(layout: &HostLayout) -> String {
     script(layout, "ctl --quiet disable $name")
 }
 
-/// Printed before the checksum of a backup.
+/// The line before the checksum of a backup.
 pub const SUM_MARK: &str = "--- sum\n";
 
-/// Prints what the data directory says of itself, and which backup lies in it; nothing where there is none.
+/// Prints the identity of the data directory, and the checksum of the backup in it; nothing if it does not exist.
 pub fn identity(layout: &HostLayout) -> String {
     let body = format!(
         "cd /\nas_user tail -n +1 $data/{} 2>/dev/null || true\nprintf '%s' '{SUM_MARK}'\n\
@@ -221,8 +223,8 @@ pub fn identity(layout: &HostLayout) -> String {
     script(layout, &body)
 }
 
-/// Unpacks a backup from standard input into the empty data directory, once it was read whole there. The log comes first:
-/// no node starts on a log without an identity.
+/// Unpacks a backup from standard input into the empty data directory, after all of it was read. The log comes first,
+/// because no node starts on a log without an identity.
 pub fn unpack(layout: &HostLayout) -> String {
     let program = layout.program();
     let body = format!(
@@ -242,7 +244,7 @@ as_user sync -f $data"#
     script(layout, &body)
 }
 
-/// Reads all that the node, which does not run, has on its disk, and prints a verdict. Damage is one, too.
+/// Runs `esnode verify` on the data of a stopped node. A verdict that tells of damage is a success of the script.
 pub fn verify(layout: &HostLayout) -> String {
     let program = layout.program();
     let body = format!(
@@ -252,14 +254,14 @@ pub fn verify(layout: &HostLayout) -> String {
     script(layout, &body)
 }
 
-/// Makes the log of the node, which does not run, that of another cluster.
+/// Runs `esnode recover` on the data of a stopped node, which makes its log that of another cluster.
 pub fn recover(layout: &HostLayout, id: NodeId, cluster: ClusterId, members: &[NodeId]) -> String {
     let task = identity::recover(cluster, members).join(" ");
     let program = layout.program();
     script(layout, &format!("cd /\nas_user {program} --node-id={id} --config=$config {task}"))
 }
 
-/// Makes a release the one that is started, and keeps the one before it besides.
+/// Makes `release` the current one, and keeps the previous one beside it.
 pub fn switch(layout: &HostLayout, release: &str) -> String {
     let body = format!(
         r#"set -e
@@ -277,7 +279,7 @@ done"#
     script(layout, &body)
 }
 
-/// Deletes the node's data and configuration, and lets no boot start it.
+/// Deletes the node's data and configuration, and makes its unit no longer start at boot.
 pub fn wipe(layout: &HostLayout) -> String {
     let unit = match layout.service {
         Service::Systemd => {
@@ -292,10 +294,10 @@ pub fn wipe(layout: &HostLayout) -> String {
     )
 }
 
-/// Prints the node's last log lines.
+/// Prints the last lines of the node's log.
 pub fn log_tail(layout: &HostLayout, lines: usize) -> String {
     let body = if layout.logs_to_file() {
-        // The node goes on in a new file when one is large.
+        // The node starts a new log file when the current one is large, so the previous one is read too.
         format!(
             "cd /; as_user tail -q -n {lines} $install/run/log.1 $install/run/log 2>/dev/null | tail -n {lines}"
         )
@@ -305,12 +307,12 @@ pub fn log_tail(layout: &HostLayout, lines: usize) -> String {
     script(layout, &format!("{body}\nexit 0"))
 }
 
-/// Prints the node's cluster.yaml; nothing when there is none.
+/// Prints the node's cluster.yaml; nothing if there is none.
 pub fn read_config(layout: &HostLayout) -> String {
     script(layout, "[ -e $config ] || exit 0\ncat $config")
 }
 
-/// Prints the node's last log lines, and those that come.
+/// Prints the last lines of the node's log, then every new one.
 pub fn log_follow(layout: &HostLayout, lines: usize) -> String {
     let body = if layout.logs_to_file() {
         format!("cd /; as_user tail -n {lines} -F $install/run/log 2>/dev/null")
@@ -320,7 +322,7 @@ pub fn log_follow(layout: &HostLayout, lines: usize) -> String {
     script(layout, &body)
 }
 
-/// Prints what the host says of itself and of the node.
+/// Prints one kind of information about the host and the node.
 pub fn evidence(layout: &HostLayout, what: Evidence) -> String {
     let body = match (what, layout.service) {
         (Evidence::Version, _) => "exec $install/esnode --version --json".to_owned(),
@@ -338,7 +340,7 @@ pub fn evidence(layout: &HostLayout, what: Evidence) -> String {
     script(layout, &body)
 }
 
-/// Adds standard input, a line, to the host's own account of what operators did there.
+/// Appends one line from standard input to the history of operations that the host keeps.
 pub fn note(layout: &HostLayout) -> String {
     script(layout, "[ ! -d $install ] || as_root tee -a $install/operations.jsonl >/dev/null")
 }

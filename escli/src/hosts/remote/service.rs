@@ -1,4 +1,4 @@
-//! PURE: the node's process on its host: how it stands, how it is started and stopped, as text for a POSIX shell.
+//! PURE: scripts that find, start and stop the node's process on its host.
 
 use shared::ids::NodeId;
 use shared::spec::Service;
@@ -7,11 +7,12 @@ use super::shell::script;
 use crate::plan::facts::Process;
 use crate::plan::layout::HostLayout;
 
-/// Sets `pid` to the node's process, or to nothing, and `state` to how it stands, which [`standing`] understands.
+/// Sets the shell variable `pid` to the node's process id, or to nothing, and `state` to a word that [`standing`]
+/// understands.
 ///
-/// What a service manager or a pid file says is not enough: one forgets what was started by hand, the other outlives its
-/// process, and numbers are used again. So the node is looked for by its arguments, among the processes of this machine
-/// and not of its containers. Between two starts a unit has no process, and is not stopped all the same.
+/// Service manager and pid file are not enough: the first knows nothing of a node that was started by hand, the second
+/// outlives its process, and process ids are reused. So the node is searched for by its arguments, among the processes
+/// of this machine without those of its containers. A unit between two starts has no process, but is not stopped.
 pub fn process(layout: &HostLayout) -> String {
     let find = format!(
         r#"for found in $(grep -lszx -- '[-]-config={}' /proc/[0-9]*/cmdline); do
@@ -41,12 +42,12 @@ pid=${{said##*MainPID=}}; pid=${{pid%%[!0-9]*}}; [ "$pid" != 0 ] || pid=
     )
 }
 
-/// Prints how the node stands, and its process id.
+/// Prints the node's state and process id.
 pub fn stands(layout: &HostLayout) -> String {
     script(layout, &format!("{}\nprintf '%s %s\\n' \"$state\" \"$pid\"", process(layout)))
 }
 
-/// What [`stands`] printed, understood.
+/// Parses the output of [`stands`].
 pub fn standing(said: &str) -> Process {
     let (state, pid) = said.trim().split_once(' ').unwrap_or((said.trim(), ""));
     match (pid.parse(), state) {
@@ -61,7 +62,7 @@ pub fn standing(said: &str) -> Process {
 pub fn start(layout: &HostLayout, id: NodeId) -> String {
     let body = match layout.service {
         Service::Systemd => "set -e\nctl start $name\nctl show -p MainPID --value $name".to_owned(),
-        // The shell that waits for the node must not keep the connection's own files open.
+        // The shell that waits for the node must not keep the files of the SSH connection open.
         Service::Process => format!(
             r#"set -e
 cd $data 2>/dev/null || cd /
@@ -78,8 +79,8 @@ as_user cat {run}/pid"#,
     script(layout, &body)
 }
 
-/// Asks the node to end, or kills it; one that its service manager would start again is not started any more. With
-/// systemd, returns when its unit has ended.
+/// Asks the node to end, or kills it with `kill`. A service manager that would start it again no longer does so. With
+/// systemd, the script ends when the unit has stopped.
 pub fn stop(layout: &HostLayout, kill: bool) -> String {
     let signal = if kill { "KILL" } else { "TERM" };
     let unit = match (layout.service, kill) {

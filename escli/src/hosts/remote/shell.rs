@@ -1,10 +1,11 @@
-//! PURE: what every script on a host begins with: how to become root or the node's user, and where things are.
+//! PURE: how every script for a host begins: shell functions that run a command as root or as the node's user, and
+//! variables for the paths.
 
 use shared::spec::Privilege;
 
 use crate::plan::layout::{HostLayout, UNIT};
 
-/// How commands run as root, and as the node's user.
+/// Defines the shell functions `as_root`, `as_user` and `ctl` (systemctl), and the variable `user`.
 fn prelude(layout: &HostLayout) -> String {
     let user = layout.user.as_deref().unwrap_or("$(id -un)");
     let (root, own) = match layout.privilege {
@@ -14,7 +15,8 @@ fn prelude(layout: &HostLayout) -> String {
             r#"as_root runuser -u "$user" -- "$@""#,
         ),
     };
-    // A login that is no session of logind's does not say where the user's systemd listens.
+    // A login over SSH need not be a logind session. It then has no XDG_RUNTIME_DIR, without which `systemctl --user`
+    // does not find the user's systemd.
     let systemctl = if layout.is_user_unit() {
         r#"export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"; systemctl --user "$@""#
     } else {
@@ -26,7 +28,8 @@ fn prelude(layout: &HostLayout) -> String {
     )
 }
 
-/// A script with what all of them know: how to become whom, and what is where.
+/// Returns the script `body` with its prelude: the functions of [`prelude`], and the variables `install`, `data`,
+/// `config`, `unit` and `name`.
 pub(super) fn script(layout: &HostLayout, body: &str) -> String {
     let HostLayout { install, data, .. } = layout;
     let (config, unit) = (layout.config(), layout.unit());

@@ -1,4 +1,4 @@
-//! Logging in: what the agent has, then key files. Never a password.
+//! Logging in: with the keys of the agent first, then with key files. Never with a password.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -18,23 +18,23 @@ use super::key_file::KeyFile;
 use super::wire::{Deadline, Wire, WireError};
 use super::{Destination, SshError, quote};
 
-/// How often a passphrase may be mistyped.
+/// How often the passphrase of one key file is asked for.
 const MAX_TRIES: usize = 3;
-/// How long an agent may take to say what it has.
+/// How long an agent may take to list its keys.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The request for that: its length, then its number.
+/// The agent protocol's request for the list of keys: its length (4 bytes), then its number.
 const LIST_IDENTITIES: [u8; 5] = [0, 0, 0, 1, 11];
 
-/// Asks the operator for a secret, and tells what they should know. Implementations must not print what is typed.
+/// Asks the operator for a secret, and shows them messages. Implementations must not print what is typed.
 pub trait Prompt: Send + Sync {
-    /// The answer, or none where there is no terminal or the operator gives none.
+    /// Asks `question` and returns the answer; `None` if there is no terminal, or the operator gives none.
     fn secret(&self, question: &str) -> Option<String>;
 
-    /// One line for the operator.
+    /// Shows the operator one line.
     fn tell(&self, _text: &str) {}
 }
 
-/// Asks nobody.
+/// A prompt for runs without a terminal: every question goes unanswered.
 #[derive(Clone, Copy, Debug)]
 pub struct NoPrompt;
 
@@ -44,7 +44,7 @@ impl Prompt for NoPrompt {
     }
 }
 
-/// The passphrases of encrypted key files: each is asked for once in a run, whatever the number of hosts.
+/// The passphrases of encrypted key files. Each is asked for once in a run, however many hosts need it.
 pub struct Passphrases {
     prompt: Box<dyn Prompt>,
     asked: Mutex<HashMap<PathBuf, Asked>>,
@@ -63,19 +63,21 @@ impl std::fmt::Debug for Passphrases {
 }
 
 impl Passphrases {
-    /// Asks with `prompt` when it must.
+    /// Returns an empty collection, which asks through `prompt` when a passphrase is first needed.
     pub fn new(prompt: impl Prompt + 'static) -> Self {
         Self { prompt: Box::new(prompt), asked: Mutex::default() }
     }
 
-    /// Tells the operator.
+    /// Shows the operator one line.
     pub(super) fn tell(&self, text: &str) {
         self.prompt.tell(text);
     }
 
-    /// The passphrase of a key file; `wrong` is one that did not fit. Others who want it wait for the operator.
+    /// Returns the passphrase of a key file; `None` if the operator gave none, or has tried too often. `wrong` is a
+    /// passphrase that the caller has found not to fit. One caller asks at a time; the others wait and get the same
+    /// answer.
     pub(super) fn of(&self, path: &Path, wrong: Option<&str>) -> Option<String> {
-        // A map is whole whenever it is unlocked, even by a panic in a prompt.
+        // A panic in a prompt leaves the map as it was, so a poisoned lock can be used.
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = asked.entry(path.to_owned()).or_default();
         if asked.answer.is_some() && asked.answer.as_deref() != wrong {
@@ -92,10 +94,10 @@ impl Passphrases {
     }
 }
 
-/// Logs in on a wire after the handshake.
+/// Logs in to the host on `wire`, after the handshake.
 ///
 /// # Errors
-/// `Refused` with everything that was tried, `Unreachable` when the host goes silent.
+/// `Refused`, with everything that was tried; `Unreachable` if the host goes silent.
 pub fn log_in(
     wire: &mut Wire,
     destination: &Destination,
@@ -135,12 +137,12 @@ struct Login<'a> {
     passphrases: &'a Passphrases,
     deadline: &'a mut Deadline,
     tried: Vec<String>,
-    /// Whether the host has said no to a key.
+    /// Whether the host has rejected a key.
     turned_down: bool,
     hints: Vec<String>,
 }
 
-/// Whether an agent is there and answers; libssh2 would wait for it for ever.
+/// Checks that an agent answers on `socket`: libssh2 itself would wait for an answer without limit.
 fn check_agent(socket: &Path) -> io::Result<()> {
     let mut agent = UnixStream::connect(socket)?;
     agent.set_read_timeout(Some(AGENT_TIMEOUT))?;
@@ -153,16 +155,18 @@ fn check_agent(socket: &Path) -> io::Result<()> {
     })
 }
 
-/// How an attempt with one key ended, when the connection is still good.
+/// The result of an attempt to log in with one key, after which the connection can still be used.
 enum Attempt {
     In,
     No,
-    /// The key itself is of no use: a wrong passphrase, or an agent that does not sign.
+    /// The key cannot be used, so the host was not asked about it or got no signature: an unreadable file, a wrong
+    /// passphrase, or an agent that does not sign. The text says why.
     Useless(String),
 }
 
 impl Login<'_> {
-    /// Tries what the agent has: first the keys that are named, then the others unless only those are allowed.
+    /// Tries the keys of the agent: those that the configuration names first, then the others, unless it allows no
+    /// others (`IdentitiesOnly`).
     fn agent(&mut self, files: &[(&Path, KeyFile)], certificates: &[Certificate]) -> Result<bool, SshError> {
         let Some(path) = &self.destination.agent else {
             self.tried.push("agent: none is running (SSH_AUTH_SOCK)".to_owned());
@@ -206,7 +210,7 @@ impl Login<'_> {
         Ok(false)
     }
 
-    /// Tries the files, each with its certificates first.
+    /// Tries the key files, each with its certificates first.
     fn files(&mut self, files: &[(&Path, KeyFile)], certificates: &[Certificate]) -> Result<bool, SshError> {
         for (path, file) in files {
             let own = certificates.iter().filter(|certificate| certificate.is_for(path, file.public_half()));
@@ -234,7 +238,7 @@ impl Login<'_> {
                 if self.is_in(attempt, &format!("{name}{with}")) {
                     return Ok(true);
                 }
-                // The key itself is, so nothing with it will do.
+                // The key cannot be used, so another certificate for it does not help.
                 if is_useless {
                     break;
                 }
@@ -279,7 +283,7 @@ impl Login<'_> {
         match result {
             Ok(()) => Ok(Attempt::In),
             Err(stop) => match (stop.code(), stop.text()) {
-                // One number for three things.
+                // libssh2 reports three different failures by this number; only their texts differ.
                 (Some(LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED), text) if text.starts_with("waiting for") => {
                     Err(self.cut_off(&stop))
                 }
@@ -295,7 +299,8 @@ impl Login<'_> {
         }
     }
 
-    /// Notes how it went, for the case that nothing fits.
+    /// Returns whether the attempt has logged in. If not, notes why for the error that is shown when no key is
+    /// accepted.
     fn is_in(&mut self, attempt: Attempt, what: &str) -> bool {
         match attempt {
             Attempt::In => return true,
@@ -327,7 +332,7 @@ impl Login<'_> {
         error.hint(format!("give it your key: {copy}, or name another user or identity_file in deploy.ssh"))
     }
 
-    /// The connection is of no use any more.
+    /// The error for a connection that broke during the login.
     fn cut_off(&mut self, stop: &WireError) -> SshError {
         if matches!(stop, WireError::Error(_)) && self.turned_down {
             return self.refused(Some(stop.text())).hint(

@@ -1,22 +1,24 @@
-//! Certificates of users (`KEY-cert.pub`): which there are, and which key each is for (OpenSSH, PROTOCOL.certkeys).
+//! Certificates of users (`KEY-cert.pub`): finds them, and tells which key each belongs to (OpenSSH,
+//! PROTOCOL.certkeys).
 
 use std::path::{Path, PathBuf};
 
 use super::key_file::{field, public_line};
 
-/// What the kind of a certificate has behind that of its key.
+/// A certificate's type is the type of its key with this suffix.
 const SUFFIX: &[u8] = b"-cert-v01@openssh.com";
 
-/// A certificate in a file.
+/// A certificate that was read from a file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
     blob: Vec<u8>,
 }
 
 impl Certificate {
-    /// Those that are named; as in ssh, those beside the keys where none is.
+    /// Returns the certificates in the files `named`. If none is named, looks for one beside each of `keys`, as ssh
+    /// does.
     pub fn find(named: &[PathBuf], keys: &[PathBuf]) -> Vec<Self> {
         let beside: Vec<PathBuf> = keys.iter().map(|key| beside(key)).collect();
         let paths = if named.is_empty() { &beside[..] } else { named };
@@ -29,19 +31,21 @@ impl Certificate {
         kind.ends_with(SUFFIX).then_some(Self { path: path.to_owned(), blob })
     }
 
-    /// As an agent lists it.
+    /// The certificate in SSH's wire format, as an agent lists it.
     pub fn blob(&self) -> &[u8] {
         &self.blob
     }
 
-    /// It is for the key in the file `key`; where the public half cannot be seen, its name tells.
+    /// Returns whether it belongs to the key in the file `key`, whose public half is `public`. If that is not known,
+    /// the file's name decides.
     pub fn is_for(&self, key: &Path, public: Option<&[u8]>) -> bool {
         public
             .map_or_else(|| self.path == beside(key), |public| certifies(&self.blob, public).unwrap_or(false))
     }
 }
 
-/// A certificate is a kind, a nonce, and then what follows the kind in the public half of its key.
+/// Whether the certificate contains the public key: its type, a nonce, then the key's fields after its type. `None` if
+/// either is invalid.
 fn certifies(certificate: &[u8], public: &[u8]) -> Option<bool> {
     let (kind, rest) = field(certificate)?;
     let (_nonce, rest) = field(rest)?;

@@ -1,5 +1,5 @@
-//! What the operator's own SSH configuration says about a host, asked from the `ssh` program (`ssh -G`): it alone reads
-//! Include, Match, patterns, tokens and the system's defaults exactly as the operator is used to.
+//! Reads the operator's SSH configuration by asking the `ssh` program (`ssh -G`), because only that handles Include,
+//! Match, patterns, tokens and system defaults exactly as the operator expects.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,23 +9,23 @@ use std::{io, thread};
 
 use super::{Operator, SshError};
 
-/// How long `ssh` may think: a configuration can ask the name service, or run programs.
+/// Time limit of `ssh -G`: a configuration may query the name service or run programs.
 const SSH_CONFIG_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which configuration is read.
+/// Which SSH configuration is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ConfigFile {
-    /// `~/.ssh/config` and the system's.
+    /// `~/.ssh/config` and the system's configuration.
     #[default]
     Default,
-    /// This file and nothing else.
+    /// Only this file.
     File(PathBuf),
-    /// None at all.
+    /// No configuration.
     None,
 }
 
 impl Operator {
-    /// Whoever runs this process.
+    /// Returns the operator who runs this process.
     pub fn here(config: ConfigFile) -> Self {
         let name = |key| std::env::var(key).ok().filter(|name| !name.is_empty());
         Self {
@@ -37,46 +37,48 @@ impl Operator {
     }
 }
 
-/// What is asked: a host by the name that the operator wrote, with what cluster.yaml says of it, which goes first.
+/// A question to `ssh -G`: a host under the name that the operator wrote, and the options from cluster.yaml, which take
+/// precedence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
-    /// The name or address.
+    /// Name or address of the host.
     pub host: String,
-    /// Options as in `ssh -o`, already decided.
+    /// Options in the form of `ssh -o`.
     pub given: Vec<(&'static str, String)>,
 }
 
-/// The answer: option names in lower case, one or more values each, in order.
+/// The answer of `ssh -G`: names of options in lower case with their values, in order. An option may have several
+/// values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SshOptions(Vec<(String, String)>);
 
 impl SshOptions {
-    /// Reads what `ssh -G` prints: an option and its value on each line.
+    /// Parses the output of `ssh -G`, which has an option and its value on each line.
     pub fn read(text: &str) -> Self {
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
         Self(pairs.map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned())).collect())
     }
 
-    /// The first value of an option; `none` counts as absent.
+    /// Returns the first value of an option; `None` if it is absent, or `none`.
     pub fn one(&self, key: &str) -> Option<&str> {
         self.all(key).next().filter(|value| !value.eq_ignore_ascii_case("none"))
     }
 
-    /// All values of an option.
+    /// Returns all values of an option.
     pub fn all(&self, key: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// Whether an option is on.
+    /// Returns whether the value of an option is `yes` or `true`.
     pub fn yes(&self, key: &str) -> bool {
         self.one(key).is_some_and(|value| matches!(value, "yes" | "true"))
     }
 }
 
-/// Asks `ssh`, which takes a few milliseconds. Where there is no such program, nothing is configured: the answer is empty.
+/// Runs `ssh -G`, which takes a few milliseconds. If there is no `ssh`, the answer is empty.
 ///
 /// # Errors
-/// When the configuration cannot be read; the message is ssh's own, with file and line.
+/// If the configuration cannot be read; the message is ssh's own, with file and line.
 pub fn ask(file: &ConfigFile, question: &Question) -> Result<SshOptions, SshError> {
     let mut command = Command::new("ssh");
     command.args(["-T", "-G"]).stdin(Stdio::null());
@@ -112,7 +114,7 @@ pub fn ask(file: &ConfigFile, question: &Question) -> Result<SshOptions, SshErro
         .hint(format!("try: ssh -G {host}")))
 }
 
-/// A configuration that nobody can read must not be passed over in silence.
+/// Without `ssh`, an existing configuration could not be honoured, so it is refused instead of ignored.
 fn without_ssh(file: &ConfigFile) -> Result<SshOptions, SshError> {
     let wanted = match file {
         ConfigFile::None => None,
@@ -128,7 +130,7 @@ fn without_ssh(file: &ConfigFile) -> Result<SshOptions, SshError> {
     }
 }
 
-/// A value as ssh_config has it. Only where it must be is it quoted: not all options take that.
+/// Quotes a value as ssh_config requires it; only if necessary, since not all options allow quotes.
 fn quoted(value: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\' | '#');
     if value.chars().all(plain) {
@@ -167,7 +169,7 @@ mod tests {
         let (_dir, file) = config("Host n1\n  Prot 22\n");
         let error =
             ask(&file, &Question { host: "n1".to_owned(), given: Vec::new() }).expect_err("a mistake");
-        let details = error.report().details.join("\n");
+        let details = error.details.join("\n");
         assert!(details.contains("line 2") && details.contains("prot"), "{details}");
     }
 

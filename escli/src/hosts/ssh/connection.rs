@@ -1,4 +1,5 @@
-//! A connection to a host, for async code: a thread of its own does the waiting, one command after the other.
+//! A connection to a host for async code. A thread of its own runs the commands, one after the other, and does the
+//! waiting.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,16 +14,16 @@ use super::stream::{KeepAlive, Lines};
 use super::wire::{Deadline, Wire, WireError};
 use super::{Destination, Passphrases, SshError};
 
-/// Most output that a command may have, in bytes.
+/// Largest output of one command, in bytes.
 const MAX_OUTPUT: usize = 256 << 20;
 
-/// Less is not to be told from a host that answers.
+/// The shortest limit for silence. With a shorter one, a live host could seem dead.
 const MIN_SILENCE: Duration = Duration::from_secs(3);
 
-/// What a command left behind.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// How it ended.
+    /// How the command ended.
     pub status: Status,
     /// What it wrote to standard output.
     pub stdout: Vec<u8>,
@@ -31,23 +32,23 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether it ended with 0.
+    /// Returns whether the command exited with status 0.
     pub fn success(&self) -> bool {
         self.status == Status::Exited(0)
     }
 
-    /// Standard output as text, without blanks at its ends.
+    /// Returns standard output as text, without white space at its ends.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim().to_owned()
     }
 
-    /// Standard error as text, without blanks at its ends.
+    /// Returns standard error as text, without white space at its ends.
     pub fn error_text(&self) -> String {
         String::from_utf8_lossy(&self.stderr).trim().to_owned()
     }
 }
 
-/// A connection to a host; clones share it. It ends when the last of them is dropped.
+/// A connection to a host. Clones share it, and it is closed when the last one is dropped.
 #[derive(Clone)]
 pub struct Connection {
     jobs: mpsc::Sender<Job>,
@@ -68,10 +69,11 @@ struct Job {
 }
 
 impl Connection {
-    /// Connects and logs in.
+    /// Connects to the host and logs in.
     ///
     /// # Errors
-    /// `Unreachable`, `Refused` or `Failed`, within `limits.open` and the time in which the operator is asked something.
+    /// `Unreachable`, `Refused` or `Failed`, within `limits.open`; time in which the operator answers a question does
+    /// not count.
     pub async fn open(
         destination: Destination,
         passphrases: Arc<Passphrases>,
@@ -88,7 +90,7 @@ impl Connection {
                 Ok(wire) => (Some(wire), Ok(())),
                 Err(error) => (None, Err(error)),
             };
-            // Nobody waits any more, or nothing came of it: the thread ends.
+            // If no caller waits any more, or there is no connection, the thread ends.
             if reply.send(answer).is_ok() && wire.is_some() {
                 Worker { host: theirs, wire }.work(&queue);
             }
@@ -97,18 +99,19 @@ impl Connection {
         Ok(Self { jobs, host })
     }
 
-    /// Where it leads.
+    /// The host at the other end.
     pub fn destination(&self) -> &Destination {
         &self.host.destination
     }
 
-    /// Runs a command line in the remote user's shell and waits for its end. Commands run one after the other; the limit
-    /// counts from this one's beginning. When nobody waits for the answer any more, the command is cut off.
+    /// Runs a command line in the remote user's shell, and waits for its end. Commands run one after the other, and
+    /// `limit` counts from the start of this one. If the caller stops waiting, the command is cut off.
     ///
-    /// A connection that has died in the meantime is opened again, once; a command that may have run is not repeated.
+    /// If the connection has broken since the last command, it is opened again, once. A command that may have run is
+    /// not repeated.
     ///
     /// # Errors
-    /// `Lost` when it may have run, the other kinds when it did not.
+    /// `Lost` if the command may have run, another kind if it did not.
     pub async fn run(&self, command: &str, input: Input, limit: Duration) -> Result<Output, SshError> {
         let (reply, answer) = oneshot::channel();
         let job = Job { command: command.to_owned(), input, limit, reply };
@@ -116,20 +119,20 @@ impl Connection {
         answer.await.unwrap_or_else(|_| Err(self.host.gave_up()))
     }
 
-    /// Runs a command on a connection of its own and passes its lines on as they come, until it ends or the lines are
-    /// dropped.
+    /// Runs a command on a connection of its own. Its lines can be read as they arrive, until it ends or the returned
+    /// value is dropped.
     ///
     /// # Errors
-    /// As for opening a connection.
+    /// Those of opening a connection.
     pub async fn stream(&self, command: &str) -> Result<Lines, SshError> {
         Lines::of(Arc::clone(&self.host), command.to_owned(), None).await
     }
 
-    /// The same for a command that reads a line from time to time and answers it with a dot, for as long as it does. Its
-    /// other lines are passed on.
+    /// As [`Self::stream`], for a command that waits for a line from time to time and answers it with a line that is a
+    /// dot. The line is sent as often as `keep_alive` says. Other lines of the command are passed on.
     ///
     /// # Errors
-    /// As for opening a connection.
+    /// Those of opening a connection.
     pub async fn hold(&self, command: &str, keep_alive: KeepAlive) -> Result<Lines, SshError> {
         Lines::of(Arc::clone(&self.host), command.to_owned(), Some(keep_alive)).await
     }
@@ -150,7 +153,7 @@ impl Worker {
             }
         }
         if let Some(wire) = self.wire {
-            // Told or not, it is over.
+            // The connection is closed even if the host does not get this message.
             _ = wire.session.disconnect(None, "done", None);
         }
     }
@@ -199,7 +202,7 @@ impl Worker {
                 Err(broken) if fresh || broken.sent || deadline.left().is_zero() => {
                     return Err(host.explain(command, Some(limit), &broken));
                 }
-                // It died while nobody looked; nothing was sent.
+                // The connection broke while it was idle, so nothing was sent.
                 Err(_) => {}
             }
         }

@@ -1,5 +1,5 @@
-//! PURE. Where a host is and how to log in there: cluster.yaml first, then the operator's SSH configuration, then SSH's
-//! defaults. Reads no file and no environment; what `ssh` knows is asked through a function.
+//! PURE: works out where a host is and how to log in: from cluster.yaml first, then from the operator's SSH
+//! configuration, then by SSH's defaults. Reads no file and no environment; questions to `ssh` go through a function.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,28 +9,28 @@ use shared::spec::{HostKeys, Ssh, authority};
 use super::config::{Question, SshOptions};
 use super::{ConfigFile, SshError};
 
-/// Most hosts to go through on the way to one.
+/// Largest number of jump hosts on the way to a host.
 const MAX_JUMPS: usize = 8;
-/// Keys that are tried where none is named, best first.
+/// File names of the keys that are tried if none is named, best first.
 const USUAL_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
 
-/// Who asks, and where things of theirs are.
+/// The operator's account on this machine.
 #[derive(Clone, Debug)]
 pub struct Operator {
-    /// The login name here, which is the default there.
+    /// The login name, which is also the default user on hosts.
     pub user: String,
-    /// The home folder.
+    /// The home directory.
     pub home: PathBuf,
-    /// The agent's socket (`SSH_AUTH_SOCK`).
+    /// The socket of the agent (`SSH_AUTH_SOCK`).
     pub agent: Option<PathBuf>,
-    /// Which SSH configuration holds.
+    /// The SSH configuration to use.
     pub config: ConfigFile,
 }
 
-/// A host, and everything needed to log in there.
+/// A host, with everything needed to log in to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// What the operator calls it, for messages.
+    /// The host as the operator wrote it, for messages.
     pub name: String,
     /// Name or address to connect to.
     pub host: String,
@@ -40,32 +40,31 @@ pub struct Destination {
     pub user: String,
     /// Private keys, in the order in which they are tried.
     pub identity_files: Vec<PathBuf>,
-    /// Certificates for them; where none is named, those beside them count.
+    /// Certificates for those keys. If none is named, those beside the keys are used.
     pub certificate_files: Vec<PathBuf>,
-    /// Whether the agent may offer other keys than those.
+    /// Whether keys of the agent that are not in `identity_files` may be used.
     pub identities_only: bool,
-    /// The agent's socket.
+    /// The socket of the agent.
     pub agent: Option<PathBuf>,
-    /// Files of known host keys; new ones are added to the first.
+    /// Files of known host keys; a new key is added to the first one.
     pub known_hosts: Vec<PathBuf>,
     /// Another name under which the host's key is known.
     pub host_key_alias: Option<String>,
-    /// Which host keys are believed.
+    /// Which host keys are trusted.
     pub host_keys: HostKeys,
-    /// Whether names are hashed when a new key is added.
+    /// Whether host names are hashed in an entry for a new key.
     pub hash_known_hosts: bool,
-    /// Limit for one TCP connection, where the configuration sets one.
+    /// Time limit for one TCP connection; `None` if the configuration sets none.
     pub connect_timeout: Option<Duration>,
-    /// The hosts to go through, the nearest first; they have no jumps of their own.
+    /// The jump hosts, the one nearest to here first. Their own `jumps` are empty.
     pub jumps: Vec<Destination>,
 }
 
 impl Destination {
-    /// How to reach `host` with the settings of cluster.yaml, which are `for_node` where they say something and `for_all`
-    /// otherwise.
+    /// Returns how to reach `host`. Of the settings in cluster.yaml, `for_node` takes precedence over `for_all`.
     ///
     /// # Errors
-    /// When the SSH configuration is invalid, or its jump hosts form a loop.
+    /// If the SSH configuration is invalid, or the jump hosts form a loop.
     pub fn resolve(
         host: &str,
         for_node: Option<&Ssh>,
@@ -77,13 +76,13 @@ impl Destination {
         Resolver { operator, ssh: &ssh, ask }.target(host)
     }
 
-    /// `user@host:port`, for messages.
+    /// Returns `user@host:port`, for messages.
     pub fn address(&self) -> String {
         format!("{}@{}", self.user, authority(&self.host, self.port))
     }
 }
 
-/// What the node says, and otherwise what holds for all.
+/// Merges the settings of one node with those for all nodes, which count where the first are silent.
 fn merged(for_node: Option<&Ssh>, for_all: Option<&Ssh>) -> Ssh {
     let (node, all) = (for_node.cloned().unwrap_or_default(), for_all.cloned().unwrap_or_default());
     Ssh {
@@ -111,7 +110,7 @@ impl Resolver<'_> {
         given.extend(named("User", ssh.user.clone()));
         given.extend(named("Port", ssh.port.map(|port| port.to_string())));
         given.extend(named("IdentityFile", ssh.identity_file.as_ref().map(file)));
-        // ssh takes no blanks there, and no quotes.
+        // ssh accepts neither blanks nor quotes in a list of jump hosts.
         let jump = ssh.jump.as_ref().map(|jump| jump.split_whitespace().collect());
         given.extend(named("ProxyJump", jump));
         let answer = (self.ask)(&Question { host: host.to_owned(), given })?;
@@ -126,8 +125,8 @@ impl Resolver<'_> {
         Ok(target)
     }
 
-    /// The hosts on the way to `target`. As in ssh, the first of them may itself be behind others, by its own
-    /// configuration; the later ones are reached through the one before.
+    /// Returns the jump hosts on the way to `target`. As in ssh, the first of them may have jump hosts of its own; each
+    /// further one is reached through the one before.
     fn jumps(
         &mut self,
         answer: &SshOptions,
@@ -163,7 +162,7 @@ impl Resolver<'_> {
         Ok(found)
     }
 
-    /// One host on the way: `[user@]host[:port]`, or as ssh://.
+    /// Returns one jump host, written as `[user@]host[:port]` or as an ssh:// URL.
     fn hop(&mut self, text: &str, target: &str) -> Result<(Destination, SshOptions), SshError> {
         let (user, host, port) = hop_parts(text).ok_or_else(|| {
             SshError::failed(format!("the jump {text:?} on the way to {target} is invalid"))
@@ -176,7 +175,8 @@ impl Resolver<'_> {
         let value = |key: &str| given.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone());
         let own = Ssh { user: value("User"), port, ..Ssh::default() };
         let mut hop = self.destination(host, &own, &answer);
-        // A file of known hosts and a key that cluster.yaml names serve the whole way; a pinned key is the target's.
+        // The file of known hosts and the key from cluster.yaml hold for the whole way; a pinned host key only for the
+        // target.
         if let Some(path) = &self.ssh.known_hosts {
             let path = self.expand(&path.display().to_string(), &hop);
             hop.known_hosts.insert(0, path);
@@ -193,7 +193,7 @@ impl Resolver<'_> {
         Ok((hop, answer))
     }
 
-    /// What the answer says, and SSH's defaults where it is silent.
+    /// Builds a destination from the answer of `ssh -G`, with SSH's defaults for what it leaves out.
     fn destination(&self, name: &str, given: &Ssh, answer: &SshOptions) -> Destination {
         let word = |key: &str| answer.one(key).map(str::to_owned);
         let user = given.user.clone().or_else(|| word("user"));
@@ -238,7 +238,7 @@ impl Resolver<'_> {
         if files.is_empty() {
             return usual.into();
         }
-        // Without any that is named, ssh lists the usual ones, kinds that libssh2 cannot use among them.
+        // If no key is named, ssh lists its default ones, among them types that libssh2 cannot use.
         let home = self.operator.home.join(".ssh");
         let all_usual = files.iter().all(|path| path.parent() == Some(&home) && is_usual(path));
         if all_usual && usual.iter().all(|path| files.contains(path)) { usual.into() } else { files }
@@ -254,7 +254,7 @@ impl Resolver<'_> {
         if named.is_empty() { vec![self.operator.home.join(".ssh/known_hosts")] } else { named }
     }
 
-    /// `~` and the tokens of ssh_config that a path can hold.
+    /// Expands `~` and the tokens of ssh_config that may occur in a path.
     fn expand(&self, path: &str, found: &Destination) -> PathBuf {
         let home = &self.operator.home;
         if let Some(rest) = path.strip_prefix("~/") {
@@ -287,7 +287,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Whether ssh would have listed it by itself.
+/// Whether `path` has the name of a default key, which ssh lists by itself.
 fn is_usual(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| {
         name.strip_prefix("id_").is_some_and(|kind| {
@@ -296,7 +296,8 @@ fn is_usual(path: &Path) -> bool {
     })
 }
 
-/// Never less than ssh itself would ask for; `ask` cannot be, so it is strict.
+/// Never more trusting than ssh: `no` becomes `accept-new`, and `ask`, for which there is no dialogue here, becomes
+/// strict.
 fn host_keys(checking: Option<&str>) -> HostKeys {
     match checking {
         Some("accept-new" | "no" | "off" | "false") => HostKeys::AcceptNew,
@@ -308,7 +309,7 @@ fn seconds(text: Option<&str>) -> Option<Duration> {
     text?.parse().ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
-/// User, host and port of `[user@]host[:port]`; an IPv6 address with a port is in brackets.
+/// Splits `[user@]host[:port]`. An IPv6 address with a port is in brackets.
 fn hop_parts(text: &str) -> Option<(Option<&str>, &str, Option<u16>)> {
     let text = text.strip_prefix("ssh://").unwrap_or(text).trim_end_matches('/');
     let (user, rest) = match text.rsplit_once('@') {

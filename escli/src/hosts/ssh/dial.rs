@@ -1,4 +1,4 @@
-//! From a destination to a wire that is logged in: name, TCP, jumps, handshake, host key, authentication.
+//! Opens a session to a destination: name resolution, TCP, jump hosts, handshake, host key, authentication.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -13,26 +13,26 @@ use ssh2::MethodType;
 use super::auth::{Passphrases, log_in};
 use super::known_hosts::{Name, each_kind};
 use super::wire::{Deadline, Wire, WireError};
-use super::{Destination, SshError, host_key, jump};
+use super::{Destination, SshError, SshErrorKind, host_key, jump};
 
-/// Opens a connection to the destination and logs in, on every host on the way as well.
+/// Connects to the destination and logs in, also on each jump host.
 ///
 /// # Errors
-/// `Unreachable`, `Refused` or `Failed`, with the host at which it ended.
+/// `Unreachable`, `Refused` or `Failed`, with the host at which the attempt ended.
 pub fn dial(
     destination: &Destination,
     passphrases: &Passphrases,
     mut deadline: Deadline,
 ) -> Result<Wire, SshError> {
-    // It is not known of which kind a pinned key is: each is asked for until it is the one.
+    // The type of a pinned key is not known, so the host is asked for one type after the other.
     let mut kinds = matches!(destination.host_keys, HostKeys::Pinned(_)).then(each_kind);
-    // A key that the host has says more than a kind of which it has none.
+    // A key that differs from the pinned one is a better explanation than a type that the host does not have.
     let mut refused = None;
     loop {
         let kind = kinds.as_mut().and_then(Iterator::next);
         match walk(destination, kind, passphrases, &mut deadline) {
             Err(Step::OtherKind(error)) if kind.is_some() => {
-                refused = refused.or(Some(error).filter(|error| matches!(error, SshError::Refused(_))));
+                refused = refused.or(Some(error).filter(|error| error.kind == SshErrorKind::Refused));
             }
             Err(Step::Over(error) | Step::OtherKind(error)) => return Err(refused.unwrap_or(error)),
             Ok(wire) => return Ok(wire),
@@ -40,10 +40,10 @@ pub fn dial(
     }
 }
 
-/// How a walk to the destination ended.
+/// How one attempt ended.
 enum Step {
     Over(SshError),
-    /// The host showed another key than the pinned one, or has none of the kind that was asked for.
+    /// The host showed another key than the pinned one, or has no key of the requested type.
     OtherKind(SshError),
 }
 
@@ -77,7 +77,8 @@ fn walk(
     reached.map(|(wire, _)| wire).ok_or_else(|| nowhere().into())
 }
 
-/// The handshake, and the host's key; what is to be told of that.
+/// Does the handshake and checks the host's key. Returns a message for the operator if the key was added to the known
+/// ones.
 fn greet(
     wire: &mut Wire,
     hop: &Destination,
@@ -99,7 +100,7 @@ fn greet(
                 .hint("something else may listen there, or the host is overloaded: look at its sshd")
                 .into());
         }
-        // Both look alike to libssh2.
+        // libssh2 reports the same error whether the host has no algorithm in common or has closed the connection.
         Err(stop) if is_disagreement(&stop) && !wire.is_closed() => {
             let error = SshError::failed(format!("{} and escli have no algorithms in common", at()))
                 .detail(stop.text())
@@ -131,7 +132,7 @@ fn connect(hop: &Destination, deadline: &Deadline) -> Result<OwnedFd, SshError> 
     reach(hop, &resolve(hop, deadline)?, deadline)
 }
 
-/// A TCP connection to the first address that takes one. Each gets its share of the time.
+/// Connects to the first address that accepts. The time is divided among the addresses.
 pub(super) fn reach(
     hop: &Destination,
     addresses: &[SocketAddr],
@@ -164,7 +165,7 @@ fn plainly(error: &io::Error) -> String {
     }
 }
 
-/// The addresses of a name. The resolver knows no limits, so it is waited for elsewhere.
+/// Resolves a name. The system's resolver has no time limit, so a thread waits for it.
 fn resolve(hop: &Destination, deadline: &Deadline) -> Result<Vec<SocketAddr>, SshError> {
     if let Ok(address) = hop.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, hop.port)]);

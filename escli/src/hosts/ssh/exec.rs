@@ -1,4 +1,4 @@
-//! One command on a wire: input in, output out, both at once, until it has ended.
+//! Runs one command in a session: sends input and receives output at the same time, until the command has ended.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,28 +11,28 @@ use ssh2::{Channel, ErrorCode};
 use super::SshError;
 use super::wire::{Deadline, Wire, WireError};
 
-/// How much is read and written at once.
+/// Number of bytes read or written at once.
 const CHUNK: usize = 64 * 1024;
-/// How often somebody who waits is asked whether they still do.
+/// Time between two checks whether the caller still waits.
 const TICK: Duration = Duration::from_millis(250);
 
-/// What a command reads from its standard input.
+/// The standard input of a command.
 ///
-/// A connection that breaks looks to the command like the end of its input: what must be whole is to be checked there
-/// before it is used.
+/// If the connection breaks, the command sees the end of its input. A command that needs all of it must check that
+/// before it uses it.
 #[derive(Clone, Debug, Default)]
 pub enum Input {
-    /// Nothing.
+    /// No input.
     #[default]
     None,
     /// These bytes.
     Bytes(Vec<u8>),
-    /// A file of this machine.
+    /// The content of a file on this machine.
     File(PathBuf),
 }
 
 impl Input {
-    /// Opens it, so that a file that is not there is found before anything runs.
+    /// Opens the input, so that a missing file is reported before anything runs.
     pub(super) fn open(&self) -> Result<Box<dyn Read + '_>, SshError> {
         match self {
             Self::None => Ok(Box::new(io::empty())),
@@ -53,9 +53,9 @@ impl Input {
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// With this code.
+    /// It exited with this status.
     Exited(i32),
-    /// By this signal, without `SIG`.
+    /// It was killed by this signal, named without `SIG`.
     Signalled(String),
 }
 
@@ -68,7 +68,7 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// Where output comes from.
+/// The stream that output was written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Standard output.
@@ -77,38 +77,38 @@ pub enum Source {
     Stderr,
 }
 
-/// Takes output as it comes; an error ends it all.
+/// Receives output as it arrives. An error ends the command.
 pub type Sink<'a> = &'a mut dyn FnMut(Source, &[u8]) -> Result<(), WireError>;
 
 /// A command to run.
 pub struct Task<'a> {
-    /// The line for the remote shell.
+    /// The command line for the remote shell.
     pub command: &'a str,
-    /// What it reads; what would block has nothing to say just now, and is asked again soon.
+    /// Its standard input. If reading returns `WouldBlock`, it is tried again a little later.
     pub input: &'a mut dyn Read,
-    /// Until when it must have ended.
+    /// When it must have ended.
     pub deadline: Deadline,
-    /// A host that says nothing for that long, and does not answer when asked, is taken for dead.
+    /// How long the host may be silent, although it is asked for a sign of life, before it is taken for dead.
     pub silence: Duration,
-    /// What takes the output.
+    /// Receives the output.
     pub output: Sink<'a>,
-    /// Why it should not go on.
+    /// Called from time to time; an error ends the command.
     pub check: &'a dyn Fn() -> Result<(), WireError>,
 }
 
-/// Why a command came to nothing.
+/// Why a command has no result.
 #[derive(Debug)]
 pub struct Broken {
-    /// Whether it was handed over, so that it may have run.
+    /// Whether the command was sent, so that it may have run.
     pub sent: bool,
     /// What happened.
     pub stop: WireError,
 }
 
-/// Runs a command to its end. Opening a channel for it must take no longer than `open`.
+/// Runs a command to its end. Opening its channel must take no longer than `open`.
 ///
 /// # Errors
-/// When the host refuses, goes silent, or time runs out. The wire is of no use then.
+/// If the host refuses, goes silent, or time runs out. The session cannot be used any more then.
 pub fn run(wire: &mut Wire, open: Duration, task: Task<'_>) -> Result<Status, Broken> {
     let mut deadline = task.deadline.or_after(open);
     let (sent, result) = match wire.until(&mut deadline, |session| session.channel_session()) {
@@ -122,7 +122,7 @@ pub fn run(wire: &mut Wire, open: Duration, task: Task<'_>) -> Result<Status, Br
         }
     };
     result.map_err(|stop| match stop {
-        // libssh2 has many words for it, most of them of no use.
+        // libssh2 reports a closed connection by many different errors.
         WireError::Error(_) if wire.is_closed() => Broken { sent, stop: WireError::Closed },
         stop => Broken { sent, stop },
     })
@@ -131,11 +131,11 @@ pub fn run(wire: &mut Wire, open: Duration, task: Task<'_>) -> Result<Status, Br
 struct Running<'w, 'a> {
     wire: &'w mut Wire,
     channel: Channel,
-    /// Input on its way, from `written` to `full`.
+    /// Input that is being sent; the part from `written` to `full` is still to be sent.
     buffer: Vec<u8>,
     written: usize,
     full: usize,
-    /// The input has ended, and the host knows.
+    /// The input has ended, and the host was told so.
     fed: bool,
     task: Task<'a>,
 }
@@ -158,7 +158,7 @@ impl Running<'_, '_> {
         }
     }
 
-    /// Passes input on.
+    /// Sends input; returns whether anything was sent.
     fn feed(&mut self) -> Result<bool, WireError> {
         if self.fed {
             return Ok(false);
@@ -183,7 +183,7 @@ impl Running<'_, '_> {
         match sent {
             Ok(None) => return Ok(false),
             Ok(Some(count)) => self.written += count,
-            // It has ended, or closed its input, without reading all of it.
+            // The command has ended, or closed its input, without reading all of it.
             Err(WireError::Error(error))
                 if error.code() == ErrorCode::Session(LIBSSH2_ERROR_CHANNEL_CLOSED) =>
             {
@@ -196,7 +196,7 @@ impl Running<'_, '_> {
         Ok(true)
     }
 
-    /// Takes output over, one chunk at most.
+    /// Receives at most one chunk of output; returns whether anything was received.
     fn drain(&mut self, source: Source, chunk: &mut [u8]) -> Result<bool, WireError> {
         let mut stream = match source {
             Source::Stdout => self.channel.stream(0),
@@ -208,14 +208,15 @@ impl Running<'_, '_> {
         }
     }
 
-    /// Whether something can be done at once: any call takes in all that has arrived, for the others too, and the socket
-    /// says nothing of it then.
+    /// Returns whether something can be done without waiting. Any call of libssh2 reads everything that has arrived,
+    /// for all streams, so the socket need not become readable again.
     fn has_work(&self) -> bool {
         let waits = !self.fed && self.written < self.full && !self.wire.is_sending();
         self.channel.read_window().available > 0 || (waits && self.channel.write_window().remaining > 0)
     }
 
-    /// Does it again while a packet of it is half sent, before anything else is done. None: it would have to wait.
+    /// Calls `step`, and repeats it as long as a packet of it is only partly sent, since libssh2 allows no other call
+    /// then. Returns `None` if it would have to wait otherwise.
     fn whole<T>(
         &mut self,
         mut step: impl FnMut(&mut Self) -> Result<T, ssh2::Error>,
@@ -232,7 +233,7 @@ impl Running<'_, '_> {
         }
     }
 
-    /// Does it until it is done.
+    /// Repeats `step` until it succeeds.
     fn patiently<T>(
         &mut self,
         mut step: impl FnMut(&mut Self) -> Result<T, ssh2::Error>,
@@ -245,7 +246,7 @@ impl Running<'_, '_> {
         }
     }
 
-    /// Whether the host has closed the channel, so that nothing reads the input any more.
+    /// Returns whether the host has closed the channel, so that nothing reads the input any more.
     fn is_closed(&mut self) -> Result<bool, WireError> {
         self.whole(|running| running.channel.wait_close()).map(|closed| closed.is_some())
     }
@@ -258,7 +259,7 @@ impl Running<'_, '_> {
         Ok(signal.map_or(Status::Exited(code), Status::Signalled))
     }
 
-    /// Waits a little, and ends what nobody waits for, what takes too long, and what is dead.
+    /// Waits a little. Returns an error if the caller does not wait any more, time has run out, or the host is silent.
     fn pause(&mut self) -> Result<(), WireError> {
         let left = self.task.deadline.left();
         if left.is_zero() {
@@ -276,7 +277,7 @@ impl Running<'_, '_> {
     }
 }
 
-/// The error of libssh2 behind one of a stream, which has lost its number.
+/// Returns the libssh2 error behind an error of a stream, which does not contain its number.
 fn behind(error: &io::Error, wire: &Wire) -> ssh2::Error {
     if error.kind() == io::ErrorKind::WouldBlock {
         return ssh2::Error::from_errno(ErrorCode::Session(LIBSSH2_ERROR_EAGAIN));

@@ -1,5 +1,5 @@
-//! A socket of this machine that leads to a port behind a jump host, as `ssh -L` does it: for programs that speak
-//! something else than SSH with what only that host can reach.
+//! A local socket that leads to a port behind a host, as `ssh -L` makes one, for programs that speak another protocol
+//! than SSH.
 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -15,13 +15,14 @@ use super::{Destination, Limits, Passphrases, SshError, jump};
 /// Where a connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// At the host: it could not be logged in to, or does not forward.
+    /// At the host: the login failed, or the host does not forward.
     Host,
-    /// At the port: nobody takes connections there.
+    /// At the port: nothing accepts connections there.
     Port,
 }
 
-/// Listens as long as it lives. Every connection to it is a connection to the port, with an SSH session of its own.
+/// Forwards as long as the value lives. Each connection to the socket becomes a connection to the port, in an SSH
+/// session of its own.
 #[derive(Debug)]
 pub struct Forward {
     socket: PathBuf,
@@ -29,7 +30,7 @@ pub struct Forward {
     _private: TempDir,
 }
 
-/// What every connection goes through.
+/// The way that every connection takes.
 struct Tunnel {
     via: Host,
     host: String,
@@ -38,10 +39,10 @@ struct Tunnel {
 }
 
 impl Forward {
-    /// A socket that leads to `port` of `host`, as `via` calls it. Nothing is reached yet.
+    /// Listens on a new socket that leads to `port` of `host`, as `via` calls it. Nothing is connected yet.
     ///
     /// # Errors
-    /// `Failed`, when this machine has no place for a socket that is only the operator's.
+    /// `Failed` if no socket can be created that only the operator may use.
     pub fn begin(
         via: Destination,
         host: &str,
@@ -61,7 +62,7 @@ impl Forward {
             .spawn(move || {
                 for local in listener.incoming().map_while(Result::ok) {
                     let tunnel = Arc::clone(&tunnel);
-                    // Without a thread the connection is dropped, and whoever made it sees that.
+                    // If no thread can be started, the connection is dropped, which its client notices.
                     _ = thread::Builder::new().name("forward".to_owned()).spawn(move || tunnel.carry(local));
                 }
             })
@@ -69,7 +70,7 @@ impl Forward {
         Ok(Self { socket, failure, _private: private })
     }
 
-    /// The socket; nobody else may connect to it.
+    /// Path of the socket; only the operator may connect to it.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
@@ -82,7 +83,8 @@ impl Forward {
 
 impl Tunnel {
     fn carry(&self, local: UnixStream) {
-        // Whoever sees the connection end must find why, so it ends after that was written down.
+        // The client looks for the error when its connection ends, so the connection stays open until the error is
+        // stored.
         let _open = local.try_clone();
         let failure = self.open(local).err();
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
@@ -93,7 +95,7 @@ impl Tunnel {
         let wire = self.via.dial(deadline).map_err(|error| (Obstacle::Host, error))?;
         let led = jump::forward(wire, &self.via.destination, (&self.host, self.port), local, &mut deadline);
         led.map_err(|error| {
-            // sshd has its own words for what it does not allow; else the port itself refused.
+            // sshd names what it forbids; this text means that the port itself refused.
             let is_refused = error.to_string().contains("connect failed");
             (if is_refused { Obstacle::Port } else { Obstacle::Host }, error)
         })

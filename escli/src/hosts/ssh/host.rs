@@ -1,4 +1,4 @@
-//! A host that connections are opened to, with what it takes to open them, and the errors of commands that ran there.
+//! A host with what is needed to open connections to it, and the errors of commands on it.
 
 use std::sync::Arc;
 use std::thread;
@@ -11,13 +11,13 @@ use super::exec::Broken;
 use super::wire::{Deadline, Wire, WireError};
 use super::{Destination, Passphrases, SshError};
 
-/// How long things may take.
+/// Time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// From the name to being logged in, all jumps included; and opening a channel.
+    /// For connecting and logging in, from name resolution on and with all jump hosts; also for opening a channel.
     pub open: Duration,
-    /// A host that says nothing for that long while a command runs, though asked, is taken for dead; at least three
-    /// seconds, since it is asked every two or more.
+    /// How long a host may be silent while a command runs. At least three seconds, since the host is asked for a sign
+    /// of life every two seconds or less often.
     pub silence: Duration,
 }
 
@@ -27,7 +27,7 @@ impl Default for Limits {
     }
 }
 
-/// What it takes to open a connection again, or another one.
+/// What is needed to open a connection, again or a further one.
 pub(super) struct Host {
     pub(super) destination: Destination,
     pub(super) passphrases: Arc<Passphrases>,
@@ -48,12 +48,12 @@ impl Host {
         spawned.map(|_| ()).map_err(|error| SshError::failed(format!("cannot start a thread: {error}")))
     }
 
-    /// Its thread has ended, which only a panic does.
+    /// The error if the connection's thread has ended, which only a panic can do.
     pub(super) fn gave_up(&self) -> SshError {
         SshError::lost(format!("{}: the connection's thread has ended", self.destination.name))
     }
 
-    /// What became of a command.
+    /// Returns the error for a command that has no result.
     pub(super) fn explain(&self, command: &str, limit: Option<Duration>, broken: &Broken) -> SshError {
         let (name, command) = (&self.destination.name, shortened(command));
         let Broken { sent, stop } = broken;
@@ -78,7 +78,7 @@ fn is_denial(error: &ssh2::Error) -> bool {
     denials.iter().any(|code| error.code() == ErrorCode::Session(*code))
 }
 
-/// Enough of a command to know it by.
+/// Returns the beginning of a command, enough to recognise it.
 pub(super) fn shortened(command: &str) -> String {
     let line = command.lines().next().unwrap_or_default();
     let short: String = line.chars().take(60).collect();

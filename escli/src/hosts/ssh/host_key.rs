@@ -1,4 +1,4 @@
-//! Decides on the key that a host shows, adds one to the known when that is wanted, and explains a refusal.
+//! Decides whether the key of a host is trusted, adds it to the known keys if that is wanted, and explains a refusal.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,13 +12,13 @@ use shared::spec::{HostKeys, authority};
 use super::known_hosts::{Entry, HostKeyStatus, KnownHosts, Name, fingerprint, kind_of};
 use super::{Destination, SshError, quote};
 
-/// One at a time: several hosts are met at once, and perhaps one jump host through all of them.
+/// Only one key is added at a time: several connections may meet the same jump host at once.
 static ADDING: Mutex<()> = Mutex::new(());
 
-/// What the destination's files of known hosts say.
+/// Reads the destination's files of known hosts.
 ///
 /// # Errors
-/// When one is there and cannot be read.
+/// If a file exists and cannot be read.
 pub fn known(destination: &Destination) -> Result<KnownHosts, SshError> {
     let mut known = KnownHosts::default();
     for path in &destination.known_hosts {
@@ -34,16 +34,16 @@ pub fn known(destination: &Destination) -> Result<KnownHosts, SshError> {
     Ok(known)
 }
 
-/// Whether the key that a pinned host shows is the wanted one, as far as that is all there is to say.
+/// Returns whether a key is pinned for this host and `key` is another one.
 pub fn is_other_than_pinned(destination: &Destination, key: &[u8]) -> bool {
     matches!(&destination.host_keys, HostKeys::Pinned(wanted) if fingerprint(key) != *wanted)
 }
 
-/// Believes the key or says why not. Where new hosts are accepted, the key is known afterwards, and what was written down
-/// is returned for the operator to know.
+/// Checks the key of a host. If new hosts are accepted, adds an unknown key, and returns a message for the operator
+/// about it.
 ///
 /// # Errors
-/// `Refused` when the key is not believed, `Failed` when it cannot be written down.
+/// `Refused` if the key is not trusted; `Failed` if it cannot be added.
 pub fn check(destination: &Destination, known: &KnownHosts, key: &[u8]) -> Result<Option<String>, SshError> {
     let name = Name::of(destination);
     let verdict = known.check(&name, key);
@@ -66,11 +66,11 @@ fn accept(destination: &Destination, name: &Name, key: &[u8]) -> Result<Option<S
         let message = format!("there is no file to write the host key of {} to", destination.name);
         return Err(SshError::failed(message).hint("name one: known_hosts in deploy.ssh of cluster.yaml"));
     };
-    // A panic elsewhere leaves nothing half done here.
+    // A panic while the lock is held leaves nothing half done, so a poisoned lock can be used.
     let _guard = ADDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match self::known(destination)?.check(name, key) {
         HostKeyStatus::Known => return Ok(None),
-        // Another connection met the host just now, and saw another key.
+        // Meanwhile another connection has met this host and added a different key.
         HostKeyStatus::Changed(entries) => return Err(changed(destination, name, &entries, key)),
         _ => {}
     }
@@ -85,7 +85,7 @@ fn accept(destination: &Destination, name: &Name, key: &[u8]) -> Result<Option<S
     Ok(Some(format!("{added}, now in {}", path.display())))
 }
 
-/// In one write at the end: a rename would break a link and lose what ssh adds meanwhile.
+/// Appends the line in one write. Replacing the file by a rename would break a link, and lose what ssh adds meanwhile.
 fn append(path: &Path, line: &str) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -104,7 +104,7 @@ fn who(destination: &Destination) -> String {
     if place == destination.name { place } else { format!("{} ({place})", destination.name) }
 }
 
-/// The kind as people say it, and the fingerprint.
+/// Returns the type of the key in everyday form, and its fingerprint.
 fn shown(key: &[u8]) -> String {
     let kind = kind_of(key);
     let kind = kind.trim_start_matches("ssh-").split("-sha2").next().unwrap_or(kind);

@@ -1,5 +1,6 @@
-//! Through one host to the next. libssh2 wants a socket, so a thread carries bytes between one end of a socket pair and
-//! a channel of the session before; it ends when either side does.
+//! Leads through one host to the next. libssh2 needs a socket, so it gets one end of a socket pair, and a thread copies
+//! bytes between the other end and a channel of the previous host's session. The thread ends when either side is
+//! closed.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,15 +16,15 @@ use super::wire::{Deadline, Wire};
 use super::{Destination, SshError};
 use shared::spec::authority;
 
-/// How much is carried at once.
+/// Number of bytes copied at once.
 const CHUNK: usize = 64 * 1024;
-/// Longest wait without looking again; everything that matters wakes the thread.
+/// Longest wait between two checks; everything that matters ends it earlier.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A socket that leads to `next` through the host that `wire` is logged in to.
+/// Returns a socket that leads to `next` through the host of `wire`.
 ///
 /// # Errors
-/// `Unreachable` when that host cannot connect to the next in time.
+/// `Unreachable` if that host cannot connect to `next` in time.
 pub fn through(
     mut wire: Wire,
     before: &Destination,
@@ -36,10 +37,10 @@ pub fn through(
     Ok(ours.into())
 }
 
-/// Lets `local` lead to a port, through the host that `wire` is logged in to.
+/// Connects `local` to a port, through the host of `wire`.
 ///
 /// # Errors
-/// `Unreachable` when that host cannot connect to the port in time.
+/// `Unreachable` if that host cannot connect to the port in time.
 pub fn forward(
     mut wire: Wire,
     before: &Destination,
@@ -88,7 +89,7 @@ struct Carrier {
     local: UnixStream,
 }
 
-/// Bytes on their way.
+/// A buffer of bytes in one direction.
 struct Pipe {
     bytes: Vec<u8>,
     done: usize,
@@ -104,7 +105,7 @@ impl Pipe {
         self.done == self.full
     }
 
-    /// Whether anything moved; an end is an error.
+    /// Reads into the empty buffer; returns whether anything was read. The end of the input is an error.
     fn fill(&mut self, from: &mut impl Read) -> io::Result<bool> {
         if !self.is_empty() {
             return Ok(false);
@@ -143,7 +144,8 @@ impl Carrier {
             moved |= self.whole(|carrier| there.empty(&mut carrier.channel))?;
             moved |= self.whole(|carrier| back.fill(&mut carrier.channel))?;
             moved |= back.empty(&mut self.local)?;
-            // Reading takes in the news that there is room to write, and the socket says nothing of it then.
+            // Reading also receives the message that the channel has room again, so the socket need not become readable
+            // for it.
             let room = !there.is_empty() && self.channel.write_window().remaining > 0;
             if !moved && !room {
                 let mut flags = PollFlags::empty();
@@ -154,8 +156,8 @@ impl Carrier {
         }
     }
 
-    /// Does it again while a packet of it is half sent, before anything else is done. Reading sends packets too: they
-    /// make room at the other end.
+    /// Calls `step`, and repeats it as long as a packet of it is only partly sent, since libssh2 allows no other call
+    /// then. Reading sends packets too: they tell the other end that there is room.
     fn whole(&mut self, mut step: impl FnMut(&mut Self) -> io::Result<bool>) -> io::Result<bool> {
         loop {
             let moved = step(self)?;
@@ -166,7 +168,7 @@ impl Carrier {
         }
     }
 
-    /// Waits until something can move; an error when nobody is left at the near end.
+    /// Waits until something can be copied. Returns an error if the local end is closed.
     fn pause(&mut self, flags: PollFlags) -> io::Result<()> {
         let seen = self.wire.wait_with(LONG, Some((self.local.as_fd(), flags)));
         let gone = seen.intersects(PollFlags::HUP | PollFlags::ERR) && !flags.contains(PollFlags::IN);

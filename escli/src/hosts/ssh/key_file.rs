@@ -1,4 +1,4 @@
-//! What can be seen of a key file without its passphrase.
+//! What can be learnt of a key file without its passphrase.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -9,23 +9,23 @@ use base64::prelude::BASE64_STANDARD;
 /// A file that may hold a private key.
 #[derive(Debug, PartialEq, Eq)]
 pub enum KeyFile {
-    /// There is none.
+    /// The file does not exist.
     Missing,
-    /// It is there, and nothing to use, and why.
+    /// The file cannot be used, for this reason.
     Unusable(String),
-    /// Only the public half is here; the agent may have the other.
+    /// Only the public half exists; the agent may hold the private one.
     Public(Vec<u8>),
     /// A private key.
     Private {
-        /// Whether it takes a passphrase.
+        /// Whether a passphrase is needed.
         encrypted: bool,
-        /// The public half, where it can be seen.
+        /// The public half, if it can be read.
         public: Option<Vec<u8>>,
     },
 }
 
 impl KeyFile {
-    /// Looks at a file, and at the `.pub` beside it.
+    /// Reads a file and the `.pub` beside it.
     pub fn look(path: &Path) -> Self {
         let text = match fs::read(path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -45,7 +45,7 @@ impl KeyFile {
         }
     }
 
-    /// The public half.
+    /// Returns the public half, if it is known.
     pub fn public_half(&self) -> Option<&[u8]> {
         match self {
             Self::Public(key) | Self::Private { public: Some(key), .. } => Some(key),
@@ -64,14 +64,14 @@ fn public(path: &Path) -> Option<Vec<u8>> {
     public_line(&fs::read_to_string(path).ok()?)
 }
 
-/// `ssh-ed25519 AAAA... comment`.
+/// Parses a line of the form `ssh-ed25519 AAAA... comment`; returns the key in SSH's wire format.
 pub(super) fn public_line(text: &str) -> Option<Vec<u8>> {
     let mut words = text.lines().find(|line| !line.starts_with('#'))?.split_whitespace();
     let (kind, key) = (words.next()?, BASE64_STANDARD.decode(words.next()?).ok()?);
     (super::known_hosts::kind_of(&key) == kind).then_some(key)
 }
 
-/// Whether it is encrypted, and the public half if the format has it outside.
+/// Returns whether the key is encrypted, and its public half if the format has it outside the encrypted part.
 fn header(text: &str) -> Option<(bool, Option<Vec<u8>>)> {
     let begin = text.lines().find(|line| line.starts_with("-----BEGIN ") && line.contains("PRIVATE KEY"))?;
     if !begin.contains("OPENSSH") {
@@ -89,7 +89,7 @@ fn header(text: &str) -> Option<(bool, Option<Vec<u8>>)> {
     Some((cipher != b"none", key))
 }
 
-/// A field of SSH's wire format, and what follows it.
+/// Splits the first field of SSH's wire format from the bytes after it.
 pub(super) fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)

@@ -1,4 +1,5 @@
-//! PURE. The files of known host keys, as OpenSSH writes them: which keys a host has, and what to make of one it shows.
+//! PURE: the files of known host keys, in OpenSSH's format: which keys a host has, and whether a key that it shows is
+//! one.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::Destination;
 
-/// Kinds of host keys that can be checked, best first, and the signatures that prove each.
+/// The types of host keys that can be verified, best first, each with its signature algorithms.
 const KINDS: [(&str, &str); 5] = [
     ("ssh-ed25519", "ssh-ed25519"),
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256"),
@@ -21,20 +22,20 @@ const KINDS: [(&str, &str); 5] = [
 /// How a hashed name begins.
 const HASHED: &str = "|1|";
 
-/// What several files say.
+/// The entries of several files.
 #[derive(Clone, Debug, Default)]
 pub struct KnownHosts {
     entries: Vec<Entry>,
 }
 
-/// One key in a file.
+/// One entry: a key of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The file.
+    /// Path of the file.
     pub file: PathBuf,
-    /// The line in it, from 1.
+    /// Line number in the file, from 1.
     pub line: usize,
-    /// The key.
+    /// The key in SSH's wire format.
     pub key: Vec<u8>,
     marker: Marker,
     names: String,
@@ -47,27 +48,27 @@ enum Marker {
     Revoked,
 }
 
-/// What to make of the key that a host shows.
+/// What the known keys say about a key that a host shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostKeyStatus {
-    /// It is the host's.
+    /// It is a key of this host.
     Known,
-    /// Nothing is known of this host, except perhaps authorities that would vouch for it.
+    /// No key of this host is known. The entries are certificate authorities for it, which are not supported.
     Unknown(Vec<Entry>),
-    /// The host had these keys.
+    /// Other keys of this host are known: these.
     Changed(Vec<Entry>),
-    /// This key is not to be believed any more.
+    /// The key was revoked by this entry.
     Revoked(Entry),
 }
 
 impl KnownHosts {
-    /// Adds what a file says. What is invalid is passed over, as ssh does.
+    /// Adds the entries of a file. Invalid lines are ignored, as in ssh.
     pub fn read(&mut self, file: &Path, text: &str) {
         let entries = text.lines().enumerate().filter_map(|(index, line)| entry(file, index + 1, line));
         self.entries.extend(entries);
     }
 
-    /// What to make of a key.
+    /// Returns what the entries say about a key.
     pub fn check(&self, name: &Name, key: &[u8]) -> HostKeyStatus {
         let of_name = |entry: &&Entry| matches(&entry.names, &name.full) || matches(&entry.names, &name.bare);
         if let Some(revoked) = self.with(Marker::Revoked).filter(of_name).find(|entry| entry.key == key) {
@@ -77,7 +78,7 @@ impl KnownHosts {
         if known.iter().any(|entry| entry.key == key) {
             return HostKeyStatus::Known;
         }
-        // Another key of the bare host says nothing of a server at another port.
+        // The key of a host's SSH server on port 22 says nothing about a server on another port.
         let changed: Vec<_> = known.into_iter().filter(|entry| matches(&entry.names, &name.full)).collect();
         if changed.is_empty() {
             return HostKeyStatus::Unknown(self.with(Marker::Authority).filter(of_name).cloned().collect());
@@ -85,8 +86,8 @@ impl KnownHosts {
         HostKeyStatus::Changed(changed.into_iter().cloned().collect())
     }
 
-    /// Signature algorithms to ask for, those of the keys that are known first: a host with several keys then shows one
-    /// that can be compared.
+    /// Returns the signature algorithms to ask for. Those of known keys come first, so that a host with several keys
+    /// shows one that can be compared.
     pub fn algorithms(&self, name: &Name) -> String {
         let known = self.keys(name);
         let is_known = |kind: &str| known.iter().any(|entry| kind_of(&entry.key) == kind);
@@ -94,7 +95,7 @@ impl KnownHosts {
         first.into_iter().chain(rest).map(|(_, algorithms)| algorithms).collect::<Vec<_>>().join(",")
     }
 
-    /// The keys of this host, those for just its port before those for the host.
+    /// Returns the keys that are known for host and port; if there are none, those for the host alone.
     fn keys(&self, name: &Name) -> Vec<&Entry> {
         let of = |wanted: &str| -> Vec<&Entry> {
             self.with(Marker::None).filter(|entry| matches(&entry.names, wanted)).collect()
@@ -108,17 +109,17 @@ impl KnownHosts {
     }
 }
 
-/// Under which name a host's key is known.
+/// The name under which a host's key is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
-    /// With the port, unless that is 22.
+    /// Host with port, unless the port is 22.
     pub full: String,
     /// The host alone.
     bare: String,
 }
 
 impl Name {
-    /// That of a destination.
+    /// Returns the name for a destination.
     pub fn of(destination: &Destination) -> Self {
         if let Some(alias) = &destination.host_key_alias {
             let alias = alias.to_ascii_lowercase();
@@ -132,7 +133,7 @@ impl Name {
         Self { full, bare }
     }
 
-    /// The line that makes a key known; with a salt the name is hashed.
+    /// Returns the line to add for a new key. With a salt, the name is hashed.
     pub fn line(&self, key: &[u8], salt: Option<&[u8]>) -> String {
         let name = match salt {
             None => self.full.clone(),
@@ -145,12 +146,12 @@ impl Name {
     }
 }
 
-/// `SHA256:` and the hash, as `ssh-keygen -l` prints it.
+/// Returns the fingerprint of a key, `SHA256:` and the hash, as `ssh-keygen -l` prints it.
 pub fn fingerprint(key: &[u8]) -> String {
     format!("SHA256:{}", BASE64_STANDARD_NO_PAD.encode(Sha256::digest(key)))
 }
 
-/// The kind of a key by its first field, such as `ssh-ed25519`; empty when it is invalid.
+/// Returns the type of a key, such as `ssh-ed25519`; empty if the key is invalid.
 pub fn kind_of(key: &[u8]) -> &str {
     let field = || {
         let (length, rest) = key.split_first_chunk::<4>()?;
@@ -160,7 +161,7 @@ pub fn kind_of(key: &[u8]) -> &str {
     field().unwrap_or_default()
 }
 
-/// Kinds of keys to ask for one by one, when it is not known of which kind the wanted one is.
+/// Returns the types of keys to ask for one after the other, if the type of the wanted key is not known.
 pub fn each_kind() -> impl Iterator<Item = &'static str> {
     KINDS.iter().map(|(_, algorithms)| *algorithms)
 }
@@ -182,7 +183,7 @@ fn entry(file: &Path, line: usize, text: &str) -> Option<Entry> {
     Some(Entry { file: file.to_owned(), line, key, marker, names: names.to_owned() })
 }
 
-/// Whether a name is among those at the beginning of a line: patterns with commas between, or one that is hashed.
+/// Returns whether a name matches the beginning of a line: patterns separated by commas, or a hashed name.
 fn matches(names: &str, name: &str) -> bool {
     if let Some(hashed) = names.strip_prefix(HASHED) {
         let parts = || {
@@ -204,12 +205,13 @@ fn matches(names: &str, name: &str) -> bool {
 }
 
 fn hash(salt: &[u8], name: &str) -> Vec<u8> {
-    // An HMAC takes keys of any length.
+    // This cannot fail, because an HMAC accepts keys of any length.
     let Ok(mac) = Hmac::<Sha1>::new_from_slice(salt) else { return Vec::new() };
     mac.chain_update(name).finalize().into_bytes().to_vec()
 }
 
-/// `*` is any text and `?` any character. Linear but for one `*` to come back to.
+/// Matches a pattern in which `*` is any text and `?` any character. Only the last `*` is ever tried again, so the time
+/// stays small.
 fn wild(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

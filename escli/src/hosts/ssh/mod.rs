@@ -1,8 +1,9 @@
-//! SSH: authenticated connections to hosts, and commands run on them. Knows nothing of nodes or clusters.
+//! SSH: authenticated connections to hosts, and commands on them. Knows nothing of nodes or clusters.
 //!
-//! [`Destination::resolve`] says where a host is and how to log in (`destination`, asking `config`); [`Connection::open`]
-//! goes there (`dial`: `jump`, `host_key` by `known_hosts`, `auth` by `key_file` and `certificate`); [`Connection::run`] and
-//! [`Connection::stream`] run commands there (`exec` on a `wire`); [`Forward`] leads to a port behind a jump host. Remote arguments are quoted with [`quote`].
+//! [`Destination::resolve`] works out where a host is and how to log in (`destination`, which asks `config`).
+//! [`Connection::open`] connects to it (`dial` through `jump`, `host_key` by `known_hosts`, `auth` by `key_file` and
+//! `certificate`). [`Connection::run`] and [`Connection::stream`] run commands there (`exec` and `stream` on a `wire`).
+//! [`Forward`] leads to a port behind a host. Remote arguments are quoted with [`quote`].
 
 mod auth;
 mod certificate;
@@ -28,7 +29,7 @@ pub use auth::{NoPrompt, Passphrases, Prompt};
 pub use config::{ConfigFile, Question, SshOptions, ask};
 pub use connection::{Connection, Output};
 pub use destination::{Destination, Operator};
-pub use error::{Report, SshError};
+pub use error::{SshError, SshErrorKind};
 pub use exec::{Input, Source, Status};
 pub use forward::{Forward, Obstacle};
 pub use host::Limits;

@@ -1,13 +1,13 @@
-//! Words for a remote shell: sshd hands a command to the user's shell as one line.
+//! Quoting for a remote shell, since sshd passes a command to the user's shell as one line.
 
-/// The words as one line that a POSIX shell takes apart into the same words again.
+/// Joins words to one line, which a POSIX shell splits into the same words again.
 ///
-/// A NUL byte, which no argument can hold, is left as it is; the command is refused when it is run.
+/// A NUL byte, which no argument can contain, is left as it is; such a command is refused when it is run.
 pub fn join<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     words.into_iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// One word, quoted where a shell would see more in it than itself.
+/// Returns one word, quoted if a shell would change it otherwise.
 pub fn word(word: &str) -> String {
     let quoted = shlex::Quoter::new().allow_nul(true).quote(word);
     quoted.map_or_else(|_| word.to_owned(), std::borrow::Cow::into_owned)

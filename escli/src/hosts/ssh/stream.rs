@@ -1,4 +1,4 @@
-//! Lines of a command that may never end, such as `tail -f`, as they come.
+//! Reads the lines of a command that may never end, such as `tail -f`, as they arrive.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -12,50 +12,50 @@ use super::exec::{self, Source, Status, Task};
 use super::host::Host;
 use super::wire::{Deadline, WireError};
 
-/// Lines that may wait for a slow reader; then the host waits.
+/// Number of lines that wait for a slow reader; beyond that, the host has to wait.
 const MAX_WAITING_LINES: usize = 1024;
-/// Longest line; a longer one comes in pieces.
+/// Longest line, in bytes; a longer one is split.
 const MAX_LINE_BYTES: usize = 64 * 1024;
-/// As good as for ever.
+/// A limit that is never reached.
 const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What a command says.
+/// Something that a command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// A line, without its end.
+    /// It printed a line; given without the line end.
     Line(Source, String),
-    /// It has ended; nothing comes after that.
+    /// It ended. No event follows.
     Ended(Status),
 }
 
-/// How often a command hears from us that we are there, and when it is given up.
+/// How a command is told that we are still there.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepAlive {
-    /// From one line to the next.
+    /// Time from one line to the next.
     pub interval: Duration,
-    /// Longest wait for the answer to one.
+    /// Longest wait for the answer to a line.
     pub timeout: Duration,
 }
 
-/// What a command answers to a keep-alive line.
+/// What the command answers to such a line.
 const ANSWER: &[u8] = b".\n";
 
-/// The lines of a command. Dropping them cuts the command off.
+/// The lines of a running command. Dropping the value cuts the command off.
 #[derive(Debug)]
 pub struct Lines {
     said: mpsc::Receiver<Result<StreamEvent, SshError>>,
 }
 
 impl Lines {
-    /// The next line, or how it ended; then none.
+    /// Returns the next line, or, as the last event, how the command ended; `None` after that.
     ///
     /// # Errors
-    /// `Lost` when the host goes silent.
+    /// `Lost` if the host goes silent.
     pub async fn next(&mut self) -> Option<Result<StreamEvent, SshError>> {
         self.said.recv().await
     }
 
-    /// What is there already, without waiting: `None` when there is nothing, `Some(None)` when nothing comes any more.
+    /// Returns what has already arrived, without waiting: `None` if nothing has, `Some(None)` after the last event.
     #[allow(clippy::option_option, reason = "two answers without a line, and each means something else")]
     pub fn ready(&mut self) -> Option<Option<Result<StreamEvent, SshError>>> {
         match self.said.try_recv() {
@@ -126,11 +126,11 @@ fn follow(
         _ = half.rest(sender);
     }
     let last = result.map(StreamEvent::Ended).map_err(|broken| host.explain(command, None, &broken));
-    // Nobody may be listening any more, which is then why it ended.
+    // If the receiver is gone, that is why the command was ended.
     _ = sender.blocking_send(last);
 }
 
-/// Lines sent so that the command knows that we are there: one at a time, each when the one before was answered.
+/// Sends the lines that tell the command that we are still there, each one after the previous one was answered.
 struct Heartbeat {
     keep_alive: KeepAlive,
     sent: Cell<Instant>,
@@ -150,7 +150,7 @@ impl Heartbeat {
         !self.is_answered.get() && self.sent.get().elapsed() > self.keep_alive.timeout
     }
 
-    /// Whether it is time for the next one, which is sent then.
+    /// Returns whether the next line is due, and notes that it is sent.
     fn beats(&self) -> bool {
         let beats = self.is_answered.get() && self.sent.get().elapsed() >= self.keep_alive.interval;
         if beats {
@@ -161,7 +161,7 @@ impl Heartbeat {
     }
 }
 
-/// The heartbeat as a command's input; without one there is none.
+/// The standard input of the command: the heartbeat's lines, or nothing without a heartbeat.
 struct Heartbeats<'a>(Option<&'a Heartbeat>);
 
 impl Read for Heartbeats<'_> {
@@ -177,7 +177,7 @@ impl Read for Heartbeats<'_> {
     }
 }
 
-/// The line that has begun.
+/// A line whose end has not arrived yet.
 struct Half {
     source: Source,
     begun: Vec<u8>,

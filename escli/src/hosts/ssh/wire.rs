@@ -1,4 +1,4 @@
-//! One SSH session on one socket, never waiting longer than it may. libssh2 runs without blocking; the waiting is here.
+//! One SSH session on one socket. libssh2 never blocks here; all waiting is in this file, and has limits.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,27 +11,27 @@ use ssh2::{BlockDirections, ErrorCode, Session};
 
 use super::SshError;
 
-/// Why something on a wire came to nothing.
+/// Why an action on a wire failed.
 #[derive(Debug)]
 pub enum WireError {
-    /// Time ran out.
+    /// Its time limit has passed.
     Timeout,
-    /// The host has said nothing for too long, not even to be asked whether it is there.
+    /// The host was silent for too long, although it was asked for a sign of life.
     Silent,
-    /// The host, or somebody on the way, has closed the connection.
+    /// The connection was closed.
     Closed,
-    /// Nobody waits for it any more.
+    /// The caller does not wait any more.
     Abandoned,
     /// The command's input cannot be read.
     Input(std::io::Error),
-    /// It prints more than anybody could want.
+    /// The command has printed too much.
     TooMuch,
-    /// libssh2 says so.
+    /// An error of libssh2.
     Error(ssh2::Error),
 }
 
 impl WireError {
-    /// The number that libssh2 gives the error.
+    /// Returns libssh2's number for the error.
     pub fn code(&self) -> Option<i32> {
         match self {
             Self::Error(error) => code(error),
@@ -39,7 +39,7 @@ impl WireError {
         }
     }
 
-    /// In words, for the end of a sentence.
+    /// Returns the error in words, for the end of a sentence.
     pub fn text(&self) -> String {
         match self {
             Self::Timeout => "no answer in time".to_owned(),
@@ -60,28 +60,28 @@ fn code(error: &ssh2::Error) -> Option<i32> {
     }
 }
 
-/// Until when something must be done. Time in which a person is asked does not count.
+/// When something must be done. Time in which the operator answers a question does not count.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// That far from now.
+    /// Returns the deadline after `limit` from now.
     pub fn after(limit: Duration) -> Self {
         Self(Instant::now() + limit)
     }
 
-    /// What is left of it.
+    /// Returns the time that is left.
     pub fn left(&self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    /// Whichever comes first.
+    /// Returns the earlier one of this deadline and the time after `limit` from now.
     #[must_use]
     pub fn or_after(self, limit: Duration) -> Self {
         Self(self.0.min(Instant::now() + limit))
     }
 
-    /// Does something that takes a person's time, and gives that time back.
+    /// Runs `work`, and extends the deadline by the time that it took.
     pub fn pausing<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
         let result = work();
@@ -90,19 +90,19 @@ impl Deadline {
     }
 }
 
-/// A session and its socket.
+/// An SSH session and its socket.
 pub struct Wire {
-    /// The session, which does not block.
+    /// The session, in non-blocking mode.
     pub session: Session,
     socket: OwnedFd,
     heard: Instant,
 }
 
 impl Wire {
-    /// A session on a connected socket, before the handshake.
+    /// Returns a session on a connected socket, before the handshake.
     ///
     /// # Errors
-    /// When there are no descriptors, or no memory.
+    /// If there are no file descriptors left, or no memory.
     pub fn new(socket: OwnedFd) -> Result<Self, SshError> {
         let failed = |what: &str| SshError::failed(format!("cannot begin an SSH session: {what}"));
         let mut session = Session::new().map_err(|error| failed(error.message()))?;
@@ -112,11 +112,11 @@ impl Wire {
         Ok(Self { session, socket, heard: Instant::now() })
     }
 
-    /// Calls until the call no longer has to wait for the host. Time inside a call does not count: only the agent takes
-    /// any, and it may be asking a person.
+    /// Repeats `call` until it no longer has to wait for the host. Time inside the call does not count for the
+    /// deadline, because only an agent takes any, which may be asking the operator.
     ///
     /// # Errors
-    /// When it fails, or time runs out.
+    /// If the call fails, or time runs out.
     pub fn until<T>(
         &mut self,
         deadline: &mut Deadline,
@@ -134,12 +134,12 @@ impl Wire {
         }
     }
 
-    /// Waits until the last call may go on, or for that long.
+    /// Waits until the last call can continue, for at most `longest`.
     pub fn wait(&mut self, longest: Duration) {
         self.wait_with(longest, None);
     }
 
-    /// The same, and for another descriptor as well; says what that one is ready for.
+    /// As [`Self::wait`], but also waits for another descriptor, and returns what that one is ready for.
     pub fn wait_with(&mut self, longest: Duration, other: Option<(BorrowedFd<'_>, PollFlags)>) -> PollFlags {
         let flags = match self.session.block_directions() {
             BlockDirections::Outbound => PollFlags::OUT,
@@ -148,12 +148,12 @@ impl Wire {
         };
         let mut fds = vec![PollFd::from_borrowed_fd(self.socket.as_fd(), flags)];
         fds.extend(other.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
-        // sshd holds small packets back until earlier ones are acknowledged, which takes 40 ms by default. It lasts for a
-        // moment only, and a jump's socket knows nothing of it.
+        // sshd delays small packets until earlier ones are acknowledged, by default for up to 40 ms. The option must be
+        // set again each time, and has no effect on a jump's socket.
         #[cfg(target_os = "linux")]
         let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
         let timeout = Timespec::try_from(longest).ok();
-        // A signal ends the wait early, and everybody asks again anyway.
+        // A signal ends the wait early, which is harmless, since all callers check again.
         _ = poll(&mut fds, timeout.as_ref());
         if !fds[0].revents().is_empty() {
             self.heard = Instant::now();
@@ -161,12 +161,12 @@ impl Wire {
         fds.get(1).map_or(PollFlags::empty(), PollFd::revents)
     }
 
-    /// Whether a packet is half sent: then only the call that sends it may be made.
+    /// Returns whether a packet is only partly sent. Then only the call that sends it may be made.
     pub fn is_sending(&self) -> bool {
         matches!(self.session.block_directions(), BlockDirections::Outbound | BlockDirections::Both)
     }
 
-    /// Whether the other end has closed the connection, and everything from it is read.
+    /// Returns whether the other end has closed the connection, and everything from it was read.
     pub fn is_closed(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         match recv(&self.socket, &mut [0; 1][..], flags) {
@@ -175,12 +175,12 @@ impl Wire {
         }
     }
 
-    /// For how long nothing has moved on the socket while somebody waited for it.
+    /// Returns for how long nothing has arrived on the socket while somebody waited for it.
     pub fn silent_for(&self) -> Duration {
         self.heard.elapsed()
     }
 
-    /// Begins to listen for silence.
+    /// Starts to measure silence.
     pub fn listen(&mut self) {
         self.heard = Instant::now();
     }

@@ -9,27 +9,27 @@ use crate::plan::agreement::{self, Agreement};
 use crate::plan::desired::DesiredFiles;
 use crate::plan::facts::{Facts, HostInspection};
 
-/// The cluster as its members are to be changed.
+/// The cluster before a change of its members.
 pub struct Context<'a> {
-    /// cluster.yaml with everybody in it: who stays, who comes, who goes.
+    /// A cluster.yaml with all nodes: those that stay, join or leave.
     pub spec: &'a ClusterFile,
-    /// The file that each node gets.
+    /// The configuration file of each node.
     pub wanted: &'a DesiredFiles,
-    /// What was seen.
+    /// The facts.
     pub facts: &'a Facts,
-    /// The answers.
+    /// The statuses of all nodes that answered.
     pub statuses: Vec<ClusterStatus>,
-    /// How many vote now.
+    /// Number of voters now.
     pub voters: usize,
-    /// Who leads.
+    /// The leader and its term.
     pub now: Agreement,
 }
 
 impl<'a> Context<'a> {
-    /// The cluster, if it may be worked on at all.
+    /// Checks that the members may be changed now.
     ///
     /// # Errors
-    /// Refuses while it is not led, disagrees, or changes already.
+    /// Refuses while there is no leader, nodes disagree, or another change is under way.
     pub fn of(spec: &'a ClusterFile, wanted: &'a DesiredFiles, facts: &'a Facts) -> Result<Self, Refusal> {
         let statuses: Vec<ClusterStatus> = facts.statuses().map(|(_, status)| status.clone()).collect();
         let voters = agreement::voters(&statuses, spec.cluster.nodes.len());
@@ -43,17 +43,17 @@ impl<'a> Context<'a> {
         Ok(Self { spec, wanted, facts, statuses, voters, now })
     }
 
-    /// What the leader says of itself.
+    /// Returns the leader's status.
     pub fn head(&self) -> Option<&ClusterStatus> {
         self.statuses.iter().find(|status| status.node_id == self.now.leader)
     }
 
-    /// What the leader says of a member other than itself.
+    /// Returns what the leader reports about another member.
     pub fn peer(&self, id: NodeId) -> Option<&PeerStatus> {
         self.head()?.peers.iter().find(|peer| peer.id == id && peer.membership != Membership::None)
     }
 
-    /// The node's part, by the leader's account.
+    /// Returns the node's membership, as the leader reports it.
     pub fn membership(&self, id: NodeId) -> Membership {
         match (self.head(), self.peer(id)) {
             (Some(head), _) if head.node_id == id => head.membership,
@@ -62,12 +62,12 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Every node of cluster.yaml except this one.
+    /// Returns all nodes of cluster.yaml except `than`.
     pub fn others(&self, than: NodeId) -> Vec<NodeId> {
         self.spec.cluster.nodes.iter().map(|node| node.id).filter(|id| *id != than).collect()
     }
 
-    /// The host can be worked on.
+    /// Returns whether the host could be inspected, so that steps can be run on it.
     pub fn host_is_seen(&self, id: NodeId) -> bool {
         self.facts.nodes.get(&id).is_some_and(|node| matches!(node.host, HostInspection::Seen(_)))
     }

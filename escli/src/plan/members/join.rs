@@ -1,5 +1,5 @@
-//! A node joins: prepared, started, seen from everywhere, taken in as a learner, caught up, made a voter. Never straight
-//! to voter.
+//! A node joins: its host is prepared, the node is started, checked to be reachable by all members, added as a learner,
+//! and becomes a voter once it has caught up. It is never added as a voter at once.
 
 use std::path::PathBuf;
 
@@ -14,26 +14,26 @@ use crate::plan::provision::Remote;
 use crate::plan::up::{UpOptions, hosts, prepare};
 use crate::plan::{Action, Plan, Refusal, Step};
 
-/// What `add-node` is asked for.
+/// The options of `add-node`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddOptions {
-    /// The node.
+    /// The node to add.
     pub member: Node,
-    /// It never votes.
+    /// It stays a learner.
     pub stays_learner: bool,
-    /// The node's program; `None` when none was found.
+    /// Path of the program; `None` if none was found.
     pub binary: Option<PathBuf>,
-    /// What nodes on hosts of their own are given; `None` for processes of this machine.
+    /// What remote hosts get; `None` for a local cluster.
     pub remote: Option<Remote>,
-    /// The cluster.yaml that has yet to name it; `None` when it does, or cannot be written.
+    /// The cluster.yaml to add the node to; `None` if it is there already, or the file cannot be written.
     pub file: Option<PathBuf>,
-    /// Its data directory was empty when the operation was begun: what is in it now is the operation's own.
+    /// Whether its data directory was empty when the operation began. If so, data in it now comes from this operation.
     #[serde(default)]
     pub was_empty: Option<bool>,
 }
 
 impl AddOptions {
-    /// Remembers whether there was anything, the first time that it is seen.
+    /// Records whether the data directory is empty, when that is first known.
     pub fn record_baseline(&mut self, facts: &Facts) {
         let host = facts.nodes.get(&self.member.id).and_then(NodeFacts::host);
         if let (None, Some(host)) = (self.was_empty, host) {
@@ -42,10 +42,10 @@ impl AddOptions {
     }
 }
 
-/// Adds the stages after which the node is a member.
+/// Adds the stages that make the node a member.
 ///
 /// # Errors
-/// Refuses an address that is another one's, data that is nobody's, and hosts that are not ready.
+/// Refuses an address of another member, data of another cluster, and a host that is not ready.
 pub fn join(plan: &mut Plan, context: &Context<'_>, options: &AddOptions) -> Result<(), Refusal> {
     let (id, others) = (options.member.id, context.others(options.member.id));
     elsewhere(context, &options.member)?;
@@ -61,7 +61,8 @@ pub fn join(plan: &mut Plan, context: &Context<'_>, options: &AddOptions) -> Res
     prepare(plan, context.spec, context.wanted, context.facts, &up, &[id])?;
     older_or_newer(plan, context, options);
     let membership = context.membership(id);
-    // Whatever fails before the node has caught up leaves no member behind that holds the cluster up.
+    // If the node fails before it has caught up, it is removed again, so that it does not count as a member that is
+    // down.
     let was_empty = options.was_empty == Some(true) && membership == Membership::None;
     let undo = |joined: bool| {
         let leave = Step::undo(id, Action::RemoveMember { nodes: others.clone() }, "it did not catch up");
@@ -105,7 +106,7 @@ pub fn join(plan: &mut Plan, context: &Context<'_>, options: &AddOptions) -> Res
     Ok(())
 }
 
-/// The id is not that of a member somewhere else.
+/// Refuses an id that belongs to a member at another address.
 fn elsewhere(context: &Context<'_>, member: &Node) -> Result<(), Refusal> {
     let id = member.id;
     let refused = |host: &str, port: u16| {
@@ -122,7 +123,7 @@ fn elsewhere(context: &Context<'_>, member: &Node) -> Result<(), Refusal> {
     }
 }
 
-/// There is no data of another cluster, or of a time before.
+/// Refuses data of another cluster, or of an earlier member.
 fn stranger(context: &Context<'_>, options: &AddOptions) -> Result<(), Refusal> {
     let id = options.member.id;
     for (_, host) in hosts(context.facts, &[id])? {
@@ -144,7 +145,7 @@ fn stranger(context: &Context<'_>, options: &AddOptions) -> Result<(), Refusal> 
     Ok(())
 }
 
-/// Runs, and waits to be taken in by this very cluster.
+/// Returns whether the node runs, and waits to be added to this cluster.
 fn waits(context: &Context<'_>, id: NodeId) -> bool {
     let own = context.statuses.iter().find(|status| status.node_id == id);
     let cluster = context.head().and_then(|head| head.cluster_id);
@@ -155,7 +156,7 @@ fn waits(context: &Context<'_>, id: NodeId) -> bool {
     })
 }
 
-/// The operator's program is not the one that the cluster runs: allowed, and worth knowing.
+/// Adds a note if the program's version is not the one that the cluster runs, which is allowed.
 fn older_or_newer(plan: &mut Plan, context: &Context<'_>, options: &AddOptions) {
     let release = options.remote.as_ref().and_then(|remote| remote.program.as_ref());
     let (Some(program), Some(head)) = (release, context.head()) else { return };

@@ -1,4 +1,5 @@
-//! A node leaves: it hands over first, the cluster lets it go, a majority knows, and only then is it stopped.
+//! A node leaves: if it leads, it transfers leadership; the cluster removes it; a majority has to know; and only then
+//! is it stopped.
 
 use std::path::PathBuf;
 
@@ -14,30 +15,30 @@ use crate::plan::quorum::quorum;
 use crate::plan::transfer::successor;
 use crate::plan::{Action, Plan, Question, Refusal, Step};
 
-/// What `remove-node` is asked for.
+/// The options of `remove-node`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveOptions {
-    /// The node.
+    /// The node to remove.
     pub member: Node,
-    /// Delete its data as healthy.
+    /// Also delete its data.
     pub purge: bool,
-    /// Kill it when it does not end by itself.
+    /// Kill it if it does not stop in time.
     pub force: bool,
-    /// Go on where the cluster tolerates no failure afterwards.
+    /// Continue although the cluster tolerates no failure afterwards.
     pub allow_downtime: bool,
     /// The operator has agreed already, before the operation was interrupted.
     #[serde(default)]
     pub agreed: bool,
-    /// What keeps nodes on hosts of their own running; `None` for processes of this machine.
+    /// How remote nodes are kept running; `None` for a local cluster.
     pub service: Option<Service>,
-    /// The cluster.yaml that still names it; `None` when it does not, or cannot be written.
+    /// The cluster.yaml to remove the node from; `None` if it is not there any more, or the file cannot be written.
     pub file: Option<PathBuf>,
 }
 
-/// Adds the stages after which the node is no member any more. `gained` is a voter that will have joined before.
+/// Adds the stages that remove the node from the members. `gained` is a voter that will have joined before.
 ///
 /// # Errors
-/// Refuses where the rest would have no healthy majority.
+/// Refuses if the remaining members would have no healthy majority.
 pub fn leave(
     plan: &mut Plan,
     context: &Context<'_>,
@@ -69,7 +70,7 @@ pub fn leave(
     Ok(())
 }
 
-/// The rest can go on without it: with the votes there are now, and with those there will be.
+/// Checks that the other members have a healthy majority, both of the voters now and of those afterwards.
 fn majority(
     plan: &mut Plan,
     context: &Context<'_>,
@@ -121,7 +122,7 @@ fn majority(
     Ok(())
 }
 
-/// Stops it, and sees that it stays so.
+/// Stops the node, and makes sure that it is not started again.
 fn retire(plan: &mut Plan, context: &Context<'_>, options: &RemoveOptions) {
     let id = options.member.id;
     let Some(host) = context.facts.nodes.get(&id).and_then(|node| node.host()) else {

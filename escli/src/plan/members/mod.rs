@@ -1,4 +1,4 @@
-//! `add-node`, `remove-node` and `replace-node`: what they have in common, and how they end.
+//! Plans `add-node`, `remove-node` and `replace-node`; has the parts that they share.
 
 use std::path::PathBuf;
 
@@ -23,12 +23,12 @@ use leave::leave;
 pub use join::AddOptions;
 pub use leave::RemoveOptions;
 
-/// What `replace-node` is asked for.
+/// The options of `replace-node`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplaceOptions {
-    /// Who comes.
+    /// The node that joins.
     pub add: AddOptions,
-    /// Who goes.
+    /// The node that leaves.
     pub remove: RemoveOptions,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn remove(
     Ok(plan)
 }
 
-/// Plans `replace-node`: the new one votes before the old one goes.
+/// Plans `replace-node`: the new node becomes a voter before the old one leaves.
 ///
 /// # Errors
 /// Those of [`add`] and [`remove`].
@@ -96,7 +96,7 @@ pub(super) fn replace(
     Ok(plan)
 }
 
-/// Writes down what is now true: cluster.yaml, and every node's file. Nobody is restarted for it.
+/// Adds the steps that update cluster.yaml and every node's configuration file. No node is restarted for that.
 fn finish(plan: &mut Plan, context: &Context<'_>, file: Option<&PathBuf>, gone: Option<NodeId>) {
     if let Some(path) = file {
         let write =

@@ -1,4 +1,4 @@
-//! `GET /backup`: a copy of the log as a stream.
+//! `GET /backup`: streams a backup of the log.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ use crate::maintenance::backup::{BackupError, Pieces};
 
 #[derive(Deserialize)]
 pub(super) struct Wanted {
-    /// The copy is to hold this entry; whoever asks has it from the leader.
+    /// The backup must contain this entry; the client has got the index from the leader.
     #[serde(default)]
     covers: u64,
 }
@@ -42,7 +42,7 @@ fn refused(error: &BackupError) -> ApiError {
     ApiError::new(status, code, error.to_string(), hint)
 }
 
-/// The pieces as the body of an answer.
+/// The pieces of a backup as the body of a response.
 struct PiecesBody(Pieces);
 
 impl hyper::body::Body for PiecesBody {

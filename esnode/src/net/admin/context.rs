@@ -1,4 +1,4 @@
-//! What every handler has and needs: the node, the body of a request, and the usual refusals.
+//! What all handlers share: the node, reading of request bodies, and common errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +17,15 @@ use super::error::ApiError;
 
 /// Largest body of a request, and of the leader's response to a forwarded one, in bytes.
 pub(super) const MAX_BODY: usize = 64 << 10;
-/// A body must be there within this time.
+/// Time limit for receiving a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The raft thread answers in microseconds; after this long it is stuck.
+/// Time limit for an answer of the raft thread, which usually takes microseconds. After it the thread is taken to be
+/// stuck.
 pub(super) const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
-/// A change is committed within milliseconds; an election may come first, and a second one, and a hand-over.
+/// Time limit of a change. A commit takes milliseconds, but two elections and a transfer of leadership may come first.
 const COMMIT_TIMEOUT: (u32, Duration) = (4, Duration::from_secs(8));
 
-/// What every handler has.
+/// The state that all handlers share.
 pub(super) struct App<N> {
     pub(super) node: N,
 }
@@ -37,7 +38,7 @@ impl<N: Node> App<N> {
     }
 }
 
-/// The leader, as it is reached.
+/// The leader and its admin port.
 pub(super) struct Leader {
     /// Its id.
     pub id: NodeId,
@@ -47,13 +48,13 @@ pub(super) struct Leader {
     pub port: u16,
 }
 
-/// Where the member with this id is, as `status` says.
+/// Returns the address of the member with this id, from `status`.
 pub(super) fn find(status: &ClusterStatus, id: NodeId) -> Option<Leader> {
     let peer = status.peers.iter().find(|peer| peer.id == id)?;
     Some(Leader { id, host: peer.host.clone(), port: peer.http_port })
 }
 
-/// No leader is known.
+/// The error for when no leader is known.
 pub(super) fn no_leader() -> ApiError {
     ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -63,7 +64,7 @@ pub(super) fn no_leader() -> ApiError {
     )
 }
 
-/// Another node leads.
+/// The error for when another node leads.
 pub(super) fn not_leader(node: NodeId, leader: &Leader) -> ApiError {
     let Leader { id, host, port } = leader;
     ApiError::new(
@@ -74,7 +75,7 @@ pub(super) fn not_leader(node: NodeId, leader: &Leader) -> ApiError {
     )
 }
 
-/// The whole body, if it is small and does not dawdle.
+/// Reads the whole body, if it is small and arrives in time.
 pub(super) async fn read(body: Body) -> Result<Bytes, ApiError> {
     match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY)).await {
         Ok(Ok(bytes)) => Ok(bytes),
@@ -93,7 +94,7 @@ pub(super) async fn read(body: Body) -> Result<Bytes, ApiError> {
     }
 }
 
-/// JSON whatever the Content-Type says: plain `curl -d` claims to send a form.
+/// Parses JSON whatever the Content-Type is, since plain `curl -d` declares a form.
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], example: &str) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         ApiError::new(
@@ -105,7 +106,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], example: &str) -> Re
     })
 }
 
-/// How long a change may take, by the configured timing.
+/// Returns how long a change may take with the configured timing.
 pub(super) fn commit_timeout(file: &ClusterFile) -> Duration {
     file.cluster.raft.elections(COMMIT_TIMEOUT.0, COMMIT_TIMEOUT.1)
 }

@@ -1,11 +1,11 @@
-//! Errors of the admin API: an HTTP status and a body that says what happened and what to do next.
+//! Errors of the admin API: an HTTP status, and a body that says what happened and what to do next.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use shared::api::ErrorBody;
 
-/// An answer that is not what was asked for.
+/// An error response.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -13,12 +13,12 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// `code` for machines; `message`, what happened; `hint`, what to do next.
+    /// Returns an error: `code` for programs; `message` says what happened, and `hint` what to do next.
     pub fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { status, body: ErrorBody { code: code.into(), message: message.into(), hint: hint.into() } }
     }
 
-    /// The raft thread did not answer.
+    /// The error for when the raft thread does not answer.
     pub fn stalled() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -35,7 +35,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// `value` as JSON for people and programs alike: indented, and closed with a line feed for the terminal.
+/// Returns `value` as JSON that people can read too: indented, with a line feed at the end.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let mut text = serde_json::to_string_pretty(value).expect("messages of the API have only string keys");
     text.push('\n');

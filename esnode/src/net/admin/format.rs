@@ -1,4 +1,4 @@
-//! `POST /cluster/format`: raises the on-disk format, by whoever leads.
+//! `POST /cluster/format`: has the leader raise the on-disk format.
 
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
@@ -13,14 +13,14 @@ use crate::node::handle::RaiseError;
 use crate::replica::FormatError;
 use crate::replica::ProposeError;
 
-/// Path of the call, here and on the leader.
+/// Path of the call, on this node and on the leader.
 pub const FORMAT: &str = "/cluster/format";
 
-/// Raises it; the same request twice is the same.
+/// Raises the format. The request can be repeated.
 pub async fn raise<N: Node>(State(app): Shared<N>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let body = read(body).await?;
-    // No body leaves the choice to the leader.
+    // Without a body, the leader chooses the format.
     let wanted =
         if body.trim_ascii().is_empty() { FormatRequest::default() } else { parse(&body, r#"{"to": 2}"#)? };
     match app.node.raise_format(wanted.to).await {

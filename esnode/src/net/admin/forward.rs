@@ -1,4 +1,4 @@
-//! Passing a request on to the leader: a plain HTTP call to its admin port.
+//! Forwards a request to the leader, as an HTTP call to its admin port.
 
 use std::time::Duration;
 
@@ -16,15 +16,16 @@ use tokio::time::timeout;
 use super::context::{Leader, MAX_BODY, commit_timeout};
 use super::error::ApiError;
 
-/// Who passed a request on. It is never passed on twice, or two nodes that each take the other for the leader would
-/// play it back and forth.
+/// The header that names the node which has forwarded a request. Such a request is never forwarded again; otherwise two
+/// nodes that take each other for the leader would send it back and forth.
 pub(super) const FORWARDED: HeaderName = HeaderName::from_static("x-eventstream-forwarded-by");
-/// Within a rack a connection takes far less; a host that is down should be named soon.
+/// Time limit for connecting to the leader. Within a rack this takes far less, and a host that is down should be
+/// reported soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// What the leader may take beyond the longest operation that it answers within.
+/// How long the leader may take beyond the longest operation that it waits for.
 const SPARE: Duration = Duration::from_secs(7);
 
-/// The leader's answer to `method path` with `body`, or why there is none.
+/// Sends `method path` with `body` to the leader, and returns its response, or why there is none.
 pub(super) async fn forward(
     from: NodeId,
     file: &ClusterFile,
@@ -63,7 +64,7 @@ async fn call(
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     connector.set_nodelay(true);
-    // One call, and then nothing is left open.
+    // There is one call, after which no connection is kept open.
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
     let request = Request::builder()
         .method(method)

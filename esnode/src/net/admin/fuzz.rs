@@ -1,6 +1,6 @@
-//! The admin port for fuzzers: whole connections, over memory instead of a socket.
+//! The admin port for fuzzers: whole connections, in memory instead of on a socket.
 
-use shared::api::{ClusterStatus, Membership, RaftRole};
+use shared::api::{ClusterStatus, example};
 use shared::ids::NodeId;
 use shared::spec::{Cluster, ClusterFile, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,7 +23,8 @@ thread_local! {
     static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().expect("needs nothing of the system");
 }
 
-/// What one client may send before it hangs up. Every answer is a proper one, and none says that the node is at fault.
+/// Sends the bytes as a client that then closes its side. Every response must be valid HTTP, and none may report an
+/// internal error.
 pub fn fuzz(bytes: &[u8]) {
     let answer = RUNTIME.with(|runtime| runtime.block_on(answer(bytes)));
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{}", answer.escape_ascii());
@@ -45,7 +46,7 @@ async fn answer(bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// A leader that nothing is wrong with.
+/// A healthy leader.
 #[derive(Clone)]
 struct Calm(ClusterFile);
 
@@ -55,32 +56,7 @@ impl Node for Calm {
     }
 
     async fn status(&self) -> ClusterStatus {
-        ClusterStatus {
-            node_id: 1,
-            state: Some(RaftRole::Leader),
-            term: 1,
-            commit_index: 42,
-            peers: Vec::new(),
-            cluster_name: "fuzz".into(),
-            cluster_id: None,
-            leader: Some(1),
-            membership: Membership::Voter,
-            applied_index: 42,
-            last_index: 42,
-            version: "0".into(),
-            config_hash: String::new(),
-            settings_hash: String::new(),
-            started_at: "2026-01-01T00:00:00Z".into(),
-            wal_sync: true,
-            pending_change: false,
-            catch_up: None,
-            disk: None,
-            refuses_events: false,
-            protocol: None,
-            format: None,
-            active_format: None,
-            last_term: None,
-        }
+        example::status()
     }
 
     fn serving(&self) -> bool {

@@ -1,11 +1,12 @@
-//! When a node is ready. Pure: a status in, a verdict out.
+//! PURE: decides from a node's status whether it is ready.
 
 use shared::api::{ClusterStatus, Health, Membership};
 
-/// Entries that may be committed and not yet applied; the same number from which the monitoring calls a node slow.
+/// Largest number of entries that may be committed but not applied; the monitoring calls a node slow from the same
+/// number on.
 const MAX_APPLY_LAG: u64 = 100;
 
-/// Ready: a member, which knows the leader and has applied nearly all that is committed.
+/// Returns whether the node is ready: a member that knows the leader, and has applied nearly all committed entries.
 pub fn ready(status: &ClusterStatus) -> Health {
     let mut reasons = Vec::new();
     if status.state.is_none() || status.membership == Membership::None {

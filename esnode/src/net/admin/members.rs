@@ -1,4 +1,4 @@
-//! Members come and go: POST, DELETE and promote, answered by the leader wherever they are asked for.
+//! Adds, removes and promotes members. The leader performs the change, whichever node gets the request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,18 +20,18 @@ use super::transfer::handed_over;
 use crate::replica::ChangeError;
 use crate::state_machine::members::{Added, Address, Change};
 
-/// Path of the members, here and on the leader.
+/// Path of the members, on this node and on the leader.
 pub const MEMBERS: &str = "/cluster/members";
-/// Between two attempts while nobody leads.
+/// Time between two attempts while there is no leader.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A request as it came, for passing on.
+/// A request with everything needed to forward it.
 struct Asked {
     change: Change,
     method: Method,
     path: String,
     body: Bytes,
-    /// Another node has passed it on; it is not passed on a second time.
+    /// Another node has forwarded it, so it is not forwarded again.
     forwarded: bool,
 }
 
@@ -69,7 +69,7 @@ pub async fn promote<N: Node>(
     carry_out(&app, Asked::new(Change::Promote(id), Method::POST, path, Bytes::new(), &headers)).await
 }
 
-/// The id in a path.
+/// Parses the id in a path.
 fn number(id: &str) -> Result<NodeId, ApiError> {
     let problem = |_| {
         let problem = format!("{id:?} is no node's id");
@@ -78,7 +78,7 @@ fn number(id: &str) -> Result<NodeId, ApiError> {
     id.parse().map_err(problem)
 }
 
-/// The change that a body asks for, if it makes sense.
+/// Returns the change that a body asks for, if it is valid.
 fn addition(wanted: AddMember) -> Result<Change, ApiError> {
     let AddMember { id, host, port, client_port, http_port, advertised_host, learner } = wanted;
     let hosts_valid = std::iter::once(&host).chain(&advertised_host).all(|host| valid_host(host));
@@ -100,7 +100,7 @@ impl Asked {
     }
 }
 
-/// Has the change made by whoever leads. What nobody could answer is tried again: the same request twice is safe.
+/// Has the leader perform the change. Tries again if nobody answered, which is safe because requests can be repeated.
 async fn carry_out<N: Node>(app: &Arc<App<N>>, mut asked: Asked) -> Result<Response, ApiError> {
     let commit_timeout = commit_timeout(app.node.file());
     let deadline = Instant::now() + commit_timeout;
@@ -129,7 +129,7 @@ async fn carry_out<N: Node>(app: &Arc<App<N>>, mut asked: Asked) -> Result<Respo
             }
             Err(ChangeError::Leads) => {
                 handed_over(app.node.transfer(None).await)?;
-                // Whoever passed the request on could not know where it leads now.
+                // The node that has forwarded the request did not know the present leader.
                 asked.forwarded = false;
             }
             Err(ChangeError::NotLeader(None) | ChangeError::JustElected | ChangeError::Unknown) if !late => {

@@ -1,6 +1,6 @@
-//! What `GET /metrics` says: the cluster's ten figures by the names that operators were promised, and the node's own.
+//! Renders `GET /metrics`: the ten documented metrics of the cluster, and those of the node itself.
 //!
-//! Everything is gathered when it is asked for; nothing is counted twice.
+//! Everything is collected when it is asked for, and each number is counted in one place only.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,7 +15,8 @@ use crate::net::kafka::metrics::{BOUNDS_US, KafkaMetrics, Latency};
 use crate::node::handle::Handle;
 use crate::storage::stats::SYNC_BOUNDS;
 
-/// The raft thread answers in microseconds; after this long it is stuck.
+/// Time limit for an answer of the raft thread, which usually takes microseconds. After it the thread is taken to be
+/// stuck.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Kinds of a metric, as Prometheus names them.
@@ -26,13 +27,13 @@ enum Kind {
     Histogram,
 }
 
-/// Prometheus text, being written.
+/// Text in Prometheus's format that is being written.
 #[derive(Default)]
 struct Text(String);
 
-/// Everything this node can say, as Prometheus text (exposition format 0.0.4).
+/// Returns all metrics of this node as Prometheus text (exposition format 0.0.4).
 pub async fn render(node: &Handle, kafka: &KafkaMetrics) -> String {
-    // A stuck raft thread answers nothing; its figures are then left out, the others are still worth reading.
+    // If the raft thread is stuck, its metrics are left out; the others are still useful.
     let raft = timeout(STATUS_TIMEOUT, node.raft_status()).await.ok().map(Option::unwrap_or_default);
     let mut text = Text::default();
     if let Some(raft) = raft {
@@ -45,7 +46,7 @@ pub async fn render(node: &Handle, kafka: &KafkaMetrics) -> String {
     text.0
 }
 
-/// Entries by which the group's slowest member, or this one, is behind.
+/// Returns by how many entries the slowest member, or this node, is behind.
 fn lag(raft: &Status) -> u64 {
     match raft.role {
         Role::Leader => {
@@ -247,7 +248,7 @@ impl Text {
     }
 }
 
-/// The API's name in Kafka's protocol; its number where the codec does not know it.
+/// Returns the API's name in Kafka's protocol; its number if the codec does not know it.
 fn api_name(key: i16) -> String {
     ApiKey::try_from(key).map_or_else(|()| key.to_string(), |api| format!("{api:?}"))
 }

@@ -36,35 +36,35 @@ use crate::state_machine::members::Change;
 pub use fuzz::fuzz;
 pub use server::{Limits, serve};
 
-/// What the admin API asks of the node.
+/// What the admin API needs of the node.
 pub trait Node: Clone + Send + Sync + 'static {
     /// The configuration that the node was started with.
     fn file(&self) -> &ClusterFile;
-    /// The status, fresh from the raft thread.
+    /// Asks the raft thread for the present status.
     fn status(&self) -> impl Future<Output = ClusterStatus> + Send;
-    /// A leader that has committed an entry of its term, and so serves clients.
+    /// Returns whether the node is a leader that has committed an entry of its term, and so serves clients.
     fn serving(&self) -> bool;
-    /// All figures as Prometheus text (exposition format 0.0.4); what a stuck raft thread would tell is left out.
+    /// Returns all metrics as Prometheus text (exposition format 0.0.4), without those of a stuck raft thread.
     fn metrics(&self) -> impl Future<Output = String> + Send;
-    /// Hands leadership over; resolves with the new leader and its term.
+    /// Transfers leadership; returns the new leader and its term.
     fn transfer(
         &self,
         to: Option<NodeId>,
     ) -> impl Future<Output = Result<(NodeId, u64), TransferError>> + Send;
-    /// Raises the on-disk format, as leader; resolves with the one that data is written in then.
+    /// Raises the on-disk format, as leader; returns the format that is active then.
     fn raise_format(&self, wanted: Option<u16>) -> impl Future<Output = Result<u16, RaiseError>> + Send;
-    /// Begins a copy of everything up to entry `covers`, at least.
+    /// Begins a backup that contains at least entry `covers`.
     fn backup(&self, covers: u64) -> impl Future<Output = Result<Pieces, BackupError>> + Send;
-    /// Changes the members, as leader; resolves once that is done.
+    /// Changes the members, as leader; returns when the change is applied.
     fn change(&self, change: Change) -> impl Future<Output = Result<(), ChangeError>> + Send;
 }
 
-/// The running node: its handle, and the Kafka front end's figures.
+/// The running node: its handle, and the metrics of the Kafka listener.
 #[derive(Clone)]
 pub struct Running {
     /// The node.
     pub handle: Handle,
-    /// The front end's figures.
+    /// The metrics of the Kafka listener.
     pub kafka: Arc<KafkaMetrics>,
 }
 

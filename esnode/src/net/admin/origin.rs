@@ -1,8 +1,9 @@
-//! Web pages that an operator's browser shows must not reach the node through it: it has no password that they lack.
+//! Protects the node from web pages in an operator's browser, which could otherwise send requests to it: the admin API
+//! has no password that a page would lack.
 //!
-//! Whoever is no browser may call the node by any name. A browser says which page asks, and must have called the node by
-//! an address or by a name that the cluster's own configuration knows: any other name may be a stranger's, made to lead
-//! here (DNS rebinding).
+//! A client that is no browser may address the node by any name. A browser names the page that sends a request, and
+//! must have addressed the node by an IP address or by a name in the cluster's own configuration. Any other name may
+//! belong to a stranger who has made it point here (DNS rebinding).
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -19,19 +20,19 @@ use super::Node;
 use super::context::App;
 use super::error::ApiError;
 
-/// Says how the page that asks and what it asks are related; pages cannot change it.
+/// The header in which a browser says how the page is related to the node. Pages cannot change it.
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// What only browsers send.
+/// Headers that only browsers send.
 const OF_BROWSERS: [HeaderName; 4] = [ORIGIN, REFERER, SITE, HeaderName::from_static("sec-fetch-mode")];
 
-/// Refuses what a page of another site asks.
+/// Refuses requests from pages of other sites.
 pub(super) async fn guard<N: Node>(State(app): State<Arc<App<N>>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     if !OF_BROWSERS.iter().any(|name| headers.contains_key(name)) {
         return next.run(request).await;
     }
     let file = app.node.file();
-    // Who joined later stands in no file of those that were there before.
+    // A member that was added later is not in the configuration file of the earlier ones, but in the status.
     let known = |host: &str, status: Option<&ClusterStatus>| is_known(host, file, status);
     let verdict = match validate(headers, |host| known(host, None)) {
         Err(_) => {
@@ -67,7 +68,7 @@ fn validate(headers: &HeaderMap, known: impl Fn(&str) -> bool) -> Result<(), Str
     }
 }
 
-/// The host in `host:port`, small letters, without an address's brackets.
+/// Returns the host of `host:port` in lower case, without the brackets of an IPv6 address.
 fn host_of(authority: &str) -> Option<String> {
     let uri: Uri = format!("http://{authority}/").parse().ok()?;
     Some(uri.host()?.trim_matches(['[', ']']).to_ascii_lowercase())

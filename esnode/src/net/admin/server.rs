@@ -1,4 +1,4 @@
-//! The listener: accepts within limits, speaks HTTP/1, ends gracefully. Knows no route.
+//! The HTTP listener: accepts connections within limits, speaks HTTP/1, and shuts down gracefully. Knows no routes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use super::Node;
 use super::routes::router;
 use crate::process::rate_limited_log::RateLimitedLog;
 
-/// What clients may take of this node. Given when the listener is served.
+/// Limits for clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time; more are refused.
+    /// Largest number of connections; further ones are refused.
     pub connections: usize,
-    /// A request's header must be there within this time of the connection, or of the answer before.
+    /// Time limit for a request's header, from the start of the connection or the end of the previous response.
     pub header: Duration,
-    /// A client that takes none of its answer for so long is let go.
+    /// A client that reads nothing of its response for this time is disconnected.
     pub untaken: Duration,
 }
 
@@ -36,22 +36,23 @@ impl Default for Limits {
     }
 }
 
-/// Bytes of a request's header, at most.
+/// Largest header of a request, in bytes.
 const MAX_HEADER: usize = 32 << 10;
-/// Requests under way may take this long after the shutdown began.
+/// Time that requests may still take after the shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Pause after a failed accept: usually the process is out of file descriptors, and trying at once would spin.
+/// Pause after a failed accept. Usually the process is out of file descriptors, and would otherwise try again without
+/// end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Time and number of connections that are being told that there are too many.
+/// Time limit and largest number of connections that are being refused.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 const MAX_REFUSALS: usize = 64;
-/// What they are told.
+/// The response to a refused connection.
 const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
     connection: close\r\nretry-after: 1\r\n\r\n\
     {\"code\": \"too_many_connections\", \"message\": \"the node has as many admin connections open as it \
     allows\", \"hint\": \"close some, or raise network.max_connections\"}\n";
 
-/// Serves the admin API on `listener` until `shutdown` turns true; then lets requests under way finish for a moment.
+/// Serves the admin API on `listener` until `shutdown` turns true. Then requests may finish for a short time.
 pub async fn serve<N: Node>(
     listener: TcpListener,
     node: N,
@@ -91,7 +92,7 @@ pub async fn serve<N: Node>(
 struct Gate {
     open: Arc<Semaphore>,
     refusing: Arc<Semaphore>,
-    /// Refusals, in the log.
+    /// Logs refusals.
     refused: RateLimitedLog,
     limits: Limits,
 }
@@ -119,7 +120,7 @@ impl Gate {
                 "admin connections were refused: network.max_connections is reached; find out who holds them"
             );
         }
-        // Beyond that many at once they are just closed: turning them away must not cost what letting them in would.
+        // Beyond that number they are closed without a response, so that refusing costs less than serving.
         if let Ok(permit) = self.refusing.clone().try_acquire_owned() {
             connections.spawn(async move {
                 let _ = timeout(REFUSAL_TIME, refuse(stream)).await;
@@ -129,7 +130,7 @@ impl Gate {
     }
 }
 
-/// One connection, until it ends or the node stops.
+/// Serves one connection, until it is closed or the node stops.
 pub(super) async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
@@ -142,11 +143,11 @@ pub(super) async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
         .max_buf_size(MAX_HEADER)
-        // Who has said all may close that direction, and still wants an answer.
+        // A client that has sent everything may close that direction, and still expects a response.
         .half_close(true)
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     tokio::pin!(connection);
-    // What wait_for returns cannot be held across an await.
+    // The value that wait_for returns must not be held across an await.
     let stop = async { drop(shutdown.wait_for(|stop| *stop).await) };
     let ended = tokio::select! {
         ended = &mut connection => ended,
@@ -163,7 +164,7 @@ pub(super) async fn converse(
 async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(TOO_MANY.as_bytes()).await?;
     stream.shutdown().await?;
-    // Closing with the request unread would reset the connection, and the answer with it.
+    // If a connection is closed with an unread request, it is reset, and the client never sees the response.
     let mut request = [0; 1024];
     while stream.read(&mut request).await? > 0 {}
     Ok(())

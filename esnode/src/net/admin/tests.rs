@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use shared::api::{
     ClusterStatus, ErrorBody, Health, MemberResponse, Membership, PeerStatus, RaftRole, TransferResponse,
+    example,
 };
 use shared::ids::NodeId;
 use shared::spec::{Cluster, ClusterFile, Network};
@@ -26,30 +27,11 @@ use crate::state_machine::members::{Added, Address, Change};
 /// A follower's status that nothing is wrong with.
 pub fn status() -> ClusterStatus {
     ClusterStatus {
-        node_id: 1,
         state: Some(RaftRole::Follower),
-        term: 1,
-        commit_index: 42,
         peers: Vec::new(),
-        cluster_name: "test".into(),
-        cluster_id: None,
         leader: Some(2),
-        membership: Membership::Voter,
-        applied_index: 42,
         last_index: 42,
-        version: "0".into(),
-        config_hash: String::new(),
-        settings_hash: String::new(),
-        started_at: "2026-01-01T00:00:00Z".into(),
-        wal_sync: true,
-        pending_change: false,
-        catch_up: None,
-        disk: None,
-        refuses_events: false,
-        protocol: None,
-        format: None,
-        active_format: None,
-        last_term: None,
+        ..example::status()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Transfer of leadership.
+//! `POST /cluster/leader/transfer`: transfers leadership.
 
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
@@ -12,14 +12,14 @@ use super::error::{ApiError, json};
 use super::forward::{FORWARDED, forward};
 use crate::replica::TransferError;
 
-/// Path of the transfer, here and on the leader.
+/// Path of the call, on this node and on the leader.
 pub(super) const TRANSFER: &str = "/cluster/leader/transfer";
 
-/// Hands leadership over, or passes the request on to the leader.
+/// Transfers leadership, or forwards the request to the leader.
 pub(super) async fn transfer<N: Node>(State(app): Shared<N>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let body = read(body).await?;
-    // No body leaves the choice to the leader.
+    // Without a body, the leader chooses its successor.
     let wanted =
         if body.trim_ascii().is_empty() { TransferRequest::default() } else { parse(&body, r#"{"to": 2}"#)? };
     match app.node.transfer(wanted.to).await {
@@ -38,7 +38,7 @@ pub(super) async fn transfer<N: Node>(State(app): Shared<N>, request: Request) -
     }
 }
 
-/// Who leads after a transfer, or what to answer instead.
+/// Returns the leader after a transfer, or the error for the client.
 pub(super) fn handed_over(outcome: Result<(NodeId, u64), TransferError>) -> Result<(NodeId, u64), ApiError> {
     match outcome {
         Ok(now) => Ok(now),

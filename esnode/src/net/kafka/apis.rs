@@ -10,8 +10,8 @@ use super::frame::{BadRequest, Request};
 use super::request_schema::{self, Field};
 use super::session::Session;
 use super::{
-    configs, coordinator, delete_records, fetch, leader_epoch, list_offsets, metadata, partitions, produce,
-    producer_id, topics, versions,
+    configs, coordinator, delete_records, fetch, groups, leader_epoch, list_offsets, metadata, partitions,
+    produce, producer_id, topics, versions,
 };
 
 /// Memory of one element of a request once it is decoded, with what its handler makes of it: it can be fifty times what
@@ -43,7 +43,7 @@ const fn api(key: ApiKey, versions: (i16, i16), layout: &'static [Field], handle
 }
 
 /// All of them, by number.
-pub static APIS: [Api; 15] = [
+pub static APIS: [Api; 24] = [
     // librdkafka 2.0 stops compressing, silently, when version 0 is not offered.
     Api { offered_from: 0, ..api(ApiKey::Produce, (3, 9), PRODUCE, produce::handle) },
     api(ApiKey::Fetch, (4, 12), FETCH, fetch::handle),
@@ -52,7 +52,16 @@ pub static APIS: [Api; 15] = [
     // to the answer's length, which suffices only with the topic ids of version 10.
     api(ApiKey::Metadata, (0, 12), METADATA, metadata::handle),
     api(ApiKey::FindCoordinator, (0, 5), FIND_COORDINATOR, coordinator::find),
-    api(ApiKey::JoinGroup, (0, 9), JOIN_GROUP, coordinator::join),
+    api(ApiKey::OffsetCommit, (2, 9), OFFSET_COMMIT, groups::commit),
+    api(ApiKey::OffsetFetch, (1, 9), OFFSET_FETCH, groups::fetch_offsets),
+    api(ApiKey::JoinGroup, (0, 9), JOIN_GROUP, groups::join),
+    api(ApiKey::Heartbeat, (0, 4), HEARTBEAT, groups::heartbeat),
+    api(ApiKey::LeaveGroup, (0, 5), LEAVE_GROUP, groups::leave),
+    api(ApiKey::SyncGroup, (0, 5), SYNC_GROUP, groups::sync),
+    api(ApiKey::DescribeGroups, (0, 6), DESCRIBE_GROUPS, groups::describe),
+    api(ApiKey::ListGroups, (0, 5), LIST_GROUPS, groups::list),
+    api(ApiKey::DeleteGroups, (0, 2), DELETE_GROUPS, groups::delete),
+    api(ApiKey::OffsetDelete, (0, 0), OFFSET_DELETE, groups::delete_offsets),
     api(ApiKey::ApiVersions, (0, 4), API_VERSIONS, api_versions),
     api(ApiKey::CreateTopics, (2, 7), CREATE_TOPICS, topics::create),
     api(ApiKey::DeleteTopics, (1, 6), DELETE_TOPICS, topics::delete),
@@ -114,6 +123,47 @@ const JOIN_GROUP: &[Field] = &[
     Structs(&[String, Bytes]),
     Since(8, &String), // reason
 ];
+const OFFSET_COMMIT: &[Field] = &[
+    String,
+    Fixed(4),                 // generation
+    String,                   // member
+    Since(7, &String),        // group instance
+    Between(2, 4, &Fixed(8)), // retention time
+    Structs(&[String, Structs(&[Fixed(12), Since(6, &Fixed(4)), String])]),
+];
+const OFFSET_FETCH: &[Field] = &[
+    Between(0, 7, &String),
+    Between(0, 7, &Structs(&[String, Numbers(4)])),
+    Since(
+        8,
+        &Structs(&[
+            String,
+            Since(9, &String),   // member
+            Since(9, &Fixed(4)), // member epoch
+            Structs(&[String, Numbers(4)]),
+        ]),
+    ),
+    Since(7, &Fixed(1)), // require stable
+];
+const HEARTBEAT: &[Field] = &[String, Fixed(4), String, Since(3, &String)];
+const LEAVE_GROUP: &[Field] = &[
+    String,
+    Between(0, 2, &String),
+    Since(3, &Structs(&[String, String, Since(5, &String)])), // member, group instance, reason
+];
+const SYNC_GROUP: &[Field] = &[
+    String,
+    Fixed(4),          // generation
+    String,            // member
+    Since(3, &String), // group instance
+    Since(5, &String), // protocol type
+    Since(5, &String), // protocol
+    Structs(&[String, Bytes]),
+];
+const DESCRIBE_GROUPS: &[Field] = &[Strings, Since(3, &Fixed(1))];
+const LIST_GROUPS: &[Field] = &[Since(4, &Strings), Since(5, &Strings)];
+const DELETE_GROUPS: &[Field] = &[Strings];
+const OFFSET_DELETE: &[Field] = &[String, Structs(&[String, Structs(&[Fixed(4)])])];
 const API_VERSIONS: &[Field] = &[Since(3, &String), Since(3, &String)];
 const CREATE_TOPICS: &[Field] = &[
     Structs(&[

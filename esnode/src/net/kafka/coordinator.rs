@@ -1,18 +1,14 @@
-//! FindCoordinator and JoinGroup: there are no consumer groups yet, and this is where a client hears of it.
+//! FindCoordinator: the leader coordinates all groups.
 //!
-//! The leader is what coordinates, so FindCoordinator names it. Refused there, clients ask on for ever, or let those
-//! fail that read by assignment alone and only have a group's name set; refused when they join, just those fail that
-//! want a group. Transactions there are not either; librdkafka takes no for an answer only where the coordinator is asked
-//! for, and only this one. (It compresses by lz4 only where FindCoordinator is offered.)
+//! There are no transactions; librdkafka takes no for an answer only where the coordinator is asked for, and only this
+//! one. (It compresses by lz4 only where FindCoordinator is offered.)
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
-use kafka_protocol::messages::{
-    FindCoordinatorRequest, FindCoordinatorResponse, JoinGroupRequest, JoinGroupResponse,
-};
+use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_protocol::protocol::StrBytes;
 use shared::spec::Node;
 
@@ -77,26 +73,6 @@ fn found(body: &FindCoordinatorRequest, version: i16, leader: Option<&Node>) -> 
     FindCoordinatorResponse::default().with_coordinators(each.collect())
 }
 
-/// Refuses JoinGroup.
-pub fn join(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
-    let body: JoinGroupRequest = request.decode()?;
-    let peer = session.peer;
-    if let Some(times) = session.shared.group_requests.due() {
-        tracing::warn!(
-            %peer, group = %*body.group_id, times,
-            "a Kafka client wanted to join a consumer group: groups are not offered yet; let it assign its partitions"
-        );
-    }
-    Ok(Answer::Now(request.to.send(&refused(body.member_id))))
-}
-
-fn refused(member: StrBytes) -> JoinGroupResponse {
-    JoinGroupResponse::default()
-        .with_error_code(ResponseError::UnsupportedVersion.code())
-        .with_generation_id(-1)
-        .with_member_id(member)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,12 +121,5 @@ mod tests {
         assert_eq!(error(&transaction, Some(&leader())), (refused, -1));
         let share = group.with_key_type(2);
         assert_eq!(error(&share, Some(&leader())), (ResponseError::InvalidRequest.code(), -1));
-    }
-
-    #[test]
-    fn a_refusal_to_join_is_not_one_that_clients_try_again_after() {
-        encodes(ApiKey::JoinGroup, |_| refused("m".into()));
-        let code = refused("m".into()).error_code;
-        assert!(!ResponseError::try_from_code(code).is_some_and(|error| error.is_retriable()));
     }
 }

@@ -19,7 +19,7 @@ pub fn refusal(refusal: Refusal) -> ResponseError {
         Refusal::InvalidBatch => ResponseError::CorruptMessage,
         Refusal::OutOfOrderSequence => ResponseError::OutOfOrderSequenceNumber,
         Refusal::FencedEpoch => ResponseError::InvalidProducerEpoch,
-        Refusal::BoundElsewhere => ResponseError::UnknownServerError,
+        Refusal::BoundElsewhere | Refusal::Group(_) => ResponseError::UnknownServerError,
     }
 }
 

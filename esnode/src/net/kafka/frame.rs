@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use super::memory::{Held, SharedBody};
 use super::request_schema::{self, MalformedRequest};
@@ -75,6 +75,8 @@ pub struct Request {
     pub to: ReplyTo,
     /// Another node passed it on.
     pub forwarded: bool,
+    /// The client's name for itself.
+    pub client_id: StrBytes,
     /// Everything after the header.
     pub body: Bytes,
 }
@@ -139,14 +141,17 @@ impl Request {
             }
             None => return Err(malformed(MalformedRequest::Truncated)),
         };
-        let (skipped, forwarded) = (2 + client.len(), client == FORWARDED.as_bytes());
-        frame.advance(skipped);
+        let client_id = frame.slice(2..2 + client.len());
+        let forwarded = client == FORWARDED.as_bytes();
+        frame.advance(2 + client_id.len());
         if key.request_header_version(version) >= 2 {
             let rest = request_schema::skip_tags(&frame).map_err(malformed)?.len();
             frame.advance(frame.len() - rest);
         }
         let to = ReplyTo { key, version, correlation, received: Instant::now() };
-        Ok(Self { to, forwarded, body: frame })
+        // It is shown to people only.
+        let client_id = StrBytes::try_from(client_id).unwrap_or_default();
+        Ok(Self { to, forwarded, client_id, body: frame })
     }
 
     /// Decodes the body; records and strings are slices of it. Only after [`request_schema::check`].

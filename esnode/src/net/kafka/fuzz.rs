@@ -2,10 +2,12 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
-    DeleteTopicsRequest, DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
+    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, SyncGroupRequest,
 };
 
 use super::apis;
@@ -51,6 +53,15 @@ fn decode(request: &Request) -> Result<(), BadRequest> {
         ApiKey::ApiVersions => request.decode::<ApiVersionsRequest>().map(drop),
         ApiKey::FindCoordinator => request.decode::<FindCoordinatorRequest>().map(drop),
         ApiKey::JoinGroup => request.decode::<JoinGroupRequest>().map(drop),
+        ApiKey::SyncGroup => request.decode::<SyncGroupRequest>().map(drop),
+        ApiKey::Heartbeat => request.decode::<HeartbeatRequest>().map(drop),
+        ApiKey::LeaveGroup => request.decode::<LeaveGroupRequest>().map(drop),
+        ApiKey::ListGroups => request.decode::<ListGroupsRequest>().map(drop),
+        ApiKey::DescribeGroups => request.decode::<DescribeGroupsRequest>().map(drop),
+        ApiKey::DeleteGroups => request.decode::<DeleteGroupsRequest>().map(drop),
+        ApiKey::OffsetCommit => request.decode::<OffsetCommitRequest>().map(drop),
+        ApiKey::OffsetFetch => request.decode::<OffsetFetchRequest>().map(drop),
+        ApiKey::OffsetDelete => request.decode::<OffsetDeleteRequest>().map(drop),
         ApiKey::OffsetForLeaderEpoch => request.decode::<OffsetForLeaderEpochRequest>().map(drop),
         ApiKey::CreatePartitions => request.decode::<CreatePartitionsRequest>().map(drop),
         ApiKey::DeleteRecords => request.decode::<DeleteRecordsRequest>().map(drop),

@@ -18,6 +18,7 @@ mod forward;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
+mod groups;
 mod ids;
 mod leader_epoch;
 pub mod limits;
@@ -54,6 +55,7 @@ use self::connection::{Common, Ended};
 use self::forward::Link;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use self::fuzz::fuzz;
+use self::groups::Coordinator;
 use self::limits::Limits;
 use self::memory::Memory;
 use self::metrics::KafkaMetrics;
@@ -89,7 +91,7 @@ impl Kafka {
             metadata: Cache::default(),
             bad_requests: RateLimitedLog::default(),
             searches: Semaphore::new(SEARCHES),
-            group_requests: RateLimitedLog::default(),
+            groups: Coordinator::default(),
             limits,
         };
         Self { shared: Arc::new(shared) }
@@ -103,6 +105,7 @@ impl Kafka {
     /// Serves clients on `listener` until `shutdown` turns true; then answers what has begun and returns.
     pub async fn serve(self, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
+        tokio::spawn(groups::timers::run(Arc::clone(&self.shared), shutdown.clone()));
         let refusals = RateLimitedLog::default();
         let limit = self.shared.limits.connections;
         loop {

@@ -13,6 +13,7 @@ use super::answers::Cache;
 use super::cursors::Cursors;
 use super::forward::Link;
 use super::frame::{Outcome, Request};
+use super::groups::Coordinator;
 use super::limits::Limits;
 use super::memory::Memory;
 use super::metadata_key::MetadataKey;
@@ -46,8 +47,8 @@ pub struct Shared {
     pub bad_requests: RateLimitedLog,
     /// Turns at searching the log for a time.
     pub searches: Semaphore,
-    /// Clients that wanted to join a consumer group, in the log.
-    pub group_requests: RateLimitedLog,
+    /// What the coordinator of the consumer groups remembers.
+    pub groups: Coordinator,
 }
 
 /// One client's connection.

@@ -12,7 +12,6 @@ use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
@@ -75,7 +74,17 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Bytes {
         ApiKey::DeleteTopics => {
             encoded(&DeleteTopicsRequest::default().with_topic_names(vec![name("a"), name("bc")]), version)
         }
-        ApiKey::FindCoordinator | ApiKey::JoinGroup => of_groups(key, version),
+        ApiKey::FindCoordinator
+        | ApiKey::JoinGroup
+        | ApiKey::SyncGroup
+        | ApiKey::Heartbeat
+        | ApiKey::LeaveGroup
+        | ApiKey::ListGroups
+        | ApiKey::DescribeGroups
+        | ApiKey::DeleteGroups
+        | ApiKey::OffsetCommit
+        | ApiKey::OffsetFetch
+        | ApiKey::OffsetDelete => super::groups::tests::sample(key, version),
         ApiKey::OffsetForLeaderEpoch => {
             let part = OffsetForLeaderPartition::default().with_current_leader_epoch(3).with_leader_epoch(2);
             let topic = OffsetForLeaderTopic::default().with_topic(name("a")).with_partitions(vec![part]);
@@ -116,26 +125,6 @@ fn of_configs(key: ApiKey, version: i16) -> Bytes {
         .with_resource_name(text("a"))
         .with_configs(vec![config]);
     encoded(&IncrementalAlterConfigsRequest::default().with_resources(vec![resource]), version)
-}
-
-fn of_groups(key: ApiKey, version: i16) -> Bytes {
-    let text = StrBytes::from_static_str;
-    if key == ApiKey::FindCoordinator {
-        let find = FindCoordinatorRequest::default();
-        let find =
-            if version < 4 { find.with_key(text("g")) } else { find.with_coordinator_keys(vec![text("g")]) };
-        return encoded(&find, version);
-    }
-    let protocol = JoinGroupRequestProtocol::default()
-        .with_name(text("range"))
-        .with_metadata(Bytes::from_static(b"topics"));
-    let join = JoinGroupRequest::default()
-        .with_group_id(text("g").into())
-        .with_member_id(text("m"))
-        .with_protocol_type(text("consumer"))
-        .with_protocols(vec![protocol]);
-    let join = if version < 5 { join } else { join.with_group_instance_id(Some(text("i"))) };
-    encoded(&if version < 8 { join } else { join.with_reason(Some(text("why"))) }, version)
 }
 
 /// The body of a request.

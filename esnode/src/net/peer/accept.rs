@@ -1,4 +1,5 @@
-//! The peers' connections to us: accept, hear who it is, have the peer say so too, read messages, answer with signs of life.
+//! Connections that peers have opened to this node: accepts them, reads who the peer says it is, has the peer confirm
+//! it, reads messages, and answers with signs of life.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +14,8 @@ use tracing::{debug, warn};
 use super::claims::Token;
 use super::codec;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
-use super::handshake::{Answer, Greeting, MAX_GREETING, Refused, accept};
+use super::greeting::{Answer, Greeting, MAX_GREETING};
+use super::handshake::{Refused, accept};
 use super::link::Link;
 use super::refusal::{await_proof, refuse};
 use super::shared_state::Shared;
@@ -22,7 +24,7 @@ use super::{Hello, PeerEvent, files};
 /// Pause after a failed accept: usually the process is out of file descriptors, and trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The acceptor thread, until the listener is shut down.
+/// The thread that accepts connections, until the listener is shut down.
 pub fn run(shared: &Arc<Shared>, listener: &TcpListener) {
     loop {
         let accepted = listener.accept();
@@ -63,14 +65,14 @@ fn serve(shared: &Arc<Shared>, connection: u64, stream: &Arc<TcpStream>) -> io::
     let mut frames = FrameReader::new(MAX_GREETING);
     let (kind, greeting) = meet(shared, stream, &mut frames)?;
     validate(shared, stream, &greeting)?;
-    // It may have been let go just now.
+    // The peer may have been removed just now.
     let Some(link) = shared.link(greeting.hello.node) else { return Ok(()) };
     shared.strangers.greeted(connection);
     let carries = (kind == Kind::Hello).then(|| stream.clone());
     link.claims.make(connection, greeting.token, carries, |connection, stream| {
         shared.admit(&link, connection, stream);
     });
-    // Whether it is the peer's the peer must say, on our connection to it.
+    // Only the peer itself can confirm it, on our connection to it.
     link.queue.redial();
     link.queue.announce();
     let ended = if kind == Kind::FilesHello {
@@ -83,7 +85,7 @@ fn serve(shared: &Arc<Shared>, connection: u64, stream: &Arc<TcpStream>) -> io::
     ended
 }
 
-/// The first frame, which must be a greeting and must come before long.
+/// Reads the first frame, which must be a greeting and must arrive soon.
 fn meet(shared: &Shared, stream: &TcpStream, frames: &mut FrameReader) -> io::Result<(Kind, Greeting)> {
     let deadline = Instant::now() + shared.silence();
     loop {
@@ -104,7 +106,7 @@ fn meet(shared: &Shared, stream: &TcpStream, frames: &mut FrameReader) -> io::Re
     }
 }
 
-/// Refuses, with a reason, whoever does not belong here.
+/// Refuses a peer that does not belong here, and tells it why.
 fn validate(shared: &Shared, stream: &TcpStream, theirs: &Greeting) -> io::Result<()> {
     let (ours, peer): (Hello, _) = (shared.hello(), theirs.hello.node);
     let verdict = match shared.refusal_of(&theirs.hello) {
@@ -117,16 +119,16 @@ fn validate(shared: &Shared, stream: &TcpStream, theirs: &Greeting) -> io::Resul
     }
 }
 
-/// A connection that says it is a peer's. Until the peer has said so too, nothing on it is believed.
+/// A connection that claims to be a peer's. Until the peer confirms this, nothing on it is believed.
 struct Inbound<'a> {
     shared: &'a Shared,
     link: &'a Link,
     connection: u64,
     stream: &'a TcpStream,
     frames: FrameReader,
-    /// What was last said on it.
+    /// The last greeting on it.
     greeting: Greeting,
-    /// The peer has said that it is its own.
+    /// Whether the peer has confirmed that the connection is its own.
     proven: bool,
     /// Revision of our Hello that the peer has.
     revision: u64,
@@ -195,8 +197,8 @@ impl<'a> Inbound<'a> {
         }
     }
 
-    /// The next frame. Whoever is not proven has little to say: more than that waits for the proof, which is on its way, as
-    /// the peer says nothing of length before it was asked.
+    /// Returns the next frame. Before the peer has confirmed the connection, only short frames are read; a longer one
+    /// waits for the confirmation. It will come soon, because the peer sends nothing long before it was asked.
     fn next(&mut self) -> io::Result<Option<(Kind, Bytes)>> {
         if let (false, Err(FrameError::Length(_))) = (self.proven, self.frames.peek()) {
             self.prove()?;
@@ -204,7 +206,8 @@ impl<'a> Inbound<'a> {
         Ok(self.frames.next_frame()?)
     }
 
-    /// Whether the peer has spoken for this connection meanwhile. One of which it has not for long ends.
+    /// Checks whether the peer has confirmed the connection meanwhile. A connection that stays unconfirmed for long is
+    /// closed.
     fn look(&mut self) -> io::Result<()> {
         match self.link.claims.verdict(self.connection) {
             _ if self.proven => Ok(()),
@@ -219,7 +222,7 @@ impl<'a> Inbound<'a> {
         }
         let longest = self.shared.silence().saturating_sub(self.started.elapsed());
         await_proof(self.shared, self.link, (self.connection, self.stream), longest)?;
-        // A link closed, or a transport stopped, just before that has not seen this connection.
+        // If the link was closed, or the transport stopped, just before that, they did not close this connection.
         if self.link.queue.is_closed() || self.shared.is_stopping() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -234,7 +237,7 @@ impl<'a> Inbound<'a> {
         self.link.if_newest(&self.greeting, || self.shared.emit(PeerEvent::Hello(self.greeting.hello)));
     }
 
-    /// Says what the peer does not know yet of us, or at least that we are here.
+    /// Sends our Hello if the peer does not have the latest one, else a sign of life.
     fn answer(&mut self) -> io::Result<()> {
         let frame = if self.shared.revision.load(Relaxed) != self.revision {
             let greeting = self.shared.greeting(self.link.id);
@@ -266,14 +269,14 @@ impl<'a> Inbound<'a> {
         Ok(())
     }
 
-    /// The peer wants to know whether one of the connections that name this node is ours.
+    /// The peer asks whether one of the connections that claim to be this node's is ours.
     fn own(&mut self, token: Token) -> io::Result<()> {
         let (shared, link) = (self.shared, self.link);
         let own = link.claims.owns(token, || shared.opened(link));
         self.write(Answer { token, own }.encode(Kind::Own))
     }
 
-    /// A peer speaks for itself and to us.
+    /// The peer sends messages, which must be from it and to this node.
     fn pass_on(&mut self, body: Bytes) -> io::Result<()> {
         self.prove()?;
         let length = body.len();
@@ -286,7 +289,7 @@ impl<'a> Inbound<'a> {
                     self.shared.emit(PeerEvent::Messages(peer, messages));
                     break;
                 }
-                // The node has its hands full. The peer waits, and sees that we live.
+                // The node is busy. The peer waits, and sees from signs of life that we are alive.
                 Err(back) => messages = back,
             }
             self.answer()?;

@@ -1,9 +1,10 @@
-//! Is a connection that names a peer really the peer's? The peer is asked, on the connection that this node has dialled
-//! where its configuration or its log says that the peer is.
+//! Finds out whether a connection that claims to be a peer's really is. The peer is asked, on the connection that this
+//! node has opened to the address that its configuration or its log has for the peer.
 //!
-//! Whoever dials draws a token and says it in its greeting; the listener asks the peer for it, and the peer knows it only
-//! if it drew it. So nobody passes for a member without being reached at the member's address: neither with its number,
-//! nor with the identity of its data directory, which any node tells. And nobody is heard who could not be answered.
+//! Whoever opens a connection draws a token and sends it in its greeting. The listener asks the peer for that token,
+//! and the peer knows it only if it has drawn it. So a node passes for a member only if it can be reached at the
+//! member's address; the member's id, or the identity of its data directory, which any node tells, are not enough. And
+//! no message is accepted from a node that could not be answered.
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -12,21 +13,21 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// What a connection is known by between the two that it joins: 128 random bits.
+/// The token of a connection, known only to its two ends: 128 random bits.
 pub type Token = u128;
 
-/// Who is at the other end of our connection to the peer.
+/// What is at the other end of our connection to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum There {
-    /// Nobody: there is no connection.
+    /// Nothing: there is no connection.
     Nobody,
     /// A program that answers questions, and knows which connections are its own.
     Answers,
-    /// One of the version before, which does not. Its connections are believed while we are connected to it.
+    /// A program of the version before, which does not. Its connections are believed as long as we are connected to it.
     Believed,
 }
 
-/// Connections that claim to be the peer's, and our own to it, which it may ask about.
+/// The connections that claim to be the peer's, and our own connections to it, which it may ask about.
 #[derive(Debug)]
 pub struct Claims {
     state: Mutex<State>,
@@ -43,18 +44,18 @@ struct State {
 #[derive(Debug)]
 struct Claim {
     token: Option<Token>,
-    /// For messages; the others are for files.
+    /// The stream, if the connection is for messages; connections for files have none here.
     messages: Option<Arc<TcpStream>>,
     asked: bool,
     genuine: Option<bool>,
 }
 
-/// One of our connections to the peer, for messages.
+/// One of our connections to the peer for messages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Own {
-    /// The peer has greeted us on it.
+    /// The peer has sent its greeting on it.
     greeted: bool,
-    /// The peer has asked for it, so it hears us.
+    /// The peer has asked for it, so it listens to us.
     asked_for: bool,
     files: bool,
 }
@@ -67,8 +68,8 @@ impl Default for Claims {
 }
 
 impl Claims {
-    /// A connection says that it is the peer's; `messages` when it is to carry such. Whatever makes it the peer's calls
-    /// `admit` with it.
+    /// A connection claims to be the peer's; `messages` is its stream if it is for messages. `admit` is called with it
+    /// as soon as the claim proves true.
     pub fn make(
         &self,
         connection: u64,
@@ -84,12 +85,12 @@ impl Claims {
         state.claims.insert(connection, claim);
     }
 
-    /// The connection is gone, or its claim is dealt with.
+    /// The connection is closed, or its claim is settled.
     pub fn forget(&self, connection: u64) {
         self.state.lock().claims.remove(&connection);
     }
 
-    /// What is to be asked of the peer now, on our connection to it.
+    /// Returns the tokens to ask the peer about, on our connection to it.
     pub fn questions(&self) -> Vec<Token> {
         let mut state = self.state.lock();
         if state.there != There::Answers {
@@ -104,7 +105,7 @@ impl Claims {
             .collect()
     }
 
-    /// The peer is there, on the connection that we have dialled; whether it answers questions.
+    /// Our connection has reached the peer; `answers` says whether its program answers questions.
     pub fn reached(&self, answers: bool, mut admit: impl FnMut(u64, Arc<TcpStream>)) {
         let mut state = self.state.lock();
         state.there = if answers { There::Answers } else { There::Believed };
@@ -116,12 +117,12 @@ impl Claims {
         self.decided.notify_all();
     }
 
-    /// Our connection to the peer is gone: nobody can be asked.
+    /// Our connection to the peer is closed, so it cannot be asked.
     pub fn lost(&self) {
         self.state.lock().there = There::Nobody;
     }
 
-    /// The peer says whether the connection with this token is its own.
+    /// The peer has said whether the connection with this token is its own.
     pub fn answered(&self, token: Token, own: bool, mut admit: impl FnMut(u64, Arc<TcpStream>)) {
         let mut state = self.state.lock();
         let claim = state.claims.iter_mut().find(|(_, claim)| claim.token == Some(token) && claim.asked);
@@ -136,12 +137,12 @@ impl Claims {
         self.decided.notify_all();
     }
 
-    /// Whether the connection is the peer's, as far as that is known.
+    /// Returns whether the connection is the peer's; `None` if that is not known yet.
     pub fn verdict(&self, connection: u64) -> Option<bool> {
         self.state.lock().claims.get(&connection)?.genuine
     }
 
-    /// The same, waiting for it.
+    /// As [`Self::verdict`], but waits for it up to `longest`.
     pub fn wait(&self, connection: u64, longest: Duration) -> Option<bool> {
         let deadline = Instant::now() + longest;
         let mut state = self.state.lock();
@@ -153,19 +154,19 @@ impl Claims {
         }
     }
 
-    /// Draws the token of a connection that we are about to dial.
+    /// Draws a token for a connection that we are about to open.
     pub fn draw(&self, files: bool) -> Token {
         let token = fastrand::u128(1..);
         self.state.lock().own.insert(token, Own { files, ..Own::default() });
         token
     }
 
-    /// Our connection with this token has ended. No other call is at work on it once this returns.
+    /// Our connection with this token is closed. When this returns, no other call works on it any more.
     pub fn ended(&self, token: Token) {
         self.state.lock().own.remove(&token);
     }
 
-    /// The peer has greeted us on our connection: `open` is called if it also hears us by now.
+    /// The peer has sent its greeting on our connection. Calls `open` if it listens to us, too.
     pub fn greeted(&self, token: Token, answers: bool, open: impl FnOnce()) {
         let mut state = self.state.lock();
         if let Some(own) = state.own.get_mut(&token) {
@@ -177,8 +178,8 @@ impl Claims {
         }
     }
 
-    /// Somebody asks whether the connection with this token is ours. Nobody but the peer can know it: so it hears us from
-    /// now on, and `open` is called if it has greeted us.
+    /// The peer asks whether the connection with this token is ours. Only the peer can know the token, so it listens to
+    /// us from now on. Calls `open` if it has sent its greeting.
     pub fn owns(&self, token: Token, open: impl FnOnce()) -> bool {
         let mut state = self.state.lock();
         let Some(own) = state.own.get_mut(&token) else { return false };
@@ -191,7 +192,8 @@ impl Claims {
 }
 
 impl Claim {
-    /// Who draws no token is of the version before: that the peer is, or is not, decides.
+    /// A connection without a token is of the version before. It is the peer's if the peer's program is of that
+    /// version, too.
     fn compare(&mut self, connection: u64, answers: bool, admit: &mut impl FnMut(u64, Arc<TcpStream>)) {
         if self.token.is_some() != answers {
             self.genuine = Some(false);

@@ -9,9 +9,9 @@ use super::frame::{Encoded, FrameError, Kind};
 use crate::consensus::{ConfState, Message, MessageType, SnapshotMetadata};
 use crate::entry::{Entry, EntryKind};
 
-/// Messages are gathered into one frame up to this many bytes; beyond it the next frame begins.
+/// Size up to which messages are put into one frame, in bytes.
 const FRAME_TARGET: usize = 1 << 20;
-/// Data below this is copied beside its neighbours: cheaper than one more slice in the vectored write.
+/// Data below this size is copied next to its neighbours, which is cheaper than one more element of the vectored write.
 const COPY_BELOW: usize = 2 << 10;
 /// Type, flags, eight 64-bit fields, context length, number of entries.
 const MESSAGE_FIXED: usize = 2 + 8 * 8 + 4 + 4;
@@ -61,12 +61,12 @@ pub fn decode(mut body: Bytes) -> Result<Vec<Message>, FrameError> {
     Ok(messages)
 }
 
-/// A frame's body while it is put together: small parts side by side, large data by reference.
+/// The body of a frame that is being built: small parts are copied together, large data is shared.
 #[derive(Default)]
 struct Body {
     parts: Vec<Bytes>,
     tail: BytesMut,
-    /// Bytes once all that was announced is in.
+    /// Length of the body in bytes when it is complete.
     len: usize,
 }
 
@@ -137,7 +137,7 @@ fn flags(message: &Message) -> u8 {
     flag(message.reject, REJECT) | flag(message.snapshot.is_some(), SNAPSHOT) | flag(auto_leave, AUTO_LEAVE)
 }
 
-/// The members of `conf` in the order in which they travel.
+/// Returns the lists of members in `conf`, in the order in which they are sent.
 fn lists(conf: &ConfState) -> [&Vec<u64>; 4] {
     [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next]
 }
@@ -202,7 +202,7 @@ fn data(body: &mut Bytes, length: usize) -> Result<Bytes, FrameError> {
     Ok(if length == 0 { Bytes::new() } else { body.split_to(length) })
 }
 
-/// Checks that `count` things of at least `size` bytes can be in what remains, before room is made for them.
+/// Checks that `count` things of at least `size` bytes fit into the rest, before memory is allocated for them.
 fn bounded(body: &Bytes, count: usize, size: usize) -> Result<(), FrameError> {
     if count.saturating_mul(size) <= body.remaining() { Ok(()) } else { Err(FrameError::Malformed) }
 }

@@ -1,4 +1,4 @@
-//! Our connection to one peer: dial, introduce ourselves, write what is queued, and dial again when it breaks.
+//! Our connection to one peer: opens it, sends a greeting, writes what is queued, and opens it again when it breaks.
 
 use std::io::{self, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -13,16 +13,17 @@ use super::PeerEvent;
 use super::claims::Token;
 use super::codec;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
-use super::handshake::{Answer, Expected, Greeting, MAX_GREETING, Refused, accept};
+use super::greeting::{Answer, Greeting, MAX_GREETING};
+use super::handshake::{Expected, Refused, accept};
 use super::link::Link;
 use super::shared_state::Shared;
 
 /// Pause after the first failed attempt; doubled after each further one.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
-/// Longest pause: it bounds how late a peer that came back is noticed if it cannot dial us first.
+/// Longest pause. A peer that returns but cannot connect to us is noticed this late at most.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
-/// Why there is no connection (any more).
+/// Why there is no connection.
 enum End {
     Broken(io::Error),
     Refused(Refused),
@@ -57,17 +58,17 @@ pub fn run(shared: &Arc<Shared>, link: &Link) {
             backoff = BACKOFF_MAX;
         }
         let called = link.queue.pause(backoff);
-        // Whoever names the peer to us calls, and may do so as often as it likes.
+        // Anybody can make us connect to the peer, by claiming to be it, and as often as they like.
         thread::sleep(BACKOFF_MIN.saturating_sub(began.elapsed()));
         backoff = if called { BACKOFF_MIN } else { (backoff * 2).min(BACKOFF_MAX) };
     }
 }
 
-/// A connection on which the peer has greeted us.
+/// A connection on which the peer has sent its greeting.
 struct Dialled {
     stream: Arc<TcpStream>,
     frames: FrameReader,
-    /// Revision of our Hello that it has.
+    /// Revision of our Hello that the peer has.
     revision: u64,
     /// It asks which connections are ours, and answers the same question.
     answers: bool,
@@ -98,7 +99,7 @@ fn dial(shared: &Arc<Shared>, link: &Link, token: Token) -> Result<Dialled, End>
     Ok(Dialled { stream, frames, revision: greeting.revision, answers: theirs.token.is_some() })
 }
 
-/// Validates the listener's Hello and passes it on.
+/// Validates the listener's Hello, and reports it to the node.
 fn introduce(shared: &Arc<Shared>, link: &Link, stream: &TcpStream, theirs: &Greeting) -> Result<(), End> {
     match accept(&shared.hello(), shared.protocol, theirs, Expected::Dialled(link.id)) {
         Ok(version) => {
@@ -116,7 +117,7 @@ fn introduce(shared: &Arc<Shared>, link: &Link, stream: &TcpStream, theirs: &Gre
     }
 }
 
-/// The life of an accepted connection: this thread writes, a second one hears the other side's signs of life.
+/// Uses an accepted connection until it ends: this thread writes, and a second one reads signs of life and answers.
 fn converse(shared: &Arc<Shared>, link: &Link, token: Token, dialled: Dialled) -> End {
     let Dialled { stream, frames, revision, answers } = dialled;
     let stream = &stream;
@@ -149,7 +150,7 @@ fn converse(shared: &Arc<Shared>, link: &Link, token: Token, dialled: Dialled) -
     end
 }
 
-/// Writes until the queue says that the connection, or the peer, is gone (`Ok`), or the socket says so.
+/// Writes until the queue says that connection or peer are gone (`Ok`), or the socket fails.
 fn write(shared: &Shared, link: &Link, stream: &TcpStream, mut revision: u64) -> io::Result<()> {
     let mut frames: Vec<Encoded> = Vec::new();
     while let Some(work) = link.queue.wait(shared.keepalive()) {
@@ -181,7 +182,7 @@ fn write(shared: &Shared, link: &Link, stream: &TcpStream, mut revision: u64) ->
     Ok(())
 }
 
-/// Reads what the listener says on our connection, until it ends or has been silent for too long.
+/// Reads what the listener sends on our connection, until it is closed or was silent for too long.
 fn listen(shared: &Arc<Shared>, link: &Link, stream: &TcpStream, mut frames: FrameReader) -> End {
     let mut hear = || -> Result<(), End> {
         loop {
@@ -208,7 +209,7 @@ fn listen(shared: &Arc<Shared>, link: &Link, stream: &TcpStream, mut frames: Fra
     }
 }
 
-/// Says once what is wrong, however often it is tried again.
+/// Logs a problem once, however often the attempt is repeated.
 fn report(shared: &Shared, link: &Link, end: &End) {
     let (peer, host, port) = (link.id, &link.host, link.port);
     match end {

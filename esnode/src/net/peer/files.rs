@@ -1,9 +1,8 @@
-//! Files between nodes, on a connection of its own: a node that is far behind asks what it lacks, then for that piece by
-//! piece. Raft's messages never wait behind it.
+//! Files between nodes, on a connection of their own, so that Raft's messages never wait for them. A node that is far
+//! behind asks what it lacks, then requests it piece by piece.
 //!
-//! The asking node dials and introduces itself as on any connection, with another kind of frame; the answering one
-//! validates it by the same rules. The asker decides how fast it goes, up to a limit that leaves the leader
-//! its breath.
+//! The node that needs files opens the connection with a greeting in a frame of another kind, which is validated by the
+//! usual rules. It decides how fast it requests pieces, up to a limit that leaves the leader enough bandwidth.
 
 use std::io;
 use std::net::TcpStream;
@@ -16,29 +15,31 @@ use shared::ids::NodeId;
 
 use super::claims::Token;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
-use super::handshake::{Expected, Greeting, MAX_GREETING, Refused, accept};
+use super::greeting::{Greeting, MAX_GREETING};
+use super::handshake::{Expected, Refused, accept};
 use super::link::Link;
 use super::refusal;
 use super::shared_state::Shared;
 use crate::process::thread_priority::lower;
 use crate::storage::{Offer, Outgoing};
 
-/// Bytes asked for at a time.
+/// Size of a requested piece, in bytes.
 const PIECE: u64 = 256 << 10;
-/// Questions that may wait for their answers: together a megabyte, whatever the files' size.
+/// Number of requests that may wait for their pieces: a megabyte in total, whatever the size of the files.
 const MAX_PENDING_PIECES: u64 = 4;
-/// Bytes sent in a second, at most.
+/// Largest rate of sending, in bytes per second.
 const RATE: u64 = 256 << 20;
-/// A connection that asked nothing for this long is closed.
+/// A connection is closed after this time without a request.
 const IDLE: Duration = Duration::from_secs(60);
-/// Stands for the snapshot where segments have their generation, which is never 0 but by a chance of 2^-64.
+/// Identifies the snapshot where segments are identified by their generation. A generation is 0 only with a probability
+/// of 2^-64.
 const SNAPSHOT: u64 = 0;
 
 /// A connection to a node that has files.
 pub struct Files {
     stream: Arc<TcpStream>,
     frames: FrameReader,
-    /// Says that the connection is ours for as long as it is.
+    /// Keeps the connection registered as ours.
     _own: Own,
 }
 
@@ -64,7 +65,7 @@ impl Files {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(shared.silence()))?;
         stream.set_write_timeout(Some(shared.silence()))?;
-        // The peer asks for it at once, before it answers.
+        // The peer asks about the connection at once, before it answers.
         let own = Own { token: link.claims.draw(true), link };
         write_frames(&mut &*stream, &[shared.greeting_with(peer, own.token).encode_as(Kind::FilesHello)])?;
         let mut files = Self { stream, frames: FrameReader::new(MAX_GREETING), _own: own };
@@ -79,20 +80,21 @@ impl Files {
         Ok(files)
     }
 
-    /// What there is for a node whose log ends at entry `have`.
+    /// Returns what the peer has for a node whose log ends at entry `have`; `None` if it has nothing.
     ///
     /// # Errors
-    /// The connection's.
+    /// Those of the connection.
     pub fn ask(&mut self, have: u64) -> io::Result<Option<Offer>> {
         let body = Bytes::copy_from_slice(&have.to_le_bytes());
         write_frames(&mut &*self.stream, &[Encoded::new(Kind::FilesAsk, vec![body])])?;
         Ok(serde_json::from_slice(&self.answer(Kind::FilesOffer)?)?)
     }
 
-    /// Bytes `from..to` of the segment of this generation, or of the snapshot (`None`), handed to `each` in order.
+    /// Requests the bytes `from..to` of the segment with this generation, or of the snapshot (`None`), and passes them
+    /// to `each` in order.
     ///
     /// # Errors
-    /// The connection's; those of `each`.
+    /// Those of the connection and of `each`.
     pub fn fetch(
         &mut self,
         generation: Option<u64>,
@@ -142,8 +144,8 @@ fn wanted(generation: Option<u64>, offset: u64, length: u64) -> Encoded {
     Encoded::new(Kind::FilesWant, vec![body.freeze()])
 }
 
-/// Answers an asker's questions until it goes, or this node stops: a member's, with the data directory that the cluster
-/// knows it by, as the peer itself says.
+/// Answers requests until the connection is closed or this node stops. They must come from a member, with the data
+/// directory that the cluster has for it, and be confirmed by the peer itself.
 pub fn serve(
     shared: &Shared,
     link: &Link,
@@ -153,7 +155,7 @@ pub fn serve(
     theirs: &Greeting,
 ) -> io::Result<()> {
     if shared.binding(link.id) != Some(theirs.hello.store) {
-        // Its disk was lost or replaced, and it learns so from the other connection; or it is no member yet.
+        // The peer's disk was lost or replaced, which it learns from its other connection; or it is not a member yet.
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     refusal::await_proof(shared, link, (connection, stream), shared.silence())?;
@@ -209,7 +211,7 @@ impl Answering {
         }
     }
 
-    /// Waits while more has been sent than the time allows.
+    /// Waits if more was sent than the rate allows.
     fn breathe(&self) {
         let due = Duration::from_micros(self.sent.saturating_mul(1_000_000) / RATE);
         thread::sleep(due.saturating_sub(self.started.elapsed()));

@@ -1,6 +1,6 @@
-//! Frames: what every byte on a peer connection belongs to. Length, checksum, kind, Raft group, body.
+//! Frames, the unit of all bytes on a connection between nodes: length, checksum, kind, Raft group, body.
 //!
-//! Knows neither what a body means nor where the bytes come from.
+//! Knows neither what a body means nor where bytes come from.
 
 use std::io::{self, IoSlice, Read, Write};
 
@@ -14,42 +14,42 @@ pub const HEADER: usize = LENGTH_AND_CRC + KIND_AND_GROUP;
 /// Bytes that the checksum does not cover.
 pub const LENGTH_AND_CRC: usize = 8;
 const KIND_AND_GROUP: usize = 5;
-/// The Raft group that a frame is about. There is one; a node that has several tells them apart by it.
+/// The Raft group of a frame. There is only one group now; a later version may have several.
 const GROUP: u32 = 0;
 /// Frames of other groups are dropped, and there may be many of them.
 static UNKNOWN_GROUP: RateLimitedLog = RateLimitedLog::new();
-/// Bytes asked of the system at a time; frames in one chunk share its memory.
+/// Number of bytes read at once. Frames of one read share its memory.
 const CHUNK: usize = 64 << 10;
-/// With less room than this left, a new chunk is begun rather than a short read made.
+/// If less room than this is left in a chunk, a new chunk is begun.
 const MIN_READ: usize = 4 << 10;
 /// Slices that Linux takes in one vectored write (`UIO_MAXIOV`).
 const MAX_SLICES: usize = 1024;
 
-/// What a frame's body is.
+/// What the body of a frame contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// A [`super::handshake::Greeting`].
+    /// A [`super::greeting::Greeting`].
     Hello = 1,
     /// A [`super::handshake::Refused`]; the connection is closed after it.
     Refused = 2,
-    /// Empty: the speaker is alive.
+    /// Nothing: a sign of life.
     Keepalive = 3,
     /// Raft messages, as in [`super::codec`].
     Messages = 4,
-    /// A [`super::handshake::Greeting`] of a node that wants files, as all below in [`super::files`].
+    /// A [`super::greeting::Greeting`] of a node that wants files, as all below in [`super::files`].
     FilesHello = 5,
-    /// How far the asker's log reaches.
+    /// Where the log of the node that needs files ends.
     FilesAsk = 6,
     /// What there is for it.
     FilesOffer = 7,
-    /// Which piece of which file is wanted.
+    /// The piece of a file that is requested.
     FilesWant = 8,
-    /// The piece.
+    /// A piece of a file.
     FilesPiece = 9,
-    /// Which connection may be the listener's, as in [`super::claims`].
+    /// A question whether a connection is the listener's, as in [`super::claims`].
     Ask = 10,
-    /// Whether it is.
+    /// The answer to that question.
     Own = 11,
 }
 
@@ -62,10 +62,11 @@ impl Kind {
     }
 }
 
-/// Why bytes are no frame, or a frame's body does not mean anything. The connection cannot be read any further.
+/// Why bytes are no frame, or a body is invalid. The rest of the connection cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The length is too short for a frame or above the limit: not our protocol, or lost in the stream.
+    /// The length is shorter than any frame, or above the limit: another protocol, or a stream read from a wrong
+    /// position.
     #[error("a frame of {0} bytes is outside the limits: the other side does not speak the peer protocol")]
     Length(usize),
     /// The checksum does not match.
@@ -91,7 +92,7 @@ impl From<bytes::TryGetError> for FrameError {
     }
 }
 
-/// A frame on its way out. The body's pieces are references: entry data is never copied.
+/// A frame to be sent. The pieces of its body are shared: entry data is never copied.
 #[derive(Debug)]
 pub struct Encoded {
     header: [u8; HEADER],
@@ -143,36 +144,36 @@ pub fn write_frames(sink: &mut impl Write, frames: &[Encoded]) -> io::Result<usi
     Ok(frames.iter().map(Encoded::len).sum())
 }
 
-/// Cuts frames out of a byte stream. Bodies are slices of the chunk that they were read into.
+/// Splits a stream of bytes into frames. Bodies are slices of the memory that they were read into.
 #[derive(Debug)]
 pub struct FrameReader {
-    /// All of it initialised; the first `filled` bytes are read and not yet cut.
+    /// All bytes are initialised; the first `filled` ones are read and not yet split.
     buffer: BytesMut,
     filled: usize,
     max_body: usize,
 }
 
 impl FrameReader {
-    /// A reader that refuses bodies above `max_body` bytes.
+    /// Returns a reader that refuses bodies above `max_body` bytes.
     pub fn new(max_body: usize) -> Self {
         Self { buffer: BytesMut::new(), filled: 0, max_body }
     }
 
-    /// Lets bodies grow to `max_body` bytes: strangers get less than peers.
+    /// Sets the limit for bodies to `max_body` bytes: it is lower for strangers than for peers.
     pub fn set_max_body(&mut self, max_body: usize) {
         self.max_body = max_body;
     }
 
-    /// Whether the frame at the front keeps to the limits, as far as is known by now.
+    /// Checks the limits of the next frame, as far as its header has arrived.
     pub fn peek(&self) -> Result<(), FrameError> {
         self.frame_len().map(drop)
     }
 
-    /// The next frame that is wholly there, if one is. Frames of groups that this node does not have are dropped: a node
-    /// of a later version may have more.
+    /// Returns the next frame if all of it has arrived. Frames of unknown groups are dropped, since a node of a later
+    /// version may have several groups.
     ///
     /// # Errors
-    /// [`FrameError`]: the connection cannot be read any further.
+    /// [`FrameError`]: the rest of the connection cannot be read.
     pub fn next_frame(&mut self) -> Result<Option<(Kind, Bytes)>, FrameError> {
         while let Some((group, kind, body)) = self.cut()? {
             if group == GROUP {
@@ -190,7 +191,7 @@ impl FrameReader {
         Ok(None)
     }
 
-    /// Takes a frame, of whichever group, from the front.
+    /// Removes the next frame, of any group.
     fn cut(&mut self) -> Result<Option<(u32, Kind, Bytes)>, FrameError> {
         let Some(total) = self.frame_len()? else { return Ok(None) };
         if self.filled < total {
@@ -208,7 +209,7 @@ impl FrameReader {
         Ok(Some((group, kind, frame.slice(HEADER..))))
     }
 
-    /// Makes one read. `UnexpectedEof` when the other side has closed.
+    /// Reads once from `source`. Returns `UnexpectedEof` if the other side has closed the connection.
     pub fn fill(&mut self, source: &mut impl Read) -> io::Result<usize> {
         let wanted = self.frame_len()?.unwrap_or(HEADER);
         let cramped = self.filled < HEADER && self.buffer.len() - self.filled < MIN_READ;
@@ -222,7 +223,7 @@ impl FrameReader {
         if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(read) }
     }
 
-    /// Bytes of the frame at the front, header included, once its length is known.
+    /// Returns the length of the next frame, with its header, once it is known.
     fn frame_len(&self) -> Result<Option<usize>, FrameError> {
         if self.filled < HEADER {
             return Ok(None);

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::codec;
 use super::frame::{Encoded, FrameReader, HEADER, Kind, LENGTH_AND_CRC, write_frames};
-use super::handshake::{Answer, Expected, Greeting, Refused, accept};
+use super::greeting::{Answer, Greeting};
+use super::handshake::{Expected, Refused, accept};
 use super::{Formats, Hello};
 use crate::process::version::PROTOCOL;
 

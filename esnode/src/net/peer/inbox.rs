@@ -1,5 +1,5 @@
-//! What one peer has sent and the raft thread has not dealt with yet: so much and no more. A peer that sends faster waits,
-//! which TCP tells it; the raft thread never does.
+//! The messages of one peer that the raft thread has not handled yet, up to a limit. A peer that sends faster than that
+//! has to wait, which TCP tells it; the raft thread never waits.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use parking_lot::{Condvar, Mutex};
 use crate::consensus::Message;
 use crate::entry::Entry;
 
-/// Bytes of one peer's messages that may wait. A single frame may be larger, alone.
+/// Largest size of the waiting messages of one peer, in bytes. A single larger frame is accepted if nothing else waits.
 const LIMIT: usize = 16 << 20;
 
-/// How much waits.
+/// The size of the messages that wait.
 #[derive(Debug, Default)]
 pub struct Inbox {
     bytes: Mutex<usize>,
     room: Condvar,
 }
 
-/// Messages from a peer, which take its room until they are dropped.
+/// Messages of a peer. They count as waiting until the value is dropped.
 #[derive(Debug)]
 pub struct Messages {
     messages: Vec<Message>,
@@ -29,8 +29,8 @@ pub struct Messages {
 }
 
 impl Inbox {
-    /// Puts in messages that came in a frame of `length` bytes, once there is room; `Err` gives them back if there is none
-    /// within `longest`.
+    /// Adds the messages of a frame of `length` bytes, as soon as there is room. Returns them as an error if there is
+    /// none within `longest`.
     pub fn put(
         self: &Arc<Self>,
         messages: Vec<Message>,
@@ -53,7 +53,7 @@ impl Inbox {
 }
 
 impl Messages {
-    /// The messages, to be dealt with while this stands for the room that they take.
+    /// Returns the messages. They count as waiting until `self` is dropped.
     pub fn take(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.messages)
     }

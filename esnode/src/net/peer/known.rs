@@ -1,6 +1,7 @@
-//! Which nodes this one may dial, and is dialled by: those that its log, its configuration or a member names.
+//! The nodes that this one opens connections to, and accepts them from: those that are in its log, in its
+//! configuration, or named by a member.
 //!
-//! Pure. What a stranger names is not among them.
+//! Pure. Nodes that are only named by non-members do not count.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,26 +12,26 @@ use super::config::PeerAddress;
 /// Host and port.
 pub type Place = (String, u16);
 
-/// Who is known, and by whose word.
+/// The known nodes, and where each was named.
 #[derive(Debug, Default)]
 pub struct Known {
     own: NodeId,
     configured: Vec<PeerAddress>,
     members: Vec<PeerAddress>,
-    /// What each of the others says who the members are.
+    /// The members, as each of the other nodes names them.
     named: BTreeMap<NodeId, Vec<PeerAddress>>,
-    /// Once members, as far as is known: the configuration may be older than that.
+    /// Former members: the configuration may still name them.
     gone: HashSet<NodeId>,
 }
 
 impl Known {
-    /// A node that takes those of its configuration for the members until it hears more.
+    /// Returns the nodes of the configuration, which count as the members until the log says more.
     pub fn new(own: NodeId, configured: Vec<PeerAddress>) -> Self {
         let members = configured.clone();
         Self { own, configured, members, ..Self::default() }
     }
 
-    /// The members now, as the log has it. Returns whether that is news.
+    /// Sets the members as the log has them. Returns whether anything changed.
     pub fn set_members(&mut self, members: Vec<PeerAddress>) -> bool {
         let news = self.members != members;
         self.members = members;
@@ -38,14 +39,13 @@ impl Known {
         news
     }
 
-    /// Those that were members once.
+    /// Sets the former members.
     pub fn set_gone(&mut self, gone: HashSet<NodeId>) {
         self.gone = gone;
     }
 
-    /// `by` was dialled, and says who the members are: this node may have been away when they changed. It counts when
-    /// `by` is a member, or stands in the configuration; what those say that are only named does not. Returns whether that
-    /// is news.
+    /// Notes the members as `by`, which this node has connected to, names them: this node may have been away when they
+    /// changed. They only count if `by` is a member or in the configuration. Returns whether anything changed.
     pub fn name(&mut self, by: NodeId, members: Vec<PeerAddress>) -> bool {
         if !self.is_known(by) {
             return false;
@@ -54,17 +54,18 @@ impl Known {
         before.as_ref() != self.named.get(&by)
     }
 
-    /// Whether the log says that it is a member; without a log, the configuration.
+    /// Returns whether the node is a member according to the log, or, without a log, to the configuration.
     pub fn is_member(&self, id: NodeId) -> bool {
         self.members.iter().any(|(member, ..)| *member == id)
     }
 
-    /// The members, this node included, as the others may hear it.
+    /// Returns the members, this node included, to name them to others.
     pub fn members(&self) -> &[PeerAddress] {
         &self.members
     }
 
-    /// All others, and where they are: by the log, else by the configuration, else by what members say.
+    /// Returns all other known nodes with their addresses: from the log, else from the configuration, else as members
+    /// name them.
     pub fn places(&self) -> BTreeMap<NodeId, Place> {
         let configured = self.configured.iter().filter(|(id, ..)| !self.gone.contains(id));
         let mut places = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! One peer as the transport's threads share it: address, queue, both connections, figures.
+//! The state of one peer that the transport's threads share: address, queue, both connections, statistics.
 
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream, ToSocketAddrs};
@@ -14,34 +14,34 @@ use shared::ids::NodeId;
 use super::claims::Claims;
 use super::codec;
 use super::frame::write_frames;
-use super::handshake::Greeting;
+use super::greeting::Greeting;
 use super::inbox::Inbox;
 use super::queue::Queue;
 use crate::consensus::Message;
 
-/// More than this is left to the sender's thread: the caller's has other things to do than to copy.
+/// Messages larger than this are left to the sender thread, so that the caller does not spend its time copying.
 const SEND_NOW_BYTES: usize = 64 << 10;
 
-/// The figures of one peer.
+/// Statistics of one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerStats {
-    /// Which.
+    /// Id of the peer.
     pub id: NodeId,
-    /// Our connection to it is up, and it hears us.
+    /// Our connection to the peer is open, and it listens to us.
     pub outbound: bool,
-    /// Its connection to us is up, and it says that it is its own.
+    /// The peer's connection to us is open, and confirmed by it.
     pub inbound: bool,
-    /// Since anything came from it; absent until something has.
+    /// Time since anything arrived from it; `None` if nothing has.
     pub last_contact: Option<Duration>,
-    /// Written to our connection.
+    /// Bytes written to our connection.
     pub bytes_sent: u64,
-    /// Read from both.
+    /// Bytes read from both connections.
     pub bytes_received: u64,
-    /// Waiting in the queue or for the socket.
+    /// Bytes that wait in the queue or for the socket.
     pub bytes_queued: u64,
-    /// Messages not sent: nobody was connected, the queue was full, or the connection broke.
+    /// Number of messages that were not sent: there was no connection, the queue was full, or the connection broke.
     pub messages_dropped: u64,
-    /// Times that our connection came up again after the first.
+    /// How often our connection was opened again after the first time.
     pub reconnects: u64,
 }
 
@@ -52,33 +52,33 @@ pub struct Link {
     pub host: String,
     pub port: u16,
     pub queue: Queue,
-    /// Whether connections that name it are its own.
+    /// The connections that claim to be this peer's.
     pub claims: Claims,
-    /// What it has sent and the node has not dealt with.
+    /// Messages that the node has not handled yet.
     pub inbox: Arc<Inbox>,
     pub outbound_up: AtomicBool,
     pub bytes_sent: AtomicU64,
     pub bytes_received: AtomicU64,
     pub messages_dropped: AtomicU64,
-    /// Times that our connection came up.
+    /// How often our connection was opened.
     pub connects: AtomicU64,
-    /// What was last said in the log of this peer's connection: the same is not said at every retry.
+    /// The last message in the log about this peer's connection, which is not repeated at every retry.
     pub complaint: Mutex<Option<String>>,
-    /// Incarnation and revision of the newest Hello heard.
+    /// Incarnation and revision of the newest Hello received.
     pub newest: Mutex<(u64, u64)>,
     outbound: Mutex<Option<Arc<TcpStream>>>,
     inbound: Mutex<Option<(u64, Arc<TcpStream>)>>,
-    /// Its connection for files.
+    /// The peer's connection for files.
     files: Mutex<Option<(u64, Arc<TcpStream>)>>,
-    /// Where it was last reached.
+    /// The address at which it was last reached.
     reached: Mutex<Option<IpAddr>>,
     created: Instant,
-    /// Milliseconds from `created`, plus one; 0 for never.
+    /// Time of the last byte from it, in milliseconds since `created`, plus one; 0 if there was none.
     last_contact: AtomicU64,
 }
 
 impl Link {
-    /// A peer that nothing is known of yet.
+    /// Returns a peer of which nothing is known yet.
     pub fn new(id: NodeId, host: String, port: u16, queue_bytes: usize) -> Self {
         Self {
             id,
@@ -103,15 +103,16 @@ impl Link {
         }
     }
 
-    /// Connects to the first of its addresses that answers; each gets `timeout`.
+    /// Connects to the first of its addresses that answers. Each attempt gets `timeout`.
     ///
     /// # Errors
-    /// The name has no address, or the error of the last one.
+    /// If the name has no address; otherwise the error of the last attempt.
     pub fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
         let mut error = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, timeout) {
-                // On loopback, a port nobody listens on can be the very one that the system picked for our end.
+                // On the loopback interface, the system can choose the very port that is dialled for our end, if
+                // nothing listens there.
                 Ok(stream) if stream.local_addr()? == address => {
                     error = io::ErrorKind::ConnectionRefused.into();
                 }
@@ -122,8 +123,8 @@ impl Link {
         Err(error)
     }
 
-    /// Sends `messages` on the caller's thread, without waiting, if they are few and nothing is ahead of them: one thread
-    /// less to be woken on the way of an event. `false`: nothing was sent.
+    /// Sends `messages` on the caller's thread, without waiting, if they are few and nothing is queued. This saves an
+    /// event the time to wake another thread. Returns `false` if nothing was sent.
     pub fn send_now(&self, messages: &[Message]) -> bool {
         if messages.iter().map(codec::encoded_len).sum::<usize>() > SEND_NOW_BYTES {
             return false;
@@ -140,15 +141,15 @@ impl Link {
         })
     }
 
-    /// Something came from the peer: `bytes` of it.
+    /// Notes that `bytes` arrived from the peer.
     pub fn heard(&self, bytes: usize) {
         self.bytes_received.fetch_add(bytes as u64, Relaxed);
         let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.last_contact.store(now + 1, Relaxed);
     }
 
-    /// Whether `greeting` is at least as new as any heard; remembers it if so. The caller tells the node while
-    /// `tell` runs, so that two connections cannot swap the order.
+    /// Checks that `greeting` is at least as new as any received, and if so remembers it and calls `tell`. The lock is
+    /// held meanwhile, so that greetings on two connections cannot change their order.
     pub fn if_newest(&self, greeting: &Greeting, tell: impl FnOnce()) {
         let mut newest = self.newest.lock();
         if newest.0 != greeting.incarnation || newest.1 <= greeting.revision {
@@ -157,7 +158,7 @@ impl Link {
         }
     }
 
-    /// Our connection, from dialling until it ends: [`Link::close`] must be able to break it.
+    /// Sets our connection, from the attempt to open it until it ends, so that [`Link::close`] can close it.
     pub fn set_outbound(&self, stream: Option<Arc<TcpStream>>) {
         if let Some(address) = stream.as_ref().and_then(|stream| stream.peer_addr().ok()) {
             *self.reached.lock() = Some(address.ip().to_canonical());
@@ -170,14 +171,14 @@ impl Link {
         *self.reached.lock() == Some(address)
     }
 
-    /// The peer's connection to us. One that was there before is closed: the peer has restarted, or given it up.
+    /// Sets the peer's connection to us. A previous one is closed, since the peer has restarted or given it up.
     pub fn set_inbound(&self, connection: u64, stream: Arc<TcpStream>) {
         if let Some((_, old)) = self.inbound.lock().replace((connection, stream)) {
             let _ = old.shutdown(Shutdown::Both);
         }
     }
 
-    /// The peer's connection has ended, unless another has taken its place.
+    /// The peer's connection has ended. Does nothing if another one has replaced it.
     pub fn clear_inbound(&self, connection: u64) {
         let mut inbound = self.inbound.lock();
         if inbound.as_ref().is_some_and(|(current, _)| *current == connection) {
@@ -185,14 +186,14 @@ impl Link {
         }
     }
 
-    /// The peer's connection for files: it has one at a time.
+    /// Sets the peer's connection for files; it has one at a time.
     pub fn set_files(&self, connection: u64, stream: Arc<TcpStream>) {
         if let Some((_, old)) = self.files.lock().replace((connection, stream)) {
             let _ = old.shutdown(Shutdown::Both);
         }
     }
 
-    /// The peer's connection for files has ended, unless another has taken its place.
+    /// The peer's connection for files has ended. Does nothing if another one has replaced it.
     pub fn clear_files(&self, connection: u64) {
         let mut files = self.files.lock();
         if files.as_ref().is_some_and(|(current, _)| *current == connection) {
@@ -200,12 +201,12 @@ impl Link {
         }
     }
 
-    /// Both directions are up.
+    /// Returns whether both connections are open.
     pub fn connected(&self) -> bool {
         self.outbound_up.load(Relaxed) && self.inbound.lock().is_some()
     }
 
-    /// Whether `text` is news; remembers it.
+    /// Returns whether `text` differs from the last one, and remembers it.
     pub fn is_news(&self, text: String) -> bool {
         let mut complaint = self.complaint.lock();
         let news = complaint.as_ref() != Some(&text);
@@ -213,7 +214,7 @@ impl Link {
         news
     }
 
-    /// Ends the sender and both connections.
+    /// Ends the sender thread, and closes both connections.
     pub fn close(&self) {
         self.queue.close();
         let outbound = self.outbound.lock().take();
@@ -224,7 +225,7 @@ impl Link {
         }
     }
 
-    /// The figures now.
+    /// Returns the statistics.
     pub fn stats(&self) -> PeerStats {
         let contact = self.last_contact.load(Relaxed).checked_sub(1).map(Duration::from_millis);
         PeerStats {

@@ -4,8 +4,9 @@
 //! Hellos and signs of life the other way. Blocking threads, not an async runtime: an election must not
 //! wait for clients. It carries messages and knows nothing of Raft's rules: what may be lost, may be lost.
 //!
-//! Nobody is authenticated here. What a node hears comes from where it would dial itself: a connection that names a peer
-//! is believed once the peer, asked on the connection that this node has dialled, says that it is its own ([`claims`]).
+//! Nobody is authenticated here. What a node hears comes from where it would dial itself: a connection that names a
+//! peer is believed once the peer, asked on the connection that this node has dialled, says that it is its own
+//! ([`claims`]).
 
 mod accept;
 mod claims;
@@ -16,6 +17,7 @@ mod files;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
+mod greeting;
 mod handshake;
 mod inbox;
 mod known;

@@ -1,4 +1,4 @@
-//! What waits for one peer's sender thread: messages up to a number of bytes, and calls to attention.
+//! The queue of one peer's sender thread: messages, up to a number of bytes, and signals.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use super::codec;
 use crate::consensus::Message;
 
-/// A mailbox with many writers and one reader. Writers never wait.
+/// A queue with many writers and one reader. Writers never wait.
 #[derive(Debug)]
 pub struct Queue {
     state: Mutex<State>,
@@ -19,15 +19,15 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct State {
-    /// What a write past the queue left over: the end of a frame, to be written before all else.
+    /// The end of a frame that was only partly sent without the queue; it must be written before anything else.
     rest: Bytes,
     messages: Vec<Message>,
-    /// Of the messages queued and of those taken but not yet written.
+    /// Size of the messages that are queued, or taken and not yet written.
     bytes: usize,
-    /// The sender has taken work and not yet written it.
+    /// The sender has taken work, and not yet written it.
     writing: bool,
     last_write: Instant,
-    /// A connection is up: messages for a peer that is not there would only be stale when it comes.
+    /// A connection is open. Without one nothing is queued, since messages would be outdated when the peer returns.
     open: bool,
     announce: bool,
     redial: bool,
@@ -59,23 +59,23 @@ impl State {
 /// What the sender has to do.
 #[derive(Debug, Default)]
 pub struct Work {
-    /// To be written first, as it is.
+    /// Bytes to write first, unchanged.
     pub rest: Bytes,
-    /// To be written, in order; empty when only the time came.
+    /// Messages to write, in order; empty if only the time has passed.
     pub messages: Vec<Message>,
-    /// Their size, to be given back to [`Queue::written`].
+    /// Size of the messages, for [`Queue::written`].
     pub bytes: usize,
 }
 
 impl Queue {
-    /// A queue of at most `limit` bytes of messages.
+    /// Returns a queue of at most `limit` bytes of messages.
     pub fn new(limit: usize) -> Self {
         Self { state: Mutex::new(State::new()), wake: Condvar::new(), limit }
     }
 
-    /// Lets `write` send at once what would otherwise be queued, unless something waits or is being written. It returns
-    /// what the socket did not take, for the sender to finish, or an error when nothing was written. `false`: it was not
-    /// called, or failed.
+    /// Calls `write` to send something at once, unless messages are queued or being written. `write` returns what the
+    /// socket did not accept, which the sender will finish, or an error if nothing was written. Returns `false` if
+    /// `write` was not called, or failed.
     pub fn write_past(&self, write: impl FnOnce() -> io::Result<Bytes>) -> bool {
         let mut state = self.state.lock();
         if !state.open || state.lost || state.closed || state.writing || state.has_work() {
@@ -92,7 +92,7 @@ impl Queue {
         true
     }
 
-    /// Queues `messages`, all or none. `false`: nobody is connected, or too much waits already.
+    /// Queues `messages`, all or none. Returns `false` if no connection is open, or too much is queued already.
     pub fn offer(&self, messages: Vec<Message>) -> bool {
         let bytes: usize = messages.iter().map(codec::encoded_len).sum();
         let mut state = self.state.lock();
@@ -110,8 +110,8 @@ impl Queue {
         true
     }
 
-    /// Waits for messages, for an announcement, or until nothing has been written for `pause`. `None`: the connection, or
-    /// the peer, is gone.
+    /// Waits for messages, for an announcement, or until nothing was written for `pause`. Returns `None` if the
+    /// connection or the peer is gone.
     pub fn wait(&self, pause: Duration) -> Option<Work> {
         let mut state = self.state.lock();
         loop {
@@ -129,56 +129,56 @@ impl Queue {
         }
     }
 
-    /// Makes room again for `bytes` that have left.
+    /// Notes that `bytes` were written, which makes room for others.
     pub fn written(&self, bytes: usize) {
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
         (state.writing, state.last_write) = (false, Instant::now());
     }
 
-    /// A connection is up: what is said of this node may go out.
+    /// A connection is open: this node's Hello may be sent.
     pub fn begin(&self) {
         let mut state = self.state.lock();
         (state.open, state.lost, state.redial, state.writing, state.bytes) = (false, false, false, false, 0);
         state.last_write = Instant::now();
     }
 
-    /// The peer hears this node on it: messages may go out.
+    /// The peer listens to this node on the connection: messages may be sent.
     pub fn open(&self) {
         let mut state = self.state.lock();
         state.open = true;
-        // The sender shows at once that there is somebody.
+        // The sender sends a sign of life at once.
         state.announce = true;
         drop(state);
         self.wake.notify_one();
     }
 
-    /// The connection is gone, and what still waited for it. Returns how many messages that were.
+    /// The connection is closed: drops what is queued. Returns the number of dropped messages.
     pub fn shut(&self) -> u64 {
         let mut state = self.state.lock();
         (state.open, state.bytes, state.rest) = (false, 0, Bytes::new());
         std::mem::take(&mut state.messages).len() as u64
     }
 
-    /// Tells the sender that its connection has ended on the other side.
+    /// Tells the sender that the other side has closed the connection.
     pub fn lost(&self) {
         self.state.lock().lost = true;
         self.wake.notify_one();
     }
 
-    /// Tells the sender that there is something new to introduce itself with.
+    /// Tells the sender that this node's Hello has changed.
     pub fn announce(&self) {
         self.state.lock().announce = true;
         self.wake.notify_one();
     }
 
-    /// Tells the sender that the peer is there: do not sit out the pause between attempts.
+    /// Tells the sender that the peer is there, so that it does not wait until the end of its pause.
     pub fn redial(&self) {
         self.state.lock().redial = true;
         self.wake.notify_one();
     }
 
-    /// Sleeps between two attempts to connect. `true`: woken early by [`Queue::redial`].
+    /// Waits between two attempts to connect. Returns `true` if [`Queue::redial`] ended the wait early.
     pub fn pause(&self, pause: Duration) -> bool {
         let deadline = Instant::now() + pause;
         let mut state = self.state.lock();
@@ -192,12 +192,12 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// Whether the sender must end.
+    /// Returns whether the sender must end.
     pub fn is_closed(&self) -> bool {
         self.state.lock().closed
     }
 
-    /// Bytes queued or being written.
+    /// Returns the bytes that are queued or being written.
     pub fn bytes(&self) -> usize {
         self.state.lock().bytes
     }

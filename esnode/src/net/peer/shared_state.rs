@@ -1,4 +1,4 @@
-//! What the transport's threads share: what this node says, whom it knows, the links to its peers.
+//! What the threads of the transport share: this node's Hello, the known nodes, and the links to peers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -15,7 +15,8 @@ use tracing::info;
 
 use super::claims::Token;
 use super::config::{PeerAddress, TransportConfig};
-use super::handshake::{Expected, Greeting, RefusalCode, Refused, removed};
+use super::greeting::Greeting;
+use super::handshake::{Expected, RefusalCode, Refused, removed};
 use super::known::Known;
 use super::link::Link;
 use super::strangers::Strangers;
@@ -23,14 +24,14 @@ use super::{Hello, PeerEvent};
 use crate::process::rate_limited_log::RateLimitedLog;
 use crate::storage::Outgoing;
 
-/// A connection that brought nothing for this many `rpc_timeout` is dead.
+/// A connection is dead after this many `rpc_timeout` without a byte.
 const SILENT_TIMEOUTS: u32 = 10;
-/// Signs of life that must be missing in a row for that.
+/// Number of signs of life that are sent in that time.
 const SIGNS_OF_LIFE: u32 = 4;
-/// Attempts to connect wait this many `rpc_timeout` at most.
+/// An attempt to connect may take this many `rpc_timeout`.
 const CONNECT_TIMEOUTS: u32 = 5;
 
-/// Answers what a node lacks whose log ends at the given entry.
+/// Returns what there is for a node whose log ends at the given entry.
 pub type Source = Box<dyn Fn(u64) -> io::Result<Option<Outgoing>> + Send + Sync>;
 
 /// What the transport's threads share.
@@ -39,21 +40,21 @@ pub struct Shared {
     pub protocol: Range,
     pub rpc_timeout: Duration,
     pub max_frame: usize,
-    /// Counts what was announced: a connection that has sent an older one sends it again.
+    /// Counts the changes of our Hello. A connection that has sent an older one sends it again.
     pub revision: AtomicU64,
     pub stopping: AtomicBool,
     pub next_connection: AtomicU64,
-    /// Accepted connections that are not proven to be a member's.
+    /// Accepted connections that are not confirmed to be a member's.
     pub strangers: Strangers,
-    /// Whom we refused last and why: the same is not logged at every retry.
+    /// The nodes that were refused last, and why, so that the same is not logged at every retry.
     pub refusals: Mutex<HashMap<NodeId, RefusalCode>>,
-    /// Refusals of nodes that are no peers, and of those that say they are: anybody can make up as many as they like.
+    /// Logs refusals of nodes that are no peers, or only claim to be. Anybody can cause any number of them.
     pub strangers_refused: RateLimitedLog,
     pub peers_refused: RateLimitedLog,
-    /// Answers those who ask for files, once it is there.
+    /// Returns the files for nodes that ask; set when it is ready.
     pub files: OnceLock<Source>,
     queue_bytes: usize,
-    /// What the thread of a link does until the link is closed. What dials stands above this module.
+    /// What the thread of a link does until the link is closed; a function of a module above this one.
     dial: fn(&Arc<Self>, &Link),
     incarnation: u64,
     at: (String, u16),
@@ -70,7 +71,7 @@ struct Announced {
 }
 
 impl Shared {
-    /// A transport that listens not yet, and dials nobody; `dial` is what the thread of a link does.
+    /// Returns a transport that does not listen or connect yet. `dial` is what the thread of a link does.
     pub fn new(
         config: TransportConfig,
         protocol: Range,
@@ -106,12 +107,12 @@ impl Shared {
         }
     }
 
-    /// Changes what this node says of itself, and tells every peer.
+    /// Changes this node's Hello, and announces it to every peer.
     pub fn change_hello(&self, change: impl FnOnce(&mut Hello)) {
         self.announce(|announced| change(&mut announced.hello));
     }
 
-    /// Replaces which data directory each peer is bound to, and which ones are spent by whom.
+    /// Replaces the data directories that peers are bound to, and the retired ones with their former members.
     pub fn set_bindings(&self, bindings: HashMap<NodeId, StoreId>, spent: HashMap<StoreId, NodeId>) {
         self.known.lock().set_gone(spent.values().copied().collect());
         self.announce(|announced| {
@@ -120,10 +121,10 @@ impl Shared {
         });
     }
 
-    /// Replaces the members. Dials whoever is new, and lets go of others.
+    /// Replaces the members. Opens connections to new ones, and closes those to others.
     ///
     /// # Errors
-    /// The system gives no more threads.
+    /// If no thread can be started.
     pub fn set_members(self: &Arc<Self>, members: Vec<PeerAddress>) -> io::Result<()> {
         let news = self.known.lock().set_members(members);
         self.follow_known()?;
@@ -133,14 +134,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells the node, unless the transport has been stopped.
+    /// Sends an event to the node, unless the transport was stopped.
     pub fn emit(&self, event: PeerEvent) {
         if !self.stopping.load(SeqCst) {
             (self.events)(event);
         }
     }
 
-    /// The peer hears us: messages may go to it.
+    /// The peer listens to us, so messages may be sent to it.
     pub fn opened(&self, link: &Link) {
         link.queue.open();
         link.outbound_up.store(true, Relaxed);
@@ -150,7 +151,7 @@ impl Shared {
         self.emit(PeerEvent::Connected(link.id));
     }
 
-    /// There is no connection any more, and no thread that would open it.
+    /// There is no connection to the peer, and no thread that would open one.
     pub fn closed(&self, link: &Link) {
         link.set_outbound(None);
         link.messages_dropped.fetch_add(link.queue.shut(), Relaxed);
@@ -159,17 +160,17 @@ impl Shared {
         }
     }
 
-    /// Whether everything is to end.
+    /// Returns whether the transport is being stopped.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(SeqCst)
     }
 
-    /// What to say to `to`, and which revision of it that is.
+    /// Returns the greeting for `to`, with the revision of our Hello in it.
     pub fn greeting(&self, to: NodeId) -> Greeting {
         self.greeting_with(to, 0)
     }
 
-    /// The same, on a connection of ours that is known by `token`.
+    /// As [`Self::greeting`], for a connection of ours with this token.
     pub fn greeting_with(&self, to: NodeId, token: Token) -> Greeting {
         let names = self.known.lock().members().to_vec();
         let announced = self.announced.read();
@@ -196,19 +197,19 @@ impl Shared {
         self.links.read().get(&id).cloned()
     }
 
-    /// The data directory that the cluster knows the peer by, if it does.
+    /// Returns the data directory that the cluster has for the peer, if it has one.
     pub fn binding(&self, id: NodeId) -> Option<StoreId> {
         self.announced.read().bindings.get(&id).copied()
     }
 
-    /// The refusal of a node that comes with a removed member's data directory.
+    /// Returns the refusal of a node that has a removed member's data directory; `None` for any other.
     pub fn refusal_of(&self, hello: &Hello) -> Option<Refused> {
         let announced = self.announced.read();
         let spent = announced.spent.contains_key(&hello.store);
         spent.then(|| removed(hello.node, announced.hello.cluster, hello.cluster))
     }
 
-    /// Who that is that says it is node `id`.
+    /// Returns how far this node knows the one that claims to be node `id`.
     pub fn expected(&self, id: NodeId) -> Expected {
         if id != self.node_id && self.known.lock().is_member(id) {
             Expected::Member
@@ -219,33 +220,33 @@ impl Shared {
         }
     }
 
-    /// Whether a peer was last reached at this address.
+    /// Returns whether a peer was last reached at this address.
     pub fn reaches(&self, address: IpAddr) -> bool {
         self.links.read().values().any(|link| link.is_at(address))
     }
 
-    /// The peer has said that this connection to us is its own: it takes the place of the one before.
+    /// The peer has confirmed that this connection is its own: it replaces the previous one.
     pub fn admit(&self, link: &Link, connection: u64, stream: Arc<TcpStream>) {
         if self.strangers.leave(connection) {
             link.set_inbound(connection, stream);
         }
     }
 
-    /// Node `by`, which we have dialled, says who the members are.
+    /// Node `by`, which this node has connected to, has named the members.
     ///
     /// # Errors
-    /// The system gives no more threads.
+    /// If no thread can be started.
     pub fn named(self: &Arc<Self>, by: NodeId, members: Vec<PeerAddress>) -> io::Result<()> {
         if self.known.lock().name(by, members) { self.follow_known() } else { Ok(()) }
     }
 
-    /// Dials whoever is known, and lets go of whoever is no longer.
+    /// Opens connections to all known nodes, and closes those to others.
     ///
     /// # Errors
-    /// The system gives no more threads.
+    /// If no thread can be started.
     pub fn follow_known(self: &Arc<Self>) -> io::Result<()> {
         let mut links = self.links.write();
-        // Within the lock: what was known last is followed last.
+        // Inside the lock, so that the latest known nodes win.
         let places = self.known.lock().places();
         let mut gone = std::mem::take(&mut *links);
         for (id, (host, port)) in places.into_iter().filter(|_| !self.is_stopping()) {
@@ -267,17 +268,17 @@ impl Shared {
         Ok(())
     }
 
-    /// After this long without a byte a connection is dead.
+    /// Returns the time without a byte after which a connection is dead.
     pub fn silence(&self) -> Duration {
         self.rpc_timeout * SILENT_TIMEOUTS
     }
 
-    /// A sign of life is sent when nothing else was for this long.
+    /// Returns the time after which a sign of life is sent if nothing else was.
     pub fn keepalive(&self) -> Duration {
         self.silence() / SIGNS_OF_LIFE
     }
 
-    /// How long an attempt to connect may take.
+    /// Returns how long an attempt to connect may take.
     pub fn connect_timeout(&self) -> Duration {
         self.rpc_timeout * CONNECT_TIMEOUTS
     }
@@ -285,7 +286,7 @@ impl Shared {
     fn announce(&self, change: impl FnOnce(&mut Announced)) {
         let mut announced = self.announced.write();
         change(&mut announced);
-        // Within the lock: a greeting's revision and content belong together.
+        // Inside the lock, so that the content of a greeting fits its revision.
         self.revision.fetch_add(1, SeqCst);
         drop(announced);
         self.links.read().values().for_each(|link| link.queue.announce());

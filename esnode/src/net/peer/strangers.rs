@@ -1,5 +1,5 @@
-//! Connections of which nobody has said yet that they are a member's: so many and no more. One too many closes another
-//! of them, never a member's.
+//! Limits the number of connections that are not yet known to be a member's. If there is one too many, another one of
+//! them is closed, never a member's connection.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// As many may be open at once.
+/// Largest number of such connections.
 const MAX: usize = 64;
 
-/// The connections, by number: the lowest is the oldest.
+/// The connections by number; the lowest number is the oldest connection.
 #[derive(Debug, Default)]
 pub struct Strangers(Mutex<BTreeMap<u64, Stranger>>);
 
@@ -20,19 +20,19 @@ struct Stranger {
     from: Source,
 }
 
-/// Where a connection comes from.
+/// What is known of a connection.
 #[derive(Clone, Copy, Debug)]
 struct Source {
     address: IpAddr,
-    /// This node reaches a member there.
+    /// A member was reached at its address.
     members: bool,
-    /// It has introduced itself, as somebody who may be heard.
+    /// It has sent an acceptable greeting.
     greeted: bool,
 }
 
 impl Strangers {
-    /// A connection has come from `address`, where `members` says whether there is a member. If it is one too many, another
-    /// one is closed.
+    /// Adds a connection from `address`; `members` says whether a member was reached at that address. If there are too
+    /// many connections, closes another one.
     pub fn come(&self, connection: u64, stream: Arc<TcpStream>, address: IpAddr, members: bool) {
         let mut all = self.0.lock();
         all.insert(connection, Stranger { stream, from: Source { address, members, greeted: false } });
@@ -46,14 +46,14 @@ impl Strangers {
         }
     }
 
-    /// It has introduced itself.
+    /// Notes that it has sent an acceptable greeting.
     pub fn greeted(&self, connection: u64) {
         if let Some(stranger) = self.0.lock().get_mut(&connection) {
             stranger.from.greeted = true;
         }
     }
 
-    /// It is gone, or no stranger any more. `false`: it has been closed.
+    /// Removes a connection that is closed, or no longer a stranger. Returns `false` if it was closed here.
     pub fn leave(&self, connection: u64) -> bool {
         self.0.lock().remove(&connection).is_some()
     }
@@ -66,8 +66,8 @@ impl Strangers {
     }
 }
 
-/// Which one goes: of the address that has the most, those of members last; there the oldest that has said nothing, or
-/// else the oldest.
+/// Returns the connection to close: one of the address with the most connections, and preferably not of a member's
+/// address; there the oldest without a greeting, or else the oldest.
 fn surplus(all: &[(u64, Source)]) -> Option<u64> {
     let mut counts: HashMap<IpAddr, usize> = HashMap::new();
     all.iter().for_each(|(_, from)| *counts.entry(from.address).or_default() += 1);

@@ -13,7 +13,7 @@ use shared::version::Range;
 use uuid::Uuid;
 
 use super::frame::{FrameReader, Kind, write_frames};
-use super::handshake::Greeting;
+use super::greeting::Greeting;
 use super::*;
 use crate::consensus::{Message, MessageType};
 use crate::entry::{Entry, EntryKind};

@@ -20,7 +20,7 @@ use crate::consensus::Message;
 use crate::net::listen::listen;
 use crate::process::version::PROTOCOL;
 
-/// Bytes of messages that may wait for one peer.
+/// Largest size of the messages that wait for one peer, in bytes.
 const QUEUE_BYTES: usize = 64 << 20;
 /// The running transport. Dropping it stops it.
 pub struct Transport {
@@ -30,10 +30,11 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Listens, and begins to dial every peer. `events` is called on the transport's threads, and must not block.
+    /// Starts to listen, and to connect to every peer. `events` is called on the transport's threads, and must not
+    /// block.
     ///
     /// # Errors
-    /// The peer port cannot be opened, or a thread cannot be started.
+    /// If the peer port cannot be opened, or a thread cannot be started.
     pub fn start(
         config: TransportConfig,
         events: impl Fn(PeerEvent) + Send + Sync + 'static,
@@ -61,13 +62,14 @@ impl Transport {
         Ok(transport)
     }
 
-    /// The address listened on; its port when 0 was asked for.
+    /// Returns the address that it listens on, with the port that the system chose if 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// Sends or queues `messages` for `to`, all or none, without waiting. `false`: they were dropped, because the peer is
-    /// unknown or not connected, or reads too slowly. Called from one thread at a time, or their order is anyone's guess.
+    /// Sends or queues `messages` for `to`, all or none, without waiting. Returns `false` if they were dropped, because
+    /// the peer is unknown or not connected, or reads too slowly. Must be called from one thread at a time, or the
+    /// order of messages is undefined.
     pub fn send(&self, to: NodeId, messages: Vec<Message>) -> bool {
         let links = self.shared.links.read();
         let Some(link) = links.get(&to) else { return false };
@@ -79,22 +81,22 @@ impl Transport {
         accepted
     }
 
-    /// Replaces what this node says of itself and tells every peer at once.
+    /// Replaces this node's Hello, and sends it to every peer at once.
     pub fn set_hello(&self, hello: Hello) {
         self.shared.change_hello(|own| *own = hello);
     }
 
-    /// This node belongs to a cluster now: tells every peer.
+    /// This node has joined a cluster: tells every peer.
     pub fn set_cluster(&self, cluster: ClusterId) {
         self.shared.change_hello(|own| own.cluster = Some(cluster));
     }
 
-    /// The data directory says that it is written in this on-disk format: tells every peer.
+    /// The data directory is written in this on-disk format from now on: tells every peer.
     pub fn set_active_format(&self, format: u16) {
         self.shared.change_hello(|own| own.formats.active = format);
     }
 
-    /// What this node says of its on-disk formats.
+    /// Returns the on-disk formats in this node's Hello.
     pub fn formats(&self) -> Formats {
         self.shared.hello().formats
     }
@@ -104,47 +106,50 @@ impl Transport {
         self.shared.hello().initial_voters.into_iter().filter(|id| *id != 0).collect()
     }
 
-    /// Replaces which data directory each peer is bound to: what fills [`Hello::your_store`] for it. Tells them. Whoever
-    /// comes with one that is `spent` is refused from now on, and whose it was is no peer because the configuration says so.
+    /// Replaces the data directories that peers are bound to, which each peer gets as [`Hello::your_store`]. From now
+    /// on a node that has a data directory in `spent` is refused, and its former member is no peer only because the
+    /// configuration has it.
     pub fn set_bindings(&self, bindings: HashMap<NodeId, StoreId>, spent: HashMap<StoreId, NodeId>) {
         self.shared.set_bindings(bindings, spent);
     }
 
-    /// Replaces the members, this node among them. Those that are new, stand in the configuration, or are named by one of
-    /// these two, are dialled; others are let go; those with the same address stay.
+    /// Replaces the members, this node among them. Opens connections to new members, to nodes of the configuration, and
+    /// to nodes that one of these names. Closes those to other nodes. Members with the same address keep their
+    /// connection.
     ///
     /// # Errors
-    /// The system gives no more threads.
+    /// If no thread can be started.
     pub fn set_peers(&self, members: Vec<PeerAddress>) -> io::Result<()> {
         self.shared.set_members(members)
     }
 
-    /// Peers with both directions up.
+    /// Returns the peers to which both connections are open.
     pub fn connected(&self) -> Vec<NodeId> {
         let links = self.shared.links.read();
         links.values().filter(|link| link.connected()).map(|link| link.id).collect()
     }
 
-    /// The figures of every peer.
+    /// Returns the statistics of every peer.
     pub fn peer_stats(&self) -> Vec<PeerStats> {
         self.shared.links.read().values().map(|link| link.stats()).collect()
     }
 
-    /// Answers other nodes' questions for files from now on.
+    /// From now on answers other nodes' requests for files.
     pub fn serve_files(&self, source: Source) {
-        // The first one stays.
+        // If it was set before, the first value stays.
         let _ = self.shared.files.set(source);
     }
 
-    /// Dials a peer for files.
+    /// Opens a connection for files to a peer.
     ///
     /// # Errors
-    /// `NotFound` for a node that is no peer; `PermissionDenied` when either side refuses the other; the system's.
+    /// `NotFound` for a node that is no peer; `PermissionDenied` if either side refuses the other; those of the
+    /// connection.
     pub fn dial_files(&self, peer: NodeId) -> io::Result<Files> {
         Files::dial(&self.shared, peer)
     }
 
-    /// Closes the port and every connection. Afterwards no event begins; one that had begun may still end.
+    /// Closes the port and every connection. Afterwards no event begins, but one that has begun may still be handled.
     pub fn stop(&self) {
         if self.shared.stopping.swap(true, SeqCst) {
             return;
@@ -152,7 +157,7 @@ impl Transport {
         self.shared.links.read().values().for_each(|link| link.close());
         self.shared.strangers.close();
         if let Some((listener, acceptor)) = self.acceptor.lock().take() {
-            // Wakes the thread in accept(); closing the descriptor would not.
+            // This wakes the thread in accept(); closing the descriptor would not.
             let _ = SockRef::from(&*listener).shutdown(Shutdown::Both);
             let _ = acceptor.join();
         }

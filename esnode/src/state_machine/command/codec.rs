@@ -1,4 +1,4 @@
-//! Encoding and decoding of commands; the layout stands at the top of [`super`].
+//! Encoding and decoding of commands. Their layout is described in [`super`].
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,15 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use shared::ids::{ClusterId, StoreId};
 use uuid::Uuid;
 
+use super::wire::{get_bytes, get_text, put_bytes, put_length};
 use super::{Command, Malformed};
 use crate::state_machine::clock::Tick;
+use crate::state_machine::groups::GroupChange;
 use crate::state_machine::{FIRST_FORMAT, TopicId};
 
 impl Command {
-    /// The on-disk format from which on it may be proposed: programs that read only older ones do not know
-    /// it.
+    /// Returns the on-disk format from which on the command may be proposed; programs that only read older formats do
+    /// not know it.
     pub fn since(&self) -> u16 {
         match self {
             Self::Clock(_) | Self::CreatePartitions { .. } | Self::DeleteTopicById { .. } => 2,
@@ -69,10 +71,16 @@ impl Command {
                 out.put_u8(13);
                 out.put_u32_le(*topic);
             }
+            Self::Group { group, change } => {
+                out.put_u8(14);
+                put_bytes(out, group.as_bytes());
+                change.encode(out);
+            }
         }
     }
 
-    /// The commands of a payload, in order; batches are slices of it, not copies. Ends after the first error.
+    /// Returns the commands of a payload, in order. Batches are slices of it, not copies. The iterator ends after the
+    /// first error.
     pub fn decode_all(payload: &Bytes) -> impl Iterator<Item = Result<Command, Malformed>> {
         let total = payload.len();
         let mut rest = payload.clone();
@@ -117,6 +125,7 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
         11 => Command::Clock(get_tick(bytes)?),
         12 => Command::CreatePartitions { name: get_text(bytes)?, count: bytes.try_get_u32_le().ok()? },
         13 => Command::DeleteTopicById { topic: bytes.try_get_u32_le().ok()? },
+        14 => Command::Group { group: get_text(bytes)?, change: GroupChange::decode(bytes)? },
         _ => return None,
     })
 }
@@ -156,24 +165,6 @@ fn put_changes(out: &mut BytesMut, changes: &BTreeMap<String, Option<String>>) {
     }
 }
 
-fn put_length(out: &mut BytesMut, length: usize) {
-    out.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
-}
-
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
-    put_length(out, bytes.len());
-    out.put_slice(bytes);
-}
-
-fn get_bytes(bytes: &mut Bytes) -> Option<Bytes> {
-    let length = usize::try_from(bytes.try_get_u32_le().ok()?).ok()?;
-    (length <= bytes.len()).then(|| bytes.split_to(length))
-}
-
-fn get_text(bytes: &mut Bytes) -> Option<String> {
-    String::from_utf8(get_bytes(bytes)?.into()).ok()
-}
-
 fn get_tick(bytes: &mut Bytes) -> Option<Tick> {
     Some(Tick {
         ms: bytes.try_get_i64_le().ok()?,
@@ -183,7 +174,7 @@ fn get_tick(bytes: &mut Bytes) -> Option<Tick> {
     })
 }
 
-/// Each configuration takes bytes of the payload, so a claimed count cannot make this long.
+/// Each configuration takes bytes of the payload, so a false count cannot make this loop long.
 fn get_configs(bytes: &mut Bytes) -> Option<BTreeMap<String, String>> {
     let count = bytes.try_get_u32_le().ok()?;
     (0..count).map(|_| Some((get_text(bytes)?, get_text(bytes)?))).collect()
@@ -238,6 +229,7 @@ mod tests {
             Command::Clock(Tick { ms: 1_700_000_000_000, wall: -1, doubted: true, made_up: 3 }),
             Command::CreatePartitions { name: "orders".to_owned(), count: 5 },
             Command::DeleteTopicById { topic: 1 },
+            Command::Group { group: "g".to_owned(), change: GroupChange::CompleteJoin { generation: 1 } },
         ]
     }
 

@@ -14,6 +14,7 @@
 //! 11 Clock           ms i64 | time of day i64 | doubted u8 | made up i64
 //! 12 CreatePartitions  name | count u32
 //! 13 DeleteTopicById  topic u32
+//! 14 Group          name | change, as in `groups`
 //! ```
 //!
 //! Programs that read only on-disk format 1 know the commands up to 10: those behind it are proposed in later
@@ -21,6 +22,7 @@
 //! endian throughout.
 
 mod codec;
+pub(super) mod wire;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +30,7 @@ use bytes::Bytes;
 use shared::ids::{ClusterId, NodeId, StoreId};
 
 use super::clock::Tick;
+use super::groups::{GroupChange, GroupError, GroupReply};
 use super::{MAX_PARTITIONS_IN_ALL, TopicId};
 
 /// One change of the state machine. An entry's payload is one or more of them, back to back.
@@ -83,37 +86,44 @@ pub enum Command {
     AlterTopic {
         /// Its name.
         name: String,
-        /// What to set, and with `None` what to take back.
+        /// Values to set; `None` removes a setting.
         changes: BTreeMap<String, Option<String>>,
     },
-    /// From here on data is written in a newer on-disk format, which every member reads; never lowers it.
+    /// Raises the on-disk format in which data is written. Every member reads it. It is never lowered.
     RaiseFormat {
         /// The format's version.
         to: u16,
     },
-    /// Starts a new cluster from the log so far: the one before has lost its quorum for good, or this is a
-    /// copy of its log.
+    /// Starts a new cluster from this log, because its cluster has lost its quorum for good, or this is a copy of its
+    /// log.
     RecoverCluster {
-        /// The new cluster's.
+        /// Id of the new cluster.
         cluster_id: ClusterId,
     },
-    /// Lets the log's clock go on. Only in a cluster of format 2 and above: older programs do not know it.
+    /// Advances the log's clock. From on-disk format 2 on, because older programs do not know it.
     Clock(Tick),
     /// Gives a topic more partitions. From on-disk format 2 on.
     CreatePartitions {
         /// Its name.
         name: String,
-        /// How many it is to have, with those that it has.
+        /// The new number of partitions.
         count: u32,
     },
-    /// Deletes the topic with this number, whatever has its name by then. From on-disk format 2 on.
+    /// Deletes the topic with this number, even if another topic has its name by now. From on-disk format 2 on.
     DeleteTopicById {
         /// Its number.
         topic: TopicId,
     },
+    /// Changes a consumer group. From on-disk format 3 on.
+    Group {
+        /// Its name.
+        group: String,
+        /// What happens to it.
+        change: GroupChange,
+    },
 }
 
-/// What became of one command.
+/// The result of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The command was applied, and has nothing to return.
@@ -122,13 +132,15 @@ pub enum Reply {
     TopicCreated(TopicId),
     /// The new producer id; its epoch is 0.
     ProducerAllocated(i64),
-    /// Where the batch begins; for a retry of an idempotent producer, where it began the first time.
+    /// The batch was appended, now or, if it is a retry of an idempotent producer, earlier.
     Appended {
         /// Offset of its first record.
         base_offset: i64,
         /// Oldest offset kept in the partition.
         log_start_offset: i64,
     },
+    /// The group was changed.
+    Group(GroupReply),
     /// Nothing changed.
     Refused(Refusal),
 }
@@ -148,10 +160,10 @@ pub enum Refusal {
     /// Name or number of partitions is not allowed.
     #[error("the topic's name or number of partitions is not allowed")]
     InvalidTopic,
-    /// The cluster has as many partitions as it may.
+    /// The cluster has the largest number of partitions that is allowed.
     #[error("all topics together can have {MAX_PARTITIONS_IN_ALL} partitions")]
     TooManyPartitions,
-    /// The topics' configurations are as large as they may be.
+    /// The configurations of all topics have the largest size that is allowed.
     #[error("the configurations of all topics are as large as the cluster can hold")]
     TooMuchConfig,
     /// The batch is not one that the log accepts.
@@ -163,6 +175,9 @@ pub enum Refusal {
     /// A newer instance of the producer is known.
     #[error("the producer's epoch is fenced")]
     FencedEpoch,
+    /// The group is not changed.
+    #[error(transparent)]
+    Group(#[from] GroupError),
 }
 
 /// A payload that is not a sequence of commands.

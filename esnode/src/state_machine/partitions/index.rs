@@ -16,16 +16,16 @@ pub struct Position {
 #[serde(from = "StoredIndexEntry", into = "StoredIndexEntry")]
 pub(super) struct IndexEntry {
     pub(super) position: Position,
-    /// Newest timestamp of all batches before it.
+    /// Newest timestamp of all batches before it, in ms.
     pub(super) before: Option<i64>,
     /// Bytes of all batches before it.
     pub(super) bytes: u64,
-    /// Log payload before its entry.
+    /// Payload of all log entries before its own, in bytes.
     pub(super) payload: u64,
 }
 
-/// Without names, since there are many: index, base offset, newest timestamp before, bytes before, payload
-/// before.
+/// An index entry as it is stored: index, base offset, and for everything before it the newest timestamp, the bytes,
+/// and the log payload. A tuple, because field names would make up most of a snapshot with many entries.
 type StoredIndexEntry = (u64, i64, Option<i64>, u64, u64);
 
 impl From<StoredIndexEntry> for IndexEntry {

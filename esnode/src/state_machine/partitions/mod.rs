@@ -1,4 +1,4 @@
-//! Partitions: their offsets, and where in the log their batches are.
+//! Partitions: their offsets, and the places of their batches in the log.
 
 pub mod batch;
 mod index;
@@ -19,51 +19,50 @@ use terms::Terms;
 /// The on-disk format from which on rejected appends are kept in runs.
 const REJECTED_RUNS_FORMAT: u16 = 2;
 
-/// A partition's offsets and where its batches are.
+/// The offsets of a partition, and the places of its batches in the log.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Partition {
     start_offset: i64,
     #[serde(rename = "next_offset")]
     high_watermark: i64,
     max_timestamp: Option<i64>,
-    /// Of all batches that ever got offsets.
+    /// Total size of all batches that ever got offsets.
     bytes: u64,
-    /// Every so many bytes of log the place of a batch, in order.
+    /// Places of batches, in order, one per interval of the log.
     #[serde(rename = "points")]
     index: Vec<IndexEntry>,
-    /// Entry of the newest live batch.
+    /// Index of the entry that holds the newest live batch.
     latest: Option<u64>,
-    /// Appends of the log that got no offsets, of the time before format 2: (entry, place among its
-    /// commands).
+    /// Appends that got no offsets, from the time before format 2: entry, and place among the commands of that entry.
     #[serde(rename = "voids")]
     rejected: BTreeSet<(u64, u32)>,
-    /// The same since then: first and last of those between two that got offsets. Leaders validate before
-    /// they propose, so there are few; and there are never more than batches that are kept.
+    /// Appends that got no offsets, since format 2, as runs: the first and last of those between two appends that got
+    /// offsets. Leaders validate batches before they propose them, so there are few runs, and never more than batches.
     #[serde(default, rename = "void_runs")]
     rejected_runs: Vec<((u64, u32), (u64, u32))>,
-    /// No batch got offsets since the last run.
+    /// No batch has got offsets since the last run, so the run can be extended.
     #[serde(default)]
     run_is_open: bool,
-    /// Shared with the copies that snapshots are made of, until it changes.
+    /// Shared with the clones that snapshots are made from, until it changes.
     producers: Arc<Producers>,
-    /// Whose events these are.
+    /// The term of each event.
     #[serde(default)]
     terms: Terms,
 }
 
-/// Which command of which entry an append is.
+/// Identifies an append among the commands of the log, with what is needed to apply it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CommandContext {
     pub(super) index: u64,
     pub(super) term: u64,
     pub(super) ordinal: u32,
-    /// Payload of all entries before this one.
+    /// Payload of all entries before this one, in bytes.
     pub(super) payload: u64,
-    /// Log payload between two index entries of a partition, at least, in bytes.
+    /// Least interval between two index entries, in bytes of log payload.
     pub(super) index_interval: u64,
     /// The on-disk format that the cluster's data is written in.
     pub(super) format: u16,
-    /// Producers whose latest batch lies before this entry have expired; `None` while the log has no time.
+    /// Producers whose latest batch lies before this entry have expired; `None` before the log's clock has ticked.
     pub(super) unexpired: Option<u64>,
 }
 
@@ -78,7 +77,7 @@ impl Partition {
         self.high_watermark
     }
 
-    /// Where to start scanning for `offset` (start_offset <= offset < high_watermark).
+    /// Returns where to start scanning for `offset` (start_offset <= offset < high_watermark).
     pub fn locate(&self, offset: i64) -> Option<Position> {
         if !(self.start_offset..self.high_watermark).contains(&offset) {
             return None;
@@ -87,12 +86,12 @@ impl Partition {
         self.index.get(after.checked_sub(1)?).map(|entry| entry.position)
     }
 
-    /// Where to start scanning for the first batch with a record at or after `timestamp` (ms); None when all
+    /// Returns where to start scanning for the first batch with a record at or after `timestamp` (ms); `None` if all
     /// are older.
     pub fn locate_time(&self, timestamp: i64) -> Option<Position> {
         self.max_timestamp.filter(|newest| *newest >= timestamp)?;
         let after = self.index.partition_point(|entry| entry.before.is_none_or(|before| before < timestamp));
-        // What made all of them late enough may be gone: then the first event kept is where to begin.
+        // The batch with that timestamp may be deleted. Then the scan begins at the first event that is kept.
         self.index.get(after.saturating_sub(1)).map(|entry| entry.position)
     }
 
@@ -106,20 +105,20 @@ impl Partition {
         self.terms.of(offset)
     }
 
-    /// The last term up to `term` that has events here, and the offset behind them: a reader that has read on
-    /// from there in `term` has read from another log. Where that is not known, a later offset.
+    /// Returns the last term up to `term` that has events here, and the offset at which they end. A consumer that has
+    /// read further in `term` has read another log. If that offset is not known, a later one is returned.
     pub fn end_of_term(&self, term: u64) -> (u64, i64) {
         self.terms.end_of(term, self.high_watermark)
     }
 
-    /// First offset of the oldest batches that may hold an event since `timestamp` (ms); the next offset when
-    /// none does.
+    /// Returns the first offset of the oldest batches that may hold an event at or after `timestamp` (ms); the high
+    /// watermark if none does.
     pub fn first_since(&self, timestamp: i64) -> i64 {
         self.locate_time(timestamp).map_or(self.high_watermark, |position| position.base_offset)
     }
 
-    /// First offset of the oldest batches that may stand in entry `index` or behind it; the next offset when
-    /// none does.
+    /// Returns the first offset of the oldest batches that may be in entry `index` or later; the high watermark if none
+    /// is.
     pub fn first_from(&self, index: u64) -> i64 {
         if self.latest.is_none_or(|latest| latest < index) {
             return self.high_watermark;
@@ -128,7 +127,7 @@ impl Partition {
         after.checked_sub(1).map_or(self.start_offset, |place| self.index[place].position.base_offset)
     }
 
-    /// First offset with which at least the newest `bytes` are kept.
+    /// Returns the first offset to keep so that at least the newest `bytes` are kept.
     pub fn first_within(&self, bytes: u64) -> i64 {
         let after = self.index.partition_point(|entry| self.bytes - entry.bytes >= bytes);
         after.checked_sub(1).map_or(self.start_offset, |place| self.index[place].position.base_offset)
@@ -139,10 +138,11 @@ impl Partition {
         self.locate(self.start_offset).map(|position| position.index)
     }
 
-    /// Deletes the events before `offset`, or all when there are no more.
+    /// Deletes the events before `offset`; all events if it is beyond the last one.
     pub(super) fn delete_records(&mut self, offset: i64) {
         self.start_offset = offset.min(self.high_watermark).max(self.start_offset);
-        // The point before the first event stays, even when none is left: later ones may share its entry.
+        // The index entry before the first event stays, even if no event is left, because later batches may be in the
+        // same entry of the log.
         let after = self.index.partition_point(|entry| entry.position.base_offset <= self.start_offset);
         self.index.drain(..after.saturating_sub(1));
         self.terms.delete_before(self.start_offset);
@@ -153,8 +153,8 @@ impl Partition {
         }
     }
 
-    /// Whether the `ordinal`-th command of entry `index`, an append to this partition, was refused or a
-    /// duplicate when applied, and so has no offsets.
+    /// Returns whether the `ordinal`-th command of entry `index`, an append to this partition, was refused or found to
+    /// be a duplicate, and so has no offsets.
     pub fn is_rejected(&self, index: u64, ordinal: u32) -> bool {
         let at = (index, ordinal);
         let before = self.rejected_runs.partition_point(|(first, _)| *first <= at);
@@ -206,7 +206,7 @@ impl Partition {
     fn reject(&mut self, context: CommandContext, reply: Reply) -> Reply {
         let at = (context.index, context.ordinal);
         match self.rejected_runs.last_mut() {
-            // A program that reads only the format before would take them for events.
+            // Older programs would take these appends for events, so the old form is kept until the format is raised.
             _ if context.format < REJECTED_RUNS_FORMAT => drop(self.rejected.insert(at)),
             Some(run) if self.run_is_open => run.1 = at,
             _ => self.rejected_runs.push((at, at)),
@@ -215,10 +215,10 @@ impl Partition {
         reply
     }
 
-    /// A point for the entry, when the last one is far or may have left the log, and this is the partition's
-    /// first live batch in the entry.
+    /// Adds an index entry for the batch, if the last one is far away or may be deleted from the log, and the batch is
+    /// the partition's first live one in its log entry.
     fn add_index_entry(&mut self, context: CommandContext, base_offset: i64) {
-        // A reader that starts at a point takes the point's offset for the entry's first live batch.
+        // A reader that starts at an index entry assumes that its offset is that of the log entry's first live batch.
         let first = self.latest != Some(context.index);
         let far =
             self.index.last().is_none_or(|last| context.payload - last.payload >= context.index_interval);

@@ -1,23 +1,24 @@
-//! Which leader's term each of a partition's events is of: what a consumer needs to notice that the log it
-//! has read from is not the one it reads from now (KIP-320).
+//! The leader's term in which each event of a partition was appended. A consumer needs it to notice that the log it has
+//! read is not the log it reads now (KIP-320).
 //!
-//! Derived from the log, and not part of what replicas must agree on: one that began with an older program's
-//! snapshot does not know the terms of what lies before it. What is then answered is a bound that errs on the
-//! side of "the same log", so that nobody is sent back for nothing.
+//! The terms are derived from the log, and are not part of what replicas must agree on: a replica that began with the
+//! snapshot of an older program does not know the terms of the events before it. It then answers with a bound that can
+//! only be too high, so that no consumer is told for no reason that its log has changed.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Terms that a partition remembers; of those before, only where the first of these begins is known.
+/// Largest number of terms that a partition remembers. Of older terms it only knows that they end where the oldest one
+/// remembered begins.
 const MAX_TERMS: usize = 32;
 
-/// The terms of a partition's events, oldest first: term, and the offset of its first event.
+/// Each term that has events, oldest first, with the offset of its first event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Terms(Arc<Vec<(u64, i64)>>);
 
 impl Terms {
-    /// An event of `term` has got `offset`.
+    /// Notes that the event at `offset` was appended in `term`.
     pub(super) fn record(&mut self, term: u64, offset: i64) {
         if self.0.last().is_some_and(|(last, _)| *last >= term) {
             return;
@@ -29,7 +30,7 @@ impl Terms {
         terms.push((term, offset));
     }
 
-    /// Events before `start` are gone.
+    /// Forgets the terms whose events all lie before `start`, because these events are deleted.
     pub(super) fn delete_before(&mut self, start: i64) {
         let gone = self.0.partition_point(|(_, first)| *first <= start).saturating_sub(1);
         if gone > 0 {
@@ -37,15 +38,15 @@ impl Terms {
         }
     }
 
-    /// The term of the event at `offset`, or of the last one before it; `None` where that is not known.
+    /// Returns the term of the event at `offset`, or of the last event before it; `None` if it is not known.
     pub(super) fn of(&self, offset: i64) -> Option<u64> {
         let after = self.0.partition_point(|(_, first)| *first <= offset);
         after.checked_sub(1).map(|place| self.0[place].0)
     }
 
-    /// The last term up to `term` that has events, and the offset behind them, where `next` is the
-    /// partition's: as far as a reader of `term` can have read in this log. `term` itself where it is older
-    /// than all that is known.
+    /// Returns the last term up to `term` that has events, and the offset at which its events end. This is as far as a
+    /// consumer whose last event is of `term` can have read in this log. `next` is the end of the partition. If `term`
+    /// is older than all that are known, it is returned itself.
     pub(super) fn end_of(&self, term: u64, next: i64) -> (u64, i64) {
         let after = self.0.partition_point(|(known, _)| *known <= term);
         let last = after.checked_sub(1).map_or(term, |place| self.0[place].0);

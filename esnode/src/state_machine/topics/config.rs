@@ -1,9 +1,8 @@
-//! Kafka's configuration of topics: which settings there are, and which of them are served.
+//! Kafka's settings of topics: their names, types and allowed values.
 //!
-//! What is accepted holds. A setting that would change what clients see, and is not served, is refused with
-//! its reason, as is one that Kafka does not know. Some settings say how a broker of Kafka is to treat its
-//! files; they change nothing that anybody can see, clients send them as a matter of course, and so they are
-//! kept and shown.
+//! A setting that is accepted is also obeyed. One that would change what clients see, and is not supported, is refused
+//! with the reason; so is one that Kafka does not know. Settings about a Kafka broker's files have no visible effect.
+//! Clients send them routinely, so they are stored and returned.
 
 use std::ops::RangeInclusive;
 
@@ -14,16 +13,16 @@ use crate::state_machine::StateMachine;
 
 /// Kafka's name of the largest batch that a topic takes.
 pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
-/// The largest batch of a topic that does not say, as Kafka's.
+/// Largest batch of a topic without this setting, in bytes; Kafka's default.
 const DEFAULT_MESSAGE_BYTES: usize = 1_048_588;
-/// The on-disk format from which on entries may be larger than the segments of a young log.
+/// The first on-disk format in which an entry may be larger than the segments of a young log.
 const LARGE_ENTRIES_FORMAT: u16 = 2;
 const CLEANUP_POLICY: &str = "cleanup.policy";
 const MIN_INSYNC: &str = "min.insync.replicas";
 const BEFORE_MS: &str = "message.timestamp.before.max.ms";
 const AFTER_MS: &str = "message.timestamp.after.max.ms";
 
-/// What kind of value a setting has.
+/// The type of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// True or false.
@@ -36,22 +35,22 @@ pub enum Kind {
     Long,
     /// Any number.
     Double,
-    /// Texts with commas between them.
+    /// Texts separated by commas.
     List,
 }
 
-/// Which values are taken.
+/// The values that a setting accepts.
 #[derive(Clone, Copy, Debug)]
 enum Taken {
-    /// Whole numbers from one to another.
+    /// Whole numbers from the first to the last.
     Within(i64, i64),
-    /// Anything from 0 to 1.
+    /// Any number from 0 to 1.
     Part,
     /// True and false.
     Either,
-    /// This alone, for the reason.
+    /// Only this value, for this reason.
     Only(&'static str, &'static str),
-    /// As many as a majority of the nodes: a batch is acknowledged when that many have it.
+    /// Only the size of a majority of the nodes, since a batch is acknowledged when that many have it.
     Majority,
 }
 
@@ -60,7 +59,7 @@ enum Taken {
 pub struct Setting {
     /// Its name.
     pub key: &'static str,
-    /// What it is when nobody says.
+    /// Its default value.
     pub default: &'static str,
     /// What kind of value it has.
     pub kind: Kind,
@@ -78,7 +77,7 @@ const ALL_OR_NONE: Taken = Taken::Within(-1, i64::MAX);
 const LARGEST: i64 = MAX_BATCH as i64;
 const INT: i64 = i32::MAX as i64;
 
-/// All of them, by name.
+/// All settings, by name.
 pub const SETTINGS: [Setting; 32] = [
     setting(
         CLEANUP_POLICY,
@@ -93,10 +92,10 @@ pub const SETTINGS: [Setting; 32] = [
     setting("compression.lz4.level", "9", Kind::Int, Taken::Only("9", AS_SENT)),
     setting("compression.type", "producer", Kind::Text, Taken::Only("producer", AS_SENT)),
     setting("compression.zstd.level", "3", Kind::Int, Taken::Only("3", AS_SENT)),
-    // Of compaction, which there is none of.
+    // These are about compaction, which is not supported.
     setting("delete.retention.ms", "86400000", Kind::Long, ALL),
     setting("file.delete.delay.ms", "60000", Kind::Long, ALL),
-    // What is acknowledged has been synced by a majority, whatever these say.
+    // An acknowledged batch was synced by a majority, whatever these say.
     setting("flush.messages", "9223372036854775807", Kind::Long, Taken::Within(1, i64::MAX)),
     setting("flush.ms", "9223372036854775807", Kind::Long, ALL),
     setting(
@@ -149,10 +148,10 @@ pub fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
 }
 
-/// Whether a topic of a cluster of so many nodes may have this setting; the error says why not.
+/// Checks a setting for a topic in a cluster of `nodes` nodes.
 ///
 /// # Errors
-/// The reason, for whoever has set it.
+/// Why the value is refused, as a text for clients.
 pub fn check(key: &str, value: &str, nodes: usize) -> Result<(), String> {
     let Some(setting) = find(key) else { return Err(format!("there is no setting {key}")) };
     let within = |from: i64, to: i64| match value.parse::<i64>() {
@@ -181,12 +180,12 @@ fn number(topic: &Topic, key: &str) -> Option<i64> {
 /// Bytes of the largest batch that the topic takes.
 pub fn largest_batch(state_machine: &StateMachine, topic: &Topic) -> usize {
     let asked = number(topic, MAX_MESSAGE_BYTES).map(|bytes| usize::try_from(bytes).unwrap_or(0));
-    // Programs that read only the format before cannot write more than a segment holds.
+    // Programs that only read older formats cannot write an entry larger than a segment.
     let most = if state_machine.format() >= LARGE_ENTRIES_FORMAT { MAX_BATCH } else { DEFAULT_MESSAGE_BYTES };
     asked.unwrap_or(DEFAULT_MESSAGE_BYTES).min(most)
 }
 
-/// Timestamps that the topic's records may have at time `now`, all in ms since 1970.
+/// Returns the timestamps that records of the topic may have at time `now`, all in ms since 1970.
 pub fn timestamps(topic: &Topic, now: i64) -> RangeInclusive<i64> {
     let from = number(topic, BEFORE_MS).map_or(i64::MIN, |ms| now.saturating_sub(ms));
     let to = number(topic, AFTER_MS).map_or(i64::MAX, |ms| now.saturating_add(ms));

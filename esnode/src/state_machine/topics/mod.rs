@@ -1,4 +1,4 @@
-//! Topics: creating, growing, altering and deleting them, within the limits that hold for all together.
+//! Topics: how they are created, extended, altered and deleted, within limits for all topics together.
 
 pub mod config;
 pub mod retention;
@@ -14,15 +14,15 @@ use super::{Applied, Partition, StateMachine};
 /// A topic's number: never reused, so that late commands for a deleted topic cannot reach its successor.
 pub type TopicId = u32;
 
-/// Partitions that one topic may have.
+/// Largest number of partitions of one topic.
 pub const MAX_PARTITIONS: u32 = 1000;
-/// Partitions that all topics together may have: each costs memory on every node for as long as it exists,
-/// and a command of a few bytes creates a thousand.
+/// Largest number of partitions of all topics. Each takes memory on every node as long as it exists, and a command of a
+/// few bytes creates a thousand.
 pub const MAX_PARTITIONS_IN_ALL: usize = 100_000;
-/// Bytes that the configurations of all topics together may take: they are kept in memory whether anybody
-/// knows what they mean or not.
+/// Largest size of the configurations of all topics, in bytes. They are kept in memory, whether or not a setting is
+/// known.
 pub const MAX_CONFIG_BYTES: usize = 16 << 20;
-/// What a setting takes besides its texts.
+/// Bytes that a setting takes in memory besides its texts.
 const SETTING: usize = 64;
 /// Longest name of a topic (Kafka's rule).
 const MAX_NAME: usize = 249;
@@ -108,6 +108,7 @@ impl StateMachine {
             return Reply::Refused(Refusal::UnknownTopic);
         };
         self.names.remove(&topic.name);
+        self.groups.topic_deleted(topic.id);
         self.partitions -= topic.partitions.len();
         self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
         self.index_entries -=
@@ -139,7 +140,7 @@ impl StateMachine {
         Reply::Done
     }
 
-    /// Partitions that there is room for.
+    /// Returns how many partitions can still be created.
     pub fn remaining_partitions(&self) -> usize {
         MAX_PARTITIONS_IN_ALL.saturating_sub(self.partitions)
     }
@@ -159,8 +160,9 @@ impl StateMachine {
         self.names.values().filter_map(|id| self.topics.get(id)).map(Arc::as_ref)
     }
 
-    /// Tells one set of topics and partitions from every other that this log leads to. Numbers are given
-    /// once; while none is, topics only go; and while neither happens, partitions only grow in number.
+    /// Returns a value that differs for any two different sets of topics and partitions in this log's history. Topic
+    /// numbers are never reused; while none is given, topics can only disappear; and while none disappears, partitions
+    /// can only increase.
     pub fn topics_version(&self) -> (TopicId, usize, usize) {
         (self.last_topic, self.topics.len(), self.partitions)
     }

@@ -1,9 +1,9 @@
-//! How long events are kept: what Kafka's topic configuration says of it, and what is due to be deleted.
+//! Retention: Kafka's settings for how long events are kept, and which events are to be deleted.
 //!
-//! Only the leader asks; what it finds goes through the log as [`Command::DeleteRecords`], so that every
-//! replica forgets the same events. The age of events counts from when they were appended, by the log's
-//! clock, whatever their producers' stamps say. In a cluster of format 1, which has no such clock, it still
-//! goes by the stamps and the leader's own.
+//! Only the leader evaluates this. The result goes through the log as [`Command::DeleteRecords`], so that every replica
+//! deletes the same events. The age of an event counts from its append, by the log's clock, whatever timestamp its
+//! producer gave it. A cluster in format 1 has no such clock, so there the timestamps and the leader's wall clock
+//! count.
 
 use super::Topic;
 use crate::state_machine::clock::LogClock;
@@ -15,17 +15,17 @@ pub const RETENTION_MS: &str = "retention.ms";
 /// Kafka's name of the bytes that a partition keeps at least; -1 is all.
 pub const RETENTION_BYTES: &str = "retention.bytes";
 
-/// How much is kept.
+/// How much of a partition is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Events that were appended longer ago than this go; forever when absent.
+    /// Events that were appended longer ago than this, in ms, are deleted; `None` keeps them forever.
     pub ms: Option<u64>,
-    /// Events go while at least so many bytes of newer ones remain; never when absent.
+    /// The oldest events are deleted as long as at least this many bytes of newer ones remain; `None` keeps all.
     pub bytes: Option<u64>,
 }
 
 impl Retention {
-    /// The topic's own settings, and `self` where it has none. In Kafka's numbers everything negative means
+    /// Returns the topic's own settings, with those of `self` where it has none. In Kafka every negative number means
     /// no limit.
     #[must_use]
     pub fn of(self, topic: &Topic) -> Self {
@@ -36,7 +36,7 @@ impl Retention {
         }
     }
 
-    /// First offset to keep at time `now`.
+    /// Returns the first offset to keep at time `now`.
     fn first_kept(self, partition: &Partition, clock: &LogClock, now: i64) -> i64 {
         let by_time = self.ms.map(|ms| {
             let since = now.saturating_sub_unsigned(ms);
@@ -48,8 +48,8 @@ impl Retention {
     }
 }
 
-/// What is to be forgotten at time `now` (ms since 1970, by the log's clock if it ticks) by topics that have
-/// `default` where they say nothing.
+/// Returns the commands that delete what is due at time `now` (ms since 1970, by the log's clock if it ticks).
+/// `default` holds for topics without settings of their own.
 pub fn due(state_machine: &StateMachine, default: Retention, now: i64) -> Vec<Command> {
     let mut due = Vec::new();
     for topic in state_machine.topics() {

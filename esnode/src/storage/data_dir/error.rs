@@ -11,7 +11,7 @@ use crate::storage::error::RESEED;
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The system refused; the message names the file.
+    /// The file system has failed; the message names the file.
     #[error("data directory: {0}")]
     Io(#[from] io::Error),
     /// Another process is running on it.
@@ -47,7 +47,7 @@ pub enum IdentityError {
         /// Its format.
         found: u16,
     },
-    /// It cannot be told whose it is.
+    /// The identity file does not say which node the directory belongs to.
     #[error("{file}: {reason}. {reseed}", file = .file.display(), reseed = RESEED)]
     Corrupt {
         /// The identity file.

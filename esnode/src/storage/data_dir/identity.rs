@@ -1,4 +1,4 @@
-//! What a data directory says of itself: a file of one line of JSON, and a line with its CRC32C.
+//! The identity of a data directory: a file with one line of JSON, and a line with its CRC32C.
 
 use std::fs;
 use std::io;
@@ -14,30 +14,30 @@ use crate::state_machine::FIRST_FORMAT;
 use crate::storage::checked_json::CheckedJson;
 use crate::storage::files::{named, replace};
 
-/// The file's name.
+/// Name of the file.
 pub(crate) const IDENTITY: &str = "identity";
 const UNFINISHED: &str = "identity.tmp";
 pub(crate) const CHECKED: CheckedJson = CheckedJson { prefix: "crc32c=" };
 
-/// What a data directory says of itself.
+/// The content of the identity file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The on-disk format of everything in the directory: it stands here before anything is written in it.
+    /// The on-disk format of the data. It is stored here before anything is written in it.
     pub format: u16,
     /// The node it belongs to.
     pub node_id: NodeId,
-    /// Drawn when the directory was created: another one means that the disk was lost.
+    /// Drawn at random when the directory was created. If a node has another one, its disk was lost.
     pub store_id: StoreId,
-    /// The cluster it is part of, once it is.
+    /// The cluster that the node belongs to; `None` before it has joined one.
     pub cluster_id: Option<ClusterId>,
-    /// This store has never taken part in Raft: no vote was given, no entry acknowledged.
+    /// The node has not taken part in Raft yet: it has neither voted nor acknowledged an entry.
     pub fresh: bool,
-    /// The voters the cluster was bootstrapped with; empty before.
+    /// The voters that the cluster was bootstrapped with; empty before that.
     pub voters: Vec<NodeId>,
 }
 
 impl Identity {
-    /// That of a data directory which has taken part in nothing.
+    /// Returns the identity of a new data directory.
     pub(crate) fn new(node_id: NodeId) -> Self {
         Self {
             format: FIRST_FORMAT,
@@ -61,7 +61,7 @@ impl Identity {
         };
         let corrupt = |reason: String| IdentityError::Corrupt { file: file.clone(), reason };
         let json = CHECKED.open(&content).map_err(|reason| corrupt(reason.to_owned()))?;
-        // Fields of a later layout are unknown, its version is not.
+        // A later layout may have unknown fields, but the version is always there.
         let Format { format } = serde_json::from_str(json).map_err(|error| corrupt(error.to_string()))?;
         if !FORMAT.contains(format) {
             return Err(IdentityError::Format { dir: dir.to_owned(), found: format });

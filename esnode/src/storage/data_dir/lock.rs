@@ -1,4 +1,4 @@
-//! The lock on a data directory: one process writes to it, or any number only read.
+//! The lock of a data directory: either one process writes to it, or any number of processes read it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -8,13 +8,13 @@ use std::path::Path;
 use super::error::IdentityError;
 use crate::storage::files::named;
 
-/// The file that is locked. It names the process that has it.
+/// The locked file. It contains the id of the process that holds the lock.
 const LOCK: &str = "lock";
 
-/// Locks `dir` for this process alone. The system releases the lock with the process, however that ends.
+/// Locks `dir` for this process alone. The system releases the lock when the process ends, for any reason.
 ///
 /// # Errors
-/// [`IdentityError::Locked`], and those of the system.
+/// [`IdentityError::Locked`], and those of the file system.
 pub(crate) fn exclusive(dir: &Path) -> Result<File, IdentityError> {
     let named = named(dir, LOCK);
     let mut options = OpenOptions::new();
@@ -26,10 +26,10 @@ pub(crate) fn exclusive(dir: &Path) -> Result<File, IdentityError> {
     Ok(file)
 }
 
-/// Keeps nodes from using `dir`, for as long as the file is open. Changes nothing on disk.
+/// Prevents nodes from using `dir` as long as the file is open. Changes nothing on disk.
 ///
 /// # Errors
-/// As [`exclusive`]; there must have been a node on it before.
+/// As [`exclusive`]; and if no node has ever used the directory.
 pub(crate) fn shared(dir: &Path) -> Result<File, IdentityError> {
     let file = File::open(dir.join(LOCK)).map_err(named(dir, LOCK))?;
     file.try_lock_shared().map_err(|error| refused(dir, &file, error))?;
@@ -43,7 +43,7 @@ fn refused(dir: &Path, file: &File, error: TryLockError) -> IdentityError {
     }
 }
 
-/// The process that has the lock, for a message; it may be just about to write it.
+/// Returns the process that holds the lock, for messages. It may not have written its id yet.
 fn holder(mut file: &File) -> String {
     let mut pid = String::new();
     let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();

@@ -1,4 +1,4 @@
-//! Whose data directory this is, and that only one process uses it.
+//! Opens a data directory: checks which node it belongs to, and that only one process uses it.
 
 mod error;
 mod identity;
@@ -15,23 +15,23 @@ pub use error::IdentityError;
 use identity::IDENTITY;
 pub use identity::Identity;
 
-/// A data directory that this process alone uses, as long as the value lives.
+/// A data directory that only this process uses, as long as the value lives.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     identity: Identity,
-    /// Holds the lock; the system releases it with the process, however that ends.
+    /// Holds the lock; the system releases it when the process ends, for any reason.
     _lock: File,
 }
 
 impl DataDir {
-    /// Opens the data directory of `node_id`; creates it, readable to its owner only, if there is none.
+    /// Opens the data directory of `node_id`. Creates it, readable by its owner only, if it does not exist.
     ///
     /// # Errors
     /// [`IdentityError`].
     pub fn open(path: &Path, node_id: NodeId) -> Result<Self, IdentityError> {
         create_dir(path)?;
-        // What this program cannot read is left as it is, down to the lock.
+        // A directory in an unknown format is left unchanged, even its lock.
         if let Err(unreadable @ IdentityError::Format { .. }) = Identity::load(path) {
             return Err(unreadable);
         }
@@ -47,8 +47,8 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
-    /// Makes a copy of another node's files, which has no identity, the data directory of `node_id`. Those
-    /// files are in `format`, of a cluster that was bootstrapped with `voters`.
+    /// Turns a copy of another node's files, which has no identity, into the data directory of `node_id`. The files are
+    /// in `format`, and of a cluster that was bootstrapped with `voters`.
     ///
     /// # Errors
     /// [`IdentityError`].
@@ -67,17 +67,17 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
-    /// Whether there is a data directory at `path` that says whose it is.
+    /// Returns whether there is a data directory with an identity at `path`.
     pub fn is_at(path: &Path) -> bool {
         path.join(IDENTITY).exists()
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it says of itself.
+    /// Returns its identity.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -85,7 +85,7 @@ impl DataDir {
     /// Changes the identity; durable on return.
     ///
     /// # Errors
-    /// The system's. The old identity then remains, here; on disk it is the old or the new one.
+    /// Those of the file system. Then this value keeps the old identity; the disk has the old or the new one.
     pub fn update(&mut self, change: impl FnOnce(&mut Identity)) -> Result<(), IdentityError> {
         let mut next = self.identity.clone();
         change(&mut next);
@@ -97,18 +97,18 @@ impl DataDir {
     }
 }
 
-/// Returns the identity of the data directory `dir`, for a caller that must not change a byte. As long as the
-/// file that comes with it is open, no node starts there.
+/// Returns the identity of the data directory `dir`, for a caller that must not change it. As long as the returned file
+/// is open, no node can start there.
 ///
 /// # Errors
-/// [`IdentityError`]; a node runs there, or there is no data directory.
+/// [`IdentityError`] if a node runs there, or there is no data directory.
 pub fn hold(dir: &Path) -> Result<(Option<Identity>, File), IdentityError> {
     let lock = lock::shared(dir)?;
     Ok((Identity::load(dir)?, lock))
 }
 
 fn create(dir: &Path, node_id: NodeId) -> Result<Identity, IdentityError> {
-    // Without this, a store that lost its identity would pass for a new one, and vote a second time.
+    // Otherwise a directory that has lost its identity would count as new, and its node could vote twice.
     if dir.join("log").exists() {
         let reason = "the file is missing, although there is a log".to_owned();
         return Err(IdentityError::Corrupt { file: dir.join(IDENTITY), reason });

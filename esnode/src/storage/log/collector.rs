@@ -1,4 +1,4 @@
-//! Reading a range of entries out of segments, and noticing when they are no longer what was written.
+//! Reads a range of entries from segments, and notices if they are no longer what was written.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use super::index::Span;
 use super::scan::{Frames, Next};
 use crate::entry::Entry;
 
-/// The entries `next..high` on their way out of the segments, as many as fit a budget.
+/// Collects the entries `next..high` from segments, as many as fit in a budget.
 pub(crate) struct Collector {
     /// Index of the next entry to take.
     pub next: u64,

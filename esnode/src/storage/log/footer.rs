@@ -1,14 +1,14 @@
-//! The footer of a sealed segment: what it holds, in a file beside it that saves the next start from reading
-//! all of it.
+//! The footer of a sealed segment: the segment's index in a file beside it, so that the next start need not read the
+//! whole segment.
 //!
-//! Named like the segment, with another extension, and written when the segment is sealed. It is never needed
-//! and never synced: one that is missing, torn, damaged or of another segment is passed over, and the segment
-//! itself is read. What it vouches for is read again behind the start ([`super::scrub`]), and checked
-//! whenever it is served.
+//! It has the segment's name with another extension, and is written when the segment is sealed. It is never required
+//! and never synced: if it is missing, torn, damaged or of another segment, the segment itself is read. After a start
+//! the scrub ([`super::scrub`]) reads the segments whose footers were believed, and every entry is checked when it is
+//! served.
 //!
 //! ```text
-//! magic [8] | format version u32 | sequence u32 | generation u64 | end u64 | last index u64
-//! | entries u32 | runs u32 | per entry: index u64, offset u32 | per run: first u64, term u64 | crc u32   (little endian)
+//! magic [8] | format version u32 | sequence u32 | generation u64 | end u64 | last index u64 | entries u32
+//! | runs u32 | per entry: index u64, offset u32 | per run: first u64, term u64 | crc u32        (little endian)
 //! ```
 
 use std::fs;
@@ -27,25 +27,26 @@ const HEADER_LEN: usize = 48;
 const INDEX_ENTRY_LEN: usize = 12;
 const RUN_LEN: usize = 16;
 
-/// The file beside the segment of this name.
+/// Returns the path of the footer of this segment.
 pub(crate) fn path(dir: &Path, segment: &str) -> PathBuf {
     dir.join(segment).with_extension(EXTENSION)
 }
 
-/// Writes down what a segment holds that was sealed at `end`.
+/// Writes the footer of a segment that was sealed at `end`.
 pub(crate) fn write(dir: &Path, segment: &Segment, end: u64, index: &Index) -> io::Result<()> {
     fs::write(path(dir, &segment.name), encode(segment, end, index))
 }
 
-/// What the segment holds, if the file beside it can tell, and tells of this very segment, sealed at `end`.
+/// Returns the index of a segment that was sealed at `end`, from its footer; `None` if there is no valid footer of this
+/// very segment.
 pub(crate) fn read(dir: &Path, segment: &Segment, end: u64) -> Option<Index> {
     let bytes = fs::read(path(dir, &segment.name)).ok()?;
     decode(segment, end, &bytes)
 }
 
-/// Has the next start read the segment itself.
+/// Removes the footer, so that the next start reads the segment itself.
 pub(crate) fn remove(dir: &Path, segment: &str) {
-    // One that stays only puts off to the scrub what the next start would have found.
+    // If it cannot be removed, the damage is only found later, by the scrub instead of the next start.
     drop(fs::remove_file(path(dir, segment)));
 }
 

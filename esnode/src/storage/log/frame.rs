@@ -15,7 +15,8 @@ use crate::entry::{Entry, EntryKind, HardState};
 pub(crate) const PREFIX_LEN: usize = 8;
 /// Bytes before the body.
 pub(crate) const HEADER_LEN: usize = PREFIX_LEN + 17;
-/// Bytes of a whole state frame. Constant, so that recovery can hunt for them past a hole in linear time.
+/// Bytes of a whole state frame. It is constant, so that recovery can search damaged bytes for state frames in linear
+/// time.
 pub(crate) const STATE_LEN: usize = HEADER_LEN + 16;
 
 /// Kind of a state frame; smaller numbers are [`EntryKind`]s.
@@ -26,7 +27,7 @@ const STATE_KIND: u8 = 16;
 pub(crate) enum Frame {
     /// An entry of Raft's log.
     Entry(Entry),
-    /// Raft's persistent state, and the mark that tells damage from a torn tail.
+    /// Raft's persistent state, and the mark that distinguishes damage from a torn tail.
     State(StateFrame),
 }
 

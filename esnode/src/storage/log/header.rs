@@ -15,7 +15,7 @@ const MAGIC: [u8; 8] = *b"EVSTRSEG";
 /// Extension of segment files.
 pub(crate) const EXTENSION: &str = ".seg";
 
-/// What a segment says of itself.
+/// The header of a segment.
 ///
 /// ```text
 /// magic [8] | format version u32 | sequence u32 | first index u64 | generation u64
@@ -23,15 +23,15 @@ pub(crate) const EXTENSION: &str = ".seg";
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// 1 for the log's first segment, then one more each.
+    /// Sequence number: 1 for the log's first segment, one more for each further one.
     pub sequence: u32,
     /// Index of the first entry.
     pub first_index: u64,
-    /// Random; seeds the CRC of every frame.
+    /// A random number. It seeds the CRC of every frame.
     pub generation: u64,
     /// Generation of the segment before; 0 for the first.
     pub previous_generation: u64,
-    /// Where the frames of the segment before end; they were synced before this segment came to be.
+    /// Offset at which the frames of the previous segment end. They were synced before this segment was created.
     pub previous_end: u64,
 }
 
@@ -63,7 +63,7 @@ impl Header {
         bytes
     }
 
-    /// What the first bytes of `file` say, whatever its name is.
+    /// Decodes the first bytes of `file`; its name does not matter here.
     pub fn decode(file: &str, bytes: &[u8; SEGMENT_HEADER_LEN]) -> Result<Self, OpenError> {
         let corrupt = |reason: &str| OpenError::corrupt(file, 0, reason);
         if bytes[..8] != MAGIC {
@@ -71,7 +71,7 @@ impl Header {
         }
         let intact = u32_at(bytes, 52) == crc32c::crc32c(&bytes[..52]);
         match u32_at(bytes, 8) {
-            // A newer format may keep its checksum elsewhere, so the version is believed without it.
+            // A newer format may have its checksum elsewhere, so the version is checked before the checksum.
             found if found > FORMAT_VERSION => {
                 return Err(OpenError::Version { file: file.to_owned(), found, known: FORMAT_VERSION });
             }

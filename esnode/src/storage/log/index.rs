@@ -1,10 +1,10 @@
-//! Where entries are, kept small: an index entry every 16 KiB of log, and the runs of equal terms. Pure;
+//! The positions of entries, kept small: an index entry every 16 KiB of log, and the runs of entries of one term. Pure;
 //! knows no files.
 
 /// Bytes of log between two entries of the index.
 const INTERVAL: u32 = 16 << 10;
 
-/// A frame's place.
+/// The position of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
     /// Sequence number of the segment.
@@ -15,15 +15,15 @@ pub(crate) struct Position {
 
 /// The sparse index.
 ///
-/// Index entries are sorted by index and by position alike. There is one at every start of a segment and for
-/// every log entry that superseded others, so the log entries from one index entry up to the next lie one
-/// after the other in one file, and superseded ones only behind them.
+/// Index entries are sorted both by index and by position. There is one at the start of every segment, and one for
+/// every log entry that superseded others. So the log entries between two index entries lie one after the other in one
+/// file, and superseded ones only come after them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Index {
     entries: Vec<IndexEntry>,
     terms: Vec<TermRun>,
     last: u64,
-    /// Index and term of the entry just before the first: known still, though it is no longer there.
+    /// Index and term of the entry just before the first one; known although that entry is deleted.
     base: (u64, u64),
     supersessions: u64,
 }
@@ -42,26 +42,26 @@ pub(crate) struct TermRun {
     pub term: u64,
 }
 
-/// Where to scan for an entry.
+/// Where to scan for an entry, and how far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     /// The entry at `position`: the wanted one, or one shortly before it.
     pub first: u64,
     /// Where to start.
     pub position: Position,
-    /// The first entry that must be sought elsewhere, with another span.
+    /// The first entry that needs another span.
     pub end: Option<u64>,
-    /// Offset in the same segment behind which nothing of the wanted range lies, if known.
+    /// Offset in the same segment behind which no wanted entry lies; `None` if it is not known.
     pub until: Option<u32>,
 }
 
 impl Index {
-    /// An empty index of a log that goes on after the entry of this index and term.
+    /// Returns an empty index of a log that continues after this entry, given by index and term.
     pub fn after(base: (u64, u64)) -> Self {
         Self { last: base.0, base, ..Self::default() }
     }
 
-    /// An index of these index entries and runs, the last entry being `last`.
+    /// Returns an index with these index entries and runs, whose last log entry is `last`.
     pub fn of(entries: Vec<IndexEntry>, terms: Vec<TermRun>, last: u64) -> Self {
         Self { entries, terms, last, ..Self::default() }
     }
@@ -81,17 +81,17 @@ impl Index {
         self.base
     }
 
-    /// The lowest index present; the one after the base when empty.
+    /// Returns the lowest index present; the one after the base if the index is empty.
     pub fn first(&self) -> u64 {
         self.entries.first().map_or(self.base.0 + 1, |entry| entry.index)
     }
 
-    /// The highest index present; that of the base when empty.
+    /// Returns the highest index present; that of the base if the index is empty.
     pub fn last(&self) -> u64 {
         self.last
     }
 
-    /// Counts how often entries were superseded: a scan that saw it change must start again.
+    /// Returns how often entries were superseded. A scan during which this changes must start again.
     pub fn supersessions(&self) -> u64 {
         self.supersessions
     }
@@ -105,7 +105,7 @@ impl Index {
         (index <= self.last).then(|| self.terms[run].term)
     }
 
-    /// Adds an entry; one at or below the last index supersedes that and all above. The caller leaves no gap.
+    /// Adds a log entry. One at or below the last index supersedes that one and all above. There must be no gap.
     pub fn append(&mut self, index: u64, term: u64, position: Position) {
         let supersedes = index <= self.last;
         if supersedes {
@@ -125,8 +125,8 @@ impl Index {
         self.last = index;
     }
 
-    /// Appends what another segment holds, superseding what it begins at and above. False if its first entry
-    /// cannot follow the one before it; nothing has changed then.
+    /// Appends the index of another segment, whose entries supersede those from its first index on. Returns false, and
+    /// changes nothing, if its first entry cannot follow the entry before it.
     pub fn extend(&mut self, next: &Self) -> bool {
         let (Some(entry), Some(run)) = (next.entries.first(), next.terms.first()) else { return true };
         let before = entry.index.checked_sub(1).and_then(|before| self.term(before));
@@ -146,19 +146,20 @@ impl Index {
         self.entries.get(at).filter(|entry| entry.position.segment == segment).map(|entry| entry.index)
     }
 
-    /// The same entries in a segment of another number.
+    /// Returns the same index for a segment with another number.
     pub fn renumbered(&self, segment: u32) -> Self {
         let mut index = self.clone();
         index.entries.iter_mut().for_each(|entry| entry.position.segment = segment);
         index
     }
 
-    /// An empty index in this one's place, of a log that goes on after the entry of this index and term.
+    /// Returns an empty index that replaces this one, of a log that continues after this entry, given by index and
+    /// term.
     pub fn replaced(&self, before: (u64, u64)) -> Self {
         Self { supersessions: self.supersessions + 1, ..Self::after(before) }
     }
 
-    /// Forgets the entries of all segments before `segment`, which holds some.
+    /// Removes the entries of all segments before `segment`, which is not empty.
     pub fn delete_before(&mut self, segment: u32) {
         let gone = self.entries.partition_point(|entry| entry.position.segment < segment);
         let Some(first) = self.entries.get(gone).map(|entry| entry.index) else { return };
@@ -169,8 +170,8 @@ impl Index {
         self.terms[0].first = first;
     }
 
-    /// Where to scan for the entry at `index`, which is present, when those up to `high` (exclusive) are
-    /// wanted.
+    /// Returns where to scan for the entry at `index`, which is present. The caller wants the entries up to `high`
+    /// (exclusive).
     pub fn span(&self, index: u64, high: u64) -> Option<Span> {
         let at = self.entries.partition_point(|entry| entry.index <= index).checked_sub(1)?;
         let IndexEntry { index: first, position } = self.entries[at];

@@ -1,5 +1,6 @@
-//! Which segments have their file open: the one that is written to, and of the others those read last, up to
-//! a limit. A log of a terabyte has 16,000 segments, and a process that can open no more files cannot go on.
+//! Decides which segments have an open file: the one that is written to, and of the others those that were read last,
+//! up to a limit. A log of a terabyte has 16,000 segments, and a process that runs out of file descriptors cannot
+//! continue.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,10 +13,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::storage::files::named;
 
-/// Files of sealed segments that are open at a time.
+/// Largest number of open files of sealed segments.
 const MAX_OPEN: usize = 256;
 
-/// The open files that may be closed: a clock, as caches have it.
+/// The open files that may be closed, as a ring for the clock algorithm of caches.
 #[derive(Debug, Default)]
 pub(crate) struct OpenFiles {
     clock: Mutex<VecDeque<Weak<SegmentFile>>>,
@@ -26,11 +27,11 @@ pub(crate) struct OpenFiles {
 pub(crate) struct SegmentFile {
     /// `None` while it is closed.
     file: RwLock<Option<Arc<File>>>,
-    /// It was read since [`OpenFiles`] last looked.
+    /// Whether it was read since [`OpenFiles`] last checked.
     used: AtomicBool,
-    /// How it is opened again; set once it may be closed.
+    /// How to open it again; set once the file may be closed.
     reopen: OnceLock<Reopen>,
-    /// Set once the name may be gone: the file is then open for as long as anybody has the segment.
+    /// Set once the file may be deleted: it then stays open as long as the segment is in use.
     pinned: OnceLock<Arc<File>>,
 }
 
@@ -41,7 +42,7 @@ struct Reopen {
 }
 
 impl OpenFiles {
-    /// Registers a file that is open. Closes others that were not read for long, if there are too many.
+    /// Registers an open file. If there are too many, closes some that were not read for long.
     fn opened(&self, file: Weak<SegmentFile>) {
         let mut clock = self.clock.lock();
         clock.push_back(file);
@@ -64,18 +65,18 @@ impl SegmentFile {
         }
     }
 
-    /// Lets `files` close the file, which is at `path`, while nobody reads it. It must be durable, and nobody
-    /// may write to it any more.
+    /// Allows `files` to close the file at `path` while nobody reads it. The file must be durable, and must not be
+    /// written to any more.
     pub fn close_when_idle(self: &Arc<Self>, path: PathBuf, files: &Arc<OpenFiles>) {
         if self.reopen.set(Reopen { path, files: Arc::clone(files) }).is_ok() {
             files.opened(Arc::downgrade(self));
         }
     }
 
-    /// Returns the file: for reading and writing, and only for reading once it may be closed.
+    /// Returns the open file, for reading and writing; only for reading after [`SegmentFile::close_when_idle`].
     ///
     /// # Errors
-    /// The system's, for a file that has to be opened again; they name it.
+    /// Those of opening it again; they name the file.
     pub fn get(self: &Arc<Self>) -> io::Result<Arc<File>> {
         self.used.store(true, Relaxed);
         if let Some(file) = self.pinned.get().or(self.file.read().as_ref()) {
@@ -93,7 +94,7 @@ impl SegmentFile {
         Ok(file)
     }
 
-    /// Keeps the file open from now on: its name may be removed.
+    /// Keeps the file open from now on, because it may be deleted.
     ///
     /// # Errors
     /// As [`SegmentFile::get`].

@@ -1,10 +1,10 @@
-//! Prepares the next segment in the background: allocated, and filled with zeroes.
+//! Prepares the next segment in the background: allocates the file and fills it with zeroes.
 //!
-//! A sync of bytes that overwrite zeroes has nothing to record in the file system's journal: 2 to 3 times
-//! faster on ext4 with a journal, no faster on one without (`examples/fsync.rs` measures it). The
-//! preallocator works only on the next file, never on the one being written: the writer's syncs then never
-//! wait for its zeroes, and they can never overwrite an event. It advances in step with the use of the
-//! current segment (an idle node writes none) and rests while the writer itself keeps the disk busy.
+//! A sync of bytes that overwrite zeroes changes nothing in the file system's journal. It is 2 to 3 times faster on
+//! ext4 with a journal, and no faster on one without (`examples/fsync.rs` measures it). The preallocator only works on
+//! the next file, never on the one being written, so its zeroes neither delay the writer's syncs nor overwrite an
+//! event. It advances as the current segment fills up (an idle node writes no zeroes), and pauses while the writer
+//! keeps the disk busy.
 
 use std::fs::{self, File};
 use std::io;
@@ -73,30 +73,30 @@ struct Worker {
     largest: u64,
     /// Held during a step, so that a segment is never taken half way through one.
     next: Mutex<Slot>,
-    /// Bytes used of the current segment; twice the part used is the part of the next one to be zeroed.
+    /// Bytes used of the current segment. The part of the next one to be zeroed is twice the part used.
     used: AtomicU64,
-    /// Bytes the writer has written in all.
+    /// Total of bytes that the writer has written.
     written: AtomicU64,
-    /// Value of `used` from which the thread, asleep, has something to do.
+    /// Value of `used` at which the sleeping thread has something to do.
     wake_at: AtomicU64,
     stop: AtomicBool,
-    /// There was no room.
+    /// The disk was full at the last attempt.
     full: AtomicBool,
-    /// The disk's error, until the writer has heard of it.
+    /// An error of the disk that the writer has not been told yet.
     failed: Mutex<Option<io::Error>>,
 }
 
 struct Slot {
     prepared: Option<PreparedSegment>,
-    /// Bytes of the segment in use.
+    /// Size of the segment in use, in bytes.
     current: u64,
-    /// Whether [`UNFINISHED`] is ours to create and fill.
+    /// Whether the thread may create and fill [`UNFINISHED`].
     active: bool,
 }
 
 impl Preallocator {
-    /// Starts; the segment in use has `current` bytes, `used` of them written. Segments double up to
-    /// `largest`.
+    /// Starts the thread. The segment in use has `current` bytes, of which `used` are written. Each new segment is
+    /// twice as large as the one before, up to `largest`.
     pub fn start(dir: &Path, fill: Fill, largest: u64, current: u64, used: u64) -> io::Result<Self> {
         let shared = Arc::new(Worker {
             dir: dir.to_owned(),
@@ -119,22 +119,22 @@ impl Preallocator {
         Ok(Self { shared, thread })
     }
 
-    /// Tells how far the current segment is used, after `written` more bytes.
+    /// Reports how far the current segment is used, after `written` more bytes.
     ///
     /// # Errors
-    /// What the disk said in the background, but for being full.
+    /// An error of the disk in the background, except that it is full.
     pub fn advance(&self, used: u64, written: u64) -> io::Result<()> {
         self.shared.written.fetch_add(written, Relaxed);
         self.shared.used.store(used, Relaxed);
-        // A wake-up missed in a race is made up for by the next call.
+        // If a wake-up is lost in a race, the next call makes up for it.
         if used >= self.shared.wake_at.load(Relaxed) {
             self.wake();
         }
         self.shared.failed.lock().take().map_or(Ok(()), Err)
     }
 
-    /// The next segment's file, of at least `wanted` bytes, as far as it is prepared. Name it, then call
-    /// [`Preallocator::resume`].
+    /// Returns the file of the next segment, with at least `wanted` bytes, zeroed as far as it is. The caller gives it
+    /// its name, then calls [`Preallocator::resume`].
     pub fn take(&self, wanted: u64) -> io::Result<PreparedSegment> {
         let mut slot = self.shared.next.lock();
         let capacity = self.shared.next_capacity(slot.current).max(wanted);
@@ -149,7 +149,7 @@ impl Preallocator {
         }
     }
 
-    /// The file taken now has its name and is in use: prepare the one after it.
+    /// The file that was taken is in use: begins to prepare the one after it.
     pub fn resume(&self, current: u64) {
         self.shared.used.store(0, Relaxed);
         let mut slot = self.shared.next.lock();
@@ -169,7 +169,7 @@ impl Drop for Preallocator {
         self.shared.stop.store(true, Relaxed);
         self.wake();
         if let Some(thread) = self.thread.take() {
-            // A panic there was printed already, and a file left behind is removed at the next start.
+            // A panic of the thread was already printed, and an unfinished file is removed at the next start.
             drop(thread.join());
         }
     }
@@ -201,19 +201,19 @@ impl Worker {
         }
     }
 
-    /// How much of the next segment should be zeroed, if that is more than there is.
+    /// Returns how much of the next segment should be zeroed, if it is more than is zeroed now.
     fn goal(&self) -> Option<u64> {
         let slot = self.next.lock();
         let capacity = self.next_capacity(slot.current);
         let part = capacity.saturating_mul(2 * self.used.load(Relaxed)) / slot.current;
         let zeroed = slot.prepared.as_ref().map_or(0, |prepared| prepared.zeroed);
-        // In whole steps, or the thread would wake for every group; the last one may be short.
+        // Rounded to whole steps, or the thread would wake up for every batch. The last step may be shorter.
         let step = ZEROES.len() as u64;
         let goal = part.next_multiple_of(step).min(capacity);
         (slot.active && goal > zeroed).then_some(goal)
     }
 
-    /// The value of `used` at which there will be a goal again.
+    /// Returns the value of `used` at which there will be more to zero.
     fn next_use(&self) -> u64 {
         let slot = self.next.lock();
         let capacity = self.next_capacity(slot.current);
@@ -233,7 +233,7 @@ impl Worker {
             self.full.store(false, Relaxed);
             return;
         };
-        // The file is given up, so nothing relies on it.
+        // The file is given up, so nothing depends on it.
         slot.prepared = None;
         drop(fs::remove_file(self.dir.join(UNFINISHED)));
         if !is_full(&error) {

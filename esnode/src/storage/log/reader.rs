@@ -1,4 +1,4 @@
-//! Reading the log: what is durable, and nothing else. Never writes to it, never waits for the writer's disk.
+//! Reading the log. A reader sees only what is durable, never writes to the log, and never waits for the writer's disk.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ use crate::storage::stats::Stats;
 /// Smallest and largest read, in bytes.
 const CHUNK: std::ops::RangeInclusive<u64> = (32 << 10)..=(1 << 20);
 
-/// Reader of everything durable. Cheap to clone; safe from any thread.
+/// Reads the durable entries of the log. Cheap to clone, and safe to use from any thread.
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<SharedLog>,
@@ -30,12 +30,12 @@ impl Log {
         Self { shared }
     }
 
-    /// Where the segments are.
+    /// The directory that holds the segment files.
     pub(crate) fn dir(&self) -> &Path {
         &self.shared.dir
     }
 
-    /// Whether [`Log::delete_before`] with this index would let go of a segment.
+    /// Whether [`Log::delete_before`] with this `index` would delete at least one segment.
     pub fn would_delete(&self, index: u64) -> bool {
         let state = self.shared.state.read();
         let span = state.index.span(index.min(state.index.last()), index);
@@ -61,17 +61,18 @@ impl Log {
         Ok(self.shared.state.read().index.term(index))
     }
 
-    /// Where the log begins now.
+    /// The number of the first segment, and index and term of the entry before it.
     pub fn start(&self) -> LogStart {
         let state = self.shared.state.read();
         let sequence = state.segments.front().map_or(1, |segment| segment.header.sequence);
         LogStart { sequence, before: state.index.base() }
     }
 
-    /// Moves the log's start up to the beginning of the segment that holds `index`: nothing before can be
-    /// read any more. The files stay until the two newest snapshots begin behind them
-    /// ([`crate::storage::Snapshots::write`]), so that a start from either finds what it needs. The segment in use
-    /// stays whatever `index` is.
+    /// Deletes all segments before the one that holds `index`: their entries can no longer be read. The last segment
+    /// always stays.
+    ///
+    /// The files of deleted segments remain until the two newest snapshots cover them
+    /// ([`crate::storage::Snapshots::write`]), so that a start from either snapshot finds the entries after it.
     pub fn delete_before(&self, index: u64) {
         let mut state = self.shared.state.write();
         let Some(span) = state.index.span(index.min(state.index.last()), index) else { return };
@@ -83,10 +84,10 @@ impl Log {
         self.shared.count(&state);
     }
 
-    /// Deletes the files of deleted segments numbered below `sequence`.
+    /// Removes the files of deleted segments whose sequence numbers are below `sequence`.
     ///
     /// # Errors
-    /// The system's.
+    /// Those of the file system.
     pub(crate) fn remove_deleted(&self, sequence: u32) -> io::Result<()> {
         let (dir, limit) = (&self.shared.dir, sequence.min(self.start().sequence));
         for name in segment::list(dir)? {
@@ -98,10 +99,10 @@ impl Log {
         Ok(())
     }
 
-    /// Makes durable all that can be read, where the writer does not do so by itself.
+    /// Syncs everything that can be read. Does nothing if the writer syncs every write itself (`wal_sync: true`).
     ///
     /// # Errors
-    /// The system's; final, as the writer's are.
+    /// Those of the file system. As with the writer's, the log must not be used after one.
     pub(crate) fn sync(&self) -> io::Result<()> {
         if self.shared.synced {
             return Ok(());
@@ -115,15 +116,17 @@ impl Log {
         last.map_or(Ok(()), sync)
     }
 
-    /// The segment that comes after number `sequence` and has a successor, and where its frames end.
+    /// The first sealed segment whose sequence number is above `sequence`, and the offset at which its frames end.
+    /// `None` if that segment is the last one of the log, which is not sealed, or if there is none.
     pub(crate) fn next_sealed(&self, sequence: u32) -> Option<(Arc<Segment>, u64)> {
         let state = self.shared.state.read();
         let at = state.segments.partition_point(|segment| segment.header.sequence <= sequence);
         Some((state.segments.get(at)?.clone(), state.segments.get(at + 1)?.header.previous_end))
     }
 
-    /// The sealed segments that hold entries from `low` on and come before the one that holds `high`, with
-    /// their ends; and index and term of the entry before what the first of them, or that one, holds.
+    /// The sealed segments from the one that holds entry `low` up to, and without, the one that holds entry `high`,
+    /// each with the offset at which its frames end. `before` is index and term of the entry just before the first of
+    /// these segments; just before the segment of `high` if there are none.
     pub(crate) fn sealed_between(&self, low: u64, high: u64) -> Sealed {
         let state = self.shared.state.read();
         let index = &state.index;
@@ -138,7 +141,7 @@ impl Log {
         Sealed { before: (before, index.term(before).unwrap_or_default()), segments: sealed }
     }
 
-    /// The segment that holds the entry at `index`, and where the entry ends in it.
+    /// The segment that holds the entry at `index`, and the offset at which that entry's frame ends.
     pub(crate) fn end_of(&self, index: u64) -> io::Result<(Arc<Segment>, u64)> {
         let unchanged = self.shared.state.read().index.supersessions();
         let gone = || io::Error::new(io::ErrorKind::InvalidInput, format!("entry {index} is not in the log"));
@@ -150,8 +153,8 @@ impl Log {
         Ok((segment, frames.offset()))
     }
 
-    /// The first index of a segment with at least `bytes` of log from there on; that of the log if there is
-    /// less.
+    /// The first index of the newest segment from whose start at least `bytes` bytes of log follow; the first index of
+    /// the log if it is shorter than that.
     pub fn index_before(&self, bytes: u64) -> u64 {
         let state = self.shared.state.read();
         let mut rest = bytes.saturating_sub(state.end);
@@ -164,17 +167,17 @@ impl Log {
         state.index.first()
     }
 
-    /// Has the next start read this segment, and refuse it.
+    /// Removes the footer of a damaged segment, so that the next start reads the segment itself, and refuses it.
     pub(crate) fn discard_footer(&self, segment: &Segment) {
         footer::remove(&self.shared.dir, &segment.name);
     }
 
-    /// Runs `read` with the index, while the writer waits.
+    /// Runs `read` on the index. The writer is blocked until `read` returns.
     pub(crate) fn with_index<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
         read(&self.shared.state.read().index)
     }
 
-    /// Lets the next sync of the last segment go to another file, which can fail.
+    /// Replaces the file of the last segment, so that a test can make the next sync fail.
     #[cfg(test)]
     pub(crate) fn replace_last(&self, file: fs::File) {
         let mut state = self.shared.state.write();
@@ -183,7 +186,7 @@ impl Log {
         }
     }
 
-    /// Has the writer wait for room on the disk no longer than now: it is to end.
+    /// The writer stops waiting for free disk space, because the node is shutting down.
     pub fn stop_waiting(&self) {
         self.shared.ending.store(true, Relaxed);
     }
@@ -193,12 +196,12 @@ impl Log {
         &self.shared.stats
     }
 
-    /// Entries `low..high` (durable ones only), as many as fit `max_bytes` of payload, at least one if there
-    /// is one. Their data are slices of what was read at once: copy what is to be kept for long.
+    /// Returns the entries `low..high` that are durable: as many as fit in `max_bytes` of payload, but at least one if
+    /// there is one. Their data are slices of one large buffer: copy what is to be kept for long.
     ///
     /// # Errors
-    /// `InvalidInput` if `low` is below the first index; `InvalidData`, naming file and offset, if the disk
-    /// no longer holds what was written; the system's.
+    /// `InvalidInput` if `low` is below the first index; `InvalidData`, naming file and offset, if the disk no longer
+    /// holds what was written; those of the file system.
     pub fn entries(&self, low: u64, high: u64, max_bytes: u64) -> io::Result<Vec<Entry>> {
         loop {
             if let Some(entries) = self.try_entries(low, high, max_bytes)? {
@@ -207,7 +210,8 @@ impl Log {
         }
     }
 
-    /// `None` if the writer superseded entries meanwhile, so that those read might not belong together.
+    /// One attempt at [`Log::entries`]. Returns `None` if the writer superseded entries meanwhile: entries that were
+    /// read before and after that might not belong to one log.
     fn try_entries(&self, low: u64, high: u64, max_bytes: u64) -> io::Result<Option<Vec<Entry>>> {
         let (first, high, unchanged) = {
             let index = &self.shared.state.read().index;
@@ -244,7 +248,9 @@ impl Log {
         Ok(Some(collector.entries))
     }
 
-    /// Where to look for the entry `next`, and the offset behind which none below `high` lies.
+    /// Returns the segment that holds entry `next`, the span of the index to scan for it, and the offset at which to
+    /// stop: no entry of `next..high` begins behind it in this segment. Returns `None` if the count of supersessions is
+    /// no longer `unchanged`, or the entry is not in the log.
     fn locate(&self, next: u64, high: u64, unchanged: u64) -> Option<(Arc<Segment>, Span, u64)> {
         let state = self.shared.state.read();
         if state.index.supersessions() != unchanged {

@@ -1,5 +1,5 @@
-//! Finding out, at the start, what the log holds; refusing damage; cutting a torn tail. Runs before the
-//! writer.
+//! Recovery of the log when a node starts: reads what the segments hold, refuses a damaged log, and cuts off a torn
+//! tail. It is finished before the writer begins.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,24 +21,24 @@ use crate::storage::files::named;
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
 
-/// What is in the log.
+/// What recovery has found in the log.
 #[derive(Default)]
 pub(crate) struct FoundLog {
     pub segments: VecDeque<Arc<Segment>>,
-    /// Those of all segments but the last.
+    /// The files of all segments but the last.
     pub files: Arc<OpenFiles>,
     pub index: Index,
-    /// What the last segment holds.
+    /// The index of the last segment alone; `index` holds its entries too.
     pub tail: Index,
     pub hard_state: HardState,
-    /// Where the last segment's frames end.
+    /// The offset at which the last segment's frames end.
     pub end: u64,
     /// File name, offset and length of the torn tail, which is to be cut.
     pub torn: Option<(String, u64, u64)>,
 }
 
-/// Finds out what the log holds from `start` on; changes nothing. On return everything found is durable.
-/// Sealed segments are read only where no footer tells what they hold.
+/// Reads the log in `dir` from `start` on, and changes nothing except that it writes missing footers. When it returns,
+/// everything that it has found is durable. A sealed segment is only read if it has no valid footer.
 pub(crate) fn recover(dir: &Path, start: LogStart) -> Result<FoundLog, OpenError> {
     let mut found = FoundLog::after(start.before);
     found.segments = open_segments(dir, start, &found.files)?;
@@ -54,7 +54,7 @@ pub(crate) fn recover(dir: &Path, start: LogStart) -> Result<FoundLog, OpenError
         tail::drop_cached(&last).map_err(named(dir, &last.name))?;
         found.replay_last(&last)?;
     }
-    // Others may have told this node of commits that it had not yet stored itself.
+    // Another node may have told this one of commits beyond what it had stored itself.
     found.hard_state.commit = found.hard_state.commit.min(found.index.last());
     Ok(found)
 }
@@ -73,7 +73,7 @@ fn open_segments(
         let next = Segment::open(dir, &name)?;
         let (sequence, generation) = match segments.back() {
             Some(last) => (last.header.sequence, last.header.generation),
-            // Whatever came before the start is gone.
+            // The segments before `start` are deleted, so there is nothing to compare with.
             None if start.sequence > 1 => (start.sequence - 1, next.header.previous_generation),
             None => (0, 0),
         };
@@ -91,7 +91,7 @@ fn open_segments(
     Ok(segments)
 }
 
-/// Reads a segment that has a successor, and writes down what it holds.
+/// Reads a sealed segment, and writes the footer that it lacks.
 fn read_sealed(dir: &Path, segment: &Arc<Segment>, end: u64) -> Result<Index, OpenError> {
     let index = check_sealed(segment, end, |_| ())?;
     if let Err(error) = footer::write(dir, segment, end, &index) {
@@ -100,8 +100,8 @@ fn read_sealed(dir: &Path, segment: &Arc<Segment>, end: u64) -> Result<Index, Op
     Ok(index)
 }
 
-/// What a segment with a successor holds. It was synced up to `end`, so whatever is wrong below is damage.
-/// `progress` hears how far the reading is.
+/// Reads a sealed segment and returns its index. Everything before `end` was synced, so whatever is wrong there is
+/// damage. `progress` is called with the offset of each frame.
 pub(crate) fn check_sealed(
     segment: &Arc<Segment>,
     end: u64,
@@ -130,8 +130,9 @@ pub(crate) fn check_sealed(
     }
 }
 
-/// Adds an entry to the index of its segment. Whether the first one, and any below it, can follow what other
-/// segments hold is seen when the indexes are put together.
+/// Adds an entry to the index of its segment, if it can follow the entry before it there. Whether the first entry, and
+/// one that supersedes others, can follow the segments before is only known when their indexes are joined
+/// ([`FoundLog::extend`]).
 fn note(index: &mut Index, segment: &Segment, offset: u64, entry: &Entry) -> Result<(), OpenError> {
     let Entry { index: at, term, .. } = *entry;
     let within = !index.entries().is_empty() && at > index.first();
@@ -153,7 +154,7 @@ fn cannot_follow(index: &Index, segment: &Segment, offset: u64, (at, term): (u64
 }
 
 impl FoundLog {
-    /// Checks that the log holds the entry that a snapshot ends with.
+    /// Checks that the log holds the last entry of a snapshot, given by index and term.
     pub fn reaches(&self, (index, term): (u64, u64)) -> Result<(), OpenError> {
         let reason = match self.index.term(index) {
             _ if self.segments.is_empty() => "it is gone".to_owned(),
@@ -164,7 +165,7 @@ impl FoundLog {
         Err(OpenError::Lost { index, term, reason })
     }
 
-    /// Adds what the next segment holds.
+    /// Adds the index of the next segment.
     pub fn extend(&mut self, segment: &Segment, next: &Index) -> Result<(), OpenError> {
         if self.index.extend(next) {
             return Ok(());
@@ -174,18 +175,18 @@ impl FoundLog {
         Err(cannot_follow(&self.index, segment, first.position.offset.into(), entry))
     }
 
-    /// Nothing yet, behind this entry and its term.
+    /// Returns an empty log whose first entry will follow the entry of this index and term.
     pub fn after(before: (u64, u64)) -> Self {
         Self { index: Index::after(before), ..Self::default() }
     }
 
-    /// A log of one segment; what it holds comes with [`FoundLog::replay_last`].
+    /// A log of one segment, whose entries are yet to be read with [`FoundLog::replay_last`].
     #[cfg(any(test, feature = "fuzzing"))]
     pub fn of(segment: Arc<Segment>) -> Self {
         Self { segments: [segment].into(), ..Self::default() }
     }
 
-    /// The last segment, behind all others.
+    /// Reads the last segment, and adds its entries behind those of all others.
     pub fn replay_last(&mut self, segment: &Arc<Segment>) -> Result<(), OpenError> {
         self.read_last(segment)?;
         let tail = std::mem::take(&mut self.tail);
@@ -194,7 +195,7 @@ impl FoundLog {
         Ok(())
     }
 
-    /// What the last segment holds, whatever came before: its tail may be torn.
+    /// Reads the last segment alone, whose tail may be torn, into `tail`, `hard_state`, `end` and `torn`.
     pub fn read_last(&mut self, segment: &Arc<Segment>) -> Result<(), OpenError> {
         let mut frames = Frames::new(segment.clone(), SEGMENT_HEADER_LEN as u64, CHUNK);
         let reason = loop {
@@ -208,7 +209,7 @@ impl FoundLog {
         };
         self.end = frames.offset();
         let rest = Unread::survey(segment, self.end)?;
-        // A new segment's first state frame is synced before the file gets its name.
+        // A new segment's first state frame is synced before the file gets its name, so it cannot be torn.
         let never_torn = self.end == SEGMENT_HEADER_LEN as u64;
         if rest.synced_to > self.end || never_torn {
             return Err(OpenError::corrupt(&segment.name, self.end, reason));
@@ -219,7 +220,7 @@ impl FoundLog {
         Ok(())
     }
 
-    /// Zeroes the torn tail, so that nothing of it ever comes back.
+    /// Overwrites the torn tail with zeroes, so that no part of it is ever read as an entry.
     pub fn cut_tail(&self) -> io::Result<()> {
         match (&self.torn, self.segments.back()) {
             (Some((_, start, length)), Some(last)) => tail::zero(last, *start, start + length),

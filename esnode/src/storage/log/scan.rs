@@ -12,20 +12,20 @@ use super::segment::Segment;
 pub(crate) struct Frames {
     segment: Arc<Segment>,
     offset: u64,
-    /// How far to read ahead, at most.
+    /// Offset up to which to read ahead.
     until: u64,
     chunk: usize,
     buffer: Bytes,
     buffer_offset: u64,
 }
 
-/// What [`Frames::next`] came upon.
+/// The result of [`Frames::next`].
 pub(crate) enum Next {
     /// A valid frame.
     Frame(Frame),
     /// Nothing was written here, or the segment is full.
     End,
-    /// Damage, and of what sort.
+    /// The bytes are damaged, in this way.
     Bad(&'static str),
 }
 
@@ -36,7 +36,7 @@ impl Frames {
         Self { segment, offset, until, chunk, buffer: Bytes::new(), buffer_offset: 0 }
     }
 
-    /// Goes on at `offset`, expecting to need nothing from `until` on.
+    /// Continues at `offset`. Nothing from offset `until` on is expected to be needed.
     pub fn seek(&mut self, offset: u64, until: u64) {
         self.offset = offset;
         self.until = until;
@@ -52,7 +52,7 @@ impl Frames {
         self.offset
     }
 
-    /// The frame at the offset; moves on only past a valid one.
+    /// Returns the frame at the current offset. Moves on only if it is valid.
     pub fn next(&mut self) -> io::Result<Next> {
         let room = self.segment.capacity - self.offset;
         if room < PREFIX_LEN as u64 {

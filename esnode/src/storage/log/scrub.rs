@@ -1,5 +1,4 @@
-//! Reads every sealed segment again behind the start, slowly: what a footer vouched for may be damaged on the
-//! disk.
+//! Reads every sealed segment once after the start, slowly: a segment whose footer was believed may be damaged on disk.
 
 use std::io;
 use std::thread;
@@ -9,16 +8,15 @@ use super::{Log, recovery};
 use crate::process::thread_priority::lower;
 use crate::storage::error::OpenError;
 
-/// Bytes read in a second, at most.
+/// Largest rate of reading, in bytes per second.
 const RATE: u64 = 64 << 20;
-/// Bytes between two looks at the clock.
+/// Bytes between two checks of the rate.
 const STEP: u64 = 1 << 20;
 
-/// Starts the reading, once through the log as it is now. `on_damage` hears why it ended, if that was not the
-/// end.
+/// Starts to read the log once, as it is now. If the reading fails, calls `on_damage` with the reason.
 ///
 /// # Errors
-/// The system refuses another thread.
+/// If no thread can be started.
 pub fn spawn(log: Log, on_damage: impl FnOnce(io::Error) + Send + 'static) -> io::Result<()> {
     let run = move || {
         lower();

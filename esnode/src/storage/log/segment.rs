@@ -25,7 +25,7 @@ pub(crate) struct Segment {
     /// The file's name, for messages.
     pub name: String,
     file: Arc<SegmentFile>,
-    /// Bytes in the file, used or not.
+    /// Size of the file in bytes, used or not.
     pub capacity: u64,
     pub header: Header,
     /// Seed of the CRC of its frames.
@@ -33,7 +33,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// A segment in `file`, whose header was written already.
+    /// Returns a segment in `file`, whose header is already written.
     pub fn new(file: File, capacity: u64, header: Header) -> Self {
         let file = Arc::new(SegmentFile::new(file));
         Self { name: header.file_name(), file, capacity, header, seed: Seed::new(header.generation) }
@@ -95,9 +95,9 @@ impl Segment {
         self.file.close_when_idle(dir.join(&self.name), files);
     }
 
-    /// The log no longer holds the segment, and its file may be removed: whoever still reads it can go on.
+    /// The log no longer contains the segment, and its file may be deleted. Whoever still reads it can continue.
     pub fn release(self: Arc<Self>) {
-        // Readers get it from the log only, so that there will be no more of them.
+        // Readers get segments only from the log, so there will be no further ones.
         if Arc::strong_count(&self) > 1
             && let Err(error) = self.file.pin()
         {

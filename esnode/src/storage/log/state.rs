@@ -1,4 +1,4 @@
-//! What of the log is durable: written by the [`super::Wal`], read through [`super::Log`].
+//! The state of the durable log, which the [`super::Wal`] updates and [`super::Log`] reads.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -12,16 +12,16 @@ use super::open_files::OpenFiles;
 use super::segment::Segment;
 use crate::storage::stats::Stats;
 
-/// What the writer tells the readers.
+/// What writer and readers share.
 pub(crate) struct SharedLog {
     pub dir: PathBuf,
-    /// Entries become visible only once they are synced.
+    /// Whether entries are synced before they become visible.
     pub synced: bool,
     pub state: RwLock<LogState>,
     pub stats: Arc<Stats>,
-    /// Those of sealed segments.
+    /// The files of sealed segments.
     pub files: Arc<OpenFiles>,
-    /// The writer is to end, and waits for no room any more.
+    /// The node is shutting down, so the writer no longer waits for free disk space.
     pub ending: AtomicBool,
 }
 
@@ -29,11 +29,11 @@ pub(crate) struct SharedLog {
 #[derive(Default)]
 pub(crate) struct LogState {
     pub index: Index,
-    /// In order of sequence numbers, without gaps.
+    /// All segments, in order of their sequence numbers, without gaps.
     pub segments: VecDeque<Arc<Segment>>,
-    /// Bytes in all segments but the last.
+    /// Bytes in all sealed segments.
     pub sealed_bytes: u64,
-    /// Where the last segment's frames end.
+    /// Offset at which the last segment's frames end.
     pub end: u64,
 }
 
@@ -45,7 +45,8 @@ impl LogState {
     }
 }
 
-/// Segments with their ends, and index and term of the entry before what they hold.
+/// Sealed segments with the offsets at which their frames end. `before` is index and term of the entry before the first
+/// of them.
 pub(crate) struct Sealed {
     pub before: (u64, u64),
     pub segments: Vec<(Arc<Segment>, u64)>,

@@ -1,4 +1,4 @@
-//! The end of the last segment, where a power cut may have left bytes in any part.
+//! The end of the last segment, where a power cut may have left any bytes.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -9,26 +9,26 @@ use super::segment::Segment;
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
-/// Zeroes are skipped in steps of this size.
+/// Zeroes are skipped in blocks of this many bytes.
 const BLOCK: usize = 4096;
 
-/// What lies behind the last frame that can be read.
+/// What lies after the last frame that can be read.
 pub(crate) struct Unread {
     /// The highest `synced_to` that any valid state frame there claims.
     pub synced_to: u64,
-    /// Behind the last byte that is not zero.
+    /// Offset after the last byte that is not zero.
     pub dirty_end: u64,
 }
 
 impl Unread {
-    /// Looks at every byte from `start` on. Only state frames are sought: they have one length, so the time
-    /// is linear whatever the bytes are.
+    /// Reads everything from `start` on. Only state frames are searched for: they have a fixed length, so the time is
+    /// linear for any bytes.
     pub fn survey(segment: &Segment, start: u64) -> io::Result<Self> {
         let mut rest = Self { synced_to: 0, dirty_end: start };
         let mut offset = start;
         while offset < segment.capacity {
             let left = usize::try_from(segment.capacity - offset).unwrap_or(usize::MAX);
-            // A frame may reach over the chunk's end.
+            // A frame may extend beyond the chunk.
             let bytes = segment.read(offset, left.min(CHUNK + STATE_LEN - 1))?;
             for block in (0..bytes.len().min(CHUNK)).step_by(BLOCK) {
                 let end = bytes.len().min(block + BLOCK);
@@ -55,8 +55,9 @@ impl Unread {
     }
 }
 
-/// Makes what is read next what is on the disk. A killed process may have left bytes in memory only; and
-/// after a failed sync the system keeps the bytes it could not write, and calls them clean.
+/// Drops the segment from the page cache, so that the next read returns what is on the disk. A killed process may have
+/// left bytes only in memory. And after a failed sync the system keeps the bytes that it could not write, and marks
+/// them as clean.
 pub(crate) fn drop_cached(segment: &Segment) -> io::Result<()> {
     let file = segment.file()?;
     file.sync_data()?;

@@ -1,9 +1,9 @@
-//! The file of one snapshot. What is in it is the caller's; this module sees to it that it is whole.
+//! The file format of a snapshot. The payload is the caller's; this module detects damage.
 //!
 //! ```text
 //! magic [8] | format version u32 | payload crc u32 | payload length u64 | index u64 | term u64
-//! | start sequence u32 | reserved u32 (zero) | index before the start u64 | its term u64 | reserved u32 (zero) | crc u32
-//! | payload                                                                                       (little endian)
+//! | start sequence u32 | reserved u32 (zero) | index before the start u64 | its term u64 | reserved u32 (zero)
+//! | crc u32 | payload                                                                          (little endian)
 //! ```
 
 use bytes::{Buf, BufMut, Bytes};
@@ -22,13 +22,13 @@ pub(crate) const EXTENSION: &str = ".ckpt";
 /// A snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Everything up to this entry is in it.
+    /// Index of the last entry that it covers.
     pub index: u64,
-    /// The entry's term.
+    /// Term of that entry.
     pub term: u64,
-    /// Where the log began when it was written.
+    /// Where the log began when the snapshot was written.
     pub start: LogStart,
-    /// What the caller gave.
+    /// The content, as the caller encoded it.
     pub payload: Bytes,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn file_name(index: u64) -> String {
     format!("{index:020}{EXTENSION}")
 }
 
-/// A whole snapshot's bytes.
+/// Encodes a whole file.
 pub(crate) fn encode(index: u64, term: u64, start: LogStart, payload: &[u8]) -> Vec<u8> {
     let mut bytes = header(index, term, start, payload);
     bytes.extend_from_slice(payload);
@@ -61,7 +61,7 @@ fn header(index: u64, term: u64, start: LogStart, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The snapshot in `bytes`, or what is wrong with it; an error only for one that a later version wrote.
+/// Decodes a file. The inner error says what is damaged; the outer one is returned for a file of a later version.
 pub(crate) fn decode(name: &str, mut bytes: Bytes) -> Result<Result<Snapshot, String>, OpenError> {
     let bad = |reason: &str| Ok(Err(reason.to_owned()));
     if bytes.len() < HEADER_LEN {

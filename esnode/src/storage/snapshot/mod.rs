@@ -1,8 +1,8 @@
-//! Snapshots: what the state machine was after a certain entry, so that a start replays only what came later.
+//! Snapshots: the state of the state machine after an entry, so that a start only replays the entries after it.
 //!
-//! A file per snapshot under `checkpoints/`, named by the entry's index; the newest two are kept, so that one
-//! damaged file costs nothing but time. A snapshot also records where the log begins: what came before may be
-//! missing, anything else may not.
+//! There is one file for each snapshot in `checkpoints/`, named by the entry's index. The newest two are kept, so that
+//! a single damaged file only costs time. A snapshot also records where the log begins: entries before that may be
+//! missing, no others.
 
 mod file;
 
@@ -21,30 +21,30 @@ use file::EXTENSION;
 pub use file::Snapshot;
 pub(crate) use file::{HEADER_LEN, decode, encode, file_name};
 
-/// Where they are in the data directory.
+/// Their directory in the data directory.
 pub(crate) const DIR: &str = "checkpoints";
-/// A snapshot that is being written.
+/// Name of a snapshot that is being written.
 const UNFINISHED: &str = "next.tmp";
-/// How many are kept.
+/// Number of snapshots that are kept.
 const KEPT: usize = 2;
 
 /// The snapshots of a data directory. Cheap to clone; safe from any thread.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshots {
     dir: PathBuf,
-    /// Index and start of those kept, newest last. Held while one is written.
+    /// Index and log start of the snapshots that are kept, newest last. Locked while one is written.
     kept: Arc<Mutex<Vec<(u64, LogStart)>>>,
 }
 
-/// What was found of them.
+/// The snapshots that were found at the start.
 pub(crate) struct FoundSnapshots {
     pub snapshots: Snapshots,
     pub newest: Option<Snapshot>,
-    /// Files that are not what was written, each with the reason, newest first.
+    /// Names of damaged files with the reasons, newest first.
     pub damaged: Vec<(String, String)>,
 }
 
-/// Reads the snapshots under `dir`; removes one that was not finished.
+/// Reads the snapshots under `dir`, and deletes an unfinished one.
 pub(crate) fn find(dir: &Path) -> Result<FoundSnapshots, OpenError> {
     let dir = dir.join(DIR);
     create_dir(&dir)?;
@@ -70,19 +70,18 @@ pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
 }
 
 impl Snapshots {
-    /// Writes a snapshot of everything up to entry `index`, which is applied; durable on return. Then deletes
-    /// what is no longer needed: older snapshots, and the files of deleted segments that neither of those
-    /// kept needs.
+    /// Writes a snapshot of everything up to entry `index`, which is applied. It is durable on return. Then deletes
+    /// older snapshots, and the files of deleted segments that no kept snapshot needs.
     ///
     /// # Errors
-    /// The system's. With [`is_full`] nothing has changed; any other is final.
+    /// Those of the file system. If [`is_full`] is true of it, nothing has changed; any other error is final.
     pub fn write(&self, log: &Log, index: u64, term: u64, payload: &[u8]) -> io::Result<()> {
         let mut kept = self.kept.lock();
         if kept.last().is_some_and(|(newest, _)| *newest > index) {
-            // A snapshot from another node came in between.
+            // Meanwhile a snapshot of another node was installed.
             return Ok(());
         }
-        // A snapshot vouches that the log reaches as far as it does.
+        // A snapshot asserts that the log is durable up to its entry.
         log.sync()?;
         let start = log.start();
         let bytes = encode(index, term, start, payload);
@@ -98,27 +97,27 @@ impl Snapshots {
         let needed: Vec<_> = kept.iter().map(|(index, _)| file_name(*index)).collect();
         remove_others(&self.dir, &needed)?;
         match &kept[..] {
-            // A single one is of no use if it is damaged: the way back is then to replay the whole log.
+            // If the only snapshot was damaged, the whole log would have to be replayed, so its segments are kept.
             [older, _] => log.remove_deleted(older.1.sequence),
             _ => Ok(()),
         }
     }
 
-    /// Whether the files of deleted segments wait for newer snapshots: those kept would need them.
+    /// Returns whether files of deleted segments are kept until there are newer snapshots.
     pub fn awaits_deletion(&self, log: &Log) -> bool {
         let first = log.start().sequence;
         self.kept.lock().iter().any(|(_, start)| start.sequence < first)
     }
 
-    /// The newest one's entry, if there is one.
+    /// Returns the index of the newest snapshot's entry.
     pub fn newest_index(&self) -> Option<u64> {
         self.kept.lock().last().map(|(index, _)| *index)
     }
 
-    /// The newest one, as it is on the disk.
+    /// Reads the newest snapshot from disk.
     ///
     /// # Errors
-    /// The system's; `InvalidData` if it is damaged.
+    /// Those of the file system; `InvalidData` if it is damaged.
     pub fn newest(&self) -> io::Result<Option<Snapshot>> {
         let kept = self.kept.lock();
         let Some((index, _)) = kept.last() else { return Ok(None) };
@@ -131,7 +130,7 @@ impl Snapshots {
         decode(&name, bytes.into()).map_err(io::Error::other)?.map(Some).map_err(damaged)
     }
 
-    /// Runs `install`, which puts the snapshot `index` in the place of all others, while none is written.
+    /// Runs `install`, which replaces all snapshots by the one of entry `index`. No snapshot is written meanwhile.
     pub(crate) fn replace(
         &self,
         (index, start): (u64, LogStart),
@@ -145,13 +144,13 @@ impl Snapshots {
 
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         replace(&self.dir, UNFINISHED, name, bytes).inspect_err(|_| {
-            // What is left of it is removed at the next start, at the latest.
+            // If this fails, the next start deletes it.
             drop(fs::remove_file(self.dir.join(UNFINISHED)));
         })
     }
 }
 
-/// Removes all snapshots but the one of this name.
+/// Deletes all snapshots except the one with this name.
 pub(crate) fn keep_only(dir: &Path, name: &str) -> io::Result<()> {
     remove_others(dir, &[name.to_owned()])
 }

@@ -1,4 +1,4 @@
-//! The one writer: appends frames, syncs them, and only then shows them to the readers.
+//! The writer of the log: appends frames, syncs them, and only then makes them visible to readers.
 
 mod replace;
 mod roll;
@@ -26,12 +26,11 @@ use crate::storage::stats::Stats;
 pub(crate) use replace::Replacement;
 pub(crate) use start::{FIRST_SEGMENT, start};
 
-/// Bytes gathered before they are handed to the system without waiting for the sync.
+/// Number of buffered bytes from which they are given to the system before the next sync.
 const FLUSH_FROM: usize = 4 << 20;
-/// The one writer.
+/// The writer of the log; there is only one.
 ///
-/// Any error is final: what is on disk is then unknown, so every later call fails too, and the caller must
-/// exit.
+/// Every error is final: the state on disk is unknown then, so all later calls fail too, and the caller must exit.
 pub struct Wal {
     dir: PathBuf,
     sync_entries: bool,
@@ -39,22 +38,22 @@ pub struct Wal {
     shared: Arc<SharedLog>,
     preallocator: Preallocator,
     segment: Arc<Segment>,
-    /// Frames not handed to the system yet.
+    /// Frames that were not given to the system yet.
     buffer: WriteBatch,
-    /// Where the next frame goes, behind those gathered.
+    /// Offset of the next frame, after those in the buffer.
     end: u64,
-    /// Everything of this segment below is durable.
+    /// Everything in this segment below this offset is durable.
     synced_to: u64,
-    /// Entries or a vote were written since.
+    /// Entries or a vote were written since the last sync.
     unsynced: bool,
-    /// No state frame says `synced_to` yet.
+    /// No state frame on disk contains the current `synced_to` yet.
     mark_pending: bool,
     hard_state: HardState,
     last_index: u64,
     last_term: u64,
-    /// Written, not yet shown: index, term, place.
+    /// Entries that are written but not visible yet: index, term, position.
     unpublished: Vec<(u64, u64, Position)>,
-    /// What this segment holds, shown or not.
+    /// The index of this segment, with entries that are not visible yet.
     tail: Index,
     failed: Option<String>,
 }
@@ -75,7 +74,7 @@ impl Wal {
         (self.segment.header, self.end)
     }
 
-    /// Raft's persistent state, as the next state frame says it.
+    /// Returns Raft's persistent state, as the next state frame will contain it.
     pub(crate) fn hard_state(&self) -> HardState {
         self.hard_state
     }
@@ -106,12 +105,11 @@ impl Wal {
         })
     }
 
-    /// Writes, without a sync, that the last group is durable. For a writer that has nothing else to do:
-    /// should the disk lose that group later, the mark tells the loss from a torn tail. The next group
-    /// carries it otherwise.
+    /// Writes, without a sync, that the last batch is durable. For a writer that is idle: if the disk loses that batch
+    /// later, this mark shows that it is damage and not a torn tail. Otherwise the next batch contains the mark.
     ///
     /// # Errors
-    /// The system's; final.
+    /// Those of the file system; final.
     pub fn mark(&mut self) -> io::Result<()> {
         self.unless_failed(|wal| {
             if wal.mark_pending && wal.fits(STATE_LEN) {
@@ -122,10 +120,10 @@ impl Wal {
         })
     }
 
-    /// Ends in good order: all durable, with the latest commit index and mark.
+    /// Closes the log: everything is durable, with the latest commit index and mark.
     ///
     /// # Errors
-    /// The system's.
+    /// Those of the file system.
     pub fn close(mut self) -> io::Result<()> {
         self.unless_failed(|wal| {
             wal.flush()?;
@@ -200,7 +198,7 @@ impl Wal {
 
     fn push_state(&mut self) -> io::Result<()> {
         if !self.fits(STATE_LEN) {
-            // The new segment begins with what is to be written.
+            // The entry that did not fit begins the new segment.
             return self.roll(self.last_index + 1, 0);
         }
         let state = StateFrame { hard_state: self.hard_state, synced_to: self.synced_to };
@@ -210,13 +208,13 @@ impl Wal {
         Ok(())
     }
 
-    /// Lets the next writes and syncs go to another file, which can fail.
+    /// Redirects further writes and syncs to another file, so that a test can make them fail.
     #[cfg(test)]
     pub(crate) fn redirect(&mut self, file: fs::File) {
         self.segment = Arc::new(Segment::new(file, self.segment.capacity, self.segment.header));
     }
 
-    /// Hands what is gathered to the system.
+    /// Gives the buffered frames to the system.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let length = self.buffer.len() as u64;
         if length > 0 {
@@ -237,7 +235,7 @@ impl Wal {
         Ok(())
     }
 
-    /// Shows what was written to the readers.
+    /// Makes the written entries visible to readers.
     fn publish(&mut self) {
         let mut state = self.shared.state.write();
         for (index, term, position) in self.unpublished.drain(..) {

@@ -1,4 +1,4 @@
-//! Segments from elsewhere take their place in the log: behind what there is, or instead of it.
+//! Adds segments of another node to the log: after its own, or in their place.
 
 use std::fs::File;
 use std::io;
@@ -12,27 +12,26 @@ use crate::storage::log::header::{Header, SEGMENT_HEADER_LEN};
 use crate::storage::log::index::Index;
 use crate::storage::log::segment::Segment;
 
-/// Segments that lie in the log's folder under their final names, durable.
+/// Segments that are in the log's directory under their final names, and durable.
 pub(crate) struct Replacement {
-    /// The segments follow the last one of this log; otherwise they replace the whole log.
+    /// Whether they follow the last segment of this log; otherwise they replace the whole log.
     pub joins: bool,
     /// Header, length and index of each sealed segment.
     pub sealed: Vec<(Header, u64, Index)>,
     /// Header, file and capacity of the new last segment. It holds a state frame and no entry.
     pub last: (Header, File, u64),
-    /// What the log holds afterwards.
+    /// The index of the whole log afterwards.
     pub index: Index,
     /// Index and term of the last entry.
     pub last_entry: (u64, u64),
 }
 
 impl Wal {
-    /// Runs `make` with everything written so far durable and visible, and goes on in the last of the
-    /// segments that it returns. These are visible on return, and `hard_state` is what the next state frame
-    /// says.
+    /// Runs `make` after everything written so far is durable and visible, and continues in the last of the segments
+    /// that it returns. They are visible on return. The next state frame will contain `hard_state`.
     ///
     /// # Errors
-    /// Those of `make` and the system's. All are final.
+    /// Those of `make` and of the file system. All are final.
     pub(crate) fn replace(
         &mut self,
         hard_state: Option<HardState>,
@@ -78,7 +77,7 @@ impl Wal {
     fn open_sealed(&self, sealed: &[(Header, u64, Index)]) -> io::Result<Vec<Arc<Segment>>> {
         let open = |(header, length, index): &(Header, u64, Index)| {
             let segment = Segment::open(&self.dir, &header.file_name()).map_err(io::Error::other)?;
-            // Without it the next start reads the segment itself.
+            // Without a footer the next start reads the segment itself.
             let _unneeded = footer::write(&self.dir, &segment, *length, index);
             segment.close_when_idle(&self.dir, &self.shared.files);
             Ok(Arc::new(segment))

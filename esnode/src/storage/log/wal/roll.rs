@@ -1,4 +1,4 @@
-//! From one segment to the next.
+//! Changes from one segment to the next.
 
 use std::fs;
 use std::io;
@@ -18,11 +18,11 @@ use crate::storage::log::index::Index;
 use crate::storage::log::preallocator::{PreparedSegment, UNFINISHED};
 use crate::storage::log::segment::Segment;
 
-/// A segment on a full disk.
+/// Size of a segment on a full disk, in bytes.
 const RESERVE_SEGMENT: u64 = 1 << 20;
 
-/// Makes a segment of a prepared file: header and state first, both durable, then the name, durable too.
-/// Returns where its first free byte is.
+/// Turns a prepared file into a segment: writes header and state and syncs them, then names the file and syncs the
+/// name. Returns the offset of its first free byte.
 pub(super) fn activate(
     dir: &Path,
     prepared: PreparedSegment,
@@ -46,8 +46,8 @@ impl Wal {
         self.end + length as u64 <= self.segment.capacity
     }
 
-    /// Goes on in a new segment, with room for a frame of `length` bytes. This one is synced first, so that
-    /// only the last segment can ever be torn.
+    /// Continues in a new segment, which has space for a frame of `length` bytes. The current one is synced first, so
+    /// that only the last segment can ever have a torn tail.
     pub(super) fn roll(&mut self, first_index: u64, length: usize) -> io::Result<()> {
         self.flush()?;
         self.sync_segment()?;
@@ -60,7 +60,8 @@ impl Wal {
         let mut state = self.shared.state.write();
         state.segments.push_back(segment.clone());
         state.sealed_bytes += self.end;
-        // Readers take the end for the last segment's; of this one they need nothing yet.
+        // Readers take this for the end of the last segment, which is the new one; for the old one they have its
+        // For readers, this is the end of the last segment, which now is the new one. It has no entries yet.
         state.end = end;
         self.shared.count(&state);
         drop(state);
@@ -68,8 +69,7 @@ impl Wal {
         Ok(())
     }
 
-    /// The next frame goes to `segment`, of which everything below `end` is durable. Nobody writes to the one
-    /// before.
+    /// Continues in `segment`, of which everything below `end` is durable. The previous one is not written to any more.
     pub(super) fn go_on_in(&mut self, segment: Arc<Segment>, end: u64) {
         self.preallocator.resume(segment.capacity);
         self.segment.close_when_idle(&self.dir, &self.shared.files);
@@ -78,7 +78,8 @@ impl Wal {
         self.tail = Index::default();
     }
 
-    /// A full segment, or on a full disk one that is large enough for what makes room, from the reserve.
+    /// Returns a segment of full size; on a full disk a small one from the reserve, which suffices for commands that
+    /// free space.
     fn next_segment(&self, wanted: u64) -> io::Result<PreparedSegment> {
         match self.preallocator.take(wanted) {
             Err(error) if is_full(&error) => {
@@ -90,12 +91,12 @@ impl Wal {
         }
     }
 
-    /// Runs `make` until the disk has room for the file that it makes.
+    /// Repeats `make` until the disk has space for the file that it creates.
     pub(crate) fn with_room<T>(&self, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
         disk_space::wait_for_room(&self.shared.stats, &self.shared.ending, make)
     }
 
-    /// Writes down what the segment holds, for the next start. Not synced: a torn one is passed over.
+    /// Writes the footer of this segment. It is not synced, since a torn footer is ignored.
     pub(super) fn write_footer(&self) {
         if let Err(error) = footer::write(&self.dir, &self.segment, self.end, &self.tail) {
             tracing::warn!(file = self.segment.name, %error, "cannot write a segment's footer");

@@ -1,4 +1,4 @@
-//! From what recovery has found to a running writer.
+//! Starts the writer from what recovery has found.
 
 use std::io;
 use std::path::Path;
@@ -20,13 +20,13 @@ use crate::storage::log::state::{LogState, SharedLog};
 use crate::storage::log::write_batch::WriteBatch;
 use crate::storage::options::{Fill, Options};
 
-/// A new log's first segment: small enough to be zeroed before the first write.
+/// Size of a new log's first segment, in bytes: small enough to be filled with zeroes before the first write.
 pub(crate) const FIRST_SEGMENT: u64 = 4 << 20;
-/// Offsets of frames are kept in 32 bits.
+/// Largest segment, in bytes: offsets of frames have 32 bits.
 const LARGEST_SEGMENT: u64 = 2 << 30;
-/// Room for a header and the first state frame, and some more.
+/// Smallest segment, in bytes: enough for a header and the first state frame.
 const SMALLEST_SEGMENT: u64 = 1024;
-/// A reader and the writer of the log that was found; creates the first segment of an empty one.
+/// Returns reader and writer of the log that was found. Creates the first segment of an empty log.
 pub(crate) fn start(dir: &Path, options: Options, fill: Fill, mut found: FoundLog) -> io::Result<(Log, Wal)> {
     let largest = options.segment_bytes.clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
     let is_new = found.segments.is_empty();

@@ -1,0 +1,102 @@
+//! OffsetCommit: a group, or whoever uses its name, keeps how far it has come.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+
+use super::{change, check_name, coordinates};
+use crate::net::kafka::answer::Answer;
+use crate::net::kafka::frame::{BadRequest, Request};
+use crate::net::kafka::session::Session;
+use crate::state_machine::groups::{CommittedOffset, GroupChange, OffsetCommit};
+use crate::state_machine::{StateMachine, TopicId};
+
+/// Bytes that may be kept with an offset, as Kafka has it.
+const MAX_METADATA: usize = 4096;
+
+/// Serves OffsetCommit.
+pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
+    let body: OffsetCommitRequest = request.decode()?;
+    let to = request.to;
+    let allowed = coordinates(session).and_then(|()| check_name(&body.group_id));
+    let committed = allowed.map(|()| {
+        session.shared.groups.sessions.heard(&body.group_id, &body.member_id, Instant::now());
+        let commit = OffsetCommit {
+            member: body.member_id.to_string(),
+            instance: body.group_instance_id.as_ref().map(ToString::to_string),
+            generation: body.generation_id_or_member_epoch,
+            offsets: accepted(&session.node().state_machine(), &body),
+        };
+        change(session, &body.group_id, GroupChange::Commit(commit))
+    });
+    let session = Arc::clone(session);
+    Ok(Answer::later(async move {
+        let committed = match committed {
+            Ok(committed) => committed.await.map(drop),
+            Err(error) => Err(error),
+        };
+        let answer = answer(&session.node().state_machine(), &body, committed);
+        to.send(&answer)
+    }))
+}
+
+/// The offsets that can be kept.
+fn accepted(state: &StateMachine, body: &OffsetCommitRequest) -> Vec<(TopicId, u32, CommittedOffset)> {
+    let mut offsets = Vec::new();
+    for topic in &body.topics {
+        for partition in &topic.partitions {
+            if let Ok((id, number)) = check(state, &topic.name, partition) {
+                let offset = CommittedOffset {
+                    offset: partition.committed_offset,
+                    leader_epoch: partition.committed_leader_epoch,
+                    metadata: partition.committed_metadata.as_deref().unwrap_or_default().to_owned(),
+                    committed: 0,
+                };
+                offsets.push((id, number, offset));
+            }
+        }
+    }
+    offsets
+}
+
+fn check(
+    state: &StateMachine,
+    topic: &str,
+    partition: &OffsetCommitRequestPartition,
+) -> Result<(TopicId, u32), ResponseError> {
+    let found = state.topic(topic).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let number = u32::try_from(partition.partition_index)
+        .ok()
+        .filter(|number| (*number as usize) < found.partitions.len())
+        .ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
+    if metadata.len() > MAX_METADATA {
+        return Err(ResponseError::OffsetMetadataTooLarge);
+    }
+    Ok((found.id, number))
+}
+
+fn answer(
+    state: &StateMachine,
+    body: &OffsetCommitRequest,
+    committed: Result<(), ResponseError>,
+) -> OffsetCommitResponse {
+    let topics = body.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let outcome = committed.and_then(|()| check(state, &topic.name, partition).map(drop));
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(partition.partition_index)
+                .with_error_code(outcome.map_or_else(|error| error.code(), |()| 0))
+        });
+        OffsetCommitResponseTopic::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions.collect())
+    });
+    OffsetCommitResponse::default().with_topics(topics.collect())
+}

@@ -1,0 +1,38 @@
+//! Heartbeat: a member is there, and hears whether its group rebalances.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
+
+use super::{coordinates, errors};
+use crate::net::kafka::answer::Answer;
+use crate::net::kafka::frame::{BadRequest, Request};
+use crate::net::kafka::session::Session;
+use crate::state_machine::groups::{Group, Phase};
+
+/// Serves Heartbeat.
+pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
+    let body: HeartbeatRequest = request.decode()?;
+    let heard = coordinates(session).and_then(|()| heard(session, &body));
+    let answer =
+        HeartbeatResponse::default().with_error_code(heard.map_or_else(|error| error.code(), |()| 0));
+    Ok(Answer::Now(request.to.send(&answer)))
+}
+
+fn heard(session: &Session, body: &HeartbeatRequest) -> Result<(), ResponseError> {
+    let state = session.node().state_machine();
+    let group = state.group(&body.group_id).ok_or(ResponseError::UnknownMemberId)?;
+    member(group, body)?;
+    session.shared.groups.sessions.heard(&body.group_id, &body.member_id, Instant::now());
+    match group.phase() {
+        Phase::PreparingRebalance { .. } => Err(ResponseError::RebalanceInProgress),
+        _ => Ok(()),
+    }
+}
+
+fn member(group: &Group, body: &HeartbeatRequest) -> Result<(), ResponseError> {
+    let instance = body.group_instance_id.as_deref();
+    group.member_of(body.generation_id, &body.member_id, instance).map(drop).map_err(errors::code)
+}

@@ -1,0 +1,145 @@
+//! JoinGroup: a client becomes a member, or a member joins the next generation. The answer comes when all have joined.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::{change, check_name, coordinates, until};
+use crate::net::kafka::answer::Answer;
+use crate::net::kafka::frame::{BadRequest, Request};
+use crate::net::kafka::session::Session;
+use crate::state_machine::groups::{Group, GroupChange, GroupReply, Joining, Phase, Protocol};
+
+/// Session timeouts that Kafka allows by default, in ms.
+const SESSION_TIMEOUTS: std::ops::RangeInclusive<i32> = 6_000..=1_800_000;
+/// From this version on a client joins with the id that it is given, so that none is left over if the answer is lost.
+const ID_REQUIRED: i16 = 4;
+/// From this version on clients are told which kind of group they have joined.
+const NAMES_KIND: i16 = 7;
+/// From this version on a static leader that starts again can be told to leave the assignment as it is (KIP-814).
+const SKIPS_ASSIGNMENT: i16 = 9;
+
+/// Serves JoinGroup.
+pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
+    let body: JoinGroupRequest = request.decode()?;
+    let (session, to) = (Arc::clone(session), request.to);
+    let client = request.client_id.clone();
+    Ok(Answer::later(async move {
+        let id = body.member_id.clone();
+        let joined = join(&session, body, client, to.version).await;
+        to.send(&joined.unwrap_or_else(|error| refused(error, id, to.version)))
+    }))
+}
+
+async fn join(
+    session: &Arc<Session>,
+    body: JoinGroupRequest,
+    client: StrBytes,
+    version: i16,
+) -> Result<JoinGroupResponse, ResponseError> {
+    coordinates(session)?;
+    check_name(&body.group_id)?;
+    if !SESSION_TIMEOUTS.contains(&body.session_timeout_ms) {
+        return Err(ResponseError::InvalidSessionTimeout);
+    }
+    let (groups, now) = (&session.shared.groups, Instant::now());
+    let fresh = body.member_id.is_empty();
+    let id = if fresh { draw_id(&client, &body) } else { body.member_id.to_string() };
+    if fresh && version >= ID_REQUIRED && body.group_instance_id.is_none() {
+        let timeout = Duration::from_millis(u64::try_from(body.session_timeout_ms).unwrap_or(0));
+        groups.pending.add(id.clone(), timeout, now);
+        return Ok(refused(ResponseError::MemberIdRequired, StrBytes::from_string(id), version));
+    }
+    let is_new = fresh || groups.pending.take(&id, now);
+    let _waiting = groups.sessions.wait(&body.group_id, &id, now);
+    let group = body.group_id.to_string();
+    let joining = joining(body, id.clone(), is_new, &client, session.peer);
+    let reply = change(session, &group, GroupChange::Join(joining)).await?;
+    until(session, &group, |group| outcome(group, &id, &reply, version)).await
+}
+
+/// A new member's id: recognisable, and like no other.
+fn draw_id(client: &str, body: &JoinGroupRequest) -> String {
+    let begins = body.group_instance_id.as_deref().unwrap_or(client);
+    format!("{begins}-{}", Uuid::new_v4())
+}
+
+fn joining(body: JoinGroupRequest, member: String, is_new: bool, client: &str, peer: SocketAddr) -> Joining {
+    let rebalance = body.rebalance_timeout_ms;
+    Joining {
+        member,
+        is_new,
+        instance: body.group_instance_id.map(|instance| instance.to_string()),
+        client_id: client.to_owned(),
+        client_host: format!("/{}", peer.ip()),
+        session_timeout: body.session_timeout_ms,
+        // Version 0 has one time for both.
+        rebalance_timeout: if rebalance > 0 { rebalance } else { body.session_timeout_ms },
+        protocol_type: body.protocol_type.to_string(),
+        protocols: body
+            .protocols
+            .into_iter()
+            .map(|protocol| Protocol { name: protocol.name.to_string(), metadata: protocol.metadata })
+            .collect(),
+    }
+}
+
+/// What the member is told as its group stands; `None`: others have to join first.
+fn outcome(
+    group: Option<&Group>,
+    id: &str,
+    reply: &GroupReply,
+    version: i16,
+) -> Option<Result<JoinGroupResponse, ResponseError>> {
+    let Some(group) = group.filter(|group| group.members().contains_key(id)) else {
+        return Some(Err(ResponseError::UnknownMemberId));
+    };
+    match reply {
+        GroupReply::Joined { after } if group.generation() == *after => None,
+        _ => Some(Ok(answer(group, id, matches!(reply, GroupReply::Unchanged), version))),
+    }
+}
+
+/// The generation that the member is in. Its leader hears what each member says of itself, to assign by it.
+fn answer(group: &Group, id: &str, unchanged: bool, version: i16) -> JoinGroupResponse {
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    let protocol = group.protocol().unwrap_or_default();
+    let leads = group.leader() == Some(id);
+    // It was assigned already: a leader that does not know better is told that it is none.
+    let assigned = leads && unchanged && group.phase() == Phase::Stable;
+    let skips = assigned && version >= SKIPS_ASSIGNMENT;
+    let acts = leads && (skips || !assigned);
+    let members = group.members().iter().filter(|_| acts).map(|(id, member)| {
+        JoinGroupResponseMember::default()
+            .with_member_id(text(id))
+            .with_group_instance_id(member.instance.as_deref().map(text))
+            .with_metadata(member.metadata(protocol).cloned().unwrap_or_default())
+    });
+    JoinGroupResponse::default()
+        .with_generation_id(group.generation())
+        .with_protocol_type((version >= NAMES_KIND).then(|| text(group.protocol_type())))
+        .with_protocol_name(Some(text(protocol)))
+        .with_leader(if leads && !acts {
+            StrBytes::default()
+        } else {
+            text(group.leader().unwrap_or_default())
+        })
+        .with_skip_assignment(skips)
+        .with_member_id(text(id))
+        .with_members(members.collect())
+}
+
+fn refused(error: ResponseError, member: StrBytes, version: i16) -> JoinGroupResponse {
+    JoinGroupResponse::default()
+        .with_error_code(error.code())
+        .with_generation_id(-1)
+        // Only from version 7 on may it be absent.
+        .with_protocol_name((version < NAMES_KIND).then(StrBytes::default))
+        .with_member_id(member)
+}

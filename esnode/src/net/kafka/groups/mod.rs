@@ -1,0 +1,109 @@
+//! Consumer groups of the classic protocol: the leader coordinates all of them.
+//!
+//! What a group is and becomes stands in the state machine ([`crate::state_machine::groups`]); every change of it goes
+//! through the log. Here is what cannot: who was heard when ([`Sessions`]), the clients that wait for a rebalance to end,
+//! and what is due by a clock ([`timers`]).
+
+mod commit;
+mod describe;
+mod errors;
+mod fetch_offsets;
+mod heartbeat;
+mod join;
+mod leave;
+mod offset_delete;
+mod pending;
+mod sessions;
+mod subscription;
+mod sync;
+#[cfg(test)]
+pub(super) mod tests;
+pub mod timers;
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use tokio::sync::Notify;
+
+pub use self::commit::handle as commit;
+pub use self::describe::{delete, describe, list};
+pub use self::fetch_offsets::handle as fetch_offsets;
+pub use self::heartbeat::handle as heartbeat;
+pub use self::join::handle as join;
+pub use self::leave::handle as leave;
+pub use self::offset_delete::handle as delete_offsets;
+use self::pending::Pending;
+use self::sessions::Sessions;
+pub use self::sync::handle as sync;
+use super::errors as proposals;
+use super::session::Session;
+use crate::state_machine::command::{Command, Refusal, Reply};
+use crate::state_machine::groups::{GROUPS_FORMAT, Group, GroupChange, GroupReply};
+
+/// What the coordinator remembers of the groups' members beside the log.
+#[derive(Default)]
+pub struct Coordinator {
+    sessions: Sessions,
+    pending: Pending,
+}
+
+/// Whether this node coordinates groups now.
+fn coordinates(session: &Session) -> Result<(), ResponseError> {
+    let now = session.leadership();
+    if !now.serving || now.handing_over {
+        return Err(ResponseError::NotCoordinator);
+    }
+    if session.node().state_machine().format() < GROUPS_FORMAT {
+        // The upgrade of the cluster ends with the format that knows groups.
+        return Err(ResponseError::CoordinatorNotAvailable);
+    }
+    Ok(())
+}
+
+/// Refuses a group's name that Kafka does not allow.
+fn check_name(group: &str) -> Result<(), ResponseError> {
+    if group.is_empty() { Err(ResponseError::InvalidGroupId) } else { Ok(()) }
+}
+
+/// Changes a group, through the log.
+fn change(
+    session: &Session,
+    group: &str,
+    change: GroupChange,
+) -> impl Future<Output = Result<GroupReply, ResponseError>> + Send + use<> {
+    let proposed = session.node().propose(&[Command::Group { group: group.to_owned(), change }]);
+    async move {
+        let replies = proposed.await.map_err(proposals::coordinator)?;
+        match replies.into_iter().next() {
+            Some(Reply::Group(reply)) => Ok(reply),
+            Some(Reply::Refused(Refusal::Group(error))) => Err(errors::code(error)),
+            _ => Err(ResponseError::UnknownServerError),
+        }
+    }
+}
+
+/// Waits until `outcome` can be told of a group, looking whenever the group changes. Ends also when this node ceases to
+/// coordinate, or stops.
+async fn until<T>(
+    session: &Arc<Session>,
+    name: &str,
+    outcome: impl Fn(Option<&Group>) -> Option<Result<T, ResponseError>>,
+) -> Result<T, ResponseError> {
+    let changes: Arc<Notify> = session.node().group_changes(name);
+    let (mut leadership, mut stopping) = (session.watch_leadership(), session.stopping.clone());
+    loop {
+        let changed = changes.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        leadership.mark_unchanged();
+        coordinates(session)?;
+        if let Some(outcome) = outcome(session.node().state_machine().group(name)) {
+            return outcome;
+        }
+        tokio::select! {
+            () = changed => {}
+            _ = leadership.changed() => {}
+            _ = stopping.wait_for(|stop| *stop) => return Err(ResponseError::NotCoordinator),
+        }
+    }
+}

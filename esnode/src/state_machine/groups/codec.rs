@@ -1,0 +1,232 @@
+//! The encoding of a group's change, as the log holds it:
+//!
+//! ```text
+//! 1 Join           member | new u8 | instance | client id | host | session timeout i32 | rebalance timeout i32 | type |
+//!                  count u32, then per protocol: name | metadata
+//! 2 CompleteJoin   generation i32
+//! 3 Assign         member | generation i32 | count u32, then per member: member | assignment
+//! 4 Leave          count u32, then per member: member | instance
+//! 5 Commit         member | instance | generation i32 | count u32, then per offset:
+//!                  topic u32 | partition u32 | offset i64 | leader epoch i32 | metadata
+//! 6 Delete
+//! 7 DeleteOffsets  count u32, then per partition: topic u32 | partition u32
+//! 8 Expire         committed i64
+//! ```
+//!
+//! Each begins with its number, one byte. An instance is 0, or 1 and a text.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::change::{GroupChange, Joining, Leaving, OffsetCommit};
+use super::member::Protocol;
+use super::offsets::CommittedOffset;
+use crate::state_machine::TopicId;
+use crate::state_machine::command::wire::{get_bytes, get_text, put_bytes, put_length};
+
+impl GroupChange {
+    /// Appends its encoding.
+    pub(in crate::state_machine) fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Join(joining) => put_joining(out, joining),
+            Self::CompleteJoin { generation } => {
+                out.put_u8(2);
+                out.put_i32_le(*generation);
+            }
+            Self::Assign { member, generation, assignments } => {
+                out.put_u8(3);
+                put_bytes(out, member.as_bytes());
+                out.put_i32_le(*generation);
+                put_length(out, assignments.len());
+                for (member, assignment) in assignments {
+                    put_bytes(out, member.as_bytes());
+                    put_bytes(out, assignment);
+                }
+            }
+            Self::Leave(leaving) => {
+                out.put_u8(4);
+                put_length(out, leaving.len());
+                for Leaving { member, instance } in leaving {
+                    put_bytes(out, member.as_bytes());
+                    put_instance(out, instance.as_deref());
+                }
+            }
+            Self::Commit(commit) => put_commit(out, commit),
+            Self::Delete => out.put_u8(6),
+            Self::DeleteOffsets(partitions) => {
+                out.put_u8(7);
+                put_length(out, partitions.len());
+                for (topic, partition) in partitions {
+                    out.put_u32_le(*topic);
+                    out.put_u32_le(*partition);
+                }
+            }
+            Self::Expire { committed } => {
+                out.put_u8(8);
+                out.put_i64_le(*committed);
+            }
+        }
+    }
+
+    /// Reads one back; `None` if these bytes are not one.
+    pub(in crate::state_machine) fn decode(bytes: &mut Bytes) -> Option<Self> {
+        Some(match bytes.try_get_u8().ok()? {
+            1 => Self::Join(get_joining(bytes)?),
+            2 => Self::CompleteJoin { generation: bytes.try_get_i32_le().ok()? },
+            3 => Self::Assign {
+                member: get_text(bytes)?,
+                generation: bytes.try_get_i32_le().ok()?,
+                assignments: get_all(bytes, |bytes| Some((get_text(bytes)?, get_bytes(bytes)?)))?,
+            },
+            4 => Self::Leave(get_all(bytes, |bytes| {
+                Some(Leaving { member: get_text(bytes)?, instance: get_instance(bytes)? })
+            })?),
+            5 => Self::Commit(get_commit(bytes)?),
+            6 => Self::Delete,
+            7 => Self::DeleteOffsets(get_all(bytes, get_partition)?),
+            8 => Self::Expire { committed: bytes.try_get_i64_le().ok()? },
+            _ => return None,
+        })
+    }
+}
+
+fn put_joining(out: &mut BytesMut, joining: &Joining) {
+    out.put_u8(1);
+    put_bytes(out, joining.member.as_bytes());
+    out.put_u8(joining.is_new.into());
+    put_instance(out, joining.instance.as_deref());
+    put_bytes(out, joining.client_id.as_bytes());
+    put_bytes(out, joining.client_host.as_bytes());
+    out.put_i32_le(joining.session_timeout);
+    out.put_i32_le(joining.rebalance_timeout);
+    put_bytes(out, joining.protocol_type.as_bytes());
+    put_length(out, joining.protocols.len());
+    for Protocol { name, metadata } in &joining.protocols {
+        put_bytes(out, name.as_bytes());
+        put_bytes(out, metadata);
+    }
+}
+
+fn get_joining(bytes: &mut Bytes) -> Option<Joining> {
+    Some(Joining {
+        member: get_text(bytes)?,
+        is_new: bytes.try_get_u8().ok()? != 0,
+        instance: get_instance(bytes)?,
+        client_id: get_text(bytes)?,
+        client_host: get_text(bytes)?,
+        session_timeout: bytes.try_get_i32_le().ok()?,
+        rebalance_timeout: bytes.try_get_i32_le().ok()?,
+        protocol_type: get_text(bytes)?,
+        protocols: get_all(bytes, |bytes| {
+            Some(Protocol { name: get_text(bytes)?, metadata: get_bytes(bytes)? })
+        })?,
+    })
+}
+
+fn put_commit(out: &mut BytesMut, commit: &OffsetCommit) {
+    out.put_u8(5);
+    put_bytes(out, commit.member.as_bytes());
+    put_instance(out, commit.instance.as_deref());
+    out.put_i32_le(commit.generation);
+    put_length(out, commit.offsets.len());
+    for (topic, partition, offset) in &commit.offsets {
+        out.put_u32_le(*topic);
+        out.put_u32_le(*partition);
+        out.put_i64_le(offset.offset);
+        out.put_i32_le(offset.leader_epoch);
+        put_bytes(out, offset.metadata.as_bytes());
+    }
+}
+
+fn get_commit(bytes: &mut Bytes) -> Option<OffsetCommit> {
+    Some(OffsetCommit {
+        member: get_text(bytes)?,
+        instance: get_instance(bytes)?,
+        generation: bytes.try_get_i32_le().ok()?,
+        offsets: get_all(bytes, |bytes| {
+            let (topic, partition) = get_partition(bytes)?;
+            let offset = CommittedOffset {
+                offset: bytes.try_get_i64_le().ok()?,
+                leader_epoch: bytes.try_get_i32_le().ok()?,
+                metadata: get_text(bytes)?,
+                committed: 0,
+            };
+            Some((topic, partition, offset))
+        })?,
+    })
+}
+
+fn get_partition(bytes: &mut Bytes) -> Option<(TopicId, u32)> {
+    Some((bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()?))
+}
+
+fn put_instance(out: &mut BytesMut, instance: Option<&str>) {
+    out.put_u8(instance.is_some().into());
+    instance.iter().for_each(|instance| put_bytes(out, instance.as_bytes()));
+}
+
+fn get_instance(bytes: &mut Bytes) -> Option<Option<String>> {
+    match bytes.try_get_u8().ok()? {
+        0 => Some(None),
+        1 => get_text(bytes).map(Some),
+        _ => None,
+    }
+}
+
+/// Each takes bytes of the payload, so a claimed count cannot make this long.
+fn get_all<T>(bytes: &mut Bytes, get: impl Fn(&mut Bytes) -> Option<T>) -> Option<Vec<T>> {
+    let count = bytes.try_get_u32_le().ok()?;
+    (0..count).map(|_| get(bytes)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes() -> Vec<GroupChange> {
+        let offset = CommittedOffset { offset: 7, leader_epoch: 2, metadata: "m".to_owned(), committed: 0 };
+        let commit = OffsetCommit {
+            member: "a".to_owned(),
+            instance: Some("i".to_owned()),
+            generation: 3,
+            offsets: vec![(1, 2, offset)],
+        };
+        let joining = Joining {
+            member: "a".to_owned(),
+            is_new: true,
+            instance: None,
+            client_id: "c".to_owned(),
+            client_host: "/127.0.0.1".to_owned(),
+            session_timeout: 10_000,
+            rebalance_timeout: 60_000,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![Protocol { name: "range".to_owned(), metadata: Bytes::from_static(b"x") }],
+        };
+        vec![
+            GroupChange::Join(joining),
+            GroupChange::CompleteJoin { generation: 1 },
+            GroupChange::Assign {
+                member: "a".to_owned(),
+                generation: 1,
+                assignments: vec![("a".to_owned(), Bytes::from_static(b"y"))],
+            },
+            GroupChange::Leave(vec![Leaving { member: "a".to_owned(), instance: Some("i".to_owned()) }]),
+            GroupChange::Commit(commit),
+            GroupChange::Delete,
+            GroupChange::DeleteOffsets(vec![(1, 2)]),
+            GroupChange::Expire { committed: 9 },
+        ]
+    }
+
+    #[test]
+    fn changes_read_back_and_nothing_shorter_does() {
+        for change in changes() {
+            let mut out = BytesMut::new();
+            change.encode(&mut out);
+            let whole = out.freeze();
+            assert_eq!(GroupChange::decode(&mut whole.clone()), Some(change.clone()));
+            for length in 0..whole.len() {
+                assert_eq!(GroupChange::decode(&mut whole.slice(..length)), None, "{change:?} {length}");
+            }
+        }
+    }
+}

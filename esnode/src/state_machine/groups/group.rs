@@ -1,0 +1,404 @@
+//! One group: its members, its rebalances and its offsets.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::change::{GroupChange, GroupError, GroupReply, Joining, Leaving, OffsetCommit};
+use super::member::Member;
+use super::offsets::{CommittedOffset, Offsets};
+use crate::state_machine::TopicId;
+
+/// Bytes of a group besides its members and offsets, about.
+const OVERHEAD: usize = 256;
+
+/// What a group is doing. The names are Kafka's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// It has no members.
+    Empty,
+    /// It waits for its members to join the next generation.
+    PreparingRebalance {
+        /// It had no members before: it waits for a moment whether more come.
+        initial: bool,
+    },
+    /// All have joined, and its leader assigns.
+    CompletingRebalance,
+    /// Every member has its assignment.
+    Stable,
+}
+
+impl Phase {
+    /// As Kafka writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance { .. } => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
+            Self::Stable => "Stable",
+        }
+    }
+}
+
+/// A group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Group {
+    phase: Phase,
+    generation: i32,
+    protocol_type: String,
+    protocol: Option<String>,
+    leader: Option<String>,
+    members: BTreeMap<String, Member>,
+    offsets: Offsets,
+    /// Since when it has had no members: the log's time, ms since 1970.
+    empty_since: i64,
+}
+
+impl Group {
+    pub(super) fn new(now: i64) -> Self {
+        Self {
+            phase: Phase::Empty,
+            generation: 0,
+            protocol_type: String::new(),
+            protocol: None,
+            leader: None,
+            members: BTreeMap::new(),
+            offsets: Offsets::default(),
+            empty_since: now,
+        }
+    }
+
+    /// What it is doing.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Its generation; that before the rebalance while it is being prepared.
+    pub fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// The kind of group, `consumer` for one; empty if it never had members.
+    pub fn protocol_type(&self) -> &str {
+        &self.protocol_type
+    }
+
+    /// The assignor of its generation.
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
+    /// Id of the member that assigns.
+    pub fn leader(&self) -> Option<&str> {
+        self.leader.as_deref()
+    }
+
+    /// All members by their ids.
+    pub fn members(&self) -> &BTreeMap<String, Member> {
+        &self.members
+    }
+
+    /// What it has committed.
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Since when it has had no members, if so: the log's time, ms since 1970.
+    pub fn empty_since(&self) -> Option<i64> {
+        (self.phase == Phase::Empty).then_some(self.empty_since)
+    }
+
+    /// The member, if it is this one still, and not one that another has taken the place of.
+    ///
+    /// # Errors
+    /// [`GroupError::UnknownMember`] and [`GroupError::FencedInstance`].
+    pub fn member(&self, member: &str, instance: Option<&str>) -> Result<&Member, GroupError> {
+        if instance.and_then(|instance| self.holder(instance)).is_some_and(|holder| holder != member) {
+            return Err(GroupError::FencedInstance);
+        }
+        self.members.get(member).ok_or(GroupError::UnknownMember)
+    }
+
+    /// The member of this generation.
+    ///
+    /// # Errors
+    /// Those of [`Group::member`], and [`GroupError::IllegalGeneration`].
+    pub fn member_of(
+        &self,
+        generation: i32,
+        member: &str,
+        instance: Option<&str>,
+    ) -> Result<&Member, GroupError> {
+        let found = self.member(member, instance)?;
+        if generation == self.generation { Ok(found) } else { Err(GroupError::IllegalGeneration) }
+    }
+
+    /// How long a rebalance waits for its members, in ms.
+    pub fn rebalance_timeout(&self) -> i32 {
+        self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or(0)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        OVERHEAD + self.offsets.bytes() + self.members.values().map(Member::bytes).sum::<usize>()
+    }
+
+    /// Whether nothing is left of it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.phase == Phase::Empty && self.offsets.is_empty()
+    }
+
+    pub(super) fn forget_topic(&mut self, topic: TopicId) {
+        self.offsets.retain(|(of, _), _| of != topic);
+    }
+
+    pub(super) fn apply(&mut self, change: GroupChange, now: i64) -> Result<GroupReply, GroupError> {
+        match change {
+            GroupChange::Join(joining) => self.join(joining),
+            GroupChange::CompleteJoin { generation } => self.complete_join(generation, now),
+            GroupChange::Assign { member, generation, assignments } => {
+                self.assign(&member, generation, assignments)
+            }
+            GroupChange::Leave(leaving) => Ok(self.leave(&leaving, now)),
+            GroupChange::Commit(commit) => self.commit(commit, now),
+            GroupChange::Delete => self.delete(),
+            GroupChange::DeleteOffsets(partitions) => {
+                self.offsets.retain(|key, _| !partitions.contains(&key));
+                Ok(GroupReply::Done)
+            }
+            GroupChange::Expire { committed } => {
+                if self.empty_since().is_some_and(|since| since <= committed) {
+                    self.offsets.retain(|_, offset| offset.committed > committed);
+                }
+                Ok(GroupReply::Done)
+            }
+        }
+    }
+
+    /// The id of the static member of this instance.
+    fn holder(&self, instance: &str) -> Option<&str> {
+        let holder = |(_, member): &(&String, &Member)| member.instance.as_deref() == Some(instance);
+        self.members.iter().find(holder).map(|(id, _)| id.as_str())
+    }
+
+    fn join(&mut self, mut joining: Joining) -> Result<GroupReply, GroupError> {
+        let holder =
+            joining.instance.as_deref().and_then(|instance| self.holder(instance)).map(str::to_owned);
+        match &holder {
+            Some(holder) if !joining.is_new && *holder != joining.member => {
+                return Err(GroupError::FencedInstance);
+            }
+            None if !joining.is_new && !self.members.contains_key(&joining.member) => {
+                return Err(GroupError::UnknownMember);
+            }
+            _ => {}
+        }
+        let before = holder.unwrap_or_else(|| joining.member.clone());
+        if !self.has_common_protocol(&joining, &before) {
+            return Err(GroupError::InconsistentProtocol);
+        }
+        let id = std::mem::take(&mut joining.member);
+        self.protocol_type.clone_from(&joining.protocol_type);
+        let same = self.members.get(&before).is_some_and(|known| known.protocols == joining.protocols);
+        let replaced = self.members.remove(&before);
+        let moved = id != before;
+        let mut member = Member::new(joining);
+        member.assignment = replaced.map(|known| known.assignment).unwrap_or_default();
+        let leads = self.leader.as_deref() == Some(before.as_str());
+        if leads {
+            self.leader = Some(id.clone());
+        }
+        self.members.insert(id.clone(), member);
+        // A static member that starts again and whoever asks twice go on in the generation that there is. A leader that
+        // joins again by itself wants to assign anew.
+        let goes_on = match self.phase {
+            Phase::CompletingRebalance => same && !moved,
+            Phase::Stable => same && (moved || !leads),
+            Phase::Empty | Phase::PreparingRebalance { .. } => false,
+        };
+        if goes_on {
+            return Ok(GroupReply::Unchanged);
+        }
+        self.prepare(&id);
+        let after = self.generation;
+        self.complete_if_all_joined();
+        Ok(GroupReply::Joined { after })
+    }
+
+    /// Whether all members, with this one in the place of `before`, are of one kind and have a protocol in common.
+    fn has_common_protocol(&self, joining: &Joining, before: &str) -> bool {
+        let mut others =
+            self.members.iter().filter(|(id, _)| *id != before).map(|(_, member)| member).peekable();
+        if others.peek().is_none() {
+            return !joining.protocols.is_empty() && !joining.protocol_type.is_empty();
+        }
+        let others: Vec<_> = others.collect();
+        let common = |name: &str| others.iter().all(|member| member.metadata(name).is_some());
+        self.protocol_type == joining.protocol_type
+            && joining.protocols.iter().any(|protocol| common(&protocol.name))
+    }
+
+    /// Begins a rebalance, or goes on with it, now that this member has joined.
+    fn prepare(&mut self, joined: &str) {
+        match self.phase {
+            Phase::PreparingRebalance { .. } => {}
+            Phase::Empty => self.phase = Phase::PreparingRebalance { initial: true },
+            Phase::CompletingRebalance | Phase::Stable => self.begin_rebalance(),
+        }
+        if let Some(member) = self.members.get_mut(joined) {
+            member.joined = true;
+        }
+    }
+
+    fn begin_rebalance(&mut self) {
+        self.phase = Phase::PreparingRebalance { initial: false };
+        self.members.values_mut().for_each(|member| member.joined = false);
+    }
+
+    fn complete_if_all_joined(&mut self) {
+        let waits = self.phase == Phase::PreparingRebalance { initial: false };
+        if waits && self.members.values().all(|member| member.joined) {
+            self.next_generation();
+        }
+    }
+
+    fn complete_join(&mut self, generation: i32, now: i64) -> Result<GroupReply, GroupError> {
+        if generation == self.generation && matches!(self.phase, Phase::PreparingRebalance { .. }) {
+            self.members.retain(|_, member| member.joined);
+            self.next_generation();
+            self.empty_if_left(now);
+        }
+        Ok(GroupReply::Done)
+    }
+
+    fn next_generation(&mut self) {
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        self.phase = Phase::CompletingRebalance;
+        self.protocol = self.elect_protocol();
+        if self.leader.as_ref().is_none_or(|leader| !self.members.contains_key(leader)) {
+            self.leader = self.members.keys().next().cloned();
+        }
+        self.members.values_mut().for_each(|member| member.assignment = Bytes::new());
+    }
+
+    /// Of the protocols that all members can do, the one that most of them prefer.
+    fn elect_protocol(&self) -> Option<String> {
+        let common = |name: &str| self.members.values().all(|member| member.metadata(name).is_some());
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            let vote = member.protocols.iter().map(|each| each.name.as_str()).find(|name| common(name));
+            *votes.entry(vote?).or_default() += 1;
+        }
+        votes.into_iter().max_by_key(|(_, count)| *count).map(|(name, _)| name.to_owned())
+    }
+
+    fn assign(
+        &mut self,
+        member: &str,
+        generation: i32,
+        assignments: Vec<(String, Bytes)>,
+    ) -> Result<GroupReply, GroupError> {
+        self.member_of(generation, member, None)?;
+        match self.phase {
+            Phase::CompletingRebalance if self.leader.as_deref() == Some(member) => {
+                for (id, assignment) in assignments {
+                    if let Some(member) = self.members.get_mut(&id) {
+                        member.assignment = assignment;
+                    }
+                }
+                self.phase = Phase::Stable;
+                Ok(GroupReply::Done)
+            }
+            Phase::Stable => Ok(GroupReply::Done),
+            _ => Err(GroupError::RebalanceInProgress),
+        }
+    }
+
+    fn leave(&mut self, leaving: &[Leaving], now: i64) -> GroupReply {
+        let outcomes = leaving.iter().map(|leaving| self.remove(leaving).err()).collect::<Vec<_>>();
+        if outcomes.iter().any(Option::is_none) && !self.empty_if_left(now) {
+            match self.phase {
+                Phase::PreparingRebalance { .. } => self.complete_if_all_joined(),
+                _ => self.begin_rebalance(),
+            }
+        }
+        GroupReply::Left(outcomes)
+    }
+
+    fn remove(&mut self, Leaving { member, instance }: &Leaving) -> Result<(), GroupError> {
+        let id = match instance.as_deref() {
+            Some(instance) if member.is_empty() => {
+                self.holder(instance).ok_or(GroupError::UnknownMember)?.to_owned()
+            }
+            instance => self.member(member, instance).map(|_| member.clone())?,
+        };
+        self.members.remove(&id);
+        Ok(())
+    }
+
+    /// Whether the last member has left.
+    fn empty_if_left(&mut self, now: i64) -> bool {
+        let empty = self.members.is_empty();
+        if empty {
+            self.phase = Phase::Empty;
+            self.protocol = None;
+            self.leader = None;
+            self.empty_since = now;
+        }
+        empty
+    }
+
+    fn commit(&mut self, commit: OffsetCommit, now: i64) -> Result<GroupReply, GroupError> {
+        self.may_commit(&commit)?;
+        for (topic, partition, offset) in commit.offsets {
+            self.offsets.set(topic, partition, CommittedOffset { committed: now, ..offset });
+        }
+        Ok(GroupReply::Done)
+    }
+
+    fn may_commit(
+        &self,
+        OffsetCommit { member, instance, generation, .. }: &OffsetCommit,
+    ) -> Result<(), GroupError> {
+        if *generation < 0 && member.is_empty() && instance.is_none() {
+            let empty = self.members.is_empty();
+            return if empty { Ok(()) } else { Err(GroupError::UnknownMember) };
+        }
+        self.member_of(*generation, member, instance.as_deref())?;
+        match self.phase {
+            Phase::CompletingRebalance => Err(GroupError::RebalanceInProgress),
+            _ => Ok(()),
+        }
+    }
+
+    fn delete(&mut self) -> Result<GroupReply, GroupError> {
+        if self.phase != Phase::Empty {
+            return Err(GroupError::NonEmpty);
+        }
+        self.offsets = Offsets::default();
+        Ok(GroupReply::Done)
+    }
+
+    /// Everything that replicas must agree on.
+    pub(super) fn fingerprint(&self, put: &mut impl FnMut(&[u8])) {
+        put(self.phase.name().as_bytes());
+        put(&[u8::from(self.phase == Phase::PreparingRebalance { initial: true })]);
+        put(&self.generation.to_le_bytes());
+        put(self.protocol_type.as_bytes());
+        put(self.protocol.as_deref().unwrap_or_default().as_bytes());
+        put(self.leader.as_deref().unwrap_or_default().as_bytes());
+        put(&self.empty_since.to_le_bytes());
+        for (id, member) in &self.members {
+            put(id.as_bytes());
+            member.fingerprint(put);
+        }
+        for ((topic, partition), offset) in self.offsets.iter() {
+            put(&topic.to_le_bytes());
+            put(&partition.to_le_bytes());
+            put(&offset.offset.to_le_bytes());
+            put(&offset.leader_epoch.to_le_bytes());
+            put(offset.metadata.as_bytes());
+            put(&offset.committed.to_le_bytes());
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A member of a group.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::change::Joining;
+
+/// Bytes of a member besides its texts and what it says and gets, about.
+const OVERHEAD: usize = 256;
+
+/// An assignor that a member can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protocol {
+    /// Its name: `range`, `cooperative-sticky`.
+    pub name: String,
+    /// What the member says of itself to whoever assigns by it. Opaque here.
+    pub metadata: Bytes,
+}
+
+impl Protocol {
+    /// Bytes that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.name.len() + self.metadata.len()
+    }
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// `group.instance.id` of a static member.
+    pub instance: Option<String>,
+    /// `client.id`.
+    pub client_id: String,
+    /// Where it connects from.
+    pub client_host: String,
+    /// Silence after which it is removed, in ms.
+    pub session_timeout: i32,
+    /// How long a rebalance waits for it, in ms.
+    pub rebalance_timeout: i32,
+    /// The assignors that it can do, best first.
+    pub protocols: Vec<Protocol>,
+    /// What it gets in the group's generation. Opaque here.
+    pub assignment: Bytes,
+    /// Whether it has joined the generation that is being prepared.
+    pub joined: bool,
+}
+
+impl Member {
+    pub(super) fn new(joining: Joining) -> Self {
+        Self {
+            instance: joining.instance,
+            client_id: joining.client_id,
+            client_host: joining.client_host,
+            session_timeout: joining.session_timeout,
+            rebalance_timeout: joining.rebalance_timeout,
+            protocols: joining.protocols,
+            assignment: Bytes::new(),
+            joined: true,
+        }
+    }
+
+    /// What it says of itself for this protocol.
+    pub fn metadata(&self, protocol: &str) -> Option<&Bytes> {
+        self.protocols.iter().find(|each| each.name == protocol).map(|each| &each.metadata)
+    }
+
+    /// Bytes that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let protocols: usize = self.protocols.iter().map(Protocol::bytes).sum();
+        OVERHEAD + self.client_id.len() + protocols + self.assignment.len()
+    }
+
+    /// Everything that replicas must agree on.
+    pub(super) fn fingerprint(&self, put: &mut impl FnMut(&[u8])) {
+        put(self.instance.as_deref().unwrap_or_default().as_bytes());
+        put(self.client_id.as_bytes());
+        put(self.client_host.as_bytes());
+        put(&self.session_timeout.to_le_bytes());
+        put(&self.rebalance_timeout.to_le_bytes());
+        for Protocol { name, metadata } in &self.protocols {
+            put(name.as_bytes());
+            put(metadata);
+        }
+        put(&self.assignment);
+        put(&[self.joined.into()]);
+    }
+}

@@ -1,0 +1,94 @@
+//! Consumer groups of the classic protocol: members, generations, assignments and committed offsets.
+//!
+//! All of it is replicated, down to a rebalance under way: a new leader goes on where the last one was, and no member
+//! has to join again. What is not here is time as members feel it: the coordinator ([`crate::net::kafka`]) sees who is
+//! silent for too long, and has that member removed through the log.
+
+mod change;
+mod codec;
+mod group;
+mod member;
+mod offsets;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::change::{GroupChange, GroupError, GroupReply, Joining, Leaving, OffsetCommit};
+pub use self::group::{Group, Phase};
+pub use self::member::{Member, Protocol};
+pub use self::offsets::CommittedOffset;
+use super::TopicId;
+
+/// The on-disk format from which on there are groups.
+pub const GROUPS_FORMAT: u16 = 3;
+/// Bytes that all groups may take together, about.
+const MAX_BYTES: usize = 256 << 20;
+
+/// All groups. A clone shares them until one of the two changes one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Groups {
+    groups: BTreeMap<String, Arc<Group>>,
+    /// What they take, about.
+    bytes: usize,
+}
+
+impl Groups {
+    /// Applies a change to a group, when the log's clock shows `now` (ms since 1970).
+    pub(super) fn apply(
+        &mut self,
+        name: &str,
+        change: GroupChange,
+        now: i64,
+    ) -> Result<GroupReply, GroupError> {
+        let group = self.groups.get(name);
+        if group.is_none() && !change.creates() {
+            return Err(change.without_group());
+        }
+        if change.grows() && self.bytes + change.bytes() > MAX_BYTES {
+            return Err(GroupError::NoRoom);
+        }
+        let before = group.map_or(0, |group| group.bytes());
+        let group =
+            Arc::make_mut(self.groups.entry(name.to_owned()).or_insert_with(|| Arc::new(Group::new(now))));
+        let outcome = group.apply(change, now);
+        let after = group.bytes();
+        let gone = group.is_gone();
+        self.bytes = self.bytes + after - before;
+        if gone {
+            self.bytes -= after;
+            self.groups.remove(name);
+        }
+        outcome
+    }
+
+    /// The topic is deleted: so are the offsets committed in it.
+    pub(super) fn topic_deleted(&mut self, topic: TopicId) {
+        for group in self.groups.values_mut().filter(|group| group.offsets().of_topic(topic).next().is_some())
+        {
+            let group = Arc::make_mut(group);
+            let before = group.bytes();
+            group.forget_topic(topic);
+            self.bytes = self.bytes + group.bytes() - before;
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Group> {
+        self.groups.get(name).map(Arc::as_ref)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.groups.iter().map(|(name, group)| (name.as_str(), group.as_ref()))
+    }
+
+    /// Everything that replicas must agree on.
+    pub(super) fn fingerprint(&self, mut put: impl FnMut(&[u8])) {
+        for (name, group) in &self.groups {
+            put(name.as_bytes());
+            group.fingerprint(&mut put);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A member of a consumer group: joins, assigns if it leads, and commits what it owns, one offset after the other.
+
+use bytes::Bytes;
+use esnode::state_machine::StateMachine;
+use esnode::state_machine::groups::{
+    CommittedOffset, Group, GroupChange, Joining, Leaving, OffsetCommit, Phase, Protocol,
+};
+use fastrand::Rng;
+
+/// The group of all members.
+pub const GROUP: &str = "group";
+/// The partition that the group reads.
+const PARTITION: (u32, u32) = (1, 0);
+/// What whoever owns the partition is assigned; the others get nothing.
+const OWNED: &[u8] = b"own";
+
+/// What a member knows of itself.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    client: usize,
+    /// How many ids it has had.
+    ids: u64,
+    /// What it does next; it looks at the group first if there is nothing.
+    todo: Option<GroupChange>,
+}
+
+/// Where the group goes on, as far as a state machine has applied; 0 if nothing was committed.
+pub fn committed(state: &StateMachine) -> i64 {
+    let offset = state.group(GROUP).and_then(|group| group.offsets().get(PARTITION.0, PARTITION.1));
+    offset.map_or(0, |offset| offset.offset)
+}
+
+/// The offset that a change commits, if it is a commit.
+pub fn commits(change: &GroupChange) -> Option<i64> {
+    match change {
+        GroupChange::Commit(commit) => commit.offsets.first().map(|(.., offset)| offset.offset),
+        _ => None,
+    }
+}
+
+impl Membership {
+    /// Of a client that has no id yet.
+    pub fn new(client: usize) -> Self {
+        Self { client, ids: 0, todo: None }
+    }
+
+    /// What it decided to do when it looked last, once.
+    pub fn take(&mut self) -> Option<GroupChange> {
+        self.todo.take()
+    }
+
+    /// The group does not know its id any more: it joins with another one.
+    pub fn forgotten(&mut self) {
+        self.ids += 1;
+    }
+
+    fn id(&self) -> String {
+        format!("member-{}-{}", self.client, self.ids)
+    }
+
+    /// Decides what to do next as the group stands.
+    pub fn look(&mut self, group: Option<&Group>, rng: &mut Rng) {
+        let id = self.id();
+        let Some((group, member)) = group.and_then(|group| Some((group, group.members().get(&id)?))) else {
+            self.todo = Some(self.join(true));
+            return;
+        };
+        let generation = group.generation();
+        self.todo = match group.phase() {
+            Phase::PreparingRebalance { .. } if !member.joined => Some(self.join(false)),
+            // Others may be slow, or gone.
+            Phase::PreparingRebalance { .. } => {
+                (rng.u8(..10) == 0).then_some(GroupChange::CompleteJoin { generation })
+            }
+            Phase::CompletingRebalance if group.leader() == Some(&*id) => {
+                let owner = rng.usize(..group.members().len());
+                let shares = group.members().keys().enumerate().map(|(at, member)| {
+                    (member.clone(), Bytes::from_static(if at == owner { OWNED } else { b"" }))
+                });
+                Some(GroupChange::Assign { member: id, generation, assignments: shares.collect() })
+            }
+            Phase::Stable if rng.u8(..30) == 0 => {
+                Some(GroupChange::Leave(vec![Leaving { member: id, instance: None }]))
+            }
+            Phase::Stable if rng.u8(..30) == 0 => Some(self.join(false)),
+            Phase::Stable if member.assignment == OWNED => Some(commit(group, id)),
+            _ => None,
+        };
+    }
+
+    fn join(&self, is_new: bool) -> GroupChange {
+        GroupChange::Join(Joining {
+            member: self.id(),
+            is_new,
+            instance: None,
+            client_id: self.client.to_string(),
+            client_host: String::new(),
+            session_timeout: 6_000,
+            rebalance_timeout: 6_000,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![Protocol { name: "range".to_owned(), metadata: Bytes::new() }],
+        })
+    }
+}
+
+/// The owner has dealt with one more event.
+fn commit(group: &Group, member: String) -> GroupChange {
+    let (topic, partition) = PARTITION;
+    let next = group.offsets().get(topic, partition).map_or(0, |offset| offset.offset) + 1;
+    let offset = CommittedOffset { offset: next, leader_epoch: -1, metadata: String::new(), committed: 0 };
+    GroupChange::Commit(OffsetCommit {
+        member,
+        instance: None,
+        generation: group.generation(),
+        offsets: vec![(topic, partition, offset)],
+    })
+}

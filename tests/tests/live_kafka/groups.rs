@@ -1,0 +1,83 @@
+//! Consumer groups of real clients, while leaders die and hand over.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::client::Client;
+use tests::cluster::Cluster;
+
+/// Limit of the time in which no member gets an event while a leader dies or hands over, in ms.
+const GAP_MS: u64 = 3000;
+
+/// Lets a group read while `trouble` happens. Returns what it has to tell in the end.
+fn through(library: &str, trouble: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<Value> {
+    let mut cluster = Cluster::ready(3)?;
+    let leader = cluster.wait_ready()?;
+    let code = Client::connect(cluster.kafka(leader), Duration::from_secs(5))?.create_topic(library, 6)?;
+    ensure!(code == 0, "no topic: error code {code}");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut group = Command::new(root.join("target/venv/bin/python"))
+        .arg(root.join("tests/clients/groups.py"))
+        .args([library, &cluster.bootstrap(), library])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run Python; `tests/setup.sh` installs what it needs")?;
+    let mut said = BufReader::new(group.stdout.take().context("its output")?).lines();
+    ensure!(said.next().context("it ended")?? == "ready");
+    trouble(&mut cluster)?;
+    drop(group.stdin.take());
+    let told: Value = serde_json::from_str(&said.next().context("it ended")??)?;
+    ensure!(group.wait()?.success(), "{told}");
+    println!("{library}: {told}");
+    Ok(told)
+}
+
+/// Nothing is lost, and no member has to join again.
+fn undisturbed(told: &Value) -> Result<()> {
+    ensure!(told["lost"] == 0 && told["written"].as_u64() > Some(100), "{told}");
+    ensure!(told["assignments"] == 0, "the group was assigned anew: {told}");
+    ensure!(told["gap"].as_u64().is_some_and(|gap| gap <= GAP_MS), "nobody read for too long: {told}");
+    Ok(())
+}
+
+fn kill_leader(cluster: &mut Cluster) -> Result<()> {
+    std::thread::sleep(Duration::from_secs(1));
+    let leader = cluster.wait_ready()?;
+    cluster.kill(leader)?;
+    std::thread::sleep(Duration::from_secs(4));
+    cluster.launch(leader)?;
+    cluster.wait_ready()?;
+    std::thread::sleep(Duration::from_secs(1));
+    Ok(())
+}
+
+/// Stops each node and starts it again, as an upgrade does.
+fn restart_all(cluster: &mut Cluster) -> Result<()> {
+    for node in cluster.ids() {
+        cluster.stop(node)?;
+        cluster.launch(node)?;
+        cluster.wait_ready()?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_group_of_librdkafka_reads_on_when_its_leader_dies() -> Result<()> {
+    undisturbed(&through("confluent", kill_leader)?)
+}
+
+#[test]
+fn a_group_of_kafka_python_reads_on_when_its_leader_dies() -> Result<()> {
+    undisturbed(&through("kafka-python", kill_leader)?)
+}
+
+#[test]
+fn a_group_reads_on_while_each_node_starts_again() -> Result<()> {
+    undisturbed(&through("confluent", restart_all)?)
+}
