@@ -66,7 +66,22 @@ impl Producer {
         Self { epoch: batch.producer_epoch, batches: VecDeque::new(), seen: 0 }
     }
 
-    /// Compares the sequence numbers of `batch` with those of the batches that this producer has appended.
+    /// Its epoch.
+    pub fn epoch(&self) -> i16 {
+        self.epoch
+    }
+
+    /// The last sequence number that it has used; none before its first batch.
+    pub fn last_sequence(&self) -> Option<i32> {
+        self.batches.back().map(|batch| batch.last)
+    }
+
+    /// The entry of its latest batch.
+    pub fn last_index(&self) -> u64 {
+        self.seen
+    }
+
+    /// Compares a batch with those it has appended before.
     pub fn validate(&self, batch: &BatchHeader) -> SequenceCheck {
         if batch.producer_epoch < self.epoch {
             return SequenceCheck::Refused(Refusal::FencedEpoch);
@@ -131,7 +146,12 @@ impl Producers {
         }
     }
 
-    /// Returns what is remembered of a producer; `None` if it is not known.
+    /// All of them, by id.
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (i64, &Producer)> {
+        self.known.iter().map(|(id, producer)| (*id, producer))
+    }
+
+    /// What is remembered of a producer.
     pub(super) fn get(&self, id: i64) -> Option<&Producer> {
         self.known.get(&id)
     }

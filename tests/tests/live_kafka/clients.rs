@@ -37,6 +37,12 @@ fn run(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
+/// Runs a script of `tests/clients`, which fails when something is not as it must be.
+pub fn script(name: &str, arguments: &[&str]) -> Result<()> {
+    let script = root().join("tests/clients").join(name);
+    run(Command::new(python()).arg(script).args(arguments)).map(drop)
+}
+
 /// Checks that the first batch of a topic has this codec; some clients silently send it uncompressed.
 fn compressed(cluster: &Cluster, topic: &str, codec: &str) -> Result<()> {
     let mut client = Client::connect(cluster.kafka(cluster.wait_ready()?), Duration::from_secs(5))?;
@@ -52,9 +58,8 @@ fn compressed(cluster: &Cluster, topic: &str, codec: &str) -> Result<()> {
 fn roundtrip(library: &str, codecs: &[&str]) -> Result<()> {
     let cluster = Cluster::ready(3)?;
     for codec in codecs {
-        let script = root().join("tests/clients/roundtrip.py");
         let topic = format!("{library}-{codec}");
-        run(Command::new(python()).arg(script).args([library, &cluster.bootstrap(), &topic, codec, "2000"]))?;
+        script("roundtrip.py", &[library, &cluster.bootstrap(), &topic, codec, "2000"])?;
         compressed(&cluster, &topic, codec)?;
     }
     Ok(())
@@ -73,8 +78,7 @@ fn kafka_python_writes_and_reads() -> Result<()> {
 #[test]
 fn a_client_sets_retention_and_deletes_records() -> Result<()> {
     let cluster = Cluster::ready(3)?;
-    let script = root().join("tests/clients/retention.py");
-    run(Command::new(python()).arg(script).args([&cluster.bootstrap(), "aging"])).map(drop)
+    script("retention.py", &[&cluster.bootstrap(), "aging"])
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Kafka clients against real clusters.
 
+mod admin;
 mod clients;
 mod groups;
 mod produce;

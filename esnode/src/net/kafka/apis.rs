@@ -10,8 +10,9 @@ use super::frame::{BadRequest, Request};
 use super::request_schema::{self, Field};
 use super::session::Session;
 use super::{
-    configs, coordinator, delete_records, fetch, groups, leader_epoch, list_offsets, metadata, partitions,
-    produce, producer_id, topics, versions,
+    configs, coordinator, delete_records, describe_cluster, describe_producers, elect_leaders, fetch, groups,
+    leader_epoch, list_offsets, log_dirs, metadata, partitions, produce, producer_id, quorum, reassignments,
+    topic_partitions, topics, versions,
 };
 
 /// Memory of one element of a request once it is decoded, with what its handler makes of it: it can be fifty times what
@@ -43,14 +44,14 @@ const fn api(key: ApiKey, versions: (i16, i16), layout: &'static [Field], handle
 }
 
 /// All of them, by number.
-pub static APIS: [Api; 24] = [
+pub static APIS: [Api; 33] = [
     // librdkafka 2.0 stops compressing, silently, when version 0 is not offered.
-    Api { offered_from: 0, ..api(ApiKey::Produce, (3, 9), PRODUCE, produce::handle) },
-    api(ApiKey::Fetch, (4, 12), FETCH, fetch::handle),
-    api(ApiKey::ListOffsets, (1, 8), LIST_OFFSETS, list_offsets::handle),
+    Api { offered_from: 0, ..api(ApiKey::Produce, (3, 11), PRODUCE, produce::handle) },
+    api(ApiKey::Fetch, (4, 17), FETCH, fetch::handle),
+    api(ApiKey::ListOffsets, (1, 10), LIST_OFFSETS, list_offsets::handle),
     // librdkafka 2.16 cannot read version 9 when it tells of several unknown topics: it takes memory in proportion
     // to the answer's length, which suffices only with the topic ids of version 10.
-    api(ApiKey::Metadata, (0, 12), METADATA, metadata::handle),
+    api(ApiKey::Metadata, (0, 13), METADATA, metadata::handle),
     api(ApiKey::FindCoordinator, (0, 5), FIND_COORDINATOR, coordinator::find),
     api(ApiKey::OffsetCommit, (2, 9), OFFSET_COMMIT, groups::commit),
     api(ApiKey::OffsetFetch, (1, 9), OFFSET_FETCH, groups::fetch_offsets),
@@ -66,14 +67,23 @@ pub static APIS: [Api; 24] = [
     api(ApiKey::CreateTopics, (2, 7), CREATE_TOPICS, topics::create),
     api(ApiKey::DeleteTopics, (1, 6), DELETE_TOPICS, topics::delete),
     api(ApiKey::DeleteRecords, (0, 2), DELETE_RECORDS, delete_records::handle),
-    api(ApiKey::InitProducerId, (0, 4), INIT_PRODUCER_ID, producer_id::handle),
+    api(ApiKey::InitProducerId, (0, 5), INIT_PRODUCER_ID, producer_id::handle),
     api(ApiKey::OffsetForLeaderEpoch, (2, 4), OFFSET_FOR_LEADER_EPOCH, leader_epoch::handle),
     api(ApiKey::DescribeConfigs, (1, 4), DESCRIBE_CONFIGS, configs::describe),
+    api(ApiKey::AlterConfigs, (0, 2), ALTER_CONFIGS, configs::alter),
+    api(ApiKey::DescribeLogDirs, (1, 4), DESCRIBE_LOG_DIRS, log_dirs::handle),
     api(ApiKey::CreatePartitions, (0, 3), CREATE_PARTITIONS, partitions::create),
-    api(ApiKey::IncrementalAlterConfigs, (0, 1), INCREMENTAL_ALTER_CONFIGS, configs::alter),
+    api(ApiKey::ElectLeaders, (0, 2), ELECT_LEADERS, elect_leaders::handle),
+    api(ApiKey::IncrementalAlterConfigs, (0, 1), INCREMENTAL_ALTER_CONFIGS, configs::incremental_alter),
+    api(ApiKey::ListPartitionReassignments, (0, 0), LIST_PARTITION_REASSIGNMENTS, reassignments::list),
+    api(ApiKey::DescribeQuorum, (0, 2), DESCRIBE_QUORUM, quorum::handle),
+    api(ApiKey::DescribeCluster, (0, 2), DESCRIBE_CLUSTER, describe_cluster::handle),
+    api(ApiKey::DescribeProducers, (0, 0), DESCRIBE_PRODUCERS, describe_producers::handle),
+    api(ApiKey::ListConfigResources, (0, 1), LIST_CONFIG_RESOURCES, configs::list),
+    api(ApiKey::DescribeTopicPartitions, (0, 0), DESCRIBE_TOPIC_PARTITIONS, topic_partitions::handle),
 ];
 
-use Field::{Between, Bytes, Fixed, Numbers, Since, String, Strings, Structs};
+use Field::{Between, Bytes, Fixed, Numbers, Optional, Since, String, Strings, Structs};
 
 const PRODUCE: &[Field] = &[
     String,   // transactional id
@@ -81,10 +91,12 @@ const PRODUCE: &[Field] = &[
     Structs(&[String, Structs(&[Fixed(4), Bytes])]),
 ];
 const FETCH: &[Field] = &[
-    Fixed(17),           // replica, max wait, min bytes, max bytes, isolation level
-    Since(7, &Fixed(8)), // session id and epoch
+    Between(4, 14, &Fixed(4)), // replica
+    Fixed(13),                 // max wait, min bytes, max bytes, isolation level
+    Since(7, &Fixed(8)),       // session id and epoch
     Structs(&[
-        String,
+        Between(4, 12, &String),
+        Since(13, &Fixed(16)), // topic id
         Structs(&[
             Fixed(4),
             Since(9, &Fixed(4)), // current leader epoch
@@ -94,13 +106,14 @@ const FETCH: &[Field] = &[
             Fixed(4),
         ]),
     ]),
-    Since(7, &Structs(&[String, Numbers(4)])), // forgotten topics
-    Since(11, &String),                        // rack
+    Since(7, &Structs(&[Between(7, 12, &String), Since(13, &Fixed(16)), Numbers(4)])), // forgotten topics
+    Since(11, &String),                                                                // rack
 ];
 const LIST_OFFSETS: &[Field] = &[
     Fixed(4),
     Since(2, &Fixed(1)), // isolation level
     Structs(&[String, Structs(&[Fixed(4), Since(4, &Fixed(4)), Fixed(8)])]),
+    Since(10, &Fixed(4)), // timeout
 ];
 const METADATA: &[Field] = &[
     Structs(&[Since(10, &Fixed(16)), String]), // topic id, name
@@ -194,10 +207,34 @@ const DESCRIBE_CONFIGS: &[Field] = &[
     Fixed(1),                              // include synonyms
     Since(3, &Fixed(1)),                   // include documentation
 ];
+const ALTER_CONFIGS: &[Field] = &[
+    Structs(&[Fixed(1), String, Structs(&[String, String])]), // kind, name, settings
+    Fixed(1),                                                 // validate only
+];
 const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
     Structs(&[Fixed(1), String, Structs(&[String, Fixed(1), String])]),
     Fixed(1), // validate only
 ];
+const DESCRIBE_LOG_DIRS: &[Field] = &[Structs(&[String, Numbers(4)])];
+const ELECT_LEADERS: &[Field] = &[
+    Since(1, &Fixed(1)), // kind of election
+    Structs(&[String, Numbers(4)]),
+    Fixed(4), // timeout
+];
+const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[Fixed(4), Structs(&[String, Numbers(4)])];
+const DESCRIBE_QUORUM: &[Field] = &[Structs(&[String, Structs(&[Fixed(4)])])];
+const DESCRIBE_CLUSTER: &[Field] = &[
+    Fixed(1),            // include authorized operations
+    Since(1, &Fixed(1)), // kind of endpoint
+    Since(2, &Fixed(1)), // include fenced brokers
+];
+const DESCRIBE_PRODUCERS: &[Field] = &[Structs(&[String, Numbers(4)])];
+const DESCRIBE_TOPIC_PARTITIONS: &[Field] = &[
+    Structs(&[String]),
+    Fixed(4),                      // limit
+    Optional(&[String, Fixed(4)]), // cursor
+];
+const LIST_CONFIG_RESOURCES: &[Field] = &[Since(1, &Numbers(1))]; // kinds
 
 /// Serves ApiVersions, which tells this table.
 fn api_versions(_session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {

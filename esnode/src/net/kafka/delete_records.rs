@@ -82,7 +82,7 @@ async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) {
     for plans in open.chunks_mut(MAX_PROPOSED) {
         let planned = plans.iter().filter_map(|plan| plan.as_ref().ok());
         let commands: Vec<_> = planned
-            .map(|(Source { topic, partition, .. }, start_offset)| Command::DeleteRecords {
+            .map(|(Source { topic, partition }, start_offset)| Command::DeleteRecords {
                 topic: *topic,
                 partition: *partition,
                 start_offset: *start_offset,

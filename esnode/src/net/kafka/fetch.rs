@@ -1,4 +1,5 @@
-//! Fetch: batches from the log, now or as soon as there are some. No sessions: every request names all it wants.
+//! Fetch: batches from the log, now or as soon as there are some. There are no sessions: every request names all
+//! that it wants.
 //!
 //! The log is read on a blocking thread: a read that misses the page cache must not hold up the acknowledgements
 //! that share the async threads, and the hand-over costs microseconds.
@@ -22,9 +23,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answer;
 use super::frame::{BadRequest, Outcome, Request};
-use super::ids;
+use super::ids::{self, TopicKey};
 use super::leader_epoch;
 use super::memory::Held;
+use super::new_leader::NewLeader;
 use super::partition_read::{self, PartitionRead, Room, State};
 use super::session::Session;
 
@@ -32,6 +34,10 @@ use super::session::Session;
 const MAX_ANSWER: usize = 8 << 20;
 /// The same while too many answers are held in memory already.
 const SMALL_ANSWER: usize = 64 << 10;
+/// From this version on topics go by their ids.
+const BY_ID: i16 = 13;
+/// From this version on the answer tells who leads instead.
+const NEW_LEADER_SINCE: i16 = 16;
 /// No client is kept waiting longer for events.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -39,8 +45,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: FetchRequest = request.decode()?;
     let (session, to) = (Arc::clone(session), request.to);
+    if let Some(error) = session_error(&body) {
+        return Ok(Answer::Now(to.send(&FetchResponse::default().with_error_code(error.code()))));
+    }
     Ok(Answer::later(async move {
-        let mut fetch = Fetch::new(&body);
+        let mut fetch = Fetch::new(&body, to.version);
         let wait = Duration::from_millis(u64::try_from(body.max_wait_ms).unwrap_or(0)).min(LONGEST_WAIT);
         if let Err(error) = fetch.gather(&session, Instant::now() + wait).await {
             tracing::error!(%error, peer = %session.peer, "a fetch failed");
@@ -48,11 +57,25 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         }
         session.shared.metrics.fetch_bytes.fetch_add(fetch.room.taken as u64, Relaxed);
         let permit = fetch.permit.take();
-        match (to.send(&fetch.answer(&body)), permit) {
+        let mut answer = fetch.answer(&body);
+        if to.version >= NEW_LEADER_SINCE && is_led_elsewhere(&answer) {
+            NewLeader::known(&session).into_iter().for_each(|leader| leader.add_to_fetch(&mut answer));
+        }
+        match (to.send(&answer), permit) {
             (Outcome::Send(frame), Some(permit)) => Outcome::SendHolding(frame, Held::Events(permit)),
             (outcome, _) => outcome,
         }
     }))
+}
+
+/// Whoever goes on with a session has it from another node: none begins here, as answers without a session's id say.
+fn session_error(body: &FetchRequest) -> Option<ResponseError> {
+    (body.session_epoch > 0).then_some(ResponseError::FetchSessionIdNotFound)
+}
+
+fn is_led_elsewhere(answer: &FetchResponse) -> bool {
+    let mut partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
+    partitions.any(|partition| NewLeader::applies_to(partition.error_code))
 }
 
 /// A fetch on its way.
@@ -65,16 +88,20 @@ struct Fetch {
 }
 
 impl Fetch {
-    fn new(body: &FetchRequest) -> Self {
+    fn new(body: &FetchRequest, version: i16) -> Self {
         let limit = |bytes: i32| usize::try_from(bytes).unwrap_or(0).min(MAX_ANSWER);
         let mut seen = HashSet::new();
         let mut reads = Vec::new();
         for topic in &body.topics {
+            let key = match version {
+                BY_ID.. => TopicKey::Id(topic.topic_id),
+                _ => TopicKey::Name(topic.topic.0.clone()),
+            };
             for wanted in &topic.partitions {
                 let room = limit(wanted.partition_max_bytes);
                 // Each reads the log for itself, so a partition asked for a thousand times would be read as often.
-                let again = !seen.insert((&topic.topic, wanted.partition));
-                reads.push(PartitionRead::new(topic.topic.clone(), wanted, room, again));
+                let again = !seen.insert((key.clone(), wanted.partition));
+                reads.push(PartitionRead::new(key.clone(), wanted, room, again));
             }
         }
         Self {
@@ -194,7 +221,10 @@ impl Fetch {
         let mut reads = self.reads.into_iter();
         let topics = body.topics.iter().map(|topic| {
             let partitions = reads.by_ref().take(topic.partitions.len()).map(PartitionRead::answer).collect();
-            FetchableTopicResponse::default().with_topic(topic.topic.clone()).with_partitions(partitions)
+            FetchableTopicResponse::default()
+                .with_topic(topic.topic.clone())
+                .with_topic_id(topic.topic_id)
+                .with_partitions(partitions)
         });
         FetchResponse::default().with_responses(topics.collect())
     }
@@ -225,17 +255,55 @@ fn growth_of(session: &Session, reads: &[PartitionRead]) -> impl Future<Output =
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    use kafka_protocol::messages::{ApiKey, TopicName};
+    use uuid::Uuid;
 
     use super::*;
+    use crate::net::kafka::new_leader::tests::other;
+    use crate::net::kafka::tests::encodes;
 
     #[test]
     fn a_partition_asked_for_again_and_again_is_read_once() {
         let topic = FetchTopic::default().with_partitions(vec![FetchPartition::default(); 1000]);
-        let fetch = Fetch::new(&FetchRequest::default().with_topics(vec![topic.clone(), topic]));
+        let fetch = Fetch::new(&FetchRequest::default().with_topics(vec![topic.clone(), topic]), 12);
         let mut reads = fetch.reads;
         reads.iter_mut().for_each(|read| read.look(&Default::default(), Some(1), |_, _| None));
         let again = State::Failed(ResponseError::InvalidRequest);
         assert_eq!(reads.iter().filter(|read| read.state == again).count(), 1999);
         assert_eq!(reads[0].state, State::Failed(ResponseError::UnknownTopicOrPartition));
+    }
+
+    #[test]
+    fn a_session_that_began_elsewhere_is_not_known() {
+        let asked = |epoch| session_error(&FetchRequest::default().with_session_epoch(epoch));
+        assert_eq!((asked(-1), asked(0)), (None, None), "without a session, or to begin one");
+        assert_eq!(asked(1), Some(ResponseError::FetchSessionIdNotFound));
+    }
+
+    #[test]
+    fn topics_are_answered_as_they_were_named() {
+        let id = Uuid::from_u128(7);
+        let topic = |version| match version {
+            BY_ID.. => FetchTopic::default().with_topic_id(id),
+            _ => FetchTopic::default().with_topic(TopicName("t".into())),
+        };
+        encodes(ApiKey::Fetch, |version| {
+            let wanted = topic(version).with_partitions(vec![FetchPartition::default()]);
+            let body = FetchRequest::default().with_topics(vec![wanted]);
+            let mut fetch = Fetch::new(&body, version);
+            fetch.reads[0].look(&Default::default(), None, |_, _| None);
+            let mut answer = fetch.answer(&body);
+            assert_eq!(
+                (&answer.responses[0].topic, answer.responses[0].topic_id),
+                (&topic(version).topic, topic(version).topic_id)
+            );
+            assert!(is_led_elsewhere(&answer));
+            if version >= NEW_LEADER_SINCE {
+                other().add_to_fetch(&mut answer);
+                let told = &answer.responses[0].partitions[0].current_leader;
+                assert_eq!((told.leader_id.0, told.leader_epoch, answer.node_endpoints.len()), (2, 7, 1));
+            }
+            answer
+        });
     }
 }

@@ -2,12 +2,14 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
+    AlterConfigsRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest,
     FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, SyncGroupRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 
 use super::apis;
@@ -70,6 +72,15 @@ fn decode(request: &Request) -> Result<(), BadRequest> {
         ApiKey::DescribeConfigs => request.decode::<DescribeConfigsRequest>().map(drop),
         ApiKey::IncrementalAlterConfigs => request.decode::<IncrementalAlterConfigsRequest>().map(drop),
         ApiKey::InitProducerId => request.decode::<InitProducerIdRequest>().map(drop),
+        ApiKey::AlterConfigs => request.decode::<AlterConfigsRequest>().map(drop),
+        ApiKey::DescribeLogDirs => request.decode::<DescribeLogDirsRequest>().map(drop),
+        ApiKey::ElectLeaders => request.decode::<ElectLeadersRequest>().map(drop),
+        ApiKey::ListPartitionReassignments => request.decode::<ListPartitionReassignmentsRequest>().map(drop),
+        ApiKey::DescribeQuorum => request.decode::<DescribeQuorumRequest>().map(drop),
+        ApiKey::DescribeCluster => request.decode::<DescribeClusterRequest>().map(drop),
+        ApiKey::DescribeProducers => request.decode::<DescribeProducersRequest>().map(drop),
+        ApiKey::ListConfigResources => request.decode::<ListConfigResourcesRequest>().map(drop),
+        ApiKey::DescribeTopicPartitions => request.decode::<DescribeTopicPartitionsRequest>().map(drop),
         other => panic!("no decoder of {other:?}: add one"),
     }
 }
@@ -142,7 +153,7 @@ mod tests {
     use bytes::BufMut;
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 
-    use super::super::tests::{batch_of, encoded, framed, produce, sample, served};
+    use super::super::tests::{batch_of, encoded, framed, idempotent, produce, sample, served};
     use super::*;
     use crate::fuzz::seeds::{self, Seeds};
 
@@ -164,11 +175,7 @@ mod tests {
 
     /// A batch of an idempotent producer, from this sequence number on.
     fn sequenced(records: usize, sequence: i32) -> Vec<u8> {
-        let mut batch = batch_of(records).to_vec();
-        batch[43..51].copy_from_slice(&5i64.to_be_bytes());
-        batch[51..53].fill(0);
-        batch[53..57].copy_from_slice(&sequence.to_be_bytes());
-        mended(&batch.into()).to_vec()
+        mended(&idempotent(records, 5, sequence)).to_vec()
     }
 
     #[test]

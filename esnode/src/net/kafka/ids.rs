@@ -1,5 +1,7 @@
 //! Ids as the Kafka protocol writes them.
 
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::StrBytes;
 use shared::ids::NodeId;
 use uuid::Uuid;
 
@@ -27,4 +29,35 @@ pub fn topic_numbered(
     id: Uuid,
 ) -> Option<&state_machine::Topic> {
     state_machine.topic_by_id(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
+}
+
+/// A topic as a client names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TopicKey {
+    /// By its name.
+    Name(StrBytes),
+    /// By its id.
+    Id(Uuid),
+}
+
+impl TopicKey {
+    /// The topic of the cluster `cluster` that is meant.
+    pub fn find<'a>(
+        &self,
+        state_machine: &'a StateMachine,
+        cluster: Uuid,
+    ) -> Option<&'a state_machine::Topic> {
+        match self {
+            Self::Name(name) => state_machine.topic(name),
+            Self::Id(id) => topic_numbered(state_machine, cluster, *id),
+        }
+    }
+
+    /// The error when there is no such topic.
+    pub fn unknown(&self) -> ResponseError {
+        match self {
+            Self::Name(_) => ResponseError::UnknownTopicOrPartition,
+            Self::Id(_) => ResponseError::UnknownTopicId,
+        }
+    }
 }

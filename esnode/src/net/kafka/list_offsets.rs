@@ -31,9 +31,12 @@ const EARLIEST: i64 = -2;
 const NEWEST: i64 = -3;
 /// Asks for the oldest event that the leader itself has; here it has all.
 const EARLIEST_LOCAL: i64 = -4;
-/// Versions from which on the last two may be asked for.
+/// Asks for the newest event that lies in remote storage, which there is none of.
+const LATEST_TIERED: i64 = -5;
+/// Versions from which on the last three may be asked for.
 const NEWEST_SINCE: i16 = 7;
 const EARLIEST_LOCAL_SINCE: i16 = 8;
+const LATEST_TIERED_SINCE: i16 = 9;
 
 /// Serves ListOffsets.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
@@ -150,6 +153,7 @@ fn one(
         EARLIEST_LOCAL if version >= EARLIEST_LOCAL_SINCE => {
             return Ok(Lookup::Found(Found::at(partition, start_offset)));
         }
+        LATEST_TIERED if version >= LATEST_TIERED_SINCE => return Ok(Lookup::Found(Found::NOTHING)),
         NEWEST if version >= NEWEST_SINCE => {
             let newest = partition.max_timestamp().unwrap_or(i64::MIN);
             (Time::Newest(newest), partition.locate_time(newest))
@@ -291,7 +295,10 @@ mod tests {
     fn what_a_version_does_not_have_is_unsupported() {
         let unsupported = Err(ResponseError::UnsupportedVersion);
         assert!(matches!(ask(NEWEST, -1, 7), Ok(Lookup::Search(_))));
-        for (special, version) in [(NEWEST, 6), (EARLIEST_LOCAL, 7), (-5, 8), (-6, 8), (i64::MIN, 8)] {
+        assert_eq!(ask(LATEST_TIERED, -1, 9), Ok(Lookup::Found(Found::NOTHING)));
+        for (special, version) in
+            [(NEWEST, 6), (EARLIEST_LOCAL, 7), (LATEST_TIERED, 8), (-6, 10), (i64::MIN, 10)]
+        {
             assert_eq!(ask(special, -1, version), unsupported, "{special}");
         }
     }

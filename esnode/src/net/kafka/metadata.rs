@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::answer::Answer;
 use super::frame::{BadRequest, Outcome, ReplyTo, Request};
-use super::ids::{broker_id, leader_epoch, topic_id, topic_numbered};
+use super::ids::{TopicKey, broker_id, leader_epoch, topic_id};
 use super::metadata_key::{MetadataKey, Operations};
 use super::session::Session;
 use super::topics::creation;
@@ -24,7 +24,7 @@ use crate::state_machine::{self, StateMachine, TopicId, valid_topic_name};
 
 /// What anybody may do with a topic, as bits numbered by Kafka's operations: read 3, write 4, create 5, delete 6, alter 7,
 /// describe 8, describe configs 10, alter configs 11. There are no rules that forbid any.
-const OF_TOPIC: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+pub const OF_TOPIC: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
 /// The same with the cluster: create, alter, describe, act as a node of it (9), describe and alter configs, write
 /// idempotently (12).
 pub const OF_CLUSTER: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
@@ -132,14 +132,7 @@ struct Asked {
 /// The topics that a client asks about.
 enum Wanted {
     All,
-    Some(Vec<Topic>),
-}
-
-/// A topic as a client names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Topic {
-    Name(StrBytes),
-    Id(Uuid),
+    Some(Vec<TopicKey>),
 }
 
 impl Asked {
@@ -156,8 +149,8 @@ impl Asked {
                 // As in Kafka: one id, and all go by their ids. Java's Admin sends empty names with them.
                 let by_id = topics.iter().any(|topic| !topic.topic_id.is_nil());
                 let topics = topics.iter().map(|topic| match &topic.name {
-                    Some(name) if !by_id => Topic::Name(name.0.clone()),
-                    _ => Topic::Id(topic.topic_id),
+                    Some(name) if !by_id => TopicKey::Name(name.0.clone()),
+                    _ => TopicKey::Id(topic.topic_id),
                 });
                 // Each once: what is asked for in three bytes may take a thousand partitions to answer.
                 let mut seen = HashSet::new();
@@ -171,7 +164,7 @@ impl Asked {
     fn missing(&self, state_machine: &StateMachine) -> Vec<StrBytes> {
         let Wanted::Some(topics) = &self.wanted else { return Vec::new() };
         let names = topics.iter().filter_map(|topic| match topic {
-            Topic::Name(name) if valid_topic_name(name) && state_machine.topic(name).is_none() => {
+            TopicKey::Name(name) if valid_topic_name(name) && state_machine.topic(name).is_none() => {
                 Some(name.clone())
             }
             _ => None,
@@ -206,22 +199,19 @@ fn look<T>(
 }
 
 /// Bytes that an answer about these topics takes at most, in any version, where there are so many nodes.
-fn size(state_machine: &StateMachine, topics: &[Topic], nodes: usize) -> usize {
+fn size(state_machine: &StateMachine, topics: &[TopicKey], nodes: usize) -> usize {
     const NODE: usize = 600;
     const TOPIC: usize = 300;
     let partition = 32 + 8 * nodes;
     let cluster = state_machine.cluster_id().map(|id| id.0).unwrap_or_default();
-    let partitions = topics.iter().filter_map(|topic| match topic {
-        Topic::Name(name) => state_machine.topic(name),
-        Topic::Id(id) => topic_numbered(state_machine, cluster, *id),
-    });
+    let partitions = topics.iter().filter_map(|topic| topic.find(state_machine, cluster));
     let partitions: usize = partitions.map(|topic| topic.partitions.len()).sum();
     nodes * NODE + topics.len() * TOPIC + partitions * partition
 }
 
 /// A topic as the answer needs it, copied out of the state so that its lock is held briefly.
 struct Found {
-    topic: Topic,
+    topic: TopicKey,
     /// Name, number and how many partitions.
     is: Result<(StrBytes, TopicId, usize), ResponseError>,
 }
@@ -238,18 +228,14 @@ fn find(
     let Wanted::Some(topics) = wanted else {
         return state_machine
             .topics()
-            .map(|topic| Found { topic: Topic::Id(topic_id(cluster, topic.id)), is: Ok(seen(topic)) })
+            .map(|topic| Found { topic: TopicKey::Id(topic_id(cluster, topic.id)), is: Ok(seen(topic)) })
             .collect();
     };
-    let look = |topic: &Topic| match topic {
-        Topic::Name(name) => match state_machine.topic(name) {
-            Some(topic) => Ok(seen(topic)),
-            None if valid_topic_name(name) => Err(otherwise),
-            None => Err(ResponseError::InvalidTopicException),
-        },
-        Topic::Id(id) => {
-            topic_numbered(state_machine, cluster, *id).map(seen).ok_or(ResponseError::UnknownTopicId)
-        }
+    let look = |topic: &TopicKey| match (topic.find(state_machine, cluster), topic) {
+        (Some(topic), _) => Ok(seen(topic)),
+        (None, TopicKey::Name(name)) if valid_topic_name(name) => Err(otherwise),
+        (None, TopicKey::Name(_)) => Err(ResponseError::InvalidTopicException),
+        (None, TopicKey::Id(_)) => Err(topic.unknown()),
     };
     topics.iter().map(|topic| Found { topic: topic.clone(), is: look(topic) }).collect()
 }
@@ -287,9 +273,9 @@ fn describe(key: &MetadataKey, found: &[Found]) -> MetadataResponse {
             .with_partitions((0..*count).map(partition).collect()),
         Err(error) => {
             let (name, id) = match &found.topic {
-                Topic::Name(name) => (Some(TopicName(name.clone())), Uuid::nil()),
+                TopicKey::Name(name) => (Some(TopicName(name.clone())), Uuid::nil()),
                 // Versions before 12 have no null.
-                Topic::Id(id) => ((*version < 12).then(TopicName::default), *id),
+                TopicKey::Id(id) => ((*version < 12).then(TopicName::default), *id),
             };
             MetadataResponseTopic::default().with_error_code(error.code()).with_name(name).with_topic_id(id)
         }
@@ -343,9 +329,9 @@ mod tests {
 
     fn found() -> Vec<Found> {
         vec![
-            Found { topic: Topic::Name("t".into()), is: Ok(("t".into(), 5, 2)) },
-            Found { topic: Topic::Name("gone".into()), is: Err(ResponseError::UnknownTopicOrPartition) },
-            Found { topic: Topic::Id(Uuid::from_u128(9)), is: Err(ResponseError::UnknownTopicId) },
+            Found { topic: TopicKey::Name("t".into()), is: Ok(("t".into(), 5, 2)) },
+            Found { topic: TopicKey::Name("gone".into()), is: Err(ResponseError::UnknownTopicOrPartition) },
+            Found { topic: TopicKey::Id(Uuid::from_u128(9)), is: Err(ResponseError::UnknownTopicId) },
         ]
     }
 
@@ -430,7 +416,7 @@ mod tests {
         };
         let body = MetadataRequest::default().with_topics(Some(vec![topic(0xab05), topic(0), topic(9)]));
         let Wanted::Some(topics) = Asked::new(&body, 12).wanted else { panic!("all") };
-        assert_eq!(topics, [0xab05, 0, 9].map(|id| Topic::Id(Uuid::from_u128(id))));
+        assert_eq!(topics, [0xab05, 0, 9].map(|id| TopicKey::Id(Uuid::from_u128(id))));
         let named = |version| {
             let answer = describe(&MetadataKey { version, ..key(None) }, &found());
             answer.topics.last().map(|topic| topic.name.is_some())
@@ -459,10 +445,10 @@ mod tests {
             state_machine.apply(index, 1, &payload.freeze());
         }
         let topics: Vec<_> =
-            state_machine.topics().map(|topic| Topic::Name(topic.name.clone().into())).collect();
+            state_machine.topics().map(|topic| TopicKey::Name(topic.name.clone().into())).collect();
         let reckoned = size(&state_machine, &topics, 3);
         let found = find(&state_machine, &Wanted::Some(topics), CLUSTER, ResponseError::UnknownTopicId);
-        for version in 0..=12 {
+        for version in 0..=13 {
             let answer = describe(&MetadataKey { version, ..key(Some((2, 7))) }, &found);
             let takes = answer.compute_size(version).unwrap();
             assert!(takes <= reckoned && reckoned < 3 * takes, "version {version}: {takes}, {reckoned}");

@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn each_partition_is_told_that_it_was_too_much() {
-        for version in 3..=9 {
+        for version in 3..=11 {
             let Some(Outcome::Send(frame)) = answered(version, -1, &[10, 20, 1 << 20]) else { panic!() };
             let header = 8 + usize::from(version >= 9);
             let answer = ProduceResponse::decode(&mut frame.freeze().slice(header..), version).unwrap();

@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::fetch_response::{EpochEndOffset, PartitionData};
 
 use super::errors;
+use super::ids::TopicKey;
 use super::leader_epoch;
 use super::reading::{self, Batches, Source, Sources};
 use super::records::deliver;
@@ -24,7 +24,7 @@ const SCAN: usize = 16;
 #[derive(Debug)]
 pub struct PartitionRead {
     /// Topic asked for.
-    pub name: TopicName,
+    topic: TopicKey,
     /// Partition asked for.
     pub partition: i32,
     /// Leader epoch that the client knows; -1 when it does not say.
@@ -85,17 +85,21 @@ impl Room {
 impl State {
     /// Whether it makes the client give up or go back: nothing to be said by a node that may lead no more.
     pub fn needs_proof(&self) -> bool {
-        let errors = [ResponseError::OffsetOutOfRange, ResponseError::UnknownTopicOrPartition];
+        let errors = [
+            ResponseError::OffsetOutOfRange,
+            ResponseError::UnknownTopicOrPartition,
+            ResponseError::UnknownTopicId,
+        ];
         matches!(self, Self::Diverged(..)) || matches!(self, Self::Failed(error) if errors.contains(error))
     }
 }
 
 impl PartitionRead {
     /// A read of at most `room` bytes, of what is `wanted` of a topic; `again` when it was before.
-    pub fn new(name: TopicName, wanted: &FetchPartition, room: usize, again: bool) -> Self {
+    pub fn new(topic: TopicKey, wanted: &FetchPartition, room: usize, again: bool) -> Self {
         let state = State::Failed(ResponseError::UnknownTopicOrPartition);
         Self {
-            name,
+            topic,
             partition: wanted.partition,
             epoch: wanted.current_leader_epoch,
             last_epoch: wanted.last_fetched_epoch,
@@ -133,7 +137,9 @@ impl PartitionRead {
         known: impl FnOnce(&Source, i64) -> Option<Position>,
     ) -> Result<State, ResponseError> {
         let unknown = ResponseError::UnknownTopicOrPartition;
-        let source = Source::resolve(state_machine, &self.name, self.partition).ok_or(unknown)?;
+        let cluster = state_machine.cluster_id().map(|id| id.0).unwrap_or_default();
+        let topic = self.topic.find(state_machine, cluster).ok_or_else(|| self.topic.unknown())?;
+        let source = Source::of(topic, self.partition).ok_or(unknown)?;
         let partition = source.find(state_machine).ok_or(unknown)?;
         (self.start_offset, self.high_watermark) = (partition.start_offset(), partition.high_watermark());
         if self.offset < self.start_offset {
@@ -256,9 +262,10 @@ mod tests {
     use crate::net::kafka::tests::encodes;
     use kafka_protocol::messages::fetch_response::FetchableTopicResponse;
     use kafka_protocol::messages::{ApiKey, FetchResponse};
+    use uuid::Uuid;
 
     fn source() -> Source {
-        Source { name: TopicName("t".into()), topic: 1, partition: 0 }
+        Source { topic: 1, partition: 0 }
     }
 
     /// A read from `offset` on, with an entry 4 that begins at offset 100.
@@ -270,7 +277,7 @@ mod tests {
     /// One that a client asks for that has read last in this leader epoch.
     fn wanting(offset: i64, last_epoch: i32, room: usize) -> PartitionRead {
         let wanted = FetchPartition::default().with_fetch_offset(offset).with_last_fetched_epoch(last_epoch);
-        PartitionRead::new(source().name, &wanted, room, false)
+        PartitionRead::new(TopicKey::Name("t".into()), &wanted, room, false)
     }
 
     fn offsets(read: &PartitionRead) -> Vec<i64> {
@@ -361,7 +368,7 @@ mod tests {
         let state_machine = leader_epoch::tests::state_machine(&[2]);
         let look = |current, own| {
             let wanted = FetchPartition::default().with_current_leader_epoch(current);
-            let mut read = PartitionRead::new(source().name, &wanted, 1000, false);
+            let mut read = PartitionRead::new(TopicKey::Name("t".into()), &wanted, 1000, false);
             read.look(&state_machine, own, |_, _| None);
             read.state
         };
@@ -371,6 +378,21 @@ mod tests {
         assert_eq!(look(8, Some(9)), State::Failed(ResponseError::FencedLeaderEpoch));
         assert_eq!(look(10, Some(9)), State::Failed(ResponseError::UnknownLeaderEpoch));
         assert_eq!(look(9, None), State::Failed(ResponseError::NotLeaderOrFollower));
+    }
+
+    #[test]
+    fn a_topic_is_found_by_its_id_and_another_of_its_name_is_not() {
+        let state_machine = leader_epoch::tests::state_machine(&[2]);
+        let look = |id, partition| {
+            let wanted = FetchPartition::default().with_partition(partition);
+            let mut read = PartitionRead::new(TopicKey::Id(Uuid::from_u128(id)), &wanted, 1000, false);
+            read.look(&state_machine, Some(9), |_, _| None);
+            read.state
+        };
+        assert!(matches!(look(1, 0), State::Behind(..)), "{:?}", look(1, 0));
+        assert_eq!(look(1, 1), State::Failed(ResponseError::UnknownTopicOrPartition));
+        assert_eq!(look(2, 0), State::Failed(ResponseError::UnknownTopicId));
+        assert!(look(2, 0).needs_proof());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::Answer;
 use super::errors;
 use super::frame::{BadRequest, Outcome, ReplyTo, Request};
+use super::new_leader::NewLeader;
 use super::records::{self, Rules};
 use super::session::Session;
 use crate::entry::OVERHEAD;
@@ -26,12 +28,14 @@ use crate::replica::ProposeError;
 use crate::runtime::Budget;
 use crate::runtime::read_clocks;
 use crate::state_machine::command::Reply;
-use crate::state_machine::{StateMachine, TopicId, config};
+use crate::state_machine::{StateMachine, Topic, TopicId, config};
 
 /// How long a producer waits that does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// No producer waits longer; a longer timeout is a mistake.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// From this version on the answer tells who leads instead.
+const NEW_LEADER_SINCE: i16 = 10;
 /// Bytes of a request that are read through at once: it takes tens of microseconds.
 const CHECKED_AT_ONCE: usize = 256 << 10;
 
@@ -93,7 +97,7 @@ async fn checked(session: &Session, mut work: Work) -> Option<Work> {
 /// Proposes the batches, now or when there is room, before any later request of the connection.
 fn propose(session: Arc<Session>, to: ReplyTo, mut work: Work, acks: i16, deadline: Instant) -> Answer {
     if work.appends.is_empty() {
-        return Answer::Now(work.outcome(to, acks));
+        return Answer::Now(work.outcome(to, acks, || NewLeader::known(&session)));
     }
     let bytes = work.appends.iter().map(Append::bytes).sum();
     match session.node().try_room(bytes) {
@@ -105,7 +109,7 @@ fn propose(session: Arc<Session>, to: ReplyTo, mut work: Work, acks: i16, deadli
                     for at in 0..work.appends.len() {
                         work.refuse(at, ResponseError::RequestTimedOut);
                     }
-                    Answer::Now(work.outcome(to, acks))
+                    Answer::Now(work.outcome(to, acks, || NewLeader::known(&session)))
                 }
             }
         }),
@@ -113,21 +117,22 @@ fn propose(session: Arc<Session>, to: ReplyTo, mut work: Work, acks: i16, deadli
 }
 
 fn proposed(
-    session: &Session,
+    session: &Arc<Session>,
     to: ReplyTo,
     mut work: Work,
     acks: i16,
     (deadline, mut room): (Instant, Budget),
 ) -> Answer {
-    let mut bytes = 0;
+    let (mut bytes, now) = (0, read_clocks().wall);
     let mut proposals = Vec::with_capacity(work.appends.len());
     for append in &mut work.appends {
         bytes += append.batch.len() as u64;
         let share = room.split(append.bytes());
         let place = (append.topic, append.partition);
-        proposals.push(session.node().append(place, std::mem::take(&mut append.batch), share));
+        proposals.push(session.node().append(place, append.take_batch(now), share));
     }
     session.shared.metrics.produce_bytes.fetch_add(bytes, Relaxed);
+    let session = Arc::clone(session);
     Answer::later(async move {
         for (at, proposal) in proposals.into_iter().enumerate() {
             match timeout_at(deadline, proposal).await.unwrap_or(Err(ProposeError::Busy)) {
@@ -135,7 +140,7 @@ fn proposed(
                 Err(error) => work.refuse(at, errors::produce(error)),
             }
         }
-        work.outcome(to, acks)
+        work.outcome(to, acks, || NewLeader::known(&session))
     })
 }
 
@@ -153,15 +158,49 @@ struct Append {
     partition: u32,
     batch: Bytes,
     rules: Rules,
+    /// The offset that the partition's next event would have got when the request came.
+    next: i64,
+    /// Whether its records get the time of their append.
+    is_log_append_time: bool,
+    /// That time, in ms since 1970, once they have it.
+    append_time: Option<i64>,
 }
 
 impl Append {
+    /// What is wanted of a partition of `topic`, if it has this partition.
+    fn new(slot: (usize, usize), topic: &Topic, wanted: PartitionProduceData, rules: &Rules) -> Option<Self> {
+        let partition = u32::try_from(wanted.index).ok()?;
+        let next = topic.partitions.get(partition as usize)?.high_watermark();
+        Some(Self {
+            slot,
+            topic: topic.id,
+            partition,
+            batch: wanted.records.unwrap_or_default(),
+            rules: rules.clone(),
+            next,
+            is_log_append_time: config::is_log_append_time(topic),
+            append_time: None,
+        })
+    }
+
     /// What it takes on its way through the log.
     fn bytes(&self) -> usize {
         self.batch.len() + OVERHEAD
     }
+
+    /// What goes into the log at time `now`.
+    fn take_batch(&mut self, now: i64) -> Bytes {
+        let batch = std::mem::take(&mut self.batch);
+        if !self.is_log_append_time {
+            return batch;
+        }
+        self.append_time = Some(now);
+        records::with_append_time(&batch, now)
+    }
 }
 
+/// The records have the timestamps that they came with.
+const NO_TIME: i64 = -1;
 /// Neither appended nor refused yet.
 const OPEN: i64 = -1;
 
@@ -184,33 +223,29 @@ impl Work {
         let now = read_clocks().wall;
         let mut seen = HashSet::new();
         for data in body.topic_data {
-            let known = state_machine.topic(&data.name);
-            let rules = known.map(|topic| Rules {
+            let topic = state_machine.topic(&data.name);
+            let rules = topic.map(|topic| Rules {
                 version,
                 largest: config::largest_batch(state_machine, topic),
                 timestamps: config::timestamps(topic, now),
             });
             let mut partitions = Vec::with_capacity(data.partition_data.len());
             for wanted in data.partition_data {
-                let found = known.zip(rules.clone()).and_then(|(topic, rules)| {
-                    let partition = u32::try_from(wanted.index).ok()?;
-                    topic.partitions.get(partition as usize)?;
-                    Some((topic.id, partition, rules))
-                });
-                let answer = slot(wanted.index);
-                partitions.push(match found {
-                    // Some of its batches could be refused, and others not.
-                    Some((topic, partition, _)) if !seen.insert((topic, partition)) => {
-                        answer.with_error_code(ResponseError::InvalidRequest.code())
-                    }
-                    Some((topic, partition, rules)) => {
-                        let slot = (self.topics.len(), partitions.len());
-                        let batch = wanted.records.unwrap_or_default();
-                        self.appends.push(Append { slot, topic, partition, batch, rules });
-                        answer
-                    }
-                    None => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
-                });
+                let (answer, place) = (slot(wanted.index), (self.topics.len(), partitions.len()));
+                let found = topic.zip(rules.as_ref());
+                partitions.push(
+                    match found.and_then(|(topic, rules)| Append::new(place, topic, wanted, rules)) {
+                        // Some of its batches could be refused, and others not.
+                        Some(append) if !seen.insert((append.topic, append.partition)) => {
+                            answer.with_error_code(ResponseError::InvalidRequest.code())
+                        }
+                        Some(append) => {
+                            self.appends.push(append);
+                            answer
+                        }
+                        None => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
+                    },
+                );
             }
             self.topics.push(
                 TopicProduceResponse::default().with_name(data.name).with_partition_responses(partitions),
@@ -243,12 +278,14 @@ impl Work {
     }
 
     fn enter(&mut self, at: usize, reply: &Reply) {
-        let slot = self.appends[at].slot;
+        let Append { slot, next, append_time, .. } = self.appends[at];
         let answer = self.answer(slot);
         match reply {
             Reply::Appended { base_offset, log_start_offset } => {
                 answer.log_start_offset = *log_start_offset;
                 answer.base_offset = *base_offset;
+                // A batch that came again has the time when it came first, which nobody remembers.
+                answer.log_append_time_ms = append_time.filter(|_| *base_offset >= next).unwrap_or(NO_TIME);
             }
             Reply::Refused(why) => answer.error_code = errors::refusal(*why).code(),
             _ => answer.error_code = ResponseError::UnknownServerError.code(),
@@ -259,19 +296,27 @@ impl Work {
         &mut self.topics[slot.0].partition_responses[slot.1]
     }
 
-    fn outcome(mut self, to: ReplyTo, acks: i16) -> Outcome {
-        let mut failed = false;
+    /// The answer. `leader` is asked who leads if a partition is led elsewhere.
+    fn outcome(mut self, to: ReplyTo, acks: i16, leader: impl FnOnce() -> Option<NewLeader>) -> Outcome {
+        let (mut failed, mut is_led_elsewhere) = (false, false);
         for partition in self.topics.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
             if partition.error_code != errors::NONE {
                 partition.base_offset = -1;
                 failed = true;
+                is_led_elsewhere |= NewLeader::applies_to(partition.error_code);
             }
         }
         match (acks, failed) {
             (0, false) => Outcome::NoResponse,
             // Nobody reads an answer; losing the connection makes the client look for the leader again.
             (0, true) => Outcome::Close,
-            _ => to.send(&ProduceResponse::default().with_responses(self.topics)),
+            _ => {
+                let mut answer = ProduceResponse::default().with_responses(self.topics);
+                if is_led_elsewhere && to.version >= NEW_LEADER_SINCE {
+                    leader().into_iter().for_each(|leader| leader.add_to_produce(&mut answer));
+                }
+                to.send(&answer)
+            }
         }
     }
 }
@@ -283,9 +328,11 @@ fn slot(index: i32) -> PartitionProduceResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::kafka::tests::encodes;
+    use crate::net::kafka::new_leader::tests::other;
+    use crate::net::kafka::tests::{batch_of, encodes};
     use crate::state_machine::command::Refusal;
     use kafka_protocol::messages::ApiKey;
+    use kafka_protocol::protocol::Decodable;
 
     fn rules() -> Rules {
         Rules { version: 9, largest: 1000, timestamps: i64::MIN..=i64::MAX }
@@ -296,7 +343,16 @@ mod tests {
         let mut work = Work::default();
         for (partition, size) in (0..).zip(batches) {
             let (slot, batch) = ((0, partition as usize), Bytes::from(vec![0; *size]));
-            work.appends.push(Append { slot, topic: 1, partition, batch, rules: rules() });
+            work.appends.push(Append {
+                slot,
+                topic: 1,
+                partition,
+                batch,
+                rules: rules(),
+                next: 5,
+                is_log_append_time: false,
+                append_time: None,
+            });
         }
         let partitions = (0..).take(batches.len()).map(slot).collect();
         work.topics = vec![TopicProduceResponse::default().with_partition_responses(partitions)];
@@ -324,7 +380,7 @@ mod tests {
         work.refuse(2, ResponseError::NotLeaderOrFollower);
         let to = to(9);
         assert!(matches!(
-            Work { topics: work.topics.clone(), appends: vec![] }.outcome(to, 1),
+            Work { topics: work.topics.clone(), appends: vec![] }.outcome(to, 1, || None),
             Outcome::Send(_)
         ));
         assert_eq!(result(&work), [(0, 7), (45, -1), (6, -1)]);
@@ -334,7 +390,7 @@ mod tests {
     #[test]
     fn a_partition_named_twice_is_taken_once() {
         use kafka_protocol::messages::TopicName;
-        use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+        use kafka_protocol::messages::produce_request::TopicProduceData;
         let mut state_machine = StateMachine::default();
         let mut payload = bytes::BytesMut::new();
         crate::net::kafka::topics::creation("t", 1, vec![]).encode(&mut payload);
@@ -352,11 +408,11 @@ mod tests {
     fn acks_zero_is_silent_unless_something_failed() {
         let mut done = work(&[100]);
         done.enter(0, &appended(1));
-        assert!(matches!(done.outcome(to(9), 0), Outcome::NoResponse));
+        assert!(matches!(done.outcome(to(9), 0, || None), Outcome::NoResponse));
         let mut failed = work(&[100]);
         failed.refuse(0, ResponseError::NotLeaderOrFollower);
-        assert!(matches!(failed.outcome(to(9), 0), Outcome::Close));
-        assert!(matches!(work(&[100]).outcome(to(9), 1), Outcome::Send(_)));
+        assert!(matches!(failed.outcome(to(9), 0, || None), Outcome::Close));
+        assert!(matches!(work(&[100]).outcome(to(9), 1, || None), Outcome::Send(_)));
     }
 
     #[test]
@@ -365,5 +421,40 @@ mod tests {
         work.validate();
         assert!(work.appends.is_empty());
         assert_eq!(result(&work), [(43, -1), (2, -1)]);
+    }
+
+    #[test]
+    fn who_leads_instead_is_told_where_the_version_has_a_place_for_it() {
+        for version in 3..=11 {
+            let mut work = work(&[100, 100]);
+            work.refuse(0, ResponseError::NotLeaderOrFollower);
+            work.enter(1, &appended(1));
+            let Outcome::Send(frame) = work.outcome(to(version), -1, || Some(other())) else { panic!() };
+            let header = 8 + usize::from(version >= 9);
+            let answer = ProduceResponse::decode(&mut frame.freeze().slice(header..), version).unwrap();
+            let partitions = answer.responses[0].partition_responses.iter();
+            let leaders: Vec<_> = partitions.map(|partition| partition.current_leader.leader_id.0).collect();
+            let told = version >= NEW_LEADER_SINCE;
+            assert_eq!(
+                (leaders, answer.node_endpoints.len()),
+                (vec![if told { 2 } else { -1 }, -1], usize::from(told))
+            );
+        }
+    }
+
+    #[test]
+    fn a_topic_that_wants_it_gets_the_time_of_the_append() {
+        let mut work = work(&[0, 0, 0]);
+        let sent = batch_of(2);
+        for (append, is_log_append_time) in work.appends.iter_mut().zip([true, false, true]) {
+            (append.batch, append.is_log_append_time) = (sent.clone(), is_log_append_time);
+        }
+        let batches = work.appends.iter_mut().map(|append| append.take_batch(7)).collect::<Vec<_>>();
+        assert_eq!((&batches[0], &batches[1]), (&records::with_append_time(&sent, 7), &sent));
+        for (at, offset) in [5, 5, 4].into_iter().enumerate() {
+            work.enter(at, &appended(offset));
+        }
+        let told = work.topics[0].partition_responses.iter().map(|partition| partition.log_append_time_ms);
+        assert!(told.eq([7, -1, -1]), "the last one came again");
     }
 }

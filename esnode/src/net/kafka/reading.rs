@@ -15,7 +15,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::node::handle::Handle;
 use crate::state_machine::batch::BatchHeader;
 use crate::state_machine::command::Command;
-use crate::state_machine::{Position, StateMachine, TopicId};
+use crate::state_machine::{Position, StateMachine, Topic, TopicId};
 
 /// Bytes of entries read at a time.
 const CHUNK: u64 = 1 << 20;
@@ -23,9 +23,7 @@ const CHUNK: u64 = 1 << 20;
 /// A partition of a topic that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The topic's name.
-    pub name: TopicName,
-    /// Its number, which tells it from a later topic of the same name.
+    /// The topic's number, which tells it from a later topic of the same name.
     pub topic: TopicId,
     /// The partition.
     pub partition: u32,
@@ -34,16 +32,20 @@ pub struct Source {
 impl Source {
     /// The partition's state, unless its topic is gone.
     pub fn find<'a>(&self, state_machine: &'a StateMachine) -> Option<&'a crate::state_machine::Partition> {
-        let topic = state_machine.topic(&self.name).filter(|topic| topic.id == self.topic)?;
+        let topic = state_machine.topic_by_id(self.topic)?;
         topic.partitions.get(self.partition as usize).map(AsRef::as_ref)
     }
 
     /// The partition with this name and number, if there is one.
     pub fn resolve(state_machine: &StateMachine, name: &TopicName, partition: i32) -> Option<Self> {
-        let topic = state_machine.topic(name)?;
+        Self::of(state_machine.topic(name)?, partition)
+    }
+
+    /// The partition of a topic with this number, if it has one.
+    pub fn of(topic: &Topic, partition: i32) -> Option<Self> {
         let partition = u32::try_from(partition).ok()?;
         topic.partitions.get(partition as usize)?;
-        Some(Self { name: name.clone(), topic: topic.id, partition })
+        Some(Self { topic: topic.id, partition })
     }
 }
 

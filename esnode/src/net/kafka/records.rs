@@ -5,6 +5,7 @@ mod decode;
 
 use std::ops::RangeInclusive;
 
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use shared::codec::{self, Codec};
 
@@ -13,8 +14,12 @@ use crate::state_machine::batch::{BatchHeader, HEADER, extent};
 
 /// Bytes of the smallest record: its length, attributes, two deltas, two lengths, number of headers.
 const SMALLEST_RECORD: usize = 7;
+/// The records' timestamp is the batch's newest, which the log has given it.
+const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+/// A record has none.
+const NO_TIMESTAMP: i64 = -1;
 /// Oldest version of Produce whose clients know Zstandard.
 const ZSTD_SINCE: i16 = 7;
 
@@ -45,7 +50,7 @@ pub fn check(sent: &[u8], rules: &Rules) -> Result<(), Refused> {
         if record.offset_delta != expected {
             return invalid(format!("record {expected} says that it is number {}", record.offset_delta));
         }
-        if !rules.timestamps.contains(&record.timestamp) {
+        if record.timestamp != NO_TIMESTAMP && !rules.timestamps.contains(&record.timestamp) {
             let why = format!(
                 "record {expected} is of {} ms since 1970; the topic takes {} to {} now",
                 record.timestamp,
@@ -93,6 +98,10 @@ fn outline(sent: &[u8], rules: &Rules) -> Result<BatchHeader, Refused> {
     if header.attributes & (TRANSACTIONAL | CONTROL) != 0 {
         return invalid("there are no transactions here");
     }
+    if header.attributes & LOG_APPEND_TIME != 0 {
+        let why = "when it was appended is not for its producer to say".to_owned();
+        return Err((ResponseError::InvalidTimestamp, why));
+    }
     if !header.is_sound() {
         return invalid("the batch's number of records, offsets or sequence do not go together");
     }
@@ -127,6 +136,18 @@ fn unreadable(fault: &Fault) -> Refused {
 fn has_room(header: &BatchHeader, batch: &[u8]) -> bool {
     let most = (batch.len() - HEADER) / SMALLEST_RECORD;
     usize::try_from(header.count).is_ok_and(|count| count <= most)
+}
+
+/// The batch with `time`, in ms since 1970, in place of its records' own timestamps.
+pub fn with_append_time(batch: &[u8], time: i64) -> Bytes {
+    let mut batch = BytesMut::from(batch);
+    if let Some(head) = batch.first_chunk_mut::<HEADER>() {
+        head[22] |= LOG_APPEND_TIME.to_be_bytes()[1];
+        head[35..43].copy_from_slice(&time.to_be_bytes());
+        let crc = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    }
+    batch.freeze()
 }
 
 /// Appends a batch to what a consumer gets, with the offset and the leader epoch that the log gave it; the CRC

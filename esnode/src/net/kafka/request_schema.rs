@@ -23,6 +23,8 @@ pub enum Field {
     Strings,
     /// An array of structs.
     Structs(&'static [Field]),
+    /// A struct, or null.
+    Optional(&'static [Field]),
     /// Present from this version on.
     Since(i16, &'static Field),
     /// Present in these versions only, both included.
@@ -84,6 +86,11 @@ impl Walk<'_> {
             }
             Field::Strings => (0..self.count()?).try_for_each(|_| self.string()),
             Field::Structs(fields) => (0..self.count()?).try_for_each(|_| self.structure(fields)),
+            Field::Optional(fields) => match self.take()? {
+                // Whatever else it is, the codec takes it for null.
+                [1] => self.structure(fields),
+                [_] => Ok(()),
+            },
             Field::Since(from, field) if self.version >= *from => self.field(field),
             Field::Between(from, to, field) if (*from..=*to).contains(&self.version) => self.field(field),
             Field::Since(..) | Field::Between(..) => Ok(()),

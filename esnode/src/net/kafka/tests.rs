@@ -1,5 +1,7 @@
 //! Frames of every served version, honest and hostile, through parsing, checking and decoding.
 
+mod admin;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsTopic,
@@ -9,9 +11,7 @@ use kafka_protocol::messages::create_topics_request::{
 };
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
-use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
@@ -36,6 +36,15 @@ fn name(text: &'static str) -> TopicName {
 /// A batch of so many records.
 pub fn batch_of(records: usize) -> Bytes {
     super::records::tests::batch(&vec![1_700_000_000_000; records])
+}
+
+/// The same of an idempotent producer, from this sequence number on. Its CRC is not right.
+pub fn idempotent(records: usize, producer: i64, sequence: i32) -> Bytes {
+    let mut batch = batch_of(records).to_vec();
+    batch[43..51].copy_from_slice(&producer.to_be_bytes());
+    batch[51..53].fill(0);
+    batch[53..57].copy_from_slice(&sequence.to_be_bytes());
+    batch.into()
 }
 
 /// A request with something in every field that the version has.
@@ -105,26 +114,12 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Bytes {
             let id = Some(StrBytes::from_static_str("tx").into());
             encoded(&InitProducerIdRequest::default().with_transactional_id(id), version)
         }
-        ApiKey::DescribeConfigs | ApiKey::IncrementalAlterConfigs => of_configs(key, version),
-        other => panic!("no sample of {other:?}: add one"),
+        ApiKey::DescribeConfigs
+        | ApiKey::AlterConfigs
+        | ApiKey::IncrementalAlterConfigs
+        | ApiKey::ListConfigResources => admin::of_configs(key, version),
+        other => admin::sample(other, version),
     }
-}
-
-fn of_configs(key: ApiKey, version: i16) -> Bytes {
-    let text = StrBytes::from_static_str;
-    if key == ApiKey::DescribeConfigs {
-        let resource = DescribeConfigsResource::default()
-            .with_resource_type(2)
-            .with_resource_name(text("a"))
-            .with_configuration_keys(Some(vec![text("retention.ms"), text("x")]));
-        return encoded(&DescribeConfigsRequest::default().with_resources(vec![resource]), version);
-    }
-    let config = AlterableConfig::default().with_name(text("retention.ms")).with_value(Some(text("1")));
-    let resource = AlterConfigsResource::default()
-        .with_resource_type(2)
-        .with_resource_name(text("a"))
-        .with_configs(vec![config]);
-    encoded(&IncrementalAlterConfigsRequest::default().with_resources(vec![resource]), version)
 }
 
 /// The body of a request.
@@ -162,6 +157,9 @@ fn fetch(version: i16) -> FetchRequest {
     }
     if version >= 12 {
         request = request.with_cluster_id(Some(StrBytes::from_static_str("cluster")));
+    }
+    if version >= 15 {
+        request = request.with_replica_state(ReplicaState::default().with_replica_id(1.into()));
     }
     request
 }
@@ -352,7 +350,7 @@ fn the_answer_to_a_newer_api_versions_is_version_zero_with_error_35() {
     // Length, correlation id, error, count, then 6 bytes per API.
     assert_eq!(&frame[4..14], &[0, 0, 0, 3, 0, 35, 0, 0, 0, u8::try_from(APIS.len()).unwrap()]);
     assert_eq!(frame.len(), 14 + 6 * APIS.len());
-    assert_eq!(&frame[14..20], &[0, 0, 0, 0, 0, 9], "Produce is offered from 0 to 9");
+    assert_eq!(&frame[14..20], &[0, 0, 0, 0, 0, 11], "Produce is offered from 0 to 11");
 }
 
 #[test]

@@ -167,6 +167,17 @@ impl Partition {
         self.producers.validate(batch)
     }
 
+    /// Bytes of the batches that are kept, and of some that are not but share an index interval with the oldest.
+    pub fn kept_bytes(&self) -> u64 {
+        let first = self.index.first().filter(|_| self.start_offset < self.high_watermark);
+        first.map_or(0, |first| self.bytes - first.bytes)
+    }
+
+    /// The idempotent producers that are remembered, by id.
+    pub fn producers(&self) -> impl ExactSizeIterator<Item = (i64, &Producer)> {
+        self.producers.iter()
+    }
+
     /// What is remembered of an idempotent producer.
     pub fn producer(&self, id: i64) -> Option<&Producer> {
         self.producers.get(id)

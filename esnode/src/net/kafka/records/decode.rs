@@ -4,6 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use shared::codec::{Codec, MAX_DECOMPRESSED};
 
+use super::LOG_APPEND_TIME;
 use crate::state_machine::batch::{BatchHeader, HEADER};
 
 /// What is looked at of a record.
@@ -11,7 +12,7 @@ use crate::state_machine::batch::{BatchHeader, HEADER};
 pub struct Record {
     /// Its offset, counted from the batch's first.
     pub offset_delta: i64,
-    /// When it happened, as its producer says; ms since 1970.
+    /// When it happened, as its producer says, or when it was appended; ms since 1970.
     pub timestamp: i64,
     /// Whether it has a key.
     pub has_key: bool,
@@ -44,6 +45,8 @@ pub enum Fault {
 /// is left.
 pub struct Decoded<'a> {
     base_timestamp: i64,
+    /// The timestamp of all of them, if the log has given them one.
+    append_time: Option<i64>,
     /// Records not read yet.
     left: i32,
     /// Bytes that may still come out.
@@ -70,7 +73,13 @@ impl<'a> Decoded<'a> {
             Codec::None => Source::Plain(records),
             codec => Source::Compressed(codec.reader(records)),
         };
-        Ok(Self { base_timestamp: header.base_timestamp, left: header.count, room: MAX_DECOMPRESSED, source })
+        Ok(Self {
+            base_timestamp: header.base_timestamp,
+            append_time: (header.attributes & LOG_APPEND_TIME != 0).then_some(header.max_timestamp),
+            left: header.count,
+            room: MAX_DECOMPRESSED,
+            source,
+        })
     }
 
     fn advance(&mut self) -> Result<Option<Record>, Fault> {
@@ -101,7 +110,9 @@ impl Iterator for Decoded<'_> {
         if next.is_err() {
             self.source = Source::Ended;
         }
-        next.transpose()
+        let stamped =
+            |record: Record| Record { timestamp: self.append_time.unwrap_or(record.timestamp), ..record };
+        next.map(|record| record.map(stamped)).transpose()
     }
 }
 

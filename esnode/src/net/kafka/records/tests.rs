@@ -291,3 +291,28 @@ fn a_record_that_claims_an_offset_elsewhere_is_found_inside_its_batch() {
     sent[HEADER] += 2 * 9;
     assert_eq!(first_since(&sent, 0, 100), Some((1, 100)));
 }
+
+#[test]
+fn an_append_time_is_that_of_every_record() {
+    let appended = with_append_time(&batch(&[1000, 3000, 2000]), 5000);
+    let header = BatchHeader::read(&appended).unwrap();
+    assert!(header.is_intact(&appended) && header.max_timestamp == 5000);
+    let mut bytes = appended.clone();
+    let read = RecordBatchDecoder::decode(&mut bytes).unwrap().records;
+    assert!(read.iter().all(|record| record.timestamp_type == TimestampType::LogAppend));
+    assert_eq!(first_since(&appended, 0, 4000), Some((0, 5000)));
+    assert_eq!(first_since(&appended, 2, 5000), Some((2, 5000)));
+    assert_eq!(first_since(&appended, 0, 5001), None);
+    assert_eq!(code(&appended), Err(ResponseError::InvalidTimestamp), "it is the log's to give");
+}
+
+#[test]
+fn a_record_without_a_timestamp_is_within_every_limit() {
+    let rules = Rules { timestamps: 900..=1100, ..rules() };
+    let code = |timestamp| check(&batch(&[timestamp]), &rules).map_err(|(code, _)| code);
+    assert_eq!((code(-1), code(1000)), (Ok(()), Ok(())));
+    assert_eq!(
+        (code(0), code(1101)),
+        (Err(ResponseError::InvalidTimestamp), Err(ResponseError::InvalidTimestamp))
+    );
+}
