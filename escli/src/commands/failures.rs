@@ -206,15 +206,15 @@ mod tests {
     #[test]
     fn what_the_cluster_refuses_was_not_done_and_what_it_might_do_later_failed() {
         let refused = |code: i16| Failure::from(check(code, None, || "orders".to_owned()).unwrap_err());
-        assert_eq!((refused(36).exit, refused(6).exit), (Exit::Refused, Exit::Failed));
+        assert_eq!((refused(36).kind, refused(6).kind), (Exit::Refused, Exit::Failed));
         assert!(
             refused(36).details.is_empty() && refused(7).details[0].contains("may have been carried out")
         );
         let unknown = Failure::from(KafkaError::UnknownTopic("orders".to_owned()));
-        assert_eq!((unknown.exit, unknown.hints[1].as_str()), (Exit::Failed, "escli topic create orders"));
+        assert_eq!((unknown.kind, unknown.hints[1].as_str()), (Exit::Failed, "escli topic create orders"));
         let gone =
             KafkaError::Unreachable { node: "n1 (h:9000)".to_owned(), why: "connection refused".to_owned() };
-        assert_eq!(Failure::from(gone).exit, Exit::Unreachable);
+        assert_eq!(Failure::from(gone).kind, Exit::Unreachable);
     }
 
     #[test]

@@ -207,6 +207,6 @@ mod tests {
     fn a_header_is_given_once() {
         let pair = |key: &str| (key.to_owned(), "v".to_owned());
         assert_eq!(headers(&[pair("a"), pair("b")]).unwrap().len(), 2);
-        assert_eq!(headers(&[pair("a"), pair("b"), pair("a")]).unwrap_err().exit, Exit::Usage);
+        assert_eq!(headers(&[pair("a"), pair("b"), pair("a")]).unwrap_err().kind, Exit::Usage);
     }
 }
