@@ -5,6 +5,7 @@
 //! - `commands`: one file per subcommand, and what changing commands share (`operation`, `target`)
 //! - `cli`: the command line as clap reads it; it ends where [`settings`] begins
 //! - `view`: everything that is printed, and the documents that programs read
+//! - `kafka`: the nodes' Kafka API: topics, events and consumer groups
 //! - `admin_client`: the nodes' admin API, and how their ports are reached
 //! - `hosts`: the machines that nodes run on, `local` ones or `remote` ones over `ssh`
 //! - `backup`, `support_bundle`, `monitoring`: the files that escli writes for others to keep
@@ -24,6 +25,7 @@ pub mod engine;
 pub mod failure;
 pub mod files;
 pub mod hosts;
+pub mod kafka;
 pub mod monitoring;
 pub mod operator_error;
 pub mod output;

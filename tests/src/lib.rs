@@ -15,6 +15,7 @@ pub mod mutate;
 pub mod programs;
 pub mod proxy;
 pub mod ready;
+pub mod scripted_node;
 pub mod sim;
 pub mod skip;
 pub mod sshd;

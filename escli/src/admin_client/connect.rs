@@ -35,18 +35,48 @@ pub fn through(
     passphrases: &Arc<Passphrases>,
 ) -> Result<AdminClient, PortError> {
     AdminClient::by(spec, settings.host_timeout, |node, limit| {
-        // A host that SSH cannot resolve may still answer directly.
-        let Some(Ok(destination)) = destinations.get(&node.id) else { return Route::direct(limit) };
-        let Some((last, before)) = destination.jumps.split_last() else {
-            let own = SshTunnel::new(destination.clone(), listens(node), node.http_port, passphrases);
-            return Route::either(limit, own);
-        };
-        let via = Destination { jumps: before.to_vec(), ..last.clone() };
-        Ok(Route::behind(limit, SshTunnel::new(via, &node.host, node.http_port, passphrases)))
+        let tunnel = |via, host: &str| SshTunnel::new(via, host, node.http_port, passphrases);
+        match way(node, destinations) {
+            Way::Direct => Route::direct(limit),
+            Way::Either { via, host } => Route::either(limit, tunnel(via, &host)),
+            Way::Behind { via, host } => Ok(Route::behind(limit, tunnel(via, &host))),
+        }
     })
 }
 
-/// Returns the address of the node's admin port, as seen from its own host.
+/// How the ports of a node's host are reached.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// Directly only.
+    Direct,
+    /// Directly, and through the host's own SSH server where that is closed.
+    Either {
+        /// The host's SSH server.
+        via: Destination,
+        /// Where the node listens, as that server calls it.
+        host: String,
+    },
+    /// Through a jump host only.
+    Behind {
+        /// The jump host.
+        via: Destination,
+        /// The node's host, as the jump host calls it.
+        host: String,
+    },
+}
+
+/// Returns how the ports of a node's host are reached.
+pub fn way(node: &Node, destinations: &Destinations) -> Way {
+    // A host that SSH cannot resolve may still answer directly.
+    let Some(Ok(destination)) = destinations.get(&node.id) else { return Way::Direct };
+    let Some((last, before)) = destination.jumps.split_last() else {
+        return Way::Either { via: destination.clone(), host: listens(node).to_owned() };
+    };
+    let via = Destination { jumps: before.to_vec(), ..last.clone() };
+    Way::Behind { via, host: node.host.clone() }
+}
+
+/// Returns the address of the node's ports, as seen from its own host.
 fn listens(node: &Node) -> &str {
     match node.bind.as_deref() {
         None | Some("0.0.0.0") => "127.0.0.1",

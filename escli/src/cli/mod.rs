@@ -17,10 +17,12 @@ pub mod backup;
 pub mod check;
 pub mod complete;
 pub mod completions;
+pub mod consume;
 pub mod diff;
 pub mod down;
 pub mod exec;
 pub mod explain;
+pub mod group;
 pub mod health;
 pub mod history;
 pub mod init;
@@ -28,6 +30,7 @@ pub mod logs;
 pub mod man;
 pub mod monitoring;
 pub mod plan;
+pub mod produce;
 pub mod recover;
 pub mod reload;
 pub mod remove_node;
@@ -39,6 +42,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod support_bundle;
+pub mod topic;
 pub mod transfer_leader;
 pub mod up;
 pub mod upgrade;
@@ -164,6 +168,14 @@ pub enum Command {
     Recover(recover::Args),
     /// Stop the whole cluster; with --purge-data also delete its data.
     Down(down::Args),
+    /// List, describe, create, alter and delete topics.
+    Topic(topic::Args),
+    /// Write the lines of standard input to a topic, each as an event.
+    Produce(produce::Args),
+    /// Print the events of a topic.
+    Consume(consume::Args),
+    /// List, describe, reset and delete consumer groups.
+    Group(group::Args),
     /// Write the configuration that Prometheus and Grafana need to monitor the cluster.
     Monitoring(monitoring::Args),
     /// Show the steps that `up` would run, and why.

@@ -55,6 +55,12 @@ impl CommandLine {
         self.value(option, path.map(word))
     }
 
+    /// Adds a word, such as the name of a topic.
+    #[must_use]
+    pub fn word(self, text: &str) -> Self {
+        self.push(&quote::word(text))
+    }
+
     /// Adds a path.
     #[must_use]
     pub fn argument(self, path: &Path) -> Self {

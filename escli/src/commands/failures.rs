@@ -7,6 +7,7 @@ use crate::engine::lock::LockError;
 use crate::engine::outcome::Outcome;
 use crate::engine::ports::{PortError, PortErrorKind};
 use crate::failure::{Exit, Failure};
+use crate::kafka::{KafkaError, TopicPartition};
 use crate::plan::Refusal;
 use crate::view::report::Report;
 
@@ -79,6 +80,50 @@ impl From<StepError> for Failure {
     }
 }
 
+impl From<KafkaError> for Failure {
+    fn from(error: KafkaError) -> Self {
+        let failure = Self::new(exit_of_call(&error), error.to_string());
+        match &error {
+            KafkaError::Unreachable { .. } | KafkaError::NoLeader(_) => failure.hint("escli status"),
+            KafkaError::NoResponse { .. } => failure
+                .detail("it may have been carried out all the same; look before you try again")
+                .hint("escli status"),
+            KafkaError::Unsupported { .. } => failure.hint("upgrade the nodes:  escli upgrade --binary PATH"),
+            KafkaError::UnknownTopic(name) => {
+                failure.hint("escli topic list").hint(format!("escli topic create {name}"))
+            }
+            KafkaError::UnknownPartition { partition, .. } => {
+                failure.hint(format!("escli topic describe {}", partition.topic))
+            }
+            KafkaError::UnknownGroup(_) => failure.hint("escli group list"),
+            KafkaError::Unreadable { partition: TopicPartition { topic, partition }, next, .. } => failure.hint(
+                format!("to read what comes after it:  escli consume {topic} --partition {partition} --from {next}"),
+            ),
+            KafkaError::Refused { .. } if error.is_ambiguous() => {
+                failure.detail("it may have been carried out all the same; look before you try again")
+            }
+            KafkaError::Malformed { .. } | KafkaError::Unwritable { .. } | KafkaError::Refused { .. } => failure,
+        }
+    }
+}
+
+fn exit_of_call(error: &KafkaError) -> Exit {
+    match error {
+        KafkaError::Unreachable { .. } | KafkaError::NoResponse { .. } => Exit::Unreachable,
+        // What the cluster might do later was given up; what it will not do was not done.
+        KafkaError::Refused { .. } if error.is_retriable() => Exit::Failed,
+        KafkaError::Refused { .. } => Exit::Refused,
+        KafkaError::NoLeader(_)
+        | KafkaError::Unsupported { .. }
+        | KafkaError::Malformed { .. }
+        | KafkaError::UnknownTopic(_)
+        | KafkaError::UnknownGroup(_)
+        | KafkaError::UnknownPartition { .. }
+        | KafkaError::Unwritable { .. }
+        | KafkaError::Unreadable { .. } => Exit::Failed,
+    }
+}
+
 /// Returns commands that show why something did not happen in time.
 fn hints(awaited: &Awaited) -> Vec<String> {
     let status = || "escli status".to_owned();
@@ -129,6 +174,7 @@ mod tests {
 
     use super::*;
     use crate::engine::ports::LeaseLost;
+    use crate::kafka::error::check;
 
     fn waited(limit: Option<Duration>) -> StepError {
         StepError::TimedOut { awaited: Awaited::Live(1), limit, last: "connection refused :8080".to_owned() }
@@ -155,6 +201,20 @@ mod tests {
         let log = vec!["ERROR the disk is full".to_owned()];
         let died = Failure::from(StepError::Died { node: 2, reason: "its last log lines:".to_owned(), log });
         assert_eq!((died.details.len(), died.hints[0].as_str()), (1, "escli logs 2"));
+    }
+
+    #[test]
+    fn what_the_cluster_refuses_was_not_done_and_what_it_might_do_later_failed() {
+        let refused = |code: i16| Failure::from(check(code, None, || "orders".to_owned()).unwrap_err());
+        assert_eq!((refused(36).kind, refused(6).kind), (Exit::Refused, Exit::Failed));
+        assert!(
+            refused(36).details.is_empty() && refused(7).details[0].contains("may have been carried out")
+        );
+        let unknown = Failure::from(KafkaError::UnknownTopic("orders".to_owned()));
+        assert_eq!((unknown.kind, unknown.hints[1].as_str()), (Exit::Failed, "escli topic create orders"));
+        let gone =
+            KafkaError::Unreachable { node: "n1 (h:9000)".to_owned(), why: "connection refused".to_owned() };
+        assert_eq!(Failure::from(gone).kind, Exit::Unreachable);
     }
 
     #[test]

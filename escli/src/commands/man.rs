@@ -42,11 +42,10 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
 pub fn pages() -> std::io::Result<BTreeMap<String, String>> {
     let mut command = crate::command().disable_help_subcommand(true);
     command.build();
-    let own = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
+    let version = command.get_version().unwrap_or_default().to_owned();
     let mut pages = BTreeMap::new();
-    for command in std::iter::once(command.clone()).chain(own) {
-        let version = crate::command().get_version().unwrap_or_default().to_owned();
-        let man = Man::new(command).source(format!("escli {version}")).manual("EventStream");
+    for command in with_subcommands(&command) {
+        let man = Man::new(command.clone()).source(format!("escli {version}")).manual("EventStream");
         let mut page = Vec::new();
         man.render(&mut page)?;
         // clap has no name for the section with exit codes and examples.
@@ -54,4 +53,10 @@ pub fn pages() -> std::io::Result<BTreeMap<String, String>> {
         pages.insert(man.get_filename(), page);
     }
     Ok(pages)
+}
+
+/// A command, those below it, and those below them.
+fn with_subcommands(command: &clap::Command) -> Vec<&clap::Command> {
+    let below = command.get_subcommands().filter(|sub| !sub.is_hide_set()).flat_map(with_subcommands);
+    std::iter::once(command).chain(below).collect()
 }

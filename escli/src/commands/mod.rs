@@ -10,14 +10,18 @@ pub mod backup;
 pub mod binary;
 pub mod check;
 pub mod completions;
+pub mod confirm;
+pub mod consume;
 pub mod diff;
 pub mod down;
 pub mod exec;
 pub mod explain;
 pub mod failures;
+pub mod group;
 pub mod health;
 pub mod history;
 pub mod init;
+pub mod kafka;
 pub mod leases;
 pub mod logs;
 pub mod man;
@@ -26,6 +30,7 @@ pub mod monitoring;
 pub mod operation;
 pub mod plan;
 pub mod probe;
+pub mod produce;
 pub mod recover;
 pub mod reload;
 pub mod render;
@@ -36,6 +41,7 @@ pub mod status;
 pub mod stop;
 pub mod support_bundle;
 pub mod target;
+pub mod topic;
 pub mod transfer_leader;
 pub mod up;
 pub mod upgrade;
@@ -71,6 +77,10 @@ async fn dispatch(command: &Command, settings: &Settings) -> Result<Exit, Failur
         Command::ReplaceNode(args) => members::replace(settings, args).await,
         Command::Recover(args) => recover::run(settings, args).await,
         Command::Down(args) => down::run(settings, args).await,
+        Command::Topic(args) => topic::run(settings, args).await,
+        Command::Produce(args) => produce::run(settings, args).await,
+        Command::Consume(args) => consume::run(settings, args).await,
+        Command::Group(args) => group::run(settings, args).await,
         Command::Monitoring(args) => monitoring::run(settings, args),
         Command::Plan(args) => plan::run(settings, args).await,
         Command::Diff(args) => diff::run(settings, args).await,

@@ -10,6 +10,7 @@ use shared::ids::NodeId;
 use shared::verified::Finding;
 
 use super::again::CommandLine;
+use super::confirm::confirm;
 use super::failures;
 use super::leases::Leases;
 use super::target::Target;
@@ -257,43 +258,8 @@ impl Operation<'_> {
     /// Asks the operator to agree, unless options already do. Returns whether there was a question.
     fn consent(&self, question: Option<&Question>) -> Result<bool, Failure> {
         let Some(question) = question else { return Ok(false) };
-        let given = match question {
-            Question::Downtime { .. } => false,
-            Question::Confirm { .. } => self.settings.yes,
-            Question::TypeName { word, .. } => self.settings.yes && self.confirm == Some(word.as_str()),
-        };
-        if given {
-            return Ok(true);
-        }
-        if let (Question::TypeName { word, .. }, Some(typed)) = (question, self.confirm)
-            && typed != word
-        {
-            return Err(Failure::new(Exit::Refused, format!("--confirm is {typed}; expected {word}")));
-        }
-        if self.settings.env.can_ask && !self.settings.output.is_machine() {
-            return if view::ask(self.settings, question) {
-                Ok(true)
-            } else {
-                Err(Failure::new(Exit::Refused, "not confirmed; no changes were made"))
-            };
-        }
-        Err(match question {
-            Question::Downtime { text } => {
-                Failure::new(Exit::Refused, "confirmation required; no changes were made")
-                    .detail(text.clone())
-                    .hint(format!("to confirm:  {} --allow-downtime", self.retry))
-            }
-            Question::Confirm { text } => {
-                Failure::new(Exit::Refused, "confirmation required; no changes were made")
-                    .detail(text.clone())
-                    .hint(format!("to confirm:  {} --yes", self.retry))
-            }
-            Question::TypeName { text, word } => {
-                Failure::new(Exit::Refused, "confirmation required; no changes were made")
-                    .detail(text.clone())
-                    .hint(format!("to confirm:  {} --yes --confirm {word}", self.retry))
-            }
-        })
+        confirm(self.settings, question, self.confirm, &self.retry)?;
+        Ok(true)
     }
 
     /// Begins the journal, and notes in the journal of a resumed operation that this one resumes it.

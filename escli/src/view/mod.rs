@@ -21,14 +21,19 @@ pub mod backup;
 pub mod check;
 pub mod diff;
 pub mod document;
+pub mod event;
 pub mod explain;
+pub mod group;
 pub mod history;
 pub mod paint;
 pub mod plan;
+pub mod produce;
 pub mod progress;
 pub mod report;
 pub mod status;
 pub mod support_bundle;
+pub mod table;
+pub mod topic;
 pub mod upgrade;
 pub mod verified;
 pub mod watch;
@@ -46,8 +51,13 @@ pub fn put(text: &str) -> bool {
 
 /// Writes text to standard output unchanged, control characters included. Returns `false` if that fails.
 pub fn put_raw(text: &str) -> bool {
+    put_bytes(text.as_bytes())
+}
+
+/// Writes bytes to standard output as they are.
+pub fn put_bytes(bytes: &[u8]) -> bool {
     let mut out = io::stdout().lock();
-    written(&out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    written(&out.write_all(bytes).and_then(|()| out.flush()))
 }
 
 /// Remembers a failed write. A closed pipe, as after `head`, is not a failure. Returns `false` if the write failed.

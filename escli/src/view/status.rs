@@ -2,13 +2,11 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{Cell, CellAlignment, Color, Table, presets};
+use comfy_table::{Cell, CellAlignment, Color};
 
 use super::paint::Paint;
+use super::table::{self, NOTHING, number};
 use crate::overview::{ConfigState, DisplayRole, Liveness, NodeRow, Overview};
-
-/// The text for a value that is not known.
-const NOTHING: &str = "-";
 
 /// Returns the first line, e.g. `orders-prod  HEALTHY  3/3 voters · tolerates 1 · leader n1 · term 12 · v1.4.2`.
 pub fn headline(seen: &Overview, paint: Paint) -> String {
@@ -95,36 +93,15 @@ pub fn detail(node: &NodeRow, paint: Paint) -> String {
 }
 
 fn table(seen: &Overview, wide: bool, paint: Paint) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if paint.is_on() {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
     let mut header = vec!["NODE", "ROLE", "HOST", "STATE", "VERSION", "APPLIED", "LAG", "CONTACT", "CONFIG"];
     if wide {
         header.extend(["TERM", "COMMIT", "MATCH", "CLIENTS", "NODES", "ADMIN", "STARTED"]);
     }
     header.push("");
-    table.set_header(header);
-    for node in &seen.nodes {
-        table.add_row(row(node, wide));
-    }
-    let columns = table.column_count();
-    for (index, column) in table.column_iter_mut().enumerate() {
-        // Two spaces between columns, none at the edges.
-        column.set_padding((0, if index + 1 == columns { 0 } else { 2 }));
-    }
-    let lines = table.lines().map(|line| line.trim_end().to_owned());
-    lines.collect::<Vec<_>>().join("\n")
+    table::text(header, seen.nodes.iter().map(|node| row(node, wide)), paint)
 }
 
 fn row(node: &NodeRow, wide: bool) -> Vec<Cell> {
-    let number = |value: Option<u64>| {
-        Cell::new(value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string()))
-            .set_alignment(CellAlignment::Right)
-    };
     let text = |value: Option<&str>| Cell::new(value.unwrap_or(NOTHING));
     let contact = node.contact_ms.map(|ms| format!("{ms} ms"));
     let mut cells = vec![

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "where a program cannot be run, the test has failed")]
 
 mod commands;
+mod consume;
+mod events;
+mod groups;
+mod produce;
 mod terminal;
 
 use std::path::Path;

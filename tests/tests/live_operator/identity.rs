@@ -12,10 +12,11 @@ use tests::programs::binary;
 use tests::sshd::SshLab;
 
 /// Commands that change nothing; all others must refuse.
-const LOOKS: [&str; 19] = [
+const LOOKS: [&str; 20] = [
     "alerts",
     "check",
     "completions",
+    "consume",
     "diff",
     "explain",
     "health",
@@ -49,6 +50,9 @@ fn changing(esnode: &str, backup: &str) -> Vec<(String, Vec<String>)> {
             "recover" => "--survivor 1 --lost 2 --yes --confirm recover-staging-from-1".to_owned(),
             "restore" => format!("{backup} --yes"),
             "backup" => "--node 1".to_owned(),
+            "topic" => "delete orders --yes".to_owned(),
+            "produce" => "orders".to_owned(),
+            "group" => "delete billing --yes".to_owned(),
             "exec" => "-- touch /tmp/eventstream-was-here".to_owned(),
             other => panic!("how is {other} called, or does it change nothing?"),
         }
@@ -112,8 +116,12 @@ fn every_change_is_refused(
             continue;
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        // backup only asks the admin port, which names its cluster too.
-        let why = if name == "backup" { "answers as node 1 of " } else { why };
+        // These only ask the admin port, which names its cluster too.
+        let why = if ["backup", "topic", "produce", "group"].contains(&name.as_str()) {
+            "answers as node 1 of "
+        } else {
+            why
+        };
         refused(cli, file, &args, why).with_context(|| name.clone())?;
         ensure!(files(cli.dir.path())? == before, "{name} changed something");
     }

@@ -2,6 +2,8 @@
 
 mod add_remove_nodes;
 mod check_fix;
+mod events;
+mod groups;
 mod health;
 mod identity;
 mod monitoring;
@@ -10,5 +12,6 @@ mod recover;
 mod restart;
 mod resume;
 mod support_bundle;
+mod topics;
 mod up_down;
 mod upgrade;

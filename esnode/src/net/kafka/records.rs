@@ -1,15 +1,14 @@
 //! Record batches as clients send them (magic 2): what the front end must know of them. They are kept as they are; their
 //! records are looked at once, when they come in, and when a client looks for a time.
 
-pub mod codec;
 mod decode;
 
 use std::ops::RangeInclusive;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
+use shared::codec::{self, Codec};
 
-use self::codec::Codec;
 pub use self::decode::{Decoded, Fault};
 use crate::state_machine::batch::{BatchHeader, HEADER, extent};
 

@@ -2,13 +2,10 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::LOG_APPEND_TIME;
-use super::codec::Codec;
-use crate::state_machine::batch::{BatchHeader, HEADER};
+use shared::codec::{Codec, MAX_DECOMPRESSED};
 
-/// Bytes that the records of one batch may take once decompressed: four times the largest batch. A few bytes can say
-/// that they are gigabytes.
-pub const MAX_DECOMPRESSED: usize = 64 << 20;
+use super::LOG_APPEND_TIME;
+use crate::state_machine::batch::{BatchHeader, HEADER};
 
 /// What is looked at of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,9 @@ use flate2::bufread::MultiGzDecoder;
 use lz4_flex::frame::FrameDecoder;
 use ruzstd::decoding::StreamingDecoder;
 
+/// Bytes that the records of one batch may take once decompressed: four times the largest batch. A few bytes can say
+/// that they are gigabytes.
+pub const MAX_DECOMPRESSED: usize = 64 << 20;
 /// The bits of a batch's attributes that name the codec.
 pub const CODEC: i16 = 0x07;
 /// Bytes taken out of a decoder at a time.

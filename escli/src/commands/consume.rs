@@ -1,0 +1,50 @@
+//! `escli consume`: events out, a line each.
+
+use super::kafka::Kafka;
+use crate::cli::consume::Args;
+use crate::failure::{Exit, Failure};
+use crate::kafka::consumer::{Batch, Consumer};
+use crate::settings::Settings;
+use crate::view::{self, event};
+
+/// Prints events until there are no more, or for ever.
+///
+/// # Errors
+/// Usage; the topic cannot be read.
+pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
+    let mut kafka = Kafka::open(settings)?;
+    let client = &mut kafka.client;
+    let mut consumer = Consumer::open(client, &args.topic, &args.partitions, args.from, args.follow).await?;
+    let style =
+        event::Style { output: settings.output, key_separator: args.key_separator.clone(), is_raw: args.raw };
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while left > 0 && !consumer.is_finished() {
+        for batch in consumer.next(client).await? {
+            if !print(settings, &style, &batch, &mut left) {
+                return Ok(Exit::Ok);
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Prints at most `left` events. Returns `false` when nobody reads any more.
+fn print(settings: &Settings, style: &event::Style, batch: &Batch, left: &mut u64) -> bool {
+    if let Some((from, to)) = batch.skipped {
+        let partition = batch.partition;
+        view::remark(
+            settings,
+            &format!(
+                "partition {partition}: offsets {from} to {} were deleted before they could be read",
+                to - 1
+            ),
+        );
+    }
+    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(batch.events.len());
+    *left -= count as u64;
+    let mut bytes = Vec::new();
+    for one in &batch.events[..count] {
+        event::append(&mut bytes, style, batch.partition, one);
+    }
+    bytes.is_empty() || view::put_bytes(&bytes)
+}

@@ -1,0 +1,246 @@
+//! The cluster as its Kafka clients see it: any node for most calls, the leader of a partition, the coordinator of a group.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{FindCoordinatorRequest, GroupId, TopicName};
+use kafka_protocol::protocol::{Request, StrBytes};
+use shared::ids::NodeId;
+use tokio::time::{Instant, sleep};
+
+use super::KafkaError;
+use super::connection::Connection;
+use super::dial::{Dialer, Endpoint};
+use super::error::check;
+
+/// Between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// One answer of a node.
+    pub answer: Duration,
+    /// A call with all its attempts.
+    pub call: Duration,
+}
+
+/// The connections to one cluster.
+#[derive(Debug)]
+pub struct KafkaClient {
+    /// The nodes of cluster.yaml.
+    dialer: Dialer,
+    /// Nodes that only the cluster names, such as one that was added from elsewhere.
+    named: Vec<Endpoint>,
+    connections: BTreeMap<NodeId, Connection>,
+    limits: Limits,
+}
+
+impl KafkaClient {
+    /// A client of the cluster that has these nodes; nothing is connected yet.
+    pub fn new(dialer: Dialer, limits: Limits) -> Self {
+        Self { dialer, named: Vec::new(), connections: BTreeMap::new(), limits }
+    }
+
+    /// Returns how long things may take.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Attempts something until it succeeds, it fails for good, or the time for a call is over.
+    ///
+    /// # Errors
+    /// That of the last attempt.
+    pub async fn retried<T>(
+        &mut self,
+        attempt: impl AsyncFnMut(&mut Self) -> Result<T, KafkaError>,
+    ) -> Result<T, KafkaError> {
+        self.attempted(KafkaError::is_retriable, attempt).await
+    }
+
+    /// The same for a change that must not be made twice: it is not attempted again once it may have been carried out.
+    ///
+    /// # Errors
+    /// That of the last attempt.
+    pub async fn changed<T>(
+        &mut self,
+        attempt: impl AsyncFnMut(&mut Self) -> Result<T, KafkaError>,
+    ) -> Result<T, KafkaError> {
+        self.attempted(|error| error.is_retriable() && !error.is_ambiguous(), attempt).await
+    }
+
+    async fn attempted<T>(
+        &mut self,
+        again: impl Fn(&KafkaError) -> bool,
+        mut attempt: impl AsyncFnMut(&mut Self) -> Result<T, KafkaError>,
+    ) -> Result<T, KafkaError> {
+        let deadline = Instant::now() + self.limits.call;
+        loop {
+            match attempt(self).await {
+                Err(error) if again(&error) && Instant::now() + RETRY_PAUSE < deadline => {}
+                result => return result,
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Remembers where nodes are that cluster.yaml does not name.
+    pub fn learn(&mut self, nodes: impl Iterator<Item = Endpoint>) {
+        let known = self.dialer.nodes();
+        self.named = nodes.filter(|named| known.iter().all(|node| node.id != named.id)).collect();
+    }
+
+    /// Asks a node that can be reached.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`]; `Unreachable` when no node can be reached.
+    pub async fn ask_any<R: Request>(
+        &mut self,
+        versions: RangeInclusive<i16>,
+        request: &R,
+    ) -> Result<R::Response, KafkaError> {
+        let connected = self.connections.keys().copied();
+        let others = self.dialer.nodes().iter().chain(&self.named).map(|node| node.id);
+        let order: Vec<_> = connected.chain(others).collect();
+        let mut nobody =
+            KafkaError::Unreachable { node: "cluster.yaml".to_owned(), why: "no nodes".to_owned() };
+        for id in order {
+            match self.ask(id, versions.clone(), request).await {
+                Err(error @ KafkaError::Unreachable { .. }) => nobody = error,
+                result => return result,
+            }
+        }
+        Err(nobody)
+    }
+
+    /// Asks this node.
+    ///
+    /// # Errors
+    /// Those of [`Connection::call`]; `Unreachable`.
+    pub async fn ask<R: Request>(
+        &mut self,
+        node: NodeId,
+        versions: RangeInclusive<i16>,
+        request: &R,
+    ) -> Result<R::Response, KafkaError> {
+        let mut connection = match self.connections.remove(&node) {
+            Some(connection) => connection,
+            None => self.connect(node).await?,
+        };
+        let result = connection.call(versions, request, self.limits.answer).await;
+        // After half a response nothing on this connection can be understood.
+        if !matches!(result, Err(KafkaError::NoResponse { .. } | KafkaError::Malformed { .. })) {
+            self.connections.insert(node, connection);
+        }
+        result
+    }
+
+    async fn connect(&self, node: NodeId) -> Result<Connection, KafkaError> {
+        let known = self.dialer.nodes().iter().chain(&self.named).find(|known| known.id == node);
+        let endpoint = known.ok_or_else(|| KafkaError::Unreachable {
+            node: format!("n{node}"),
+            why: "its address is not known".to_owned(),
+        })?;
+        let stream = self.dialer.connect(endpoint, self.limits.answer).await?;
+        let opened = Connection::open(endpoint.to_string(), stream, self.limits.answer).await;
+        // Nothing was asked for yet.
+        opened.map_err(|error| match error {
+            KafkaError::NoResponse { node: name, why, .. } => {
+                KafkaError::Unreachable { node: name, why: self.dialer.obstacle(node).unwrap_or(why) }
+            }
+            error => error,
+        })
+    }
+
+    /// Returns the node that coordinates a group.
+    ///
+    /// # Errors
+    /// `Refused`, when there is none at the moment; those of [`Self::ask_any`].
+    pub async fn coordinator(&mut self, group: &str) -> Result<NodeId, KafkaError> {
+        let key = StrBytes::from_string(group.to_owned());
+        let request = FindCoordinatorRequest::default().with_key_type(0).with_coordinator_keys(vec![key]);
+        let response = self.ask_any(4..=5, &request).await?;
+        let what = || format!("the coordinator of group {group}");
+        let found = response.coordinators.first();
+        let absent = ResponseError::CoordinatorNotAvailable.code();
+        check(
+            found.map_or(absent, |found| found.error_code),
+            found.and_then(|found| found.error_message.as_ref()),
+            what,
+        )?;
+        let id = found.and_then(|found| node_id(found.node_id.0));
+        id.ok_or_else(|| KafkaError::Refused {
+            what: what(),
+            code: ResponseError::CoordinatorNotAvailable,
+            why: "no node has it".to_owned(),
+        })
+    }
+}
+
+/// A topic's name as the protocol has it.
+pub fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+/// A group's name as the protocol has it.
+pub fn group_id(name: &str) -> GroupId {
+    GroupId(StrBytes::from_string(name.to_owned()))
+}
+
+/// A duration as the protocol has it, in ms.
+pub fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// A node, by Kafka's broker id; `None` where the protocol says that there is none.
+pub fn node_id(broker: i32) -> Option<NodeId> {
+    NodeId::try_from(broker).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(call: Duration) -> KafkaClient {
+        KafkaClient::new(Dialer::default(), Limits { answer: Duration::from_millis(10), call })
+    }
+
+    fn refused(code: ResponseError) -> KafkaError {
+        check(code.code(), None, || "orders".to_owned()).unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_attempted_again_within_the_limit_and_a_change_only_if_it_was_not_made() {
+        let mut client = client(Duration::from_secs(5));
+        for (code, reads, changes) in [
+            (ResponseError::NotLeaderOrFollower, 3, 3),
+            (ResponseError::RequestTimedOut, 3, 1),
+            (ResponseError::TopicAlreadyExists, 1, 1),
+        ] {
+            let (mut read, mut changed) = (0, 0);
+            let _ = client
+                .retried(async |_| {
+                    read += 1;
+                    if read < 3 { Err(refused(code)) } else { Ok(()) }
+                })
+                .await;
+            let _ = client
+                .changed(async |_| {
+                    changed += 1;
+                    if changed < 3 { Err(refused(code)) } else { Ok(()) }
+                })
+                .await;
+            assert_eq!((read, changed), (reads, changes), "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_for_ever() {
+        let began = Instant::now();
+        let asked = client(Duration::from_millis(250)).topics(None).await;
+        assert!(matches!(asked, Err(KafkaError::Unreachable { .. })), "{asked:?}");
+        assert!(began.elapsed() >= Duration::from_millis(100) && began.elapsed() < Duration::from_secs(3));
+    }
+}

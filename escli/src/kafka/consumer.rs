@@ -1,0 +1,228 @@
+//! Reads the events of one topic, without a group and without committing anything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{BrokerId, FetchRequest};
+
+use super::client::{millis, topic_name};
+use super::error::check;
+use super::offsets::{OffsetRange, OffsetSpec};
+use super::position::Position;
+use super::records::{self, Event, Fault, Fetched};
+use super::{KafkaClient, KafkaError, TopicPartition};
+
+/// How long a node waits for new events before it answers without any.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+/// Bytes that one fetch brings, in all and of one partition, unless a batch is larger.
+const MAX_BYTES: i32 = 16 << 20;
+const MAX_PARTITION_BYTES: i32 = 4 << 20;
+
+/// A consumer of some partitions of one topic.
+#[derive(Debug)]
+pub struct Consumer {
+    /// The next offset of each partition.
+    positions: BTreeMap<TopicPartition, i64>,
+    /// Where each ends; nothing ends when `None`.
+    ends: Option<BTreeMap<TopicPartition, i64>>,
+}
+
+/// What one look at a partition brought.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Which partition.
+    pub partition: i32,
+    /// The events, in order.
+    pub events: Vec<Event>,
+    /// Offsets that could not be read, from the first to before the second: their events were deleted.
+    pub skipped: Option<(i64, i64)>,
+}
+
+impl Consumer {
+    /// A consumer that starts `from` a position. Unless it follows, it ends where the partitions end now.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `UnknownPartition`; those of [`KafkaClient::offsets`].
+    pub async fn open(
+        client: &mut KafkaClient,
+        topic: &str,
+        only: &[i32],
+        from: Position,
+        follow: bool,
+    ) -> Result<Self, KafkaError> {
+        let topic = client.topic(topic).await?;
+        let all = topic.partitions.iter().map(|partition| partition.index);
+        let chosen = if only.is_empty() { all.collect() } else { only.to_vec() };
+        let partitions: Vec<_> =
+            chosen.into_iter().map(|index| TopicPartition::new(&topic.name, index)).collect();
+        let ranges = client.ranges(&partitions).await?;
+        let at_time = match from.time(Timestamp::now()) {
+            Some(time) => client.offsets(&partitions, OffsetSpec::At(time)).await?,
+            None => BTreeMap::new(),
+        };
+        let positions = starts(&ranges, from, &at_time);
+        let ends = (!follow).then(|| ranges.into_iter().map(|(at, range)| (at, range.end)).collect());
+        Ok(Self { positions, ends })
+    }
+
+    /// Returns whether everything was read that was there at the beginning.
+    pub fn is_finished(&self) -> bool {
+        self.unfinished().next().is_none()
+    }
+
+    fn unfinished(&self) -> impl Iterator<Item = (&TopicPartition, i64)> {
+        let ends = self.ends.as_ref();
+        let goes_on = move |at: &TopicPartition, position: i64| {
+            ends.is_none_or(|ends| ends.get(at).is_some_and(|end| position < *end))
+        };
+        let positions = self.positions.iter().map(|(at, position)| (at, *position));
+        positions.filter(move |(at, position)| goes_on(at, *position))
+    }
+
+    /// Waits a moment for events, and returns those that there are.
+    ///
+    /// # Errors
+    /// `Unreadable`, `NoLeader`; those of [`KafkaClient::ask`].
+    pub async fn next(&mut self, client: &mut KafkaClient) -> Result<Vec<Batch>, KafkaError> {
+        client
+            .retried(async |client| {
+                let mut batches = Vec::new();
+                match self.fetch(client, &mut batches).await {
+                    // What was taken is not fetched again; what is wrong comes up again.
+                    Err(error) if batches.is_empty() => Err(error),
+                    _ => Ok(batches),
+                }
+            })
+            .await
+    }
+
+    async fn fetch(&mut self, client: &mut KafkaClient, batches: &mut Vec<Batch>) -> Result<(), KafkaError> {
+        let wanted = self.unfinished().map(|(at, position)| (at.clone(), position));
+        for (leader, wanted) in client.by_leader(wanted.collect::<Vec<_>>()).await? {
+            let wait = MAX_WAIT.min(client.limits().answer / 2);
+            let response = client.ask(leader, 11..=12, &request(wanted, wait)).await?;
+            check(response.error_code, None, || "cannot read".to_owned())?;
+            for topic in response.responses {
+                for data in topic.partitions {
+                    let at = TopicPartition::new(&topic.topic, data.partition_index);
+                    batches.extend(self.take(client, at, data).await?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what came of one partition, and moves its position.
+    async fn take(
+        &mut self,
+        client: &mut KafkaClient,
+        at: TopicPartition,
+        data: PartitionData,
+    ) -> Result<Option<Batch>, KafkaError> {
+        let Some(position) = self.positions.get(&at).copied() else { return Ok(None) };
+        if data.error_code == ResponseError::OffsetOutOfRange.code() {
+            let ranges = client.ranges(std::slice::from_ref(&at)).await?;
+            let to = ranges.get(&at).map_or(position, |range| range.closest(position));
+            self.positions.insert(at.clone(), to);
+            let skipped = (to > position).then_some((position, to));
+            return Ok(Some(Batch { partition: at.partition, events: Vec::new(), skipped }));
+        }
+        check(data.error_code, None, || format!("cannot read {at}"))?;
+        let records = data.records.unwrap_or_default();
+        let has_some = !records.is_empty();
+        let unreadable =
+            |Fault { offset, next, why }| KafkaError::Unreadable { partition: at.clone(), offset, next, why };
+        let Fetched { mut events, next } = records::decode(records, position).map_err(unreadable)?;
+        match next {
+            Some(next) => {
+                self.positions.insert(at.clone(), next);
+            }
+            None if has_some => {
+                let why = "the batch came cut".to_owned();
+                return Err(unreadable(Fault { offset: position, next: position + 1, why }));
+            }
+            None => {}
+        }
+        if let Some(end) = self.ends.as_ref().and_then(|ends| ends.get(&at)) {
+            events.retain(|event| event.offset < *end);
+        }
+        Ok((!events.is_empty()).then_some(Batch { partition: at.partition, events, skipped: None }))
+    }
+}
+
+/// Where to begin in each partition.
+fn starts(
+    ranges: &BTreeMap<TopicPartition, OffsetRange>,
+    from: Position,
+    at_time: &BTreeMap<TopicPartition, i64>,
+) -> BTreeMap<TopicPartition, i64> {
+    let start = |(at, range): (&TopicPartition, &OffsetRange)| {
+        let start = match from {
+            Position::Beginning => range.start,
+            Position::End => range.end,
+            Position::Offset(offset) => range.closest(offset),
+            Position::Time(_) | Position::Age(_) => at_time.get(at).copied().unwrap_or(range.end),
+        };
+        (at.clone(), start)
+    };
+    ranges.iter().map(start).collect()
+}
+
+fn request(wanted: Vec<(TopicPartition, i64)>, wait: Duration) -> FetchRequest {
+    let mut topics = BTreeMap::<String, Vec<FetchPartition>>::new();
+    for (TopicPartition { topic, partition }, offset) in wanted {
+        let wanted = FetchPartition::default()
+            .with_partition(partition)
+            .with_fetch_offset(offset)
+            .with_partition_max_bytes(MAX_PARTITION_BYTES);
+        topics.entry(topic).or_default().push(wanted);
+    }
+    let topics = topics.into_iter().map(|(name, partitions)| {
+        FetchTopic::default().with_topic(topic_name(&name)).with_partitions(partitions)
+    });
+    FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(millis(wait))
+        .with_min_bytes(1)
+        .with_max_bytes(MAX_BYTES)
+        .with_topics(topics.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_one_in_each_partition() {
+        let at = |partition| TopicPartition::new("orders", partition);
+        let range = |start, end| OffsetRange { start, end };
+        let ranges = BTreeMap::from([(at(0), range(10, 20)), (at(1), range(0, 5))]);
+        let at_time = BTreeMap::from([(at(0), 14)]);
+        let starts =
+            |from: &str| starts(&ranges, from.parse().unwrap(), &at_time).into_values().collect::<Vec<_>>();
+        assert_eq!(starts("beginning"), [10, 0]);
+        assert_eq!(starts("end"), [20, 5]);
+        assert_eq!(starts("7"), [10, 5]);
+        assert_eq!(starts("12"), [12, 5]);
+        assert_eq!(starts("1h"), [14, 5], "a partition without an event since then begins at its end");
+    }
+
+    #[test]
+    fn without_following_a_partition_ends_where_it_ended() {
+        let at = |partition| TopicPartition::new("orders", partition);
+        let positions = BTreeMap::from([(at(0), 20), (at(1), 4)]);
+        let ends = BTreeMap::from([(at(0), 20), (at(1), 5)]);
+        let mut consumer = Consumer { positions, ends: Some(ends) };
+        let unfinished =
+            |consumer: &Consumer| consumer.unfinished().map(|(at, _)| at.partition).collect::<Vec<_>>();
+        assert_eq!(unfinished(&consumer), [1]);
+        consumer.positions.insert(at(1), 5);
+        assert!(consumer.is_finished());
+        consumer.ends = None;
+        assert_eq!(unfinished(&consumer), [0, 1]);
+    }
+}
