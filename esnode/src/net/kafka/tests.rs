@@ -83,17 +83,7 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Bytes {
         ApiKey::DeleteTopics => {
             encoded(&DeleteTopicsRequest::default().with_topic_names(vec![name("a"), name("bc")]), version)
         }
-        ApiKey::FindCoordinator
-        | ApiKey::JoinGroup
-        | ApiKey::SyncGroup
-        | ApiKey::Heartbeat
-        | ApiKey::LeaveGroup
-        | ApiKey::ListGroups
-        | ApiKey::DescribeGroups
-        | ApiKey::DeleteGroups
-        | ApiKey::OffsetCommit
-        | ApiKey::OffsetFetch
-        | ApiKey::OffsetDelete => super::groups::tests::sample(key, version),
+        key if super::groups::tests::is_about_groups(key) => super::groups::tests::sample(key, version),
         ApiKey::OffsetForLeaderEpoch => {
             let part = OffsetForLeaderPartition::default().with_current_leader_epoch(3).with_leader_epoch(2);
             let topic = OffsetForLeaderTopic::default().with_topic(name("a")).with_partitions(vec![part]);

@@ -19,7 +19,7 @@ pub struct Joining {
     pub client_id: String,
     /// Where it connects from.
     pub client_host: String,
-    /// Silence after which it is removed, in ms.
+    /// Time without a sign of it after which it is removed, in ms.
     pub session_timeout: i32,
     /// How long a rebalance waits for it, in ms.
     pub rebalance_timeout: i32,

@@ -26,7 +26,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let to = request.to;
     let allowed = coordinates(session).and_then(|()| check_name(&body.group_id));
     let committed = allowed.map(|()| {
-        session.shared.groups.sessions.heard(&body.group_id, &body.member_id, Instant::now());
+        session.shared.groups.sessions.renew(&body.group_id, &body.member_id, Instant::now());
         let commit = OffsetCommit {
             member: body.member_id.to_string(),
             instance: body.group_instance_id.as_ref().map(ToString::to_string),

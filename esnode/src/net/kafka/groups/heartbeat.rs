@@ -15,17 +15,17 @@ use crate::state_machine::groups::{Group, Phase};
 /// Serves Heartbeat.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: HeartbeatRequest = request.decode()?;
-    let heard = coordinates(session).and_then(|()| heard(session, &body));
+    let renewed = coordinates(session).and_then(|()| renew(session, &body));
     let answer =
-        HeartbeatResponse::default().with_error_code(heard.map_or_else(|error| error.code(), |()| 0));
+        HeartbeatResponse::default().with_error_code(renewed.map_or_else(|error| error.code(), |()| 0));
     Ok(Answer::Now(request.to.send(&answer)))
 }
 
-fn heard(session: &Session, body: &HeartbeatRequest) -> Result<(), ResponseError> {
+fn renew(session: &Session, body: &HeartbeatRequest) -> Result<(), ResponseError> {
     let state = session.node().state_machine();
     let group = state.group(&body.group_id).ok_or(ResponseError::UnknownMemberId)?;
     member(group, body)?;
-    session.shared.groups.sessions.heard(&body.group_id, &body.member_id, Instant::now());
+    session.shared.groups.sessions.renew(&body.group_id, &body.member_id, Instant::now());
     match group.phase() {
         Phase::PreparingRebalance { .. } => Err(ResponseError::RebalanceInProgress),
         _ => Ok(()),

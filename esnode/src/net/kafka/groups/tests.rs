@@ -31,6 +31,24 @@ fn since(version: i16, first: i16, value: &'static str) -> Option<StrBytes> {
     (version >= first).then(|| text(value))
 }
 
+/// Whether [`sample`] knows the API.
+pub fn is_about_groups(key: ApiKey) -> bool {
+    matches!(
+        key,
+        ApiKey::FindCoordinator
+            | ApiKey::JoinGroup
+            | ApiKey::SyncGroup
+            | ApiKey::Heartbeat
+            | ApiKey::LeaveGroup
+            | ApiKey::ListGroups
+            | ApiKey::DescribeGroups
+            | ApiKey::DeleteGroups
+            | ApiKey::OffsetCommit
+            | ApiKey::OffsetFetch
+            | ApiKey::OffsetDelete
+    )
+}
+
 /// A request with something in every field that the version has.
 pub fn sample(key: ApiKey, version: i16) -> Bytes {
     match key {
