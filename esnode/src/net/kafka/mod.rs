@@ -63,7 +63,7 @@ use self::connection::{Common, Ended};
 use self::forward::Link;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use self::fuzz::fuzz;
-use self::groups::Coordinator;
+use self::groups::coordinator::Coordinator;
 use self::limits::Limits;
 use self::memory::Memory;
 use self::metrics::KafkaMetrics;

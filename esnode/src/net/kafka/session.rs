@@ -13,7 +13,7 @@ use super::answers::Cache;
 use super::cursors::Cursors;
 use super::forward::Link;
 use super::frame::{Outcome, Request};
-use super::groups::Coordinator;
+use super::groups::coordinator::Coordinator;
 use super::limits::Limits;
 use super::memory::Memory;
 use super::metadata_key::MetadataKey;

@@ -15,9 +15,10 @@ use super::claims::Token;
 use super::codec;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
 use super::greeting::{Answer, Greeting, MAX_GREETING};
-use super::handshake::{Refused, accept};
+use super::handshake::accept;
 use super::link::Link;
 use super::refusal::{await_proof, refuse};
+use super::refused::Refused;
 use super::shared_state::Shared;
 use super::{Hello, PeerEvent, files};
 

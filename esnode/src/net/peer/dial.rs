@@ -14,8 +14,9 @@ use super::claims::Token;
 use super::codec;
 use super::frame::{Encoded, FrameError, FrameReader, Kind, write_frames};
 use super::greeting::{Answer, Greeting, MAX_GREETING};
-use super::handshake::{Expected, Refused, accept};
+use super::handshake::{Expected, accept};
 use super::link::Link;
+use super::refused::Refused;
 use super::shared_state::Shared;
 
 /// Pause after the first failed attempt; doubled after each further one.

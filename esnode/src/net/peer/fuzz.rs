@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::codec;
 use super::frame::{Encoded, FrameReader, HEADER, Kind, LENGTH_AND_CRC, write_frames};
 use super::greeting::{Answer, Greeting};
-use super::handshake::{Expected, Refused, accept};
+use super::handshake::{Expected, accept};
+use super::refused::Refused;
 use super::{Formats, Hello};
 use crate::process::version::PROTOCOL;
 
@@ -106,7 +107,7 @@ pub fn mended(bytes: &[u8]) -> Vec<u8> {
 mod tests {
     use shared::ids::ClusterId;
 
-    use super::super::handshake::RefusalCode;
+    use super::super::refused::RefusalCode;
     use super::*;
     use crate::consensus::{ConfState, Message, MessageType, SnapshotMetadata};
     use crate::entry::{Entry, EntryKind};

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::claims::Token;
 use super::config::PeerAddress;
 use super::frame::{Encoded, FrameError, Kind};
-use super::handshake::{RefusalCode, Refused};
+use super::refused::{RefusalCode, Refused};
 use super::{Formats, Hello};
 
 /// First bytes of every greeting: whatever does not start with them is no peer.

@@ -24,6 +24,7 @@ mod known;
 mod link;
 mod queue;
 mod refusal;
+mod refused;
 mod shared_state;
 mod strangers;
 #[cfg(test)]
@@ -37,9 +38,9 @@ pub use config::{PeerAddress, TransportConfig};
 pub use files::Files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::{fuzz, mended};
-pub use handshake::{RefusalCode, Refused};
 pub use inbox::Messages;
 pub use link::PeerStats;
+pub use refused::{RefusalCode, Refused};
 pub use transport::Transport;
 
 /// What the transport tells the node.

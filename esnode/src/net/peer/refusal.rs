@@ -8,8 +8,9 @@ use shared::ids::NodeId;
 use tracing::warn;
 
 use super::frame::write_frames;
-use super::handshake::{Refused, unproven};
+use super::handshake::unproven;
 use super::link::Link;
+use super::refused::Refused;
 use super::shared_state::Shared;
 
 /// Tells the other side, and the log once.

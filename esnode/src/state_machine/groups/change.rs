@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::member::Protocol;
 use super::offsets::CommittedOffset;
+use super::protocol::Protocol;
 use crate::state_machine::TopicId;
 
 /// A member that joins, or joins again.

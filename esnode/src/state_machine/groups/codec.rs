@@ -18,8 +18,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::change::{GroupChange, Joining, Leaving, OffsetCommit};
-use super::member::Protocol;
 use super::offsets::CommittedOffset;
+use super::protocol::Protocol;
 use crate::state_machine::TopicId;
 use crate::state_machine::command::wire::{get_bytes, get_text, put_bytes, put_length};
 

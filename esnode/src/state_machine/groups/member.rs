@@ -4,25 +4,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::change::Joining;
+use super::protocol::Protocol;
 
 /// Bytes of a member besides its texts and what it says and gets, about.
 const OVERHEAD: usize = 256;
-
-/// An assignor that a member can do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Protocol {
-    /// Its name: `range`, `cooperative-sticky`.
-    pub name: String,
-    /// What the member says of itself to whoever assigns by it. Opaque here.
-    pub metadata: Bytes,
-}
-
-impl Protocol {
-    /// Bytes that it takes, about.
-    pub(super) fn bytes(&self) -> usize {
-        self.name.len() + self.metadata.len()
-    }
-}
 
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ mod codec;
 mod group;
 mod member;
 mod offsets;
+mod protocol;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::change::{GroupChange, GroupError, GroupReply, Joining, Leaving, OffsetCommit};
 pub use self::group::{Group, Phase};
-pub use self::member::{Member, Protocol};
+pub use self::member::Member;
 pub use self::offsets::CommittedOffset;
+pub use self::protocol::Protocol;
 use super::TopicId;
 
 /// The on-disk format from which on there are groups.

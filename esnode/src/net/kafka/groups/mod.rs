@@ -1,10 +1,11 @@
 //! Consumer groups of the classic protocol: the leader coordinates all of them.
 //!
 //! What a group is and becomes stands in the state machine ([`crate::state_machine::groups`]); every change of it goes
-//! through the log. Here is what cannot: who was heard when ([`Sessions`]), the clients that wait for a rebalance to end,
+//! through the log. Here is what cannot: who was heard when ([`coordinator`]), the clients that wait for a rebalance to end,
 //! and what is due by a clock ([`timers`]).
 
 mod commit;
+pub mod coordinator;
 mod describe;
 mod errors;
 mod fetch_offsets;
@@ -32,20 +33,11 @@ pub use self::heartbeat::handle as heartbeat;
 pub use self::join::handle as join;
 pub use self::leave::handle as leave;
 pub use self::offset_delete::handle as delete_offsets;
-use self::pending::Pending;
-use self::sessions::Sessions;
 pub use self::sync::handle as sync;
 use super::errors as proposals;
 use super::session::Session;
 use crate::state_machine::command::{Command, Refusal, Reply};
 use crate::state_machine::groups::{GROUPS_FORMAT, Group, GroupChange, GroupReply};
-
-/// What the coordinator remembers of the groups' members beside the log.
-#[derive(Default)]
-pub struct Coordinator {
-    sessions: Sessions,
-    pending: Pending,
-}
 
 /// Whether this node coordinates groups now.
 fn coordinates(session: &Session) -> Result<(), ResponseError> {
