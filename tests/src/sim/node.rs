@@ -326,17 +326,24 @@ impl Node {
     fn try_take(&mut self, arrival: Arrival, env: &mut Env) -> Result<(), Stop> {
         match &mut self.running {
             None => return Ok(()),
-            Some(Running::Joining(bootstrap)) => match join(bootstrap, arrival)? {
-                Joined::Not => {}
-                Joined::Tick => {
-                    self.greet_if_due(env);
-                    env.node(self.tick, self, Arrival::Tick);
+            Some(Running::Joining(bootstrap)) => {
+                // A node without others waits for nobody.
+                let complete = bootstrap.is_complete();
+                match join(bootstrap, arrival)? {
+                    Joined::Not => {}
+                    Joined::Tick => {
+                        self.greet_if_due(env);
+                        env.node(self.tick, self, Arrival::Tick);
+                        if complete {
+                            self.bootstrapped(Bootstrapped::New, env)?;
+                        }
+                    }
+                    Joined::Now(how) => self.bootstrapped(how, env)?,
+                    Joined::Asked(client, call) => {
+                        env.reply(client, call, Answer::of(decline(&ReplicaRequest::ReadBarrier)));
+                    }
                 }
-                Joined::Now(how) => self.bootstrapped(how, env)?,
-                Joined::Asked(client, call) => {
-                    env.reply(client, call, Answer::of(decline(&ReplicaRequest::ReadBarrier)));
-                }
-            },
+            }
             Some(Running::Member(_)) => self.arrive(arrival, env)?,
         }
         // What came while it stood still is taken in one go.
