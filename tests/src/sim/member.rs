@@ -69,9 +69,7 @@ impl Membership {
         self.todo = match group.phase() {
             Phase::PreparingRebalance { .. } if !member.joined => Some(self.join(false)),
             // Others may be slow, or gone.
-            Phase::PreparingRebalance { .. } => {
-                (rng.u8(..10) == 0).then_some(GroupChange::CompleteJoin { generation })
-            }
+            Phase::PreparingRebalance { .. } => Some(GroupChange::CompleteJoin { generation }),
             Phase::CompletingRebalance if group.leader() == Some(&*id) => {
                 let owner = rng.usize(..group.members().len());
                 let shares = group.members().keys().enumerate().map(|(at, member)| {
