@@ -29,6 +29,7 @@ pub type Code = i16;
 pub struct Client {
     stream: TcpStream,
     correlation: i32,
+    named_leader: Option<SocketAddr>,
 }
 
 /// One event read back.
@@ -47,7 +48,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(limit))?;
         stream.set_write_timeout(Some(limit))?;
-        Ok(Self { stream, correlation: 0 })
+        Ok(Self { stream, correlation: 0, named_leader: None })
     }
 
     /// Connects to the leader of partition 0 of `topic`, as `node` names it. Creates the topic if it is
@@ -109,13 +110,23 @@ impl Client {
         records: Bytes,
     ) -> Result<Result<i64, Code>> {
         let request = produce_request(topic, partition, records);
-        let response: ProduceResponse = self.call(9, &request)?;
+        let response: ProduceResponse = self.call(10, &request)?;
         let partition = response
             .responses
             .first()
             .and_then(|topic| topic.partition_responses.first())
             .context("an empty response to Produce")?;
+        let named = partition.current_leader.leader_id;
+        let endpoint = response.node_endpoints.iter().find(|endpoint| endpoint.node_id == named);
+        self.named_leader = endpoint.and_then(|endpoint| {
+            Some(SocketAddr::new(endpoint.host.parse().ok()?, u16::try_from(endpoint.port).ok()?))
+        });
         Ok(if partition.error_code == 0 { Ok(partition.base_offset) } else { Err(partition.error_code) })
+    }
+
+    /// Returns the leader that the last refusal of a batch named, if it named one (KIP-951).
+    pub fn named_leader(&self) -> Option<SocketAddr> {
+        self.named_leader
     }
 
     /// Returns a producer id for an idempotent producer, or the error code.

@@ -100,7 +100,9 @@ impl Producer {
             .and_then(|batch| client.produce_batch(&self.topic, 0, batch));
         let acknowledged = matches!(sent, Ok(Ok(_)));
         if !acknowledged {
-            self.connected = None;
+            // Whoever refuses names the leader; clients go there without asking anybody else.
+            let named = client.named_leader();
+            self.connected = named.and_then(|leader| Client::connect(leader, REQUEST_TIMEOUT).ok());
         }
         acknowledged
     }
