@@ -52,8 +52,14 @@ impl KafkaClient {
         let request = MetadataRequest::default()
             .with_topics(names.map(|names| names.iter().map(wanted).collect()))
             .with_allow_auto_topic_creation(false);
-        let response = self.ask_any(10..=12, &request).await?;
+        let mut response = self.ask_any(10..=12, &request).await?;
         self.learn(brokers(&response));
+        // Others may not have applied yet what the leader has just answered.
+        if let Some(leader) = node_id(response.controller_id.0)
+            && let Ok(newest) = self.ask(leader, 10..=12, &request).await
+        {
+            response = newest;
+        }
         let mut topics = response.topics.iter().map(topic).collect::<Result<Vec<_>, _>>()?;
         topics.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(topics)
