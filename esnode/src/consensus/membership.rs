@@ -19,12 +19,14 @@ const READ_BYTES: u64 = 4 << 20;
 pub struct LastContact {
     last: BTreeMap<NodeId, u64>,
     silent: u64,
+    /// When this leader's term began, if it leads.
+    began: Option<u64>,
 }
 
 impl LastContact {
     /// No member has responded yet.
     pub fn new(timing: &Timing) -> Self {
-        Self { last: BTreeMap::new(), silent: timing.silent() }
+        Self { last: BTreeMap::new(), silent: timing.silent(), began: None }
     }
 
     /// Notes that `id` has responded to this leader at `tick`.
@@ -37,9 +39,16 @@ impl LastContact {
         self.last.get(&id).is_some_and(|last| last + self.silent >= tick)
     }
 
-    /// Forgets everything, because a new term begins.
-    pub fn new_term(&mut self) {
+    /// Returns whether this leader's term has begun so recently, as of `tick`, that members which respond may not have
+    /// done so yet.
+    pub fn is_incomplete(&self, tick: u64) -> bool {
+        self.began.is_some_and(|began| began + self.silent >= tick)
+    }
+
+    /// Forgets everything, because this leader's term begins at `tick`.
+    pub fn new_term(&mut self, tick: u64) {
         self.last.clear();
+        self.began = Some(tick);
     }
 }
 

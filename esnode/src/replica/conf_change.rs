@@ -5,9 +5,7 @@ use shared::spec::{MAX_NODES, Node, authority};
 
 use super::mistake::{Mistake, makes};
 use super::response::ChangeError;
-use crate::consensus::{
-    self, ConfChange, ConfChangeType, LastContact, NoQuorum, Role, Status, lag, may_have,
-};
+use crate::consensus::{self, ConfChange, ConfChangeType, LastContact, Role, Status, lag, may_have};
 use crate::entry::Entry;
 use crate::state_machine::members::{Address, Change, Members};
 
@@ -89,12 +87,17 @@ impl Context<'_> {
         Ok(Validated::Propose)
     }
 
-    /// A change must leave a majority of `voters` reachable.
-    fn require_quorum(&self, voters: &[NodeId]) -> Result<(), NoQuorum> {
+    /// A change must leave a majority of `voters` reachable. A new leader cannot tell yet.
+    fn require_quorum(&self, voters: &[NodeId]) -> Result<(), ChangeError> {
         if makes(Mistake::ChangeWithoutQuorum) {
             return Ok(());
         }
-        may_have(self.own, voters, self.last_contact, self.tick)
+        may_have(self.own, voters, self.last_contact, self.tick).map_err(|no_quorum| {
+            match self.last_contact.is_incomplete(self.tick) {
+                true => ChangeError::JustElected,
+                false => no_quorum.into(),
+            }
+        })
     }
 
     fn validate_remove(&self, node: NodeId) -> Result<Validated, ChangeError> {
@@ -169,7 +172,7 @@ impl<W> PendingChange<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consensus::{Peer, Timing};
+    use crate::consensus::{NoQuorum, Peer, Timing};
     use crate::entry::EntryKind;
     use crate::state_machine::members::Added;
     use shared::spec::RaftTiming;
@@ -245,6 +248,15 @@ mod tests {
         fixture.status.voters = vec![1];
         assert_eq!(fixture.validate(&Change::Remove(1)), Err(ChangeError::LastVoter(1)));
         assert_eq!(fixture.validate(&Change::Remove(9)), Err(ChangeError::NotAMember(9)));
+    }
+
+    #[test]
+    fn a_new_leader_does_not_take_members_for_dead_that_had_no_time_to_respond() {
+        let mut fixture = Fixture::new();
+        fixture.last_contact.new_term(10);
+        assert_eq!(fixture.validate(&Change::Remove(2)), Err(ChangeError::JustElected));
+        fixture.last_contact.note(3, 11);
+        assert_eq!(fixture.validate(&Change::Remove(2)), Ok(Validated::Propose));
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl<E: Environment> Replica<E> {
     /// This node leads in a new term.
     fn new_term(&mut self) {
         self.registry.new_term();
-        self.last_contact.new_term();
+        self.last_contact.new_term(self.tick);
         self.proposals.new_term(&mut self.responses);
         self.promotion.new_term();
         self.serves_from = Some(self.core.status().last_index);
