@@ -47,7 +47,8 @@ const fn api(key: ApiKey, versions: (i16, i16), layout: &'static [Field], handle
 pub static APIS: [Api; 33] = [
     // librdkafka 2.0 stops compressing, silently, when version 0 is not offered.
     Api { offered_from: 0, ..api(ApiKey::Produce, (3, 11), PRODUCE, produce::handle) },
-    api(ApiKey::Fetch, (4, 17), FETCH, fetch::handle),
+    // Version 17 has a tagged field in each partition, which the codec reads past the size that it says.
+    api(ApiKey::Fetch, (4, 16), FETCH, fetch::handle),
     api(ApiKey::ListOffsets, (1, 10), LIST_OFFSETS, list_offsets::handle),
     // librdkafka 2.16 cannot read version 9 when it tells of several unknown topics: it takes memory in proportion
     // to the answer's length, which suffices only with the topic ids of version 10.
