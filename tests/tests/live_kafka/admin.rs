@@ -58,7 +58,7 @@ fn a_client_of_another_node_is_told_who_leads_and_where() -> Result<()> {
     ensure!(i32::from(cluster.kafka(leader).port()) == node.port, "{node:?}");
 
     let metadata = other.call(13, &MetadataRequest::default().with_topics(None))?;
-    let answer = other.call(17, &fetch_by_id(metadata.topics[0].topic_id))?;
+    let answer = other.call(16, &fetch_by_id(metadata.topics[0].topic_id))?;
     let partition = &answer.responses[0].partitions[0];
     ensure!(partition.error_code == NOT_LEADER, "{partition:?}");
     ensure!(u64::try_from(partition.current_leader.leader_id.0)? == leader, "{partition:?}");
@@ -76,7 +76,7 @@ fn a_topic_that_was_recreated_is_another_one() -> Result<()> {
         Ok((metadata.topics[0].topic_id, Client::connect(cluster.kafka(1), LIMIT)?))
     };
     let (first, mut reader) = create()?;
-    ensure!(reader.call(17, &fetch_by_id(first))?.responses[0].partitions[0].error_code == 0);
+    ensure!(reader.call(16, &fetch_by_id(first))?.responses[0].partitions[0].error_code == 0);
     let delete = kafka_protocol::messages::DeleteTopicsRequest::default()
         .with_topic_names(vec![kafka_protocol::messages::TopicName("t".into())])
         .with_timeout_ms(5000);
