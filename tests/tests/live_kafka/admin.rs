@@ -47,8 +47,8 @@ fn a_client_of_another_node_is_told_who_leads_and_where() -> Result<()> {
     let cluster = Cluster::ready(3)?;
     let leader = cluster.wait_ready()?;
     ensure!(client(&cluster, leader)?.create_topic("t", 1)? == 0);
-    let other = cluster.ids().into_iter().find(|id| *id != leader).context("a follower")?;
-    let mut other = client(&cluster, other)?;
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).context("a follower")?;
+    let mut other = client(&cluster, follower)?;
     let events = batch(&[b"event"], Compression::None)?;
     let answer = other.call::<ProduceRequest>(11, &produce_request("t", 0, events))?;
     let partition = &answer.responses[0].partition_responses[0];
@@ -57,8 +57,13 @@ fn a_client_of_another_node_is_told_who_leads_and_where() -> Result<()> {
     let node = answer.node_endpoints.first().context("where it is")?;
     ensure!(i32::from(cluster.kafka(leader).port()) == node.port, "{node:?}");
 
-    let metadata = other.call(13, &MetadataRequest::default().with_topics(None))?;
-    let answer = other.call(16, &fetch_by_id(metadata.topics[0].topic_id))?;
+    // A follower learns of the topic in a moment.
+    let id = cluster.wait("the topic on the follower", |cluster| {
+        let mut other = client(cluster, follower).ok()?;
+        let metadata = other.call(13, &MetadataRequest::default().with_topics(None)).ok()?;
+        metadata.topics.first().map(|topic| topic.topic_id)
+    })?;
+    let answer = other.call(16, &fetch_by_id(id))?;
     let partition = &answer.responses[0].partitions[0];
     ensure!(partition.error_code == NOT_LEADER, "{partition:?}");
     ensure!(u64::try_from(partition.current_leader.leader_id.0)? == leader, "{partition:?}");
