@@ -27,8 +27,8 @@ pub(super) enum Durable {
 pub(super) struct Writes {
     last: u64,
     waiting: VecDeque<(u64, Durable)>,
-    /// Retired, as far as this node's disk says or is about to say.
-    retired: BTreeMap<StoreId, NodeId>,
+    /// How many are retired, as far as this node's disk says or is about to say: their number only grows.
+    retired: usize,
     /// Retired, and durably so.
     told: BTreeMap<StoreId, NodeId>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Writes {
 impl Writes {
     /// Starts with the data directories that are retired according to what the disk held.
     pub(super) fn new(retired: &BTreeMap<StoreId, NodeId>) -> Self {
-        Self { retired: retired.clone(), told: retired.clone(), ..Self::default() }
+        Self { retired: retired.len(), told: retired.clone(), ..Self::default() }
     }
 
     /// Number of the next write, which makes this durable.
@@ -85,10 +85,10 @@ impl<E: Environment> Replica<E> {
 
     /// Makes the commit index durable that covers the last change of `members`, if that has retired any data directory.
     pub(super) fn retire_durably(&mut self, members: &Members) {
-        if members.retired().len() == self.writes.retired.len() {
+        if members.retired().len() == self.writes.retired {
             return;
         }
-        self.writes.retired.clone_from(members.retired());
+        self.writes.retired = members.retired().len();
         if makes(Mistake::ForgetRemovals) {
             self.writes.told.clone_from(members.retired());
             return;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
@@ -10,7 +10,7 @@ use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::{change, check_name, coordinates, until};
+use super::{change, check_name, coordinates, duration, until};
 use crate::net::kafka::answer::Answer;
 use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::session::Session;
@@ -52,8 +52,7 @@ async fn join(
     let fresh = body.member_id.is_empty();
     let id = if fresh { draw_id(&client, &body) } else { body.member_id.to_string() };
     if fresh && version >= ID_REQUIRED && body.group_instance_id.is_none() {
-        let timeout = Duration::from_millis(u64::try_from(body.session_timeout_ms).unwrap_or(0));
-        groups.pending.add(id.clone(), timeout, now);
+        groups.pending.add(id.clone(), duration(body.session_timeout_ms), now);
         return Ok(refused(ResponseError::MemberIdRequired, StrBytes::from_string(id), version));
     }
     let is_new = fresh || groups.pending.take(&id, now);

@@ -22,6 +22,7 @@ pub(super) mod tests;
 pub mod timers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
@@ -55,6 +56,11 @@ fn coordinates(session: &Session) -> Result<(), ResponseError> {
 /// Refuses a group's name that Kafka does not allow.
 fn check_name(group: &str) -> Result<(), ResponseError> {
     if group.is_empty() { Err(ResponseError::InvalidGroupId) } else { Ok(()) }
+}
+
+/// A time in ms as clients give it; none if it is negative.
+fn duration(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
 /// Changes a group, through the log.

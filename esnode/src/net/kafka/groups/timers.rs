@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::duration;
 use crate::net::kafka::session::Shared;
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::Command;
@@ -73,7 +74,7 @@ fn due_rebalances(state: &StateMachine, now: Instant, since: &mut Rebalances) ->
         let Phase::PreparingRebalance { initial } = group.phase() else { continue };
         let key = (name.to_owned(), group.generation());
         let began = before.remove(&key).unwrap_or(now);
-        let limit = if initial { INITIAL_DELAY } else { rebalance_timeout(group) };
+        let limit = if initial { INITIAL_DELAY } else { duration(group.rebalance_timeout()) };
         if now.duration_since(began) >= limit {
             let change = GroupChange::CompleteJoin { generation: group.generation() };
             commands.push(Command::Group { group: name.to_owned(), change });
@@ -83,16 +84,10 @@ fn due_rebalances(state: &StateMachine, now: Instant, since: &mut Rebalances) ->
     commands
 }
 
-fn rebalance_timeout(group: &Group) -> Duration {
-    Duration::from_millis(u64::try_from(group.rebalance_timeout()).unwrap_or(0))
-}
-
 fn silent_members(shared: &Shared, state: &StateMachine, now: Instant) -> Vec<Command> {
     let members = state.groups().flat_map(|(name, group)| {
-        group.members().iter().map(move |(id, member)| {
-            let timeout = Duration::from_millis(u64::try_from(member.session_timeout).unwrap_or(0));
-            ((name.to_owned(), id.clone()), timeout)
-        })
+        let members = group.members().iter();
+        members.map(move |(id, member)| ((name.to_owned(), id.clone()), duration(member.session_timeout)))
     });
     let mut leaving: HashMap<String, Vec<Leaving>> = HashMap::new();
     for (group, member) in shared.groups.sessions.expired(members, now) {
