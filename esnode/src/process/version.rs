@@ -7,9 +7,9 @@ pub const PROTOCOL: Range = Range { min: 2, max: 2 };
 /// On-disk format versions that this binary reads. It writes the one that is active in the cluster, which is
 /// raised once every member reads the next.
 pub const FORMAT: Range = Range { min: 1, max: NEWEST_FORMAT };
-/// 3, unless set otherwise for tests. Version 4 only differs from 3 by its number.
+/// 4, unless set otherwise for tests. Version 5 only differs from 4 by its number.
 const NEWEST_FORMAT: u16 = match option_env!("ESNODE_FORMAT_MAX") {
-    None => 3,
+    None => 4,
     Some(text) => match u16::from_str_radix(text, 10) {
         Ok(version) if version >= 1 => version,
         _ => panic!("ESNODE_FORMAT_MAX is no format version"),
