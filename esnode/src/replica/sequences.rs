@@ -52,6 +52,9 @@ impl<W> Sequences<W> {
         let Some(partition) = found.and_then(|topic| topic.partitions.get(claim.partition as usize)) else {
             return Prospect::Refused(Refusal::UnknownTopic);
         };
+        if let Err(refusal) = state.check_transaction(claim.topic, claim.partition, &claim.header) {
+            return Prospect::Refused(refusal);
+        }
         let flight = self.producers.get(&claim.key());
         let verdict = flight.map_or_else(
             || partition.validate(&claim.header),
@@ -88,8 +91,12 @@ impl<W> Sequences<W> {
         let Some(flight) = self.producers.get_mut(&claim.key()) else { return };
         let again = flight.again.extract_if(.., |(again, _)| again.repeats(claim));
         responses.extend(again.map(|(_, waiter)| (waiter, Response::Proposed(Ok(vec![reply.clone()])))));
-        if let Reply::Appended { base_offset, .. } = reply {
-            flight.producer.set_base_offset(&claim.header, *base_offset);
+        match reply {
+            Reply::Appended { base_offset, .. } => {
+                flight.producer.set_base_offset(&claim.header, *base_offset);
+            }
+            // Its transaction has ended meanwhile, or its topic is gone.
+            _ => flight.producer.take_out(&claim.header),
         }
         flight.batches -= 1;
         flight.producer.forget(flight.batches);

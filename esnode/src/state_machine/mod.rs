@@ -12,10 +12,12 @@ mod producers;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topics;
+pub mod transactions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use batch::BatchHeader;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::ids::ClusterId;
@@ -25,13 +27,14 @@ use command::{Command, Malformed, Refusal, Reply};
 use groups::{Group, Groups};
 use members::{Change, Members};
 use partitions::CommandContext;
-pub use partitions::{Partition, Position, batch};
+pub use partitions::{AbortedTransaction, Partition, Position, batch};
 use producers::EXPIRY_MS;
 pub use producers::{Producer, SequenceCheck};
 pub use topics::{
     MAX_CONFIG_BYTES, MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, Topic, TopicId, config, retention,
     valid_topic_name,
 };
+use transactions::Transactions;
 
 /// The on-disk format of new clusters, until it is raised.
 pub const FIRST_FORMAT: u16 = 1;
@@ -66,6 +69,8 @@ pub struct StateMachine {
     next_producer: i64,
     #[serde(default)]
     groups: Groups,
+    #[serde(default)]
+    transactions: Transactions,
     /// Least interval between two index entries of a partition, in bytes of log payload.
     #[serde(rename = "spacing")]
     index_interval: u64,
@@ -93,6 +98,7 @@ impl Default for StateMachine {
             config_bytes: 0,
             next_producer: 0,
             groups: Groups::default(),
+            transactions: Transactions::default(),
             index_interval: INDEX_INTERVAL,
             index_entries: 0,
             max_index_entries: MAX_INDEX_ENTRIES,
@@ -185,7 +191,13 @@ impl StateMachine {
     fn apply_command(&mut self, command: Command, context: CommandContext, applied: &mut Applied) -> Reply {
         match command {
             Command::Append { topic, partition, batch } => {
-                let reply = self.change(topic, partition, |partition| partition.append(&batch, context));
+                let header = BatchHeader::parse(&batch).ok_or(Refusal::InvalidBatch);
+                let header = header.and_then(|header| {
+                    self.transactions.check(topic, partition, &header)?;
+                    Ok(header)
+                });
+                let bytes = batch.len();
+                let reply = self.change(topic, partition, |found| found.append(header, bytes, context));
                 applied.touched.push((topic, partition));
                 reply
             }
@@ -230,6 +242,7 @@ impl StateMachine {
                 applied.groups.push(group);
                 outcome.map_or_else(|error| Reply::Refused(Refusal::Group(error)), Reply::Group)
             }
+            Command::Transaction { id, change } => self.change_transaction(id, change, context, applied),
         }
     }
 
@@ -313,6 +326,7 @@ impl StateMachine {
         self.clock.fingerprint(&mut put);
         self.members.fingerprint(&mut put);
         self.groups.fingerprint(&mut put);
+        self.transactions.fingerprint(&mut put);
         for topic in self.topics.values() {
             put(&topic.id.to_le_bytes());
             put(topic.name.as_bytes());

@@ -121,6 +121,13 @@ impl Producer {
         }
     }
 
+    /// Removes a batch that was not appended after all.
+    pub fn take_out(&mut self, batch: &BatchHeader) {
+        let sequences = sequences(batch);
+        let is_same = |known: &Batch| (known.first, known.last) == sequences;
+        self.batches.retain(|known| self.epoch != batch.producer_epoch || !is_same(known));
+    }
+
     /// Removes the batch that was remembered last.
     pub fn take_back(&mut self) {
         self.batches.pop_back();

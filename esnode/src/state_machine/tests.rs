@@ -484,11 +484,12 @@ fn the_names_in_a_snapshot_stay() {
     assert_eq!(
         keys(&json).join(" "),
         "applied clock cluster config_bytes format groups last_topic max_points members names next_producer \
-         partitions payload points spacing topics"
+         partitions payload points spacing topics transactions"
     );
     assert_eq!(keys(&json["members"]).join(" "), "added bindings changed_at spent");
     assert_eq!(
         keys(&json["topics"]["1"]["partitions"][0]).join(" "),
-        "bytes latest max_timestamp next_offset points producers run_is_open start_offset terms void_runs voids"
+        "bytes latest max_timestamp next_offset points producers run_is_open start_offset terms transactions \
+         void_runs voids"
     );
 }

@@ -4,6 +4,7 @@ use kafka_protocol::ResponseError;
 
 use crate::replica::ProposeError;
 use crate::state_machine::command::Refusal;
+use crate::state_machine::transactions::TransactionError;
 
 /// No error.
 pub const NONE: i16 = 0;
@@ -19,7 +20,19 @@ pub fn refusal(refusal: Refusal) -> ResponseError {
         Refusal::InvalidBatch => ResponseError::CorruptMessage,
         Refusal::OutOfOrderSequence => ResponseError::OutOfOrderSequenceNumber,
         Refusal::FencedEpoch => ResponseError::InvalidProducerEpoch,
+        Refusal::Transaction(error) => transaction(error),
         Refusal::BoundElsewhere | Refusal::Group(_) => ResponseError::UnknownServerError,
+    }
+}
+
+/// The code for a transaction that is not changed.
+pub fn transaction(error: TransactionError) -> ResponseError {
+    match error {
+        TransactionError::UnknownProducer => ResponseError::InvalidProducerIdMapping,
+        TransactionError::Fenced => ResponseError::ProducerFenced,
+        TransactionError::InvalidState => ResponseError::InvalidTxnState,
+        TransactionError::Concurrent => ResponseError::ConcurrentTransactions,
+        TransactionError::NoRoom => ResponseError::PolicyViolation,
     }
 }
 

@@ -120,10 +120,10 @@ fn pick(entry: &Entry, sources: &Sources) -> io::Result<Batches> {
     if entry.kind == EntryKind::Normal {
         for (ordinal, command) in (0..).zip(Command::decode_all(&entry.data)) {
             let command = command.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            if let Command::Append { topic, partition, batch } = command
-                && let Some(place) = sources.places.get(&(topic, partition))
-            {
-                appends.push(Append { ordinal, place: *place, batch });
+            for (topic, partition, batch) in command.batches() {
+                if let Some(place) = sources.places.get(&(topic, partition)) {
+                    appends.push(Append { ordinal, place: *place, batch });
+                }
             }
         }
     }

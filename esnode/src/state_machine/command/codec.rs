@@ -9,7 +9,8 @@ use uuid::Uuid;
 use super::wire::{get_bytes, get_text, put_bytes, put_length};
 use super::{Command, Malformed};
 use crate::state_machine::clock::Tick;
-use crate::state_machine::groups::GroupChange;
+use crate::state_machine::groups::{GROUPS_FORMAT, GroupChange};
+use crate::state_machine::transactions::{TRANSACTIONS_FORMAT, TransactionChange};
 use crate::state_machine::{FIRST_FORMAT, TopicId};
 
 impl Command {
@@ -18,6 +19,8 @@ impl Command {
     pub fn since(&self) -> u16 {
         match self {
             Self::Clock(_) | Self::CreatePartitions { .. } | Self::DeleteTopicById { .. } => 2,
+            Self::Group { .. } => GROUPS_FORMAT,
+            Self::Transaction { .. } => TRANSACTIONS_FORMAT,
             _ => FIRST_FORMAT,
         }
     }
@@ -76,6 +79,11 @@ impl Command {
                 put_bytes(out, group.as_bytes());
                 change.encode(out);
             }
+            Self::Transaction { id, change } => {
+                out.put_u8(15);
+                put_bytes(out, id.as_bytes());
+                change.encode(out);
+            }
         }
     }
 
@@ -126,6 +134,7 @@ fn decode(bytes: &mut Bytes) -> Option<Command> {
         12 => Command::CreatePartitions { name: get_text(bytes)?, count: bytes.try_get_u32_le().ok()? },
         13 => Command::DeleteTopicById { topic: bytes.try_get_u32_le().ok()? },
         14 => Command::Group { group: get_text(bytes)?, change: GroupChange::decode(bytes)? },
+        15 => Command::Transaction { id: get_text(bytes)?, change: TransactionChange::decode(bytes)? },
         _ => return None,
     })
 }
@@ -230,6 +239,10 @@ mod tests {
             Command::CreatePartitions { name: "orders".to_owned(), count: 5 },
             Command::DeleteTopicById { topic: 1 },
             Command::Group { group: "g".to_owned(), change: GroupChange::CompleteJoin { generation: 1 } },
+            Command::Transaction {
+                id: "t".to_owned(),
+                change: TransactionChange::Expire { unused_since: 1 },
+            },
         ]
     }
 

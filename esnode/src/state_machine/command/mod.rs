@@ -15,6 +15,7 @@
 //! 12 CreatePartitions  name | count u32
 //! 13 DeleteTopicById  topic u32
 //! 14 Group          name | change, as in `groups`
+//! 15 Transaction    transactional id | change, as in `transactions`
 //! ```
 //!
 //! Programs that read only on-disk format 1 know the commands up to 10: those behind it are proposed in later
@@ -31,6 +32,7 @@ use shared::ids::{ClusterId, NodeId, StoreId};
 
 use super::clock::Tick;
 use super::groups::{GroupChange, GroupError, GroupReply};
+use super::transactions::{ProducerIdentity, TransactionChange, TransactionError, marker};
 use super::{MAX_PARTITIONS_IN_ALL, TopicId};
 
 /// One change of the state machine. An entry's payload is one or more of them, back to back.
@@ -121,6 +123,29 @@ pub enum Command {
         /// What happens to it.
         change: GroupChange,
     },
+    /// Changes a transactional id. From on-disk format 4 on.
+    Transaction {
+        /// The transactional id.
+        id: String,
+        /// What happens to it.
+        change: TransactionChange,
+    },
+}
+
+impl Command {
+    /// The batches that the command appends if it is not refused, each with its topic and partition.
+    pub fn batches(self) -> impl Iterator<Item = (TopicId, u32, Bytes)> {
+        let (one, marked) = match self {
+            Self::Append { topic, partition, batch } => (Some((topic, partition, batch)), None),
+            Self::Transaction { change: TransactionChange::End(ending), .. } => (None, Some(ending)),
+            _ => (None, None),
+        };
+        let markers = marked.into_iter().flat_map(|ending| {
+            let marker = marker(&ending);
+            ending.partitions.into_iter().map(move |(topic, partition)| (topic, partition, marker.clone()))
+        });
+        one.into_iter().chain(markers)
+    }
 }
 
 /// The result of one command.
@@ -132,6 +157,8 @@ pub enum Reply {
     TopicCreated(TopicId),
     /// The new producer id; its epoch is 0.
     ProducerAllocated(i64),
+    /// Who the newest instance of a transactional id is.
+    ProducerInitialized(ProducerIdentity),
     /// The batch was appended, now or, if it is a retry of an idempotent producer, earlier.
     Appended {
         /// Offset of its first record.
@@ -178,6 +205,9 @@ pub enum Refusal {
     /// The group is not changed.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// The transaction is not changed, or does not include the partition.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
 }
 
 /// A payload that is not a sequence of commands.

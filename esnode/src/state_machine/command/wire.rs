@@ -23,3 +23,9 @@ pub fn get_bytes(bytes: &mut Bytes) -> Option<Bytes> {
 pub fn get_text(bytes: &mut Bytes) -> Option<String> {
     String::from_utf8(get_bytes(bytes)?.into()).ok()
 }
+
+/// Takes a list that has its length before it. Each element takes bytes, so a false length cannot make this long.
+pub fn get_all<T>(bytes: &mut Bytes, get: impl Fn(&mut Bytes) -> Option<T>) -> Option<Vec<T>> {
+    let count = bytes.try_get_u32_le().ok()?;
+    (0..count).map(|_| get(bytes)).collect()
+}

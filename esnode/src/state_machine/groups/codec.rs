@@ -21,7 +21,7 @@ use super::change::{GroupChange, Joining, Leaving, OffsetCommit};
 use super::offsets::CommittedOffset;
 use super::protocol::Protocol;
 use crate::state_machine::TopicId;
-use crate::state_machine::command::wire::{get_bytes, get_text, put_bytes, put_length};
+use crate::state_machine::command::wire::{get_all, get_bytes, get_text, put_bytes, put_length};
 
 impl GroupChange {
     /// Appends its encoding.
@@ -50,7 +50,10 @@ impl GroupChange {
                     put_instance(out, instance.as_deref());
                 }
             }
-            Self::Commit(commit) => put_commit(out, commit),
+            Self::Commit(commit) => {
+                out.put_u8(5);
+                commit.encode(out);
+            }
             Self::Delete => out.put_u8(6),
             Self::DeleteOffsets(partitions) => {
                 out.put_u8(7);
@@ -80,7 +83,7 @@ impl GroupChange {
             4 => Self::Leave(get_all(bytes, |bytes| {
                 Some(Leaving { member: get_text(bytes)?, instance: get_instance(bytes)? })
             })?),
-            5 => Self::Commit(get_commit(bytes)?),
+            5 => Self::Commit(OffsetCommit::decode(bytes)?),
             6 => Self::Delete,
             7 => Self::DeleteOffsets(get_all(bytes, get_partition)?),
             8 => Self::Expire { committed: bytes.try_get_i64_le().ok()? },
@@ -122,37 +125,40 @@ fn get_joining(bytes: &mut Bytes) -> Option<Joining> {
     })
 }
 
-fn put_commit(out: &mut BytesMut, commit: &OffsetCommit) {
-    out.put_u8(5);
-    put_bytes(out, commit.member.as_bytes());
-    put_instance(out, commit.instance.as_deref());
-    out.put_i32_le(commit.generation);
-    put_length(out, commit.offsets.len());
-    for (topic, partition, offset) in &commit.offsets {
-        out.put_u32_le(*topic);
-        out.put_u32_le(*partition);
-        out.put_i64_le(offset.offset);
-        out.put_i32_le(offset.leader_epoch);
-        put_bytes(out, offset.metadata.as_bytes());
+impl OffsetCommit {
+    /// Appends its encoding.
+    pub(in crate::state_machine) fn encode(&self, out: &mut BytesMut) {
+        put_bytes(out, self.member.as_bytes());
+        put_instance(out, self.instance.as_deref());
+        out.put_i32_le(self.generation);
+        put_length(out, self.offsets.len());
+        for (topic, partition, offset) in &self.offsets {
+            out.put_u32_le(*topic);
+            out.put_u32_le(*partition);
+            out.put_i64_le(offset.offset);
+            out.put_i32_le(offset.leader_epoch);
+            put_bytes(out, offset.metadata.as_bytes());
+        }
     }
-}
 
-fn get_commit(bytes: &mut Bytes) -> Option<OffsetCommit> {
-    Some(OffsetCommit {
-        member: get_text(bytes)?,
-        instance: get_instance(bytes)?,
-        generation: bytes.try_get_i32_le().ok()?,
-        offsets: get_all(bytes, |bytes| {
-            let (topic, partition) = get_partition(bytes)?;
-            let offset = CommittedOffset {
-                offset: bytes.try_get_i64_le().ok()?,
-                leader_epoch: bytes.try_get_i32_le().ok()?,
-                metadata: get_text(bytes)?,
-                committed: 0,
-            };
-            Some((topic, partition, offset))
-        })?,
-    })
+    /// Reads one back; `None` if these bytes are not one.
+    pub(in crate::state_machine) fn decode(bytes: &mut Bytes) -> Option<Self> {
+        Some(Self {
+            member: get_text(bytes)?,
+            instance: get_instance(bytes)?,
+            generation: bytes.try_get_i32_le().ok()?,
+            offsets: get_all(bytes, |bytes| {
+                let (topic, partition) = get_partition(bytes)?;
+                let offset = CommittedOffset {
+                    offset: bytes.try_get_i64_le().ok()?,
+                    leader_epoch: bytes.try_get_i32_le().ok()?,
+                    metadata: get_text(bytes)?,
+                    committed: 0,
+                };
+                Some((topic, partition, offset))
+            })?,
+        })
+    }
 }
 
 fn get_partition(bytes: &mut Bytes) -> Option<(TopicId, u32)> {
@@ -170,12 +176,6 @@ fn get_instance(bytes: &mut Bytes) -> Option<Option<String>> {
         1 => get_text(bytes).map(Some),
         _ => None,
     }
-}
-
-/// Each takes bytes of the payload, so a claimed count cannot make this long.
-fn get_all<T>(bytes: &mut Bytes, get: impl Fn(&mut Bytes) -> Option<T>) -> Option<Vec<T>> {
-    let count = bytes.try_get_u32_le().ok()?;
-    (0..count).map(|_| get(bytes)).collect()
 }
 
 #[cfg(test)]

@@ -51,6 +51,9 @@ pub struct Group {
     leader: Option<String>,
     members: BTreeMap<String, Member>,
     offsets: Offsets,
+    /// Offsets that transactions under way will commit, by producer id.
+    #[serde(default)]
+    pending: BTreeMap<i64, Vec<(TopicId, u32, CommittedOffset)>>,
     /// Since when it has had no members: the log's time, ms since 1970.
     empty_since: i64,
 }
@@ -65,6 +68,7 @@ impl Group {
             leader: None,
             members: BTreeMap::new(),
             offsets: Offsets::default(),
+            pending: BTreeMap::new(),
             empty_since: now,
         }
     }
@@ -104,6 +108,11 @@ impl Group {
         &self.offsets
     }
 
+    /// The partitions whose offset a transaction under way will commit.
+    pub fn pending(&self) -> impl Iterator<Item = (TopicId, u32)> {
+        self.pending.values().flatten().map(|(topic, partition, _)| (*topic, *partition))
+    }
+
     /// Since when it has had no members, if so: the log's time, ms since 1970.
     pub fn empty_since(&self) -> Option<i64> {
         (self.phase == Phase::Empty).then_some(self.empty_since)
@@ -140,16 +149,26 @@ impl Group {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        OVERHEAD + self.offsets.bytes() + self.members.values().map(Member::bytes).sum::<usize>()
+        let pending = self.pending.values().flatten().map(|(.., offset)| offset.bytes());
+        OVERHEAD
+            + self.offsets.bytes()
+            + pending.sum::<usize>()
+            + self.members.values().map(Member::bytes).sum::<usize>()
     }
 
     /// Whether nothing is left of it.
     pub(super) fn is_gone(&self) -> bool {
-        self.phase == Phase::Empty && self.offsets.is_empty()
+        self.phase == Phase::Empty && self.offsets.is_empty() && self.pending.is_empty()
+    }
+
+    /// Whether it has committed offsets in the topic, or will.
+    pub(super) fn knows(&self, topic: TopicId) -> bool {
+        self.offsets.of_topic(topic).next().is_some() || self.pending().any(|(of, _)| of == topic)
     }
 
     pub(super) fn forget_topic(&mut self, topic: TopicId) {
         self.offsets.retain(|(of, _), _| of != topic);
+        self.pending.values_mut().for_each(|pending| pending.retain(|(of, ..)| *of != topic));
     }
 
     pub(super) fn apply(&mut self, change: GroupChange, now: i64) -> Result<GroupReply, GroupError> {
@@ -356,6 +375,33 @@ impl Group {
         Ok(GroupReply::Done)
     }
 
+    /// Keeps offsets that are committed if the producer's transaction is. Whoever commits them need not be a member, as
+    /// producers of old did not say.
+    pub(super) fn commit_in_transaction(
+        &mut self,
+        producer: i64,
+        commit: OffsetCommit,
+    ) -> Result<(), GroupError> {
+        let OffsetCommit { member, instance, generation, offsets } = commit;
+        if generation >= 0 || !member.is_empty() || instance.is_some() {
+            self.member_of(generation, &member, instance.as_deref())?;
+        }
+        let pending = self.pending.entry(producer).or_default();
+        pending.retain(|(topic, partition, _)| {
+            !offsets.iter().any(|(of, number, _)| (of, number) == (topic, partition))
+        });
+        pending.extend(offsets);
+        Ok(())
+    }
+
+    /// The producer's transaction has ended.
+    pub(super) fn end_transaction(&mut self, producer: i64, is_committed: bool, now: i64) {
+        let pending = self.pending.remove(&producer).unwrap_or_default();
+        for (topic, partition, offset) in pending.into_iter().filter(|_| is_committed) {
+            self.offsets.set(topic, partition, CommittedOffset { committed: now, ..offset });
+        }
+    }
+
     fn may_commit(
         &self,
         OffsetCommit { member, instance, generation, .. }: &OffsetCommit,
@@ -376,6 +422,7 @@ impl Group {
             return Err(GroupError::NonEmpty);
         }
         self.offsets = Offsets::default();
+        self.pending.clear();
         Ok(GroupReply::Done)
     }
 
@@ -392,13 +439,16 @@ impl Group {
             put(id.as_bytes());
             member.fingerprint(put);
         }
-        for ((topic, partition), offset) in self.offsets.iter() {
+        let mut put_offset = |topic: TopicId, partition: u32, offset: &CommittedOffset| {
             put(&topic.to_le_bytes());
             put(&partition.to_le_bytes());
             put(&offset.offset.to_le_bytes());
             put(&offset.leader_epoch.to_le_bytes());
             put(offset.metadata.as_bytes());
             put(&offset.committed.to_le_bytes());
-        }
+        };
+        self.offsets.iter().for_each(|((topic, partition), offset)| put_offset(topic, partition, offset));
+        let pending = self.pending.values().flatten();
+        pending.for_each(|(topic, partition, offset)| put_offset(*topic, *partition, offset));
     }
 }

@@ -53,10 +53,40 @@ impl Groups {
         if change.grows() && self.bytes + change.bytes() > MAX_BYTES {
             return Err(GroupError::NoRoom);
         }
-        let before = group.map_or(0, |group| group.bytes());
+        self.change(name, now, |group| group.apply(change, now))
+    }
+
+    /// Keeps offsets that are committed if the producer's transaction is.
+    pub(super) fn commit_in_transaction(
+        &mut self,
+        name: &str,
+        producer: i64,
+        commit: OffsetCommit,
+        now: i64,
+    ) -> Result<(), GroupError> {
+        if self.get(name).is_none() && commit.generation >= 0 {
+            return Err(GroupError::IllegalGeneration);
+        }
+        let bytes: usize = commit.offsets.iter().map(|(.., offset)| offset.bytes()).sum();
+        if self.bytes + bytes > MAX_BYTES {
+            return Err(GroupError::NoRoom);
+        }
+        self.change(name, now, |group| group.commit_in_transaction(producer, commit))
+    }
+
+    /// The producer's transaction, which the group takes part in, has ended.
+    pub(super) fn end_transaction(&mut self, name: &str, producer: i64, is_committed: bool, now: i64) {
+        if self.groups.contains_key(name) {
+            self.change(name, now, |group| group.end_transaction(producer, is_committed, now));
+        }
+    }
+
+    /// Changes a group, which begins if there is none, and ends if nothing is left of it.
+    fn change<T>(&mut self, name: &str, now: i64, change: impl FnOnce(&mut Group) -> T) -> T {
+        let before = self.get(name).map_or(0, Group::bytes);
         let group =
             Arc::make_mut(self.groups.entry(name.to_owned()).or_insert_with(|| Arc::new(Group::new(now))));
-        let outcome = group.apply(change, now);
+        let outcome = change(group);
         let after = group.bytes();
         let gone = group.is_gone();
         self.bytes = self.bytes + after - before;
@@ -69,8 +99,7 @@ impl Groups {
 
     /// The topic is deleted: so are the offsets committed in it.
     pub(super) fn topic_deleted(&mut self, topic: TopicId) {
-        for group in self.groups.values_mut().filter(|group| group.offsets().of_topic(topic).next().is_some())
-        {
+        for group in self.groups.values_mut().filter(|group| group.knows(topic)) {
             let group = Arc::make_mut(group);
             let before = group.bytes();
             group.forget_topic(topic);

@@ -9,8 +9,14 @@
 //! Big endian. `length` counts from byte 12. The checksum covers everything from byte 21, so base offset and
 //! leader epoch may be written without touching it.
 
+use crate::state_machine::transactions::ProducerIdentity;
+
 /// Bytes before the records.
 pub const HEADER: usize = 61;
+/// Set in the attributes of a batch that is part of a transaction.
+pub const TRANSACTIONAL: i16 = 0x10;
+/// Set in the attributes of a marker, which ends a transaction.
+pub const CONTROL: i16 = 0x20;
 /// Where `length` counts from.
 const LENGTH_FROM: usize = 12;
 /// Where the checksum's cover begins.
@@ -76,6 +82,21 @@ impl BatchHeader {
     /// Whether the checksum is the one of `batch`, whose header this is.
     pub fn is_intact(&self, batch: &[u8]) -> bool {
         batch.get(CRC_FROM..).is_some_and(|covered| crc32c::crc32c(covered) == self.crc)
+    }
+
+    /// Whether the batch is part of a transaction.
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL != 0
+    }
+
+    /// Whether the batch is a marker, which ends a transaction, and holds no event.
+    pub fn is_control(&self) -> bool {
+        self.attributes & CONTROL != 0
+    }
+
+    /// The idempotent producer.
+    pub fn producer(&self) -> ProducerIdentity {
+        ProducerIdentity { id: self.producer_id, epoch: self.producer_epoch }
     }
 
     /// Records in the batch.

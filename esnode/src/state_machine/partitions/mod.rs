@@ -3,6 +3,7 @@
 pub mod batch;
 mod index;
 mod terms;
+mod transactions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,10 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Refusal, Reply};
 use super::producers::{Producer, Producers, SequenceCheck};
+use super::transactions::{Ending, MARKER, TransactionError};
 use batch::BatchHeader;
 use index::IndexEntry;
 pub use index::Position;
 use terms::Terms;
+pub use transactions::AbortedTransaction;
+use transactions::Transactions;
 
 /// The on-disk format from which on rejected appends are kept in runs.
 const REJECTED_RUNS_FORMAT: u16 = 2;
@@ -48,6 +52,8 @@ pub struct Partition {
     /// The term of each event.
     #[serde(default)]
     terms: Terms,
+    #[serde(default)]
+    transactions: Transactions,
 }
 
 /// Identifies an append among the commands of the log, with what is needed to apply it.
@@ -75,6 +81,22 @@ impl Partition {
     /// Offset that the next event will get. What is applied is committed, so this is Kafka's high watermark.
     pub fn high_watermark(&self) -> i64 {
         self.high_watermark
+    }
+
+    /// Offset before which no transaction is under way: where committed readers stop.
+    pub fn last_stable_offset(&self) -> i64 {
+        self.transactions.first_open().map_or(self.high_watermark, |first| first.max(self.start_offset))
+    }
+
+    /// First offset of the producer's transaction, if it has one under way here.
+    pub fn transaction_start(&self, producer: i64) -> Option<i64> {
+        self.transactions.first_of(producer)
+    }
+
+    /// The aborted transactions with events from `from` up to, but not including, `to`, by their first offsets; `to` is
+    /// at most the last stable offset.
+    pub fn aborted_between(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
+        self.transactions.aborted_between(from, to)
     }
 
     /// Returns where to start scanning for `offset` (start_offset <= offset < high_watermark).
@@ -146,6 +168,7 @@ impl Partition {
         let after = self.index.partition_point(|entry| entry.position.base_offset <= self.start_offset);
         self.index.drain(..after.saturating_sub(1));
         self.terms.delete_before(self.start_offset);
+        self.transactions.delete_before(self.start_offset);
         if let Some(first) = self.index.first() {
             let kept = (first.position.index, 0);
             self.rejected = self.rejected.split_off(&kept);
@@ -162,8 +185,15 @@ impl Partition {
         run.is_some_and(|(_, last)| at <= last) || self.rejected.contains(&at)
     }
 
-    /// Compares a batch with what its producer has appended before.
+    /// Compares a batch with what its producer has appended before, if it is an idempotent one.
     pub fn validate(&self, batch: &BatchHeader) -> SequenceCheck {
+        if batch.producer_id < 0 {
+            return SequenceCheck::New;
+        }
+        if !batch.is_transactional() && self.transactions.first_of(batch.producer_id).is_some() {
+            // It would be read as part of the transaction.
+            return SequenceCheck::Refused(TransactionError::InvalidState.into());
+        }
         self.producers.validate(batch)
     }
 
@@ -183,31 +213,56 @@ impl Partition {
         self.producers.get(id)
     }
 
-    /// Gives a batch its offsets.
-    pub(super) fn append(&mut self, batch: &[u8], context: CommandContext) -> Reply {
-        let Some(header) = BatchHeader::parse(batch) else {
-            return self.reject(context, Reply::Refused(Refusal::InvalidBatch));
+    /// Gives a batch of `bytes` bytes its offsets, unless it is refused already.
+    pub(super) fn append(
+        &mut self,
+        header: Result<BatchHeader, Refusal>,
+        bytes: usize,
+        context: CommandContext,
+    ) -> Reply {
+        let header = match header {
+            Ok(header) => header,
+            Err(refusal) => return self.reject(context, Reply::Refused(refusal)),
         };
-        let idempotent = header.producer_id >= 0;
-        let check = if idempotent { self.producers.validate(&header) } else { SequenceCheck::New };
-        match check {
+        match self.validate(&header) {
             SequenceCheck::Refused(refusal) => self.reject(context, Reply::Refused(refusal)),
             SequenceCheck::Duplicate(base_offset) => self.reject(context, self.appended(base_offset)),
             SequenceCheck::New => {
                 let base_offset = self.high_watermark;
-                self.add_index_entry(context, base_offset);
-                if idempotent {
+                self.extend(header.records(), bytes, context);
+                if header.producer_id >= 0 {
                     let producers = Arc::make_mut(&mut self.producers);
                     producers.remember(&header, base_offset, context.index, context.unexpired);
                 }
-                self.run_is_open = false;
-                self.terms.record(context.term, base_offset);
-                self.high_watermark += header.records();
-                self.bytes += batch.len() as u64;
+                if header.is_transactional() {
+                    self.transactions.appended(header.producer_id, base_offset);
+                }
                 self.max_timestamp = self.max_timestamp.max(Some(header.max_timestamp));
                 self.appended(base_offset)
             }
         }
+    }
+
+    /// Adds the marker of a transaction.
+    pub(super) fn end_transaction(&mut self, ending: &Ending, context: CommandContext) -> Reply {
+        let offset = self.high_watermark;
+        self.extend(1, MARKER, context);
+        self.transactions.end(ending.producer.id, offset, ending.commit);
+        Reply::Done
+    }
+
+    /// Remembers that an entry which names the partition puts no marker into it.
+    pub(super) fn refuse_marker(&mut self, context: CommandContext) -> Reply {
+        self.reject(context, Reply::Done)
+    }
+
+    /// The partition gets longer by so many records, which take so many bytes.
+    fn extend(&mut self, records: i64, bytes: usize, context: CommandContext) {
+        self.add_index_entry(context, self.high_watermark);
+        self.run_is_open = false;
+        self.terms.record(context.term, self.high_watermark);
+        self.high_watermark += records;
+        self.bytes += bytes as u64;
     }
 
     fn appended(&self, base_offset: i64) -> Reply {
@@ -272,6 +327,7 @@ impl Partition {
             put(last.0.cast_signed());
             put(i64::from(last.1));
         }
-        self.producers.fingerprint(put);
+        self.producers.fingerprint(&mut put);
+        self.transactions.fingerprint(put);
     }
 }
