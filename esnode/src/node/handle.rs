@@ -363,6 +363,7 @@ fn permits(bytes: usize) -> u32 {
 fn takes_room(command: &Command) -> bool {
     match command {
         Command::Group { change, .. } => change.grows(),
+        Command::Transaction { change, .. } => change.grows(),
         _ => matches!(
             command,
             Command::Append { .. } | Command::CreateTopic { .. } | Command::AllocateProducer

@@ -5,3 +5,4 @@ mod clients;
 mod groups;
 mod produce;
 mod topics;
+mod transactions;

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::{
     configs, coordinator, delete_records, describe_cluster, describe_producers, elect_leaders, fetch, groups,
     leader_epoch, list_offsets, log_dirs, metadata, partitions, produce, producer_id, quorum, reassignments,
-    topic_partitions, topics, versions,
+    topic_partitions, topics, transactions, versions,
 };
 
 /// Memory of one element of a request once it is decoded, with what its handler makes of it: it can be fifty times what
@@ -44,7 +44,7 @@ const fn api(key: ApiKey, versions: (i16, i16), layout: &'static [Field], handle
 }
 
 /// All of them, by number.
-pub static APIS: [Api; 33] = [
+pub static APIS: [Api; 39] = [
     // librdkafka 2.0 stops compressing, silently, when version 0 is not offered.
     Api { offered_from: 0, ..api(ApiKey::Produce, (3, 11), PRODUCE, produce::handle) },
     // Version 17 has a tagged field in each partition, which the codec reads past the size that it says.
@@ -70,6 +70,12 @@ pub static APIS: [Api; 33] = [
     api(ApiKey::DeleteRecords, (0, 2), DELETE_RECORDS, delete_records::handle),
     api(ApiKey::InitProducerId, (0, 5), INIT_PRODUCER_ID, producer_id::handle),
     api(ApiKey::OffsetForLeaderEpoch, (2, 4), OFFSET_FOR_LEADER_EPOCH, leader_epoch::handle),
+    // From version 4 on it is for brokers only.
+    api(ApiKey::AddPartitionsToTxn, (0, 3), ADD_PARTITIONS_TO_TXN, transactions::add_partitions),
+    api(ApiKey::AddOffsetsToTxn, (0, 4), ADD_OFFSETS_TO_TXN, transactions::add_offsets),
+    // Version 5 of both belongs to the second version of transactions (KIP-890), which the node does not offer.
+    api(ApiKey::EndTxn, (0, 4), END_TXN, transactions::end),
+    api(ApiKey::TxnOffsetCommit, (0, 4), TXN_OFFSET_COMMIT, transactions::commit_offsets),
     api(ApiKey::DescribeConfigs, (1, 4), DESCRIBE_CONFIGS, configs::describe),
     api(ApiKey::AlterConfigs, (0, 2), ALTER_CONFIGS, configs::alter),
     api(ApiKey::DescribeLogDirs, (1, 4), DESCRIBE_LOG_DIRS, log_dirs::handle),
@@ -80,6 +86,8 @@ pub static APIS: [Api; 33] = [
     api(ApiKey::DescribeQuorum, (0, 2), DESCRIBE_QUORUM, quorum::handle),
     api(ApiKey::DescribeCluster, (0, 2), DESCRIBE_CLUSTER, describe_cluster::handle),
     api(ApiKey::DescribeProducers, (0, 0), DESCRIBE_PRODUCERS, describe_producers::handle),
+    api(ApiKey::DescribeTransactions, (0, 0), DESCRIBE_TRANSACTIONS, transactions::describe),
+    api(ApiKey::ListTransactions, (0, 1), LIST_TRANSACTIONS, transactions::list),
     api(ApiKey::ListConfigResources, (0, 1), LIST_CONFIG_RESOURCES, configs::list),
     api(ApiKey::DescribeTopicPartitions, (0, 0), DESCRIBE_TOPIC_PARTITIONS, topic_partitions::handle),
 ];
@@ -203,6 +211,24 @@ const CREATE_PARTITIONS: &[Field] = &[
     Fixed(5),                                             // timeout, validate only
 ];
 const INIT_PRODUCER_ID: &[Field] = &[String, Fixed(4), Since(3, &Fixed(10))];
+const ADD_PARTITIONS_TO_TXN: &[Field] = &[
+    String,    // transactional id
+    Fixed(10), // producer id and epoch
+    Structs(&[String, Numbers(4)]),
+];
+const ADD_OFFSETS_TO_TXN: &[Field] = &[String, Fixed(10), String];
+const END_TXN: &[Field] = &[String, Fixed(11)];
+const TXN_OFFSET_COMMIT: &[Field] = &[
+    String,              // transactional id
+    String,              // group
+    Fixed(10),           // producer id and epoch
+    Since(3, &Fixed(4)), // generation
+    Since(3, &String),   // member
+    Since(3, &String),   // group instance
+    Structs(&[String, Structs(&[Fixed(12), Since(2, &Fixed(4)), String])]),
+];
+const DESCRIBE_TRANSACTIONS: &[Field] = &[Strings];
+const LIST_TRANSACTIONS: &[Field] = &[Strings, Numbers(8), Since(1, &Fixed(8))];
 const DESCRIBE_CONFIGS: &[Field] = &[
     Structs(&[Fixed(1), String, Strings]), // kind, name, keys
     Fixed(1),                              // include synonyms

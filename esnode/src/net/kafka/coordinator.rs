@@ -1,7 +1,4 @@
-//! FindCoordinator: the leader coordinates all groups.
-//!
-//! There are no transactions; librdkafka takes no for an answer only where the coordinator is asked for, and only this
-//! one. (It compresses by lz4 only where FindCoordinator is offered.)
+//! FindCoordinator: the leader coordinates all groups and transactions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,6 +20,21 @@ const BATCHED: i16 = 4;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
+/// Whether this node coordinates what needs on-disk format `since`.
+///
+/// # Errors
+/// `NOT_COORDINATOR`, and `COORDINATOR_NOT_AVAILABLE` until the upgrade of the cluster ends with that format.
+pub fn coordinates(session: &Session, since: u16) -> Result<(), ResponseError> {
+    let now = session.leadership();
+    if !now.serving || now.handing_over {
+        return Err(ResponseError::NotCoordinator);
+    }
+    if session.node().state_machine().format() < since {
+        return Err(ResponseError::CoordinatorNotAvailable);
+    }
+    Ok(())
+}
+
 /// Serves FindCoordinator.
 pub fn find(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: FindCoordinatorRequest = request.decode()?;
@@ -38,12 +50,9 @@ pub fn find(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequ
 
 fn found(body: &FindCoordinatorRequest, version: i16, leader: Option<&Node>) -> FindCoordinatorResponse {
     let is = match body.key_type {
-        GROUP => leader.ok_or(ResponseError::CoordinatorNotAvailable),
-        TRANSACTION => Err(ResponseError::TransactionalIdAuthorizationFailed),
+        GROUP | TRANSACTION => leader.ok_or(ResponseError::CoordinatorNotAvailable),
         _ => Err(ResponseError::InvalidRequest),
     };
-    let why =
-        (body.key_type == TRANSACTION).then(|| StrBytes::from_static_str("transactions are not offered yet"));
     let (node_id, host, port, error) = match is {
         Ok(node) => {
             let host = node.advertised_host.as_ref().unwrap_or(&node.host);
@@ -54,7 +63,7 @@ fn found(body: &FindCoordinatorRequest, version: i16, leader: Option<&Node>) -> 
     if version < BATCHED {
         return FindCoordinatorResponse::default()
             .with_error_code(error)
-            .with_error_message(why)
+            .with_error_message(None)
             .with_node_id(node_id.into())
             .with_host(host)
             .with_port(port);
@@ -65,7 +74,7 @@ fn found(body: &FindCoordinatorRequest, version: i16, leader: Option<&Node>) -> 
         Coordinator::default()
             .with_key(key.clone())
             .with_error_code(error)
-            .with_error_message(why.clone())
+            .with_error_message(None)
             .with_node_id(node_id.into())
             .with_host(host.clone())
             .with_port(port)
@@ -90,8 +99,12 @@ mod tests {
         let one = FindCoordinatorRequest::default().with_key("g".into());
         let many =
             FindCoordinatorRequest::default().with_coordinator_keys(vec!["g".into(), "h".into(), "g".into()]);
+        for kind in [GROUP, TRANSACTION] {
+            let (one, many) = (one.clone().with_key_type(kind), many.clone().with_key_type(kind));
+            let ask = |version| found(if version < BATCHED { &one } else { &many }, version, Some(&leader()));
+            encodes(ApiKey::FindCoordinator, ask);
+        }
         let ask = |version| found(if version < BATCHED { &one } else { &many }, version, Some(&leader()));
-        encodes(ApiKey::FindCoordinator, ask);
         let answer = ask(3);
         assert_eq!((answer.error_code, answer.node_id.0, answer.port), (0, 2, 9002));
         assert_eq!(answer.host.as_str(), "b.example");
@@ -109,16 +122,6 @@ mod tests {
             (answer.coordinators[0].error_code, answer.coordinators[0].node_id.0)
         };
         assert_eq!(error(&group, None), (ResponseError::CoordinatorNotAvailable.code(), -1));
-        let transaction = group.clone().with_key_type(TRANSACTION);
-        encodes(ApiKey::FindCoordinator, |version| match version {
-            BATCHED.. => found(&transaction, version, Some(&leader())),
-            _ => {
-                let one = FindCoordinatorRequest::default().with_key_type(TRANSACTION);
-                found(&one, version, Some(&leader()))
-            }
-        });
-        let refused = ResponseError::TransactionalIdAuthorizationFailed.code();
-        assert_eq!(error(&transaction, Some(&leader())), (refused, -1));
         let share = group.with_key_type(2);
         assert_eq!(error(&share, Some(&leader())), (ResponseError::InvalidRequest.code(), -1));
     }

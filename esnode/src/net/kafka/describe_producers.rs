@@ -93,7 +93,7 @@ fn producers(state_machine: &StateMachine, partition: &Partition) -> Vec<Produce
             .with_last_sequence(producer.last_sequence().unwrap_or(-1))
             .with_last_timestamp(state_machine.clock().appended_at(producer.last_index()).unwrap_or(NONE))
             .with_coordinator_epoch(-1)
-            .with_current_txn_start_offset(NONE)
+            .with_current_txn_start_offset(partition.transaction_start(id).unwrap_or(NONE))
     });
     producers.collect()
 }

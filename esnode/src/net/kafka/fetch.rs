@@ -27,7 +27,7 @@ use super::ids::{self, TopicKey};
 use super::leader_epoch;
 use super::memory::Held;
 use super::new_leader::NewLeader;
-use super::partition_read::{self, PartitionRead, Room, State};
+use super::partition_read::{self, Isolation, PartitionRead, Room, State};
 use super::session::Session;
 
 /// Most bytes of events in one answer, whatever the client allows.
@@ -90,6 +90,7 @@ struct Fetch {
 impl Fetch {
     fn new(body: &FetchRequest, version: i16) -> Self {
         let limit = |bytes: i32| usize::try_from(bytes).unwrap_or(0).min(MAX_ANSWER);
+        let isolation = Isolation::of(body.isolation_level);
         let mut seen = HashSet::new();
         let mut reads = Vec::new();
         for topic in &body.topics {
@@ -101,7 +102,7 @@ impl Fetch {
                 let room = limit(wanted.partition_max_bytes);
                 // Each reads the log for itself, so a partition asked for a thousand times would be read as often.
                 let again = !seen.insert((key.clone(), wanted.partition));
-                reads.push(PartitionRead::new(key.clone(), wanted, room, again));
+                reads.push(PartitionRead::new(key.clone(), wanted, room, isolation, again));
             }
         }
         Self {

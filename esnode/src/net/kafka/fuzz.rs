@@ -2,14 +2,16 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    AlterConfigsRequest, ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
-    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest,
-    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiKey, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    DescribeTransactionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    TxnOffsetCommitRequest,
 };
 
 use super::apis;
@@ -81,12 +83,18 @@ fn decode(request: &Request) -> Result<(), BadRequest> {
         ApiKey::DescribeProducers => request.decode::<DescribeProducersRequest>().map(drop),
         ApiKey::ListConfigResources => request.decode::<ListConfigResourcesRequest>().map(drop),
         ApiKey::DescribeTopicPartitions => request.decode::<DescribeTopicPartitionsRequest>().map(drop),
+        ApiKey::AddPartitionsToTxn => request.decode::<AddPartitionsToTxnRequest>().map(drop),
+        ApiKey::AddOffsetsToTxn => request.decode::<AddOffsetsToTxnRequest>().map(drop),
+        ApiKey::EndTxn => request.decode::<EndTxnRequest>().map(drop),
+        ApiKey::TxnOffsetCommit => request.decode::<TxnOffsetCommitRequest>().map(drop),
+        ApiKey::DescribeTransactions => request.decode::<DescribeTransactionsRequest>().map(drop),
+        ApiKey::ListTransactions => request.decode::<ListTransactionsRequest>().map(drop),
         other => panic!("no decoder of {other:?}: add one"),
     }
 }
 
 const RULES: records::Rules =
-    records::Rules { version: 9, largest: 16 << 20, timestamps: i64::MIN..=i64::MAX };
+    records::Rules { version: 9, largest: 16 << 20, timestamps: i64::MIN..=i64::MAX, transactional: false };
 
 /// Batches from a producer into the state, and to a consumer.
 fn follow(sent: &Bytes) {

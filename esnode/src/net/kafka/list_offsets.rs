@@ -16,6 +16,7 @@ use super::answer::Answer;
 use super::frame::{BadRequest, Outcome, Request};
 use super::ids::leader_epoch as epoch_of;
 use super::leader_epoch;
+use super::partition_read::Isolation;
 use super::reading::{self, LiveBatch, Source, Sources};
 use super::records::first_since;
 use super::session::Session;
@@ -100,7 +101,9 @@ struct Search {
     from: Position,
     /// The oldest event kept; the log may hold older ones.
     start_offset: i64,
-    /// End of what may be read.
+    /// Where the partition ends for whoever asks.
+    end: i64,
+    /// End of what may be read of the log.
     high: u64,
 }
 
@@ -132,7 +135,10 @@ fn look(
             let partition = source.as_ref().and_then(|source| source.find(state_machine));
             lookups.push(match (source.clone(), partition) {
                 (Some(source), Some(partition)) => leader_epoch::check(wanted.current_leader_epoch, epoch)
-                    .and_then(|()| one(state_machine, source, partition, (wanted.timestamp, version))),
+                    .and_then(|()| {
+                        let end = Isolation::of(body.isolation_level).end_of(partition);
+                        one(state_machine, source, (partition, end), (wanted.timestamp, version))
+                    }),
                 _ => Err(ResponseError::UnknownTopicOrPartition),
             });
         }
@@ -143,12 +149,12 @@ fn look(
 fn one(
     state_machine: &StateMachine,
     source: Source,
-    partition: &Partition,
+    (partition, end): (&Partition, i64),
     (timestamp, version): (i64, i16),
 ) -> Result<Lookup, ResponseError> {
-    let (start_offset, high_watermark) = (partition.start_offset(), partition.high_watermark());
+    let start_offset = partition.start_offset();
     let (wanted, from) = match timestamp {
-        LATEST => return Ok(Lookup::Found(Found::at(partition, high_watermark))),
+        LATEST => return Ok(Lookup::Found(Found::at(partition, end))),
         EARLIEST => return Ok(Lookup::Found(Found::at(partition, start_offset))),
         EARLIEST_LOCAL if version >= EARLIEST_LOCAL_SINCE => {
             return Ok(Lookup::Found(Found::at(partition, start_offset)));
@@ -161,11 +167,11 @@ fn one(
         0.. => (Time::Since(timestamp), partition.locate_time(timestamp)),
         _ => return Err(ResponseError::UnsupportedVersion),
     };
-    let Some(from) = from.filter(|_| start_offset < high_watermark) else {
+    let Some(from) = from.filter(|_| start_offset < end) else {
         return Ok(Lookup::Found(Found::NOTHING));
     };
     let high = state_machine.applied_index() + 1;
-    Ok(Lookup::Search(Search { source, wanted, from, start_offset, high }))
+    Ok(Lookup::Search(Search { source, wanted, from, start_offset, end, high }))
 }
 
 fn search(node: &Handle, lookup: Result<Lookup, ResponseError>) -> Result<Lookup, ResponseError> {
@@ -200,13 +206,18 @@ impl Search {
     }
 
     fn consider(&self, live: &LiveBatch<'_>, best: &mut Best) -> ControlFlow<()> {
-        let newest = BatchHeader::read(live.batch).map_or(i64::MIN, |header| header.max_timestamp);
+        if live.base_offset >= self.end {
+            return ControlFlow::Break(());
+        }
+        // A marker holds no event.
+        let header = BatchHeader::read(live.batch).filter(|header| !header.is_control());
+        let newest = header.map_or(i64::MIN, |header| header.max_timestamp);
         let (since, most) = match self.wanted {
             Time::Since(since) => (since, i64::MIN),
             // No batch before was as new.
             Time::Newest(most) => (best.timestamp.map_or(newest, |best| newest.max(best + 1)), most),
         };
-        if newest < since || live.last_offset < self.start_offset {
+        if header.is_none() || newest < since || live.last_offset < self.start_offset {
             return ControlFlow::Continue(());
         }
         // The log may hold events of the batch that are to be forgotten.

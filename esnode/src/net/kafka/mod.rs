@@ -45,6 +45,7 @@ mod request_schema;
 mod session;
 mod topic_partitions;
 mod topics;
+mod transactions;
 mod versions;
 
 use std::future::pending;
@@ -114,6 +115,7 @@ impl Kafka {
     pub async fn serve(self, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
         tokio::spawn(groups::timers::run(Arc::clone(&self.shared), shutdown.clone()));
+        tokio::spawn(transactions::timers::run(Arc::clone(&self.shared), shutdown.clone()));
         let refusals = RateLimitedLog::default();
         let limit = self.shared.limits.connections;
         loop {

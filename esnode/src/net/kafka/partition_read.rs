@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
-use kafka_protocol::messages::fetch_response::{EpochEndOffset, PartitionData};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, EpochEndOffset, PartitionData};
 
 use super::errors;
 use super::ids::TopicKey;
@@ -19,6 +19,30 @@ use crate::state_machine::{Partition, Position, StateMachine};
 
 /// Once an answer holds something, so many reads of the log are made for one more partition.
 const SCAN: usize = 16;
+
+/// How much of a partition its readers see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Everything.
+    ReadUncommitted,
+    /// What no transaction under way may still change, and which of it was aborted.
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// As requests say it.
+    pub fn of(level: i8) -> Self {
+        if level == 1 { Self::ReadCommitted } else { Self::ReadUncommitted }
+    }
+
+    /// The offset at which the partition ends for such a reader.
+    pub fn end_of(self, partition: &Partition) -> i64 {
+        match self {
+            Self::ReadUncommitted => partition.high_watermark(),
+            Self::ReadCommitted => partition.last_stable_offset(),
+        }
+    }
+}
 
 /// One partition of a fetch.
 #[derive(Debug)]
@@ -41,8 +65,15 @@ pub struct PartitionRead {
     pub out: Vec<u8>,
     /// The request names the partition more than once, and this is not the first time.
     again: bool,
+    isolation: Isolation,
+    /// Offset of the first event asked for.
+    first: i64,
+    aborted: Vec<AbortedTransaction>,
     start_offset: i64,
     high_watermark: i64,
+    last_stable_offset: i64,
+    /// Where the partition ends for this reader.
+    end: i64,
 }
 
 /// How far a partition has been read.
@@ -96,7 +127,13 @@ impl State {
 
 impl PartitionRead {
     /// A read of at most `room` bytes, of what is `wanted` of a topic; `again` when it was before.
-    pub fn new(topic: TopicKey, wanted: &FetchPartition, room: usize, again: bool) -> Self {
+    pub fn new(
+        topic: TopicKey,
+        wanted: &FetchPartition,
+        room: usize,
+        isolation: Isolation,
+        again: bool,
+    ) -> Self {
         let state = State::Failed(ResponseError::UnknownTopicOrPartition);
         Self {
             topic,
@@ -108,8 +145,13 @@ impl PartitionRead {
             state,
             out: Vec::new(),
             again,
+            isolation,
+            first: wanted.fetch_offset,
+            aborted: Vec::new(),
             start_offset: -1,
             high_watermark: -1,
+            last_stable_offset: -1,
+            end: -1,
         }
     }
 
@@ -142,6 +184,8 @@ impl PartitionRead {
         let source = Source::of(topic, self.partition).ok_or(unknown)?;
         let partition = source.find(state_machine).ok_or(unknown)?;
         (self.start_offset, self.high_watermark) = (partition.start_offset(), partition.high_watermark());
+        self.last_stable_offset = partition.last_stable_offset();
+        self.end = self.isolation.end_of(partition);
         if self.offset < self.start_offset {
             return Err(ResponseError::OffsetOutOfRange);
         }
@@ -151,7 +195,7 @@ impl PartitionRead {
         if self.offset > self.high_watermark {
             return Err(ResponseError::OffsetOutOfRange);
         }
-        if self.offset == self.high_watermark {
+        if self.offset >= self.end {
             return Ok(State::Drained(source));
         }
         let indexed = partition.locate(self.offset).ok_or(ResponseError::OffsetOutOfRange)?;
@@ -173,7 +217,7 @@ impl PartitionRead {
     /// The entry to read next, if there is anything to read before `high`.
     fn wants(&self, high: u64) -> Option<u64> {
         match &self.state {
-            State::Behind(_, at) if self.offset < self.high_watermark && at.index < high => Some(at.index),
+            State::Behind(_, at) if self.offset < self.end && at.index < high => Some(at.index),
             _ => None,
         }
     }
@@ -181,8 +225,11 @@ impl PartitionRead {
     /// Takes its batches from one entry.
     fn take(&mut self, place: usize, batches: &Batches, room: &mut Room) -> io::Result<()> {
         let State::Behind(source, at) = &mut self.state else { return Ok(()) };
-        let (offset, out, left) = (&mut self.offset, &mut self.out, &mut self.room);
+        let (offset, out, left, end) = (&mut self.offset, &mut self.out, &mut self.room, self.end);
         let flow = batches.walk(place, at, |live| {
+            if live.base_offset >= end {
+                return ControlFlow::Break(());
+            }
             if live.last_offset >= *offset {
                 if !room.take(live.batch.len(), left) {
                     return ControlFlow::Break(());
@@ -192,10 +239,38 @@ impl PartitionRead {
             }
             ControlFlow::Continue(())
         })?;
-        if flow.is_break() {
+        if flow.is_break() && self.offset < self.end {
             self.state = State::Full(source.clone(), *at);
         }
         Ok(())
+    }
+
+    /// Finds which of the transactions in what is delivered were aborted. If events of it were deleted since, that is not
+    /// known any more.
+    fn find_aborted(&mut self, state_machine: &StateMachine) {
+        let (State::Drained(source) | State::Behind(source, _) | State::Full(source, _)) = &self.state else {
+            return;
+        };
+        if self.isolation == Isolation::ReadUncommitted || self.out.is_empty() {
+            return;
+        }
+        match source.find(state_machine).filter(|partition| partition.start_offset() <= self.first) {
+            Some(partition) => {
+                let aborted = partition.aborted_between(self.first, self.offset).into_iter();
+                self.aborted = aborted
+                    .map(|aborted| {
+                        AbortedTransaction::default()
+                            .with_producer_id(aborted.producer.into())
+                            .with_first_offset(aborted.first)
+                    })
+                    .collect();
+            }
+            None => {
+                self.out.clear();
+                self.offset = self.first;
+                self.state = State::Failed(ResponseError::OffsetOutOfRange);
+            }
+        }
     }
 
     /// This partition's part of the answer.
@@ -209,7 +284,10 @@ impl PartitionRead {
                 let answer = answer
                     .with_error_code(errors::NONE)
                     .with_high_watermark(self.high_watermark)
-                    .with_last_stable_offset(self.high_watermark)
+                    .with_last_stable_offset(self.last_stable_offset)
+                    .with_aborted_transactions(
+                        (self.isolation == Isolation::ReadCommitted).then_some(self.aborted),
+                    )
                     .with_log_start_offset(self.start_offset)
                     .with_records(Some(self.out.into()));
                 match state {
@@ -252,6 +330,8 @@ pub fn read(node: &Handle, reads: &mut [PartitionRead], room: &mut Room, high: u
             reads += 1;
         }
     }
+    let state_machine = node.state_machine();
+    behind.iter_mut().for_each(|read| read.find_aborted(&state_machine));
     Ok(())
 }
 
@@ -264,6 +344,8 @@ mod tests {
     use kafka_protocol::messages::{ApiKey, FetchResponse};
     use uuid::Uuid;
 
+    const UNCOMMITTED: Isolation = Isolation::ReadUncommitted;
+
     fn source() -> Source {
         Source { topic: 1, partition: 0 }
     }
@@ -271,13 +353,13 @@ mod tests {
     /// A read from `offset` on, with an entry 4 that begins at offset 100.
     fn read(offset: i64, room: usize) -> PartitionRead {
         let state = State::Behind(source(), Position { index: 4, base_offset: 100 });
-        PartitionRead { state, high_watermark: 1000, start_offset: 0, ..wanting(offset, -1, room) }
+        PartitionRead { state, high_watermark: 1000, end: 1000, start_offset: 0, ..wanting(offset, -1, room) }
     }
 
     /// One that a client asks for that has read last in this leader epoch.
     fn wanting(offset: i64, last_epoch: i32, room: usize) -> PartitionRead {
         let wanted = FetchPartition::default().with_fetch_offset(offset).with_last_fetched_epoch(last_epoch);
-        PartitionRead::new(TopicKey::Name("t".into()), &wanted, room, false)
+        PartitionRead::new(TopicKey::Name("t".into()), &wanted, room, UNCOMMITTED, false)
     }
 
     fn offsets(read: &PartitionRead) -> Vec<i64> {
@@ -333,13 +415,23 @@ mod tests {
         let answer = good.answer();
         let topic = FetchableTopicResponse::default().with_partitions(vec![answer.clone()]);
         encodes(ApiKey::Fetch, |_| FetchResponse::default().with_responses(vec![topic.clone()]));
-        assert_eq!((answer.error_code, answer.high_watermark, answer.last_stable_offset), (0, 1000, 1000));
+        assert_eq!((answer.error_code, answer.high_watermark), (0, 1000));
         assert_eq!(answer.records.map(|records| records.len()), Some(210));
-        assert_eq!(answer.aborted_transactions, Some(vec![]));
+        assert_eq!(answer.aborted_transactions, None);
         let failed =
             PartitionRead { state: State::Failed(ResponseError::OffsetOutOfRange), ..read(100, 1000) };
         let answer = failed.answer();
         assert_eq!((answer.error_code, answer.high_watermark, answer.records), (1, -1, Some(Bytes::new())));
+    }
+
+    #[test]
+    fn a_committed_reader_stops_where_a_transaction_is_under_way() {
+        let mut read = PartitionRead { end: 110, isolation: Isolation::ReadCommitted, ..read(100, 1000) };
+        read.take(0, &three(), &mut Room { bytes: 1000, taken: 0 }).unwrap();
+        assert_eq!((offsets(&read), read.offset), (vec![100, 105], 110));
+        assert_eq!(read.state, State::Behind(source(), Position { index: 4, base_offset: 100 }));
+        assert_eq!(read.wants(9), None);
+        assert_eq!(read.answer().aborted_transactions, Some(vec![]));
     }
 
     #[test]
@@ -368,7 +460,7 @@ mod tests {
         let state_machine = leader_epoch::tests::state_machine(&[2]);
         let look = |current, own| {
             let wanted = FetchPartition::default().with_current_leader_epoch(current);
-            let mut read = PartitionRead::new(TopicKey::Name("t".into()), &wanted, 1000, false);
+            let mut read = PartitionRead::new(TopicKey::Name("t".into()), &wanted, 1000, UNCOMMITTED, false);
             read.look(&state_machine, own, |_, _| None);
             read.state
         };
@@ -385,7 +477,8 @@ mod tests {
         let state_machine = leader_epoch::tests::state_machine(&[2]);
         let look = |id, partition| {
             let wanted = FetchPartition::default().with_partition(partition);
-            let mut read = PartitionRead::new(TopicKey::Id(Uuid::from_u128(id)), &wanted, 1000, false);
+            let mut read =
+                PartitionRead::new(TopicKey::Id(Uuid::from_u128(id)), &wanted, 1000, UNCOMMITTED, false);
             read.look(&state_machine, Some(9), |_, _| None);
             read.state
         };

@@ -60,8 +60,6 @@ fn begin(session: Arc<Session>, to: ReplyTo, body: ProduceRequest) -> Answer {
     let (acks, deadline) = (body.acks, Instant::now() + wait);
     let refusal = if !(-1..=1).contains(&acks) {
         Some(ResponseError::InvalidRequiredAcks)
-    } else if body.transactional_id.is_some() {
-        Some(ResponseError::InvalidRequest)
     } else if !session.leadership().serving {
         Some(ResponseError::NotLeaderOrFollower)
     } else {
@@ -221,6 +219,7 @@ impl Work {
     /// Finds the partitions. The batches are looked at later, when the state's lock is free again.
     fn gather(&mut self, state_machine: &StateMachine, body: ProduceRequest, version: i16) {
         let now = read_clocks().wall;
+        let transactional = body.transactional_id.is_some();
         let mut seen = HashSet::new();
         for data in body.topic_data {
             let topic = state_machine.topic(&data.name);
@@ -228,6 +227,7 @@ impl Work {
                 version,
                 largest: config::largest_batch(state_machine, topic),
                 timestamps: config::timestamps(topic, now),
+                transactional,
             });
             let mut partitions = Vec::with_capacity(data.partition_data.len());
             for wanted in data.partition_data {
@@ -335,7 +335,7 @@ mod tests {
     use kafka_protocol::protocol::Decodable;
 
     fn rules() -> Rules {
-        Rules { version: 9, largest: 1000, timestamps: i64::MIN..=i64::MAX }
+        Rules { version: 9, largest: 1000, timestamps: i64::MIN..=i64::MAX, transactional: false }
     }
 
     /// Partitions 0, 1, ... of one topic, each with a batch of this size to append.

@@ -1,4 +1,4 @@
-//! InitProducerId: identities for idempotent producers. There are no transactions.
+//! InitProducerId: identities for idempotent producers.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::answer::Answer;
 use super::errors;
 use super::frame::{BadRequest, Request};
 use super::session::Session;
+use super::transactions;
 use crate::replica::ProposeError;
 use crate::state_machine::command::{Command, Reply};
 
@@ -16,8 +17,8 @@ use crate::state_machine::command::{Command, Reply};
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: InitProducerIdRequest = request.decode()?;
     let to = request.to;
-    if body.transactional_id.is_some() {
-        return Ok(Answer::Now(to.send(&refused(ResponseError::InvalidRequest))));
+    if let Some(id) = &body.transactional_id {
+        return Ok(transactions::init(session, to, id, &body));
     }
     if !session.leadership().serving {
         let (session, request) = (Arc::clone(session), request.clone());

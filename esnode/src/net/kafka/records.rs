@@ -16,8 +16,6 @@ use crate::state_machine::batch::{BatchHeader, HEADER, extent};
 const SMALLEST_RECORD: usize = 7;
 /// The records' timestamp is the batch's newest, which the log has given it.
 const LOG_APPEND_TIME: i16 = 0x08;
-const TRANSACTIONAL: i16 = 0x10;
-const CONTROL: i16 = 0x20;
 /// A record has none.
 const NO_TIMESTAMP: i64 = -1;
 /// Oldest version of Produce whose clients know Zstandard.
@@ -32,6 +30,8 @@ pub struct Rules {
     pub largest: usize,
     /// Timestamps that its records may have, in ms since 1970.
     pub timestamps: RangeInclusive<i64>,
+    /// Whether it is to be part of a transaction.
+    pub transactional: bool,
 }
 
 /// Why a batch is not taken: the code, and for who reads it the reason.
@@ -94,9 +94,16 @@ fn outline(sent: &[u8], rules: &Rules) -> Result<BatchHeader, Refused> {
         return Err((ResponseError::MessageTooLarge, why));
     }
     let header = BatchHeader::read(sent).ok_or_else(|| corrupt("the batch has no header"))?;
-    // Control batches belong to transactions; an offset without a record would be a gap.
-    if header.attributes & (TRANSACTIONAL | CONTROL) != 0 {
-        return invalid("there are no transactions here");
+    if header.is_control() {
+        return invalid("markers are not for producers to write");
+    }
+    if header.is_transactional() != rules.transactional {
+        return invalid(
+            "the request has a transactional id, and the batch is in no transaction, or the other way round",
+        );
+    }
+    if rules.transactional && header.producer_id < 0 {
+        return invalid("a batch of a transaction has no producer id");
     }
     if header.attributes & LOG_APPEND_TIME != 0 {
         let why = "when it was appended is not for its producer to say".to_owned();

@@ -84,6 +84,9 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Bytes {
             encoded(&DeleteTopicsRequest::default().with_topic_names(vec![name("a"), name("bc")]), version)
         }
         key if super::groups::tests::is_about_groups(key) => super::groups::tests::sample(key, version),
+        key if super::transactions::tests::is_about_transactions(key) => {
+            super::transactions::tests::sample(key, version)
+        }
         ApiKey::OffsetForLeaderEpoch => {
             let part = OffsetForLeaderPartition::default().with_current_leader_epoch(3).with_leader_epoch(2);
             let topic = OffsetForLeaderTopic::default().with_topic(name("a")).with_partitions(vec![part]);

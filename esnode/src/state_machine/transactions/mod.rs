@@ -164,7 +164,7 @@ impl StateMachine {
                 })
             }
             TransactionChange::AddGroup { producer, group } => self.transactions.change(&id, |transaction| {
-                transaction.add(producer, now, |_, groups| drop(groups.insert(group)))
+                transaction.add(producer, now, |_, groups| groups.extend([group]))
             }),
             TransactionChange::CommitOffsets { producer, group, commit } => {
                 return self.commit_offsets(&id, producer, group, commit, applied);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -51,11 +50,12 @@ fn accepted(state: &StateMachine, body: &OffsetCommitRequest) -> Vec<(TopicId, u
     let mut offsets = Vec::new();
     for topic in &body.topics {
         for partition in &topic.partitions {
-            if let Ok((id, number)) = check(state, &topic.name, partition) {
+            let metadata = partition.committed_metadata.as_deref();
+            if let Ok((id, number)) = check(state, &topic.name, partition.partition_index, metadata) {
                 let offset = CommittedOffset {
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
-                    metadata: partition.committed_metadata.as_deref().unwrap_or_default().to_owned(),
+                    metadata: metadata.unwrap_or_default().to_owned(),
                     committed: 0,
                 };
                 offsets.push((id, number, offset));
@@ -65,18 +65,22 @@ fn accepted(state: &StateMachine, body: &OffsetCommitRequest) -> Vec<(TopicId, u
     offsets
 }
 
-fn check(
+/// The partition, if an offset with this metadata can be committed in it.
+///
+/// # Errors
+/// `UNKNOWN_TOPIC_OR_PARTITION` and `OFFSET_METADATA_TOO_LARGE`.
+pub fn check(
     state: &StateMachine,
     topic: &str,
-    partition: &OffsetCommitRequestPartition,
+    partition: i32,
+    metadata: Option<&str>,
 ) -> Result<(TopicId, u32), ResponseError> {
     let found = state.topic(topic).ok_or(ResponseError::UnknownTopicOrPartition)?;
-    let number = u32::try_from(partition.partition_index)
+    let number = u32::try_from(partition)
         .ok()
         .filter(|number| (*number as usize) < found.partitions.len())
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
-    let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
-    if metadata.len() > MAX_METADATA {
+    if metadata.is_some_and(|metadata| metadata.len() > MAX_METADATA) {
         return Err(ResponseError::OffsetMetadataTooLarge);
     }
     Ok((found.id, number))
@@ -89,7 +93,8 @@ fn answer(
 ) -> OffsetCommitResponse {
     let topics = body.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
-            let outcome = committed.and_then(|()| check(state, &topic.name, partition).map(drop));
+            let (index, metadata) = (partition.partition_index, partition.committed_metadata.as_deref());
+            let outcome = committed.and_then(|()| check(state, &topic.name, index, metadata).map(drop));
             OffsetCommitResponsePartition::default()
                 .with_partition_index(partition.partition_index)
                 .with_error_code(outcome.map_or_else(|error| error.code(), |()| 0))

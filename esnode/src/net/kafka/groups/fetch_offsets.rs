@@ -1,6 +1,6 @@
 //! OffsetFetch: where a group goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -14,21 +14,45 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{check_name, coordinates};
 use crate::net::kafka::answer::Answer;
+use crate::net::kafka::errors;
 use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::leader_epoch::prove;
 use crate::net::kafka::session::Session;
-use crate::state_machine::StateMachine;
-use crate::state_machine::groups::Group;
+use crate::state_machine::groups::{CommittedOffset, Group};
+use crate::state_machine::{StateMachine, TopicId};
 
 /// From this version on many groups are asked for in one request.
 const BATCHED: i16 = 8;
 
 /// Partitions asked for, by topic; `None` for all that have an offset.
 type Wanted = Option<Vec<(TopicName, Vec<i32>)>>;
-/// What a group has, by topic and partition: offset, leader epoch, metadata.
+/// What a group has, by topic and partition.
 type Found = Vec<(TopicName, Vec<(i32, Offset)>)>;
-/// One offset; that of a partition without one says -1.
-type Offset = (i64, i32, StrBytes);
+
+/// What is answered of one partition.
+#[derive(Clone)]
+struct Offset {
+    offset: i64,
+    epoch: i32,
+    metadata: StrBytes,
+    error: i16,
+}
+
+impl Offset {
+    /// Of a partition without a committed offset, or which is not told.
+    fn none(error: i16) -> Self {
+        Self { offset: -1, epoch: -1, metadata: StrBytes::default(), error }
+    }
+
+    fn of(committed: &CommittedOffset) -> Self {
+        Self {
+            offset: committed.offset,
+            epoch: committed.leader_epoch,
+            metadata: StrBytes::from_string(committed.metadata.clone()),
+            error: errors::NONE,
+        }
+    }
+}
 
 /// Serves OffsetFetch.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
@@ -52,7 +76,8 @@ fn answer(
     proven: Result<(), ResponseError>,
 ) -> OffsetFetchResponse {
     if version >= BATCHED {
-        let groups = body.groups.into_iter().map(|group| one_of_many(state, group, proven));
+        let stable = body.require_stable;
+        let groups = body.groups.into_iter().map(|group| one_of_many(state, group, stable, proven));
         return OffsetFetchResponse::default().with_groups(groups.collect());
     }
     let wanted = body.topics.map(|topics| {
@@ -62,15 +87,18 @@ fn answer(
         Err(error) => OffsetFetchResponse::default()
             .with_error_code(error.code())
             // Version 1 has no error for all.
-            .with_topics(topics(refused(wanted), error.code())),
-        Ok(()) => OffsetFetchResponse::default()
-            .with_topics(topics(found(state, state.group(&body.group_id), wanted), 0)),
+            .with_topics(topics(refused(wanted, error.code()))),
+        Ok(()) => {
+            let group = Looked { group: state.group(&body.group_id), stable: body.require_stable };
+            OffsetFetchResponse::default().with_topics(topics(group.found(state, wanted)))
+        }
     }
 }
 
 fn one_of_many(
     state: &StateMachine,
     group: OffsetFetchRequestGroup,
+    stable: bool,
     proven: Result<(), ResponseError>,
 ) -> OffsetFetchResponseGroup {
     let response = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
@@ -80,67 +108,84 @@ fn one_of_many(
     let wanted = group
         .topics
         .map(|topics| topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect());
-    let topics = found(state, state.group(&group.group_id), wanted).into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(partition, (offset, epoch, metadata))| {
+    let looked = Looked { group: state.group(&group.group_id), stable };
+    let topics = looked.found(state, wanted).into_iter().map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(partition, of)| {
             OffsetFetchResponsePartitions::default()
                 .with_partition_index(partition)
-                .with_committed_offset(offset)
-                .with_committed_leader_epoch(epoch)
-                .with_metadata(Some(metadata))
+                .with_committed_offset(of.offset)
+                .with_committed_leader_epoch(of.epoch)
+                .with_metadata(Some(of.metadata))
+                .with_error_code(of.error)
         });
         OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
     });
     response.with_topics(topics.collect())
 }
 
-fn topics(found: Found, error: i16) -> Vec<OffsetFetchResponseTopic> {
+fn topics(found: Found) -> Vec<OffsetFetchResponseTopic> {
     let topics = found.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(partition, (offset, epoch, metadata))| {
+        let partitions = partitions.into_iter().map(|(partition, of)| {
             OffsetFetchResponsePartition::default()
                 .with_partition_index(partition)
-                .with_committed_offset(offset)
-                .with_committed_leader_epoch(epoch)
-                .with_metadata(Some(metadata))
-                .with_error_code(error)
+                .with_committed_offset(of.offset)
+                .with_committed_leader_epoch(of.epoch)
+                .with_metadata(Some(of.metadata))
+                .with_error_code(of.error)
         });
         OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
     });
     topics.collect()
 }
 
-fn none() -> Offset {
-    (-1, -1, StrBytes::default())
-}
-
-fn refused(wanted: Wanted) -> Found {
+fn refused(wanted: Wanted, error: i16) -> Found {
+    let refused = |number| (number, Offset::none(error));
     let topics = wanted.unwrap_or_default().into_iter();
-    topics
-        .map(|(name, partitions)| (name, partitions.into_iter().map(|number| (number, none())).collect()))
-        .collect()
+    topics.map(|(name, partitions)| (name, partitions.into_iter().map(refused).collect())).collect()
 }
 
-fn found(state: &StateMachine, group: Option<&Group>, wanted: Wanted) -> Found {
-    let Some(wanted) = wanted else { return group.map_or_else(Vec::new, |group| all(state, group)) };
-    let look = |name: &TopicName, number: i32| {
-        let topic = state.topic(name)?;
-        let offset = group?.offsets().get(topic.id, u32::try_from(number).ok()?)?;
-        Some((offset.offset, offset.leader_epoch, StrBytes::from_string(offset.metadata.clone())))
-    };
-    let topics = wanted.into_iter().map(|(name, numbers)| {
-        let partitions = numbers.into_iter().map(|number| (number, look(&name, number).unwrap_or_else(none)));
-        let partitions = partitions.collect();
-        (name, partitions)
-    });
-    topics.collect()
+/// A group, as somebody looks at it.
+struct Looked<'a> {
+    group: Option<&'a Group>,
+    /// Whether an offset is not told while a transaction under way may change it.
+    stable: bool,
 }
 
-fn all(state: &StateMachine, group: &Group) -> Found {
+impl Looked<'_> {
+    fn found(&self, state: &StateMachine, wanted: Wanted) -> Found {
+        let Some(group) = self.group else { return refused(wanted, errors::NONE) };
+        let pending: HashSet<_> = if self.stable { group.pending().collect() } else { HashSet::new() };
+        let Some(wanted) = wanted else { return all(state, group, &pending) };
+        let look = |name: &TopicName, number: i32| {
+            let key = (state.topic(name)?.id, u32::try_from(number).ok()?);
+            Some(one(group, key, &pending))
+        };
+        let topics = wanted.into_iter().map(|(name, numbers)| {
+            let none = || Offset::none(errors::NONE);
+            let partitions =
+                numbers.into_iter().map(|number| (number, look(&name, number).unwrap_or_else(none)));
+            let partitions = partitions.collect();
+            (name, partitions)
+        });
+        topics.collect()
+    }
+}
+
+fn one(group: &Group, (topic, partition): (TopicId, u32), pending: &HashSet<(TopicId, u32)>) -> Offset {
+    if pending.contains(&(topic, partition)) {
+        return Offset::none(ResponseError::UnstableOffsetCommit.code());
+    }
+    group.offsets().get(topic, partition).map_or_else(|| Offset::none(errors::NONE), Offset::of)
+}
+
+fn all(state: &StateMachine, group: &Group, pending: &HashSet<(TopicId, u32)>) -> Found {
     let mut found: BTreeMap<&str, Vec<(i32, Offset)>> = BTreeMap::new();
-    for ((topic, partition), offset) in group.offsets().iter() {
-        let Some(topic) = state.topic_by_id(topic) else { continue };
-        let metadata = StrBytes::from_string(offset.metadata.clone());
+    let keys: BTreeSet<_> =
+        group.offsets().iter().map(|(key, _)| key).chain(pending.iter().copied()).collect();
+    for (topic, partition) in keys {
+        let Some(known) = state.topic_by_id(topic) else { continue };
         let number = i32::try_from(partition).unwrap_or(i32::MAX);
-        found.entry(&topic.name).or_default().push((number, (offset.offset, offset.leader_epoch, metadata)));
+        found.entry(&known.name).or_default().push((number, one(group, (topic, partition), pending)));
     }
     let named =
         |(name, partitions): (&str, _)| (TopicName(StrBytes::from_string(name.to_owned())), partitions);

@@ -4,10 +4,10 @@
 //! through the log. Here is what cannot: who was heard when ([`coordinator`]), the clients that wait for a rebalance to end,
 //! and what is due by a clock ([`timers`]).
 
-mod commit;
+pub mod commit;
 pub mod coordinator;
 mod describe;
-mod errors;
+pub mod errors;
 mod fetch_offsets;
 mod heartbeat;
 mod join;
@@ -42,19 +42,11 @@ use crate::state_machine::groups::{GROUPS_FORMAT, Group, GroupChange, GroupReply
 
 /// Whether this node coordinates groups now.
 fn coordinates(session: &Session) -> Result<(), ResponseError> {
-    let now = session.leadership();
-    if !now.serving || now.handing_over {
-        return Err(ResponseError::NotCoordinator);
-    }
-    if session.node().state_machine().format() < GROUPS_FORMAT {
-        // The upgrade of the cluster ends with the format that knows groups.
-        return Err(ResponseError::CoordinatorNotAvailable);
-    }
-    Ok(())
+    super::coordinator::coordinates(session, GROUPS_FORMAT)
 }
 
 /// Refuses a group's name that Kafka does not allow.
-fn check_name(group: &str) -> Result<(), ResponseError> {
+pub fn check_name(group: &str) -> Result<(), ResponseError> {
     if group.is_empty() { Err(ResponseError::InvalidGroupId) } else { Ok(()) }
 }
 

@@ -54,7 +54,7 @@ fn patched(batch: &Bytes, at: usize, byte: u8) -> Bytes {
 }
 
 fn rules() -> Rules {
-    Rules { version: 9, largest: 1 << 20, timestamps: i64::MIN..=i64::MAX }
+    Rules { version: 9, largest: 1 << 20, timestamps: i64::MIN..=i64::MAX, transactional: false }
 }
 
 fn code(sent: &[u8]) -> Result<(), ResponseError> {
@@ -139,6 +139,8 @@ fn what_the_log_cannot_keep_is_refused_by_the_fitting_code() {
         assert_eq!(code(&old), Err(ResponseError::UnsupportedForMessageFormat), "magic {version}");
     }
     assert_eq!(code(&patched(&sent, 22, 0x10)), Err(ResponseError::InvalidRecord), "transactional");
+    let of_transaction = Rules { transactional: true, ..rules() };
+    assert!(check(&sent, &of_transaction).is_err(), "in no transaction");
     assert_eq!(code(&patched(&sent, 22, 0x20)), Err(ResponseError::InvalidRecord), "control");
     assert_eq!(code(&patched(&sent, 60, 2)), Err(ResponseError::InvalidRecord), "count");
     assert_eq!(code(&patched(&sent, 60, 0)), Err(ResponseError::InvalidRecord), "no records");
