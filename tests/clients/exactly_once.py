@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 WORKERS = 2
 PARTITIONS = 4
 SOON = 120
-BATCH = 40
+BATCH = 100
 SESSION_MS = 6000
 TRANSACTION_MS = 10000
 
@@ -29,6 +29,8 @@ def confluent_worker(bootstrap, name, worker):
     consumer = Consumer({
         "bootstrap.servers": bootstrap,
         "group.id": name,
+        # Started again, it goes on with the partitions that it had.
+        "group.instance.id": worker,
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
         "isolation.level": "read_committed",
@@ -51,7 +53,7 @@ def confluent_worker(bootstrap, name, worker):
             producer.produce(f"{name}-out", message.value(), partition=message.partition())
         producer.flush()
         # Whoever is killed here leaves events behind that nobody may see.
-        time.sleep(random.uniform(0, 0.05))
+        time.sleep(random.uniform(0, 0.1))
         offsets = consumer.position(consumer.assignment())
         producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata())
         producer.commit_transaction()
@@ -66,6 +68,7 @@ def kafka_python_worker(bootstrap, name, worker):
         f"{name}-in",
         bootstrap_servers=servers,
         group_id=name,
+        group_instance_id=worker,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         isolation_level="read_committed",
@@ -88,14 +91,15 @@ def kafka_python_worker(bootstrap, name, worker):
             for message in messages:
                 producer.send(f"{name}-out", message.value, partition=partition.partition)
         producer.flush()
-        time.sleep(random.uniform(0, 0.05))
+        time.sleep(random.uniform(0, 0.1))
         offsets = {each: OffsetAndMetadata(consumer.position(each), "", -1) for each in batches}
         producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
         producer.commit_transaction()
 
 
 def start(library, bootstrap, name, worker):
-    return subprocess.Popen([sys.executable, __file__, library, bootstrap, name, "worker", str(worker)], stderr=subprocess.DEVNULL)
+    command = [sys.executable, __file__, library, bootstrap, name, "worker", str(worker)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def fill(bootstrap, name, events):
@@ -143,20 +147,22 @@ def read(bootstrap, name, isolation):
 
 def copy(library, bootstrap, name, events):
     """Has the workers copy everything. Returns how many were killed."""
-    workers, killed, end, next_kill = {}, 0, time.time() + SOON, time.time() + 4
-    while copied(bootstrap, name) < events:
-        if time.time() > end:
-            sys.exit(f"only {copied(bootstrap, name)} of {events} events were copied in time")
-        for worker in range(WORKERS):
-            if worker not in workers or workers[worker].poll() is not None:
-                workers[worker] = start(library, bootstrap, name, worker)
-        if time.time() > next_kill:
-            workers[random.randrange(WORKERS)].send_signal(signal.SIGKILL)
-            killed, next_kill = killed + 1, time.time() + random.uniform(1, 4)
-        time.sleep(0.2)
-    for worker in workers.values():
-        worker.kill()
-        worker.wait()
+    workers, killed, end, next_kill = {}, 0, time.time() + SOON, time.time() + 2
+    try:
+        while copied(bootstrap, name) < events:
+            if time.time() > end:
+                sys.exit(f"only {copied(bootstrap, name)} of {events} events were copied in time")
+            for worker in range(WORKERS):
+                if worker not in workers or workers[worker].poll() is not None:
+                    workers[worker] = start(library, bootstrap, name, worker)
+            if time.time() > next_kill:
+                workers[random.randrange(WORKERS)].send_signal(signal.SIGKILL)
+                killed, next_kill = killed + 1, time.time() + random.uniform(1, 4)
+            time.sleep(0.2)
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.wait()
     return killed
 
 

@@ -10,11 +10,8 @@ use serde_json::Value;
 use tests::client::Client;
 use tests::cluster::Cluster;
 
-/// Events that are copied.
-const EVENTS: u64 = 20_000;
-
-/// Copies all events by transactions while leaders are killed. Returns what came of it.
-fn copy(library: &str) -> Result<Value> {
+/// Copies so many events by transactions while leaders are killed. Returns what came of it.
+fn copy(library: &str, events: u32) -> Result<Value> {
     let mut cluster = Cluster::ready(3)?;
     let leader = cluster.wait_ready()?;
     let mut client = Client::connect(cluster.kafka(leader), Duration::from_secs(5))?;
@@ -25,7 +22,7 @@ fn copy(library: &str) -> Result<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut pipeline = Command::new(root.join("target/venv/bin/python"))
         .arg(root.join("tests/clients/exactly_once.py"))
-        .args([library, &cluster.bootstrap(), "copy", &EVENTS.to_string()])
+        .args([library, &cluster.bootstrap(), "copy", &events.to_string()])
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run Python; `tests/setup.sh` installs what it needs")?;
@@ -54,10 +51,10 @@ fn exactly_once(told: &Value) -> Result<()> {
 
 #[test]
 fn a_pipeline_of_librdkafka_copies_each_event_once() -> Result<()> {
-    exactly_once(&copy("confluent")?)
+    exactly_once(&copy("confluent", 40_000)?)
 }
 
 #[test]
 fn a_pipeline_of_kafka_python_copies_each_event_once() -> Result<()> {
-    exactly_once(&copy("kafka-python")?)
+    exactly_once(&copy("kafka-python", 10_000)?)
 }
