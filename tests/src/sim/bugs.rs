@@ -39,6 +39,12 @@ pub enum Bug {
     JoinAnything,
     /// Takes the commits of whoever was a group's member once, whatever the generation.
     AnyGeneration,
+    /// Takes what any instance of a transactional id says for the newest one's.
+    AnyEpoch,
+    /// A pipeline commits its offsets beside its transaction.
+    OffsetsApart,
+    /// Committed readers see what was aborted, too.
+    ReadAborted,
     /// The leader forgets what is due by itself, not through the log.
     DeleteAlone,
 }

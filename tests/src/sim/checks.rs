@@ -53,6 +53,8 @@ pub struct Checks {
     acknowledged: usize,
     /// What the consumer group has committed, as far as a member was told so.
     offsets_committed: BTreeSet<i64>,
+    /// The numbers that the pipeline has committed, as far as an instance was told so.
+    transactions: BTreeSet<u64>,
     installed: usize,
     /// A promotion that nobody has looked at yet.
     promotion: Option<(u64, NodeId)>,
@@ -82,6 +84,7 @@ impl Checks {
             offsets: Vec::new(),
             acknowledged: 0,
             offsets_committed: BTreeSet::new(),
+            transactions: BTreeSet::new(),
             installed: 0,
             promotion: None,
         }
@@ -281,6 +284,37 @@ impl Checks {
     /// Acknowledged commits of the consumer group.
     pub fn offset_commits(&self) -> usize {
         self.offsets_committed.len()
+    }
+
+    /// An instance of the pipeline was told that its transaction is committed.
+    pub fn transaction_committed(&mut self, number: u64) -> Result<(), InvariantViolation> {
+        let first = self.transactions.insert(number);
+        ensure!(first, "exactly once: two transactions have committed {number}");
+        Ok(())
+    }
+
+    /// Up to where the pipeline has surely come.
+    pub fn pipeline_floor(&self) -> u64 {
+        self.transactions.last().map_or(0, |last| last + 1)
+    }
+
+    /// All that committed readers of a node see of the pipeline, which is to go on with `next`: each number before it, once.
+    pub fn pipeline(&self, node: NodeId, next: u64, committed: &[u64]) -> Result<(), InvariantViolation> {
+        ensure!(
+            committed.iter().copied().eq(0..next),
+            "exactly once: node {node} goes on with {next}, and its committed readers see {committed:?}"
+        );
+        let floor = self.pipeline_floor();
+        ensure!(
+            next >= floor,
+            "acknowledged never lost: node {node} goes on with {next}, and {floor} transactions were acknowledged"
+        );
+        Ok(())
+    }
+
+    /// Acknowledged transactions of the pipeline.
+    pub fn transactions(&self) -> usize {
+        self.transactions.len()
     }
 
     /// A leader wants to forget what is before `offset`.

@@ -2,6 +2,7 @@
 //! the checks.
 
 use bytes::Bytes;
+use esnode::state_machine::TopicId;
 use esnode::state_machine::command::{Command, Refusal, Reply};
 use esnode::state_machine::groups::{Group, GroupChange, GroupError};
 use shared::ids::NodeId;
@@ -10,6 +11,7 @@ use super::bugs::Bug;
 use super::checks::{InvariantViolation, Place, ensure};
 use super::env::{Env, Event};
 use super::member::{self, GROUP, Membership};
+use super::pipeline::Pipeline;
 use super::records::{self, Value};
 
 /// A client's request to one node.
@@ -50,6 +52,8 @@ pub enum Body {
     },
     /// Tell how the consumer group stands, behind a barrier.
     Group,
+    /// Tell where the pipeline goes on, behind a barrier.
+    Pipeline,
 }
 
 /// What a node answers.
@@ -74,6 +78,8 @@ pub enum Answer {
     },
     /// The consumer group, if there is one, and where it goes on.
     Group(Option<Box<Group>>, i64),
+    /// The pipeline's topic, if there is one, and the number to write next.
+    Pipeline(Option<(TopicId, u64)>),
 }
 
 impl Answer {
@@ -89,6 +95,7 @@ impl Answer {
                 let generation = group.as_ref().map_or(0, |group| group.generation());
                 (i64::from(generation).cast_unsigned() << 40) ^ offset.cast_unsigned()
             }
+            Self::Pipeline(position) => position.map_or(u64::MAX - 22, |(_, next)| next),
             Self::Read { from, next, .. } => (from.cast_unsigned() << 32) ^ next.cast_unsigned(),
         }
     }
@@ -118,6 +125,8 @@ pub enum Kind {
     },
     /// A member of the consumer group.
     Member(Membership),
+    /// An instance of the pipeline.
+    Pipeline(Pipeline),
 }
 
 /// What a client is doing.
@@ -129,6 +138,7 @@ enum Doing {
     Read { at: usize, from: i64, fresh: bool, floor: i64 },
     Look { floor: i64 },
     Change(GroupChange),
+    Transact { floor: u64 },
 }
 
 /// One client.
@@ -249,6 +259,7 @@ impl Client {
             }
             Answer::Reply(reply) => self.replied(doing, &reply, env)?,
             Answer::Read { from, next, values } => self.saw(&doing, from, next, &values, env)?,
+            Answer::Pipeline(position) => self.went_on(&doing, position, env)?,
             Answer::Group(group, offset) => self.looked(&doing, group.as_deref(), offset, env)?,
         }
         Ok(())
@@ -261,6 +272,7 @@ impl Client {
                 Some(change) => Doing::Change(change),
                 None => Doing::Look { floor: env.checks.offset_floor() },
             }),
+            Kind::Pipeline(_) => Some(Doing::Transact { floor: env.checks.pipeline_floor() }),
             Kind::Creator { done } => (*done < PARTITIONS.len()).then_some(Doing::Create),
             Kind::Idempotent { producer: None, .. } => Some(Doing::Allocate),
             Kind::Plain => Some(Doing::Append { at, values: self.draw(env), sequence: None }),
@@ -283,6 +295,7 @@ impl Client {
     }
 
     fn body(&self, doing: &Doing, env: &Env) -> Body {
+        let timestamp = i64::try_from(env.now / 1000).unwrap_or(i64::MAX);
         match doing {
             Doing::Create => {
                 let Kind::Creator { done } = self.kind else { unreachable!("only a creator creates") };
@@ -297,8 +310,11 @@ impl Client {
             Doing::Change(change) => {
                 Body::Write(vec![Command::Group { group: GROUP.to_owned(), change: change.clone() }])
             }
+            Doing::Transact { .. } => {
+                let Kind::Pipeline(pipeline) = &self.kind else { unreachable!("only a pipeline transacts") };
+                pipeline.body(timestamp, env.bug)
+            }
             Doing::Append { at, values, sequence } => {
-                let timestamp = i64::try_from(env.now / 1000).unwrap_or(i64::MAX);
                 let batch = records::encode(values, *sequence, timestamp).expect("a batch in memory encodes");
                 Body::Append { topic: topic(PLACES[*at].0), partition: PLACES[*at].1, batch }
             }
@@ -338,6 +354,10 @@ impl Client {
                 if matches!(change, GroupChange::Join(_)) && *error == GroupError::UnknownMember {
                     member.forgotten();
                 }
+            }
+            (Doing::Transact { .. }, reply, Kind::Pipeline(pipeline)) => {
+                let committed = pipeline.replied(reply, &mut env.rng);
+                committed.map_or(Ok(()), |number| env.checks.transaction_committed(number))?;
             }
             (doing, reply, _) => {
                 return Err(InvariantViolation(format!(
@@ -393,7 +413,26 @@ impl Client {
         Ok(())
     }
 
+    fn went_on(
+        &mut self,
+        doing: &Doing,
+        position: Option<(TopicId, u64)>,
+        env: &mut Env,
+    ) -> Result<(), InvariantViolation> {
+        let (Doing::Transact { floor }, Kind::Pipeline(pipeline)) = (doing, &mut self.kind) else {
+            return Ok(());
+        };
+        let next = position.map_or(0, |(_, next)| next);
+        ensure!(next >= *floor, "fresh reads: the pipeline is at {next}, and {floor} were committed before");
+        pipeline.looked(position);
+        self.done(env);
+        Ok(())
+    }
+
     fn unknown(&mut self, env: &mut Env) {
+        if let Kind::Pipeline(pipeline) = &mut self.kind {
+            pipeline.unknown(&mut env.rng);
+        }
         if let Some(Doing::Append { sequence, .. }) = &mut self.doing
             && env.bug == Some(Bug::RetryAsNew)
         {
@@ -409,7 +448,11 @@ impl Client {
         self.finished += 1;
         self.silent = None;
         self.doing = None;
-        let rest = env.rng.u64(1_000..=env.profile.rest);
+        let rest = match &self.kind {
+            // Instances that fence each other at once get nothing done.
+            Kind::Pipeline(pipeline) if pipeline.begins() => env.rng.u64(100_000..2_000_000),
+            _ => env.rng.u64(1_000..=env.profile.rest),
+        };
         self.call += 1;
         env.at(rest, Event::Wake(self.id));
     }

@@ -18,6 +18,7 @@ pub mod network;
 pub mod node;
 pub mod operator;
 mod performing;
+pub mod pipeline;
 pub mod reading;
 pub mod records;
 mod serving;
@@ -57,6 +58,8 @@ pub struct Report {
     pub elections: usize,
     /// Acknowledged commits of consumer groups.
     pub offset_commits: usize,
+    /// Acknowledged transactions of the pipeline.
+    pub transactions: usize,
 }
 
 /// Runs one seed: trouble, then progress with no more than a majority, then a cluster that must recover whole. A panic counts as a broken promise.
@@ -70,6 +73,7 @@ pub fn run_in(setup: &Setup) -> Result<Report, InvariantViolation> {
     let done = catch_unwind(AssertUnwindSafe(|| {
         world.many_clients();
         world.group_of(setup.members);
+        world.pipeline_of(setup.instances);
         world.env.trouble = true;
         world.env.at(500_000, Event::Fault);
         world.run_for(TROUBLE)?;
@@ -93,5 +97,6 @@ pub fn run_in(setup: &Setup) -> Result<Report, InvariantViolation> {
         acknowledged: checks.acknowledged(),
         elections: checks.elections(),
         offset_commits: checks.offset_commits(),
+        transactions: checks.transactions(),
     })
 }

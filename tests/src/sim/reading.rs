@@ -1,9 +1,12 @@
 //! How a node reads a partition: the state says where in the log to start, the log has the batches.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use esnode::state_machine::batch::BatchHeader;
 use esnode::state_machine::command::Command;
-use esnode::state_machine::{StateMachine, Topic};
+use esnode::state_machine::{StateMachine, Topic, TopicId};
 
+use super::bugs::Bug;
 use super::client::{Answer, Body};
 use super::log::Replayed;
 use super::records::{self, Value};
@@ -84,4 +87,39 @@ fn values(
         }
     }
     Some(found)
+}
+
+/// What committed readers see of a topic's first partition, which keeps all of its events: by the aborted transactions
+/// and the markers, as Kafka's clients do it.
+pub fn committed(stream: &StateMachine, log: &Replayed, topic: TopicId, bug: Option<Bug>) -> Vec<Value> {
+    let Some(topic) = stream.topic_by_id(topic) else { return Vec::new() };
+    let state = &topic.partitions[0];
+    let (mut offset, end) = (0, state.last_stable_offset());
+    let mut aborted = VecDeque::from(state.aborted_between(0, end));
+    let (mut passed_over, mut found) = (BTreeSet::new(), Vec::new());
+    let first = state.first_index().unwrap_or(stream.applied_index() + 1);
+    for index in first..=stream.applied_index() {
+        let entry = log.entry(index).expect("what is kept is in the log");
+        for (ordinal, command) in (0..).zip(Command::decode_all(&entry.data)) {
+            for (id, number, batch) in command.into_iter().flat_map(Command::batches) {
+                let is_here = (id, number) == (topic.id, 0) && !state.is_rejected(index, ordinal);
+                if !is_here || offset >= end {
+                    continue;
+                }
+                let header = BatchHeader::read(&batch).expect("only batches are in the log");
+                while let Some(next) = aborted.pop_front_if(|next| next.first <= offset) {
+                    passed_over.insert(next.producer);
+                }
+                offset += header.records();
+                if header.is_control() {
+                    passed_over.remove(&header.producer_id);
+                } else if !passed_over.contains(&header.producer_id) || bug == Some(Bug::ReadAborted) {
+                    found.extend(
+                        records::decode(&batch).expect("only batches that producers sent are in the log"),
+                    );
+                }
+            }
+        }
+    }
+    found
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
+use esnode::state_machine::transactions::ProducerIdentity;
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::records::{
     Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
@@ -24,18 +25,41 @@ pub fn origin(value: Value) -> (usize, usize) {
 /// Who sends a batch: producer id, epoch 0, and the sequence number of its first record; `None` when plain.
 pub type Sequence = Option<(i64, i32)>;
 
+/// Whoever is no idempotent producer.
+const NOBODY: (ProducerIdentity, i32) = (ProducerIdentity { id: -1, epoch: -1 }, -1);
+
 /// Encodes `values` as one batch of magic 2.
 pub fn encode(values: &[Value], sequence: Sequence, timestamp: i64) -> anyhow::Result<Bytes> {
-    let (producer_id, producer_epoch, first) = sequence.map_or((-1, -1, -1), |(id, first)| (id, 0, first));
+    let (producer, first) = sequence.map_or(NOBODY, |(id, first)| (ProducerIdentity { id, epoch: 0 }, first));
+    batch(values, producer, first, timestamp, false)
+}
+
+/// Encodes one value as a batch of the producer's transaction.
+pub fn in_transaction(
+    value: Value,
+    producer: ProducerIdentity,
+    sequence: i32,
+    timestamp: i64,
+) -> anyhow::Result<Bytes> {
+    batch(&[value], producer, sequence, timestamp, true)
+}
+
+fn batch(
+    values: &[Value],
+    producer: ProducerIdentity,
+    first: i32,
+    timestamp: i64,
+    transactional: bool,
+) -> anyhow::Result<Bytes> {
     let records: Vec<_> = (0..)
         .zip(values)
         .map(|(at, value): (i32, _)| Record {
-            transactional: false,
+            transactional,
             control: false,
             delete_horizon: false,
             partition_leader_epoch: -1,
-            producer_id,
-            producer_epoch,
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
             timestamp_type: TimestampType::Creation,
             offset: i64::from(at),
             // The encoder begins a new batch where the sequence breaks, also at producers that have none.

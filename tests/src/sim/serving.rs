@@ -11,7 +11,7 @@ use super::client::{Answer, Body, Request};
 use super::env::Env;
 use super::member::{GROUP, committed};
 use super::node::{Node, Stop, Waiter};
-use super::reading;
+use super::{pipeline, reading};
 
 impl Node {
     pub(super) fn request(&mut self, request: Request, env: &mut Env) -> Result<(), Stop> {
@@ -19,7 +19,7 @@ impl Node {
         let member = self.member()?;
         let leadership = member.leadership;
         let answer = match &request.body {
-            Body::Read { fresh: true, .. } | Body::Group => {
+            Body::Read { fresh: true, .. } | Body::Group | Body::Pipeline => {
                 let leased = env.bug == Some(Bug::LeaseAcrossPause) && member.leased();
                 let leads = leadership.leader == Some(self.id);
                 match env.bug == Some(Bug::ReadWithoutBarrier) {
@@ -72,10 +72,13 @@ impl Node {
             let group = state.group(GROUP).cloned().map(Box::new);
             return Ok(Answer::Group(group, committed(&state)));
         }
+        if let Body::Pipeline = body {
+            return Ok(Answer::Pipeline(pipeline::position(&state)));
+        }
         Ok(reading::read(&state, &log.get(), body))
     }
 
-    /// What a client wants to change. A node that does not look at generations takes any commit as one of the group's
+    /// What a client wants to change, with what a coordinator adds to it. A node that does not look at generations takes any commit as one of the group's
     /// leader.
     fn as_told(&self, commands: &[Command], bug: Option<Bug>) -> Vec<Command> {
         let mut commands = commands.to_vec();
@@ -91,7 +94,9 @@ impl Node {
                 (commit.generation, commit.member) = newest.clone();
             }
         }
-        commands
+        let Some(state) = self.state() else { return commands };
+        let coordinated = |command| pipeline::as_coordinated(&state, command, bug);
+        commands.into_iter().flat_map(coordinated).collect()
     }
 }
 

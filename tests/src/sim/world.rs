@@ -13,6 +13,7 @@ use super::env::{Env, Event, Profile};
 use super::faults;
 use super::member::Membership;
 use super::node::Node;
+use super::pipeline::{self, Pipeline};
 use super::reading;
 
 /// Entries that a learner may lack when its promotion is proposed.
@@ -31,6 +32,8 @@ pub struct Setup {
     pub bug: Option<Bug>,
     /// Members of a consumer group, beside the other clients.
     pub members: usize,
+    /// Instances of an exactly-once pipeline, beside the other clients.
+    pub instances: usize,
     /// Write every event to standard error.
     pub print: bool,
 }
@@ -38,7 +41,7 @@ pub struct Setup {
 impl Setup {
     /// Everything drawn from the seed.
     pub fn seed(seed: u64) -> Self {
-        Self { seed, nodes: None, profile: None, bug: None, members: 0, print: false }
+        Self { seed, nodes: None, profile: None, bug: None, members: 0, instances: 0, print: false }
     }
 }
 
@@ -87,6 +90,13 @@ impl World {
     pub fn group_of(&mut self, count: usize) {
         for _ in 0..count {
             self.client(Kind::Member(Membership::new(self.clients.len())));
+        }
+    }
+
+    /// Adds an exactly-once pipeline of so many instances.
+    pub fn pipeline_of(&mut self, count: usize) {
+        for _ in 0..count {
+            self.client(Kind::Pipeline(Pipeline::default()));
         }
     }
 
@@ -229,6 +239,10 @@ impl World {
                 let (start, values) =
                     reading::whole(&state, &node.disk.log().get(), &topic(place.0), place.1);
                 self.env.checks.whole(node.id, place, start, &values)?;
+            }
+            if let Some((topic, next)) = pipeline::position(&state) {
+                let committed = reading::committed(&state, &node.disk.log().get(), topic, self.env.bug);
+                self.env.checks.pipeline(node.id, next, &committed)?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 mod groups;
 mod mistakes;
 mod scenarios;
+mod transactions;
 
 use tests::sim::bugs::Bug;
 use tests::sim::checks::InvariantViolation;
