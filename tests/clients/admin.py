@@ -98,6 +98,49 @@ def of_partitions(admin, topic, leader):
     check(admin.list_partition_reassignments() == {}, "partitions move")
 
 
+def of_transactions(admin, servers, topic):
+    """One under way, seen from all sides; then another instance of its producer ends it."""
+    from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+    from kafka.errors import KafkaError
+
+    def instance():
+        producer = KafkaProducer(bootstrap_servers=servers, transactional_id=topic, transaction_timeout_ms=60000)
+        producer.init_transactions()
+        producer.begin_transaction()
+        return producer
+
+    def write(producer, value):
+        return producer.send(topic, value, partition=1).get(SOON).offset
+
+    partition, first = TopicPartition(topic, 1), instance()
+    offset = write(first, b"aborted")
+    listed = [each for node in admin.list_transactions(state_filters=["Ongoing"]).values() for each in node]
+    check([(each.transactional_id, each.state) for each in listed] == [(topic, "Ongoing")], f"listed are {listed}")
+    check(not any(admin.list_transactions(duration_filter_ms=60000).values()), "it has just begun")
+    told = admin.describe_transactions([topic])[topic]
+    check(told.topic_partitions == {partition} and told.transaction_timeout_ms == 60000, f"described as {told}")
+    (producer,) = admin.describe_producers([partition])[partition].active_producers
+    check(producer.current_transaction_start_offset == offset, f"the producer is {producer}")
+
+    second = instance()
+    committed = write(second, b"committed")
+    check(committed == offset + 2, f"the marker has the offset between {offset} and {committed}")
+    second.commit_transaction()
+    check(admin.describe_transactions([topic])[topic].state == "CompleteCommit", "it is not committed")
+    try:
+        first.commit_transaction()
+        sys.exit("the instance before is not fenced")
+    except KafkaError:
+        pass
+    consumer = KafkaConsumer(bootstrap_servers=servers, isolation_level="read_committed")
+    consumer.assign([partition])
+    consumer.seek(partition, offset)
+    check(consumer.end_offsets([partition])[partition] == committed + 2, "the end is not behind the last marker")
+    read = [each.value for each in consumer.poll(SOON * 1000)[partition]]
+    check(read == [b"committed"], f"committed readers read {read}")
+    consumer.close()
+
+
 def with_kafka_python(bootstrap, topic, nodes):
     from kafka import KafkaAdminClient, KafkaProducer
     from kafka.admin import NewTopic
@@ -112,6 +155,7 @@ def with_kafka_python(bootstrap, topic, nodes):
     leader = of_cluster(admin, topic, nodes)
     of_configs(admin, topic, leader)
     of_partitions(admin, topic, leader)
+    of_transactions(admin, servers, topic)
 
 
 def with_confluent(bootstrap, topic, nodes):
