@@ -29,7 +29,16 @@ pub fn coordinates(session: &Session, since: u16) -> Result<(), ResponseError> {
     if !now.serving || now.handing_over {
         return Err(ResponseError::NotCoordinator);
     }
-    if session.node().state_machine().format() < since {
+    let format = session.node().state_machine().format();
+    if format < since {
+        if let Some(times) = session.shared.old_format.due() {
+            tracing::warn!(
+                format,
+                needed = since,
+                times,
+                "Kafka clients want what needs a newer on-disk format: run the upgrade again without --keep-way-back"
+            );
+        }
         return Err(ResponseError::CoordinatorNotAvailable);
     }
     Ok(())

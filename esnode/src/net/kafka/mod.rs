@@ -99,6 +99,7 @@ impl Kafka {
             checks: Semaphore::new(CHECKS),
             metadata: Cache::default(),
             bad_requests: RateLimitedLog::default(),
+            old_format: RateLimitedLog::default(),
             searches: Semaphore::new(SEARCHES),
             groups: Coordinator::default(),
             limits,

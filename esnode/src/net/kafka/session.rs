@@ -45,6 +45,8 @@ pub struct Shared {
     pub metadata: Cache<MetadataKey>,
     /// Clients that were disconnected for what they did, in the log.
     pub bad_requests: RateLimitedLog,
+    /// Clients that want what the active on-disk format does not have, in the log.
+    pub old_format: RateLimitedLog,
     /// Turns at searching the log for a time.
     pub searches: Semaphore,
     /// What the coordinator of the consumer groups remembers.
