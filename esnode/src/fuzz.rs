@@ -67,6 +67,8 @@ pub mod seeds {
     use uuid::Uuid;
 
     use super::*;
+    use crate::state_machine::groups::{CommittedOffset, GroupChange, OffsetCommit};
+    use crate::state_machine::transactions::{Ending, ProducerIdentity, TransactionChange};
 
     /// Seeds by name.
     pub type Seeds = BTreeMap<String, Vec<u8>>;
@@ -120,6 +122,7 @@ pub mod seeds {
             ),
             ("appends", vec![topic("a", 2, &[]), append(0), append(1), append(0)]),
             ("producer", vec![Command::AllocateProducer, Command::AllocateProducer]),
+            ("transaction", transaction()),
         ];
         let encode = |commands: &[Command]| {
             let mut out = BytesMut::new();
@@ -127,6 +130,34 @@ pub mod seeds {
             out.to_vec()
         };
         check("command", &lists.iter().map(|(name, list)| ((*name).to_owned(), encode(list))).collect());
+    }
+
+    /// A transaction in two partitions and a group that commits, and what is left of the next one.
+    fn transaction() -> Vec<Command> {
+        let producer = ProducerIdentity { id: 1, epoch: 0 };
+        let partitions = vec![(1, 0), (1, 1)];
+        let offset = CommittedOffset { offset: 7, leader_epoch: -1, metadata: "m".to_owned(), committed: 0 };
+        let commit = OffsetCommit {
+            member: String::new(),
+            instance: None,
+            generation: -1,
+            offsets: vec![(1, 0, offset)],
+        };
+        let group = "g".to_owned();
+        let ending = Ending { producer, commit: true, fence: false, time: 5, partitions: partitions.clone() };
+        let changes = [
+            TransactionChange::Init { timeout_ms: 60_000, known: None },
+            TransactionChange::AddPartitions { producer, partitions: partitions.clone() },
+            TransactionChange::AddGroup { producer, group: group.clone() },
+            TransactionChange::CommitOffsets { producer, group: group.clone(), commit },
+            TransactionChange::End(ending),
+            TransactionChange::AddPartitions { producer, partitions },
+            TransactionChange::Init { timeout_ms: 60_000, known: Some(producer) },
+        ];
+        let topic = Command::CreateTopic { name: "a".to_owned(), partitions: 2, configs: BTreeMap::new() };
+        let changes = changes.map(|change| Command::Transaction { id: "t".to_owned(), change });
+        let delete = Command::Group { group, change: GroupChange::Delete };
+        [topic].into_iter().chain(changes).chain([delete]).collect()
     }
 
     #[test]

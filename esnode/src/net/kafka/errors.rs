@@ -59,7 +59,7 @@ pub fn topics(error: ProposeError) -> ResponseError {
     }
 }
 
-/// The code for a producer id that was not drawn.
+/// The code for what a coordinator did not do, or may not have done.
 pub fn coordinator(error: ProposeError) -> ResponseError {
     match error {
         ProposeError::NotLeader(Some(_)) => ResponseError::NotCoordinator,
@@ -67,8 +67,8 @@ pub fn coordinator(error: ProposeError) -> ResponseError {
         ProposeError::NotLeader(None)
         | ProposeError::Unknown
         | ProposeError::Stopping
-        | ProposeError::NoRoom
-        | ProposeError::TooLarge => ResponseError::CoordinatorNotAvailable,
+        | ProposeError::NoRoom => ResponseError::CoordinatorNotAvailable,
+        ProposeError::TooLarge => ResponseError::InvalidRequest,
     }
 }
 
@@ -92,5 +92,6 @@ mod tests {
         }
         assert!(!produce(ProposeError::TooLarge).is_retriable());
         assert!(!topics(ProposeError::TooLarge).is_retriable());
+        assert!(!coordinator(ProposeError::TooLarge).is_retriable());
     }
 }

@@ -27,8 +27,10 @@ use super::{Applied, StateMachine, TopicId};
 
 /// The on-disk format from which on there are transactions.
 pub const TRANSACTIONS_FORMAT: u16 = 4;
-/// Bytes that all transactional ids may take together, about.
+/// Bytes that all transactional ids may take together, about, for another one to be added.
 const MAX_BYTES: usize = 64 << 20;
+/// The same, for those that there are to begin more.
+const RESERVE: usize = 128 << 20;
 
 /// All transactional ids. A clone shares them until one of the two changes one.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -151,7 +153,8 @@ impl StateMachine {
         applied: &mut Applied,
     ) -> Reply {
         let now = self.clock.latest().map_or(0, |now| now.ms);
-        if change.grows() && self.transactions.bytes > MAX_BYTES {
+        let limit = if self.transaction(&id).is_some() { RESERVE } else { MAX_BYTES };
+        if change.grows() && self.transactions.bytes > limit {
             return refused(TransactionError::NoRoom);
         }
         let outcome = match change {
