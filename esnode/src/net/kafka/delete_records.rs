@@ -27,6 +27,9 @@ const HIGH_WATERMARK: i64 = -1;
 /// Proposed as one unit, at most: far below what fits an entry.
 const MAX_PROPOSED: usize = 1000;
 
+/// The least time that is waited for. Clients that say 0 mean not to wait for replicas; a commit takes milliseconds.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+
 /// One partition of a request: from where on it is to be kept, or why nothing happens.
 type Plan = Result<(Source, i64), ResponseError>;
 
@@ -40,7 +43,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         }
         let proof = leader_epoch::prove(&session).await;
         let mut plans = plan(&session.node().state_machine(), &body, proof.map(drop));
-        carry_out(&session, topics::limit(body.timeout_ms), &mut plans).await;
+        carry_out(&session, topics::limit(body.timeout_ms).max(LEAST_WAIT), &mut plans).await;
         let answer = answer(&session.node().state_machine(), &body, &plans);
         request.to.send(&answer)
     }))
