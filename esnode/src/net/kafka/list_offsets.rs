@@ -270,6 +270,7 @@ mod tests {
     use super::*;
     use crate::net::kafka::leader_epoch::tests::state_machine;
     use crate::net::kafka::tests::encodes;
+    use crate::net::kafka::transactions::tests::under_way;
     use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
     use kafka_protocol::messages::{ApiKey, TopicName};
 
@@ -300,6 +301,23 @@ mod tests {
         let found = |offset, epoch| Ok(Lookup::Found(Found { offset, timestamp: -1, epoch }));
         assert_eq!((ask(EARLIEST, -1, 6), ask(LATEST, -1, 6)), (found(0, 2), found(20, 4)));
         assert_eq!(ask(EARLIEST_LOCAL, -1, 8), found(0, 2));
+    }
+
+    #[test]
+    fn for_committed_readers_a_partition_ends_where_a_transaction_is_under_way() {
+        let end = |is_aborted, isolation_level| {
+            let partition = ListOffsetsPartition::default().with_timestamp(LATEST);
+            let topic =
+                ListOffsetsTopic::default().with_name(TopicName("t".into())).with_partitions(vec![partition]);
+            let body =
+                ListOffsetsRequest::default().with_isolation_level(isolation_level).with_topics(vec![topic]);
+            match look(&under_way(is_aborted), &body, 9, 6).remove(0) {
+                Ok(Lookup::Found(found)) => found.offset,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((end(false, 0), end(false, 1)), (20, 10));
+        assert_eq!((end(true, 0), end(true, 1)), (21, 21), "the marker has an offset");
     }
 
     #[test]

@@ -191,3 +191,59 @@ fn all(state: &StateMachine, group: &Group, pending: &HashSet<(TopicId, u32)>) -
         |(name, partitions): (&str, _)| (TopicName(StrBytes::from_string(name.to_owned())), partitions);
     found.into_iter().map(named).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::ApiKey;
+    use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics;
+
+    use super::*;
+    use crate::net::kafka::tests::encodes;
+    use crate::net::kafka::transactions::tests::under_way;
+
+    /// Offset and error of each partition of "t" that is told.
+    fn told(is_aborted: bool, stable: bool, wanted: Option<Vec<i32>>) -> Vec<(i32, i64, i16)> {
+        let topics = wanted.map(|partitions| {
+            let topic = OffsetFetchRequestTopics::default().with_name(TopicName("t".into()));
+            vec![topic.with_partition_indexes(partitions)]
+        });
+        let group = OffsetFetchRequestGroup::default()
+            .with_group_id(StrBytes::from_static_str("g").into())
+            .with_topics(topics);
+        let body = OffsetFetchRequest::default().with_groups(vec![group]).with_require_stable(stable);
+        let answer = answer(&under_way(is_aborted), body, BATCHED, Ok(()));
+        let partitions = answer.groups[0].topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.map(|each| (each.partition_index, each.committed_offset, each.error_code)).collect()
+    }
+
+    #[test]
+    fn an_offset_that_a_transaction_may_change_is_not_told_to_whoever_wants_it_stable() {
+        let unstable = ResponseError::UnstableOffsetCommit.code();
+        assert_eq!(told(false, true, Some(vec![0, 1])), [(0, -1, unstable), (1, 3, 0)]);
+        assert_eq!(told(false, true, None), [(0, -1, unstable), (1, 3, 0)]);
+        assert_eq!(told(false, false, Some(vec![0, 1])), [(0, -1, 0), (1, 3, 0)]);
+        assert_eq!(told(true, true, None), [(1, 3, 0)]);
+    }
+
+    #[test]
+    fn what_is_refused_says_why_in_every_version() {
+        let topic = kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic::default()
+            .with_name(TopicName("t".into()))
+            .with_partition_indexes(vec![0]);
+        let group = OffsetFetchRequestGroup::default().with_group_id(StrBytes::from_static_str("g").into());
+        let body = OffsetFetchRequest::default()
+            .with_group_id(StrBytes::from_static_str("g").into())
+            .with_topics(Some(vec![topic]));
+        let body = body.with_groups(vec![group]);
+        let refused = Err(ResponseError::NotCoordinator);
+        encodes(ApiKey::OffsetFetch, |version| {
+            let answer = answer(&under_way(false), body.clone(), version, refused);
+            let code = match version {
+                BATCHED.. => answer.groups[0].error_code,
+                _ => answer.topics[0].partitions[0].error_code,
+            };
+            assert_eq!(code, ResponseError::NotCoordinator.code());
+            answer
+        });
+    }
+}
