@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::Sender;
 use parking_lot::{RwLock, RwLockReadGuard};
-use shared::api::{CatchUp, ClusterStatus};
+use shared::api::{CatchUp, ClusterStatus, ConsumerGroups};
 use shared::backup::{self, Manifest};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node};
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use crate::entry::MAX_PAYLOAD;
 use crate::maintenance::backup::{BackupError, Backups, Pieces};
 use crate::net::peer::{PeerStats, Transport};
+use crate::node::groups::GroupReports;
 use crate::node::report;
 use crate::process::version::VERSION;
 use crate::replica::{
@@ -79,6 +80,7 @@ struct Inner {
     settings_hash: String,
     appending: Arc<Semaphore>,
     proposing: Arc<Semaphore>,
+    groups: GroupReports,
 }
 
 /// Why the on-disk format was not raised.
@@ -99,7 +101,8 @@ impl Handle {
         let settings_hash = parts.file.settings_hash(parts.node_id);
         let appending = Arc::new(Semaphore::new(MAX_APPENDED_BYTES));
         let proposing = Arc::new(Semaphore::new(MAX_PROPOSED_BYTES));
-        Self { inner: Arc::new(Inner { parts, config_hash, settings_hash, appending, proposing }) }
+        let groups = GroupReports::default();
+        Self { inner: Arc::new(Inner { parts, config_hash, settings_hash, appending, proposing, groups }) }
     }
 
     /// Returns the id of this node.
@@ -262,6 +265,15 @@ impl Handle {
             refuses_events: parts.log.stats().refuses_events.load(Ordering::Relaxed),
             peers: &self.peer_stats(),
         })
+    }
+
+    /// Returns the consumer groups with their lag, as of a moment ago; `None` unless this node leads. A follower hears
+    /// late what is committed, so that its groups would be behind less than they are.
+    pub async fn groups(&self) -> Option<Arc<ConsumerGroups>> {
+        if !self.inner.parts.leadership.borrow().serving {
+            return None;
+        }
+        Some(self.inner.groups.get(&self.inner.parts.state_machine).await)
     }
 
     /// Begins a backup that contains at least entry `covers`, and everything that this node knows to be committed.

@@ -1,5 +1,6 @@
 //! A node from start to end: opens disk and ports, takes part in the cluster, and drains.
 
+pub mod groups;
 pub mod handle;
 mod identity;
 mod listeners;

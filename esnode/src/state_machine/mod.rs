@@ -315,6 +315,11 @@ impl StateMachine {
         self.groups.iter()
     }
 
+    /// The groups whose names come after this one, by name; all for `None`.
+    pub fn groups_after(&self, name: Option<&str>) -> impl Iterator<Item = (&str, &Group)> {
+        self.groups.after(name)
+    }
+
     /// CRC32C over the whole state, for comparing replicas.
     pub fn digest(&self) -> u32 {
         let mut crc = crc32c::crc32c(&self.applied.to_le_bytes());

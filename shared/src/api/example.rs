@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{ClusterStatus, Membership, PeerStatus, RaftRole};
+use super::{ClusterStatus, ConsumerGroup, ConsumerGroups, Membership, PeerStatus, RaftRole};
 use crate::ids::ClusterId;
 
 /// The status of a healthy leader, node 1, with one follower.
@@ -45,5 +45,18 @@ pub fn status() -> ClusterStatus {
         format: None,
         active_format: None,
         last_term: None,
+    }
+}
+
+/// A group that lags behind and one that does not, of five.
+pub fn groups() -> ConsumerGroups {
+    let group = |name: &str, state: &str, members, lag, max_lag| {
+        let (name, state) = (name.to_owned(), state.to_owned());
+        ConsumerGroup { name, state, members, lag, max_lag }
+    };
+    ConsumerGroups {
+        total: 5,
+        left_off: 3,
+        groups: vec![group("billing", "Empty", 0, 12, 7), group("audit", "Stable", 2, 0, 0)],
     }
 }

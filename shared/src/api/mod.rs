@@ -2,6 +2,7 @@
 
 #[doc(hidden)]
 pub mod example;
+mod groups;
 #[cfg(test)]
 mod tests;
 
@@ -9,6 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::groups::{ConsumerGroup, ConsumerGroups};
 use crate::ids::{ClusterId, NodeId};
 use crate::spec;
 use crate::version::Range;

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::example::status;
+use super::example::{groups, status};
 use super::*;
 
 fn comes_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T) {
@@ -52,6 +52,8 @@ fn every_message_comes_back_as_it_was_sent() {
     }
     comes_back(&status());
     comes_back(&bare);
+    comes_back(&groups());
+    comes_back(&ConsumerGroups::default());
     comes_back(&TransferRequest { to: Some(3) });
     comes_back(&TransferRequest::default());
     comes_back(&TransferResponse { leader: 3, term: 9 });
@@ -67,4 +69,11 @@ fn a_newer_nodes_fields_are_passed_over_and_a_mistyped_order_is_not() {
     assert_eq!(serde_json::from_value::<ClusterStatus>(newer).unwrap(), status());
     assert_eq!(serde_json::from_str::<TransferRequest>("{}").unwrap(), TransferRequest::default());
     assert!(serde_json::from_str::<TransferRequest>(r#"{"too": 3}"#).is_err());
+}
+
+#[test]
+fn an_error_is_not_taken_for_groups() {
+    let refusal =
+        r#"{"code": "not_found", "message": "there is nothing at /cluster/groups", "hint": "none"}"#;
+    assert!(serde_json::from_str::<ConsumerGroups>(refusal).is_err(), "the previous version answers so");
 }

@@ -1,6 +1,8 @@
 //! The admin port for fuzzers: whole connections, in memory instead of on a socket.
 
-use shared::api::{ClusterStatus, example};
+use std::sync::Arc;
+
+use shared::api::{ClusterStatus, ConsumerGroups, example};
 use shared::ids::NodeId;
 use shared::spec::{Cluster, ClusterFile, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,6 +69,10 @@ impl Node for Calm {
         "raft_term 1\n".to_owned()
     }
 
+    async fn groups(&self) -> Option<Arc<ConsumerGroups>> {
+        Some(Arc::new(example::groups()))
+    }
+
     async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
         match to {
             Some(1) | None => Ok((1, 1)),
@@ -114,7 +120,15 @@ mod tests {
         let chunked = "POST /cluster/leader/transfer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                        9\r\n{\"to\": 1}\r\n0\r\n\r\n";
         let get = |path: &str| request(&format!("GET {path}"), "");
-        let paths = ["/", "/cluster/status", "/health/live", "/health/ready", "/metrics", "/nothing?a=b%20c"];
+        let paths = [
+            "/",
+            "/cluster/status",
+            "/cluster/groups",
+            "/health/live",
+            "/health/ready",
+            "/metrics",
+            "/nothing?a=b%20c",
+        ];
         let seeds = [
             ("gets", paths.map(get).concat()),
             ("transfer", request("POST /cluster/leader/transfer", "{\"to\": 1}")),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
+use shared::api::{ConsumerGroup, ConsumerGroups};
 use shared::spec::ClusterFile;
 use tokio::time::timeout;
 
@@ -42,6 +43,9 @@ pub async fn render(node: &Handle, kafka: &KafkaMetrics) -> String {
     text.log(node);
     text.peers(node);
     text.kafka(kafka);
+    if let Some(groups) = node.groups().await {
+        text.groups(&groups);
+    }
     text.process();
     text.0
 }
@@ -212,6 +216,34 @@ impl Text {
         }
     }
 
+    /// What only the leader tells. Only the groups with the most lag have series of their own, so that no client can
+    /// make any number of them.
+    fn groups(&mut self, groups: &ConsumerGroups) {
+        self.single("eventstream_groups", Kind::Gauge, "Consumer groups", groups.total);
+        let help = "Consumer groups without series of their own: those with the least lag";
+        self.single("eventstream_groups_left_off", Kind::Gauge, help, groups.left_off);
+        type Figure = fn(&ConsumerGroup) -> u64;
+        let families: [(&str, &str, Figure); 3] = [
+            (
+                "eventstream_group_lag",
+                "Offsets that the group has not committed yet, where it has committed any",
+                |group| group.lag,
+            ),
+            (
+                "eventstream_group_lag_max",
+                "The same, of the one partition in which the group is furthest behind",
+                |group| group.max_lag,
+            ),
+            ("eventstream_group_members", "Members of the group", |group| group.members),
+        ];
+        for (name, help, figure) in families {
+            self.family(name, Kind::Gauge, help);
+            for group in &groups.groups {
+                self.value(name, &format!("{{group=\"{}\"}}", label(&group.name)), figure(group));
+            }
+        }
+    }
+
     fn process(&mut self) {
         let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
         // proc(5): times in ticks of 10 ms, memory in pages.
@@ -248,6 +280,11 @@ impl Text {
     }
 }
 
+/// Returns the text as it stands between the quotes of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
+}
+
 /// Returns the API's name in Kafka's protocol; its number if the codec does not know it.
 fn api_name(key: i16) -> String {
     ApiKey::try_from(key).map_or_else(|()| key.to_string(), |api| format!("{api:?}"))
@@ -265,5 +302,28 @@ mod tests {
     fn apis_are_called_by_their_names() {
         assert_eq!([0, 1, 3, 18].map(api_name), ["Produce", "Fetch", "Metadata", "ApiVersions"]);
         assert_eq!(api_name(1000), "1000");
+    }
+
+    #[test]
+    fn a_group_may_be_called_anything() {
+        let group = |name: &str, state: &str, lag| {
+            let (name, state) = (name.to_owned(), state.to_owned());
+            ConsumerGroup { name, state, members: 2, lag, max_lag: 7 }
+        };
+        let groups = vec![group("a\"} 1\nraft_term\\", "Stable", 9), group("größe", "Empty", 0)];
+        let mut text = Text::default();
+        text.groups(&ConsumerGroups { total: 12, left_off: 10, groups });
+        let values: Vec<_> = text.0.lines().filter(|line| !line.starts_with('#')).collect();
+        let expected = [
+            "eventstream_groups 12",
+            "eventstream_groups_left_off 10",
+            r#"eventstream_group_lag{group="a\"} 1\nraft_term\\"} 9"#,
+            r#"eventstream_group_lag{group="größe"} 0"#,
+            r#"eventstream_group_lag_max{group="a\"} 1\nraft_term\\"} 7"#,
+            r#"eventstream_group_lag_max{group="größe"} 7"#,
+            r#"eventstream_group_members{group="a\"} 1\nraft_term\\"} 2"#,
+            r#"eventstream_group_members{group="größe"} 2"#,
+        ];
+        assert_eq!(values, expected);
     }
 }

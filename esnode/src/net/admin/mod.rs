@@ -9,6 +9,7 @@ mod format;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
+mod groups;
 mod health;
 mod members;
 mod metrics;
@@ -21,7 +22,7 @@ mod transfer;
 
 use std::sync::Arc;
 
-use shared::api::ClusterStatus;
+use shared::api::{ClusterStatus, ConsumerGroups};
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
 
@@ -46,6 +47,8 @@ pub trait Node: Clone + Send + Sync + 'static {
     fn serving(&self) -> bool;
     /// Returns all metrics as Prometheus text (exposition format 0.0.4), without those of a stuck raft thread.
     fn metrics(&self) -> impl Future<Output = String> + Send;
+    /// Returns the consumer groups with their lag; `None` unless this node leads.
+    fn groups(&self) -> impl Future<Output = Option<Arc<ConsumerGroups>>> + Send;
     /// Transfers leadership; returns the new leader and its term.
     fn transfer(
         &self,
@@ -83,6 +86,10 @@ impl Node for Running {
 
     fn metrics(&self) -> impl Future<Output = String> + Send {
         metrics::render(&self.handle, &self.kafka)
+    }
+
+    fn groups(&self) -> impl Future<Output = Option<Arc<ConsumerGroups>>> + Send {
+        self.handle.groups()
     }
 
     fn transfer(

@@ -13,7 +13,7 @@ use shared::api::{Health, RaftRole};
 use super::Node;
 use super::context::{App, STATUS_TIMEOUT, Shared};
 use super::error::{ApiError, json};
-use super::{backup, format, health, members, origin, transfer};
+use super::{backup, format, groups, health, members, origin, transfer};
 
 /// Every route of the admin API.
 pub fn router<N: Node>(node: N) -> Router {
@@ -21,6 +21,7 @@ pub fn router<N: Node>(node: N) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/cluster/status", get(status))
+        .route(groups::GROUPS, get(groups::groups))
         .route(transfer::TRANSFER, post(transfer::transfer))
         .route(format::FORMAT, post(format::raise))
         .route(members::MEMBERS, post(members::add))
@@ -77,7 +78,8 @@ async fn not_found(uri: Uri) -> ApiError {
         StatusCode::NOT_FOUND,
         "not_found",
         format!("there is nothing at {}", uri.path()),
-        "see /cluster/status, /cluster/members, /cluster/format, /health/live, /health/ready, /metrics and /backup",
+        "see /cluster/status, /cluster/groups, /cluster/members, /cluster/format, /health/live, /health/ready, \
+         /metrics and /backup",
     )
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use shared::api::{
-    ClusterStatus, ErrorBody, Health, MemberResponse, Membership, PeerStatus, RaftRole, TransferResponse,
-    example,
+    ClusterStatus, ConsumerGroups, ErrorBody, Health, MemberResponse, Membership, PeerStatus, RaftRole,
+    TransferResponse, example,
 };
 use shared::ids::NodeId;
 use shared::spec::{Cluster, ClusterFile, Network};
@@ -57,6 +57,8 @@ struct Made {
     file: ClusterFile,
     /// `None`: the raft thread is stuck.
     status: Arc<Mutex<Option<ClusterStatus>>>,
+    /// `None`: it does not lead.
+    groups: Arc<Mutex<Option<Arc<ConsumerGroups>>>>,
     transfer: Result<(NodeId, u64), TransferError>,
     asked: Arc<Mutex<Vec<Option<NodeId>>>>,
     /// Outcomes of changes, the last one for good.
@@ -83,6 +85,10 @@ impl Node for Made {
 
     async fn metrics(&self) -> String {
         "raft_term 0\n".to_owned()
+    }
+
+    async fn groups(&self) -> Option<Arc<ConsumerGroups>> {
+        self.groups.lock().clone()
     }
 
     async fn transfer(&self, to: Option<NodeId>) -> Result<(NodeId, u64), TransferError> {
@@ -134,6 +140,7 @@ async fn start_with(transfer: Result<(NodeId, u64), TransferError>, limits: Limi
     let node = Made {
         file: ClusterFile { cluster, network: Network::default(), deploy: None },
         status: Arc::new(Mutex::new(Some(status()))),
+        groups: Arc::default(),
         transfer,
         asked: Arc::default(),
         outcomes: Arc::new(Mutex::new(vec![Ok(())])),
@@ -299,6 +306,26 @@ async fn a_follower_passes_a_transfer_on_to_the_leader_but_only_once() {
     let answer = call(follower.port, "POST", "/cluster/leader/transfer", "").await;
     assert_eq!((answer.status, answer.error().code.as_str()), (502, "leader_unreachable"));
     assert!(answer.error().message.contains("node 2 at 127.0.0.1"));
+}
+
+#[tokio::test]
+async fn the_leader_tells_of_groups_and_a_follower_asks_it() {
+    let leader = start(Ok((2, 2))).await;
+    *leader.node.groups.lock() = Some(Arc::new(example::groups()));
+    let follower = start(Ok((2, 2))).await;
+    let asked = call(follower.port, "GET", "/cluster/groups", "").await;
+    assert_eq!((asked.status, asked.error().code.as_str()), (503, "no_leader"));
+    follower.node.status.lock().as_mut().unwrap().peers = vec![peer(2, leader.port)];
+    for port in [leader.port, follower.port] {
+        let answer = call(port, "GET", "/cluster/groups", "").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(serde_json::from_str::<ConsumerGroups>(&answer.body).unwrap(), example::groups());
+    }
+    // A node that takes itself for no leader does not ask on.
+    *leader.node.groups.lock() = None;
+    leader.node.status.lock().as_mut().unwrap().peers = vec![peer(2, follower.port)];
+    let answer = call(follower.port, "GET", "/cluster/groups", "").await;
+    assert_eq!((answer.status, answer.error().code.as_str()), (409, "not_leader"));
 }
 
 /// A server whose changes end like this, one after the other.

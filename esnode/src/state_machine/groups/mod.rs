@@ -7,6 +7,7 @@
 mod change;
 mod codec;
 mod group;
+mod lag;
 mod member;
 mod offsets;
 mod protocol;
@@ -14,12 +15,14 @@ mod protocol;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::change::{GroupChange, GroupError, GroupReply, Joining, Leaving, OffsetCommit};
 pub use self::group::{Group, Phase};
+pub use self::lag::Lag;
 pub use self::member::Member;
 pub use self::offsets::CommittedOffset;
 pub use self::protocol::Protocol;
@@ -112,7 +115,12 @@ impl Groups {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
-        self.groups.iter().map(|(name, group)| (name.as_str(), group.as_ref()))
+        self.after(None)
+    }
+
+    pub(super) fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&str, &Group)> {
+        let after = self.groups.range::<str, _>((name.map_or(Unbounded, Excluded), Unbounded));
+        after.map(|(name, group)| (name.as_str(), group.as_ref()))
     }
 
     /// Everything that replicas must agree on.

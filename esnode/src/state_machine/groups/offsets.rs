@@ -55,6 +55,11 @@ impl Offsets {
             .map(|((_, partition), offset)| (*partition, offset))
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.offsets.is_empty()
