@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use shared::api::{AddMember, ClusterStatus, ErrorBody, FormatRequest, Health, TransferRequest};
+use shared::api::{
+    AddMember, ClusterStatus, ConsumerGroups, ErrorBody, FormatRequest, Health, TransferRequest,
+};
 use shared::ids::NodeId;
 use shared::spec::{ClusterFile, Node, authority};
 
@@ -82,6 +84,14 @@ impl AdminClient {
         let node = self.node(id)?;
         let answer = self.send(node, |http| http.get(url(node, "/metrics"))).await?;
         answer.text().await.map_err(|error| self.explain(node, &error))
+    }
+
+    /// Sends `GET /cluster/groups` to one node, which asks the leader if it does not lead itself.
+    ///
+    /// # Errors
+    /// If the node does not answer, if it knows no leader, or if it is of the previous version.
+    pub async fn groups(&self, id: NodeId) -> Result<ConsumerGroups, PortError> {
+        self.get(id, "/cluster/groups").await
     }
 
     /// Sends `GET /backup` to one node, and returns a stream of a backup that covers at least entry `covers`. The node

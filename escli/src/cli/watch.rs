@@ -7,8 +7,8 @@ use crate::overview::Until;
 /// Arguments of `watch`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "On a terminal, shows a live view (q quits) with the commit rate of the cluster, and the rate and lag of each node over
-time; elsewhere, and with -o json, prints one line of JSON per poll.
+    after_help = "On a terminal, shows a live view (q quits) with the commit rate of the cluster, the rate and lag of each node over
+time, and the consumer groups with the most lag; elsewhere, and with -o json, prints one line of JSON per poll.
 
 Conditions:
   healthy     the verdict is HEALTHY

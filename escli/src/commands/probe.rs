@@ -44,11 +44,16 @@ impl Probe {
         Ok(Self { spec: loaded.spec, wanted, cluster, known, concurrency: settings.concurrency })
     }
 
-    /// Asks every node for its status, all at once.
+    /// Asks every node for its status, all at once, and then the leader for the consumer groups.
     pub async fn inspect(&self) -> Overview {
         let facts = observe_api(&self.spec, &self.cluster, self.concurrency).await;
         let facts = Facts { remembered: self.known.recall(), ..facts };
-        overview(&self.spec, &facts, &self.wanted)
+        let seen = overview(&self.spec, &facts, &self.wanted);
+        let groups = match seen.answering_leader() {
+            Some(leader) => self.cluster.groups(leader).await.ok(),
+            None => None,
+        };
+        Overview { groups, ..seen }
     }
 
     /// Checks that cluster.yaml has a node with this id, and returns the id.

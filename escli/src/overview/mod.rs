@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use shared::api::{ClusterStatus, Membership, PeerStatus, RaftRole};
+use shared::api::{ClusterStatus, ConsumerGroups, Membership, PeerStatus, RaftRole};
 use shared::ids::{ClusterId, NodeId};
 use shared::spec::ClusterFile;
 
@@ -57,6 +57,9 @@ pub struct Overview {
     pub versions: Vec<String>,
     /// Every node of cluster.yaml, and every other member.
     pub nodes: Vec<NodeRow>,
+    /// The consumer groups with the most lag; `null` if the leader does not tell, because it does not answer or is of the
+    /// previous version.
+    pub groups: Option<ConsumerGroups>,
 }
 
 /// One node at one moment. `null` means that the value is not known.
@@ -128,7 +131,7 @@ pub enum Liveness {
     Unreachable,
 }
 
-/// Returns the view of a cluster.
+/// Returns the view of a cluster, without its consumer groups.
 pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &DesiredFiles) -> Overview {
     let context = Context::new(spec, facts, wanted);
     let voters = context.voters();
@@ -157,6 +160,7 @@ pub fn overview(spec: &ClusterFile, facts: &Facts, wanted: &DesiredFiles) -> Ove
         tolerates: up.saturating_sub(quorum(voters.len())),
         versions: versions.into_iter().collect(),
         nodes: known.chain(strangers.map(stranger)).collect(),
+        groups: None,
     }
 }
 
@@ -244,6 +248,11 @@ impl Overview {
     /// Returns whether the verdict is HEALTHY.
     pub fn health_is_good(&self) -> bool {
         self.health == Verdict::Healthy
+    }
+
+    /// Returns the leader, if it answers.
+    pub fn answering_leader(&self) -> Option<NodeId> {
+        self.leader.filter(|id| self.node(*id).is_some_and(|node| node.state == Liveness::Up))
     }
 
     /// Returns the row of one node.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{Cell, CellAlignment, Color};
+use shared::api::{ConsumerGroup, ConsumerGroups};
 
 use super::paint::Paint;
 use super::table::{self, NOTHING, number};
@@ -23,7 +24,7 @@ pub fn headline(seen: &Overview, paint: Paint) -> String {
     format!("{}  {}  {}", paint.bold(&seen.cluster), paint.verdict(seen.health), parts.join(" · "))
 }
 
-/// Returns the first line, a table with one row for each node, and reasons and notices.
+/// Returns the first line, a table with one row for each node, reasons and notices, and if `wide` the consumer groups.
 pub fn text(seen: &Overview, wide: bool, paint: Paint) -> String {
     let id = seen.cluster_id.filter(|_| wide).map_or_else(String::new, |id| format!(" · id {id}"));
     let mut text = format!("{}{id}\n{}\n", headline(seen, paint), table(seen, wide, paint));
@@ -38,7 +39,29 @@ pub fn text(seen: &Overview, wide: bool, paint: Paint) -> String {
         let _ = writeln!(text, "{} {line}", paint.bad("!"));
     }
     notices(&mut text, seen, paint);
+    if let Some(found) = seen.groups.as_ref().filter(|found| wide && found.total > 0) {
+        text.push_str(&groups(found, paint));
+    }
     text
+}
+
+/// Returns a table with one row for each consumer group that is reported.
+fn groups(found: &ConsumerGroups, paint: Paint) -> String {
+    let row = |group: &ConsumerGroup| {
+        let numbers = [group.members, group.lag, group.max_lag].map(|value| number(Some(value)));
+        [Cell::new(&group.name), Cell::new(&group.state)].into_iter().chain(numbers).collect()
+    };
+    let header = vec!["GROUP", "STATE", "MEMBERS", "LAG", "MAX LAG"];
+    let mut text = format!("{}\n", table::text(header, found.groups.iter().map(row), paint));
+    if found.left_off > 0 {
+        let _ = writeln!(text, "{}", more_groups(found.left_off));
+    }
+    text
+}
+
+/// Returns a line for this many groups that are not shown.
+pub fn more_groups(count: u64) -> String {
+    format!("and {count} more {}", if count == 1 { "group" } else { "groups" })
 }
 
 /// Returns the verdict with all its reasons.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use shared::api::{ConsumerGroups, example};
 
 use super::paint::Paint;
 use super::progress::Lines;
@@ -82,6 +83,22 @@ note: restart needed: cluster.yaml differs from the configuration that n2 runs w
 }
 
 #[test]
+fn wide_ends_with_the_groups() {
+    let seen = Overview { groups: Some(example::groups()), ..healthy(3).overview() };
+    let wide = status::text(&seen, true, plain());
+    let expected = "\
+GROUP    STATE   MEMBERS  LAG  MAX LAG
+billing  Empty         0   12        7
+audit    Stable        2    0        0
+and 3 more groups
+";
+    assert!(wide.ends_with(expected), "{wide}");
+    assert!(!status::text(&seen, false, plain()).contains("GROUP"));
+    let none = Overview { groups: Some(ConsumerGroups::default()), ..seen };
+    assert!(!status::text(&none, true, plain()).contains("GROUP"));
+}
+
+#[test]
 fn nobody_answers() {
     let mut world = healthy(3);
     (1..=3).for_each(|id| world.dies(id));
@@ -131,6 +148,12 @@ fn the_status_document_keeps_its_promises() {
     }
     assert_eq!(json["nodes"][2]["state"], "unreachable");
     assert_eq!(json["nodes"][2]["reason"], "connection refused :8080");
+    assert_eq!(json["groups"], serde_json::Value::Null, "an older leader does not tell");
+    let seen = Overview { groups: Some(example::groups()), ..degraded() };
+    let told: serde_json::Value = serde_json::from_str(&document::text(Format::Json, &seen)).unwrap();
+    let keys = ["name", "state", "members", "lag", "max_lag"];
+    assert!(keys.iter().all(|key| told["groups"]["groups"][0].get(key).is_some()), "{told}");
+    assert_eq!((&told["groups"]["total"], &told["groups"]["left_off"]), (&5.into(), &3.into()));
     let yaml = document::text(Format::Yaml, &degraded());
     let same: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
     assert_eq!(same, json, "YAML says the same");
@@ -277,6 +300,28 @@ fn the_live_view_shows_rates_and_lags_over_time() {
     // One scale for all: what the second node applies fills half the height.
     let line = |node: &str| text.lines().find(|line| line.starts_with(node)).unwrap().to_owned();
     assert!(line("n1 500/s").contains('█') && line("n2 250/s").contains('▄'), "{text}");
+}
+
+#[test]
+fn the_live_view_ends_with_the_groups_that_fit() {
+    let seen = Overview { groups: Some(example::groups()), ..degraded() };
+    let mut history = History::default();
+    history.push(std::time::Duration::ZERO, &seen);
+    let text = screen(&seen, &history, 100, 24);
+    let expected = "\
+GROUP   STATE               MEMBERS LAG          MAX LAG
+billing Empty               0       12           7
+audit   Stable              2       0            0
+and 3 more groups
+";
+    assert!(text.contains(expected), "{text}");
+    let low = screen(&seen, &history, 100, 23);
+    assert!(low.contains("\nbilling ") && low.contains("\nand 4 more groups\nq quit"), "{low}");
+    let lower = screen(&seen, &history, 100, 20);
+    assert!(
+        !lower.contains("GROUP") && lower.contains("note: restart needed"),
+        "reasons come first:\n{lower}"
+    );
 }
 
 #[test]

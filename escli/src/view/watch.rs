@@ -10,6 +10,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, Wrap};
 use ratatui::{DefaultTerminal, Frame};
+use shared::api::{ConsumerGroup, ConsumerGroups};
 use shared::ids::NodeId;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -18,6 +19,9 @@ use crate::overview::{ConfigState, Liveness, NodeRow, Overview, Verdict};
 
 /// Number of inspections that are remembered: more than fit on any terminal.
 const MAX_SAMPLES: usize = 500;
+
+/// Most consumer groups that are shown.
+const MAX_GROUPS: usize = 10;
 
 /// How often the thread that reads keys checks whether anybody still listens.
 const KEY_POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -105,7 +109,12 @@ pub fn draw(frame: &mut Frame<'_>, seen: &Overview, history: &History, footer: &
     spark(frame, area, &rates, most([&rates]), ink.style(Color::Cyan));
     let area = take(&mut rest, nodes);
     lines(frame, area, seen, history, ink);
-    frame.render_widget(remarks(seen, ink), rest);
+    let remarks = remarks(seen, ink);
+    let height = height(&remarks, rest.width);
+    frame.render_widget(Paragraph::new(remarks).wrap(Wrap { trim: false }), take(&mut rest, height));
+    if let Some(found) = &seen.groups {
+        groups(frame, rest, found);
+    }
     frame.render_widget(Paragraph::new(footer).style(ink.style(Color::DarkGray)), foot);
 }
 
@@ -227,14 +236,50 @@ fn row(node: &NodeRow, ink: Ink) -> Vec<Cell<'static>> {
     ]
 }
 
-fn remarks(seen: &Overview, ink: Ink) -> Paragraph<'static> {
+/// Draws the groups with the most lag, as many as fit under an empty line and a header.
+fn groups(frame: &mut Frame<'_>, mut rest: Rect, found: &ConsumerGroups) {
+    let fitting = usize::from(rest.height.saturating_sub(3)).min(MAX_GROUPS);
+    let shown = &found.groups[..found.groups.len().min(fitting)];
+    if shown.is_empty() {
+        return;
+    }
+    take(&mut rest, 1);
+    let name = shown.iter().map(|group| group.name.len()).max().unwrap_or_default().clamp(5, 40);
+    let widths = [u16::try_from(name).unwrap_or(40), 19, 7, 12, 12].map(Constraint::Length);
+    let row = |group: &ConsumerGroup| {
+        let numbers = [group.members, group.lag, group.max_lag].map(|value| value.to_string());
+        Row::new([group.name.clone(), group.state.clone()].into_iter().chain(numbers))
+    };
+    let table = Table::new(shown.iter().map(row), widths)
+        .header(
+            Row::new(["GROUP", "STATE", "MEMBERS", "LAG", "MAX LAG"])
+                .style(Style::new().add_modifier(Modifier::BOLD)),
+        )
+        .column_spacing(1);
+    frame.render_widget(table, take(&mut rest, u16::try_from(shown.len() + 1).unwrap_or(u16::MAX)));
+    let more = found.total.saturating_sub(shown.len() as u64);
+    if more > 0 {
+        frame.render_widget(Paragraph::new(status::more_groups(more)), rest);
+    }
+}
+
+/// Returns how many rows the lines need at this width. One that is broken may need another row to keep words whole.
+fn height(lines: &[Line<'_>], width: u16) -> u16 {
+    let width = usize::from(width.max(1));
+    let rows = lines.iter().map(|line| match line.width().div_ceil(width) {
+        0 | 1 => 1,
+        rows => rows + 1,
+    });
+    u16::try_from(rows.sum::<usize>()).unwrap_or(u16::MAX)
+}
+
+fn remarks(seen: &Overview, ink: Ink) -> Vec<Line<'static>> {
     let mark = if seen.health_is_good() { "ok" } else { "!" };
     let reasons = seen.reasons.iter().map(|line| {
         Line::from(vec![Span::styled(mark, ink.verdict(seen.health)), Span::raw(format!(" {line}"))])
     });
     let notices = seen.notices.iter().map(|line| Line::raw(format!("note: {line}")));
-    let lines: Vec<_> = [Line::raw("")].into_iter().chain(reasons).chain(notices).collect();
-    Paragraph::new(lines).wrap(Wrap { trim: false })
+    [Line::raw("")].into_iter().chain(reasons).chain(notices).collect()
 }
 
 /// The terminal, in raw mode on its alternate screen until the value is dropped. A panic restores it too.
