@@ -33,7 +33,7 @@ pub fn scrape(spec: &ClusterFile) -> String {
 /// A panel: its title, type, query, unit and legend.
 type Panel = (&'static str, &'static str, String, &'static str, &'static str);
 
-fn panels(only: &str) -> [Panel; 11] {
+fn panels(only: &str) -> [Panel; 12] {
     [
         ("Leader", "stat", format!("max(raft_leader{only})"), "short", "leader"),
         ("Nodes up", "stat", format!("sum(up{only})"), "short", "nodes"),
@@ -89,6 +89,13 @@ fn panels(only: &str) -> [Panel; 11] {
             format!("eventstream_kafka_connections{only}"),
             "short",
             "n{{node}}",
+        ),
+        (
+            "Lag by consumer group (events)",
+            "timeseries",
+            format!("max by (group) (eventstream_group_lag{only})"),
+            "short",
+            "{{group}}",
         ),
     ]
 }

@@ -58,6 +58,38 @@ tests:
     alert_rule_test:
 "#;
 
+/// Half an hour in which a group's lag goes up and down and another node begins to lead; then one in which it grows.
+const GROWING: &str = r#"
+rule_files: [eventstream-rules.yml]
+evaluation_interval: 15s
+tests:
+  - interval: 15s
+    input_series:
+      - { series: 'eventstream_group_lag{cluster="c", node="1", group="g"}', values: '0 90 0 90 0 90 0 90 0 90 90x50' }
+      - { series: 'eventstream_group_lag{cluster="c", node="2", group="g"}', values: '_x60 90x60 91+1x120' }
+    alert_rule_test:
+"#;
+
+/// Half an hour in which one group has members and another group's offsets are committed by whoever is no member; then
+/// one in which the members of the first are gone.
+fn abandoned() -> String {
+    format!(
+        r#"
+rule_files: [eventstream-rules.yml]
+evaluation_interval: 15s
+tests:
+  - interval: 15s
+    input_series:
+      - {{ series: 'eventstream_group_lag{{cluster="c", node="1", group="g"}}', values: '7x240' }}
+      - {{ series: 'eventstream_group_members{{cluster="c", node="1", group="g"}}', values: '2x120 0x120' }}
+      - {{ series: 'eventstream_group_lag{{cluster="c", node="1", group="h"}}', values: '{}' }}
+      - {{ series: 'eventstream_group_members{{cluster="c", node="1", group="h"}}', values: '0x240' }}
+    alert_rule_test:
+"#,
+        "7 8 9 ".repeat(80)
+    )
+}
+
 #[test]
 fn prometheus_accepts_the_rules_and_fires_them() -> Result<()> {
     let cli = CliRunner::with_cluster(3)?;
@@ -68,8 +100,13 @@ fn prometheus_accepts_the_rules_and_fires_them() -> Result<()> {
     let (rules, board) = (file("eventstream-rules.yml")?, file("eventstream-dashboard.json")?);
     let board: Value = serde_json::from_str(&board)?;
 
-    // Every metric in a rule or a panel is one that a node serves.
-    let (_, served) = http::call(&format!("127.0.0.1:{}", cli.base + 200), "GET", "/metrics", "")?;
+    // Every metric in a rule or a panel is one that the leader serves, once there is a group.
+    for line in ["topic create orders", "group reset-offsets billing --to earliest --topic orders --yes"] {
+        let (code, document) = cli.json(&line.split(' ').collect::<Vec<_>>())?;
+        ensure!(code == 0, "{document:#}");
+    }
+    let port = u64::from(cli.base) + 200 + cli.leader()? - 1;
+    let (_, served) = http::call(&format!("127.0.0.1:{port}"), "GET", "/metrics", "")?;
     let served: BTreeSet<&str> = served
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -104,6 +141,11 @@ fn prometheus_accepts_the_rules_and_fires_them() -> Result<()> {
         let late = if name.ends_with("Unstable") { "70s" } else { "115s" };
         ensure!(!fires(TESTS, &name, "50s")?, "{name} fires for nothing");
         ensure!(fires(TESTS, &name, late)?, "{name} does not fire");
+    }
+    for (series, name) in [(GROWING, "FallsBehind"), (&abandoned(), "Abandoned")] {
+        let name = format!("EventStreamGroup{name}");
+        ensure!(!fires(series, &name, "29m")?, "{name} fires for nothing");
+        ensure!(fires(series, &name, "55m")?, "{name} does not fire");
     }
     let name = "EventStreamWriteFailure";
     ensure!(!fires(FULL, name, "50s")?, "{name} fires for nothing");
