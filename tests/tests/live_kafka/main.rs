@@ -2,6 +2,7 @@
 
 mod admin;
 mod clients;
+mod fetch_sessions;
 mod groups;
 mod produce;
 mod topics;

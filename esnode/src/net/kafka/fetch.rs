@@ -1,5 +1,4 @@
-//! Fetch: batches from the log, now or as soon as there are some. There are no sessions: every request names all
-//! that it wants.
+//! Fetch: batches from the log, now or as soon as there are some.
 //!
 //! The log is read on a blocking thread: a read that misses the page cache must not hold up the acknowledgements
 //! that share the async threads, and the hand-over costs microseconds.
@@ -43,12 +42,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Serves Fetch.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
-    let body: FetchRequest = request.decode()?;
+    let mut body: FetchRequest = request.decode()?;
     let (session, to) = (Arc::clone(session), request.to);
-    if let Some(error) = session_error(&body) {
-        return Ok(Answer::Now(to.send(&FetchResponse::default().with_error_code(error.code()))));
-    }
     Ok(Answer::later(async move {
+        let (sessions, memory) = (&session.fetch_sessions, &session.shared.memory.fetch_sessions);
+        let in_session = match sessions.take_request(&mut body, to.version >= BY_ID, memory) {
+            Ok(in_session) => in_session,
+            Err(error) => return to.send(&FetchResponse::default().with_error_code(error.code())),
+        };
         let mut fetch = Fetch::new(&body, to.version);
         let wait = Duration::from_millis(u64::try_from(body.max_wait_ms).unwrap_or(0)).min(LONGEST_WAIT);
         if let Err(error) = fetch.gather(&session, Instant::now() + wait).await {
@@ -61,16 +62,14 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         if to.version >= NEW_LEADER_SINCE && is_led_elsewhere(&answer) {
             NewLeader::known(&session).into_iter().for_each(|leader| leader.add_to_fetch(&mut answer));
         }
+        if in_session {
+            session.fetch_sessions.strip(&mut answer);
+        }
         match (to.send(&answer), permit) {
             (Outcome::Send(frame), Some(permit)) => Outcome::SendHolding(frame, Held::Events(permit)),
             (outcome, _) => outcome,
         }
     }))
-}
-
-/// Whoever goes on with a session has it from another node: none begins here, as answers without a session's id say.
-fn session_error(body: &FetchRequest) -> Option<ResponseError> {
-    (body.session_epoch > 0).then_some(ResponseError::FetchSessionIdNotFound)
 }
 
 fn is_led_elsewhere(answer: &FetchResponse) -> bool {
@@ -272,13 +271,6 @@ mod tests {
         let again = State::Failed(ResponseError::InvalidRequest);
         assert_eq!(reads.iter().filter(|read| read.state == again).count(), 1999);
         assert_eq!(reads[0].state, State::Failed(ResponseError::UnknownTopicOrPartition));
-    }
-
-    #[test]
-    fn a_session_that_began_elsewhere_is_not_known() {
-        let asked = |epoch| session_error(&FetchRequest::default().with_session_epoch(epoch));
-        assert_eq!((asked(-1), asked(0)), (None, None), "without a session, or to begin one");
-        assert_eq!(asked(1), Some(ResponseError::FetchSessionIdNotFound));
     }
 
     #[test]

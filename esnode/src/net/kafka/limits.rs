@@ -23,6 +23,8 @@ pub struct Limits {
     pub large_request_bytes: usize,
     /// Memory of events that are held for sending, on all connections together; beyond it answers are small.
     pub fetch_bytes: usize,
+    /// Memory of fetch sessions, on all connections together; beyond it there are no more of them.
+    pub fetch_session_bytes: usize,
     /// Memory of other large answers that are held for sending, on all connections together; beyond it they wait.
     pub answer_bytes: usize,
     /// Memory of answers that many clients get at once, for as long as anybody reads them.
@@ -43,6 +45,7 @@ impl Default for Limits {
             request_bytes: 128 << 20,
             large_request_bytes: 64 << 20,
             fetch_bytes: 128 << 20,
+            fetch_session_bytes: 64 << 20,
             answer_bytes: 32 << 20,
             shared_bytes: 64 << 20,
             grace: Duration::from_secs(1),

@@ -27,6 +27,8 @@ pub struct Memory {
     pub half_sent: MemoryBudget,
     /// Fetched events that are held for sending.
     pub fetches: MemoryBudget,
+    /// What clients want, kept from one Fetch to the next.
+    pub fetch_sessions: MemoryBudget,
     /// Large answers that are held for sending.
     pub answers: MemoryBudget,
     /// Answers that many get at once.
@@ -71,6 +73,7 @@ impl Memory {
         Self {
             half_sent: budget(limits.half_sent_bytes),
             fetches: budget(limits.fetch_bytes),
+            fetch_sessions: budget(limits.fetch_session_bytes),
             answers: budget(limits.answer_bytes),
             shared: budget(limits.shared_bytes),
             building: Semaphore::new(1),

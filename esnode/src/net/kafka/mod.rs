@@ -17,6 +17,7 @@ mod dispatch;
 mod elect_leaders;
 mod errors;
 mod fetch;
+mod fetch_session;
 mod forward;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -11,6 +11,7 @@ use tokio::time::{sleep_until, timeout, timeout_at};
 
 use super::answers::Cache;
 use super::cursors::Cursors;
+use super::fetch_session::FetchSessions;
 use super::forward::Link;
 use super::frame::{Outcome, Request};
 use super::groups::coordinator::Coordinator;
@@ -63,6 +64,8 @@ pub struct Session {
     pub stopping: watch::Receiver<bool>,
     /// Where this client's reads will go on.
     pub cursors: Cursors,
+    /// What this client wants, and knows.
+    pub fetch_sessions: FetchSessions,
     leadership: watch::Receiver<LeaderView>,
     since: Instant,
 }
@@ -71,7 +74,15 @@ impl Session {
     /// For a connection that was just accepted.
     pub fn new(shared: Arc<Shared>, peer: SocketAddr, stopping: watch::Receiver<bool>) -> Self {
         let leadership = shared.node.leadership();
-        Self { shared, peer, stopping, cursors: Cursors::default(), leadership, since: Instant::now() }
+        Self {
+            shared,
+            peer,
+            stopping,
+            cursors: Cursors::default(),
+            fetch_sessions: FetchSessions::default(),
+            leadership,
+            since: Instant::now(),
+        }
     }
 
     /// The node.

@@ -263,3 +263,31 @@ fn requests_that_grow_when_decoded_count_with_their_decoded_size() -> Result<()>
     ensure!(most < 400, "the node took {most} MiB");
     Ok(())
 }
+
+#[test]
+fn fetches_in_a_session_count_with_all_that_it_is_about() -> Result<()> {
+    let cluster = Cluster::ready(1)?;
+    let wanted = (0..4000).map(|number| FetchPartition::default().with_partition(number));
+    let topic = FetchTopic::default().with_topic(TopicName("none".into())).with_partitions(wanted.collect());
+    let first = FetchRequest::default().with_session_epoch(0).with_topics(vec![topic]);
+    under_attack(&cluster, "sessions", || {
+        let mut clients = Vec::new();
+        for _ in 0..30 {
+            let mut client = Client::connect(cluster.kafka(1), LIMIT)?;
+            let session = client.call(12, &first)?.session_id;
+            // Each asks for four thousand partitions in a few bytes, and none of the answers is read.
+            for epoch in 1..2000 {
+                let next = FetchRequest::default().with_session_id(session).with_session_epoch(epoch);
+                client.send(12, &next)?;
+            }
+            clients.push((client, session));
+        }
+        let with_session = clients.iter().filter(|(_, session)| *session > 0).count();
+        ensure!((1..30).contains(&with_session), "{with_session} clients have a session");
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(())
+    })?;
+    let most = most_memory(&cluster, 0)?;
+    ensure!(most < 400, "the node took {most} MiB");
+    Ok(())
+}
