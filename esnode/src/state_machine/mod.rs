@@ -123,6 +123,16 @@ pub struct Applied {
     pub freed: bool,
 }
 
+/// The id of the topic of this name, and how many partitions it has.
+fn sizes(
+    names: &BTreeMap<String, TopicId>,
+    topics: &BTreeMap<TopicId, Arc<Topic>>,
+    name: &str,
+) -> Option<(TopicId, u32)> {
+    let topic = topics.get(names.get(name)?)?;
+    Some((topic.id, u32::try_from(topic.partitions.len()).ok()?))
+}
+
 fn first_format() -> u16 {
     FIRST_FORMAT
 }
@@ -238,12 +248,20 @@ impl StateMachine {
             }
             Command::Group { group, change } => {
                 let now = self.clock.latest().map_or(0, |now| now.ms);
-                let outcome = self.groups.apply(&group, change, now);
+                let topics = |name: &str| sizes(&self.names, &self.topics, name);
+                let outcome = self.groups.apply(&group, change, now, &topics);
                 applied.groups.push(group);
                 outcome.map_or_else(|error| Reply::Refused(Refusal::Group(error)), Reply::Group)
             }
             Command::Transaction { id, change } => self.change_transaction(id, change, context, applied),
         }
+    }
+
+    /// A topic of this name has come or gone, or has more partitions: groups that subscribe to it are assigned anew.
+    fn topic_changed(&mut self, name: &str, applied: &mut Applied) {
+        applied.topics = true;
+        let topics = |name: &str| sizes(&self.names, &self.topics, name);
+        applied.groups.extend(self.groups.topic_changed(name, &topics));
     }
 
     fn tick(&mut self, index: u64, tick: Tick) -> Reply {

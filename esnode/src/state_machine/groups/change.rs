@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::consumer::{ConsumerChange, HeartbeatReply};
 use super::offsets::CommittedOffset;
 use super::protocol::Protocol;
 use crate::state_machine::TopicId;
@@ -84,6 +85,8 @@ pub enum GroupChange {
         /// That time.
         committed: i64,
     },
+    /// Something happens to a group of the consumer protocol.
+    Consumer(ConsumerChange),
 }
 
 /// What came of a change.
@@ -100,6 +103,8 @@ pub enum GroupReply {
     Unchanged,
     /// For each of those that leave, why it could not.
     Left(Vec<Option<GroupError>>),
+    /// What a member of the consumer protocol hears on its heartbeat.
+    Heartbeat(HeartbeatReply),
 }
 
 /// Why a group is as it was. Kafka has an error of each of these names.
@@ -117,6 +122,15 @@ pub enum GroupError {
     /// `INCONSISTENT_GROUP_PROTOCOL`.
     #[error("the group's members have no protocol in common with this one")]
     InconsistentProtocol,
+    /// `FENCED_MEMBER_EPOCH`.
+    #[error("the member is in another epoch: it has to join again")]
+    FencedEpoch,
+    /// `STALE_MEMBER_EPOCH`.
+    #[error("the member has not heard of its epoch yet, or has joined again since")]
+    StaleEpoch,
+    /// `UNRELEASED_INSTANCE_ID`.
+    #[error("the static member of this instance has not left")]
+    UnreleasedInstance,
     /// `REBALANCE_IN_PROGRESS`.
     #[error("the group is rebalancing")]
     RebalanceInProgress,
@@ -137,6 +151,7 @@ impl GroupChange {
         match self {
             Self::Join(joining) => joining.is_new,
             Self::Commit(commit) => commit.generation < 0 && commit.member.is_empty(),
+            Self::Consumer(ConsumerChange::Heartbeat(heartbeat)) => heartbeat.joins(),
             _ => false,
         }
     }
@@ -145,14 +160,21 @@ impl GroupChange {
     pub(super) fn without_group(&self) -> GroupError {
         match self {
             Self::Commit(_) => GroupError::IllegalGeneration,
-            Self::Join(_) | Self::Assign { .. } | Self::Leave(_) => GroupError::UnknownMember,
+            Self::Join(_) | Self::Assign { .. } | Self::Leave(_) | Self::Consumer(_) => {
+                GroupError::UnknownMember
+            }
             _ => GroupError::NotFound,
         }
     }
 
     /// Whether the groups may take more room with it.
     pub fn grows(&self) -> bool {
-        matches!(self, Self::Join(_) | Self::Assign { .. } | Self::Commit(_))
+        match self {
+            Self::Join(_) | Self::Assign { .. } | Self::Commit(_) => true,
+            Self::Consumer(ConsumerChange::Heartbeat(heartbeat)) => heartbeat.subscribes(),
+            Self::Consumer(ConsumerChange::Match(_)) => true,
+            _ => false,
+        }
     }
 
     /// Bytes that it adds at most, about.
@@ -163,6 +185,7 @@ impl GroupChange {
             }
             Self::Assign { assignments, .. } => assignments.iter().map(|(_, assigned)| assigned.len()).sum(),
             Self::Commit(commit) => commit.offsets.iter().map(|(.., offset)| offset.bytes()).sum(),
+            Self::Consumer(change) => change.bytes(),
             _ => 0,
         }
     }

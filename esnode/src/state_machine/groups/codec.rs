@@ -13,11 +13,13 @@
 //! 8 Expire         committed i64
 //! ```
 //!
-//! Each begins with its number, one byte. An instance is 0, or 1 and a text.
+//! Those of the consumer protocol, from 20 on, are in [`super::consumer`]. Each begins with its number, one byte. An
+//! instance is 0, or 1 and a text.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::change::{GroupChange, Joining, Leaving, OffsetCommit};
+use super::consumer::ConsumerChange;
 use super::offsets::CommittedOffset;
 use super::protocol::Protocol;
 use crate::state_machine::TopicId;
@@ -67,6 +69,7 @@ impl GroupChange {
                 out.put_u8(8);
                 out.put_i64_le(*committed);
             }
+            Self::Consumer(change) => change.encode(out),
         }
     }
 
@@ -87,7 +90,7 @@ impl GroupChange {
             6 => Self::Delete,
             7 => Self::DeleteOffsets(get_all(bytes, get_partition)?),
             8 => Self::Expire { committed: bytes.try_get_i64_le().ok()? },
-            _ => return None,
+            number => Self::Consumer(ConsumerChange::decode(number, bytes)?),
         })
     }
 }
@@ -161,19 +164,34 @@ impl OffsetCommit {
     }
 }
 
-fn get_partition(bytes: &mut Bytes) -> Option<(TopicId, u32)> {
+pub(super) fn get_partition(bytes: &mut Bytes) -> Option<(TopicId, u32)> {
     Some((bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()?))
 }
 
 fn put_instance(out: &mut BytesMut, instance: Option<&str>) {
-    out.put_u8(instance.is_some().into());
-    instance.iter().for_each(|instance| put_bytes(out, instance.as_bytes()));
+    put_option(out, instance, |out, instance| put_bytes(out, instance.as_bytes()));
 }
 
 fn get_instance(bytes: &mut Bytes) -> Option<Option<String>> {
+    get_option(bytes, get_text)
+}
+
+/// Appends what may be absent: 0, or 1 and what `put` appends.
+pub(super) fn put_option<T>(out: &mut BytesMut, value: Option<T>, put: impl FnOnce(&mut BytesMut, T)) {
+    out.put_u8(value.is_some().into());
+    if let Some(value) = value {
+        put(out, value);
+    }
+}
+
+/// Takes what [`put_option`] appended.
+pub(super) fn get_option<T>(
+    bytes: &mut Bytes,
+    get: impl FnOnce(&mut Bytes) -> Option<T>,
+) -> Option<Option<T>> {
     match bytes.try_get_u8().ok()? {
         0 => Some(None),
-        1 => get_text(bytes).map(Some),
+        1 => get(bytes).map(Some),
         _ => None,
     }
 }
@@ -181,6 +199,45 @@ fn get_instance(bytes: &mut Bytes) -> Option<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state_machine::groups::consumer::assignor::Assignor;
+    use crate::state_machine::groups::consumer::{Heartbeat, Pattern};
+
+    fn consumer_changes() -> Vec<ConsumerChange> {
+        let text = |text: &str| Some(text.to_owned());
+        let nothing = Heartbeat {
+            member: "a".to_owned(),
+            epoch: 3,
+            instance: None,
+            rack: None,
+            client_id: "c".to_owned(),
+            client_host: "/127.0.0.1".to_owned(),
+            rebalance_timeout: None,
+            topics: None,
+            pattern: None,
+            assignor: None,
+            owned: None,
+        };
+        let pattern = Pattern { regex: "t|u".to_owned(), topics: ["t".to_owned()].into() };
+        let no_pattern = Heartbeat { pattern: Some(None), ..nothing.clone() };
+        let all = Heartbeat {
+            instance: text("i"),
+            rack: text("r"),
+            rebalance_timeout: Some(5),
+            topics: Some(["t".to_owned(), "u".to_owned()].into()),
+            pattern: Some(Some(pattern.clone())),
+            assignor: Some(Assignor::Range),
+            owned: Some([(1, 2), (1, 3)].into()),
+            ..nothing.clone()
+        };
+        vec![
+            ConsumerChange::Heartbeat(nothing),
+            ConsumerChange::Heartbeat(no_pattern),
+            ConsumerChange::Match(pattern),
+            ConsumerChange::Heartbeat(all),
+            ConsumerChange::ReleaseInstance { member: "a".to_owned(), instance: "i".to_owned() },
+            ConsumerChange::Fence { member: "a".to_owned(), epoch: 3 },
+        ]
+    }
 
     fn changes() -> Vec<GroupChange> {
         let offset = CommittedOffset { offset: 7, leader_epoch: 2, metadata: "m".to_owned(), committed: 0 };
@@ -219,7 +276,8 @@ mod tests {
 
     #[test]
     fn changes_read_back_and_nothing_shorter_does() {
-        for change in changes() {
+        let all = changes().into_iter().chain(consumer_changes().into_iter().map(GroupChange::Consumer));
+        for change in all {
             let mut out = BytesMut::new();
             change.encode(&mut out);
             let whole = out.freeze();

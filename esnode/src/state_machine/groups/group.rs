@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::change::{GroupChange, GroupError, GroupReply, Joining, Leaving, OffsetCommit};
+use super::consumer::{ConsumerChange, ConsumerGroup, FindTopic};
 use super::member::Member;
 use super::offsets::{CommittedOffset, Offsets};
 use crate::state_machine::TopicId;
@@ -56,6 +57,9 @@ pub struct Group {
     pending: BTreeMap<i64, Vec<(TopicId, u32, CommittedOffset)>>,
     /// Since when it has had no members: the log's time, ms since 1970.
     empty_since: i64,
+    /// What it is besides its offsets while it is a group of the consumer protocol. All else is empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    consumer: Option<ConsumerGroup>,
 }
 
 impl Group {
@@ -70,10 +74,11 @@ impl Group {
             offsets: Offsets::default(),
             pending: BTreeMap::new(),
             empty_since: now,
+            consumer: None,
         }
     }
 
-    /// What it is doing.
+    /// What it is doing; [`Phase::Empty`] if it is a group of the consumer protocol.
     pub fn phase(&self) -> Phase {
         self.phase
     }
@@ -113,9 +118,19 @@ impl Group {
         self.pending.values().flatten().map(|(topic, partition, _)| (*topic, *partition))
     }
 
+    /// What it is if it is a group of the consumer protocol.
+    pub fn consumer(&self) -> Option<&ConsumerGroup> {
+        self.consumer.as_ref()
+    }
+
     /// Since when it has had no members, if so: the log's time, ms since 1970.
     pub fn empty_since(&self) -> Option<i64> {
-        (self.phase == Phase::Empty).then_some(self.empty_since)
+        self.is_empty().then_some(self.empty_since)
+    }
+
+    /// Whether it has no members.
+    fn is_empty(&self) -> bool {
+        self.phase == Phase::Empty && self.consumer.as_ref().is_none_or(|group| group.members().is_empty())
     }
 
     /// The member, if it is this one still, and not one that another has taken the place of.
@@ -154,11 +169,12 @@ impl Group {
             + self.offsets.bytes()
             + pending.sum::<usize>()
             + self.members.values().map(Member::bytes).sum::<usize>()
+            + self.consumer.as_ref().map_or(0, ConsumerGroup::bytes)
     }
 
     /// Whether nothing is left of it.
     pub(super) fn is_gone(&self) -> bool {
-        self.phase == Phase::Empty && self.offsets.is_empty() && self.pending.is_empty()
+        self.is_empty() && self.offsets.is_empty() && self.pending.is_empty()
     }
 
     /// Whether it has committed offsets in the topic, or will.
@@ -171,14 +187,27 @@ impl Group {
         self.pending.values_mut().for_each(|pending| pending.retain(|(of, ..)| *of != topic));
     }
 
-    pub(super) fn apply(&mut self, change: GroupChange, now: i64) -> Result<GroupReply, GroupError> {
+    /// Topics that members of a group of the consumer protocol subscribe to have changed.
+    pub(super) fn topic_changed(&mut self, topics: FindTopic<'_>) {
+        if let Some(consumer) = &mut self.consumer {
+            consumer.topics_changed(topics);
+        }
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        change: GroupChange,
+        now: i64,
+        topics: FindTopic<'_>,
+    ) -> Result<GroupReply, GroupError> {
         match change {
+            GroupChange::Consumer(change) => self.consume(change, now, topics),
             GroupChange::Join(joining) => self.join(joining),
             GroupChange::CompleteJoin { generation } => self.complete_join(generation, now),
             GroupChange::Assign { member, generation, assignments } => {
                 self.assign(&member, generation, assignments)
             }
-            GroupChange::Leave(leaving) => Ok(self.leave(&leaving, now)),
+            GroupChange::Leave(leaving) => Ok(self.leave(&leaving, now, topics)),
             GroupChange::Commit(commit) => self.commit(commit, now),
             GroupChange::Delete => self.delete(),
             GroupChange::DeleteOffsets(partitions) => {
@@ -200,7 +229,32 @@ impl Group {
         self.members.iter().find(holder).map(|(id, _)| id.as_str())
     }
 
+    /// A group without members is of the protocol of whoever joins next.
+    fn consume(
+        &mut self,
+        change: ConsumerChange,
+        now: i64,
+        topics: FindTopic<'_>,
+    ) -> Result<GroupReply, GroupError> {
+        if self.phase != Phase::Empty {
+            return Err(GroupError::NotFound);
+        }
+        let joins = matches!(&change, ConsumerChange::Heartbeat(heartbeat) if heartbeat.joins());
+        let consumer =
+            if joins { Some(self.consumer.get_or_insert_default()) } else { self.consumer.as_mut() };
+        let consumer = consumer.ok_or(GroupError::UnknownMember)?;
+        let had_members = !consumer.members().is_empty();
+        let outcome = consumer.apply(change, topics);
+        if had_members && consumer.members().is_empty() {
+            self.empty_since = now;
+        }
+        outcome
+    }
+
     fn join(&mut self, mut joining: Joining) -> Result<GroupReply, GroupError> {
+        if self.phase == Phase::Empty && !self.is_empty() {
+            return Err(GroupError::InconsistentProtocol);
+        }
         let holder =
             joining.instance.as_deref().and_then(|instance| self.holder(instance)).map(str::to_owned);
         match &holder {
@@ -218,6 +272,7 @@ impl Group {
         }
         let id = std::mem::take(&mut joining.member);
         self.protocol_type.clone_from(&joining.protocol_type);
+        self.consumer = None;
         let same = self.members.get(&before).is_some_and(|known| known.protocols == joining.protocols);
         let replaced = self.members.remove(&before);
         let moved = id != before;
@@ -333,7 +388,14 @@ impl Group {
         }
     }
 
-    fn leave(&mut self, leaving: &[Leaving], now: i64) -> GroupReply {
+    fn leave(&mut self, leaving: &[Leaving], now: i64, topics: FindTopic<'_>) -> GroupReply {
+        if let Some(consumer) = &mut self.consumer {
+            let outcomes = consumer.leave(leaving, topics);
+            if consumer.members().is_empty() && outcomes.contains(&None) {
+                self.empty_since = now;
+            }
+            return GroupReply::Left(outcomes);
+        }
         let outcomes = leaving.iter().map(|leaving| self.remove(leaving).err()).collect::<Vec<_>>();
         if outcomes.iter().any(Option::is_none) && !self.empty_if_left(now) {
             match self.phase {
@@ -384,7 +446,7 @@ impl Group {
     ) -> Result<(), GroupError> {
         let OffsetCommit { member, instance, generation, offsets } = commit;
         if generation >= 0 || !member.is_empty() || instance.is_some() {
-            self.member_of(generation, &member, instance.as_deref())?;
+            self.check_committer(generation, &member, instance.as_deref())?;
         }
         let pending = self.pending.entry(producer).or_default();
         pending.retain(|(topic, partition, _)| {
@@ -402,15 +464,27 @@ impl Group {
         }
     }
 
+    /// Whether offsets are committed by a member as it is now.
+    fn check_committer(
+        &self,
+        generation: i32,
+        member: &str,
+        instance: Option<&str>,
+    ) -> Result<(), GroupError> {
+        match &self.consumer {
+            Some(consumer) => consumer.check_epoch(member, generation),
+            None => self.member_of(generation, member, instance).map(drop),
+        }
+    }
+
     fn may_commit(
         &self,
         OffsetCommit { member, instance, generation, .. }: &OffsetCommit,
     ) -> Result<(), GroupError> {
         if *generation < 0 && member.is_empty() && instance.is_none() {
-            let empty = self.members.is_empty();
-            return if empty { Ok(()) } else { Err(GroupError::UnknownMember) };
+            return if self.is_empty() { Ok(()) } else { Err(GroupError::UnknownMember) };
         }
-        self.member_of(*generation, member, instance.as_deref())?;
+        self.check_committer(*generation, member, instance.as_deref())?;
         match self.phase {
             Phase::CompletingRebalance => Err(GroupError::RebalanceInProgress),
             _ => Ok(()),
@@ -418,7 +492,7 @@ impl Group {
     }
 
     fn delete(&mut self) -> Result<GroupReply, GroupError> {
-        if self.phase != Phase::Empty {
+        if !self.is_empty() {
             return Err(GroupError::NonEmpty);
         }
         self.offsets = Offsets::default();
@@ -435,6 +509,7 @@ impl Group {
         put(self.protocol.as_deref().unwrap_or_default().as_bytes());
         put(self.leader.as_deref().unwrap_or_default().as_bytes());
         put(&self.empty_since.to_le_bytes());
+        self.consumer.iter().for_each(|consumer| consumer.fingerprint(put));
         for (id, member) in &self.members {
             put(id.as_bytes());
             member.fingerprint(put);

@@ -1,4 +1,5 @@
-//! Consumer groups of the classic protocol: members, generations, assignments and committed offsets.
+//! Consumer groups: members, generations, assignments and committed offsets. Those of the classic protocol assign by
+//! themselves; to those of the consumer protocol ([`consumer`]) the cluster assigns.
 //!
 //! All of it is replicated, down to a rebalance under way: a new leader goes on where the last one was, and no member
 //! has to join again. What is not here is time as members feel it: the coordinator ([`crate::net::kafka`]) sees who is
@@ -6,6 +7,7 @@
 
 mod change;
 mod codec;
+pub mod consumer;
 mod group;
 mod lag;
 mod member;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::change::{GroupChange, GroupError, GroupReply, Joining, Leaving, OffsetCommit};
+use self::consumer::FindTopic;
 pub use self::group::{Group, Phase};
 pub use self::lag::Lag;
 pub use self::member::Member;
@@ -42,12 +45,13 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Applies a change to a group, when the log's clock shows `now` (ms since 1970).
+    /// Applies a change to a group, when the log's clock shows `now` (ms since 1970) and there are these topics.
     pub(super) fn apply(
         &mut self,
         name: &str,
         change: GroupChange,
         now: i64,
+        topics: FindTopic<'_>,
     ) -> Result<GroupReply, GroupError> {
         let group = self.groups.get(name);
         if group.is_none() && !change.creates() {
@@ -56,7 +60,7 @@ impl Groups {
         if change.grows() && self.bytes + change.bytes() > MAX_BYTES {
             return Err(GroupError::NoRoom);
         }
-        self.change(name, now, |group| group.apply(change, now))
+        self.change(name, now, |group| group.apply(change, now, topics))
     }
 
     /// Keeps offsets that are committed if the producer's transaction is.
@@ -108,6 +112,21 @@ impl Groups {
             group.forget_topic(topic);
             self.bytes = self.bytes + group.bytes() - before;
         }
+    }
+
+    /// A topic of this name has come or gone, or has more partitions. Returns the groups to which that matters.
+    pub(super) fn topic_changed(&mut self, name: &str, topics: FindTopic<'_>) -> Vec<String> {
+        let subscribed =
+            |group: &Group| group.consumer().is_some_and(|consumer| consumer.is_subscribed(name));
+        let mut changed = Vec::new();
+        for (of, group) in self.groups.iter_mut().filter(|(_, group)| subscribed(group)) {
+            let group = Arc::make_mut(group);
+            let before = group.bytes();
+            group.topic_changed(topics);
+            self.bytes = self.bytes + group.bytes() - before;
+            changed.push(of.clone());
+        }
+        changed
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Group> {

@@ -16,7 +16,7 @@ impl Lab {
     }
 
     fn change(&mut self, change: GroupChange) -> Result<GroupReply, GroupError> {
-        let outcome = self.groups.apply("g", change, self.now);
+        let outcome = self.groups.apply("g", change, self.now, &|_| None);
         let bytes: usize = self.groups.groups.values().map(|group| group.bytes()).sum();
         assert_eq!(self.groups.bytes, bytes, "what all groups take is counted");
         outcome

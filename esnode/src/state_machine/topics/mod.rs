@@ -76,11 +76,12 @@ impl StateMachine {
         self.partitions += wanted;
         self.last_topic += 1;
         let id = self.last_topic;
-        applied.topics = true;
         applied.touched.extend((0..partitions).map(|partition| (id, partition)));
         self.names.insert(name.clone(), id);
         let partitions = (0..partitions).map(|_| Arc::default()).collect();
-        self.topics.insert(id, Arc::new(Topic { id, name, configs, partitions }));
+        let topic = Arc::new(Topic { id, name, configs, partitions });
+        self.topics.insert(id, Arc::clone(&topic));
+        self.topic_changed(&topic.name, applied);
         Reply::TopicCreated(id)
     }
 
@@ -98,8 +99,8 @@ impl StateMachine {
         }
         self.partitions += wanted - have;
         topic.partitions.resize_with(wanted, Arc::default);
-        applied.topics = true;
         applied.touched.extend((0..count).skip(have).map(|partition| (topic.id, partition)));
+        self.topic_changed(name, applied);
         Reply::Done
     }
 
@@ -113,8 +114,8 @@ impl StateMachine {
         self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
         self.index_entries -=
             topic.partitions.iter().map(|partition| partition.index_entries()).sum::<usize>();
-        applied.topics = true;
         applied.touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
+        self.topic_changed(&topic.name, applied);
         Reply::Done
     }
 
