@@ -44,7 +44,7 @@ const fn api(key: ApiKey, versions: (i16, i16), layout: &'static [Field], handle
 }
 
 /// All of them, by number.
-pub static APIS: [Api; 39] = [
+pub static APIS: [Api; 41] = [
     // librdkafka 2.0 stops compressing, silently, when version 0 is not offered.
     Api { offered_from: 0, ..api(ApiKey::Produce, (3, 11), PRODUCE, produce::handle) },
     // Version 17 has a tagged field in each partition, which the codec reads past the size that it says.
@@ -88,6 +88,8 @@ pub static APIS: [Api; 39] = [
     api(ApiKey::DescribeProducers, (0, 0), DESCRIBE_PRODUCERS, describe_producers::handle),
     api(ApiKey::DescribeTransactions, (0, 0), DESCRIBE_TRANSACTIONS, transactions::describe),
     api(ApiKey::ListTransactions, (0, 1), LIST_TRANSACTIONS, transactions::list),
+    api(ApiKey::ConsumerGroupHeartbeat, (0, 1), CONSUMER_GROUP_HEARTBEAT, groups::heartbeat_consumer),
+    api(ApiKey::ConsumerGroupDescribe, (0, 1), CONSUMER_GROUP_DESCRIBE, groups::describe_consumers),
     api(ApiKey::ListConfigResources, (0, 1), LIST_CONFIG_RESOURCES, configs::list),
     api(ApiKey::DescribeTopicPartitions, (0, 0), DESCRIBE_TOPIC_PARTITIONS, topic_partitions::handle),
 ];
@@ -256,6 +258,19 @@ const DESCRIBE_CLUSTER: &[Field] = &[
     Since(2, &Fixed(1)), // include fenced brokers
 ];
 const DESCRIBE_PRODUCERS: &[Field] = &[Structs(&[String, Numbers(4)])];
+const CONSUMER_GROUP_HEARTBEAT: &[Field] = &[
+    String,            // group
+    String,            // member
+    Fixed(4),          // member epoch
+    String,            // instance
+    String,            // rack
+    Fixed(4),          // rebalance timeout
+    Strings,           // topics
+    Since(1, &String), // pattern of topics
+    String,            // assignor
+    Structs(&[Fixed(16), Numbers(4)]),
+];
+const CONSUMER_GROUP_DESCRIBE: &[Field] = &[Strings, Fixed(1)];
 const DESCRIBE_TOPIC_PARTITIONS: &[Field] = &[
     Structs(&[String]),
     Fixed(4),                      // limit

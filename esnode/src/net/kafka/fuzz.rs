@@ -3,9 +3,10 @@
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, ApiKey, ApiVersionsRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
     DescribeTransactionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
     HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
     LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
@@ -66,6 +67,8 @@ fn decode(request: &Request) -> Result<(), BadRequest> {
         ApiKey::OffsetCommit => request.decode::<OffsetCommitRequest>().map(drop),
         ApiKey::OffsetFetch => request.decode::<OffsetFetchRequest>().map(drop),
         ApiKey::OffsetDelete => request.decode::<OffsetDeleteRequest>().map(drop),
+        ApiKey::ConsumerGroupHeartbeat => request.decode::<ConsumerGroupHeartbeatRequest>().map(drop),
+        ApiKey::ConsumerGroupDescribe => request.decode::<ConsumerGroupDescribeRequest>().map(drop),
         ApiKey::OffsetForLeaderEpoch => request.decode::<OffsetForLeaderEpochRequest>().map(drop),
         ApiKey::CreatePartitions => request.decode::<CreatePartitionsRequest>().map(drop),
         ApiKey::DeleteRecords => request.decode::<DeleteRecordsRequest>().map(drop),

@@ -28,7 +28,12 @@ pub fn topic_numbered(
     cluster: Uuid,
     id: Uuid,
 ) -> Option<&state_machine::Topic> {
-    state_machine.topic_by_id(TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()?)
+    state_machine.topic_by_id(topic_number(cluster, id)?)
+}
+
+/// The number that [`topic_id`] made this id from, whether or not there is such a topic.
+pub fn topic_number(cluster: Uuid, id: Uuid) -> Option<TopicId> {
+    TopicId::try_from(cluster.as_u128() ^ id.as_u128()).ok()
 }
 
 /// A topic as a client names it.

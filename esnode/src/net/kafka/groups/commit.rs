@@ -19,11 +19,16 @@ use crate::state_machine::{StateMachine, TopicId};
 /// Bytes that may be kept with an offset, as Kafka has it.
 const MAX_METADATA: usize = 4096;
 
+/// From this version on clients know the errors of the consumer protocol.
+const KNOWS_EPOCHS: i16 = 9;
+
 /// Serves OffsetCommit.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: OffsetCommitRequest = request.decode()?;
     let to = request.to;
-    let allowed = coordinates(session).and_then(|()| check_name(&body.group_id));
+    let allowed = coordinates(session)
+        .and_then(|()| check_name(&body.group_id))
+        .and_then(|()| check_version(&session.node().state_machine(), &body, to.version));
     let committed = allowed.map(|()| {
         session.shared.groups.sessions.renew(&body.group_id, &body.member_id, Instant::now());
         let commit = OffsetCommit {
@@ -43,6 +48,17 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         let answer = answer(&session.node().state_machine(), &body, committed);
         to.send(&answer)
     }))
+}
+
+/// A member of the consumer protocol has to understand what it is told about its epoch.
+fn check_version(
+    state: &StateMachine,
+    body: &OffsetCommitRequest,
+    version: i16,
+) -> Result<(), ResponseError> {
+    let group = state.group(&body.group_id).and_then(|group| group.consumer());
+    let is_member = group.is_some_and(|group| group.members().contains_key(&*body.member_id));
+    if is_member && version < KNOWS_EPOCHS { Err(ResponseError::UnsupportedVersion) } else { Ok(()) }
 }
 
 /// The offsets that can be kept.

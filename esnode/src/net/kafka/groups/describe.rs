@@ -21,11 +21,12 @@ use crate::state_machine::groups::{Group, GroupChange, Phase};
 /// From this version on a group that is not there is an error, not a dead group.
 const UNKNOWN_IS_ERROR: i16 = 6;
 /// What everyone may do with a group while there are no permissions: READ, DELETE and DESCRIBE.
-const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
+pub(super) const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
 /// Where a client does not ask for them.
-const NO_OPERATIONS: i32 = i32::MIN;
-/// The type of all groups of the classic protocol.
+pub(super) const NO_OPERATIONS: i32 = i32::MIN;
+/// The types of groups, by the protocol that their members speak.
 const CLASSIC: &str = "classic";
+const CONSUMER: &str = "consumer";
 
 /// Serves ListGroups: each node lists the groups that it coordinates.
 pub fn list(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
@@ -46,18 +47,26 @@ fn is_wanted(group: &Group, body: &ListGroupsRequest) -> bool {
     let among = |filter: &[StrBytes], value: &str| {
         filter.is_empty() || filter.iter().any(|each| each.eq_ignore_ascii_case(value))
     };
-    among(&body.states_filter, group.phase().name()) && among(&body.types_filter, CLASSIC)
+    among(&body.states_filter, state(group)) && among(&body.types_filter, kind(group))
+}
+
+fn kind(group: &Group) -> &'static str {
+    if group.consumer().is_some() { CONSUMER } else { CLASSIC }
+}
+
+fn state(group: &Group) -> &'static str {
+    group.consumer().map_or_else(|| group.phase().name(), |consumer| consumer.state())
 }
 
 fn listed(name: &str, group: &Group) -> ListedGroup {
     ListedGroup::default()
         .with_group_id(GroupId(text(name)))
-        .with_protocol_type(text(group.protocol_type()))
-        .with_group_state(text(group.phase().name()))
-        .with_group_type(text(CLASSIC))
+        .with_protocol_type(text(if group.consumer().is_some() { CONSUMER } else { group.protocol_type() }))
+        .with_group_state(StrBytes::from_static_str(state(group)))
+        .with_group_type(StrBytes::from_static_str(kind(group)))
 }
 
-/// Serves DescribeGroups.
+/// Serves DescribeGroups, which knows the groups of the classic protocol alone.
 pub fn describe(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: DescribeGroupsRequest = request.decode()?;
     let allowed = coordinates(session);
@@ -65,8 +74,8 @@ pub fn describe(session: &Arc<Session>, request: &Request) -> Result<Answer, Bad
     let groups = body.groups.iter().map(|name| {
         let found = allowed.and_then(|()| check_name(name)).map(|()| state.group(name));
         let described = match found {
-            Ok(Some(group)) => described(group),
-            Ok(None) => unknown(name, request.to.version),
+            Ok(Some(group)) if group.consumer().is_none() => described(group),
+            Ok(_) => unknown(name, request.to.version),
             Err(error) => DescribedGroup::default().with_error_code(error.code()),
         };
         let operations = if body.include_authorized_operations { OPERATIONS } else { NO_OPERATIONS };
@@ -82,8 +91,9 @@ fn unknown(name: &str, version: i16) -> DescribedGroup {
     if version < UNKNOWN_IS_ERROR {
         return dead;
     }
-    dead.with_error_code(ResponseError::GroupIdNotFound.code())
-        .with_error_message(Some(StrBytes::from_string(format!("there is no group {name:?}"))))
+    dead.with_error_code(ResponseError::GroupIdNotFound.code()).with_error_message(Some(
+        StrBytes::from_string(format!("there is no group {name:?} of the classic protocol")),
+    ))
 }
 
 fn described(group: &Group) -> DescribedGroup {
@@ -124,6 +134,6 @@ pub fn delete(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     }))
 }
 
-fn text(text: &str) -> StrBytes {
+pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }

@@ -102,7 +102,9 @@ fn one_of_many(
     proven: Result<(), ResponseError>,
 ) -> OffsetFetchResponseGroup {
     let response = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-    if let Err(error) = proven.and_then(|()| check_name(&group.group_id)) {
+    let allowed =
+        proven.and_then(|()| check_name(&group.group_id)).and_then(|()| check_member(state, &group));
+    if let Err(error) = allowed {
         return response.with_error_code(error.code());
     }
     let wanted = group
@@ -121,6 +123,18 @@ fn one_of_many(
         OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
     });
     response.with_topics(topics.collect())
+}
+
+/// A member of the consumer protocol asks in its epoch; whoever is none gives no epoch.
+fn check_member(state: &StateMachine, asks: &OffsetFetchRequestGroup) -> Result<(), ResponseError> {
+    let is_outside = asks.member_id.is_none() && asks.member_epoch < 0;
+    match state.group(&asks.group_id).and_then(|group| group.consumer()).filter(|_| !is_outside) {
+        Some(consumer) => {
+            let member = asks.member_id.as_deref().unwrap_or_default();
+            consumer.check_epoch(member, asks.member_epoch).map_err(super::errors::code)
+        }
+        None => Ok(()),
+    }
 }
 
 fn topics(found: Found) -> Vec<OffsetFetchResponseTopic> {

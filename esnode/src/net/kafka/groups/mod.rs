@@ -1,10 +1,12 @@
-//! Consumer groups of the classic protocol: the leader coordinates all of them.
+//! Consumer groups, of the classic protocol and of the consumer protocol ([`consumer`]): the leader coordinates all of
+//! them.
 //!
 //! What a group is and becomes stands in the state machine ([`crate::state_machine::groups`]); every change of it goes
 //! through the log. Here is what cannot: who was heard when ([`coordinator`]), the clients that wait for a rebalance to end,
 //! and what is due by a clock ([`timers`]).
 
 pub mod commit;
+mod consumer;
 pub mod coordinator;
 mod describe;
 pub mod errors;
@@ -28,6 +30,7 @@ use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 
 pub use self::commit::handle as commit;
+pub use self::consumer::{describe as describe_consumers, heartbeat as heartbeat_consumer};
 pub use self::describe::{delete, describe, list};
 pub use self::fetch_offsets::handle as fetch_offsets;
 pub use self::heartbeat::handle as heartbeat;

@@ -7,6 +7,9 @@ use crate::state_machine::groups::Group;
 /// Whether a member of a group of consumers subscribes to the topic. Who says it in a way that is not Kafka's is taken to
 /// subscribe to everything.
 pub fn is_subscribed(group: &Group, topic: &str) -> bool {
+    if let Some(consumer) = group.consumer() {
+        return consumer.is_subscribed(topic);
+    }
     if group.protocol_type() != "consumer" {
         return !group.members().is_empty();
     }

@@ -1,6 +1,7 @@
 //! Requests of every served version, for the tests of all frames.
 
 use bytes::Bytes;
+use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{
@@ -15,6 +16,7 @@ use kafka_protocol::messages::offset_fetch_request::{
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use crate::net::kafka::tests::encoded;
 
@@ -46,6 +48,8 @@ pub fn is_about_groups(key: ApiKey) -> bool {
             | ApiKey::OffsetCommit
             | ApiKey::OffsetFetch
             | ApiKey::OffsetDelete
+            | ApiKey::ConsumerGroupHeartbeat
+            | ApiKey::ConsumerGroupDescribe
     )
 }
 
@@ -92,6 +96,11 @@ pub fn sample(key: ApiKey, version: i16) -> Bytes {
             let delete = OffsetDeleteRequest::default().with_group_id(text("g").into());
             encoded(&delete.with_topics(vec![topic]), version)
         }
+        ApiKey::ConsumerGroupHeartbeat => consumer_heartbeat(version),
+        ApiKey::ConsumerGroupDescribe => {
+            let groups = vec![text("g").into(), text("h").into()];
+            encoded(&ConsumerGroupDescribeRequest::default().with_group_ids(groups), version)
+        }
         other => panic!("{other:?} is not about groups"),
     }
 }
@@ -122,6 +131,20 @@ fn sync(version: i16) -> Bytes {
         .with_protocol_name(since(version, 5, "range"))
         .with_assignments(vec![assignment]);
     encoded(&sync, version)
+}
+
+fn consumer_heartbeat(version: i16) -> Bytes {
+    let owned = TopicPartitions::default().with_topic_id(Uuid::from_u128(7)).with_partitions(vec![1, 2]);
+    let heartbeat = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(text("g").into())
+        .with_member_id(text("m"))
+        .with_instance_id(Some(text("i")))
+        .with_rack_id(Some(text("rack")))
+        .with_subscribed_topic_names(Some(vec![name()]))
+        .with_subscribed_topic_regex(since(version, 1, "a.*"))
+        .with_server_assignor(Some(text("uniform")))
+        .with_topic_partitions(Some(vec![owned]));
+    encoded(&heartbeat, version)
 }
 
 fn leave(version: i16) -> Bytes {

@@ -8,16 +8,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::consumer::{SESSION_TIMEOUT, pattern};
 use super::duration;
 use crate::net::kafka::session::Shared;
-use crate::state_machine::StateMachine;
 use crate::state_machine::command::Command;
+use crate::state_machine::groups::consumer::ConsumerChange;
 use crate::state_machine::groups::{Group, GroupChange, Leaving, Phase};
+use crate::state_machine::{StateMachine, TopicId};
 
 /// How often rebalances are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Ticks from one look at the members' sessions to the next.
 const SESSION_TICKS: u64 = 10;
+/// Ticks from one look at what patterns match to the next. There is another one whenever topics come or go.
+const PATTERN_TICKS: u64 = 200;
 /// Ticks from one look at the offsets to the next.
 const OFFSET_TICKS: u64 = 1200;
 /// How long a group that had no members waits for more of them, from the first one on. Kafka's default is 3 s, which every
@@ -26,26 +30,37 @@ const INITIAL_DELAY: Duration = Duration::from_millis(250);
 /// How long offsets are kept once a group has no members, as Kafka's `offsets.retention.minutes`.
 const OFFSETS_RETENTION_MS: i64 = 7 * 24 * 3_600_000;
 
+/// Since when each member of the consumer protocol that has to give up partitions has to: group, member and its epoch.
+type Revocations = HashMap<(String, String, i32), Instant>;
 /// Since when each group that prepares a rebalance does so: name, and the generation before it.
 type Rebalances = HashMap<(String, i32), Instant>;
+
+/// What this coordinator has seen begin, and waits for the end of.
+#[derive(Default)]
+struct Waits {
+    rebalances: Rebalances,
+    revocations: Revocations,
+    /// The topics that patterns were matched with last.
+    topics: Option<(TopicId, usize, usize)>,
+}
 
 /// Sees to it until `stop` turns true.
 pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let leadership = shared.node.leadership();
-    let (mut tick, mut rebalances) = (0_u64, Rebalances::new());
+    let (mut tick, mut waits) = (0_u64, Waits::default());
     loop {
         tokio::select! {
             _ = ticks.tick() => tick += 1,
             _ = stop.wait_for(|stop| *stop) => return,
         }
         if !leadership.borrow().serving {
-            rebalances.clear();
+            waits = Waits::default();
             shared.groups.sessions.clear();
             continue;
         }
-        let commands = due(&shared, tick, &mut rebalances);
+        let commands = due(&shared, tick, &mut waits);
         if !commands.is_empty()
             && let Err(error) = shared.node.propose(&commands).await
         {
@@ -55,11 +70,16 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-fn due(shared: &Shared, tick: u64, rebalances: &mut Rebalances) -> Vec<Command> {
+fn due(shared: &Shared, tick: u64, waits: &mut Waits) -> Vec<Command> {
     let (state, now) = (shared.node.state_machine(), Instant::now());
-    let mut commands = due_rebalances(&state, now, rebalances);
+    let mut commands = due_rebalances(&state, now, &mut waits.rebalances);
     if tick.is_multiple_of(SESSION_TICKS) {
         commands.extend(silent_members(shared, &state, now));
+        commands.extend(slow_members(&state, now, &mut waits.revocations));
+        let topics = waits.topics.replace(state.topics_version());
+        if topics != waits.topics || tick.is_multiple_of(PATTERN_TICKS) {
+            commands.extend(outdated_patterns(&state));
+        }
     }
     if tick.is_multiple_of(OFFSET_TICKS) {
         commands.extend(unused_offsets(&state));
@@ -86,8 +106,10 @@ fn due_rebalances(state: &StateMachine, now: Instant, since: &mut Rebalances) ->
 
 fn silent_members(shared: &Shared, state: &StateMachine, now: Instant) -> Vec<Command> {
     let members = state.groups().flat_map(|(name, group)| {
-        let members = group.members().iter();
-        members.map(move |(id, member)| ((name.to_owned(), id.clone()), duration(member.session_timeout)))
+        let members = group.members().iter().map(|(id, member)| (id, duration(member.session_timeout)));
+        let consumers = group.consumer().into_iter().flat_map(|group| group.members().keys());
+        let members = members.chain(consumers.map(|id| (id, SESSION_TIMEOUT)));
+        members.map(move |(id, timeout)| ((name.to_owned(), id.clone()), timeout))
     });
     let mut leaving: HashMap<String, Vec<Leaving>> = HashMap::new();
     for (group, member) in shared.groups.sessions.expired(members, now) {
@@ -102,6 +124,39 @@ fn silent_members(shared: &Shared, state: &StateMachine, now: Instant) -> Vec<Co
         .into_iter()
         .map(|(group, gone)| Command::Group { group, change: GroupChange::Leave(gone) })
         .collect()
+}
+
+/// Those of the consumer protocol that have not given up partitions in the time that they asked for.
+fn slow_members(state: &StateMachine, now: Instant, since: &mut Revocations) -> Vec<Command> {
+    let mut before = std::mem::take(since);
+    let mut commands = Vec::new();
+    let groups = state.groups().filter_map(|(name, group)| Some((name, group.consumer()?)));
+    let members = groups.flat_map(|(name, group)| group.members().iter().map(move |member| (name, member)));
+    for (name, (id, member)) in members.filter(|(_, (_, member))| !member.revoking.is_empty()) {
+        let key = (name.to_owned(), id.clone(), member.epoch);
+        let began = before.remove(&key).unwrap_or(now);
+        if now.duration_since(began) >= duration(member.rebalance_timeout) {
+            tracing::info!(
+                group = name,
+                member = id,
+                "a member of a consumer group is too slow: it is removed"
+            );
+            let fence = ConsumerChange::Fence { member: id.clone(), epoch: member.epoch };
+            commands.push(Command::Group { group: name.to_owned(), change: GroupChange::Consumer(fence) });
+        }
+        since.insert(key, began);
+    }
+    commands
+}
+
+/// Patterns that match other topics by now.
+fn outdated_patterns(state: &StateMachine) -> Vec<Command> {
+    let groups = state.groups().filter_map(|(name, group)| Some((name, group.consumer()?)));
+    let outdated = groups.flat_map(|(name, group)| {
+        let changes = pattern::outdated(state, group).into_iter().map(ConsumerChange::Match);
+        changes.map(|change| Command::Group { group: name.to_owned(), change: GroupChange::Consumer(change) })
+    });
+    outdated.collect()
 }
 
 fn unused_offsets(state: &StateMachine) -> Vec<Command> {
