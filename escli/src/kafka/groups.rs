@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::consumer_group_describe_response::{
+    Assignment, DescribedGroup as ConsumerGroup, Member as ConsumerMember,
+};
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest,
+    OffsetCommitRequest, OffsetFetchRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -102,6 +106,28 @@ impl KafkaClient {
     /// # Errors
     /// `UnknownGroup`, `Refused`; those of [`Self::ask`].
     pub async fn group(&mut self, name: &str) -> Result<Group, KafkaError> {
+        match self.classic_group(name).await {
+            // There are two kinds of groups, and a request for each.
+            Err(unknown @ KafkaError::UnknownGroup(_)) => match self.consumer_group(name).await {
+                // An older node knows the classic ones alone.
+                Err(KafkaError::Unsupported { .. }) => Err(unknown),
+                found => found,
+            },
+            found => found,
+        }
+    }
+
+    async fn consumer_group(&mut self, name: &str) -> Result<Group, KafkaError> {
+        let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group_id(name)]);
+        self.retried(async |client| {
+            let coordinator = client.coordinator(name).await?;
+            let response = client.ask(coordinator, 0..=1, &request).await?;
+            response.groups.first().map_or_else(|| Err(unnamed(name)), described_consumers)
+        })
+        .await
+    }
+
+    async fn classic_group(&mut self, name: &str) -> Result<Group, KafkaError> {
         let request = DescribeGroupsRequest::default().with_groups(vec![group_id(name)]);
         self.retried(async |client| {
             let coordinator = client.coordinator(name).await?;
@@ -200,6 +226,36 @@ fn described(group: &DescribedGroup) -> Result<Group, KafkaError> {
         members: group.members.iter().map(member).collect(),
         name,
     })
+}
+
+fn described_consumers(group: &ConsumerGroup) -> Result<Group, KafkaError> {
+    let name = group.group_id.to_string();
+    check_group(group.error_code, group.error_message.as_ref(), &name, "describe")?;
+    Ok(Group {
+        state: group.group_state.to_string(),
+        protocol: group.assignor_name.to_string(),
+        members: group.members.iter().map(consumer).collect(),
+        name,
+    })
+}
+
+fn consumer(member: &ConsumerMember) -> Member {
+    Member {
+        id: member.member_id.to_string(),
+        instance: member.instance_id.as_ref().map(|instance| instance.to_string()),
+        client: member.client_id.to_string(),
+        host: member.client_host.to_string(),
+        assignment: partitions(&member.assignment),
+    }
+}
+
+fn partitions(assignment: &Assignment) -> Vec<TopicPartition> {
+    let of_topic = assignment.topic_partitions.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| TopicPartition::new(&topic.topic_name, *partition))
+    });
+    let mut partitions: Vec<_> = of_topic.collect();
+    partitions.sort_unstable();
+    partitions
 }
 
 fn member(member: &DescribedGroupMember) -> Member {

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::consumer_group_describe_response::{
+    Assignment, DescribedGroup as ConsumerGroup, Member, TopicPartitions,
+};
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::find_coordinator_response::Coordinator as Found;
@@ -21,9 +24,9 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{
-    ApiKey, DeleteGroupsResponse, DescribeGroupsResponse, FindCoordinatorResponse, GroupId,
-    ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
-    OffsetFetchResponse, RequestKind, ResponseKind, TopicName,
+    ApiKey, ConsumerGroupDescribeResponse, DeleteGroupsResponse, DescribeGroupsResponse,
+    FindCoordinatorResponse, GroupId, ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse,
+    MetadataResponse, OffsetCommitResponse, OffsetFetchResponse, RequestKind, ResponseKind, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use serde_json::{Value, json};
@@ -38,6 +41,7 @@ const SERVES: &[ApiKey] = &[
     ApiKey::FindCoordinator,
     ApiKey::ListGroups,
     ApiKey::DescribeGroups,
+    ApiKey::ConsumerGroupDescribe,
     ApiKey::OffsetFetch,
     ApiKey::OffsetCommit,
     ApiKey::DeleteGroups,
@@ -50,6 +54,8 @@ struct Billing {
     committed: BTreeMap<i32, i64>,
     has_member: bool,
     exists: bool,
+    /// Whether its members speak the consumer protocol.
+    is_assigned: bool,
     /// How often the node still says that it coordinates nothing.
     busy: u32,
 }
@@ -96,7 +102,7 @@ fn offsets(body: &ListOffsetsRequest) -> Option<ListOffsetsResponse> {
 impl Billing {
     fn new() -> Shared {
         let committed = BTreeMap::from([(0, 20), (1, 7)]);
-        Arc::new(Mutex::new(Self { committed, has_member: false, exists: true, busy: 0 }))
+        Arc::new(Mutex::new(Self { committed, has_member: false, exists: true, is_assigned: false, busy: 0 }))
     }
 
     fn coordinator(&mut self, key: &StrBytes) -> FindCoordinatorResponse {
@@ -112,7 +118,8 @@ impl Billing {
     }
 
     fn described(&mut self, name: &GroupId) -> DescribeGroupsResponse {
-        let not_found = if self.exists { 0 } else { ResponseError::GroupIdNotFound.code() };
+        let not_found =
+            if self.exists && !self.is_assigned { 0 } else { ResponseError::GroupIdNotFound.code() };
         let code = Some(self.ready()).filter(|code| *code != 0).unwrap_or(not_found);
         let member = DescribedGroupMember::default()
             .with_client_id(text("biller"))
@@ -123,6 +130,22 @@ impl Billing {
             .with_group_state(text(if self.has_member { "Stable" } else { "Empty" }))
             .with_members(if self.has_member { vec![member] } else { Vec::new() });
         DescribeGroupsResponse::default().with_groups(vec![group])
+    }
+
+    fn described_consumers(&mut self, name: &GroupId) -> ConsumerGroupDescribeResponse {
+        let orders = TopicPartitions::default().with_topic_name(topic("orders")).with_partitions(vec![1, 0]);
+        let member = Member::default()
+            .with_client_id(text("biller"))
+            .with_client_host(text("/10.0.0.9"))
+            .with_assignment(Assignment::default().with_topic_partitions(vec![orders]));
+        let found = self.exists && self.is_assigned;
+        let group = ConsumerGroup::default()
+            .with_group_id(name.clone())
+            .with_error_code(if found { 0 } else { ResponseError::GroupIdNotFound.code() })
+            .with_group_state(text("Reconciling"))
+            .with_assignor_name(text("uniform"))
+            .with_members(vec![member]);
+        ConsumerGroupDescribeResponse::default().with_groups(vec![group])
     }
 
     fn fetched(&mut self) -> OffsetFetchResponse {
@@ -157,6 +180,9 @@ impl Billing {
                 ListGroupsResponse::default().with_error_code(code).with_groups(groups).into()
             }
             RequestKind::DescribeGroups(body) => self.described(body.groups.first()?).into(),
+            RequestKind::ConsumerGroupDescribe(body) => {
+                self.described_consumers(body.group_ids.first()?).into()
+            }
             RequestKind::OffsetFetch(_) => self.fetched().into(),
             RequestKind::OffsetCommit(body) => {
                 // From outside of the group, which has no members.
@@ -217,6 +243,10 @@ fn groups_are_listed_and_described_with_their_lag() {
     let row = json!({"topic": "orders", "partition": 0, "committed_offset": 20, "end_offset": 50, "lag": 30, "member": null});
     assert_eq!(group["partitions"][0], row);
     assert_eq!(group["members"][0]["host"], "/10.0.0.9");
+    lock(&billing).is_assigned = true;
+    let group = &json_of(&home, "group describe billing")["groups"][0];
+    assert_eq!((&group["state"], &group["protocol"]), (&json!("Reconciling"), &json!("uniform")));
+    assert_eq!((&group["members"][0]["partitions"], &group["lag"]), (&json!(2), &json!(30)), "{group:#}");
     lock(&billing).exists = false;
     let gone = escli(home.path(), "group describe billing");
     assert_eq!(code(&gone), 1);
