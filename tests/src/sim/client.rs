@@ -4,11 +4,12 @@
 use bytes::Bytes;
 use esnode::state_machine::TopicId;
 use esnode::state_machine::command::{Command, Refusal, Reply};
-use esnode::state_machine::groups::{Group, GroupChange, GroupError};
+use esnode::state_machine::groups::{Group, GroupChange, GroupError, GroupReply};
 use shared::ids::NodeId;
 
 use super::bugs::Bug;
 use super::checks::{InvariantViolation, Place, ensure};
+use super::consumer::{CONSUMER_GROUP, Consumer};
 use super::env::{Env, Event};
 use super::member::{self, GROUP, Membership};
 use super::pipeline::Pipeline;
@@ -50,8 +51,8 @@ pub enum Body {
         /// Everything acknowledged before must be seen; otherwise whatever the node has applied will do.
         fresh: bool,
     },
-    /// Tell how the consumer group stands, behind a barrier.
-    Group,
+    /// Tell how the consumer group of this name stands, behind a barrier.
+    Group(&'static str),
     /// Tell where the pipeline goes on, behind a barrier.
     Pipeline,
 }
@@ -127,6 +128,8 @@ pub enum Kind {
     Member(Membership),
     /// An instance of the pipeline.
     Pipeline(Pipeline),
+    /// A member of the group of the consumer protocol.
+    Consumer(Consumer),
 }
 
 /// What a client is doing.
@@ -273,6 +276,10 @@ impl Client {
                 None => Doing::Look { floor: env.checks.offset_floor() },
             }),
             Kind::Pipeline(_) => Some(Doing::Transact { floor: env.checks.pipeline_floor() }),
+            Kind::Consumer(member) => Some(match member.take() {
+                Some(change) => Doing::Change(change),
+                None => Doing::Look { floor: env.checks.offset_floor() },
+            }),
             Kind::Creator { done } => (*done < PARTITIONS.len()).then_some(Doing::Create),
             Kind::Idempotent { producer: None, .. } => Some(Doing::Allocate),
             Kind::Plain => Some(Doing::Append { at, values: self.draw(env), sequence: None }),
@@ -306,9 +313,10 @@ impl Client {
                 }])
             }
             Doing::Allocate => Body::Write(vec![Command::AllocateProducer]),
-            Doing::Look { .. } => Body::Group,
+            Doing::Look { .. } => Body::Group(self.group()),
             Doing::Change(change) => {
-                Body::Write(vec![Command::Group { group: GROUP.to_owned(), change: change.clone() }])
+                let (group, change) = (self.group().to_owned(), change.clone());
+                Body::Write(vec![Command::Group { group, change }])
             }
             Doing::Transact { .. } => {
                 let Kind::Pipeline(pipeline) = &self.kind else { unreachable!("only a pipeline transacts") };
@@ -325,6 +333,11 @@ impl Client {
                 fresh: *fresh,
             },
         }
+    }
+
+    /// The group that it is a member of, if it is.
+    fn group(&self) -> &'static str {
+        if matches!(self.kind, Kind::Consumer(_)) { CONSUMER_GROUP } else { GROUP }
     }
 
     fn replied(&mut self, doing: Doing, reply: &Reply, env: &mut Env) -> Result<(), InvariantViolation> {
@@ -344,6 +357,12 @@ impl Client {
                 if let (Some(_), Kind::Idempotent { next, .. }) = (sequence, kind) {
                     next[at] += i32::try_from(values.len()).unwrap_or(i32::MAX);
                 }
+            }
+            (Doing::Change(_), Reply::Group(GroupReply::Heartbeat(heard)), Kind::Consumer(member)) => {
+                member.heard(heard);
+            }
+            (Doing::Change(change), Reply::Refused(Refusal::Group(error)), Kind::Consumer(member)) => {
+                member.refused(&change, *error);
             }
             (Doing::Change(change), Reply::Group(_), _) => {
                 if let Some(offset) = member::commits(&change) {
@@ -406,9 +425,13 @@ impl Client {
         offset: i64,
         env: &mut Env,
     ) -> Result<(), InvariantViolation> {
-        let (Doing::Look { floor }, Kind::Member(member)) = (doing, &mut self.kind) else { return Ok(()) };
+        let Doing::Look { floor } = doing else { return Ok(()) };
         ensure!(offset >= *floor, "fresh reads: the group is at {offset}, and {floor} was committed before");
-        member.look(group, &mut env.rng);
+        match &mut self.kind {
+            Kind::Member(member) => member.look(group, &mut env.rng),
+            Kind::Consumer(member) => member.look(group, offset, &mut env.rng),
+            _ => return Ok(()),
+        }
         self.done(env);
         Ok(())
     }
@@ -438,7 +461,10 @@ impl Client {
         {
             *sequence = None;
         }
-        if matches!(self.kind, Kind::Plain | Kind::Member(_)) {
+        if let Kind::Consumer(member) = &mut self.kind {
+            member.missed();
+        }
+        if matches!(self.kind, Kind::Plain | Kind::Member(_) | Kind::Consumer(_)) {
             self.doing = None;
         }
         self.again(env);

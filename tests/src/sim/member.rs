@@ -1,7 +1,6 @@
 //! A member of a consumer group: joins, assigns if it leads, and commits what it owns, one offset after the other.
 
 use bytes::Bytes;
-use esnode::state_machine::StateMachine;
 use esnode::state_machine::groups::{
     CommittedOffset, Group, GroupChange, Joining, Leaving, OffsetCommit, Phase, Protocol,
 };
@@ -10,7 +9,7 @@ use fastrand::Rng;
 /// The group of all members.
 pub const GROUP: &str = "group";
 /// The partition that the group reads.
-const PARTITION: (u32, u32) = (1, 0);
+pub const PARTITION: (u32, u32) = (1, 0);
 /// What whoever owns the partition is assigned; the others get nothing.
 const OWNED: &[u8] = b"own";
 
@@ -24,9 +23,9 @@ pub struct Membership {
     todo: Option<GroupChange>,
 }
 
-/// Where the group goes on, as far as a state machine has applied; 0 if nothing was committed.
-pub fn committed(state: &StateMachine) -> i64 {
-    let offset = state.group(GROUP).and_then(|group| group.offsets().get(PARTITION.0, PARTITION.1));
+/// Where the group goes on; 0 if nothing was committed.
+pub fn committed(group: Option<&Group>) -> i64 {
+    let offset = group.and_then(|group| group.offsets().get(PARTITION.0, PARTITION.1));
     offset.map_or(0, |offset| offset.offset)
 }
 
@@ -81,7 +80,9 @@ impl Membership {
                 Some(GroupChange::Leave(vec![Leaving { member: id, instance: None }]))
             }
             Phase::Stable if rng.u8(..30) == 0 => Some(self.join(false)),
-            Phase::Stable if member.assignment == OWNED => Some(commit(group, id)),
+            Phase::Stable if member.assignment == OWNED => {
+                Some(commit(id, generation, committed(Some(group)) + 1))
+            }
             _ => None,
         };
     }
@@ -101,15 +102,14 @@ impl Membership {
     }
 }
 
-/// The owner has dealt with one more event.
-fn commit(group: &Group, member: String) -> GroupChange {
+/// The owner has dealt with the event before `offset`, in this generation or epoch.
+pub fn commit(member: String, generation: i32, offset: i64) -> GroupChange {
     let (topic, partition) = PARTITION;
-    let next = group.offsets().get(topic, partition).map_or(0, |offset| offset.offset) + 1;
-    let offset = CommittedOffset { offset: next, leader_epoch: -1, metadata: String::new(), committed: 0 };
+    let offset = CommittedOffset { offset, leader_epoch: -1, metadata: String::new(), committed: 0 };
     GroupChange::Commit(OffsetCommit {
         member,
         instance: None,
-        generation: group.generation(),
+        generation,
         offsets: vec![(topic, partition, offset)],
     })
 }

@@ -7,6 +7,7 @@ pub mod arrival;
 pub mod bugs;
 pub mod checks;
 pub mod client;
+pub mod consumer;
 pub mod disk;
 pub mod env;
 pub mod faults;
@@ -74,6 +75,7 @@ pub fn run_in(setup: &Setup) -> Result<Report, InvariantViolation> {
         world.many_clients();
         world.group_of(setup.members);
         world.pipeline_of(setup.instances);
+        world.consumers(setup.consumers);
         world.env.trouble = true;
         world.env.at(500_000, Event::Fault);
         world.run_for(TROUBLE)?;

@@ -8,8 +8,9 @@ use esnode::state_machine::groups::GroupChange;
 
 use super::bugs::Bug;
 use super::client::{Answer, Body, Request};
+use super::consumer::CONSUMER_GROUP;
 use super::env::Env;
-use super::member::{GROUP, committed};
+use super::member::committed;
 use super::node::{Node, Stop, Waiter};
 use super::{pipeline, reading};
 
@@ -19,7 +20,7 @@ impl Node {
         let member = self.member()?;
         let leadership = member.leadership;
         let answer = match &request.body {
-            Body::Read { fresh: true, .. } | Body::Group | Body::Pipeline => {
+            Body::Read { fresh: true, .. } | Body::Group(_) | Body::Pipeline => {
                 let leased = env.bug == Some(Bug::LeaseAcrossPause) && member.leased();
                 let leads = leadership.leader == Some(self.id);
                 match env.bug == Some(Bug::ReadWithoutBarrier) {
@@ -68,9 +69,9 @@ impl Node {
         let log = self.disk.log().clone();
         let member = self.member()?;
         let state = member.state.read();
-        if let Body::Group = body {
-            let group = state.group(GROUP).cloned().map(Box::new);
-            return Ok(Answer::Group(group, committed(&state)));
+        if let Body::Group(name) = body {
+            let group = state.group(name);
+            return Ok(Answer::Group(group.cloned().map(Box::new), committed(group)));
         }
         if let Body::Pipeline = body {
             return Ok(Answer::Pipeline(pipeline::position(&state)));
@@ -78,25 +79,32 @@ impl Node {
         Ok(reading::read(&state, &log.get(), body))
     }
 
-    /// What a client wants to change, with what a coordinator adds to it. A node that does not look at generations takes any commit as one of the group's
-    /// leader.
+    /// What a client wants to change, with what a coordinator adds to it. A node that does not look at generations takes
+    /// any commit as one of a member that is in the newest.
     fn as_told(&self, commands: &[Command], bug: Option<Bug>) -> Vec<Command> {
         let mut commands = commands.to_vec();
-        let newest = self.state().and_then(|state| {
-            let group = state.group(GROUP)?;
-            Some((group.generation(), group.leader()?.to_owned()))
-        });
         for command in &mut commands {
-            if let (Command::Group { change: GroupChange::Commit(commit), .. }, Some(newest)) =
-                (command, &newest)
+            if let Command::Group { group, change: GroupChange::Commit(commit) } = command
                 && bug == Some(Bug::AnyGeneration)
+                && let Some(newest) = self.newest(group)
             {
-                (commit.generation, commit.member) = newest.clone();
+                (commit.generation, commit.member) = newest;
             }
         }
         let Some(state) = self.state() else { return commands };
         let coordinated = |command| pipeline::as_coordinated(&state, command, bug);
         commands.into_iter().flat_map(coordinated).collect()
+    }
+
+    /// The group's generation and a member in it, or a member and its epoch.
+    fn newest(&self, name: &str) -> Option<(i32, String)> {
+        let state = self.state()?;
+        let group = state.group(name)?;
+        if name == CONSUMER_GROUP {
+            let (id, member) = group.consumer()?.members().iter().next()?;
+            return Some((member.epoch, id.clone()));
+        }
+        Some((group.generation(), group.leader()?.to_owned()))
     }
 }
 

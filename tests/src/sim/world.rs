@@ -9,6 +9,7 @@ use super::arrival::Arrival;
 use super::bugs::Bug;
 use super::checks::{InvariantViolation, ensure};
 use super::client::{Answer, Client, Kind, PLACES, topic};
+use super::consumer::Consumer;
 use super::env::{Env, Event, Profile};
 use super::faults;
 use super::member::Membership;
@@ -34,6 +35,8 @@ pub struct Setup {
     pub members: usize,
     /// Instances of an exactly-once pipeline, beside the other clients.
     pub instances: usize,
+    /// Members of a group of the consumer protocol.
+    pub consumers: usize,
     /// Write every event to standard error.
     pub print: bool,
 }
@@ -41,7 +44,16 @@ pub struct Setup {
 impl Setup {
     /// Everything drawn from the seed.
     pub fn seed(seed: u64) -> Self {
-        Self { seed, nodes: None, profile: None, bug: None, members: 0, instances: 0, print: false }
+        Self {
+            seed,
+            nodes: None,
+            profile: None,
+            bug: None,
+            members: 0,
+            instances: 0,
+            consumers: 0,
+            print: false,
+        }
     }
 }
 
@@ -97,6 +109,13 @@ impl World {
     pub fn pipeline_of(&mut self, count: usize) {
         for _ in 0..count {
             self.client(Kind::Pipeline(Pipeline::default()));
+        }
+    }
+
+    /// Adds a group of the consumer protocol of so many members.
+    pub fn consumers(&mut self, count: usize) {
+        for _ in 0..count {
+            self.client(Kind::Consumer(Consumer::new(self.clients.len())));
         }
     }
 

@@ -5,25 +5,46 @@ use tests::sim::checks::InvariantViolation;
 use tests::sim::world::Setup;
 use tests::sim::{Report, run_in};
 
+fn consumers(seed: u64, bug: Option<Bug>) -> Result<Report, InvariantViolation> {
+    run_in(&Setup { consumers: 4, bug, ..Setup::seed(seed) })
+}
+
 fn group(seed: u64, bug: Option<Bug>) -> Result<Report, InvariantViolation> {
     run_in(&Setup { members: 4, bug, ..Setup::seed(seed) })
 }
 
-#[test]
-fn simulation_of_a_group_has_one_owner_and_loses_no_commit() {
-    let reports: Vec<_> = (0..100).map(|seed| (seed, group(seed, None))).collect();
-    let commits = |(seed, report): &(u64, Result<Report, InvariantViolation>)| match report {
+/// Runs many seeds without a mistake.
+fn one_owner(run: impl Fn(u64) -> Result<Report, InvariantViolation>) {
+    let commits = |seed| match run(seed) {
         Ok(report) => report.offset_commits,
         Err(InvariantViolation(what)) => panic!("seed {seed}: {what}"),
     };
-    let commits: usize = reports.iter().map(commits).sum();
+    let commits: usize = (0..100).map(commits).sum();
     eprintln!("{commits} offsets committed");
     assert!(commits >= 1000, "too few commits to prove anything: {commits}");
 }
 
+fn caught(run: impl Fn(u64) -> Result<Report, InvariantViolation>) {
+    let InvariantViolation(what) = (0..100).find_map(|seed| run(seed).err()).expect("it went unnoticed");
+    assert!(what.starts_with("one owner"), "{what}");
+}
+
+#[test]
+fn simulation_of_a_group_has_one_owner_and_loses_no_commit() {
+    one_owner(|seed| group(seed, None));
+}
+
+#[test]
+fn simulation_of_a_group_of_the_consumer_protocol_has_one_owner_and_loses_no_commit() {
+    one_owner(|seed| consumers(seed, None));
+}
+
 #[test]
 fn simulation_catches_commits_of_another_generation() {
-    let caught = (0..100).find_map(|seed| group(seed, Some(Bug::AnyGeneration)).err());
-    let InvariantViolation(what) = caught.expect("it went unnoticed");
-    assert!(what.starts_with("one owner"), "{what}");
+    caught(|seed| group(seed, Some(Bug::AnyGeneration)));
+}
+
+#[test]
+fn simulation_catches_commits_of_another_epoch() {
+    caught(|seed| consumers(seed, Some(Bug::AnyGeneration)));
 }
