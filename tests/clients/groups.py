@@ -1,9 +1,10 @@
 """A group of consumers reads what a producer writes all the time, while nodes die.
 
-Usage: groups.py confluent|kafka-python BOOTSTRAP TOPIC
+Usage: groups.py confluent|confluent-consumer|confluent-pattern|kafka-python BOOTSTRAP TOPIC
 Says "ready" once three consumers share the partitions. Once its input ends, it stops writing, lets the group read the rest
-and prints what happened, as JSON: events written and not read by anybody ("lost"), read more than once ("again"),
-assignments since it was ready ("assignments"), and the longest time without an event, in ms ("gap").
+and prints what happened, as JSON: what an administrator is told of the group when it is ready ("described"), events written
+and not read by anybody ("lost"), read more than once ("again"), assignments since it was ready ("assignments"), and the
+longest time without an event, in ms ("gap").
 """
 
 import json
@@ -12,6 +13,7 @@ import threading
 import time
 
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 MEMBERS = 3
 PARTITIONS = 6
@@ -39,7 +41,11 @@ class Group:
     def assign(self, member, partitions):
         with self.lock:
             self.assignments += 1
-            self.assigned[member] = set(partitions)
+            self.assigned[member] = self.assigned.get(member, set()) | set(partitions)
+
+    def revoke(self, member, partitions):
+        with self.lock:
+            self.assigned[member] = self.assigned.get(member, set()) - set(partitions)
 
     def is_shared(self):
         with self.lock:
@@ -47,23 +53,36 @@ class Group:
             return len(shares) == MEMBERS and all(shares) and len(set().union(*shares)) == PARTITIONS
 
 
-def confluent_member(group, member, bootstrap, topic):
+CLASSIC = {"heartbeat.interval.ms": 500, "session.timeout.ms": 6000}
+
+
+def confluent_member(group, member, bootstrap, topic, protocol=CLASSIC, subscription=None):
     from confluent_kafka import Consumer
 
     consumer = Consumer({
         "bootstrap.servers": bootstrap,
         "group.id": topic,
         "auto.offset.reset": "earliest",
-        "heartbeat.interval.ms": 500,
-        "session.timeout.ms": 6000,
+        **protocol,
     })
     taken = lambda _, partitions: group.assign(member, [each.partition for each in partitions])
-    consumer.subscribe([topic], on_assign=taken)
+    given_up = lambda _, partitions: group.revoke(member, [each.partition for each in partitions])
+    consumer.subscribe([subscription or topic], on_assign=taken, on_revoke=given_up)
     while not group.stop:
         message = consumer.poll(0.1)
         if message is not None and not message.error():
             group.take(message.value())
     consumer.close()
+
+
+def consumer_protocol_member(group, member, bootstrap, topic, subscription=None):
+    """Of a group of the consumer protocol (KIP-848), to which the cluster assigns."""
+    confluent_member(group, member, bootstrap, topic, {"group.protocol": "consumer"}, subscription)
+
+
+def pattern_member(group, member, bootstrap, topic):
+    """The same, that subscribes to whatever begins like the topic."""
+    consumer_protocol_member(group, member, bootstrap, topic, f"^{topic[:-1]}.*")
 
 
 def kafka_python_member(group, member, bootstrap, topic):
@@ -74,7 +93,7 @@ def kafka_python_member(group, member, bootstrap, topic):
             group.assign(member, [each.partition for each in assigned])
 
         def on_partitions_revoked(self, revoked):
-            pass
+            group.revoke(member, [each.partition for each in revoked])
 
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap.split(","),
@@ -110,16 +129,41 @@ def until(met):
     return met()
 
 
+def described(bootstrap, topic):
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    listed = {each.group_id: each for each in admin.list_consumer_groups().result().valid}[topic]
+    group = admin.describe_consumer_groups([topic])[topic].result()
+    return {
+        "listed": [listed.type.name, listed.state.name],
+        "type": group.type.name,
+        "assignor": group.partition_assignor,
+        "partitions": sorted(len(member.assignment.topic_partitions) for member in group.members),
+    }
+
+
 def main(library, bootstrap, topic):
-    member = {"confluent": confluent_member, "kafka-python": kafka_python_member}[library]
+    member = {
+        "confluent": confluent_member,
+        "confluent-consumer": consumer_protocol_member,
+        "confluent-pattern": pattern_member,
+        "kafka-python": kafka_python_member,
+    }[library]
     group, stop, written = Group(), threading.Event(), []
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
-    writer = threading.Thread(target=lambda: written.append(write(producer, topic, stop)))
-    members = [threading.Thread(target=member, args=(group, n, bootstrap, topic)) for n in range(MEMBERS)]
-    for thread in [writer, *members]:
+    writer = threading.Thread(target=lambda: written.append(write(producer, topic, stop)), daemon=True)
+    member_of = lambda n: threading.Thread(target=member, args=(group, n, bootstrap, topic), daemon=True)
+    members = [member_of(n) for n in range(MEMBERS)]
+    for thread in members:
         thread.start()
+    if library == "confluent-pattern":
+        # The group has to find the topic once there is one.
+        time.sleep(2)
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        admin.create_topics([NewTopic(topic, PARTITIONS)])[topic].result()
+    writer.start()
     if not until(group.is_shared):
         sys.exit(f"the group does not share the partitions: {group.assigned}")
+    about = described(bootstrap, topic)
     group.assignments, group.gap, group.last = 0, 0.0, time.time()
     print("ready", flush=True)
     sys.stdin.read()
@@ -133,7 +177,7 @@ def main(library, bootstrap, topic):
     lost = written[0] - len(set(group.read))
     again = len(group.read) - len(set(group.read))
     told = {"written": written[0], "lost": lost, "again": again, "assignments": group.assignments, "gap": int(gap * 1000)}
-    print(json.dumps(told))
+    print(json.dumps({"described": about, **told}))
 
 
 main(*sys.argv[1:])

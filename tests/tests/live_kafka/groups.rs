@@ -6,19 +6,25 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::client::Client;
 use tests::cluster::Cluster;
 
 /// Limit of the time in which no member gets an event while a leader dies or hands over, in ms.
 const GAP_MS: u64 = 3000;
 
+/// Members that subscribe by a pattern, before there is a topic that it matches.
+const PATTERN: &str = "confluent-pattern";
+
 /// Lets a group read while `trouble` happens. Returns what it has to tell in the end.
 fn through(library: &str, trouble: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<Value> {
     let mut cluster = Cluster::ready(3)?;
     let leader = cluster.wait_ready()?;
-    let code = Client::connect(cluster.kafka(leader), Duration::from_secs(5))?.create_topic(library, 6)?;
-    ensure!(code == 0, "no topic: error code {code}");
+    if library != PATTERN {
+        let code =
+            Client::connect(cluster.kafka(leader), Duration::from_secs(5))?.create_topic(library, 6)?;
+        ensure!(code == 0, "no topic: error code {code}");
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut group = Command::new(root.join("target/venv/bin/python"))
         .arg(root.join("tests/clients/groups.py"))
@@ -70,6 +76,20 @@ fn restart_all(cluster: &mut Cluster) -> Result<()> {
 #[test]
 fn a_group_of_librdkafka_reads_on_when_its_leader_dies() -> Result<()> {
     undisturbed(&through("confluent", kill_leader)?)
+}
+
+#[test]
+fn a_group_of_the_consumer_protocol_reads_on_when_its_leader_dies() -> Result<()> {
+    let told = through("confluent-consumer", kill_leader)?;
+    let group = &told["described"];
+    ensure!(group["listed"] == json!(["CONSUMER", "STABLE"]) && group["type"] == "CONSUMER", "{group}");
+    ensure!(group["assignor"] == "uniform" && group["partitions"] == json!([2, 2, 2]), "{group}");
+    undisturbed(&told)
+}
+
+#[test]
+fn a_group_finds_the_topics_that_its_pattern_matches_and_reads_on_when_its_leader_dies() -> Result<()> {
+    undisturbed(&through(PATTERN, kill_leader)?)
 }
 
 #[test]
