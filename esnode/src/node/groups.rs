@@ -80,8 +80,8 @@ impl Survey {
                 let lag = state.lag(group);
                 self.add(ConsumerGroup {
                     name: name.to_owned(),
-                    state: group.phase().name().to_owned(),
-                    members: group.members().len() as u64,
+                    state: group.state().to_owned(),
+                    members: group.member_count() as u64,
                     lag: lag.total,
                     max_lag: lag.max,
                 });

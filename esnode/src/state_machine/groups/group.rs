@@ -118,6 +118,16 @@ impl Group {
         self.pending.values().flatten().map(|(topic, partition, _)| (*topic, *partition))
     }
 
+    /// What it is doing, as Kafka writes it.
+    pub fn state(&self) -> &'static str {
+        self.consumer.as_ref().map_or_else(|| self.phase.name(), ConsumerGroup::state)
+    }
+
+    /// Number of its members, of either protocol.
+    pub fn member_count(&self) -> usize {
+        self.consumer.as_ref().map_or(self.members.len(), |consumer| consumer.members().len())
+    }
+
     /// What it is if it is a group of the consumer protocol.
     pub fn consumer(&self) -> Option<&ConsumerGroup> {
         self.consumer.as_ref()

@@ -47,22 +47,18 @@ fn is_wanted(group: &Group, body: &ListGroupsRequest) -> bool {
     let among = |filter: &[StrBytes], value: &str| {
         filter.is_empty() || filter.iter().any(|each| each.eq_ignore_ascii_case(value))
     };
-    among(&body.states_filter, state(group)) && among(&body.types_filter, kind(group))
+    among(&body.states_filter, group.state()) && among(&body.types_filter, kind(group))
 }
 
 fn kind(group: &Group) -> &'static str {
     if group.consumer().is_some() { CONSUMER } else { CLASSIC }
 }
 
-fn state(group: &Group) -> &'static str {
-    group.consumer().map_or_else(|| group.phase().name(), |consumer| consumer.state())
-}
-
 fn listed(name: &str, group: &Group) -> ListedGroup {
     ListedGroup::default()
         .with_group_id(GroupId(text(name)))
         .with_protocol_type(text(if group.consumer().is_some() { CONSUMER } else { group.protocol_type() }))
-        .with_group_state(StrBytes::from_static_str(state(group)))
+        .with_group_state(StrBytes::from_static_str(group.state()))
         .with_group_type(StrBytes::from_static_str(kind(group)))
 }
 
