@@ -33,6 +33,8 @@ use super::TopicId;
 
 /// The on-disk format from which on there are groups.
 pub const GROUPS_FORMAT: u16 = 3;
+/// The on-disk format from which on a group is forgotten with its last offsets when their topic is deleted.
+const FORGOTTEN_GROUPS_FORMAT: u16 = 4;
 /// Bytes that all groups may take together, about.
 const MAX_BYTES: usize = 256 << 20;
 
@@ -104,13 +106,21 @@ impl Groups {
         outcome
     }
 
-    /// The topic is deleted: so are the offsets committed in it.
-    pub(super) fn topic_deleted(&mut self, topic: TopicId) {
-        for group in self.groups.values_mut().filter(|group| group.knows(topic)) {
+    /// The topic is deleted: so are the offsets committed in it, and from format 4 on the groups of which nothing is left.
+    pub(super) fn topic_deleted(&mut self, topic: TopicId, format: u16) {
+        let mut gone = Vec::new();
+        for (name, group) in self.groups.iter_mut().filter(|(_, group)| group.knows(topic)) {
             let group = Arc::make_mut(group);
             let before = group.bytes();
             group.forget_topic(topic);
             self.bytes = self.bytes + group.bytes() - before;
+            if group.is_gone() && format >= FORGOTTEN_GROUPS_FORMAT {
+                self.bytes -= group.bytes();
+                gone.push(name.clone());
+            }
+        }
+        for name in gone {
+            self.groups.remove(&name);
         }
     }
 

@@ -260,10 +260,22 @@ fn offsets_expire_only_when_the_group_was_without_members_all_that_time() {
 fn a_deleted_topic_takes_its_offsets_with_it() {
     let mut lab = Lab::stable(&["a"]);
     lab.commit("a", 1, 4).unwrap();
-    lab.groups.topic_deleted(8);
+    lab.groups.topic_deleted(8, 4);
     assert!(!lab.group().offsets().is_empty());
-    lab.groups.topic_deleted(7);
+    lab.groups.topic_deleted(7, 4);
     assert!(lab.group().offsets().is_empty());
+}
+
+#[test]
+fn a_group_goes_with_its_last_offsets_from_format_4_on() {
+    for (format, is_left) in [(3, true), (4, false)] {
+        let mut lab = Lab::stable(&["a"]);
+        lab.commit("a", 1, 5).unwrap();
+        lab.leave("a");
+        lab.groups.topic_deleted(7, format);
+        assert_eq!(lab.groups.get("g").is_some(), is_left, "format {format}");
+        assert!(is_left || lab.groups.bytes == 0);
+    }
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl StateMachine {
             return Reply::Refused(Refusal::UnknownTopic);
         };
         self.names.remove(&topic.name);
-        self.groups.topic_deleted(topic.id);
+        self.groups.topic_deleted(topic.id, self.format);
         self.partitions -= topic.partitions.len();
         self.config_bytes -= topic.configs.iter().map(|(key, value)| setting(key, value)).sum::<usize>();
         self.index_entries -=
