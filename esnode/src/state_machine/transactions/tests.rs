@@ -23,7 +23,7 @@ struct Log {
 impl Log {
     fn with_topic() -> Self {
         let mut log = Self::default();
-        log.apply(Command::CreateTopic {
+        log.apply(&Command::CreateTopic {
             name: "t".into(),
             partitions: PARTITIONS,
             configs: BTreeMap::new(),
@@ -31,7 +31,7 @@ impl Log {
         log
     }
 
-    fn apply(&mut self, command: Command) -> Reply {
+    fn apply(&mut self, command: &Command) -> Reply {
         let mut payload = BytesMut::new();
         command.encode(&mut payload);
         self.entries.push(payload.freeze());
@@ -40,7 +40,7 @@ impl Log {
     }
 
     fn change(&mut self, id: &str, change: TransactionChange) -> Reply {
-        self.apply(Command::Transaction { id: id.to_owned(), change })
+        self.apply(&Command::Transaction { id: id.to_owned(), change })
     }
 
     fn init(&mut self, id: &str, known: Option<ProducerIdentity>) -> Result<ProducerIdentity, Reply> {
@@ -55,7 +55,7 @@ impl Log {
     }
 
     fn append(&mut self, producer: ProducerIdentity, partition: u32, sequence: i32) -> Reply {
-        self.apply(Command::Append { topic: 1, partition, batch: transactional(producer, sequence) })
+        self.apply(&Command::Append { topic: 1, partition, batch: transactional(producer, sequence) })
     }
 
     fn end(&mut self, id: &str, producer: ProducerIdentity, commit: bool) -> Reply {
@@ -136,85 +136,109 @@ struct Model {
     sequences: BTreeMap<u32, i32>,
 }
 
+/// What has happened to all of them.
+#[derive(Default)]
+struct History {
+    /// Whether the batch's transaction was committed.
+    ended: BTreeMap<BatchId, bool>,
+    commits: usize,
+    aborts: usize,
+    refusals: usize,
+}
+
+impl Model {
+    /// Does something at random with the transactional id, and compares what comes of it.
+    fn step(&mut self, id: &str, log: &mut Log, history: &mut History, random: &mut fastrand::Rng) {
+        let Some(newest) = self.producer else {
+            self.producer = Some(log.init(id, None).unwrap());
+            return;
+        };
+        // An instance of before tries, too.
+        let is_fenced = random.u8(..) < 30;
+        let producer = ProducerIdentity { epoch: newest.epoch - i16::from(is_fenced), ..newest };
+        let partition = random.u32(..PARTITIONS);
+        match random.u8(..100) {
+            0..10 => {
+                let outcome = log.init(id, None);
+                assert_eq!(outcome.is_err(), self.is_ongoing);
+                if let Ok(next) = outcome {
+                    *self = Self { producer: Some(next), ..Self::default() };
+                }
+            }
+            10..30 => {
+                let reply = log.add(id, producer, partition);
+                assert_eq!(reply == Reply::Done, !is_fenced, "{reply:?}");
+                if !is_fenced {
+                    self.is_ongoing = true;
+                    self.partitions.insert(partition);
+                }
+            }
+            30..75 => {
+                let next = self.sequences.entry(partition).or_default();
+                let reply = log.append(producer, partition, *next);
+                let is_allowed = !is_fenced && self.partitions.contains(&partition);
+                assert_eq!(matches!(reply, Reply::Appended { .. }), is_allowed, "{reply:?}");
+                if is_allowed {
+                    self.open.push((partition, producer.id, producer.epoch, *next));
+                    *next += 2;
+                } else {
+                    history.refusals += 1;
+                }
+            }
+            _ => {
+                let commit = random.bool();
+                let reply = log.end(id, producer, commit);
+                assert_eq!(reply == Reply::Done, !is_fenced && self.is_ongoing, "{reply:?}");
+                if reply == Reply::Done {
+                    self.end(commit, history);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, commit: bool, history: &mut History) {
+        *(if commit { &mut history.commits } else { &mut history.aborts }) += 1;
+        history.ended.extend(self.open.drain(..).map(|batch| (batch, commit)));
+        (self.is_ongoing, self.partitions) = (false, BTreeSet::new());
+    }
+}
+
+/// Committed readers see what was committed, up to the first batch whose transaction is under way.
+fn compare(log: &Log, models: &[Model], history: &History) {
+    for partition in 0..PARTITIONS {
+        let is_open = |id: &BatchId| models.iter().any(|model| model.open.contains(id));
+        let batches = log.batches(partition);
+        let open =
+            batches.iter().find(|(_, header)| !header.is_control() && is_open(&id_of(partition, header)));
+        let stable = open.map_or(log.partition(partition).high_watermark(), |(offset, _)| *offset);
+        assert_eq!(log.partition(partition).last_stable_offset(), stable);
+        let before = batches.iter().filter(|(offset, header)| *offset < stable && !header.is_control());
+        let ids = before.map(|(_, header)| id_of(partition, header));
+        assert_eq!(log.committed(partition), ids.filter(|id| history.ended[id]).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn committed_readers_see_what_was_committed_and_nothing_else() {
     let mut random = fastrand::Rng::with_seed(11);
-    let (mut commits, mut aborts, mut refusals) = (0, 0, 0);
+    let mut counts = [0; 3];
     for _ in 0..150 {
-        let mut log = Log::with_topic();
+        let (mut log, mut history) = (Log::with_topic(), History::default());
         let mut models: Vec<Model> = (0..3).map(|_| Model::default()).collect();
-        let mut ended: BTreeMap<BatchId, bool> = BTreeMap::new();
         for _ in 0..80 {
             let at = random.usize(..models.len());
-            let (id, partition, model) = (at.to_string(), random.u32(..PARTITIONS), &mut models[at]);
-            let Some(newest) = model.producer else {
-                model.producer = Some(log.init(&id, None).unwrap());
-                continue;
-            };
-            // An instance of before tries, too.
-            let is_fenced = random.u8(..) < 30;
-            let producer = ProducerIdentity { epoch: newest.epoch - i16::from(is_fenced), ..newest };
-            match random.u8(..100) {
-                0..10 => {
-                    let outcome = log.init(&id, None);
-                    assert_eq!(outcome.is_err(), model.is_ongoing);
-                    if let Ok(next) = outcome {
-                        *model = Model { producer: Some(next), ..Model::default() };
-                    }
-                }
-                10..30 => {
-                    let reply = log.add(&id, producer, partition);
-                    assert_eq!(reply == Reply::Done, !is_fenced, "{reply:?}");
-                    if !is_fenced {
-                        model.is_ongoing = true;
-                        model.partitions.insert(partition);
-                    }
-                }
-                30..75 => {
-                    let next = model.sequences.entry(partition).or_default();
-                    let reply = log.append(producer, partition, *next);
-                    let is_allowed = !is_fenced && model.partitions.contains(&partition);
-                    assert_eq!(matches!(reply, Reply::Appended { .. }), is_allowed, "{reply:?}");
-                    if is_allowed {
-                        model.open.push((partition, producer.id, producer.epoch, *next));
-                        *next += 2;
-                    } else {
-                        refusals += 1;
-                    }
-                }
-                _ => {
-                    let commit = random.bool();
-                    let reply = log.end(&id, producer, commit);
-                    assert_eq!(reply == Reply::Done, !is_fenced && model.is_ongoing, "{reply:?}");
-                    if reply == Reply::Done {
-                        *(if commit { &mut commits } else { &mut aborts }) += 1;
-                        ended.extend(model.open.drain(..).map(|batch| (batch, commit)));
-                        (model.is_ongoing, model.partitions) = (false, BTreeSet::new());
-                    }
-                }
-            }
-            for partition in 0..PARTITIONS {
-                let is_open = |id: &BatchId| models.iter().any(|model| model.open.contains(id));
-                let batches = log.batches(partition);
-                let open = batches
-                    .iter()
-                    .find(|(_, header)| !header.is_control() && is_open(&id_of(partition, header)));
-                let stable = open.map_or(log.partition(partition).high_watermark(), |(offset, _)| *offset);
-                assert_eq!(log.partition(partition).last_stable_offset(), stable);
-                let before =
-                    batches.iter().filter(|(offset, header)| *offset < stable && !header.is_control());
-                let expected: Vec<BatchId> =
-                    before.map(|(_, header)| id_of(partition, header)).filter(|id| ended[id]).collect();
-                assert_eq!(log.committed(partition), expected);
-            }
+            models[at].step(&at.to_string(), &mut log, &mut history, &mut random);
+            compare(&log, &models, &history);
         }
         let stored = serde_json::to_vec(&log.state).unwrap();
         let restored: StateMachine = serde_json::from_slice(&stored).unwrap();
         assert_eq!(restored.digest(), log.state.digest());
         assert_eq!(restored.transactions.bytes, log.state.transactions.bytes);
         assert_eq!(restored.transactions.ids, log.state.transactions.ids);
+        let History { commits, aborts, refusals, .. } = history;
+        counts.iter_mut().zip([commits, aborts, refusals]).for_each(|(all, one)| *all += one);
     }
-    assert!(commits > 300 && aborts > 300 && refusals > 300, "{commits} {aborts} {refusals}");
+    assert!(counts.iter().all(|count| *count > 300), "commits, aborts, refusals: {counts:?}");
 }
 
 #[test]
@@ -299,9 +323,9 @@ fn the_same_producer_writes_nothing_else_meanwhile() {
     log.append(producer, 0, 0);
     let plain = |sequence| batch(2, 0, Some((producer.id, producer.epoch, sequence)));
     let append = |sequence| Command::Append { topic: 1, partition: 0, batch: plain(sequence) };
-    assert_eq!(log.apply(append(2)), refused(TransactionError::InvalidState));
+    assert_eq!(log.apply(&append(2)), refused(TransactionError::InvalidState));
     log.end("a", producer, true);
-    assert!(matches!(log.apply(append(2)), Reply::Appended { .. }));
+    assert!(matches!(log.apply(&append(2)), Reply::Appended { .. }));
 }
 
 fn offset(offset: i64) -> CommittedOffset {
@@ -363,7 +387,7 @@ fn a_transaction_ends_although_its_topic_is_deleted() {
     let producer = log.init("a", None).unwrap();
     log.add("a", producer, 0);
     log.append(producer, 0, 0);
-    log.apply(Command::DeleteTopic { name: "t".to_owned() });
+    log.apply(&Command::DeleteTopic { name: "t".to_owned() });
     assert_eq!(log.end("a", producer, true), Reply::Done);
     assert_eq!(log.state.transaction("a").unwrap().phase(), Phase::CompleteCommit);
 }
@@ -372,10 +396,10 @@ fn a_transaction_ends_although_its_topic_is_deleted() {
 fn what_nobody_uses_is_forgotten_but_not_under_way() {
     let mut log = Log::with_topic();
     let tick = |ms| Command::Clock(Tick { ms, wall: ms, doubted: false, made_up: 0 });
-    log.apply(tick(1000));
+    log.apply(&tick(1000));
     let (used, _) = (log.init("used", None).unwrap(), log.init("unused", None).unwrap());
     log.add("used", used, 0);
-    log.apply(tick(2000));
+    log.apply(&tick(2000));
     for id in ["used", "unused"] {
         log.change(id, TransactionChange::Expire { unused_since: 999 });
         assert!(log.state.transaction(id).is_some());
