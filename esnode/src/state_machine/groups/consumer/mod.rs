@@ -11,8 +11,6 @@ mod change;
 mod codec;
 mod member;
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,7 @@
 //! Groups of the consumer protocol as clients meet them, one heartbeat after the other.
 
+mod model;
+
 use super::*;
 use crate::state_machine::groups::{CommittedOffset, GroupChange, Groups, Joining, OffsetCommit, Protocol};
 
@@ -122,6 +124,8 @@ impl Lab {
         lab.send(owning("a", 1, [0, 1])).unwrap();
         assert_eq!(lab.send(owning("b", 2, [])), told(2, [2, 3]));
         assert_eq!((lab.group().state(), lab.group().epoch()), ("Stable", 2));
+        let group = lab.groups.get("g").unwrap();
+        assert_eq!((group.state(), group.member_count()), ("Stable", 2));
         lab
     }
 }

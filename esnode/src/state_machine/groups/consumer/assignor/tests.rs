@@ -34,7 +34,7 @@ fn spread(shares: &[Partitions]) -> usize {
 }
 
 /// How many partitions have gone from one member to another.
-fn moved(before: &Members, after: &Members, shares: &[Partitions]) -> usize {
+fn moves_between(before: &Members, after: &Members, shares: &[Partitions]) -> usize {
     let after: BTreeMap<&String, &Partitions> = after.keys().zip(shares).collect();
     let lost = |id: &String, had: &Partitions| after.get(id).map_or(0, |share| had.difference(share).count());
     before.iter().map(|(id, (_, had))| lost(id, had)).sum()
@@ -97,7 +97,7 @@ proptest! {
         let shares = assign(Assignor::Uniform, &after, &topics);
         let all: usize = topics.values().map(|partitions| *partitions as usize).sum();
         prop_assert!(spread(&shares) <= 1);
-        prop_assert_eq!(moved(&before, &after, &shares), all / (count + 1));
+        prop_assert_eq!(moves_between(&before, &after, &shares), all / (count + 1));
     }
 
     #[test]
@@ -109,7 +109,7 @@ proptest! {
         after.remove(gone);
         let shares = assign(Assignor::Uniform, &after, &topics);
         prop_assert!(spread(&shares) <= 1);
-        prop_assert_eq!(moved(&before, &after, &shares), 0);
+        prop_assert_eq!(moves_between(&before, &after, &shares), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A group under any interleaving of its clients' heartbeats, lost responses, slow and dead members, and changes of
 //! topics: no partition has ever two owners, and once all is quiet, each has one.
 
-use super::*;
+use super::super::*;
 use crate::state_machine::groups::{GroupChange, Groups};
 
 /// What one client believes.
