@@ -31,6 +31,18 @@ python_clients() {
     fi
 }
 
+node_clients() {
+    local wanted=tests/clients/package-lock.json to=target/node
+    if cmp -s "$wanted" "$to/installed.json"; then return; fi
+    echo "installing the clients for Node.js"
+    rm -rf "$to" && mkdir -p "$to" && cp tests/clients/package.json "$wanted" "$to"
+    if npm ci --prefix "$to" --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error >/dev/null; then
+        cp "$wanted" "$to/installed.json"
+    else
+        cannot "npm could not install $wanted: the test of all clients will fail. Run tests/setup.sh again later"
+    fi
+}
+
 if ! cargo nextest --version >/dev/null 2>&1; then
     echo "installing cargo-nextest"
     cargo install cargo-nextest --locked || { cannot "cargo-nextest could not be installed: no test can run"; exit 1; }
@@ -52,4 +64,6 @@ promtool
 command -v strace >/dev/null || debian strace "the tests of failing disks will fail" || true
 command -v python3 >/dev/null || debian python3 "the tests of Python clients will fail" || true
 python_clients || true
+command -v npm >/dev/null || debian npm "the test of all clients will fail" || true
+node_clients || true
 tests/lab/lab.sh base || cannot "this machine cannot have a lab of Linux hosts, for the reason above: its tests will fail, unless SKIP=lab"

@@ -15,16 +15,18 @@ use tests::proxy::{NetworkFault, Proxies};
 /// Limit of the time without an acknowledgement, when the leader is cut off for 5 s or more.
 const GAP_MS: u64 = 1500;
 
-fn root() -> PathBuf {
+/// Root of the repository.
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Returns the Python with the client libraries, which `tests/setup.sh` installs.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     root().join("target/venv/bin/python")
 }
 
-fn run(command: &mut Command) -> Result<Output> {
+/// Runs a program to its end, which must be a success.
+pub fn run(command: &mut Command) -> Result<Output> {
     let output =
         command.output().with_context(|| format!("cannot run {command:?}; `tests/setup.sh` installs it"))?;
     ensure!(
@@ -44,7 +46,7 @@ pub fn script(name: &str, arguments: &[&str]) -> Result<()> {
 }
 
 /// Checks that the first batch of a topic has this codec; some clients silently send it uncompressed.
-fn compressed(cluster: &Cluster, topic: &str, codec: &str) -> Result<()> {
+pub fn compressed(cluster: &Cluster, topic: &str, codec: &str) -> Result<()> {
     let mut client = Client::connect(cluster.kafka(cluster.wait_ready()?), Duration::from_secs(5))?;
     let answer = client.call(11, &fetch_request(topic, 0, 0))?;
     let records = answer.responses[0].partitions[0].records.clone().context("no records")?;
