@@ -2,6 +2,7 @@
 
 const CODECS = ['none', 'gzip', 'snappy', 'lz4', 'zstd']
 const LIMIT = 15
+const SOON = 7
 const LOOK_AGAIN_MS = 100
 
 exports.sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
@@ -18,15 +19,15 @@ function equal(read, wanted) {
 }
 
 async function until(met, what) {
-  const end = Date.now() + LIMIT * 1000
+  const end = Date.now() + SOON * 1000
   while (!(await met())) {
     if (Date.now() > end) throw new Error(`${what} did not happen`)
     await exports.sleep(LOOK_AGAIN_MS)
   }
 }
 
-// Waits until `names` lists what is wanted. Some clients ask the node that knows least.
-const listed = (wanted, names) => until(async () => wanted(await names()), 'what was asked for')
+// Waits until `tell` tells what is wanted. Some clients ask the node that knows least.
+const told = (wanted, tell) => until(async () => wanted(await tell()), 'the right answer')
 
 async function consume(client, topic, codec) {
   const written = values(codec)
@@ -44,6 +45,21 @@ async function fromOffset(client, topic) {
   const written = values('offset')
   await client.write(topic, written)
   equal(await client.read(topic, written.length - 5, { offset: 5 }), written.slice(5))
+}
+
+async function byTime(client, topic) {
+  await client.write(topic, values('before'))
+  await exports.sleep(20)
+  const between = Date.now()
+  await exports.sleep(20)
+  await client.write(topic, values('after'))
+  await told((offset) => offset === values('before').length, () => client.offsetAt(topic, between))
+}
+
+async function deleteRecords(client, topic) {
+  await client.write(topic, values('deleted'))
+  await client.deleteRecords(topic, 5)
+  await told((offset) => offset === 5, () => client.offsetAt(topic, 0))
 }
 
 // Reads all that the group has not read yet, which must be what is wanted. Then does something as that member.
@@ -86,18 +102,31 @@ async function rebalance(client, topic) {
   }
 }
 
-const listGroups = (client, group) => listed((names) => names.includes(group), () => client.groups())
+async function listGroups(client, group) {
+  await told((names) => names.includes(group), () => client.groups())
+  await told((state) => state.toLowerCase() === 'empty', () => client.groupState(group))
+}
 
 async function deleteGroup(client, group) {
   await client.deleteGroup(group)
-  await listed((names) => !names.includes(group), () => client.groups())
+  await told((names) => !names.includes(group), () => client.groups())
 }
 
 async function topicsAdmin(client, topic) {
   await client.createTopic(topic, 3)
-  await listed((count) => count === 3, () => client.partitions(topic))
+  await told((count) => count === 3, () => client.partitions(topic))
   await client.deleteTopic(topic)
-  await listed((names) => !names.includes(topic), () => client.topics())
+  await told((names) => !names.includes(topic), () => client.topics())
+}
+
+async function extend(client, topic) {
+  await client.extend(topic, 5)
+  await told((count) => count === 5, () => client.partitions(topic))
+}
+
+async function settings(client, topic) {
+  await client.configure(topic, 'retention.ms', '100000')
+  await told((value) => value === '100000', () => client.setting(topic, 'retention.ms'))
 }
 
 // Readers of what is committed see nothing of an aborted transaction; other readers do.
@@ -139,11 +168,15 @@ function features(client, name) {
     ...CODECS.map((codec) => [`write and read, ${codec}`, () => consume(client, `${name}-${codec}`, codec)]),
     ['write idempotently', () => idempotent(client, `${name}-idempotent`)],
     ['read from an offset', () => fromOffset(client, `${name}-offset`)],
+    ['find an offset by time', () => byTime(client, `${name}-times`)],
+    ['delete records', () => deleteRecords(client, `${name}-settings`)],
     ['read in a group and go on from its offsets', () => group(client, `${name}-groups`)],
     ['rebalance when members come and go', () => rebalance(client, `${name}-groups`)],
-    ['list groups', () => listGroups(client, `${name}-groups`)],
+    ['list and describe groups', () => listGroups(client, `${name}-groups`)],
     ['delete groups', () => deleteGroup(client, `${name}-groups`)],
     ['create, describe and delete topics', () => topicsAdmin(client, `${name}-made`)],
+    ['add partitions', () => extend(client, `${name}-settings`)],
+    ['alter and describe settings of topics', () => settings(client, `${name}-settings`)],
     ['commit and abort transactions', () => transactions(client, `${name}-transactions`)],
     ['commit offsets in transactions', () => exactlyOnce(client, `${name}-exactly-once`)],
   ]
@@ -158,10 +191,10 @@ async function attempt(feature) {
 
 // Tries all features but those that the client `lacks`, and ends the process.
 exports.run = async (client, name) => {
-  const told = []
+  const outcomes = []
   for (const [each, feature] of features(client, name)) {
-    if (!client.lacks.includes(each)) told.push([each, await attempt(feature)])
+    if (!client.lacks.includes(each)) outcomes.push([each, await attempt(feature)])
   }
   // What was left behind must not keep the process.
-  process.stdout.write(JSON.stringify({ client: client.name, features: told }) + '\n', () => process.exit(0))
+  process.stdout.write(JSON.stringify({ client: client.name, features: outcomes }) + '\n', () => process.exit(0))
 }

@@ -1,10 +1,10 @@
 """The features that a Kafka client is tried with, the same for each client. contract.js says the same in JavaScript.
 
-Each script with_CLIENT.py adapts one client. Usage: with_CLIENT.py BOOTSTRAP NAME
-The cluster has the topics NAME-CODEC for each codec, NAME-idempotent, NAME-offset, NAME-groups, NAME-transactions and
-NAME-exactly-once, with two partitions each. Prints, as JSON, the client with its version ("client"), and the features
-that the client has ("features"): pairs of the name and "ok" or what went wrong. No feature takes longer than LIMIT,
-whatever the client does.
+Each script with_CLIENT adapts one client. Usage: with_CLIENT BOOTSTRAP NAME
+The cluster has the topics NAME-CODEC for each codec, NAME-idempotent, NAME-offset, NAME-times, NAME-groups,
+NAME-settings, NAME-transactions and NAME-exactly-once, with two partitions each. Prints, as JSON, the client with its
+version ("client"), and what became of each feature that the client has ("features"): pairs of its name and "ok" or what
+went wrong. No feature takes longer than LIMIT seconds, whatever the client does.
 """
 
 import json
@@ -13,7 +13,9 @@ import threading
 import time
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+# Limits in seconds: of a feature, and of each thing in it that is waited for.
 LIMIT = 15
+SOON = 7
 
 
 class Wrong(Exception):
@@ -24,6 +26,10 @@ def values(kind, count=20):
     return [f"{kind} {number} ".encode() * 20 for number in range(count)]
 
 
+def now_ms():
+    return int(time.time() * 1000)
+
+
 def equal(read, wanted):
     if sorted(read) != sorted(wanted):
         shown = [value[:20] for value in read[:3]]
@@ -31,20 +37,22 @@ def equal(read, wanted):
 
 
 def until(met, what):
-    end = time.time() + LIMIT
+    end = time.time() + SOON
     while not met():
         if time.time() > end:
             raise Wrong(f"{what} did not happen")
 
 
-def listed(wanted, names):
-    """Waits until `names` lists what is wanted. Some clients ask the node that knows least."""
+def told(wanted, tell):
+    """Waits until `tell` tells what is wanted. Some clients ask the node that knows least."""
+    heard = []
 
     def met():
         time.sleep(0.05)
-        return wanted(names())
+        heard.append(tell())
+        return wanted(heard[-1])
 
-    until(met, "what was asked for")
+    until(met, f"the right answer after {heard[-1:]}")
 
 
 def consume(client, topic, codec):
@@ -63,6 +71,21 @@ def from_offset(client, topic):
     written = values("offset")
     client.write(topic, written)
     equal(client.read(topic, len(written) - 5, offset=5), written[5:])
+
+
+def by_time(client, topic):
+    client.write(topic, values("before"))
+    time.sleep(0.02)
+    between = now_ms()
+    time.sleep(0.02)
+    client.write(topic, values("after"))
+    told(lambda offset: offset == len(values("before")), lambda: client.offset_at(topic, between))
+
+
+def delete_records(client, topic):
+    client.write(topic, values("deleted"))
+    client.delete_records(topic, 5)
+    told(lambda offset: offset == 5, lambda: client.offset_at(topic, 0))
 
 
 def read_as_member(client, group, topic, wanted, then):
@@ -113,19 +136,30 @@ def rebalance(client, topic):
 
 
 def list_groups(client, group):
-    listed(lambda names: group in names, client.groups)
+    told(lambda names: group in names, client.groups)
+    told(lambda state: state.lower() == "empty", lambda: client.group_state(group))
 
 
 def delete_group(client, group):
     client.delete_group(group)
-    listed(lambda names: group not in names, client.groups)
+    told(lambda names: group not in names, client.groups)
 
 
 def topics_admin(client, topic):
     client.create_topic(topic, 3)
-    listed(lambda count: count == 3, lambda: client.partitions(topic))
+    told(lambda count: count == 3, lambda: client.partitions(topic))
     client.delete_topic(topic)
-    listed(lambda names: topic not in names, client.topics)
+    told(lambda names: topic not in names, client.topics)
+
+
+def extend(client, topic):
+    client.extend(topic, 5)
+    told(lambda count: count == 5, lambda: client.partitions(topic))
+
+
+def settings(client, topic):
+    client.configure(topic, "retention.ms", "100000")
+    told(lambda value: value == "100000", lambda: client.setting(topic, "retention.ms"))
 
 
 def transactions(client, topic):
@@ -167,11 +201,15 @@ def features(client, name):
         yield f"write and read, {codec}", lambda: consume(client, f"{name}-{codec}", codec)
     yield "write idempotently", lambda: idempotent(client, f"{name}-idempotent")
     yield "read from an offset", lambda: from_offset(client, f"{name}-offset")
+    yield "find an offset by time", lambda: by_time(client, f"{name}-times")
+    yield "delete records", lambda: delete_records(client, f"{name}-settings")
     yield "read in a group and go on from its offsets", lambda: group(client, f"{name}-groups")
     yield "rebalance when members come and go", lambda: rebalance(client, f"{name}-groups")
-    yield "list groups", lambda: list_groups(client, f"{name}-groups")
+    yield "list and describe groups", lambda: list_groups(client, f"{name}-groups")
     yield "delete groups", lambda: delete_group(client, f"{name}-groups")
     yield "create, describe and delete topics", lambda: topics_admin(client, f"{name}-made")
+    yield "add partitions", lambda: extend(client, f"{name}-settings")
+    yield "alter and describe settings of topics", lambda: settings(client, f"{name}-settings")
     yield "commit and abort transactions", lambda: transactions(client, f"{name}-transactions")
     yield "commit offsets in transactions", lambda: exactly_once(client, f"{name}-exactly-once")
 
@@ -195,7 +233,7 @@ def attempt(feature):
 
 def run(client, name):
     """Tries all features but those that the client `lacks`, and ends the process."""
-    told = [(each, attempt(feature)) for each, feature in features(client, name) if each not in client.lacks]
-    print(json.dumps({"client": client.name, "features": told}), flush=True)
+    outcomes = [(each, attempt(feature)) for each, feature in features(client, name) if each not in client.lacks]
+    print(json.dumps({"client": client.name, "features": outcomes}), flush=True)
     # A thread that was left behind must not keep the process.
     os._exit(0)

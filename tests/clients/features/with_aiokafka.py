@@ -6,7 +6,8 @@ import threading
 
 import aiokafka
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 import contract
 
@@ -63,8 +64,30 @@ class Client:
     def delete_topic(self, topic):
         wait(self.admin.delete_topics([topic]))
 
+    def extend(self, topic, partitions):
+        wait(self.admin.create_partitions({topic: NewPartitions(partitions)}))
+
+    def configure(self, topic, key, value):
+        wait(self.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {key: value})]))
+
+    def setting(self, topic, key):
+        (answer,) = wait(self.admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]))
+        (*_, settings) = answer.resources[0]
+        return next(value for name, value, *_ in settings if name == key)
+
+    def offset_at(self, topic, time_ms):
+        return wait(offset_at(TopicPartition(topic, 0), time_ms, **self.servers))
+
+    def delete_records(self, topic, before):
+        wait(self.admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before)}))
+
     def groups(self):
         return [group for group, _ in wait(self.admin.list_consumer_groups())]
+
+    def group_state(self, group):
+        (answer,) = wait(self.admin.describe_consumer_groups([group]))
+        _, _, state, *_ = answer.groups[0]
+        return state
 
 
 class Member:
@@ -124,6 +147,13 @@ async def read(partition, count, offset, **settings):
     read = [(await consumer.getone()).value for _ in range(count)]
     await consumer.stop()
     return read
+
+
+async def offset_at(partition, time_ms, **settings):
+    consumer = await started(AIOKafkaConsumer, **settings)
+    found = (await consumer.offsets_for_times({partition: time_ms}))[partition]
+    await consumer.stop()
+    return found and found.offset
 
 
 threading.Thread(target=LOOP.run_forever, daemon=True).start()

@@ -4,7 +4,16 @@ import sys
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
 import contract
 
@@ -50,8 +59,31 @@ class Client:
     def delete_topic(self, topic):
         self.admin.delete_topics([topic])[topic].result()
 
+    def extend(self, topic, partitions):
+        self.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result()
+
+    def configure(self, topic, key, value):
+        entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+        altered = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        self.admin.incremental_alter_configs([altered])[altered].result()
+
+    def setting(self, topic, key):
+        described = ConfigResource(ResourceType.TOPIC, topic)
+        return self.admin.describe_configs([described])[described].result()[key].value
+
+    def offset_at(self, topic, time_ms):
+        partition = TopicPartition(topic, 0)
+        return self.admin.list_offsets({partition: OffsetSpec.for_timestamp(time_ms)})[partition].result().offset
+
+    def delete_records(self, topic, before):
+        partition = TopicPartition(topic, 0, before)
+        self.admin.delete_records([partition])[partition].result()
+
     def groups(self):
         return [group.group_id for group in self.admin.list_consumer_groups().result().valid]
+
+    def group_state(self, group):
+        return self.admin.describe_consumer_groups([group])[group].result().state.name
 
     def delete_group(self, group):
         self.admin.delete_consumer_groups([group])[group].result()

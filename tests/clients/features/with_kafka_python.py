@@ -4,7 +4,7 @@ import sys
 
 import kafka
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, NewTopic
 from kafka.structs import OffsetAndMetadata
 
 import contract
@@ -54,8 +54,30 @@ class Client:
     def delete_topic(self, topic):
         self.admin.delete_topics([topic])
 
+    def extend(self, topic, partitions):
+        self.admin.create_partitions({topic: partitions})
+
+    def configure(self, topic, key, value):
+        self.admin.alter_configs([ConfigResource("TOPIC", topic, {key: value})])
+
+    def setting(self, topic, key):
+        described = self.admin.describe_configs([ConfigResource("TOPIC", topic)], config_filter="all")
+        return described["topic"][topic][key]["value"]
+
+    def offset_at(self, topic, time_ms):
+        consumer, partition = KafkaConsumer(**self.servers), TopicPartition(topic, 0)
+        found = consumer.offsets_for_times({partition: time_ms})[partition]
+        consumer.close()
+        return found and found.offset
+
+    def delete_records(self, topic, before):
+        self.admin.delete_records({TopicPartition(topic, 0): before})
+
     def groups(self):
         return [group["group_id"] for group in self.admin.list_groups()]
+
+    def group_state(self, group):
+        return self.admin.describe_groups([group])[group]["group_state"]
 
     def delete_group(self, group):
         self.admin.delete_groups([group])

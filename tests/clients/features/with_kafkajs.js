@@ -1,6 +1,6 @@
 // kafkajs. contract.py says what is tried.
 
-const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs')
+const { Kafka, CompressionTypes, CompressionCodecs, ConfigResourceTypes, logLevel } = require('kafkajs')
 const lz4 = require('lz4js')
 const SnappyCodec = require('kafkajs-snappy')
 const contract = require('./contract.js')
@@ -83,9 +83,40 @@ class Client {
     return this.admin.deleteTopics({ topics: [topic] })
   }
 
+  extend(topic, count) {
+    return this.admin.createPartitions({ topicPartitions: [{ topic, count }] })
+  }
+
+  configure(topic, name, value) {
+    const altered = { type: ConfigResourceTypes.TOPIC, name: topic, configEntries: [{ name, value }] }
+    return this.admin.alterConfigs({ resources: [altered] })
+  }
+
+  async setting(topic, name) {
+    const described = { type: ConfigResourceTypes.TOPIC, name: topic, configNames: [name] }
+    const { resources } = await this.admin.describeConfigs({ resources: [described] })
+    return resources[0].configEntries[0].configValue
+  }
+
+  async offsetAt(topic, timeMs) {
+    const found = await this.admin.fetchTopicOffsetsByTimestamp(topic, timeMs)
+    return Number(found.find((each) => each.partition === 0).offset)
+  }
+
+  async deleteRecords(topic, before) {
+    // Before it knows the topic, it finds no leader and gives up.
+    await this.admin.fetchTopicOffsets(topic)
+    await this.admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: String(before) }] })
+  }
+
   async groups() {
     const { groups } = await this.admin.listGroups()
     return groups.map((group) => group.groupId)
+  }
+
+  async groupState(group) {
+    const { groups } = await this.admin.describeGroups([group])
+    return groups[0].state
   }
 
   deleteGroup(group) {

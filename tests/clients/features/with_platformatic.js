@@ -1,6 +1,15 @@
 // @platformatic/kafka. contract.py says what is tried.
 
-const { Admin, Consumer, Producer, stringDeserializers, stringSerializers } = require('@platformatic/kafka')
+const {
+  Admin,
+  ConfigResourceTypes: { TOPIC },
+  Consumer,
+  FetchIsolationLevels: { READ_COMMITTED, READ_UNCOMMITTED },
+  IncrementalAlterConfigOperationTypes: { SET },
+  Producer,
+  stringDeserializers,
+  stringSerializers,
+} = require('@platformatic/kafka')
 const { dependencies } = require('../package.json')
 const contract = require('./contract.js')
 
@@ -25,7 +34,7 @@ class Client {
   // It reads in groups alone.
   async read(topic, count, { offset = 0, committed = false } = {}) {
     const offsets = [0, 1].map((partition) => ({ topic, partition, offset: BigInt(partition === 0 ? offset : 0) }))
-    const isolationLevel = committed ? 1 : 0
+    const isolationLevel = committed ? READ_COMMITTED : READ_UNCOMMITTED
     const member = await this.member(`${topic}-${committed}`, topic, { mode: 'manual', offsets, isolationLevel })
     const read = []
     while (read.push(...member.poll()) < count) await contract.sleep(20)
@@ -65,8 +74,38 @@ class Client {
     return this.admin.deleteTopics({ topics: [topic] })
   }
 
+  extend(topic, count) {
+    return this.admin.createPartitions({ topics: [{ name: topic, count, assignments: null }] })
+  }
+
+  configure(topic, name, value) {
+    const configs = [{ name, value, configOperation: SET }]
+    return this.admin.incrementalAlterConfigs({ resources: [{ resourceType: TOPIC, resourceName: topic, configs }] })
+  }
+
+  async setting(topic, name) {
+    const resources = [{ resourceType: TOPIC, resourceName: topic, configurationKeys: [name] }]
+    const [described] = await this.admin.describeConfigs({ resources })
+    return described.configs[0].value
+  }
+
+  async offsetAt(topic, timeMs) {
+    const partitions = [{ partitionIndex: 0, timestamp: BigInt(timeMs) }]
+    const [found] = await this.admin.listOffsets({ topics: [{ name: topic, partitions }] })
+    return Number(found.partitions[0].offset)
+  }
+
+  deleteRecords(topic, before) {
+    const partitions = [{ partition: 0, offset: BigInt(before) }]
+    return this.admin.deleteRecords({ topics: [{ name: topic, partitions }] })
+  }
+
   async groups() {
     return [...(await this.admin.listGroups()).keys()]
+  }
+
+  async groupState(group) {
+    return (await this.admin.describeGroups({ groups: [group] })).get(group).state
   }
 
   deleteGroup(group) {

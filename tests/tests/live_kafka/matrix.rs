@@ -23,7 +23,7 @@ const SCRIPTS: [&str; 5] = [
     "with_platformatic.js",
 ];
 /// Ends of the names of the topics that each script wants.
-const TOPICS: [&str; 10] = [
+const TOPICS: [&str; 12] = [
     "none",
     "gzip",
     "snappy",
@@ -31,7 +31,9 @@ const TOPICS: [&str; 10] = [
     "zstd",
     "idempotent",
     "offset",
+    "times",
     "groups",
+    "settings",
     "transactions",
     "exactly-once",
 ];
