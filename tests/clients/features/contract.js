@@ -27,7 +27,13 @@ async function until(met, what) {
 }
 
 // Waits until `tell` tells what is wanted. Some clients ask the node that knows least.
-const told = (wanted, tell) => until(async () => wanted(await tell()), 'the right answer')
+async function told(wanted, tell) {
+  let answer
+  const right = async () => wanted((answer = await tell()))
+  await until(right, 'the right answer').catch((error) => {
+    throw new Error(`${error.message}, but ${answer}`)
+  })
+}
 
 async function consume(client, topic, codec) {
   const written = values(codec)
