@@ -69,8 +69,8 @@ async function deleteRecords(client, topic) {
 }
 
 // Reads all that the group has not read yet, which must be what is wanted. Then does something as that member.
-async function readAsMember(client, group, topic, wanted, then) {
-  const member = await client.member(group, topic)
+async function readAsMember(client, group, topic, wanted, then, protocol = 'classic') {
+  const member = await client.member(group, topic, protocol)
   const read = []
   try {
     await until(() => read.push(...member.poll()) >= wanted.length, `reading ${wanted.length} values`)
@@ -82,24 +82,24 @@ async function readAsMember(client, group, topic, wanted, then) {
 }
 
 // Whoever comes next goes on where the one before has committed.
-async function group(client, topic) {
+async function group(client, topic, protocol = 'classic') {
   for (const kind of ['before', 'after']) {
     const written = values(kind)
     await client.write(topic, written)
-    await readAsMember(client, topic, topic, written, (member) => member.commit())
+    await readAsMember(client, topic, topic, written, (member) => member.commit(), protocol)
   }
 }
 
 // Two members share the partitions. When one of them leaves, the other one has all.
 async function rebalance(client, topic) {
-  const members = [await client.member(`${topic}-shared`, topic)]
+  const members = [await client.member(`${topic}-shared`, topic, 'classic')]
   const shared = (wanted) => () => {
     const shares = members.map((member) => [...member.partitions()].sort())
     return JSON.stringify(shares.sort()) === JSON.stringify(wanted)
   }
   try {
     await until(shared([[0, 1]]), 'assigning all partitions to the only member')
-    members.push(await client.member(`${topic}-shared`, topic))
+    members.push(await client.member(`${topic}-shared`, topic, 'classic'))
     await until(shared([[0], [1]]), 'sharing the partitions')
     await members.pop().close()
     await until(shared([[0, 1]]), 'assigning all partitions to the member that is left')
@@ -178,6 +178,7 @@ function features(client, name) {
     ['delete records', () => deleteRecords(client, `${name}-settings`)],
     ['read in a group and go on from its offsets', () => group(client, `${name}-groups`)],
     ['rebalance when members come and go', () => rebalance(client, `${name}-groups`)],
+    ['read in a group of the consumer protocol', () => group(client, `${name}-consumers`, 'consumer')],
     ['list and describe groups', () => listGroups(client, `${name}-groups`)],
     ['delete groups', () => deleteGroup(client, `${name}-groups`)],
     ['create, describe and delete topics', () => topicsAdmin(client, `${name}-made`)],

@@ -2,7 +2,7 @@
 
 Each script with_CLIENT adapts one client. Usage: with_CLIENT BOOTSTRAP NAME
 The cluster has the topics NAME-CODEC for each codec, NAME-idempotent, NAME-offset, NAME-times, NAME-groups,
-NAME-settings, NAME-transactions and NAME-exactly-once, with two partitions each. Prints, as JSON, the client with its
+NAME-consumers, NAME-settings, NAME-transactions and NAME-exactly-once, with two partitions each. Prints, as JSON, the client with its
 version ("client"), and what became of each feature that the client has ("features"): pairs of its name and "ok" or what
 went wrong. No feature takes longer than LIMIT seconds, whatever the client does.
 """
@@ -85,9 +85,9 @@ def delete_records(client, topic):
     told(lambda offset: offset == 5, lambda: client.offset_at(topic, 0))
 
 
-def read_as_member(client, group, topic, wanted, then):
+def read_as_member(client, group, topic, wanted, then, protocol="classic"):
     """Reads all that the group has not read yet, which must be what is wanted. Then does something as that member."""
-    member, read = client.member(group, topic), []
+    member, read = client.member(group, topic, protocol), []
 
     def enough():
         read.extend(member.poll())
@@ -101,17 +101,17 @@ def read_as_member(client, group, topic, wanted, then):
         member.close()
 
 
-def group(client, topic):
+def group(client, topic, protocol="classic"):
     """Whoever comes next goes on where the one before has committed."""
     for kind in ("before", "after"):
         written = values(kind)
         client.write(topic, written)
-        read_as_member(client, topic, topic, written, lambda member: member.commit())
+        read_as_member(client, topic, topic, written, lambda member: member.commit(), protocol)
 
 
 def rebalance(client, topic):
     """Two members share the partitions. When one of them leaves, the other one has all."""
-    first = client.member(f"{topic}-shared", topic)
+    first = client.member(f"{topic}-shared", topic, "classic")
     second = None
 
     def shares():
@@ -122,7 +122,7 @@ def rebalance(client, topic):
 
     try:
         until(lambda: shares() == [[0, 1]], "assigning all partitions to the only member")
-        second = client.member(f"{topic}-shared", topic)
+        second = client.member(f"{topic}-shared", topic, "classic")
         until(lambda: sorted(shares()) == [[0], [1]], "sharing the partitions")
         second.close()
         second = None
@@ -202,6 +202,7 @@ def features(client, name):
     yield "delete records", lambda: delete_records(client, f"{name}-settings")
     yield "read in a group and go on from its offsets", lambda: group(client, f"{name}-groups")
     yield "rebalance when members come and go", lambda: rebalance(client, f"{name}-groups")
+    yield "read in a group of the consumer protocol", lambda: group(client, f"{name}-consumers", "consumer")
     yield "list and describe groups", lambda: list_groups(client, f"{name}-groups")
     yield "delete groups", lambda: delete_group(client, f"{name}-groups")
     yield "create, describe and delete topics", lambda: topics_admin(client, f"{name}-made")

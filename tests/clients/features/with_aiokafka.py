@@ -27,7 +27,7 @@ async def started(kind, *arguments, **settings):
 
 class Client:
     name = f"aiokafka {aiokafka.__version__}"
-    lacks = ["delete groups"]
+    lacks = ["read in a group of the consumer protocol", "delete groups"]
 
     def __init__(self, bootstrap):
         self.servers = {"bootstrap_servers": bootstrap.split(",")}
@@ -43,7 +43,7 @@ class Client:
         isolation = "read_committed" if committed else "read_uncommitted"
         return wait(read(TopicPartition(topic, 0), count, offset, isolation_level=isolation, **self.servers))
 
-    def member(self, group, topic):
+    def member(self, group, topic, protocol):
         grouped = {"group_id": group, "enable_auto_commit": False, "auto_offset_reset": "earliest"}
         timing = {"heartbeat_interval_ms": 300, "session_timeout_ms": 6000}
         return Member(wait(started(AIOKafkaConsumer, topic, **grouped, **timing, **self.servers)), group)

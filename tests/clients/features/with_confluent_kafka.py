@@ -41,8 +41,10 @@ class Client:
         grouped = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
         return Consumer(self.servers | grouped | settings)
 
-    def member(self, group, topic):
-        return Member(self.consumer(group, {"heartbeat.interval.ms": 300, "session.timeout.ms": 6000}), topic)
+    def member(self, group, topic, protocol):
+        # For groups of the consumer protocol, the node says when.
+        timing = {"heartbeat.interval.ms": 300, "session.timeout.ms": 6000} if protocol == "classic" else {}
+        return Member(self.consumer(group, {"group.protocol": protocol, **timing}), topic)
 
     def transactional(self, name):
         return Transactional(self.servers, name)

@@ -12,7 +12,7 @@ import contract
 
 class Client:
     name = f"kafka-python {kafka.__version__}"
-    lacks = []
+    lacks = ["read in a group of the consumer protocol"]
 
     def __init__(self, bootstrap):
         self.servers = {"bootstrap_servers": bootstrap.split(",")}
@@ -33,7 +33,7 @@ class Client:
         consumer.close()
         return read
 
-    def member(self, group, topic):
+    def member(self, group, topic, protocol):
         grouped = {"group_id": group, "enable_auto_commit": False, "auto_offset_reset": "earliest"}
         timing = {"heartbeat_interval_ms": 300, "session_timeout_ms": 6000}
         return Member(KafkaConsumer(topic, **grouped, **timing, **self.servers))

@@ -22,7 +22,7 @@ const toMessages = (values) => values.map((value) => ({ value, partition: 0 }))
 
 class Client {
   name = `kafkajs ${require('kafkajs/package.json').version}`
-  lacks = ['write and read, zstd']
+  lacks = ['write and read, zstd', 'read in a group of the consumer protocol']
 
   constructor(bootstrap) {
     this.kafka = new Kafka({ brokers: bootstrap.split(','), logLevel: logLevel.NOTHING })
@@ -38,7 +38,7 @@ class Client {
 
   // It reads in groups alone.
   async read(topic, count, { offset = 0, committed = false } = {}) {
-    const member = await this.member(`${topic}-${committed}`, topic, { readUncommitted: !committed })
+    const member = await this.member(`${topic}-${committed}`, topic, 'classic', { readUncommitted: !committed })
     member.consumer.seek({ topic, partition: 0, offset: String(offset) })
     const read = []
     while (read.push(...member.poll()) < count) await contract.sleep(20)
@@ -46,7 +46,7 @@ class Client {
     return read
   }
 
-  async member(groupId, topic, settings = {}) {
+  async member(groupId, topic, protocol, settings = {}) {
     // It takes notice of a rebalance, or of disconnect(), between two fetches.
     const timing = { maxWaitTimeInMs: 200, heartbeatInterval: 300, sessionTimeout: 6000 }
     const consumer = this.kafka.consumer({ groupId, ...timing, ...settings })

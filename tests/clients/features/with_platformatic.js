@@ -13,6 +13,9 @@ const {
 const { dependencies } = require('../package.json')
 const contract = require('./contract.js')
 
+// For groups of the consumer protocol, the node says when.
+const CLASSIC = { heartbeatInterval: 300, sessionTimeout: 6000, rebalanceTimeout: 6000 }
+
 const toMessages = (topic, values) => values.map((value) => ({ topic, value, partition: 0 }))
 
 class Client {
@@ -35,16 +38,17 @@ class Client {
   async read(topic, count, { offset = 0, committed = false } = {}) {
     const offsets = [0, 1].map((partition) => ({ topic, partition, offset: BigInt(partition === 0 ? offset : 0) }))
     const isolationLevel = committed ? READ_COMMITTED : READ_UNCOMMITTED
-    const member = await this.member(`${topic}-${committed}`, topic, { mode: 'manual', offsets, isolationLevel })
+    const settings = { mode: 'manual', offsets, isolationLevel }
+    const member = await this.member(`${topic}-${committed}`, topic, 'classic', settings)
     const read = []
     while (read.push(...member.poll()) < count) await contract.sleep(20)
     await member.close()
     return read
   }
 
-  async member(groupId, topic, settings = { mode: 'committed', fallbackMode: 'earliest' }) {
-    const timing = { heartbeatInterval: 300, sessionTimeout: 6000, rebalanceTimeout: 6000, maxWaitTime: 200 }
-    const consumer = new Consumer({ ...this.settings, ...timing, groupId, deserializers: stringDeserializers })
+  async member(groupId, topic, groupProtocol, settings = { mode: 'committed', fallbackMode: 'earliest' }) {
+    const group = { groupId, groupProtocol, maxWaitTime: 200, ...(groupProtocol === 'classic' && CLASSIC) }
+    const consumer = new Consumer({ ...this.settings, ...group, deserializers: stringDeserializers })
     return new Member(consumer, await consumer.consume({ topics: [topic], autocommit: false, ...settings }))
   }
 

@@ -23,7 +23,7 @@ const SCRIPTS: [&str; 5] = [
     "with_platformatic.js",
 ];
 /// Ends of the names of the topics that each script wants.
-const TOPICS: [&str; 12] = [
+const TOPICS: [&str; 13] = [
     "none",
     "gzip",
     "snappy",
@@ -33,6 +33,7 @@ const TOPICS: [&str; 12] = [
     "offset",
     "times",
     "groups",
+    "consumers",
     "settings",
     "transactions",
     "exactly-once",
@@ -86,7 +87,7 @@ fn attempt(cluster: &Cluster, script: &str) -> Result<Told> {
         "py" => Command::new(python()),
         _ => Command::new("node"),
     };
-    program.env("NODE_PATH", root().join("target/node/node_modules"));
+    program.env("NODE_PATH", root().join("target/node/node_modules")).env("PYTHONDONTWRITEBYTECODE", "1");
     let script = root().join("tests/clients/features").join(script);
     let output = run(program.arg(script).args([&cluster.bootstrap(), name]))?;
     let mut told = Told::parse(&output.stdout)?;
