@@ -2,9 +2,9 @@
 
 Each script with_CLIENT adapts one client. Usage: with_CLIENT BOOTSTRAP NAME
 The cluster has the topics NAME-CODEC for each codec, NAME-idempotent, NAME-offset, NAME-times, NAME-groups,
-NAME-consumers, NAME-settings, NAME-transactions and NAME-exactly-once, with two partitions each. Prints, as JSON, the client with its
-version ("client"), and what became of each feature that the client has ("features"): pairs of its name and "ok" or what
-went wrong. No feature takes longer than LIMIT seconds, whatever the client does.
+NAME-consumers, NAME-settings, NAME-transactions and NAME-exactly-once, with two partitions each. Prints, as JSON, the
+client with its version ("client"), and what became of each feature that the client has ("features"): pairs of its name
+and "ok" or what went wrong. No feature takes longer than LIMIT seconds, whatever the client does.
 """
 
 import json
