@@ -41,7 +41,7 @@ const TOPICS: [&str; 13] = [
 const WRITTEN_WITH: &str = "write and read, ";
 const OK: &str = "ok";
 const TABLE: &str = "docs/clients.md";
-const INTRODUCTION: &str = "# Clients
+const HEAD: &str = "# Clients
 
 What each client can do with a cluster of three nodes. The suite `live_kafka` tries all of it anew, writes this table with
 `UPDATE=1`, and fails when a client can do less. The scripts are in `tests/clients/features`.
@@ -123,7 +123,7 @@ fn attempt_all(cluster: &Cluster) -> Result<Vec<Told>> {
 }
 
 fn table(told: &[Told]) -> Result<String> {
-    let mut text = INTRODUCTION.to_owned();
+    let mut text = HEAD.to_owned();
     let clients: Vec<&str> = told.iter().map(|told| told.client.as_str()).collect();
     writeln!(text, "| | {} |\n|---{}|", clients.join(" | "), "|---".repeat(clients.len()))?;
     let features = &told.first().context("no client")?.features;
