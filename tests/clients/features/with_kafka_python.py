@@ -90,7 +90,8 @@ class Member:
         self.commit = consumer.commit
 
     def poll(self):
-        return [each.value for batch in self.consumer.poll(timeout_ms=100).values() for each in batch]
+        # It joins while it polls: two members polled in turn for 100 ms each do not always come to share in time.
+        return [each.value for batch in self.consumer.poll(timeout_ms=500).values() for each in batch]
 
     def partitions(self):
         return [each.partition for each in self.consumer.assignment()]
