@@ -1,8 +1,8 @@
 // What contract.py says, in JavaScript. Values are strings here.
 
 const CODECS = ['none', 'gzip', 'snappy', 'lz4', 'zstd']
-const LIMIT = 15
-const SOON = 7
+const LIMIT = 25
+const SOON = 12
 const LOOK_AGAIN_MS = 100
 
 exports.sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))

@@ -14,8 +14,8 @@ import time
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 # Limits in seconds: of a feature, and of each thing in it that is waited for.
-LIMIT = 15
-SOON = 7
+LIMIT = 25
+SOON = 12
 
 
 class Wrong(Exception):
