@@ -48,9 +48,11 @@ class Group:
             self.assigned[member] = self.assigned.get(member, set()) - set(partitions)
 
     def is_shared(self):
+        """Whether each has its part. Before that some have more, which the others get when they have given it up."""
         with self.lock:
             shares = list(self.assigned.values())
-            return len(shares) == MEMBERS and all(shares) and len(set().union(*shares)) == PARTITIONS
+            equal = all(len(share) == PARTITIONS // MEMBERS for share in shares)
+            return len(shares) == MEMBERS and equal and len(set().union(*shares)) == PARTITIONS
 
 
 CLASSIC = {"heartbeat.interval.ms": 500, "session.timeout.ms": 6000}
