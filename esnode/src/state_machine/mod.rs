@@ -247,7 +247,7 @@ impl StateMachine {
                 Reply::ProducerAllocated(self.next_producer)
             }
             Command::Group { group, change } => {
-                let now = self.clock.latest().map_or(0, |now| now.ms);
+                let now = self.now();
                 let topics = |name: &str| sizes(&self.names, &self.topics, name);
                 let outcome = self.groups.apply(&group, change, now, &topics);
                 applied.groups.push(group);
@@ -262,6 +262,11 @@ impl StateMachine {
         applied.topics = true;
         let topics = |name: &str| sizes(&self.names, &self.topics, name);
         applied.groups.extend(self.groups.topic_changed(name, &topics));
+    }
+
+    /// What the log's clock shows, in ms since 1970; 0 before it has ticked.
+    fn now(&self) -> i64 {
+        self.clock.latest().map_or(0, |now| now.ms)
     }
 
     fn tick(&mut self, index: u64, tick: Tick) -> Reply {

@@ -22,8 +22,9 @@ use super::change::{GroupChange, Joining, Leaving, OffsetCommit};
 use super::consumer::ConsumerChange;
 use super::offsets::CommittedOffset;
 use super::protocol::Protocol;
-use crate::state_machine::TopicId;
-use crate::state_machine::command::wire::{get_all, get_bytes, get_text, put_bytes, put_length};
+use crate::state_machine::command::wire::{
+    get_all, get_bytes, get_partition, get_partitions, get_text, put_bytes, put_length, put_partitions,
+};
 
 impl GroupChange {
     /// Appends its encoding.
@@ -59,11 +60,7 @@ impl GroupChange {
             Self::Delete => out.put_u8(6),
             Self::DeleteOffsets(partitions) => {
                 out.put_u8(7);
-                put_length(out, partitions.len());
-                for (topic, partition) in partitions {
-                    out.put_u32_le(*topic);
-                    out.put_u32_le(*partition);
-                }
+                put_partitions(out, partitions);
             }
             Self::Expire { committed } => {
                 out.put_u8(8);
@@ -88,7 +85,7 @@ impl GroupChange {
             })?),
             5 => Self::Commit(OffsetCommit::decode(bytes)?),
             6 => Self::Delete,
-            7 => Self::DeleteOffsets(get_all(bytes, get_partition)?),
+            7 => Self::DeleteOffsets(get_partitions(bytes)?),
             8 => Self::Expire { committed: bytes.try_get_i64_le().ok()? },
             number => Self::Consumer(ConsumerChange::decode(number, bytes)?),
         })
@@ -162,10 +159,6 @@ impl OffsetCommit {
             })?,
         })
     }
-}
-
-pub(super) fn get_partition(bytes: &mut Bytes) -> Option<(TopicId, u32)> {
-    Some((bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()?))
 }
 
 fn put_instance(out: &mut BytesMut, instance: Option<&str>) {

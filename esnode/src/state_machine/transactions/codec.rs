@@ -16,8 +16,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::change::{Ending, ProducerIdentity, TransactionChange};
-use crate::state_machine::TopicId;
-use crate::state_machine::command::wire::{get_all, get_text, put_bytes, put_length};
+use crate::state_machine::command::wire::{get_partitions, get_text, put_bytes, put_partitions};
 use crate::state_machine::groups::OffsetCommit;
 
 impl TransactionChange {
@@ -100,18 +99,6 @@ fn get_known(bytes: &mut Bytes) -> Option<Option<ProducerIdentity>> {
         1 => get_producer(bytes).map(Some),
         _ => None,
     }
-}
-
-fn put_partitions(out: &mut BytesMut, partitions: &[(TopicId, u32)]) {
-    put_length(out, partitions.len());
-    for (topic, partition) in partitions {
-        out.put_u32_le(*topic);
-        out.put_u32_le(*partition);
-    }
-}
-
-fn get_partitions(bytes: &mut Bytes) -> Option<Vec<(TopicId, u32)>> {
-    get_all(bytes, |bytes| Some((bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()?)))
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl StateMachine {
         context: CommandContext,
         applied: &mut Applied,
     ) -> Reply {
-        let now = self.clock.latest().map_or(0, |now| now.ms);
+        let now = self.now();
         let limit = if self.transaction(&id).is_some() { RESERVE } else { MAX_BYTES };
         if change.grows() && self.transactions.bytes > limit {
             return refused(TransactionError::NoRoom);
@@ -174,10 +174,7 @@ impl StateMachine {
             }
             TransactionChange::End(ending) => self.end_transaction(&id, &ending, context, applied),
             TransactionChange::Expire { unused_since } => {
-                let unused = |transaction: &&Transaction| {
-                    transaction.began().is_none() && transaction.changed() <= unused_since
-                };
-                if self.transaction(&id).filter(unused).is_some() {
+                if self.transaction(&id).is_some_and(|known| known.is_unused_since(unused_since)) {
                     self.transactions.remove(&id);
                 }
                 Ok(())
@@ -217,7 +214,7 @@ impl StateMachine {
         commit: OffsetCommit,
         applied: &mut Applied,
     ) -> Reply {
-        let now = self.clock.latest().map_or(0, |now| now.ms);
+        let now = self.now();
         let transaction = self.transaction(id).ok_or(TransactionError::UnknownProducer);
         let allowed = transaction.and_then(|transaction| {
             transaction.check(producer)?;
@@ -239,7 +236,7 @@ impl StateMachine {
         context: CommandContext,
         applied: &mut Applied,
     ) -> Result<(), TransactionError> {
-        let now = self.clock.latest().map_or(0, |now| now.ms);
+        let now = self.now();
         let ended = self.transactions.change(id, |transaction| transaction.end(ending, now));
         let is_refused = ended.is_err();
         for (topic, partition) in &ending.partitions {

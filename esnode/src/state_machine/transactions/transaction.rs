@@ -98,9 +98,9 @@ impl Transaction {
         (self.phase == Phase::Ongoing).then_some(self.began)
     }
 
-    /// When anything changed last: the log's time, ms since 1970.
-    pub fn changed(&self) -> i64 {
-        self.changed
+    /// Whether nothing is under way and nothing has changed after `time`, a time of the log in ms since 1970.
+    pub fn is_unused_since(&self, time: i64) -> bool {
+        self.phase != Phase::Ongoing && self.changed <= time
     }
 
     /// How to end the transaction under way.

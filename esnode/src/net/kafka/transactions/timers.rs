@@ -11,7 +11,7 @@ use crate::net::kafka::session::Shared;
 use crate::runtime::read_clocks;
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::Command;
-use crate::state_machine::transactions::{Phase, TransactionChange};
+use crate::state_machine::transactions::TransactionChange;
 
 /// How often transactions are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -71,9 +71,7 @@ fn late(state: &StateMachine, now: i64, wall: i64) -> impl Iterator<Item = Comma
 
 fn unused(state: &StateMachine, now: i64) -> Vec<Command> {
     let unused_since = now.saturating_sub(UNUSED_MS);
-    let unused = state.transactions().filter(|(_, transaction)| {
-        transaction.phase() != Phase::Ongoing && transaction.changed() <= unused_since
-    });
+    let unused = state.transactions().filter(|(_, transaction)| transaction.is_unused_since(unused_since));
     let expire = |(id, _): (&str, _)| Command::Transaction {
         id: id.to_owned(),
         change: TransactionChange::Expire { unused_since },
@@ -88,7 +86,7 @@ mod tests {
     use super::*;
     use crate::state_machine::clock::Tick;
     use crate::state_machine::command::Reply;
-    use crate::state_machine::transactions::ProducerIdentity;
+    use crate::state_machine::transactions::{Phase, ProducerIdentity};
 
     fn apply(state: &mut StateMachine, command: &Command) -> Reply {
         let mut payload = BytesMut::new();

@@ -18,8 +18,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::assignor::Assignor;
 use super::change::{ConsumerChange, Heartbeat, Pattern};
-use crate::state_machine::command::wire::{get_all, get_text, put_bytes, put_length};
-use crate::state_machine::groups::codec::{get_option, get_partition, put_option};
+use crate::state_machine::command::wire::{
+    get_all, get_partitions, get_text, put_bytes, put_length, put_partitions,
+};
+use crate::state_machine::groups::codec::{get_option, put_option};
 
 impl ConsumerChange {
     /// Appends its encoding.
@@ -91,13 +93,7 @@ fn put_heartbeat(out: &mut BytesMut, heartbeat: &Heartbeat) {
         put_option(out, pattern.as_ref(), put_pattern);
     });
     put_option(out, heartbeat.assignor, |out, assignor| put_text(out, assignor.name()));
-    put_option(out, heartbeat.owned.as_ref(), |out, owned| {
-        put_length(out, owned.len());
-        for (topic, partition) in owned {
-            out.put_u32_le(*topic);
-            out.put_u32_le(*partition);
-        }
-    });
+    put_option(out, heartbeat.owned.as_ref(), put_partitions);
 }
 
 fn get_heartbeat(bytes: &mut Bytes) -> Option<Heartbeat> {
@@ -112,7 +108,6 @@ fn get_heartbeat(bytes: &mut Bytes) -> Option<Heartbeat> {
         topics: get_option(bytes, get_texts)?,
         pattern: get_option(bytes, |bytes| get_option(bytes, get_pattern))?,
         assignor: get_option(bytes, |bytes| Assignor::named(&get_text(bytes)?))?,
-        owned: get_option(bytes, |bytes| get_all(bytes, get_partition))?
-            .map(|owned| owned.into_iter().collect()),
+        owned: get_option(bytes, get_partitions)?.map(|owned| owned.into_iter().collect()),
     })
 }
