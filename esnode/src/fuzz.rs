@@ -6,6 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use shared::spec;
 
+pub use crate::batch_index::fuzz as index;
 pub use crate::net::admin::fuzz as admin;
 pub use crate::net::kafka::fuzz as kafka;
 pub use crate::net::peer::{fuzz as peer, mended as mended_frames};
@@ -17,13 +18,14 @@ pub use crate::storage::fuzz as segment;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name; seeds lie in `fuzz/seeds/NAME`.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("peer", peer),
     ("kafka", kafka),
     ("admin", admin),
     ("config", config),
     ("command", command),
     ("segment", segment),
+    ("index", index),
 ];
 
 /// A cluster.yaml: a problem, or a file that reads back the same.

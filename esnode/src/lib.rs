@@ -2,11 +2,13 @@
 //!
 //! Its rooms, from the inside out:
 //!
-//! - `consensus`: Raft, behind a facade; `state_machine`: what the log means; `replica`: one node's part in the cluster. These
-//!   three are pure: no IO, no clock, no randomness. The simulator runs whole clusters of them.
+//! - `consensus`: Raft, behind a facade; `state_machine`: what the log means; `replica`: one node's part in the cluster;
+//!   `batch_index`: where each partition's batches are. These four are pure: no IO, no clock, no randomness. The simulator runs
+//!   whole clusters of them.
 //! - `runtime`: the threads that run a replica; `storage`: the disk; `net`: peers, Kafka clients and operators.
 //! - `node`: a node from start to end; `maintenance`: backup, verification, recovery; `process`: what any Unix process needs.
 
+pub mod batch_index;
 pub mod consensus;
 pub mod entry;
 #[doc(hidden)]

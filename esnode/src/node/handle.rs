@@ -29,6 +29,7 @@ use crate::state_machine::command::{Command, Reply};
 use crate::state_machine::members::Change;
 use crate::state_machine::{StateMachine, TopicId};
 use crate::storage::Log;
+use crate::storage::batch_reader::BatchReader;
 use crate::storage::stats::Stats;
 
 /// Largest size of batches that are proposed through this node and not yet answered, in bytes; further ones wait.
@@ -56,6 +57,8 @@ pub struct Parts {
     pub log: Log,
     /// The state machine.
     pub state_machine: Arc<RwLock<StateMachine>>,
+    /// Finds batches in the log.
+    pub batches: BatchReader,
     /// The log's time.
     pub time: Timekeeper,
     /// Wakes readers when a partition changes.
@@ -123,6 +126,11 @@ impl Handle {
     /// Returns a reader of the durable log.
     pub fn log(&self) -> &Log {
         &self.inner.parts.log
+    }
+
+    /// Returns a reader of the batches in the log.
+    pub fn batches(&self) -> &BatchReader {
+        &self.inner.parts.batches
     }
 
     /// The state machine. Hold the guard briefly and never across an await: the raft thread waits for it.

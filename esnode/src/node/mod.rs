@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use self::handle::Handle;
 use self::listeners::{Listeners, serve, start_transport};
 use self::raft::{Start, segment_bytes, take_part};
+use crate::batch_index::recent::RecentBatches;
 use crate::maintenance::backup::Backups;
 use crate::net::peer::Transport;
 use crate::process::config::Config;
@@ -28,6 +29,7 @@ use crate::process::version::build_info;
 use crate::replica::{Input, Snapshot};
 use crate::runtime::{Event, GroupWakers, LeaderView, PartitionWakers, Timekeeper};
 use crate::state_machine::StateMachine;
+use crate::storage::batch_reader::BatchReader;
 use crate::storage::data_dir::DataDir;
 use crate::storage::{self, Log, Recovered};
 
@@ -76,6 +78,8 @@ impl Node {
             Some(Snapshot { state, conf_state }) => (state, Some(conf_state)),
             None => (StateMachine::default(), None),
         };
+        let recent = RecentBatches::since_entry(state.applied_index() + 1);
+        let batches = BatchReader::new(log.clone(), Arc::new(recent));
         let state = Arc::new(RwLock::new(state));
         let wakers = Arc::new(PartitionWakers::default());
         let group_wakers = Arc::new(GroupWakers::default());
@@ -87,6 +91,7 @@ impl Node {
             started_at: now_rfc3339(),
             log: log.clone(),
             state_machine: Arc::clone(&state),
+            batches: batches.clone(),
             wakers: Arc::clone(&wakers),
             group_wakers: Arc::clone(&group_wakers),
             time: time.clone(),
@@ -113,6 +118,7 @@ impl Node {
                 conf_state,
                 transport: thread_transport,
                 state,
+                batches,
                 time,
                 wakers,
                 group_wakers,

@@ -19,10 +19,11 @@ use crate::replica::{
     Bootstrap, Config as ReplicaConfig, End, Hello, Input, JoinError, Parts, PeerRegistry, Replica,
 };
 use crate::runtime::{
-    Ended, Event, GroupWakers, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread, Surroundings,
-    Timekeeper, find_cluster, read_clocks,
+    Ended, Event, GroupWakers, Indexer, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread,
+    Surroundings, Timekeeper, find_cluster, read_clocks,
 };
 use crate::state_machine::StateMachine;
+use crate::storage::batch_reader::BatchReader;
 use crate::storage::data_dir::DataDir;
 use crate::storage::writer::{self, WalEvent, Writer};
 use crate::storage::{self, Incoming, Log, Outgoing, Recovered, Snapshots};
@@ -46,6 +47,7 @@ pub(super) struct Start {
     pub(super) conf_state: Option<ConfState>,
     pub(super) transport: Arc<Transport>,
     pub(super) state: Arc<RwLock<StateMachine>>,
+    pub(super) batches: BatchReader,
     pub(super) time: Timekeeper,
     pub(super) wakers: Arc<PartitionWakers>,
     pub(super) group_wakers: Arc<GroupWakers>,
@@ -77,10 +79,12 @@ pub(super) fn take_part(start: Start) -> Result<()> {
     serve_files(&start.transport, start.log.clone(), snapshots.clone());
     let log =
         NodeLog { log: start.log.clone(), snapshots: snapshots.clone(), writer: writer.sender().clone() };
+    let indexer = Indexer::spawn(start.log.clone(), start.batches.clone(), Arc::clone(&start.state))?;
     let parts = Parts {
         core: start_core(&config, &start.recovered, conf_state, log.clone())?,
         log,
         state: start.state,
+        recent: Arc::clone(start.batches.recent()),
         time: start.time.log_time(),
         registry,
     };
@@ -106,6 +110,7 @@ pub(super) fn take_part(start: Start) -> Result<()> {
     let ended = thread.run();
     start.log.stop_waiting();
     writer.close();
+    drop(indexer);
     // Only now may another process use the directory.
     drop(data_dir);
     conclude(ended, config.node_id)

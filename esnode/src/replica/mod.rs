@@ -68,6 +68,7 @@ use self::snapshots::SnapshotPace;
 use self::stall::LostWrite;
 use self::transfer::Transfer;
 use self::writes::{Durable, Writes};
+use crate::batch_index::recent::RecentBatches;
 use crate::consensus::{Core, Effects, LastContact, Persist, Promotion, Role, Status};
 use crate::entry::{Entry, HardState};
 use crate::state_machine::StateMachine;
@@ -107,6 +108,8 @@ pub struct Parts<E: Environment> {
     pub log: E::Log,
     /// The state machine, which others read.
     pub state: Arc<RwLock<StateMachine>>,
+    /// The batches of the entries that are applied from now on, which others read.
+    pub recent: Arc<RecentBatches>,
     /// The log's time, which others read.
     pub time: Arc<Mutex<LogTime>>,
     /// The other nodes, as far as they have said who they are.
@@ -119,6 +122,7 @@ pub struct Replica<E: Environment> {
     core: Core<E::Log>,
     log: E::Log,
     state: Arc<RwLock<StateMachine>>,
+    recent: Arc<RecentBatches>,
     time: Arc<Mutex<LogTime>>,
     now: Now,
     tick: u64,
@@ -174,7 +178,7 @@ pub struct Replica<E: Environment> {
 impl<E: Environment> Replica<E> {
     /// Starts with what the disk held, when the clocks show `now`.
     pub fn new(config: Config, parts: Parts<E>, now: Now) -> Self {
-        let Parts { core, log, state, time, registry } = parts;
+        let Parts { core, log, state, recent, time, registry } = parts;
         let (applied, payload, writes) = {
             let state = state.read();
             (state.applied_index(), state.payload(), Writes::new(state.members().retired()))
@@ -189,6 +193,7 @@ impl<E: Environment> Replica<E> {
             core,
             log,
             state,
+            recent,
             time,
             now,
             tick: 0,

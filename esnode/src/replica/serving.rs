@@ -85,6 +85,8 @@ impl<E: Environment> Replica<E> {
             groups.extend(applied.groups);
             self.freed |= applied.freed;
             topics |= applied.topics;
+            // Before anybody can read of them in the state.
+            applied.batches.into_iter().for_each(|(partition, batch)| self.recent.push(partition, batch));
             outcomes.push((entry.index, entry.term, applied.replies));
         }
         drop(state);

@@ -158,7 +158,9 @@ impl<E: Environment> Replica<E> {
         let (index, payload) = (state.applied_index(), state.payload());
         tracing::info!(index, "caught up by files");
         if !makes(Mistake::StateNotInstalled) {
-            *self.state.write() = state;
+            let mut current = self.state.write();
+            self.recent.restart(index + 1);
+            *current = state;
         }
         self.applied = index;
         self.core.applied(index);

@@ -5,8 +5,10 @@
 
 mod bootstrap;
 mod clock;
+mod indexer;
 mod leader_view;
 mod log_reader;
+mod log_scan;
 mod node_log;
 mod raft_thread;
 mod snapshot_fetcher;
@@ -18,6 +20,7 @@ mod wakers;
 use std::io;
 
 pub use self::bootstrap::{JoinOutcome, find_cluster};
+pub use self::indexer::Indexer;
 pub use self::leader_view::LeaderView;
 pub use self::node_log::NodeLog;
 pub use self::raft_thread::{Ended, RaftThread, Surroundings};

@@ -22,6 +22,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::ids::ClusterId;
 
+use crate::batch_index::PartitionKey;
+use crate::batch_index::recent::RecentBatch;
 use clock::{LogClock, Tick};
 use command::{Command, Malformed, Refusal, Reply};
 use groups::{Group, Groups};
@@ -113,6 +115,8 @@ pub struct Applied {
     pub replies: Vec<Reply>,
     /// Partitions that grew, were created or deleted (for waking readers).
     pub touched: Vec<(TopicId, u32)>,
+    /// The batches that partitions got, in order.
+    pub batches: Vec<(PartitionKey, RecentBatch)>,
     /// Groups that changed (for waking those who wait for them).
     pub groups: Vec<String>,
     /// Topics were created, extended or deleted. Clients ask any node for them at once.
@@ -142,9 +146,9 @@ impl StateMachine {
     pub fn apply(&mut self, index: u64, term: u64, payload: &Bytes) -> Applied {
         let mut applied = Applied::default();
         let unexpired = self.unexpired();
-        for (ordinal, command) in (0..).zip(Command::decode_all(payload)) {
+        for (ordinal, command) in (0..).zip(Command::decode_with_places(payload)) {
             match command {
-                Ok(command) => {
+                Ok((place, command)) => {
                     applied.freed |=
                         matches!(command, Command::DeleteRecords { .. } | Command::DeleteTopic { .. });
                     let context = CommandContext {
@@ -155,6 +159,7 @@ impl StateMachine {
                         index_interval: self.index_interval,
                         format: self.format,
                         unexpired,
+                        stored: command.stored_at(place),
                     };
                     let reply = self.apply_command(command, context, &mut applied);
                     applied.replies.push(reply);
@@ -207,9 +212,10 @@ impl StateMachine {
                     Ok(header)
                 });
                 let bytes = batch.len();
-                let reply = self.change(topic, partition, |found| found.append(header, bytes, context));
                 applied.touched.push((topic, partition));
-                reply
+                self.extend((topic, partition), context, applied, |found| {
+                    found.append(header, bytes, context)
+                })
             }
             Command::Bootstrap { cluster_id } => {
                 self.cluster.get_or_insert(cluster_id);
@@ -289,6 +295,25 @@ impl StateMachine {
         let before = partition.index_entries();
         let reply = change(partition);
         self.index_entries = self.index_entries + partition.index_entries() - before;
+        reply
+    }
+
+    /// Applies `change` to a partition, which may get a batch by it.
+    fn extend(
+        &mut self,
+        key: PartitionKey,
+        context: CommandContext,
+        applied: &mut Applied,
+        change: impl FnOnce(&mut Partition) -> Reply,
+    ) -> Reply {
+        let mut added = None;
+        let reply = self.change(key.0, key.1, |partition| {
+            let base_offset = partition.high_watermark();
+            let reply = change(partition);
+            added = context.batch(base_offset, partition);
+            reply
+        });
+        applied.batches.extend(added.map(|batch| (key, batch)));
         reply
     }
 

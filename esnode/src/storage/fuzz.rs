@@ -36,12 +36,13 @@ fn recover(bytes: &[u8]) {
     let again = replay(&segment).expect("what recovery leaves behind can be recovered");
     assert!(again.torn.is_none() && again.index == found.index, "it was torn still");
     let FoundLog { segments, index, end, .. } = found;
-    let state = RwLock::new(LogState { index, segments, sealed_bytes: 0, end });
+    let state = RwLock::new(LogState { index, segments, end, ..LogState::default() });
     let shared = SharedLog {
         dir: PathBuf::new(),
         synced: true,
         state,
         stats: Arc::default(),
+        sealed: crossbeam_channel::bounded(1),
         files: Arc::default(),
         ending: AtomicBool::new(false),
     };

@@ -18,6 +18,7 @@
 //! that even that group is protected soon after its sync.
 
 mod backup_source;
+pub mod batch_reader;
 mod checked_json;
 pub mod data_dir;
 pub mod disk_space;
@@ -25,7 +26,7 @@ mod error;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
-mod log;
+pub(crate) mod log;
 mod open;
 mod options;
 mod snapshot;

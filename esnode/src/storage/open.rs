@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::error::OpenError;
 use super::files::{create_dir, remove_if_present, sync_dir};
-use super::log::{Log, Wal, preallocator, recovery, wal};
+use super::log::{Log, Wal, preallocator, recovery, segment_indexes, wal};
 use super::options::{Fill, Options};
 use super::snapshot::{self, Snapshot, Snapshots};
 use super::transfer::commit;
@@ -44,6 +44,7 @@ pub fn open_with(dir: &Path, options: Options, fill: Fill) -> Result<(Log, Wal, 
     let dir = dir.join("log");
     create_dir(&dir)?;
     remove_if_present(&dir, preallocator::UNFINISHED)?;
+    remove_if_present(&dir, segment_indexes::UNFINISHED)?;
     let start = snapshot.as_ref().map(|snapshot| snapshot.start).unwrap_or_default();
     let found = recovery::recover(&dir, start).map_err(|error| match damaged.first() {
         // Only the damaged snapshot would tell where the log begins.

@@ -62,8 +62,17 @@ pub fn fill(
     let values = vec![vec![b'x'; size]; records];
     let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
     let request = produce_request(TOPIC, 0, batch(&values, Compression::None)?);
+    send_all(client, std::iter::repeat_n(&request, requests), window)
+}
+
+/// Sends these requests, `window` of them without an answer; how long each took.
+pub fn send_all<'a>(
+    client: &mut Client,
+    requests: impl Iterator<Item = &'a ProduceRequest>,
+    window: usize,
+) -> Result<Vec<Duration>> {
     let mut sent = VecDeque::with_capacity(window);
-    let mut took = Vec::with_capacity(requests);
+    let mut took = Vec::new();
     let mut settle = |client: &mut Client, began: Instant| -> Result<()> {
         let response = client.receive::<ProduceRequest>(PRODUCE)?;
         match response.responses[0].partition_responses[0].error_code {
@@ -72,13 +81,13 @@ pub fn fill(
         }
         Ok(())
     };
-    for _ in 0..requests {
+    for request in requests {
         if sent.len() == window
             && let Some(began) = sent.pop_front()
         {
             settle(client, began)?;
         }
-        client.send(PRODUCE, &request)?;
+        client.send(PRODUCE, request)?;
         sent.push_back(Instant::now());
     }
     sent.into_iter().try_for_each(|began| settle(client, began))?;
@@ -91,18 +100,24 @@ pub fn consume(share: usize) -> Result<()> {
     let mut client = Client::connect(cluster.kafka(leader), MAX_WAIT)?;
     let messages = 1_000_000 / share;
     fill(&mut client, 1024, GATHERED, 10, messages / GATHERED)?;
-    let (mut offset, mut bytes) = (0, 0);
     let started = Instant::now();
-    while offset < messages {
-        let response = client.call(FETCH, &fetch_request(TOPIC, 0, i64::try_from(offset)?))?;
-        let records = response.responses[0].partitions[0].records.clone().unwrap_or_default();
-        bytes += records.len();
-        offset = offset_after(&records).context("an answer without batches")?;
-    }
+    let bytes = read(&mut client, TOPIC, 0, messages)?;
     let seconds = started.elapsed().as_secs_f64();
     let (rate, megabytes) = (messages as f64 / seconds, bytes as f64 / seconds / 1e6);
     println!("consume, 1 KiB, one reader: {rate:.0} msgs/s, {megabytes:.0} MB/s");
     Ok(())
+}
+
+/// Reads a partition from the start, until there were so many messages; returns their bytes.
+pub fn read(client: &mut Client, topic: &str, partition: i32, messages: usize) -> Result<usize> {
+    let (mut offset, mut bytes) = (0, 0);
+    while offset < messages {
+        let response = client.call(FETCH, &fetch_request(topic, partition, i64::try_from(offset)?))?;
+        let records = response.responses[0].partitions[0].records.clone().unwrap_or_default();
+        bytes += records.len();
+        offset = offset_after(&records).context("an answer without batches")?;
+    }
+    Ok(bytes)
 }
 
 /// The offset after the last whole batch (Kafka's record batch: base offset, length, ..., last offset delta

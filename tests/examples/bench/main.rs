@@ -1,7 +1,7 @@
 //! Measures three real nodes on this machine, and beside them what disk and loopback can do at all.
 //!
-//! `cargo run --release -p tests --example bench -- [--quick] [floor|produce|consume|failover|restart|idle
-//! ...]`
+//! `cargo run --release -p tests --example bench -- [--quick] [floor|produce|consume|interleaved|failover
+//! |restart|idle ...]`
 //!
 //! Everything without a name; each measurement has a cluster of its own. `--quick` takes a tenth of the
 //! events.
@@ -10,6 +10,7 @@ mod events;
 mod failover;
 mod floor;
 mod idle;
+mod interleaved;
 mod process;
 mod restart;
 mod spread;
@@ -32,16 +33,17 @@ fn main() -> Result<()> {
     let (quick, names): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|arg| arg == "--quick");
     let share = if quick.is_empty() { 1 } else { 10 };
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let all: [(&str, Measure); 6] = [
+    let all: [(&str, Measure); 7] = [
         ("floor", floor::measure),
         ("produce", events::produce),
         ("consume", events::consume),
+        ("interleaved", interleaved::measure),
         ("failover", failover::measure),
         ("restart", restart::measure),
         ("idle", idle::measure),
     ];
     if let Some(unknown) = names.iter().find(|name| all.iter().all(|(known, _)| known != name)) {
-        bail!("{unknown} is none of floor, produce, consume, failover, restart and idle");
+        bail!("{unknown} is none of floor, produce, consume, interleaved, failover, restart and idle");
     }
     println!("{}", process::machine()?);
     for (_, measure) in all.into_iter().filter(|(name, _)| wanted(name)) {

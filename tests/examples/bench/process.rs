@@ -18,6 +18,12 @@ pub fn cpu_of(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / 100.0)
 }
 
+/// Bytes that a process has read so far, from files and connections (proc(5): rchar).
+pub fn bytes_read(pid: u32) -> Result<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    Ok(io.split_whitespace().nth(1).context("rchar")?.parse()?)
+}
+
 /// Resident memory of each node, in MiB.
 pub fn memory(cluster: &Cluster) -> Result<String> {
     let each: Result<Vec<_>> = cluster.ids().into_iter().map(|id| rss_mib(cluster.os_pid(id))).collect();

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use esnode::batch_index::recent::RecentBatches;
 use esnode::consensus::{ConfState, Core, CoreConfig, LogRead, Role, Status, Timing};
 use esnode::process::version::FORMAT;
 use esnode::replica::{
@@ -73,6 +74,8 @@ impl From<InvariantViolation> for Stop {
 pub(super) struct Member {
     pub(super) replica: Replica<Simulated>,
     pub(super) state: Arc<RwLock<StateMachine>>,
+    /// The batches of what it has applied in this life.
+    pub(super) recent: Arc<RecentBatches>,
     pub(super) leadership: Leadership,
     pub(super) members: Members,
     /// It leads, and refuses events.
@@ -153,6 +156,11 @@ impl Node {
     /// The node's own account of the group; `None` when it has none.
     pub fn status(&self) -> Option<Status> {
         self.as_member().map(|member| member.replica.status())
+    }
+
+    /// The batches of what it has applied since it started or installed a snapshot.
+    pub fn recent(&self) -> Option<&RecentBatches> {
+        self.as_member().map(|member| &*member.recent)
     }
 
     /// Its applied state.
@@ -244,11 +252,13 @@ impl Node {
             applied,
             tail_bytes: env.profile.tail_bytes,
         };
+        let recent = Arc::new(RecentBatches::since_entry(state.applied_index() + 1));
         let state = Arc::new(RwLock::new(state));
         let parts = Parts {
             core: Core::new(core, log.clone()).expect("the simulator's configuration is sound"),
             log,
             state: Arc::clone(&state),
+            recent: Arc::clone(&recent),
             time: Arc::new(Mutex::new(LogTime::default())),
             registry,
         };
@@ -257,6 +267,7 @@ impl Node {
         self.running = Some(Running::Member(Box::new(Member {
             replica,
             state,
+            recent,
             leadership: Leadership::default(),
             members: nobody(),
             refuses_events: false,

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use esnode::batch_index::Wanted;
+use esnode::batch_index::recent::RecentBatches;
 use esnode::state_machine::batch::BatchHeader;
 use esnode::state_machine::command::Command;
 use esnode::state_machine::{StateMachine, Topic, TopicId};
@@ -36,6 +38,35 @@ pub fn whole(stream: &StateMachine, log: &Replayed, topic: &str, partition: u32)
     let end = start + found.len() as i64;
     assert_eq!(end, high_watermark(topic, partition), "a partition's log and its end disagree");
     (start, found)
+}
+
+/// Compares the recent batches of a partition, by which readers find what was applied last, with the log itself.
+pub fn compare_recent(
+    stream: &StateMachine,
+    log: &Replayed,
+    recent: &RecentBatches,
+    topic: &str,
+    partition: u32,
+) {
+    let Some(topic) = stream.topic(topic) else { return };
+    let found =
+        recent.find((topic.id, partition), Wanted::Offset(start_offset(topic, partition)), usize::MAX);
+    let Some(first) = found.first() else { return };
+    let mut values = Vec::new();
+    for (batch, next) in found.iter().zip(found.iter().skip(1).map(Some).chain([None])) {
+        let entry = log.entry(batch.entry).expect("what is applied is in the log");
+        let from = batch.offset as usize;
+        let bytes = entry.data.slice(from..from + batch.batch.length as usize);
+        values.extend(records::decode(&bytes).expect("only batches that producers sent are in the log"));
+        let end = next.map_or(high_watermark(topic, partition), |next| next.batch.base_offset);
+        assert_eq!(batch.batch.end_offset(), end, "a recent batch does not join the next one");
+    }
+    let first = first.batch.base_offset.max(start_offset(topic, partition));
+    let expected = self::values(stream, log, topic, partition, first, usize::MAX);
+    assert!(
+        expected.is_some_and(|expected| values.ends_with(&expected)),
+        "the recent batches are not what the log has"
+    );
 }
 
 fn start_offset(topic: &Topic, partition: u32) -> i64 {

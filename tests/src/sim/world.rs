@@ -258,6 +258,9 @@ impl World {
                 let (start, values) =
                     reading::whole(&state, &node.disk.log().get(), &topic(place.0), place.1);
                 self.env.checks.whole(node.id, place, start, &values)?;
+                if let Some(recent) = node.recent() {
+                    reading::compare_recent(&state, &node.disk.log().get(), recent, &topic(place.0), place.1);
+                }
             }
             if let Some((topic, next)) = pipeline::position(&state) {
                 let committed = reading::committed(&state, &node.disk.log().get(), topic, self.env.bug);

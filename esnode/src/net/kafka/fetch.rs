@@ -21,12 +21,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answer;
+use super::fetch_read;
 use super::frame::{BadRequest, Outcome, Request};
 use super::ids::{self, TopicKey};
 use super::leader_epoch;
 use super::memory::Held;
 use super::new_leader::NewLeader;
-use super::partition_read::{self, Isolation, PartitionRead, Room, State};
+use super::partition_read::{Isolation, PartitionRead, Room, State};
 use super::session::Session;
 
 /// Most bytes of events in one answer, whatever the client allows.
@@ -183,7 +184,7 @@ impl Fetch {
         let (mut reads, mut room, node) =
             (std::mem::take(&mut self.reads), self.room, session.node().clone());
         let work =
-            spawn_blocking(move || (partition_read::read(&node, &mut reads, &mut room, high), reads, room));
+            spawn_blocking(move || (fetch_read::read(&node, &mut reads, &mut room, high), reads, room));
         let (read, reads, room) = work.await.map_err(io::Error::other)?;
         (self.reads, self.room) = (reads, room);
         if let Some(permit) = &mut self.permit {

@@ -20,9 +20,12 @@ use super::partition_read::Isolation;
 use super::reading::{self, LiveBatch, Source, Sources};
 use super::records::first_since;
 use super::session::Session;
+use super::stored;
+use crate::batch_index::Wanted;
 use crate::node::handle::Handle;
 use crate::state_machine::batch::BatchHeader;
 use crate::state_machine::{Partition, Position, StateMachine};
+use crate::storage::batch_reader::BatchReader;
 
 /// Asks for the offset that the next event will get.
 const LATEST: i64 = -1;
@@ -34,6 +37,8 @@ const NEWEST: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 /// Asks for the newest event that lies in remote storage, which there is none of.
 const LATEST_TIERED: i64 = -5;
+/// Bytes of batches that are looked through at a time.
+const CHUNK: usize = 256 << 10;
 /// Versions from which on the last three may be asked for.
 const NEWEST_SINCE: i16 = 7;
 const EARLIEST_LOCAL_SINCE: i16 = 8;
@@ -187,6 +192,42 @@ fn search(node: &Handle, lookup: Result<Lookup, ResponseError>) -> Result<Lookup
 
 impl Search {
     fn run(self, node: &Handle) -> io::Result<Option<Found>> {
+        match self.by_index(node.batches())? {
+            Some(found) => Ok(found),
+            None => self.by_walk(node),
+        }
+    }
+
+    /// Searches the batches that the index knows; `None` if it does not know all that are needed.
+    fn by_index(&self, reader: &BatchReader) -> io::Result<Option<Option<Found>>> {
+        let key = (self.source.topic, self.source.partition);
+        let (Time::Since(time) | Time::Newest(time)) = self.wanted;
+        let mut wanted = Wanted::Time(time);
+        let mut best = Best::default();
+        loop {
+            let Some(chosen) = reader.find(key, wanted, self.from.index, CHUNK) else { return Ok(None) };
+            let Some(last) = chosen.last() else { return Ok(Some(best.found)) };
+            // The events that the time was reached with may be deleted. Then the search begins with those that are not.
+            wanted = Wanted::Offset(last.batch.end_offset().max(self.start_offset));
+            let batches = stored::read(reader, &chosen)?;
+            if batches.len() < chosen.len() {
+                return Ok(None);
+            }
+            for (stored, batch) in chosen.iter().zip(&batches) {
+                let live = LiveBatch {
+                    base_offset: stored.batch.base_offset,
+                    last_offset: stored.batch.end_offset() - 1,
+                    leader_epoch: epoch_of(stored.term),
+                    batch,
+                };
+                if self.consider(&live, &mut best).is_break() {
+                    return Ok(Some(best.found));
+                }
+            }
+        }
+    }
+
+    fn by_walk(self, node: &Handle) -> io::Result<Option<Found>> {
         let mut at = self.from;
         let sources = Sources::new(vec![self.source.clone()]);
         let mut best = Best::default();

@@ -1,5 +1,4 @@
-//! What one partition contributes to the answer to a Fetch, and the walk over the log that fills the reads of all
-//! partitions at once.
+//! What one partition contributes to the answer to a Fetch.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -10,15 +9,14 @@ use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::fetch_response::{AbortedTransaction, EpochEndOffset, PartitionData};
 
 use super::errors;
-use super::ids::TopicKey;
+use super::ids::{TopicKey, leader_epoch as leader_epoch_of};
 use super::leader_epoch;
-use super::reading::{self, Batches, Source, Sources};
+use super::reading::{Batches, Source};
 use super::records::deliver;
-use crate::node::handle::Handle;
+use super::stored;
+use crate::batch_index::Wanted;
 use crate::state_machine::{Partition, Position, StateMachine};
-
-/// Once an answer holds something, so many reads of the log are made for one more partition.
-const SCAN: usize = 16;
+use crate::storage::batch_reader::{BatchReader, StoredBatch};
 
 /// How much of a partition its readers see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +99,7 @@ pub struct Room {
 }
 
 impl Room {
-    fn take(&mut self, size: usize, own: &mut usize) -> bool {
+    pub fn take(&mut self, size: usize, own: &mut usize) -> bool {
         let fits = size <= self.bytes && size <= *own;
         if fits || self.taken == 0 {
             self.bytes = self.bytes.saturating_sub(size);
@@ -110,6 +108,12 @@ impl Room {
             return true;
         }
         false
+    }
+
+    /// What was taken for this was not there.
+    fn give_back(&mut self, size: usize) {
+        self.bytes += size;
+        self.taken -= size;
     }
 }
 
@@ -215,15 +219,48 @@ impl PartitionRead {
     }
 
     /// The entry to read next, if there is anything to read before `high`.
-    fn wants(&self, high: u64) -> Option<u64> {
+    pub fn wants(&self, high: u64) -> Option<u64> {
         match &self.state {
             State::Behind(_, at) if self.offset < self.end && at.index < high => Some(at.index),
             _ => None,
         }
     }
 
+    /// Takes room for what the index knows of what comes next; `None` if it does not know.
+    pub fn choose(&mut self, reader: &BatchReader, room: &mut Room) -> Option<Vec<StoredBatch>> {
+        let State::Behind(source, at) = &self.state else { return None };
+        let (key, limit) = ((source.topic, source.partition), room.bytes.min(self.room));
+        let mut chosen = reader.find(key, Wanted::Offset(self.offset), at.index, limit)?;
+        chosen.first().filter(|first| first.batch.base_offset <= self.offset)?;
+        let (end, own) = (self.end, &mut self.room);
+        let taken = chosen
+            .iter()
+            .take_while(|stored| stored.batch.base_offset < end && room.take(stored::size(stored), own));
+        let count = taken.count();
+        chosen.truncate(count);
+        Some(chosen)
+    }
+
+    /// Delivers the batches that it has chosen, as far as they could be read. Returns false if none could.
+    pub fn take_stored(&mut self, chosen: &[StoredBatch], batches: &[Bytes], room: &mut Room) -> bool {
+        for (stored, batch) in chosen.iter().zip(batches) {
+            deliver(batch, stored.batch.base_offset, leader_epoch_of(stored.term), &mut self.out);
+            self.offset = stored.batch.end_offset();
+        }
+        chosen[batches.len()..].iter().for_each(|missing| room.give_back(stored::size(missing)));
+        if batches.is_empty() && !chosen.is_empty() {
+            return false;
+        }
+        if let State::Behind(source, at) = &self.state
+            && self.offset < self.end
+        {
+            self.state = State::Full(source.clone(), *at);
+        }
+        true
+    }
+
     /// Takes its batches from one entry.
-    fn take(&mut self, place: usize, batches: &Batches, room: &mut Room) -> io::Result<()> {
+    pub fn take(&mut self, place: usize, batches: &Batches, room: &mut Room) -> io::Result<()> {
         let State::Behind(source, at) = &mut self.state else { return Ok(()) };
         let (offset, out, left, end) = (&mut self.offset, &mut self.out, &mut self.room, self.end);
         let flow = batches.walk(place, at, |live| {
@@ -247,7 +284,7 @@ impl PartitionRead {
 
     /// Finds which of the transactions in what is delivered were aborted. If events of it were deleted since, that is not
     /// known any more.
-    fn find_aborted(&mut self, state_machine: &StateMachine) {
+    pub fn find_aborted(&mut self, state_machine: &StateMachine) {
         let (State::Drained(source) | State::Behind(source, _) | State::Full(source, _)) = &self.state else {
             return;
         };
@@ -299,40 +336,6 @@ impl PartitionRead {
             }
         }
     }
-}
-
-/// Reads the log for all partitions that are behind, from entries before `high`. Blocking.
-pub fn read(node: &Handle, reads: &mut [PartitionRead], room: &mut Room, high: u64) -> io::Result<()> {
-    let (mut behind, mut sources) = (Vec::new(), Vec::new());
-    for read in reads {
-        if let State::Behind(source, _) = &read.state {
-            sources.push(source.clone());
-            behind.push(read);
-        }
-    }
-    let sources = Sources::new(sources);
-    for turn in 0..behind.len() {
-        let mut reads = 0;
-        while let Some(low) = behind[turn].wants(high) {
-            // A partition with little in a log full of others must not hold up what has been found.
-            if room.taken > 0 && (reads == SCAN || room.bytes == 0) {
-                break;
-            }
-            let entries = reading::read(node, &sources, low, high)?;
-            if entries.is_empty() {
-                break;
-            }
-            for batches in &entries {
-                for (place, read) in behind.iter_mut().enumerate() {
-                    read.take(place, batches, room)?;
-                }
-            }
-            reads += 1;
-        }
-    }
-    let state_machine = node.state_machine();
-    behind.iter_mut().for_each(|read| read.find_aborted(&state_machine));
-    Ok(())
 }
 
 #[cfg(test)]

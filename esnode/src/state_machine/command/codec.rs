@@ -1,6 +1,7 @@
 //! Encoding and decoding of commands. Their layout is described in [`super`].
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use shared::ids::{ClusterId, StoreId};
@@ -90,6 +91,13 @@ impl Command {
     /// Returns the commands of a payload, in order. Batches are slices of it, not copies. The iterator ends after the
     /// first error.
     pub fn decode_all(payload: &Bytes) -> impl Iterator<Item = Result<Command, Malformed>> {
+        Self::decode_with_places(payload).map(|decoded| decoded.map(|(_, command)| command))
+    }
+
+    /// As [`Command::decode_all`], each with its place in the payload.
+    pub fn decode_with_places(
+        payload: &Bytes,
+    ) -> impl Iterator<Item = Result<(Range<usize>, Command), Malformed>> {
         let total = payload.len();
         let mut rest = payload.clone();
         std::iter::from_fn(move || {
@@ -101,7 +109,7 @@ impl Command {
             if command.is_err() {
                 rest.clear();
             }
-            Some(command)
+            Some(command.map(|command| (at..total - rest.len(), command)))
         })
     }
 }

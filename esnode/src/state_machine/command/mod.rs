@@ -26,6 +26,7 @@ mod codec;
 pub(super) mod wire;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use shared::ids::{ClusterId, NodeId, StoreId};
@@ -34,6 +35,7 @@ use super::clock::Tick;
 use super::groups::{GroupChange, GroupError, GroupReply};
 use super::transactions::{ProducerIdentity, TransactionChange, TransactionError, marker};
 use super::{MAX_PARTITIONS_IN_ALL, TopicId};
+use crate::batch_index::Content;
 
 /// One change of the state machine. An entry's payload is one or more of them, back to back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +148,27 @@ impl Command {
         });
         one.into_iter().chain(markers)
     }
+
+    /// What the batches of the command are read from, when it lies at `place` in a payload.
+    pub fn stored_at(&self, place: Range<usize>) -> Stored {
+        let (content, start) = match self {
+            Self::Append { batch, .. } => (Content::Batch, place.end - batch.len()),
+            _ => (Content::EndOfTransaction, place.start),
+        };
+        let number = |length| u32::try_from(length).expect("a payload is far smaller than 4 GiB");
+        Stored { content, offset: number(start), length: number(place.end - start) }
+    }
+}
+
+/// What the batches of a command are read from.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// Whether it is a batch, or the command that markers are made from.
+    pub content: Content,
+    /// Offset in the payload of the entry.
+    pub offset: u32,
+    /// Its bytes.
+    pub length: u32,
 }
 
 /// The result of one command.

@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{Refusal, Reply};
+use super::command::{Refusal, Reply, Stored};
 use super::producers::{Producer, Producers, SequenceCheck};
 use super::transactions::{Ending, MARKER, TransactionError};
+use crate::batch_index::BatchEntry;
+use crate::batch_index::recent::RecentBatch;
 use batch::BatchHeader;
 use index::IndexEntry;
 pub use index::Position;
@@ -70,6 +72,21 @@ pub(super) struct CommandContext {
     pub(super) format: u16,
     /// Producers whose latest batch lies before this entry have expired; `None` before the log's clock has ticked.
     pub(super) unexpired: Option<u64>,
+    /// What a batch of the command is read from.
+    pub(super) stored: Stored,
+}
+
+impl CommandContext {
+    /// The batch that the command has given a partition, which had offsets up to `base_offset` before; `None` if there is
+    /// none.
+    pub(super) fn batch(&self, base_offset: i64, partition: &Partition) -> Option<RecentBatch> {
+        let records =
+            u32::try_from(partition.high_watermark - base_offset).ok().filter(|records| *records > 0)?;
+        let Stored { content, offset, length } = self.stored;
+        let newest = partition.max_timestamp.unwrap_or(i64::MIN);
+        let batch = BatchEntry { base_offset, records, newest, length, content };
+        Some(RecentBatch { batch, entry: self.index, offset })
+    }
 }
 
 impl Partition {
@@ -115,6 +132,13 @@ impl Partition {
         let after = self.index.partition_point(|entry| entry.before.is_none_or(|before| before < timestamp));
         // The batch with that timestamp may be deleted. Then the scan begins at the first event that is kept.
         self.index.get(after.saturating_sub(1)).map(|entry| entry.position)
+    }
+
+    /// Returns the last place in the log, up to entry `entry`, that is known, and the newest timestamp before it. `None` if all
+    /// places are behind that entry: what it holds is deleted.
+    pub fn place_up_to(&self, entry: u64) -> Option<(Position, Option<i64>)> {
+        let after = self.index.partition_point(|known| known.position.index <= entry);
+        after.checked_sub(1).map(|place| (self.index[place].position, self.index[place].before))
     }
 
     /// Newest timestamp (ms) of all events that there ever were.

@@ -241,7 +241,7 @@ impl StateMachine {
         let is_refused = ended.is_err();
         for (topic, partition) in &ending.partitions {
             // Readers look for a marker in every partition that the entry names.
-            self.change(*topic, *partition, |partition| match is_refused {
+            self.extend((*topic, *partition), context, applied, |partition| match is_refused {
                 true => partition.refuse_marker(context),
                 false => partition.end_transaction(ending, context),
             });

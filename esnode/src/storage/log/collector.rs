@@ -3,7 +3,7 @@
 use std::io;
 
 use super::frame::Frame;
-use super::index::Span;
+use super::index::{Position, Span};
 use super::scan::{Frames, Next};
 use crate::entry::Entry;
 
@@ -15,7 +15,8 @@ pub(crate) struct Collector {
     pub high: u64,
     /// Bytes of payload that may still be taken.
     pub budget: u64,
-    pub entries: Vec<Entry>,
+    /// What was taken, each with the position of its frame.
+    pub entries: Vec<(Entry, Position)>,
 }
 
 impl Collector {
@@ -47,7 +48,11 @@ impl Collector {
             }
             self.budget = self.budget.saturating_sub(size);
             self.next = present;
-            self.entries.push(entry);
+            let position = Position {
+                segment: segment.header.sequence,
+                offset: u32::try_from(offset).expect("segments are below 4 GiB"),
+            };
+            self.entries.push((entry, position));
         }
         Ok(true)
     }

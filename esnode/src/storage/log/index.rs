@@ -146,6 +146,12 @@ impl Index {
         self.entries.get(at).filter(|entry| entry.position.segment == segment).map(|entry| entry.index)
     }
 
+    /// The lowest index in the segments after this one, if there are entries in them.
+    pub fn first_after(&self, segment: u32) -> Option<u64> {
+        let at = self.entries.partition_point(|entry| entry.position.segment <= segment);
+        self.entries.get(at).map(|entry| entry.index)
+    }
+
     /// Returns the same index for a segment with another number.
     pub fn renumbered(&self, segment: u32) -> Self {
         let mut index = self.clone();

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::collector::Collector;
-use super::index::{Index, Span};
+use super::index::{Index, Position, Span};
 use super::scan::Frames;
 use super::segment::{self, Segment};
 use super::state::{Sealed, SharedLog};
-use super::{LogStart, footer, header};
+use super::{LogStart, footer, header, segment_indexes};
 use crate::entry::Entry;
 use crate::storage::files::named;
 use crate::storage::stats::Stats;
@@ -22,7 +22,7 @@ const CHUNK: std::ops::RangeInclusive<u64> = (32 << 10)..=(1 << 20);
 /// Reads the durable entries of the log. Cheap to clone, and safe to use from any thread.
 #[derive(Clone)]
 pub struct Log {
-    shared: Arc<SharedLog>,
+    pub(super) shared: Arc<SharedLog>,
 }
 
 impl Log {
@@ -93,6 +93,7 @@ impl Log {
         for name in segment::list(dir)? {
             if header::sequence(&name).is_some_and(|sequence| sequence < limit) {
                 footer::remove(dir, &name);
+                segment_indexes::remove(dir, &name);
                 fs::remove_file(dir.join(&name)).map_err(named(dir, &name))?;
             }
         }
@@ -203,6 +204,17 @@ impl Log {
     /// `InvalidInput` if `low` is below the first index; `InvalidData`, naming file and offset, if the disk no longer
     /// holds what was written; those of the file system.
     pub fn entries(&self, low: u64, high: u64, max_bytes: u64) -> io::Result<Vec<Entry>> {
+        let entries = self.entries_with_positions(low, high, max_bytes)?;
+        Ok(entries.into_iter().map(|(entry, _)| entry).collect())
+    }
+
+    /// As [`Log::entries`], each entry with the position of its frame.
+    pub(crate) fn entries_with_positions(
+        &self,
+        low: u64,
+        high: u64,
+        max_bytes: u64,
+    ) -> io::Result<Vec<(Entry, Position)>> {
         loop {
             if let Some(entries) = self.try_entries(low, high, max_bytes)? {
                 return Ok(entries);
@@ -212,7 +224,7 @@ impl Log {
 
     /// One attempt at [`Log::entries`]. Returns `None` if the writer superseded entries meanwhile: entries that were
     /// read before and after that might not belong to one log.
-    fn try_entries(&self, low: u64, high: u64, max_bytes: u64) -> io::Result<Option<Vec<Entry>>> {
+    fn try_entries(&self, low: u64, high: u64, max_bytes: u64) -> io::Result<Option<Vec<(Entry, Position)>>> {
         let (first, high, unchanged) = {
             let index = &self.shared.state.read().index;
             (index.first(), high.min(index.last() + 1), index.supersessions())

@@ -10,6 +10,7 @@ use super::frame::Frame;
 use super::header::{self, SEGMENT_HEADER_LEN};
 use super::index::{Index, Position};
 use super::open_files::OpenFiles;
+use super::positions::Positions;
 use super::scan::{Frames, Next};
 use super::segment::{self, Segment};
 use super::tail::{self, Unread};
@@ -30,6 +31,8 @@ pub(crate) struct FoundLog {
     pub index: Index,
     /// The index of the last segment alone; `index` holds its entries too.
     pub tail: Index,
+    /// Positions of all entries of the last segment.
+    pub positions: Positions,
     pub hard_state: HardState,
     /// The offset at which the last segment's frames end.
     pub end: u64,
@@ -113,7 +116,7 @@ pub(crate) fn check_sealed(
         let offset = frames.offset();
         progress(offset);
         match frames.next()? {
-            Next::Frame(Frame::Entry(entry)) => note(&mut index, segment, offset, &entry)?,
+            Next::Frame(Frame::Entry(entry)) => drop(note(&mut index, segment, offset, &entry)?),
             Next::Frame(Frame::State(_)) => {}
             Next::Bad(reason) => return Err(OpenError::corrupt(&segment.name, offset, reason)),
             Next::End => {
@@ -133,15 +136,16 @@ pub(crate) fn check_sealed(
 /// Adds an entry to the index of its segment, if it can follow the entry before it there. Whether the first entry, and
 /// one that supersedes others, can follow the segments before is only known when their indexes are joined
 /// ([`FoundLog::extend`]).
-fn note(index: &mut Index, segment: &Segment, offset: u64, entry: &Entry) -> Result<(), OpenError> {
+fn note(index: &mut Index, segment: &Segment, offset: u64, entry: &Entry) -> Result<Position, OpenError> {
     let Entry { index: at, term, .. } = *entry;
     let within = !index.entries().is_empty() && at > index.first();
     if at == 0 || (within && index.term(at - 1).is_none_or(|previous| previous > term)) {
         return Err(cannot_follow(index, segment, offset, (at, term)));
     }
     let offset = u32::try_from(offset).expect("segments are below 4 GiB");
-    index.append(at, term, Position { segment: segment.header.sequence, offset });
-    Ok(())
+    let position = Position { segment: segment.header.sequence, offset };
+    index.append(at, term, position);
+    Ok(position)
 }
 
 fn cannot_follow(index: &Index, segment: &Segment, offset: u64, (at, term): (u64, u64)) -> OpenError {
@@ -202,7 +206,10 @@ impl FoundLog {
             let offset = frames.offset();
             match frames.next()? {
                 Next::Frame(Frame::State(state)) => self.hard_state = state.hard_state,
-                Next::Frame(Frame::Entry(entry)) => note(&mut self.tail, segment, offset, &entry)?,
+                Next::Frame(Frame::Entry(entry)) => {
+                    let position = note(&mut self.tail, segment, offset, &entry)?;
+                    self.positions.append(entry.index, position);
+                }
                 Next::Bad(reason) => break reason,
                 Next::End => break "an entry is gone",
             }

@@ -7,10 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 
 use super::frame::Seed;
 use super::header::{EXTENSION, Header, SEGMENT_HEADER_LEN};
 use super::open_files::{OpenFiles, SegmentFile};
+use super::segment_indexes::IndexFile;
+use crate::batch_index::segment_index::SegmentIndex;
 use crate::storage::error::OpenError;
 use crate::storage::files::{self, named};
 
@@ -30,13 +33,16 @@ pub(crate) struct Segment {
     pub header: Header,
     /// Seed of the CRC of its frames.
     pub seed: Seed,
+    /// Where each partition's batches are, once that is known.
+    pub batches: RwLock<Option<Arc<SegmentIndex<IndexFile>>>>,
 }
 
 impl Segment {
     /// Returns a segment in `file`, whose header is already written.
     pub fn new(file: File, capacity: u64, header: Header) -> Self {
         let file = Arc::new(SegmentFile::new(file));
-        Self { name: header.file_name(), file, capacity, header, seed: Seed::new(header.generation) }
+        let seed = Seed::new(header.generation);
+        Self { name: header.file_name(), file, capacity, header, seed, batches: RwLock::default() }
     }
 
     /// Opens the segment `name` in `dir` and checks its header.

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crossbeam_channel::{Receiver, Sender};
 use parking_lot::RwLock;
 
 use super::index::Index;
 use super::open_files::OpenFiles;
+use super::positions::Positions;
 use super::segment::Segment;
 use crate::storage::stats::Stats;
 
@@ -21,6 +23,8 @@ pub(crate) struct SharedLog {
     pub stats: Arc<Stats>,
     /// The files of sealed segments.
     pub files: Arc<OpenFiles>,
+    /// Receives something when a segment was sealed.
+    pub sealed: (Sender<()>, Receiver<()>),
     /// The node is shutting down, so the writer no longer waits for free disk space.
     pub ending: AtomicBool,
 }
@@ -29,6 +33,8 @@ pub(crate) struct SharedLog {
 #[derive(Default)]
 pub(crate) struct LogState {
     pub index: Index,
+    /// Positions of the entries whose batches no segment's index has yet.
+    pub positions: Positions,
     /// All segments, in order of their sequence numbers, without gaps.
     pub segments: VecDeque<Arc<Segment>>,
     /// Bytes in all sealed segments.

@@ -240,6 +240,7 @@ impl Wal {
         let mut state = self.shared.state.write();
         for (index, term, position) in self.unpublished.drain(..) {
             state.index.append(index, term, position);
+            state.positions.append(index, position);
         }
         state.end = self.end;
         self.shared.count(&state);

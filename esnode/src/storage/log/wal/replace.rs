@@ -10,6 +10,7 @@ use crate::storage::log::footer;
 use crate::storage::log::frame::STATE_LEN;
 use crate::storage::log::header::{Header, SEGMENT_HEADER_LEN};
 use crate::storage::log::index::Index;
+use crate::storage::log::positions::Positions;
 use crate::storage::log::segment::Segment;
 
 /// Segments that are in the log's directory under their final names, and durable.
@@ -65,6 +66,7 @@ impl Wal {
         state.sealed_bytes += bytes;
         state.segments.extend(segments);
         state.index = index;
+        state.positions = Positions::default();
         state.end = end;
         self.shared.count(&state);
         drop(state);

@@ -60,7 +60,6 @@ impl Wal {
         let mut state = self.shared.state.write();
         state.segments.push_back(segment.clone());
         state.sealed_bytes += self.end;
-        // Readers take this for the end of the last segment, which is the new one; for the old one they have its
         // For readers, this is the end of the last segment, which now is the new one. It has no entries yet.
         state.end = end;
         self.shared.count(&state);
@@ -76,6 +75,8 @@ impl Wal {
         (self.segment, self.end, self.synced_to) = (segment, end, end);
         self.mark_pending = false;
         self.tail = Index::default();
+        // If something is waiting there, the segment is found with it.
+        let _ = self.shared.sealed.0.try_send(());
     }
 
     /// Returns a segment of full size; on a full disk a small one from the reserve, which suffices for commands that

@@ -36,7 +36,8 @@ pub(crate) fn start(dir: &Path, options: Options, fill: Fill, mut found: FoundLo
     let segment = found.segments.back().expect("there is one now").clone();
     let end = found.end;
     let sealed_bytes = found.segments.iter().skip(1).map(|next| next.header.previous_end).sum();
-    let state = LogState { index: found.index, segments: found.segments, sealed_bytes, end };
+    let (index, positions, segments) = (found.index, found.positions, found.segments);
+    let state = LogState { index, positions, segments, sealed_bytes, end };
     let (last_index, last_term) = {
         let last = state.index.last();
         (last, state.index.term(last).unwrap_or_default())
@@ -82,6 +83,7 @@ fn share(dir: &Path, synced: bool, state: LogState, files: Arc<OpenFiles>) -> Ar
         state: RwLock::new(state),
         stats: Arc::default(),
         files,
+        sealed: crossbeam_channel::bounded(1),
         ending: AtomicBool::new(false),
     };
     shared.count(&shared.state.read());

@@ -1,0 +1,164 @@
+//! The thread that makes the indexes of sealed segments.
+//!
+//! Most are made of what is known of recent batches. After a start, and for segments that came from another node or an
+//! earlier version, the log itself is read.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded, select};
+use parking_lot::RwLock;
+
+use super::log_scan::Scan;
+use crate::batch_index::IndexedBatch;
+use crate::batch_index::recent::RecentBatch;
+use crate::process::thread_priority::lower;
+use crate::state_machine::StateMachine;
+use crate::storage::Log;
+use crate::storage::batch_reader::BatchReader;
+use crate::storage::log::segment_indexes::Unindexed;
+
+/// Pause after each mebibyte of the log that is read: a terabyte of an earlier version leaves most of the disk to others.
+const SCAN_PAUSE: Duration = Duration::from_millis(15);
+/// Time after which a segment is looked at again whose entries were not applied yet, or could not be indexed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The thread.
+pub struct Indexer {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Indexer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn spawn(log: Log, batches: BatchReader, state: Arc<RwLock<StateMachine>>) -> io::Result<Self> {
+        let (stop, stopped) = bounded(0);
+        let scan = Scan {
+            log: log.clone(),
+            batches: batches.clone(),
+            state: Arc::clone(&state),
+            pause: SCAN_PAUSE,
+            stopped,
+        };
+        let work = Work { log, batches, state, scan };
+        let thread = thread::Builder::new().name("indexer".into()).spawn(move || {
+            lower();
+            work.run();
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Indexer {
+    /// Waits until the thread has ended, because another process may use the directory next.
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // If the thread has panicked, that was already reported.
+        self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+struct Work {
+    log: Log,
+    batches: BatchReader,
+    state: Arc<RwLock<StateMachine>>,
+    scan: Scan,
+}
+
+/// Why no index was made.
+#[derive(Debug)]
+pub(super) enum Postponed {
+    /// The node stops.
+    Stopped,
+    /// It may work later.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Postponed {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Work {
+    fn run(&self) {
+        let sealed = self.log.sealed();
+        loop {
+            let waits = match self.index_all() {
+                Ok(done) => !done,
+                Err(Postponed::Stopped) => return,
+                Err(Postponed::Failed(error)) => {
+                    tracing::warn!(%error, "a segment has no index yet; its events are found more slowly");
+                    true
+                }
+            };
+            let again = if waits { crossbeam_channel::after(AGAIN) } else { crossbeam_channel::never() };
+            select! {
+                recv(sealed) -> _ => {}
+                recv(again) -> _ => {}
+                recv(self.scan.stopped) -> _ => return,
+            }
+        }
+    }
+
+    /// Indexes all segments that can be, and what comes before the recent batches. Returns whether nothing is left.
+    fn index_all(&self) -> Result<bool, Postponed> {
+        let mut after = 0;
+        while let Some(segment) = self.log.next_unindexed(after) {
+            after = segment.sequence();
+            if *segment.entries.end() > self.state.read().applied_index() {
+                return Ok(false);
+            }
+            if !self.log.open_index(&segment) {
+                self.make(&segment)?;
+            }
+            self.batches.recent().forget(*segment.entries.end());
+            self.log.forget_positions(*segment.entries.end());
+        }
+        self.extend_recent()?;
+        Ok(true)
+    }
+
+    fn make(&self, segment: &Unindexed) -> Result<(), Postponed> {
+        let recent = self.batches.recent();
+        let mut known = recent.of_entries(&segment.entries);
+        known.sort_unstable_by_key(|(key, _)| *key);
+        let all_known = recent.since() <= *segment.entries.start();
+        let known = known.into_iter().map(|(key, batches)| Some((key, self.resolve(&batches)?)));
+        let indexed: Option<Vec<_>> = all_known.then(|| known.collect()).flatten();
+        let indexed = match indexed {
+            Some(indexed) => indexed,
+            None => self.scan.entries(segment.entries.clone(), |found| found.indexed)?,
+        };
+        Ok(self.log.write_index(segment, &indexed)?)
+    }
+
+    fn resolve(&self, recent: &[RecentBatch]) -> Option<Vec<IndexedBatch>> {
+        let places = self.log.resolve(recent.iter().map(|recent| (recent.entry, recent.offset)))?;
+        let indexed = recent.iter().zip(places);
+        Some(
+            indexed
+                .map(|(recent, (_, position, term))| IndexedBatch { batch: recent.batch, term, position })
+                .collect(),
+        )
+    }
+
+    /// After a start the recent batches begin in the middle of the last segment: adds those before.
+    fn extend_recent(&self) -> Result<(), Postponed> {
+        let recent = self.batches.recent();
+        let (first, since) = (self.log.first_unsealed(), recent.since());
+        if first >= since || since - 1 > self.log.last_index() {
+            return Ok(());
+        }
+        recent.extend_back(first, since, self.scan.entries(first..=since - 1, |found| found.recent)?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! The indexes and their readers, over a real log, against a plain model under random commands.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use bytes::{Bytes, BytesMut};
+use fastrand::Rng;
+use tempfile::TempDir;
+
+use super::*;
+use crate::batch_index::recent::RecentBatches;
+use crate::batch_index::{Content, PartitionKey, Wanted};
+use crate::entry::{Entry, EntryKind};
+use crate::state_machine::command::{Command, Reply};
+use crate::state_machine::tests::batch;
+use crate::state_machine::transactions::{ProducerIdentity, TransactionChange};
+use crate::storage::batch_reader::StoredBatch;
+use crate::storage::{Batch, Options, Wal, open};
+
+const PARTITIONS: u32 = 5;
+const SMALL: Options = Options { segment_bytes: 8192, sync: false };
+
+/// A log, its state, what has the indexes made, and a model of the partitions: base offset and bytes of each batch.
+struct Node {
+    dir: TempDir,
+    wal: Option<Wal>,
+    work: Work,
+    model: BTreeMap<PartitionKey, Vec<(i64, Content, Bytes)>>,
+    /// An earlier state, from which the next start replays.
+    snapshot: StateMachine,
+    producer: Option<ProducerIdentity>,
+    index: u64,
+    /// Keeps the work from taking the node for stopped.
+    _stop: Sender<()>,
+}
+
+fn start(dir: &TempDir, snapshot: &StateMachine) -> (Wal, Work, Sender<()>) {
+    let (log, wal, _) = open(dir.path(), SMALL).unwrap();
+    let recent = Arc::new(RecentBatches::since_entry(snapshot.applied_index() + 1));
+    let mut state = snapshot.clone();
+    for entry in log.entries(snapshot.applied_index() + 1, u64::MAX, u64::MAX).unwrap() {
+        let applied = state.apply(entry.index, entry.term, &entry.data);
+        applied.batches.into_iter().for_each(|(key, batch)| recent.push(key, batch));
+    }
+    let (stop, stopped) = bounded(0);
+    let (batches, state) = (BatchReader::new(log.clone(), recent), Arc::new(RwLock::new(state)));
+    let scan = Scan {
+        log: log.clone(),
+        batches: batches.clone(),
+        state: Arc::clone(&state),
+        pause: Duration::ZERO,
+        stopped,
+    };
+    (wal, Work { log, batches, state, scan }, stop)
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (wal, work, stop) = start(&dir, &StateMachine::default());
+        let mut node = Self {
+            dir,
+            wal: Some(wal),
+            work,
+            model: BTreeMap::new(),
+            snapshot: StateMachine::default(),
+            producer: None,
+            index: 0,
+            _stop: stop,
+        };
+        let configs = BTreeMap::new();
+        node.apply(&[Command::CreateTopic { name: "t".into(), partitions: PARTITIONS, configs }]);
+        let begin = TransactionChange::Init { timeout_ms: 60_000, known: None };
+        let replies = node.apply(&[Command::Transaction { id: "x".into(), change: begin }]);
+        let Reply::ProducerInitialized(producer) = replies[0] else { panic!("{replies:?}") };
+        node.producer = Some(producer);
+        node
+    }
+
+    /// Writes an entry and applies it.
+    fn apply(&mut self, commands: &[Command]) -> Vec<Reply> {
+        let mut payload = BytesMut::new();
+        commands.iter().for_each(|command| command.encode(&mut payload));
+        self.index += 1;
+        let data = payload.freeze();
+        let entry = Entry { index: self.index, term: 1 + self.index / 50, kind: EntryKind::Normal, data };
+        let wal = self.wal.as_mut().unwrap();
+        wal.write(&Batch { hard_state: None, entries: vec![entry.clone()] }).unwrap();
+        wal.sync().unwrap();
+        let mut state = self.work.state.write();
+        let applied = state.apply(entry.index, entry.term, &entry.data);
+        for (key, recent) in applied.batches {
+            let from = recent.offset as usize;
+            let bytes = entry.data.slice(from..from + recent.batch.length as usize);
+            self.model.entry(key).or_default().push((recent.batch.base_offset, recent.batch.content, bytes));
+            self.work.batches.recent().push(key, recent);
+        }
+        // What the model takes from the index must be what the replies say.
+        for (command, reply) in commands.iter().zip(&applied.replies) {
+            if let (Command::Append { partition, batch, .. }, Reply::Appended { base_offset, .. }) =
+                (command, reply)
+                && !is_idempotent(batch)
+            {
+                assert!(self.model[&(1, *partition)].contains(&(
+                    *base_offset,
+                    Content::Batch,
+                    batch.clone()
+                )));
+            }
+        }
+        applied.replies
+    }
+
+    fn append(&mut self, rng: &mut Rng) {
+        let commands: Vec<_> = (0..rng.usize(1..6))
+            .map(|_| {
+                let (partition, records) = (rng.u32(..rng.clone().u32(1..=PARTITIONS)), rng.i32(1..5));
+                // Many of these are refused or found to be duplicates.
+                let producer = rng.bool().then(|| (rng.i64(1..3) + 100, 0, rng.i32(0..12)));
+                Command::Append {
+                    topic: 1,
+                    partition,
+                    batch: sound(batch(records, rng.i64(..1000), producer)),
+                }
+            })
+            .collect();
+        self.apply(&commands);
+    }
+
+    fn transact(&mut self, rng: &mut Rng) {
+        let producer = self.producer.unwrap();
+        let partitions: Vec<_> =
+            (0..PARTITIONS).filter(|_| rng.bool()).map(|partition| (1, partition)).collect();
+        let change = |change| Command::Transaction { id: "x".into(), change };
+        self.apply(&[change(TransactionChange::AddPartitions { producer, partitions })]);
+        let ending = self.work.state.read().transaction("x").unwrap().ending(producer, rng.bool(), 5);
+        if let Ok(ending) = ending {
+            // The second one is refused.
+            let ends =
+                [change(TransactionChange::End(ending.clone())), change(TransactionChange::End(ending))];
+            self.apply(&ends);
+        }
+    }
+
+    fn delete(&mut self, rng: &mut Rng) {
+        let partition = rng.u32(..PARTITIONS);
+        let start_offset = rng.i64(..=end(&self.work.state.read(), partition));
+        self.apply(&[Command::DeleteRecords { topic: 1, partition, start_offset }]);
+    }
+
+    /// The snapshot is of now, and segments that nobody needs any more go.
+    fn take_snapshot(&mut self) {
+        self.snapshot = self.work.state.read().clone();
+        let needed = self.snapshot.low_watermark().min(self.snapshot.applied_index());
+        self.work.log.delete_before(needed);
+        self.work.log.remove_deleted(u32::MAX).unwrap();
+    }
+
+    fn restart(&mut self, rng: &mut Rng) {
+        drop(self.wal.take());
+        if rng.u8(..3) == 0 {
+            let indexes = fs::read_dir(self.dir.path().join("log")).unwrap().map(|file| file.unwrap().path());
+            for index in indexes.filter(|path| path.extension().is_some_and(|extension| extension == "idx")) {
+                match rng.u8(..4) {
+                    0 => fs::remove_file(index).unwrap(),
+                    1 => damage(&index, rng),
+                    _ => {}
+                }
+            }
+        }
+        let (wal, work, stop) = start(&self.dir, &self.snapshot);
+        (self.wal, self.work, self._stop) = (Some(wal), work, stop);
+    }
+
+    /// Indexes everything; once more if that has come upon a damaged index.
+    fn index_all(&self) {
+        let mut outcome = self.work.index_all();
+        for _ in 0..100 {
+            if outcome.is_err() {
+                outcome = self.work.index_all();
+            }
+        }
+        assert!(matches!(outcome, Ok(true)), "{outcome:?}");
+    }
+
+    /// Whatever is found is what the model has. Once all is indexed, everything that is kept is found.
+    fn check(&self, rng: &mut Rng, is_indexed: bool) {
+        let state = self.work.state.read();
+        for partition in 0..PARTITIONS {
+            let key = (1, partition);
+            let found_at = &state.topic_by_id(1).unwrap().partitions[partition as usize];
+            let (start, end) = (found_at.start_offset(), found_at.high_watermark());
+            let from = if rng.bool() { start } else { rng.i64(start..=end) };
+            let Some(place) = found_at.locate(from) else { continue };
+            let expected: Vec<_> = self.model[&key].iter().filter(|(base, _, _)| *base < end).collect();
+            let skipped = expected.iter().rposition(|(base, _, _)| *base <= from).unwrap();
+            let found = self.all(key, from, (place.index, rng.usize(1..5000)), is_indexed);
+            if is_indexed {
+                assert_eq!(
+                    found.len(),
+                    expected.len() - skipped,
+                    "partition {partition} from {from} of {start}..{end}"
+                );
+            }
+            let bytes = self.work.batches.read(&found).unwrap();
+            for ((stored, bytes), (base, content, expected)) in
+                found.iter().zip(bytes).zip(&expected[skipped..])
+            {
+                assert_eq!((stored.batch.base_offset, stored.batch.content), (*base, *content));
+                assert_eq!(bytes, expected);
+            }
+            let time = rng.i64(..1000);
+            if let Some(place) = found_at.locate_time(time) {
+                self.check_time(key, place.index, (start, time), is_indexed);
+            }
+        }
+    }
+
+    fn all(
+        &self,
+        key: PartitionKey,
+        from: i64,
+        (entry, room): (u64, usize),
+        is_indexed: bool,
+    ) -> Vec<StoredBatch> {
+        let mut found: Vec<StoredBatch> = Vec::new();
+        let mut damaged = 0;
+        loop {
+            let next = found.last().map_or(from, |last| last.batch.end_offset());
+            match self.work.batches.find(key, Wanted::Offset(next), entry, room) {
+                Some(more) if !more.is_empty() => found.extend(more),
+                // Damage is noticed when a block is read; then the index is made anew.
+                None if is_indexed && damaged < 100 => {
+                    damaged += 1;
+                    self.index_all();
+                }
+                _ => return found,
+            }
+        }
+    }
+
+    fn check_time(&self, key: PartitionKey, entry: u64, (start, time): (i64, i64), is_indexed: bool) {
+        let found = self.work.batches.find(key, Wanted::Time(time), entry, 1);
+        let newest = |bytes: &Bytes| i64::from_be_bytes(bytes[35..43].try_into().unwrap());
+        let reaches = |(_, content, bytes): &&(i64, Content, Bytes)| {
+            *content == Content::Batch && newest(bytes) >= time
+        };
+        let expected = self.model[&key].iter().find(reaches).map(|(base, _, _)| *base);
+        match (found.as_deref(), expected) {
+            // Its events may be deleted; then the first that the indexes know is found.
+            (Some([first, ..]), Some(base)) if base >= start => assert_eq!(first.batch.base_offset, base),
+            (Some([first, ..]), _) => assert!(first.batch.newest >= time),
+            (Some([]), Some(base)) => panic!("time {time} of {key:?} is at offset {base}"),
+            (None, _) => assert!(!is_indexed || self.work.log.next_unindexed(0).is_some()),
+            (Some([]), None) => {}
+        }
+    }
+}
+
+fn damage(path: &std::path::Path, rng: &mut Rng) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = rng.usize(..bytes.len());
+    bytes[at] ^= 1 << rng.u8(..8);
+    fs::write(path, bytes).unwrap();
+}
+
+fn end(state: &StateMachine, partition: u32) -> i64 {
+    state.topic_by_id(1).map_or(0, |topic| topic.partitions[partition as usize].high_watermark())
+}
+
+/// Such a batch may be a duplicate.
+fn is_idempotent(batch: &Bytes) -> bool {
+    batch[43..51] != (-1i64).to_be_bytes()
+}
+
+/// The batch with its checksum.
+fn sound(batch: Bytes) -> Bytes {
+    let mut batch = BytesMut::from(batch);
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.freeze()
+}
+
+#[test]
+fn batches_are_found_whatever_happens_to_the_indexes() {
+    for seed in 0..60 {
+        let mut rng = Rng::with_seed(seed);
+        let mut node = Node::new();
+        for _ in 0..rng.usize(50..400) {
+            match rng.u8(..100) {
+                0..70 => node.append(&mut rng),
+                70..75 => node.transact(&mut rng),
+                75..80 => node.delete(&mut rng),
+                80..84 => node.take_snapshot(),
+                84..88 => node.restart(&mut rng),
+                _ => {
+                    node.index_all();
+                    node.check(&mut rng, true);
+                }
+            }
+            node.check(&mut rng, false);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Finds the batches of a partition, by the indexes of segments and among the recent ones, and reads them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::log::Log;
+use super::log::segment::Segment;
+use crate::batch_index::recent::RecentBatches;
+use crate::batch_index::segment_index::Row;
+use crate::batch_index::{BatchEntry, IndexedBatch, PartitionKey, Wanted};
+
+/// Bytes that are read at once, at most, unless one batch has more.
+const MAX_SPAN: u64 = 1 << 20;
+/// Bytes between two batches that are read with them rather than in two reads.
+const SMALL_GAP: u64 = 4 << 10;
+
+/// Finds and reads batches. Cheap to clone, and safe to use from any thread.
+#[derive(Clone)]
+pub struct BatchReader {
+    log: Log,
+    recent: Arc<RecentBatches>,
+}
+
+/// A batch in the log.
+#[derive(Clone, Debug)]
+pub struct StoredBatch {
+    /// Its partition.
+    pub key: PartitionKey,
+    /// The batch.
+    pub batch: BatchEntry,
+    /// Term of its entry.
+    pub term: u64,
+    segment: Arc<Segment>,
+    position: u32,
+}
+
+impl StoredBatch {
+    fn start(&self) -> u64 {
+        self.position.into()
+    }
+
+    fn end(&self) -> u64 {
+        self.start() + u64::from(self.batch.length)
+    }
+}
+
+impl BatchReader {
+    /// Those of this log, the `recent` ones among them.
+    pub fn new(log: Log, recent: Arc<RecentBatches>) -> Self {
+        Self { log, recent }
+    }
+
+    /// The batches that no segment's index has yet.
+    pub fn recent(&self) -> &Arc<RecentBatches> {
+        &self.recent
+    }
+
+    /// Returns the batches of a partition from the one that is `wanted` on, which is not before entry `from`: as many as
+    /// fit in `max_bytes`, at least one if there is one. `None` if no index tells; then the log itself must be searched.
+    pub fn find(
+        &self,
+        key: PartitionKey,
+        wanted: Wanted,
+        from: u64,
+        max_bytes: usize,
+    ) -> Option<Vec<StoredBatch>> {
+        let mut search = Search { key, room: max_bytes, found: Vec::new() };
+        let mut entry = from;
+        let mut again = true;
+        loop {
+            if self.recent.since() <= entry {
+                let recent = self.recent.find(key, wanted, search.room);
+                let places = recent.iter().map(|recent| (recent.entry, recent.offset));
+                let resolved = self.log.resolve(places);
+                if self.recent.since() <= entry {
+                    let found = recent.iter().zip(resolved?);
+                    found.for_each(|(recent, (segment, position, term))| {
+                        search.found.push(StoredBatch { key, batch: recent.batch, term, segment, position });
+                    });
+                    return Some(search.found);
+                }
+            }
+            let Some((segment, index)) = self.log.index_of(entry) else {
+                // It may just have got its index, and left the recent ones.
+                if std::mem::take(&mut again) {
+                    continue;
+                }
+                return (!search.found.is_empty()).then_some(search.found);
+            };
+            let searched = index.row(key).and_then(|row| match row {
+                Some(row) => index.batches(&row, wanted, |batch| search.take(&segment, batch)),
+                None => Ok(ControlFlow::Continue(())),
+            });
+            match searched {
+                Ok(ControlFlow::Break(())) => return Some(search.found),
+                Ok(ControlFlow::Continue(())) => entry = index.entries().end() + 1,
+                Err(error) => {
+                    self.discard_damaged(&segment, &error);
+                    return (!search.found.is_empty()).then_some(search.found);
+                }
+            }
+            again = true;
+        }
+    }
+
+    /// The newest row of a partition in the segments that hold the entries from `from` up to, but not including, `before`:
+    /// `Ok(None)` if they have none.
+    ///
+    /// # Errors
+    /// If one of the segments has no index; those of the file system.
+    pub(crate) fn last_row(&self, key: PartitionKey, from: u64, before: u64) -> io::Result<Option<Row>> {
+        let mut end = before;
+        while end > from {
+            let (segment, index) = self.log.index_of(end - 1).ok_or(io::ErrorKind::NotFound)?;
+            let row = index.row(key).inspect_err(|error| self.discard_damaged(&segment, error))?;
+            if row.is_some() {
+                return Ok(row);
+            }
+            end = *index.entries().start();
+        }
+        Ok(None)
+    }
+
+    /// Reads batches, as they are stored, in this order. Those that lie close to each other are read together.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn read(&self, batches: &[StoredBatch]) -> io::Result<Vec<Bytes>> {
+        let mut by_place: Vec<usize> = (0..batches.len()).collect();
+        by_place.sort_by_key(|at| (batches[*at].segment.header.sequence, batches[*at].position));
+        let mut read = BTreeMap::new();
+        let mut rest = &by_place[..];
+        while let Some(first) = rest.first() {
+            let count = span(rest.iter().map(|at| &batches[*at]));
+            let (near, further) = rest.split_at(count);
+            let first = &batches[*first];
+            let end = near.iter().map(|at| batches[*at].end()).max().unwrap_or(first.start());
+            let length = usize::try_from(end - first.start()).expect("a span fits in memory");
+            let bytes = first.segment.read(first.start(), length)?;
+            for at in near {
+                let batch = &batches[*at];
+                let from = usize::try_from(batch.start() - first.start()).expect("inside the span");
+                read.insert(*at, bytes.slice(from..from + batch.batch.length as usize));
+            }
+            rest = further;
+        }
+        Ok(read.into_values().collect())
+    }
+
+    fn discard_damaged(&self, segment: &Segment, error: &io::Error) {
+        if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
+            self.log.discard_index(segment, error);
+        }
+    }
+
+    /// What the index says of this batch is not true: the index of its segment is made anew.
+    pub fn discard_index(&self, of: &StoredBatch, reason: &'static str) {
+        self.log.discard_index(&of.segment, &io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
+}
+
+/// How many of these batches, which are in the order of their places, are read together: as long as at most a fifth of what
+/// is read is for nothing.
+fn span<'a>(mut batches: impl Iterator<Item = &'a StoredBatch>) -> usize {
+    let Some(first) = batches.next() else { return 0 };
+    let (mut end, mut wanted) = (first.end(), u64::from(first.batch.length));
+    let sequence = first.segment.header.sequence;
+    let in_segment = batches.take_while(|batch| batch.segment.header.sequence == sequence);
+    let near = in_segment.take_while(|batch| {
+        let gap = batch.start().saturating_sub(end);
+        (end, wanted) = (end.max(batch.end()), wanted + u64::from(batch.batch.length));
+        let total = end - first.start();
+        total <= MAX_SPAN
+            && (gap <= SMALL_GAP.min(u64::from(batch.batch.length) / 4) || total <= wanted * 5 / 4)
+    });
+    1 + near.count()
+}
+
+/// A search for batches under way.
+struct Search {
+    key: PartitionKey,
+    /// Bytes that more batches may have.
+    room: usize,
+    found: Vec<StoredBatch>,
+}
+
+impl Search {
+    fn take(&mut self, segment: &Arc<Segment>, indexed: IndexedBatch) -> ControlFlow<()> {
+        let IndexedBatch { batch, term, position } = indexed;
+        let length = batch.length as usize;
+        if length > self.room && !self.found.is_empty() {
+            return ControlFlow::Break(());
+        }
+        self.room = self.room.saturating_sub(length);
+        self.found.push(StoredBatch { key: self.key, batch, term, segment: Arc::clone(segment), position });
+        ControlFlow::Continue(())
+    }
+}
