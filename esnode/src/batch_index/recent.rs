@@ -11,7 +11,7 @@ use super::{BatchEntry, PartitionKey, Wanted};
 /// Parts that are locked one by one, so that a reader of one partition seldom holds up the replica.
 const SHARDS: usize = 16;
 /// Batches that one search returns, at most: a part is not locked for longer.
-const MOST_FOUND: usize = 4096;
+const MOST_FOUND: usize = 1024;
 
 /// A batch, and its place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl RecentBatches {
     }
 
     /// Returns batches of the partition from the one that is `wanted` on: as many as fit in `max_bytes`, at least one if
-    /// there is one, and not more than some thousands.
+    /// there is one, and not more than a thousand.
     pub fn find(&self, key: PartitionKey, wanted: Wanted, max_bytes: usize) -> Vec<RecentBatch> {
         let shard = self.shard(key).read();
         let Some(batches) = shard.get(&key) else { return Vec::new() };

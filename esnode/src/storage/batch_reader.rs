@@ -1,6 +1,5 @@
 //! Finds the batches of a partition, by the indexes of segments and among the recent ones, and reads them.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -132,23 +131,23 @@ impl BatchReader {
     pub fn read(&self, batches: &[StoredBatch]) -> io::Result<Vec<Bytes>> {
         let mut by_place: Vec<usize> = (0..batches.len()).collect();
         by_place.sort_by_key(|at| (batches[*at].segment.header.sequence, batches[*at].position));
-        let mut read = BTreeMap::new();
+        let (mut buffer, mut places) = (Vec::new(), vec![0; batches.len()]);
         let mut rest = &by_place[..];
         while let Some(first) = rest.first() {
-            let count = span(rest.iter().map(|at| &batches[*at]));
-            let (near, further) = rest.split_at(count);
             let first = &batches[*first];
-            let end = near.iter().map(|at| batches[*at].end()).max().unwrap_or(first.start());
-            let length = usize::try_from(end - first.start()).expect("a span fits in memory");
-            let bytes = first.segment.read(first.start(), length)?;
-            for at in near {
-                let batch = &batches[*at];
-                let from = usize::try_from(batch.start() - first.start()).expect("inside the span");
-                read.insert(*at, bytes.slice(from..from + batch.batch.length as usize));
-            }
+            let (count, end) = span(rest.iter().map(|at| &batches[*at]));
+            let (near, further) = rest.split_at(count);
+            let from = buffer.len();
+            let place =
+                |offset: u64| from + usize::try_from(offset - first.start()).expect("a span fits in memory");
+            near.iter().for_each(|at| places[*at] = place(batches[*at].start()));
+            buffer.resize(place(end), 0);
+            first.segment.read_into(first.start(), &mut buffer[from..])?;
             rest = further;
         }
-        Ok(read.into_values().collect())
+        let buffer = Bytes::from(buffer);
+        let read = batches.iter().zip(places);
+        Ok(read.map(|(stored, at)| buffer.slice(at..at + stored.batch.length as usize)).collect())
     }
 
     fn discard_damaged(&self, segment: &Segment, error: &io::Error) {
@@ -163,21 +162,26 @@ impl BatchReader {
     }
 }
 
-/// How many of these batches, which are in the order of their places, are read together: as long as at most a fifth of what
-/// is read is for nothing.
-fn span<'a>(mut batches: impl Iterator<Item = &'a StoredBatch>) -> usize {
-    let Some(first) = batches.next() else { return 0 };
+/// How many of these batches, which are in the order of their places, are read together, and where they end: as long as at
+/// most a fifth of what is read is for nothing.
+fn span<'a>(mut batches: impl Iterator<Item = &'a StoredBatch>) -> (usize, u64) {
+    let Some(first) = batches.next() else { return (0, 0) };
     let (mut end, mut wanted) = (first.end(), u64::from(first.batch.length));
     let sequence = first.segment.header.sequence;
     let in_segment = batches.take_while(|batch| batch.segment.header.sequence == sequence);
-    let near = in_segment.take_while(|batch| {
+    let mut count = 1;
+    for batch in in_segment {
         let gap = batch.start().saturating_sub(end);
-        (end, wanted) = (end.max(batch.end()), wanted + u64::from(batch.batch.length));
-        let total = end - first.start();
-        total <= MAX_SPAN
-            && (gap <= SMALL_GAP.min(u64::from(batch.batch.length) / 4) || total <= wanted * 5 / 4)
-    });
-    1 + near.count()
+        let (further, needed) = (end.max(batch.end()), wanted + u64::from(batch.batch.length));
+        let total = further - first.start();
+        let near = gap <= SMALL_GAP.min(u64::from(batch.batch.length) / 4) || total <= needed * 5 / 4;
+        if total > MAX_SPAN || !near {
+            break;
+        }
+        (end, wanted) = (further, needed);
+        count += 1;
+    }
+    (count, end)
 }
 
 /// A search for batches under way.

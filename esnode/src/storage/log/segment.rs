@@ -114,10 +114,15 @@ impl Segment {
     /// Reads `length` bytes at `offset`. An error names the file.
     pub fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         let mut buffer = vec![0; length];
+        self.read_into(offset, &mut buffer)?;
+        Ok(Bytes::from(buffer))
+    }
+
+    /// Reads as many bytes at `offset` as fit in `buffer`. An error names the file.
+    pub fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("{}: reading at byte {offset}: {error}", self.name))
         };
-        self.file()?.read_exact_at(&mut buffer, offset).map_err(named)?;
-        Ok(Bytes::from(buffer))
+        self.file()?.read_exact_at(buffer, offset).map_err(named)
     }
 }

@@ -69,7 +69,7 @@ impl Unindexed {
 }
 
 impl Log {
-    /// Receives something whenever a segment was sealed since it last did.
+    /// Receives something whenever a segment was sealed since it last did, and the next one has entries.
     pub(crate) fn sealed(&self) -> Receiver<()> {
         self.shared.sealed.1.clone()
     }
@@ -79,11 +79,12 @@ impl Log {
         let state = self.shared.state.read();
         let span = state.index.span(entry, entry).filter(|_| entry <= state.index.last())?;
         let segment = state.segment(span.position.segment)?;
-        let index = segment.batches.read().clone()?;
+        let index = segment.batches.read().clone().filter(|index| index.entries().contains(&entry))?;
         Some((Arc::clone(segment), index))
     }
 
-    /// The oldest sealed segment after the one of this sequence number that holds entries and has no index.
+    /// The oldest sealed segment after the one of this sequence number that holds entries and has no index. Until a later
+    /// segment has entries that can be read, not all of its own may be readable yet.
     pub(crate) fn next_unindexed(&self, after: u32) -> Option<Unindexed> {
         let state = self.shared.state.read();
         let from = state.segments.partition_point(|segment| segment.header.sequence <= after);
@@ -91,7 +92,7 @@ impl Log {
         state.segments.iter().skip(from).zip(ends).find_map(|(segment, end)| {
             let sequence = segment.header.sequence;
             let first = state.index.first_in(sequence).filter(|_| segment.batches.read().is_none())?;
-            let last = state.index.first_after(sequence).unwrap_or(state.index.last() + 1) - 1;
+            let last = state.index.first_after(sequence)? - 1;
             Some(Unindexed { segment: Arc::clone(segment), end, entries: first..=last })
         })
     }

@@ -55,6 +55,8 @@ pub struct Wal {
     unpublished: Vec<(u64, u64, Position)>,
     /// The index of this segment, with entries that are not visible yet.
     tail: Index,
+    /// A segment was sealed, and the next one has no entries that can be read yet.
+    sealed: bool,
     failed: Option<String>,
 }
 
@@ -237,6 +239,7 @@ impl Wal {
 
     /// Makes the written entries visible to readers.
     fn publish(&mut self) {
+        let sealed = !self.unpublished.is_empty() && std::mem::take(&mut self.sealed);
         let mut state = self.shared.state.write();
         for (index, term, position) in self.unpublished.drain(..) {
             state.index.append(index, term, position);
@@ -244,5 +247,10 @@ impl Wal {
         }
         state.end = self.end;
         self.shared.count(&state);
+        drop(state);
+        if sealed {
+            // If something is waiting there, the segment is found with it.
+            let _ = self.shared.sealed.0.try_send(());
+        }
     }
 }

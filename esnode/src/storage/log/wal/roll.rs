@@ -75,8 +75,7 @@ impl Wal {
         (self.segment, self.end, self.synced_to) = (segment, end, end);
         self.mark_pending = false;
         self.tail = Index::default();
-        // If something is waiting there, the segment is found with it.
-        let _ = self.shared.sealed.0.try_send(());
+        self.sealed = true;
     }
 
     /// Returns a segment of full size; on a full disk a small one from the reserve, which suffices for commands that

@@ -60,6 +60,7 @@ pub(crate) fn start(dir: &Path, options: Options, fill: Fill, mut found: FoundLo
         unpublished: Vec::new(),
         tail: found.tail,
         segment,
+        sealed: false,
         failed: None,
     };
     Ok((wal.log.clone(), wal))
