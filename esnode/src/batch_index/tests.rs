@@ -1,3 +1,5 @@
+//! The index of a segment and the recent batches, against what was put into them.
+
 use std::ops::ControlFlow;
 
 use bytes::Bytes;

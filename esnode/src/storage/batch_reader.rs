@@ -131,7 +131,8 @@ impl BatchReader {
     pub fn read(&self, batches: &[StoredBatch]) -> io::Result<Vec<Bytes>> {
         let mut by_place: Vec<usize> = (0..batches.len()).collect();
         by_place.sort_by_key(|at| (batches[*at].segment.header.sequence, batches[*at].position));
-        let (mut buffer, mut places) = (Vec::new(), vec![0; batches.len()]);
+        let bytes: usize = batches.iter().map(|stored| stored.batch.length as usize).sum();
+        let (mut buffer, mut places) = (Vec::with_capacity(bytes + bytes / 4), vec![0; batches.len()]);
         let mut rest = &by_place[..];
         while let Some(first) = rest.first() {
             let first = &batches[*first];

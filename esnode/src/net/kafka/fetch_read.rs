@@ -2,13 +2,16 @@
 //! some place on, for all partitions at once. Blocking.
 
 use std::io;
+use std::ops::Range;
 
 use super::partition_read::{PartitionRead, Room, State};
 use super::reading::{self, Sources};
 use super::stored;
 use crate::node::handle::Handle;
-use crate::storage::batch_reader::BatchReader;
+use crate::storage::batch_reader::{BatchReader, StoredBatch};
 
+/// Bytes of one partition that are read at a time.
+const CHUNK: usize = 512 << 10;
 /// Once an answer holds something, so many reads of the log are made for one more partition.
 const SCAN: usize = 16;
 
@@ -28,24 +31,72 @@ fn read_indexed<'a>(
     reads: Vec<&'a mut PartitionRead>,
     room: &mut Room,
 ) -> io::Result<Vec<&'a mut PartitionRead>> {
-    let (mut known, mut unknown, mut chosen) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut small, mut unknown) = (Small::default(), Vec::new());
     for read in reads {
         match read.choose(reader, room) {
-            Some(of_it) => {
-                known.push((read, chosen.len()..chosen.len() + of_it.len()));
-                chosen.extend(of_it);
-            }
+            Some(chosen) if chosen.iter().map(stored::size).sum::<usize>() < CHUNK => small.add(read, chosen),
+            Some(chosen) => unknown.extend(read_alone(reader, read, &chosen, room)?),
             None => unknown.push(read),
         }
     }
-    let batches = stored::read(reader, &chosen)?;
-    for (read, place) in known {
-        let there = place.start.min(batches.len())..place.end.min(batches.len());
-        if !read.take_stored(&chosen[place], &batches[there], room) {
-            unknown.push(read);
-        }
-    }
+    unknown.extend(small.read(reader, room)?);
     Ok(unknown)
+}
+
+/// Reads what a partition has chosen, in pieces that fit in the processor's cache. Returns the partition if nothing was
+/// where the index says.
+fn read_alone<'a>(
+    reader: &BatchReader,
+    read: &'a mut PartitionRead,
+    chosen: &[StoredBatch],
+    room: &mut Room,
+) -> io::Result<Option<&'a mut PartitionRead>> {
+    let mut rest = chosen;
+    while !rest.is_empty() {
+        let (chunk, further) = rest.split_at(fitting(rest));
+        let batches = stored::read(reader, chunk)?;
+        let is_whole = batches.len() == chunk.len();
+        read.take_stored(if is_whole { chunk } else { rest }, &batches, room);
+        rest = if is_whole { further } else { &[] };
+    }
+    Ok((!read.stop_if_read(chosen)).then_some(read))
+}
+
+/// How many of these batches are read at a time.
+fn fitting(batches: &[StoredBatch]) -> usize {
+    let mut bytes = 0;
+    let fits = |stored: &&StoredBatch| {
+        let fits = bytes == 0 || bytes + stored::size(stored) <= CHUNK;
+        bytes += stored::size(stored);
+        fits
+    };
+    batches.iter().take_while(fits).count()
+}
+
+/// Partitions that have little to read: batches of several may lie close to each other.
+#[derive(Default)]
+struct Small<'a> {
+    reads: Vec<(&'a mut PartitionRead, Range<usize>)>,
+    chosen: Vec<StoredBatch>,
+}
+
+impl<'a> Small<'a> {
+    fn add(&mut self, read: &'a mut PartitionRead, chosen: Vec<StoredBatch>) {
+        self.reads.push((read, self.chosen.len()..self.chosen.len() + chosen.len()));
+        self.chosen.extend(chosen);
+    }
+
+    /// Returns the partitions of which nothing was where the index says.
+    fn read(self, reader: &BatchReader, room: &mut Room) -> io::Result<Vec<&'a mut PartitionRead>> {
+        let batches = stored::read(reader, &self.chosen)?;
+        let read = self.reads.into_iter().filter_map(|(read, place)| {
+            let there = place.start.min(batches.len())..place.end.min(batches.len());
+            let chosen = &self.chosen[place];
+            read.take_stored(chosen, &batches[there], room);
+            (!read.stop_if_read(chosen)).then_some(read)
+        });
+        Ok(read.collect())
+    }
 }
 
 /// Reads the entries of the log, from the places that the partitions are known to begin at.

@@ -241,14 +241,18 @@ impl PartitionRead {
         Some(chosen)
     }
 
-    /// Delivers the batches that it has chosen, as far as they could be read. Returns false if none could.
-    pub fn take_stored(&mut self, chosen: &[StoredBatch], batches: &[Bytes], room: &mut Room) -> bool {
+    /// Delivers batches that it has chosen, as far as they could be read.
+    pub fn take_stored(&mut self, chosen: &[StoredBatch], batches: &[Bytes], room: &mut Room) {
         for (stored, batch) in chosen.iter().zip(batches) {
             deliver(batch, stored.batch.base_offset, leader_epoch_of(stored.term), &mut self.out);
             self.offset = stored.batch.end_offset();
         }
         chosen[batches.len()..].iter().for_each(|missing| room.give_back(stored::size(missing)));
-        if batches.is_empty() && !chosen.is_empty() {
+    }
+
+    /// What it has chosen is read; what comes next waits for the next fetch. Returns false if none of it could be read.
+    pub fn stop_if_read(&mut self, chosen: &[StoredBatch]) -> bool {
+        if chosen.first().is_some_and(|first| self.offset < first.batch.end_offset()) {
             return false;
         }
         if let State::Behind(source, at) = &self.state
