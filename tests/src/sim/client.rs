@@ -9,7 +9,7 @@ use shared::ids::NodeId;
 
 use super::bugs::Bug;
 use super::checks::{InvariantViolation, Place, ensure};
-use super::consumer::{CONSUMER_GROUP, Consumer};
+use super::consumer::Consumer;
 use super::env::{Env, Event};
 use super::member::{self, GROUP, Membership};
 use super::pipeline::Pipeline;
@@ -337,7 +337,7 @@ impl Client {
 
     /// The group that it is a member of, if it is.
     fn group(&self) -> &'static str {
-        if matches!(self.kind, Kind::Consumer(_)) { CONSUMER_GROUP } else { GROUP }
+        if let Kind::Consumer(member) = &self.kind { member.group } else { GROUP }
     }
 
     fn replied(&mut self, doing: Doing, reply: &Reply, env: &mut Env) -> Result<(), InvariantViolation> {

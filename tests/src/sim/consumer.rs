@@ -8,13 +8,15 @@ use fastrand::Rng;
 use super::client::topic;
 use super::member::{PARTITION, commit};
 
-/// The group of all these members.
+/// The group of members of the consumer protocol alone.
 pub const CONSUMER_GROUP: &str = "consumer-group";
 
 /// What a member knows of itself.
 #[derive(Clone, Debug)]
 pub struct Consumer {
     client: usize,
+    /// The group's name.
+    pub group: &'static str,
     /// How many ids it has had.
     ids: u64,
     /// 0 until it has joined.
@@ -29,8 +31,8 @@ pub struct Consumer {
 
 impl Consumer {
     /// Of a client that has not joined yet.
-    pub fn new(client: usize) -> Self {
-        Self { client, ids: 0, epoch: 0, owned: Partitions::new(), tells: true, todo: None }
+    pub fn new(client: usize, group: &'static str) -> Self {
+        Self { client, group, ids: 0, epoch: 0, owned: Partitions::new(), tells: true, todo: None }
     }
 
     /// What it decided to do when it looked last, once.

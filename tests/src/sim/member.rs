@@ -1,17 +1,51 @@
-//! A member of a consumer group: joins, assigns if it leads, and commits what it owns, one offset after the other.
+//! A member of a consumer group, of the classic protocol: joins, assigns if it leads, and commits what it owns, one offset
+//! after the other. Where members of the consumer protocol join it, it goes on among them.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use esnode::state_machine::groups::{
     CommittedOffset, Group, GroupChange, Joining, Leaving, OffsetCommit, Phase, Protocol,
 };
 use fastrand::Rng;
+use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition;
+use kafka_protocol::messages::consumer_protocol_subscription::TopicPartition as OwnedPartition;
+use kafka_protocol::messages::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicName};
+use kafka_protocol::protocol::{Encodable, StrBytes};
+
+use super::client::topic;
 
 /// The group of all members.
 pub const GROUP: &str = "group";
 /// The partition that the group reads.
 pub const PARTITION: (u32, u32) = (1, 0);
-/// What whoever owns the partition is assigned; the others get nothing.
-const OWNED: &[u8] = b"own";
+/// Version of what members say and hear.
+const VERSION: i16 = 3;
+
+/// What a member is assigned: the partition, or nothing.
+fn assignment(owns: bool) -> Bytes {
+    let owned = TopicPartition::default().with_topic(name()).with_partitions(vec![0]);
+    let owned = owns.then_some(owned).into_iter().collect();
+    encoded(&ConsumerProtocolAssignment::default().with_assigned_partitions(owned))
+}
+
+/// What a member says of itself that keeps the partition while it joins, or has none.
+fn subscription(keeps: bool) -> Bytes {
+    let owned = OwnedPartition::default().with_topic(name()).with_partitions(vec![0]);
+    let owned = keeps.then_some(owned).into_iter().collect();
+    let topics = vec![name().0];
+    encoded(&ConsumerProtocolSubscription::default().with_topics(topics).with_owned_partitions(owned))
+}
+
+fn name() -> TopicName {
+    TopicName(StrBytes::from_string(topic(0)))
+}
+
+/// As clients write it: its version comes first.
+fn encoded(body: &impl Encodable) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(VERSION);
+    body.encode(&mut out, VERSION).expect("its fields are in this version");
+    out.freeze()
+}
 
 /// What a member knows of itself.
 #[derive(Clone, Debug)]
@@ -60,34 +94,52 @@ impl Membership {
     /// Decides what to do next as the group stands.
     pub fn look(&mut self, group: Option<&Group>, rng: &mut Rng) {
         let id = self.id();
+        if let Some(group) = group.filter(|group| group.consumer().is_some()) {
+            self.todo = self.among_consumers(group, rng);
+            return;
+        }
         let Some((group, member)) = group.and_then(|group| Some((group, group.members().get(&id)?))) else {
-            self.todo = Some(self.join(true));
+            self.todo = Some(self.join(true, false));
             return;
         };
         let generation = group.generation();
         self.todo = match group.phase() {
-            Phase::PreparingRebalance { .. } if !member.joined => Some(self.join(false)),
+            Phase::PreparingRebalance { .. } if !member.joined => Some(self.join(false, false)),
             // Others may be slow, or gone.
             Phase::PreparingRebalance { .. } => Some(GroupChange::CompleteJoin { generation }),
             Phase::CompletingRebalance if group.leader() == Some(&*id) => {
                 let owner = rng.usize(..group.members().len());
-                let shares = group.members().keys().enumerate().map(|(at, member)| {
-                    (member.clone(), Bytes::from_static(if at == owner { OWNED } else { b"" }))
-                });
+                let shares = group
+                    .members()
+                    .keys()
+                    .enumerate()
+                    .map(|(at, member)| (member.clone(), assignment(at == owner)));
                 Some(GroupChange::Assign { member: id, generation, assignments: shares.collect() })
             }
             Phase::Stable if rng.u8(..30) == 0 => {
                 Some(GroupChange::Leave(vec![Leaving { member: id, instance: None }]))
             }
-            Phase::Stable if rng.u8(..30) == 0 => Some(self.join(false)),
-            Phase::Stable if member.assignment == OWNED => {
+            Phase::Stable if rng.u8(..30) == 0 => Some(self.join(false, false)),
+            Phase::Stable if member.assignment == assignment(true) => {
                 Some(commit(id, generation, committed(Some(group)) + 1))
             }
             _ => None,
         };
     }
 
-    fn join(&self, is_new: bool) -> GroupChange {
+    /// Sometimes it keeps what it has until it is told to give it up, and says so, as a cooperative client does.
+    fn among_consumers(&self, group: &Group, rng: &mut Rng) -> Option<GroupChange> {
+        let (id, consumers) = (self.id(), group.consumer()?);
+        let Some(member) = consumers.members().get(&id) else { return Some(self.join(true, false)) };
+        let owns = member.assigned.contains(&PARTITION);
+        match rng.u8(..30) {
+            0 => Some(GroupChange::Leave(vec![Leaving { member: id, instance: None }])),
+            1..15 if consumers.has_to_join(&id, member) => Some(self.join(false, owns && rng.bool())),
+            _ => owns.then(|| commit(id, member.epoch, committed(Some(group)) + 1)),
+        }
+    }
+
+    fn join(&self, is_new: bool, keeps: bool) -> GroupChange {
         GroupChange::Join(Joining {
             member: self.id(),
             is_new,
@@ -97,7 +149,7 @@ impl Membership {
             session_timeout: 6_000,
             rebalance_timeout: 6_000,
             protocol_type: "consumer".to_owned(),
-            protocols: vec![Protocol { name: "range".to_owned(), metadata: Bytes::new() }],
+            protocols: vec![Protocol { name: "range".to_owned(), metadata: subscription(keeps) }],
         })
     }
 }

@@ -31,7 +31,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::bugs::Bug;
 use self::checks::InvariantViolation;
+use self::consumer::CONSUMER_GROUP;
 use self::env::Event;
+use self::member::GROUP;
 use self::world::{Setup, World};
 
 /// Simulated time, in microseconds.
@@ -75,7 +77,7 @@ pub fn run_in(setup: &Setup) -> Result<Report, InvariantViolation> {
         world.many_clients();
         world.group_of(setup.members);
         world.pipeline_of(setup.instances);
-        world.consumers(setup.consumers);
+        world.consumers(setup.consumers, if setup.members > 0 { GROUP } else { CONSUMER_GROUP });
         world.env.trouble = true;
         world.env.at(500_000, Event::Fault);
         world.run_for(TROUBLE)?;

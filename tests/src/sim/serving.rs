@@ -8,7 +8,6 @@ use esnode::state_machine::groups::GroupChange;
 
 use super::bugs::Bug;
 use super::client::{Answer, Body, Request};
-use super::consumer::CONSUMER_GROUP;
 use super::env::Env;
 use super::member::committed;
 use super::node::{Node, Stop, Waiter};
@@ -100,8 +99,8 @@ impl Node {
     fn newest(&self, name: &str) -> Option<(i32, String)> {
         let state = self.state()?;
         let group = state.group(name)?;
-        if name == CONSUMER_GROUP {
-            let (id, member) = group.consumer()?.members().iter().next()?;
+        if let Some(consumers) = group.consumer() {
+            let (id, member) = consumers.members().iter().next()?;
             return Some((member.epoch, id.clone()));
         }
         Some((group.generation(), group.leader()?.to_owned()))

@@ -35,7 +35,7 @@ pub struct Setup {
     pub members: usize,
     /// Instances of an exactly-once pipeline, beside the other clients.
     pub instances: usize,
-    /// Members of a group of the consumer protocol.
+    /// Members of a group of the consumer protocol; of the same group as `members` if there are any.
     pub consumers: usize,
     /// Write every event to standard error.
     pub print: bool,
@@ -112,10 +112,10 @@ impl World {
         }
     }
 
-    /// Adds a group of the consumer protocol of so many members.
-    pub fn consumers(&mut self, count: usize) {
+    /// Adds so many members of the consumer protocol to a group.
+    pub fn consumers(&mut self, count: usize, group: &'static str) {
         for _ in 0..count {
-            self.client(Kind::Consumer(Consumer::new(self.clients.len())));
+            self.client(Kind::Consumer(Consumer::new(self.clients.len(), group)));
         }
     }
 

@@ -16,19 +16,27 @@ const GAP_MS: u64 = 3000;
 /// Members that subscribe by a pattern, before there is a topic that it matches.
 const PATTERN: &str = "confluent-pattern";
 
+/// A cluster with a topic of six partitions.
+fn with_topic(name: &str) -> Result<Cluster> {
+    let cluster = Cluster::ready(3)?;
+    let leader = cluster.wait_ready()?;
+    let code = Client::connect(cluster.kafka(leader), Duration::from_secs(5))?.create_topic(name, 6)?;
+    ensure!(code == 0, "no topic: error code {code}");
+    Ok(cluster)
+}
+
+/// Clients in Python, of a kind whose name their topic and group have.
+fn clients(script: &str, kind: &str, cluster: &Cluster) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut command = Command::new(root.join("target/venv/bin/python"));
+    command.arg(root.join("tests/clients").join(script)).args([kind, &cluster.bootstrap(), kind]);
+    command
+}
+
 /// Lets a group read while `trouble` happens. Returns what it has to tell in the end.
 fn through(library: &str, trouble: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<Value> {
-    let mut cluster = Cluster::ready(3)?;
-    let leader = cluster.wait_ready()?;
-    if library != PATTERN {
-        let code =
-            Client::connect(cluster.kafka(leader), Duration::from_secs(5))?.create_topic(library, 6)?;
-        ensure!(code == 0, "no topic: error code {code}");
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut group = Command::new(root.join("target/venv/bin/python"))
-        .arg(root.join("tests/clients/groups.py"))
-        .args([library, &cluster.bootstrap(), library])
+    let mut cluster = if library == PATTERN { Cluster::ready(3)? } else { with_topic(library)? };
+    let mut group = clients("groups.py", library, &cluster)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -100,4 +108,34 @@ fn a_group_of_kafka_python_reads_on_when_its_leader_dies() -> Result<()> {
 #[test]
 fn a_group_reads_on_while_each_node_starts_again() -> Result<()> {
     undisturbed(&through("confluent", restart_all)?)
+}
+
+#[test]
+fn a_group_of_the_consumer_protocol_reads_on_while_each_node_starts_again() -> Result<()> {
+    undisturbed(&through("confluent-consumer", restart_all)?)
+}
+
+/// A group goes over from the classic protocol, with this assignor, to the consumer protocol and back, member by member.
+fn migrates(assignor: &str) -> Result<()> {
+    let cluster = with_topic(assignor)?;
+    let output = clients("migration.py", assignor, &cluster).output()?;
+    let (told, errors) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    println!("{assignor}: {told}{errors}");
+    ensure!(output.status.success(), "{errors}");
+    let told: Value = serde_json::from_str(&told)?;
+    let (consumer, classic) = ("CONSUMER", "CLASSIC");
+    ensure!(told["types"] == json!([consumer, consumer, consumer, consumer, consumer, classic]), "{told}");
+    ensure!(told["lost"] == 0 && told["written"].as_u64() > Some(100), "{told}");
+    ensure!(told["twice"] == json!([]) && told["errors"] == json!([]), "{told}");
+    Ok(())
+}
+
+#[test]
+fn a_group_whose_members_give_up_all_to_join_goes_over_to_the_consumer_protocol_and_back() -> Result<()> {
+    migrates("range")
+}
+
+#[test]
+fn a_group_whose_members_keep_what_they_may_goes_over_to_the_consumer_protocol_and_back() -> Result<()> {
+    migrates("cooperative-sticky")
 }

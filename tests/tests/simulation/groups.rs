@@ -13,6 +13,11 @@ fn group(seed: u64, bug: Option<Bug>) -> Result<Report, InvariantViolation> {
     run_in(&Setup { members: 4, bug, ..Setup::seed(seed) })
 }
 
+/// Members of both protocols in one group, which changes its own whenever the last of the one leaves, or one comes again.
+fn mixed(seed: u64, bug: Option<Bug>) -> Result<Report, InvariantViolation> {
+    run_in(&Setup { members: 3, consumers: 1, bug, ..Setup::seed(seed) })
+}
+
 /// Runs many seeds without a mistake.
 fn one_owner(run: impl Fn(u64) -> Result<Report, InvariantViolation>) {
     let commits = |seed| match run(seed) {
@@ -40,6 +45,11 @@ fn simulation_of_a_group_of_the_consumer_protocol_has_one_owner_and_loses_no_com
 }
 
 #[test]
+fn simulation_of_a_group_that_changes_its_protocol_has_one_owner_and_loses_no_commit() {
+    one_owner(|seed| mixed(seed, None));
+}
+
+#[test]
 fn simulation_catches_commits_of_another_generation() {
     caught(|seed| group(seed, Some(Bug::AnyGeneration)));
 }
@@ -47,4 +57,9 @@ fn simulation_catches_commits_of_another_generation() {
 #[test]
 fn simulation_catches_commits_of_another_epoch() {
     caught(|seed| consumers(seed, Some(Bug::AnyGeneration)));
+}
+
+#[test]
+fn simulation_catches_commits_of_another_epoch_in_a_group_that_changes_its_protocol() {
+    caught(|seed| mixed(seed, Some(Bug::AnyGeneration)));
 }

@@ -101,6 +101,11 @@ pub enum GroupReply {
     },
     /// The member has joined without a rebalance: it goes on in the generation that there is.
     Unchanged,
+    /// The member of the classic protocol has joined a group of the consumer protocol, and is in this epoch.
+    Admitted {
+        /// To its client, its generation.
+        epoch: i32,
+    },
     /// For each of those that leave, why it could not.
     Left(Vec<Option<GroupError>>),
     /// What a member of the consumer protocol hears on its heartbeat.

@@ -1,12 +1,14 @@
 //! One group: its members, its rebalances and its offsets.
 
+mod migration;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::change::{GroupChange, GroupError, GroupReply, Joining, Leaving, OffsetCommit};
-use super::consumer::{ConsumerChange, ConsumerGroup, FindTopic};
+use super::consumer::{ConsumerGroup, FindTopic};
 use super::member::Member;
 use super::offsets::{CommittedOffset, Offsets};
 use crate::state_machine::TopicId;
@@ -168,6 +170,24 @@ impl Group {
         if generation == self.generation { Ok(found) } else { Err(GroupError::IllegalGeneration) }
     }
 
+    /// Whether a member of the classic protocol may go on in its generation.
+    ///
+    /// # Errors
+    /// Those of [`Group::member_of`], and [`GroupError::RebalanceInProgress`]: it has to join again.
+    pub fn heartbeat(&self, generation: i32, member: &str, instance: Option<&str>) -> Result<(), GroupError> {
+        let has_to_join = match &self.consumer {
+            Some(consumer) => {
+                let (found, _) = consumer.classic_member(generation, member, instance)?;
+                consumer.has_to_join(member, found)
+            }
+            None => {
+                self.member_of(generation, member, instance)?;
+                matches!(self.phase, Phase::PreparingRebalance { .. })
+            }
+        };
+        if has_to_join { Err(GroupError::RebalanceInProgress) } else { Ok(()) }
+    }
+
     /// How long a rebalance waits for its members, in ms.
     pub fn rebalance_timeout(&self) -> i32 {
         self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or(0)
@@ -212,7 +232,7 @@ impl Group {
     ) -> Result<GroupReply, GroupError> {
         match change {
             GroupChange::Consumer(change) => self.consume(change, now, topics),
-            GroupChange::Join(joining) => self.join(joining),
+            GroupChange::Join(joining) => self.join(joining, topics),
             GroupChange::CompleteJoin { generation } => self.complete_join(generation, now),
             GroupChange::Assign { member, generation, assignments } => {
                 self.assign(&member, generation, assignments)
@@ -240,30 +260,11 @@ impl Group {
     }
 
     /// A group without members is of the protocol of whoever joins next.
-    fn consume(
-        &mut self,
-        change: ConsumerChange,
-        now: i64,
-        topics: FindTopic<'_>,
-    ) -> Result<GroupReply, GroupError> {
-        if self.phase != Phase::Empty {
-            return Err(GroupError::NotFound);
-        }
-        let joins = matches!(&change, ConsumerChange::Heartbeat(heartbeat) if heartbeat.joins());
-        let consumer =
-            if joins { Some(self.consumer.get_or_insert_default()) } else { self.consumer.as_mut() };
-        let consumer = consumer.ok_or(GroupError::UnknownMember)?;
-        let had_members = !consumer.members().is_empty();
-        let outcome = consumer.apply(change, topics);
-        if had_members && consumer.members().is_empty() {
-            self.empty_since = now;
-        }
-        outcome
-    }
-
-    fn join(&mut self, mut joining: Joining) -> Result<GroupReply, GroupError> {
-        if self.phase == Phase::Empty && !self.is_empty() {
-            return Err(GroupError::InconsistentProtocol);
+    fn join(&mut self, mut joining: Joining, topics: FindTopic<'_>) -> Result<GroupReply, GroupError> {
+        if let Some(consumer) = self.consumer.as_mut().filter(|consumer| !consumer.members().is_empty()) {
+            let joined = consumer.join(joining, topics);
+            self.downgrade();
+            return joined;
         }
         let holder =
             joining.instance.as_deref().and_then(|instance| self.holder(instance)).map(str::to_owned);
@@ -404,6 +405,7 @@ impl Group {
             if consumer.members().is_empty() && outcomes.contains(&None) {
                 self.empty_since = now;
             }
+            self.downgrade();
             return GroupReply::Left(outcomes);
         }
         let outcomes = leaving.iter().map(|leaving| self.remove(leaving).err()).collect::<Vec<_>>();

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::change::Joining;
+use super::consumer::{Partitions, bytes_of_partitions};
 use super::protocol::Protocol;
 
 /// Bytes of a member besides its texts and what it says and gets, about.
@@ -28,6 +29,9 @@ pub struct Member {
     pub assignment: Bytes,
     /// Whether it has joined the generation that is being prepared.
     pub joined: bool,
+    /// What it had when the group was last of the consumer protocol, until it joins.
+    #[serde(default, skip_serializing_if = "Partitions::is_empty")]
+    pub held: Partitions,
 }
 
 impl Member {
@@ -41,6 +45,7 @@ impl Member {
             protocols: joining.protocols,
             assignment: Bytes::new(),
             joined: true,
+            held: Partitions::new(),
         }
     }
 
@@ -52,7 +57,11 @@ impl Member {
     /// Bytes that it takes, about.
     pub(super) fn bytes(&self) -> usize {
         let protocols: usize = self.protocols.iter().map(Protocol::bytes).sum();
-        OVERHEAD + self.client_id.len() + protocols + self.assignment.len()
+        OVERHEAD
+            + self.client_id.len()
+            + protocols
+            + self.assignment.len()
+            + bytes_of_partitions(self.held.len())
     }
 
     /// Everything that replicas must agree on.
@@ -68,5 +77,9 @@ impl Member {
         }
         put(&self.assignment);
         put(&[self.joined.into()]);
+        for (topic, partition) in &self.held {
+            put(&topic.to_le_bytes());
+            put(&partition.to_le_bytes());
+        }
     }
 }

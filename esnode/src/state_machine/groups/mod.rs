@@ -13,6 +13,7 @@ mod lag;
 mod member;
 mod offsets;
 mod protocol;
+pub mod subscription;
 #[cfg(test)]
 mod tests;
 

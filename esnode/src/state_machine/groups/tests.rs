@@ -1,5 +1,7 @@
 //! Groups as clients meet them, one change after the other.
 
+mod migration;
+
 use bytes::Bytes;
 
 use super::*;

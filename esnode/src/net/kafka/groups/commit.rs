@@ -57,8 +57,12 @@ fn check_version(
     version: i16,
 ) -> Result<(), ResponseError> {
     let group = state.group(&body.group_id).and_then(|group| group.consumer());
-    let is_member = group.is_some_and(|group| group.members().contains_key(&*body.member_id));
-    if is_member && version < KNOWS_EPOCHS { Err(ResponseError::UnsupportedVersion) } else { Ok(()) }
+    let member = group.and_then(|group| group.members().get(&*body.member_id));
+    if member.is_some_and(|member| member.classic.is_none()) && version < KNOWS_EPOCHS {
+        Err(ResponseError::UnsupportedVersion)
+    } else {
+        Ok(())
+    }
 }
 
 /// The offsets that can be kept.

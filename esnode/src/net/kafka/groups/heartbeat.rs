@@ -10,7 +10,7 @@ use super::{coordinates, errors};
 use crate::net::kafka::answer::Answer;
 use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::session::Session;
-use crate::state_machine::groups::{Group, Phase};
+use crate::state_machine::groups::GroupError;
 
 /// Serves Heartbeat.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
@@ -24,15 +24,9 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
 fn renew(session: &Session, body: &HeartbeatRequest) -> Result<(), ResponseError> {
     let state = session.node().state_machine();
     let group = state.group(&body.group_id).ok_or(ResponseError::UnknownMemberId)?;
-    member(group, body)?;
-    session.shared.groups.sessions.renew(&body.group_id, &body.member_id, Instant::now());
-    match group.phase() {
-        Phase::PreparingRebalance { .. } => Err(ResponseError::RebalanceInProgress),
-        _ => Ok(()),
+    let beat = group.heartbeat(body.generation_id, &body.member_id, body.group_instance_id.as_deref());
+    if matches!(beat, Ok(()) | Err(GroupError::RebalanceInProgress)) {
+        session.shared.groups.sessions.renew(&body.group_id, &body.member_id, Instant::now());
     }
-}
-
-fn member(group: &Group, body: &HeartbeatRequest) -> Result<(), ResponseError> {
-    let instance = body.group_instance_id.as_deref();
-    group.member_of(body.generation_id, &body.member_id, instance).map(drop).map_err(errors::code)
+    beat.map_err(errors::code)
 }

@@ -25,6 +25,14 @@ const NAMES_KIND: i16 = 7;
 /// From this version on a static leader that starts again can be told to leave the assignment as it is (KIP-814).
 const SKIPS_ASSIGNMENT: i16 = 9;
 
+/// What a member comes to that has joined a group of the classic protocol.
+enum Outcome {
+    /// It is in a generation.
+    Joined(Box<JoinGroupResponse>),
+    /// The group is of the consumer protocol by now. The member is in it still, and has to join that.
+    Again,
+}
+
 /// Serves JoinGroup.
 pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: JoinGroupRequest = request.decode()?;
@@ -58,9 +66,18 @@ async fn join(
     let is_new = fresh || groups.pending.take(&id, now);
     let _waiting = groups.sessions.wait(&body.group_id, &id, now);
     let group = body.group_id.to_string();
-    let joining = joining(body, id.clone(), is_new, &client, session.peer);
-    let reply = change(session, &group, GroupChange::Join(joining)).await?;
-    until(session, &group, |group| outcome(group, &id, &reply, version)).await
+    let mut joining = joining(body, id, is_new, &client, session.peer);
+    loop {
+        let reply = change(session, &group, GroupChange::Join(joining.clone())).await?;
+        if let GroupReply::Admitted { epoch } = reply {
+            return Ok(admitted(joining, epoch, version));
+        }
+        match until(session, &group, |group| outcome(group, &joining.member, &reply, version)).await? {
+            Outcome::Joined(answer) => return Ok(*answer),
+            // A member of the consumer protocol came meanwhile.
+            Outcome::Again => joining.is_new = false,
+        }
+    }
 }
 
 /// A new member's id: recognisable, and like no other.
@@ -95,13 +112,20 @@ fn outcome(
     id: &str,
     reply: &GroupReply,
     version: i16,
-) -> Option<Result<JoinGroupResponse, ResponseError>> {
+) -> Option<Result<Outcome, ResponseError>> {
+    let consumers = group.and_then(|group| group.consumer());
+    if consumers.is_some_and(|consumers| consumers.members().contains_key(id)) {
+        return Some(Ok(Outcome::Again));
+    }
     let Some(group) = group.filter(|group| group.members().contains_key(id)) else {
         return Some(Err(ResponseError::UnknownMemberId));
     };
     match reply {
         GroupReply::Joined { after } if group.generation() == *after => None,
-        _ => Some(Ok(answer(group, id, matches!(reply, GroupReply::Unchanged), version))),
+        _ => {
+            let answer = answer(group, id, matches!(reply, GroupReply::Unchanged), version);
+            Some(Ok(Outcome::Joined(Box::new(answer))))
+        }
     }
 }
 
@@ -132,6 +156,16 @@ fn answer(group: &Group, id: &str, unchanged: bool, version: i16) -> JoinGroupRe
         .with_skip_assignment(skips)
         .with_member_id(text(id))
         .with_members(members.collect())
+}
+
+/// To a member of the classic protocol, in a group to which the cluster assigns, another one seems to lead.
+fn admitted(joining: Joining, epoch: i32, version: i16) -> JoinGroupResponse {
+    let protocol = joining.protocols.into_iter().next().map(|protocol| protocol.name).unwrap_or_default();
+    JoinGroupResponse::default()
+        .with_generation_id(epoch)
+        .with_protocol_type((version >= NAMES_KIND).then(|| StrBytes::from_string(joining.protocol_type)))
+        .with_protocol_name(Some(StrBytes::from_string(protocol)))
+        .with_member_id(StrBytes::from_string(joining.member))
 }
 
 fn refused(error: ResponseError, member: StrBytes, version: i16) -> JoinGroupResponse {

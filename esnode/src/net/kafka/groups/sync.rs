@@ -1,21 +1,28 @@
 //! SyncGroup: the group's leader hands in what each member gets, and each member hears its part.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition;
+use kafka_protocol::messages::{ConsumerProtocolAssignment, SyncGroupRequest, SyncGroupResponse, TopicName};
+use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::{change, coordinates, errors, until};
 use crate::net::kafka::answer::Answer;
 use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::session::Session;
+use crate::state_machine::groups::consumer::{ConsumerGroup, Partitions};
+use crate::state_machine::groups::subscription::CONSUMER;
 use crate::state_machine::groups::{Group, GroupChange, Phase};
+use crate::state_machine::{StateMachine, TopicId};
 
 /// From this version on clients say what kind of group they take it for, and are told.
 const NAMES_PROTOCOL: i16 = 5;
+/// Of what an assignor writes; all versions are alike.
+const ASSIGNMENT_VERSION: i16 = 0;
 
 /// What a member gets, and by which assignor of which kind of group.
 struct Assigned {
@@ -36,6 +43,9 @@ async fn synced(session: &Arc<Session>, body: SyncGroupRequest) -> Result<Assign
     let leads = {
         let state = session.node().state_machine();
         let group = state.group(&body.group_id).ok_or(ResponseError::UnknownMemberId)?;
+        if let Some(consumers) = group.consumer() {
+            return from_consumers(&state, consumers, &body);
+        }
         may_sync(group, &body)?;
         group.phase() == Phase::CompletingRebalance && group.leader() == Some(&*body.member_id)
     };
@@ -51,6 +61,44 @@ async fn synced(session: &Arc<Session>, body: SyncGroupRequest) -> Result<Assign
         change(session, &body.group_id, assign).await?;
     }
     until(session, &body.group_id, |group| outcome(group, &body)).await
+}
+
+/// What a member of the classic protocol has of what the cluster assigned.
+fn from_consumers(
+    state: &StateMachine,
+    group: &ConsumerGroup,
+    body: &SyncGroupRequest,
+) -> Result<Assigned, ResponseError> {
+    let instance = body.group_instance_id.as_deref();
+    let (member, classic) =
+        group.classic_member(body.generation_id, &body.member_id, instance).map_err(errors::code)?;
+    check_protocol(body, CONSUMER, Some(classic.protocol()))?;
+    // Who has something to give up has to hear of it before it joins the group's epoch.
+    if member.epoch != group.epoch() && member.revoking.is_empty() {
+        return Err(ResponseError::RebalanceInProgress);
+    }
+    Ok(Assigned {
+        kind: CONSUMER.to_owned(),
+        protocol: classic.protocol().to_owned(),
+        assignment: assignment(state, &member.assigned)?,
+    })
+}
+
+/// Partitions as an assignor writes them, without those of topics that are gone.
+fn assignment(state: &StateMachine, partitions: &Partitions) -> Result<Bytes, ResponseError> {
+    let mut topics: BTreeMap<TopicId, Vec<i32>> = BTreeMap::new();
+    for (topic, partition) in partitions {
+        topics.entry(*topic).or_default().push(i32::try_from(*partition).unwrap_or(i32::MAX));
+    }
+    let topics = topics.into_iter().filter_map(|(topic, partitions)| {
+        let name = StrBytes::from_string(state.topic_by_id(topic)?.name.clone());
+        Some(TopicPartition::default().with_topic(TopicName(name)).with_partitions(partitions))
+    });
+    let assignment = ConsumerProtocolAssignment::default().with_assigned_partitions(topics.collect());
+    let mut out = BytesMut::new();
+    out.put_i16(ASSIGNMENT_VERSION);
+    let encoded = assignment.encode(&mut out, ASSIGNMENT_VERSION);
+    encoded.map(|()| out.freeze()).map_err(|_| ResponseError::UnknownServerError)
 }
 
 /// What the member is told as its group stands; `None`: it has to wait for the group's leader.
@@ -77,8 +125,12 @@ fn may_sync(group: &Group, body: &SyncGroupRequest) -> Result<(), ResponseError>
         return Err(ResponseError::RebalanceInProgress);
     }
     group.member_of(body.generation_id, &body.member_id, instance).map_err(errors::code)?;
-    let kind_differs = body.protocol_type.as_deref().is_some_and(|kind| kind != group.protocol_type());
-    let protocol_differs = body.protocol_name.as_deref().is_some_and(|name| Some(name) != group.protocol());
+    check_protocol(body, group.protocol_type(), group.protocol())
+}
+
+fn check_protocol(body: &SyncGroupRequest, kind: &str, protocol: Option<&str>) -> Result<(), ResponseError> {
+    let kind_differs = body.protocol_type.as_deref().is_some_and(|said| said != kind);
+    let protocol_differs = body.protocol_name.as_deref().is_some_and(|said| Some(said) != protocol);
     if kind_differs || protocol_differs {
         return Err(ResponseError::InconsistentGroupProtocol);
     }

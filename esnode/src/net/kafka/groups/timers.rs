@@ -30,7 +30,7 @@ const INITIAL_DELAY: Duration = Duration::from_millis(250);
 /// How long offsets are kept once a group has no members, as Kafka's `offsets.retention.minutes`.
 const OFFSETS_RETENTION_MS: i64 = 7 * 24 * 3_600_000;
 
-/// Since when each member of the consumer protocol that has to give up partitions has to: group, member and its epoch.
+/// Since when others wait for members of the consumer protocol to give up partitions: group, member and its epoch.
 type Revocations = HashMap<(String, String, i32), Instant>;
 /// Since when each group that prepares a rebalance does so: name, and the generation before it.
 type Rebalances = HashMap<(String, i32), Instant>;
@@ -105,11 +105,15 @@ fn due_rebalances(state: &StateMachine, now: Instant, since: &mut Rebalances) ->
 }
 
 fn silent_members(shared: &Shared, state: &StateMachine, now: Instant) -> Vec<Command> {
-    let members = state.groups().flat_map(|(name, group)| {
-        let members = group.members().iter().map(|(id, member)| (id, duration(member.session_timeout)));
-        let consumers = group.consumer().into_iter().flat_map(|group| group.members().keys());
-        let members = members.chain(consumers.map(|id| (id, SESSION_TIMEOUT)));
-        members.map(move |(id, timeout)| ((name.to_owned(), id.clone()), timeout))
+    let members = state.groups().map(|(name, group)| {
+        let members = group.members().iter();
+        let members = members.map(|(id, member)| (id.as_str(), duration(member.session_timeout)));
+        let consumers = group.consumer().into_iter().flat_map(|group| group.members());
+        let consumers = consumers.map(|(id, member)| {
+            let classic = member.classic.as_ref().map(|classic| duration(classic.session_timeout));
+            (id.as_str(), classic.unwrap_or(SESSION_TIMEOUT))
+        });
+        (name, members.chain(consumers))
     });
     let mut leaving: HashMap<String, Vec<Leaving>> = HashMap::new();
     for (group, member) in shared.groups.sessions.expired(members, now) {
@@ -126,13 +130,17 @@ fn silent_members(shared: &Shared, state: &StateMachine, now: Instant) -> Vec<Co
         .collect()
 }
 
-/// Those of the consumer protocol that have not given up partitions in the time that they asked for.
+/// Those that have not given up partitions, or joined again, in the time that they asked for in a group of the consumer
+/// protocol.
 fn slow_members(state: &StateMachine, now: Instant, since: &mut Revocations) -> Vec<Command> {
     let mut before = std::mem::take(since);
     let mut commands = Vec::new();
     let groups = state.groups().filter_map(|(name, group)| Some((name, group.consumer()?)));
-    let members = groups.flat_map(|(name, group)| group.members().iter().map(move |member| (name, member)));
-    for (name, (id, member)) in members.filter(|(_, (_, member))| !member.revoking.is_empty()) {
+    let members = groups.flat_map(|(name, group)| {
+        let slow = group.members().iter().filter(|(id, member)| group.waits_for(id, member));
+        slow.map(move |member| (name, member))
+    });
+    for (name, (id, member)) in members {
         let key = (name.to_owned(), id.clone(), member.epoch);
         let began = before.remove(&key).unwrap_or(now);
         if now.duration_since(began) >= duration(member.rebalance_timeout) {

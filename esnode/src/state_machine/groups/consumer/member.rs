@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Partitions;
 use super::assignor::Assignor;
 use super::change::{Heartbeat, bytes_of};
+use super::classic::Classic;
+use crate::state_machine::groups::protocol::Protocol;
 
 /// The epoch of a static member that has gone for a while.
 pub const RELEASED: i32 = -2;
@@ -15,6 +17,11 @@ pub const RELEASED: i32 = -2;
 const OVERHEAD: usize = 384;
 /// Bytes of a partition, about.
 const PARTITION: usize = 16;
+
+/// Bytes that so many partitions take, about.
+pub(in crate::state_machine::groups) fn bytes_of_partitions(count: usize) -> usize {
+    PARTITION * count
+}
 
 /// A member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +52,9 @@ pub struct ConsumerMember {
     pub revoking: Partitions,
     /// What it is to have in the end.
     pub target: Partitions,
+    /// What it is besides while it is a member of the classic protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classic: Option<Classic>,
 }
 
 impl ConsumerMember {
@@ -64,6 +74,7 @@ impl ConsumerMember {
             assigned: Partitions::new(),
             revoking: Partitions::new(),
             target: Partitions::new(),
+            classic: None,
         }
     }
 
@@ -89,6 +100,12 @@ impl ConsumerMember {
             self.pattern = pattern.as_ref().map(|pattern| pattern.regex.clone());
         }
         self
+    }
+
+    /// Whether another process may take the place of this static member and speak the consumer protocol. A client of the
+    /// classic one does not say that it goes for a while.
+    pub(super) fn may_be_replaced(&self) -> bool {
+        self.epoch == RELEASED || self.classic.is_some()
     }
 
     /// Whether the same is to be assigned to both, as far as it depends on them.
@@ -141,7 +158,8 @@ impl ConsumerMember {
         let partitions = self.assigned.len() + self.revoking.len() + self.target.len();
         let texts =
             self.client_id.len() + self.pattern.as_ref().map_or(0, String::len) + bytes_of(&self.topics);
-        OVERHEAD + texts + PARTITION * partitions
+        let protocols = self.classic.iter().flat_map(|classic| &classic.protocols).map(Protocol::bytes);
+        OVERHEAD + texts + bytes_of_partitions(partitions) + protocols.sum::<usize>()
     }
 
     /// Everything that replicas must agree on.
@@ -154,6 +172,13 @@ impl ConsumerMember {
         self.topics.iter().for_each(|topic| put(topic.as_bytes()));
         put(self.pattern.as_deref().unwrap_or_default().as_bytes());
         put(self.assignor.map_or("", Assignor::name).as_bytes());
+        if let Some(Classic { session_timeout, protocols }) = &self.classic {
+            put(&session_timeout.to_le_bytes());
+            for Protocol { name, metadata } in protocols {
+                put(name.as_bytes());
+                put(metadata);
+            }
+        }
         put(&self.epoch.to_le_bytes());
         put(&self.previous_epoch.to_le_bytes());
         for partitions in [&self.assigned, &self.revoking, &self.target] {

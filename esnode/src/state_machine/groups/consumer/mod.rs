@@ -8,6 +8,7 @@
 
 pub mod assignor;
 mod change;
+mod classic;
 mod codec;
 mod member;
 #[cfg(test)]
@@ -21,6 +22,8 @@ use serde::{Deserialize, Serialize};
 use self::assignor::{Assignor, Subscriber};
 use self::change::bytes_of;
 pub use self::change::{ConsumerChange, Heartbeat, HeartbeatReply, Pattern};
+pub use self::classic::Classic;
+pub(super) use self::member::bytes_of_partitions;
 pub use self::member::{ConsumerMember, RELEASED};
 use super::change::{GroupError, GroupReply, Leaving};
 use crate::state_machine::TopicId;
@@ -106,10 +109,15 @@ impl ConsumerGroup {
     /// Whether offsets may be committed, or asked for, on behalf of the member in this epoch.
     ///
     /// # Errors
-    /// [`GroupError::UnknownMember`], [`GroupError::StaleEpoch`].
+    /// [`GroupError::UnknownMember`], and [`GroupError::StaleEpoch`], which a member of the classic protocol knows as
+    /// [`GroupError::IllegalGeneration`].
     pub fn check_epoch(&self, member: &str, epoch: i32) -> Result<(), GroupError> {
         let member = self.members.get(member).ok_or(GroupError::UnknownMember)?;
-        if member.epoch == epoch { Ok(()) } else { Err(GroupError::StaleEpoch) }
+        match &member.classic {
+            _ if member.epoch == epoch => Ok(()),
+            Some(_) => Err(GroupError::IllegalGeneration),
+            None => Err(GroupError::StaleEpoch),
+        }
     }
 
     /// The member of this id, as its instance or without one.
@@ -137,7 +145,7 @@ impl ConsumerGroup {
         let Told { member, before, assigns } = self.told(heartbeat)?;
         let known = before.filter(|before| *before == heartbeat.member && !assigns);
         let Some(known) = known.and_then(|id| self.members.get(&id)) else { return Ok(None) };
-        let next = self.step(heartbeat, member);
+        let next = self.step(&heartbeat.member, heartbeat.owned.as_ref(), member);
         Ok((next == *known).then(|| reply(heartbeat, Some(known), &next)))
     }
 
@@ -166,10 +174,10 @@ impl ConsumerGroup {
             }
             ConsumerChange::ReleaseInstance { member, instance } => self.release(&member, &instance),
             ConsumerChange::Fence { member, epoch } => {
-                let slow = self.members.get(&member);
-                if slow.is_some_and(|slow| slow.epoch == epoch && !slow.revoking.is_empty()) {
+                let slow = self.members.get(&member).filter(|slow| slow.epoch == epoch);
+                if slow.is_some_and(|slow| self.waits_for(&member, slow)) {
                     self.members.remove(&member);
-                    self.assign(topics);
+                    self.assign_again(topics);
                 }
                 Ok(GroupReply::Done)
             }
@@ -189,10 +197,10 @@ impl ConsumerGroup {
             self.patterns.insert(regex.clone(), topics.clone());
         }
         if assigns {
-            self.assign(topics);
+            self.assign_again(topics);
         }
         let member = self.members.get(id).cloned().ok_or(GroupError::UnknownMember)?;
-        let next = self.step(heartbeat, member);
+        let next = self.step(id, heartbeat.owned.as_ref(), member);
         let reply = reply(heartbeat, known.as_ref(), &next);
         self.members.insert(id.clone(), next);
         Ok(reply)
@@ -218,7 +226,9 @@ impl ConsumerGroup {
         let (id, instance) = (&heartbeat.member, heartbeat.instance.as_deref());
         if !heartbeat.joins() {
             let member = self.member(id, instance)?;
-            return if is_current(member, heartbeat) {
+            return if member.classic.is_some() {
+                Err(GroupError::UnknownMember)
+            } else if is_current(member, heartbeat) {
                 Ok(Some(id.clone()))
             } else {
                 Err(GroupError::FencedEpoch)
@@ -226,7 +236,7 @@ impl ConsumerGroup {
         }
         let holder = instance.and_then(|instance| self.holder(instance));
         match holder {
-            Some(holder) if holder != id && self.members[holder].epoch != RELEASED => {
+            Some(holder) if holder != id && !self.members[holder].may_be_replaced() => {
                 Err(GroupError::UnreleasedInstance)
             }
             Some(holder) => Ok(Some(holder.to_owned())),
@@ -234,11 +244,10 @@ impl ConsumerGroup {
         }
     }
 
-    /// The member, which has sent this heartbeat, one step nearer to its target.
-    fn step(&self, heartbeat: &Heartbeat, member: ConsumerMember) -> ConsumerMember {
-        let others =
-            || self.members.iter().filter(|(id, _)| **id != heartbeat.member).map(|(_, other)| other);
-        member.reconciled(self.epoch, heartbeat.owned.as_ref(), |gained| {
+    /// The member, which may have said that it has what it `owned`, one step nearer to its target.
+    fn step(&self, id: &str, owned: Option<&Partitions>, member: ConsumerMember) -> ConsumerMember {
+        let others = || self.members.iter().filter(|(other, _)| *other != id).map(|(_, other)| other);
+        member.reconciled(self.epoch, owned, |gained| {
             others().flat_map(ConsumerMember::held).for_each(|partition| {
                 gained.remove(partition);
             });
@@ -259,7 +268,7 @@ impl ConsumerGroup {
     pub(super) fn leave(&mut self, leaving: &[Leaving], topics: FindTopic<'_>) -> Vec<Option<GroupError>> {
         let outcomes: Vec<_> = leaving.iter().map(|leaving| self.remove(leaving).err()).collect();
         if outcomes.iter().any(Option::is_none) {
-            self.assign(topics);
+            self.assign_again(topics);
         }
         self.count();
         outcomes
@@ -280,6 +289,18 @@ impl ConsumerGroup {
     pub(super) fn topics_changed(&mut self, topics: FindTopic<'_>) {
         self.assign(topics);
         self.count();
+    }
+
+    /// Whether others wait for what the member has to do, as far as is known here.
+    pub fn waits_for(&self, id: &str, member: &ConsumerMember) -> bool {
+        !member.revoking.is_empty() || self.has_to_join(id, member)
+    }
+
+    /// Members have come, gone or changed. If only those of the classic protocol are left, the group is about to be theirs.
+    fn assign_again(&mut self, topics: FindTopic<'_>) {
+        if !self.is_classic() {
+            self.assign(topics);
+        }
     }
 
     /// Begins a new epoch: what each member is to have is assigned anew, of these topics.

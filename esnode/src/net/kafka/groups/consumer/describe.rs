@@ -22,7 +22,8 @@ use crate::net::kafka::session::Session;
 use crate::state_machine::StateMachine;
 use crate::state_machine::groups::consumer::{ConsumerGroup, ConsumerMember, Partitions};
 
-/// What a member of the consumer protocol is called, beside those of the classic one.
+/// What members are called, by the protocol that they speak.
+const CLASSIC: i8 = 0;
 const CONSUMER: i8 = 1;
 
 /// Serves ConsumerGroupDescribe.
@@ -78,7 +79,7 @@ fn described_member(state: &StateMachine, cluster: Uuid, id: &str, member: &Cons
         .with_subscribed_topic_regex(member.pattern.as_deref().map(text))
         .with_assignment(assignment(state, cluster, &member.assigned))
         .with_target_assignment(assignment(state, cluster, &member.target))
-        .with_member_type(CONSUMER)
+        .with_member_type(if member.classic.is_some() { CLASSIC } else { CONSUMER })
 }
 
 /// The partitions, without those of topics that are gone.
