@@ -3,8 +3,8 @@
 Usage: groups.py confluent|confluent-consumer|confluent-pattern|kafka-python BOOTSTRAP TOPIC
 Says "ready" once three consumers share the partitions. Once its input ends, it stops writing, lets the group read the rest
 and prints what happened, as JSON: what an administrator is told of the group when it is ready ("described"), events written
-and not read by anybody ("lost"), read more than once ("again"), assignments since it was ready ("assignments"), and the
-longest time without an event, in ms ("gap").
+and not read by anybody ("lost"), read more than once ("again"), assignments since it was ready ("assignments"), what
+members heard of errors ("errors"), and the longest time without an event, in ms ("gap").
 """
 
 import json
@@ -30,6 +30,7 @@ class Group:
         self.assignments = 0
         self.last = time.time()
         self.gap = 0.0
+        self.errors = []
         self.stop = False
 
     def take(self, value):
@@ -72,7 +73,9 @@ def confluent_member(group, member, bootstrap, topic, protocol=CLASSIC, subscrip
     consumer.subscribe([subscription or topic], on_assign=taken, on_revoke=given_up)
     while not group.stop:
         message = consumer.poll(0.1)
-        if message is not None and not message.error():
+        if message is not None and message.error():
+            group.errors.append(str(message.error()))
+        elif message is not None:
             group.take(message.value())
     consumer.close()
 
@@ -166,7 +169,7 @@ def main(library, bootstrap, topic):
     if not until(group.is_shared):
         sys.exit(f"the group does not share the partitions: {group.assigned}")
     about = described(bootstrap, topic)
-    group.assignments, group.gap, group.last = 0, 0.0, time.time()
+    group.assignments, group.errors, group.gap, group.last = 0, [], 0.0, time.time()
     print("ready", flush=True)
     sys.stdin.read()
     gap = group.gap
@@ -178,8 +181,8 @@ def main(library, bootstrap, topic):
         thread.join()
     lost = written[0] - len(set(group.read))
     again = len(group.read) - len(set(group.read))
-    told = {"written": written[0], "lost": lost, "again": again, "assignments": group.assignments, "gap": int(gap * 1000)}
-    print(json.dumps({"described": about, **told}))
+    told = {"written": written[0], "lost": lost, "again": again, "gap": int(gap * 1000)}
+    print(json.dumps({"described": about, **told, "assignments": group.assignments, "errors": group.errors}))
 
 
 main(*sys.argv[1:])

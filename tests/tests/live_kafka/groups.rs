@@ -13,6 +13,9 @@ use tests::cluster::Cluster;
 /// Limit of the time in which no member gets an event while a leader dies or hands over, in ms.
 const GAP_MS: u64 = 3000;
 
+/// How long a member of the consumer protocol may be silent.
+const SESSION: Duration = Duration::from_secs(45);
+
 /// Members that subscribe by a pattern, before there is a topic that it matches.
 const PATTERN: &str = "confluent-pattern";
 
@@ -51,10 +54,11 @@ fn through(library: &str, trouble: impl FnOnce(&mut Cluster) -> Result<()>) -> R
     Ok(told)
 }
 
-/// Nothing is lost, and no member has to join again.
+/// Nothing is lost, and no member has to join again or hears of an error.
 fn undisturbed(told: &Value) -> Result<()> {
     ensure!(told["lost"] == 0 && told["written"].as_u64() > Some(100), "{told}");
     ensure!(told["assignments"] == 0, "the group was assigned anew: {told}");
+    ensure!(told["errors"] == json!([]), "{told}");
     ensure!(told["gap"].as_u64().is_some_and(|gap| gap <= GAP_MS), "nobody read for too long: {told}");
     Ok(())
 }
@@ -113,6 +117,34 @@ fn a_group_reads_on_while_each_node_starts_again() -> Result<()> {
 #[test]
 fn a_group_of_the_consumer_protocol_reads_on_while_each_node_starts_again() -> Result<()> {
     undisturbed(&through("confluent-consumer", restart_all)?)
+}
+
+#[test]
+fn members_of_the_consumer_protocol_stay_for_longer_than_a_session_of_a_new_leader() -> Result<()> {
+    undisturbed(&through("confluent-consumer", |cluster| {
+        kill_leader(cluster)?;
+        std::thread::sleep(SESSION + Duration::from_secs(2));
+        Ok(())
+    })?)
+}
+
+#[test]
+fn what_a_silent_member_of_the_consumer_protocol_read_is_read_by_others_after_its_session() -> Result<()> {
+    let told = through("confluent-consumer", |cluster| {
+        let mut silent =
+            clients("silent.py", "confluent-consumer", cluster).stdout(Stdio::piped()).spawn()?;
+        let mut said = BufReader::new(silent.stdout.take().context("its output")?).lines();
+        let ready = said.next().context("it ended")??;
+        silent.kill()?;
+        silent.wait()?;
+        ensure!(ready == "ready", "{ready}");
+        // The others hear of it by their next heartbeats.
+        std::thread::sleep(SESSION + Duration::from_secs(7));
+        Ok(())
+    })?;
+    ensure!(told["lost"] == 0 && told["errors"] == json!([]), "{told}");
+    ensure!(told["assignments"].as_u64() > Some(0), "nobody else was assigned anything: {told}");
+    Ok(())
 }
 
 /// A group goes over from the classic protocol, with this assignor, to the consumer protocol and back, member by member.
