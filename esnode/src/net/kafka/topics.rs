@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
@@ -15,10 +15,12 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use shared::ids::NodeId;
+use shared::spec::ClusterFile;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::answer::Answer;
+use super::configs::of_topic;
 use super::errors;
 use super::frame::{BadRequest, Outcome, Request};
 use super::ids::{broker_id, topic_id, topic_numbered};
@@ -28,6 +30,9 @@ use crate::replica::ProposeError;
 use crate::state_machine::command::{Command, Refusal, Reply};
 use crate::state_machine::config;
 use crate::state_machine::{MAX_PARTITIONS, StateMachine, valid_topic_name};
+
+/// What the default settings of a topic take at most in an answer.
+const SETTINGS_BYTES: usize = 2 << 10;
 
 /// A topic that is not created or deleted, and what to tell the client.
 pub type Refused = (ResponseError, Option<String>);
@@ -57,7 +62,10 @@ pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
             replies = carry_out(&session, limit(body.timeout_ms), &mut plans).await;
         }
         let cluster = session.node().state_machine().cluster_id().map(|id| id.0).unwrap_or_default();
-        request.to.send(&created(plans, &replies, cluster, rules.members.len()))
+        let size = plans.iter().map(described_size).sum();
+        let (of, nodes) = (Arc::clone(&session), rules.members.len());
+        let make = move || request.to.send(&created(plans, &replies, cluster, of.node().file(), nodes));
+        session.shared.memory.answer(size, make).await
     }))
 }
 
@@ -323,12 +331,35 @@ impl Rules {
     }
 }
 
-fn created(plans: Vec<Plan>, replies: &[Reply], cluster: Uuid, nodes: usize) -> CreateTopicsResponse {
+/// Bytes that the answer takes at most for a topic, with all its settings.
+fn described_size((_, plan): &Plan) -> usize {
+    match plan {
+        Ok(Command::CreateTopic { configs, .. }) => {
+            SETTINGS_BYTES + configs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+        }
+        _ => 0,
+    }
+}
+
+fn created(
+    plans: Vec<Plan>,
+    replies: &[Reply],
+    cluster: Uuid,
+    file: &ClusterFile,
+    nodes: usize,
+) -> CreateTopicsResponse {
     let mut replies = replies.iter();
     let topics = plans.into_iter().map(|(name, plan)| {
         let result = CreatableTopicResult::default().with_name(TopicName(name));
         match plan {
-            Ok(Command::CreateTopic { partitions, .. }) => {
+            Ok(Command::CreateTopic { partitions, configs, .. }) => {
+                let settings = of_topic(&configs, file, nodes).into_iter();
+                let settings = settings.map(|(name, value, source)| {
+                    CreatableTopicConfigs::default()
+                        .with_name(name)
+                        .with_value(value)
+                        .with_config_source(source)
+                });
                 let id = match replies.next() {
                     Some(Reply::TopicCreated(id)) => topic_id(cluster, *id),
                     _ => Uuid::nil(),
@@ -338,6 +369,7 @@ fn created(plans: Vec<Plan>, replies: &[Reply], cluster: Uuid, nodes: usize) -> 
                     .with_topic_id(id)
                     .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
                     .with_replication_factor(i16::try_from(nodes).unwrap_or(i16::MAX))
+                    .with_configs(Some(settings.collect()))
             }
             Ok(_) => result.with_error_message(None),
             Err((error, why)) => {
@@ -369,6 +401,8 @@ mod tests {
     use crate::net::kafka::tests::encodes;
     use kafka_protocol::messages::ApiKey;
     use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
+    use kafka_protocol::protocol::Encodable;
+    use serde_json::json;
 
     fn rules() -> Rules {
         Rules { members: vec![1, 2, 3], default_partitions: 4 }
@@ -451,10 +485,32 @@ mod tests {
     fn a_name_given_twice_is_refused_and_answered_once() {
         let topics = vec![topic("t", 1, 1), topic("t", 1, 1), topic("u", 1, 1), topic("t", 1, 1)];
         let plans = rules().plans(&CreateTopicsRequest::default().with_topics(topics));
-        let answer = created(plans, &[Reply::TopicCreated(1)], Uuid::nil(), 3);
+        let answer = created(plans, &[Reply::TopicCreated(1)], Uuid::nil(), &file(), 3);
         let seen: Vec<_> =
             answer.topics.iter().map(|topic| (topic.name.0.as_str(), topic.error_code)).collect();
         assert_eq!(seen, [("t", ResponseError::InvalidRequest.code()), ("u", 0)]);
+    }
+
+    fn file() -> ClusterFile {
+        let file = json!({"cluster": {"nodes": [{"id": 2, "host": "b"}], "topics": {"retention_bytes": 5}}});
+        serde_json::from_value(file).unwrap()
+    }
+
+    #[test]
+    fn a_topic_that_is_created_is_answered_with_its_settings() {
+        let own = vec![("retention.ms".to_owned(), "1000".to_owned())];
+        let plans: Vec<Plan> = vec![("t".into(), Ok(creation("t", 1, own)))];
+        let most: usize = plans.iter().map(described_size).sum();
+        let answer = created(plans, &[Reply::TopicCreated(1)], Uuid::nil(), &file(), 3);
+        let takes = answer.compute_size(7).unwrap();
+        assert!(takes <= most && most < 2 * takes, "{takes} bytes instead of at most {most}");
+        let configs = answer.topics[0].configs.clone().unwrap();
+        let seen = |key: &str| {
+            let found = configs.iter().find(|config| config.name.as_str() == key).unwrap();
+            (found.value.as_deref().unwrap(), found.config_source)
+        };
+        assert_eq!((seen("retention.ms"), seen("retention.bytes")), (("1000", 1), ("5", 4)));
+        assert_eq!(seen("cleanup.policy"), ("delete", 5));
     }
 
     #[test]
@@ -487,7 +543,7 @@ mod tests {
         ];
         let replies =
             settle(&mut plans, Ok(vec![Reply::Refused(Refusal::TopicExists), Reply::TopicCreated(3)]));
-        let answer = created(plans, &replies, Uuid::from_u128(0xab00), 3);
+        let answer = created(plans, &replies, Uuid::from_u128(0xab00), &file(), 3);
         encodes(ApiKey::CreateTopics, |_| answer.clone());
         let codes: Vec<i16> = answer.topics.iter().map(|topic| topic.error_code).collect();
         assert_eq!(codes, [37, 36, 0]);
@@ -533,7 +589,7 @@ mod tests {
         let mut plans: Vec<Plan> = vec![("a".into(), Ok(creation("a", 1, vec![])))];
         settle(&mut plans, Err(ProposeError::NotLeader(Some(2))));
         assert_eq!(
-            created(plans, &[], Uuid::nil(), 3).topics[0].error_code,
+            created(plans, &[], Uuid::nil(), &file(), 3).topics[0].error_code,
             ResponseError::NotController.code()
         );
     }

@@ -63,6 +63,12 @@ fn size(state_machine: &StateMachine, body: &DescribeConfigsRequest) -> usize {
     own.sum::<usize>() + body.resources.len() * DESCRIBED
 }
 
+/// All settings of a topic that has these of its own, in a cluster of so many nodes with this file: name, value and source.
+pub fn of_topic(own: &Own, file: &ClusterFile, nodes: usize) -> Vec<(StrBytes, Option<StrBytes>, i8)> {
+    let settings = Context { file, own: None, nodes }.topic(own).into_iter();
+    settings.map(|setting| (setting.name, setting.value, setting.config_source)).collect()
+}
+
 /// The settings that a topic has of its own.
 type Own = BTreeMap<String, String>;
 

@@ -10,7 +10,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
 pub use alter::{full as alter, incremental as incremental_alter};
-pub use describe::handle as describe;
+pub use describe::{handle as describe, of_topic};
 pub use list::handle as list;
 
 use super::topics::{Refused, refuse};
