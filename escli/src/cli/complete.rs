@@ -15,6 +15,7 @@ use crate::hosts::ssh::{NoPrompt, Passphrases};
 use crate::kafka::client::Limits;
 use crate::kafka::dial::Dialer;
 use crate::kafka::groups::GroupListing;
+use crate::kafka::transactions::TransactionListing;
 use crate::kafka::{KafkaClient, KafkaError};
 use crate::settings::Environment;
 
@@ -68,6 +69,14 @@ pub fn groups() -> Vec<CompletionCandidate> {
     let groups = asked(async |client| client.groups().await);
     let candidate = |group: GroupListing| CompletionCandidate::new(group.name).help(Some(group.state.into()));
     groups.into_iter().flatten().map(candidate).collect()
+}
+
+/// Returns the transactional ids, each with its state; nothing when the cluster does not answer at once.
+pub fn transactions() -> Vec<CompletionCandidate> {
+    let listed = asked(async |client| client.transactions().await);
+    let candidate =
+        |each: TransactionListing| CompletionCandidate::new(each.id).help(Some(each.state.into()));
+    listed.into_iter().flatten().map(candidate).collect()
 }
 
 /// Asks the cluster that the command being typed would use.

@@ -3,6 +3,7 @@
 use clap_complete::ArgValueCandidates;
 
 use crate::cli::complete;
+use crate::kafka::consumer::Isolation;
 use crate::kafka::position::Position;
 
 /// Arguments of `consume`.
@@ -21,6 +22,7 @@ Examples:
   escli consume orders --from 10m --follow
   escli consume orders --partition 0 --from 1200 --count 1
   escli consume orders --key-separator :
+  escli consume orders --isolation read_committed
   escli consume orders -o json | jq -r 'select(.key == \"42\") | .value'"
 )]
 pub struct Args {
@@ -36,6 +38,9 @@ pub struct Args {
     /// End after this many events.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// Which events to read: all, or only those whose transaction was committed.
+    #[arg(long, value_name = "LEVEL", value_enum, default_value = "read_uncommitted")]
+    pub isolation: Isolation,
     /// Keep printing new events until Ctrl-C.
     #[arg(short, long)]
     pub follow: bool,

@@ -43,6 +43,7 @@ pub mod status;
 pub mod stop;
 pub mod support_bundle;
 pub mod topic;
+pub mod transaction;
 pub mod transfer_leader;
 pub mod up;
 pub mod upgrade;
@@ -176,6 +177,8 @@ pub enum Command {
     Consume(consume::Args),
     /// List, describe, reset and delete consumer groups.
     Group(group::Args),
+    /// List and describe transactions.
+    Transaction(transaction::Args),
     /// Write the configuration that Prometheus and Grafana need to monitor the cluster.
     Monitoring(monitoring::Args),
     /// Show the steps that `up` would run, and why.

@@ -14,7 +14,8 @@ use crate::view::{self, event};
 pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     let mut kafka = Kafka::open(settings)?;
     let client = &mut kafka.client;
-    let mut consumer = Consumer::open(client, &args.topic, &args.partitions, args.from, args.follow).await?;
+    let (only, follow) = (&args.partitions, args.follow);
+    let mut consumer = Consumer::open(client, &args.topic, only, args.from, follow, args.isolation).await?;
     let style =
         event::Style { output: settings.output, key_separator: args.key_separator.clone(), is_raw: args.raw };
     let mut left = args.count.unwrap_or(u64::MAX);

@@ -96,6 +96,7 @@ impl From<KafkaError> for Failure {
                 failure.hint(format!("escli topic describe {}", partition.topic))
             }
             KafkaError::UnknownGroup(_) => failure.hint("escli group list"),
+            KafkaError::UnknownTransactionalId(_) => failure.hint("escli transaction list"),
             KafkaError::Unreadable { partition: TopicPartition { topic, partition }, next, .. } => failure.hint(
                 format!("to read what comes after it:  escli consume {topic} --partition {partition} --from {next}"),
             ),
@@ -118,6 +119,7 @@ fn exit_of_call(error: &KafkaError) -> Exit {
         | KafkaError::Malformed { .. }
         | KafkaError::UnknownTopic(_)
         | KafkaError::UnknownGroup(_)
+        | KafkaError::UnknownTransactionalId(_)
         | KafkaError::UnknownPartition { .. }
         | KafkaError::Unwritable { .. }
         | KafkaError::Unreadable { .. } => Exit::Failed,

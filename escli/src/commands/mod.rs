@@ -42,6 +42,7 @@ pub mod stop;
 pub mod support_bundle;
 pub mod target;
 pub mod topic;
+pub mod transaction;
 pub mod transfer_leader;
 pub mod up;
 pub mod upgrade;
@@ -81,6 +82,7 @@ async fn dispatch(command: &Command, settings: &Settings) -> Result<Exit, Failur
         Command::Produce(args) => produce::run(settings, args).await,
         Command::Consume(args) => consume::run(settings, args).await,
         Command::Group(args) => group::run(settings, args).await,
+        Command::Transaction(args) => transaction::run(settings, args).await,
         Command::Monitoring(args) => monitoring::run(settings, args),
         Command::Plan(args) => plan::run(settings, args).await,
         Command::Diff(args) => diff::run(settings, args).await,

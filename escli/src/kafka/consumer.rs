@@ -11,7 +11,7 @@ use kafka_protocol::messages::{BrokerId, FetchRequest};
 
 use super::client::{millis, topic_name};
 use super::error::check;
-use super::offsets::{OffsetRange, OffsetSpec};
+use super::offsets::{OffsetRange, OffsetSpec, READ_COMMITTED};
 use super::position::Position;
 use super::records::{self, Event, Fault, Fetched};
 use super::{KafkaClient, KafkaError, TopicPartition};
@@ -22,6 +22,26 @@ const MAX_WAIT: Duration = Duration::from_millis(500);
 const MAX_BYTES: i32 = 16 << 20;
 const MAX_PARTITION_BYTES: i32 = 4 << 20;
 
+/// Which events are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Isolation {
+    /// All.
+    ReadUncommitted,
+    /// Those whose transaction was committed, and those without one, up to the first of a transaction under way.
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// What the end of a partition is.
+    fn end(self) -> OffsetSpec {
+        match self {
+            Self::ReadUncommitted => OffsetSpec::Latest,
+            Self::ReadCommitted => OffsetSpec::LastStable,
+        }
+    }
+}
+
 /// A consumer of some partitions of one topic.
 #[derive(Debug)]
 pub struct Consumer {
@@ -29,6 +49,7 @@ pub struct Consumer {
     positions: BTreeMap<TopicPartition, i64>,
     /// Where each ends; nothing ends when `None`.
     ends: Option<BTreeMap<TopicPartition, i64>>,
+    isolation: Isolation,
 }
 
 /// What one look at a partition brought.
@@ -53,20 +74,21 @@ impl Consumer {
         only: &[i32],
         from: Position,
         follow: bool,
+        isolation: Isolation,
     ) -> Result<Self, KafkaError> {
         let topic = client.topic(topic).await?;
         let all = topic.partitions.iter().map(|partition| partition.index);
         let chosen = if only.is_empty() { all.collect() } else { only.to_vec() };
         let partitions: Vec<_> =
             chosen.into_iter().map(|index| TopicPartition::new(&topic.name, index)).collect();
-        let ranges = client.ranges(&partitions).await?;
+        let ranges = client.ranges_until(&partitions, isolation.end()).await?;
         let at_time = match from.time(Timestamp::now()) {
             Some(time) => client.offsets(&partitions, OffsetSpec::At(time)).await?,
             None => BTreeMap::new(),
         };
         let positions = starts(&ranges, from, &at_time);
         let ends = (!follow).then(|| ranges.into_iter().map(|(at, range)| (at, range.end)).collect());
-        Ok(Self { positions, ends })
+        Ok(Self { positions, ends, isolation })
     }
 
     /// Returns whether everything was read that was there at the beginning.
@@ -104,7 +126,8 @@ impl Consumer {
         let wanted = self.unfinished().map(|(at, position)| (at.clone(), position));
         for (leader, wanted) in client.by_leader(wanted.collect::<Vec<_>>()).await? {
             let wait = MAX_WAIT.min(client.limits().answer / 2);
-            let response = client.ask(leader, 11..=12, &request(wanted, wait)).await?;
+            let request = request(wanted, wait, self.isolation);
+            let response = client.ask(leader, 11..=12, &request).await?;
             check(response.error_code, None, || "cannot read".to_owned())?;
             for topic in response.responses {
                 for data in topic.partitions {
@@ -125,18 +148,20 @@ impl Consumer {
     ) -> Result<Option<Batch>, KafkaError> {
         let Some(position) = self.positions.get(&at).copied() else { return Ok(None) };
         if data.error_code == ResponseError::OffsetOutOfRange.code() {
-            let ranges = client.ranges(std::slice::from_ref(&at)).await?;
+            let ranges = client.ranges_until(std::slice::from_ref(&at), self.isolation.end()).await?;
             let to = ranges.get(&at).map_or(position, |range| range.closest(position));
             self.positions.insert(at.clone(), to);
             let skipped = (to > position).then_some((position, to));
             return Ok(Some(Batch { partition: at.partition, events: Vec::new(), skipped }));
         }
         check(data.error_code, None, || format!("cannot read {at}"))?;
+        let aborted = data.aborted_transactions.unwrap_or_default().into_iter();
+        let aborted = aborted.map(|each| (each.first_offset, each.producer_id.0)).collect();
         let records = data.records.unwrap_or_default();
         let has_some = !records.is_empty();
         let unreadable =
             |Fault { offset, next, why }| KafkaError::Unreadable { partition: at.clone(), offset, next, why };
-        let Fetched { mut events, next } = records::decode(records, position).map_err(unreadable)?;
+        let Fetched { mut events, next } = records::decode(records, position, aborted).map_err(unreadable)?;
         match next {
             Some(next) => {
                 self.positions.insert(at.clone(), next);
@@ -172,7 +197,8 @@ fn starts(
     ranges.iter().map(start).collect()
 }
 
-fn request(wanted: Vec<(TopicPartition, i64)>, wait: Duration) -> FetchRequest {
+fn request(wanted: Vec<(TopicPartition, i64)>, wait: Duration, isolation: Isolation) -> FetchRequest {
+    let isolation = if isolation == Isolation::ReadCommitted { READ_COMMITTED } else { 0 };
     let mut topics = BTreeMap::<String, Vec<FetchPartition>>::new();
     for (TopicPartition { topic, partition }, offset) in wanted {
         let wanted = FetchPartition::default()
@@ -189,6 +215,7 @@ fn request(wanted: Vec<(TopicPartition, i64)>, wait: Duration) -> FetchRequest {
         .with_max_wait_ms(millis(wait))
         .with_min_bytes(1)
         .with_max_bytes(MAX_BYTES)
+        .with_isolation_level(isolation)
         .with_topics(topics.collect())
 }
 
@@ -216,7 +243,7 @@ mod tests {
         let at = |partition| TopicPartition::new("orders", partition);
         let positions = BTreeMap::from([(at(0), 20), (at(1), 4)]);
         let ends = BTreeMap::from([(at(0), 20), (at(1), 5)]);
-        let mut consumer = Consumer { positions, ends: Some(ends) };
+        let mut consumer = Consumer { positions, ends: Some(ends), isolation: Isolation::ReadUncommitted };
         let unfinished =
             |consumer: &Consumer| consumer.unfinished().map(|(at, _)| at.partition).collect::<Vec<_>>();
         assert_eq!(unfinished(&consumer), [1]);

@@ -64,6 +64,9 @@ pub enum KafkaError {
     /// There is no such consumer group.
     #[error("there is no group {0}")]
     UnknownGroup(String),
+    /// There is no such transactional id.
+    #[error("there is no transactional id {0}")]
+    UnknownTransactionalId(String),
     /// The topic has no such partition.
     #[error("there is no {partition}; it has {count}")]
     UnknownPartition {
@@ -104,6 +107,7 @@ impl KafkaError {
             | Self::Malformed { .. }
             | Self::UnknownTopic(_)
             | Self::UnknownGroup(_)
+            | Self::UnknownTransactionalId(_)
             | Self::UnknownPartition { .. }
             | Self::Unwritable { .. }
             | Self::Unreadable { .. } => false,

@@ -1,4 +1,4 @@
-//! A small Kafka client for what operators do with topics, events and consumer groups.
+//! A small Kafka client for what operators do with topics, events, consumer groups and transactions.
 //!
 //! From the bottom up: `dial` reaches a node's client port, `connection` speaks to one node, `client` to the cluster:
 //! it finds coordinators, and asks again while they change. `metadata` finds leaders; `topics`, `offsets` and `groups` are
@@ -19,6 +19,7 @@ pub mod producer;
 pub mod records;
 pub mod reset;
 pub mod topics;
+pub mod transactions;
 
 pub use client::KafkaClient;
 pub use error::KafkaError;

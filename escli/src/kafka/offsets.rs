@@ -10,6 +10,9 @@ use super::client::topic_name;
 use super::error::check;
 use super::{KafkaClient, KafkaError, TopicPartition};
 
+/// The isolation level of whoever reads committed events only.
+pub const READ_COMMITTED: i8 = 1;
+
 /// An offset that is asked for by what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetSpec {
@@ -17,6 +20,8 @@ pub enum OffsetSpec {
     Earliest,
     /// That of the next event.
     Latest,
+    /// That of the first event that is not decided yet: its transaction is under way. The next event if all are decided.
+    LastStable,
     /// That of the first event at or after this time, in ms since 1970.
     At(i64),
 }
@@ -26,7 +31,7 @@ pub enum OffsetSpec {
 pub struct OffsetRange {
     /// Log start offset.
     pub start: i64,
-    /// High watermark.
+    /// High watermark, or where it was asked to end.
     pub end: i64,
 }
 
@@ -81,9 +86,21 @@ impl KafkaClient {
         &mut self,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, OffsetRange>, KafkaError> {
+        self.ranges_until(partitions, OffsetSpec::Latest).await
+    }
+
+    /// Returns where each partition begins, and this as its end.
+    ///
+    /// # Errors
+    /// Those of [`Self::offsets`].
+    pub async fn ranges_until(
+        &mut self,
+        partitions: &[TopicPartition],
+        end: OffsetSpec,
+    ) -> Result<BTreeMap<TopicPartition, OffsetRange>, KafkaError> {
         let starts = self.offsets(partitions, OffsetSpec::Earliest).await?;
         // Afterwards: an end that is older than the start would be before it.
-        let ends = self.offsets(partitions, OffsetSpec::Latest).await?;
+        let ends = self.offsets(partitions, end).await?;
         let range =
             |(partition, start)| Some((OffsetRange { start, end: *ends.get(&partition)? }, partition));
         Ok(starts.into_iter().filter_map(range).map(|(range, partition)| (partition, range)).collect())
@@ -93,7 +110,7 @@ impl KafkaClient {
 fn request(partitions: impl Iterator<Item = TopicPartition>, spec: OffsetSpec) -> ListOffsetsRequest {
     let timestamp = match spec {
         OffsetSpec::Earliest => -2,
-        OffsetSpec::Latest => -1,
+        OffsetSpec::Latest | OffsetSpec::LastStable => -1,
         OffsetSpec::At(time) => time.max(0),
     };
     let mut topics = BTreeMap::<String, Vec<ListOffsetsPartition>>::new();
@@ -105,7 +122,11 @@ fn request(partitions: impl Iterator<Item = TopicPartition>, spec: OffsetSpec) -
     let topics = topics.into_iter().map(|(name, partitions)| {
         ListOffsetsTopic::default().with_name(topic_name(&name)).with_partitions(partitions)
     });
-    ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics.collect())
+    let isolation = if spec == OffsetSpec::LastStable { READ_COMMITTED } else { 0 };
+    ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_isolation_level(isolation)
+        .with_topics(topics.collect())
 }
 
 fn read(response: &ListOffsetsResponse, found: &mut BTreeMap<TopicPartition, i64>) -> Result<(), KafkaError> {

@@ -1,5 +1,6 @@
 //! PURE: events as record batches (magic 2), written and read.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -128,14 +129,22 @@ pub struct Fault {
 /// Decodes the events of `records` from offset `from` on. A batch that is cut at the end is left out, and so is what
 /// comes from a damaged one on unless that is the first.
 ///
+/// `aborted` are transactions whose events are left out: offset of the first event, and id of the producer.
+///
 /// # Errors
 /// Which batch cannot be read, and why.
-pub fn decode(mut records: Bytes, from: i64) -> Result<Fetched, Fault> {
+pub fn decode(mut records: Bytes, from: i64, mut aborted: Vec<(i64, i64)>) -> Result<Fetched, Fault> {
     let mut fetched = Fetched::default();
+    aborted.sort_unstable_by(|one, other| other.cmp(one));
+    // Producers whose transaction, as far as it was read, is an aborted one.
+    let mut aborting = BTreeSet::new();
     while let Some(batch) = next_batch(&mut records) {
         let offset = (&batch[..]).get_i64();
         let next = offset.saturating_add((&batch[LAST_OFFSET_DELTA_AT..]).get_i32().into()).saturating_add(1);
-        let mut events = match batch_events(&batch) {
+        while let Some((_, producer)) = aborted.pop_if(|(first, _)| *first < next) {
+            aborting.insert(producer);
+        }
+        let mut events = match batch_events(&batch, &mut aborting) {
             Ok(events) => events,
             // What came before it counts; the fault comes up again when it is first.
             Err(_) if fetched.next.is_some() => break,
@@ -157,13 +166,18 @@ fn next_batch(records: &mut Bytes) -> Option<Bytes> {
     Some(records.split_to(end))
 }
 
-/// The events of a batch, without control records.
-fn batch_events(batch: &Bytes) -> Result<Vec<Event>, String> {
+/// The events of a batch, without control records, and none of a transaction that was aborted.
+fn batch_events(batch: &Bytes, aborting: &mut BTreeSet<i64>) -> Result<Vec<Event>, String> {
     let infos =
         RecordBatchDecoder::decode_batch_info(&mut batch.clone()).map_err(|error| error.to_string())?;
     let info = infos.first().ok_or("its format is not 2")?;
     let field = |at: usize| &batch[at..];
     if info.control {
+        // A producer has one transaction after the other, so this is the end of that one.
+        aborting.remove(&info.producer_id);
+        return Ok(Vec::new());
+    }
+    if info.transactional && aborting.contains(&info.producer_id) {
         return Ok(Vec::new());
     }
     let codec = Codec::of(field(ATTRIBUTES_AT).get_i16()).ok_or("its compression is unknown")?;
@@ -239,6 +253,10 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    fn decode(records: Bytes, from: i64) -> Result<Fetched, Fault> {
+        super::decode(records, from, Vec::new())
+    }
 
     fn header(sequence: i32) -> BatchHeader {
         BatchHeader { producer_id: 7, producer_epoch: 0, sequence, timestamp: 1_700_000_000_123 }
@@ -339,6 +357,24 @@ mod tests {
             (0..8)
                 .fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0x82f6_3b78 & (sum & 1).wrapping_neg()))
         })
+    }
+
+    #[test]
+    fn events_of_aborted_transactions_are_left_out_and_no_others() {
+        let batch = encode(&two(), &[], &header(0)).unwrap();
+        let body = &batch[HEADER..];
+        let (of_transaction, marker) = (changed(&batch, 1 << 4, body), changed(&batch, 3 << 4, body));
+        // An aborted transaction, a committed one of the same producer, and events without any.
+        let all = [&of_transaction, &marker, &of_transaction, &marker, &batch];
+        let log: Vec<u8> = all.iter().zip(0..).flat_map(|(each, number)| at(each, 2 * number)).collect();
+        let read = |aborted| {
+            let fetched = super::decode(Bytes::from(log.clone()), 0, aborted).unwrap();
+            assert_eq!(fetched.next, Some(10));
+            fetched.events.iter().map(|event| event.offset).collect::<Vec<_>>()
+        };
+        assert_eq!(read(vec![(0, 7)]), [4, 5, 8, 9]);
+        assert_eq!(read(vec![(4, 7), (0, 7)]), [8, 9]);
+        assert_eq!(read(vec![(0, 8)]), [0, 1, 4, 5, 8, 9], "of another producer");
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub mod status;
 pub mod support_bundle;
 pub mod table;
 pub mod topic;
+pub mod transaction;
 pub mod upgrade;
 pub mod verified;
 pub mod watch;

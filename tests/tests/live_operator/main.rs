@@ -13,5 +13,6 @@ mod restart;
 mod resume;
 mod support_bundle;
 mod topics;
+mod transactions;
 mod up_down;
 mod upgrade;
