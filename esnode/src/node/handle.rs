@@ -23,7 +23,9 @@ use crate::process::version::VERSION;
 use crate::replica::{
     ChangeError, Claim, FormatError, Input, Proposal, ProposeError, Request, TransferError,
 };
-use crate::runtime::{Budget, Event, GroupWakers, LeaderView, PartitionWakers, Timekeeper, Waiter};
+use crate::runtime::{
+    Budget, Event, GroupWakers, LeaderView, PartitionWakers, StepStats, Timekeeper, Waiter,
+};
 use crate::state_machine::batch::BatchHeader;
 use crate::state_machine::command::{Command, Reply};
 use crate::state_machine::members::Change;
@@ -61,6 +63,8 @@ pub struct Parts {
     pub batches: BatchReader,
     /// The log's time.
     pub time: Timekeeper,
+    /// How long the raft thread's steps take.
+    pub steps: Arc<StepStats>,
     /// Wakes readers when a partition changes.
     pub wakers: Arc<PartitionWakers>,
     /// Wakes those who wait for a group.
@@ -141,6 +145,11 @@ impl Handle {
     /// The log's time.
     pub fn time(&self) -> &Timekeeper {
         &self.inner.parts.time
+    }
+
+    /// How long the raft thread's steps take.
+    pub fn steps(&self) -> &StepStats {
+        &self.inner.parts.steps
     }
 
     /// Returns a receiver of the leader, and of its changes.

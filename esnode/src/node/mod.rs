@@ -27,7 +27,7 @@ use crate::net::peer::Transport;
 use crate::process::config::Config;
 use crate::process::version::build_info;
 use crate::replica::{Input, Snapshot};
-use crate::runtime::{Event, GroupWakers, LeaderView, PartitionWakers, Timekeeper};
+use crate::runtime::{Event, GroupWakers, LeaderView, PartitionWakers, StepStats, Timekeeper};
 use crate::state_machine::StateMachine;
 use crate::storage::batch_reader::BatchReader;
 use crate::storage::data_dir::DataDir;
@@ -84,6 +84,7 @@ impl Node {
         let wakers = Arc::new(PartitionWakers::default());
         let group_wakers = Arc::new(GroupWakers::default());
         let time = Timekeeper::default();
+        let steps = Arc::new(StepStats::default());
         let (roster, roster_seen) = watch::channel(config.file.cluster.nodes.clone().into());
         let handle = Handle::new(handle::Parts {
             node_id: config.node_id,
@@ -95,6 +96,7 @@ impl Node {
             wakers: Arc::clone(&wakers),
             group_wakers: Arc::clone(&group_wakers),
             time: time.clone(),
+            steps: Arc::clone(&steps),
             events: events.clone(),
             leadership: leadership_seen,
             roster: roster_seen,
@@ -124,6 +126,7 @@ impl Node {
                 group_wakers,
                 roster,
                 leadership,
+                steps,
                 events: (thread_events, received),
             });
             let _ = done.send(outcome);

@@ -20,7 +20,7 @@ use crate::replica::{
 };
 use crate::runtime::{
     Ended, Event, GroupWakers, Indexer, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread,
-    Surroundings, Timekeeper, find_cluster, read_clocks,
+    StepStats, Surroundings, Timekeeper, find_cluster, read_clocks,
 };
 use crate::state_machine::StateMachine;
 use crate::storage::batch_reader::BatchReader;
@@ -53,6 +53,7 @@ pub(super) struct Start {
     pub(super) group_wakers: Arc<GroupWakers>,
     pub(super) roster: watch::Sender<Arc<[spec::Node]>>,
     pub(super) leadership: watch::Sender<LeaderView>,
+    pub(super) steps: Arc<StepStats>,
     pub(super) events: (Sender<Event>, Receiver<Event>),
 }
 
@@ -104,6 +105,7 @@ pub(super) fn take_part(start: Start) -> Result<()> {
             roster: start.roster,
             leadership: start.leadership,
             on_cluster: Box::new(on_cluster),
+            steps: start.steps,
             events: start.events,
         },
     )?;

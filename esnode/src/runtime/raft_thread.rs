@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use super::snapshot_fetcher::SnapshotFetcher;
 use super::snapshot_writer::SnapshotWriter;
+use super::step_stats::{Step, StepStats};
 use super::{Event, GroupWakers, LeaderView, PartitionWakers, Threads, log_reader, read_clocks};
 use crate::consensus::LogRead;
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
@@ -45,6 +46,8 @@ pub struct Surroundings {
     pub leadership: watch::Sender<LeaderView>,
     /// Called once, when this node first knows the cluster's identity.
     pub on_cluster: Box<dyn FnOnce(ClusterId) + Send>,
+    /// How long steps take.
+    pub steps: Arc<StepStats>,
     /// The events, and a sender for more.
     pub events: (Sender<Event>, Receiver<Event>),
 }
@@ -107,6 +110,7 @@ impl RaftThread {
         loop {
             let quiet = self.replica.quiet_ticks();
             let first = events.recv_timeout(clock.until_after(quiet)).ok();
+            let step = Step::begin();
             let passed = clock.passed(quiet);
             self.now = read_clocks();
             // The quiet ticks were before the events. The next tick, which acts, must come after them.
@@ -117,6 +121,7 @@ impl RaftThread {
             }
             (quiet..passed).for_each(|_| self.step(Input::Tick));
             self.perform_effects();
+            step.end(&self.with.steps);
             if let Some(ended) = self.ended.take() {
                 return ended;
             }

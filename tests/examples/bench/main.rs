@@ -1,7 +1,7 @@
 //! Measures three real nodes on this machine, and beside them what disk and loopback can do at all.
 //!
 //! `cargo run --release -p tests --example bench -- [--quick] [floor|produce|consume|interleaved|failover
-//! |restart|idle ...]`
+//! |restart|idle|partitions ...]`
 //!
 //! Everything without a name; each measurement has a cluster of its own. `--quick` takes a tenth of the
 //! events.
@@ -11,6 +11,7 @@ mod failover;
 mod floor;
 mod idle;
 mod interleaved;
+mod partitions;
 mod process;
 mod restart;
 mod spread;
@@ -33,7 +34,7 @@ fn main() -> Result<()> {
     let (quick, names): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|arg| arg == "--quick");
     let share = if quick.is_empty() { 1 } else { 10 };
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let all: [(&str, Measure); 7] = [
+    let all: [(&str, Measure); 8] = [
         ("floor", floor::measure),
         ("produce", events::produce),
         ("consume", events::consume),
@@ -41,9 +42,12 @@ fn main() -> Result<()> {
         ("failover", failover::measure),
         ("restart", restart::measure),
         ("idle", idle::measure),
+        ("partitions", partitions::measure),
     ];
     if let Some(unknown) = names.iter().find(|name| all.iter().all(|(known, _)| known != name)) {
-        bail!("{unknown} is none of floor, produce, consume, interleaved, failover, restart and idle");
+        bail!(
+            "{unknown} is none of floor, produce, consume, interleaved, failover, restart, idle and partitions"
+        );
     }
     println!("{}", process::machine()?);
     for (_, measure) in all.into_iter().filter(|(name, _)| wanted(name)) {
@@ -54,9 +58,14 @@ fn main() -> Result<()> {
 
 /// Three nodes of the release build beside this program, with an empty topic; and the leader.
 fn cluster() -> Result<(Cluster, NodeId)> {
+    cluster_with("")
+}
+
+/// The same with `extra` at the end of each node's `cluster.yaml`.
+fn cluster_with(extra: &str) -> Result<(Cluster, NodeId)> {
     let here = binary("examples/bench");
     let program: PathBuf = here.ancestors().nth(2).map(|target| target.join("esnode")).unwrap_or_default();
-    let cluster = Cluster::start_with(3, "", &program)?;
+    let cluster = Cluster::start_with(3, extra, &program)?;
     let leader = cluster.wait_ready()?;
     let code = Client::connect(cluster.kafka(leader), MAX_WAIT)?.create_topic(TOPIC, 1)?;
     if code != 0 {

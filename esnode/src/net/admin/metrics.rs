@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::consensus::{Role, Status};
 use crate::net::kafka::metrics::{BOUNDS_US, KafkaMetrics, Latency};
 use crate::node::handle::Handle;
+use crate::runtime::STEP_BOUNDS;
 use crate::storage::stats::SYNC_BOUNDS;
 
 /// Time limit for an answer of the raft thread, which usually takes microseconds. After it the thread is taken to be
@@ -40,6 +41,7 @@ pub async fn render(node: &Handle, kafka: &KafkaMetrics) -> String {
     if let Some(raft) = raft {
         text.raft(node, &raft);
     }
+    text.steps(node);
     text.log(node);
     text.peers(node);
     text.kafka(kafka);
@@ -107,6 +109,23 @@ impl Text {
         let help = "Votes granted to this node in its latest election, its own included";
         self.single("raft_votes_received", Kind::Gauge, help, raft.votes);
         self.single("raft_cluster_size", Kind::Gauge, "Voters", voters(node.file(), raft));
+    }
+
+    fn steps(&mut self, node: &Handle) {
+        let steps = node.steps();
+        let name = "eventstream_raft_step_seconds";
+        self.family(
+            name,
+            Kind::Histogram,
+            "Duration of the raft thread's steps, which everything else waits for",
+        );
+        let bounds = STEP_BOUNDS.map(|bound| bound.as_secs_f64());
+        self.buckets(name, "", &bounds, &steps.buckets, steps.nanos.load(Relaxed) as f64 / 1e9);
+        let longest = steps.take_longest();
+        let help = "The longest of these steps since these metrics were last asked for";
+        self.single("eventstream_raft_step_max_seconds", Kind::Gauge, help, longest.time.as_secs_f64());
+        let help = "The same by processor time: without waiting for locks or for the processor";
+        self.single("eventstream_raft_step_max_cpu_seconds", Kind::Gauge, help, longest.cpu.as_secs_f64());
     }
 
     fn log(&mut self, node: &Handle) {
