@@ -21,7 +21,7 @@ use crate::node::groups::GroupReports;
 use crate::node::report;
 use crate::process::version::VERSION;
 use crate::replica::{
-    ChangeError, Claim, FormatError, Input, Proposal, ProposeError, Request, TransferError,
+    ChangeError, Claim, FormatError, Input, Proposal, ProposeError, Request, TransferError, portions,
 };
 use crate::runtime::{
     Budget, Event, GroupWakers, LeaderView, PartitionWakers, StepStats, Timekeeper, Waiter,
@@ -40,6 +40,9 @@ const MAX_APPENDED_BYTES: usize = 56 << 20;
 /// Largest size of all other commands in flight, in bytes; further ones are refused as busy. Producers cannot use it
 /// up.
 const MAX_PROPOSED_BYTES: usize = 4 << 20;
+
+/// Partitions that are looked at while the raft thread waits, at most.
+const MAX_LOOKED_AT: usize = 256;
 
 /// The node, as its listeners see it.
 #[derive(Clone)]
@@ -142,6 +145,18 @@ impl Handle {
         self.inner.parts.state_machine.read()
     }
 
+    /// The state as it is now, for whoever looks at much of it: nobody waits for who has it, and to take it costs
+    /// nothing. What looks at little had better use [`Handle::state_machine`], since each change of the state has to
+    /// copy a little of what is shared.
+    pub fn frozen_state(&self) -> StateMachine {
+        self.state_machine().clone()
+    }
+
+    /// Looks at so many partitions, in the way that suits their number.
+    pub fn look_at<T>(&self, partitions: usize, look: impl FnOnce(&StateMachine) -> T) -> T {
+        if partitions > MAX_LOOKED_AT { look(&self.frozen_state()) } else { look(&self.state_machine()) }
+    }
+
     /// The log's time.
     pub fn time(&self) -> &Timekeeper {
         &self.inner.parts.time
@@ -168,6 +183,26 @@ impl Handle {
     ) -> impl Future<Output = Result<Vec<Reply>, ProposeError>> + Send + use<> {
         let submitted = self.submit(commands);
         async move { submitted?.await.unwrap_or(Err(ProposeError::Stopping)) }
+    }
+
+    /// As [`Handle::propose`], but in as many entries as keep each one short to apply. After an error some may have
+    /// happened.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub fn propose_many(
+        &self,
+        commands: &[Command],
+    ) -> impl Future<Output = Result<Vec<Reply>, ProposeError>> + Send + use<> {
+        let portions = portions(commands, Command::work).into_iter();
+        let proposed: Vec<_> = portions.map(|portion| self.propose(&commands[portion])).collect();
+        async move {
+            let mut replies = Vec::new();
+            for proposed in proposed {
+                replies.extend(proposed.await?);
+            }
+            Ok(replies)
+        }
     }
 
     /// Waits until batches of `bytes` bytes may be proposed; first come, first served.
@@ -199,7 +234,7 @@ impl Handle {
         Command::Append { topic, partition, batch }.encode(&mut payload);
         let submitted = match self.refuses_events() {
             true => Err(ProposeError::NoRoom),
-            false => self.send(payload.freeze(), 1, claim, budget),
+            false => self.send(Proposal { payload: payload.freeze(), commands: 1, work: 1, claim }, budget),
         };
         async move { submitted?.await.unwrap_or(Err(ProposeError::Stopping)) }
     }
@@ -221,18 +256,14 @@ impl Handle {
         let permits = permits(payload.len());
         let permit = Arc::clone(&self.inner.proposing).try_acquire_many_owned(permits);
         let budget = Budget::new(Some(permit.map_err(|_| ProposeError::Busy)?));
-        self.send(payload.freeze(), commands.len(), None, budget)
+        let work = commands.iter().map(Command::work).sum();
+        let proposal = Proposal { payload: payload.freeze(), commands: commands.len(), work, claim: None };
+        self.send(proposal, budget)
     }
 
-    fn send(
-        &self,
-        payload: Bytes,
-        commands: usize,
-        claim: Option<Claim>,
-        budget: Budget,
-    ) -> Result<Replies, ProposeError> {
+    fn send(&self, proposal: Proposal, budget: Budget) -> Result<Replies, ProposeError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Propose(Proposal { payload, commands, claim });
+        let request = Request::Propose(proposal);
         let event = Event::request(request, Waiter::Proposal(reply, budget));
         self.inner.parts.events.send(event).map_err(|_| ProposeError::Stopping)?;
         Ok(answer)

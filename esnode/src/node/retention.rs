@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::node::handle::Handle;
+use crate::replica::MAX_WORK;
 use crate::runtime::read_clocks;
 use crate::state_machine::clock::CLOCK_FORMAT;
 use crate::state_machine::retention::{Retention, due};
@@ -15,8 +17,6 @@ use crate::state_machine::retention::{Retention, due};
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between two checks while there is no space for events.
 const FULL_DISK_INTERVAL: Duration = Duration::from_secs(1);
-/// Largest number of commands that are proposed together; far fewer than fit in an entry.
-const MAX_PROPOSED: usize = 1000;
 
 /// Checks until `stop` turns true.
 pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
@@ -38,17 +38,16 @@ pub async fn run(node: Handle, mut stop: watch::Receiver<bool>) {
             continue;
         }
         node.time().believe_if_steady();
-        let trims = {
-            let state_machine = node.state_machine();
-            let ticks = state_machine.clock().latest().is_some();
-            if !ticks && state_machine.format() >= CLOCK_FORMAT {
-                // It is about to begin.
-                continue;
-            }
-            let now = if ticks { node.time().now() } else { read_clocks().wall };
-            due(&state_machine, default, now)
-        };
-        for trims in trims.chunks(MAX_PROPOSED) {
+        let state_machine = node.frozen_state();
+        let ticks = state_machine.clock().latest().is_some();
+        if !ticks && state_machine.format() >= CLOCK_FORMAT {
+            // It is about to begin.
+            continue;
+        }
+        let now = if ticks { node.time().now() } else { read_clocks().wall };
+        // Of many partitions it takes long enough for clients to notice, here.
+        let Ok(trims) = spawn_blocking(move || due(&state_machine, default, now)).await else { continue };
+        for trims in trims.chunks(MAX_WORK) {
             // The next leader tries again.
             if let Err(error) = node.propose(trims).await {
                 tracing::debug!(%error, "retention has to wait");

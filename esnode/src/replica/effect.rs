@@ -22,9 +22,9 @@ pub enum Effect<E: Environment> {
     ReadLog(LogRead),
     /// Give a response to whoever waits for it.
     Respond(E::Waiter, Response),
-    /// Wake the readers of these partitions.
+    /// Wake the readers of these partitions, which are in order.
     Wake(Vec<(TopicId, u32)>),
-    /// Wake whoever waits for these consumer groups: they changed.
+    /// Wake whoever waits for these consumer groups, which are in order: they changed.
     WakeGroups(Vec<String>),
     /// The leader changed, or what this node does as leader.
     Leadership(Leadership),

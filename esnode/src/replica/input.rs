@@ -69,6 +69,8 @@ pub struct Proposal {
     pub payload: Bytes,
     /// How many there are.
     pub commands: usize,
+    /// How much there is to do to apply them: [`Command::work`] of all.
+    pub work: usize,
     /// Set if the only command appends a batch of an idempotent producer.
     pub claim: Option<Claim>,
 }

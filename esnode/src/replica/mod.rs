@@ -6,7 +6,7 @@
 //! decide nothing.
 //!
 //! The shell's loop: give it inputs ([`Replica::step`]), then take [`Replica::effects`] and perform them until there are
-//! none.
+//! no more. It may give it more inputs in between: what there is to do comes in pieces, so that a shell can give way.
 
 mod bootstrap;
 mod conf_change;
@@ -34,6 +34,7 @@ mod stall;
 mod transfer;
 mod writes;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -53,6 +54,7 @@ pub use self::mistake::Mistake;
 #[cfg(feature = "mistakes")]
 pub use self::mistake::make;
 pub use self::peer_registry::PeerRegistry;
+pub use self::proposals::{MAX_WORK, portions};
 pub use self::recovery::{UnknownChange, is_recovered, recover};
 pub use self::response::{ChangeError, FormatError, ProposeError, Response, TransferError};
 pub use self::snapshot::{Snapshot, SnapshotError};
@@ -132,7 +134,7 @@ pub struct Replica<E: Environment> {
     ended: bool,
 
     /// Committed, and next to be applied.
-    committed: Vec<Entry>,
+    committed: VecDeque<Entry>,
     /// Index of the last applied entry.
     applied: u64,
     /// A commit index that travels with the next write.
@@ -200,7 +202,7 @@ impl<E: Environment> Replica<E> {
             effects: Vec::new(),
             responses: Vec::new(),
             ended: false,
-            committed: Vec::new(),
+            committed: VecDeque::new(),
             applied,
             lazy: None,
             writes,
@@ -258,17 +260,13 @@ impl<E: Environment> Replica<E> {
         }
     }
 
-    /// What there is to do, when the clocks show `now`; nothing once all inputs so far are dealt with.
-    pub fn effects(&mut self, now: Now) -> Vec<Effect<E>> {
+    /// The next piece of what there is to do, when the clocks show `now`; `None` once all inputs so far are dealt with. A
+    /// piece may be without effects.
+    pub fn effects(&mut self, now: Now) -> Option<Vec<Effect<E>>> {
         self.now = now;
-        loop {
-            // What is committed without anything to send or to write has no effect before it is applied.
-            let advanced = self.advance();
-            let effects = self.take_effects();
-            if !(advanced && effects.is_empty()) {
-                return effects;
-            }
-        }
+        let advanced = self.advance();
+        let effects = self.take_effects();
+        (advanced || !effects.is_empty()).then_some(effects)
     }
 
     /// Whether nothing is left to do until the next input.
@@ -278,7 +276,7 @@ impl<E: Environment> Replica<E> {
 
     /// Takes the next step on what the inputs have led to. Returns whether there may be another one.
     fn advance(&mut self) -> bool {
-        self.propose_gathered();
+        let proposed = self.propose_gathered();
         self.prove_reads();
         #[cfg(feature = "mistakes")]
         if makes(Mistake::CommitByCount) {
@@ -290,7 +288,7 @@ impl<E: Environment> Replica<E> {
             self.take(ready);
         } else if !self.hand_over_if_due() {
             self.installer.answered();
-            return false;
+            return proposed;
         }
         true
     }
@@ -364,7 +362,7 @@ impl<E: Environment> Replica<E> {
         if ready.changed {
             self.on_role_change();
         }
-        self.committed = ready.committed;
+        self.committed = ready.committed.into();
         self.barriers.applied(self.applied, &mut self.responses);
     }
 

@@ -1,6 +1,7 @@
 //! Proposals on their way through the log: gathered into entries, then matched with what was committed.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
@@ -13,6 +14,13 @@ use crate::consensus::Proposed;
 use crate::entry::MAX_PAYLOAD;
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::Reply;
+
+/// Largest amount of work, as [`Command::work`] counts it, of the proposals that share an entry. The thread that applies
+/// an entry does nothing else meanwhile: an append to a partition that was not in use takes it up to 3 us, after a
+/// snapshot.
+///
+/// [`Command::work`]: crate::state_machine::command::Command::work
+pub const MAX_WORK: usize = 256;
 
 /// The proposals that share one entry, in order.
 pub(super) struct Packed<W> {
@@ -36,41 +44,70 @@ struct Pending<W> {
 
 /// Everything proposed here and not yet answered.
 pub(super) struct Proposals<W> {
-    gathered: Vec<(Proposal, W)>,
+    gathered: VecDeque<(Proposal, W)>,
     pending: VecDeque<Pending<W>>,
     sequences: Sequences<W>,
 }
 
+/// Divides `parts`, in order, into ranges of as much work as an entry may hold; a part with more than that is alone.
+pub fn portions<T>(parts: &[T], work: impl Fn(&T) -> usize) -> Vec<Range<usize>> {
+    let (mut portions, mut from, mut sum) = (Vec::new(), 0, 0);
+    for (at, part) in parts.iter().enumerate() {
+        let work = work(part);
+        if at > from && sum + work > MAX_WORK {
+            portions.push(from..at);
+            (from, sum) = (at, 0);
+        }
+        sum += work;
+    }
+    portions.push(from..parts.len());
+    portions
+}
+
 impl<W> Default for Proposals<W> {
     fn default() -> Self {
-        Self { gathered: Vec::new(), pending: VecDeque::new(), sequences: Sequences::default() }
+        Self { gathered: VecDeque::new(), pending: VecDeque::new(), sequences: Sequences::default() }
     }
 }
 
 impl<W> Proposals<W> {
     pub(super) fn gather(&mut self, proposal: Proposal, waiter: W) {
-        self.gathered.push((proposal, waiter));
+        self.gathered.push_back((proposal, waiter));
     }
 
     pub(super) fn any_gathered(&self) -> bool {
         !self.gathered.is_empty()
     }
 
-    /// Answers what was gathered and needs no entry: what was appended before, and, once `barriers` have proven that
-    /// this node leads, what is to be refused. A leader that is not `serving` yet cannot tell.
+    /// Takes the oldest of what was gathered, as much as fits into one entry.
+    pub(super) fn take_gathered(&mut self) -> Vec<(Proposal, W)> {
+        let (mut bytes, mut work) = (0, 0);
+        let fits = |(proposal, _): &&(Proposal, W)| {
+            bytes += proposal.payload.len();
+            work += proposal.work;
+            bytes <= MAX_PAYLOAD && work <= MAX_WORK
+        };
+        let count = self.gathered.iter().take_while(fits).count().max(1);
+        self.gathered.drain(..count.min(self.gathered.len())).collect()
+    }
+
+    /// Answers what was taken and needs no entry: what was appended before, and, once `barriers` have proven that this
+    /// node leads, what is to be refused. A leader that is not `serving` yet cannot tell. Returns the others.
     pub(super) fn sort_out(
         &mut self,
+        taken: Vec<(Proposal, W)>,
         state: &StateMachine,
         serving: bool,
         barriers: &mut ReadBarriers<W>,
         responses: &mut Responses<W>,
-    ) {
-        if self.gathered.iter().all(|(proposal, _)| proposal.claim.is_none()) {
-            return;
+    ) -> Vec<(Proposal, W)> {
+        if taken.iter().all(|(proposal, _)| proposal.claim.is_none()) {
+            return taken;
         }
-        for (proposal, waiter) in std::mem::take(&mut self.gathered) {
+        let mut others = Vec::with_capacity(taken.len());
+        for (proposal, waiter) in taken {
             let Some(claim) = proposal.claim else {
-                self.gathered.push((proposal, waiter));
+                others.push((proposal, waiter));
                 continue;
             };
             if !serving {
@@ -78,40 +115,19 @@ impl<W> Proposals<W> {
                 continue;
             }
             match self.sequences.prospect(state, &claim) {
-                Prospect::Appends => self.gathered.push((proposal, waiter)),
+                Prospect::Appends => others.push((proposal, waiter)),
                 Prospect::Again => self.sequences.wait(claim, waiter),
                 Prospect::Known(reply) => responses.push((waiter, Response::Proposed(Ok(vec![reply])))),
                 Prospect::Refused(refusal) => barriers.refuse(waiter, refusal),
             }
         }
+        others
     }
 
-    /// Packs what was gathered into as few entries as the payload limit allows. A lone proposal is not copied.
-    pub(super) fn pack(&mut self) -> Vec<Packed<W>> {
-        let mut packed = Vec::new();
-        let mut open = Vec::new();
-        let mut bytes = 0;
-        for (proposal, waiter) in self.gathered.drain(..) {
-            if bytes + proposal.payload.len() > MAX_PAYLOAD {
-                packed.extend(join(&mut open, bytes));
-                bytes = 0;
-            }
-            bytes += proposal.payload.len();
-            open.push((proposal, waiter));
-        }
-        packed.extend(join(&mut open, bytes));
-        packed
-    }
-
-    /// The packed entries stand in the log from `at` on.
-    pub(super) fn proposed(&mut self, at: Proposed, packed: Vec<Packed<W>>) {
-        let Proposed { term, first } = at;
-        self.pending.extend((first..).zip(packed).map(|(index, packed)| Pending {
-            index,
-            term,
-            payload: packed.payload,
-            parts: packed.parts,
-        }));
+    /// What was packed stands in the log there.
+    pub(super) fn proposed(&mut self, at: Proposed, packed: Packed<W>) {
+        let Proposed { term, first: index } = at;
+        self.pending.push_back(Pending { index, term, payload: packed.payload, parts: packed.parts });
     }
 
     /// The entry at `index` of `term` was applied with these replies: answers whoever waits for it. An entry of
@@ -169,10 +185,9 @@ impl<W> Proposals<W> {
     }
 
     /// Consensus has not taken what was packed last.
-    pub(super) fn dropped(&mut self, packed: Vec<Packed<W>>, responses: &mut Responses<W>) {
-        let parts: Vec<Part<W>> = packed.into_iter().flat_map(|packed| packed.parts).collect();
-        self.sequences.take_back(parts.iter().filter_map(|part| part.claim.as_ref()), responses);
-        refuse(parts, ProposeError::Busy, responses);
+    pub(super) fn dropped(&mut self, packed: Packed<W>, responses: &mut Responses<W>) {
+        self.sequences.take_back(packed.parts.iter().filter_map(|part| part.claim.as_ref()), responses);
+        refuse(packed.parts, ProposeError::Busy, responses);
     }
 
     fn answer(&mut self, parts: Vec<Part<W>>, replies: Vec<Reply>, responses: &mut Responses<W>) {
@@ -192,21 +207,61 @@ impl<W> Proposals<W> {
     }
 }
 
-fn join<W>(open: &mut Vec<(Proposal, W)>, bytes: usize) -> Option<Packed<W>> {
-    let payload = match open.as_slice() {
+/// Makes one entry of these proposals, if there are any. A lone one is not copied.
+pub(super) fn pack<W>(proposals: Vec<(Proposal, W)>) -> Option<Packed<W>> {
+    let payload = match proposals.as_slice() {
         [] => return None,
         [(one, _)] => one.payload.clone(),
         many => {
+            let bytes = many.iter().map(|(proposal, _)| proposal.payload.len()).sum();
             let mut payload = BytesMut::with_capacity(bytes);
             many.iter().for_each(|(proposal, _)| payload.extend_from_slice(&proposal.payload));
             payload.freeze()
         }
     };
     let part = |(Proposal { commands, claim, .. }, waiter)| Part { commands, claim, waiter };
-    let parts = open.drain(..).map(part).collect();
-    Some(Packed { payload, parts })
+    Some(Packed { payload, parts: proposals.into_iter().map(part).collect() })
 }
 
 fn refuse<W>(parts: Vec<Part<W>>, error: ProposeError, responses: &mut Responses<W>) {
     responses.extend(parts.into_iter().map(|part| (part.waiter, Response::Proposed(Err(error)))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposal(bytes: usize, work: usize) -> Proposal {
+        Proposal { payload: vec![0; bytes].into(), commands: 1, work, claim: None }
+    }
+
+    #[test]
+    fn an_entry_holds_so_many_bytes_and_so_much_work_and_at_least_one_proposal() {
+        let mut proposals = Proposals::default();
+        let sizes = [
+            (1, MAX_WORK - 1),
+            (1, 1),
+            (1, 1),
+            (MAX_PAYLOAD, 1),
+            (1, 1),
+            (9, 5000),
+            (1, 0),
+            (2 * MAX_PAYLOAD, 0),
+        ];
+        for ((bytes, work), number) in sizes.into_iter().zip(0..) {
+            proposals.gather(proposal(bytes, work), number);
+        }
+        let mut entries = Vec::new();
+        while proposals.any_gathered() {
+            entries.push(proposals.take_gathered().into_iter().map(|(_, number)| number).collect::<Vec<_>>());
+        }
+        assert_eq!(entries, [vec![0, 1], vec![2], vec![3], vec![4], vec![5], vec![6], vec![7]]);
+    }
+
+    #[test]
+    fn what_is_too_much_work_is_divided_in_order() {
+        let divided = |work: &[usize]| portions(work, |work| *work);
+        assert_eq!(divided(&[MAX_WORK - 24, 24, 1, 3000, 0, 1]), [0..2, 2..3, 3..4, 4..6]);
+        assert!(divided(&[]).into_iter().all(|range| range.is_empty()));
+    }
 }

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use super::effect::Effect;
 use super::input::Request;
 use super::mistake::{Mistake, makes};
+use super::proposals::pack;
 use super::response::{ChangeError, ProposeError, Response};
 use super::{Environment, Replica, conf_change};
 use crate::consensus::Role;
 use crate::entry::{Entry, EntryKind};
 use crate::state_machine::command::Command;
 use crate::state_machine::{Applied, StateMachine};
+
+/// Commands, or partitions that they change, after whose entry the rest has to wait until inputs had their turn.
+const MAX_APPLIED: usize = 128;
 
 impl<E: Environment> Replica<E> {
     /// Somebody asks for something.
@@ -27,28 +31,26 @@ impl<E: Environment> Replica<E> {
         self.responses.push((waiter, response));
     }
 
-    /// Proposes what was gathered. During a hand-over it waits: for the next leader, which is then named, or for this one
-    /// to lead on.
-    pub(super) fn propose_gathered(&mut self) {
+    /// Proposes the next entry of what was gathered. During a hand-over it waits: for the next leader, which is then
+    /// named, or for this one to lead on. Returns whether it took anything, so that there may be more.
+    pub(super) fn propose_gathered(&mut self) -> bool {
         if !self.proposals.any_gathered() || self.transfer.is_some() {
-            return;
+            return false;
         }
-        if self.core.role() != Role::Leader {
-            let error = ProposeError::NotLeader(self.core.leader());
-            return self.proposals.refuse_gathered(error, &mut self.responses);
+        let refused = match self.core.role() {
+            Role::Leader => self.disk_hangs().then_some(ProposeError::Busy),
+            _ => Some(ProposeError::NotLeader(self.core.leader())),
+        };
+        if let Some(error) = refused {
+            self.proposals.refuse_gathered(error, &mut self.responses);
+            return false;
         }
-        if self.disk_hangs() {
-            return self.proposals.refuse_gathered(ProposeError::Busy, &mut self.responses);
-        }
-        let serving = self.serves();
-        self.proposals.sort_out(&self.state.read(), serving, &mut self.barriers, &mut self.responses);
-        if !self.proposals.any_gathered() {
-            return;
-        }
+        let (taken, serving) = (self.proposals.take_gathered(), self.serves());
+        let (barriers, responses) = (&mut self.barriers, &mut self.responses);
+        let taken = self.proposals.sort_out(taken, &self.state.read(), serving, barriers, responses);
+        let Some(packed) = pack(taken) else { return true };
         self.tick_log_time();
-        let packed = self.proposals.pack();
-        let payloads = packed.iter().map(|packed| packed.payload.clone()).collect();
-        match self.core.propose(payloads) {
+        match self.core.propose(vec![packed.payload.clone()]) {
             Ok(at) if makes(Mistake::AckBeforeCommit) => {
                 let mut next = self.state.read().clone();
                 self.proposals.proposed(at, packed);
@@ -58,6 +60,7 @@ impl<E: Environment> Replica<E> {
             Ok(at) => self.proposals.proposed(at, packed),
             Err(_) => self.proposals.dropped(packed, &mut self.responses),
         }
+        true
     }
 
     /// Asks for the proofs that read barriers wait for.
@@ -71,16 +74,19 @@ impl<E: Environment> Replica<E> {
         }
     }
 
-    /// Applies what is committed, and answers whoever waits for it.
+    /// Applies some of what is committed, and answers whoever waits for it.
     pub(super) fn apply(&mut self) {
-        let committed = std::mem::take(&mut self.committed);
-        let Some(last) = committed.last().map(|entry| entry.index) else { return };
+        let mut committed = Vec::new();
         let (mut touched, mut groups, mut topics) = (Vec::new(), Vec::new(), false);
-        let mut outcomes = Vec::with_capacity(committed.len());
+        let mut outcomes = Vec::new();
+        let mut work = 0;
         let state = Arc::clone(&self.state);
         let mut state = state.write();
-        for entry in &committed {
-            let applied = apply_entry(&mut state, entry);
+        while work < MAX_APPLIED
+            && let Some(entry) = self.committed.pop_front()
+        {
+            let applied = apply_entry(&mut state, &entry);
+            work += applied.replies.len().max(applied.touched.len()).max(1);
             touched.extend(applied.touched);
             groups.extend(applied.groups);
             self.freed |= applied.freed;
@@ -88,8 +94,10 @@ impl<E: Environment> Replica<E> {
             // Before anybody can read of them in the state.
             applied.batches.into_iter().for_each(|(partition, batch)| self.recent.push(partition, batch));
             outcomes.push((entry.index, entry.term, applied.replies));
+            committed.push(entry);
         }
         drop(state);
+        let Some(last) = committed.last().map(|entry| entry.index) else { return };
         self.apply_changes(&committed);
         self.core.applied(last);
         if topics {
@@ -105,6 +113,8 @@ impl<E: Environment> Replica<E> {
         if !touched.is_empty() {
             self.effects.push(Effect::Wake(touched));
         }
+        groups.sort_unstable();
+        groups.dedup();
         if !groups.is_empty() {
             self.effects.push(Effect::WakeGroups(groups));
         }

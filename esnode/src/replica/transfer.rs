@@ -94,7 +94,7 @@ impl<E: Environment> Replica<E> {
             Ok(target) if target == self.config.own.0 => Ok((target, status.term)),
             Ok(target) => {
                 // What came before it is not held up by it.
-                self.propose_gathered();
+                while self.propose_gathered() {}
                 self.transfer =
                     Some(Transfer::begin(target, status.term, self.tick, self.core.timing(), waiter));
                 return self.announce(|leadership| leadership.handing_over = true);

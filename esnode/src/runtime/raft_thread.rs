@@ -1,8 +1,10 @@
 //! The raft thread: gives events to the replica as inputs, and performs its effects.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use shared::ids::ClusterId;
@@ -23,6 +25,10 @@ use crate::storage::{Batch, Incoming, Log, Snapshots};
 
 /// Largest number of events that are handled at once, so that ticks and effects are not delayed under load.
 const MAX_EVENTS: usize = 4096;
+/// Time for which events are handled at once, for the same reason.
+const EVENTS_TURN: Duration = Duration::from_micros(200);
+/// Time after which effects have to wait until events had their turn.
+const TURN: Duration = Duration::from_micros(500);
 
 /// What the raft thread needs to perform effects.
 pub struct Surroundings {
@@ -72,6 +78,8 @@ pub struct RaftThread {
     snapshot_writer: SnapshotWriter,
     snapshot_fetcher: SnapshotFetcher,
     implausible: RateLimitedLog,
+    /// Effects that are to be performed, in order.
+    effects: VecDeque<Effect<Threads>>,
     ended: Option<Ended>,
 }
 
@@ -97,6 +105,7 @@ impl RaftThread {
             snapshot_writer: SnapshotWriter::spawn(with.snapshots.clone(), with.log.clone(), events.clone())?,
             snapshot_fetcher,
             implausible: RateLimitedLog::default(),
+            effects: VecDeque::new(),
             ended: None,
             with,
         })
@@ -106,10 +115,13 @@ impl RaftThread {
     pub fn run(mut self) -> Ended {
         let mut clock = Clock::start();
         let events = self.with.events.1.clone();
-        self.perform_effects();
+        let mut is_done = self.perform_effects(&Step::begin());
         loop {
-            let quiet = self.replica.quiet_ticks();
-            let first = events.recv_timeout(clock.until_after(quiet)).ok();
+            let quiet = if is_done { self.replica.quiet_ticks() } else { 0 };
+            let first = match is_done {
+                true => events.recv_timeout(clock.until_after(quiet)).ok(),
+                false => events.try_recv().ok(),
+            };
             let step = Step::begin();
             let passed = clock.passed(quiet);
             self.now = read_clocks();
@@ -117,10 +129,14 @@ impl RaftThread {
             (0..passed.min(quiet)).for_each(|_| self.step(Input::Tick));
             if let Some(event) = first {
                 self.handle(event);
-                events.try_iter().take(MAX_EVENTS).for_each(|event| self.handle(event));
+                for _ in 0..MAX_EVENTS {
+                    let more = (step.took() < EVENTS_TURN).then(|| events.try_recv());
+                    let Some(Ok(event)) = more else { break };
+                    self.handle(event);
+                }
             }
             (quiet..passed).for_each(|_| self.step(Input::Tick));
-            self.perform_effects();
+            is_done = self.perform_effects(&step);
             step.end(&self.with.steps);
             if let Some(ended) = self.ended.take() {
                 return ended;
@@ -158,13 +174,19 @@ impl RaftThread {
         self.replica.step(input, self.now);
     }
 
-    fn perform_effects(&mut self) {
+    /// Performs effects until there are none, or until it is the events' turn. Returns whether there are none.
+    fn perform_effects(&mut self, step: &Step) -> bool {
         loop {
-            let effects = self.replica.effects(self.now);
-            if effects.is_empty() {
-                return;
+            match self.effects.pop_front() {
+                Some(effect) => self.perform(effect),
+                None => match self.replica.effects(self.now) {
+                    Some(effects) => self.effects = effects.into(),
+                    None => return true,
+                },
             }
-            effects.into_iter().for_each(|effect| self.perform(effect));
+            if step.took() >= TURN {
+                return false;
+            }
         }
     }
 

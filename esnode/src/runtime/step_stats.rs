@@ -76,6 +76,11 @@ impl Step {
         Self { began: Instant::now(), cpu: cpu_time() }
     }
 
+    /// For how long it has been under way.
+    pub(super) fn took(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Ends it.
     pub(super) fn end(&self, stats: &StepStats) {
         stats.ended(self.began.elapsed(), cpu_time().saturating_sub(self.cpu));

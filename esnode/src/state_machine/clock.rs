@@ -5,6 +5,8 @@
 //! replica's `log_time` does so), and it never goes back. Its absolute time may thus be off by as much as a leader's
 //! wall clock once was; only the difference between two of its times means anything.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// The first on-disk format in which the log has a clock.
@@ -41,7 +43,8 @@ pub struct LogClock {
     /// The first entry that was appended in doubt, as long as the doubt lasts.
     doubted_from: Option<u64>,
     /// For each run its first entry, and the end of its slot in ms: a time after all ticks of the run.
-    runs: Vec<(u64, i64)>,
+    /// Shared with clones until one side changes it.
+    runs: Arc<Vec<(u64, i64)>>,
     /// The length of a slot is [`TICK_MS`], doubled this many times.
     doublings: u32,
     ticks: u64,
@@ -83,16 +86,16 @@ impl LogClock {
         if tick.doubted && self.doubted_from.is_none() {
             // These entries get a run of their own, because the end of the doubt may move its time.
             self.doubted_from = Some(index);
-            self.runs.push((index, until));
+            Arc::make_mut(&mut self.runs).push((index, until));
         }
         if let Some(from) = self.doubted_from.take_if(|_| !tick.doubted) {
             // When the doubt ends, the clock leaps forward. What was appended in doubt leaps with it, so that it grows
             // no older.
-            let doubted = self.runs.iter_mut().filter(|run| run.0 >= from);
+            let doubted = Arc::make_mut(&mut self.runs).iter_mut().filter(|run| run.0 >= from);
             doubted.for_each(|run| run.1 = run.1.saturating_add(tick.made_up.max(0)).min(until));
         }
         if self.runs.last().is_none_or(|run| run.1 <= tick.ms) {
-            self.runs.push((index, until));
+            Arc::make_mut(&mut self.runs).push((index, until));
         }
         self.ticks += 1;
         if self.runs.len() > MAX_RUNS || self.ticks.is_multiple_of(PRUNE_INTERVAL_TICKS) {
@@ -104,14 +107,14 @@ impl LogClock {
     /// if there are very few.
     fn prune(&mut self, low_watermark: u64) {
         let after = self.runs.partition_point(|run| run.0 <= low_watermark);
-        self.runs.drain(..after.saturating_sub(1));
+        Arc::make_mut(&mut self.runs).drain(..after.saturating_sub(1));
         if self.runs.len() < MAX_RUNS / 8 {
             self.doublings = self.doublings.saturating_sub(1);
         }
         while self.runs.len() > MAX_RUNS {
             self.doublings += 1;
             let length = self.slot_length();
-            self.runs.dedup_by(|next, run| {
+            Arc::make_mut(&mut self.runs).dedup_by(|next, run| {
                 let same = (next.1 - 1).div_euclid(length) == (run.1 - 1).div_euclid(length);
                 run.1 = if same { next.1 } else { run.1 };
                 same
@@ -134,7 +137,7 @@ impl LogClock {
         put(&self.doubted_from.unwrap_or(0).to_le_bytes());
         put(&self.doublings.to_le_bytes());
         put(&self.ticks.to_le_bytes());
-        for (index, ms) in &self.runs {
+        for (index, ms) in self.runs.iter() {
             put(&index.to_le_bytes());
             put(&ms.to_le_bytes());
         }

@@ -14,11 +14,9 @@ pub(crate) mod tests;
 mod topics;
 pub mod transactions;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use batch::BatchHeader;
 use bytes::Bytes;
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 use shared::ids::ClusterId;
 
@@ -33,9 +31,10 @@ pub use partitions::{AbortedTransaction, Partition, Position, batch};
 use producers::EXPIRY_MS;
 pub use producers::{Producer, SequenceCheck};
 pub use topics::{
-    MAX_CONFIG_BYTES, MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, Topic, TopicId, config, retention,
+    MAX_CONFIG_BYTES, MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, Partitions, Topic, TopicId, config, retention,
     valid_topic_name,
 };
+use topics::{Place, Topics};
 use transactions::Transactions;
 
 /// The on-disk format of new clusters, until it is raised.
@@ -46,9 +45,12 @@ const MAX_INDEX_ENTRIES: usize = 32 << 10;
 /// Initial interval between two index entries of a partition, in bytes of log payload: the most that a reader has to
 /// scan.
 const INDEX_INTERVAL: u64 = 16 << 10;
+/// Partitions whose indexes are pruned after an entry, at most: what one entry costs must not depend on how many
+/// partitions there are.
+const MAX_PRUNED: usize = 256;
 
-/// The state of all topics and producers. Snapshots are made from a clone, which is cheap: it shares topics and
-/// partitions until one side changes them.
+/// The state of all topics and producers. Snapshots are made from a clone, and so are answers about all of it. That
+/// costs nothing, whatever the size: a clone shares everything, down to single partitions, until one side changes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StateMachine {
     applied: u64,
@@ -61,8 +63,8 @@ pub struct StateMachine {
     #[serde(default)]
     clock: LogClock,
     members: Members,
-    names: BTreeMap<String, TopicId>,
-    topics: BTreeMap<TopicId, Arc<Topic>>,
+    names: RedBlackTreeMapSync<String, TopicId>,
+    topics: Topics,
     last_topic: TopicId,
     /// Partitions of all topics.
     partitions: usize,
@@ -82,6 +84,9 @@ pub struct StateMachine {
     /// Limit of `index_entries`.
     #[serde(rename = "max_points")]
     max_index_entries: usize,
+    /// The next partition whose index is to be pruned, while that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pruning: Option<Place>,
 }
 
 impl Default for StateMachine {
@@ -93,8 +98,8 @@ impl Default for StateMachine {
             format: FIRST_FORMAT,
             clock: LogClock::default(),
             members: Members::default(),
-            names: BTreeMap::new(),
-            topics: BTreeMap::new(),
+            names: RedBlackTreeMapSync::new_sync(),
+            topics: Topics::default(),
             last_topic: 0,
             partitions: 0,
             config_bytes: 0,
@@ -104,6 +109,7 @@ impl Default for StateMachine {
             index_interval: INDEX_INTERVAL,
             index_entries: 0,
             max_index_entries: MAX_INDEX_ENTRIES,
+            pruning: None,
         }
     }
 }
@@ -129,11 +135,11 @@ pub struct Applied {
 
 /// The id of the topic of this name, and how many partitions it has.
 fn sizes(
-    names: &BTreeMap<String, TopicId>,
-    topics: &BTreeMap<TopicId, Arc<Topic>>,
+    names: &RedBlackTreeMapSync<String, TopicId>,
+    topics: &Topics,
     name: &str,
 ) -> Option<(TopicId, u32)> {
-    let topic = topics.get(names.get(name)?)?;
+    let topic = topics.get(*names.get(name)?)?;
     Some((topic.id, u32::try_from(topic.partitions.len()).ok()?))
 }
 
@@ -188,19 +194,21 @@ impl StateMachine {
         Applied::default()
     }
 
-    /// Doubles the interval of the indexes when they have too many entries. Depends on the log alone.
+    /// Doubles the interval of the indexes when they have too many entries, and then prunes a few of them after each
+    /// entry. Depends on the log alone.
     fn prune_indexes(&mut self) {
-        if self.index_entries <= self.max_index_entries {
-            return;
+        if self.pruning.is_none() && self.index_entries > self.max_index_entries {
+            self.index_interval = self.index_interval.saturating_mul(2);
+            self.pruning = Some((0, 0));
         }
-        self.index_interval = self.index_interval.saturating_mul(2);
-        let topics = self.topics.values_mut().map(Arc::make_mut);
-        let partitions = topics.flat_map(|topic| &mut topic.partitions).map(Arc::make_mut);
-        partitions.for_each(|partition| partition.prune_index(self.index_interval));
-        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
-        self.index_entries = partitions.map(|partition| partition.index_entries()).sum();
-        // Every partition keeps its first entry, so very many partitions need a higher limit.
-        self.max_index_entries = MAX_INDEX_ENTRIES.max(self.index_entries + self.index_entries / 2);
+        let Some(from) = self.pruning else { return };
+        let (removed, next) = self.topics.prune_indexes(from, MAX_PRUNED, self.index_interval);
+        self.index_entries -= removed;
+        self.pruning = next;
+        if next.is_none() {
+            // Every partition keeps its first entry, so very many partitions need a higher limit.
+            self.max_index_entries = MAX_INDEX_ENTRIES.max(self.index_entries + self.index_entries / 2);
+        }
     }
 
     fn apply_command(&mut self, command: Command, context: CommandContext, applied: &mut Applied) -> Reply {
@@ -235,7 +243,7 @@ impl StateMachine {
                 Reply::Done
             }
             Command::CreateTopic { name, partitions, configs } => {
-                self.create(name, partitions, configs, applied)
+                self.create(&name, partitions, configs, applied)
             }
             Command::CreatePartitions { name, count } => self.grow(&name, count, applied),
             Command::DeleteTopic { name } => self.delete(self.names.get(&name).copied(), applied),
@@ -289,12 +297,12 @@ impl StateMachine {
         partition: u32,
         change: impl FnOnce(&mut Partition) -> Reply,
     ) -> Reply {
-        let topic = self.topics.get_mut(&topic).map(Arc::make_mut);
-        let found = topic.and_then(|topic| topic.partitions.get_mut(partition as usize));
-        let Some(partition) = found.map(Arc::make_mut) else { return Reply::Refused(Refusal::UnknownTopic) };
-        let before = partition.index_entries();
-        let reply = change(partition);
-        self.index_entries = self.index_entries + partition.index_entries() - before;
+        let outcome = self.topics.change(topic, partition as usize, |partition| {
+            let before = partition.index_entries();
+            (change(partition), before, partition.index_entries())
+        });
+        let Some((reply, before, after)) = outcome else { return Reply::Refused(Refusal::UnknownTopic) };
+        self.index_entries = self.index_entries + after - before;
         reply
     }
 
@@ -319,8 +327,7 @@ impl StateMachine {
 
     /// Returns the oldest entry that holds events; if there are no events, the next entry to be applied.
     pub fn low_watermark(&self) -> u64 {
-        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
-        partitions.filter_map(|partition| partition.first_index()).min().unwrap_or(self.applied + 1)
+        self.topics.first_index().unwrap_or(self.applied + 1)
     }
 
     /// Index of the last applied entry.
@@ -380,7 +387,7 @@ impl StateMachine {
         self.members.fingerprint(&mut put);
         self.groups.fingerprint(&mut put);
         self.transactions.fingerprint(&mut put);
-        for topic in self.topics.values() {
+        for topic in self.topics.iter() {
             put(&topic.id.to_le_bytes());
             put(topic.name.as_bytes());
             topic.configs.iter().flat_map(|(key, value)| [key, value]).for_each(|text| put(text.as_bytes()));

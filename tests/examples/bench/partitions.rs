@@ -28,9 +28,15 @@ const PARTITIONS: i32 = 1000;
 const AT_ONCE: i32 = 250;
 /// The topic that comes and goes.
 const PASSING: &str = "passing";
-/// Snapshots as often as a node writes them, and something for retention to delete at each of its checks.
-const SETTINGS: &str =
-    "    snapshot_interval: 500\n  topics:\n    retention_ms: 5000\n    retention_bytes: 100000000\n";
+/// Snapshots as often as a node writes them, something for retention to delete at each of its checks, and no elections.
+const SETTINGS: &str = "    snapshot_interval: 500
+  topics:
+    retention_ms: 5000
+    retention_bytes: 100000000
+  raft:
+    election_timeout_min: 2000
+    election_timeout_max: 4000
+";
 const SECONDS: usize = 30;
 
 /// Prints how long the steps of the raft threads and acknowledgements take, at rest and in trouble.
@@ -126,7 +132,7 @@ fn write_everywhere(address: SocketAddr, stop: &AtomicBool, topics: usize, value
     let (began, mut requests) = (Instant::now(), 0);
     while !stop.load(Relaxed) {
         // Another topic each time, and in the end every partition.
-        let from = (requests / topics) as i32 * AT_ONCE % PARTITIONS;
+        let from = i32::try_from(requests / topics)? % (PARTITIONS / AT_ONCE) * AT_ONCE;
         write(&mut client, &name(requests % topics), from..from + AT_ONCE, value)?;
         requests += 1;
     }

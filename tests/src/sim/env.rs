@@ -111,6 +111,8 @@ pub struct Profile {
     pub tail_bytes: usize,
     /// Inputs, per hundred, whose effects are performed with those of the next input.
     pub gather: u32,
+    /// After so many lists of effects the next input comes before the rest of them.
+    pub gives_way: Option<u64>,
     /// Longest rest of a client between operations.
     pub rest: Micros,
     /// Longest usual time of a sync.
@@ -151,6 +153,7 @@ impl Profile {
     pub const FAST: Self = Self {
         tail_bytes: 1 << 20,
         gather: 0,
+        gives_way: None,
         rest: 20_000,
         sync_usual: 1_000,
         sync_slow: 1_000,
@@ -183,9 +186,12 @@ impl Profile {
 
     /// Anything from fast to slow.
     pub fn draw(rng: &mut Rng) -> Self {
+        let tail_bytes = [0, 2_000, 1 << 20][rng.usize(..3)];
+        let gather = [0, 20, 60][rng.usize(..3)];
         Self {
-            tail_bytes: [0, 2_000, 1 << 20][rng.usize(..3)],
-            gather: [0, 20, 60][rng.usize(..3)],
+            tail_bytes,
+            gather,
+            gives_way: (gather == 20).then_some(7),
             rest: rng.u64(3_000..60_000),
             sync_usual: rng.u64(500..8_000),
             sync_slow: rng.u64(10_000..300_000),

@@ -82,6 +82,8 @@ pub(super) struct Member {
     pub(super) refuses_events: bool,
     /// Ticks that this life has seen.
     pub(super) ticks: u64,
+    /// Lists of effects that were performed.
+    pub(super) turns: u64,
     /// Reads are served without asking until then; only a mistaken node has leases.
     pub(super) lease: u64,
     /// An installation was reported as durable too early, by mistake: so is what comes behind it.
@@ -272,6 +274,7 @@ impl Node {
             members: nobody(),
             refuses_events: false,
             ticks: 0,
+            turns: 0,
             lease: 0,
             early: false,
         })));

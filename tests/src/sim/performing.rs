@@ -25,11 +25,15 @@ impl Node {
             let before = self.member()?.state.read().applied_index();
             let effects = self.member()?.replica.effects(now);
             self.check_applied(before, env)?;
-            if effects.is_empty() {
-                return self.check_nothing_left();
-            }
+            let Some(effects) = effects else { return self.check_nothing_left() };
             for effect in effects {
                 self.perform(effect, env)?;
+            }
+            let member = self.member()?;
+            member.turns += 1;
+            if env.profile.gives_way.is_some_and(|after| member.turns.is_multiple_of(after)) {
+                // More arrives before the rest is done.
+                return Ok(());
             }
         }
     }

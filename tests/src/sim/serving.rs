@@ -52,6 +52,7 @@ impl Node {
                         let request = ReplicaRequest::Propose(Proposal {
                             payload: payload(&[append]),
                             commands: 1,
+                            work: 1,
                             claim,
                         });
                         return self.step(Input::Request(request, Waiter::Client(client, call)), env);
@@ -124,7 +125,12 @@ impl Answer {
 
 /// The request to replicate commands.
 pub(super) fn proposal(commands: &[Command]) -> ReplicaRequest {
-    ReplicaRequest::Propose(Proposal { payload: payload(commands), commands: commands.len(), claim: None })
+    ReplicaRequest::Propose(Proposal {
+        payload: payload(commands),
+        commands: commands.len(),
+        work: commands.iter().map(Command::work).sum(),
+        claim: None,
+    })
 }
 
 pub(super) fn payload(commands: &[Command]) -> Bytes {

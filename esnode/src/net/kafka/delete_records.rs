@@ -18,15 +18,12 @@ use super::leader_epoch;
 use super::reading::Source;
 use super::session::Session;
 use super::{errors, topics};
-use crate::replica::ProposeError;
+use crate::replica::{MAX_WORK, ProposeError};
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::{Command, Reply};
 
 /// Stands for everything there is.
 const HIGH_WATERMARK: i64 = -1;
-/// Proposed as one unit, at most: far below what fits an entry.
-const MAX_PROPOSED: usize = 1000;
-
 /// The least time that is waited for. Clients that say 0 mean not to wait for replicas; a commit takes milliseconds.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -82,7 +79,7 @@ fn one(state_machine: &StateMachine, name: &TopicName, wanted: &DeleteRecordsPar
 async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) {
     let deadline = Instant::now() + limit;
     let mut open: Vec<&mut Plan> = plans.iter_mut().filter(|plan| plan.is_ok()).collect();
-    for plans in open.chunks_mut(MAX_PROPOSED) {
+    for plans in open.chunks_mut(MAX_WORK) {
         let planned = plans.iter().filter_map(|plan| plan.as_ref().ok());
         let commands: Vec<_> = planned
             .map(|(Source { topic, partition }, start_offset)| Command::DeleteRecords {

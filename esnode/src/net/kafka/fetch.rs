@@ -156,11 +156,12 @@ impl Fetch {
 
     /// Compares with the state; gives the end of what may be read.
     fn look(&mut self, session: &Session, epoch: Option<i32>) -> u64 {
-        let state_machine = session.node().state_machine();
-        for read in &mut self.reads {
-            read.look(&state_machine, epoch, |source, offset| session.cursors.get(source, offset));
-        }
-        state_machine.applied_index() + 1
+        session.node().look_at(self.reads.len(), |state_machine| {
+            for read in &mut self.reads {
+                read.look(state_machine, epoch, |source, offset| session.cursors.get(source, offset));
+            }
+            state_machine.applied_index() + 1
+        })
     }
 
     /// Says `error` instead of what a client would give up, or go back, for.

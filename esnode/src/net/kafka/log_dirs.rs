@@ -33,12 +33,12 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
         let look = spawn_blocking(move || Disk::look(dir.as_ref()));
         let Ok(disk) = look.await else { return Outcome::Close };
         let wanted = Wanted::new(body.topics);
-        let size = wanted.size(&session.node().state_machine());
+        let state = session.node().frozen_state();
+        let size = wanted.size(&state);
         let of = Arc::clone(&session);
         let make = move || {
             let dir = of.node().file().cluster.storage.data_dir.display().to_string();
-            let topics = wanted.topics(&of.node().state_machine());
-            to.send(&answer(dir, topics, disk, to.version))
+            to.send(&answer(dir, wanted.topics(&state), disk, to.version))
         };
         session.shared.memory.answer(size, make).await
     }))

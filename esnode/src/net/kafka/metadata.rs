@@ -118,7 +118,7 @@ async fn respond(
 async fn create(session: &Session, names: &[StrBytes]) {
     let partitions = session.node().file().cluster.topics.default_partitions;
     let commands: Vec<_> = names.iter().map(|name| creation(name, partitions, Vec::new())).collect();
-    if let Err(error) = session.node().propose(&commands).await {
+    if let Err(error) = session.node().propose_many(&commands).await {
         tracing::debug!(%error, "topics could not be created for a client that named them");
     }
 }
@@ -188,7 +188,7 @@ fn look<T>(
     find: impl FnOnce(&StateMachine, Uuid) -> T,
 ) -> (MetadataKey, T) {
     let (nodes, leader) = (session.node().roster(), session.usable_leader());
-    let state_machine = session.node().state_machine();
+    let state_machine = session.node().frozen_state();
     // Nil before the cluster is bootstrapped, when there are no topics: never null.
     let cluster = state_machine.cluster_id().map(|id| id.0).unwrap_or_default();
     let found = find(&state_machine, cluster);

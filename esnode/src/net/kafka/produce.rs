@@ -68,7 +68,10 @@ fn begin(session: Arc<Session>, to: ReplyTo, body: ProduceRequest) -> Answer {
     let mut work = Work::default();
     match refusal {
         Some(error) => work.refuse_all(body, error),
-        None => work.gather(&session.node().state_machine(), body, to.version),
+        None => {
+            let partitions = body.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
+            session.node().look_at(partitions, |state_machine| work.gather(state_machine, body, to.version));
+        }
     }
     if work.is_slow_to_check() {
         return Answer::first(async move {

@@ -33,7 +33,7 @@ impl Source {
     /// The partition's state, unless its topic is gone.
     pub fn find<'a>(&self, state_machine: &'a StateMachine) -> Option<&'a crate::state_machine::Partition> {
         let topic = state_machine.topic_by_id(self.topic)?;
-        topic.partitions.get(self.partition as usize).map(AsRef::as_ref)
+        topic.partitions.get(self.partition as usize)
     }
 
     /// The partition with this name and number, if there is one.

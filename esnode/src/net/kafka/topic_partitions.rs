@@ -43,10 +43,11 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
             return outcome;
         }
         let (of, to) = (Arc::clone(&session), request.to);
-        let size = wanted.size(&session.node().state_machine(), session.node().roster().len());
+        let state = session.node().frozen_state();
+        let size = wanted.size(&state, session.node().roster().len());
         let make = move || {
             let replicas = Replicas { leader: of.usable_leader(), nodes: members(&of.node().roster()) };
-            to.send(&replicas.answer(&of.node().state_machine(), &wanted))
+            to.send(&replicas.answer(&state, &wanted))
         };
         session.shared.memory.answer(size, make).await
     }))

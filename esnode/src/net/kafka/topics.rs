@@ -16,7 +16,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::answer::Answer;
@@ -26,7 +26,7 @@ use super::frame::{BadRequest, Outcome, Request};
 use super::ids::{broker_id, topic_id, topic_numbered};
 use super::leader_epoch;
 use super::session::Session;
-use crate::replica::ProposeError;
+use crate::replica::{ProposeError, portions};
 use crate::state_machine::command::{Command, Refusal, Reply};
 use crate::state_machine::config;
 use crate::state_machine::{MAX_PARTITIONS, StateMachine, valid_topic_name};
@@ -155,20 +155,29 @@ pub fn limit(timeout_ms: i32) -> Duration {
 /// One topic of a request: what to do, or why not.
 pub type Plan = (StrBytes, Result<Command, Refused>);
 
-/// Proposes what is planned as one unit; what does not come about becomes an error. Gives the replies to what does, in
+/// Proposes what is planned, in order; what does not come about becomes an error. Gives the replies to what does, in
 /// order.
 pub async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) -> Vec<Reply> {
     withhold(plans, session.node().state_machine().format());
-    let commands: Vec<Command> = plans.iter().filter_map(|(_, plan)| plan.as_ref().ok().cloned()).collect();
-    if commands.is_empty() {
-        return Vec::new();
+    let until = Instant::now() + limit;
+    let work = |(_, plan): &Plan| plan.as_ref().map_or(0, Command::work);
+    let mut proposed = Vec::new();
+    for part in portions(plans, work) {
+        let commands: Vec<Command> =
+            plans[part.clone()].iter().filter_map(|(_, plan)| plan.as_ref().ok().cloned()).collect();
+        if !commands.is_empty() {
+            proposed.push((part, session.leadership().serving.then(|| session.node().propose(&commands))));
+        }
     }
-    let replies = if session.leadership().serving {
-        timeout(limit, session.node().propose(&commands)).await.unwrap_or(Err(ProposeError::Unknown))
-    } else {
-        Err(ProposeError::NotLeader(session.leadership().leader))
-    };
-    settle(plans, replies)
+    let mut done = Vec::new();
+    for (part, outcome) in proposed {
+        let replies = match outcome {
+            Some(outcome) => timeout_at(until, outcome).await.unwrap_or(Err(ProposeError::Unknown)),
+            None => Err(ProposeError::NotLeader(session.leadership().leader)),
+        };
+        done.extend(settle(&mut plans[part], replies));
+    }
+    done
 }
 
 /// Members that read only an older on-disk format than a command is of would not know it.

@@ -34,7 +34,7 @@ use shared::ids::{ClusterId, NodeId, StoreId};
 use super::clock::Tick;
 use super::groups::{GroupChange, GroupError, GroupReply};
 use super::transactions::{ProducerIdentity, TransactionChange, TransactionError, marker};
-use super::{MAX_PARTITIONS_IN_ALL, TopicId};
+use super::{MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, TopicId};
 use crate::batch_index::Content;
 
 /// One change of the state machine. An entry's payload is one or more of them, back to back.
@@ -135,6 +135,18 @@ pub enum Command {
 }
 
 impl Command {
+    /// Returns how much there is to do to apply it, at most: the number of partitions that it is about.
+    pub fn work(&self) -> usize {
+        match self {
+            Self::CreateTopic { partitions: count, .. } | Self::CreatePartitions { count, .. } => {
+                *count as usize
+            }
+            Self::DeleteTopic { .. } | Self::DeleteTopicById { .. } => MAX_PARTITIONS as usize,
+            Self::Transaction { change: TransactionChange::End(ending), .. } => 1 + ending.partitions.len(),
+            _ => 1,
+        }
+    }
+
     /// The batches that the command appends if it is not refused, each with its topic and partition.
     pub fn batches(self) -> impl Iterator<Item = (TopicId, u32, Bytes)> {
         let (one, marked) = match self {

@@ -17,10 +17,9 @@ pub mod subscription;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
-use std::sync::Arc;
 
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 pub use self::change::{GroupChange, GroupError, GroupReply, Joining, Leaving, OffsetCommit};
@@ -42,7 +41,7 @@ const MAX_BYTES: usize = 256 << 20;
 /// All groups. A clone shares them until one of the two changes one.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Groups {
-    groups: BTreeMap<String, Arc<Group>>,
+    groups: RedBlackTreeMapSync<String, Group>,
     /// What they take, about.
     bytes: usize,
 }
@@ -93,35 +92,36 @@ impl Groups {
 
     /// Changes a group, which begins if there is none, and ends if nothing is left of it.
     fn change<T>(&mut self, name: &str, now: i64, change: impl FnOnce(&mut Group) -> T) -> T {
-        let before = self.get(name).map_or(0, Group::bytes);
-        let group =
-            Arc::make_mut(self.groups.entry(name.to_owned()).or_insert_with(|| Arc::new(Group::new(now))));
+        let Some(group) = self.groups.get_mut(name) else {
+            let mut group = Group::new(now);
+            let outcome = change(&mut group);
+            if !group.is_gone() {
+                self.bytes += group.bytes();
+                self.groups.insert_mut(name.to_owned(), group);
+            }
+            return outcome;
+        };
+        let before = group.bytes();
         let outcome = change(group);
-        let after = group.bytes();
-        let gone = group.is_gone();
-        self.bytes = self.bytes + after - before;
+        let (after, gone) = (group.bytes(), group.is_gone());
+        self.bytes = self.bytes + if gone { 0 } else { after } - before;
         if gone {
-            self.bytes -= after;
-            self.groups.remove(name);
+            self.groups.remove_mut(name);
         }
         outcome
     }
 
     /// The topic is deleted: so are the offsets committed in it, and from format 4 on the groups of which nothing is left.
     pub(super) fn topic_deleted(&mut self, topic: TopicId, format: u16) {
-        let mut gone = Vec::new();
-        for (name, group) in self.groups.iter_mut().filter(|(_, group)| group.knows(topic)) {
-            let group = Arc::make_mut(group);
+        for name in self.of(|group| group.knows(topic)) {
+            let Some(group) = self.groups.get_mut(&name) else { continue };
             let before = group.bytes();
             group.forget_topic(topic);
             self.bytes = self.bytes + group.bytes() - before;
             if group.is_gone() && format >= FORGOTTEN_GROUPS_FORMAT {
                 self.bytes -= group.bytes();
-                gone.push(name.clone());
+                self.groups.remove_mut(&name);
             }
-        }
-        for name in gone {
-            self.groups.remove(&name);
         }
     }
 
@@ -129,19 +129,23 @@ impl Groups {
     pub(super) fn topic_changed(&mut self, name: &str, topics: FindTopic<'_>) -> Vec<String> {
         let subscribed =
             |group: &Group| group.consumer().is_some_and(|consumer| consumer.is_subscribed(name));
-        let mut changed = Vec::new();
-        for (of, group) in self.groups.iter_mut().filter(|(_, group)| subscribed(group)) {
-            let group = Arc::make_mut(group);
+        let changed = self.of(subscribed);
+        for name in &changed {
+            let Some(group) = self.groups.get_mut(name) else { continue };
             let before = group.bytes();
             group.topic_changed(topics);
             self.bytes = self.bytes + group.bytes() - before;
-            changed.push(of.clone());
         }
         changed
     }
 
+    /// The names of those groups.
+    fn of(&self, which: impl Fn(&Group) -> bool) -> Vec<String> {
+        self.groups.iter().filter(|(_, group)| which(group)).map(|(name, _)| name.clone()).collect()
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Group> {
-        self.groups.get(name).map(Arc::as_ref)
+        self.groups.get(name)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
@@ -150,7 +154,7 @@ impl Groups {
 
     pub(super) fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&str, &Group)> {
         let after = self.groups.range::<str, _>((name.map_or(Unbounded, Excluded), Unbounded));
-        after.map(|(name, group)| (name.as_str(), group.as_ref()))
+        after.map(|(name, group)| (name.as_str(), group))
     }
 
     /// Everything that replicas must agree on.

@@ -181,7 +181,16 @@ impl Partition {
 
     /// The oldest entry of the log that holds events of the partition; `None` when it is empty.
     pub fn first_index(&self) -> Option<u64> {
-        self.locate(self.start_offset).map(|position| position.index)
+        let only = |first: &&IndexEntry| {
+            let second = self.index.get(1);
+            first.position.base_offset <= self.start_offset
+                && second.is_none_or(|second| second.position.base_offset > self.start_offset)
+        };
+        // Nearly always it is the first entry of the index.
+        match self.index.first().filter(only) {
+            Some(first) if self.start_offset < self.high_watermark => Some(first.position.index),
+            _ => self.locate(self.start_offset).map(|position| position.index),
+        }
     }
 
     /// Deletes the events before `offset`; all events if it is beyond the last one.
@@ -324,6 +333,11 @@ impl Partition {
     /// Length of the index.
     pub(super) fn index_entries(&self) -> usize {
         self.index.len()
+    }
+
+    /// Whether [`Partition::prune_index`] would remove anything.
+    pub(super) fn has_dense_index(&self, index_interval: u64) -> bool {
+        self.index.windows(2).any(|pair| pair[1].payload - pair[0].payload < index_interval)
     }
 
     /// Removes index entries that are nearer than `index_interval` to the one before.

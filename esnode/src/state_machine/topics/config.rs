@@ -267,6 +267,7 @@ pub fn timestamps(topic: &Topic, now: i64) -> RangeInclusive<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state_machine::Partitions;
 
     #[test]
     fn every_default_is_taken_and_the_table_is_in_order() {
@@ -315,7 +316,12 @@ mod tests {
     fn what_gets_the_time_of_its_append_may_come_with_any() {
         let topic = |configs: &[(&str, &str)]| {
             let configs = configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-            Topic { id: 1, name: "t".to_owned(), configs: configs.collect(), partitions: Vec::new() }
+            Topic {
+                id: 1,
+                name: "t".to_owned(),
+                configs: configs.collect(),
+                partitions: Partitions::default(),
+            }
         };
         let limits = [(BEFORE_MS, "10"), (AFTER_MS, "5")];
         assert_eq!(timestamps(&topic(&limits), 100), 90..=105);

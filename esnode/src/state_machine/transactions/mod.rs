@@ -11,9 +11,7 @@ mod marker;
 mod tests;
 mod transaction;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 pub use self::change::{Ending, ProducerIdentity, TransactionChange, TransactionError};
@@ -34,22 +32,24 @@ const RESERVE: usize = 128 << 20;
 
 /// All transactional ids. A clone shares them until one of the two changes one.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(from = "BTreeMap<String, Arc<Transaction>>", into = "BTreeMap<String, Arc<Transaction>>")]
+#[serde(from = "ByName", into = "ByName")]
 pub(super) struct Transactions {
-    transactions: BTreeMap<String, Arc<Transaction>>,
+    transactions: ByName,
     /// The transactional id of each producer id.
-    ids: BTreeMap<i64, String>,
+    ids: RedBlackTreeMapSync<i64, String>,
     /// What they take, about.
     bytes: usize,
 }
 
+type ByName = RedBlackTreeMapSync<String, Transaction>;
+
 impl Transactions {
     pub(super) fn get(&self, id: &str) -> Option<&Transaction> {
-        self.transactions.get(id).map(Arc::as_ref)
+        self.transactions.get(id)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Transaction)> {
-        self.transactions.iter().map(|(id, transaction)| (id.as_str(), transaction.as_ref()))
+        self.transactions.iter().map(|(id, transaction)| (id.as_str(), transaction))
     }
 
     /// Whether a batch may be appended to the partition, as far as transactions go.
@@ -74,27 +74,27 @@ impl Transactions {
     ) -> Result<T, TransactionError> {
         let transaction = self.transactions.get_mut(id).ok_or(TransactionError::UnknownProducer)?;
         let (before, held) = (transaction.bytes(), transaction.producer().id);
-        let transaction = Arc::make_mut(transaction);
         let outcome = change(transaction);
         let (after, holds) = (transaction.bytes(), transaction.producer().id);
         self.bytes = self.bytes + after - before;
         if held != holds {
-            self.ids.remove(&held);
-            self.ids.insert(holds, id.to_owned());
+            self.ids.remove_mut(&held);
+            self.ids.insert_mut(holds, id.to_owned());
         }
         outcome
     }
 
     fn insert(&mut self, id: String, transaction: Transaction) {
         self.bytes += id.len() + transaction.bytes();
-        self.ids.insert(transaction.producer().id, id.clone());
-        self.transactions.insert(id, Arc::new(transaction));
+        self.ids.insert_mut(transaction.producer().id, id.clone());
+        self.transactions.insert_mut(id, transaction);
     }
 
     fn remove(&mut self, id: &str) {
-        if let Some(transaction) = self.transactions.remove(id) {
+        if let Some(transaction) = self.transactions.get(id) {
             self.bytes -= id.len() + transaction.bytes();
-            self.ids.remove(&transaction.producer().id);
+            self.ids.remove_mut(&transaction.producer().id);
+            self.transactions.remove_mut(id);
         }
     }
 
@@ -107,15 +107,15 @@ impl Transactions {
     }
 }
 
-impl From<BTreeMap<String, Arc<Transaction>>> for Transactions {
-    fn from(transactions: BTreeMap<String, Arc<Transaction>>) -> Self {
+impl From<ByName> for Transactions {
+    fn from(transactions: ByName) -> Self {
         let ids = transactions.iter().map(|(id, transaction)| (transaction.producer().id, id.clone()));
         let bytes = transactions.iter().map(|(id, transaction)| id.len() + transaction.bytes());
         Self { ids: ids.collect(), bytes: bytes.sum(), transactions }
     }
 }
 
-impl From<Transactions> for BTreeMap<String, Arc<Transaction>> {
+impl From<Transactions> for ByName {
     fn from(transactions: Transactions) -> Self {
         transactions.transactions
     }

@@ -27,10 +27,9 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let body: ListConfigResourcesRequest = request.decode()?;
     let (session, to) = (Arc::clone(session), request.to);
     Ok(Answer::later(async move {
-        let of = Arc::clone(&session);
-        let size = size(&session.node().state_machine());
-        let make =
-            move || to.send(&answer(&of.node().state_machine(), &of.node().roster(), &body, to.version));
+        let (state, nodes) = (session.node().frozen_state(), session.node().roster());
+        let size = size(&state);
+        let make = move || to.send(&answer(&state, &nodes, &body, to.version));
         session.shared.memory.answer(size, make).await
     }))
 }

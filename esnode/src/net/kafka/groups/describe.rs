@@ -34,7 +34,7 @@ pub fn list(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequ
     let listed = match coordinates(session) {
         Err(_) => ListGroupsResponse::default(),
         Ok(()) => {
-            let state = session.node().state_machine();
+            let state = session.node().frozen_state();
             let wanted = state.groups().filter(|(_, group)| is_wanted(group, &body));
             ListGroupsResponse::default()
                 .with_groups(wanted.map(|(name, group)| listed(name, group)).collect())

@@ -62,7 +62,7 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         }
         let commands = due(&shared, tick, &mut waits);
         if !commands.is_empty()
-            && let Err(error) = shared.node.propose(&commands).await
+            && let Err(error) = shared.node.propose_many(&commands).await
         {
             // It is due still at the next tick.
             tracing::debug!(%error, "what is due in groups has to wait");
@@ -71,7 +71,7 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
 }
 
 fn due(shared: &Shared, tick: u64, waits: &mut Waits) -> Vec<Command> {
-    let (state, now) = (shared.node.state_machine(), Instant::now());
+    let (state, now) = (shared.node.frozen_state(), Instant::now());
     let mut commands = due_rebalances(&state, now, &mut waits.rebalances);
     if tick.is_multiple_of(SESSION_TICKS) {
         commands.extend(silent_members(shared, &state, now));

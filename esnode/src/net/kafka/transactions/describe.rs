@@ -32,13 +32,9 @@ pub fn list(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequ
     let (session, to) = (Arc::clone(session), request.to);
     Ok(Answer::later(async move {
         let leads = coordinates(&session).is_ok();
-        let size = session.node().state_machine().transactions().map(|(id, _)| id.len() + LISTED).sum();
-        let of = Arc::clone(&session);
-        let make = move || {
-            let now = of.node().time().now();
-            let state = of.node().state_machine();
-            to.send(&listed(&state, &body, now, leads))
-        };
+        let (state, now) = (session.node().frozen_state(), session.node().time().now());
+        let size = state.transactions().map(|(id, _)| id.len() + LISTED).sum();
+        let make = move || to.send(&listed(&state, &body, now, leads));
         session.shared.memory.answer(size, make).await
     }))
 }

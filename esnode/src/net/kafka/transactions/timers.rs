@@ -37,7 +37,7 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
             continue;
         }
         let proposals = {
-            let (state, now) = (shared.node.state_machine(), shared.node.time().now());
+            let (state, now) = (shared.node.frozen_state(), shared.node.time().now());
             let mut proposals: Vec<_> =
                 late(&state, now, read_clocks().wall).map(|late| vec![late]).collect();
             if tick.is_multiple_of(UNUSED_TICKS) {

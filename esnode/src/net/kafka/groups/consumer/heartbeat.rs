@@ -95,7 +95,8 @@ fn beat(
     body: &ConsumerGroupHeartbeatRequest,
     request: &Request,
 ) -> Result<Outcome, Refused> {
-    let state = session.node().state_machine();
+    // A pattern is compared with the names of all topics.
+    let state = session.node().frozen_state();
     let cluster = state.cluster_id().map(|id| id.0).unwrap_or_default();
     let group = state.group(&body.group_id).and_then(|group| group.consumer());
     let heartbeat = Heartbeat {
