@@ -10,7 +10,7 @@ use super::environment::{Environment, Staged};
 use super::{Response, Snapshot, UnreadableFormat};
 use crate::consensus::{Implausible, LogRead, Message, MessageType};
 use crate::entry::{Entry, HardState};
-use crate::state_machine::TopicId;
+use crate::state_machine::{Topic, TopicId};
 
 /// One thing to do. Effects are performed in their order, each exactly once.
 pub enum Effect<E: Environment> {
@@ -41,6 +41,8 @@ pub enum Effect<E: Environment> {
     FetchSnapshot(NodeId, u64),
     /// Remove what an earlier, unfinished fetch has left.
     DiscardFetched,
+    /// Free the memory of these topics, when there is time.
+    Discard(Vec<Topic>),
     /// Delete whole segments of the log before this index.
     DeleteLog(u64),
     /// A message of this node and kind cannot be true, and was ignored.

@@ -78,7 +78,7 @@ impl<E: Environment> Replica<E> {
     pub(super) fn apply(&mut self) {
         let mut committed = Vec::new();
         let (mut touched, mut groups, mut topics) = (Vec::new(), Vec::new(), false);
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut deleted) = (Vec::new(), Vec::new());
         let mut work = 0;
         let state = Arc::clone(&self.state);
         let mut state = state.write();
@@ -89,6 +89,7 @@ impl<E: Environment> Replica<E> {
             work += applied.replies.len().max(applied.touched.len()).max(1);
             touched.extend(applied.touched);
             groups.extend(applied.groups);
+            deleted.extend(applied.deleted);
             self.freed |= applied.freed;
             topics |= applied.topics;
             // Before anybody can read of them in the state.
@@ -117,6 +118,9 @@ impl<E: Environment> Replica<E> {
         groups.dedup();
         if !groups.is_empty() {
             self.effects.push(Effect::WakeGroups(groups));
+        }
+        if !deleted.is_empty() {
+            self.effects.push(Effect::Discard(deleted));
         }
         self.after_apply();
     }

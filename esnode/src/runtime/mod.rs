@@ -5,6 +5,7 @@
 
 mod bootstrap;
 mod clock;
+mod discarder;
 mod indexer;
 mod leader_view;
 mod log_reader;

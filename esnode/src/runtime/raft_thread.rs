@@ -15,11 +15,12 @@ use super::clock::Clock;
 use super::snapshot_fetcher::SnapshotFetcher;
 use super::snapshot_writer::SnapshotWriter;
 use super::step_stats::{Step, StepStats};
-use super::{Event, GroupWakers, LeaderView, PartitionWakers, Threads, log_reader, read_clocks};
+use super::{Event, GroupWakers, LeaderView, PartitionWakers, Threads, discarder, log_reader, read_clocks};
 use crate::consensus::LogRead;
 use crate::net::peer::{PeerEvent, RefusalCode, Transport};
 use crate::process::rate_limited_log::RateLimitedLog;
 use crate::replica::{Effect, End, Input, Members, Now, Replica, Staged, Write, WriteContent};
+use crate::state_machine::Topic;
 use crate::storage::writer::{NumberedRequest, WalRequest};
 use crate::storage::{Batch, Incoming, Log, Snapshots};
 
@@ -75,6 +76,7 @@ pub struct RaftThread {
     with: Surroundings,
     on_cluster: Option<Box<dyn FnOnce(ClusterId) + Send>>,
     log_reader: Sender<LogRead>,
+    discarder: Sender<Vec<Topic>>,
     snapshot_writer: SnapshotWriter,
     snapshot_fetcher: SnapshotFetcher,
     implausible: RateLimitedLog,
@@ -102,6 +104,7 @@ impl RaftThread {
             now: read_clocks(),
             on_cluster: Some(on_cluster),
             log_reader: log_reader::spawn(with.log.clone(), events.clone())?,
+            discarder: discarder::spawn()?,
             snapshot_writer: SnapshotWriter::spawn(with.snapshots.clone(), with.log.clone(), events.clone())?,
             snapshot_fetcher,
             implausible: RateLimitedLog::default(),
@@ -214,6 +217,7 @@ impl RaftThread {
             Effect::WriteSnapshot(term, snapshot) => self.snapshot_writer.write(term, snapshot),
             Effect::FetchSnapshot(from, have) => self.snapshot_fetcher.begin(from, have),
             Effect::DiscardFetched => self.snapshot_fetcher.discard(),
+            Effect::Discard(topics) => drop(self.discarder.send(topics)),
             Effect::DeleteLog(index) => self.with.log.delete_before(index),
             Effect::Implausible(peer, kind, reason) => {
                 if let Some(times) = self.implausible.due() {

@@ -131,6 +131,8 @@ pub struct Applied {
     pub malformed: Option<Malformed>,
     /// Events were deleted, so that parts of the log may no longer be needed.
     pub freed: bool,
+    /// Topics that were deleted. To free the memory of many partitions takes a while.
+    pub deleted: Vec<Topic>,
 }
 
 /// The id of the topic of this name, and how many partitions it has.

@@ -96,7 +96,7 @@ impl Node {
                 env.node(wait, self, Arrival::Read(read));
             }
             Effect::Respond(waiter, response) => self.respond(waiter, response, env)?,
-            Effect::Wake(_) | Effect::WakeGroups(_) | Effect::DiscardFetched => {}
+            Effect::Wake(_) | Effect::WakeGroups(_) | Effect::Discard(_) | Effect::DiscardFetched => {}
             Effect::Leadership(leadership) => self.leadership(leadership, env)?,
             Effect::Members(members) => self.member()?.members = members,
             Effect::Cluster(cluster) => self.disk.identity.cluster = Some(cluster),

@@ -125,6 +125,7 @@ impl StateMachine {
         self.index_entries -= topic.partitions.iter().map(Partition::index_entries).sum::<usize>();
         applied.touched.extend((0..).zip(&topic.partitions).map(|(partition, _)| (topic.id, partition)));
         self.topic_changed(&topic.name, applied);
+        applied.deleted.push(topic);
         Reply::Done
     }
 
