@@ -22,6 +22,7 @@ use self::handle::Handle;
 use self::listeners::{Listeners, serve, start_transport};
 use self::raft::{Start, segment_bytes, take_part};
 use crate::batch_index::recent::RecentBatches;
+use crate::consensus::ConfState;
 use crate::maintenance::backup::Backups;
 use crate::net::peer::Transport;
 use crate::process::config::Config;
@@ -64,8 +65,7 @@ impl Node {
         refuse_lost_log(&data_dir)?;
         let (log, wal, recovered) = storage::open(data_dir.path(), options)?;
         report_recovery(&config, &log, &recovered);
-        let snapshot =
-            recovered.snapshot.as_ref().map(|found| Snapshot::decode(&found.payload)).transpose()?;
+        let (state, conf_state) = recovered_state(&recovered)?;
 
         let (events, received) = crossbeam_channel::unbounded();
         let damaged = events.clone();
@@ -74,10 +74,6 @@ impl Node {
         let hello = identity::hello(&config, data_dir.identity());
         let transport = Arc::new(start_transport(&config, hello, events.clone())?);
         let (leadership, leadership_seen) = watch::channel(LeaderView::default());
-        let (state, conf_state) = match snapshot {
-            Some(Snapshot { state, conf_state }) => (state, Some(conf_state)),
-            None => (StateMachine::default(), None),
-        };
         let recent = RecentBatches::since_entry(state.applied_index() + 1);
         let batches = BatchReader::new(log.clone(), Arc::new(recent));
         let state = Arc::new(RwLock::new(state));
@@ -156,6 +152,13 @@ impl Node {
         let _ = self.raft.join();
         outcome.unwrap_or_else(|_| bail!("the raft thread died; the reason stands above"))
     }
+}
+
+/// The state as of the snapshot, and the members if there is one.
+fn recovered_state(recovered: &Recovered) -> Result<(StateMachine, Option<ConfState>)> {
+    let Some(found) = &recovered.snapshot else { return Ok((StateMachine::default(), None)) };
+    let Snapshot { state, conf_state } = Snapshot::decode(&found.payload)?;
+    Ok((state, Some(conf_state)))
 }
 
 fn report_recovery(config: &Config, log: &Log, recovered: &Recovered) {
