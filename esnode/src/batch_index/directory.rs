@@ -8,8 +8,8 @@ use std::io;
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::PartitionKey;
 use super::codec::{BLOCK, CRC, damaged, open, seal};
+use super::{PartitionKey, Wanted};
 
 /// Bytes of a row.
 const ROW: usize = 40;
@@ -31,6 +31,16 @@ pub struct Row {
     pub(super) position: u32,
     /// Bytes of the blocks.
     pub(super) length: u32,
+}
+
+impl Row {
+    /// Whether all of its batches are before what is `wanted`.
+    pub(super) fn is_before(&self, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::Offset(offset) => self.end_offset <= offset,
+            Wanted::Time(time) => self.newest < time,
+        }
+    }
 }
 
 /// Bytes of a directory with so many rows.

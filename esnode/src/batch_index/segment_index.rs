@@ -162,6 +162,9 @@ impl<F: ReadAt> SegmentIndex<F> {
         wanted: Wanted,
         mut each: impl FnMut(IndexedBatch) -> ControlFlow<()>,
     ) -> io::Result<ControlFlow<()>> {
+        if row.is_before(wanted) {
+            return Ok(ControlFlow::Continue(()));
+        }
         let blocks = (row.length as usize).div_ceil(BLOCK);
         let (mut low, mut high) = (0, blocks);
         while low < high {

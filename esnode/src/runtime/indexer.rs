@@ -12,8 +12,8 @@ use crossbeam_channel::{Sender, bounded, select};
 use parking_lot::RwLock;
 
 use super::log_scan::Scan;
-use crate::batch_index::IndexedBatch;
 use crate::batch_index::recent::RecentBatch;
+use crate::batch_index::{IndexedBatch, PartitionKey};
 use crate::process::thread_priority::lower;
 use crate::state_machine::StateMachine;
 use crate::storage::Log;
@@ -22,8 +22,10 @@ use crate::storage::log::segment_indexes::Unindexed;
 
 /// Pause after each mebibyte of the log that is read: a terabyte of an earlier version leaves most of the disk to others.
 const SCAN_PAUSE: Duration = Duration::from_millis(15);
-/// Time after which a segment is looked at again whose entries were not applied yet, or could not be indexed.
+/// Time after which a segment is looked at again whose entries were not applied yet, or that could not be indexed; the
+/// latter the later, the more often it has failed.
 const AGAIN: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The thread.
 pub struct Indexer {
@@ -88,16 +90,21 @@ impl From<io::Error> for Postponed {
 impl Work {
     fn run(&self) {
         let sealed = self.log.sealed();
+        let mut pause = AGAIN;
         loop {
-            let waits = match self.index_all() {
-                Ok(done) => !done,
+            let again = match self.index_all() {
+                Ok(done) => {
+                    pause = AGAIN;
+                    if done { crossbeam_channel::never() } else { crossbeam_channel::after(AGAIN) }
+                }
                 Err(Postponed::Stopped) => return,
                 Err(Postponed::Failed(error)) => {
                     tracing::warn!(%error, "a segment has no index yet; its events are found more slowly");
-                    true
+                    let again = crossbeam_channel::after(pause);
+                    pause = (2 * pause).min(LONGEST_PAUSE);
+                    again
                 }
             };
-            let again = if waits { crossbeam_channel::after(AGAIN) } else { crossbeam_channel::never() };
             select! {
                 recv(sealed) -> _ => {}
                 recv(again) -> _ => {}
@@ -108,44 +115,73 @@ impl Work {
 
     /// Indexes all segments that can be, and what comes before the recent batches. Returns whether nothing is left.
     fn index_all(&self) -> Result<bool, Postponed> {
-        let mut after = 0;
-        while let Some(segment) = self.log.next_unindexed(after) {
-            after = segment.sequence();
-            if *segment.entries.end() > self.state.read().applied_index() {
-                return Ok(false);
+        let (mut failed, mut scanned) = (None, 0);
+        loop {
+            let (to_scan, done) = self.index_known(scanned)?;
+            let Some(segment) = to_scan else {
+                self.extend_recent()?;
+                return failed.map_or(Ok(done), |error| Err(Postponed::Failed(error)));
+            };
+            scanned = segment.sequence();
+            match self.scan.entries(segment.entries.clone(), |found| found.indexed) {
+                Ok(indexed) => {
+                    self.log.write_index(&segment, &indexed)?;
+                    self.forget(*segment.entries.end());
+                }
+                // Those after it may be indexed all the same.
+                Err(Postponed::Failed(error)) => drop(failed.get_or_insert(error)),
+                Err(Postponed::Stopped) => return Err(Postponed::Stopped),
             }
-            if !self.log.open_index(&segment) {
-                self.make(&segment)?;
-            }
-            self.batches.recent().forget(*segment.entries.end());
-            self.log.forget_positions(*segment.entries.end());
         }
-        self.extend_recent()?;
-        Ok(true)
     }
 
-    fn make(&self, segment: &Unindexed) -> Result<(), Postponed> {
+    /// Indexes the segments whose batches are among the recent ones, which would need more and more memory. Returns the
+    /// first of the others after the one of sequence number `scanned`, and whether all entries are applied.
+    fn index_known(&self, scanned: u32) -> Result<(Option<Unindexed>, bool), Postponed> {
+        let (mut after, mut to_scan) = (0, None);
+        while let Some(segment) = self.log.next_unindexed(after) {
+            after = segment.sequence();
+            let last = *segment.entries.end();
+            if last > self.state.read().applied_index() {
+                return Ok((to_scan, false));
+            }
+            if self.log.open_index(&segment) {
+                self.forget(last);
+            } else if let Some(known) = self.known(&segment) {
+                self.log.write_index(&segment, &known)?;
+                self.forget(last);
+            } else if after > scanned {
+                to_scan.get_or_insert(segment);
+            }
+        }
+        Ok((to_scan, true))
+    }
+
+    fn forget(&self, last: u64) {
+        self.batches.recent().forget(last);
+        self.log.forget_positions(last);
+    }
+
+    /// The batches of a segment, if all of them are among the recent ones.
+    fn known(&self, segment: &Unindexed) -> Option<Vec<(PartitionKey, Vec<IndexedBatch>)>> {
         let recent = self.batches.recent();
+        let has_all = || recent.since() <= *segment.entries.start();
+        if !has_all() {
+            return None;
+        }
         let mut known = recent.of_entries(&segment.entries);
         known.sort_unstable_by_key(|(key, _)| *key);
-        let all_known = recent.since() <= *segment.entries.start();
-        let known = known.into_iter().map(|(key, batches)| Some((key, self.resolve(&batches)?)));
-        let indexed: Option<Vec<_>> = all_known.then(|| known.collect()).flatten();
-        let indexed = match indexed {
-            Some(indexed) => indexed,
-            None => self.scan.entries(segment.entries.clone(), |found| found.indexed)?,
-        };
-        Ok(self.log.write_index(segment, &indexed)?)
+        let indexed = known.into_iter().map(|(key, batches)| Some((key, self.resolve(&batches)?))).collect();
+        // Else another node's log may have taken the place of this one meanwhile.
+        if has_all() { indexed } else { None }
     }
 
     fn resolve(&self, recent: &[RecentBatch]) -> Option<Vec<IndexedBatch>> {
         let places = self.log.resolve(recent.iter().map(|recent| (recent.entry, recent.offset)))?;
-        let indexed = recent.iter().zip(places);
-        Some(
-            indexed
-                .map(|(recent, (_, position, term))| IndexedBatch { batch: recent.batch, term, position })
-                .collect(),
-        )
+        let placed = recent.iter().zip(places);
+        let indexed =
+            placed.map(|(recent, (_, position, term))| IndexedBatch { batch: recent.batch, term, position });
+        Some(indexed.collect())
     }
 
     /// After a start the recent batches begin in the middle of the last segment: adds those before.

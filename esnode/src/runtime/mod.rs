@@ -27,7 +27,7 @@ pub use self::leader_view::LeaderView;
 pub use self::node_log::NodeLog;
 pub use self::raft_thread::{Ended, RaftThread, Surroundings};
 pub use self::snapshot_fetcher::Fetched;
-pub use self::step_stats::{LongestSteps, STEP_BOUNDS, StepStats};
+pub use self::step_stats::{LongestSteps, StepStats};
 pub use self::timekeeper::{Timekeeper, read_clocks};
 pub use self::waiter::{Budget, Waiter};
 pub use self::wakers::{GroupWakers, PartitionWakers};

@@ -5,32 +5,14 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Upper bounds of the buckets of the histogram of steps. One more bucket is for longer ones.
-pub const STEP_BOUNDS: [Duration; 14] = [
-    Duration::from_micros(10),
-    Duration::from_micros(25),
-    Duration::from_micros(50),
-    Duration::from_micros(100),
-    Duration::from_micros(250),
-    Duration::from_micros(500),
-    Duration::from_millis(1),
-    Duration::from_micros(2500),
-    Duration::from_millis(5),
-    Duration::from_millis(10),
-    Duration::from_millis(25),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-];
+use crate::process::histogram::{Histogram, nanos};
 
 /// The steps of the raft thread: what it does from taking events until it looks for more, and whatever comes meanwhile
 /// waits for.
 #[derive(Debug, Default)]
 pub struct StepStats {
-    /// Steps by duration, not cumulative; bounds in [`STEP_BOUNDS`].
-    pub buckets: [AtomicU64; STEP_BOUNDS.len() + 1],
-    /// Total duration of all steps, in ns.
-    pub nanos: AtomicU64,
+    /// All of them.
+    pub steps: Histogram,
     longest: AtomicU64,
     longest_cpu: AtomicU64,
 }
@@ -52,15 +34,10 @@ impl StepStats {
     }
 
     fn ended(&self, time: Duration, cpu: Duration) {
-        self.buckets[STEP_BOUNDS.partition_point(|bound| *bound < time)].fetch_add(1, Relaxed);
-        self.nanos.fetch_add(nanos(time), Relaxed);
+        self.steps.observe(time);
         self.longest.fetch_max(nanos(time), Relaxed);
         self.longest_cpu.fetch_max(nanos(cpu), Relaxed);
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A step under way.
@@ -107,9 +84,7 @@ mod tests {
         assert_eq!(stats.take_longest(), LongestSteps { time: ms(7), cpu: ms(2) });
         stats.ended(ms(1), ms(1));
         assert_eq!(stats.take_longest(), LongestSteps { time: ms(1), cpu: ms(1) });
-        let counts: Vec<u64> = stats.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
-        assert_eq!(counts, [0, 0, 0, 0, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0, 0]);
-        assert_eq!(stats.nanos.load(Relaxed), 11_000_000);
+        assert_eq!((stats.steps.counts().sum::<u64>(), stats.steps.sum()), (3, ms(11)));
     }
 
     #[test]

@@ -39,6 +39,8 @@ use transactions::Transactions;
 
 /// The on-disk format of new clusters, until it is raised.
 pub const FIRST_FORMAT: u16 = 1;
+/// The on-disk format from which on the indexes of partitions are pruned in slices.
+const SLICES_FORMAT: u16 = 4;
 /// Number of index entries of all partitions above which the interval between them is doubled. It bounds the memory for
 /// any size of the log, and the time that a snapshot takes to copy and to write.
 const MAX_INDEX_ENTRIES: usize = 32 << 10;
@@ -157,8 +159,12 @@ impl StateMachine {
         for (ordinal, command) in (0..).zip(Command::decode_with_places(payload)) {
             match command {
                 Ok((place, command)) => {
-                    applied.freed |=
-                        matches!(command, Command::DeleteRecords { .. } | Command::DeleteTopic { .. });
+                    applied.freed |= matches!(
+                        command,
+                        Command::DeleteRecords { .. }
+                            | Command::DeleteTopic { .. }
+                            | Command::DeleteTopicById { .. }
+                    );
                     let context = CommandContext {
                         index,
                         term,
@@ -204,7 +210,9 @@ impl StateMachine {
             self.pruning = Some((0, 0));
         }
         let Some(from) = self.pruning else { return };
-        let (removed, next) = self.topics.prune_indexes(from, MAX_PRUNED, self.index_interval);
+        // Earlier programs prune all of them at once.
+        let most = if self.format < SLICES_FORMAT { usize::MAX } else { MAX_PRUNED };
+        let (removed, next) = self.topics.prune_indexes(from, most, self.index_interval);
         self.index_entries -= removed;
         self.pruning = next;
         if next.is_none() {

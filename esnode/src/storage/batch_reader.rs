@@ -8,12 +8,14 @@ use bytes::Bytes;
 
 use super::log::Log;
 use super::log::segment::Segment;
-use crate::batch_index::recent::RecentBatches;
+use crate::batch_index::recent::{RecentBatch, RecentBatches};
 use crate::batch_index::segment_index::Row;
 use crate::batch_index::{BatchEntry, IndexedBatch, PartitionKey, Wanted};
 
 /// Bytes that are read at once, at most, unless one batch has more.
 const MAX_SPAN: u64 = 1 << 20;
+/// Batches that one search finds in segments, at most.
+const MOST_FOUND: usize = 8192;
 /// Bytes between two batches that are read with them rather than in two reads.
 const SMALL_GAP: u64 = 4 << 10;
 
@@ -68,41 +70,43 @@ impl BatchReader {
         max_bytes: usize,
     ) -> Option<Vec<StoredBatch>> {
         let mut search = Search { key, room: max_bytes, found: Vec::new() };
-        let mut entry = from;
-        let mut again = true;
+        let is_complete = self.search(&mut search, wanted, from);
+        (is_complete || !search.found.is_empty()).then_some(search.found)
+    }
+
+    /// Returns false if no index tells what comes after what it has found.
+    fn search(&self, search: &mut Search, wanted: Wanted, from: u64) -> bool {
+        let (mut entry, mut again) = (from, true);
         loop {
+            // The recent ones may still hold what an index already has.
+            let wanted = search.found.last().map_or(wanted, |last| Wanted::Offset(last.batch.end_offset()));
             if self.recent.since() <= entry {
-                let recent = self.recent.find(key, wanted, search.room);
-                let places = recent.iter().map(|recent| (recent.entry, recent.offset));
-                let resolved = self.log.resolve(places);
+                let recent = self.recent.find(search.key, wanted, search.room);
+                let places = self.log.resolve(recent.iter().map(|recent| (recent.entry, recent.offset)));
+                // Else some may have left while they were looked for.
                 if self.recent.since() <= entry {
-                    let found = recent.iter().zip(resolved?);
-                    found.for_each(|(recent, (segment, position, term))| {
-                        search.found.push(StoredBatch { key, batch: recent.batch, term, segment, position });
-                    });
-                    return Some(search.found);
+                    return places.map(|places| search.take_recent(&recent, places)).is_some();
                 }
             }
             let Some((segment, index)) = self.log.index_of(entry) else {
-                // It may just have got its index, and left the recent ones.
+                // The recent ones may just have been extended back to it, or it has got its index.
                 if std::mem::take(&mut again) {
                     continue;
                 }
-                return (!search.found.is_empty()).then_some(search.found);
+                return false;
             };
-            let searched = index.row(key).and_then(|row| match row {
+            let searched = index.row(search.key).and_then(|row| match row {
                 Some(row) => index.batches(&row, wanted, |batch| search.take(&segment, batch)),
                 None => Ok(ControlFlow::Continue(())),
             });
             match searched {
-                Ok(ControlFlow::Break(())) => return Some(search.found),
-                Ok(ControlFlow::Continue(())) => entry = index.entries().end() + 1,
+                Ok(ControlFlow::Break(())) => return true,
+                Ok(ControlFlow::Continue(())) => (entry, again) = (index.entries().end() + 1, true),
                 Err(error) => {
                     self.discard_damaged(&segment, &error);
-                    return (!search.found.is_empty()).then_some(search.found);
+                    return false;
                 }
             }
-            again = true;
         }
     }
 
@@ -197,11 +201,24 @@ impl Search {
     fn take(&mut self, segment: &Arc<Segment>, indexed: IndexedBatch) -> ControlFlow<()> {
         let IndexedBatch { batch, term, position } = indexed;
         let length = batch.length as usize;
-        if length > self.room && !self.found.is_empty() {
+        let is_enough = length > self.room || self.found.len() == MOST_FOUND;
+        if is_enough && !self.found.is_empty() {
             return ControlFlow::Break(());
         }
         self.room = self.room.saturating_sub(length);
         self.found.push(StoredBatch { key: self.key, batch, term, segment: Arc::clone(segment), position });
         ControlFlow::Continue(())
+    }
+
+    fn take_recent(&mut self, recent: &[RecentBatch], places: Vec<(Arc<Segment>, u32, u64)>) {
+        let key = self.key;
+        let stored = recent.iter().zip(places).map(|(recent, (segment, position, term))| StoredBatch {
+            key,
+            batch: recent.batch,
+            term,
+            segment,
+            position,
+        });
+        self.found.extend(stored);
     }
 }

@@ -45,6 +45,7 @@ pub fn open_with(dir: &Path, options: Options, fill: Fill) -> Result<(Log, Wal, 
     create_dir(&dir)?;
     remove_if_present(&dir, preallocator::UNFINISHED)?;
     remove_if_present(&dir, segment_indexes::UNFINISHED)?;
+    segment_indexes::remove_orphans(&dir)?;
     let start = snapshot.as_ref().map(|snapshot| snapshot.start).unwrap_or_default();
     let found = recovery::recover(&dir, start).map_err(|error| match damaged.first() {
         // Only the damaged snapshot would tell where the log begins.

@@ -12,7 +12,7 @@ use tests::programs::binary;
 use tests::sshd::SshLab;
 
 /// Commands that change nothing; all others must refuse.
-const LOOKS: [&str; 20] = [
+const LOOKS: [&str; 21] = [
     "alerts",
     "check",
     "completions",
@@ -29,6 +29,7 @@ const LOOKS: [&str; 20] = [
     "render",
     "status",
     "support-bundle",
+    "transaction",
     "validate",
     "verify",
     "version",

@@ -3,7 +3,7 @@
 //! Everything is collected when it is asked for, and each number is counted in one place only.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
@@ -12,10 +12,9 @@ use shared::spec::ClusterFile;
 use tokio::time::timeout;
 
 use crate::consensus::{Role, Status};
-use crate::net::kafka::metrics::{BOUNDS_US, KafkaMetrics, Latency};
+use crate::net::kafka::metrics::KafkaMetrics;
 use crate::node::handle::Handle;
-use crate::runtime::STEP_BOUNDS;
-use crate::storage::stats::SYNC_BOUNDS;
+use crate::process::histogram::{BOUNDS, Histogram};
 
 /// Time limit for an answer of the raft thread, which usually takes microseconds. After it the thread is taken to be
 /// stuck.
@@ -119,8 +118,7 @@ impl Text {
             Kind::Histogram,
             "Duration of the raft thread's steps, which everything else waits for",
         );
-        let bounds = STEP_BOUNDS.map(|bound| bound.as_secs_f64());
-        self.buckets(name, "", &bounds, &steps.buckets, steps.nanos.load(Relaxed) as f64 / 1e9);
+        self.histogram(name, "", &steps.steps);
         let longest = steps.take_longest();
         let help = "The longest of these steps since these metrics were last asked for";
         self.single("eventstream_raft_step_max_seconds", Kind::Gauge, help, longest.time.as_secs_f64());
@@ -163,8 +161,7 @@ impl Text {
         );
         let name = "eventstream_log_sync_seconds";
         self.family(name, Kind::Histogram, "Duration of the log's syncs");
-        let bounds = SYNC_BOUNDS.map(|bound| bound.as_secs_f64());
-        self.buckets(name, "", &bounds, &stats.sync_buckets, stats.sync_nanos.load(Relaxed) as f64 / 1e9);
+        self.histogram(name, "", &stats.syncs);
     }
 
     fn peers(&mut self, node: &Handle) {
@@ -221,7 +218,7 @@ impl Text {
         for (key, count) in (0..).zip(&kafka.requests).filter(|(_, count)| count.load(Relaxed) > 0) {
             self.value(name, &format!("{{api=\"{}\"}}", api_name(key)), count.load(Relaxed));
         }
-        let latencies: [(&str, &Latency); 3] = [
+        let latencies = [
             ("Produce", &kafka.produce_latency),
             ("Fetch", &kafka.fetch_latency),
             ("other", &kafka.other_latency),
@@ -229,9 +226,7 @@ impl Text {
         let name = "eventstream_kafka_request_seconds";
         self.family(name, Kind::Histogram, "From the last byte of a request to its answer");
         for (api, latency) in latencies {
-            let sum = latency.sum_us.load(Relaxed) as f64 / 1e6;
-            let bounds = BOUNDS_US.map(|us| us as f64 / 1e6);
-            self.buckets(name, &format!("api=\"{api}\""), &bounds, &latency.buckets, sum);
+            self.histogram(name, &format!("api=\"{api}\""), latency);
         }
     }
 
@@ -285,16 +280,16 @@ impl Text {
         self.single("process_open_fds", Kind::Gauge, "Open file descriptors", open);
     }
 
-    fn buckets(&mut self, name: &str, labels: &str, bounds: &[f64], counts: &[AtomicU64], sum: f64) {
+    fn histogram(&mut self, name: &str, labels: &str, histogram: &Histogram) {
         let comma = if labels.is_empty() { "" } else { "," };
         let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
         let mut total = 0;
-        let bounds = bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-        for (bound, count) in bounds.zip(counts) {
-            total += count.load(Relaxed);
+        let bounds = BOUNDS.iter().map(|bound| bound.as_secs_f64().to_string()).chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(histogram.counts()) {
+            total += count;
             self.value(&format!("{name}_bucket"), &format!("{{{labels}{comma}le=\"{bound}\"}}"), total);
         }
-        self.value(&format!("{name}_sum"), &braced, sum);
+        self.value(&format!("{name}_sum"), &braced, histogram.sum().as_secs_f64());
         self.value(&format!("{name}_count"), &braced, total);
     }
 }

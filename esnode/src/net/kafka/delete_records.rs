@@ -17,7 +17,7 @@ use super::frame::{BadRequest, Request};
 use super::leader_epoch;
 use super::reading::Source;
 use super::session::Session;
-use super::{errors, topics};
+use super::{changes, errors};
 use crate::replica::{MAX_WORK, ProposeError};
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::{Command, Reply};
@@ -35,12 +35,12 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     let body: DeleteRecordsRequest = request.decode()?;
     let (session, request) = (Arc::clone(session), request.clone());
     Ok(Answer::later(async move {
-        if let Some(outcome) = topics::elsewhere(&session, &request).await {
+        if let Some(outcome) = changes::elsewhere(&session, &request).await {
             return outcome;
         }
         let proof = leader_epoch::prove(&session).await;
         let mut plans = plan(&session.node().state_machine(), &body, proof.map(drop));
-        carry_out(&session, topics::limit(body.timeout_ms).max(LEAST_WAIT), &mut plans).await;
+        carry_out(&session, changes::limit(body.timeout_ms).max(LEAST_WAIT), &mut plans).await;
         let answer = answer(&session.node().state_machine(), &body, &plans);
         request.to.send(&answer)
     }))

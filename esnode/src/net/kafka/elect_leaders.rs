@@ -9,10 +9,10 @@ use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaE
 use kafka_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse, TopicName};
 
 use super::answer::Answer;
+use super::changes::elsewhere;
 use super::frame::{BadRequest, Request};
 use super::reading::Source;
 use super::session::Session;
-use super::topics::elsewhere;
 use super::{errors, leader_epoch};
 use crate::state_machine::StateMachine;
 

@@ -6,6 +6,7 @@
 mod answer;
 mod answers;
 mod apis;
+mod changes;
 mod configs;
 mod connection;
 mod coordinator;

@@ -112,7 +112,6 @@ impl Room {
 
     /// What was taken for this was not there.
     fn give_back(&mut self, size: usize) {
-        self.bytes += size;
         self.taken -= size;
     }
 }
@@ -232,6 +231,13 @@ impl PartitionRead {
         let (key, limit) = ((source.topic, source.partition), room.bytes.min(self.room));
         let mut chosen = reader.find(key, Wanted::Offset(self.offset), at.index, limit)?;
         chosen.first().filter(|first| first.batch.base_offset <= self.offset)?;
+        // Offsets have no gaps, so the index is wrong where they would.
+        let joins = |pair: &[StoredBatch]| pair[0].batch.end_offset() == pair[1].batch.base_offset;
+        if let Some(gap) = chosen.windows(2).position(|pair| !joins(pair)) {
+            reader.discard_index(&chosen[gap], "a batch does not join the next one");
+            reader.discard_index(&chosen[gap + 1], "a batch does not join the one before it");
+            chosen.truncate(gap + 1);
+        }
         let (end, own) = (self.end, &mut self.room);
         let taken = chosen
             .iter()

@@ -10,10 +10,11 @@ use kafka_protocol::protocol::StrBytes;
 use shared::ids::NodeId;
 
 use super::answer::Answer;
+use super::changes::{Plan, Refused, carry_out, elsewhere, limit, once, refuse};
 use super::frame::{BadRequest, Request};
 use super::leader_epoch;
 use super::session::Session;
-use super::topics::{self, Plan, Refused, carry_out, check_room, elsewhere, limit, once, refuse};
+use super::topics::{self, check_room};
 use crate::state_machine::StateMachine;
 use crate::state_machine::command::Command;
 

@@ -14,10 +14,10 @@ use shared::ids::{NodeId, StoreId};
 use shared::spec::Node;
 
 use super::answer::Answer;
+use super::changes::elsewhere;
 use super::frame::{BadRequest, Request};
 use super::ids::{broker_id, leader_epoch};
 use super::session::Session;
-use super::topics::elsewhere;
 use crate::consensus::{Role, Status};
 use crate::runtime::read_clocks;
 

@@ -20,7 +20,13 @@ pub fn size(stored: &StoredBatch) -> usize {
 
 /// Reads batches. Ends before the first one that is not what the index says; then the log tells what is wrong.
 pub fn read(reader: &BatchReader, stored: &[StoredBatch]) -> io::Result<Vec<Bytes>> {
-    let bytes = reader.read(stored)?.into_iter();
+    let bytes = match reader.read(stored) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            stored.iter().for_each(|stored| reader.discard_index(stored, "a batch is not in the segment"));
+            Vec::new()
+        }
+        read => read?,
+    };
     let batches = stored.iter().zip(bytes).map_while(|(stored, bytes)| {
         let batch = batch(stored, bytes);
         if batch.is_none() {

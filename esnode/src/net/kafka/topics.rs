@@ -1,9 +1,6 @@
 //! CreateTopics and DeleteTopics.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -16,26 +13,21 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use shared::ids::NodeId;
 use shared::spec::ClusterFile;
-use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::answer::Answer;
+use super::changes::{Plan, Refused, carry_out, elsewhere, limit, once, refuse, refused};
 use super::configs::of_topic;
-use super::errors;
-use super::frame::{BadRequest, Outcome, Request};
+use super::frame::{BadRequest, Request};
 use super::ids::{broker_id, topic_id, topic_numbered};
 use super::leader_epoch;
 use super::session::Session;
-use crate::replica::{ProposeError, portions};
 use crate::state_machine::command::{Command, Refusal, Reply};
 use crate::state_machine::config;
 use crate::state_machine::{MAX_PARTITIONS, StateMachine, valid_topic_name};
 
 /// What the default settings of a topic take at most in an answer.
 const SETTINGS_BYTES: usize = 2 << 10;
-
-/// A topic that is not created or deleted, and what to tell the client.
-pub type Refused = (ResponseError, Option<String>);
 
 /// The command that creates a topic.
 pub fn creation(name: &str, partitions: u32, configs: Vec<(String, String)>) -> Command {
@@ -140,101 +132,6 @@ fn removals(
             (state.clone(), (state.name.unwrap_or_default().0, plan))
         });
     each.unzip()
-}
-
-/// The leader's answer when this node does not lead and the leader can be asked.
-pub async fn elsewhere(session: &Session, request: &Request) -> Option<Outcome> {
-    if session.leadership().serving { None } else { session.ask_leader(request).await }
-}
-
-/// The client's time limit.
-pub fn limit(timeout_ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0).max(1))
-}
-
-/// One topic of a request: what to do, or why not.
-pub type Plan = (StrBytes, Result<Command, Refused>);
-
-/// Proposes what is planned, in order; what does not come about becomes an error. Gives the replies to what does, in
-/// order.
-pub async fn carry_out(session: &Session, limit: Duration, plans: &mut [Plan]) -> Vec<Reply> {
-    withhold(plans, session.node().state_machine().format());
-    let until = Instant::now() + limit;
-    let work = |(_, plan): &Plan| plan.as_ref().map_or(0, Command::work);
-    let mut proposed = Vec::new();
-    for part in portions(plans, work) {
-        let commands: Vec<Command> =
-            plans[part.clone()].iter().filter_map(|(_, plan)| plan.as_ref().ok().cloned()).collect();
-        if !commands.is_empty() {
-            proposed.push((part, session.leadership().serving.then(|| session.node().propose(&commands))));
-        }
-    }
-    let mut done = Vec::new();
-    for (part, outcome) in proposed {
-        let replies = match outcome {
-            Some(outcome) => timeout_at(until, outcome).await.unwrap_or(Err(ProposeError::Unknown)),
-            None => Err(ProposeError::NotLeader(session.leadership().leader)),
-        };
-        done.extend(settle(&mut plans[part], replies));
-    }
-    done
-}
-
-/// Members that read only an older on-disk format than a command is of would not know it.
-fn withhold(plans: &mut [Plan], format: u16) {
-    for (_, plan) in plans {
-        if let Some(since) = plan.as_ref().ok().map(Command::since).filter(|since| *since > format) {
-            let why =
-                format!("needs on-disk format {since}; the cluster's is {format} until it has been upgraded");
-            *plan = refuse(ResponseError::UnsupportedVersion, why);
-        }
-    }
-}
-
-fn settle(plans: &mut [Plan], replies: Result<Vec<Reply>, ProposeError>) -> Vec<Reply> {
-    let open = plans.iter_mut().map(|(_, plan)| plan).filter(|plan| plan.is_ok());
-    let mut done = Vec::new();
-    match replies {
-        Ok(replies) => {
-            for (plan, reply) in open.zip(replies) {
-                match reply {
-                    Reply::Refused(why) => *plan = Err(refused(why)),
-                    reply => done.push(reply),
-                }
-            }
-        }
-        Err(error) => open.for_each(|plan| *plan = Err((errors::topics(error), Some(error.to_string())))),
-    }
-    done
-}
-
-/// What is not done, and why.
-pub fn refuse<T>(error: ResponseError, why: impl Into<String>) -> Result<T, Refused> {
-    Err((error, Some(why.into())))
-}
-
-fn refused(why: Refusal) -> Refused {
-    // Names are checked before anything is proposed, so it must be the number.
-    let code =
-        if why == Refusal::InvalidTopic { ResponseError::InvalidPartitions } else { errors::refusal(why) };
-    (code, Some(why.to_string()))
-}
-
-/// The elements of a request by what they name, each once and in order; none where several name the same.
-pub fn once<K: Clone + Eq + Hash, T>(elements: &[T], key: impl Fn(&T) -> K) -> Vec<(K, Option<&T>)> {
-    let mut places = HashMap::new();
-    let mut once = Vec::with_capacity(elements.len());
-    for element in elements {
-        let key = key(element);
-        match places.get(&key) {
-            Some(place) => once[*place] = (key, None),
-            None => {
-                places.insert(key.clone(), once.len());
-                once.push((key, Some(element)));
-            }
-        }
-    }
-    once
 }
 
 /// How many partitions a topic may have.
@@ -406,8 +303,10 @@ fn deleted(topics: &[DeleteTopicState], plans: Vec<Plan>) -> DeleteTopicsRespons
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::kafka::changes::settle;
     use crate::net::kafka::leader_epoch::tests::state_machine;
     use crate::net::kafka::tests::encodes;
+    use crate::replica::ProposeError;
     use kafka_protocol::messages::ApiKey;
     use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
     use kafka_protocol::protocol::Encodable;
@@ -529,18 +428,6 @@ mod tests {
         foresee(&state_machine(&[]), &mut plans);
         let codes = plans.into_iter().map(|(_, plan)| plan.map_err(|(error, _)| error).map(drop));
         assert!(codes.eq([Err(ResponseError::TopicAlreadyExists), Ok(())]));
-    }
-
-    #[test]
-    fn what_older_members_cannot_read_is_not_proposed() {
-        let grow = Command::CreatePartitions { name: "t".to_owned(), count: 2 };
-        let mut plans: Vec<Plan> =
-            vec![("t".into(), Ok(grow.clone())), ("u".into(), Ok(creation("u", 1, vec![])))];
-        withhold(&mut plans, 2);
-        assert_eq!(plans[0].1, Ok(grow));
-        withhold(&mut plans, 1);
-        assert_eq!(plans[0].1.as_ref().unwrap_err().0, ResponseError::UnsupportedVersion);
-        assert!(plans[1].1.is_ok());
     }
 
     #[test]

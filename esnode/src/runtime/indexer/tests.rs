@@ -167,6 +167,16 @@ impl Node {
         self.work.log.remove_deleted(u32::MAX).unwrap();
     }
 
+    /// Entries come once more in later segments, as when another node's segments join the log.
+    fn supersede(&mut self, rng: &mut Rng) {
+        let low = rng.u64(self.work.log.first_index()..=self.index);
+        let entries = self.work.log.entries(low, u64::MAX, u64::MAX).unwrap();
+        self.write(&entries);
+        if rng.bool() {
+            self.work.batches.recent().restart(self.index + 1);
+        }
+    }
+
     fn restart(&mut self, rng: &mut Rng) {
         drop(self.wal.take());
         if rng.u8(..3) == 0 {
@@ -314,7 +324,8 @@ fn batches_are_found_whatever_happens_to_the_indexes() {
                 70..75 => node.transact(&mut rng),
                 75..80 => node.delete(&mut rng),
                 80..84 => node.take_snapshot(),
-                84..88 => node.restart(&mut rng),
+                84..87 => node.restart(&mut rng),
+                87..90 => node.supersede(&mut rng),
                 _ => {
                     node.index_all();
                     node.check(&mut rng, true);
@@ -322,5 +333,41 @@ fn batches_are_found_whatever_happens_to_the_indexes() {
             }
             node.check(&mut rng, false);
         }
+    }
+}
+
+#[test]
+fn a_damaged_segment_keeps_what_is_written_later_from_no_index() {
+    let mut rng = Rng::with_seed(1);
+    let mut node = Node::new();
+    let files = |node: &Node, extension: &str| {
+        let files = fs::read_dir(node.dir.path().join("log")).unwrap().map(|file| file.unwrap().path());
+        let mut files: Vec<_> =
+            files.filter(|file| file.extension().is_some_and(|found| found == extension)).collect();
+        files.sort();
+        files
+    };
+    while files(&node, "seg").len() < 6 {
+        node.append(&mut rng);
+    }
+    node.index_all();
+    node.snapshot = node.work.state.read().clone();
+    files(&node, "idx").iter().for_each(|index| fs::remove_file(index).unwrap());
+    let segment = &files(&node, "seg")[0];
+    let mut bytes = fs::read(segment).unwrap();
+    bytes[300] ^= 1;
+    fs::write(segment, bytes).unwrap();
+    node.restart(&mut rng);
+    let last = node.work.log.first_unsealed();
+    while files(&node, "seg").len() < 10 {
+        node.append(&mut rng);
+    }
+    assert!(matches!(node.work.index_all(), Err(Postponed::Failed(_))));
+    let damaged = node.work.log.next_unindexed(0).unwrap();
+    assert_eq!(*damaged.entries.start(), 1);
+    let mut after = damaged.sequence();
+    while let Some(segment) = node.work.log.next_unindexed(after) {
+        assert!(*segment.entries.start() <= last, "{:?} could be indexed", segment.entries);
+        after = segment.sequence();
     }
 }

@@ -8,7 +8,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::state_machine::command::Command;
 use crate::state_machine::tests::batch;
-use crate::state_machine::{MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, MAX_PRUNED, Partition, StateMachine};
+use crate::state_machine::{
+    MAX_PARTITIONS, MAX_PARTITIONS_IN_ALL, MAX_PRUNED, Partition, SLICES_FORMAT, StateMachine,
+};
 
 fn payload(commands: &[Command]) -> Bytes {
     let mut out = BytesMut::new();
@@ -127,17 +129,25 @@ fn the_oldest_entry_with_events_is_known_without_looking_for_it() {
 
 #[test]
 fn indexes_are_pruned_a_few_at_a_time_and_alike_after_a_snapshot() {
-    let mut state =
-        StateMachine { max_index_entries: 2500, index_interval: 50 << 10, ..StateMachine::default() };
-    state.apply(1, 1, &payload(&[create("t".to_owned(), MAX_PARTITIONS)]));
+    let (max_index_entries, index_interval) = (2500, 50 << 10);
+    let with_format =
+        |format| StateMachine { format, max_index_entries, index_interval, ..Default::default() };
+    let (mut state, mut earlier) = (with_format(SLICES_FORMAT), with_format(SLICES_FORMAT - 1));
+    let topic = payload(&[create("t".to_owned(), MAX_PARTITIONS)]);
+    for state in [&mut state, &mut earlier] {
+        state.apply(1, 1, &topic);
+    }
     let all: Vec<_> = (0..MAX_PARTITIONS).map(|partition| append(1, partition)).collect();
     let lengths = |state: &StateMachine| -> Vec<usize> {
         let topic = state.topic("t").unwrap();
         topic.partitions.iter().map(Partition::index_entries).collect()
     };
     for index in 2..5 {
-        state.apply(index, 1, &payload(&all));
+        for state in [&mut state, &mut earlier] {
+            state.apply(index, 1, &payload(&all));
+        }
     }
+    assert!(earlier.pruning.is_none() && earlier.index_entries < 2500, "earlier programs prune all at once");
     let begun = lengths(&state).iter().filter(|length| **length < 3).count();
     assert_eq!((begun, state.index_entries), (MAX_PRUNED, 3000 - MAX_PRUNED));
     let mut restored: StateMachine = serde_json::from_slice(&serde_json::to_vec(&state).unwrap()).unwrap();

@@ -14,12 +14,13 @@ use crossbeam_channel::Receiver;
 
 use super::Log;
 use super::frame::HEADER_LEN;
+use super::header;
 use super::index::Position;
 use super::open_files::SegmentFile;
 use super::segment::Segment;
 use crate::batch_index::segment_index::{SegmentId, SegmentIndex, encode};
 use crate::batch_index::{IndexedBatch, PartitionKey, ReadAt};
-use crate::storage::files::named;
+use crate::storage::files::{self, named};
 
 const EXTENSION: &str = "idx";
 /// Name of a file that is being written.
@@ -50,6 +51,19 @@ fn path(dir: &Path, segment: &str) -> PathBuf {
     dir.join(segment).with_extension(EXTENSION)
 }
 
+/// Removes the indexes in `dir` whose segments are gone.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn remove_orphans(dir: &Path) -> io::Result<()> {
+    for name in files::list(dir, EXTENSION)? {
+        if !dir.join(&name).with_extension(&header::EXTENSION[1..]).exists() {
+            files::remove_if_present(dir, &name)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes the index of a segment, if there is one.
 pub(crate) fn remove(dir: &Path, segment: &str) {
     // One that stays is not believed for another segment.
@@ -74,12 +88,16 @@ impl Log {
         self.shared.sealed.1.clone()
     }
 
-    /// The segment that holds an entry, with its index if it has one.
+    /// The segment that holds an entry, with its index if it has one. An index that was made before later segments superseded
+    /// some of its entries does not count.
     pub(crate) fn index_of(&self, entry: u64) -> Option<(Arc<Segment>, Arc<SegmentIndex<IndexFile>>)> {
         let state = self.shared.state.read();
         let span = state.index.span(entry, entry).filter(|_| entry <= state.index.last())?;
         let segment = state.segment(span.position.segment)?;
-        let index = segment.batches.read().clone().filter(|index| index.entries().contains(&entry))?;
+        let index = segment.batches.read().clone()?;
+        let ends = state.index.first_after(span.position.segment)?;
+        let is_of = |entries: &RangeInclusive<u64>| entries.contains(&entry) && entries.end() + 1 == ends;
+        is_of(index.entries()).then_some(())?;
         Some((Arc::clone(segment), index))
     }
 
@@ -91,17 +109,18 @@ impl Log {
         let ends = state.segments.iter().skip(from + 1).map(|next| next.header.previous_end);
         state.segments.iter().skip(from).zip(ends).find_map(|(segment, end)| {
             let sequence = segment.header.sequence;
-            let first = state.index.first_in(sequence).filter(|_| segment.batches.read().is_none())?;
-            let last = state.index.first_after(sequence)? - 1;
-            Some(Unindexed { segment: Arc::clone(segment), end, entries: first..=last })
+            let first = state.index.first_in(sequence)?;
+            let entries = first..=state.index.first_after(sequence)? - 1;
+            let has_index = segment.batches.read().as_ref().is_some_and(|index| *index.entries() == entries);
+            (!has_index).then(|| Unindexed { segment: Arc::clone(segment), end, entries })
         })
     }
 
-    /// The first entry of the last segment; the next one if it has none.
+    /// The first entry of the newest segment that holds entries, which has no index yet.
     pub(crate) fn first_unsealed(&self) -> u64 {
-        let state = self.shared.state.read();
-        let last = state.segments.back().and_then(|last| state.index.first_in(last.header.sequence));
-        last.unwrap_or(state.index.last() + 1)
+        let index = &self.shared.state.read().index;
+        let newest = index.span(index.last(), index.last());
+        newest.and_then(|newest| index.first_in(newest.position.segment)).unwrap_or(index.last() + 1)
     }
 
     /// Uses the index of a segment that is there from before. Returns false if there is none that can be used.
@@ -140,15 +159,21 @@ impl Log {
     ) -> io::Result<()> {
         let dir = &self.shared.dir;
         let bytes = encode(of.id(), &of.entries, partitions);
-        fs::write(dir.join(UNFINISHED), bytes).map_err(named(dir, UNFINISHED))?;
-        fs::rename(dir.join(UNFINISHED), path(dir, &of.segment.name)).map_err(named(dir, UNFINISHED))?;
+        let unfinished = dir.join(UNFINISHED);
+        let written = fs::write(&unfinished, bytes)
+            .and_then(|()| fs::rename(&unfinished, path(dir, &of.segment.name)))
+            .map_err(named(dir, UNFINISHED));
+        // On a full disk others need the room.
+        written.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
         if self.open_index(of) { Ok(()) } else { Err(io::Error::other("what was written cannot be read")) }
     }
 
     /// Gives up the index of a segment, because it is not what it should be.
     pub(crate) fn discard_index(&self, segment: &Segment, error: &io::Error) {
+        if segment.batches.write().take().is_none() {
+            return;
+        }
         tracing::warn!(file = segment.name, %error, "the index of a segment cannot be used; it is made anew");
-        *segment.batches.write() = None;
         remove(&self.shared.dir, &segment.name);
         let _ = self.shared.sealed.0.try_send(());
     }

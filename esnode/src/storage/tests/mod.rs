@@ -105,10 +105,10 @@ fn a_commit_index_alone_is_not_synced_but_carried_along() {
     let state = |commit| HardState { term: 1, vote: 1, commit };
     wal.write(&Batch { hard_state: Some(state(0)), entries: entries(1..=3, 1, 10) }).unwrap();
     wal.sync().unwrap();
-    let before = log.stats().syncs.load(Relaxed);
+    let before = log.stats().syncs.counts().sum::<u64>();
     wal.write(&Batch { hard_state: Some(state(2)), entries: vec![] }).unwrap();
     wal.sync().unwrap();
-    assert_eq!(log.stats().syncs.load(Relaxed), before);
+    assert_eq!(log.stats().syncs.counts().sum::<u64>(), before);
     wal.close().unwrap();
     assert_eq!(look(dir.path(), ROOMY).unwrap().1.hard_state, state(2));
 }
@@ -127,7 +127,7 @@ fn a_recovered_commit_index_is_inside_the_log() {
 fn without_sync_of_entries_a_vote_is_still_synced() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut wal, _) = open(dir.path(), Options { sync: false, ..ROOMY }).unwrap();
-    let syncs = || log.stats().syncs.load(Relaxed);
+    let syncs = || log.stats().syncs.counts().sum::<u64>();
     put(&mut wal, &entries(1..=3, 1, 10));
     assert_eq!((syncs(), log.last_index()), (0, 3));
     wal.write(&Batch { hard_state: Some(HardState { term: 2, vote: 0, commit: 0 }), entries: vec![] })

@@ -17,10 +17,10 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::topic;
 use crate::net::kafka::answer::Answer;
+use crate::net::kafka::changes::{self, Plan, Refused, once, refuse};
 use crate::net::kafka::errors;
 use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::session::Session;
-use crate::net::kafka::topics::{self, Plan, Refused, once, refuse};
 use crate::state_machine::command::Command;
 use crate::state_machine::config::{self, Kind};
 use crate::state_machine::{StateMachine, Topic};
@@ -43,7 +43,7 @@ pub fn incremental(session: &Arc<Session>, request: &Request) -> Result<Answer, 
     let body: IncrementalAlterConfigsRequest = request.decode()?;
     let (session, request) = (Arc::clone(session), request.clone());
     Ok(Answer::later(async move {
-        if let Some(outcome) = topics::elsewhere(&session, &request).await {
+        if let Some(outcome) = changes::elsewhere(&session, &request).await {
             return outcome;
         }
         let nodes = session.node().roster().len();
@@ -73,7 +73,7 @@ pub fn full(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequ
     let body: AlterConfigsRequest = request.decode()?;
     let (session, request) = (Arc::clone(session), request.clone());
     Ok(Answer::later(async move {
-        if let Some(outcome) = topics::elsewhere(&session, &request).await {
+        if let Some(outcome) = changes::elsewhere(&session, &request).await {
             return outcome;
         }
         let nodes = session.node().roster().len();
@@ -125,7 +125,7 @@ async fn carry_out(
 ) -> Vec<(Resource, i16, Option<StrBytes>)> {
     let (kinds, mut plans): (Vec<i8>, Vec<Plan>) = plans.into_iter().unzip();
     if !validate_only {
-        topics::carry_out(session, LIMIT, &mut plans).await;
+        changes::carry_out(session, LIMIT, &mut plans).await;
     }
     let results = kinds.into_iter().zip(plans).map(|(kind, (name, plan))| {
         let (error, why) = plan.map_or_else(|(error, why)| (error.code(), why), |_| (errors::NONE, None));

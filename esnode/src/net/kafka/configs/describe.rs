@@ -15,10 +15,10 @@ use shared::spec::{ClusterFile, Node};
 use super::of_node;
 use super::{BROKER, DEFAULT, DYNAMIC_TOPIC, STATIC_BROKER, number_of, topic};
 use crate::net::kafka::answer::Answer;
+use crate::net::kafka::changes::{self, Refused, refuse};
 use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::ids::broker_id;
 use crate::net::kafka::session::Session;
-use crate::net::kafka::topics::{self, Refused, refuse};
 use crate::state_machine::StateMachine;
 use crate::state_machine::config::{self, Kind, SETTINGS};
 
@@ -32,7 +32,7 @@ pub fn handle(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
     Ok(Answer::later(async move {
         // The leader knows what was just set. Of a node it knows nothing; what is asked for together is answered here.
         let of_topics = body.resources.iter().all(|wanted| wanted.resource_type != BROKER);
-        if of_topics && let Some(outcome) = topics::elsewhere(&session, &request).await {
+        if of_topics && let Some(outcome) = changes::elsewhere(&session, &request).await {
             return outcome;
         }
         let (of, to) = (Arc::clone(&session), request.to);

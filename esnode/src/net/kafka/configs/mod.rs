@@ -13,7 +13,7 @@ pub use alter::{full as alter, incremental as incremental_alter};
 pub use describe::{handle as describe, of_topic};
 pub use list::handle as list;
 
-use super::topics::{Refused, refuse};
+use super::changes::{Refused, refuse};
 use crate::state_machine::config::Kind;
 use crate::state_machine::{StateMachine, Topic};
 

@@ -230,7 +230,7 @@ impl Wal {
     fn sync_segment(&mut self) -> io::Result<()> {
         let started = Instant::now();
         self.segment.file()?.sync_data()?;
-        self.shared.stats.synced(started.elapsed());
+        self.shared.stats.syncs.observe(started.elapsed());
         self.synced_to = self.end;
         self.unsynced = false;
         self.mark_pending = true;
