@@ -167,7 +167,11 @@ impl Group {
         instance: Option<&str>,
     ) -> Result<&Member, GroupError> {
         let found = self.member(member, instance)?;
-        if generation == self.generation { Ok(found) } else { Err(GroupError::IllegalGeneration) }
+        if generation == self.generation {
+            Ok(found)
+        } else {
+            Err(GroupError::IllegalGeneration)
+        }
     }
 
     /// Whether a member of the classic protocol may go on in its generation.
@@ -383,6 +387,11 @@ impl Group {
         generation: i32,
         assignments: Vec<(String, Bytes)>,
     ) -> Result<GroupReply, GroupError> {
+        if let Some(consumer) = &self.consumer {
+            // The group went over to the consumer protocol since its leader heard what to assign.
+            consumer.classic_member(generation, member, None)?;
+            return Err(GroupError::RebalanceInProgress);
+        }
         self.member_of(generation, member, None)?;
         match self.phase {
             Phase::CompletingRebalance if self.leader.as_deref() == Some(member) => {

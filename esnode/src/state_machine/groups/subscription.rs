@@ -97,7 +97,7 @@ fn get_partitions(bytes: &mut Bytes) -> Option<Named> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use bytes::{BufMut, BytesMut};
 
     use super::*;

@@ -29,7 +29,8 @@ const SKIPS_ASSIGNMENT: i16 = 9;
 enum Outcome {
     /// It is in a generation.
     Joined(Box<JoinGroupResponse>),
-    /// The group is of the consumer protocol by now. The member is in it still, and has to join that.
+    /// The group is of the consumer protocol by now, or prepares a rebalance that the member has not joined. It is in it
+    /// still, and has to join that.
     Again,
 }
 
@@ -74,7 +75,7 @@ async fn join(
         }
         match until(session, &group, |group| outcome(group, &joining.member, &reply, version)).await? {
             Outcome::Joined(answer) => return Ok(*answer),
-            // A member of the consumer protocol came meanwhile.
+            // Meanwhile the group went over to the consumer protocol, or there and back, or began another rebalance.
             Outcome::Again => joining.is_new = false,
         }
     }
@@ -117,9 +118,13 @@ fn outcome(
     if consumers.is_some_and(|consumers| consumers.members().contains_key(id)) {
         return Some(Ok(Outcome::Again));
     }
-    let Some(group) = group.filter(|group| group.members().contains_key(id)) else {
+    let Some((group, member)) = group.and_then(|group| group.members().get(id).map(|member| (group, member)))
+    else {
         return Some(Err(ResponseError::UnknownMemberId));
     };
+    if matches!(group.phase(), Phase::PreparingRebalance { .. }) && !member.joined {
+        return Some(Ok(Outcome::Again));
+    }
     match reply {
         GroupReply::Joined { after } if group.generation() == *after => None,
         _ => {
@@ -175,4 +180,33 @@ fn refused(error: ResponseError, member: StrBytes, version: i16) -> JoinGroupRes
         // Only from version 7 on may it be absent.
         .with_protocol_name((version < NAMES_KIND).then(StrBytes::default))
         .with_member_id(member)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::kafka::groups::lab::Lab;
+
+    #[test]
+    fn a_member_that_waits_joins_again_whenever_its_group_goes_over_to_another_protocol() {
+        let mut lab = Lab::joined();
+        // The generation that it is answered for; -1 if it has to join again.
+        let heard = |lab: &Lab, reply: &GroupReply| {
+            let outcome = outcome(Some(lab.group()), "c", reply, NAMES_KIND)?;
+            Some(outcome.map(|outcome| match outcome {
+                Outcome::Joined(answer) => answer.generation_id,
+                Outcome::Again => -1,
+            }))
+        };
+        let joined = lab.join("c", true);
+        assert_eq!(heard(&lab, &joined), None, "it waits for a and b");
+        lab.join_consumer("x");
+        assert_eq!(heard(&lab, &joined), Some(Ok(-1)));
+        lab.leave("x");
+        assert_eq!(heard(&lab, &joined), Some(Ok(-1)), "nobody has joined the next generation yet");
+        let joined = lab.join("c", false);
+        assert_eq!(heard(&lab, &joined), None);
+        ["a", "b"].iter().for_each(|member| drop(lab.join(member, false)));
+        assert_eq!(heard(&lab, &joined), Some(Ok(lab.group().generation())));
+    }
 }

@@ -13,6 +13,8 @@ pub mod errors;
 mod fetch_offsets;
 mod heartbeat;
 mod join;
+#[cfg(test)]
+mod lab;
 mod leave;
 mod offset_delete;
 mod pending;

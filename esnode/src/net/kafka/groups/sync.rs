@@ -72,11 +72,12 @@ fn from_consumers(
     let instance = body.group_instance_id.as_deref();
     let (member, classic) =
         group.classic_member(body.generation_id, &body.member_id, instance).map_err(errors::code)?;
-    check_protocol(body, CONSUMER, Some(classic.protocol()))?;
     // Who has something to give up has to hear of it before it joins the group's epoch.
     if member.epoch != group.epoch() && member.revoking.is_empty() {
         return Err(ResponseError::RebalanceInProgress);
     }
+    // Afterwards: a member that has not joined since the group went over knows the protocol of before.
+    check_protocol(body, CONSUMER, Some(classic.protocol()))?;
     Ok(Assigned {
         kind: CONSUMER.to_owned(),
         protocol: classic.protocol().to_owned(),
@@ -120,6 +121,11 @@ fn outcome(group: Option<&Group>, body: &SyncGroupRequest) -> Option<Result<Assi
 
 fn may_sync(group: &Group, body: &SyncGroupRequest) -> Result<(), ResponseError> {
     let instance = body.group_instance_id.as_deref();
+    if let Some(consumers) = group.consumer() {
+        // The group went over to the consumer protocol while the member waited. It is in it still, and has to join that.
+        let member = consumers.classic_member(body.generation_id, &body.member_id, instance);
+        return Err(member.map_or_else(errors::code, |_| ResponseError::RebalanceInProgress));
+    }
     group.member(&body.member_id, instance).map_err(errors::code)?;
     if matches!(group.phase(), Phase::PreparingRebalance { .. }) {
         return Err(ResponseError::RebalanceInProgress);
@@ -147,5 +153,47 @@ fn answer(synced: Result<Assigned, ResponseError>, version: i16) -> SyncGroupRes
                 .with_assignment(assigned.assignment)
         }
         Err(error) => SyncGroupResponse::default().with_error_code(error.code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::kafka::groups::lab::Lab;
+
+    fn body(member: &'static str, generation: i32) -> SyncGroupRequest {
+        SyncGroupRequest::default()
+            .with_group_id(StrBytes::from_static_str("g").into())
+            .with_member_id(StrBytes::from_static_str(member))
+            .with_generation_id(generation)
+    }
+
+    #[test]
+    fn a_member_that_waits_joins_again_when_its_group_goes_over_to_the_consumer_protocol() {
+        let mut lab = Lab::joined();
+        let heard = |lab: &Lab, member: &'static str, generation| {
+            outcome(Some(lab.group()), &body(member, generation)).map(|outcome| outcome.map(drop))
+        };
+        assert_eq!(heard(&lab, "b", 1), None, "it waits for a");
+        lab.join_consumer("x");
+        assert_eq!(heard(&lab, "b", 1), Some(Err(ResponseError::RebalanceInProgress)));
+        assert_eq!(heard(&lab, "b", 0), Some(Err(ResponseError::IllegalGeneration)));
+        assert_eq!(heard(&lab, "c", 1), Some(Err(ResponseError::UnknownMemberId)));
+        lab.leave("x");
+        assert_eq!(heard(&lab, "b", 1), Some(Err(ResponseError::RebalanceInProgress)));
+    }
+
+    #[test]
+    fn a_member_that_knows_the_protocol_of_before_joins_again_first() {
+        let mut lab = Lab::joined();
+        lab.join_consumer("x");
+        let heard = |lab: &Lab, generation| {
+            let body = body("b", generation).with_protocol_name(Some(StrBytes::from_static_str("sticky")));
+            from_consumers(&lab.state, lab.group().consumer().unwrap(), &body).map(drop)
+        };
+        assert_eq!(heard(&lab, 1), Err(ResponseError::RebalanceInProgress));
+        lab.join("b", false);
+        let epoch = lab.group().consumer().unwrap().epoch();
+        assert_eq!(heard(&lab, epoch), Err(ResponseError::InconsistentGroupProtocol));
     }
 }

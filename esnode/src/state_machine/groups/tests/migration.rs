@@ -1,5 +1,6 @@
 //! Groups that go over from one protocol to the other and back, while they have members.
 
+mod crossing;
 mod model;
 
 use bytes::Bytes;
