@@ -156,7 +156,8 @@ impl Group {
         self.members.get(member).ok_or(GroupError::UnknownMember)
     }
 
-    /// The member of this generation.
+    /// The member of this generation. While a group that was of the consumer protocol prepares its first rebalance, that
+    /// is the epoch of each member that has not joined.
     ///
     /// # Errors
     /// Those of [`Group::member`], and [`GroupError::IllegalGeneration`].
@@ -167,7 +168,7 @@ impl Group {
         instance: Option<&str>,
     ) -> Result<&Member, GroupError> {
         let found = self.member(member, instance)?;
-        if generation == self.generation {
+        if generation == found.behind.unwrap_or(self.generation) {
             Ok(found)
         } else {
             Err(GroupError::IllegalGeneration)

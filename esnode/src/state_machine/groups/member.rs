@@ -32,6 +32,10 @@ pub struct Member {
     /// What it had when the group was last of the consumer protocol, until it joins.
     #[serde(default, skip_serializing_if = "Partitions::is_empty")]
     pub held: Partitions,
+    /// The generation that its client knows, if that is not the group's: its epoch when the group was last of the consumer
+    /// protocol, until it joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<i32>,
 }
 
 impl Member {
@@ -46,6 +50,7 @@ impl Member {
             assignment: Bytes::new(),
             joined: true,
             held: Partitions::new(),
+            behind: None,
         }
     }
 
@@ -81,5 +86,6 @@ impl Member {
             put(&topic.to_le_bytes());
             put(&partition.to_le_bytes());
         }
+        self.behind.iter().for_each(|generation| put(&generation.to_le_bytes()));
     }
 }

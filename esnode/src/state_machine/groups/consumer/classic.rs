@@ -73,7 +73,7 @@ impl ConsumerGroup {
                 client_host: member.client_host,
                 rebalance_timeout: member.rebalance_timeout,
                 topics: subscription.topics,
-                epoch: generation,
+                epoch: member.behind.unwrap_or(generation),
                 assigned: take(told),
                 classic: Some(part),
                 ..ConsumerMember::new(member.instance)
@@ -104,6 +104,7 @@ impl ConsumerGroup {
                 assignment: bytes::Bytes::new(),
                 joined: false,
                 held: member.assigned,
+                behind: Some(member.epoch).filter(|epoch| *epoch != self.epoch),
             };
             Some((id, member))
         });

@@ -285,11 +285,16 @@ impl World {
         }
     }
 
-    /// A client of the classic protocol that was refused begins anew, with another id.
+    /// A client of the classic protocol that was refused begins anew, with another id. It does not say that it leaves: what
+    /// the group would keep for it nobody would read until its session ends.
     fn renew(&mut self, at: usize) {
         let kind = self.clients[at].kind;
-        let member = self.clients[at].id.clone();
-        let _ = self.lab.change(GroupChange::Leave(vec![Leaving { member, instance: None }]));
+        let (id, group) = (&self.clients[at].id, self.lab.groups.get("g"));
+        let is_member = |group: &Group| match group.consumer() {
+            Some(consumer) => consumer.members().contains_key(id),
+            None => group.members().contains_key(id),
+        };
+        assert!(!group.is_some_and(is_member), "a member was refused: {:#?}\n{group:#?}", self.clients[at]);
         self.ids += 1;
         self.clients[at] = Client::new(kind, self.ids);
     }
