@@ -494,7 +494,7 @@ impl Group {
         instance: Option<&str>,
     ) -> Result<(), GroupError> {
         match &self.consumer {
-            Some(consumer) => consumer.check_epoch(member, generation),
+            Some(consumer) => consumer.check_epoch(generation, member, instance),
             None => self.member_of(generation, member, instance).map(drop),
         }
     }

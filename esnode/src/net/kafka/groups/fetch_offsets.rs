@@ -131,7 +131,7 @@ fn check_member(state: &StateMachine, asks: &OffsetFetchRequestGroup) -> Result<
     match state.group(&asks.group_id).and_then(|group| group.consumer()).filter(|_| !is_outside) {
         Some(consumer) => {
             let member = asks.member_id.as_deref().unwrap_or_default();
-            consumer.check_epoch(member, asks.member_epoch).map_err(super::errors::code)
+            consumer.check_epoch(asks.member_epoch, member, None).map_err(super::errors::code)
         }
         None => Ok(()),
     }

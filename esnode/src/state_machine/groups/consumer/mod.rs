@@ -109,10 +109,10 @@ impl ConsumerGroup {
     /// Whether offsets may be committed, or asked for, on behalf of the member in this epoch.
     ///
     /// # Errors
-    /// [`GroupError::UnknownMember`], and [`GroupError::StaleEpoch`], which a member of the classic protocol knows as
+    /// Those of [`ConsumerGroup::member`], and [`GroupError::StaleEpoch`], which a member of the classic protocol knows as
     /// [`GroupError::IllegalGeneration`].
-    pub fn check_epoch(&self, member: &str, epoch: i32) -> Result<(), GroupError> {
-        let member = self.members.get(member).ok_or(GroupError::UnknownMember)?;
+    pub fn check_epoch(&self, epoch: i32, member: &str, instance: Option<&str>) -> Result<(), GroupError> {
+        let member = self.member(member, instance)?;
         match &member.classic {
             _ if member.epoch == epoch => Ok(()),
             Some(_) => Err(GroupError::IllegalGeneration),
@@ -256,7 +256,9 @@ impl ConsumerGroup {
 
     /// The static member goes for a while. What it had waits for whoever takes its place.
     fn release(&mut self, member: &str, instance: &str) -> Result<GroupReply, GroupError> {
-        self.member(member, Some(instance))?;
+        if self.member(member, Some(instance))?.classic.is_some() {
+            return Err(GroupError::UnknownMember);
+        }
         if let Some(member) = self.members.get_mut(member) {
             member.epoch = RELEASED;
             member.revoking.clear();

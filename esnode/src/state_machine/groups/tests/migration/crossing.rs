@@ -2,6 +2,20 @@
 
 use super::*;
 
+fn fixed(member: &str, is_new: bool) -> Joining {
+    Joining { instance: Some("i".to_owned()), ..classic(member, is_new, &[]) }
+}
+
+fn committed(member: &str, generation: i32, instance: Option<&str>) -> GroupChange {
+    let offset = CommittedOffset { offset: 5, leader_epoch: 1, metadata: String::new(), committed: 0 };
+    GroupChange::Commit(OffsetCommit {
+        member: member.to_owned(),
+        instance: instance.map(str::to_owned),
+        generation,
+        offsets: vec![(1, 0, offset)],
+    })
+}
+
 #[test]
 fn a_leader_that_assigns_too_late_joins_again() {
     let mut lab = Lab { groups: Groups::default() };
@@ -40,4 +54,27 @@ fn a_member_that_has_not_heard_of_the_last_epoch_goes_on_in_its_own_until_it_joi
     assert_eq!((lab.hears("a", 1), lab.commit("a", 1)), (JOIN_AGAIN, Ok(GroupReply::Done)));
     lab.join(classic("a", false, &[2, 3])).unwrap();
     assert_eq!((lab.hears("a", 1), lab.hears("a", lab.group().generation())), (illegal, JOIN_AGAIN));
+}
+
+#[test]
+fn a_static_member_of_the_classic_protocol_is_not_released_by_a_heartbeat_of_the_other() {
+    let mut lab = Lab::shared();
+    lab.send(beat("x", 0)).unwrap();
+    let reply = lab.join(fixed("s1", true)).unwrap();
+    let GroupReply::Admitted { epoch } = reply else { panic!("{reply:?}") };
+    let release = ConsumerChange::ReleaseInstance { member: "s1".to_owned(), instance: "i".to_owned() };
+    assert_eq!(lab.change(GroupChange::Consumer(release)), Err(GroupError::UnknownMember));
+    assert_eq!(lab.consumers().members()["s1"].epoch, epoch);
+}
+
+#[test]
+fn a_static_member_of_the_classic_protocol_that_was_replaced_hears_so_when_it_commits() {
+    let mut lab = Lab::shared();
+    lab.send(beat("x", 0)).unwrap();
+    let reply = lab.join(fixed("s1", true)).unwrap();
+    let GroupReply::Admitted { epoch } = reply else { panic!("{reply:?}") };
+    assert_eq!(lab.change(committed("s1", epoch, Some("i"))), Ok(GroupReply::Done));
+    lab.join(fixed("s2", true)).unwrap();
+    assert_eq!(lab.change(committed("s1", epoch, Some("i"))), Err(GroupError::FencedInstance));
+    assert_eq!(lab.change(committed("s2", epoch, Some("i"))), Ok(GroupReply::Done));
 }

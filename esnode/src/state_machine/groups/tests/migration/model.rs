@@ -305,7 +305,7 @@ impl World {
         let Some(group) = self.lab.groups.get("g") else { return };
         for client in &self.clients {
             let is_current = match group.consumer() {
-                Some(group) => group.check_epoch(&client.id, client.generation).is_ok(),
+                Some(group) => group.check_epoch(client.generation, &client.id, None).is_ok(),
                 None => group.member_of(client.generation, &client.id, None).is_ok(),
             };
             let mut owned = client.owned.iter().filter(|_| is_current);
