@@ -288,7 +288,9 @@ impl Group {
         }
         let id = std::mem::take(&mut joining.member);
         self.protocol_type.clone_from(&joining.protocol_type);
-        self.consumer = None;
+        if let Some(consumer) = self.consumer.take() {
+            self.generation = self.generation.max(consumer.epoch());
+        }
         let same = self.members.get(&before).is_some_and(|known| known.protocols == joining.protocols);
         let replaced = self.members.remove(&before);
         let moved = id != before;

@@ -78,3 +78,17 @@ fn a_static_member_of_the_classic_protocol_that_was_replaced_hears_so_when_it_co
     assert_eq!(lab.change(committed("s1", epoch, Some("i"))), Err(GroupError::FencedInstance));
     assert_eq!(lab.change(committed("s2", epoch, Some("i"))), Ok(GroupReply::Done));
 }
+
+#[test]
+fn the_generation_goes_on_when_a_mixed_group_has_emptied() {
+    let mut lab = Lab::shared();
+    lab.change(committed("a", 1, None)).unwrap();
+    lab.send(beat("x", 0)).unwrap();
+    ["a", "b", "x"].iter().for_each(|member| lab.leave(member));
+    let epoch = lab.consumers().epoch();
+    assert!(epoch > 1);
+    lab.join(classic("c", true, &[])).unwrap();
+    let generation = lab.group().generation();
+    lab.change(GroupChange::CompleteJoin { generation }).unwrap();
+    assert_eq!(lab.group().generation(), epoch + 1);
+}
