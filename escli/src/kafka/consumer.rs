@@ -32,16 +32,6 @@ pub enum Isolation {
     ReadCommitted,
 }
 
-impl Isolation {
-    /// What the end of a partition is.
-    fn end(self) -> OffsetSpec {
-        match self {
-            Self::ReadUncommitted => OffsetSpec::Latest,
-            Self::ReadCommitted => OffsetSpec::LastStable,
-        }
-    }
-}
-
 /// A consumer of some partitions of one topic.
 #[derive(Debug)]
 pub struct Consumer {
@@ -81,14 +71,17 @@ impl Consumer {
         let chosen = if only.is_empty() { all.collect() } else { only.to_vec() };
         let partitions: Vec<_> =
             chosen.into_iter().map(|index| TopicPartition::new(&topic.name, index)).collect();
-        let ranges = client.ranges_until(&partitions, isolation.end()).await?;
+        let ranges = client.ranges(&partitions).await?;
+        let ends = match isolation {
+            Isolation::ReadUncommitted => ranges.iter().map(|(at, range)| (at.clone(), range.end)).collect(),
+            Isolation::ReadCommitted => client.offsets(&partitions, OffsetSpec::LastStable).await?,
+        };
         let at_time = match from.time(Timestamp::now()) {
             Some(time) => client.offsets(&partitions, OffsetSpec::At(time)).await?,
             None => BTreeMap::new(),
         };
-        let positions = starts(&ranges, from, &at_time);
-        let ends = (!follow).then(|| ranges.into_iter().map(|(at, range)| (at, range.end)).collect());
-        Ok(Self { positions, ends, isolation })
+        let positions = starts(&ranges, &ends, from, &at_time);
+        Ok(Self { positions, ends: (!follow).then_some(ends), isolation })
     }
 
     /// Returns whether everything was read that was there at the beginning.
@@ -148,7 +141,7 @@ impl Consumer {
     ) -> Result<Option<Batch>, KafkaError> {
         let Some(position) = self.positions.get(&at).copied() else { return Ok(None) };
         if data.error_code == ResponseError::OffsetOutOfRange.code() {
-            let ranges = client.ranges_until(std::slice::from_ref(&at), self.isolation.end()).await?;
+            let ranges = client.ranges(std::slice::from_ref(&at)).await?;
             let to = ranges.get(&at).map_or(position, |range| range.closest(position));
             self.positions.insert(at.clone(), to);
             let skipped = (to > position).then_some((position, to));
@@ -179,16 +172,18 @@ impl Consumer {
     }
 }
 
-/// Where to begin in each partition.
+/// Where to begin in each partition, which is to be read up to its end of these. That is before the partition's own end
+/// where a transaction is under way: what is behind it can be read once it is decided.
 fn starts(
     ranges: &BTreeMap<TopicPartition, OffsetRange>,
+    ends: &BTreeMap<TopicPartition, i64>,
     from: Position,
     at_time: &BTreeMap<TopicPartition, i64>,
 ) -> BTreeMap<TopicPartition, i64> {
     let start = |(at, range): (&TopicPartition, &OffsetRange)| {
         let start = match from {
             Position::Beginning => range.start,
-            Position::End => range.end,
+            Position::End => ends.get(at).copied().unwrap_or(range.end),
             Position::Offset(offset) => range.closest(offset),
             Position::Time(_) | Position::Age(_) => at_time.get(at).copied().unwrap_or(range.end),
         };
@@ -228,14 +223,27 @@ mod tests {
         let at = |partition| TopicPartition::new("orders", partition);
         let range = |start, end| OffsetRange { start, end };
         let ranges = BTreeMap::from([(at(0), range(10, 20)), (at(1), range(0, 5))]);
+        let ends = BTreeMap::from([(at(0), 20), (at(1), 5)]);
         let at_time = BTreeMap::from([(at(0), 14)]);
-        let starts =
-            |from: &str| starts(&ranges, from.parse().unwrap(), &at_time).into_values().collect::<Vec<_>>();
+        let starts = |from: &str| {
+            starts(&ranges, &ends, from.parse().unwrap(), &at_time).into_values().collect::<Vec<_>>()
+        };
         assert_eq!(starts("beginning"), [10, 0]);
         assert_eq!(starts("end"), [20, 5]);
         assert_eq!(starts("7"), [10, 5]);
         assert_eq!(starts("12"), [12, 5]);
         assert_eq!(starts("1h"), [14, 5], "a partition without an event since then begins at its end");
+    }
+
+    #[test]
+    fn an_offset_behind_a_transaction_under_way_is_one_to_begin_at() {
+        let at = |partition| TopicPartition::new("orders", partition);
+        let ranges = BTreeMap::from([(at(0), OffsetRange { start: 10, end: 20 })]);
+        let ends = BTreeMap::from([(at(0), 14)]);
+        let starts = |from: &str| starts(&ranges, &ends, from.parse().unwrap(), &BTreeMap::new())[&at(0)];
+        assert_eq!((starts("17"), starts("30"), starts("12")), (17, 20, 12));
+        assert_eq!(starts("end"), 14, "what is not decided yet comes after what is");
+        assert_eq!(starts("1h"), 20, "no event is that young");
     }
 
     #[test]

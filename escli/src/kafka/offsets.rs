@@ -31,7 +31,7 @@ pub enum OffsetSpec {
 pub struct OffsetRange {
     /// Log start offset.
     pub start: i64,
-    /// High watermark, or where it was asked to end.
+    /// High watermark.
     pub end: i64,
 }
 
@@ -86,21 +86,9 @@ impl KafkaClient {
         &mut self,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, OffsetRange>, KafkaError> {
-        self.ranges_until(partitions, OffsetSpec::Latest).await
-    }
-
-    /// Returns where each partition begins, and this as its end.
-    ///
-    /// # Errors
-    /// Those of [`Self::offsets`].
-    pub async fn ranges_until(
-        &mut self,
-        partitions: &[TopicPartition],
-        end: OffsetSpec,
-    ) -> Result<BTreeMap<TopicPartition, OffsetRange>, KafkaError> {
         let starts = self.offsets(partitions, OffsetSpec::Earliest).await?;
         // Afterwards: an end that is older than the start would be before it.
-        let ends = self.offsets(partitions, end).await?;
+        let ends = self.offsets(partitions, OffsetSpec::Latest).await?;
         let range =
             |(partition, start)| Some((OffsetRange { start, end: *ends.get(&partition)? }, partition));
         Ok(starts.into_iter().filter_map(range).map(|(range, partition)| (partition, range)).collect())
