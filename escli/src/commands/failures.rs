@@ -84,7 +84,9 @@ impl From<KafkaError> for Failure {
     fn from(error: KafkaError) -> Self {
         let failure = Self::new(exit_of_call(&error), error.to_string());
         match &error {
-            KafkaError::Unreachable { .. } | KafkaError::NoLeader(_) => failure.hint("escli status"),
+            KafkaError::Unreachable { .. } | KafkaError::NoLeader(_) | KafkaError::NoCoordinator => {
+                failure.hint("escli status")
+            }
             KafkaError::NoResponse { .. } => failure
                 .detail("it may have been carried out all the same; look before you try again")
                 .hint("escli status"),
@@ -115,6 +117,7 @@ fn exit_of_call(error: &KafkaError) -> Exit {
         KafkaError::Refused { .. } if error.is_retriable() => Exit::Failed,
         KafkaError::Refused { .. } => Exit::Refused,
         KafkaError::NoLeader(_)
+        | KafkaError::NoCoordinator
         | KafkaError::Unsupported { .. }
         | KafkaError::Malformed { .. }
         | KafkaError::UnknownTopic(_)

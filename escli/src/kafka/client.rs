@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{FindCoordinatorRequest, GroupId, TopicName};
 use kafka_protocol::protocol::{Request, StrBytes};
 use shared::ids::NodeId;
@@ -157,26 +158,22 @@ impl KafkaClient {
     /// Returns the node that coordinates a group.
     ///
     /// # Errors
-    /// `Refused`, when there is none at the moment; those of [`Self::ask_any`].
+    /// `NoCoordinator`, `Refused`; those of [`Self::ask_any`].
     pub async fn coordinator(&mut self, group: &str) -> Result<NodeId, KafkaError> {
         let key = StrBytes::from_string(group.to_owned());
         let request = FindCoordinatorRequest::default().with_key_type(0).with_coordinator_keys(vec![key]);
         let response = self.ask_any(4..=5, &request).await?;
-        let what = || format!("the coordinator of group {group}");
-        let found = response.coordinators.first();
-        let absent = ResponseError::CoordinatorNotAvailable.code();
-        check(
-            found.map_or(absent, |found| found.error_code),
-            found.and_then(|found| found.error_message.as_ref()),
-            what,
-        )?;
-        let id = found.and_then(|found| node_id(found.node_id.0));
-        id.ok_or_else(|| KafkaError::Refused {
-            what: what(),
-            code: ResponseError::CoordinatorNotAvailable,
-            why: "no node has it".to_owned(),
-        })
+        coordinator(response.coordinators.first(), group)
     }
+}
+
+/// The node that was found to coordinate a group.
+fn coordinator(found: Option<&Coordinator>, group: &str) -> Result<NodeId, KafkaError> {
+    let absent = ResponseError::CoordinatorNotAvailable.code();
+    let found = found.filter(|found| found.error_code != absent).ok_or(KafkaError::NoCoordinator)?;
+    let what = || format!("cannot find the coordinator of group {group}");
+    check(found.error_code, found.error_message.as_ref(), what)?;
+    node_id(found.node_id.0).ok_or(KafkaError::NoCoordinator)
 }
 
 /// A topic's name as the protocol has it.
@@ -201,6 +198,8 @@ pub fn node_id(broker: i32) -> Option<NodeId> {
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::messages::BrokerId;
+
     use super::*;
 
     fn client(call: Duration) -> KafkaClient {
@@ -234,6 +233,20 @@ mod tests {
                 .await;
             assert_eq!((read, changed), (reads, changes), "{code}");
         }
+    }
+
+    #[test]
+    fn without_a_leader_nobody_coordinates_and_that_passes() {
+        let found = |error: i16| Coordinator::default().with_error_code(error).with_node_id(BrokerId(2));
+        assert_eq!(coordinator(Some(&found(0)), "g"), Ok(2));
+        let absent = found(ResponseError::CoordinatorNotAvailable.code());
+        for found in [None, Some(&absent), Some(&found(0).with_node_id(BrokerId(-1)))] {
+            let error = coordinator(found, "any").unwrap_err();
+            assert_eq!(error.to_string(), "no node coordinates groups and transactions at the moment");
+            assert!(error.is_retriable());
+        }
+        let denied = coordinator(Some(&found(ResponseError::InvalidGroupId.code())), "g").unwrap_err();
+        assert!(denied.to_string().starts_with("cannot find the coordinator of group g: "), "{denied}");
     }
 
     #[tokio::test]

@@ -58,6 +58,9 @@ pub enum KafkaError {
     /// Nobody leads the partition at the moment.
     #[error("{0} has no leader")]
     NoLeader(TopicPartition),
+    /// Nobody leads the cluster at the moment.
+    #[error("no node coordinates groups and transactions at the moment")]
+    NoCoordinator,
     /// There is no such topic.
     #[error("there is no topic {0}")]
     UnknownTopic(String),
@@ -101,7 +104,9 @@ impl KafkaError {
     /// Returns whether a later attempt may succeed: another node may answer, or there may be a leader.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::NoResponse { .. } | Self::NoLeader(_) => true,
+            Self::Unreachable { .. } | Self::NoResponse { .. } | Self::NoLeader(_) | Self::NoCoordinator => {
+                true
+            }
             Self::Refused { code, .. } => is_transient(*code),
             Self::Unsupported { .. }
             | Self::Malformed { .. }

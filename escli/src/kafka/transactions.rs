@@ -50,7 +50,7 @@ impl KafkaClient {
         self.retried(async |client| {
             let coordinator = client.coordinator(ANY).await?;
             let response = client.ask(coordinator, 0..=1, &ListTransactionsRequest::default()).await?;
-            check(response.error_code, None, || "the transactions".to_owned())?;
+            check(response.error_code, None, || "cannot list the transactions".to_owned())?;
             let listed = response.transaction_states.into_iter().map(|listed| TransactionListing {
                 id: listed.transactional_id.to_string(),
                 state: listed.transaction_state.to_string(),
