@@ -70,3 +70,26 @@ fn an_operator_sees_what_committed_readers_wait_for() -> Result<()> {
     ensure!(read(&cli, committed)? == "first\nthird\nfourth\n");
     Ok(())
 }
+
+#[test]
+fn what_is_before_the_offset_to_begin_at_is_not_shown_when_its_transaction_is_committed() -> Result<()> {
+    let cli = CliRunner::with_cluster(1)?;
+    let (code, created) = cli.json(&["topic", "create", "orders", "--partitions", "2"])?;
+    ensure!(code == 0, "{created:#}");
+    let first = Transaction::begin(&cli, "first")?;
+    Transaction::begin(&cli, "second")?.end("commit")?;
+    let mut produce = cli.command(&["produce", "orders", "--partition", "1"]);
+    let mut produce = produce.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    produce.stdin.take().context("its input")?.write_all(b"zero\none\n")?;
+    ensure!(produce.wait()?.success());
+    let args = ["consume", "orders", "--from", "1", "--follow", "--count", "2"];
+    let mut consume = cli.command(&[&args[..], &["--isolation", "read_committed"]].concat());
+    let mut consume = consume.stdout(Stdio::piped()).spawn()?;
+    let mut shown = BufReader::new(consume.stdout.take().context("its output")?).lines();
+    ensure!(shown.next().context("it ended")?? == "one", "where to begin is known now");
+    first.end("commit")?;
+    let next = shown.next().context("it ended")??;
+    ensure!(next == "second", "{next}");
+    ensure!(consume.wait()?.success());
+    Ok(())
+}
