@@ -27,7 +27,7 @@ class Group:
         self.lock = threading.Lock()
         self.read = []
         self.assigned = {}
-        self.assignments = 0
+        self.assignments = []
         self.last = time.time()
         self.gap = 0.0
         self.errors = []
@@ -41,7 +41,7 @@ class Group:
 
     def assign(self, member, partitions):
         with self.lock:
-            self.assignments += 1
+            self.assignments.append((member, sorted(partitions)))
             self.assigned[member] = self.assigned.get(member, set()) | set(partitions)
 
     def revoke(self, member, partitions):
@@ -169,20 +169,22 @@ def main(library, bootstrap, topic):
     if not until(group.is_shared):
         sys.exit(f"the group does not share the partitions: {group.assigned}")
     about = described(bootstrap, topic)
-    group.assignments, group.errors, group.gap, group.last = 0, [], 0.0, time.time()
+    group.assignments, group.errors, group.gap, group.last = [], [], 0.0, time.time()
     print("ready", flush=True)
     sys.stdin.read()
     gap = group.gap
     stop.set()
     writer.join()
     until(lambda: len(set(group.read)) == written[0])
+    # Those who leave last get what the others had.
+    assignments = list(group.assignments)
     group.stop = True
     for thread in members:
         thread.join()
     lost = written[0] - len(set(group.read))
     again = len(group.read) - len(set(group.read))
     told = {"written": written[0], "lost": lost, "again": again, "gap": int(gap * 1000)}
-    print(json.dumps({"described": about, **told, "assignments": group.assignments, "errors": group.errors}))
+    print(json.dumps({"described": about, **told, "assignments": assignments, "errors": group.errors}))
 
 
 main(*sys.argv[1:])

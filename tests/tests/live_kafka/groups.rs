@@ -57,7 +57,7 @@ fn through(library: &str, trouble: impl FnOnce(&mut Cluster) -> Result<()>) -> R
 /// Nothing is lost, and no member has to join again or hears of an error.
 fn undisturbed(told: &Value) -> Result<()> {
     ensure!(told["lost"] == 0 && told["written"].as_u64() > Some(100), "{told}");
-    ensure!(told["assignments"] == 0, "the group was assigned anew: {told}");
+    ensure!(told["assignments"] == json!([]), "the group was assigned anew: {told}");
     ensure!(told["errors"] == json!([]), "{told}");
     ensure!(told["gap"].as_u64().is_some_and(|gap| gap <= GAP_MS), "nobody read for too long: {told}");
     Ok(())
@@ -143,7 +143,7 @@ fn what_a_silent_member_of_the_consumer_protocol_read_is_read_by_others_after_it
         Ok(())
     })?;
     ensure!(told["lost"] == 0 && told["errors"] == json!([]), "{told}");
-    ensure!(told["assignments"].as_u64() > Some(0), "nobody else was assigned anything: {told}");
+    ensure!(told["assignments"] != json!([]), "nobody else was assigned anything: {told}");
     Ok(())
 }
 
