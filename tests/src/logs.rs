@@ -25,7 +25,8 @@ pub fn same_logs(dirs: impl Iterator<Item = (NodeId, PathBuf)>, floor: u64) -> R
     }
     let common = logs.iter().map(|(_, log)| log.last_index()).min().unwrap_or(0);
     ensure!(common >= floor, "a node ends at {common}, before {floor}");
-    let mut low = 1;
+    // What has left one of them is packed, or deleted.
+    let mut low = logs.iter().map(|(_, log)| log.first_index()).max().unwrap_or(1);
     while low <= floor {
         let mut chunks = Vec::new();
         for (id, log) in &logs {

@@ -1,10 +1,12 @@
-//! The directory of an index: a row for each partition of the segment, in the order of their keys.
+//! The directory of an index: a row for each partition, in the order of their keys.
 //!
 //! ```text
-//! topic u32 | partition u32 | base offset i64 | end offset i64 | newest i64 | position u32 | length u32     (little endian)
+//! topic u32 | partition u32 | base offset i64 | end offset i64 | newest i64 | bytes u64 | position u32
+//! | length u32     (little endian)
 //! ```
 
 use std::io;
+use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -12,7 +14,7 @@ use super::codec::{BLOCK, CRC, damaged, open, seal};
 use super::{PartitionKey, Wanted};
 
 /// Bytes of a row.
-const ROW: usize = 40;
+const ROW: usize = 48;
 /// Rows in a block.
 const ROWS: usize = (BLOCK - CRC) / ROW;
 
@@ -21,12 +23,14 @@ const ROWS: usize = (BLOCK - CRC) / ROW;
 pub struct Row {
     /// The partition.
     pub key: PartitionKey,
-    /// Offset of its first record in the segment.
+    /// The first offset that the row covers.
     pub base_offset: i64,
-    /// The offset after its last one.
+    /// The offset after the last one. All batches in between that are kept are in the row.
     pub end_offset: i64,
     /// Newest timestamp (ms) of its events up to there.
     pub newest: i64,
+    /// Bytes of its batches.
+    pub bytes: u64,
     /// Where the blocks of its batches begin in the file.
     pub(super) position: u32,
     /// Bytes of the blocks.
@@ -34,8 +38,22 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row that covers these offsets, without batches.
+    pub fn covering(key: PartitionKey, offsets: Range<i64>, newest: i64) -> Self {
+        let Range { start: base_offset, end: end_offset } = offsets;
+        Self { key, base_offset, end_offset, newest, bytes: 0, position: 0, length: 0 }
+    }
+
+    /// About how many of its bytes are of batches with events from `start_offset` on.
+    pub fn bytes_from(&self, start_offset: i64) -> u64 {
+        let (all, kept) = (self.end_offset - self.base_offset, self.end_offset - start_offset);
+        let (all, kept) =
+            (u128::from(all.max(1).unsigned_abs()), u128::from(kept.clamp(0, all).unsigned_abs()));
+        u64::try_from(u128::from(self.bytes) * kept / all).unwrap_or(u64::MAX)
+    }
+
     /// Whether all of its batches are before what is `wanted`.
-    pub(super) fn is_before(&self, wanted: Wanted) -> bool {
+    pub fn is_before(&self, wanted: Wanted) -> bool {
         match wanted {
             Wanted::Offset(offset) => self.end_offset <= offset,
             Wanted::Time(time) => self.newest < time,
@@ -69,6 +87,7 @@ pub(super) fn encode(rows: &[Row], out: &mut Vec<u8>) {
             block.put_i64_le(row.base_offset);
             block.put_i64_le(row.end_offset);
             block.put_i64_le(row.newest);
+            block.put_u64_le(row.bytes);
             block.put_u32_le(row.position);
             block.put_u32_le(row.length);
         }
@@ -89,6 +108,7 @@ pub(super) fn decode(block: Bytes) -> io::Result<Vec<Row>> {
         base_offset: bytes.get_i64_le(),
         end_offset: bytes.get_i64_le(),
         newest: bytes.get_i64_le(),
+        bytes: bytes.get_u64_le(),
         position: bytes.get_u32_le(),
         length: bytes.get_u32_le(),
     };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::recent::{RecentBatch, RecentBatches};
-use super::segment_index::{SegmentId, SegmentIndex, encode};
+use super::segment_index::{Row, SegmentId, SegmentIndex, encode};
 use super::{BatchEntry, Content, IndexedBatch, PartitionKey, Wanted};
 
 const SEGMENT: SegmentId = SegmentId { sequence: 3, generation: 17, end: 1 << 30 };
@@ -29,7 +29,8 @@ fn batches(steps: &[(u32, u32, u32, i64, u64)], base: i64) -> Vec<IndexedBatch> 
 
 fn index(partitions: &[(PartitionKey, Vec<IndexedBatch>)]) -> (Bytes, SegmentIndex<Bytes>) {
     let bytes = Bytes::from(encode(SEGMENT, &(5..=900), partitions));
-    let index = SegmentIndex::open(bytes.clone(), bytes.len() as u64, SEGMENT).unwrap();
+    let index = SegmentIndex::open(bytes.clone(), bytes.len() as u64).unwrap();
+    assert_eq!(index.id(), SEGMENT);
     (bytes, index)
 }
 
@@ -65,8 +66,13 @@ proptest! {
             let by_time: Vec<_> = wanted.iter().filter(|batch| batch.batch.newest >= time).copied().collect();
             prop_assert_eq!(found(&index, own, Wanted::Time(time)), by_time);
         }
-        for (key, batches) in partitions {
-            prop_assert_eq!(found(&index, key, Wanted::Offset(0)), batches);
+        for (key, batches) in &partitions {
+            prop_assert_eq!(&found(&index, *key, Wanted::Offset(0)), batches);
+        }
+        let rows: Vec<_> = index.rows().map(Result::unwrap).collect();
+        prop_assert_eq!(rows.len(), partitions.len());
+        for row in rows {
+            prop_assert_eq!(index.row(row.key).unwrap(), Some(row));
         }
         prop_assert_eq!(index.row((8, 0)).unwrap(), None);
         prop_assert_eq!(index.row((7, others + 1)).unwrap(), None);
@@ -85,7 +91,7 @@ fn any_flipped_bit_and_any_cut_is_noticed_or_changes_nothing() {
         let mut bad = good.to_vec();
         bad[bit / 8] ^= 1 << (bit % 8);
         let read = || {
-            let index = SegmentIndex::open(Bytes::from(bad.clone()), bad.len() as u64, SEGMENT)?;
+            let index = SegmentIndex::open(Bytes::from(bad.clone()), bad.len() as u64)?;
             let mut found = Vec::new();
             for key in [(1, 0), (1, 2)] {
                 let row = index.row(key)?.expect("in the filter");
@@ -100,10 +106,14 @@ fn any_flipped_bit_and_any_cut_is_noticed_or_changes_nothing() {
     }
     for length in 0..good.len() {
         let cut = good.slice(..length);
-        assert!(SegmentIndex::open(cut, length as u64, SEGMENT).is_err(), "cut to {length}");
+        assert!(SegmentIndex::open(cut, length as u64).is_err(), "cut to {length}");
     }
-    let other = SegmentId { generation: 18, ..SEGMENT };
-    assert!(SegmentIndex::open(good.clone(), good.len() as u64, other).is_err());
+}
+
+#[test]
+fn a_row_tells_how_much_of_it_is_kept() {
+    let row = Row { bytes: 1000, ..Row::covering((1, 0), 100..300, 5) };
+    assert_eq!([0, 100, 150, 299, 300, 999].map(|start| row.bytes_from(start)), [1000, 1000, 750, 5, 0, 0]);
 }
 
 fn recent(entry: u64, base_offset: i64, newest: i64) -> RecentBatch {

@@ -8,6 +8,7 @@ use shared::backup::MANIFEST;
 use shared::verified::{Finding, Verified};
 
 use crate::replica::Snapshot;
+use crate::runtime::stored_batches::is_intact;
 use crate::storage::data_dir::{self, DataDir, IdentityError};
 use crate::storage::verify;
 
@@ -18,13 +19,13 @@ use crate::storage::verify;
 pub fn data_dir(dir: &Path) -> Result<Verified> {
     // A backup has no identity, and no node runs on it.
     if !DataDir::is_at(dir) && dir.join(MANIFEST).exists() {
-        return Ok(verify::verify(dir, content)?);
+        return Ok(verify::verify(dir, content, is_intact)?);
     }
     let held = match data_dir::hold(dir) {
         // Its other files are worth a look all the same, and nothing starts on this one.
         Err(IdentityError::Corrupt { file, reason }) => {
             let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let mut verified = verify::verify(dir, content)?;
+            let mut verified = verify::verify(dir, content, is_intact)?;
             verified.note(file, 0, reason, false);
             return Ok(verified);
         }
@@ -33,7 +34,7 @@ pub fn data_dir(dir: &Path) -> Result<Verified> {
     let (identity, _lock) = held;
     identity
         .with_context(|| format!("{} is not a data directory: it has no identity file", dir.display()))?;
-    Ok(verify::verify(dir, content)?)
+    Ok(verify::verify(dir, content, is_intact)?)
 }
 
 /// Returns what is wrong with a snapshot's content.

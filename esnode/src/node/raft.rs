@@ -19,8 +19,8 @@ use crate::replica::{
     Bootstrap, Config as ReplicaConfig, End, Hello, Input, JoinError, Parts, PeerRegistry, Replica,
 };
 use crate::runtime::{
-    Ended, Event, GroupWakers, Indexer, JoinOutcome, LeaderView, NodeLog, PartitionWakers, RaftThread,
-    StepStats, Surroundings, Timekeeper, find_cluster, read_clocks,
+    Ended, Event, GroupWakers, Indexer, JoinOutcome, LeaderView, NodeLog, Packer, PartitionWakers,
+    RaftThread, Sizes, SnapshotStates, StepStats, Surroundings, Timekeeper, find_cluster, read_clocks,
 };
 use crate::state_machine::StateMachine;
 use crate::storage::batch_reader::BatchReader;
@@ -80,6 +80,11 @@ pub(super) fn take_part(start: Start) -> Result<()> {
     serve_files(&start.transport, start.log.clone(), snapshots.clone());
     let log =
         NodeLog { log: start.log.clone(), snapshots: snapshots.clone(), writer: writer.sender().clone() };
+    let snapshot_states = SnapshotStates::default();
+    let packer = spawn_packer(&start.log, &start.batches, &snapshot_states, &config)?;
+    if start.recovered.snapshot.is_some() {
+        snapshot_states.put(start.state.read().clone());
+    }
     let indexer = Indexer::spawn(start.log.clone(), start.batches.clone(), Arc::clone(&start.state))?;
     let parts = Parts {
         core: start_core(&config, &start.recovered, conf_state, log.clone())?,
@@ -97,6 +102,7 @@ pub(super) fn take_part(start: Start) -> Result<()> {
         Surroundings {
             log: start.log.clone(),
             snapshots,
+            snapshot_states,
             incoming: Incoming::of(data_dir.lock().path()),
             writer: writer.sender().clone(),
             transport: start.transport,
@@ -112,10 +118,22 @@ pub(super) fn take_part(start: Start) -> Result<()> {
     let ended = thread.run();
     start.log.stop_waiting();
     writer.close();
+    drop(packer);
     drop(indexer);
     // Only now may another process use the directory.
     drop(data_dir);
     conclude(ended, config.node_id)
+}
+
+fn spawn_packer(
+    log: &Log,
+    batches: &BatchReader,
+    states: &SnapshotStates,
+    config: &Config,
+) -> io::Result<Packer> {
+    let segment = segment_bytes(&config.file.cluster.storage);
+    let sizes = Sizes { segment, kept: KEPT_SEGMENTS * segment };
+    Packer::spawn(log.clone(), batches.clone(), states.clone(), sizes)
 }
 
 fn replica_config(config: &Config, hello: Hello, recovered: &Recovered) -> ReplicaConfig {

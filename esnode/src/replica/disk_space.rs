@@ -80,7 +80,11 @@ impl<E: Environment> Replica<E> {
         if std::mem::take(&mut self.freed) && self.log.would_delete(self.state.read().low_watermark()) {
             self.snapshots.request();
         }
-        if !self.tick.is_multiple_of(CHECK_TICKS) || !self.log.awaits_snapshot() {
+        if !self.tick.is_multiple_of(CHECK_TICKS) {
+            return;
+        }
+        self.delete_packed();
+        if !self.log.awaits_snapshot() {
             return;
         }
         self.snapshots.request();

@@ -21,6 +21,9 @@ pub trait ReplicaLog: Durable + Clone {
     /// Whether to delete everything before `index` would free a segment.
     fn would_delete(&self, index: u64) -> bool;
 
+    /// The last entry whose events are kept in packs, outside the log; 0 if there is none.
+    fn packed(&self) -> u64;
+
     /// Whether deleted segments stay on the disk until there is a newer snapshot.
     fn awaits_snapshot(&self) -> bool;
 

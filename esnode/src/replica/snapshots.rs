@@ -28,6 +28,8 @@ pub(super) struct SnapshotPace {
     last_payload: u64,
     /// No other before this tick.
     not_before: u64,
+    /// Index of the newest one written.
+    written: u64,
     /// Somebody waits for the next one.
     requested: bool,
     /// The one being written.
@@ -38,7 +40,7 @@ impl SnapshotPace {
     /// A snapshot is due every `interval` entries after entry `last`, up to which there was that much payload, and no
     /// sooner than `pause` ticks after the one before.
     pub(super) fn new((interval, pause): (u64, u64), (last, last_payload): (u64, u64)) -> Self {
-        Self { interval, pause, last, last_payload, ..Self::default() }
+        Self { interval, pause, last, written: last, last_payload, ..Self::default() }
     }
 
     /// Whether it is time for one, with everything up to `applied` applied, which is so much payload.
@@ -117,11 +119,20 @@ impl<E: Environment> Replica<E> {
         self.core.snapshot_written(index, term, conf_state);
         let kept = self.log.index_before(self.config.keep_bytes);
         self.core.compact(kept.saturating_sub(1).min(index));
+        self.snapshots.written = index;
         // What holds no event that is kept, and is not replayed from this snapshot, may leave the disk. The snapshot's
         // own entry stays: whoever is sent there gets the log up to it.
-        let needed = self.state.read().low_watermark();
+        let needed = self.state.read().low_watermark().max(self.log.packed() + 1);
         let needed = if makes(Mistake::DeleteUpToSnapshot) { index } else { needed };
         self.effects.push(Effect::DeleteLog(needed.min(index)));
+    }
+
+    /// Lets go of segments whose place packs have taken since the newest snapshot was written.
+    pub(super) fn delete_packed(&mut self) {
+        let needed = (self.log.packed() + 1).min(self.snapshots.written);
+        if self.log.would_delete(needed) && !self.installer.is_installing() {
+            self.effects.push(Effect::DeleteLog(needed));
+        }
     }
 
     /// A message names a snapshot that this node needs. Returns the message to give to Raft, if there is one now.

@@ -119,8 +119,8 @@ impl Work {
         loop {
             let (to_scan, done) = self.index_known(scanned)?;
             let Some(segment) = to_scan else {
-                self.extend_recent()?;
-                return failed.map_or(Ok(done), |error| Err(Postponed::Failed(error)));
+                let extended = self.extend_recent();
+                return failed.map_or(extended.map(|()| done), |error| Err(Postponed::Failed(error)));
             };
             scanned = segment.sequence();
             match self.scan.entries(segment.entries.clone(), |found| found.indexed) {

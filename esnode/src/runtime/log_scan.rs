@@ -60,8 +60,10 @@ impl Scan {
         pick: impl Fn(Found) -> T,
     ) -> Result<Vec<(PartitionKey, Vec<T>)>, Postponed> {
         let state = self.state.read().clone();
-        let mut scanned = Scanned { scan: self, state, first: *entries.start(), found: BTreeMap::new() };
-        let mut low = *entries.start();
+        // What is packed is found in the packs.
+        let first = self.batches.first_unpacked().max(*entries.start());
+        let mut scanned = Scanned { scan: self, state, first, found: BTreeMap::new() };
+        let mut low = first;
         while low <= *entries.end() {
             let read = self.log.entries_with_positions(low, entries.end() + 1, CHUNK)?;
             let (last, _) = read.last().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
@@ -87,7 +89,7 @@ impl Scan {
         if known.index == entry {
             return Ok(Some((known.base_offset, newest.unwrap_or(i64::MIN))));
         }
-        if known.index < self.log.first_index() {
+        if known.index < self.batches.first_index() {
             // It went with everything up to the next place that is known.
             return Ok(None);
         }

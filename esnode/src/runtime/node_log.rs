@@ -31,6 +31,10 @@ impl ReplicaLog for NodeLog {
         self.log.would_delete(index)
     }
 
+    fn packed(&self) -> u64 {
+        self.log.packs().entries().map_or(0, |entries| *entries.end())
+    }
+
     fn awaits_snapshot(&self) -> bool {
         self.snapshots.awaits_deletion(&self.log)
     }

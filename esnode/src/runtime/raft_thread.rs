@@ -12,6 +12,7 @@ use shared::spec::Node;
 use tokio::sync::watch;
 
 use super::clock::Clock;
+use super::packer::SnapshotStates;
 use super::snapshot_fetcher::SnapshotFetcher;
 use super::snapshot_writer::SnapshotWriter;
 use super::step_stats::{Step, StepStats};
@@ -37,6 +38,8 @@ pub struct Surroundings {
     pub log: Log,
     /// The snapshots beside it.
     pub snapshots: Snapshots,
+    /// Gets the state of each snapshot that is written.
+    pub snapshot_states: SnapshotStates,
     /// Where snapshots of other nodes arrive.
     pub incoming: Incoming,
     /// Sends work to the thread that writes the log.
@@ -105,7 +108,12 @@ impl RaftThread {
             on_cluster: Some(on_cluster),
             log_reader: log_reader::spawn(with.log.clone(), events.clone())?,
             discarder: discarder::spawn()?,
-            snapshot_writer: SnapshotWriter::spawn(with.snapshots.clone(), with.log.clone(), events.clone())?,
+            snapshot_writer: SnapshotWriter::spawn(
+                with.snapshots.clone(),
+                with.log.clone(),
+                with.snapshot_states.clone(),
+                events.clone(),
+            )?,
             snapshot_fetcher,
             implausible: RateLimitedLog::default(),
             effects: VecDeque::new(),

@@ -11,12 +11,12 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use shared::ids::NodeId;
 
-use super::Event;
+use super::{Event, stored_batches};
 use crate::net::peer::{Files, Transport};
 use crate::process::thread_priority::lower;
 use crate::replica::{FetchedSnapshot, Input, Snapshot};
 use crate::storage::stats::Stats;
-use crate::storage::{Incoming, Log, OfferedSegment, OpenError, ReceivedSegment, Staged, is_full};
+use crate::storage::{Incoming, Log, OfferedPack, OfferedSegment, OpenError, Staged, is_full};
 
 /// A snapshot of another node, with the segments before it.
 #[derive(Debug)]
@@ -133,13 +133,16 @@ fn fetch(
     let mut files = transport.dial_files(from)?;
     let gone = || io::Error::other("the other node has no snapshot any more that would help");
     let offer = files.ask(have)?.ok_or_else(gone)?;
-    let bytes: u64 = offer.segments.iter().map(|piece| piece.length).sum();
+    let packs = offer.packs.iter().flatten();
+    let pieces = offer.segments.iter().chain(packs.map(|pack| &pack.piece));
+    let bytes: u64 = pieces.map(|piece| piece.length).sum();
     tracing::info!(
         from,
         have,
         to = offer.index,
         bytes,
         segments = offer.segments.len(),
+        packs = offer.packs.as_ref().map_or(0, Vec::len),
         "catching up by files"
     );
     stats.received_bytes.store(0, Relaxed);
@@ -151,29 +154,37 @@ fn fetch(
         Ok(())
     })?;
     let snapshot = Box::new(Snapshot::decode(&payload).map_err(io::Error::other)?);
-    let (received, parts) = receive_all(incoming, &mut files, stats, &offer.segments)?;
-    let staged = Arc::new(incoming.complete(&offer, payload.into(), parts)?);
-    tracing::info!(received, took = ?started.elapsed(), "the files are here");
+    let segments = offer.segments.iter().map(|piece| (*piece, piece));
+    let (received, parts) =
+        receive_all(incoming, &mut files, stats, segments, |piece| incoming.check(*piece))?;
+    let packs = offer.packs.iter().flatten().map(|pack| (pack.piece, pack));
+    let check = |pack: &OfferedPack| incoming.check_pack(pack, stored_batches::is_intact);
+    let (more, packs) = receive_all(incoming, &mut files, stats, packs, check)?;
+    let packs = offer.packs.is_some().then_some(packs);
+    let staged = Arc::new(incoming.complete(&offer, payload.into(), parts, packs)?);
+    tracing::info!(received = received + more, took = ?started.elapsed(), "the files are here");
     Ok(Fetched { staged, snapshot })
 }
 
-/// Receives what is missing of all segments, and checks each one while the next arrives. Returns the number of bytes
+/// Receives what is missing of all files, and checks each one while the next arrives. Returns the number of bytes
 /// received.
-fn receive_all(
+fn receive_all<'a, P: Sync + 'a, T: Send>(
     incoming: &Incoming,
     files: &mut Files,
     stats: &Stats,
-    pieces: &[OfferedSegment],
-) -> Result<(u64, Vec<ReceivedSegment>), FetchError> {
+    pieces: impl Iterator<Item = (OfferedSegment, &'a P)>,
+    check: impl Fn(&P) -> Result<T, OpenError> + Sync,
+) -> Result<(u64, Vec<T>), FetchError> {
+    let check = &check;
     thread::scope(|scope| {
         let (mut received, mut parts) = (0, Vec::new());
-        let mut last: Option<Checking<'_>> = None;
-        for piece in pieces {
-            received += receive(incoming, files, stats, *piece)?;
+        let mut last: Option<Checking<'_, T>> = None;
+        for (piece, offered) in pieces {
+            received += receive(incoming, files, stats, piece)?;
             parts.extend(last.take().map(checked).transpose()?);
-            last = Some(scope.spawn(|| {
+            last = Some(scope.spawn(move || {
                 lower();
-                incoming.check(*piece)
+                check(offered)
             }));
         }
         parts.extend(last.map(checked).transpose()?);
@@ -181,17 +192,16 @@ fn receive_all(
     })
 }
 
-/// A segment that is being checked.
-type Checking<'scope> = thread::ScopedJoinHandle<'scope, Result<ReceivedSegment, OpenError>>;
+/// A file that is being checked.
+type Checking<'scope, T> = thread::ScopedJoinHandle<'scope, Result<T, OpenError>>;
 
-fn checked(checking: Checking<'_>) -> Result<ReceivedSegment, FetchError> {
+fn checked<T>(checking: Checking<'_, T>) -> Result<T, FetchError> {
     let ended = checking.join();
-    Ok(ended.map_err(|_| {
-        io::Error::other("reading a segment through came to no end; the reason stands above")
-    })??)
+    Ok(ended
+        .map_err(|_| io::Error::other("reading a file through came to no end; the reason stands above"))??)
 }
 
-/// Receives what is missing of one segment. Returns the number of bytes received.
+/// Receives what is missing of one file. Returns the number of bytes received.
 fn receive(
     incoming: &Incoming,
     files: &mut Files,

@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Event;
+use super::{Event, SnapshotStates};
 use crate::process::thread_priority::lower;
 use crate::replica::{Input, Snapshot};
 use crate::storage::is_full;
@@ -22,11 +22,16 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub(super) fn spawn(snapshots: Snapshots, log: Log, events: Sender<Event>) -> io::Result<Self> {
+    pub(super) fn spawn(
+        snapshots: Snapshots,
+        log: Log,
+        states: SnapshotStates,
+        events: Sender<Event>,
+    ) -> io::Result<Self> {
         let (sender, jobs) = bounded(1);
         let thread = thread::Builder::new().name("snapshot".into()).spawn(move || {
             lower();
-            run(&snapshots, &log, &jobs, &events);
+            run(&snapshots, &log, &jobs, &states, &events);
         })?;
         Ok(Self(Some((sender, thread))))
     }
@@ -50,9 +55,16 @@ impl Drop for SnapshotWriter {
     }
 }
 
-fn run(snapshots: &Snapshots, log: &Log, jobs: &Receiver<Job>, events: &Sender<Event>) {
+fn run(
+    snapshots: &Snapshots,
+    log: &Log,
+    jobs: &Receiver<Job>,
+    states: &SnapshotStates,
+    events: &Sender<Event>,
+) {
     for (term, snapshot) in jobs {
         let index = snapshot.state.applied_index();
+        let state = snapshot.state.clone();
         let payload = snapshot.encode().map_err(io::Error::from);
         let event = match payload.and_then(|payload| snapshots.write(log, index, term, &payload)) {
             Err(error) if is_full(&error) => {
@@ -62,6 +74,7 @@ fn run(snapshots: &Snapshots, log: &Log, jobs: &Receiver<Job>, events: &Sender<E
             Err(error) => Event::DiskFailed(error),
             Ok(()) => {
                 tracing::debug!(index, "wrote a snapshot");
+                states.put(state);
                 Event::Input(Input::SnapshotWritten(true))
             }
         };

@@ -1,13 +1,15 @@
-//! The files of an online backup: the newest snapshot, and the segments up to its entry.
+//! The files of an online backup: the newest snapshot, the segments up to its entry, and the packs.
 //!
-//! Segments are append-only, so the copied bytes stay the same, whatever is written or deleted meanwhile.
+//! Segments are append-only, and packs never change, so the copied bytes stay the same, whatever is written or deleted
+//! meanwhile.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::log::segment::Segment;
+use super::batch_reader::BatchFile;
+use super::log::packs::Pack;
 use super::log::state::Sealed;
 use super::log::{Log, LogStart};
 use super::snapshot::{self, Snapshot, Snapshots};
@@ -35,7 +37,7 @@ pub struct SourceFile {
 
 enum Content {
     Bytes(Bytes),
-    Segment(Arc<Segment>),
+    File(BatchFile),
 }
 
 impl BackupSource {
@@ -44,6 +46,18 @@ impl BackupSource {
     /// # Errors
     /// The system's; `InvalidData` if the log or the snapshot is damaged.
     pub fn gather(log: &Log, snapshots: &Snapshots) -> io::Result<Option<Self>> {
+        // A pack that is made later may lack events of the snapshot, and the log what is in that pack.
+        loop {
+            let packs = log.packs().all();
+            let gathered = Self::gather_with(log, snapshots, &packs)?;
+            let now = log.packs().all();
+            if now.len() == packs.len() && now.iter().zip(&packs).all(|(now, then)| Arc::ptr_eq(now, then)) {
+                return Ok(gathered);
+            }
+        }
+    }
+
+    fn gather_with(log: &Log, snapshots: &Snapshots, packs: &[Arc<Pack>]) -> io::Result<Option<Self>> {
         let Some(Snapshot { index, term, payload, .. }) = snapshots.newest()? else { return Ok(None) };
         let Sealed { before, segments: sealed } = log.sealed_between(0, index);
         let segments: Vec<_> = sealed.into_iter().chain([log.end_of(index)?]).collect();
@@ -53,14 +67,19 @@ impl BackupSource {
         let segments = segments.into_iter().map(|(segment, bytes)| SourceFile {
             path: format!("log/{}", segment.name),
             bytes,
-            content: Content::Segment(segment),
+            content: Content::File(BatchFile::Segment(segment)),
+        });
+        let packs = packs.iter().map(|pack| SourceFile {
+            path: format!("log/{}", pack.file_name()),
+            bytes: pack.length(),
+            content: Content::File(BatchFile::Pack(Arc::clone(pack))),
         });
         let snapshot = SourceFile {
             path: format!("{}/{}", snapshot::DIR, snapshot::file_name(index)),
             bytes: snapshot.len() as u64,
             content: Content::Bytes(snapshot.into()),
         };
-        let files = segments.chain([snapshot]).collect();
+        let files = packs.chain(segments).chain([snapshot]).collect();
         Ok(Some(Self { first_index: before.0 + 1, last_index: index, last_term: term, files }))
     }
 }
@@ -73,7 +92,7 @@ impl SourceFile {
 
     fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         match &self.content {
-            Content::Segment(segment) => segment.read(offset, length),
+            Content::File(file) => file.read(offset, length),
             Content::Bytes(bytes) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(bytes.slice(start..start.saturating_add(length).min(bytes.len())))

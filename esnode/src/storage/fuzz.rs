@@ -44,6 +44,7 @@ fn recover(bytes: &[u8]) {
         stats: Arc::default(),
         sealed: crossbeam_channel::bounded(1),
         files: Arc::default(),
+        packs: Default::default(),
         ending: AtomicBool::new(false),
     };
     let log = Log::new(Arc::new(shared));

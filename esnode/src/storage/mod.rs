@@ -42,8 +42,11 @@ pub use error::OpenError;
 pub use files::is_full;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzz::fuzz;
+pub use log::packs::{Pack, PackWriter, Packs};
 pub use log::{Batch, Log, LogStart, Wal, scrub};
 pub use open::{Recovered, open, open_with};
 pub use options::{DEFAULT_SEGMENT_BYTES, Fill, Options};
 pub use snapshot::{Snapshot, Snapshots};
-pub use transfer::{Incoming, Offer, OfferedSegment, Outgoing, ReceivedSegment, Staged};
+pub use transfer::{
+    Incoming, Offer, OfferedPack, OfferedSegment, Outgoing, ReceivedPack, ReceivedSegment, Staged,
+};

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::error::OpenError;
 use super::files::{create_dir, remove_if_present, sync_dir};
+use super::log::packs::Packs;
 use super::log::{Log, Wal, preallocator, recovery, segment_indexes, wal};
 use super::options::{Fill, Options};
 use super::snapshot::{self, Snapshot, Snapshots};
@@ -65,6 +66,7 @@ pub fn open_with(dir: &Path, options: Options, fill: Fill) -> Result<(Log, Wal, 
     }
     let hard_state = found.hard_state;
     let torn = found.torn.clone();
-    let (log, wal) = wal::start(&dir, options, fill, found)?;
+    let packs = Packs::open(&dir)?;
+    let (log, wal) = wal::start(&dir, options, fill, found, packs)?;
     Ok((log, wal, Recovered { hard_state, torn, snapshot, damaged, snapshots }))
 }

@@ -15,6 +15,7 @@ use super::files::named;
 use super::log::LogStart;
 use super::log::footer;
 use super::log::open_files::OpenFiles;
+use super::log::packs;
 use super::log::recovery::{self, FoundLog};
 use super::log::segment::{self, Segment};
 use super::log::tail::Unread;
@@ -22,11 +23,15 @@ use super::snapshot::{self, Snapshot};
 use super::transfer::commit;
 
 /// Reads everything under `dir`, whose lock the caller holds. `decode` says what is wrong with the content of
-/// a snapshot.
+/// a snapshot, `is_intact` whether a batch of a pack is.
 ///
 /// # Errors
 /// The system's; and when an installation of files from another node is half done.
-pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::Result<Verified> {
+pub fn verify(
+    dir: &Path,
+    decode: impl Fn(&[u8]) -> Result<(), String>,
+    is_intact: impl Fn(&[u8]) -> bool,
+) -> io::Result<Verified> {
     if commit::is_decided(dir) {
         return Err(io::Error::other(
             "files from another node were being put in place when the node ended; start it, which finishes that, stop \
@@ -37,6 +42,7 @@ pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::R
     let snapshots = read_snapshots(dir, &mut verified, decode)?;
     let start = snapshots.first().map_or_else(LogStart::default, |oldest| oldest.start);
     verified.snapshot = snapshots.last().map_or(0, |newest| newest.index);
+    read_packs(&dir.join("log"), &mut verified, is_intact)?;
     let files = Arc::default();
     let log = Reading { dir: dir.join("log"), start, segments: Vec::new(), files, whole: true };
     let found = log.read(&mut verified)?;
@@ -52,6 +58,33 @@ pub fn verify(dir: &Path, decode: impl Fn(&[u8]) -> Result<(), String>) -> io::R
         }
     }
     Ok(verified)
+}
+
+/// Reads all packs through.
+fn read_packs(dir: &Path, verified: &mut Verified, is_intact: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+    let (names, replaced) = match packs::names(dir) {
+        Ok(names) => names,
+        Err(error) => return refused(verified, "log/", error),
+    };
+    for name in replaced {
+        let reason = "another pack has replaced it; the next start deletes it";
+        verified.note(format!("log/{name}"), 0, reason, true);
+    }
+    for name in names.iter().map(ToString::to_string) {
+        match packs::open_to_read(dir, &name) {
+            Err(error) => refused(verified, "log/", error)?,
+            Ok(pack) => {
+                verified.bytes += pack.length();
+                match pack.check(&is_intact) {
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        verified.note(format!("log/{name}"), 0, error.to_string(), false);
+                    }
+                    checked => checked?,
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Those that are whole, oldest first.

@@ -1,12 +1,14 @@
 //! One of many partitions that share the log, each written in small batches: what reading it costs, compared with one that
 //! was written alone.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use kafka_protocol::records::Compression;
+use shared::ids::NodeId;
 use tests::client::{Client, batch, produce_request};
-use tests::cluster::MAX_WAIT;
+use tests::cluster::{Cluster, MAX_WAIT};
 
 use crate::events::{fill, read, send_all};
 use crate::spread::Spread;
@@ -18,6 +20,8 @@ const PARTITIONS: i32 = 1000;
 const EVENTS: usize = 500;
 /// Partitions that are read, one after the other.
 const READ: i32 = 50;
+/// Packing is done once nothing has been packed for so long.
+const SETTLED: Duration = Duration::from_secs(12);
 
 /// Writes 1,000 partitions in turn, one message of 1 KiB in a batch, and beside them one partition alone; then reads some.
 pub fn measure(share: usize) -> Result<()> {
@@ -38,14 +42,37 @@ pub fn measure(share: usize) -> Result<()> {
     let pid = cluster.os_pid(leader);
     let alone = timed(pid, READ, |_| read(&mut client, TOPIC, 0, events))?;
     let among = timed(pid, READ, |turn| read(&mut client, MANY, turn * (PARTITIONS / READ), events))?;
+    let packed = wait_until_packed(&cluster, leader)?;
+    let again = timed(pid, READ, |turn| read(&mut client, MANY, turn * (PARTITIONS / READ), events))?;
     println!(
         "one of {PARTITIONS} partitions in a log of {} MB: {events} messages of 1 KiB in small batches",
         PARTITIONS as usize * events * 1024 / 1_000_000
     );
-    for (name, (took, bytes_read)) in [("written alone", alone), ("among the others", among)] {
+    let packed = format!("{packed} MB packed");
+    for (name, (took, bytes_read)) in
+        [("written alone", alone), ("among the others", among), (&packed, again)]
+    {
         println!("  {name:<16} {}, {bytes_read:.2} bytes read per byte", Spread::of(took));
     }
     Ok(())
+}
+
+/// Waits until no more is packed. Returns how much is, in megabytes.
+fn wait_until_packed(cluster: &Cluster, leader: NodeId) -> Result<u64> {
+    let packed = || -> Result<u64> {
+        let (_, metrics) = cluster.get(leader, "/metrics")?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("eventstream_pack_bytes "));
+        Ok(line.context("the metric of packs")?.parse()?)
+    };
+    let (mut last, mut since) = (packed()?, Instant::now());
+    while since.elapsed() < SETTLED {
+        sleep(Duration::from_millis(500));
+        let now = packed()?;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(last / 1_000_000)
 }
 
 /// How long each of so many readings took, and the bytes that the process read for each that it returned.

@@ -223,6 +223,10 @@ impl ReplicaLog for DiskLog {
         self.layout.segment_of(index.min(log.last())) > log.first()
     }
 
+    fn packed(&self) -> u64 {
+        0
+    }
+
     /// What is deleted leaves this disk at once.
     fn awaits_snapshot(&self) -> bool {
         false

@@ -4,6 +4,7 @@
 mod backup;
 mod catch_up;
 mod disk;
+mod packs;
 mod power_cut;
 mod retention;
 mod snapshots;

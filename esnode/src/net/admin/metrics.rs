@@ -147,6 +147,8 @@ impl Text {
             ),
             ("eventstream_disk_free_bytes", "Bytes free on the disk", stats.free_bytes.load(Relaxed)),
             ("eventstream_log_segments", "Segment files", stats.segments.load(Relaxed)),
+            ("eventstream_packs", "Packs, which hold older events", node.log().packs().all().len() as u64),
+            ("eventstream_pack_bytes", "Bytes of all packs", node.log().packs().bytes()),
             ("eventstream_log_last_index", "Highest durable log index", node.log().last_index()),
         ];
         for (name, help, value) in gauges {

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use super::partition_read::{PartitionRead, Room, State};
 use super::reading::{self, Sources};
-use super::stored;
 use crate::node::handle::Handle;
+use crate::runtime::stored_batches as stored;
 use crate::storage::batch_reader::{BatchReader, StoredBatch};
 
 /// Bytes of one partition that are read at a time.
@@ -101,6 +101,7 @@ impl<'a> Small<'a> {
 
 /// Reads the entries of the log, from the places that the partitions are known to begin at.
 fn walk(node: &Handle, mut reads: Vec<&mut PartitionRead>, room: &mut Room, high: u64) -> io::Result<()> {
+    reads.retain_mut(|read| read.begin_walk(node));
     let source = |read: &&mut PartitionRead| match &read.state {
         State::Behind(source, _) => Some(source.clone()),
         _ => None,

@@ -20,9 +20,9 @@ use super::partition_read::Isolation;
 use super::reading::{self, LiveBatch, Source, Sources};
 use super::records::first_since;
 use super::session::Session;
-use super::stored;
 use crate::batch_index::Wanted;
 use crate::node::handle::Handle;
+use crate::runtime::stored_batches as stored;
 use crate::state_machine::batch::BatchHeader;
 use crate::state_machine::{Partition, Position, StateMachine};
 use crate::storage::batch_reader::BatchReader;
@@ -192,58 +192,66 @@ fn search(node: &Handle, lookup: Result<Lookup, ResponseError>) -> Result<Lookup
 
 impl Search {
     fn run(self, node: &Handle) -> io::Result<Option<Found>> {
-        match self.by_index(node.batches())? {
-            Some(found) => Ok(found),
-            None => self.by_walk(node),
+        let (Time::Since(time) | Time::Newest(time)) = self.wanted;
+        let (mut wanted, mut best) = (Wanted::Time(time), Best::default());
+        if !self.by_index(node.batches(), &mut wanted, &mut best)? {
+            self.by_walk(node, wanted, &mut best)?;
         }
+        Ok(best.found)
     }
 
-    /// Searches the batches that the index knows; `None` if it does not know all that are needed.
-    fn by_index(&self, reader: &BatchReader) -> io::Result<Option<Option<Found>>> {
+    /// Searches the batches that the index knows. Returns false if it does not know all that are needed; the next one is
+    /// what is `wanted` then.
+    fn by_index(&self, reader: &BatchReader, wanted: &mut Wanted, best: &mut Best) -> io::Result<bool> {
         let key = (self.source.topic, self.source.partition);
-        let (Time::Since(time) | Time::Newest(time)) = self.wanted;
-        let mut wanted = Wanted::Time(time);
-        let mut best = Best::default();
         loop {
-            let Some(chosen) = reader.find(key, wanted, self.from.index, CHUNK) else { return Ok(None) };
-            let Some(last) = chosen.last() else { return Ok(Some(best.found)) };
-            // The events that the time was reached with may be deleted. Then the search begins with those that are not.
-            wanted = Wanted::Offset(last.batch.end_offset().max(self.start_offset));
-            let batches = stored::read(reader, &chosen)?;
-            if batches.len() < chosen.len() {
-                return Ok(None);
+            let Some(chosen) = reader.find(key, *wanted, self.from.index, CHUNK) else { return Ok(false) };
+            if chosen.is_empty() {
+                return Ok(true);
             }
+            let batches = stored::read(reader, &chosen)?;
             for (stored, batch) in chosen.iter().zip(&batches) {
+                let end_offset = stored.batch.end_offset();
                 let live = LiveBatch {
                     base_offset: stored.batch.base_offset,
-                    last_offset: stored.batch.end_offset() - 1,
+                    last_offset: end_offset - 1,
                     leader_epoch: epoch_of(stored.term),
                     batch,
                 };
-                if self.consider(&live, &mut best).is_break() {
-                    return Ok(Some(best.found));
+                if self.consider(&live, best).is_break() {
+                    return Ok(true);
                 }
+                // The events that the time was reached with may be deleted. Then the search begins with those that are not.
+                *wanted = Wanted::Offset(end_offset.max(self.start_offset));
+            }
+            if batches.len() < chosen.len() {
+                return Ok(false);
             }
         }
     }
 
-    fn by_walk(self, node: &Handle) -> io::Result<Option<Found>> {
-        let mut at = self.from;
+    /// Searches the log itself, from what is `wanted` on.
+    fn by_walk(&self, node: &Handle, wanted: Wanted, best: &mut Best) -> io::Result<()> {
+        let mut at = reading::place_in_log(node, &self.source, wanted, self.from)?;
         let sources = Sources::new(vec![self.source.clone()]);
-        let mut best = Best::default();
         while at.index < self.high {
             let entries = reading::read(node, &sources, at.index, self.high)?;
             if entries.is_empty() {
                 break;
             }
             for batches in &entries {
-                let flow = batches.walk(0, &mut at, |live| self.consider(&live, &mut best))?;
+                let is_searched =
+                    |live: &LiveBatch<'_>| matches!(wanted, Wanted::Offset(next) if live.last_offset < next);
+                let flow = batches.walk(0, &mut at, |live| match is_searched(&live) {
+                    true => ControlFlow::Continue(()),
+                    false => self.consider(&live, best),
+                })?;
                 if flow.is_break() {
-                    return Ok(best.found);
+                    return Ok(());
                 }
             }
         }
-        Ok(best.found)
+        Ok(())
     }
 
     fn consider(&self, live: &LiveBatch<'_>, best: &mut Best) -> ControlFlow<()> {

@@ -46,7 +46,6 @@ mod reassignments;
 mod records;
 mod request_schema;
 mod session;
-mod stored;
 mod topic_partitions;
 mod topics;
 mod transactions;

@@ -11,10 +11,11 @@ use kafka_protocol::messages::fetch_response::{AbortedTransaction, EpochEndOffse
 use super::errors;
 use super::ids::{TopicKey, leader_epoch as leader_epoch_of};
 use super::leader_epoch;
-use super::reading::{Batches, Source};
+use super::reading::{self, Batches, Source};
 use super::records::deliver;
-use super::stored;
 use crate::batch_index::Wanted;
+use crate::node::handle::Handle;
+use crate::runtime::stored_batches as stored;
 use crate::state_machine::{Partition, Position, StateMachine};
 use crate::storage::batch_reader::{BatchReader, StoredBatch};
 
@@ -267,6 +268,20 @@ impl PartitionRead {
             self.state = State::Full(source.clone(), *at);
         }
         true
+    }
+
+    /// Finds where in the log to walk to what comes next. Returns false if that is in a pack, which is damaged.
+    pub fn begin_walk(&mut self, node: &Handle) -> bool {
+        let State::Behind(source, at) = &self.state else { return false };
+        let placed = reading::place_in_log(node, source, Wanted::Offset(self.offset), *at);
+        self.state = match placed {
+            Ok(at) => State::Behind(source.clone(), at),
+            Err(error) => {
+                tracing::error!(%error, "events could not be read for a Kafka client");
+                State::Failed(ResponseError::KafkaStorageError)
+            }
+        };
+        matches!(self.state, State::Behind(..))
     }
 
     /// Takes its batches from one entry.

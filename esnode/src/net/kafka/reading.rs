@@ -11,6 +11,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::TopicName;
 
 use super::ids::leader_epoch;
+use crate::batch_index::Wanted;
 use crate::entry::{Entry, EntryKind};
 use crate::node::handle::Handle;
 use crate::state_machine::batch::BatchHeader;
@@ -95,6 +96,13 @@ struct Append {
     ordinal: u32,
     place: usize,
     batch: Bytes,
+}
+
+/// Where in the log a walk to what is `wanted` begins, which no index finds and which is known to be at `at` or later.
+pub fn place_in_log(node: &Handle, source: &Source, wanted: Wanted, at: Position) -> io::Result<Position> {
+    let key = (source.topic, source.partition);
+    let (index, base_offset) = node.batches().place_in_log(key, wanted, (at.index, at.base_offset))?;
+    Ok(Position { index, base_offset })
 }
 
 /// Reads the next entries from `low` up to but not including `high`, and picks out the batches of `sources`.

@@ -1,7 +1,8 @@
-//! The indexes and their readers, over a real log, against a plain model under random commands.
+//! The indexes, the packs and their readers, over a real log, against a plain model under random commands.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
@@ -11,11 +12,13 @@ use super::*;
 use crate::batch_index::recent::RecentBatches;
 use crate::batch_index::{Content, PartitionKey, Wanted};
 use crate::entry::{Entry, EntryKind};
+use crate::runtime::packer::{Packing, Sizes};
+use crate::runtime::stored_batches as stored;
 use crate::state_machine::command::{Command, Reply};
 use crate::state_machine::tests::batch;
 use crate::state_machine::transactions::{ProducerIdentity, TransactionChange};
 use crate::storage::batch_reader::StoredBatch;
-use crate::storage::{Batch, Options, Wal, open};
+use crate::storage::{Batch, Options, Snapshots, Wal, open};
 
 const PARTITIONS: u32 = 5;
 const SMALL: Options = Options { segment_bytes: 8192, sync: false };
@@ -24,18 +27,21 @@ const SMALL: Options = Options { segment_bytes: 8192, sync: false };
 struct Node {
     dir: TempDir,
     wal: Option<Wal>,
+    snapshots: Snapshots,
     work: Work,
     model: BTreeMap<PartitionKey, Vec<(i64, Content, Bytes)>>,
     /// An earlier state, from which the next start replays.
     snapshot: StateMachine,
     producer: Option<ProducerIdentity>,
     index: u64,
+    /// The packs that the last one has replaced: a power cut may bring them back.
+    replaced: Vec<(PathBuf, Vec<u8>)>,
     /// Keeps the work from taking the node for stopped.
     _stop: Sender<()>,
 }
 
-fn start(dir: &TempDir, snapshot: &StateMachine) -> (Wal, Work, Sender<()>) {
-    let (log, wal, _) = open(dir.path(), SMALL).unwrap();
+fn start(dir: &TempDir, snapshot: &StateMachine) -> (Wal, Snapshots, Work, Sender<()>) {
+    let (log, wal, recovered) = open(dir.path(), SMALL).unwrap();
     let recent = Arc::new(RecentBatches::since_entry(snapshot.applied_index() + 1));
     let mut state = snapshot.clone();
     for entry in log.entries(snapshot.applied_index() + 1, u64::MAX, u64::MAX).unwrap() {
@@ -51,21 +57,23 @@ fn start(dir: &TempDir, snapshot: &StateMachine) -> (Wal, Work, Sender<()>) {
         pause: Duration::ZERO,
         stopped,
     };
-    (wal, Work { log, batches, state, scan }, stop)
+    (wal, recovered.snapshots, Work { log, batches, state, scan }, stop)
 }
 
 impl Node {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (wal, work, stop) = start(&dir, &StateMachine::default());
+        let (wal, snapshots, work, stop) = start(&dir, &StateMachine::default());
         let mut node = Self {
             dir,
             wal: Some(wal),
+            snapshots,
             work,
             model: BTreeMap::new(),
             snapshot: StateMachine::default(),
             producer: None,
             index: 0,
+            replaced: Vec::new(),
             _stop: stop,
         };
         let configs = BTreeMap::new();
@@ -159,12 +167,41 @@ impl Node {
         self.apply(&[Command::DeleteRecords { topic: 1, partition, start_offset }]);
     }
 
+    fn packs(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = fs::read_dir(self.dir.path().join("log")).unwrap().map(|file| file.unwrap().path());
+        let packs = files.filter(|path| path.extension().is_some_and(|found| found == "pack"));
+        packs.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    }
+
+    /// Packs what is to be packed, or something else.
+    fn pack(&mut self, rng: &mut Rng) {
+        let (_stop, stopped) = bounded(0);
+        let (log, batches) = (self.work.log.clone(), self.work.batches.clone());
+        let sizes = Sizes { segment: SMALL.segment_bytes, kept: SMALL.segment_bytes };
+        let packing = Packing { log, batches, sizes, pause: Duration::ZERO, stopped };
+        let before = self.packs();
+        let packed = match packing.some(rng, &self.snapshot) {
+            Some(entries) => packing.pack(&entries, &self.snapshot),
+            None => packing.pack_next(&self.snapshot),
+        };
+        // A damaged index may be in the way.
+        assert!(
+            packed.is_ok() || !before.is_empty() || self.work.log.next_unindexed(0).is_some(),
+            "{packed:?}"
+        );
+        let after = self.packs();
+        if before.len() != after.len() || rng.bool() {
+            self.replaced = before.into_iter().filter(|file| !after.contains(file)).collect();
+        }
+    }
+
     /// The snapshot is of now, and segments that nobody needs any more go.
     fn take_snapshot(&mut self) {
         self.snapshot = self.work.state.read().clone();
-        let needed = self.snapshot.low_watermark().min(self.snapshot.applied_index());
-        self.work.log.delete_before(needed);
-        self.work.log.remove_deleted(u32::MAX).unwrap();
+        let (log, index) = (&self.work.log, self.snapshot.applied_index());
+        self.snapshots.write(log, index, log.term(index).unwrap().unwrap(), b"").unwrap();
+        let packed = self.work.log.packs().entries().map_or(0, |entries| *entries.end());
+        log.delete_before(self.snapshot.low_watermark().max(packed + 1).min(index));
     }
 
     /// Entries come once more in later segments, as when another node's segments join the log.
@@ -179,6 +216,11 @@ impl Node {
 
     fn restart(&mut self, rng: &mut Rng) {
         drop(self.wal.take());
+        if rng.bool() {
+            let lost = std::mem::take(&mut self.replaced);
+            lost.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+            fs::write(self.dir.path().join("log/pack.tmp"), "unfinished").unwrap();
+        }
         if rng.u8(..3) == 0 {
             let indexes = fs::read_dir(self.dir.path().join("log")).unwrap().map(|file| file.unwrap().path());
             for index in indexes.filter(|path| path.extension().is_some_and(|extension| extension == "idx")) {
@@ -189,8 +231,8 @@ impl Node {
                 }
             }
         }
-        let (wal, work, stop) = start(&self.dir, &self.snapshot);
-        (self.wal, self.work, self._stop) = (Some(wal), work, stop);
+        let (wal, snapshots, work, stop) = start(&self.dir, &self.snapshot);
+        (self.wal, self.snapshots, self.work, self._stop) = (Some(wal), snapshots, work, stop);
     }
 
     /// Indexes everything; once more if that has come upon a damaged index.
@@ -223,12 +265,13 @@ impl Node {
                     "partition {partition} from {from} of {start}..{end}"
                 );
             }
-            let bytes = self.work.batches.read(&found).unwrap();
+            let read = stored::read(&self.work.batches, &found).unwrap();
+            assert_eq!(read.len(), found.len(), "{:?}", found.get(read.len()));
             for ((stored, bytes), (base, content, expected)) in
-                found.iter().zip(bytes).zip(&expected[skipped..])
+                found.iter().zip(read).zip(&expected[skipped..])
             {
-                assert_eq!((stored.batch.base_offset, stored.batch.content), (*base, *content));
-                assert_eq!(bytes, expected);
+                assert_eq!(stored.batch.base_offset, *base);
+                assert_eq!(bytes, as_read(key, *content, expected));
             }
             let time = rng.i64(..1000);
             if let Some(place) = found_at.locate_time(time) {
@@ -278,6 +321,17 @@ impl Node {
     }
 }
 
+/// The batch that readers get.
+fn as_read(key: PartitionKey, content: Content, bytes: &Bytes) -> Bytes {
+    match content {
+        Content::Batch => bytes.clone(),
+        Content::EndOfTransaction => {
+            let command = Command::decode_all(bytes).next().unwrap().unwrap();
+            command.batches().find(|(topic, partition, _)| (*topic, *partition) == key).unwrap().2
+        }
+    }
+}
+
 fn append(rng: &mut Rng) -> Command {
     let (most, records) = (rng.u32(1..=PARTITIONS), rng.i32(1..5));
     // Many of these are refused or found to be duplicates.
@@ -314,8 +368,8 @@ fn sound(batch: Bytes) -> Bytes {
 }
 
 #[test]
-fn batches_are_found_whatever_happens_to_the_indexes() {
-    for seed in 0..20 {
+fn batches_are_found_whatever_happens_to_indexes_and_packs() {
+    for seed in 0..25 {
         let mut rng = Rng::with_seed(seed);
         let mut node = Node::new();
         for _ in 0..rng.usize(20..150) {
@@ -326,6 +380,7 @@ fn batches_are_found_whatever_happens_to_the_indexes() {
                 80..84 => node.take_snapshot(),
                 84..87 => node.restart(&mut rng),
                 87..90 => node.supersede(&mut rng),
+                90..95 => node.pack(&mut rng),
                 _ => {
                     node.index_all();
                     node.check(&mut rng, true);

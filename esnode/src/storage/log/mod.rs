@@ -9,6 +9,7 @@ pub mod frame;
 pub mod header;
 pub mod index;
 pub mod open_files;
+pub mod packs;
 pub mod positions;
 pub mod preallocator;
 pub mod reader;

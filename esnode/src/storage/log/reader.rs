@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::collector::Collector;
 use super::index::{Index, Position, Span};
+use super::packs::Packs;
 use super::scan::Frames;
 use super::segment::{self, Segment};
 use super::state::{Sealed, SharedLog};
@@ -33,6 +34,11 @@ impl Log {
     /// The directory that holds the segment files.
     pub(crate) fn dir(&self) -> &Path {
         &self.shared.dir
+    }
+
+    /// What has taken the place of the first segments.
+    pub fn packs(&self) -> &Packs {
+        &self.shared.packs
     }
 
     /// Whether [`Log::delete_before`] with this `index` would delete at least one segment.

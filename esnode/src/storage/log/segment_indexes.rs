@@ -30,6 +30,13 @@ pub(crate) const UNFINISHED: &str = "next.idx";
 #[derive(Debug)]
 pub struct IndexFile(Arc<SegmentFile>);
 
+impl IndexFile {
+    /// The index that is in this file.
+    pub(crate) fn new(file: Arc<SegmentFile>) -> Self {
+        Self(file)
+    }
+}
+
 impl ReadAt for IndexFile {
     fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes> {
         let mut buffer = vec![0; length];
@@ -131,10 +138,10 @@ impl Log {
             let length = file.metadata()?.len();
             let file = Arc::new(SegmentFile::new(file));
             file.close_when_idle(path.clone(), &self.shared.files);
-            SegmentIndex::open(IndexFile(file), length, of.id())
+            SegmentIndex::open(IndexFile::new(file), length)
         };
         match open() {
-            Ok(index) if index.entries() == &of.entries => {
+            Ok(index) if index.id() == of.id() && index.entries() == &of.entries => {
                 *of.segment.batches.write() = Some(Arc::new(index));
                 true
             }

@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 
 use super::index::Index;
 use super::open_files::OpenFiles;
+use super::packs::Packs;
 use super::positions::Positions;
 use super::segment::Segment;
 use crate::storage::stats::Stats;
@@ -23,6 +24,8 @@ pub(crate) struct SharedLog {
     pub stats: Arc<Stats>,
     /// The files of sealed segments.
     pub files: Arc<OpenFiles>,
+    /// What has taken the place of the first segments.
+    pub packs: Packs,
     /// Receives something when a segment was sealed.
     pub sealed: (Sender<()>, Receiver<()>),
     /// The node is shutting down, so the writer no longer waits for free disk space.

@@ -48,7 +48,8 @@ fn bring(outgoing: &Outgoing, dir: &Path) -> Staged {
         parts.push(incoming.check(*piece).unwrap());
     }
     let payload = outgoing.read(None, 0, offer.payload).unwrap();
-    incoming.complete(offer, payload, parts).unwrap()
+    let packs = offer.packs.as_ref().map(|_| Vec::new());
+    incoming.complete(offer, payload, parts, packs).unwrap()
 }
 
 /// What is in a follower's log, and that it can go on and be opened again.

@@ -4,6 +4,7 @@ mod damage;
 mod install;
 mod model;
 mod open_files;
+mod packs;
 mod power_cut;
 mod snapshots;
 mod verify;

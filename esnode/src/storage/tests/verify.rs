@@ -9,7 +9,12 @@ use super::super::verify::verify;
 use super::*;
 
 fn look_at(dir: &Path) -> Verified {
-    verify(dir, |payload| if payload == b"state" { Ok(()) } else { Err("other content".to_owned()) }).unwrap()
+    verify(
+        dir,
+        |payload| if payload == b"state" { Ok(()) } else { Err("other content".to_owned()) },
+        |batch| batch != b"bad",
+    )
+    .unwrap()
 }
 
 /// A log of several segments with two snapshots, ended in good order.

@@ -10,6 +10,7 @@ use super::DIR;
 use crate::storage::checked_json::CheckedJson;
 use crate::storage::error::OpenError;
 use crate::storage::files::{named, replace, sync_dir};
+use crate::storage::log::packs;
 use crate::storage::snapshot;
 
 const COMMIT: &str = "commit";
@@ -23,6 +24,9 @@ pub(crate) struct Commit {
     /// The only snapshot that counts afterwards.
     #[serde(rename = "checkpoint")]
     pub snapshot: String,
+    /// The only packs that count afterwards; `None` if all do that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packs: Option<Vec<String>>,
 }
 
 /// Decides for the data directory `dir` that the renames take place: from here on there is no way back.
@@ -55,6 +59,9 @@ pub(crate) fn finish(dir: &Path) -> Result<(), OpenError> {
         }
     }
     snapshot::keep_only(&dir.join(snapshot::DIR), &commit.snapshot)?;
+    if let Some(packs) = &commit.packs {
+        packs::keep_only(&dir.join("log"), packs)?;
+    }
     sync_dir(&dir.join("log"))?;
     sync_dir(&dir.join(snapshot::DIR))?;
     fs::remove_file(incoming.join(COMMIT)).map_err(named(&incoming, COMMIT))?;

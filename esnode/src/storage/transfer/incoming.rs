@@ -10,11 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::DIR;
-use super::outgoing::{Offer, OfferedSegment};
+use super::outgoing::{Offer, OfferedPack, OfferedSegment};
 use crate::storage::error::OpenError;
 use crate::storage::files::{allocate, create_dir, named, sync_dir, write_synced};
 use crate::storage::log::header::Header;
 use crate::storage::log::index::Index;
+use crate::storage::log::packs;
 use crate::storage::log::recovery;
 use crate::storage::log::segment::Segment;
 
@@ -46,6 +47,8 @@ pub struct Staged {
     pub(crate) before: (u64, u64),
     pub(crate) payload: Bytes,
     pub(crate) parts: Vec<ReceivedSegment>,
+    /// The packs that take the place of all that there are; `None` if those stay.
+    pub(crate) packs: Option<Vec<ReceivedPack>>,
 }
 
 /// A segment that is whole.
@@ -55,6 +58,14 @@ pub struct ReceivedSegment {
     pub(crate) length: u64,
     pub(crate) index: Index,
     pub(crate) file_name: String,
+}
+
+/// A pack that is whole.
+#[derive(Debug)]
+pub struct ReceivedPack {
+    pub(crate) file_name: String,
+    /// The name that it gets.
+    pub(crate) name: String,
 }
 
 impl Incoming {
@@ -71,7 +82,8 @@ impl Incoming {
         create_dir(&self.dir)?;
         for file in fs::read_dir(&self.dir).map_err(self.named(""))? {
             let name = file?.file_name().to_string_lossy().into_owned();
-            if !offer.segments.iter().any(|piece| file_name(piece.generation) == name) {
+            let packs = offer.packs.iter().flatten().map(|pack| &pack.piece);
+            if !offer.segments.iter().chain(packs).any(|piece| file_name(piece.generation) == name) {
                 fs::remove_file(self.dir.join(&name)).map_err(self.named(&name))?;
             }
         }
@@ -116,6 +128,30 @@ impl Incoming {
         self.read_through(piece, &name).inspect_err(|_| self.remove(&name))
     }
 
+    /// Makes a pack that is complete durable and reads it through; `is_intact` judges each batch.
+    ///
+    /// # Errors
+    /// As [`Incoming::check`].
+    pub fn check_pack(
+        &self,
+        offered: &OfferedPack,
+        is_intact: impl Fn(&[u8]) -> bool,
+    ) -> Result<ReceivedPack, OpenError> {
+        let file_name = file_name(offered.piece.generation);
+        let read = || {
+            let pack = packs::open_received(&self.dir, &file_name, &offered.name)?;
+            if pack.id() != offered.piece.generation || pack.length() != offered.piece.length {
+                return Err(OpenError::corrupt(&file_name, 0, "this is not the pack that was offered"));
+            }
+            pack.check(is_intact).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => OpenError::corrupt(&file_name, 0, error.to_string()),
+                _ => error.into(),
+            })
+        };
+        read().inspect_err(|_| self.remove(&file_name))?;
+        Ok(ReceivedPack { file_name, name: offered.name.clone() })
+    }
+
     /// Puts together all that an offer promised.
     ///
     /// # Errors
@@ -125,6 +161,7 @@ impl Incoming {
         offer: &Offer,
         payload: Bytes,
         parts: Vec<ReceivedSegment>,
+        packs: Option<Vec<ReceivedPack>>,
     ) -> Result<Staged, OpenError> {
         let first = parts.first().map_or(1, |part| part.index.first());
         let mut whole = Index::after((first.saturating_sub(1), 0));
@@ -143,7 +180,7 @@ impl Incoming {
             return Err(OpenError::corrupt(DIR, 0, reason));
         }
         sync_dir(&self.dir)?;
-        Ok(Staged { index, term, before, payload, parts })
+        Ok(Staged { index, term, before, payload, parts, packs })
     }
 
     fn read_through(&self, piece: OfferedSegment, name: &str) -> Result<ReceivedSegment, OpenError> {

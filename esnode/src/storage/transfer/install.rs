@@ -36,9 +36,13 @@ pub fn install(
         let dir = log.dir().parent().unwrap_or(log.dir());
         let incoming = Incoming::of(dir);
         let file = wal.with_room(|| plan.stage(&incoming, staged, wal.hard_state(), FIRST_SEGMENT))?;
-        snapshots.replace((staged.index, plan.start), || {
+        let finish = || {
             commit::decide(dir, &plan.commit(staged))?;
             commit::finish(dir).map_err(io::Error::other)
+        };
+        snapshots.replace((staged.index, plan.start), || match staged.packs {
+            Some(_) => log.packs().replace_all(finish),
+            None => finish(),
         })?;
         Ok(plan.replacement(staged, file))
     })
@@ -74,7 +78,7 @@ impl Installation {
         }
         // An entry of another term there was never committed, and neither was what follows it: what lies
         // before it may lack entries that the others hold.
-        let joins = index.term(staged.before.0) == Some(staged.before.1);
+        let joins = staged.packs.is_none() && index.term(staged.before.0) == Some(staged.before.1);
         let mut whole = if joins { index.clone() } else { index.replaced(staged.before) };
         let (mut sequence, mut previous) = (last.sequence, (last.generation, end));
         let mut headers = Vec::new();
@@ -132,7 +136,10 @@ impl Installation {
         let snapshot = snapshot::file_name(staged.index);
         let path = format!("{}/{snapshot}", snapshot::DIR);
         let ours = [(TAIL.to_owned(), log_path(&self.tail)), (SNAPSHOT.to_owned(), path)];
-        Commit { renames: segments.chain(ours).collect(), snapshot }
+        let names = staged.packs.as_ref().map(|packs| packs.iter().map(|pack| pack.name.clone()).collect());
+        let packs = staged.packs.iter().flatten();
+        let packs = packs.map(|pack| (pack.file_name.clone(), format!("log/{}", pack.name)));
+        Commit { renames: segments.chain(packs).chain(ours).collect(), snapshot, packs: names }
     }
 }
 

@@ -12,9 +12,9 @@ pub(crate) mod incoming;
 pub(crate) mod install;
 mod outgoing;
 
-pub use incoming::{Incoming, ReceivedSegment, Staged};
+pub use incoming::{Incoming, ReceivedPack, ReceivedSegment, Staged};
 pub use install::install;
-pub use outgoing::{Offer, OfferedSegment, Outgoing};
+pub use outgoing::{Offer, OfferedPack, OfferedSegment, Outgoing};
 
 /// Where pieces gather in the data directory.
 const DIR: &str = "incoming";

@@ -3,13 +3,13 @@
 //! or is deleted.
 
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::storage::batch_reader::BatchFile;
 use crate::storage::log::Log;
-use crate::storage::log::segment::Segment;
+use crate::storage::log::packs::Pack;
 use crate::storage::log::state::Sealed;
 use crate::storage::snapshot::{Snapshot, Snapshots};
 
@@ -26,9 +26,22 @@ pub struct Offer {
     pub payload: u64,
     /// The segments, in order; each continues the one before it.
     pub segments: Vec<OfferedSegment>,
+    /// The packs, in order, if the log begins behind what the other node has: they hold what comes before, and whatever that
+    /// node has is to be given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packs: Option<Vec<OfferedPack>>,
 }
 
-/// One segment of an offer.
+/// One pack of an offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedPack {
+    /// The file.
+    pub piece: OfferedSegment,
+    /// Its name.
+    pub name: String,
+}
+
+/// One segment of an offer, or the file of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfferedSegment {
     /// Tells it from every other segment.
@@ -41,7 +54,7 @@ pub struct OfferedSegment {
 pub struct Outgoing {
     offer: Offer,
     payload: Bytes,
-    segments: Vec<Arc<Segment>>,
+    files: Vec<(OfferedSegment, BatchFile)>,
 }
 
 impl Outgoing {
@@ -56,16 +69,22 @@ impl Outgoing {
             return Ok(None);
         }
         let Sealed { before, segments: sealed } = log.sealed_between(have + 1, index);
-        let (last, end) = log.end_of(index)?;
-        let segments = sealed.into_iter().chain([(last, end)]);
-        let (segments, pieces) = segments
+        let segments = sealed.into_iter().chain([log.end_of(index)?]);
+        let mut files: Vec<_> = segments
             .map(|(segment, length)| {
                 let generation = segment.header.generation;
-                (segment, OfferedSegment { generation, length })
+                (OfferedSegment { generation, length }, BatchFile::Segment(segment))
             })
-            .unzip();
-        let offer = Offer { index, term, before, payload: payload.len() as u64, segments: pieces };
-        Ok(Some(Self { offer, payload, segments }))
+            .collect();
+        let segments = files.iter().map(|(piece, _)| *piece).collect();
+        // Whatever has left the log since the segments were looked for is packed by now.
+        let packs = (before.0 > have).then(|| log.packs().all());
+        let offered = packs.as_ref().map(|packs| packs.iter().map(|pack| OfferedPack::of(pack)).collect());
+        files.extend(
+            packs.into_iter().flatten().map(|pack| (OfferedPack::of(&pack).piece, BatchFile::Pack(pack))),
+        );
+        let offer = Offer { index, term, before, payload: payload.len() as u64, segments, packs: offered };
+        Ok(Some(Self { offer, payload, files }))
     }
 
     /// What there is to get.
@@ -73,8 +92,8 @@ impl Outgoing {
         &self.offer
     }
 
-    /// Bytes of the snapshot's payload (`None`) or of the segment of this generation, as many as there are
-    /// from `offset` on, up to `length`; nothing for a segment that is not in the offer.
+    /// Bytes of the snapshot's payload (`None`) or of the file of this generation, as many as there are
+    /// from `offset` on, up to `length`; nothing for a file that is not in the offer.
     ///
     /// # Errors
     /// The system's.
@@ -83,12 +102,17 @@ impl Outgoing {
             let clip = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.payload.len());
             return Ok(self.payload.slice(clip(offset)..clip(offset.saturating_add(length))));
         };
-        let offered = self.offer.segments.iter().zip(&self.segments);
-        let Some((piece, segment)) = offered.into_iter().find(|(piece, _)| piece.generation == generation)
-        else {
+        let Some((piece, file)) = self.files.iter().find(|(piece, _)| piece.generation == generation) else {
             return Ok(Bytes::new());
         };
         let length = length.min(piece.length.saturating_sub(offset));
-        segment.read(offset, usize::try_from(length).unwrap_or(usize::MAX))
+        file.read(offset, usize::try_from(length).unwrap_or(usize::MAX))
+    }
+}
+
+impl OfferedPack {
+    fn of(pack: &Pack) -> Self {
+        let piece = OfferedSegment { generation: pack.id(), length: pack.length() };
+        Self { piece, name: pack.file_name() }
     }
 }

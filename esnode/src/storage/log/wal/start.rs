@@ -14,6 +14,7 @@ use crate::storage::files::named;
 use crate::storage::log::Log;
 use crate::storage::log::header::Header;
 use crate::storage::log::open_files::OpenFiles;
+use crate::storage::log::packs::Packs;
 use crate::storage::log::preallocator::{Preallocator, PreparedSegment, UNFINISHED};
 use crate::storage::log::recovery::FoundLog;
 use crate::storage::log::state::{LogState, SharedLog};
@@ -26,8 +27,15 @@ pub(crate) const FIRST_SEGMENT: u64 = 4 << 20;
 const LARGEST_SEGMENT: u64 = 2 << 30;
 /// Smallest segment, in bytes: enough for a header and the first state frame.
 const SMALLEST_SEGMENT: u64 = 1024;
-/// Returns reader and writer of the log that was found. Creates the first segment of an empty log.
-pub(crate) fn start(dir: &Path, options: Options, fill: Fill, mut found: FoundLog) -> io::Result<(Log, Wal)> {
+
+/// Returns reader and writer of the log that was found, with these packs. Creates the first segment of an empty log.
+pub(crate) fn start(
+    dir: &Path,
+    options: Options,
+    fill: Fill,
+    mut found: FoundLog,
+    packs: Packs,
+) -> io::Result<(Log, Wal)> {
     let largest = options.segment_bytes.clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
     let is_new = found.segments.is_empty();
     if is_new {
@@ -42,7 +50,7 @@ pub(crate) fn start(dir: &Path, options: Options, fill: Fill, mut found: FoundLo
         let last = state.index.last();
         (last, state.index.term(last).unwrap_or_default())
     };
-    let shared = share(dir, options.sync, state, found.files);
+    let shared = share(dir, options.sync, state, found.files, packs);
     let wal = Wal {
         dir: dir.to_owned(),
         sync_entries: options.sync,
@@ -77,13 +85,14 @@ fn create_first(dir: &Path, capacity: u64, fill: Fill, found: &mut FoundLog) -> 
     Ok(())
 }
 
-fn share(dir: &Path, synced: bool, state: LogState, files: Arc<OpenFiles>) -> Arc<SharedLog> {
+fn share(dir: &Path, synced: bool, state: LogState, files: Arc<OpenFiles>, packs: Packs) -> Arc<SharedLog> {
     let shared = SharedLog {
         dir: dir.to_owned(),
         synced,
         state: RwLock::new(state),
         stats: Arc::default(),
         files,
+        packs,
         sealed: crossbeam_channel::bounded(1),
         ending: AtomicBool::new(false),
     };

@@ -37,6 +37,11 @@ pub fn read(reader: &BatchReader, stored: &[StoredBatch]) -> io::Result<Vec<Byte
     Ok(batches.collect())
 }
 
+/// Whether the checksum of a batch is right.
+pub fn is_intact(batch: &[u8]) -> bool {
+    BatchHeader::read(batch).is_some_and(|header| header.is_intact(batch))
+}
+
 /// The batch that `bytes` are stored for.
 fn batch(stored: &StoredBatch, bytes: Bytes) -> Option<Bytes> {
     let batch = match stored.batch.content {
@@ -46,7 +51,7 @@ fn batch(stored: &StoredBatch, bytes: Bytes) -> Option<Bytes> {
             command.batches().find(|(topic, partition, _)| (*topic, *partition) == stored.key)?.2
         }
     };
-    let header = BatchHeader::parse(&batch)?;
+    let header = BatchHeader::read(&batch)?;
     let is_it = header.records() == i64::from(stored.batch.records) && header.is_intact(&batch);
     is_it.then_some(batch)
 }
