@@ -17,7 +17,7 @@ verify:  ## read-only checks: format, lints, dependencies
 	@tests/verify.sh
 
 fix:     ## format, apply the fixes of lints, regenerate generated files
-	@cargo fmt && cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged && UPDATE=1 cargo nextest run --workspace -E 'test(/^generated::/) + test(committed)'
+	@cargo fmt && cargo fmt --manifest-path tests/clients/rust/Cargo.toml && cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged && UPDATE=1 cargo nextest run --workspace -E 'test(/^generated::/) + test(committed)'
 
 bench:   ## measure three nodes on this machine
 	@tests/bench.sh

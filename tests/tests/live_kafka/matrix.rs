@@ -15,12 +15,15 @@ use tests::cluster::Cluster;
 use super::clients::{compressed, python, root, run};
 
 /// The scripts in tests/clients/features, in the order of the table's columns. The first one tries every feature.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 8] = [
     "with_confluent_kafka.py",
     "with_kafka_python.py",
     "with_aiokafka.py",
     "with_kafkajs.js",
     "with_platformatic.js",
+    "with_java.py",
+    "with_rdkafka.py",
+    "with_rskafka.py",
 ];
 /// Ends of the names of the topics that each script wants.
 const TOPICS: [&str; 13] = [
@@ -47,7 +50,8 @@ What each client can do with a cluster of three nodes. The suite `live_kafka` tr
 `UPDATE=1`, and fails when a client can do less. The scripts are in `tests/clients/features`.
 
 A dash: the client has no such call. kafkajs has snappy by kafkajs-snappy and lz4 by lz4js. For JavaScript, zstd is part of
-Node 22, which these tests do not need. kafkajs and @platformatic/kafka read in groups only, and seek in these.
+Node 22, which these tests do not need. kafkajs and @platformatic/kafka read in groups only, and seek in these. kafka-clients
+is Kafka's own client, for Java; rdkafka and rskafka are for Rust.
 
 ";
 
@@ -87,8 +91,10 @@ fn attempt(cluster: &Cluster, script: &str) -> Result<Told> {
         "py" => Command::new(python()),
         _ => Command::new("node"),
     };
-    program.env("NODE_PATH", root().join("target/node/node_modules")).env("PYTHONDONTWRITEBYTECODE", "1");
-    let script = root().join("tests/clients/features").join(script);
+    let scripts = root().join("tests/clients");
+    program.env("NODE_PATH", root().join("target/node/node_modules"));
+    program.env("PYTHONPATH", &scripts).env("PYTHONDONTWRITEBYTECODE", "1");
+    let script = scripts.join("features").join(script);
     let output = run(program.arg(script).args([&cluster.bootstrap(), name]))?;
     let mut told = Told::parse(&output.stdout)?;
     for (feature, outcome) in &mut told.features {
