@@ -1,6 +1,6 @@
 """A pipeline that copies each event of one topic into another one, exactly once, while its workers and nodes are killed.
 
-Usage: exactly_once.py confluent|kafka-python BOOTSTRAP NAME EVENTS
+Usage: exactly_once.py confluent|kafka-python|java BOOTSTRAP NAME EVENTS
 Fills NAME-in, says "ready", and has two workers copy it into NAME-out by transactions. Each worker is a process of its own,
 and one of them is killed now and then. Prints what came of it, as JSON: committed events that are missing ("lost"), that
 are there more than once ("again") or out of order within a partition ("disordered"), events of aborted transactions in
@@ -16,6 +16,8 @@ import time
 from collections import Counter
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from remote import Remote
 
 WORKERS = 2
 PARTITIONS = 4
@@ -95,6 +97,35 @@ def kafka_python_worker(bootstrap, name, worker):
         offsets = {each: OffsetAndMetadata(consumer.position(each), "", -1) for each in batches}
         producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
         producer.commit_transaction()
+
+
+def java_worker(bootstrap, name, worker):
+    call = Remote("java", bootstrap).call
+    consumer = call("member", f"{name}-in", {
+        "group.id": name,
+        "group.instance.id": worker,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": "false",
+        "isolation.level": "read_committed",
+        "session.timeout.ms": SESSION_MS,
+        "heartbeat.interval.ms": 500,
+        "max.poll.records": BATCH,
+    })
+    producer = call("transactional", {
+        "transactional.id": f"{name}-{worker}",
+        "transaction.timeout.ms": TRANSACTION_MS,
+    })
+    while True:
+        records = call("poll", consumer)["records"]
+        if not records:
+            continue
+        call("begin", producer)
+        for partition in {partition for partition, _ in records}:
+            values = [value for each, value in records if each == partition]
+            call("send", producer, f"{name}-out", partition, values)
+        time.sleep(random.uniform(0, 0.1))
+        call("send_offsets", producer, consumer)
+        call("commit_transaction", producer)
 
 
 def start(library, bootstrap, name, worker):
@@ -185,6 +216,7 @@ def main(library, bootstrap, name, events):
 
 
 if sys.argv[4] == "worker":
-    {"confluent": confluent_worker, "kafka-python": kafka_python_worker}[sys.argv[1]](*sys.argv[2:4], sys.argv[5])
+    kinds = {"confluent": confluent_worker, "kafka-python": kafka_python_worker, "java": java_worker}
+    kinds[sys.argv[1]](*sys.argv[2:4], sys.argv[5])
 else:
     main(*sys.argv[1:4], int(sys.argv[4]))

@@ -1,6 +1,7 @@
 """A group of consumers reads what a producer writes all the time, while nodes die.
 
-Usage: groups.py confluent|confluent-consumer|confluent-pattern|kafka-python BOOTSTRAP TOPIC
+Usage: groups.py KIND BOOTSTRAP TOPIC
+The kinds of members are those of main().
 Says "ready" once three consumers share the partitions. Once its input ends, it stops writing, lets the group read the rest
 and prints what happened, as JSON: what an administrator is told of the group when it is ready ("described"), events written
 and not read by anybody ("lost"), read more than once ("again"), assignments since it was ready ("assignments"), what
@@ -14,6 +15,8 @@ import time
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from remote import Remote, RemoteError
 
 MEMBERS = 3
 PARTITIONS = 6
@@ -56,7 +59,7 @@ class Group:
             return len(shares) == MEMBERS and equal and len(set().union(*shares)) == PARTITIONS
 
 
-CLASSIC = {"heartbeat.interval.ms": 500, "session.timeout.ms": 6000}
+CLASSIC = {"heartbeat.interval.ms": "500", "session.timeout.ms": "6000"}
 
 
 def confluent_member(group, member, bootstrap, topic, protocol=CLASSIC, subscription=None):
@@ -115,6 +118,31 @@ def kafka_python_member(group, member, bootstrap, topic):
     consumer.close()
 
 
+def remote_member(program, protocol):
+    """Of a client in another language. All members are in one process, as those in Python are."""
+    started = []
+
+    def run(group, member, bootstrap, topic):
+        with group.lock:
+            if not started:
+                started.append(Remote(program, bootstrap))
+        call = started[0].call
+        id = call("member", topic, {"group.id": topic, "auto.offset.reset": "earliest", **protocol})
+        while not group.stop:
+            try:
+                polled = call("poll", id)
+            except RemoteError as error:
+                group.errors.append(str(error))
+                continue
+            for change, partitions in polled["changes"]:
+                {"assigned": group.assign, "revoked": group.revoke}[change](member, partitions)
+            for _, value in polled["records"]:
+                group.take(value)
+        call("leave", id)
+
+    return run
+
+
 def write(producer, topic, stop):
     number = 0
     while not stop.is_set():
@@ -152,6 +180,9 @@ def main(library, bootstrap, topic):
         "confluent-consumer": consumer_protocol_member,
         "confluent-pattern": pattern_member,
         "kafka-python": kafka_python_member,
+        "java": remote_member("java", CLASSIC),
+        "java-consumer": remote_member("java", {"group.protocol": "consumer"}),
+        "rdkafka": remote_member("rdkafka", CLASSIC),
     }[library]
     group, stop, written = Group(), threading.Event(), []
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})

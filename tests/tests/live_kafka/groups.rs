@@ -63,6 +63,13 @@ fn undisturbed(told: &Value) -> Result<()> {
     Ok(())
 }
 
+/// What an administrator is told of a group to which the cluster assigns.
+fn of_the_consumer_protocol(group: &Value) -> Result<()> {
+    ensure!(group["listed"] == json!(["CONSUMER", "STABLE"]) && group["type"] == "CONSUMER", "{group}");
+    ensure!(group["assignor"] == "uniform" && group["partitions"] == json!([2, 2, 2]), "{group}");
+    Ok(())
+}
+
 fn kill_leader(cluster: &mut Cluster) -> Result<()> {
     std::thread::sleep(Duration::from_secs(1));
     let leader = cluster.wait_ready()?;
@@ -93,9 +100,7 @@ fn a_group_of_librdkafka_reads_on_when_its_leader_dies() -> Result<()> {
 #[test]
 fn a_group_of_the_consumer_protocol_reads_on_when_its_leader_dies() -> Result<()> {
     let told = through("confluent-consumer", kill_leader)?;
-    let group = &told["described"];
-    ensure!(group["listed"] == json!(["CONSUMER", "STABLE"]) && group["type"] == "CONSUMER", "{group}");
-    ensure!(group["assignor"] == "uniform" && group["partitions"] == json!([2, 2, 2]), "{group}");
+    of_the_consumer_protocol(&told["described"])?;
     undisturbed(&told)
 }
 
@@ -107,6 +112,23 @@ fn a_group_finds_the_topics_that_its_pattern_matches_and_reads_on_when_its_leade
 #[test]
 fn a_group_of_kafka_python_reads_on_when_its_leader_dies() -> Result<()> {
     undisturbed(&through("kafka-python", kill_leader)?)
+}
+
+#[test]
+fn a_group_of_java_reads_on_when_its_leader_dies() -> Result<()> {
+    undisturbed(&through("java", kill_leader)?)
+}
+
+#[test]
+fn a_group_of_java_of_the_consumer_protocol_reads_on_when_its_leader_dies() -> Result<()> {
+    let told = through("java-consumer", kill_leader)?;
+    of_the_consumer_protocol(&told["described"])?;
+    undisturbed(&told)
+}
+
+#[test]
+fn a_group_of_rdkafka_reads_on_when_its_leader_dies() -> Result<()> {
+    undisturbed(&through("rdkafka", kill_leader)?)
 }
 
 #[test]

@@ -58,3 +58,8 @@ fn a_pipeline_of_librdkafka_copies_each_event_once() -> Result<()> {
 fn a_pipeline_of_kafka_python_copies_each_event_once() -> Result<()> {
     exactly_once(&copy("kafka-python", 10_000)?)
 }
+
+#[test]
+fn a_pipeline_of_java_copies_each_event_once() -> Result<()> {
+    exactly_once(&copy("java", 40_000)?)
+}
