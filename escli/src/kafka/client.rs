@@ -18,6 +18,8 @@ use super::error::check;
 
 /// Between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// A group that need not be there: whoever coordinates one group or transactional id coordinates all of them.
+pub const ANY: &str = "any";
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +155,25 @@ impl KafkaClient {
             }
             error => error,
         })
+    }
+
+    /// Asks whoever coordinates all groups and transactions. A node that coordinates none lists none and calls that no
+    /// error, so an answer counts only if the node still is the one after it.
+    ///
+    /// # Errors
+    /// Those of [`Self::coordinator`] and [`Self::ask`].
+    pub async fn ask_coordinator<R: Request>(
+        &mut self,
+        versions: RangeInclusive<i16>,
+        request: &R,
+    ) -> Result<R::Response, KafkaError> {
+        let coordinator = self.coordinator(ANY).await?;
+        let response = self.ask(coordinator, versions, request).await?;
+        if self.coordinator(ANY).await? == coordinator {
+            Ok(response)
+        } else {
+            Err(KafkaError::NoCoordinator)
+        }
     }
 
     /// Returns the node that coordinates a group.

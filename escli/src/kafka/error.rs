@@ -185,6 +185,7 @@ mod tests {
     fn what_passes_by_itself_is_asked_again_and_nothing_else() {
         for code in [
             ResponseError::NotLeaderOrFollower,
+            ResponseError::CoordinatorLoadInProgress,
             ResponseError::NotCoordinator,
             ResponseError::CoordinatorNotAvailable,
             ResponseError::NotController,

@@ -26,8 +26,6 @@ use super::{KafkaClient, KafkaError, TopicPartition};
 const EMPTY: &str = "Empty";
 /// What a group that is not there is described as before version 6.
 const DEAD: &str = "Dead";
-/// Whoever coordinates one group coordinates all of them.
-const ANY_GROUP: &str = "any";
 /// The generation of a commit from outside the group.
 const NO_GENERATION: i32 = -1;
 /// What a response that leaves out what was asked for amounts to.
@@ -86,9 +84,8 @@ impl KafkaClient {
     /// `Refused`; those of [`Self::ask`].
     pub async fn groups(&mut self) -> Result<Vec<GroupListing>, KafkaError> {
         self.retried(async |client| {
-            let coordinator = client.coordinator(ANY_GROUP).await?;
-            let response = client.ask(coordinator, 4..=5, &ListGroupsRequest::default()).await?;
-            check(response.error_code, None, || "the groups".to_owned())?;
+            let response = client.ask_coordinator(4..=5, &ListGroupsRequest::default()).await?;
+            check(response.error_code, None, || "cannot list the groups".to_owned())?;
             let listing = |group: kafka_protocol::messages::list_groups_response::ListedGroup| GroupListing {
                 name: group.group_id.to_string(),
                 state: group.group_state.to_string(),

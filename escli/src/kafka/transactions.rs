@@ -5,11 +5,9 @@ use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::messages::{DescribeTransactionsRequest, ListTransactionsRequest, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
 
+use super::client::ANY;
 use super::error::check;
 use super::{KafkaClient, KafkaError, TopicPartition};
-
-/// Whoever coordinates one of them coordinates all.
-const ANY: &str = "any";
 
 /// A transactional id as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +46,7 @@ impl KafkaClient {
     /// `Refused`; those of [`Self::ask`].
     pub async fn transactions(&mut self) -> Result<Vec<TransactionListing>, KafkaError> {
         self.retried(async |client| {
-            let coordinator = client.coordinator(ANY).await?;
-            let response = client.ask(coordinator, 0..=1, &ListTransactionsRequest::default()).await?;
+            let response = client.ask_coordinator(0..=1, &ListTransactionsRequest::default()).await?;
             check(response.error_code, None, || "cannot list the transactions".to_owned())?;
             let listed = response.transaction_states.into_iter().map(|listed| TransactionListing {
                 id: listed.transactional_id.to_string(),

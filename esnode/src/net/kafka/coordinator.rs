@@ -7,6 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_protocol::protocol::StrBytes;
+use shared::ids::NodeId;
 use shared::spec::Node;
 
 use super::answer::Answer;
@@ -42,6 +43,21 @@ pub fn coordinates(session: &Session, since: u16) -> Result<(), ResponseError> {
         return Err(ResponseError::CoordinatorNotAvailable);
     }
     Ok(())
+}
+
+/// Whether this node has something to list of what needs on-disk format `since`: the leader coordinates all of it, others
+/// have nothing.
+///
+/// # Errors
+/// `COORDINATOR_LOAD_IN_PROGRESS` while nobody leads, or this node is about to begin or to cease: an empty list would look
+/// like a cluster that has none.
+pub fn lists(session: &Session, since: u16) -> Result<bool, ResponseError> {
+    let leader = session.usable_leader().map(|(leader, _)| leader);
+    Ok(is_leader(leader, session.node().node_id())? && session.node().state_machine().format() >= since)
+}
+
+fn is_leader(leader: Option<NodeId>, own: NodeId) -> Result<bool, ResponseError> {
+    leader.map(|leader| leader == own).ok_or(ResponseError::CoordinatorLoadInProgress)
 }
 
 /// Serves FindCoordinator.
@@ -121,6 +137,12 @@ mod tests {
         let each =
             answer.coordinators.iter().map(|each| (each.key.as_str(), each.node_id.0, each.error_code));
         assert_eq!(each.collect::<Vec<_>>(), [("g", 2, 0), ("h", 2, 0)]);
+    }
+
+    #[test]
+    fn whoever_cannot_say_who_coordinates_does_not_list_nothing() {
+        assert_eq!((is_leader(Some(2), 2), is_leader(Some(1), 2)), (Ok(true), Ok(false)));
+        assert_eq!(is_leader(None, 2), Err(ResponseError::CoordinatorLoadInProgress));
     }
 
     #[test]

@@ -14,9 +14,11 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{change, check_name, coordinates};
 use crate::net::kafka::answer::Answer;
+use crate::net::kafka::coordinator;
 use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::session::Session;
-use crate::state_machine::groups::{Group, GroupChange, Phase};
+use crate::state_machine::StateMachine;
+use crate::state_machine::groups::{GROUPS_FORMAT, Group, GroupChange, Phase};
 
 /// From this version on a group that is not there is an error, not a dead group.
 const UNKNOWN_IS_ERROR: i16 = 6;
@@ -31,16 +33,23 @@ const CONSUMER: &str = "consumer";
 /// Serves ListGroups: each node lists the groups that it coordinates.
 pub fn list(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequest> {
     let body: ListGroupsRequest = request.decode()?;
-    let listed = match coordinates(session) {
-        Err(_) => ListGroupsResponse::default(),
-        Ok(()) => {
-            let state = session.node().frozen_state();
-            let wanted = state.groups().filter(|(_, group)| is_wanted(group, &body));
+    let has_some = coordinator::lists(session, GROUPS_FORMAT);
+    Ok(Answer::Now(request.to.send(&all_listed(&session.node().frozen_state(), &body, has_some))))
+}
+
+fn all_listed(
+    state: &StateMachine,
+    body: &ListGroupsRequest,
+    has_some: Result<bool, ResponseError>,
+) -> ListGroupsResponse {
+    match has_some {
+        Err(error) => ListGroupsResponse::default().with_error_code(error.code()),
+        Ok(has_some) => {
+            let wanted = state.groups().filter(|(_, group)| has_some && is_wanted(group, body));
             ListGroupsResponse::default()
                 .with_groups(wanted.map(|(name, group)| listed(name, group)).collect())
         }
-    };
-    Ok(Answer::Now(request.to.send(&listed)))
+    }
 }
 
 fn is_wanted(group: &Group, body: &ListGroupsRequest) -> bool {
@@ -132,4 +141,24 @@ pub fn delete(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
 
 pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::kafka::groups::lab::Lab;
+
+    #[test]
+    fn the_leader_lists_its_groups_others_none_and_whoever_does_not_know_says_so() {
+        let (lab, all) = (Lab::joined(), ListGroupsRequest::default());
+        let list = |has_some| {
+            let answer = all_listed(&lab.state, &all, has_some);
+            (answer.groups.len(), answer.error_code)
+        };
+        let loading = ResponseError::CoordinatorLoadInProgress;
+        assert_eq!(
+            [list(Ok(true)), list(Ok(false)), list(Err(loading))],
+            [(1, 0), (0, 0), (0, loading.code())]
+        );
+    }
 }

@@ -14,11 +14,12 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::coordinates;
 use crate::net::kafka::answer::Answer;
+use crate::net::kafka::coordinator;
 use crate::net::kafka::frame::{BadRequest, Request};
 use crate::net::kafka::leader_epoch::prove;
 use crate::net::kafka::session::Session;
 use crate::state_machine::StateMachine;
-use crate::state_machine::transactions::{Phase, Transaction};
+use crate::state_machine::transactions::{Phase, TRANSACTIONS_FORMAT, Transaction};
 
 /// Bytes of a listed transactional id without its name, at most.
 const LISTED: usize = 64;
@@ -31,10 +32,10 @@ pub fn list(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRequ
     let body: ListTransactionsRequest = request.decode()?;
     let (session, to) = (Arc::clone(session), request.to);
     Ok(Answer::later(async move {
-        let leads = coordinates(&session).is_ok();
+        let has_some = coordinator::lists(&session, TRANSACTIONS_FORMAT);
         let (state, now) = (session.node().frozen_state(), session.node().time().now());
         let size = state.transactions().map(|(id, _)| id.len() + LISTED).sum();
-        let make = move || to.send(&listed(&state, &body, now, leads));
+        let make = move || to.send(&listed(&state, &body, now, has_some));
         session.shared.memory.answer(size, make).await
     }))
 }
@@ -43,12 +44,16 @@ fn listed(
     state: &StateMachine,
     body: &ListTransactionsRequest,
     now: i64,
-    leads: bool,
+    has_some: Result<bool, ResponseError>,
 ) -> ListTransactionsResponse {
+    let has_some = match has_some {
+        Ok(has_some) => has_some,
+        Err(error) => return ListTransactionsResponse::default().with_error_code(error.code()),
+    };
     let states = [Phase::Empty, Phase::Ongoing, Phase::CompleteCommit, Phase::CompleteAbort];
     let is_known = |filter: &&StrBytes| states.iter().any(|phase| phase.name() == filter.as_str());
     let unknown = body.state_filters.iter().filter(|filter| !is_known(filter)).cloned().collect();
-    let found = state.transactions().filter(|(_, transaction)| leads && is_wanted(transaction, body, now));
+    let found = state.transactions().filter(|(_, transaction)| has_some && is_wanted(transaction, body, now));
     let found = found.map(|(id, transaction)| {
         ListedTransaction::default()
             .with_transactional_id(text(id).into())
