@@ -1,5 +1,6 @@
 //! CreateTopics and DeleteTopics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -28,6 +29,11 @@ use crate::state_machine::{MAX_PARTITIONS, StateMachine, valid_topic_name};
 
 /// What the default settings of a topic take at most in an answer.
 const SETTINGS_BYTES: usize = 2 << 10;
+/// Topics of a request that are answered with their settings. A request of a few bytes for each of very many would have an
+/// answer of hundreds of megabytes; whoever creates so many does not read them one by one.
+const WITH_SETTINGS: usize = 1_000;
+/// From this version of the API on there are settings in the answer.
+const TELLS_SETTINGS: i16 = 5;
 
 /// The command that creates a topic.
 pub fn creation(name: &str, partitions: u32, configs: Vec<(String, String)>) -> Command {
@@ -54,9 +60,12 @@ pub fn create(session: &Arc<Session>, request: &Request) -> Result<Answer, BadRe
             replies = carry_out(&session, limit(body.timeout_ms), &mut plans).await;
         }
         let cluster = session.node().state_machine().cluster_id().map(|id| id.0).unwrap_or_default();
-        let size = plans.iter().map(described_size).sum();
+        let size = described_size(&plans);
         let (of, nodes) = (Arc::clone(&session), rules.members.len());
-        let make = move || request.to.send(&created(plans, &replies, cluster, of.node().file(), nodes));
+        let make = move || {
+            let mut settings = Settings::new(of.node().file(), nodes, request.to.version);
+            request.to.send(&created(plans, &replies, cluster, &mut settings))
+        };
         session.shared.memory.answer(size, make).await
     }))
 }
@@ -237,45 +246,72 @@ impl Rules {
     }
 }
 
-/// Bytes that the answer takes at most for a topic, with all its settings.
-fn described_size((_, plan): &Plan) -> usize {
-    match plan {
-        Ok(Command::CreateTopic { configs, .. }) => {
-            SETTINGS_BYTES + configs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
-        }
-        _ => 0,
+/// Bytes that the answer takes at most beside the names: those of the settings that it tells.
+fn described_size(plans: &[Plan]) -> usize {
+    let configs = plans.iter().filter_map(|(_, plan)| match plan {
+        Ok(Command::CreateTopic { configs, .. }) => Some(configs),
+        _ => None,
+    });
+    let text = |(key, value): (&String, &String)| key.len() + value.len();
+    configs.take(WITH_SETTINGS).map(|own| SETTINGS_BYTES + own.iter().map(text).sum::<usize>()).sum()
+}
+
+/// The settings of new topics in an answer.
+struct Settings<'a> {
+    file: &'a ClusterFile,
+    nodes: usize,
+    /// Those of a topic without any of its own.
+    defaults: Vec<CreatableTopicConfigs>,
+    /// Number of topics whose settings may be told yet.
+    left: usize,
+}
+
+impl<'a> Settings<'a> {
+    fn new(file: &'a ClusterFile, nodes: usize, version: i16) -> Self {
+        let left = if version < TELLS_SETTINGS { 0 } else { WITH_SETTINGS };
+        Self { file, nodes, defaults: settings(&BTreeMap::new(), file, nodes), left }
     }
+
+    /// Adds those of a topic with these of its own; that there are too many topics, if so.
+    fn tell(&mut self, own: &BTreeMap<String, String>, result: CreatableTopicResult) -> CreatableTopicResult {
+        let Some(left) = self.left.checked_sub(1) else {
+            let error = ResponseError::PolicyViolation.code();
+            return result.with_configs(None).with_topic_config_error_code(error);
+        };
+        self.left = left;
+        let told = if own.is_empty() { self.defaults.clone() } else { settings(own, self.file, self.nodes) };
+        result.with_configs(Some(told))
+    }
+}
+
+fn settings(own: &BTreeMap<String, String>, file: &ClusterFile, nodes: usize) -> Vec<CreatableTopicConfigs> {
+    let setting = |(name, value, source)| {
+        CreatableTopicConfigs::default().with_name(name).with_value(value).with_config_source(source)
+    };
+    of_topic(own, file, nodes).into_iter().map(setting).collect()
 }
 
 fn created(
     plans: Vec<Plan>,
     replies: &[Reply],
     cluster: Uuid,
-    file: &ClusterFile,
-    nodes: usize,
+    settings: &mut Settings<'_>,
 ) -> CreateTopicsResponse {
     let mut replies = replies.iter();
     let topics = plans.into_iter().map(|(name, plan)| {
         let result = CreatableTopicResult::default().with_name(TopicName(name));
         match plan {
             Ok(Command::CreateTopic { partitions, configs, .. }) => {
-                let settings = of_topic(&configs, file, nodes).into_iter();
-                let settings = settings.map(|(name, value, source)| {
-                    CreatableTopicConfigs::default()
-                        .with_name(name)
-                        .with_value(value)
-                        .with_config_source(source)
-                });
                 let id = match replies.next() {
                     Some(Reply::TopicCreated(id)) => topic_id(cluster, *id),
                     _ => Uuid::nil(),
                 };
-                result
+                let result = result
                     .with_error_message(None)
                     .with_topic_id(id)
                     .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
-                    .with_replication_factor(i16::try_from(nodes).unwrap_or(i16::MAX))
-                    .with_configs(Some(settings.collect()))
+                    .with_replication_factor(i16::try_from(settings.nodes).unwrap_or(i16::MAX));
+                settings.tell(&configs, result)
             }
             Ok(_) => result.with_error_message(None),
             Err((error, why)) => {
@@ -311,6 +347,7 @@ mod tests {
     use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
     use kafka_protocol::protocol::Encodable;
     use serde_json::json;
+    use std::sync::LazyLock;
 
     fn rules() -> Rules {
         Rules { members: vec![1, 2, 3], default_partitions: 4 }
@@ -393,7 +430,7 @@ mod tests {
     fn a_name_given_twice_is_refused_and_answered_once() {
         let topics = vec![topic("t", 1, 1), topic("t", 1, 1), topic("u", 1, 1), topic("t", 1, 1)];
         let plans = rules().plans(&CreateTopicsRequest::default().with_topics(topics));
-        let answer = created(plans, &[Reply::TopicCreated(1)], Uuid::nil(), &file(), 3);
+        let answer = created(plans, &[Reply::TopicCreated(1)], Uuid::nil(), &mut told());
         let seen: Vec<_> =
             answer.topics.iter().map(|topic| (topic.name.0.as_str(), topic.error_code)).collect();
         assert_eq!(seen, [("t", ResponseError::InvalidRequest.code()), ("u", 0)]);
@@ -404,12 +441,17 @@ mod tests {
         serde_json::from_value(file).unwrap()
     }
 
+    fn told() -> Settings<'static> {
+        static FILE: LazyLock<ClusterFile> = LazyLock::new(file);
+        Settings::new(&FILE, 3, TELLS_SETTINGS)
+    }
+
     #[test]
     fn a_topic_that_is_created_is_answered_with_its_settings() {
         let own = vec![("retention.ms".to_owned(), "1000".to_owned())];
         let plans: Vec<Plan> = vec![("t".into(), Ok(creation("t", 1, own)))];
-        let most: usize = plans.iter().map(described_size).sum();
-        let answer = created(plans, &[Reply::TopicCreated(1)], Uuid::nil(), &file(), 3);
+        let most = described_size(&plans);
+        let answer = created(plans, &[Reply::TopicCreated(1)], Uuid::nil(), &mut told());
         let takes = answer.compute_size(7).unwrap();
         assert!(takes <= most && most < 2 * takes, "{takes} bytes instead of at most {most}");
         let configs = answer.topics[0].configs.clone().unwrap();
@@ -419,6 +461,22 @@ mod tests {
         };
         assert_eq!((seen("retention.ms"), seen("retention.bytes")), (("1000", 1), ("5", 4)));
         assert_eq!(seen("cleanup.policy"), ("delete", 5));
+    }
+
+    #[test]
+    fn of_very_many_topics_the_first_ones_are_answered_with_their_settings() {
+        let one = |_| ("t".into(), Ok(creation("t", 1, vec![])));
+        let plans: Vec<Plan> = (0..=WITH_SETTINGS).map(one).collect();
+        let most = described_size(&plans);
+        assert_eq!(most, WITH_SETTINGS * SETTINGS_BYTES);
+        let answer = created(plans, &[], Uuid::nil(), &mut told());
+        encodes(ApiKey::CreateTopics, |_| answer.clone());
+        assert!(answer.compute_size(7).unwrap() <= most);
+        let (last, first) = answer.topics.split_last().unwrap();
+        assert!(first.iter().all(|topic| topic.configs == first[0].configs && topic.configs.is_some()));
+        let error = ResponseError::PolicyViolation.code();
+        assert_eq!((last.configs.is_none(), last.topic_config_error_code), (true, error));
+        assert_eq!((last.error_code, last.num_partitions), (0, 1), "it is created all the same");
     }
 
     #[test]
@@ -439,7 +497,7 @@ mod tests {
         ];
         let replies =
             settle(&mut plans, Ok(vec![Reply::Refused(Refusal::TopicExists), Reply::TopicCreated(3)]));
-        let answer = created(plans, &replies, Uuid::from_u128(0xab00), &file(), 3);
+        let answer = created(plans, &replies, Uuid::from_u128(0xab00), &mut told());
         encodes(ApiKey::CreateTopics, |_| answer.clone());
         let codes: Vec<i16> = answer.topics.iter().map(|topic| topic.error_code).collect();
         assert_eq!(codes, [37, 36, 0]);
@@ -485,7 +543,7 @@ mod tests {
         let mut plans: Vec<Plan> = vec![("a".into(), Ok(creation("a", 1, vec![])))];
         settle(&mut plans, Err(ProposeError::NotLeader(Some(2))));
         assert_eq!(
-            created(plans, &[], Uuid::nil(), &file(), 3).topics[0].error_code,
+            created(plans, &[], Uuid::nil(), &mut told()).topics[0].error_code,
             ResponseError::NotController.code()
         );
     }
