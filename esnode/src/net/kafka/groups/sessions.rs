@@ -65,6 +65,11 @@ impl Sessions {
         let look = all.looks;
         let mut expired = Vec::new();
         for (group, members) in groups {
+            // Most groups may have no members, and nothing is kept of these.
+            let mut members = members.peekable();
+            if members.peek().is_none() {
+                continue;
+            }
             let sessions = all.group(group);
             for (member, timeout) in members {
                 let session = session(sessions, member, now);

@@ -44,7 +44,9 @@ async fn synced(session: &Arc<Session>, body: SyncGroupRequest) -> Result<Assign
         let state = session.node().state_machine();
         let group = state.group(&body.group_id).ok_or(ResponseError::UnknownMemberId)?;
         if let Some(consumers) = group.consumer() {
-            return from_consumers(&state, consumers, &body);
+            let assigned = from_consumers(&state, consumers, &body)?;
+            session.shared.groups.sessions.renew(&body.group_id, &body.member_id, Instant::now());
+            return Ok(assigned);
         }
         may_sync(group, &body)?;
         group.phase() == Phase::CompletingRebalance && group.leader() == Some(&*body.member_id)
