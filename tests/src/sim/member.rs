@@ -134,7 +134,7 @@ impl Membership {
         let owns = member.assigned.contains(&PARTITION);
         match rng.u8(..30) {
             0 => Some(GroupChange::Leave(vec![Leaving { member: id, instance: None }])),
-            1..15 if consumers.has_to_join(&id, member) => Some(self.join(false, owns && rng.bool())),
+            1..15 if consumers.has_to_join(member) => Some(self.join(false, owns && rng.bool())),
             _ => owns.then(|| commit(id, member.epoch, committed(Some(group)) + 1)),
         }
     }

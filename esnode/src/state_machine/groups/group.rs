@@ -183,7 +183,7 @@ impl Group {
         let has_to_join = match &self.consumer {
             Some(consumer) => {
                 let (found, _) = consumer.classic_member(generation, member, instance)?;
-                consumer.has_to_join(member, found)
+                consumer.has_to_join(found)
             }
             None => {
                 self.member_of(generation, member, instance)?;
@@ -229,15 +229,17 @@ impl Group {
         }
     }
 
+    /// Applies a change. What it makes of what members have said before may take `room` bytes more than the group takes.
     pub(super) fn apply(
         &mut self,
         change: GroupChange,
         now: i64,
         topics: FindTopic<'_>,
+        room: usize,
     ) -> Result<GroupReply, GroupError> {
         match change {
-            GroupChange::Consumer(change) => self.consume(change, now, topics),
-            GroupChange::Join(joining) => self.join(joining, topics),
+            GroupChange::Consumer(change) => self.consume(change, now, topics, room),
+            GroupChange::Join(joining) => self.join(joining, topics, room),
             GroupChange::CompleteJoin { generation } => self.complete_join(generation, now),
             GroupChange::Assign { member, generation, assignments } => {
                 self.assign(&member, generation, assignments)
@@ -265,9 +267,14 @@ impl Group {
     }
 
     /// A group without members is of the protocol of whoever joins next.
-    fn join(&mut self, mut joining: Joining, topics: FindTopic<'_>) -> Result<GroupReply, GroupError> {
+    fn join(
+        &mut self,
+        mut joining: Joining,
+        topics: FindTopic<'_>,
+        room: usize,
+    ) -> Result<GroupReply, GroupError> {
         if let Some(consumer) = self.consumer.as_mut().filter(|consumer| !consumer.members().is_empty()) {
-            let joined = consumer.join(joining, topics);
+            let joined = consumer.join(joining, topics, room);
             self.downgrade();
             return joined;
         }

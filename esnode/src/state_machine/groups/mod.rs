@@ -62,7 +62,8 @@ impl Groups {
         if change.grows() && self.bytes + change.bytes() > MAX_BYTES {
             return Err(GroupError::NoRoom);
         }
-        self.change(name, now, |group| group.apply(change, now, topics))
+        let room = MAX_BYTES.saturating_sub(self.bytes);
+        self.change(name, now, |group| group.apply(change, now, topics, room))
     }
 
     /// Keeps offsets that are committed if the producer's transaction is.

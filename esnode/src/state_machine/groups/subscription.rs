@@ -15,12 +15,17 @@ use std::collections::BTreeSet;
 use bytes::{Buf, Bytes};
 
 use super::consumer::{FindTopic, Partitions};
+use crate::state_machine::MAX_PARTITIONS_IN_ALL;
 
 /// The kind of group whose members say and hear these.
 pub const CONSUMER: &str = "consumer";
 
 /// Names of topics, each with numbers of partitions.
 type Named = Vec<(String, Vec<u32>)>;
+
+/// The most elements of a list: as many topics and partitions as a cluster can have. A name of no letter takes two bytes
+/// here, and many times as much once it is read.
+const MAX_ELEMENTS: usize = MAX_PARTITIONS_IN_ALL;
 
 /// What a member says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +81,10 @@ fn get_version(bytes: &mut Bytes) -> Option<i16> {
 
 /// Each element takes bytes, so a false count cannot make this long.
 fn get_all<T>(bytes: &mut Bytes, get: impl Fn(&mut Bytes) -> Option<T>) -> Option<Vec<T>> {
-    let count = bytes.try_get_i32().ok()?;
+    let count = usize::try_from(bytes.try_get_i32().ok()?.max(0)).ok()?;
+    if count > MAX_ELEMENTS {
+        return None;
+    }
     (0..count).map(|_| get(bytes)).collect()
 }
 
@@ -155,6 +163,13 @@ pub(crate) mod tests {
         assert!(without.owned.is_empty(), "as some clients write it");
         let first = Bytes::from_static(b"\0\0\0\0\0\x01\0\x01a\0\0\0\0");
         assert_eq!(Subscription::read(first).unwrap().topics, ["a".to_owned()].into());
+    }
+
+    #[test]
+    fn nobody_subscribes_to_more_topics_than_there_can_be() {
+        let of = |count| subscription(&vec![""; count], &[]);
+        assert!(Subscription::read(of(MAX_ELEMENTS)).is_some());
+        assert_eq!(Subscription::read(of(MAX_ELEMENTS + 1)), None);
     }
 
     #[test]

@@ -136,10 +136,7 @@ fn slow_members(state: &StateMachine, now: Instant, since: &mut Revocations) -> 
     let mut before = std::mem::take(since);
     let mut commands = Vec::new();
     let groups = state.groups().filter_map(|(name, group)| Some((name, group.consumer()?)));
-    let members = groups.flat_map(|(name, group)| {
-        let slow = group.members().iter().filter(|(id, member)| group.waits_for(id, member));
-        slow.map(move |member| (name, member))
-    });
+    let members = groups.flat_map(|(name, group)| group.waited_for().map(move |member| (name, member)));
     for (name, (id, member)) in members {
         let key = (name.to_owned(), id.clone(), member.epoch);
         let began = before.remove(&key).unwrap_or(now);

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConsumerGroup, ConsumerMember, FindTopic, Partitions};
+use super::change::bytes_of;
+use super::member::bytes_of_partitions;
+use super::{ConsumerGroup, ConsumerMember, FindTopic, Partitions, TopicPartition};
 use crate::state_machine::groups::change::{GroupError, GroupReply, Joining};
 use crate::state_machine::groups::member::Member;
 use crate::state_machine::groups::protocol::Protocol;
@@ -51,23 +53,30 @@ impl ConsumerMember {
 impl ConsumerGroup {
     /// The group that a group of the classic protocol in this generation becomes. A member has what it was assigned and
     /// what it said that it had: whether it has heard of the one, and of whatever takes the other from it, is not known.
-    /// `None` if members are not consumers as Kafka's are.
+    ///
+    /// # Errors
+    /// [`GroupError::NotFound`] if members are not consumers as Kafka's are, and [`GroupError::NoRoom`] if what they have
+    /// said takes more than `room` bytes once it is read: that is many times what it takes unread.
     pub(in crate::state_machine::groups) fn of_classic(
         generation: i32,
         classic: BTreeMap<String, Member>,
         topics: FindTopic<'_>,
-    ) -> Option<Self> {
+        mut room: usize,
+    ) -> Result<Self, GroupError> {
         let (mut members, mut said, mut taken) = (BTreeMap::new(), BTreeMap::new(), Partitions::new());
         let mut take = |mut partitions: Partitions| {
             partitions.retain(|partition| taken.insert(*partition));
             partitions
         };
         for (id, mut member) in classic {
-            let mut told = assigned(member.assignment.clone(), topics)?;
+            let mut told = assigned(member.assignment.clone(), topics).ok_or(GroupError::NotFound)?;
             told.append(&mut member.held);
             let part = Classic { session_timeout: member.session_timeout, protocols: member.protocols };
-            let subscription = part.subscription()?;
-            said.insert(id.clone(), subscription.owned(topics));
+            let subscription = part.subscription().ok_or(GroupError::NotFound)?;
+            let owned = subscription.owned(topics);
+            let read = bytes_of(&subscription.topics) + bytes_of_partitions(owned.len());
+            room = room.checked_sub(read).ok_or(GroupError::NoRoom)?;
+            said.insert(id.clone(), owned);
             let member = ConsumerMember {
                 client_id: member.client_id,
                 client_host: member.client_host,
@@ -86,7 +95,7 @@ impl ConsumerGroup {
         }
         let mut group = Self { epoch: generation, members, ..Self::default() };
         group.assign(topics);
-        Some(group)
+        Ok(group)
     }
 
     /// The members, as those of a group of the classic protocol that prepares a rebalance.
@@ -121,19 +130,30 @@ impl ConsumerGroup {
         &mut self,
         joining: Joining,
         topics: FindTopic<'_>,
+        room: usize,
     ) -> Result<GroupReply, GroupError> {
-        let joined = self.joined(joining, topics);
+        let joined = self.joined(joining, topics, room);
         self.count();
         joined
     }
 
-    fn joined(&mut self, joining: Joining, topics: FindTopic<'_>) -> Result<GroupReply, GroupError> {
+    fn joined(
+        &mut self,
+        joining: Joining,
+        topics: FindTopic<'_>,
+        room: usize,
+    ) -> Result<GroupReply, GroupError> {
         let before = self.place_of(&joining)?;
         let subscription = self.check(&joining, before.as_deref())?;
+        if bytes_of(&subscription.topics) > room {
+            return Err(GroupError::NoRoom);
+        }
         let id = joining.member.clone();
+        // What belonged to another member of this id has no owner any more.
+        let displaces = before.as_ref() != Some(&id) && self.members.contains_key(&id);
         let mut member = ConsumerMember::joining(joining, &subscription);
         let known = before.and_then(|before| self.members.remove(&before).map(|known| (known, before)));
-        let assigns = known.as_ref().is_none_or(|(known, _)| !known.subscribes_like(&member));
+        let assigns = displaces || known.as_ref().is_none_or(|(known, _)| !known.subscribes_like(&member));
         if let Some((known, before)) = known {
             member.target = known.target;
             if before == id && known.classic.is_some() {
@@ -202,8 +222,19 @@ impl ConsumerGroup {
 
     /// Whether the member is of the classic protocol and has to join again: to say what it gave up, or to get what it
     /// lacks, or only to hear of the group's epoch.
-    pub fn has_to_join(&self, id: &str, member: &ConsumerMember) -> bool {
-        let goes_on = || !member.revoking.is_empty() || self.step(id, None, member.clone()) != *member;
-        member.classic.is_some() && !member.is_reconciled(self.epoch) && goes_on()
+    pub fn has_to_join(&self, member: &ConsumerMember) -> bool {
+        let has = |partition: &TopicPartition| self.members.values().any(|member| member.holds(partition));
+        self.has_to_join_unless(member, has)
+    }
+
+    /// The same, where `is_held` tells whether any member has a partition. That may take long, and is asked last.
+    pub(super) fn has_to_join_unless(
+        &self,
+        member: &ConsumerMember,
+        is_held: impl Fn(&TopicPartition) -> bool,
+    ) -> bool {
+        let gives_up = || !member.revoking.is_empty() || !member.assigned.is_subset(&member.target);
+        let gains = || member.target.difference(&member.assigned).any(|partition| !is_held(partition));
+        member.classic.is_some() && (member.epoch != self.epoch || gives_up() || gains())
     }
 }

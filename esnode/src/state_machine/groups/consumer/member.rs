@@ -153,6 +153,11 @@ impl ConsumerMember {
         self.assigned.iter().chain(&self.revoking)
     }
 
+    /// Whether it has the partition, or has not said yet that it gave it up.
+    pub(super) fn holds(&self, partition: &super::TopicPartition) -> bool {
+        self.assigned.contains(partition) || self.revoking.contains(partition)
+    }
+
     /// Bytes that it takes, about.
     pub(super) fn bytes(&self) -> usize {
         let partitions = self.assigned.len() + self.revoking.len() + self.target.len();

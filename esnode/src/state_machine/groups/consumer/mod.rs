@@ -14,7 +14,8 @@ mod member;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
@@ -175,7 +176,7 @@ impl ConsumerGroup {
             ConsumerChange::ReleaseInstance { member, instance } => self.release(&member, &instance),
             ConsumerChange::Fence { member, epoch } => {
                 let slow = self.members.get(&member).filter(|slow| slow.epoch == epoch);
-                if slow.is_some_and(|slow| self.waits_for(&member, slow)) {
+                if slow.is_some_and(|slow| self.waits_for(slow)) {
                     self.members.remove(&member);
                     self.assign_again(topics);
                 }
@@ -293,9 +294,21 @@ impl ConsumerGroup {
         self.count();
     }
 
+    /// The members for whom others wait, as far as is known here.
+    pub fn waited_for(&self) -> impl Iterator<Item = (&String, &ConsumerMember)> {
+        // Few members of a group that changes have nothing but what others have to wait for, and none of one that does not.
+        let held = LazyCell::new(|| {
+            self.members.values().flat_map(ConsumerMember::held).collect::<HashSet<&TopicPartition>>()
+        });
+        self.members.iter().filter(move |(_, member)| {
+            let has_to_join = || self.has_to_join_unless(member, |partition| held.contains(partition));
+            !member.revoking.is_empty() || has_to_join()
+        })
+    }
+
     /// Whether others wait for what the member has to do, as far as is known here.
-    pub fn waits_for(&self, id: &str, member: &ConsumerMember) -> bool {
-        !member.revoking.is_empty() || self.has_to_join(id, member)
+    fn waits_for(&self, member: &ConsumerMember) -> bool {
+        !member.revoking.is_empty() || self.has_to_join(member)
     }
 
     /// Members have come, gone or changed. If only those of the classic protocol are left, the group is about to be theirs.

@@ -5,6 +5,7 @@
 use super::{Group, Phase};
 use crate::state_machine::groups::change::{GroupError, GroupReply};
 use crate::state_machine::groups::consumer::{ConsumerChange, ConsumerGroup, FindTopic};
+use crate::state_machine::groups::member::Member;
 use crate::state_machine::groups::subscription::CONSUMER;
 
 impl Group {
@@ -14,10 +15,11 @@ impl Group {
         change: ConsumerChange,
         now: i64,
         topics: FindTopic<'_>,
+        room: usize,
     ) -> Result<GroupReply, GroupError> {
         let joins = matches!(&change, ConsumerChange::Heartbeat(heartbeat) if heartbeat.joins());
         if self.phase != Phase::Empty {
-            return if joins { self.upgrade(change, topics) } else { Err(GroupError::UnknownMember) };
+            return if joins { self.upgrade(change, topics, room) } else { Err(GroupError::UnknownMember) };
         }
         let consumer =
             if joins { Some(self.consumer.get_or_insert_default()) } else { self.consumer.as_mut() };
@@ -32,12 +34,20 @@ impl Group {
     }
 
     /// The first member of the consumer protocol joins those of the classic one, which stay.
-    fn upgrade(&mut self, joins: ConsumerChange, topics: FindTopic<'_>) -> Result<GroupReply, GroupError> {
-        let members = (self.protocol_type == CONSUMER).then(|| self.members.clone());
-        let consumer =
-            members.and_then(|members| ConsumerGroup::of_classic(self.generation, members, topics));
-        let mut consumer = consumer.ok_or(GroupError::NotFound)?;
+    fn upgrade(
+        &mut self,
+        joins: ConsumerChange,
+        topics: FindTopic<'_>,
+        room: usize,
+    ) -> Result<GroupReply, GroupError> {
+        if self.protocol_type != CONSUMER {
+            return Err(GroupError::NotFound);
+        }
+        let mut consumer = ConsumerGroup::of_classic(self.generation, self.members.clone(), topics, room)?;
         let joined = consumer.apply(joins, topics)?;
+        if consumer.bytes() > self.members.values().map(Member::bytes).sum::<usize>() + room {
+            return Err(GroupError::NoRoom);
+        }
         self.members.clear();
         self.phase = Phase::Empty;
         self.protocol = None;

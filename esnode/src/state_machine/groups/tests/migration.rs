@@ -1,6 +1,7 @@
 //! Groups that go over from one protocol to the other and back, while they have members.
 
 mod crossing;
+mod limits;
 mod model;
 
 use bytes::Bytes;
@@ -160,7 +161,7 @@ fn a_member_that_gives_up_all_to_join_gets_its_part_at_once_and_the_rest_when_it
 fn whoever_does_not_join_again_in_time_is_removed() {
     let mut lab = Lab::shared();
     let epoch = lab.send(beat("x", 0)).unwrap().epoch;
-    let waits = |lab: &Lab, id: &str| lab.consumers().waits_for(id, &lab.consumers().members()[id]);
+    let waits = |lab: &Lab, id: &str| lab.consumers().waited_for().any(|(waited_for, _)| waited_for == id);
     assert!(waits(&lab, "b") && waits(&lab, "a") && !waits(&lab, "x"));
     lab.rejoin("b", &[0, 1]);
     assert!(waits(&lab, "b"), "it has not given up 1 yet");

@@ -122,7 +122,7 @@ impl World {
     /// A member took too long. Its client does not know yet.
     fn fence(&mut self) {
         let Some(group) = self.lab.groups.get("g").and_then(|group| group.consumer()) else { return };
-        let slow = group.members().iter().find(|(id, member)| group.waits_for(id, member));
+        let slow = group.waited_for().next();
         let Some((member, epoch)) = slow.map(|(id, member)| (id.clone(), member.epoch)) else { return };
         self.lab.change(GroupChange::Consumer(ConsumerChange::Fence { member, epoch })).unwrap();
     }
