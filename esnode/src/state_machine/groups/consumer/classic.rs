@@ -228,7 +228,7 @@ impl ConsumerGroup {
     }
 
     /// The same, where `is_held` tells whether any member has a partition. That may take long, and is asked last.
-    pub(super) fn has_to_join_unless(
+    pub(in crate::state_machine::groups) fn has_to_join_unless(
         &self,
         member: &ConsumerMember,
         is_held: impl Fn(&TopicPartition) -> bool,

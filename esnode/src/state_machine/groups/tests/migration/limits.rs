@@ -1,6 +1,6 @@
-//! What groups that go over may take of the room that all groups have, and of time.
+//! What groups that go over may take of the room that all groups have, and of what is looked at.
 
-use std::time::{Duration, Instant};
+use std::cell::Cell;
 
 use super::*;
 
@@ -84,22 +84,28 @@ fn what_a_member_had_whose_id_another_takes_goes_to_those_that_are_left() {
 }
 
 #[test]
-fn looking_for_slow_members_takes_no_time_for_each_partition_of_each_member() {
-    const MEMBERS: u32 = 1_000;
-    const PARTITIONS: u32 = 10_000;
-    let many = |name: &str| (name == "t").then_some((1, PARTITIONS));
-    let mut groups = Groups::default();
-    let mut change = |change| groups.apply("g", change, 1_000, &many).unwrap();
-    change(joins("x"));
-    for number in 0..MEMBERS {
-        change(GroupChange::Join(classic(&format!("m{number}"), true, &[])));
-    }
-    // Each has joined again since the last one came, and has nothing, for x has not given up anything.
-    for number in 0..MEMBERS {
-        change(GroupChange::Join(classic(&format!("m{number}"), false, &[])));
-    }
-    let group = groups.get("g").and_then(Group::consumer).expect("it is of the consumer protocol");
-    let began = Instant::now();
-    assert_eq!(group.waited_for().count(), 0, "x has not heard yet that it is to give up anything");
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+fn all_partitions_of_a_group_are_looked_at_only_for_a_member_that_waits_for_some() {
+    let mut lab = Lab::shared();
+    let has_to_join = |lab: &Lab, id: &str| {
+        let asked = Cell::new(false);
+        let group = lab.consumers();
+        let has_to = group.has_to_join_unless(&group.members()[id], |_| {
+            asked.set(true);
+            true
+        });
+        (has_to, asked.get())
+    };
+    let epoch = lab.send(beat("x", 0)).unwrap().epoch;
+    assert_eq!(has_to_join(&lab, "a"), (true, false), "it is behind");
+    lab.rejoin("b", &[0, 1]);
+    assert_eq!(has_to_join(&lab, "b"), (true, false), "it has to give up 1");
+    lab.rejoin("b", &[0]);
+    lab.send(beat("x", epoch)).unwrap();
+    lab.rejoin("a", &[2, 3]);
+    assert_eq!(lab.group().state(), "Stable");
+    assert_eq!((has_to_join(&lab, "a"), has_to_join(&lab, "b")), ((false, false), (false, false)));
+    let mut lab = Lab::shared();
+    lab.send(beat("x", 0)).unwrap();
+    lab.join(classic("c", true, &[])).unwrap();
+    assert_eq!(has_to_join(&lab, "c"), (false, true), "it waits for what others have");
 }
