@@ -38,7 +38,7 @@ pub struct Args {
     /// End after this many events.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Which events to read: all, or only those whose transaction was committed.
+    /// Which events to read, in respect of transactions.
     #[arg(long, value_name = "LEVEL", value_enum, default_value = "read_uncommitted")]
     pub isolation: Isolation,
     /// Keep printing new events until Ctrl-C.

@@ -1,5 +1,7 @@
 //! `escli transaction`.
 
+use jiff::Timestamp;
+
 use super::kafka::Kafka;
 use crate::cli::transaction::{Args, What};
 use crate::failure::{Exit, Failure};
@@ -15,7 +17,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
     match &args.what {
         What::List => {
             let listed = kafka.client.transactions().await?;
-            let document = transaction::list_document(&kafka.cluster, listed);
+            let ongoing = kafka.client.ongoing(&listed).await?;
+            let document = transaction::list_document(&kafka.cluster, listed, &ongoing, Timestamp::now());
             view::show(settings, &document, |paint| transaction::list(&document, paint));
         }
         What::Describe { ids } => {
@@ -23,7 +26,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<Exit, Failure> {
             for id in ids {
                 described.push(kafka.client.transaction(id).await?);
             }
-            let document = transaction::describe_document(&kafka.cluster, described);
+            let document = transaction::describe_document(&kafka.cluster, described, Timestamp::now());
             view::show(settings, &document, |paint| transaction::describe(&document, paint));
         }
     }

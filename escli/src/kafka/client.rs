@@ -219,9 +219,15 @@ pub fn node_id(broker: i32) -> Option<NodeId> {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::BrokerId;
+    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    use kafka_protocol::messages::list_groups_response::ListedGroup;
+    use kafka_protocol::messages::{
+        ApiVersionsRequest, ApiVersionsResponse, BrokerId, FindCoordinatorResponse, ListGroupsRequest,
+        ListGroupsResponse,
+    };
 
     use super::*;
+    use crate::kafka::connection::tests::{node, response};
 
     fn client(call: Duration) -> KafkaClient {
         KafkaClient::new(Dialer::default(), Limits { answer: Duration::from_millis(10), call })
@@ -268,6 +274,31 @@ mod tests {
         }
         let denied = coordinator(Some(&found(ResponseError::InvalidGroupId.code())), "g").unwrap_err();
         assert!(denied.to_string().starts_with("cannot find the coordinator of group g: "), "{denied}");
+    }
+
+    #[tokio::test]
+    async fn a_list_of_a_node_that_has_ceased_to_coordinate_does_not_count() {
+        let table = [10, 16].map(|key| {
+            let served = ApiVersion::default().with_api_key(key);
+            served.with_min_version(4).with_max_version(4)
+        });
+        let versions = ApiVersionsResponse::default().with_api_keys(table.to_vec());
+        let versions = response::<ApiVersionsRequest>(1, 0, &versions);
+        let found = |correlation, node: i32| {
+            let found = Coordinator::default().with_node_id(BrokerId(node));
+            let body = FindCoordinatorResponse::default().with_coordinators(vec![found]);
+            response::<FindCoordinatorRequest>(correlation, 4, &body)
+        };
+        let listed = |correlation, groups: usize| {
+            let body = ListGroupsResponse::default().with_groups(vec![ListedGroup::default(); groups]);
+            response::<ListGroupsRequest>(correlation, 4, &body)
+        };
+        let first =
+            node(vec![versions.clone(), found(2, 1), listed(3, 0), found(4, 2), found(5, 2), found(6, 2)]);
+        let (first, second) = (first.await.unwrap(), node(vec![versions, listed(2, 1)]).await.unwrap());
+        let mut client = client(Duration::from_secs(5));
+        client.connections.extend([(1, first), (2, second)]);
+        assert_eq!(client.groups().await.map(|groups| groups.len()), Ok(1));
     }
 
     #[tokio::test]

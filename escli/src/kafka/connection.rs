@@ -136,7 +136,7 @@ fn name<R: Request>() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use kafka_protocol::messages::api_versions_response::ApiVersion;
     use kafka_protocol::messages::{
         ApiVersionsResponse, ListGroupsRequest, MetadataRequest, MetadataResponse,
@@ -162,7 +162,7 @@ mod tests {
     }
 
     /// A response as it is on the wire.
-    fn response<R: Request>(correlation: i32, version: i16, body: &R::Response) -> Vec<u8> {
+    pub fn response<R: Request>(correlation: i32, version: i16, body: &R::Response) -> Vec<u8> {
         let mut bytes = BytesMut::from(&[0; 4][..]);
         let header = ResponseHeader::default().with_correlation_id(correlation);
         header.encode(&mut bytes, R::Response::header_version(version)).unwrap();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     /// A node that gives these responses, one for each request, and then hangs up.
-    async fn node(responses: Vec<Vec<u8>>) -> Result<Connection, KafkaError> {
+    pub async fn node(responses: Vec<Vec<u8>>) -> Result<Connection, KafkaError> {
         let (ours, mut theirs): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
         tokio::spawn(async move {
             for response in responses {

@@ -26,9 +26,9 @@ const MAX_PARTITION_BYTES: i32 = 4 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Isolation {
-    /// All.
+    /// All events, also of transactions that are under way or were aborted.
     ReadUncommitted,
-    /// Those whose transaction was committed, and those without one, up to the first of a transaction under way.
+    /// Those of no transaction or a committed one, up to the first event of a transaction under way.
     ReadCommitted,
 }
 
@@ -40,6 +40,8 @@ pub struct Consumer {
     /// Where each ends; nothing ends when `None`.
     ends: Option<BTreeMap<TopicPartition, i64>>,
     isolation: Isolation,
+    /// Where each partition can be read up to that has more, held back by a transaction under way.
+    held: BTreeMap<TopicPartition, i64>,
 }
 
 /// What one look at a partition brought.
@@ -81,12 +83,21 @@ impl Consumer {
             None => BTreeMap::new(),
         };
         let positions = starts(&ranges, &ends, from, &at_time);
-        Ok(Self { positions, ends: (!follow).then_some(ends), isolation })
+        let held = held(&ranges, &ends);
+        Ok(Self { positions, ends: (!follow).then_some(ends), isolation, held })
     }
 
     /// Returns whether everything was read that was there at the beginning.
     pub fn is_finished(&self) -> bool {
         self.unfinished().next().is_none()
+    }
+
+    /// A partition that is read up to where a transaction under way holds back the rest, and that offset.
+    pub fn held_back(&self) -> Option<(&TopicPartition, i64)> {
+        let reached = |(at, offset): &(&TopicPartition, &i64)| {
+            self.positions.get(*at).is_some_and(|position| position >= *offset)
+        };
+        self.held.iter().find(reached).map(|(at, offset)| (at, *offset))
     }
 
     fn unfinished(&self) -> impl Iterator<Item = (&TopicPartition, i64)> {
@@ -148,6 +159,15 @@ impl Consumer {
             return Ok(Some(Batch { partition: at.partition, events: Vec::new(), skipped }));
         }
         check(data.error_code, None, || format!("cannot read {at}"))?;
+        if self.isolation == Isolation::ReadCommitted {
+            let (stable, end) = (data.last_stable_offset, data.high_watermark);
+            // Most transactions end soon. Here the node has waited for a moment, and this one has not.
+            if stable < end && position == stable {
+                self.held.insert(at.clone(), stable);
+            } else {
+                self.held.retain(|held, offset| *held != at || *offset == stable);
+            }
+        }
         let aborted = data.aborted_transactions.unwrap_or_default().into_iter();
         let aborted = aborted.map(|each| (each.first_offset, each.producer_id.0)).collect();
         let records = data.records.unwrap_or_default();
@@ -170,6 +190,16 @@ impl Consumer {
         }
         Ok((!events.is_empty()).then_some(Batch { partition: at.partition, events, skipped: None }))
     }
+}
+
+/// Where those partitions end for readers of committed events that do not end there.
+fn held(
+    ranges: &BTreeMap<TopicPartition, OffsetRange>,
+    ends: &BTreeMap<TopicPartition, i64>,
+) -> BTreeMap<TopicPartition, i64> {
+    let is_held =
+        |(at, end): &(&TopicPartition, &i64)| ranges.get(*at).is_some_and(|range| **end < range.end);
+    ends.iter().filter(is_held).map(|(at, end)| (at.clone(), *end)).collect()
 }
 
 /// Where to begin in each partition, which is to be read up to its end of these. That is before the partition's own end
@@ -247,11 +277,27 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_read_up_to_a_transaction_under_way_is_held_back_there() {
+        let at = |partition| TopicPartition::new("orders", partition);
+        let ranges = [(at(0), OffsetRange { start: 0, end: 20 }), (at(1), OffsetRange { start: 0, end: 20 })];
+        let ends = BTreeMap::from([(at(0), 20), (at(1), 14)]);
+        let held = held(&ranges.into(), &ends);
+        assert_eq!(held, [(at(1), 14)].into());
+        let positions = BTreeMap::from([(at(0), 20), (at(1), 13)]);
+        let isolation = Isolation::ReadCommitted;
+        let mut consumer = Consumer { positions, ends: Some(ends), isolation, held };
+        assert_eq!(consumer.held_back(), None, "there is an event yet");
+        consumer.positions.insert(at(1), 14);
+        assert_eq!(consumer.held_back(), Some((&at(1), 14)));
+    }
+
+    #[test]
     fn without_following_a_partition_ends_where_it_ended() {
         let at = |partition| TopicPartition::new("orders", partition);
         let positions = BTreeMap::from([(at(0), 20), (at(1), 4)]);
         let ends = BTreeMap::from([(at(0), 20), (at(1), 5)]);
-        let mut consumer = Consumer { positions, ends: Some(ends), isolation: Isolation::ReadUncommitted };
+        let (ends, isolation, held) = (Some(ends), Isolation::ReadUncommitted, BTreeMap::new());
+        let mut consumer = Consumer { positions, ends, isolation, held };
         let unfinished =
             |consumer: &Consumer| consumer.unfinished().map(|(at, _)| at.partition).collect::<Vec<_>>();
         assert_eq!(unfinished(&consumer), [1]);

@@ -5,9 +5,11 @@ use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::messages::{DescribeTransactionsRequest, ListTransactionsRequest, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
 
-use super::client::ANY;
 use super::error::check;
 use super::{KafkaClient, KafkaError, TopicPartition};
+
+/// The state of a transaction under way.
+const ONGOING: &str = "Ongoing";
 
 /// A transactional id as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,21 +62,54 @@ impl KafkaClient {
         .await
     }
 
+    /// Returns those of the listed transactions that are under way, the oldest first.
+    ///
+    /// # Errors
+    /// `Refused`; those of [`Self::ask`].
+    pub async fn ongoing(&mut self, listed: &[TransactionListing]) -> Result<Vec<Transaction>, KafkaError> {
+        let ids = listed.iter().filter(|listed| listed.state == ONGOING).map(|listed| id(&listed.id));
+        let request = DescribeTransactionsRequest::default().with_transactional_ids(ids.collect());
+        if request.transactional_ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.retried(async |client| {
+            let response = client.ask_coordinator(0..=0, &request).await?;
+            oldest_first(&response.transaction_states)
+        })
+        .await
+    }
+
     /// Returns one transactional id with its transaction.
     ///
     /// # Errors
     /// `UnknownTransactionalId`, `Refused`; those of [`Self::ask`].
-    pub async fn transaction(&mut self, id: &str) -> Result<Transaction, KafkaError> {
-        let asked = TransactionalId(StrBytes::from_string(id.to_owned()));
-        let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![asked]);
+    pub async fn transaction(&mut self, name: &str) -> Result<Transaction, KafkaError> {
+        let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![id(name)]);
         self.retried(async |client| {
-            let coordinator = client.coordinator(ANY).await?;
-            let response = client.ask(coordinator, 0..=0, &request).await?;
+            let response = client.ask_coordinator(0..=0, &request).await?;
             let found = response.transaction_states.first();
-            found.map_or_else(|| Err(KafkaError::UnknownTransactionalId(id.to_owned())), described)
+            found.map_or_else(|| Err(KafkaError::UnknownTransactionalId(name.to_owned())), described)
         })
         .await
     }
+}
+
+fn id(name: &str) -> TransactionalId {
+    TransactionalId(StrBytes::from_string(name.to_owned()))
+}
+
+/// The transactions under way among these: some may have ended since they were listed.
+fn oldest_first(found: &[TransactionState]) -> Result<Vec<Transaction>, KafkaError> {
+    let mut ongoing = Vec::new();
+    for each in found {
+        match described(each) {
+            Ok(transaction) if transaction.began_ms.is_some() => ongoing.push(transaction),
+            Ok(_) | Err(KafkaError::UnknownTransactionalId(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    ongoing.sort_by(|one, other| (one.began_ms, &one.id).cmp(&(other.began_ms, &other.id)));
+    Ok(ongoing)
 }
 
 fn described(found: &TransactionState) -> Result<Transaction, KafkaError> {
@@ -105,6 +140,21 @@ mod tests {
     use kafka_protocol::messages::describe_transactions_response::TopicData;
 
     use super::*;
+
+    #[test]
+    fn of_transactions_under_way_the_oldest_comes_first_and_what_has_ended_is_none() {
+        let began = |name: &'static str, at| {
+            TransactionState::default()
+                .with_transactional_id(StrBytes::from_static_str(name).into())
+                .with_transaction_start_time_ms(at)
+        };
+        let gone = began("gone", 1).with_error_code(ResponseError::TransactionalIdNotFound.code());
+        let found = [began("young", 9), gone, began("ended", -1), began("old", 2)];
+        let ids = oldest_first(&found).unwrap().into_iter().map(|each| each.id);
+        assert_eq!(ids.collect::<Vec<_>>(), ["old", "young"]);
+        let moved = began("moved", 1).with_error_code(ResponseError::NotCoordinator.code());
+        assert!(oldest_first(&[moved]).unwrap_err().is_retriable());
+    }
 
     #[test]
     fn a_transaction_is_described_with_its_partitions_and_an_unknown_id_is_named() {
