@@ -173,12 +173,16 @@ impl Node {
         packs.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     }
 
-    /// Packs what is to be packed, or something else.
-    fn pack(&mut self, rng: &mut Rng) {
-        let (_stop, stopped) = bounded(0);
+    fn packing(&self) -> (Packing, Sender<()>) {
+        let (stop, stopped) = bounded(0);
         let (log, batches) = (self.work.log.clone(), self.work.batches.clone());
         let sizes = Sizes { segment: SMALL.segment_bytes, kept: SMALL.segment_bytes };
-        let packing = Packing { log, batches, sizes, pause: Duration::ZERO, stopped };
+        (Packing { log, batches, sizes, pause: Duration::ZERO, stopped }, stop)
+    }
+
+    /// Packs what is to be packed, or something else.
+    fn pack(&mut self, rng: &mut Rng) {
+        let (packing, _stop) = self.packing();
         let before = self.packs();
         let packed = match packing.some(rng, &self.snapshot) {
             Some(entries) => packing.pack(&entries, &self.snapshot),
@@ -389,6 +393,38 @@ fn batches_are_found_whatever_happens_to_indexes_and_packs() {
             node.check(&mut rng, false);
         }
     }
+}
+
+#[test]
+fn what_a_pack_does_not_give_is_not_looked_for_behind_it() {
+    let mut rng = Rng::with_seed(1);
+    let mut node = Node::new();
+    while node.work.log.next_sealed(6).is_none() {
+        node.append(&mut rng);
+    }
+    node.index_all();
+    node.take_snapshot();
+    let end = *node.work.log.index_of(1).unwrap().1.entries().end();
+    let (packing, _stop) = node.packing();
+    assert!(packing.pack(&(1..=end), &node.snapshot).unwrap());
+    node.take_snapshot();
+    assert_eq!(node.work.log.first_index(), end + 1);
+    let (key, batches) = ((1, 0), &node.work.batches);
+    let place = node.snapshot.topic_by_id(1).unwrap().partitions[0].locate(0).unwrap();
+    let place = (place.index, place.base_offset);
+    let packed = batches.last_row(key, place.0, end + 1).unwrap().unwrap().end_offset;
+    for offset in [0, packed - 1] {
+        let damaged = batches.place_in_log(key, Wanted::Offset(offset), place).unwrap_err();
+        assert_eq!(damaged.kind(), io::ErrorKind::InvalidData);
+    }
+    assert_eq!(batches.place_in_log(key, Wanted::Offset(packed), place).unwrap(), (end + 1, packed));
+    // A pack that would lack something is not written.
+    let (segment, index) = node.work.log.index_of(end + 1).unwrap();
+    let second = *index.entries().end();
+    node.work.log.discard_index(&segment, &io::Error::other("it is to be another one"));
+    node.work.log.write_index(&node.work.log.next_unindexed(0).unwrap(), &[]).unwrap();
+    assert!(matches!(packing.pack(&(end + 1..=second), &node.snapshot), Err(Postponed::Failed(_))));
+    assert_eq!(node.work.log.packs().entries(), Some(1..=end));
 }
 
 #[test]
