@@ -295,10 +295,13 @@ impl Packing {
     }
 }
 
-/// Takes the rows of the next partition, each with the number of the file that it is from.
+/// A partition, and its rows, each with the number of the file that it is from.
+type PartitionRows = (PartitionKey, Vec<(usize, Row)>);
+
+/// Takes the rows of the next partition.
 fn next_rows(
     rows: &mut [Peekable<impl Iterator<Item = io::Result<Row>>>],
-) -> io::Result<Option<(PartitionKey, Vec<(usize, Row)>)>> {
+) -> io::Result<Option<PartitionRows>> {
     let mut next: Option<PartitionKey> = None;
     for rows in &mut *rows {
         match rows.peek() {

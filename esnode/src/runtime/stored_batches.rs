@@ -19,6 +19,9 @@ pub fn size(stored: &StoredBatch) -> usize {
 }
 
 /// Reads batches. Ends before the first one that is not what the index says; then the log tells what is wrong.
+///
+/// # Errors
+/// Those of the file system.
 pub fn read(reader: &BatchReader, stored: &[StoredBatch]) -> io::Result<Vec<Bytes>> {
     let bytes = match reader.read(stored) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

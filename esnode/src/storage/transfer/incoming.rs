@@ -128,7 +128,7 @@ impl Incoming {
         self.read_through(piece, &name).inspect_err(|_| self.remove(&name))
     }
 
-    /// Makes a pack that is complete durable and reads it through; `is_intact` judges each batch.
+    /// Makes a pack that is complete durable and reads it through; `is_intact` says whether a batch is.
     ///
     /// # Errors
     /// As [`Incoming::check`].

@@ -277,8 +277,9 @@ impl Packs {
     fn joins(&self, name: &Name) -> bool {
         let packs = self.shared.packs.read();
         let follows = packs.last().is_none_or(|last| *name.entries.start() == *last.entries().end() + 1);
-        let replaced = packs.iter().filter(|pack| name::includes(&name.entries, pack.entries()));
-        let (first, last) = (replaced.clone().next(), replaced.last());
+        let mut replaced = packs.iter().filter(|pack| name::includes(&name.entries, pack.entries()));
+        let first = replaced.next();
+        let last = replaced.next_back().or(first);
         let replaces = first.is_some_and(|first| first.entries().start() == name.entries.start())
             && last.is_some_and(|last| last.entries().end() == name.entries.end());
         (follows || replaces) && self.next_name(name.entries.clone()) == *name
@@ -342,14 +343,15 @@ pub(crate) fn keep_only(dir: &Path, kept: &[String]) -> io::Result<()> {
 
 /// The names of the packs in `dir` that count, in the order of their entries, and of those that others have replaced.
 pub(crate) fn names(dir: &Path) -> Result<(Vec<Name>, Vec<Name>), OpenError> {
-    let corrupt = |name: &str, reason: &str| OpenError::corrupt(name, 0, reason);
     let mut found = Vec::new();
     for file in files::list(dir, EXTENSION)? {
         found.push(parse(&file)?);
     }
     let (kept, replaced) = name::sort(found);
-    for pair in kept.windows(2).filter(|pair| *pair[0].entries.end() + 1 != *pair[1].entries.start()) {
-        return Err(corrupt(&pair[1].to_string(), "the pack does not continue the one before it"));
+    match kept.windows(2).find(|pair| *pair[0].entries.end() + 1 != *pair[1].entries.start()) {
+        Some(pair) => {
+            Err(OpenError::corrupt(&pair[1].to_string(), 0, "the pack does not continue the one before it"))
+        }
+        None => Ok((kept, replaced)),
     }
-    Ok((kept, replaced))
 }
