@@ -44,14 +44,6 @@ impl Row {
         Self { key, base_offset, end_offset, newest, bytes: 0, position: 0, length: 0 }
     }
 
-    /// About how many of its bytes are of batches with events from `start_offset` on.
-    pub fn bytes_from(&self, start_offset: i64) -> u64 {
-        let (all, kept) = (self.end_offset - self.base_offset, self.end_offset - start_offset);
-        let (all, kept) =
-            (u128::from(all.max(1).unsigned_abs()), u128::from(kept.clamp(0, all).unsigned_abs()));
-        u64::try_from(u128::from(self.bytes) * kept / all).unwrap_or(u64::MAX)
-    }
-
     /// Whether all of its batches are before what is `wanted`.
     pub fn is_before(&self, wanted: Wanted) -> bool {
         match wanted {

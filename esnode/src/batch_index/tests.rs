@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::recent::{RecentBatch, RecentBatches};
-use super::segment_index::{Row, SegmentId, SegmentIndex, encode};
+use super::segment_index::{SegmentId, SegmentIndex, encode};
 use super::{BatchEntry, Content, IndexedBatch, PartitionKey, Wanted};
 
 const SEGMENT: SegmentId = SegmentId { sequence: 3, generation: 17, end: 1 << 30 };
@@ -108,12 +108,6 @@ fn any_flipped_bit_and_any_cut_is_noticed_or_changes_nothing() {
         let cut = good.slice(..length);
         assert!(SegmentIndex::open(cut, length as u64).is_err(), "cut to {length}");
     }
-}
-
-#[test]
-fn a_row_tells_how_much_of_it_is_kept() {
-    let row = Row { bytes: 1000, ..Row::covering((1, 0), 100..300, 5) };
-    assert_eq!([0, 100, 150, 299, 300, 999].map(|start| row.bytes_from(start)), [1000, 1000, 750, 5, 0, 0]);
 }
 
 fn recent(entry: u64, base_offset: i64, newest: i64) -> RecentBatch {

@@ -187,7 +187,8 @@ impl Work {
     /// After a start the recent batches begin in the middle of the last segment: adds those before.
     fn extend_recent(&self) -> Result<(), Postponed> {
         let recent = self.batches.recent();
-        let (first, since) = (self.log.first_unsealed(), recent.since());
+        let first = self.log.first_unsealed().max(self.batches.first_unpacked());
+        let since = recent.since();
         if first >= since || since - 1 > self.log.last_index() {
             return Ok(());
         }

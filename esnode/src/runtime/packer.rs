@@ -4,6 +4,8 @@
 //! What is kept is decided by the newest snapshot that is written: after a crash the state may be as old as that. And only
 //! entries before it are packed, since those after it are replayed.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::iter::Peekable;
 use std::ops::{ControlFlow, RangeInclusive};
@@ -19,7 +21,7 @@ use crate::batch_index::segment_index::{Row, SegmentIndex};
 use crate::batch_index::{PartitionKey, Wanted};
 use crate::process::thread_priority::lower;
 use crate::state_machine::{Partition, Position, StateMachine};
-use crate::storage::batch_reader::{BatchReader, Indexed, StoredBatch};
+use crate::storage::batch_reader::{BatchFile, BatchReader, Indexed, StoredBatch};
 use crate::storage::log::segment_indexes::IndexFile;
 use crate::storage::{Log, PackWriter, is_full};
 use plan::{Disk, Unit, Work};
@@ -28,7 +30,7 @@ mod plan;
 
 /// The on-disk format from which on there are packs.
 const PACKS_FORMAT: u16 = 4;
-/// Bytes that are read and written in one go.
+/// Bytes that are read, and written out, in one go.
 const CHUNK: usize = 1 << 20;
 /// Pause after each of them: the disk is for others, too.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -80,7 +82,8 @@ impl Packer {
     /// If no thread can be started.
     pub fn spawn(log: Log, batches: BatchReader, states: SnapshotStates, sizes: Sizes) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let packing = Packing { log, batches, sizes, pause: PAUSE, stopped };
+        let given_up = RefCell::default();
+        let packing = Packing { log, batches, sizes, pause: PAUSE, stopped, given_up };
         let thread = thread::Builder::new().name("packer".into()).spawn(move || {
             lower();
             packing.run(&states);
@@ -105,6 +108,8 @@ pub(super) struct Packing {
     pub(super) pause: Duration,
     /// Disconnected when the node stops.
     pub(super) stopped: Receiver<()>,
+    /// Packs that cannot be read whole. They stay as they are, and keep nothing else from being packed.
+    pub(super) given_up: RefCell<BTreeSet<u64>>,
 }
 
 impl Packing {
@@ -143,15 +148,28 @@ impl Packing {
 
     /// Does what is to be done next. Returns false if that is nothing.
     pub(super) fn pack_next(&self, state: &StateMachine) -> Result<bool, Postponed> {
+        let epoch = self.log.packs().epoch();
+        // An earlier state does not know all that the packs hold, and would take it for deleted.
+        if self.log.packs().entries().is_some_and(|packed| *packed.end() > state.applied_index()) {
+            return Ok(false);
+        }
         match plan::next(&self.units(state)?, state.low_watermark(), self.disk()) {
             Some(Work::DeleteBefore(entry)) => self.log.packs().delete_before(entry)?,
             Some(Work::Pack(entries)) => {
                 // The log may have changed meanwhile; then a newer state is looked at.
-                return self.pack(&entries, state).inspect_err(|_| self.log.packs().abandon());
+                return self.pack(&entries, epoch, state).inspect_err(|_| self.give_up(&entries));
             }
             None => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// These entries could not be packed.
+    fn give_up(&self, entries: &RangeInclusive<u64>) {
+        self.log.packs().abandon();
+        let packs =
+            self.log.packs().all().into_iter().filter(|pack| entries.contains(pack.entries().start()));
+        self.given_up.borrow_mut().extend(packs.map(|pack| pack.id()));
     }
 
     fn disk(&self) -> Disk {
@@ -167,17 +185,26 @@ impl Packing {
     fn units(&self, state: &StateMachine) -> io::Result<Vec<Unit>> {
         let mut units = Vec::new();
         for pack in self.log.packs().all() {
-            units.push(unit(&pack.index, true, state)?);
+            let whole = || Unit::kept(pack.entries().clone(), pack.index.id().end, self.sizes.segment);
+            let is_given_up = self.given_up.borrow().contains(&pack.id());
+            units.push(if is_given_up {
+                whole()
+            } else {
+                unit(&pack.index, true, state).unwrap_or_else(|_| whole())
+            });
         }
         let mut entry = self.batches.first_unpacked();
         let end = self.log.index_before(self.sizes.kept).min(state.applied_index());
         while entry < end
-            && let Some((_, index)) = self.log.index_of(entry)
+            && let Some((segment, index)) = self.log.index_of(entry)
             && *index.entries().end() < end
         {
             // Another node's segments may begin with entries that are packed.
             let entries = entry..=*index.entries().end();
-            units.push(Unit { entries, ..unit(&index, false, state)? });
+            let file = BatchFile::Segment(segment);
+            let unit =
+                unit(&index, false, state).inspect_err(|error| self.batches.discard_damaged(&file, error))?;
+            units.push(Unit { entries, ..unit });
             entry = index.entries().end() + 1;
         }
         Ok(units)
@@ -187,11 +214,17 @@ impl Packing {
     pub(super) fn pack(
         &self,
         entries: &RangeInclusive<u64>,
+        epoch: u64,
         state: &StateMachine,
     ) -> Result<bool, Postponed> {
         let sources = self.sources(entries)?;
-        let mut rows: Vec<_> = sources.iter().map(|(_, index)| index.rows().peekable()).collect();
-        let mut writer = self.log.packs().begin(entries.clone())?;
+        let rows = sources.iter().map(|(file, index)| {
+            let noticed =
+                |row: io::Result<Row>| row.inspect_err(|error| self.batches.discard_damaged(file, error));
+            index.rows().map(noticed).peekable()
+        });
+        let mut rows: Vec<_> = rows.collect();
+        let mut writer = self.log.packs().begin(entries.clone(), epoch)?;
         while let Some((key, found)) = next_rows(&mut rows)? {
             // What comes before the first place that the state knows is never asked for.
             let known = |partition: &&Partition| partition.place_up_to(*entries.end()).is_some();
@@ -203,7 +236,9 @@ impl Packing {
         }
         check_complete(entries, state, &writer)?;
         let fits = self.log.packs().put(writer)?;
-        tracing::info!(first = entries.start(), last = entries.end(), fits, "packed older entries");
+        if fits {
+            tracing::info!(first = entries.start(), last = entries.end(), "packed older entries");
+        }
         Ok(fits)
     }
 
@@ -247,7 +282,7 @@ impl Packing {
         writer: &mut PackWriter,
     ) -> Result<(), Postponed> {
         let ([(_, first), ..], [.., (_, last)]) = (found, found) else { return Ok(()) };
-        let (mut covered, mut kept_from) = (first.base_offset, last.end_offset);
+        let (mut covered, mut kept_from) = (i64::MIN, last.end_offset);
         for ((file, index), row) in found {
             let joins = row.base_offset <= covered.max(from) && row.end_offset >= covered;
             if !joins {
@@ -262,7 +297,8 @@ impl Packing {
                     chunk.push(StoredBatch::new(row.key, file, indexed));
                     if bytes < CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 });
-                let _: ControlFlow<()> = flow?;
+                let _: ControlFlow<()> =
+                    flow.inspect_err(|error| self.batches.discard_damaged(file, error))?;
                 kept_from = chunk.first().map_or(kept_from, |first| kept_from.min(first.batch.base_offset));
                 next = self.write(&chunk, next, writer)?;
             }
@@ -274,7 +310,7 @@ impl Packing {
     /// Writes batches; the first one holds the offset `next`, and they join. Returns the offset after the last one.
     fn write(&self, chunk: &[StoredBatch], next: i64, writer: &mut PackWriter) -> Result<i64, Postponed> {
         let read = stored::read(&self.batches, chunk)?;
-        let mut end = next;
+        let (mut end, before) = (next, writer.position() / CHUNK);
         for (stored, bytes) in chunk.iter().zip(&read) {
             let batch = stored.batch;
             let joins = batch.base_offset == end || (end == next && batch.base_offset < end);
@@ -288,7 +324,9 @@ impl Packing {
             let reason = format!("the batch at offset {end} is not where an index says");
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason).into());
         }
-        if self.stopped.recv_timeout(self.pause).is_err_and(|error| error.is_disconnected()) {
+        if writer.position() / CHUNK > before
+            && self.stopped.recv_timeout(self.pause).is_err_and(|error| error.is_disconnected())
+        {
             return Err(Postponed::Stopped);
         }
         Ok(end)
@@ -351,12 +389,28 @@ fn find(state: &StateMachine, (topic, partition): PartitionKey) -> Option<&Parti
     state.topic_by_id(topic)?.partitions.get(partition as usize)
 }
 
+/// Bytes of a row's batches with events from this offset on.
+fn bytes_from(index: &SegmentIndex<IndexFile>, row: &Row, start_offset: i64) -> io::Result<u64> {
+    if start_offset <= row.base_offset || row.end_offset <= start_offset {
+        return Ok(if row.end_offset <= start_offset { 0 } else { row.bytes });
+    }
+    let mut bytes = 0;
+    let _: ControlFlow<()> = index.batches(row, Wanted::Offset(start_offset), |indexed| {
+        bytes += u64::from(indexed.batch.length);
+        ControlFlow::Continue(())
+    })?;
+    Ok(bytes)
+}
+
 /// What a file holds.
 fn unit(index: &SegmentIndex<IndexFile>, is_pack: bool, state: &StateMachine) -> io::Result<Unit> {
     let (mut live, mut largest) = (0, 0);
     for row in index.rows() {
         let row = row?;
-        let kept = find(state, row.key).map_or(0, |partition| row.bytes_from(partition.start_offset()));
+        let kept = match find(state, row.key) {
+            Some(partition) => bytes_from(index, &row, partition.start_offset())?,
+            None => 0,
+        };
         live += kept;
         largest = kept.max(largest);
     }

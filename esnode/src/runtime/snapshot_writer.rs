@@ -74,7 +74,10 @@ fn run(
             Err(error) => Event::DiskFailed(error),
             Ok(()) => {
                 tracing::debug!(index, "wrote a snapshot");
-                states.put(state);
+                // Else another node's snapshot was installed meanwhile, which this one must not be taken for.
+                if snapshots.newest_index() == Some(index) {
+                    states.put(state);
+                }
                 Event::Input(Input::SnapshotWritten(true))
             }
         };

@@ -454,6 +454,22 @@ fn the_terms_of_events_are_known_again_after_a_snapshot_and_no_part_of_what_repl
 }
 
 #[test]
+fn a_time_is_looked_for_among_what_is_kept() {
+    let mut state = StateMachine::default();
+    let commands = [
+        create("t", 1),
+        append(1, 0, batch(1, 10, None)),
+        Command::DeleteRecords { topic: 1, partition: 0, start_offset: 1 },
+        append(1, 0, batch(1, 5, None)),
+    ];
+    for (index, command) in (1..).zip(commands) {
+        state.apply(index, 1, &payload(&[command]));
+    }
+    let place = state.topic_by_id(1).unwrap().partitions[0].locate_time(3).unwrap();
+    assert_eq!((place.index, place.base_offset), (4, 1));
+}
+
+#[test]
 fn a_newest_time_that_is_gone_hides_nothing_that_is_left() {
     let mut state_machine = StateMachine::default();
     state_machine.apply(1, 1, &payload(&[create("t", 1)]));

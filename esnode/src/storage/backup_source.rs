@@ -46,15 +46,7 @@ impl BackupSource {
     /// # Errors
     /// The system's; `InvalidData` if the log or the snapshot is damaged.
     pub fn gather(log: &Log, snapshots: &Snapshots) -> io::Result<Option<Self>> {
-        // A pack that is made later may lack events of the snapshot, and the log what is in that pack.
-        loop {
-            let packs = log.packs().all();
-            let gathered = Self::gather_with(log, snapshots, &packs)?;
-            let now = log.packs().all();
-            if now.len() == packs.len() && now.iter().zip(&packs).all(|(now, then)| Arc::ptr_eq(now, then)) {
-                return Ok(gathered);
-            }
-        }
+        log.packs().unchanged(|packs| Self::gather_with(log, snapshots, packs))
     }
 
     fn gather_with(log: &Log, snapshots: &Snapshots, packs: &[Arc<Pack>]) -> io::Result<Option<Self>> {

@@ -98,7 +98,7 @@ impl BatchReader {
         Self { log, recent }
     }
 
-    /// The first entry that is in no pack, but for those before all that are in the log.
+    /// The first entry of the log that no pack covers.
     pub fn first_unpacked(&self) -> u64 {
         let packed = self.log.packs().entries().map_or(0, |entries| *entries.end());
         self.log.first_index().max(packed + 1)
@@ -251,7 +251,8 @@ impl BatchReader {
         Ok(read.map(|(stored, at)| buffer.slice(at..at + stored.batch.length as usize)).collect())
     }
 
-    fn discard_damaged(&self, file: &BatchFile, error: &io::Error) {
+    /// If this error says that the index of a file is damaged, that of a segment is made anew.
+    pub(crate) fn discard_damaged(&self, file: &BatchFile, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
             self.discard(file, error);
         }

@@ -17,7 +17,7 @@ use crate::{TOPIC, cluster, process};
 const MANY: &str = "many";
 const PARTITIONS: i32 = 1000;
 /// Messages of each partition.
-const EVENTS: usize = 500;
+const EVENTS: usize = 1500;
 /// Partitions that are read, one after the other.
 const READ: i32 = 50;
 /// Packing is done once nothing has been packed for so long.

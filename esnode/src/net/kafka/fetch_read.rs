@@ -114,7 +114,11 @@ fn walk(node: &Handle, mut reads: Vec<&mut PartitionRead>, room: &mut Room, high
             if room.taken > 0 && (count == SCAN || room.bytes == 0) {
                 break;
             }
-            let entries = reading::read(node, &sources, low, high)?;
+            let entries = match reading::read(node, &sources, low, high) {
+                // They were packed meanwhile. The next fetch finds them there.
+                Err(_) if low < node.log().first_index() => break,
+                read => read?,
+            };
             if entries.is_empty() {
                 break;
             }

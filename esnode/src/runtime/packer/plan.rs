@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 
 /// Files that are packed together have at most so many times the bytes of a segment.
 const GROUP: u64 = 4;
+/// No pack has more bytes than positions in it can count.
+const LARGEST: u64 = 2 << 30;
 /// A full disk is no place for a large file: a pack takes at most this part of what is free.
 const ROOM: u64 = 4;
 /// So many small packs in a row become one.
@@ -46,6 +48,11 @@ pub(super) enum Work {
 }
 
 impl Unit {
+    /// A pack that stays as it is: of `bytes`, where segments have `segment`.
+    pub fn kept(entries: RangeInclusive<u64>, bytes: u64, segment: u64) -> Self {
+        Self { entries, is_pack: true, bytes, live: bytes.max(segment), largest: bytes }
+    }
+
     fn dead(&self) -> u64 {
         self.bytes.saturating_sub(self.live)
     }
@@ -57,11 +64,12 @@ pub(super) fn next(units: &[Unit], low_watermark: u64, disk: Disk) -> Option<Wor
     if units.first().is_some_and(|first| first.is_pack && *first.entries.end() < low_watermark) {
         return Some(Work::DeleteBefore(low_watermark));
     }
-    let room = if disk.is_low { disk.free / ROOM } else { u64::MAX };
+    // Others must not come to want because of this one.
+    let room = if disk.is_low { disk.free / ROOM } else { disk.free.saturating_sub(2 * disk.segment) / 2 };
     let (packs, segments) = units.split_at(units.partition_point(|unit| unit.is_pack));
     let chosen = for_space(packs, segments, disk, room);
-    let chosen = chosen.or_else(|| if disk.is_low { None } else { for_locality(segments, disk) });
-    let chosen = chosen.or_else(|| if disk.is_low { None } else { small_packs(packs, disk) })?;
+    let chosen = chosen.or_else(|| if disk.is_low { None } else { for_locality(segments, disk, room) });
+    let chosen = chosen.or_else(|| if disk.is_low { None } else { small_packs(packs, disk, room) })?;
     Some(Work::Pack(*chosen.first()?.entries.start()..=*chosen.last()?.entries.end()))
 }
 
@@ -91,7 +99,7 @@ fn for_space<'a>(packs: &'a [Unit], segments: &'a [Unit], disk: Disk, room: u64)
 
 /// The longest group of units from the first on that becomes a pack of a good size and for which there is room.
 fn group(units: &[Unit], disk: Disk, room: u64) -> &[Unit] {
-    let limit = (GROUP * disk.segment).min(room);
+    let limit = (GROUP * disk.segment).min(LARGEST).min(room);
     let mut live = 0;
     let fits = units.iter().take_while(|unit| {
         live += unit.live;
@@ -108,20 +116,20 @@ fn sums(units: &[Unit]) -> (u64, u64) {
 }
 
 /// The first segments, if most are of many partitions, so that what one of them has lies in many places.
-fn for_locality(segments: &[Unit], disk: Disk) -> Option<&[Unit]> {
+fn for_locality(segments: &[Unit], disk: Disk, room: u64) -> Option<&[Unit]> {
     let mixed =
         segments.iter().filter(|unit| unit.largest < unit.live / 2).map(|unit| unit.live).sum::<u64>();
     let all = sums(segments).0;
-    let first = group(segments, disk, u64::MAX);
-    (mixed > all / 2 && first.len() < segments.len()).then_some(first)
+    let first = group(segments, disk, room);
+    (mixed > all / 2 && !first.is_empty() && first.len() < segments.len()).then_some(first)
 }
 
 /// Small packs in a row.
-fn small_packs(packs: &[Unit], disk: Disk) -> Option<&[Unit]> {
+fn small_packs(packs: &[Unit], disk: Disk, room: u64) -> Option<&[Unit]> {
     let is_small = |unit: &Unit| unit.live < disk.segment / 2;
     let runs = (0..packs.len()).map(|at| {
         let run = packs[at..].iter().take_while(|unit| is_small(unit)).count();
-        group(&packs[at..at + run], disk, u64::MAX)
+        group(&packs[at..at + run], disk, room)
     });
     runs.into_iter().find(|run| run.len() >= SMALL_PACKS)
 }

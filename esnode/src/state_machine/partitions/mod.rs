@@ -131,7 +131,8 @@ impl Partition {
         self.max_timestamp.filter(|newest| *newest >= timestamp)?;
         let after = self.index.partition_point(|entry| entry.before.is_none_or(|before| before < timestamp));
         // The batch with that timestamp may be deleted. Then the scan begins at the first event that is kept.
-        self.index.get(after.saturating_sub(1)).map(|entry| entry.position)
+        let kept = self.index.partition_point(|entry| entry.position.base_offset <= self.start_offset);
+        self.index.get(after.max(kept).saturating_sub(1)).map(|entry| entry.position)
     }
 
     /// Returns the last place in the log, up to entry `entry`, that is known, and the newest timestamp before it. `None` if all

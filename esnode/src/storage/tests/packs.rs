@@ -16,7 +16,7 @@ const KEY: (u32, u32) = (1, 0);
 
 /// Writes a pack of these entries, which has one batch of one record for each entry; the text makes it known.
 fn write(packs: &Packs, entries: RangeInclusive<u64>, text: &str) -> PackWriter {
-    let mut writer = packs.begin(entries.clone()).unwrap();
+    let mut writer = packs.begin(entries.clone(), packs.epoch()).unwrap();
     for entry in entries.clone() {
         let bytes = format!("{text} {entry}");
         let base_offset = entry.cast_signed();

@@ -179,6 +179,9 @@ impl Incoming {
             let reason = format!("the segments end at entry {}, the snapshot at {index}", whole.last());
             return Err(OpenError::corrupt(DIR, 0, reason));
         }
+        if !packs::join(packs.iter().flatten().map(|pack| pack.name.as_str())) {
+            return Err(OpenError::corrupt(DIR, 0, "the packs do not join"));
+        }
         sync_dir(&self.dir)?;
         Ok(Staged { index, term, before, payload, parts, packs })
     }

@@ -3,6 +3,7 @@
 //! or is deleted.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,15 @@ impl Outgoing {
     /// # Errors
     /// The system's; `InvalidData` if the log or the snapshot is damaged.
     pub fn gather(log: &Log, snapshots: &Snapshots, have: u64) -> io::Result<Option<Self>> {
+        log.packs().unchanged(|packs| Self::gather_with(log, snapshots, have, packs))
+    }
+
+    fn gather_with(
+        log: &Log,
+        snapshots: &Snapshots,
+        have: u64,
+        packs: &[Arc<Pack>],
+    ) -> io::Result<Option<Self>> {
         let Some(Snapshot { index, term, payload, .. }) = snapshots.newest()? else { return Ok(None) };
         if index <= have {
             return Ok(None);
@@ -77,12 +87,11 @@ impl Outgoing {
             })
             .collect();
         let segments = files.iter().map(|(piece, _)| *piece).collect();
-        // Whatever has left the log since the segments were looked for is packed by now.
-        let packs = (before.0 > have).then(|| log.packs().all());
-        let offered = packs.as_ref().map(|packs| packs.iter().map(|pack| OfferedPack::of(pack)).collect());
-        files.extend(
-            packs.into_iter().flatten().map(|pack| (OfferedPack::of(&pack).piece, BatchFile::Pack(pack))),
-        );
+        // `Some` also without packs: then nothing of what comes before is kept, whatever the other node has.
+        let packs = (before.0 > have).then_some(packs);
+        let offered = packs.map(|packs| packs.iter().map(|pack| OfferedPack::of(pack)).collect());
+        let packs = packs.into_iter().flatten();
+        files.extend(packs.map(|pack| (OfferedPack::of(pack).piece, BatchFile::Pack(Arc::clone(pack)))));
         let offer = Offer { index, term, before, payload: payload.len() as u64, segments, packs: offered };
         Ok(Some(Self { offer, payload, files }))
     }

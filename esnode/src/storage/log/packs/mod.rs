@@ -44,8 +44,17 @@ struct Shared {
     files: Arc<OpenFiles>,
     /// In the order of their entries, without gaps.
     packs: RwLock<Vec<Arc<Pack>>>,
-    /// How often all packs were replaced. Locked by whoever changes which files there are.
-    epoch: Mutex<u64>,
+    /// Locked by whoever changes which files there are.
+    changes: Mutex<Changes>,
+}
+
+/// What has happened to the files.
+#[derive(Debug, Default)]
+struct Changes {
+    /// How often all packs were replaced.
+    epoch: u64,
+    /// A change has failed half-way. The next start sees what has become of it; until then nothing else is changed.
+    failed: bool,
 }
 
 /// A pack.
@@ -153,10 +162,17 @@ impl Pack {
         Ok(buffer.into())
     }
 
-    /// Deletes the file. Whoever still reads it can continue.
+    /// Whoever still reads it can continue when the file is gone.
+    fn keep_open(&self) {
+        if let Err(error) = self.file.pin() {
+            tracing::warn!(%error, "cannot keep a deleted pack open that is still being read");
+        }
+    }
+
+    /// Deletes the file.
     fn delete(self: Arc<Self>, dir: &Path) -> io::Result<()> {
         if Arc::strong_count(&self) > 1 {
-            self.file.pin()?;
+            self.keep_open();
         }
         remove_if_present(dir, &self.file_name())
     }
@@ -177,7 +193,7 @@ impl Packs {
         }
         sync_dir(dir)?;
         let dir = dir.to_owned();
-        Ok(Self { shared: Arc::new(Shared { dir, files, packs, epoch: Mutex::default() }) })
+        Ok(Self { shared: Arc::new(Shared { dir, files, packs, changes: Mutex::default() }) })
     }
 
     /// Runs `install`, which puts other packs in the place of all. Whoever reads them can continue.
@@ -185,10 +201,10 @@ impl Packs {
     /// # Errors
     /// Those of `install`, and as [`Packs::open`]. All are final.
     pub(crate) fn replace_all(&self, install: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let mut epoch = self.shared.epoch.lock();
-        *epoch += 1;
+        let mut changes = self.shared.changes.lock();
+        changes.epoch += 1;
         for pack in self.all() {
-            pack.file.pin()?;
+            pack.keep_open();
         }
         install()?;
         let packs = open_all(
@@ -223,14 +239,21 @@ impl Packs {
         self.shared.packs.read().iter().map(|pack| pack.length).sum()
     }
 
-    /// Begins a pack of these entries. They are those of packs that it will replace, or follow the last pack.
+    /// How often all packs were replaced. What is decided about those before must not be done to those after.
+    pub fn epoch(&self) -> u64 {
+        self.shared.changes.lock().epoch
+    }
+
+    /// Begins a pack of these entries. They are those of packs of this `epoch` that it will replace, or follow the last one.
     ///
     /// # Errors
-    /// Those of the file system.
-    pub fn begin(&self, entries: RangeInclusive<u64>) -> io::Result<PackWriter> {
+    /// Those of the file system; an earlier one that has left a change half done.
+    pub fn begin(&self, entries: RangeInclusive<u64>, epoch: u64) -> io::Result<PackWriter> {
+        if self.shared.changes.lock().failed {
+            return Err(io::Error::other("an earlier change of the packs has failed; start the node again"));
+        }
         // What somebody else still writes is not this one's.
         remove_if_present(&self.shared.dir, UNFINISHED)?;
-        let epoch = *self.shared.epoch.lock();
         PackWriter::create(&self.shared.dir.join(UNFINISHED), self.next_name(entries), epoch)
     }
 
@@ -254,23 +277,30 @@ impl Packs {
     /// Those of the file system.
     pub fn put(&self, written: PackWriter) -> io::Result<bool> {
         let dir = &self.shared.dir;
-        let now = self.shared.epoch.lock();
+        let mut changes = self.shared.changes.lock();
         let (name, epoch) = (written.name.clone(), written.epoch);
         written.finish()?;
-        if epoch != *now || !self.joins(&name) {
+        if epoch != changes.epoch || !self.joins(&name) {
             remove_if_present(dir, UNFINISHED)?;
             return Ok(false);
         }
-        fs::rename(dir.join(UNFINISHED), dir.join(name.to_string())).map_err(named(dir, UNFINISHED))?;
+        let pack = Pack::open_at(dir, UNFINISHED, name).map_err(io::Error::other)?;
+        let put = self.put_in_place(Arc::new(pack));
+        changes.failed |= put.is_err();
+        put.map(|()| true)
+    }
+
+    fn put_in_place(&self, pack: Arc<Pack>) -> io::Result<()> {
+        let (dir, file_name) = (&self.shared.dir, pack.file_name());
+        fs::rename(dir.join(UNFINISHED), dir.join(&file_name)).map_err(named(dir, UNFINISHED))?;
         sync_dir(dir)?;
-        let pack = Pack::open(dir, name, &self.shared.files).map_err(io::Error::other)?;
-        for replaced in self.replace(Arc::new(pack)) {
+        pack.file.close_when_idle(dir.join(file_name), &self.shared.files);
+        for replaced in self.replace(pack) {
             replaced.delete(dir)?;
         }
-        // A pack that came back, because its deletion was lost, would bring back what this one no longer holds once this one is
-        // gone, too.
-        sync_dir(dir)?;
-        Ok(true)
+        // A pack that came back, because its deletion was lost, would bring back what this one no longer holds once this one
+        // is gone, too.
+        sync_dir(dir)
     }
 
     /// Whether a pack of this name can become one of them.
@@ -298,19 +328,45 @@ impl Packs {
     /// # Errors
     /// Those of the file system.
     pub fn delete_before(&self, entry: u64) -> io::Result<()> {
-        let _now = self.shared.epoch.lock();
+        let mut changes = self.shared.changes.lock();
         let deleted: Vec<_> = {
             let mut packs = self.shared.packs.write();
             let count = packs.partition_point(|pack| *pack.entries().end() < entry);
             packs.drain(..count).collect()
         };
         // The oldest first: a crash leaves no gap.
-        for pack in deleted {
-            pack.delete(&self.shared.dir)?;
-            sync_dir(&self.shared.dir)?;
-        }
-        Ok(())
+        let dir = &self.shared.dir;
+        let done = deleted.into_iter().try_for_each(|pack| pack.delete(dir).and_then(|()| sync_dir(dir)));
+        changes.failed |= done.is_err();
+        done
     }
+
+    /// Runs `gather` until the packs are the same before and after: a pack that is made meanwhile may lack events that the
+    /// gathered snapshot knows, and the log what is in that pack.
+    pub(crate) fn unchanged<T>(
+        &self,
+        mut gather: impl FnMut(&[Arc<Pack>]) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            let packs = self.all();
+            let gathered = gather(&packs)?;
+            let now = self.all();
+            if now.len() == packs.len() && now.iter().zip(&packs).all(|(now, then)| Arc::ptr_eq(now, then)) {
+                return Ok(gathered);
+            }
+        }
+    }
+}
+
+/// Whether these are names of packs that join, in the order of their entries.
+pub(crate) fn join<'a>(names: impl Iterator<Item = &'a str>) -> bool {
+    let mut next = None;
+    names.map(|name| name.parse::<Name>().ok().filter(|parsed| parsed.to_string() == name)).all(|name| {
+        let Some(Name { entries, .. }) = name else { return false };
+        let joins = next.is_none_or(|next| next == *entries.start());
+        next = Some(entries.end() + 1);
+        joins
+    })
 }
 
 fn open_all(dir: &Path, names: Vec<Name>, files: &Arc<OpenFiles>) -> Result<Vec<Arc<Pack>>, OpenError> {

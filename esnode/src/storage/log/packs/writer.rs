@@ -70,6 +70,11 @@ impl PackWriter {
         self.batches.clear();
     }
 
+    /// Bytes of the batches that were added.
+    pub fn position(&self) -> usize {
+        self.position as usize
+    }
+
     /// The offset at which a partition that is written ends.
     pub fn end_offset(&self, key: PartitionKey) -> Option<i64> {
         self.index.row(key).map(|row| row.end_offset)
