@@ -157,16 +157,20 @@ impl Packing {
             Some(Work::DeleteBefore(entry)) => self.log.packs().delete_before(entry)?,
             Some(Work::Pack(entries)) => {
                 // The log may have changed meanwhile; then a newer state is looked at.
-                return self.pack(&entries, epoch, state).inspect_err(|_| self.give_up(&entries));
+                return self.pack(&entries, epoch, state).inspect_err(|error| self.give_up(&entries, error));
             }
             None => return Ok(false),
         }
         Ok(true)
     }
 
-    /// These entries could not be packed.
-    fn give_up(&self, entries: &RangeInclusive<u64>) {
+    /// These entries could not be packed. If they are damaged, they never will be.
+    fn give_up(&self, entries: &RangeInclusive<u64>, error: &Postponed) {
         self.log.packs().abandon();
+        let damaged = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+        if !matches!(error, Postponed::Failed(error) if damaged.contains(&error.kind())) {
+            return;
+        }
         let packs =
             self.log.packs().all().into_iter().filter(|pack| entries.contains(pack.entries().start()));
         self.given_up.borrow_mut().extend(packs.map(|pack| pack.id()));

@@ -27,12 +27,18 @@ fn value(partition: i32, round: i64) -> Vec<u8> {
     value
 }
 
-fn write(cluster: &Cluster, leader: NodeId, rounds: std::ops::Range<i64>) -> Result<()> {
+fn create(cluster: &Cluster, leader: NodeId, topic: &str) -> Result<()> {
+    ensure!(Client::connect(cluster.kafka(leader), LIMIT)?.create_topic(topic, PARTITIONS)? == 0);
+    Ok(())
+}
+
+/// Writes events that are kept, and as many to a topic that is to go.
+fn write(cluster: &Cluster, leader: NodeId, gone: &str, rounds: std::ops::Range<i64>) -> Result<()> {
     let mut client = Client::connect(cluster.kafka(leader), LIMIT)?;
     for round in rounds {
         for partition in 0..PARTITIONS {
             ensure!(client.produce("kept", partition, &value(partition, round))? == Ok(round));
-            ensure!(client.produce("gone", partition, &vec![b'y'; GONE])? == Ok(round));
+            ensure!(client.produce(gone, partition, &vec![b'y'; GONE])?.is_ok());
         }
     }
     Ok(())
@@ -57,8 +63,8 @@ fn check(cluster: &Cluster, leader: NodeId, end: i64) -> Result<()> {
     Ok(())
 }
 
-fn delete(cluster: &Cluster, leader: NodeId) -> Result<()> {
-    let name = TopicName(StrBytes::from_static_str("gone"));
+fn delete(cluster: &Cluster, leader: NodeId, topic: &str) -> Result<()> {
+    let name = TopicName(StrBytes::from_string(topic.to_owned()));
     let request = DeleteTopicsRequest::default().with_topic_names(vec![name]).with_timeout_ms(5000);
     let response = Client::connect(cluster.kafka(leader), LIMIT)?.call::<DeleteTopicsRequest>(4, &request)?;
     ensure!(response.responses[0].error_code == 0, "{response:?}");
@@ -94,14 +100,12 @@ fn move_to(cluster: &Cluster, id: NodeId) -> Result<()> {
 fn a_topic_leaves_the_disk_alone_and_a_new_member_gets_the_packs() -> Result<()> {
     let mut cluster = Cluster::start_with(3, SMALL, &binary("esnode"))?;
     let leader = cluster.wait_ready()?;
-    let mut client = Client::connect(cluster.kafka(leader), LIMIT)?;
-    for topic in ["kept", "gone"] {
-        ensure!(client.create_topic(topic, PARTITIONS)? == 0);
-    }
-    write(&cluster, leader, 0..ROUNDS)?;
+    create(&cluster, leader, "kept")?;
+    create(&cluster, leader, "gone")?;
+    write(&cluster, leader, "gone", 0..ROUNDS)?;
     let before = on_disk(&cluster, leader)?.0;
     ensure!(before > 2 * ENOUGH, "{before} bytes are too few to tell");
-    delete(&cluster, leader)?;
+    delete(&cluster, leader, "gone")?;
     cluster.wait("the topic to leave all disks", |cluster| {
         let fits = |id| on_disk(cluster, id).is_ok_and(|(bytes, packs)| bytes < ENOUGH && packs > 0);
         cluster.ids().into_iter().all(fits).then_some(())
@@ -129,5 +133,42 @@ fn a_topic_leaves_the_disk_alone_and_a_new_member_gets_the_packs() -> Result<()>
     ensure!(on_disk(&cluster, four)?.1 > 0, "it has no packs");
     cluster.wait("the new member to lead", |cluster| move_to(cluster, four).ok())?;
     check(&cluster, four, ROUNDS)?;
+    stop_and_compare(&mut cluster)
+}
+
+/// Packs are written, and replaced, while nodes die.
+#[test]
+fn sigkill_while_packing_loses_nothing() -> Result<()> {
+    let mut cluster = Cluster::start_with(3, SMALL, &binary("esnode"))?;
+    let leader = cluster.wait_ready()?;
+    create(&cluster, leader, "kept")?;
+    let mut written = 0;
+    for (turn, pause) in (0..1200).step_by(150).enumerate() {
+        let leader = cluster.wait_ready()?;
+        let gone = format!("gone{turn}");
+        create(&cluster, leader, &gone)?;
+        write(&cluster, leader, &gone, written..written + ROUNDS / 4)?;
+        written += ROUNDS / 4;
+        delete(&cluster, leader, &gone)?;
+        // By then some of it is packed, and the rest is about to be.
+        std::thread::sleep(Duration::from_millis(pause));
+        let victims = if turn % 3 == 2 { cluster.ids() } else { vec![cluster.ids()[turn % 3]] };
+        for id in &victims {
+            cluster.kill(*id)?;
+        }
+        for id in victims {
+            cluster.launch(id)?;
+        }
+    }
+    let leader = cluster.wait_ready()?;
+    cluster.wait("packs on all disks", |cluster| {
+        let packed = |id| on_disk(cluster, id).is_ok_and(|(_, packs)| packs > 0);
+        cluster.ids().into_iter().all(packed).then_some(())
+    })?;
+    check(&cluster, leader, written)?;
+    for id in cluster.ids() {
+        move_to(&cluster, id)?;
+        check(&cluster, id, written)?;
+    }
     stop_and_compare(&mut cluster)
 }

@@ -45,12 +45,12 @@ struct Shared {
     /// In the order of their entries, without gaps.
     packs: RwLock<Vec<Arc<Pack>>>,
     /// Locked by whoever changes which files there are.
-    changes: Mutex<Changes>,
+    changes: Mutex<FileChanges>,
 }
 
 /// What has happened to the files.
 #[derive(Debug, Default)]
-struct Changes {
+struct FileChanges {
     /// How often all packs were replaced.
     epoch: u64,
     /// A change has failed half-way. The next start sees what has become of it; until then nothing else is changed.
