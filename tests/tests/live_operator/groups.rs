@@ -126,6 +126,20 @@ fn wait_for(cli: &CliRunner, state: &str, members: u64, lag: u64) -> Result<Valu
     }
 }
 
+/// Waits until the group `billing` has committed the offset after five events: without any offset it is forgotten with its
+/// last member.
+fn wait_for_commit(cli: &CliRunner) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (_, document) = cli.json(&["group", "describe", "billing"])?;
+        if document["groups"][0]["partitions"][0]["committed_offset"] == 5 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{document:#}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Asks a node's admin port.
 fn ask(cli: &CliRunner, id: u64, path: &str) -> Result<String> {
     let port = u64::from(cli.base) + 200 + id - 1;
@@ -140,6 +154,7 @@ fn the_lag_of_a_stopped_consumer_shows_wherever_an_operator_looks() -> Result<()
     ensure!(cli.status()?["groups"] == json!({"total": 0, "left_off": 0, "groups": []}));
     let consumer = Consumer::start(&cli)?;
     wait_for(&cli, "Stable", 1, 0)?;
+    wait_for_commit(&cli)?;
     consumer.stop()?;
     produce(&cli, 4)?;
     let status = wait_for(&cli, "Empty", 0, 4)?;
