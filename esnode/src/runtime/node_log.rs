@@ -32,7 +32,7 @@ impl ReplicaLog for NodeLog {
     }
 
     fn packed(&self) -> u64 {
-        self.log.packs().entries().map_or(0, |entries| *entries.end())
+        self.log.packs().last_index()
     }
 
     fn awaits_snapshot(&self) -> bool {

@@ -150,7 +150,7 @@ impl Packing {
     pub(super) fn pack_next(&self, state: &StateMachine) -> Result<bool, Postponed> {
         let epoch = self.log.packs().epoch();
         // An earlier state does not know all that the packs hold, and would take it for deleted.
-        if self.log.packs().entries().is_some_and(|packed| *packed.end() > state.applied_index()) {
+        if self.log.packs().last_index() > state.applied_index() {
             return Ok(false);
         }
         match plan::next(&self.units(state)?, state.low_watermark(), self.disk()) {

@@ -50,9 +50,10 @@ impl BatchFile {
     }
 
     pub(super) fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        let mut buffer = vec![0; length];
-        self.read_into(offset, &mut buffer)?;
-        Ok(buffer.into())
+        match self {
+            Self::Pack(pack) => pack.read(offset, length),
+            Self::Segment(segment) => segment.read(offset, length),
+        }
     }
 
     fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
@@ -100,8 +101,7 @@ impl BatchReader {
 
     /// The first entry of the log that no pack covers.
     pub fn first_unpacked(&self) -> u64 {
-        let packed = self.log.packs().entries().map_or(0, |entries| *entries.end());
-        self.log.first_index().max(packed + 1)
+        self.log.first_index().max(self.log.packs().last_index() + 1)
     }
 
     /// The first entry whose batches are here.

@@ -208,7 +208,7 @@ impl Node {
         self.snapshot = self.work.state.read().clone();
         let (log, index) = (&self.work.log, self.snapshot.applied_index());
         self.snapshots.write(log, index, log.term(index).unwrap().unwrap(), b"").unwrap();
-        let packed = self.work.log.packs().entries().map_or(0, |entries| *entries.end());
+        let packed = self.work.log.packs().last_index();
         log.delete_before(self.snapshot.low_watermark().max(packed + 1).min(index));
     }
 

@@ -234,6 +234,11 @@ impl Packs {
         Some(*packs.first()?.entries().start()..=*packs.last()?.entries().end())
     }
 
+    /// The last entry whose batches are in a pack; 0 if there is none.
+    pub fn last_index(&self) -> u64 {
+        self.entries().map_or(0, |entries| *entries.end())
+    }
+
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.shared.packs.read().iter().map(|pack| pack.length).sum()
@@ -360,13 +365,8 @@ impl Packs {
 
 /// Whether these are names of packs that join, in the order of their entries.
 pub(crate) fn join<'a>(names: impl Iterator<Item = &'a str>) -> bool {
-    let mut next = None;
-    names.map(|name| name.parse::<Name>().ok().filter(|parsed| parsed.to_string() == name)).all(|name| {
-        let Some(Name { entries, .. }) = name else { return false };
-        let joins = next.is_none_or(|next| next == *entries.start());
-        next = Some(entries.end() + 1);
-        joins
-    })
+    let parsed = names.map(|name| name.parse::<Name>().ok().filter(|parsed| parsed.to_string() == name));
+    parsed.collect::<Option<Vec<_>>>().is_some_and(|names| name::gap(&names).is_none())
 }
 
 fn open_all(dir: &Path, names: Vec<Name>, files: &Arc<OpenFiles>) -> Result<Vec<Arc<Pack>>, OpenError> {
@@ -404,9 +404,9 @@ pub(crate) fn names(dir: &Path) -> Result<(Vec<Name>, Vec<Name>), OpenError> {
         found.push(parse(&file)?);
     }
     let (kept, replaced) = name::sort(found);
-    match kept.windows(2).find(|pair| *pair[0].entries.end() + 1 != *pair[1].entries.start()) {
-        Some(pair) => {
-            Err(OpenError::corrupt(&pair[1].to_string(), 0, "the pack does not continue the one before it"))
+    match name::gap(&kept) {
+        Some(behind) => {
+            Err(OpenError::corrupt(&behind.to_string(), 0, "the pack does not continue the one before it"))
         }
         None => Ok((kept, replaced)),
     }

@@ -67,6 +67,12 @@ pub(super) fn sort(mut names: Vec<Name>) -> (Vec<Name>, Vec<Name>) {
     (kept, replaced)
 }
 
+/// The first pack, of these in the order of their entries, that does not continue the one before it.
+pub(super) fn gap(names: &[Name]) -> Option<&Name> {
+    let joins = |pair: &[Name]| pair[0].entries.end().checked_add(1) == Some(*pair[1].entries.start());
+    names.windows(2).find(|pair| !joins(pair)).map(|pair| &pair[1])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +90,8 @@ mod tests {
         ]);
         assert_eq!(kept, [name(1, 9, 2), name(10, 12, 2), name(13, 14, 1)]);
         assert_eq!(replaced, [name(1, 4, 1), name(5, 9, 1), name(10, 12, 1)]);
+        assert_eq!((gap(&kept), gap(&[name(1, 4, 1), name(6, 9, 1)])), (None, Some(&name(6, 9, 1))));
+        assert_eq!(gap(&[name(1, u64::MAX, 1), name(6, 9, 1)]), Some(&name(6, 9, 1)));
         assert_eq!(kept[0].to_string(), "00000000000000000001-00000000000000000009-0000000002.pack");
         assert_eq!(kept[0].to_string().parse(), Ok(kept[0].clone()));
         for bad in ["1-2.pack", "2-1-1.pack", "a-2-1.pack", "1-2-3-4.pack", "1-2-3.seg"] {
