@@ -5,16 +5,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded, select};
+use crossbeam_channel::select;
 use parking_lot::RwLock;
 
+use super::background_thread::BackgroundThread;
 use super::log_scan::Scan;
 use crate::batch_index::recent::RecentBatch;
 use crate::batch_index::{IndexedBatch, PartitionKey};
-use crate::process::thread_priority::lower;
 use crate::state_machine::StateMachine;
 use crate::storage::Log;
 use crate::storage::batch_reader::BatchReader;
@@ -29,8 +28,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The thread.
 pub struct Indexer {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: BackgroundThread,
 }
 
 impl Indexer {
@@ -39,29 +37,17 @@ impl Indexer {
     /// # Errors
     /// If no thread can be started.
     pub fn spawn(log: Log, batches: BatchReader, state: Arc<RwLock<StateMachine>>) -> io::Result<Self> {
-        let (stop, stopped) = bounded(0);
-        let scan = Scan {
-            log: log.clone(),
-            batches: batches.clone(),
-            state: Arc::clone(&state),
-            pause: SCAN_PAUSE,
-            stopped,
+        let run = move |stopped| {
+            let scan = Scan {
+                log: log.clone(),
+                batches: batches.clone(),
+                state: Arc::clone(&state),
+                pause: SCAN_PAUSE,
+                stopped,
+            };
+            Work { log, batches, state, scan }.run();
         };
-        let work = Work { log, batches, state, scan };
-        let thread = thread::Builder::new().name("indexer".into()).spawn(move || {
-            lower();
-            work.run();
-        })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Indexer {
-    /// Waits until the thread has ended, because another process may use the directory next.
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        // If the thread has panicked, that was already reported.
-        self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
+        Ok(Self { _thread: BackgroundThread::spawn("indexer", run)? })
     }
 }
 

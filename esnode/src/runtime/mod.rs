@@ -3,6 +3,7 @@
 //! The raft thread never waits for the disk or a peer. Work that takes time is done by another thread, whose result
 //! returns as an [`Event`].
 
+mod background_thread;
 mod bootstrap;
 mod clock;
 mod discarder;

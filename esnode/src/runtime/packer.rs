@@ -10,16 +10,15 @@ use std::io;
 use std::iter::Peekable;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
+use super::background_thread::BackgroundThread;
 use super::indexer::Postponed;
 use super::stored_batches as stored;
 use crate::batch_index::segment_index::{Row, SegmentIndex};
 use crate::batch_index::{PartitionKey, Wanted};
-use crate::process::thread_priority::lower;
 use crate::state_machine::{Partition, Position, StateMachine};
 use crate::storage::batch_reader::{BatchFile, BatchReader, Indexed, StoredBatch};
 use crate::storage::log::segment_indexes::IndexFile;
@@ -42,8 +41,7 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// The thread.
 pub struct Packer {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: BackgroundThread,
 }
 
 /// States as of the newest snapshot, on their way to the packer.
@@ -81,23 +79,11 @@ impl Packer {
     /// # Errors
     /// If no thread can be started.
     pub fn spawn(log: Log, batches: BatchReader, states: SnapshotStates, sizes: Sizes) -> io::Result<Self> {
-        let (stop, stopped) = bounded(0);
-        let given_up = RefCell::default();
-        let packing = Packing { log, batches, sizes, pause: PAUSE, stopped, given_up };
-        let thread = thread::Builder::new().name("packer".into()).spawn(move || {
-            lower();
-            packing.run(&states);
-        })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Packer {
-    /// Waits until the thread has ended, because another process may use the directory next.
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        // If the thread has panicked, that was already reported.
-        self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
+        let run = move |stopped| {
+            let given_up = RefCell::default();
+            Packing { log, batches, sizes, pause: PAUSE, stopped, given_up }.run(&states);
+        };
+        Ok(Self { _thread: BackgroundThread::spawn("packer", run)? })
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
+use crossbeam_channel::{Sender, bounded};
 use fastrand::Rng;
 use tempfile::TempDir;
 
